@@ -1,0 +1,63 @@
+# Each target is safe to call again: what is up to date is not done twice.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# a constraints file of the user's cannot widen or narrow what the lock says
+export PIP_CONSTRAINT := /dev/null
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := .venv/bin/python -m pip -qq
+STAMP := .venv/.stamps
+
+.PHONY: help env serve test lint format bench lock clients clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+env: $(STAMP)/project $(STAMP)/dev ## .venv with everything from the locks (PYTHON=... chooses the interpreter)
+
+serve: $(STAMP)/project ## run the gateway (ARGS="--port 9000"); needs no configuration
+	@exec .venv/bin/penstock serve $(ARGS)
+
+test: env clients lint ## all that CI runs (ARGS="-k name" narrows pytest)
+	.venv/bin/pytest -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
+
+lint: env ## ruff and the type checker
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/basedpyright
+
+format: env ## ruff's fixes and formatting
+	.venv/bin/ruff check --fix-only
+	.venv/bin/ruff format
+
+bench: env ## the benchmarks of bench/ (ARGS chooses)
+	.venv/bin/python -m bench $(ARGS)
+
+lock: env ## remake the locks from requirements/*.in and tests/clients/package.json (ARGS="--upgrade")
+	scripts/lock.sh $(ARGS)
+
+clients: env ## the real clients and servers that the tests talk to
+	@scripts/clients.sh
+	@scripts/services.sh
+
+clean: ## remove what the other targets made
+	rm -rf .venv .clients .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP)/venv:
+	@scripts/venv.sh "$(PYTHON)"
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/run: requirements/run.txt requirements/build.txt | $(STAMP)/venv
+	$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@touch $@
+
+$(STAMP)/project: pyproject.toml $(STAMP)/run
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STAMP)/dev: requirements/dev.txt $(STAMP)/run
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
