@@ -1,0 +1,42 @@
+"""What holds for every test: the loop of production, and no silent gap in CI.
+
+Fixtures belong to the folder of the part that they serve.
+"""
+
+import os
+from collections.abc import Callable, Generator, Mapping
+
+import pytest
+import uvloop
+from hypothesis import settings
+
+# pytest-timeout bounds a test; a bound per example only fails on a busy machine.
+settings.register_profile("penstock", deadline=None, print_blob=True)
+settings.load_profile("penstock")
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
+    """Run every coroutine test on the loop that the server uses."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In CI nothing may be missing: a skip is a failure there, with the skip's own reason."""
+    if os.environ.get("CI") and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"CI may skip nothing. {reason}"
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    forbid_skip(report)
+    return report

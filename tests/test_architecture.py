@@ -1,0 +1,377 @@
+"""The house rules that a reader can rely on: which part may import which, what the core may not touch, and sizes.
+
+Everything is read from the source with ``ast``; nothing of ``penstock`` is imported. The three tables below are the
+rules; a change to one is a change to the architecture and wants a word in ``docs/decisions/``.
+"""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "src" / "penstock"
+
+LEAVES = {"errors", "exchange", "settings"}
+BELOW_RELAY = LEAVES | {"core", "upstream", "providers", "store", "domain"}
+BELOW_APP = BELOW_RELAY | {"relay", "web"}
+
+# The parts of penstock (the first name after the package's) and what each may import besides its own modules.
+MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "exchange": {"errors"},
+    "settings": {"errors"},
+    "core": {"errors"},
+    "upstream": {"errors", "core"},
+    "providers": LEAVES | {"core"},
+    "store": LEAVES | {"core"},
+    "domain": LEAVES | {"core", "store"},
+    "relay": BELOW_RELAY,
+    "web": BELOW_RELAY | {"relay"},
+    "app": BELOW_APP,
+    "server": LEAVES | {"core", "app"},
+    "cli": BELOW_APP | {"app", "server"},
+    "__main__": {"cli"},
+}
+
+# The core is a function of its arguments: bytes, time, randomness and ids are handed to it.
+CORE_LIBRARIES = {"msgspec"}
+CORE_FORBIDDEN_MODULES = {
+    "asyncio", "concurrent", "contextvars", "ctypes", "getpass", "glob", "http", "importlib", "io", "locale", "logging",
+    "multiprocessing", "os", "pathlib", "platform", "queue", "random", "sched", "secrets", "select", "selectors",
+    "shutil", "signal", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys", "tempfile",
+    "threading", "time", "urllib.request", "uuid", "warnings",
+}  # fmt: skip
+CORE_FORBIDDEN_CALLS = {"breakpoint", "input", "open", "print", "now", "today", "utcnow"}
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+# What is longer, and why splitting it would hide it: "core/chat.py" or "core/chat.py:Reader.feed" -> the reason.
+LONGER: dict[str, str] = {}
+
+NAMES_THAT_SAY_NOTHING = {
+    "utils",
+    "util",
+    "helpers",
+    "helper",
+    "manager",
+    "managers",
+    "base",
+    "common",
+    "misc",
+}
+SQL_TEXT = {"text", "literal_column", "DDL"}  # of sqlalchemy; exec_driver_sql is a method and checked by name
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file: its path below src/penstock, its text and its tree."""
+
+    path: str
+    source: str
+    tree: ast.Module
+
+    @classmethod
+    def parse(cls, path: str, source: str) -> "Module":
+        return cls(path, source, ast.parse(source))
+
+    @property
+    def name(self) -> str:
+        """The dotted name below penstock; a package's own file has the package's name."""
+        return ".".join(Path(self.path).with_suffix("").parts).removesuffix(".__init__")
+
+    @property
+    def part(self) -> str:
+        return self.name.split(".")[0]
+
+
+MODULES = [
+    Module.parse(p.relative_to(ROOT).as_posix(), p.read_text("utf-8")) for p in sorted(ROOT.rglob("*.py"))
+]
+
+
+def imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
+    """Each import statement with each dotted name it may load; ``from a import b`` gives ``a.b``."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            yield from ((node, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def own_imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
+    """The imports of penstock's own modules, as names below the package."""
+    for node, name in imports(module):
+        if name.split(".")[0] == "penstock":
+            yield node, name.removeprefix("penstock").removeprefix(".") or "__init__"
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called."""
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+# ---- the rules: each takes a module and yields what is wrong with it
+
+
+def imports_only_what_its_part_may(module: Module) -> Iterator[str]:
+    if module.part not in MAY_IMPORT:
+        yield f"{module.path}: this part is not in MAY_IMPORT; where does it stand?"
+        return
+    for node, name in own_imports(module):
+        target = name.split(".")[0]
+        if target != module.part and target not in MAY_IMPORT[module.part]:
+            yield f"{module.path}:{node.lineno}: {module.part} may not import {target}"
+
+
+def imports_at_the_top_by_full_name(module: Module) -> Iterator[str]:
+    for function in ast.walk(module.tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    yield f"{module.path}:{node.lineno}: import inside {function.name}()"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and called(node) in {"import_module", "__import__"}:
+            yield f"{module.path}:{node.lineno}: import by a call"
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield f"{module.path}:{node.lineno}: relative import"
+
+
+def core_is_pure(module: Module) -> Iterator[str]:
+    if module.part != "core":
+        return
+    for node, name in imports(module):
+        parents = {name, name.rpartition(".")[0], name.split(".")[0]}
+        if parents & CORE_FORBIDDEN_MODULES:
+            yield f"{module.path}:{node.lineno}: the core may not import {name}"
+        first = name.split(".")[0]
+        if first != "penstock" and first not in CORE_LIBRARIES and first not in sys.stdlib_module_names:
+            yield f"{module.path}:{node.lineno}: the core may use the standard library and msgspec, not {first}"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and called(node) in CORE_FORBIDDEN_CALLS:
+            yield f"{module.path}:{node.lineno}: the core may not call {called(node)}()"
+        if isinstance(node, ast.AsyncFunctionDef):
+            yield f"{module.path}:{node.lineno}: the core waits for nothing"
+
+
+def sql_is_never_built_from_text(module: Module) -> Iterator[str]:
+    makers = {
+        alias.asname or alias.name
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sqlalchemy"
+        for alias in node.names
+        if alias.name in SQL_TEXT
+    }
+    for node in ast.walk(module.tree):
+        if (
+            isinstance(node, ast.Call)
+            and node.args
+            and is_sql_maker(node.func, makers)
+            and is_built(node.args[0])
+        ):
+            yield f"{module.path}:{node.lineno}: SQL text is a literal; values are bound parameters"
+
+
+def is_sql_maker(function: ast.expr, makers: set[str]) -> bool:
+    match function:
+        case ast.Name(id=name):
+            return name in makers
+        case ast.Attribute(value=ast.Name(id="sa" | "sqlalchemy"), attr=name):
+            return name in SQL_TEXT
+        case ast.Attribute(attr=name):
+            return name == "exec_driver_sql"
+        case _:
+            return False
+
+
+def is_built(node: ast.expr) -> bool:
+    """Whether a string is put together at run time, here or in the call's argument."""
+    match node:
+        case ast.JoinedStr(values=parts):
+            return any(isinstance(part, ast.FormattedValue) for part in parts)
+        case ast.BinOp(op=ast.Mod() | ast.Add()):
+            return True
+        case ast.Call(func=ast.Attribute(attr="format" | "format_map" | "join" | "replace")):
+            return True
+        case _:
+            return False
+
+
+def opens_with_a_docstring(module: Module) -> Iterator[str]:
+    if not ast.get_docstring(module.tree):
+        yield f"{module.path}: say in a docstring what this module is for"
+
+
+def has_a_name_that_says_something(module: Module) -> Iterator[str]:
+    if bad := NAMES_THAT_SAY_NOTHING.intersection(module.name.split(".")):
+        yield f"{module.path}: {', '.join(bad)} says nothing; name it after what it holds"
+
+
+def leaves_no_notes_to_self(module: Module) -> Iterator[str]:
+    for token in tokenize.generate_tokens(io.StringIO(module.source).readline):
+        if token.type in {tokenize.COMMENT, tokenize.STRING} and re.search(r"\b(TODO|FIXME)\b", token.string):
+            yield f"{module.path}:{token.start[0]}: finish it, or file it where it will be seen"
+
+
+def keeps_to_size(module: Module) -> Iterator[str]:
+    for what, lines, most in sizes(module):
+        if lines > most and what not in LONGER:
+            yield f"{what}: {lines} lines, over {most}; split it, or give the reason in LONGER"
+
+
+def sizes(module: Module) -> Iterator[tuple[str, int, int]]:
+    """The file and each of its functions: name, lines (docstrings of functions not counted), and the most allowed."""
+    yield module.path, len(module.source.splitlines()), MAX_FILE_LINES
+    for name, function in functions(module.tree, ""):
+        first = function.body[0]
+        docstring = 0
+        if ast.get_docstring(function, clean=False) is not None:
+            docstring = (first.end_lineno or 0) - first.lineno + 1
+        lines = (function.end_lineno or 0) - function.lineno + 1 - docstring
+        yield f"{module.path}:{name}", lines, MAX_FUNCTION_LINES
+
+
+def functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield prefix + child.name, child
+        name = getattr(child, "name", None) if isinstance(child, ast.ClassDef | ast.FunctionDef) else None
+        yield from functions(child, f"{prefix}{name}." if name else prefix)
+
+
+RULES: list[Callable[[Module], Iterator[str]]] = [
+    imports_only_what_its_part_may,
+    imports_at_the_top_by_full_name,
+    core_is_pure,
+    sql_is_never_built_from_text,
+    opens_with_a_docstring,
+    has_a_name_that_says_something,
+    leaves_no_notes_to_self,
+    keeps_to_size,
+]
+
+
+def import_graph(modules: list[Module]) -> dict[str, set[str]]:
+    """Which module imports which; ``from penstock.core import turn`` is an import of ``core.turn``."""
+    known = {module.name for module in modules}
+    graph: dict[str, set[str]] = {module.name: set() for module in modules}
+    for module in modules:
+        for _, name in own_imports(module):
+            target = name
+            while target and target not in known:
+                target = target.rpartition(".")[0]
+            if target and target != module.name:
+                graph[module.name].add(target)
+    return graph
+
+
+# ---- the tests
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_module(rule: Callable[[Module], Iterator[str]]) -> None:
+    broken = [what for module in MODULES for what in rule(module)]
+    assert not broken, "\n" + "\n".join(broken)
+
+
+def test_no_import_cycle() -> None:
+    try:
+        TopologicalSorter(import_graph(MODULES)).prepare()
+    except CycleError as error:
+        pytest.fail("import cycle: " + " -> ".join(error.args[1]))
+
+
+def test_the_table_of_longer_things_is_true() -> None:
+    over = {what for module in MODULES for what, lines, most in sizes(module) if lines > most}
+    assert not set(LONGER) - over, "no longer too long: take them out of LONGER"
+    assert all(reason.strip() for reason in LONGER.values())
+
+
+BAD = {
+    imports_only_what_its_part_may: [
+        ("core/chat.py", "from penstock import relay"),
+        ("core/chat.py", "from penstock.settings import Settings"),
+        ("core/chat.py", "if TYPE_CHECKING:\n    import penstock.store.schema"),
+        ("store/counters.py", "from penstock.domain import limits"),
+        ("domain/catalog.py", "from penstock import domain, providers"),
+        ("upstream.py", "from penstock.settings import Settings"),
+        ("web/api.py", "from penstock.app import build"),
+        ("gadgets.py", ""),
+    ],
+    imports_at_the_top_by_full_name: [
+        ("relay.py", "def f():\n    import json"),
+        ("relay.py", "class A:\n    async def f(self):\n        from json import loads"),
+        ("relay.py", "import importlib\nm = importlib.import_module('json')"),
+        ("core/sse.py", "from . import turn"),
+    ],
+    core_is_pure: [
+        ("core/sse.py", "import time"),
+        ("core/sse.py", "from os import path"),
+        ("core/sse.py", "import os.path"),
+        ("core/sse.py", "from urllib import request"),
+        ("core/sse.py", "import sqlalchemy"),
+        ("core/sse.py", "data = open('x')"),
+        ("core/sse.py", "day = datetime.now()"),
+        ("core/sse.py", "async def f(): ..."),
+    ],
+    sql_is_never_built_from_text: [
+        ("store/database.py", "from sqlalchemy import text\ntext(f'select {x}')"),
+        ("store/database.py", "from sqlalchemy.sql import text as t\nt('select %s' % x)"),
+        ("store/database.py", "import sqlalchemy as sa\nsa.text('select {}'.format(x))"),
+        ("store/database.py", "connection.exec_driver_sql('pragma ' + x)"),
+    ],
+    opens_with_a_docstring: [("relay.py", "import json")],
+    has_a_name_that_says_something: [("core/utils.py", ""), ("helpers/text.py", "")],
+    leaves_no_notes_to_self: [("relay.py", "x = 1  # TODO later"), ("relay.py", "'FIXME'")],
+    keeps_to_size: [
+        ("relay.py", "x = 1\n" * 401),
+        ("relay.py", "class A:\n  def f(self):\n" + "    x = 1\n" * 60),
+    ],
+}
+GOOD = [
+    (
+        "core/chat.py",
+        "from penstock import errors\nfrom penstock.core import turn\nimport msgspec, json\nfrom urllib import parse",
+    ),
+    ("store/database.py", "from sqlalchemy import text\ntext('select :x')\npage.text(f'{x}')"),
+    (
+        "web/site.py",
+        "from penstock import relay\nfrom penstock.domain.keys import find\nfrom starlette.responses import Response",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "source"), [(rule, *case) for rule, cases in BAD.items() for case in cases]
+)
+def test_the_rules_see_what_breaks_them(
+    rule: Callable[[Module], Iterator[str]], path: str, source: str
+) -> None:
+    assert list(rule(Module.parse(path, source)))
+
+
+@pytest.mark.parametrize(("path", "source"), GOOD)
+def test_the_rules_leave_the_rest_alone(path: str, source: str) -> None:
+    module = Module.parse(path, '"""A part."""\n' + source)
+    assert not [what for rule in RULES for what in rule(module)]
+
+
+def test_a_cycle_is_seen() -> None:
+    modules = [
+        Module.parse("store/__init__.py", "from penstock.store.schema import users"),
+        Module.parse("store/schema.py", "from penstock import store"),
+    ]
+    with pytest.raises(CycleError):
+        TopologicalSorter(import_graph(modules)).prepare()
