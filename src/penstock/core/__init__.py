@@ -1,0 +1,1 @@
+"""The pure core: dialects, the neutral form, routing and limit arithmetic. No I/O, no clock, no settings."""

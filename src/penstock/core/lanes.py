@@ -1,0 +1,109 @@
+"""The two ways a streamed reply crosses: bytes with a meter beside, or read into events and written again.
+
+Both answer to one small interface, ``Lane``: upstream bytes go in, caller bytes come out, and what the ledger needs is
+on the side. A dialect's ``Meter`` is the lane of same-dialect traffic; ``Translation`` is the other.
+"""
+
+from typing import Protocol
+
+from penstock.core.turn import (
+    AnyEvent,
+    CallArgs,
+    Failed,
+    Metered,
+    Started,
+    StopReason,
+    Stopped,
+    TextDelta,
+    ThoughtDelta,
+    Usage,
+    merge_usage,
+)
+
+
+class Lane(Protocol):
+    """Upstream bytes in, caller bytes out; each return value ends at a frame boundary."""
+
+    usage: Usage
+    failure: Failed | None
+    """Set when the upstream broke off or reported an error; nothing of it was written, the relay uses its own words."""
+    done: bool
+    """The dialect's own end has been seen (and written)."""
+    stop: StopReason | None
+    started: bool
+    """A first real event has been seen."""
+    output_bytes: int
+    """Length of the generated text so far, for an estimate where the upstream gives no usage."""
+
+    def feed(self, data: bytes) -> bytes:
+        """What the caller gets for these upstream bytes."""
+        ...
+
+    def finish(self) -> bytes:
+        """What the caller gets at the upstream's end; sets ``failure`` when that came too early."""
+        ...
+
+
+class EventReader(Protocol):
+    """A dialect's ``Reader``."""
+
+    def feed(self, data: bytes) -> list[AnyEvent]:
+        """Events of these bytes."""
+        ...
+
+    def finish(self) -> list[AnyEvent]:
+        """Events of the end."""
+        ...
+
+
+class EventWriter(Protocol):
+    """A dialect's ``Writer``."""
+
+    def write(self, events: list[AnyEvent]) -> bytes:
+        """The frames of these events."""
+        ...
+
+
+class Translation:
+    """Reads one dialect and writes another, keeping usage, end and failure on the side."""
+
+    __slots__ = ("_reader", "_writer", "done", "failure", "output_bytes", "started", "stop", "usage")
+
+    def __init__(self, reader: EventReader, writer: EventWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.usage = Usage()
+        self.failure: Failed | None = None
+        self.done = False
+        self.stop: StopReason | None = None
+        self.started = False
+        self.output_bytes = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """What the caller gets for these upstream bytes."""
+        return self._cross(self._reader.feed(data))
+
+    def finish(self) -> bytes:
+        """What the caller gets at the upstream's end."""
+        return self._cross(self._reader.finish())
+
+    def _cross(self, events: list[AnyEvent]) -> bytes:
+        if not events or self.failure is not None:
+            return b""
+        for event in events:
+            if isinstance(event, TextDelta | ThoughtDelta):
+                self.output_bytes += len(event.text)
+            elif isinstance(event, CallArgs):
+                self.output_bytes += len(event.fragment)
+            elif isinstance(event, Metered):
+                self.usage = merge_usage(self.usage, event.usage)
+            elif isinstance(event, Stopped):
+                self.done = True
+                self.stop = event.reason
+            elif isinstance(event, Started):
+                self.started = True
+            elif isinstance(event, Failed):
+                self.failure = event
+        if self.failure is not None:
+            events = [event for event in events if not isinstance(event, Failed)]
+        return self._writer.write(events)

@@ -1,0 +1,180 @@
+"""One streamed reply on its way from the upstream to the caller.
+
+The machine, in words. It begins *holding*: the response head is not sent, so that a failure of the upstream can still be
+an honest HTTP status. The first real event, or the end of the hold (then the caller gets 200 and keep-alives), makes it
+*flowing*. It ends *delivered* when the dialect's own end was written, *broken* when the upstream broke off or reported an
+error (the caller gets the dialect's error event if it was flowing, nothing if it was holding: the relay may then try
+another upstream). Bytes move by plain calls from the upstream's socket to the caller's; when the caller stalls the
+upstream is paused, so memory stays bounded.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from penstock.core.lanes import Lane
+from penstock.errors import PenstockError, ProviderCut, ProviderError, ProviderOverloaded
+from penstock.exchange import Exchange
+
+COMMENT = b": keep-alive\n\n"
+"""A keep-alive every SSE reader ignores; the only one that is safe before the reply's first event."""
+
+
+class Flow(Protocol):
+    """The upstream's side of a stream, as far as the delivery controls it."""
+
+    def pause(self) -> None:
+        """Stop reading."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection up."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """The whole body has arrived."""
+        ...
+
+
+class UpstreamBroke(Exception):
+    """Raised from the sink to stop reading: the upstream reported an error inside its stream."""
+
+
+class Delivery:
+    """Feeds a lane with upstream bytes and gives what comes out to the caller."""
+
+    __slots__ = (
+        "_begin",
+        "_clock",
+        "_error_frame",
+        "_exchange",
+        "_flow",
+        "_hold_until",
+        "_keepalive",
+        "_keepalive_frame",
+        "_last_write",
+        "done_at",
+        "error",
+        "first_byte_at",
+        "lane",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        flow: Flow,
+        lane: Lane,
+        *,
+        begin: Callable[[], None],
+        error_frame: Callable[[PenstockError], bytes],
+        keepalive_frame: bytes,
+        clock: Callable[[], float],
+        hold: float,
+        keepalive: float,
+    ) -> None:
+        """``begin`` sends the response head; ``hold`` and ``keepalive`` are seconds, ``clock`` is monotonic."""
+        now = clock()
+        self._exchange = exchange
+        self._flow = flow
+        self._begin = begin
+        self._error_frame = error_frame
+        self._keepalive_frame = keepalive_frame
+        self._clock = clock
+        self._hold_until = now + hold
+        self._keepalive = keepalive
+        self._last_write = now
+        self.lane = lane
+        self.first_byte_at: float | None = None
+        self.done_at: float | None = None
+        self.error: ProviderError | None = None
+        """Why the upstream broke off, once it has."""
+
+    def sink(self, data: bytes) -> None:
+        """Take body bytes of the upstream."""
+        if self.done_at is not None:
+            return
+        lane = self.lane
+        out = lane.feed(data)
+        if out:
+            self._write(out)
+        if lane.failure is not None:
+            raise UpstreamBroke
+        if lane.done and self._exchange.started:
+            self.done_at = self._clock()
+            self._exchange.end()
+
+    def finish(self) -> None:
+        """The upstream's body has ended cleanly at the HTTP level; the dialect has the last word."""
+        if self.done_at is not None:
+            return
+        lane = self.lane
+        out = lane.finish()
+        if lane.failure is not None or not lane.done:
+            if out:
+                self._write(out)
+            self.broke()
+            return
+        if not self._exchange.started:
+            self._begin()
+        self.done_at = self._clock()
+        self._exchange.end(out)
+
+    def broke(self, error: ProviderError | None = None) -> None:
+        """The upstream broke off. Tells the caller by the dialect's error event when the reply had begun."""
+        if self.done_at is not None:
+            return
+        self.error = error or failure_of(self.lane)
+        if self._exchange.started and not self._exchange.lost:
+            self._exchange.end(self._error_frame(self.error))
+
+    def tick(self, now: float) -> None:
+        """Called a few times a second: ends the hold, keeps quiet connections alive, lets go of a finished upstream."""
+        if self.done_at is not None:
+            if now - self.done_at > _LINGER and not self._flow.complete:
+                self._flow.close()
+            return
+        exchange = self._exchange
+        if not exchange.started:
+            if now >= self._hold_until:
+                self._begin()
+                self._last_write = now
+                exchange.write(COMMENT)
+        elif now - self._last_write >= self._keepalive and not exchange.stalled:
+            self._last_write = now
+            exchange.write(self._keepalive_frame if self.lane.started else COMMENT)
+
+    def caller_stalled(self) -> None:
+        """The caller reads too slowly."""
+        self._flow.pause()
+
+    def caller_resumed(self) -> None:
+        """The caller has caught up."""
+        self._flow.resume()
+
+    def _write(self, out: bytes) -> None:
+        exchange = self._exchange
+        now = self._clock()
+        if self.first_byte_at is None:
+            self.first_byte_at = now
+            if not exchange.started:
+                self._begin()
+        self._last_write = now
+        exchange.write(out)
+
+
+_LINGER = 2.0
+"""Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
+
+
+def failure_of(lane: Lane) -> ProviderError:
+    """Our words for what the lane met; the upstream's own text stays with the operator."""
+    failure = lane.failure
+    if failure is None or failure.truncated:
+        return ProviderCut("The provider broke off before the reply was complete.")
+    if failure.kind == "overloaded_error":
+        return ProviderOverloaded("The provider is overloaded.")
+    return ProviderError("The provider reported an error while it was answering.")

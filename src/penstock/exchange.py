@@ -1,0 +1,86 @@
+"""The small interface between an HTTP server and a handler: one request in, one response out, and the caller's going away.
+
+The data plane is written against this alone, so the server beneath can change without it. All of it happens on one event
+loop; nothing here is thread-safe.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+HeaderList = list[tuple[bytes, bytes]]
+
+
+class FlowWatcher(Protocol):
+    """Told when the caller reads too slowly, and when it has caught up; both are plain calls from the event loop."""
+
+    def caller_stalled(self) -> None:
+        """The bytes written but not yet taken by the caller passed the high-water mark."""
+        ...
+
+    def caller_resumed(self) -> None:
+        """They fell below the low-water mark."""
+        ...
+
+
+class Exchange(Protocol):
+    """One HTTP/1.1 request and its response.
+
+    When the caller's connection is lost before ``end`` was called, ``lost`` becomes True and the handler's task is
+    cancelled, wherever it waits; that is the only way a handler is told. Writes after a loss are ignored.
+    """
+
+    method: str
+    path: str
+    """Percent-encoded, as received, without the query string."""
+    headers: HeaderList
+    """Names in lower case, in the order received."""
+    client: str
+    """The caller's address; behind a trusted proxy the address the proxy names."""
+    lost: bool
+    started: bool
+    """True once ``start`` was called: from then on an HTTP status can no longer be chosen."""
+    stalled: bool
+    """True while the caller is slower than we write: the watcher has been told ``caller_stalled``."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of the first header of this (lower-case) name, or None."""
+        ...
+
+    async def body(self) -> bytes:
+        """The whole request body.
+
+        Raises ``RequestTooLarge``, ``ReceiptTimeout``, ``EncodedBody`` or ``InvalidRequest`` (broken framing). May be
+        called once.
+        """
+        ...
+
+    def start(self, status: int, headers: HeaderList) -> None:
+        """Begin the response; the head is sent with the first bytes that follow, in one write.
+
+        Without a ``content-length`` header the body is chunked. The server adds ``date`` and ``connection`` itself.
+        """
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send body bytes now. Never blocks; watch ``stalled`` to keep memory bounded."""
+        ...
+
+    def flush(self) -> None:
+        """Send the head alone, when no body bytes are there yet."""
+        ...
+
+    def end(self, data: bytes = b"") -> None:
+        """Send the last body bytes and finish the response cleanly."""
+        ...
+
+    def abort(self) -> None:
+        """Close the connection without a clean end, so that the caller sees the body as cut."""
+        ...
+
+    def watch(self, watcher: FlowWatcher | None) -> None:
+        """Set who is told about stalls from now on."""
+        ...
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+"""What a server runs, once per request, in a task of its own; it must have called ``end`` or ``abort`` when it returns."""

@@ -1,0 +1,1 @@
+"""Upstream vendors, one row each."""

@@ -1,0 +1,159 @@
+"""Every table, once, as portable SQLAlchemy Core metadata.
+
+Times are UTC milliseconds since the epoch (``*_at``), days are UTC day numbers (``epoch seconds // 86400``), JSON is
+text. Nothing here knows which database it is.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# ---- who: people and their keys
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("email", String(320), nullable=False),
+    Column("email_canonical", String(320), nullable=False, unique=True),
+    Column("plan_id", String(64), nullable=False),
+    Column("is_admin", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("verified_at", BigInteger),
+    Column("disabled_at", BigInteger),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("user_id", String(40), ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", String(100), nullable=False),
+    Column("prefix", String(16), nullable=False),
+    Column("last4", String(4), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("pepper_id", String(16), nullable=False),
+    Column("sealed", LargeBinary),
+    Column("models", Text),
+    Column("addresses", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+)
+
+# ---- what is offered: the catalogue
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("daily_requests", BigInteger, nullable=False),
+    Column("concurrent_requests", Integer, nullable=False),
+    Column("queue_seconds", Integer, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("speaks", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("auth", String(32), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("position", Integer, nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("aliases", Text, nullable=False),
+    Column("targets", Text, nullable=False),
+    Column("max_output_tokens", Integer),
+    Column("context_tokens", Integer),
+    Column("capabilities", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("subject", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""A counter per subject (``catalog``, ``keys``), raised in the transaction that changes it; servers poll it."""
+
+# ---- what happened: the ledger
+
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("user_id", String(40), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("used", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+)
+"""``used`` is what counts against the plan: requests that were counted and not refunded."""
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("user_id", String(40), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("boot", String(40), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("dialect", String(16), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("requested_model", String(128), nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("upstream_model", String(256), nullable=False),
+    Column("upstream_dialect", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("status", Integer),
+    Column("outcome", String(32)),
+    Column("counted", Boolean, nullable=False),
+    Column("refund_reason", String(32)),
+    Column("error_code", String(64)),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cache_read_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("estimated", Boolean, nullable=False),
+    Column("first_byte_ms", Integer),
+    Column("total_ms", Integer),
+    Column("translation", Text),
+    Index("ix_requests_user_day", "user_id", "day"),
+    Index("ix_requests_state_boot", "state", "boot"),
+    Index("ix_requests_created_at", "created_at"),
+)

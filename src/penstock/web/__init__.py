@@ -1,0 +1,1 @@
+"""What faces HTTP: the data plane and the site."""

@@ -1,0 +1,105 @@
+"""Who is calling: the client's family for the ledger, and whether it parses a native error object.
+
+Plain HTTP callers get the documented error body with a string; SDKs lose the text of a string error, so callers that are
+recognisably SDKs get the native object. ``X-Error-Format: native`` or ``simple`` decides over everything else.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from penstock.exchange import HeaderList
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One kind of client: ``mark`` is looked for in the lower-cased user agent."""
+
+    mark: bytes
+    name: str
+    native: bool
+
+
+FAMILIES = (
+    Family(b"claude-cli/", "claude-code", True),
+    Family(b"claude-code/", "claude-code", True),
+    Family(b"codex", "codex", True),
+    Family(b"opencode/", "opencode", True),
+    Family(b"litellm/", "litellm", True),
+    Family(b"langchain", "langchain", True),
+    Family(b"pydantic-ai/", "pydantic-ai", True),
+    Family(b"ai-sdk", "ai-sdk", True),
+    Family(b"anthropic/", "anthropic-sdk", True),
+    Family(b"asyncanthropic/", "anthropic-sdk", True),
+    Family(b"openai/", "openai-sdk", True),
+    Family(b"asyncopenai/", "openai-sdk", True),
+    Family(b"cline/", "cline", True),
+    Family(b"roo-code/", "roo-code", True),
+    Family(b"kilo-code/", "kilo-code", True),
+    Family(b"zed/", "zed", True),
+    Family(b"continue/", "continue", True),
+    Family(b"aider", "aider", True),
+    Family(b"cursor/", "cursor", True),
+    Family(b"curl/", "curl", False),
+    Family(b"wget/", "wget", False),
+    Family(b"python-requests/", "python-requests", False),
+    Family(b"python-httpx", "python-httpx", False),
+    Family(b"aiohttp/", "aiohttp", False),
+    Family(b"go-http-client/", "go", False),
+    Family(b"node", "node", False),
+    Family(b"mozilla/", "browser", False),
+)
+"""The first mark found wins. One line per client; ``native`` says that it parses its dialect's own error object."""
+
+UNKNOWN = Family(b"", "other", False)
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """What the headers tell about the client program."""
+
+    family: str
+    native: bool
+
+
+def family_of(user_agent: bytes) -> Family:
+    """The family of a user agent, ``UNKNOWN`` where no mark fits."""
+    lowered = user_agent.lower()
+    for family in FAMILIES:
+        if family.mark in lowered:
+            return family
+    return UNKNOWN
+
+
+_SEEN_MOST = 4096
+
+
+class CallerReader:
+    """Reads ``Caller`` from headers; remembers user agents, which are few, so that a request costs one look-up."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, Family] = {}
+
+    def read(self, headers: HeaderList) -> Caller:
+        """The caller that sent ``headers`` (lower-case names)."""
+        agent = b""
+        stainless = False
+        asked: Literal["native", "simple", ""] = ""
+        for name, value in headers:
+            if name == b"user-agent":
+                agent = value
+            elif name.startswith(b"x-stainless-"):
+                stainless = True
+            elif name == b"x-error-format":
+                word = value.strip().lower()
+                if word == b"native":
+                    asked = "native"
+                elif word == b"simple":
+                    asked = "simple"
+        family = self._seen.get(agent)
+        if family is None:
+            if len(self._seen) >= _SEEN_MOST:
+                self._seen.clear()
+            family = self._seen[agent] = family_of(agent)
+        native = asked == "native" or (asked == "" and (stainless or family.native))
+        return Caller(family.name, native)
