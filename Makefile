@@ -15,7 +15,7 @@ STAMP := .venv/.stamps
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-env: $(STAMP)/project $(STAMP)/dev ## .venv with everything from the locks (PYTHON=... chooses the interpreter)
+env: $(STAMP)/dev ## .venv with everything from the locks (PYTHON=... chooses the interpreter)
 
 serve: $(STAMP)/project ## run the gateway (ARGS="--port 9000"); needs no configuration
 	@exec .venv/bin/penstock serve $(ARGS)
@@ -35,7 +35,7 @@ format: env ## ruff's fixes and formatting
 bench: env ## the benchmarks of bench/ (ARGS chooses)
 	.venv/bin/python -m bench $(ARGS)
 
-lock: env ## remake the locks from requirements/*.in and tests/clients/package.json (ARGS="--upgrade")
+lock: env ## remake the locks from the ranges (ARGS="--upgrade" for newer versions)
 	scripts/lock.sh $(ARGS)
 
 clients: env ## the real clients and servers that the tests talk to
@@ -58,6 +58,7 @@ $(STAMP)/project: pyproject.toml $(STAMP)/run
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(STAMP)/dev: requirements/dev.txt $(STAMP)/run
+$(STAMP)/dev: requirements/dev.txt $(STAMP)/project
 	$(PIP) install --require-hashes -r requirements/dev.txt
+	.venv/bin/python -m pip check
 	@touch $@

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Remake requirements/*.txt from *.in and the npm lock from package.json; arguments go to uv (--upgrade, -P NAME).
+# Remake requirements/run.txt from pyproject.toml, the other sets from their *.in, and the npm lock from package.json.
+# Arguments go to uv: --upgrade for everything, --upgrade-package NAME for one.
 # The locks hold hashes and no addresses: where packages come from is the installing machine's business.
 set -euo pipefail
 cd "$(dirname "$0")/../requirements"
 
-for set in run build dev anthropic-old; do # dev is constrained by the two before it
+lock() { # lock SOURCE SET
     ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-        --no-header --no-emit-index-url --no-emit-find-links "$@" "$set.in" -o "$set.txt"
-done
+        --no-header --no-emit-index-url --no-emit-find-links "$1" -o "$2.txt" "${@:3}"
+}
+lock ../pyproject.toml run "$@"
+lock build.in build "$@"
+lock dev.in dev "$@" # constrained by the two above
+lock anthropic-old.in anthropic-old "$@"
 
 cd ../tests/clients
 ../../scripts/node.sh
