@@ -1,0 +1,357 @@
+"""A request body looked at from outside: checked, its top level read, and written again with a few fields changed.
+
+This is all that happens to the body of a request whose upstream speaks the caller's own dialect, so it has to be both
+complete (what passes here goes to an upstream as it is) and cheap. ``msgspec.Raw`` skips values without copying them; the
+skipping checks the whole JSON grammar (escapes, half surrogates, control characters, NaN, trailing bytes), but neither
+UTF-8 nor how deep the nesting goes, which is therefore checked here. Half a surrogate pair (``\\ud83d`` alone) is refused:
+it is no character, and upstreams differ in what they make of it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from penstock.errors import InvalidRequest
+
+MAX_DEPTH = 64
+"""Objects and arrays inside one another, the body itself included."""
+MAX_MESSAGES = 10_000
+
+Name = Literal["chat", "messages", "responses"]
+Feature = Literal["images", "documents", "tools"]
+T = TypeVar("T")
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_items = msgspec.json.Decoder(list[Raw]).decode
+_string = msgspec.json.Decoder(str).decode
+_flag = msgspec.json.Decoder(bool | None).decode
+_integer = msgspec.json.Decoder(int | None).decode
+_number = msgspec.json.Decoder(float | None).decode
+_stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
+_encode = msgspec.json.Encoder().encode
+
+_BRACKET = b"["[0]
+_QUOTE = b'"'[0]
+_ABSENT = Raw()
+_ROLES = frozenset((b'"user"', b'"assistant"', b'"system"', b'"tool"', b'"developer"'))
+_ROOM = MAX_DEPTH - 3  # inside a field of a message of the list of the body
+_DEEP_ENOUGH = 2 * _ROOM  # bytes that so many brackets need
+_OPENERS = frozenset(b"[{")
+_CONTENT_STARTS = frozenset(b'"[n')
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_MEMBER = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*')
+_AFTER = re.compile(rb"[ \t\r\n]*[,}]")
+_IMAGE = {
+    "chat": (b'"image_url"', re.compile(rb'"type"\s*:\s*"image_url"')),
+    "messages": (b'"image"', re.compile(rb'"type"\s*:\s*"image"')),
+    "responses": (b'"input_image"', re.compile(rb'"type"\s*:\s*"input_image"')),
+}
+_DOCUMENT = {
+    "chat": (b'"file"', re.compile(rb'"type"\s*:\s*"file"')),
+    "messages": (b'"document"', re.compile(rb'"type"\s*:\s*"document"')),
+    "responses": (b'"input_file"', re.compile(rb'"type"\s*:\s*"input_file"')),
+}
+_BASE64 = re.compile(rb'(?:;base64,|"data"\s*:\s*")([A-Za-z0-9+/=\r\n\\]{1000,}+)')
+_TOKENS_PER_ATTACHMENT = 1600
+_BYTES_PER_TOKEN = 4
+_SHORT = 4096
+"""Bytes up to which counting all brackets is faster than stopping at the first too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A checked body: its top-level ``fields`` as the caller wrote them, in order, and what the relay has to know."""
+
+    dialect: Name
+    body: bytes
+    fields: dict[str, Raw]
+    model: str
+    stream: bool
+    max_tokens: int | None
+    include_usage: bool
+    """A Chat caller asked for the usage chunk of a stream; always True elsewhere."""
+
+    def encode(self, model: str, set: Mapping[str, bytes] | None = None, drop: tuple[str, ...] = ()) -> bytes:  # noqa: A002
+        """The body with ``model`` (and the fields of ``set``, JSON text each) replaced or added and ``drop`` left out.
+
+        Every other field stays as it was, byte for byte, in the caller's order. Where nothing changes it is the caller's
+        own body, unless a top-level key was there twice: then the last one has won.
+        """
+        changes = {} if set is None else {name: Raw(value) for name, value in set.items()}
+        if model != self.model:
+            changes["model"] = Raw(_encode(model))
+        if not changes and self.fields.keys().isdisjoint(drop):
+            plain = _encode(self.fields)
+            # the same length: no white space between the members, so no room for a second one of any of them
+            same = len(plain) == len(self.body) or not _repeats_a_key(self.body, self.fields)
+            return self.body if same else plain
+        fields = {**self.fields, **changes}
+        for name in drop:
+            fields.pop(name, None)
+        return _encode(fields)
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What the model must be able to take, judged from the bytes."""
+        found: set[Feature] = set()
+        if len(self.fields.get("tools", Raw())) > len("[]") and bytes(self.fields["tools"]) != b"null":
+            found.add("tools")
+        turns = bytes(self.fields.get("input" if self.dialect == "responses" else "messages", Raw()))
+        if _has(turns, _IMAGE[self.dialect]):
+            found.add("images")
+        if _has(turns, _DOCUMENT[self.dialect]):
+            found.add("documents")
+        return frozenset(found)
+
+    def estimate_input(self) -> int:
+        """Input tokens, guessed from the length of the body: 4 bytes each, and 1,600 for an attachment."""
+        size = len(self.body)
+        attachments = 0
+        if b"base64" in self.body:
+            for found in _BASE64.finditer(self.body):
+                size -= len(found.group(1))
+                attachments += 1
+        return size // _BYTES_PER_TOKEN + attachments * _TOKENS_PER_ATTACHMENT
+
+    def usage_options(self) -> bytes:
+        """``stream_options`` with ``include_usage`` on and the caller's other members as they were."""
+        given = self.fields.get("stream_options")
+        members = _fields(given) if given is not None and bytes(given) != b"null" else {}
+        return _encode({**members, "include_usage": Raw(b"true")})
+
+
+def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
+    """Check a body and read its top level. ``counting``: it is for ``count_tokens``, which wants no ``max_tokens``.
+
+    Raises ``InvalidRequest``.
+    """
+    fields = _object(body)
+    model = _text(fields, "model")
+    stream = bool(_typed(fields, "stream", _flag, "true or false"))
+    include_usage = True
+    match dialect:
+        case "chat":
+            max_tokens = _chat_limits(fields)
+            options = _typed(
+                fields, "stream_options", _stream_options, "an object whose include_usage is true or false"
+            )
+            include_usage = options is not None and bool(options.include_usage)
+            _check_messages(fields)
+        case "messages":
+            max_tokens = _messages_limits(fields, counting=counting)
+            _check_messages(fields)
+        case "responses":
+            max_tokens = _typed(fields, "max_output_tokens", _integer, "an integer")
+            if fields.get("input") is None or bytes(fields["input"])[0] not in b'"[':
+                raise InvalidRequest("input must be a string or a list of items.", param="input")
+    _check_depth(fields)
+    return Envelope(dialect, body, fields, model, stream, max_tokens, include_usage)
+
+
+# ---- the top level
+
+
+def _object(body: bytes) -> dict[str, Raw]:
+    try:
+        if not body.isascii():
+            body.decode()
+        return _fields(body)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not valid UTF-8 (byte {error.start}).") from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    except msgspec.ValidationError as error:
+        raise InvalidRequest("The body must be a JSON object.") from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(_what_is_malformed(body, str(error))) from error
+
+
+def _what_is_malformed(body: bytes, reason: str) -> str:
+    if not body.strip():
+        return "The body is empty; a JSON object was expected."
+    if body.startswith(b"\xef\xbb\xbf"):
+        return "The body starts with a byte-order mark; send JSON without one."
+    if _HALF_SURROGATE.search(body) and (
+        "surrogate" in reason or "truncated" in reason or "escape" in reason
+    ):
+        return "The body has half of a surrogate pair (an escape like \\ud83d without its partner), which is no character."
+    if "truncated" in reason:
+        return "The body is not valid JSON: it ends too early."
+    return f"The body is not valid JSON: {reason.removeprefix('JSON is malformed: ')}."
+
+
+def _text(fields: dict[str, Raw], name: str) -> str:
+    raw = fields.get(name)
+    if raw is None:
+        raise InvalidRequest(f"{name} is required.", param=name)
+    try:
+        value = _string(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{name} must be a string.", param=name) from error
+    if not value.strip():
+        raise InvalidRequest(f"{name} must not be empty.", param=name)
+    return value
+
+
+def _typed(fields: dict[str, Raw], name: str, decode: Callable[[Raw], T], wanted: str) -> T | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{name} must be {wanted}.", param=name) from error
+
+
+def _repeats_a_key(body: bytes, fields: dict[str, Raw]) -> bool:
+    """Whether the body holds more top-level members than ``fields``: steps over each as the dict has it."""
+    at = body.index(b"{") + 1
+    for name, raw in fields.items():
+        member = _MEMBER.match(body, at)
+        value = bytes(raw)
+        if member is None or _string(member.group(1)) != name or not body.startswith(value, member.end()):
+            return True
+        after = _AFTER.match(body, member.end() + len(value))
+        if after is None:
+            return True
+        at = after.end()
+    return bool(body[at:].strip())
+
+
+# ---- single fields
+
+
+def _chat_limits(fields: dict[str, Raw]) -> int | None:
+    temperature = _typed(fields, "temperature", _number, "a number")
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise InvalidRequest("temperature must be between 0 and 2.", param="temperature")
+    most: int | None = None
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = _typed(fields, name, _integer, "an integer")
+        if value is not None and value < 1:
+            raise InvalidRequest(f"{name} must be at least 1.", param=name)
+        most = value if most is None else most
+    return most
+
+
+def _messages_limits(fields: dict[str, Raw], *, counting: bool) -> int | None:
+    _typed(fields, "temperature", _number, "a number")
+    most = _typed(fields, "max_tokens", _integer, "an integer")
+    if most is None:
+        if counting:
+            return None
+        raise InvalidRequest("max_tokens is required.", param="max_tokens")
+    if most < 0:
+        raise InvalidRequest("max_tokens must not be negative.", param="max_tokens")
+    return most
+
+
+def _check_messages(fields: dict[str, Raw]) -> None:
+    """A list of objects with a role, none of whose contents is a number, a flag or an object; more is the upstream's.
+
+    Depth is checked in the same pass, which is what makes both affordable.
+    """
+    raw = fields.get("messages")
+    if raw is None:
+        raise InvalidRequest("messages is required.", param="messages")
+    try:
+        messages = _objects(raw)
+    except msgspec.ValidationError as error:
+        raise invalid(error, "messages") from error
+    if not messages:
+        raise InvalidRequest("messages must not be empty.", param="messages")
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequest(f"messages may hold at most {MAX_MESSAGES} messages.", param="messages")
+    for at, message in enumerate(messages):
+        if bytes(message.get("role", _ABSENT)) not in _ROLES:
+            _check_role(message.get("role"), f"messages[{at}].role")
+        for name, value in message.items():
+            if len(value) > _DEEP_ENOUGH and memoryview(value)[0] in _OPENERS:
+                inner = bytes(value)
+                if not _few_brackets(inner, _ROOM) and _exceeds(inner, _ROOM, peel=3):
+                    raise _too_deep()
+            elif name == "content" and memoryview(value)[0] not in _CONTENT_STARTS:
+                field = f"messages[{at}].content"
+                raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
+
+
+def _check_role(role: Raw | None, name: str) -> None:
+    """Any other role than the usual ones is the upstream's to judge, as long as it is a string."""
+    if role is None:
+        raise InvalidRequest(f"{name} is required.", param=name)
+    if memoryview(role)[0] != _QUOTE:
+        raise InvalidRequest(f"{name} must be a string.", param=name)
+
+
+def invalid(error: msgspec.ValidationError, root: str = "") -> InvalidRequest:
+    """msgspec's complaint in the words of an API: ``messages[2].content: expected `str`, got `int` ``."""
+    text, _, path = str(error).partition(" - at `$")
+    name = f"{root}{path.removesuffix('`')}".removeprefix(".") or None
+    reason = text[:1].lower() + text[1:]
+    return InvalidRequest(f"{name}: {reason}." if name else f"The body is wrong: {reason}.", param=name)
+
+
+# ---- depth
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _check_depth(fields: dict[str, Raw]) -> None:
+    """Exact, but cheapest first: few brackets in all, then few in each message, block or tool."""
+    for name, value in fields.items():
+        if len(value) > _DEEP_ENOUGH and memoryview(value)[0] in _OPENERS and name != "messages":
+            inner = bytes(value)
+            if not _few_brackets(inner, MAX_DEPTH - 1) and _exceeds(inner, MAX_DEPTH - 1, peel=4):
+                raise _too_deep()
+
+
+def _few_brackets(json: bytes, most: int) -> bool:
+    """At most ``most`` objects and arrays begin in here, even if every bracket in a string were one."""
+    if len(json) < _SHORT:
+        return json.count(b"[") + json.count(b"{") <= most
+    rest = most + 2 - len(json.split(b"[", most + 1))
+    return rest >= 1 and len(json.split(b"{", rest)) <= rest
+
+
+def _exceeds(json: bytes, room: int, peel: int) -> bool:
+    """Whether the value nests deeper than ``room``.
+
+    Arrays and objects are taken apart ``peel`` times, because what is inside them is mostly long strings, over which
+    the decoder goes fastest; then the strings are cut out and the brackets alone are looked at.
+    """
+    if not peel:
+        return _exceeds_exactly(json, room)
+    for part in _items(json) if json[0] == _BRACKET else _fields(json).values():
+        inner = bytes(part)
+        suspect = len(inner) > 2 * room and inner[0] in _OPENERS and not _few_brackets(inner, room - 1)
+        if suspect and _exceeds(inner, room - 1, peel - 1):
+            return True
+    return False
+
+
+def _exceeds_exactly(json: bytes, room: int) -> bool:
+    brackets = _STRING.sub(b"", json).translate(None, _NOT_BRACKETS)
+    for _ in range(room):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if not brackets:
+            return False
+    return True
+
+
+def _has(turns: bytes, sign: tuple[bytes, "re.Pattern[bytes]"]) -> bool:
+    word, pattern = sign
+    return word in turns and pattern.search(turns) is not None
