@@ -1,0 +1,48 @@
+"""The signature of a thought that did not come from Anthropic: proof of nothing, but a carrier that finds its way home.
+
+Messages callers must return a thinking block with its signature unchanged. For reasoning of other upstreams the gateway
+makes one, ``gw1.`` + base64url of a small JSON array: who made the thought, and what that upstream wants back with it.
+Anthropic would refuse it, so it is dropped there; the maker gets its carrier back; everybody else gets the text.
+"""
+
+import base64
+import binascii
+
+import msgspec
+
+PREFIX = "gw1."
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """What a gateway signature says: the ``model`` that made the thought, by its upstream's name, and the ``carrier``.
+
+    The carrier is JSON text that goes back to that upstream as it came (``reasoning_details``), or ''.
+    """
+
+    model: str
+    carrier: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Origin).decode
+
+
+def sign(origin: Origin) -> str:
+    """The signature for ``origin``; the same for the same origin."""
+    return PREFIX + base64.urlsafe_b64encode(_encode(origin)).decode("ascii").rstrip("=")
+
+
+def is_ours(signature: str) -> bool:
+    """Whether a signature was made by a gateway and not by Anthropic."""
+    return signature.startswith(PREFIX)
+
+
+def read(signature: str) -> Origin | None:
+    """What a gateway signature says; None where it is somebody else's or damaged."""
+    if not is_ours(signature):
+        return None
+    text = signature[len(PREFIX) :]
+    try:
+        return _decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        return None

@@ -1,0 +1,146 @@
+"""Server-sent events: bytes cut anywhere in, whole frames out.
+
+The rules are the WHATWG event-stream grammar as real upstreams use it: a line ends with LF, CRLF or a lone CR (and with
+nothing else: U+2028 stays text), a frame ends with an empty line, ``data:`` may lack its space, several data lines are
+joined with LF, comments and unknown fields are ignored. Everything stays bytes, so a character cut in two is whole again
+before anybody decodes it.
+"""
+
+import re
+
+import msgspec
+
+MAX_FRAME = 4 * 1024 * 1024
+"""Bytes of one unfinished frame; a single tool call may be one huge frame."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class FrameTooLarge(ValueError):
+    """An unfinished frame grew past the limit; the stream cannot be read on."""
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One dispatched event: its type (``b""`` where the stream names none) and its data lines joined with LF."""
+
+    event: bytes
+    data: bytes
+
+
+class Frames:
+    """Splits a byte stream into frames; the result does not depend on where the stream was cut."""
+
+    __slots__ = ("_fresh", "_held", "_limit", "_scanned", "_skip_lf")
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._limit = limit
+        self._held = bytearray()
+        self._scanned = (
+            0  # no frame ends before here, so a frame that comes in crumbs is not searched again and again
+        )
+        self._skip_lf = False  # the last read ended with CR, which was taken as a line end at once
+        self._fresh = True
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames completed by ``data``. Raises ``FrameTooLarge``."""
+        if b"\r" in data or self._skip_lf:
+            data = self._plain_line_ends(data)
+        held = self._held
+        if not held and data.endswith(b"\n\n"):
+            return self._cut(data)
+        held += data
+        end = held.rfind(b"\n\n", self._scanned)
+        if end < 0:
+            self._scanned = max(len(held) - 1, 0)
+            whole = b""
+        else:
+            whole = bytes(held[: end + 2])
+            del held[: end + 2]
+            self._scanned = max(len(held) - 1, 0)
+        if len(held) > self._limit:
+            raise FrameTooLarge(f"an event of the stream is larger than {self._limit} bytes")
+        return self._cut(whole) if whole else []
+
+    def finish(self) -> list[Frame]:
+        """The frame that the end of the stream left without its empty line, if it has data."""
+        rest = bytes(self._held)
+        self._held.clear()
+        return self._cut(rest + b"\n\n") if rest else []
+
+    def _plain_line_ends(self, data: bytes) -> bytes:
+        """LF for every line end. A CR that ends a read counts at once; an LF that then follows belongs to it."""
+        if not data:
+            return data
+        if self._skip_lf and data[0] == 0x0A:
+            data = data[1:]
+            self._skip_lf = False
+            if not data:
+                return data
+        self._skip_lf = data[-1] == 0x0D
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _cut(self, whole: bytes) -> list[Frame]:
+        if self._fresh:
+            self._fresh = False
+            whole = whole.removeprefix(_BOM)
+        frames: list[Frame] = []
+        add = frames.append
+        for raw in whole.split(b"\n\n"):
+            if raw.startswith(b"data: ") and b"\n" not in raw:
+                add(Frame(b"", raw[6:]))
+            elif raw:
+                frame = parse_frame(raw)
+                if frame is not None:
+                    add(frame)
+        return frames
+
+
+def parse_frame(raw: bytes) -> Frame | None:
+    """The frame that ``raw`` (its lines, with or without the empty one) holds; None where it has no data line."""
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    event = b""
+    data: bytes | None = None
+    for line in raw.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            value = value.removeprefix(b" ")
+            data = value if data is None else data + b"\n" + value
+        elif name == b"event":
+            event = value.removeprefix(b" ")
+    return None if data is None else Frame(event, data)
+
+
+def complete_prefix(buffer: bytes | bytearray, start: int = 0) -> int:
+    """How many leading bytes of ``buffer`` are whole frames; what follows them is a frame still under way.
+
+    ``start`` may be set to where bytes were last added: nothing before it is searched again, bar what a line end cut
+    there needs.
+    """
+    start = max(start - 2, 0)
+    end = buffer.rfind(b"\n\n", start)
+    if b"\r" in buffer:
+        end = max(end, buffer.rfind(b"\r\r", start), buffer.rfind(b"\n\r", start))
+    if end < 0:
+        return 0
+    end += 2
+    # the LF of a CRLF whose CR already was the empty line
+    return end + 1 if buffer[end - 1] == 0x0D and buffer[end : end + 1] == b"\n" else end
+
+
+# each line end as a whole: a CRLF is never taken for two
+_FRAME_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+
+
+def split_whole(whole: bytes) -> list[bytes]:
+    """Whole frames (see ``complete_prefix``) one by one, each with its own bytes up to and including its empty line."""
+    if b"\r" not in whole:
+        return [raw + b"\n\n" for raw in whole.split(b"\n\n")[:-1]]
+    pieces: list[bytes] = []
+    at = 0
+    for match in _FRAME_END.finditer(whole):
+        pieces.append(whole[at : match.end()])
+        at = match.end()
+    if at < len(whole):
+        pieces.append(whole[at:])
+    return pieces

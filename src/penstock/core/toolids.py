@@ -1,0 +1,62 @@
+"""Tool-call ids between dialects: what one side may not see is coded, and decoded when it comes back.
+
+Anthropic takes ``[A-Za-z0-9_-]+`` only, OpenAI's Chat format at most 40 characters, and upstreams send things like
+``functions.add:0``. Nothing is remembered: a coded id holds the original, and one too long for that becomes a hash, which
+is enough because a call and its result travel in the same request.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+
+MESSAGES_LIMIT = 128
+CHAT_LIMIT = 40
+
+_LEGAL = re.compile(r"[A-Za-z0-9_-]+\Z")
+_CODED = "gwi_"
+_HASHED = "gwh_"
+_REPEATED = re.compile(r"-gwr\d+\Z")
+
+
+def outward(id: str, limit: int) -> str:
+    """``id`` as the caller may see it: itself where it is legal and not longer than ``limit``, else coded.
+
+    Deterministic. ``inward`` gives the original back unless it had to be hashed (its coded form is over ``limit``).
+    """
+    if len(id) <= limit and _LEGAL.match(id) and not id.startswith((_CODED, _HASHED)):
+        return id
+    raw = id.encode("utf-8", "surrogatepass")
+    coded = _CODED + base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
+    return coded if len(coded) <= limit and raw else _hashed(raw)
+
+
+def inward(id: str) -> str:
+    """The upstream's own id for one that ``outward`` gave; any other id is returned as it is."""
+    if not id.startswith(_CODED):
+        return id
+    text = id[len(_CODED) :]
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return raw.decode("utf-8", "surrogatepass")
+    except (binascii.Error, UnicodeDecodeError):
+        return id
+
+
+def shortened(id: str, limit: int) -> str:
+    """``id`` for an upstream that takes any characters but only ``limit`` of them: itself, or its hash."""
+    return id if len(id) <= limit else _hashed(id.encode("utf-8", "surrogatepass"))
+
+
+def distinct(id: str, nth: int) -> str:
+    """The id for the ``nth`` call (2, 3 ...) of a reply in which an upstream used ``id`` again; ``plain`` undoes it."""
+    return f"{id}-gwr{nth}"
+
+
+def plain(id: str) -> str:
+    """The id that the upstream itself used for a call that ``distinct`` renamed; any other is returned as it is."""
+    return _REPEATED.sub("", id)
+
+
+def _hashed(raw: bytes) -> str:
+    return _HASHED + hashlib.sha256(raw).hexdigest()[:24]
