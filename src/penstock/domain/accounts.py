@@ -1,0 +1,246 @@
+"""Who may call: people, the plan each is on, and whether the address is verified and the account open.
+
+Every function takes a connection inside a transaction; ``now`` is epoch milliseconds, ids come from ``new_user_id``.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.core import keyformat
+from penstock.errors import InvalidRequest
+from penstock.store.schema import plans, users
+
+
+class BadEmail(InvalidRequest):
+    """This is not an e-mail address that mail can be sent to."""
+
+
+class EmailTaken(InvalidRequest):
+    """There is an account for this mailbox already."""
+
+
+class NoSuchUser(InvalidRequest):
+    """No account has this address."""
+
+
+class NoSuchPlan(InvalidRequest):
+    """No plan has this id; the message names those that exist."""
+
+
+class User(msgspec.Struct, frozen=True):
+    """An account. ``email`` is as its owner wrote it; times are epoch milliseconds."""
+
+    id: str
+    email: str
+    plan_id: str
+    is_admin: bool
+    created_at: int
+    verified_at: int | None
+    disabled_at: int | None
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What to change of an account; None leaves it."""
+
+    plan_id: str | None = None
+    verified: bool | None = None
+    disabled: bool | None = None
+    is_admin: bool | None = None
+
+
+_LOCAL = re.compile(r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# Python's codec is IDNA 2003, which turns these into other letters and so into another domain than browsers and mail
+# servers (IDNA 2008) mean.
+_DEVIATIONS = frozenset("ßς\u200c\u200d")
+
+_SAME_MAILBOX_DOMAIN = {"googlemail.com": "gmail.com"}
+_IGNORES_DOTS = frozenset({"gmail.com"})
+_IGNORES_PLUS_TAGS = frozenset(
+    {
+        "gmail.com", "outlook.com", "hotmail.com", "live.com", "msn.com", "icloud.com", "me.com", "mac.com",
+        "fastmail.com", "proton.me", "protonmail.com", "pm.me", "yandex.com", "zoho.com",
+    }
+)  # fmt: skip
+
+
+def new_user_id(random: bytes) -> str:
+    """``usr_...`` from 16 random bytes."""
+    return keyformat.identifier("usr", random)
+
+
+def parse_email(text: str) -> str:
+    """The address in ``text`` with its domain in lower-case ASCII. Raises ``BadEmail``, saying what is wrong."""
+    local, at, domain = text.strip().rpartition("@")
+    if not at or not local or not domain:
+        raise BadEmail("An e-mail address has the form name@example.com.", param="email")
+    if len(local) > 64 or not _LOCAL.fullmatch(local):
+        raise BadEmail(
+            "The part of the e-mail address before the @ may hold letters without accents, digits and "
+            "!#$%&'*+/=?^_`{|}~- with single dots between, at most 64 characters.",
+            param="email",
+        )
+    ascii_domain = _ascii_domain(domain)
+    labels = ascii_domain.split(".")
+    if not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
+        raise BadEmail("The part of the e-mail address after the @ is not a domain name.", param="email")
+    if len(labels) == 1 and ascii_domain != "localhost":
+        raise BadEmail("The domain of the e-mail address has no dot.", param="email")
+    if len(local) + 1 + len(ascii_domain) > 254:
+        raise BadEmail("The e-mail address is longer than 254 characters.", param="email")
+    return f"{local}@{ascii_domain}"
+
+
+def _ascii_domain(domain: str) -> str:
+    if _DEVIATIONS.isdisjoint(domain):
+        try:
+            return domain.encode("idna").decode("ascii").lower()
+        except UnicodeError:
+            pass
+    raise BadEmail("The part of the e-mail address after the @ is not a domain name.", param="email")
+
+
+def canonical_email(email: str) -> str:
+    """The mailbox behind a parsed address: what makes two addresses the same person, and is unique.
+
+    Lower case; where the provider is known to ignore them, without ``+tag`` and dots (docs: one mailbox, one account).
+    """
+    local, _, domain = email.lower().rpartition("@")
+    domain = _SAME_MAILBOX_DOMAIN.get(domain, domain)
+    if domain in _IGNORES_PLUS_TAGS:
+        local = local.partition("+")[0] or local
+    if domain in _IGNORES_DOTS:
+        local = local.replace(".", "")
+    return f"{local}@{domain}"
+
+
+async def create_user(
+    conn: AsyncConnection, email: str, *, plan: str, admin: bool, verified: bool, now: int, id: str
+) -> User:
+    """Make an account. Raises ``BadEmail``, ``EmailTaken`` or ``NoSuchPlan``."""
+    address = parse_email(email)
+    canonical = canonical_email(address)
+    await _require_plan(conn, plan)
+    taken = await conn.scalar(select(users.c.email).where(users.c.email_canonical == canonical))
+    if taken is not None:
+        raise _taken(address, taken)
+    user = User(id, address, plan, admin, now, now if verified else None, None)
+    try:
+        await conn.execute(insert(users).values(email_canonical=canonical, **msgspec.structs.asdict(user)))
+    except IntegrityError as error:
+        raise _taken(address, address) from error
+    return user
+
+
+def _taken(address: str, existing: str) -> EmailTaken:
+    other = "" if existing.lower() == address.lower() else f" (as {existing}, which is the same mailbox)"
+    return EmailTaken(f"There is already an account for {address}{other}.", param="email")
+
+
+async def change_user(conn: AsyncConnection, user_id: str, changes: Changes, *, now: int) -> User:
+    """Apply ``changes``; what is already so keeps its time. Raises ``NoSuchUser`` or ``NoSuchPlan``."""
+    user = await get_user(conn, user_id)
+    if changes.plan_id is not None:
+        await _require_plan(conn, changes.plan_id)
+    changed = msgspec.structs.replace(
+        user,
+        plan_id=user.plan_id if changes.plan_id is None else changes.plan_id,
+        is_admin=user.is_admin if changes.is_admin is None else changes.is_admin,
+        verified_at=_since(user.verified_at, changes.verified, now),
+        disabled_at=_since(user.disabled_at, changes.disabled, now),
+    )
+    if changed != user:
+        await conn.execute(
+            update(users)
+            .where(users.c.id == user_id)
+            .values(
+                plan_id=changed.plan_id,
+                is_admin=changed.is_admin,
+                verified_at=changed.verified_at,
+                disabled_at=changed.disabled_at,
+            )
+        )
+    return changed
+
+
+def _since(before: int | None, wanted: bool | None, now: int) -> int | None:
+    if wanted is None:
+        return before
+    if not wanted:
+        return None
+    return now if before is None else before
+
+
+async def get_user(conn: AsyncConnection, user_id: str) -> User:
+    """The account with this id. Raises ``NoSuchUser``."""
+    row = (await conn.execute(select(*_COLUMNS).where(users.c.id == user_id))).one_or_none()
+    if row is None:
+        raise NoSuchUser(f"There is no account with the id {user_id}.")
+    return _user(row)
+
+
+async def find_user(conn: AsyncConnection, email: str) -> User | None:
+    """The account of this mailbox. Raises ``BadEmail``."""
+    canonical = canonical_email(parse_email(email))
+    row = (await conn.execute(select(*_COLUMNS).where(users.c.email_canonical == canonical))).one_or_none()
+    return None if row is None else _user(row)
+
+
+async def user_by_email(conn: AsyncConnection, email: str) -> User:
+    """The account of this mailbox. Raises ``BadEmail`` or ``NoSuchUser``."""
+    user = await find_user(conn, email)
+    if user is None:
+        raise NoSuchUser(f"There is no account for {email}.", param="email")
+    return user
+
+
+async def list_users(conn: AsyncConnection, *, most: int = 1000, after: str = "") -> tuple[User, ...]:
+    """Accounts in the order of their canonical addresses, at most ``most``, those after the address ``after``."""
+    canonical = canonical_email(after) if after else ""
+    rows = await conn.execute(
+        select(*_COLUMNS)
+        .where(users.c.email_canonical > canonical)
+        .order_by(users.c.email_canonical)
+        .limit(most)
+    )
+    return tuple(_user(row) for row in rows)
+
+
+async def any_user(conn: AsyncConnection) -> bool:
+    """Whether there is an account at all."""
+    return await conn.scalar(select(users.c.id).limit(1)) is not None
+
+
+async def any_admin(conn: AsyncConnection) -> bool:
+    """Whether somebody may administer: an admin whose account is open."""
+    admin = select(users.c.id).where(users.c.is_admin, users.c.disabled_at.is_(None)).limit(1)
+    return await conn.scalar(admin) is not None
+
+
+async def _require_plan(conn: AsyncConnection, plan: str) -> None:
+    known: Sequence[str] = (await conn.execute(select(plans.c.id).order_by(plans.c.position))).scalars().all()
+    if plan not in known:
+        raise NoSuchPlan(
+            f"There is no plan {plan!r}; there are {', '.join(known) or 'none yet'}.", param="plan"
+        )
+
+
+_COLUMNS = (
+    users.c.id,
+    users.c.email,
+    users.c.plan_id,
+    users.c.is_admin,
+    users.c.created_at,
+    users.c.verified_at,
+    users.c.disabled_at,
+)
+
+
+def _user(row: Row[*tuple[Any, ...]]) -> User:
+    return User(*row)

@@ -1,0 +1,323 @@
+"""API keys as their owner handles them: made, listed, revoked, rolled, shown again.
+
+Only a keyed digest of a key is kept for recognising it, and, where the operator allows showing keys again, a sealed copy.
+Every function takes a connection inside a transaction; ``now`` is epoch milliseconds. How a caller is recognised by a key
+is ``domain/keys.py``.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.core import keyformat
+from penstock.errors import InvalidRequest
+from penstock.store.schema import api_keys
+from penstock.store.vault import Entropy, Vault, VaultError
+
+MOST_KEYS = 100
+"""Working keys that one account may have."""
+_NAME_MOST = 100
+
+
+class NoSuchKey(InvalidRequest):
+    """The account has no such key, or it no longer works."""
+
+
+class BadKeyWish(InvalidRequest):
+    """A name, address list, model list or expiry that a key cannot have; ``param`` names it."""
+
+
+class KeyNotKept(InvalidRequest):
+    """The key cannot be shown again, because no readable copy of it was kept."""
+
+
+class KeyWish(msgspec.Struct, frozen=True):
+    """What a new key is to be like. ``name`` None takes the next free one; ``expires_at`` is epoch milliseconds."""
+
+    name: str | None = None
+    models: tuple[str, ...] | None = None
+    """Only these public model ids; never more than the plan has."""
+    addresses: tuple[str, ...] | None = None
+    """Only from these addresses or networks (``203.0.113.7``, ``2001:db8::/32``)."""
+    expires_at: int | None = None
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """A key just made; the only moment at which it is known for certain."""
+
+    id: str
+    name: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"NewKey({self.id})"
+
+
+class KeyRow(msgspec.Struct, frozen=True):
+    """A key as its owner and the operator see it. Times are epoch milliseconds."""
+
+    id: str
+    user_id: str
+    name: str
+    shown: str
+    models: tuple[str, ...] | None
+    addresses: tuple[str, ...] | None
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+    last_used_at: int | None
+    kept: bool
+    """A sealed copy exists, so that it can be shown again."""
+
+    def works(self, now: int) -> bool:
+        """Neither revoked nor expired at ``now``."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+
+async def create_key(
+    conn: AsyncConnection,
+    vault: Vault,
+    user_id: str,
+    wish: KeyWish,
+    *,
+    now: int,
+    entropy: Entropy,
+    keep: bool,
+) -> NewKey:
+    """Make a key; ``keep``: with a sealed copy to show again. Raises ``BadKeyWish``."""
+    _check_wish(wish, now)
+    working = [row for row in await list_keys(conn, user_id) if row.works(now)]
+    if len(working) >= MOST_KEYS:
+        raise BadKeyWish(f"There are {MOST_KEYS} keys already; revoke one first.")
+    name = _free_name({row.name for row in working}) if wish.name is None else wish.name.strip()
+    if any(row.name == name for row in working):
+        raise BadKeyWish(f"There is a key named {name!r} already.", param="name")
+    return await _insert(conn, vault, user_id, name, wish, now=now, entropy=entropy, keep=keep)
+
+
+async def list_keys(conn: AsyncConnection, user_id: str) -> tuple[KeyRow, ...]:
+    """All keys of an account, the newest first, those that no longer work included."""
+    rows = await conn.execute(
+        _SELECT.where(api_keys.c.user_id == user_id).order_by(api_keys.c.created_at.desc(), api_keys.c.id)
+    )
+    return tuple(_row(row) for row in rows)
+
+
+async def get_key(conn: AsyncConnection, user_id: str, key_id: str) -> KeyRow:
+    """A key of this account. Raises ``NoSuchKey``."""
+    found = await conn.execute(_SELECT.where(api_keys.c.user_id == user_id, api_keys.c.id == key_id))
+    row = found.one_or_none()
+    if row is None:
+        raise NoSuchKey(f"There is no key {key_id} on this account.")
+    return _row(row)
+
+
+async def working_keys(
+    conn: AsyncConnection, user_id: str, *, now: int, name: str | None = None
+) -> tuple[KeyRow, ...]:
+    """The keys of an account that work at ``now``, newest first; with ``name`` only those of that name."""
+    rows = await list_keys(conn, user_id)
+    return tuple(row for row in rows if row.works(now) and name in (None, row.name))
+
+
+async def revoke_key(conn: AsyncConnection, user_id: str, key_id: str, *, now: int) -> None:
+    """End a key for good. It is forgotten within the cache time of a serving process. Raises ``NoSuchKey``."""
+    done = await conn.execute(
+        update(api_keys)
+        .where(api_keys.c.user_id == user_id, api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+        .values(revoked_at=now, sealed=None)
+    )
+    if done.rowcount != 1:
+        raise NoSuchKey(f"There is no working key {key_id} on this account.")
+
+
+async def roll_key(
+    conn: AsyncConnection,
+    vault: Vault,
+    old: KeyRow,
+    *,
+    grace: int,
+    now: int,
+    entropy: Entropy,
+    keep: bool,
+) -> NewKey:
+    """A new key like ``old``, which works ``grace`` seconds longer (0: no longer). Raises ``NoSuchKey``, ``BadKeyWish``."""
+    if grace < 0:
+        raise BadKeyWish("The grace period is a number of seconds from 0 up.", param="grace")
+    if not old.works(now):
+        raise NoSuchKey(f"The key {old.id} no longer works; make a new one instead.")
+    if grace == 0:
+        await revoke_key(conn, old.user_id, old.id, now=now)
+    else:
+        end = now + grace * 1000
+        await conn.execute(
+            update(api_keys)
+            .where(api_keys.c.id == old.id, or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > end))
+            .values(expires_at=end)
+        )
+    wish = KeyWish(old.name, old.models, old.addresses, old.expires_at)
+    return await _insert(conn, vault, old.user_id, old.name, wish, now=now, entropy=entropy, keep=keep)
+
+
+async def reveal_key(conn: AsyncConnection, vault: Vault, user_id: str, key_id: str) -> str:
+    """The key itself, from its sealed copy.
+
+    The caller has checked that its owner asks, and records that it was shown. Raises ``NoSuchKey``, ``KeyNotKept``, or
+    ``VaultError`` when the copy was made with other secrets.
+    """
+    sealed = await conn.execute(
+        select(api_keys.c.sealed).where(
+            api_keys.c.user_id == user_id, api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)
+        )
+    )
+    row = sealed.one_or_none()
+    if row is None:
+        raise NoSuchKey(f"There is no working key {key_id} on this account.")
+    if row.sealed is None:
+        raise KeyNotKept(
+            "This key cannot be shown again, because no readable copy of it was kept. Roll it instead."
+        )
+    return vault.unseal(row.sealed, _about(key_id)).decode()
+
+
+async def reseal_keys(conn: AsyncConnection, vault: Vault, entropy: Entropy) -> int:
+    """Seal every copy that an older key of the ring made with the current one; how many. Raises ``VaultError``."""
+    count = 0
+    rows = await conn.execute(select(api_keys.c.id, api_keys.c.sealed).where(api_keys.c.sealed.is_not(None)))
+    for id, sealed in rows.all():
+        if vault.sealed_with(sealed) != vault.seal_id:
+            plain = vault.unseal(sealed, _about(id))
+            fresh = vault.seal(plain, _about(id), entropy)
+            await conn.execute(update(api_keys).where(api_keys.c.id == id).values(sealed=fresh))
+            count += 1
+    return count
+
+
+async def any_key(conn: AsyncConnection) -> bool:
+    """Whether there is a key at all, working or not."""
+    return await conn.scalar(select(api_keys.c.id).limit(1)) is not None
+
+
+async def check_peppers(conn: AsyncConnection, vault: Vault) -> None:
+    """Raises ``VaultError`` when keys were made with a pepper that the secrets file lacks: none of them would work."""
+    unknown = await conn.execute(
+        select(api_keys.c.pepper_id, func.count())
+        .where(api_keys.c.pepper_id.not_in(vault.pepper_ids), api_keys.c.revoked_at.is_(None))
+        .group_by(api_keys.c.pepper_id)
+    )
+    lost = unknown.all()
+    if lost:
+        count = sum(row[1] for row in lost)
+        ids = ", ".join(sorted(row[0] for row in lost))
+        raise VaultError(
+            f"{count} API keys in the database were made with pepper {ids}, which {vault.path} does not hold: "
+            "put the secrets file back that belongs to this database"
+        )
+
+
+async def _insert(
+    conn: AsyncConnection,
+    vault: Vault,
+    user_id: str,
+    name: str,
+    wish: KeyWish,
+    *,
+    now: int,
+    entropy: Entropy,
+    keep: bool,
+) -> NewKey:
+    id = keyformat.identifier("key", entropy(16))
+    key = keyformat.make(entropy(keyformat.RANDOM_BYTES))
+    await conn.execute(
+        insert(api_keys).values(
+            id=id,
+            user_id=user_id,
+            name=name,
+            prefix=keyformat.start_of(key),
+            last4=keyformat.end_of(key),
+            digest=vault.digests(key)[0],
+            pepper_id=vault.pepper_id,
+            sealed=vault.seal(key.encode(), _about(id), entropy) if keep else None,
+            models=write_list(wish.models),
+            addresses=write_list(wish.addresses),
+            created_at=now,
+            expires_at=wish.expires_at,
+        )
+    )
+    return NewKey(id, name, key)
+
+
+def _about(key_id: str) -> bytes:
+    """What a sealed copy is bound to, so that it cannot be moved to another row."""
+    return f"api_keys|{key_id}|sealed".encode()
+
+
+def _check_wish(wish: KeyWish, now: int) -> None:
+    name = wish.name
+    if name is not None and not (1 <= len(name.strip()) <= _NAME_MOST and name.isprintable()):
+        raise BadKeyWish(f"A key's name has 1 to {_NAME_MOST} printable characters.", param="name")
+    if wish.models is not None and not (wish.models and all(wish.models)):
+        raise BadKeyWish("A key's model list names at least one model.", param="models")
+    if wish.addresses is not None and not wish.addresses:
+        raise BadKeyWish("A key's address list names at least one address.", param="addresses")
+    for address in wish.addresses or ():
+        try:
+            ipaddress.ip_network(address)
+        except ValueError as error:
+            raise BadKeyWish(
+                f"{address!r} is not an IP address or network: {error}.", param="addresses"
+            ) from None
+    if wish.expires_at is not None and wish.expires_at <= now:
+        raise BadKeyWish("A key's expiry lies in the future.", param="expires_at")
+
+
+def _free_name(taken: set[str]) -> str:
+    return next(
+        name for n in range(1, MOST_KEYS + 2) if (name := "default" if n == 1 else f"key {n}") not in taken
+    )
+
+
+def write_list(values: Sequence[str] | None) -> str | None:
+    """A list as the JSON text of its column."""
+    return None if values is None else msgspec.json.encode(values).decode()
+
+
+def read_list(text: str | None) -> tuple[str, ...] | None:
+    """The list that ``write_list`` wrote."""
+    return None if text is None else msgspec.json.decode(text, type=tuple[str, ...])
+
+
+_SELECT = select(
+    api_keys.c.id,
+    api_keys.c.user_id,
+    api_keys.c.name,
+    api_keys.c.prefix,
+    api_keys.c.last4,
+    api_keys.c.models,
+    api_keys.c.addresses,
+    api_keys.c.created_at,
+    api_keys.c.expires_at,
+    api_keys.c.revoked_at,
+    api_keys.c.last_used_at,
+    api_keys.c.sealed.is_not(None).label("kept"),
+)
+
+
+def _row(row: Row[*tuple[Any, ...]]) -> KeyRow:
+    return KeyRow(
+        id=row.id,
+        user_id=row.user_id,
+        name=row.name,
+        shown=keyformat.shown(row.prefix, row.last4),
+        models=read_list(row.models),
+        addresses=read_list(row.addresses),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+        kept=row.kept,
+    )

@@ -1,0 +1,215 @@
+"""Keys as their owner handles them: made, shown, rolled, revoked, and never readable from the database alone."""
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from penstock.core.keyformat import display, is_well_formed
+from penstock.domain import issuing
+from penstock.domain.accounts import User
+from penstock.domain.issuing import BadKeyWish, KeyNotKept, KeyWish, NewKey, NoSuchKey
+from penstock.store.database import Database
+from penstock.store.schema import api_keys
+from penstock.store.vault import Vault, VaultError
+from tests.domain.people import NOW, make_user, make_vault, open_database
+
+PLAIN = KeyWish()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(tmp_path) as database:
+        yield database
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    return make_vault(tmp_path)
+
+
+@pytest.fixture
+async def user(database: Database) -> User:
+    return await make_user(database)
+
+
+async def make_key(
+    database: Database, vault: Vault, user: User, wish: KeyWish = PLAIN, *, keep: bool = True
+) -> NewKey:
+    async with database.transaction() as conn:
+        return await issuing.create_key(
+            conn, vault, user.id, wish, now=NOW, entropy=secrets.token_bytes, keep=keep
+        )
+
+
+async def roll(
+    database: Database, vault: Vault, user: User, key_id: str, grace: int, now: int = NOW
+) -> NewKey:
+    async with database.transaction() as conn:
+        old = await issuing.get_key(conn, user.id, key_id)
+        return await issuing.roll_key(
+            conn, vault, old, grace=grace, now=now, entropy=secrets.token_bytes, keep=True
+        )
+
+
+def stored_bytes(directory: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in directory.glob("penstock.db*"))
+
+
+async def test_a_key_is_listed_but_not_stored(
+    database: Database, vault: Vault, user: User, tmp_path: Path
+) -> None:
+    wish = KeyWish("laptop", ("claude-haiku-4.5",), ("203.0.113.0/24",), NOW + 1)
+    made = await make_key(database, vault, user, wish)
+    assert is_well_formed(made.key)
+    assert made.key not in repr(made)
+    async with database.connect() as conn:
+        (row,) = await issuing.list_keys(conn, user.id)
+    assert (row.id, row.name, row.shown) == (made.id, "laptop", display(made.key))
+    assert (row.models, row.addresses, row.expires_at) == (wish.models, wish.addresses, NOW + 1)
+    assert made.id.encode() in stored_bytes(tmp_path)
+    assert row.works(NOW)
+    assert not row.works(NOW + 1)
+    assert made.key.encode() not in stored_bytes(tmp_path)
+
+
+async def test_a_kept_key_can_be_shown_again_by_its_owner_alone(
+    database: Database, vault: Vault, user: User
+) -> None:
+    made = await make_key(database, vault, user)
+    other = await make_user(database, "eve@example.com")
+    async with database.transaction() as conn:
+        assert await issuing.reveal_key(conn, vault, user.id, made.id) == made.key
+        with pytest.raises(NoSuchKey):
+            await issuing.reveal_key(conn, vault, other.id, made.id)
+        with pytest.raises(NoSuchKey):
+            await issuing.revoke_key(conn, other.id, made.id, now=NOW)
+
+
+async def test_a_key_that_is_not_kept_is_shown_once(database: Database, vault: Vault, user: User) -> None:
+    made = await make_key(database, vault, user, keep=False)
+    async with database.transaction() as conn:
+        with pytest.raises(KeyNotKept):
+            await issuing.reveal_key(conn, vault, user.id, made.id)
+
+
+async def test_a_sealed_copy_cannot_be_moved_to_another_key(
+    database: Database, vault: Vault, user: User
+) -> None:
+    one, other = await make_key(database, vault, user), await make_key(database, vault, user)
+    async with database.transaction() as conn:
+        sealed = await conn.scalar(select(api_keys.c.sealed).where(api_keys.c.id == one.id))
+        await conn.execute(update(api_keys).where(api_keys.c.id == other.id).values(sealed=sealed))
+        with pytest.raises(VaultError, match="belongs to another row"):
+            await issuing.reveal_key(conn, vault, user.id, other.id)
+
+
+async def test_revoking_ends_a_key_and_its_copy(database: Database, vault: Vault, user: User) -> None:
+    made = await make_key(database, vault, user)
+    async with database.transaction() as conn:
+        await issuing.revoke_key(conn, user.id, made.id, now=NOW)
+        with pytest.raises(NoSuchKey):
+            await issuing.revoke_key(conn, user.id, made.id, now=NOW + 1)
+        assert await issuing.working_keys(conn, user.id, now=NOW) == ()
+        row = await issuing.get_key(conn, user.id, made.id)
+        assert (row.revoked_at, row.kept) == (NOW, False)
+
+
+async def test_rolling_gives_a_like_key_and_leaves_the_old_its_grace(
+    database: Database, vault: Vault, user: User
+) -> None:
+    wish = KeyWish("ci", ("m",), ("10.0.0.0/8",), NOW + 10_000_000)
+    old = await make_key(database, vault, user, wish)
+    new = await roll(database, vault, user, old.id, 3600)
+    assert new.key != old.key
+    async with database.connect() as conn:
+        was, now = [await issuing.get_key(conn, user.id, key.id) for key in (old, new)]
+    assert was.expires_at == NOW + 3_600_000
+    assert was.revoked_at is None
+    assert (now.name, now.models, now.addresses, now.expires_at) == (
+        "ci", wish.models, wish.addresses, wish.expires_at,
+    )  # fmt: skip
+
+
+async def test_a_grace_never_lengthens_a_key(database: Database, vault: Vault, user: User) -> None:
+    old = await make_key(database, vault, user, KeyWish(expires_at=NOW + 5))
+    await roll(database, vault, user, old.id, 3600)
+    async with database.connect() as conn:
+        assert (await issuing.get_key(conn, user.id, old.id)).expires_at == NOW + 5
+
+
+async def test_rolling_without_grace_ends_the_old_key_at_once(
+    database: Database, vault: Vault, user: User
+) -> None:
+    old = await make_key(database, vault, user)
+    await roll(database, vault, user, old.id, 0)
+    async with database.connect() as conn:
+        assert (await issuing.get_key(conn, user.id, old.id)).revoked_at == NOW
+    with pytest.raises(NoSuchKey, match="no longer works"):
+        await roll(database, vault, user, old.id, 0)
+    with pytest.raises(BadKeyWish):
+        await roll(database, vault, user, old.id, -1)
+
+
+@pytest.mark.parametrize(
+    ("wish", "param"),
+    [
+        (KeyWish(""), "name"),
+        (KeyWish(" "), "name"),
+        (KeyWish("a\nb"), "name"),
+        (KeyWish("x" * 101), "name"),
+        (KeyWish(models=()), "models"),
+        (KeyWish(models=("",)), "models"),
+        (KeyWish(addresses=()), "addresses"),
+        (KeyWish(addresses=("10.0.0.1/8",)), "addresses"),
+        (KeyWish(addresses=("everywhere",)), "addresses"),
+        (KeyWish(expires_at=NOW), "expires_at"),
+        (KeyWish("taken"), "name"),
+    ],
+)
+async def test_what_a_key_cannot_be(
+    database: Database, vault: Vault, user: User, wish: KeyWish, param: str
+) -> None:
+    await make_key(database, vault, user, KeyWish("taken"))
+    with pytest.raises(BadKeyWish) as caught:
+        await make_key(database, vault, user, wish)
+    assert caught.value.param == param
+
+
+async def test_names_come_by_themselves_and_keys_have_an_end(
+    database: Database, vault: Vault, user: User
+) -> None:
+    names = [(await make_key(database, vault, user)).name for _ in range(issuing.MOST_KEYS)]
+    assert names[:3] == ["default", "key 2", "key 3"]
+    assert len(set(names)) == issuing.MOST_KEYS
+    with pytest.raises(BadKeyWish, match="100 keys already"):
+        await make_key(database, vault, user)
+
+
+async def test_after_a_rotation_old_keys_are_known_and_copies_sealed_anew(
+    database: Database, vault: Vault, user: User
+) -> None:
+    made = await make_key(database, vault, user)
+    vault.rotate(secrets.token_bytes)
+    async with database.transaction() as conn:
+        await issuing.check_peppers(conn, vault)
+        assert await issuing.reveal_key(conn, vault, user.id, made.id) == made.key
+        assert await issuing.reseal_keys(conn, vault, secrets.token_bytes) == 1
+        assert await issuing.reseal_keys(conn, vault, secrets.token_bytes) == 0
+        assert await issuing.reveal_key(conn, vault, user.id, made.id) == made.key
+        digest = await conn.scalar(select(api_keys.c.digest).where(api_keys.c.id == made.id))
+    assert digest in vault.digests(made.key)
+
+
+async def test_another_installations_secrets_are_noticed(
+    database: Database, vault: Vault, user: User, tmp_path: Path
+) -> None:
+    made = await make_key(database, vault, user)
+    stranger = Vault.make(tmp_path / "other.json", secrets.token_bytes)
+    async with database.connect() as conn:
+        with pytest.raises(VaultError, match=r"1 API keys .*other\.json does not hold"):
+            await issuing.check_peppers(conn, stranger)
+        with pytest.raises(VaultError, match="sealed with key"):
+            await issuing.reveal_key(conn, stranger, user.id, made.id)

@@ -1,0 +1,138 @@
+"""The secrets file: made once, closed to others, rotated without loss, and noticed when it is not the right one."""
+
+import secrets
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from penstock.store.vault import Vault, VaultError
+
+ABOUT = b"api_keys|key_1|sealed"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "secrets.json"
+
+
+@pytest.fixture
+def vault(path: Path) -> Vault:
+    return Vault.make(path, secrets.token_bytes)
+
+
+def test_made_once_for_its_owner_alone(vault: Vault, path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    before = path.read_bytes()
+    again = Vault.make(path, secrets.token_bytes)
+    assert path.read_bytes() == before
+    assert again.digests("key") == vault.digests("key")
+    assert [file.name for file in path.parent.iterdir()] == ["secrets.json"]
+
+
+def test_processes_that_start_at_once_share_one(path: Path) -> None:
+    program = "import sys, secrets; from pathlib import Path; from penstock.store.vault import Vault\n"
+    program += "input(); print(Vault.make(Path(sys.argv[1]), secrets.token_bytes).digests('key')[0].hex())"
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    assert len({racer.communicate()[0] for racer in racers}) == 1
+    assert all(racer.returncode == 0 for racer in racers)
+    assert [file.name for file in path.parent.iterdir()] == ["secrets.json"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o610])
+def test_a_file_that_others_can_read_is_refused(vault: Vault, path: Path, mode: int) -> None:
+    path.chmod(mode)
+    with pytest.raises(VaultError, match="chmod 600"):
+        Vault.make(path, secrets.token_bytes)
+
+
+def test_what_is_sealed_opens_for_the_same_purpose_alone(vault: Vault) -> None:
+    sealed = vault.seal(b"sk-ps-1", ABOUT, secrets.token_bytes)
+    assert b"sk-ps-1" not in sealed
+    assert vault.unseal(sealed, ABOUT) == b"sk-ps-1"
+    with pytest.raises(VaultError):
+        vault.unseal(sealed, b"api_keys|key_2|sealed")
+    assert sealed != vault.seal(b"sk-ps-1", ABOUT, secrets.token_bytes)
+
+
+def test_any_flipped_bit_and_any_cut_of_a_seal_is_noticed(vault: Vault) -> None:
+    sealed = vault.seal(b"sk-ps-1", ABOUT, secrets.token_bytes)
+    for at in range(len(sealed)):
+        with pytest.raises(VaultError):
+            vault.unseal(sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :], ABOUT)
+        with pytest.raises(VaultError):
+            vault.unseal(sealed[:at], ABOUT)
+
+
+def test_rotation_keeps_what_was(vault: Vault, path: Path) -> None:
+    sealed, (digest,) = vault.seal(b"x", ABOUT, secrets.token_bytes), vault.digests("key")
+    elsewhere = Vault(path)
+    vault.rotate(secrets.token_bytes)
+    assert vault.unseal(sealed, ABOUT) == b"x"
+    assert vault.digests("key")[1] == digest
+    assert vault.digests("key")[0] != digest
+    assert vault.pepper_ids[1:] == elsewhere.pepper_ids
+    assert vault.seal_id != elsewhere.seal_id
+    fresh = vault.seal(b"y", ABOUT, secrets.token_bytes)
+    assert elsewhere.unseal(fresh, ABOUT) == b"y", "another process reads the file again"
+    assert not elsewhere.reread()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["secrets.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "cannot be read"),
+        (b"{", "cannot be read"),
+        (b'{"peppers": [], "seals": []}', "at least one"),
+        (b'{"peppers": []}', "missing required field `seals`"),
+        (b'{"peppers": [{"id": "a", "value": "!"}], "seals": [{"id": "b", "value": ""}]}', "damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(path: Path, content: bytes, complaint: str) -> None:
+    path.parent.mkdir()
+    path.touch(0o600)
+    path.write_bytes(content)
+    with pytest.raises(VaultError, match=complaint) as caught:
+        Vault.make(path, secrets.token_bytes)
+    assert str(path) in str(caught.value)
+
+
+def test_a_changed_value_does_not_pass_for_the_one_it_was(vault: Vault, path: Path) -> None:
+    contents = msgspec.json.decode(path.read_bytes())
+    contents["peppers"][0]["value"], contents["seals"][0]["value"] = (
+        contents["seals"][0]["value"],
+        contents["peppers"][0]["value"],
+    )
+    path.write_bytes(msgspec.json.encode(contents))
+    with pytest.raises(VaultError, match="edited by hand") as caught:
+        Vault(path)
+    assert contents["peppers"][0]["value"] not in str(caught.value)
+
+
+def test_a_missing_file_is_named(path: Path) -> None:
+    with pytest.raises(VaultError, match="backup"):
+        Vault(path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(VaultError, match="cannot write the secrets file"):
+        Vault.make(tmp_path / "file" / "secrets.json", secrets.token_bytes)
