@@ -11,7 +11,8 @@ The tree, in one picture::
         EncodedBody 415               HeadersTooLarge 431
         LimitReached 429:             DailyLimitReached, ConcurrentLimitReached, TooManyRefused
       OurError                        500/503: we failed, or cannot take it now
-        InternalError 500             Unavailable 503: Overloaded, Draining, CannotRecord, NoProvider
+        InternalError 500             Unavailable 503: Overloaded, Draining, CannotRecord,
+                                                            DatabaseUnavailable, NoProvider
       ProviderError 502               the upstream failed, deadlines included:
         ProviderUnreachable, ProviderTimeout, ProviderCut, ProviderGarbled, ProviderOverloaded, ProviderCredentials
 
@@ -133,10 +134,14 @@ class ModelNotFound(CallerError):
 
 
 class MethodNotAllowed(CallerError):
-    """The route exists, but not with this method."""
+    """The route exists, but not with this method; ``allow`` lists those it has, as the header does."""
 
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class ReceiptTimeout(CallerError):
@@ -228,6 +233,12 @@ class CannotRecord(Unavailable):
     """The ledger cannot take the request, so it must not be sent."""
 
     code = "cannot_record"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be read or written now; never taken for a wrong key."""
+
+    code = "database_unavailable"
 
 
 class NoProvider(Unavailable):

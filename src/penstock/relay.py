@@ -1,0 +1,612 @@
+"""The life of a request: admit, choose, prepare, open, send, stream, settle.
+
+``web/api`` has resolved who calls and what for; from here on there is one path for every dialect and every client. The
+phases are methods of ``Relay`` in the order in which they happen. Nothing of the caller's goes to an upstream before the
+ledger holds the request, and whatever happens after that ends in ``_settle``: the row is settled, the slot is free.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare, translation_header
+from penstock.core.envelope import Envelope
+from penstock.core.lanes import Lane, Translation
+from penstock.core.limits import limit_headers
+from penstock.core.route import Attempt
+from penstock.core.turn import Loss, Usage, fold
+from penstock.delivery import Delivery, UpstreamBroke, failure_of
+from penstock.domain.catalog import Plan, Resolution
+from penstock.domain.keys import Principal
+from penstock.domain.ledger import Ledger, OpenRow, Settlement
+from penstock.domain.limits import Gate
+from penstock.errors import (
+    CannotRecord,
+    InvalidRequest,
+    PenstockError,
+    ProviderCredentials,
+    ProviderCut,
+    ProviderError,
+    ProviderGarbled,
+    ProviderOverloaded,
+    ProviderTimeout,
+    ProviderUnreachable,
+    RequestTooLarge,
+    RouteNotFound,
+)
+from penstock.exchange import Exchange, HeaderList
+from penstock.metrics import Metrics
+from penstock.switchboard import Choice, Switchboard
+from penstock.upstream import Deadlines, FailureReason, UpstreamClient, UpstreamFailure, UpstreamResponse
+
+log = logging.getLogger("penstock.relay")
+
+_ERROR_BODY_MOST = 64 * 1024
+"""Bytes read of an upstream's error body."""
+_RETRY_AFTER = 5
+_RETRY_AFTER_MOST = 60
+"""Seconds; some clients give up at once when told to wait longer."""
+_BYTES_PER_TOKEN = 4
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """The relay's timers, in seconds, and the bound on a whole answer, in bytes."""
+
+    deadlines: Deadlines = Deadlines()
+    head_hold: float = 20.0
+    keepalive: float = 15.0
+    max_reply: int = 64 * 1024 * 1024
+
+
+class Call:
+    """One admitted request: who calls, what for, and where the answer goes."""
+
+    __slots__ = (
+        "betas",
+        "client",
+        "dialect",
+        "envelope",
+        "exchange",
+        "now",
+        "plan",
+        "principal",
+        "request_id",
+        "resolution",
+        "started",
+        "strict",
+        "version",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        request_id: str,
+        *,
+        dialect: Dialect,
+        principal: Principal,
+        plan: Plan,
+        envelope: Envelope,
+        resolution: Resolution,
+        client: str,
+        now: float,
+        started: float,
+        strict: bool,
+        version: bytes,
+        betas: bytes | None,
+    ) -> None:
+        """``now`` is epoch seconds at receipt, ``started`` the monotonic clock then."""
+        self.exchange = exchange
+        self.request_id = request_id
+        self.dialect = dialect
+        self.principal = principal
+        self.plan = plan
+        self.envelope = envelope
+        self.resolution = resolution
+        self.client = client
+        self.now = now
+        self.started = started
+        self.strict = strict
+        self.version = version
+        self.betas = betas
+
+
+class Record:
+    """What the ledger will be told when the request ends."""
+
+    __slots__ = (
+        "attempt",
+        "attempts",
+        "choice",
+        "contacted",
+        "day",
+        "error_code",
+        "estimated",
+        "first_byte_at",
+        "losses",
+        "outcome",
+        "refund_reason",
+        "status",
+        "usage",
+    )
+
+    def __init__(self, choice: Choice, day: int) -> None:
+        self.choice = choice
+        self.attempt = choice.attempts[0]
+        self.day = day
+        self.attempts = 0
+        self.contacted = False
+        self.outcome = "error"
+        self.status: int | None = None
+        self.error_code: str | None = None
+        self.refund_reason: str | None = None
+        self.usage = Usage()
+        self.estimated = False
+        self.first_byte_at: float | None = None
+        self.losses: tuple[Loss, ...] = ()
+
+
+class Relay:
+    """Takes admitted calls through their phases. One per process; all its state is on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        client: UpstreamClient,
+        ledger: Ledger,
+        gate: Gate,
+        switchboard: Switchboard,
+        metrics: Metrics,
+        timings: Timings,
+        clock: Callable[[], float],
+    ) -> None:
+        """``clock`` is monotonic, in seconds."""
+        self._client = client
+        self._ledger = ledger
+        self._gate = gate
+        self._board = switchboard
+        self._metrics = metrics
+        self._timings = timings
+        self._clock = clock
+        self._deliveries: set[Delivery] = set()
+        self._ticking = False
+
+    # ---- admit
+
+    async def run(self, call: Call) -> None:
+        """Serve one call, to the end of its response.
+
+        Raises the ``PenstockError`` the caller is to get; nothing has been sent to the caller in that case.
+        """
+        plan, user = call.plan, call.principal.user_id
+        lease = await self._gate.enter(user, plan.concurrent_requests, plan.queue_seconds, call.request_id)
+        try:
+            choice = self._board.choose(call.resolution, call.envelope, call.dialect.name, self._clock())
+            prepared = self._prepare(call, choice.attempts[0])
+            day = await self._gate.count(user, plan.daily_requests, call.now)
+            self._metrics.entered()
+            await self._counted(call, prepared, Record(choice, day))
+        finally:
+            lease.release()
+
+    # ---- prepare
+
+    def _prepare(self, call: Call, attempt: Attempt) -> Prepared:
+        """The upstream's body; a request that cannot be said there fails here, before it counts."""
+        return prepare(
+            call.envelope,
+            caller=call.dialect.name,
+            upstream=attempt.dialect,
+            model=attempt.model,
+            profile=attempt.profile,
+            strict=call.strict,
+        )
+
+    # ---- open
+
+    async def _counted(self, call: Call, prepared: Prepared, record: Record) -> None:
+        """Record the request, send it, and settle it whatever happens."""
+        user = call.principal.user_id
+        try:
+            await self._ledger.opened(_row(call, record))
+            await self._attempt(call, prepared, record)
+        except CannotRecord:
+            self._gate.refund(user, record.day)
+            self._measure(call, record, "unrecorded")
+            raise
+        except PenstockError as error:
+            record.status = error.status
+            record.error_code = error.code
+            record.outcome = "refused" if isinstance(error, InvalidRequest | RequestTooLarge) else "upstream_error"
+            record.refund_reason = "provider_refused" if record.outcome == "refused" else "no_output"
+            self._settle(call, record)
+            raise
+        except asyncio.CancelledError:
+            record.outcome = "client_gone"
+            if not record.contacted:
+                record.refund_reason = "not_sent"
+            self._settle(call, record)
+            raise
+        except Exception:  # noqa: BLE001 - the row must not stay open because of our own bug; it is raised on
+            record.outcome, record.error_code, record.refund_reason = "error", "internal_error", "internal_error"
+            self._settle(call, record)
+            raise
+        else:
+            self._settle(call, record)
+
+    # ---- send
+
+    async def _attempt(self, call: Call, prepared: Prepared, record: Record) -> None:
+        """Try the attempts in order while nothing has gone to the caller."""
+        attempts = record.choice.attempts
+        failure: ProviderError | None = None
+        for attempt in attempts:
+            if attempt is not attempts[0]:
+                prepared = self._prepare(call, attempt)
+            record.attempt = attempt
+            record.attempts += 1
+            record.losses = prepared.losses
+            try:
+                await self._send(call, attempt, prepared, record)
+            except ProviderError as error:
+                self._board.failed(attempt, self._clock())
+                self._tell_operator(call, attempt, error)
+                if call.exchange.started:
+                    raise
+                failure = error
+            else:
+                return
+        if failure is not None:
+            if failure.retry_after is None:
+                failure.retry_after = _RETRY_AFTER
+            raise failure
+
+    async def _send(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
+        board = self._board
+        endpoint = board.endpoint(attempt)
+        stream = call.envelope.stream
+        own = call.dialect.name == attempt.dialect
+        headers = board.headers(attempt, call.version if own else None, call.betas if own else None)
+        board.sending(attempt, self._clock())
+        record.contacted = True
+        try:
+            response = await self._client.send(
+                endpoint.origin,
+                b"POST",
+                endpoint.path,
+                headers,
+                prepared.body,
+                self._timings.deadlines,
+                stream=stream,
+            )
+        except UpstreamFailure as failure:
+            raise _error_of(failure) from failure
+        try:
+            if not 200 <= response.status < 300:
+                raise await _refusal(response, DIALECTS[attempt.dialect])
+            if stream:
+                await self._stream(call, attempt, prepared, response, record)
+            else:
+                await self._whole(call, attempt, prepared, response, record)
+        finally:
+            response.close()
+
+    # ---- stream
+
+    async def _stream(
+        self, call: Call, attempt: Attempt, prepared: Prepared, response: UpstreamResponse, record: Record
+    ) -> None:
+        public = record.choice.model.id
+        lane = _lane(call, attempt, response, public)
+        exchange = call.exchange
+
+        def begin() -> None:
+            exchange.start(200, self._head(call, record, prepared, b"text/event-stream; charset=utf-8"))
+
+        delivery = Delivery(
+            exchange,
+            response,
+            lane,
+            begin=begin,
+            error_frame=lambda error: call.dialect.error_frame(error, call.request_id),
+            keepalive_frame=call.dialect.KEEPALIVE,
+            clock=self._clock,
+            hold=self._timings.head_hold,
+            keepalive=self._timings.keepalive,
+        )
+        self._watch(delivery)
+        exchange.watch(delivery)
+        try:
+            await response.stream(delivery.sink)
+            delivery.finish()
+        except UpstreamBroke:
+            delivery.broke()
+        except UpstreamFailure as failure:
+            delivery.broke(_error_of(failure))
+        finally:
+            exchange.watch(None)
+            self._deliveries.discard(delivery)
+            self._meter(call, record, lane)
+            record.first_byte_at = delivery.first_byte_at
+        if delivery.error is None:
+            record.outcome, record.status = "completed", 200
+            self._board.succeeded(attempt)
+            return
+        if not exchange.started:
+            raise delivery.error
+        # The caller has its error event. What was delivered counts; an error before any output does not.
+        self._board.failed(attempt, self._clock())
+        self._tell_operator(call, attempt, delivery.error)
+        record.outcome, record.status, record.error_code = "upstream_error", 200, delivery.error.code
+        if lane.output_bytes == 0:
+            record.refund_reason = "no_output"
+
+    def _meter(self, call: Call, record: Record, lane: Lane) -> None:
+        """The lane's counts; what the upstream left unknown is estimated from bytes, and marked."""
+        usage = lane.usage
+        if usage.input is None or usage.output is None or not lane.done:
+            record.estimated = True
+            output = usage.output or 0
+            usage = msgspec.structs.replace(
+                usage,
+                input=call.envelope.estimate_input() if usage.input is None else usage.input,
+                output=max(output, lane.output_bytes // _BYTES_PER_TOKEN),
+            )
+        record.usage = usage
+
+    def _watch(self, delivery: Delivery) -> None:
+        self._deliveries.add(delivery)
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(_TICK, self._tick)
+
+    def _tick(self) -> None:
+        """One timer for all streams; it stops itself when none is left."""
+        now = self._clock()
+        for delivery in tuple(self._deliveries):
+            delivery.tick(now)
+        if self._deliveries:
+            asyncio.get_running_loop().call_later(_TICK, self._tick)
+        else:
+            self._ticking = False
+
+    # ---- whole answers
+
+    async def _whole(
+        self, call: Call, attempt: Attempt, prepared: Prepared, response: UpstreamResponse, record: Record
+    ) -> None:
+        try:
+            body = await response.read(self._timings.max_reply)
+        except UpstreamFailure as failure:
+            raise _error_of(failure) from failure
+        public = record.choice.model.id
+        if attempt.dialect == call.dialect.name:
+            out, usage, failed = call.dialect.meter_reply(body, model=public)
+        else:
+            reply = fold(DIALECTS[attempt.dialect].read_reply(body, attempt.profile))
+            usage, failed = reply.usage, reply.failure
+            out = call.dialect.write_reply(
+                reply, model=public, reply_id=call.request_id, created=int(call.now)
+            ) if failed is None else b""
+        if failed is not None:
+            raise _in_reply(failed.kind, truncated=failed.truncated)
+        record.usage = usage
+        if usage.input is None or usage.output is None:
+            record.estimated = True
+            record.usage = msgspec.structs.replace(
+                usage,
+                input=call.envelope.estimate_input() if usage.input is None else usage.input,
+                output=len(out) // _BYTES_PER_TOKEN if usage.output is None else usage.output,
+            )
+        record.first_byte_at = self._clock()
+        self._board.succeeded(attempt)
+        head = self._head(call, record, prepared, b"application/json")
+        head.append((b"content-length", str(len(out)).encode()))
+        call.exchange.start(200, head)
+        call.exchange.end(out)
+        record.outcome, record.status = "completed", 200
+
+    # ---- token counting
+
+    async def count_tokens(
+        self, envelope: Envelope, resolution: Resolution, version: bytes, betas: bytes | None
+    ) -> bytes:
+        """The answer of an upstream that speaks messages, exact; free, without a slot, and not in the ledger.
+
+        Raises ``RouteNotFound`` where no such upstream serves the model: clients then estimate by themselves, while a
+        false number would mislead them. An upstream's failure is a ``ProviderError``.
+        """
+        choice = self._board.choose(resolution, envelope, "messages", self._clock())
+        attempt = next((attempt for attempt in choice.attempts if attempt.dialect == "messages"), None)
+        if attempt is None:
+            raise RouteNotFound(f"Tokens of {choice.model.id} cannot be counted: its provider has no counter.")
+        endpoint = self._board.endpoint(attempt)
+        try:
+            response = await self._client.send(
+                endpoint.origin,
+                b"POST",
+                endpoint.path + b"/count_tokens",
+                self._board.headers(attempt, version, betas),
+                envelope.encode(attempt.model, drop=("max_tokens", "stream")),
+                self._timings.deadlines,
+            )
+        except UpstreamFailure as failure:
+            raise _error_of(failure) from failure
+        try:
+            if not 200 <= response.status < 300:
+                error = await _refusal(response, DIALECTS["messages"])
+                if response.status == 404:
+                    raise RouteNotFound(
+                        f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
+                    )
+                raise error
+            return await response.read(_ERROR_BODY_MOST)
+        except UpstreamFailure as failure:
+            raise _error_of(failure) from failure
+        finally:
+            response.close()
+
+    # ---- the head of a good answer
+
+    def _head(self, call: Call, record: Record, prepared: Prepared, content_type: bytes) -> HeaderList:
+        request_id = call.request_id.encode()
+        head: HeaderList = [(b"content-type", content_type), (b"x-request-id", request_id)]
+        if call.dialect.name == "messages":
+            head.append((b"request-id", request_id))
+        if call.envelope.stream:
+            head.append((b"cache-control", b"no-cache"))
+            head.append((b"x-accel-buffering", b"no"))
+        public = record.choice.model.id
+        if public != call.envelope.model:
+            head.append((b"x-penstock-model", public.encode()))
+        if record.attempt.simulated:
+            head.append((b"x-penstock-upstream", b"simulator"))
+        if prepared.losses:
+            head.append((b"x-penstock-translation", translation_header(prepared.losses).encode()))
+        state = self._gate.state(call.principal.user_id, call.plan, call.now)
+        head.extend(limit_headers(state, call.now, call.dialect.name))
+        return head
+
+    def _tell_operator(self, call: Call, attempt: Attempt, error: ProviderError) -> None:
+        self._metrics.upstream_failed(attempt.provider, error.code)
+        log.warning(
+            "provider failed",
+            extra={
+                "request_id": call.request_id,
+                "provider": attempt.provider,
+                "upstream_model": attempt.model,
+                "code": error.code,
+            },
+        )
+
+    # ---- settle
+
+    def _settle(self, call: Call, record: Record) -> None:
+        """Always, and without waiting: the settlement is queued, the refund is done."""
+        refunded = record.refund_reason is not None
+        if refunded:
+            self._gate.refund(call.principal.user_id, record.day)
+        attempt = record.attempt
+        first = record.first_byte_at
+        self._ledger.settle(
+            Settlement(
+                id=call.request_id,
+                status=record.status,
+                outcome=record.outcome,
+                counted=not refunded,
+                refund_reason=record.refund_reason,
+                error_code=record.error_code,
+                usage=record.usage,
+                estimated=record.estimated,
+                provider=attempt.provider,
+                upstream_model=attempt.model,
+                upstream_dialect=attempt.dialect,
+                attempts=record.attempts,
+                first_byte_ms=None if first is None else int((first - call.started) * 1000),
+                total_ms=int((self._clock() - call.started) * 1000),
+                translation=translation_header(record.losses) if record.losses else None,
+            )
+        )
+        self._measure(call, record, record.outcome)
+
+    def _measure(self, call: Call, record: Record, outcome: str) -> None:
+        first = record.first_byte_at
+        self._metrics.settled(
+            record.choice.model.id,
+            record.attempt.provider,
+            outcome,
+            input_tokens=record.usage.input or 0,
+            output_tokens=record.usage.output or 0,
+            first_byte=None if first is None else first - call.started,
+        )
+
+
+_TICK = 0.25
+"""Seconds between looks at the open streams."""
+
+
+def _row(call: Call, record: Record) -> OpenRow:
+    attempt = record.attempt
+    return OpenRow(
+        id=call.request_id,
+        user_id=call.principal.user_id,
+        key_id=call.principal.key_id,
+        day=record.day,
+        created_at=int(call.now * 1000),
+        dialect=call.dialect.name,
+        model=record.choice.model.id,
+        requested_model=call.envelope.model[:128],
+        stream=call.envelope.stream,
+        client=call.client,
+        provider=attempt.provider,
+        upstream_model=attempt.model,
+        upstream_dialect=attempt.dialect,
+    )
+
+
+def _lane(call: Call, attempt: Attempt, response: UpstreamResponse, public: str) -> Lane:
+    """Bytes where both sides speak the same dialect in the same form, events elsewhere. ``public``: the model's id."""
+    content_type = response.header(b"content-type") or b""
+    if attempt.dialect == call.dialect.name and not content_type.startswith(b"application/json"):
+        return call.dialect.Meter(model=public, withhold_usage=not call.envelope.include_usage)
+    upstream = DIALECTS[attempt.dialect]
+    writer = call.dialect.Writer(
+        model=public,
+        reply_id=call.request_id,
+        created=int(call.now),
+        include_usage=call.envelope.include_usage,
+        input_estimate=call.envelope.estimate_input(),
+    )
+    return Translation(upstream.Reader(profile=attempt.profile), writer)
+
+
+def _error_of(failure: UpstreamFailure) -> ProviderError:
+    """A network failure in words for the caller."""
+    match failure.reason:
+        case FailureReason.CONNECT | FailureReason.TLS:
+            return ProviderUnreachable("The provider could not be reached.")
+        case FailureReason.FIRST_BYTE_TIMEOUT | FailureReason.TOTAL_TIMEOUT:
+            return ProviderTimeout("The provider did not answer in time.")
+        case FailureReason.IDLE_TIMEOUT:
+            return ProviderTimeout("The provider fell silent before the reply was complete.")
+        case FailureReason.CUT:
+            return ProviderCut("The provider closed the connection before the reply was complete.")
+        case FailureReason.PROTOCOL | FailureReason.TOO_LARGE:
+            return ProviderGarbled("The provider sent an answer that could not be read.")
+
+
+def _in_reply(kind: str, *, truncated: bool) -> ProviderError:
+    """An error object or garbage inside a 200, in words for the caller."""
+    if kind == "overloaded_error":
+        return ProviderOverloaded("The provider is overloaded.")
+    if truncated:
+        return ProviderGarbled("The provider sent an answer that could not be read.")
+    return ProviderError("The provider reported an error.")
+
+
+async def _refusal(response: UpstreamResponse, dialect: Dialect) -> PenstockError:
+    """What an upstream's error status means for the caller: whose fault it is decides (DESIGN decision 3)."""
+    status = response.status
+    if status in (400, 413, 422):
+        try:
+            body = await response.read(_ERROR_BODY_MOST)
+        except UpstreamFailure as failure:
+            return _error_of(failure)
+        text = dialect.error_text(status, body) or "The provider refused the request as invalid."
+        return RequestTooLarge(text) if status == 413 else InvalidRequest(text)
+    if status in (401, 403):
+        return ProviderCredentials("The provider refused this service's credentials; the operator has been told.")
+    if status in (404, 405):
+        return ProviderCredentials("The provider does not have this model; the operator has been told.")
+    if status in (429, 503, 529):
+        return ProviderOverloaded("The provider is overloaded.", retry_after=_retry_after(response))
+    return ProviderError(f"The provider failed with status {status}.")
+
+
+def _retry_after(response: UpstreamResponse) -> int | None:
+    """The upstream's wish in whole seconds, as far as clients put up with it."""
+    value = response.header(b"retry-after")
+    if value is None or not value.isdigit():
+        return None
+    return max(1, min(int(value[:6]), _RETRY_AFTER_MOST))

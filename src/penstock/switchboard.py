@@ -1,0 +1,121 @@
+"""Where attempts go: the current catalogue's providers with their secrets, addresses and health.
+
+One per process. The rule of choice is pure and lives in ``core/route``; here is what it is applied to.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from penstock.core.envelope import Envelope
+from penstock.core.route import (
+    FRESH,
+    Attempt,
+    DialectName,
+    Health,
+    HealthKey,
+    Model,
+    automatic,
+    failed,
+    plan,
+    probing,
+    succeeded,
+)
+from penstock.domain.catalog import Catalog, Resolution
+from penstock.errors import InvalidRequest, NoProvider
+from penstock.exchange import HeaderList
+from penstock.providers.detect import Secrets
+from penstock.providers.table import sign
+from penstock.upstream import Origin, parse_base_url
+
+SUFFIXES: dict[DialectName, bytes] = {
+    "chat": b"/chat/completions",
+    "messages": b"/messages",
+    "responses": b"/responses",
+}
+"""What is appended to a provider's base for each dialect it speaks."""
+
+_JSON = (b"content-type", b"application/json")
+_AGENT = (b"user-agent", b"penstock")
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The model that serves a request, and the attempts to make, best first, at least one."""
+
+    model: Model
+    attempts: tuple[Attempt, ...]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One address of one provider: ``path`` is what a request of the dialect is posted to."""
+
+    origin: Origin
+    path: bytes
+
+
+class Switchboard:
+    """Chooses attempts, keeps their health, and knows how to reach and sign them."""
+
+    def __init__(self, catalog: Callable[[], Catalog], secrets: Secrets, draw: Callable[[], float]) -> None:
+        """``catalog`` gives the current revision; ``draw`` a random number in [0, 1)."""
+        self._catalog = catalog
+        self._secrets = secrets
+        self._draw = draw
+        self._health: dict[HealthKey, Health] = {}
+        self._endpoints: dict[tuple[str, DialectName], Endpoint] = {}
+
+    def choose(self, resolution: Resolution, envelope: Envelope, dialect: DialectName, now: float) -> Choice:
+        """What serves this request. ``now`` is monotonic.
+
+        Raises ``InvalidRequest`` when the model (or every model of an ``auto`` list) cannot take what is asked, and
+        ``NoProvider`` when none is set up.
+        """
+        features = envelope.features
+        model = resolution.model
+        if model.auto:
+            chosen = automatic(resolution.candidates, features)
+            if chosen is None:
+                asked = ", ".join(sorted(features))
+                raise InvalidRequest(f"No model of {model.id} on your plan can take {asked}.", param="model")
+            model = chosen
+        upstreams = self._catalog().upstreams
+        attempts = plan(model, upstreams, self._health, features, dialect, now, self._draw())
+        if not attempts:
+            if features and plan(model, upstreams, self._health, (), dialect, now, 0.0):
+                asked = ", ".join(sorted(features))
+                raise InvalidRequest(f"{model.id} cannot take {asked} here.", param="messages")
+            raise NoProvider(f"No provider is set up for {model.id}.", param="model")
+        return Choice(model, attempts)
+
+    def endpoint(self, attempt: Attempt) -> Endpoint:
+        """Where an attempt is posted to."""
+        key = (attempt.url, attempt.dialect)
+        found = self._endpoints.get(key)
+        if found is None:
+            origin, base = parse_base_url(attempt.url)
+            found = self._endpoints[key] = Endpoint(origin, base + SUFFIXES[attempt.dialect])
+        return found
+
+    def headers(self, attempt: Attempt, version: bytes | None, betas: bytes | None) -> HeaderList:
+        """The request's headers, credentials included; ``version`` and ``betas`` are a messages caller's own."""
+        upstream = attempt.upstream
+        secret = self._secrets.get(upstream.secret)
+        headers = sign(upstream, secret, attempt.dialect, version=version, betas=betas)
+        headers.append(_JSON)
+        headers.append(_AGENT)
+        return headers
+
+    def sending(self, attempt: Attempt, now: float) -> None:
+        """An attempt is about to be sent."""
+        if attempt.probe:
+            self._health[attempt.key] = probing(self._health.get(attempt.key, FRESH), now)
+
+    def succeeded(self, attempt: Attempt) -> None:
+        """The attempt was answered."""
+        health = self._health.get(attempt.key)
+        if health is not None:
+            self._health[attempt.key] = succeeded(health)
+
+    def failed(self, attempt: Attempt, now: float) -> None:
+        """The provider failed the attempt."""
+        self._health[attempt.key] = failed(self._health.get(attempt.key, FRESH), now)

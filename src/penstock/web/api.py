@@ -1,0 +1,334 @@
+"""The data plane: every ``/v1`` route, from the first header to the last error body.
+
+A plain handler over ``Exchange``: no framework stands between the socket and the relay. It resolves the dialect from the
+route, the caller from the key, the model from the catalogue, and hands over to the relay; what comes back as an error
+becomes an answer in the caller's form. Every answer carries a request id and the caller's limits.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Literal
+from urllib.parse import unquote
+
+import msgspec
+
+from penstock.core import envelope as envelopes
+from penstock.core.dialects import DIALECTS, Dialect
+from penstock.core.limits import LimitState, limit_headers
+from penstock.domain.catalog import Catalog, Plan
+from penstock.domain.keys import Keyring, Principal, check, pick_key
+from penstock.domain.limits import Gate
+from penstock.domain.listing import list_models, one_model
+from penstock.errors import (
+    CallerError,
+    InternalError,
+    InvalidKey,
+    InvalidRequest,
+    LimitReached,
+    MethodNotAllowed,
+    ModelNotFound,
+    PenstockError,
+    ReceiptTimeout,
+    RouteNotFound,
+    Unavailable,
+    native_body,
+    simple_body,
+)
+from penstock.exchange import Exchange, HeaderList
+from penstock.metrics import Metrics
+from penstock.relay import Call, Relay
+from penstock.web.clients import Caller, CallerReader
+
+log = logging.getLogger("penstock.api")
+
+PREFIXES = ("/api/v1", "/v1", "/api/v1/v1", "/v1/v1")
+"""The same routes under each: Anthropic's SDKs and Claude Code append ``/v1/...`` to whatever base they are given."""
+
+Kind = Literal["generate", "count_tokens", "models", "hello", "absent"]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One row of the routing table."""
+
+    suffix: str
+    kind: Kind
+    dialect: Literal["chat", "messages", "responses"]
+    methods: tuple[str, ...]
+
+
+ROUTES = (
+    Route("/chat/completions", "generate", "chat", ("POST",)),
+    Route("/messages", "generate", "messages", ("POST",)),
+    Route("/messages/count_tokens", "count_tokens", "messages", ("POST",)),
+    Route("/responses", "absent", "responses", ("POST",)),
+    Route("/models", "models", "chat", ("GET", "HEAD")),
+    Route("/api/hello", "hello", "chat", ("GET", "HEAD")),
+    Route("", "hello", "chat", ("GET", "HEAD")),
+    Route("/", "hello", "chat", ("GET", "HEAD")),
+)
+"""Every route, by hand; ``/models/{id}`` is the one with a parameter and follows ``/models``."""
+
+_MODELS = next(route for route in ROUTES if route.kind == "models")
+_TABLE = {prefix + route.suffix: route for prefix in PREFIXES for route in ROUTES} | {
+    "/api/hello": Route("/api/hello", "hello", "chat", ("GET", "HEAD"))
+}
+_MODEL_PATHS = tuple(sorted((prefix + "/models/" for prefix in PREFIXES), key=len, reverse=True))
+
+_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
+_DEFAULT_VERSION = b"2023-06-01"
+_BETAS = re.compile(rb"[\x21-\x7e]{1,128}(?:\s*,\s*[\x21-\x7e]{1,128})*")
+_BETAS_MOST = 4096
+_JSON = (b"content-type", b"application/json")
+_HELLO = b'{"service":"penstock","status":"ok"}'
+
+
+def owns(path: str) -> bool:
+    """Whether a path belongs to the data plane: everything under ``/v1`` and ``/api``, known or not."""
+    return path.startswith(("/api/", "/v1/")) or path in ("/v1", "/api")
+
+
+class Visit:
+    """One request while it is handled: what is known of its caller so far, for the answer's headers and form."""
+
+    __slots__ = ("caller", "dialect", "exchange", "now", "plan", "principal", "request_id")
+
+    def __init__(self, exchange: Exchange, request_id: str, dialect: str, caller: Caller, now: float) -> None:
+        self.exchange = exchange
+        self.request_id = request_id
+        self.dialect = dialect
+        self.caller = caller
+        self.now = now
+        self.principal: Principal | None = None
+        self.plan: Plan | None = None
+
+
+class Api:
+    """The handler of the data plane. One per process."""
+
+    def __init__(
+        self,
+        *,
+        relay: Relay,
+        keyring: Keyring,
+        gate: Gate,
+        catalog: Callable[[], Catalog],
+        metrics: Metrics,
+        new_id: Callable[[], str],
+        now: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids."""
+        self._relay = relay
+        self._keyring = keyring
+        self._gate = gate
+        self._catalog = catalog
+        self._metrics = metrics
+        self._new_id = new_id
+        self._now = now
+        self._clock = clock
+        self._callers = CallerReader()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        route = _TABLE.get(exchange.path)
+        caller = self._callers.read(exchange.headers)
+        visit = Visit(exchange, self._new_id(), route.dialect if route else "chat", caller, self._now())
+        try:
+            await self._answer(visit, route)
+        except PenstockError as error:
+            self._note_refusal(visit, error)
+            self._refuse(visit, error)
+
+    def reject(self, exchange: Exchange, error: PenstockError) -> None:
+        """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
+        route = _TABLE.get(exchange.path)
+        caller = self._callers.read(exchange.headers)
+        dialect = route.dialect if route else "chat"
+        self._refuse(Visit(exchange, self._new_id(), dialect, caller, self._now()), error)
+
+    # ---- routes
+
+    async def _answer(self, visit: Visit, route: Route | None) -> None:
+        exchange = visit.exchange
+        model_id = None
+        if route is None:
+            model_id = _model_of(exchange.path)
+            if model_id is None:
+                raise RouteNotFound(f"There is no route {exchange.path[:200]}.")
+            route = _MODELS
+        if exchange.method not in route.methods:
+            allowed = ", ".join(route.methods)
+            raise MethodNotAllowed(f"{exchange.method[:16]} is not allowed here; use {allowed}.", allow=allowed)
+        match route.kind:
+            case "hello":
+                self._reply(visit, _HELLO)
+            case "absent":
+                raise RouteNotFound(
+                    "The Responses format is not served here yet; use /chat/completions or /messages."
+                )
+            case "models":
+                await self._models(visit, model_id)
+            case "generate":
+                await self._generate(visit, DIALECTS[route.dialect])
+            case "count_tokens":
+                await self._count_tokens(visit)
+
+    async def _generate(self, visit: Visit, dialect: Dialect) -> None:
+        started = self._clock()
+        principal, plan = await self._admit(visit)
+        exchange = visit.exchange
+        body = await exchange.body()
+        envelope = envelopes.read(body, dialect.name)
+        version, betas = _version(exchange), _betas(exchange)
+        allowed = None if principal.models is None else frozenset(principal.models)
+        resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
+        call = Call(
+            exchange,
+            visit.request_id,
+            dialect=dialect,
+            principal=principal,
+            plan=plan,
+            envelope=envelope,
+            resolution=resolution,
+            client=visit.caller.family,
+            now=visit.now,
+            started=started,
+            strict=exchange.header(b"x-penstock-strict") == b"1",
+            version=version,
+            betas=betas,
+        )
+        await self._relay.run(call)
+        self._metrics.answered(visit.dialect, 200)
+
+    async def _count_tokens(self, visit: Visit) -> None:
+        principal, plan = await self._admit(visit)
+        exchange = visit.exchange
+        body = await exchange.body()
+        envelope = envelopes.read(body, "messages", counting=True)
+        version, betas = _version(exchange), _betas(exchange)
+        allowed = None if principal.models is None else frozenset(principal.models)
+        resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
+        self._gate.check_counting(principal.user_id)
+        answer = await self._relay.count_tokens(envelope, resolution, version, betas)
+        self._reply(visit, answer)
+
+    async def _models(self, visit: Visit, model_id: str | None) -> None:
+        principal, plan = await self._admit(visit)
+        allowed = None if principal.models is None else frozenset(principal.models)
+        catalog = self._catalog()
+        if model_id is None:
+            self._reply(visit, list_models(catalog, plan.id, allowed))
+            return
+        answer = one_model(catalog, plan.id, allowed, model_id)
+        if answer is None:
+            offered = ", ".join(model.id for model in catalog.offered(plan.id, allowed))
+            raise ModelNotFound(
+                f'There is no model "{model_id[:100]}". The models of your plan ({plan.id}): {offered}.', param="model"
+            )
+        self._reply(visit, answer)
+
+    # ---- who calls
+
+    async def _admit(self, visit: Visit) -> tuple[Principal, Plan]:
+        """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""
+        exchange, gate = visit.exchange, self._gate
+        gate.check_door(None, exchange.client)
+        key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
+        principal = self._keyring.cached(key) or await self._keyring.identify(key)
+        plan = self._catalog().plans.get(principal.plan_id)
+        if plan is None:
+            log.error("user on a plan that is not in the catalogue", extra={"plan": principal.plan_id})
+            raise Unavailable("Your plan is not set up; the operator has been told.", retry_after=30)
+        visit.principal, visit.plan = principal, plan
+        check(principal, exchange.client, visit.now)
+        gate.check_door(principal.key_id, exchange.client)
+        self._keyring.touch(principal.key_id)
+        return principal, plan
+
+    def _note_refusal(self, visit: Visit, error: PenstockError) -> None:
+        """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
+        if isinstance(error, CallerError) and not isinstance(error, LimitReached | ReceiptTimeout):
+            key_id = None if visit.principal is None else visit.principal.key_id
+            self._gate.refused(key_id, visit.exchange.client)
+
+    # ---- answers
+
+    def _reply(self, visit: Visit, body: bytes) -> None:
+        head = self._head(visit)
+        head.append((b"content-length", b"%d" % len(body)))
+        visit.exchange.start(200, head)
+        visit.exchange.end(body)
+        self._metrics.answered(visit.dialect, 200)
+
+    def _refuse(self, visit: Visit, error: PenstockError) -> None:
+        exchange = visit.exchange
+        if exchange.lost:
+            return
+        if exchange.started:
+            exchange.abort()
+            return
+        head = self._head(visit)
+        if error.retry_after is not None:
+            head.append((b"retry-after", b"%d" % error.retry_after))
+        elif isinstance(error, Unavailable):
+            head.append((b"retry-after", b"5"))
+        if error.should_retry is not None:
+            head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+        if isinstance(error, MethodNotAllowed):
+            head.append((b"allow", error.allow.encode()))
+        if isinstance(error, InvalidKey):
+            head.append((b"www-authenticate", b"Bearer"))
+        render = native_body if visit.caller.native else simple_body
+        body = render(error, visit.request_id)
+        head.append((b"content-length", b"%d" % len(body)))
+        exchange.start(error.status, head)
+        exchange.end(body)
+        self._metrics.answered(visit.dialect, error.status)
+        if isinstance(error, InternalError):
+            log.error("internal error", extra={"request_id": visit.request_id})
+
+    def _head(self, visit: Visit) -> HeaderList:
+        request_id = visit.request_id.encode()
+        head: HeaderList = [_JSON, (b"x-request-id", request_id)]
+        if visit.dialect == "messages":
+            head.append((b"request-id", request_id))
+        head.extend(limit_headers(self._state(visit), visit.now, visit.dialect))
+        return head
+
+    def _state(self, visit: Visit) -> LimitState:
+        """The caller's own limits, or for one without a key the window that guards the door."""
+        if visit.principal is None or visit.plan is None:
+            return self._gate.door_state(visit.exchange.client, visit.now)
+        return self._gate.state(visit.principal.user_id, visit.plan, visit.now)
+
+
+def _model_of(path: str) -> str | None:
+    """The id in ``.../models/{id}``; model ids may hold a slash."""
+    for prefix in _MODEL_PATHS:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            return unquote(path[len(prefix) :])
+    return None
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _version(exchange: Exchange) -> bytes:
+    version = exchange.header(b"anthropic-version")
+    if version is None:
+        return _DEFAULT_VERSION
+    if _VERSION.fullmatch(version) is None:
+        raise InvalidRequest("anthropic-version must be a date such as 2023-06-01.", param="anthropic-version")
+    return version
+
+
+def _betas(exchange: Exchange) -> bytes | None:
+    values = [value for name, value in exchange.headers if name == b"anthropic-beta" and value]
+    if not values:
+        return None
+    betas = b",".join(values)
+    if len(betas) > _BETAS_MOST or _BETAS.fullmatch(betas) is None:
+        raise InvalidRequest("anthropic-beta must be a list of names separated by commas.", param="anthropic-beta")
+    return betas
