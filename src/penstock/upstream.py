@@ -40,7 +40,7 @@ _OWN_HEADERS = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"accept-encoding", b"connection")
 )
 _UNFRAMED_METHODS = frozenset((b"HEAD", b"CONNECT"))
-_HOST_LINE_ENDS = 3
+_HOST_LINES = 3
 _BODY_HEADERS = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
 _SOCKET_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
@@ -145,14 +145,16 @@ def _too_large(part: str, limit: int) -> UpstreamFailure:
 
 def _request_head(host_line: bytes, method: bytes, path: bytes, headers: HeaderList, length: int) -> bytes:
     """The request line and headers. Raises ValueError where a value would break them apart."""
-    lines = [b"%b: %b\r\n" % header for header in headers if header[0] not in _OWN_HEADERS]
+    lines = [name + b": " + value for name, value in headers if name not in _OWN_HEADERS]
     if length or method != b"GET":
-        lines.append(b"content-length: %d\r\n" % length)
-    head = b"".join((method, b" ", path, host_line, *lines, b"\r\n"))
-    ends = len(lines) + _HOST_LINE_ENDS + 1
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+        lines.append(b"content-length: %d" % length)
+    lines.append(b"\r\n")
+    head = method + b" " + path + host_line + b"\r\n".join(lines)
+    # splitlines also parts at a bare CR or LF
+    if len(head.splitlines()) != len(lines) + _HOST_LINES or 0 in head:
         raise ValueError("a method, path or header holds a line end or NUL")
-    if path[:1] != b"/" or b" " in path or b" " in method:
+    # ints, because `in` looks for a byte much faster than for bytes
+    if path[:1] != b"/" or 32 in path or 32 in method:
         raise ValueError("the path must begin with / and, like the method, hold no blank")
     if method in _UNFRAMED_METHODS:
         raise ValueError("the bytes of an answer to HEAD or CONNECT do not tell where it ends: not supported")
@@ -280,8 +282,15 @@ class UpstreamResponse:
 
         Raises UpstreamFailure: TOO_LARGE above ``limit`` bytes (the connection is closed then), and as ``stream``.
         """
+        if self._complete and self._inflater is None and self._done is None and not self._closed:
+            # nothing to wait for: the common case of a short answer
+            self._closed = True
+            body = self._next()
+            if len(body) > limit:
+                raise _too_large("body", limit)
+            return body
         length = self.header(b"content-length")
-        if length is not None and int(length) > limit and not self._complete:
+        if length is not None and int(length) > limit:
             self.close()
             raise _too_large("body", limit)
         parts: list[bytes] = []
@@ -396,7 +405,8 @@ class UpstreamResponse:
         """The body is complete on the wire, and the connection has gone its way."""
         self._connection = None
         self._complete = True
-        self._pump()
+        if self._sink is not None:
+            self._pump()
 
     def failed(self, failure: UpstreamFailure) -> None:
         """The body will not be complete; what has arrived is still handed over first."""
@@ -410,7 +420,8 @@ class UpstreamResponse:
         else:
             self._inflater.push(data)
         self._held += len(data)
-        self._pump()
+        if self._sink is not None:
+            self._pump()
         if self._held > _HOLD and self._connection is not None:
             self._connection.pause()
 
@@ -542,7 +553,6 @@ class _Connection(asyncio.Protocol):
         self._extra = False
         self._overhead = 0
         self._unsent = 0
-        self._pool.client.watch(self)
         if len(body) <= _JOIN:
             transport.write(head + body if body else head)
         else:
@@ -566,7 +576,7 @@ class _Connection(asyncio.Protocol):
         """Close the socket at once and tell nobody."""
         self._response = None
         self._waiter = None
-        self._pool.client.unwatch(self)
+        self._pool.active.discard(self)
         if self._transport is not None:
             self._transport.abort()
 
@@ -730,13 +740,14 @@ class _Connection(asyncio.Protocol):
         """The answer is complete: the connection goes back to its pool if nothing speaks against it."""
         transport = self._transport
         self._response = None
-        self._pool.client.unwatch(self)
+        self._pool.active.discard(self)
         if transport is not None:
             # an answer that came before the request was written leaves the rest of the request in the pipe
             if clean and self._reusable and not self._extra and not transport.get_write_buffer_size():
                 if not self._reading:
                     self._reading = True
                     transport.resume_reading()
+                self.idle_since = self._loop.time()
                 self._pool.give_back(self)
             else:
                 transport.abort()
@@ -772,10 +783,9 @@ def _no_connection(reason: FailureReason, message: str) -> UpstreamFailure:
 class _Pool:
     """The connections of one origin."""
 
-    __slots__ = ("client", "connections", "host_line", "idle", "origin")
-
     def __init__(self, client: "UpstreamClient", origin: Origin) -> None:
         self.client = client
+        self.active = client.active
         self.origin = origin
         self.connections: set[_Connection] = set()
         self.idle: list[_Connection] = []
@@ -799,7 +809,6 @@ class _Pool:
         if self.client.closed or len(self.idle) >= self.client.max_idle:
             connection.drop()
         else:
-            connection.idle_since = self.client.time()
             self.idle.append(connection)
 
     def forget(self, connection: _Connection) -> None:
@@ -859,7 +868,8 @@ class UpstreamClient:
         self.closed = False
         self._ssl_context = ssl_context
         self._pools: dict[Origin, _Pool] = {}
-        self._active: set[_Connection] = set()
+        self.active: set[_Connection] = set()
+        """Those whose deadlines are running."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -885,23 +895,31 @@ class UpstreamClient:
         connection. Cancelling closes the socket at once. Raises UpstreamFailure, and ValueError for a method, path or
         header that would break the request apart.
         """
-        loop = self._running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = _Pool(self, origin)
         head = _request_head(pool.host_line, method, path, headers, len(body))
-        due = loop.time() + deadlines.total
+        now = loop.time()
+        due = now + deadlines.total
         connection = pool.take()
         while True:
             reused = connection is not None
             if connection is None:
-                connection = await pool.connect(min(deadlines.connect, due - loop.time()))
-            response = UpstreamResponse(connection, loop.time(), reused=reused)
+                connection = await pool.connect(min(deadlines.connect, due - now))
+                now = loop.time()
+            response = UpstreamResponse(connection, now, reused=reused)
+            self.active.add(connection)
+            if self._tick is None:
+                self._tick = loop.call_later(_TICK, self._sweep, loop)
             try:
                 await connection.send(response, head, body, deadlines, due, stream=stream)
                 return response
             except UpstreamFailure as failure:
-                early = not response.first_byte_at and loop.time() - response.sent_at < _STALE_WINDOW
+                now = loop.time()
+                early = not response.first_byte_at and now - response.sent_at < _STALE_WINDOW
                 if not (reused and early and failure.reason is FailureReason.CUT) or self.closed:
                     raise
             except asyncio.CancelledError:
@@ -935,20 +953,6 @@ class UpstreamClient:
             self._ssl_context = default_tls()
         return self._ssl_context
 
-    def time(self) -> float:
-        """The loop's time."""
-        return self._running_loop().time()
-
-    def watch(self, connection: _Connection) -> None:
-        """Look after the deadlines of a connection from now on."""
-        self._active.add(connection)
-        if self._tick is None:
-            self._tick = self._running_loop().call_later(_TICK, self._sweep)
-
-    def unwatch(self, connection: _Connection) -> None:
-        """Stop that."""
-        self._active.discard(connection)
-
     def lost(self) -> None:
         """A socket was closed."""
         closing = self._closing
@@ -956,21 +960,14 @@ class UpstreamClient:
             return
         closing.set_result(None)
 
-    def _sweep(self) -> None:
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fail what is over its deadline, and close what has been idle for too long."""
-        loop = self._running_loop()
         now = loop.time()
-        for connection in list(self._active):
+        for connection in list(self.active):
             connection.check(now)
         oldest = now - self.idle_lifetime
         for pool in self._pools.values():
             while pool.idle and pool.idle[0].idle_since < oldest:
                 pool.idle.pop(0).drop()
-        waiting = self._active or any(pool.idle for pool in self._pools.values())
-        self._tick = loop.call_later(_TICK, self._sweep) if waiting else None
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        return loop
+        needed = self.active or any(pool.idle for pool in self._pools.values())
+        self._tick = loop.call_later(_TICK, self._sweep, loop) if needed else None
