@@ -1,0 +1,268 @@
+"""Which upstream a request goes to: an ordered plan over the catalogue's targets and what is known of their health.
+
+All of it is arithmetic on its arguments. ``spread``, a number in [0, 1) drawn by the caller, is the only chance in it;
+``now`` is a monotonic clock in seconds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+import msgspec
+
+from penstock.core.profile import DEFAULT_PROFILE, Profile
+
+DialectName = Literal["chat", "messages", "responses"]
+DIALECT_NAMES: tuple[DialectName, ...] = get_args(DialectName)
+
+Feature = Literal["images", "documents", "tools"]
+"""What a request asks of a model beyond text."""
+
+Auth = Literal["x-api-key", "bearer", "none"]
+Thinks = Literal["none", "budget", "adaptive"]
+
+MOST_ATTEMPTS = 3
+
+WINDOW = 10
+OPEN_AFTER = 5
+PROBE_AFTER = 15.0
+
+
+# ---- what is offered
+
+
+class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a model takes. ``thinking``: how it is asked to reason (not at all, with a budget of tokens, adaptively)."""
+
+    vision: bool = False
+    documents: bool = False
+    tools: bool = True
+    thinking: Thinks = "none"
+    structured_output: bool = False
+
+
+class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One place where a model is served: ``model`` is the provider's own name for it.
+
+    Lower ``priority`` is tried first; within one, targets share the requests by ``weight`` (0: only when the others
+    fail). ``via`` narrows the dialects of the provider that serve this model, ``lacks`` names what it cannot do here.
+    """
+
+    provider: str
+    model: str
+    priority: int = 0
+    weight: int = 1
+    via: tuple[DialectName, ...] = ()
+    lacks: tuple[Feature, ...] = ()
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One public model. ``auto`` names the models it chooses from, in order of preference; it has no targets then."""
+
+    id: str
+    name: str
+    aliases: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
+    auto: tuple[str, ...] = ()
+    max_output_tokens: int | None = None
+    context_tokens: int | None = None
+    capabilities: Capabilities = Capabilities()
+    created_at: int = 0
+    """Milliseconds since the epoch."""
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """One provider as it is set up here. ``speaks`` is ordered: the first dialect is the one to translate into.
+
+    ``secret`` is a reference (``env:NAME``, ``file:PATH``), never a key itself. ``kind`` is the row of the provider
+    table whose habits it has.
+    """
+
+    id: str
+    kind: str
+    speaks: tuple[tuple[DialectName, str], ...]
+    auth: Auth = "bearer"
+    secret: str = ""
+    profile: Profile = DEFAULT_PROFILE
+    model_profiles: tuple[tuple[str, Profile], ...] = ()
+
+    def url(self, dialect: DialectName) -> str | None:
+        """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""
+        for name, url in self.speaks:
+            if name == dialect:
+                return url
+        return None
+
+    def profile_of(self, model: str) -> Profile:
+        """The habits of one of its models: the first pattern that fits, else the provider's own."""
+        for pattern, profile in self.model_profiles:
+            if fnmatchcase(model, pattern):
+                return profile
+        return self.profile
+
+
+# ---- what is known of its health
+
+
+class Health(msgspec.Struct, frozen=True, gc=False):
+    """The last outcomes of one upstream model, as a circuit breaker sees them.
+
+    ``outcomes`` holds the last ten as bits, the newest lowest, 1 for a failure. ``opened_at`` is when the circuit
+    opened, ``probe_at`` when the last probe was let through.
+    """
+
+    outcomes: int = 0
+    opened_at: float | None = None
+    probe_at: float | None = None
+
+
+HealthKey = tuple[str, str]
+"""Provider id and the provider's name of the model."""
+
+FRESH = Health()
+
+
+def succeeded(health: Health) -> Health:
+    """After a success: an open circuit closes and forgets, a closed one shifts the outcome in."""
+    if health.opened_at is not None:
+        return FRESH
+    return Health(outcomes=(health.outcomes << 1) & ((1 << WINDOW) - 1)) if health.outcomes else health
+
+
+def failed(health: Health, now: float) -> Health:
+    """After a failure: it opens when five of the last ten failed; a failed probe keeps it open from now on."""
+    outcomes = ((health.outcomes << 1) | 1) & ((1 << WINDOW) - 1)
+    if health.opened_at is not None or outcomes.bit_count() >= OPEN_AFTER:
+        return Health(outcomes=outcomes, opened_at=now)
+    return Health(outcomes=outcomes)
+
+
+def probing(health: Health, now: float) -> Health:
+    """An attempt that was marked as a probe is being sent: no other goes until it reports, or for another 15 s."""
+    return Health(outcomes=health.outcomes, opened_at=health.opened_at, probe_at=now)
+
+
+def state(health: Health, now: float) -> Literal["closed", "probe", "open"]:
+    """``closed``: healthy; ``probe``: open for 15 s and free for one try; ``open``: to be avoided."""
+    if health.opened_at is None:
+        return "closed"
+    since = health.opened_at if health.probe_at is None else max(health.opened_at, health.probe_at)
+    return "probe" if now - since >= PROBE_AFTER else "open"
+
+
+# ---- the plan
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One try: which provider, by which dialect and base URL, under which name, and with which habits."""
+
+    upstream: Upstream
+    model: str
+    dialect: DialectName
+    url: str
+    profile: Profile
+    probe: bool = False
+    """The circuit is half open: mark it with ``probing`` before sending."""
+
+    @property
+    def provider(self) -> str:
+        """The provider's id."""
+        return self.upstream.id
+
+    @property
+    def simulated(self) -> bool:
+        """The built-in simulator answers, not a model."""
+        return self.upstream.kind == "simulator"
+
+    @property
+    def key(self) -> HealthKey:
+        """Where the health of what it tries is kept."""
+        return self.upstream.id, self.model
+
+
+def plan(
+    model: Model,
+    upstreams: Mapping[str, Upstream],
+    health: Mapping[HealthKey, Health],
+    features: Iterable[Feature],
+    dialect: DialectName,
+    now: float,
+    spread: float,
+) -> tuple[Attempt, ...]:
+    """The attempts to make for one request, best first, at most three; empty when nothing can serve it.
+
+    ``upstreams`` holds the providers that are set up. Order: healthy before open circuits; then by priority; within
+    one, targets that speak the caller's dialect first; among equals, by weight.
+    """
+    wanted = frozenset(features)
+    ranked: dict[tuple[bool, int, bool], list[tuple[Target, Attempt]]] = {}
+    for target in model.targets:
+        attempt = _attempt(target, upstreams.get(target.provider), wanted, dialect)
+        if attempt is None:
+            continue
+        known = health.get((target.provider, target.model))
+        circuit = "closed" if known is None else state(known, now)
+        if circuit == "probe":
+            attempt = msgspec.structs.replace(attempt, probe=True)
+        rank = (circuit == "open", target.priority, attempt.dialect != dialect)
+        ranked.setdefault(rank, []).append((target, attempt))
+    attempts: list[Attempt] = []
+    for rank in sorted(ranked):
+        attempts.extend(_shuffled(ranked[rank], spread))
+    return tuple(attempts[:MOST_ATTEMPTS])
+
+
+def automatic(candidates: Sequence[Model], features: Iterable[Feature]) -> Model | None:
+    """The rule of an ``auto`` model: the first of ``candidates`` that can do all that the request asks for.
+
+    ``candidates`` are the models of its list that the caller's plan has and that are served, in the list's order. When
+    none can, the answer is None.
+    """
+    wanted = frozenset(features)
+    return next((model for model in candidates if not wanted & lacking(model)), None)
+
+
+def lacking(model: Model) -> frozenset[Feature]:
+    """What the model cannot do."""
+    capabilities = model.capabilities
+    lacks: list[Feature] = []
+    if not capabilities.vision:
+        lacks.append("images")
+    if not capabilities.documents:
+        lacks.append("documents")
+    if not capabilities.tools:
+        lacks.append("tools")
+    return frozenset(lacks)
+
+
+def _attempt(
+    target: Target, upstream: Upstream | None, wanted: frozenset[Feature], dialect: DialectName
+) -> Attempt | None:
+    if upstream is None or wanted.intersection(target.lacks):
+        return None
+    spoken: dict[DialectName, str] = dict(upstream.speaks)
+    if target.via:
+        spoken = {name: url for name, url in spoken.items() if name in target.via}
+    if not spoken:
+        return None
+    chosen = dialect if dialect in spoken else next(iter(spoken))
+    return Attempt(upstream, target.model, chosen, spoken[chosen], upstream.profile_of(target.model))
+
+
+def _shuffled(group: list[tuple[Target, Attempt]], spread: float) -> list[Attempt]:
+    """The group in an order drawn by weight: one number is enough, since what is left of it draws the next."""
+    if len(group) == 1:
+        return [group[0][1]]
+    left = [entry for entry in group if entry[0].weight > 0]
+    drawn: list[Attempt] = []
+    while left:
+        point = spread * sum(target.weight for target, _ in left)
+        index = 0
+        while index < len(left) - 1 and point >= left[index][0].weight:
+            point -= left[index][0].weight
+            index += 1
+        target, attempt = left.pop(index)
+        spread = min(max(point / target.weight, 0.0), 1.0)
+        drawn.append(attempt)
+    drawn.extend(attempt for target, attempt in group if target.weight <= 0)
+    return drawn

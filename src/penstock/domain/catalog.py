@@ -1,0 +1,243 @@
+"""What is offered, as one immutable snapshot: which name means which model, for whom, and what serves it.
+
+The database is the truth; ``catalog_store`` reads it into a ``Catalog`` whenever its revision has changed. Lookups are
+dictionary lookups, so the request path pays nothing for aliases.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import msgspec
+
+from penstock.core.route import Model, Target, Upstream
+from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
+
+Family = Literal["haiku", "sonnet", "opus"]
+FAMILIES: Mapping[Family, tuple[Family, ...]] = {
+    "haiku": ("haiku", "sonnet", "opus"),
+    "sonnet": ("sonnet", "haiku", "opus"),
+    "opus": ("opus", "sonnet", "haiku"),
+}
+"""For each family of Claude, where a model is looked for when the plan has none of it: the nearest one first."""
+
+_MOST_REMEMBERED = 4096
+_LONGEST_NAME_SHOWN = 100
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a user may do: requests a UTC day, requests at once, seconds a request may wait for its turn, and models."""
+
+    id: str
+    name: str
+    daily_requests: int
+    concurrent_requests: int
+    models: tuple[str, ...]
+    queue_seconds: int = 0
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """What a name means for a caller.
+
+    ``alias`` is True when the model's id is not what was asked for. ``candidates`` are the models that may serve it: the
+    model itself, or for an ``auto`` model those of its list that the plan has and that are served, in the list's order.
+    """
+
+    model: Model
+    alias: bool
+    candidates: tuple[Model, ...]
+
+
+class Catalog:
+    """One revision of the catalogue, with what is set up to serve it.
+
+    ``simulated`` is True when no model has a real provider that is set up: then every model is served by the simulator.
+    Otherwise real and simulated are mixed only where a target names a simulator.
+    """
+
+    __slots__ = (
+        "_aliases",
+        "_globs",
+        "_known",
+        "_members",
+        "_offered",
+        "_providers",
+        "models",
+        "plans",
+        "revision",
+        "simulated",
+        "upstreams",
+    )
+
+    def __init__(
+        self,
+        *,
+        providers: Sequence[Upstream],
+        models: Sequence[Model],
+        plans: Sequence[Plan],
+        available: Callable[[str], bool],
+        simulator: Upstream,
+        revision: int = 0,
+    ) -> None:
+        """``available`` tells whether a secret's reference leads to a secret; ``simulator`` is the built-in one."""
+        self.revision = revision
+        self._providers = {row.id: row for row in providers}
+        upstreams = {row.id: _set_up(row, simulator) for row in providers if available(row.secret)}
+        real = {row.id for row in upstreams.values() if row.kind != "simulator"}
+        self.simulated = not any(target.provider in real for model in models for target in model.targets)
+        if self.simulated:
+            upstreams.setdefault(simulator.id, simulator)
+            models = [_simulated(model, upstreams, simulator.id) for model in models]
+        self.upstreams: Mapping[str, Upstream] = upstreams
+        self.models: Mapping[str, Model] = {model.id: model for model in models}
+        self.plans: Mapping[str, Plan] = {plan.id: plan for plan in plans}
+        self._members = {plan.id: frozenset(plan.models) for plan in plans}
+        self._aliases: dict[str, str] = {}
+        self._globs: list[tuple[str, str]] = []
+        for model in models:
+            for alias in model.aliases:
+                if is_glob(alias):
+                    self._globs.append((alias, model.id))
+                else:
+                    self._aliases.setdefault(alias, model.id)
+        self._known: dict[tuple[str, str, frozenset[str] | None], Resolution] = {}
+        self._offered: dict[tuple[str, frozenset[str] | None], tuple[Model, ...]] = {}
+
+    # ---- what is served, and to whom
+
+    def served(self, model: Model) -> bool:
+        """Whether a provider of the model is set up; for an ``auto`` model, whether one of its list is served."""
+        if model.auto:
+            return any(self.served(self.models[name]) for name in model.auto if name in self.models)
+        return any(target.provider in self.upstreams for target in model.targets)
+
+    def offered(self, plan_id: str, allowed: frozenset[str] | None = None) -> tuple[Model, ...]:
+        """The served models of a plan in the catalogue's order, narrowed to a key's own list where it has one."""
+        found = self._offered.get((plan_id, allowed))
+        if found is None:
+            members = self._members.get(plan_id, frozenset())
+            found = tuple(
+                model
+                for model in self.models.values()
+                if model.id in members and (allowed is None or model.id in allowed) and self.served(model)
+            )
+            if len(self._offered) >= _MOST_REMEMBERED:
+                self._offered.clear()
+            self._offered[plan_id, allowed] = found
+        return found
+
+    def needs(self, model: Model) -> tuple[str, ...]:
+        """The environment variables of which any one would have the model served."""
+        if model.auto:
+            members = [self.models[name] for name in model.auto if name in self.models]
+            return tuple(dict.fromkeys(name for member in members for name in self.needs(member)))
+        secrets = [self._providers[t.provider].secret for t in model.targets if t.provider in self._providers]
+        return tuple(dict.fromkeys(s.removeprefix("env:") for s in secrets if s.startswith("env:")))
+
+    # ---- what a name means
+
+    def resolve(self, name: str, plan_id: str, allowed: frozenset[str] | None = None) -> Resolution:
+        """What ``name`` means for a caller of this plan whose key may use ``allowed`` (None: all of the plan).
+
+        An id of the catalogue comes before an exact alias, that before a pattern, and that before the families of
+        Claude: any other ``claude-*`` id with haiku, sonnet or opus in it means the best model of that family (the
+        first in the catalogue) that the caller has, or of the nearest family that the caller has any of. Raises
+        ``ModelNotFound``, ``ModelNotOnPlan`` or ``NoProvider``, each saying what would do.
+        """
+        key = (name, plan_id, allowed)
+        known = self._known.get(key)
+        if known is None:
+            known = self._resolve(name, plan_id, allowed)
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[key] = known
+        return known
+
+    def _resolve(self, name: str, plan_id: str, allowed: frozenset[str] | None) -> Resolution:
+        model = self._named(name)
+        if model is None:
+            model = self._of_family(name, plan_id, allowed)
+        if model is None:
+            raise ModelNotFound(self._not_found(name, plan_id, allowed), param="model")
+        if model.id not in self._members.get(plan_id, frozenset()):
+            raise ModelNotOnPlan(self._not_on_plan(model, plan_id), param="model")
+        if allowed is not None and model.id not in allowed:
+            raise ModelNotOnPlan(
+                f"This key may not use {model.id}; its own list of models leaves it out.", param="model"
+            )
+        candidates = self._candidates(model, plan_id)
+        if not candidates:
+            raise NoProvider(self._not_served(model), param="model")
+        return Resolution(model, name != model.id, candidates)
+
+    def _named(self, name: str) -> Model | None:
+        found = self.models.get(name)
+        if found is not None:
+            return found
+        alias = self._aliases.get(name)
+        if alias is None:
+            alias = next((model_id for pattern, model_id in self._globs if fnmatchcase(name, pattern)), None)
+        return None if alias is None else self.models[alias]
+
+    def _of_family(self, name: str, plan_id: str, allowed: frozenset[str] | None) -> Model | None:
+        family = family_of(name)
+        if family is None:
+            return None
+        offered = self.offered(plan_id, allowed)
+        for near in FAMILIES[family]:
+            for model in offered:
+                if family_of(model.id) == near:
+                    return model
+        return None
+
+    def _candidates(self, model: Model, plan_id: str) -> tuple[Model, ...]:
+        if not model.auto:
+            return (model,) if self.served(model) else ()
+        # A key that lists the auto model lists what it may choose: the plan alone narrows that.
+        offered = {entry.id: entry for entry in self.offered(plan_id) if not entry.auto}
+        return tuple(offered[name] for name in model.auto if name in offered)
+
+    # ---- what the errors say
+
+    def _not_found(self, name: str, plan_id: str, allowed: frozenset[str] | None) -> str:
+        shown = name if len(name) <= _LONGEST_NAME_SHOWN else name[:_LONGEST_NAME_SHOWN] + "..."
+        offered = ", ".join(model.id for model in self.offered(plan_id, allowed)) or "none"
+        return f'There is no model "{shown}". The models of your plan ({plan_id}): {offered}.'
+
+    def _not_on_plan(self, model: Model, plan_id: str) -> str:
+        plans = ", ".join(plan.id for plan in self.plans.values() if model.id in self._members[plan.id])
+        where = f"it is on: {plans}" if plans else "it is on no plan"
+        return f"{model.id} is not on your plan ({plan_id}); {where}."
+
+    def _not_served(self, model: Model) -> str:
+        needs = self.needs(model)
+        if not needs:
+            return f"No provider is set up for {model.id}."
+        return f"No provider is set up for {model.id}. One of these settings would enable it: {', '.join(needs)}."
+
+
+def is_glob(alias: str) -> bool:
+    """Whether an alias is a shell pattern."""
+    return any(sign in alias for sign in "*?[")
+
+
+def family_of(name: str) -> Family | None:
+    """The family that a Claude id belongs to by its words; None for any other id."""
+    if name.startswith("claude-"):
+        for family in FAMILIES:
+            if family in name:
+                return family
+    return None
+
+
+def _set_up(row: Upstream, simulator: Upstream) -> Upstream:
+    """A simulator without a URL of its own is the built-in one."""
+    if row.kind == "simulator" and not row.speaks:
+        return msgspec.structs.replace(row, speaks=simulator.speaks)
+    return row
+
+
+def _simulated(model: Model, upstreams: Mapping[str, Upstream], simulator: str) -> Model:
+    if model.auto or any(target.provider in upstreams for target in model.targets):
+        return model
+    return msgspec.structs.replace(model, targets=(Target(simulator, model.id),))

@@ -1,0 +1,378 @@
+"""The catalogue in the database: applied idempotently, exported, and read again whenever its revision has changed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from sqlalchemy import Select, Table, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.core.profile import DEFAULT_PROFILE
+from penstock.core.route import Capabilities, DialectName, Model, Target, Upstream
+from penstock.domain.catalog import Catalog, Plan
+from penstock.domain.catalog_toml import CatalogError, Document, check, dump
+from penstock.store.database import Database
+from penstock.store.schema import models as models_table
+from penstock.store.schema import plans as plans_table
+from penstock.store.schema import providers as providers_table
+from penstock.store.schema import revisions, users
+
+SUBJECT = "catalog"
+"""Its row in ``revisions``."""
+
+Kind = Literal["provider", "model", "plan"]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One thing that applying a document did. ``fields`` names what an update changed."""
+
+    kind: Kind
+    id: str
+    action: Literal["added", "updated", "removed", "moved"]
+    fields: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        what = f"{self.action} {self.kind} {self.id}"
+        return f"{what} ({', '.join(self.fields)})" if self.fields else what
+
+
+class _Serving(msgspec.Struct, omit_defaults=True):
+    """The ``targets`` column: where a model is served, or what it chooses from."""
+
+    targets: tuple[Target, ...] = ()
+    auto: tuple[str, ...] = ()
+
+
+Row = Upstream | Model | Plan
+_Row = TypeVar("_Row", Upstream, Model, Plan)
+
+_decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_serving = msgspec.json.Decoder(_Serving).decode
+_decode_capabilities = msgspec.json.Decoder(Capabilities).decode
+_decode_speaks = msgspec.json.Decoder(dict[DialectName, str]).decode
+
+
+def default_catalog() -> str:
+    """The catalogue of a new installation, as TOML."""
+    return files("penstock.domain").joinpath("default_catalog.toml").read_text("utf-8")
+
+
+# ---- reading
+
+
+async def load(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> Document:
+    """The whole catalogue, in its order; ``kinds`` (the provider table) gives each provider its habits."""
+    providers = [
+        Upstream(
+            id=row.id,
+            kind=row.kind,
+            speaks=tuple(_decode_speaks(row.speaks).items()),
+            auth=row.auth,
+            secret=row.secret,
+            profile=kinds[row.kind].profile if row.kind in kinds else DEFAULT_PROFILE,
+            model_profiles=kinds[row.kind].model_profiles if row.kind in kinds else (),
+        )
+        for row in await conn.execute(_in_order(providers_table))
+    ]
+    models: list[Model] = []
+    for row in await conn.execute(_in_order(models_table)):
+        serving = _decode_serving(row.targets)
+        models.append(
+            Model(
+                id=row.id,
+                name=row.name,
+                aliases=_decode_names(row.aliases),
+                targets=serving.targets,
+                auto=serving.auto,
+                max_output_tokens=row.max_output_tokens,
+                context_tokens=row.context_tokens,
+                capabilities=_decode_capabilities(row.capabilities),
+                created_at=row.created_at,
+            )
+        )
+    plans = [
+        Plan(
+            id=row.id,
+            name=row.name,
+            daily_requests=row.daily_requests,
+            concurrent_requests=row.concurrent_requests,
+            models=_decode_names(row.models),
+            queue_seconds=row.queue_seconds,
+        )
+        for row in await conn.execute(_in_order(plans_table))
+    ]
+    return Document(tuple(providers), tuple(models), tuple(plans))
+
+
+def _in_order(table: Table) -> Select[*tuple[Any, ...]]:
+    return select(table).order_by(table.c.position, table.c.id)
+
+
+async def revision(conn: AsyncConnection) -> int:
+    """The counter that every change of the catalogue raises; 0 before the first."""
+    value = await conn.scalar(select(revisions.c.value).where(revisions.c.subject == SUBJECT))
+    return int(value or 0)
+
+
+async def export(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> str:
+    """The whole catalogue as TOML; applied to an empty database it gives the same catalogue."""
+    return dump(await load(conn, kinds))
+
+
+# ---- changing
+
+
+async def apply(
+    conn: AsyncConnection,
+    document: Document,
+    kinds: Mapping[str, Upstream],
+    now_ms: int,
+    *,
+    prune: bool = False,
+) -> list[Change]:
+    """Add and update what ``document`` names, in its order; with ``prune`` also remove all that it does not name.
+
+    The revision is raised in the same transaction, if anything changed. A second call with the same document changes
+    nothing. Raises ``CatalogError`` when a name refers to nothing, or a plan that users have would be removed.
+    """
+    before = await load(conn, kinds)
+    after = merge(before, document, prune=prune)
+    check(document, after)
+    changes = difference(before, after)
+    if not changes:
+        return []
+    await _keep_used_plans(
+        conn, [change.id for change in changes if (change.kind, change.action) == ("plan", "removed")]
+    )
+    await _write(conn, providers_table, before.providers, after.providers, _provider_values)
+    await _write(
+        conn, models_table, before.models, after.models, lambda row, at: _model_values(row, at, now_ms)
+    )
+    await _write(conn, plans_table, before.plans, after.plans, _plan_values)
+    await raise_revision(conn)
+    return changes
+
+
+async def raise_revision(conn: AsyncConnection) -> None:
+    """Tell every server that the catalogue has changed: part of whatever transaction changes it."""
+    raised = await conn.execute(
+        update(revisions).where(revisions.c.subject == SUBJECT).values(value=revisions.c.value + 1)
+    )
+    if raised.rowcount == 0:
+        await conn.execute(insert(revisions).values(subject=SUBJECT, value=1))
+
+
+async def offer_local(
+    conn: AsyncConnection, found: Mapping[str, Sequence[str]], kinds: Mapping[str, Upstream], now_ms: int
+) -> list[Change]:
+    """Add the models of servers found on this machine (provider id -> their names), as ``ollama/NAME``, to every plan.
+
+    Every plan, since they cost nothing by the request and the plans' own limits hold for them; an operator who wants it
+    otherwise edits the plans, and what is in the catalogue already is left as it is.
+    """
+    before = await load(conn, kinds)
+    known = {model.id for model in before.models}
+    models = tuple(
+        Model(id=public, name=f"{name} ({provider})", targets=(Target(provider, name),))
+        for provider, names in found.items()
+        for name in names
+        if (public := f"{provider}/{name}") not in known and len(public) <= 128
+    )
+    if not models:
+        return []
+    new = tuple(model.id for model in models)
+    there = {row.id for row in before.providers}
+    document = Document(
+        providers=tuple(kinds[provider] for provider in found if provider not in there),
+        models=models,
+        plans=tuple(msgspec.structs.replace(plan, models=plan.models + new) for plan in before.plans),
+    )
+    return await apply(conn, document, kinds, now_ms)
+
+
+def merge(before: Document, document: Document, *, prune: bool) -> Document:
+    """The catalogue after ``document``: its rows in place of those of the same id, in its order."""
+    kept = Document() if prune else before
+    created = {model.id: model.created_at for model in before.models}
+    models = tuple(
+        msgspec.structs.replace(model, created_at=created.get(model.id, model.created_at))
+        for model in document.models
+    )
+    return Document(
+        providers=_ordered(kept.providers, document.providers),
+        models=_ordered(kept.models, models),
+        plans=_ordered(kept.plans, document.plans),
+    )
+
+
+def _ordered(before: tuple[_Row, ...], named: tuple[_Row, ...]) -> tuple[_Row, ...]:
+    """The rows of before, the named ones in their places in the named order; new ones stand beside their neighbours."""
+    there = {row.id for row in before}
+    names = {row.id for row in named}
+    queue = iter([row for row in named if row.id in there])
+    order = [next(queue) if row.id in names else row for row in before]
+    following = next((row.id for row in named if row.id in there), None)
+    at = len(order) if following is None else [row.id for row in order].index(following)
+    for row in named:
+        if row.id in there:
+            at = [entry.id for entry in order].index(row.id)
+        else:
+            order.insert(at, row)
+        at += 1
+    return tuple(order)
+
+
+def difference(before: Document, after: Document) -> list[Change]:
+    """What leads from one catalogue to the other."""
+    return [
+        *_changes("provider", before.providers, after.providers),
+        *_changes("model", before.models, after.models),
+        *_changes("plan", before.plans, after.plans),
+    ]
+
+
+def _changes(kind: Kind, before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
+    old, new = {row.id: row for row in before}, {row.id: row for row in after}
+    changes: list[Change] = []
+    for row in after:
+        was = old.get(row.id)
+        if was is None:
+            changes.append(Change(kind, row.id, "added"))
+            continue
+        fields = tuple(name for name in row.__struct_fields__ if getattr(was, name) != getattr(row, name))
+        if fields:
+            changes.append(Change(kind, row.id, "updated", fields))
+    changes += [Change(kind, row.id, "removed") for row in before if row.id not in new]
+    was_order = [row.id for row in before if row.id in new]
+    is_order = [row.id for row in after if row.id in old]
+    changes += [Change(kind, b, "moved") for a, b in zip(was_order, is_order, strict=True) if a != b]
+    return changes
+
+
+async def _keep_used_plans(conn: AsyncConnection, removed: Sequence[str]) -> None:
+    if not removed:
+        return
+    rows = await conn.execute(
+        select(users.c.plan_id, func.count()).where(users.c.plan_id.in_(removed)).group_by(users.c.plan_id)
+    )
+    problems = [f'plan "{plan}" cannot be removed: {count} users have it' for plan, count in rows]
+    if problems:
+        raise CatalogError(problems)
+
+
+async def _write(
+    conn: AsyncConnection,
+    table: Table,
+    before: Sequence[_Row],
+    after: Sequence[_Row],
+    values: Callable[[_Row, int], dict[str, str | int | None]],
+) -> None:
+    old = {row.id: (row, at) for at, row in enumerate(before)}
+    new = {row.id for row in after}
+    gone = [row.id for row in before if row.id not in new]
+    if gone:
+        await conn.execute(delete(table).where(table.c.id.in_(gone)))
+    for at, row in enumerate(after):
+        if row.id not in old:
+            await conn.execute(insert(table).values(values(row, at)))
+        elif old[row.id] != (row, at):
+            await conn.execute(update(table).where(table.c.id == row.id).values(values(row, at)))
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _provider_values(row: Upstream, position: int) -> dict[str, str | int | None]:
+    return {
+        "id": row.id,
+        "speaks": _json(dict(row.speaks)),
+        "secret": row.secret,
+        "auth": row.auth,
+        "kind": row.kind,
+        "position": position,
+    }
+
+
+def _model_values(model: Model, position: int, now_ms: int) -> dict[str, str | int | None]:
+    return {
+        "id": model.id,
+        "name": model.name,
+        "aliases": _json(model.aliases),
+        "targets": _json(_Serving(model.targets, model.auto)),
+        "max_output_tokens": model.max_output_tokens,
+        "context_tokens": model.context_tokens,
+        "capabilities": _json(model.capabilities),
+        "position": position,
+        "created_at": model.created_at or now_ms,
+    }
+
+
+def _plan_values(plan: Plan, position: int) -> dict[str, str | int | None]:
+    return {
+        "id": plan.id,
+        "name": plan.name,
+        "daily_requests": plan.daily_requests,
+        "concurrent_requests": plan.concurrent_requests,
+        "queue_seconds": plan.queue_seconds,
+        "models": _json(plan.models),
+        "position": position,
+    }
+
+
+# ---- following
+
+
+class CatalogSource:
+    """Holds the current ``Catalog`` of a server; ``refresh`` follows the database, at the cost of one tiny query."""
+
+    def __init__(
+        self,
+        database: Database,
+        kinds: Mapping[str, Upstream],
+        available: Callable[[str], bool],
+        simulator_url: str | None = None,
+    ) -> None:
+        """``available`` tells whether a secret's reference leads to a secret (``Secrets.has``).
+
+        ``simulator_url`` is where the built-in simulator listens; None leaves the address that the table has.
+        """
+        self._database = database
+        self._kinds = kinds
+        self._available = available
+        simulator = kinds["simulator"]
+        if simulator_url is not None:
+            speaks = tuple((dialect, simulator_url) for dialect, _ in simulator.speaks)
+            simulator = msgspec.structs.replace(simulator, speaks=speaks)
+        self._simulator = simulator
+        self._document = Document()
+        self._usable: frozenset[str] = frozenset()
+        self.current = self._build(Document(), 0)
+
+    async def refresh(self) -> bool:
+        """Read the catalogue again if its revision or what is set up has changed; True if ``current`` is a new one.
+
+        Raises ``DatabaseUnavailable``; ``current`` stays as it was then.
+        """
+        document = self._document
+        async with self._database.connect() as conn:
+            at = await revision(conn)
+            if at != self.current.revision:
+                document = await load(conn, self._kinds)
+        usable = frozenset(row.secret for row in document.providers if self._available(row.secret))
+        if at == self.current.revision and usable == self._usable:
+            return False
+        self._document, self._usable = document, usable
+        self.current = self._build(document, at)
+        return True
+
+    def _build(self, document: Document, at: int) -> Catalog:
+        return Catalog(
+            providers=document.providers,
+            models=document.models,
+            plans=document.plans,
+            available=self._usable.__contains__,
+            simulator=self._simulator,
+            revision=at,
+        )

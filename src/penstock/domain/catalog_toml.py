@@ -1,0 +1,390 @@
+"""The catalogue as a TOML document: read with every mistake named by its place, checked, and written back.
+
+The format is described in ``docs/providers.md``. A document may be partial: what it does not name stays as it is.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Annotated, TypeVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from penstock.core.profile import DEFAULT_PROFILE
+from penstock.core.route import Auth, Capabilities, DialectName, Feature, Model, Target, Upstream
+from penstock.domain.catalog import Plan
+
+ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
+RowId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Alias = Annotated[str, Meta(min_length=1, max_length=128)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=2**53)]
+NotNegative = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+QueueSeconds = Annotated[int, Meta(ge=0, le=600)]
+Label = Annotated[str, Meta(max_length=100)]
+
+_SECRET = re.compile(r"^(|env:[A-Za-z_][A-Za-z0-9_]*|file:.+|sealed:.+)$")
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?$", re.DOTALL)
+
+
+class CatalogError(Exception):
+    """A document that cannot be applied. ``problems`` has one line each, beginning with the place in the file."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A whole catalogue, or a part of one, in its order."""
+
+    providers: tuple[Upstream, ...] = ()
+    models: tuple[Model, ...] = ()
+    plans: tuple[Plan, ...] = ()
+
+
+class _TargetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    provider: RowId
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    priority: NotNegative = 0
+    weight: NotNegative = 1
+    via: tuple[DialectName, ...] = ()
+    lacks: tuple[Feature, ...] = ()
+
+
+class _ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: RowId
+    kind: str = ""
+    speaks: dict[DialectName, str] | None = None
+    secret: str | None = None
+    auth: Auth | None = None
+
+
+class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: ModelId
+    name: Annotated[str, Meta(max_length=128)] = ""
+    aliases: tuple[Alias, ...] = ()
+    targets: tuple[_TargetEntry, ...] = ()
+    auto: tuple[ModelId, ...] = ()
+    max_output_tokens: AtLeastOne | None = None
+    context_tokens: AtLeastOne | None = None
+    capabilities: Capabilities = Capabilities()
+
+
+class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: RowId
+    daily_requests: AtLeastOne
+    concurrent_requests: Annotated[int, Meta(ge=1, le=1_000_000)]
+    models: tuple[ModelId, ...]
+    name: Label = ""
+    queue_seconds: QueueSeconds = 0
+
+
+_SECTIONS = ("provider", "model", "plan")
+# Which struct the dictionaries under a key are, so that a misspelt key is found wherever it stands.
+_STRUCTS: Mapping[str, type[msgspec.Struct]] = {
+    "provider": _ProviderEntry,
+    "model": _ModelEntry,
+    "plan": _PlanEntry,
+    "targets": _TargetEntry,
+    "capabilities": Capabilities,
+}
+
+_Entry = TypeVar("_Entry", bound=msgspec.Struct)
+
+
+# ---- reading
+
+
+def parse(text: str, kinds: Mapping[str, Upstream]) -> Document:
+    """Read a document; what a provider leaves out comes from its row in ``kinds`` (the provider table).
+
+    Raises ``CatalogError`` with everything that is wrong in the text by itself; whether names refer to something is
+    checked when it is applied.
+    """
+    try:
+        raw = cast("dict[str, object]", tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError([f"not TOML: {error}"]) from error
+    problems = list(_unknown_keys("", raw, _SECTIONS))
+    for section in _SECTIONS:
+        value = raw.get(section, [])
+        if not isinstance(value, list):
+            problems.append(f"{section}: write [[{section}]], with two brackets")
+        else:
+            for index, entry in enumerate(cast("list[object]", value)):
+                problems.extend(_misspelt(f"{section}[{index}]", entry, _STRUCTS[section]))
+    if problems:
+        raise CatalogError(problems)
+    providers = _entries("provider", raw, _ProviderEntry, problems)
+    models = _entries("model", raw, _ModelEntry, problems)
+    plans = _entries("plan", raw, _PlanEntry, problems)
+    document = Document(
+        providers=tuple(_provider(f"provider[{i}]", entry, kinds, problems) for i, entry in providers),
+        models=tuple(_model(f"model[{i}]", entry, problems) for i, entry in models),
+        plans=tuple(_plan(entry) for _, entry in plans),
+    )
+    for section, rows in (
+        ("provider", document.providers),
+        ("model", document.models),
+        ("plan", document.plans),
+    ):
+        seen: dict[str, int] = {}
+        for index, row in enumerate(rows):
+            first = seen.setdefault(row.id, index)
+            if first != index:
+                problems.append(f'{section}[{index}].id: "{row.id}" is already {section}[{first}]')
+    if problems:
+        raise CatalogError(problems)
+    return document
+
+
+def _entries(
+    section: str, raw: Mapping[str, object], kind: type[_Entry], problems: list[str]
+) -> list[tuple[int, _Entry]]:
+    entries: list[tuple[int, _Entry]] = []
+    for index, value in enumerate(cast("list[object]", raw.get(section, []))):
+        try:
+            entries.append((index, msgspec.convert(value, kind)))
+        except msgspec.ValidationError as error:
+            found = _PATH.match(str(error))
+            what, where = (found["what"], found["where"] or "") if found else (str(error), "")
+            problems.append(f"{section}[{index}]{where}: {what[:1].lower()}{what[1:]}")
+    return entries
+
+
+def _misspelt(path: str, value: object, kind: type[msgspec.Struct]) -> Iterator[str]:
+    if not isinstance(value, dict):
+        return
+    entry = cast("dict[str, object]", value)
+    yield from _unknown_keys(path + ".", entry, kind.__struct_fields__)
+    for key, inner in entry.items():
+        if key not in kind.__struct_fields__ or key not in _STRUCTS:
+            continue
+        if isinstance(inner, list):
+            for index, item in enumerate(cast("list[object]", inner)):
+                yield from _misspelt(f"{path}.{key}[{index}]", item, _STRUCTS[key])
+        else:
+            yield from _misspelt(f"{path}.{key}", inner, _STRUCTS[key])
+
+
+def _unknown_keys(path: str, entry: Mapping[str, object], known: Iterable[str]) -> Iterator[str]:
+    names = list(known)
+    for key in entry:
+        if key not in names:
+            yield f"{path}{key}: unknown key{_meant(key, names)}"
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, list(known), n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _provider(
+    path: str, entry: _ProviderEntry, kinds: Mapping[str, Upstream], problems: list[str]
+) -> Upstream:
+    kind = entry.kind or (entry.id if entry.id in kinds else "custom")
+    row = kinds.get(kind)
+    if row is None and entry.kind:
+        problems.append(f'{path}.kind: unknown kind "{kind}"{_meant(kind, kinds)}')
+    speaks: dict[DialectName, str] = dict(row.speaks) if row is not None and entry.speaks is None else {}
+    if entry.speaks is not None:
+        speaks = {dialect: url.rstrip("/") for dialect, url in entry.speaks.items()}
+    for dialect, url in speaks.items():
+        if not _is_base_url(url):
+            problems.append(f"{path}.speaks.{dialect}: not an http or https URL without query: {url!r}")
+    if not speaks and kind != "simulator":
+        problems.append(f"{path}.speaks: required: the base URL of each dialect that it speaks")
+    secret = entry.secret if entry.secret is not None else (row.secret if row is not None else "")
+    if not _SECRET.match(secret):
+        problems.append(f'{path}.secret: write "env:NAME" or "file:PATH" ("" for none), never the key itself')
+    return Upstream(
+        id=entry.id,
+        kind=kind,
+        speaks=tuple(speaks.items()),
+        auth=entry.auth or (row.auth if row is not None else "bearer"),
+        secret=secret,
+        profile=row.profile if row is not None else DEFAULT_PROFILE,
+        model_profiles=row.model_profiles if row is not None else (),
+    )
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and " " not in url
+    bare = not parts.query and not parts.fragment and "@" not in parts.netloc
+    return plain and bare and parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+
+
+def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
+    if entry.auto and entry.targets:
+        problems.append(f"{path}.auto: a model has targets or chooses among others, not both")
+    if not entry.auto and not entry.targets:
+        problems.append(f"{path}.targets: required: at least one place where the model is served")
+    if entry.id in entry.auto:
+        problems.append(f"{path}.auto[{entry.auto.index(entry.id)}]: a model cannot choose itself")
+    return Model(
+        id=entry.id,
+        name=entry.name or entry.id,
+        aliases=entry.aliases,
+        targets=tuple(
+            Target(t.provider, t.model, t.priority, t.weight, t.via, t.lacks) for t in entry.targets
+        ),
+        auto=entry.auto,
+        max_output_tokens=entry.max_output_tokens,
+        context_tokens=entry.context_tokens,
+        capabilities=entry.capabilities,
+    )
+
+
+def _plan(entry: _PlanEntry) -> Plan:
+    return Plan(
+        id=entry.id,
+        name=entry.name or entry.id,
+        daily_requests=entry.daily_requests,
+        concurrent_requests=entry.concurrent_requests,
+        models=entry.models,
+        queue_seconds=entry.queue_seconds,
+    )
+
+
+# ---- checking
+
+
+def check(document: Document, whole: Document) -> None:
+    """See that the names in ``document`` refer to rows of ``whole``, the catalogue as it will be.
+
+    Raises ``CatalogError``.
+    """
+    providers = {row.id: row for row in whole.providers}
+    models = {row.id: row for row in whole.models}
+    owners: dict[str, list[str]] = {}
+    for model in whole.models:
+        for alias in model.aliases:
+            owners.setdefault(alias, []).append(model.id)
+    problems: list[str] = []
+    for index, model in enumerate(document.models):
+        path = f"model[{index}]"
+        problems.extend(_wrong_targets(path, model, providers))
+        problems.extend(_wrong_choice(path, model, models))
+        problems.extend(_wrong_names(path, model, models, owners))
+    for index, plan in enumerate(document.plans):
+        for place, name in enumerate(plan.models):
+            if name not in models:
+                problems.append(
+                    f'plan[{index}].models[{place}]: unknown model "{name}"{_meant(name, models)}'
+                )
+            elif name in plan.models[:place]:
+                problems.append(f'plan[{index}].models[{place}]: "{name}" is said twice')
+    if problems:
+        raise CatalogError(problems)
+
+
+def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:
+    for place, name in enumerate(model.auto):
+        if name not in models:
+            yield f'{path}.auto[{place}]: unknown model "{name}"{_meant(name, models)}'
+        elif models[name].auto:
+            yield f'{path}.auto[{place}]: "{name}" itself chooses among others'
+
+
+def _wrong_names(
+    path: str, model: Model, models: Mapping[str, Model], owners: Mapping[str, list[str]]
+) -> Iterator[str]:
+    for place, alias in enumerate(model.aliases):
+        other = next((owner for owner in owners[alias] if owner != model.id), None)
+        if alias == model.id or alias in model.aliases[:place]:
+            yield f'{path}.aliases[{place}]: "{alias}" is said twice'
+        elif alias in models:
+            yield f'{path}.aliases[{place}]: "{alias}" is the id of another model'
+        elif other is not None:
+            yield f'{path}.aliases[{place}]: "{alias}" is already an alias of "{other}"'
+    for owner in owners.get(model.id, ()):
+        if owner != model.id:
+            yield f'{path}.id: "{model.id}" is an alias of "{owner}"'
+
+
+def _wrong_targets(path: str, model: Model, providers: Mapping[str, Upstream]) -> Iterator[str]:
+    for place, target in enumerate(model.targets):
+        row = providers.get(target.provider)
+        if row is None:
+            meant = _meant(target.provider, providers)
+            yield f'{path}.targets[{place}].provider: unknown provider "{target.provider}"{meant}'
+            continue
+        spoken = [dialect for dialect, _ in row.speaks]
+        for dialect in target.via:
+            if spoken and dialect not in spoken:
+                yield f'{path}.targets[{place}].via: "{target.provider}" does not speak {dialect}'
+
+
+# ---- writing
+
+
+def dump(document: Document) -> str:
+    """The document as TOML that reads back to the same document."""
+    blocks: list[str] = []
+    for row in document.providers:
+        lines = [
+            "[[provider]]",
+            _line("id", row.id),
+            _line("kind", row.kind),
+            _line("speaks", dict(row.speaks)),
+        ]
+        lines += [_line("secret", row.secret), _line("auth", row.auth)]
+        blocks.append("\n".join(lines))
+    for model in document.models:
+        lines = ["[[model]]", _line("id", model.id), _line("name", model.name)]
+        if model.aliases:
+            lines.append(_line("aliases", list(model.aliases)))
+        if model.auto:
+            lines.append(_line("auto", list(model.auto)))
+        else:
+            targets = ",\n".join("    " + _value(msgspec.to_builtins(target)) for target in model.targets)
+            lines.append(f"targets = [\n{targets},\n]")
+        if model.max_output_tokens is not None:
+            lines.append(_line("max_output_tokens", model.max_output_tokens))
+        if model.context_tokens is not None:
+            lines.append(_line("context_tokens", model.context_tokens))
+        capabilities = msgspec.to_builtins(model.capabilities)
+        if capabilities:
+            lines.append(_line("capabilities", capabilities))
+        blocks.append("\n".join(lines))
+    for plan in document.plans:
+        lines = ["[[plan]]", _line("id", plan.id), _line("name", plan.name)]
+        lines += [_line("daily_requests", plan.daily_requests)]
+        lines += [_line("concurrent_requests", plan.concurrent_requests)]
+        lines += [_line("queue_seconds", plan.queue_seconds), _line("models", list(plan.models))]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _line(key: str, value: object) -> str:
+    return f"{key} = {_value(value)}"
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case str():
+            # JSON's escapes are TOML's too, but TOML wants DEL escaped.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        case dict():
+            pairs = cast("dict[str, object]", value)
+            return (
+                "{ " + ", ".join(_line(key, inner) for key, inner in pairs.items()) + " }" if pairs else "{}"
+            )
+        case list() | tuple():
+            items = cast("list[object]", value)
+            return "[" + ", ".join(_value(item) for item in items) + "]"
+        case _:
+            raise TypeError(f"no TOML for {type(value).__name__}")

@@ -1,0 +1,436 @@
+"""Every provider that Penstock knows, one row each: where it is, how it is signed to, and what its habits are.
+
+A new OpenAI- or Anthropic-speaking vendor is one row. Facts come from the page that the row links; what a row does not
+say is the default profile. ``docs/providers.md`` has the same rows as a page, held to this table by a test.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import msgspec
+
+from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.route import Auth, DialectName, Upstream
+from penstock.exchange import HeaderList
+from penstock.providers.detect import Secret
+
+ANTHROPIC_VERSION = b"2023-06-01"
+"""Sent where the caller named none; the newer version refuses sampling parameters."""
+
+SIMULATOR_URL = "http://127.0.0.1:9000/v1"
+"""Where ``penstock simulate`` listens unless told otherwise."""
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """One vendor or kind of server.
+
+    ``speaks`` gives each dialect's base URL, the one to translate into first. ``env`` is the variable that holds its key
+    ('' for none). ``model_profiles`` are tried in order, as shell patterns, before ``profile``. ``local`` servers are on
+    the operator's own machine and need no key.
+    """
+
+    id: str
+    name: str
+    speaks: dict[DialectName, str]
+    docs: str
+    auth: Auth = "bearer"
+    env: str = ""
+    profile: Profile = DEFAULT_PROFILE
+    model_profiles: tuple[tuple[str, Profile], ...] = ()
+    extra_headers: tuple[tuple[bytes, bytes], ...] = ()
+    local: bool = False
+    note: str = ""
+    """What an operator should know, in a sentence."""
+
+
+def _and(profile: Profile, **changes: bool | int | str | None) -> Profile:
+    return msgspec.structs.replace(profile, **changes)
+
+
+_BUDGET = Profile(native_anthropic=True, thinking="budget")
+_ADAPTIVE = Profile(native_anthropic=True, thinking="adaptive")
+_NO_SAMPLING = Profile(native_anthropic=True, thinking="adaptive", sampling=False)
+
+_CLAUDE: tuple[tuple[str, Profile], ...] = (
+    ("claude-3-7-*", _and(_BUDGET, structured_output=False)),
+    ("claude-3-*", _and(_BUDGET, structured_output=False, thinking="none")),
+    ("claude-sonnet-4-20*", _and(_BUDGET, structured_output=False)),
+    ("claude-opus-4-20*", _and(_BUDGET, structured_output=False)),
+    ("claude-*-4-0", _and(_BUDGET, structured_output=False)),
+    ("claude-*-4-1*", _BUDGET),
+    ("claude-*-4-5*", _BUDGET),
+    ("claude-*-4-6*", _ADAPTIVE),
+    ("claude-*-4-7*", _NO_SAMPLING),
+    ("claude-*", _and(_NO_SAMPLING, system_turns=True)),
+)
+"""From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken."""
+
+_OPENAI = Profile(
+    max_tokens_field="max_completion_tokens",
+    system_role="developer",
+    user_field="safety_identifier",
+)
+_OPENAI_CLASSIC = _and(_OPENAI, system_role="system", reasoning_effort=False)
+
+_LOCAL = Profile(
+    top_k=True,
+    strict_tools=False,
+    system_anywhere=False,
+    max_stop=None,
+    user_field="none",
+    reasoning_effort=False,
+    structured_output=False,
+)
+"""Servers of open models: their chat templates often insist on one system message, first."""
+
+_ROWS: tuple[Provider, ...] = (
+    Provider(
+        id="anthropic",
+        name="Anthropic",
+        speaks={"messages": "https://api.anthropic.com/v1"},
+        auth="x-api-key",
+        env="ANTHROPIC_API_KEY",
+        docs="https://platform.claude.com/docs/en/api/messages",
+        profile=_BUDGET,
+        model_profiles=_CLAUDE,
+    ),
+    Provider(
+        id="openai",
+        name="OpenAI",
+        speaks={"chat": "https://api.openai.com/v1", "responses": "https://api.openai.com/v1"},
+        env="OPENAI_API_KEY",
+        docs="https://developers.openai.com/api/reference/overview",
+        profile=_OPENAI,
+        model_profiles=(
+            ("gpt-4*", _OPENAI_CLASSIC),
+            ("gpt-3.5*", _OPENAI_CLASSIC),
+            ("chatgpt-*", _OPENAI_CLASSIC),
+        ),
+        note="None of the default models is served here; name OpenAI's own models in the catalogue.",
+    ),
+    Provider(
+        id="deepseek",
+        name="DeepSeek",
+        speaks={"chat": "https://api.deepseek.com", "messages": "https://api.deepseek.com/anthropic/v1"},
+        env="DEEPSEEK_API_KEY",
+        docs="https://api-docs.deepseek.com/guides/anthropic_api",
+        profile=Profile(
+            thinking_switch="thinking",
+            reasoning_field="reasoning_content",
+            strict_tools=False,
+            json_schema=False,
+            image_urls=False,
+            parallel_tool_calls=False,
+            max_stop=16,
+            user_field="none",
+            structured_output=False,
+        ),
+        note="Takes no images or documents. `deepseek-chat` is gone since 24 July 2026; `deepseek-v4-flash` follows it.",
+    ),
+    Provider(
+        id="dashscope",
+        name="Alibaba Cloud Model Studio (Qwen)",
+        speaks={
+            "chat": "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+            "messages": "https://dashscope-intl.aliyuncs.com/apps/anthropic/v1",
+        },
+        env="DASHSCOPE_API_KEY",
+        docs="https://www.alibabacloud.com/help/en/model-studio/anthropic-api-messages",
+        profile=Profile(
+            top_k=True,
+            strict_tools=False,
+            json_schema=False,
+            reasoning_effort=False,
+            thinking_switch="enable_thinking",
+            reasoning_field="reasoning_content",
+            max_stop=None,
+            cache_control=True,
+            prefill="partial",
+            user_field="none",
+            structured_output=False,
+        ),
+        model_profiles=(
+            (
+                "qwen3-coder*",  # these do not reason, and refuse to be asked
+                Profile(
+                    top_k=True,
+                    strict_tools=False,
+                    json_schema=False,
+                    reasoning_effort=False,
+                    max_stop=None,
+                    cache_control=True,
+                    prefill="partial",
+                    user_field="none",
+                    thinking="none",
+                    structured_output=False,
+                ),
+            ),
+        ),
+        note="Keys of mainland China go to dashscope.aliyuncs.com instead.",
+    ),
+    Provider(
+        id="minimax",
+        name="MiniMax",
+        speaks={"messages": "https://api.minimax.io/anthropic/v1", "chat": "https://api.minimax.io/v1"},
+        env="MINIMAX_API_KEY",
+        docs="https://platform.minimax.io/docs/api-reference/text-anthropic-api",
+        profile=Profile(
+            max_tokens_field="max_completion_tokens",
+            strict_tools=False,
+            json_schema=False,
+            reasoning_effort=False,
+            reasoning_field="reasoning_content",
+            image_urls=False,
+            user_field="none",
+            structured_output=False,
+        ),
+        note="The chat endpoint puts reasoning into the text as <think>, so the default catalogue uses messages alone.",
+    ),
+    Provider(
+        id="openrouter",
+        name="OpenRouter",
+        speaks={
+            "chat": "https://openrouter.ai/api/v1",
+            "messages": "https://openrouter.ai/api/v1",
+            "responses": "https://openrouter.ai/api/v1",
+        },
+        env="OPENROUTER_API_KEY",
+        docs="https://openrouter.ai/docs/api-reference/overview",
+        profile=Profile(
+            top_k=True,
+            cache_control=True,
+            reasoning_field="reasoning",
+        ),
+        model_profiles=(
+            ("anthropic/claude-*-4.6*", Profile(top_k=True, cache_control=True, thinking="adaptive")),
+            ("anthropic/claude-*-4.[789]*", Profile(cache_control=True, thinking="adaptive", sampling=False)),
+            ("anthropic/claude-*-[5-9]*", Profile(cache_control=True, thinking="adaptive", sampling=False)),
+        ),
+    ),
+    Provider(
+        id="moonshot",
+        name="Moonshot AI (Kimi)",
+        speaks={"chat": "https://api.moonshot.ai/v1", "messages": "https://api.moonshot.ai/anthropic/v1"},
+        env="MOONSHOT_API_KEY",
+        docs="https://platform.kimi.ai/docs/api/overview",
+        profile=Profile(
+            thinking_switch="thinking",
+            reasoning_field="reasoning_content",
+            reasoning_effort=False,
+            strict_tools=False,
+            image_urls=False,
+            max_stop=5,
+            prefill="partial",
+            user_field="none",
+            structured_output=False,
+        ),
+        note="Keys of mainland China go to api.moonshot.cn instead.",
+    ),
+    Provider(
+        id="zai",
+        name="Z.ai (GLM)",
+        speaks={"chat": "https://api.z.ai/api/paas/v4", "messages": "https://api.z.ai/api/anthropic/v1"},
+        env="ZAI_API_KEY",
+        docs="https://docs.z.ai/scenario-example/develop-tools/claude",
+        profile=Profile(
+            thinking_switch="thinking",
+            reasoning_field="reasoning_content",
+            reasoning_effort=False,
+            strict_tools=False,
+            json_schema=False,
+            parallel_tool_calls=False,
+            max_stop=1,
+            user_field="none",
+            structured_output=False,
+        ),
+    ),
+    Provider(
+        id="groq",
+        name="Groq",
+        speaks={"chat": "https://api.groq.com/openai/v1", "responses": "https://api.groq.com/openai/v1"},
+        env="GROQ_API_KEY",
+        docs="https://console.groq.com/docs/openai",
+        profile=Profile(
+            max_tokens_field="max_completion_tokens", strict_tools=False, reasoning_field="reasoning"
+        ),
+    ),
+    Provider(
+        id="mistral",
+        name="Mistral AI",
+        speaks={"chat": "https://api.mistral.ai/v1"},
+        env="MISTRAL_API_KEY",
+        docs="https://docs.mistral.ai/resources/migration-guides",
+        profile=Profile(
+            stream_options=False,  # usage comes by itself, and an unknown field is a 422
+            reasoning_effort=False,
+            tool_id_limit=9,
+            max_stop=None,
+            prefill="prefix",
+            user_field="none",
+        ),
+    ),
+    Provider(
+        id="xai",
+        name="xAI",
+        speaks={"chat": "https://api.x.ai/v1", "responses": "https://api.x.ai/v1"},
+        env="XAI_API_KEY",
+        docs="https://docs.x.ai/docs/api-reference",
+        profile=Profile(max_tokens_field="max_completion_tokens", strict_tools=False),
+        note="Its Anthropic endpoint is deprecated by the vendor, so messages callers are translated.",
+    ),
+    Provider(
+        id="together",
+        name="Together AI",
+        speaks={"chat": "https://api.together.ai/v1"},
+        env="TOGETHER_API_KEY",
+        docs="https://docs.together.ai/docs/openai-api-compatibility",
+        profile=Profile(top_k=True, strict_tools=False, max_stop=None, user_field="none"),
+    ),
+    Provider(
+        id="fireworks",
+        name="Fireworks AI",
+        speaks={
+            "chat": "https://api.fireworks.ai/inference/v1",
+            "messages": "https://api.fireworks.ai/inference/v1",
+        },
+        env="FIREWORKS_API_KEY",
+        docs="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
+        profile=Profile(
+            top_k=True, strict_tools=False, reasoning_field="reasoning_content", structured_output=False
+        ),
+    ),
+    Provider(
+        id="bedrock",
+        name="Amazon Bedrock (mantle)",
+        speaks={
+            "messages": "https://bedrock-mantle.us-east-1.api.aws/anthropic/v1",
+            "chat": "https://bedrock-mantle.us-east-1.api.aws/v1",
+            "responses": "https://bedrock-mantle.us-east-1.api.aws/v1",
+        },
+        env="AWS_BEARER_TOKEN_BEDROCK",
+        docs="https://docs.aws.amazon.com/bedrock/latest/userguide/inference-messages-api.html",
+        profile=_OPENAI_CLASSIC,
+        model_profiles=tuple((f"anthropic.{pattern}", profile) for pattern, profile in _CLAUDE),
+        note='The region is part of the URL: write yours into the catalogue. Claude models need `via = ["messages"]`.',
+    ),
+    Provider(
+        id="ollama",
+        name="Ollama",
+        speaks={"chat": "http://127.0.0.1:11434/v1", "messages": "http://127.0.0.1:11434/v1"},
+        auth="none",
+        docs="https://docs.ollama.com/api/anthropic-compatibility",
+        profile=_and(
+            _LOCAL, top_k=False, system_anywhere=True, image_urls=False, reasoning_field="reasoning"
+        ),
+        local=True,
+        note="Its messages endpoint has no tool_choice, no image URLs and no token counting.",
+    ),
+    Provider(
+        id="llama-server",
+        name="llama.cpp llama-server",
+        speaks={"chat": "http://127.0.0.1:8080/v1", "messages": "http://127.0.0.1:8080/v1"},
+        auth="none",
+        docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
+        profile=_and(_LOCAL, reasoning_field="reasoning_content"),
+        local=True,
+        note="Start it with --jinja, or tools are refused.",
+    ),
+    Provider(
+        id="vllm",
+        name="vLLM",
+        speaks={"chat": "http://127.0.0.1:8000/v1", "messages": "http://127.0.0.1:8000/v1"},
+        auth="none",
+        docs="https://docs.vllm.ai/en/stable/serving/openai_compatible_server/",
+        profile=_and(_LOCAL, reasoning_field="reasoning"),
+        local=True,
+    ),
+    Provider(
+        id="lmstudio",
+        name="LM Studio",
+        speaks={"chat": "http://127.0.0.1:1234/v1", "messages": "http://127.0.0.1:1234/v1"},
+        auth="none",
+        docs="https://lmstudio.ai/docs/developer/anthropic-compat",
+        profile=_and(_LOCAL, reasoning_field="reasoning_content"),
+        local=True,
+    ),
+    Provider(
+        id="simulator",
+        name="Penstock's simulator",
+        speaks={"chat": SIMULATOR_URL, "messages": SIMULATOR_URL, "responses": SIMULATOR_URL},
+        auth="none",
+        docs="docs/providers.md",
+        profile=Profile(
+            top_k=True,
+            tool_images=True,
+            max_stop=None,
+            cache_control=True,
+            reasoning_field="reasoning_content",
+            thinking_switch="thinking",
+            system_turns=True,
+        ),
+        local=True,
+        note="Not a model: deterministic text for first runs, documentation, tests and drills.",
+    ),
+    Provider(
+        id="custom",
+        name="Any other server",
+        speaks={},
+        docs="docs/providers.md",
+        note="Any URL that speaks the OpenAI or the Anthropic format.",
+    ),
+)
+
+PROVIDERS: Mapping[str, Provider] = {row.id: row for row in _ROWS}
+
+
+def upstream(row: Provider) -> Upstream:
+    """A row as a provider of the catalogue, set up as the vendor documents it."""
+    return Upstream(
+        id=row.id,
+        kind=row.id,
+        speaks=tuple(row.speaks.items()),
+        auth=row.auth,
+        secret=f"env:{row.env}" if row.env else "",
+        profile=row.profile,
+        model_profiles=row.model_profiles,
+    )
+
+
+KINDS: Mapping[str, Upstream] = {row.id: upstream(row) for row in _ROWS}
+"""What the catalogue fills a provider's missing fields from, by its ``kind``."""
+
+
+def sign(
+    at: Upstream,
+    secret: Secret | None,
+    dialect: DialectName,
+    *,
+    version: bytes | None = None,
+    betas: bytes | None = None,
+) -> HeaderList:
+    """The headers that authenticate us to ``at`` and say which API version is meant.
+
+    ``version`` and ``betas`` are the caller's own ``anthropic-version`` and ``anthropic-beta``; they go to messages
+    upstreams alone, unchanged. Nothing else of the caller's is ever among the headers.
+    """
+    headers = list(_credentials(at.auth, secret, at.kind))
+    if dialect == "messages":
+        headers.append((b"anthropic-version", version or ANTHROPIC_VERSION))
+        if betas:
+            headers.append((b"anthropic-beta", betas))
+    return headers
+
+
+@lru_cache(maxsize=256)
+def _credentials(auth: Auth, secret: Secret | None, kind: str) -> tuple[tuple[bytes, bytes], ...]:
+    row = PROVIDERS.get(kind)
+    extra = row.extra_headers if row is not None else ()
+    if secret is None:
+        return extra
+    match auth:
+        case "x-api-key":
+            return ((b"x-api-key", secret.reveal()), *extra)
+        case "bearer":
+            return ((b"authorization", b"Bearer " + secret.reveal()), *extra)
+        case "none":
+            return extra

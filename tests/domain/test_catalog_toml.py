@@ -1,0 +1,233 @@
+"""The document: every mistake is named by its place, and what is written reads back the same."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.route import Capabilities, Model, Target
+from penstock.domain.catalog import Plan
+from penstock.domain.catalog_store import default_catalog
+from penstock.domain.catalog_toml import CatalogError, Document, check, dump, parse
+from penstock.providers.table import KINDS
+
+PROVIDER = '[[provider]]\nid = "anthropic"\n'
+MODEL = '[[model]]\nid = "m"\ntargets = [{ provider = "anthropic", model = "up" }]\n'
+PLAN = '[[plan]]\nid = "free"\ndaily_requests = 1\nconcurrent_requests = 1\nmodels = ["m"]\n'
+
+
+def read(text: str) -> Document:
+    document = parse(text, KINDS)
+    check(document, document)
+    return document
+
+
+def problems(text: str) -> tuple[str, ...]:
+    with pytest.raises(CatalogError) as caught:
+        read(text)
+    return caught.value.problems
+
+
+def test_the_documented_example_reads():
+    document = parse(
+        """
+        [[provider]]
+        id = "anthropic"
+        speaks = { messages = "https://api.anthropic.com/v1" }
+        secret = "env:ANTHROPIC_API_KEY"
+        auth = "x-api-key"
+
+        [[model]]
+        id = "claude-sonnet-4.6"
+        aliases = ["claude-sonnet-4-6", "claude-sonnet-4-6-*"]
+        targets = [{ provider = "anthropic", model = "claude-sonnet-4-6", priority = 0, weight = 1 }]
+        max_output_tokens = 64000
+
+        [[plan]]
+        id = "free"
+        daily_requests = 5000
+        concurrent_requests = 1
+        models = ["claude-sonnet-4.6"]
+        """,
+        KINDS,
+    )
+    check(document, document)
+    assert document.providers == (KINDS["anthropic"],)
+    assert document.models[0].targets == (Target("anthropic", "claude-sonnet-4-6"),)
+    assert document.plans == (Plan("free", "free", 5000, 1, ("claude-sonnet-4.6",)),)
+
+
+def test_a_provider_of_the_table_needs_only_its_id_and_any_other_says_what_it_speaks():
+    text = '[[provider]]\nid = "mine"\nspeaks = { chat = "http://10.0.0.5:8000/v1/" }\n'
+    document = parse(PROVIDER + text, KINDS)
+    assert document.providers[0] == KINDS["anthropic"]
+    mine = document.providers[1]
+    assert (mine.kind, mine.speaks, mine.secret) == ("custom", (("chat", "http://10.0.0.5:8000/v1"),), "")
+    second = parse(
+        '[[provider]]\nid = "eu"\nkind = "anthropic"\nsecret = "file:/run/key"\n', KINDS
+    ).providers[0]
+    assert (second.kind, second.auth, second.profile) == (
+        "anthropic",
+        "x-api-key",
+        KINDS["anthropic"].profile,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[[model]", "not TOML: Expected ']]' at the end of an array declaration (at line 1, column 8)"),
+        ("[[modle]]\nid = 1\n", 'modle: unknown key; did you mean "model"?'),
+        ("[model]\nid = 1\n", "model: write [[model]], with two brackets"),
+        (PROVIDER + MODEL + "alias = []\n", 'model[0].alias: unknown key; did you mean "aliases"?'),
+        (
+            MODEL.replace("provider =", "provder ="),
+            'model[0].targets[0].provder: unknown key; did you mean "provider"?',
+        ),
+        (
+            MODEL + "capabilities = { visions = true }\n",
+            'model[0].capabilities.visions: unknown key; did you mean "vision"?',
+        ),
+        (MODEL + "xyzzy = 1\n", "model[0].xyzzy: unknown key"),
+        ("[[model]]\ntargets = []\n", "model[0]: object missing required field `id`"),
+        ('[[model]]\nid = "m"\n', "model[0].targets: required: at least one place where the model is served"),
+        (MODEL + 'auto = ["n"]\n', "model[0].auto: a model has targets or chooses among others, not both"),
+        ('[[model]]\nid = "m"\nauto = ["m"]\n', "model[0].auto[0]: a model cannot choose itself"),
+        (MODEL.replace('"up" }', '"up", weight = -1 }'), "model[0].targets[0].weight: expected `int` >= 0"),
+        (
+            MODEL.replace('"up" }', '"up", weight = "1" }'),
+            "model[0].targets[0].weight: expected `int`, got `str`",
+        ),
+        (
+            MODEL.replace('"up" }', '"up", via = ["chta"] }'),
+            "model[0].targets[0].via[0]: invalid enum value 'chta'",
+        ),
+        (PROVIDER + PROVIDER, 'provider[1].id: "anthropic" is already provider[0]'),
+        (PROVIDER + MODEL + MODEL, 'model[1].id: "m" is already model[0]'),
+        (PLAN + PLAN, 'plan[1].id: "free" is already plan[0]'),
+        (
+            PLAN.replace("daily_requests = 1", "daily_requests = 0"),
+            "plan[0].daily_requests: expected `int` >= 1",
+        ),
+        (
+            PLAN.replace('"free"', '"Free Plan"'),
+            "plan[0].id: expected `str` matching regex '^[a-z0-9][a-z0-9._-]{0,63}$'",
+        ),
+        (
+            '[[provider]]\nid = "mine"\n',
+            "provider[0].speaks: required: the base URL of each dialect that it speaks",
+        ),
+        (
+            PROVIDER + 'kind = "anthropc"\n',
+            'provider[0].kind: unknown kind "anthropc"; did you mean "anthropic"?',
+        ),
+        (
+            PROVIDER + 'speaks = { chat = "ftp://x/v1" }\n',
+            "provider[0].speaks.chat: not an http or https URL without query: 'ftp://x/v1'",
+        ),
+        (
+            PROVIDER + 'secret = "sk-ant-123"\n',
+            'provider[0].secret: write "env:NAME" or "file:PATH" ("" for none), never the key itself',
+        ),
+        # what refers to nothing
+        (PLAN, 'plan[0].models[0]: unknown model "m"'),
+        (PROVIDER + MODEL + PLAN.replace('["m"]', '["m", "m"]'), 'plan[0].models[1]: "m" is said twice'),
+        (
+            PROVIDER + MODEL.replace('"anthropic"', '"antropic"'),
+            'model[0].targets[0].provider: unknown provider "antropic"; did you mean "anthropic"?',
+        ),
+        (
+            PROVIDER + MODEL.replace('"up" }', '"up", via = ["chat"] }'),
+            'model[0].targets[0].via: "anthropic" does not speak chat',
+        ),
+        (
+            PROVIDER + MODEL + 'aliases = ["x"]\n' + MODEL.replace('"m"', '"n"') + 'aliases = ["x"]\n',
+            'model[0].aliases[0]: "x" is already an alias of "n"',
+        ),
+        (
+            PROVIDER + MODEL + 'aliases = ["n"]\n' + MODEL.replace('"m"', '"n"'),
+            'model[0].aliases[0]: "n" is the id of another model',
+        ),
+        (PROVIDER + MODEL + 'aliases = ["a", "a"]\n', 'model[0].aliases[1]: "a" is said twice'),
+        (PROVIDER + MODEL + '[[model]]\nid = "n"\nauto = ["o"]\n', 'model[1].auto[0]: unknown model "o"'),
+    ],
+)
+def test_a_mistake_is_named_by_its_place(text: str, expected: str):
+    assert problems(text)[0] == expected
+
+
+def test_all_mistakes_are_told_at_once():
+    text = (
+        '[[plan]]\nid = "a"\n[[plan]]\nid = "b"\ndaily_requests = "x"\nconcurrent_requests = 1\nmodels = []\n'
+    )
+    assert len(problems(text)) == 2
+
+
+def test_a_refused_secret_is_not_repeated():
+    assert "sk-ant" not in "\n".join(problems(PROVIDER + 'secret = "sk-ant-123"\n'))
+
+
+# ---- writing
+
+TEXT = st.text(min_size=1, max_size=12).filter(lambda s: s.isprintable() or "\n" in s)
+IDS = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,8}", fullmatch=True)
+CAPABILITIES = st.builds(
+    Capabilities,
+    vision=st.booleans(),
+    documents=st.booleans(),
+    tools=st.booleans(),
+    thinking=st.sampled_from(["none", "budget", "adaptive"]),
+    structured_output=st.booleans(),
+)
+TARGETS = st.builds(
+    Target,
+    provider=IDS,
+    model=TEXT,
+    priority=st.integers(0, 9),
+    weight=st.integers(0, 9),
+    via=st.lists(st.sampled_from(["chat", "messages"]), unique=True).map(tuple),
+    lacks=st.lists(st.sampled_from(["images", "tools"]), unique=True).map(tuple),
+)
+MODELS = st.builds(
+    Model,
+    id=IDS,
+    name=TEXT,
+    aliases=st.lists(TEXT, unique=True, max_size=3).map(tuple),
+    targets=st.lists(TARGETS, min_size=1, max_size=3).map(tuple),
+    max_output_tokens=st.none() | st.integers(1, 10**6),
+    context_tokens=st.none() | st.integers(1, 10**6),
+    capabilities=CAPABILITIES,
+)
+PLANS = st.builds(
+    Plan,
+    id=IDS,
+    name=TEXT,
+    daily_requests=st.integers(1, 10**9),
+    concurrent_requests=st.integers(1, 1000),
+    models=st.lists(IDS, unique=True, max_size=4).map(tuple),
+    queue_seconds=st.integers(0, 600),
+)
+DOCUMENTS = st.builds(
+    Document,
+    providers=st.lists(
+        st.sampled_from(list(KINDS.values())).filter(lambda k: k.speaks), unique_by=lambda p: p.id
+    ).map(tuple),
+    models=st.lists(MODELS, unique_by=lambda m: m.id, max_size=4).map(tuple),
+    plans=st.lists(PLANS, unique_by=lambda p: p.id, max_size=3).map(tuple),
+)
+
+
+@given(DOCUMENTS)
+def test_what_is_written_reads_back_the_same(document: Document):
+    assert parse(dump(document), KINDS) == document
+
+
+def test_control_characters_are_escaped_as_toml_wants_them():
+    document = Document(plans=(Plan("p", 'a"\\\x7f\x01\U0001f600', 1, 1, ()),))
+    assert tomllib.loads(dump(document))["plan"][0]["name"] == document.plans[0].name
+
+
+def test_the_default_catalogue_survives_being_written():
+    document = parse(default_catalog(), KINDS)
+    assert parse(dump(document), KINDS) == document
