@@ -350,6 +350,10 @@ class CatalogSource:
         self._usable: frozenset[str] = frozenset()
         self.current = self._build(Document(), 0)
 
+    def get(self) -> Catalog:
+        """The current catalogue, for those who are handed a function."""
+        return self.current
+
     async def refresh(self) -> bool:
         """Read the catalogue again if its revision or what is set up has changed; True if ``current`` is a new one.
 
