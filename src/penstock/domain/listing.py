@@ -1,0 +1,156 @@
+"""The answers of ``GET /models`` and ``GET /models/{id}``: one superset that the OpenAI and the Anthropic SDKs both parse.
+
+Paging parameters are ignored: a catalogue fits one page, and ``has_more`` says so.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from penstock.core.route import Model
+from penstock.domain.catalog import Catalog
+from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
+
+
+class Support(msgspec.Struct, frozen=True):
+    """Whether one thing is supported."""
+
+    supported: bool
+
+
+class ThinkingTypes(msgspec.Struct, frozen=True):
+    """The ``thinking.type`` values that a model takes."""
+
+    adaptive: Support
+    between_tools: Support
+    disabled: Support
+    enabled: Support
+
+
+class ThinkingSupport(msgspec.Struct, frozen=True):
+    """Whether and how a model reasons."""
+
+    supported: bool
+    types: ThinkingTypes
+
+
+class EffortSupport(msgspec.Struct, frozen=True):
+    """The effort levels that a model takes."""
+
+    supported: bool
+    low: Support
+    medium: Support
+    high: Support
+    max: Support
+    xhigh: Support | None = None
+
+
+class ServerTools(msgspec.Struct, frozen=True):
+    """Tools that run at the provider; none is promised here."""
+
+    supported: bool = False
+    code_execution: Support = Support(False)
+    web_search: Support = Support(False)
+
+
+class ContextManagement(msgspec.Struct, frozen=True):
+    """Server-side context editing; not promised here, though it passes through to providers that have it."""
+
+    supported: bool = False
+
+
+class ModelCapabilities(msgspec.Struct, frozen=True):
+    """Anthropic's object of this name, every key present; what the catalogue does not know is not promised."""
+
+    image_input: Support
+    pdf_input: Support
+    structured_outputs: Support
+    thinking: ThinkingSupport
+    effort: EffortSupport
+    batch: Support = Support(False)
+    citations: Support = Support(False)
+    code_execution: Support = Support(False)
+    context_management: ContextManagement = ContextManagement()
+    server_tools: ServerTools = ServerTools()
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """One model. ``created`` is epoch seconds, ``created_at`` the same as RFC 3339: when it came into the catalogue."""
+
+    id: str
+    object: str
+    type: str
+    created: int
+    created_at: str
+    owned_by: str
+    display_name: str
+    max_input_tokens: int | None
+    max_tokens: int | None
+    capabilities: ModelCapabilities
+    lifecycle: str = "active"
+    deprecated_at: str | None = None
+    retires_at: str | None = None
+    line: str | None = None
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """All models of a caller."""
+
+    object: str
+    data: tuple[ModelInfo, ...]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def list_models(catalog: Catalog, plan_id: str, allowed: frozenset[str] | None = None) -> bytes:
+    """The models that a caller of this plan, with this key's own list, may use, as JSON."""
+    data = tuple(model_info(model) for model in catalog.offered(plan_id, allowed))
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return _encode(ModelList("list", data, has_more=False, first_id=first, last_id=last))
+
+
+def one_model(catalog: Catalog, plan_id: str, allowed: frozenset[str] | None, name: str) -> bytes | None:
+    """The model that ``name`` (an id or an alias) means for the caller, as JSON; None if it may not use any such."""
+    try:
+        found = catalog.resolve(name, plan_id, allowed)
+    except (ModelNotFound, ModelNotOnPlan, NoProvider):
+        return None
+    return _encode(model_info(found.model))
+
+
+def model_info(model: Model) -> ModelInfo:
+    """What is told of one model."""
+    capabilities = model.capabilities
+    thinks = capabilities.thinking
+    adaptive = Support(thinks == "adaptive")
+    created = model.created_at // 1000
+    return ModelInfo(
+        id=model.id,
+        object="model",
+        type="model",
+        created=created,
+        created_at=datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        owned_by=model.targets[0].provider if model.targets else "penstock",
+        display_name=model.name,
+        max_input_tokens=model.context_tokens,
+        max_tokens=model.max_output_tokens,
+        capabilities=ModelCapabilities(
+            image_input=Support(capabilities.vision),
+            pdf_input=Support(capabilities.documents),
+            structured_outputs=Support(capabilities.structured_output),
+            thinking=ThinkingSupport(
+                thinks != "none",
+                ThinkingTypes(
+                    adaptive=adaptive,
+                    between_tools=Support(False),
+                    disabled=Support(True),
+                    enabled=Support(thinks != "none"),
+                ),
+            ),
+            effort=EffortSupport(adaptive.supported, adaptive, adaptive, adaptive, adaptive),
+        ),
+    )

@@ -1,0 +1,52 @@
+"""The model list, as both official SDKs read it."""
+
+import msgspec
+import pytest
+from anthropic.types import ModelInfo as AnthropicModel
+from openai.types import Model as OpenAIModel
+from pydantic import TypeAdapter
+
+from penstock.domain.catalog import Catalog
+from penstock.domain.catalog_store import default_catalog
+from penstock.domain.catalog_toml import parse
+from penstock.domain.listing import list_models, one_model
+from penstock.providers.table import KINDS
+
+DEFAULT = parse(default_catalog(), KINDS)
+CATALOG = Catalog(
+    providers=DEFAULT.providers,
+    models=[msgspec.structs.replace(model, created_at=1_764_000_000_123) for model in DEFAULT.models],
+    plans=DEFAULT.plans,
+    available=lambda _: False,
+    simulator=KINDS["simulator"],
+)
+
+
+@pytest.mark.parametrize("kind", [AnthropicModel, OpenAIModel])
+def test_every_entry_is_what_both_sdks_declare(kind: type):
+    answer = msgspec.json.decode(list_models(CATALOG, "pro"))
+    entries = [TypeAdapter(kind).validate_python(entry) for entry in answer["data"]]
+    assert [entry.id for entry in entries] == [model.id for model in CATALOG.offered("pro")]
+    assert len(entries) == 11
+
+
+def test_the_list_is_one_whole_page_of_the_callers_models():
+    answer = msgspec.json.decode(list_models(CATALOG, "free"))
+    ids = [entry["id"] for entry in answer["data"]]
+    assert set(ids) == {"claude-sonnet-4.6", "claude-haiku-4.5", "deepseek-3.2", "minimax-m2.1"}
+    assert (answer["object"], answer["has_more"]) == ("list", False)
+    assert (answer["first_id"], answer["last_id"]) == (ids[0], ids[-1])
+    entry = answer["data"][0]
+    assert (entry["created"], entry["created_at"]) == (1_764_000_000, "2025-11-24T16:00:00Z")
+    assert (entry["max_input_tokens"], entry["max_tokens"]) == (200_000, 64_000)
+    assert entry["owned_by"] == "simulator"
+    empty = msgspec.json.decode(list_models(CATALOG, "free", frozenset()))
+    assert (empty["data"], empty["first_id"], empty["last_id"]) == ([], None, None)
+
+
+def test_one_model_by_id_or_alias_if_the_caller_may_use_it():
+    found = one_model(CATALOG, "free", None, "claude-sonnet-4-6")
+    assert found is not None
+    assert msgspec.json.decode(found)["id"] == "claude-sonnet-4.6"
+    assert one_model(CATALOG, "free", None, "claude-opus-4.6") is None
+    assert one_model(CATALOG, "free", None, "nothing") is None
