@@ -1,0 +1,255 @@
+"""The gate: how many requests a user may run at once and in a day, and how many refusals a key or an address may collect."""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from math import ceil
+from typing import Protocol
+
+from penstock.core.limits import DayRule, LimitState, reset_of, seconds_until
+from penstock.errors import ConcurrentLimitReached, DailyLimitReached, TooManyRefused
+from penstock.store.counters import Counters, Lease
+
+DAILY_TEXT = "Daily request limit reached. Upgrade your plan for more requests."
+"""The documented text; clients match it."""
+
+DOOR_SECONDS = 60
+DOOR_SUBJECTS = 65_536
+"""How many keys, and how many addresses, are watched at once; beyond it the oldest window is forgotten."""
+
+UNLIMITED = 2**31 - 1
+"""What a caller is told as the limit where the operator has turned the door's window off."""
+
+WAITING_PER_USER = 64
+MAX_RETRY_AFTER = 60
+NAMED_HOLDERS = 3
+
+
+class PlanLimits(Protocol):
+    """The two limits of a plan."""
+
+    @property
+    def daily_requests(self) -> int: ...
+
+    @property
+    def concurrent_requests(self) -> int: ...
+
+
+class RefusedWindows:
+    """Refusals per subject in a window that opens with the first one and lasts a minute. Bounded memory."""
+
+    __slots__ = ("_limit", "_most", "_windows")
+
+    def __init__(self, limit: int, most: int = DOOR_SUBJECTS) -> None:
+        self._limit = limit
+        self._most = most
+        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def note(self, subject: str, now: float) -> None:
+        """Count one refusal. ``now`` is in seconds of any clock that never steps."""
+        if self._limit < 1:
+            return
+        windows = self._windows
+        # All windows are equally long, so the order of opening is the order of closing.
+        while windows and (len(windows) > self._most or next(iter(windows.values()))[0] <= now):
+            windows.popitem(last=False)
+        end, count = windows.get(subject, (now + DOOR_SECONDS, 0))
+        windows[subject] = (end, count + 1)
+
+    def standing(self, subject: str, now: float) -> tuple[int, float]:
+        """How many refusals are left in the subject's window, and seconds until it ends (a whole one if none is open)."""
+        end, count = self._windows.get(subject, (0.0, 0))
+        if end <= now:
+            return self._limit, float(DOOR_SECONDS)
+        return max(0, self._limit - count), end - now
+
+    def check(self, subject: str, now: float) -> None:
+        """Raise ``TooManyRefused`` when the window is full."""
+        if not self._windows or self._limit < 1:
+            return
+        left, seconds = self.standing(subject, now)
+        if left == 0:
+            raise TooManyRefused(
+                f"Too many refused requests: more than {self._limit} within a minute. "
+                "Mend what was refused, then retry.",
+                retry_after=ceil(seconds),
+            )
+
+
+class _Waiter:
+    """One caller in the queue for a slot."""
+
+    __slots__ = ("expired", "turn")
+
+    def __init__(self, turn: asyncio.Future[None]) -> None:
+        self.turn = turn
+        self.expired = False
+
+    def call(self) -> None:
+        if not self.turn.done():
+            self.turn.set_result(None)
+
+    def expire(self) -> None:
+        self.expired = True
+        self.call()
+
+
+class Gate:
+    """What the relay and the data plane ask before they let a request on. All on one event loop."""
+
+    def __init__(
+        self,
+        counters: Counters,
+        *,
+        refused_per_key: int = 120,
+        refused_per_address: int = 60,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``clock`` gives epoch seconds, the same as the counters'. A limit of refusals of 0 turns that window off."""
+        self._counters = counters
+        self._clock = clock
+        self._monotonic = monotonic
+        self._days = DayRule()
+        self._keys = RefusedWindows(refused_per_key)
+        self._addresses = RefusedWindows(refused_per_address)
+        self._refused_per_address = refused_per_address
+        self._waiting: dict[str, deque[_Waiter]] = {}
+        counters.watch(self._released)
+
+    # ---- the door
+
+    def refused(self, key_id: str | None, address: str) -> None:
+        """Note a refused request: on its key when that is known, otherwise on the address (IPv6: on its /64)."""
+        if key_id is None:
+            self._addresses.note(network_of(address), self._monotonic())
+        else:
+            self._keys.note(key_id, self._monotonic())
+
+    def check_door(self, key_id: str | None, address: str) -> None:
+        """Raise ``TooManyRefused`` when the key, or the address of a caller without one, was refused too often.
+
+        A known key is judged by its own refusals alone: a neighbour behind the same address cannot lock it out.
+        """
+        if key_id is None:
+            self._addresses.check(network_of(address), self._monotonic())
+        else:
+            self._keys.check(key_id, self._monotonic())
+
+    def door_state(self, address: str, now: float) -> LimitState:
+        """What a caller without a valid key is told: the window of its address. ``now`` is in epoch seconds."""
+        limit = self._refused_per_address
+        left, seconds = self._addresses.standing(network_of(address), self._monotonic())
+        if limit < 1:
+            limit = left = UNLIMITED
+        return LimitState(limit, left, ceil(now + seconds), 0, 0, "refused", DOOR_SECONDS)
+
+    # ---- at once
+
+    async def enter(self, user_id: str, concurrent: int, queue_seconds: int, request_id: str) -> Lease:
+        """A slot among the user's ``concurrent``; waits up to ``queue_seconds`` for one, first come first served.
+
+        Raises ``ConcurrentLimitReached``. A caller that is cancelled while it waits leaves no trace.
+        """
+        if user_id not in self._waiting:
+            lease = await self._counters.lease(user_id, concurrent, request_id)
+            if lease is not None:
+                return lease
+        if queue_seconds > 0 and len(self._waiting.get(user_id, ())) < WAITING_PER_USER:
+            return await self._wait(user_id, concurrent, queue_seconds, request_id)
+        raise self._full(user_id, concurrent)
+
+    async def _wait(self, user_id: str, concurrent: int, seconds: int, request_id: str) -> Lease:
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop.create_future())
+        queue = self._waiting.setdefault(user_id, deque())
+        queue.append(waiter)
+        timer = loop.call_later(seconds, waiter.expire)
+        try:
+            while True:
+                await waiter.turn
+                # Renewed before the next await, so that a slot freed meanwhile calls again.
+                waiter.turn = loop.create_future()
+                if queue[0] is waiter:
+                    lease = await self._counters.lease(user_id, concurrent, request_id)
+                    if lease is not None:
+                        return lease
+                if waiter.expired:
+                    raise self._full(user_id, concurrent)
+        finally:
+            timer.cancel()
+            queue.remove(waiter)
+            if queue:
+                queue[0].call()  # it may be that this one was called and did not use it
+            else:
+                del self._waiting[user_id]
+
+    def _released(self, user_id: str) -> None:
+        queue = self._waiting.get(user_id)
+        if queue is not None:
+            queue[0].call()
+
+    def _full(self, user_id: str, concurrent: int) -> ConcurrentLimitReached:
+        now = self._clock()
+        holders = self._counters.leases(user_id)
+        named = [
+            f"{held.request_id} for {max(0, int(now - held.since))} s" for held in holders[:NAMED_HOLDERS]
+        ]
+        if len(holders) > NAMED_HOLDERS:
+            named.append(f"{len(holders) - NAMED_HOLDERS} more")
+        # A request that has run for a while will probably run for as long again.
+        age = now - holders[0].since if holders else 0.0
+        return ConcurrentLimitReached(
+            f"Concurrent request limit reached: {len(holders)} of {concurrent} running ({', '.join(named)}). "
+            "Wait for one to end, or upgrade your plan for more at a time.",
+            retry_after=max(1, min(MAX_RETRY_AFTER, ceil(age))),
+        )
+
+    # ---- in a day
+
+    async def count(self, user_id: str, daily: int, now: float) -> int:
+        """Count one request against the day of ``now`` (epoch seconds), and return that day.
+
+        Raises ``DailyLimitReached`` with the documented text; nothing is counted then.
+        """
+        day = self._days.day_at(now, self._monotonic())
+        if await self._counters.count(user_id, day, daily) is None:
+            raise DailyLimitReached(DAILY_TEXT, retry_after=max(1, seconds_until(reset_of(day), now)))
+        return day
+
+    def refund(self, user_id: str, day: int) -> None:
+        """Take back a request that was counted in ``day``, once; the ledger's settlement does the same durably."""
+        self._counters.refund(user_id, day)
+
+    def clock_stepped(self) -> float | None:
+        """Seconds by which the wall clock jumped forward (more than an hour) since the last call, for the operator."""
+        return self._days.stepped()
+
+    def state(self, user_id: str, plan: PlanLimits, now: float) -> LimitState:
+        """Where the user stands, for the headers of a response to a request that came at ``now`` (epoch seconds)."""
+        day = self._days.day_told(now)
+        daily = plan.daily_requests
+        return LimitState(
+            daily,
+            max(0, daily - self._counters.used(user_id, day)),
+            reset_of(day),
+            plan.concurrent_requests,
+            self._counters.in_use(user_id),
+        )
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """What one caller is behind: an IPv4 address itself, the /64 of an IPv6 one; anything else as it is."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+    return str(parsed)

@@ -1,0 +1,184 @@
+"""Who is running what, and how much of the day is used: the counters that decide, behind one protocol.
+
+The decision is made here and nowhere else; the database keeps the count of every day durably (the ledger raises it in
+the transaction that writes the request's row), and the counters are loaded from there when the server starts.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from sqlalchemy import select
+
+from penstock.store.database import Database
+from penstock.store.schema import usage_days
+
+
+class LeaseInfo(msgspec.Struct, frozen=True):
+    """A slot that is taken. ``since`` is in epoch seconds."""
+
+    request_id: str
+    since: float
+
+
+class Lease(Protocol):
+    """One slot of a user, held until ``release``, or until its holder is gone."""
+
+    def release(self) -> None:
+        """Free the slot. Calling it again does nothing."""
+        ...
+
+
+class Counters(Protocol):
+    """Concurrency leases and daily counts. Every implementation passes ``tests/store/test_counters.py``.
+
+    ``limit`` is the caller's limit of now: a change of plan takes effect with the next call.
+    """
+
+    async def lease(self, user_id: str, limit: int, request_id: str) -> Lease | None:
+        """A slot, or None when ``limit`` slots are taken. Request ids are unique."""
+        ...
+
+    def leases(self, user_id: str) -> list[LeaseInfo]:
+        """The user's slots that are taken, the oldest first."""
+        ...
+
+    def in_use(self, user_id: str) -> int:
+        """How many slots of the user are taken."""
+        ...
+
+    def watch(self, released: Callable[[str], None]) -> None:
+        """Call ``released(user_id)`` whenever a slot became free."""
+        ...
+
+    async def count(self, user_id: str, day: int, limit: int) -> int | None:
+        """Count one request: what is used afterwards, or None (and nothing counted) when ``limit`` is reached."""
+        ...
+
+    def refund(self, user_id: str, day: int) -> None:
+        """Take one counted request back. The caller sees to it that a request is taken back once."""
+        ...
+
+    def used(self, user_id: str, day: int) -> int:
+        """How many requests of the day count."""
+        ...
+
+
+class MemoryLease:
+    """A slot in the table of this process. Dropping the last reference frees it too, so no holder can leak it."""
+
+    __slots__ = ("_counters", "_request_id", "_user_id")
+
+    def __init__(self, counters: "MemoryCounters", user_id: str, request_id: str) -> None:
+        self._counters: MemoryCounters | None = counters
+        self._user_id = user_id
+        self._request_id = request_id
+
+    def release(self) -> None:
+        counters = self._counters
+        if counters is not None:
+            self._counters = None
+            counters.free(self._user_id, self._request_id)
+
+    __del__ = release
+
+
+class MemoryCounters:
+    """Counters of the one process that serves a data directory; not thread-safe, all on the event loop.
+
+    Days from ``floor`` on are complete in memory: what is not there is 0. Only a wall clock that is set back by more
+    than a day asks for an older day, which is then loaded.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._slots: dict[str, dict[str, float]] = {}
+        self._released: Callable[[str], None] | None = None
+        self._days: dict[int, dict[str, int]] = {}
+        self._floor = 0
+        self._newest = 0
+
+    @classmethod
+    async def open(cls, database: Database, *, today: int, clock: Callable[[], float]) -> "MemoryCounters":
+        """Load the counts of yesterday and later. The ledger must have been opened before, which settles old rows.
+
+        ``clock`` gives epoch seconds, for ``LeaseInfo.since``. Raises ``DatabaseUnavailable``.
+        """
+        counters = cls(database, clock)
+        await counters._load(today - 1)
+        counters._newest = today
+        return counters
+
+    async def lease(self, user_id: str, limit: int, request_id: str) -> MemoryLease | None:
+        slots = self._slots.get(user_id)
+        if slots is None:
+            if limit < 1:
+                return None
+            slots = self._slots[user_id] = {}
+        elif len(slots) >= limit:
+            return None
+        slots[request_id] = self._clock()
+        return MemoryLease(self, user_id, request_id)
+
+    def free(self, user_id: str, request_id: str) -> None:
+        """What ``MemoryLease.release`` does, once per lease."""
+        slots = self._slots[user_id]
+        del slots[request_id]
+        if not slots:
+            del self._slots[user_id]
+        if self._released is not None:
+            self._released(user_id)
+
+    def leases(self, user_id: str) -> list[LeaseInfo]:
+        return [LeaseInfo(request_id, since) for request_id, since in self._slots.get(user_id, {}).items()]
+
+    def in_use(self, user_id: str) -> int:
+        slots = self._slots.get(user_id)
+        return 0 if slots is None else len(slots)
+
+    def watch(self, released: Callable[[str], None]) -> None:
+        self._released = released
+
+    async def count(self, user_id: str, day: int, limit: int) -> int | None:
+        if day > self._newest:
+            self._roll(day)
+        elif day < self._floor:
+            await self._load(day)
+        counts = self._days.get(day)
+        if counts is None:
+            counts = self._days[day] = {}
+        used = counts.get(user_id, 0)
+        if used >= limit:
+            return None
+        counts[user_id] = used + 1
+        return used + 1
+
+    def refund(self, user_id: str, day: int) -> None:
+        counts = self._days.get(day)
+        if counts is not None and counts.get(user_id, 0) > 0:
+            counts[user_id] -= 1
+
+    def used(self, user_id: str, day: int) -> int:
+        counts = self._days.get(day)
+        return 0 if counts is None else counts.get(user_id, 0)
+
+    def _roll(self, day: int) -> None:
+        """Go on to a new day and drop those before yesterday, whose late refunds the database alone keeps."""
+        self._newest = day
+        self._floor = max(self._floor, day - 1)
+        for old in [known for known in self._days if known < self._floor]:
+            del self._days[old]
+
+    async def _load(self, floor: int) -> None:
+        """Complete the days from ``floor`` on; what memory holds already is newer than the database."""
+        async with self._database.connect() as conn:
+            found = await conn.execute(
+                select(usage_days.c.user_id, usage_days.c.day, usage_days.c.used).where(
+                    usage_days.c.day >= floor
+                )
+            )
+            rows = found.all()
+        for user_id, day, used in rows:
+            self._days.setdefault(day, {}).setdefault(user_id, used)
+        self._floor = floor

@@ -1,0 +1,1 @@
+"""The steps, in order; each file's name begins with its revision."""
