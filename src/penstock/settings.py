@@ -1,0 +1,524 @@
+"""The settings: one frozen record, and the only reader of the environment and of penstock.toml.
+
+``load`` puts together what the command line, the environment (``PENSTOCK_NAME``), the file and the defaults say, in that
+order of precedence, and reports every mistake at once, each with its place. ``docs/configuration.md`` is made from this
+record (``penstock settings --markdown``).
+"""
+
+import difflib
+import ipaddress
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta, inspect
+
+PREFIX = "PENSTOCK_"
+CONFIG = "PENSTOCK_CONFIG"
+FILE = "penstock.toml"
+
+
+def about(
+    what: str, expects: str = "", *, pattern: str | None = None, default: str = "", secret: bool = False
+) -> Meta:
+    """What the documentation and the complaints say about a setting; ``secret``: its value is never shown."""
+    said = {"expects": expects, "default": default}
+    extra = {key: text for key, text in said.items() if text} | ({"secret": True} if secret else {})
+    return Meta(description=what, pattern=pattern, extra=extra)
+
+
+_YEAR = 365 * 86_400
+Seconds = Annotated[float, Meta(ge=0, le=_YEAR, extra={"expects": "a number of seconds"})]
+Timer = Annotated[float, Meta(gt=0, le=_YEAR, extra={"expects": "a number of seconds above 0"})]
+Bytes = Annotated[int, Meta(ge=1, le=1 << 32)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. Times are in seconds, sizes in bytes."""
+
+    data: Annotated[Path, about("Directory of the database, the secrets file and the spool.")] = Path("data")
+    host: Annotated[str, about("Where to listen.", "a host name or an IP address", pattern=r"^[^\s/]+$")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535), about("Port to listen on; 0 takes a free one.")] = 8484
+    workers: Annotated[int, Meta(ge=1, le=64), about("Serving processes. This version serves with one.")] = 1
+    public_url: Annotated[
+        str,
+        about(
+            "What callers put before `/api/v1`, where that is not the address listened on.",
+            "a URL without a path such as https://llm.example.com",
+            pattern=r"^$|^https?://[^\s/?#@]+$",
+            default="`http://HOST:PORT`",
+        ),
+    ] = ""
+    brand: Annotated[
+        str,
+        about(
+            "The service's name on its pages and in its mails.",
+            "a name of 1 to 60 characters",
+            pattern=r"^[^\x00-\x1f]{1,60}$",
+        ),
+    ] = "Penstock"
+    database_url: Annotated[
+        str,
+        about(
+            "The database. This version keeps its data in SQLite.",
+            "a URL such as sqlite:////srv/penstock.db",
+            pattern=r"^$|^[a-z0-9+]+:/",
+            default="`DATA/penstock.db`",
+            secret=True,
+        ),
+    ] = ""
+    database_synchronous: Annotated[
+        Literal["NORMAL", "FULL"],
+        about(
+            "What SQLite syncs: with `NORMAL` nothing is lost when the process dies, with `FULL` nothing when the power "
+            "fails either, for more work on each write."
+        ),
+    ] = "NORMAL"
+    redis_url: Annotated[
+        str,
+        about(
+            "Where several processes share their limits. One process needs none.",
+            "a URL such as redis://localhost:6379/0",
+            pattern=r"^$|^(rediss?|unix)://\S+$",
+            default="none",
+            secret=True,
+        ),
+    ] = ""
+    mail_url: Annotated[
+        str,
+        about(
+            "Where mail goes: `console:` prints it, `file:DIR` writes one .eml file each, `smtp://...` sends it.",
+            "console:, file:DIR or smtp://user:password@host:587",
+            pattern=r"^console:$|^file:.+$|^smtps?://\S+$",
+            secret=True,
+        ),
+    ] = "console:"
+    secret_file: Annotated[
+        Path | None,
+        about(
+            "Peppers and sealing keys, made at the first start; keep a copy with the database's.",
+            default="`DATA/secrets.json`",
+        ),
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        about(
+            "Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+            "IP addresses or networks such as 10.0.0.0/8",
+        ),
+    ] = ()
+
+    header_bytes: Annotated[Bytes, about("All headers of a request together.")] = 32 * 1024
+    header_count: Annotated[int, Meta(ge=10, le=10_000), about("Headers of a request.")] = 100
+    request_line: Annotated[Bytes, about("Path and query of a request.")] = 8 * 1024
+    max_body: Annotated[Bytes, about("The body of a request.")] = 32 * 1024 * 1024
+    header_deadline: Annotated[Timer, about("Within which all headers have arrived.")] = 10.0
+    body_deadline: Annotated[Timer, about("Within which a body has arrived, or arrives steadily.")] = 30.0
+    body_rate: Annotated[
+        int, Meta(ge=1, le=1 << 30), about("So many more bytes of a body lengthen its deadline by a second.")
+    ] = 1024
+    keepalive_idle: Annotated[Timer, about("How long an idle connection is kept for the next request.")] = (
+        75.0
+    )
+    caller_stall: Annotated[Timer, about("How long a caller may take nothing of its answer.")] = 60.0
+
+    upstream_connect: Annotated[Timer, about("To look up, connect and agree on TLS.")] = 5.0
+    upstream_first_byte: Annotated[Timer, about("From the request to the first byte of a stream.")] = 60.0
+    upstream_idle: Annotated[Timer, about("Between two bytes of a stream.")] = 60.0
+    upstream_total: Annotated[Timer, about("From the request to the end of the answer.")] = 1800.0
+    max_reply: Annotated[Bytes, about("A provider's answer that is not a stream.")] = 64 * 1024 * 1024
+
+    head_hold: Annotated[
+        Seconds,
+        about("How long a stream's status waits for the provider, so that its failure is a true 502."),
+    ] = 20.0
+    keepalive: Annotated[Timer, about("Silence of a stream after which a keep-alive is sent.")] = 15.0
+
+    errors_per_minute: Annotated[
+        Count, about("Refused requests a minute after which a key is refused with 429; 0: no bound.")
+    ] = 120
+    errors_per_minute_address: Annotated[
+        Count, about("The same for an address without a good key; off when `errors_per_minute` is 0.")
+    ] = 60
+    keys_reveal: Annotated[
+        bool, about("Whether owners can see their keys again; if not, a key is shown once, when it is made.")
+    ] = True
+    cache_seconds: Annotated[
+        float,
+        Meta(ge=0, le=60),
+        about(
+            "How long a key that was looked up is believed; a revoked one works no longer.",
+            "a number of seconds",
+        ),
+    ] = 5.0
+    revision_poll: Annotated[Timer, about("How often a server looks whether the catalogue was changed.")] = (
+        2.0
+    )
+
+    drain_delay: Annotated[
+        Seconds, about("After the signal to stop: how long new requests are answered with 503.")
+    ] = 5.0
+    drain: Annotated[Seconds, about("After that: how long running requests may take to finish.")] = 120.0
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], about("The least that is logged.")] = (
+        "info"
+    )
+    log_format: Annotated[
+        Literal["text", "json"], about("Lines to read, or one JSON object a line; always on stderr.")
+    ] = "text"
+    metrics_token: Annotated[
+        str,
+        about(
+            "Bearer token for `/metrics`.",
+            "printable ASCII without spaces",
+            pattern=r"^[\x21-\x7e]*$",
+            default="none",
+            secret=True,
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        # Paths are made absolute once, so that a later change of directory or a message to the operator cannot mislead.
+        fill = msgspec.structs.force_setattr
+        fill(self, "data", self.data.absolute())
+        fill(self, "secret_file", (self.secret_file or self.data / "secrets.json").absolute())
+        if not self.database_url:
+            fill(self, "database_url", f"sqlite:///{self.data}/penstock.db")
+        if self.errors_per_minute == 0:
+            fill(self, "errors_per_minute_address", 0)
+
+    def __repr__(self) -> str:
+        return f"Settings(data={self.data})"  # the rest holds passwords
+
+    @property
+    def secret_path(self) -> Path:
+        """Where the secrets file is: ``secret_file``, or its default."""
+        return self.secret_file or self.data / "secrets.json"
+
+    def url(self, port: int) -> str:
+        """What callers put before ``/api/v1``; ``port`` is the one listened on."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{port}"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. ``problems`` has one line each: the setting, where it was set, what is wrong."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings, and where those that are not defaults come from (setting -> place)."""
+
+    settings: Settings
+    origins: dict[str, str]
+    file: Path | None
+    warnings: tuple[str, ...]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What the documentation says about one setting."""
+
+    group: str
+    name: str
+    variable: str
+    default: str
+    expects: str
+    description: str
+
+
+class _Given(msgspec.Struct, frozen=True):
+    """A value as it was written: text everywhere but in the file, and the place to name in a complaint."""
+
+    value: object
+    place: str
+    typed: bool
+    """From TOML, where ``"5"`` is no number."""
+
+
+class _Field(msgspec.Struct, frozen=True):
+    """A field of the record, as far as reading and describing it needs."""
+
+    name: str
+    hint: object
+    expects: str
+    default: str
+    description: str
+    secret: bool
+    is_list: bool
+    is_switch: bool
+    is_path: bool
+
+
+def environment() -> Mapping[str, str]:
+    """The environment of this process, for those who look up the operator's references (``env:NAME``)."""
+    return os.environ
+
+
+def load(
+    environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping[str, str] | None = None
+) -> Loaded:
+    """Read the settings. ``flags`` are settings from the command line, as text.
+
+    The file is ``file``, else ``PENSTOCK_CONFIG``, else ``penstock.toml`` in the current directory if it is there. A
+    relative path in the file is relative to the file. Raises ``SettingsError``.
+    """
+    file = _file(environ, file)
+    problems: list[str] = []
+    given = dict(_from_file(file, problems)) if file else {}
+    given |= dict(_from_environment(environ))
+    given |= {
+        name: _Given(text, f"--{name.replace('_', '-')}", typed=False) for name, text in (flags or {}).items()
+    }
+    values = {name: _read(_FIELDS[name], raw, problems) for name, raw in given.items()}
+    if problems:
+        raise SettingsError(problems)
+    settings = Settings(**values)  # pyright: ignore[reportArgumentType]
+    problems.extend(_contradictions(settings))
+    if problems:
+        raise SettingsError(problems)
+    origins = {name: raw.place for name, raw in given.items()}
+    return Loaded(settings, origins, file, tuple(_strange_variables(environ)))
+
+
+def rows() -> list[Row]:
+    """Each setting in the order of the record, with the group that the comments above make."""
+    return [
+        Row(
+            group=_GROUPS.get(field.name, ""),
+            name=field.name,
+            variable=PREFIX + field.name.upper(),
+            default=field.default,
+            expects=field.expects,
+            description=field.description,
+        )
+        for field in _FIELDS.values()
+    ]
+
+
+def shown(settings: Settings, name: str) -> str:
+    """The value of a setting as it may be printed: without passwords and tokens."""
+    value: object = getattr(settings, name)
+    if _FIELDS[name].secret:
+        return _without_secrets(str(value), whole=name.endswith("_token"))
+    return ", ".join(settings.trusted_proxies) if isinstance(value, tuple) else str(value)
+
+
+def markdown() -> str:
+    """The tables of ``docs/configuration.md``."""
+    lines: list[str] = []
+    for row in rows():
+        if row.group:
+            lines += ["", f"### {row.group}", "", "| Setting | Variable | Default | Value | What it is |"]
+            lines.append("|---|---|---|---|---|")
+        lines.append(
+            f"| `{row.name}` | `{row.variable}` | {row.default} | {row.expects} | {row.description} |"
+        )
+    return "\n".join(lines[1:]) + "\n"
+
+
+# ---- the sources
+
+
+def _file(environ: Mapping[str, str], file: Path | None) -> Path | None:
+    if file is None and environ.get(CONFIG):
+        file = Path(environ[CONFIG])
+    if file is None:
+        return Path(FILE).absolute() if Path(FILE).is_file() else None
+    return file.expanduser().absolute()
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
+    for name in _FIELDS:
+        variable = PREFIX + name.upper()
+        text = environ.get(variable, "").strip()
+        # Set to nothing is not set, as compose files do. Kubernetes sets PENSTOCK_PORT=tcp://... for a service of our name.
+        if text and not (name == "port" and text.startswith("tcp://")):
+            yield name, _Given(text, f"{variable} (environment)", typed=False)
+
+
+def _from_file(file: Path, problems: list[str]) -> Iterator[tuple[str, _Given]]:
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        problems.append(f"{file}: cannot be read: {error.strerror}")
+        return
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"{file}: is not TOML: {error}")
+        return
+    for key, value in _flat(table, ""):
+        name = key.replace(".", "_")
+        if name not in _FIELDS:
+            problems.append(f"{key} ({file}): there is no such setting{_meant(name, _FIELDS)}")
+        elif isinstance(value, str) and value and value[0] != "~" and _FIELDS[name].is_path:
+            yield name, _Given(str(file.parent / value), f"{key} ({file})", typed=True)
+        else:
+            yield name, _Given(value, f"{key} ({file})", typed=True)
+
+
+def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    """``keys.reveal = false`` and ``[keys]`` with ``reveal = false`` mean ``keys_reveal = false``."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield prefix + key, value
+
+
+def _strange_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Variables that look like settings and are none: told, not refused, since others may use the prefix."""
+    known = {PREFIX + name.upper() for name in _FIELDS} | {CONFIG}
+    for name in sorted(environ):
+        ours = name.startswith(PREFIX) and not re.match(
+            r"PENSTOCK_(SERVICE|PORT)_", name
+        )  # set by Kubernetes
+        if ours and name not in known:
+            yield f"{name} is set but means nothing here{_meant(name, known)}"
+
+
+def _meant(word: str, known: Mapping[str, object] | set[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+# ---- values
+
+
+def _read(field: _Field, given: _Given, problems: list[str]) -> object:
+    """The value of the setting, or a problem and None."""
+    value = given.value
+    if isinstance(value, str) and not given.typed and field.is_list:
+        value = [item.strip() for item in value.split(",") if item.strip()]
+    if isinstance(value, str) and not given.typed and field.is_switch:
+        value = {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
+    if isinstance(value, str) and field.name == "database_synchronous":
+        value = value.upper()
+    if isinstance(value, str) and not value.isprintable():
+        problems.append(f"{given.place}: holds characters that cannot be printed")
+        return None
+    try:
+        found = msgspec.convert(value, field.hint, strict=given.typed, dec_hook=_path)
+    except msgspec.ValidationError:
+        found = None
+    if found is None or (isinstance(found, float) and not math.isfinite(found)):
+        what = "what it is set to" if field.secret else repr(given.value)
+        problems.append(f"{given.place}: {what} is not {field.expects}")
+        return None
+    return found
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str) and value:
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:
+            raise ValueError("no such user") from error
+    raise ValueError("not a path")
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """What no single setting shows."""
+    for network in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            yield f"trusted_proxies: {network!r} is not an IP address or a network: {error}"
+    if "?" in str(settings.data) or "#" in str(settings.data):
+        yield "data: a path with ? or # in it cannot be part of a database URL"
+
+
+def _without_secrets(value: str, *, whole: bool) -> str:
+    if whole:
+        return "(set)" if value else ""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:(hidden)@", value).partition("?")[0]
+
+
+# ---- the record read as a table
+
+
+def _inner(info: inspect.Field) -> inspect.Type:
+    return info.type.type if isinstance(info.type, inspect.Metadata) else info.type
+
+
+def _extra(info: inspect.Field) -> dict[str, object]:
+    extra: dict[str, object] | None = getattr(info.type, "extra", None)
+    return extra or {}
+
+
+def _description(info: inspect.Field) -> str:
+    schema: dict[str, object] | None = getattr(info.type, "extra_json_schema", None)
+    return str((schema or {})["description"])
+
+
+def _expects(info: inspect.Field) -> str:
+    """What a value of the setting looks like, to complete "is not ..."."""
+    said = _extra(info).get("expects")
+    match _inner(info):
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least} to {most}"
+        case inspect.FloatType(le=most):
+            return str(said) if most == _YEAR else f"{said}, at most {most}"
+        case inspect.LiteralType(values=values):
+            return " or ".join(str(value) for value in values)
+        case inspect.VarTupleType():
+            return f"a list of {said}"
+        case _:
+            return str(said or "a path")
+
+
+def _default(info: inspect.Field) -> str:
+    """The default as the documentation shows it."""
+    said = _extra(info).get("default")
+    match info.default:
+        case _ if said:
+            return str(said)
+        case bool(value):
+            return f"`{str(value).lower()}`"
+        case float(value):
+            return f"`{value:g}`"
+        case ():
+            return "none"
+        case value:
+            return f"`{value}`"
+
+
+def _fields() -> Iterator[_Field]:
+    hints = get_type_hints(Settings, include_extras=True)
+    record = inspect.type_info(Settings)
+    for info in record.fields if isinstance(record, inspect.StructType) else ():
+        kind = _inner(info)
+        yield _Field(
+            name=info.name,
+            hint=hints[info.name],
+            expects=_expects(info),
+            default=_default(info),
+            description=_description(info),
+            secret=bool(_extra(info).get("secret")),
+            is_list=isinstance(kind, inspect.VarTupleType),
+            is_switch=isinstance(kind, inspect.BoolType),
+            is_path=isinstance(kind, inspect.CustomType | inspect.UnionType),
+        )
+
+
+_FIELDS = {field.name: field for field in _fields()}
+
+_GROUPS = {
+    "data": "Where things are",
+    "header_bytes": "What a caller may send",
+    "upstream_connect": "Providers",
+    "head_hold": "Streams",
+    "errors_per_minute": "Limits, keys and the catalogue",
+    "drain_delay": "Running it",
+}
+"""The headings of the documentation, each before the setting that it is named with."""
