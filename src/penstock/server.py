@@ -1,0 +1,184 @@
+"""Opens the sockets, serves an application on them, and ends without cutting anyone off who can still be served."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import uvloop
+
+from penstock.wire.connection import Connection
+from penstock.wire.hub import Wire
+from penstock.wire.terms import Application, ASGIApp, ServerLimits
+
+__all__ = ["ASGIApp", "Application", "Listener", "ServerLimits", "bind", "listen", "serve"]
+
+log = logging.getLogger(__name__)
+
+Lifespan = Callable[[], AbstractAsyncContextManager[None]]
+
+BACKLOG = 2048
+SETTLE = 5.0
+"""Seconds that cancelled handlers have to settle what they began."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Reserve ``host`` (a name or an address; each of a name's addresses) and ``port`` (0: any free one, one for all).
+
+    Nothing is accepted yet. Raises ``OSError`` when the name is unknown or the port is in use.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            chosen = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
+            sock.bind((address[0], chosen, *address[2:]))
+            sock.setblocking(False)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A running server inside this event loop."""
+
+    port: int
+    _wire: Wire
+    _servers: Sequence[asyncio.Server]
+
+    async def close(self) -> None:
+        """Stop at once: connections are aborted, their handlers cancelled and awaited."""
+        for server in self._servers:
+            server.close()
+        self._wire.close()
+        await _end(self._wire)
+        self._wire.timer.cancel()
+        for server in self._servers:
+            await server.wait_closed()
+
+
+async def _end(wire: Wire) -> None:
+    """Abort what is left, and wait for the handlers to settle."""
+    wire.kill()
+    if tasks := wire.running():
+        _, left = await asyncio.wait(tasks, timeout=SETTLE)
+        if left:
+            log.error("%d requests had not settled %.0f s after they were cancelled", len(left), SETTLE)
+
+
+async def _accept(wire: Wire, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
+    return [
+        await wire.loop.create_server(lambda: Connection(wire), sock=sock, backlog=BACKLOG)
+        for sock in sockets
+    ]
+
+
+async def listen(application: Application, host: str, port: int, limits: ServerLimits) -> Listener:
+    """Serve inside the running event loop, without signals and without a lifespan; for tests and the simulator.
+
+    ``port`` 0 takes a free one, told by ``Listener.port``. Raises ``OSError`` as ``bind`` does.
+    """
+    sockets = bind(host, port)
+    chosen: int = sockets[0].getsockname()[1]
+    wire = Wire(application, limits, asyncio.get_running_loop())
+    return Listener(chosen, wire, await _accept(wire, sockets))
+
+
+def serve(
+    application: Application,
+    *,
+    host: str,
+    port: int,
+    limits: ServerLimits,
+    lifespan: Lifespan | None = None,
+    on_started: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    The port is reserved first, so that a second start fails before it touches anything: one line on stderr and exit
+    code 1. ``lifespan`` is entered before the first connection is accepted and left after the last request has
+    settled; the site's ASGI lifespan is not run (``lambda: site.router.lifespan_context(site)`` hands a Starlette
+    site's in). What ``lifespan`` raises comes out of here. ``on_started`` is told the port.
+
+    Draining: for ``limits.drain_delay`` new requests are answered 503, then the sockets are closed and what runs has
+    ``limits.drain`` to finish; then it is aborted and its handlers cancelled. A second signal goes there at once, a
+    third kills the process.
+    """
+    try:
+        sockets = bind(host, port)
+    except OSError as error:
+        why = "the port is in use" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
+        sys.exit(f"Cannot listen on {host} port {port}: {why}.")
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(application, sockets, limits, lifespan or contextlib.nullcontext, on_started))
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+async def _serve(
+    application: Application,
+    sockets: Sequence[socket.socket],
+    limits: ServerLimits,
+    lifespan: Lifespan,
+    on_started: Callable[[int], None] | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        if stop.is_set():
+            hurry.set()
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+        stop.set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, signalled)
+    async with lifespan():
+        wire = Wire(application, limits, loop)
+        servers = await _accept(wire, sockets)
+        # what was made so far lives as long as the process: the collector need not look at it again
+        gc.collect()
+        gc.freeze()
+        if on_started is not None:
+            on_started(sockets[0].getsockname()[1])
+        await stop.wait()
+        wire.drain()
+        await _until(hurry, limits.drain_delay)
+        for server in servers:
+            server.close()
+        wire.close()
+        await _until_quiet(wire, hurry, limits.drain)
+        await _end(wire)
+        wire.timer.cancel()
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+async def _until_quiet(wire: Wire, hurry: asyncio.Event, seconds: float) -> None:
+    waits = [asyncio.create_task(wire.quiet.wait()), asyncio.create_task(hurry.wait())]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in waits:
+        task.cancel()

@@ -1,0 +1,214 @@
+"""The head of a request, read piece by piece under its limits, and the rules that decide where the request ends.
+
+llhttp (through httptools) checks the grammar; what it lets through that another server on the way might read
+differently is refused here. RFC 9112 is followed where it says "must", and more strictly where it says "may".
+"""
+
+import re
+from typing import Final
+
+import httptools
+
+from penstock.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed
+from penstock.exchange import HeaderList
+from penstock.wire.terms import ServerLimits
+
+END: Final = b"\r\n\r\n"
+METHODS: Final = {
+    name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+}
+VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+ONCE: Final = (b"host", b"content-length", b"transfer-encoding", b"content-encoding")
+CHUNKED: Final = -1
+
+_host = re.compile(
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+).fullmatch
+_absolute = re.compile(rb"(?i:https?)://([^/?#@]+)(.*)", re.DOTALL).fullmatch
+_no_callbacks: Final = object()
+
+
+class Head:
+    """One request's head. Feed it until ``complete``; then ``check`` it and read the fields.
+
+    The parser only judges: calling back for each header would cost more than splitting, in one go, lines that are
+    known to be well-formed. It is a fresh one for each request (cheaper than a single callback), so that no state of
+    an earlier request can reach a later one.
+    """
+
+    __slots__ = (
+        "_limits",
+        "_parser",
+        "_raw",
+        "complete",
+        "encoded",
+        "expects",
+        "fields",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "path",
+        "query",
+        "version",
+    )
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(_no_callbacks)
+        self._raw: bytes = b""
+        self.complete = False
+        self.method = ""
+        self.path: str = ""
+        """Percent-encoded, as received, without the query."""
+        self.query = b""
+        self.version = ""
+        """``1.0`` or ``1.1``."""
+        self.headers: HeaderList = []
+        """Names in lower case, in the order received; values without the white space round them."""
+        self.fields: dict[bytes, bytes] = {}
+        """The first header of each name."""
+        self.keep_alive = False
+        self.length = 0
+        """Bytes of body that follow, or ``CHUNKED``."""
+        self.expects = False
+        """The caller waits for ``100 Continue`` before it sends the body."""
+        self.encoded = False
+        """The body has a ``Content-Encoding`` other than ``identity``."""
+
+    def feed(self, data: bytes, start: int) -> int:
+        """Read on from ``data[start:]``, never past the end of the head; gives the index after what was read.
+
+        Raises ``HeadersTooLarge`` before more than the allowed bytes are looked at, and ``InvalidRequest`` as soon as
+        the grammar is broken. Line breaks before the head are skipped, as RFC 9112 section 2.2 has it.
+        """
+        end = find_end(self._raw, data, start)
+        piece = data[start : end or len(data)]
+        raw = self._raw
+        most = self._limits.header_bytes + self._limits.request_line
+        if len(raw) + len(piece) > most:
+            self._raw = raw + piece[: most - len(raw)]
+            raise self._too_large()
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            pass  # an offer to change protocols, which RFC 9110 section 7.8 lets a server ignore
+        except httptools.HttpParserError:
+            raise InvalidRequest("This is not a valid HTTP/1.1 request.") from None
+        self._raw = raw = raw + piece if raw else piece.lstrip(b"\r\n")
+        if not end:
+            return len(data)
+        self.complete = bool(raw)
+        return end
+
+    def check(self) -> None:
+        """Apply the rules to a complete head and fill in the fields.
+
+        Raises ``HeadersTooLarge``, ``InvalidRequest`` and ``MethodNotAllowed``; whatever comes after on the connection
+        cannot be trusted then.
+        """
+        first, *lines = self._raw[:-4].split(b"\r\n")
+        words = first.split(b" ")
+        version = VERSIONS.get(words[-1])
+        if len(words) != 3 or version is None:
+            raise InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        limits = self._limits
+        target = words[1]
+        if len(target) > limits.request_line or len(self._raw) - len(target) > limits.header_bytes:
+            raise self._too_large()
+        if len(lines) > limits.header_count:
+            raise HeadersTooLarge(f"There are more than {limits.header_count} headers.")
+        method = METHODS.get(words[0])
+        if method is None:
+            raise MethodNotAllowed("This method is not allowed.", allow=", ".join(METHODS.values()))
+        self.method = method
+        self.version = version
+        self._read_fields(lines)
+        host = self._check_fields()
+        if target.startswith(b"/") and b"#" not in target and target.isascii():
+            path, _, self.query = target.partition(b"?")
+            self.path = path.decode("ascii")
+        else:
+            self._unusual_target(target, host)
+        self._raw = b""
+
+    def guess(self) -> None:
+        """Fill in what can be understood of a head that was refused, so that the refusal suits its reader."""
+        first, *lines = self._raw.split(b"\r\n")
+        words = first.split(b" ")
+        self.method = METHODS.get(words[0], "")
+        if len(words) > 1 and words[1].startswith(b"/") and words[1].isascii():
+            self.path = words[1].partition(b"?")[0].decode("ascii")
+        self._read_fields([line for line in lines[: self._limits.header_count] if b":" in line])
+
+    def _too_large(self) -> HeadersTooLarge:
+        limits = self._limits
+        if self._raw.find(b"\r\n", 0, limits.request_line) < 0:
+            return HeadersTooLarge(f"The request target is longer than {limits.request_line} bytes.")
+        return HeadersTooLarge(f"The headers are larger than {limits.header_bytes} bytes.")
+
+    def _read_fields(self, lines: list[bytes]) -> None:
+        headers = self.headers
+        for line in lines:
+            name, _, value = line.partition(b":")
+            headers.append((name.lower(), value.strip()))
+        self.fields = dict(reversed(headers))
+
+    def _check_fields(self) -> bytes:
+        """Read the headers that decide about the connection and the body; gives the host."""
+        get = self.fields.get
+        if len(self.fields) != len(self.headers):
+            names = [name for name, _ in self.headers]
+            for name in ONCE:
+                if names.count(name) > 1:
+                    raise InvalidRequest(f"There is more than one {name.decode()} header.")
+            connection = b",".join([value for name, value in self.headers if name == b"connection"])
+        else:
+            connection = get(b"connection")
+        host = get(b"host")
+        if host is None or not _host(host):
+            raise InvalidRequest("The Host header is missing or is not a host name.")
+        length = get(b"content-length")
+        coding = get(b"transfer-encoding")
+        # how the body ends: RFC 9112 section 6.3, without its repairs
+        if coding is not None:
+            if length is not None or self.version == "1.0" or coding.lower() != b"chunked":
+                raise InvalidRequest(
+                    "The only transfer coding taken is chunked, and without a Content-Length."
+                )
+            self.length = CHUNKED
+        elif length is not None:
+            if not length.isdigit() or len(length) > 18:
+                raise InvalidRequest("The Content-Length is not a number.")
+            self.length = int(length)
+        self.keep_alive = self.version == "1.1" and not (
+            connection and b"close" in [token.strip() for token in connection.lower().split(b",")]
+        )
+        if self.length and self.version == "1.1":
+            self.expects = get(b"expect", b"").lower() == b"100-continue"
+        self.encoded = get(b"content-encoding", b"").lower() not in {b"", b"identity"}
+        return host
+
+    def _unusual_target(self, target: bytes, host: bytes) -> None:
+        """A target in absolute form must name the host that the Host header names; ``*`` is for OPTIONS."""
+        if match := _absolute(target):
+            if match[1].lower() != host.lower():
+                raise InvalidRequest("The request target and the Host header name different hosts.")
+            target = match[2] if match[2].startswith(b"/") else b"/" + match[2]
+        elif not target.startswith(b"/") and (target != b"*" or self.method != "OPTIONS"):
+            raise InvalidRequest("The request target is not a path.")
+        if b"#" in target or not target.isascii():
+            raise InvalidRequest("The request target has characters that must be percent-encoded.")
+        path, _, self.query = target.partition(b"?")
+        self.path = path.decode("ascii")
+
+
+def find_end(before: bytes, data: bytes, start: int) -> int:
+    """The index after the first blank line in ``data[start:]``, or 0; its four bytes may have begun in ``before``."""
+    if before:
+        tail = before[-3:]
+        split = (tail + data[start : start + 3]).find(END)
+        if split >= 0:
+            return start + split + 4 - len(tail)
+    end = data.find(END, start)
+    return 0 if end < 0 else end + 4

@@ -1,0 +1,324 @@
+"""The server's ``Exchange``: one request whose body arrives from a connection, and the response framed onto it."""
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from penstock.errors import EncodedBody, InternalError, PenstockError, RequestTooLarge
+from penstock.exchange import FlowWatcher, Handler, HeaderList
+from penstock.wire.head import Head
+
+log = logging.getLogger(__name__)
+
+STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+BODILESS: Final = frozenset({204, 304})
+JOIN_BELOW: Final = 16 * 1024
+"""Up to here it is cheaper to copy the data next to its framing than to hand the socket several buffers."""
+
+# How the end of a response body is told, besides a content-length (which is the number of bytes left).
+NO_BODY: Final = -1
+CHUNKED: Final = -2
+UNTIL_CLOSE: Final = -3
+UNDECIDED: Final = -4
+
+
+class Line(Protocol):
+    """What an exchange needs of the connection that carries it."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    max_body: int
+
+    def want_body(self) -> None:
+        """The handler waits for the rest of the body: read on, and start its clock."""
+        ...
+
+    def head_lines(self) -> bytes:
+        """The ``date`` line and, where the connection ends with this response, the ``connection`` line."""
+        ...
+
+    def refuse(self, exchange: "ServedExchange", error: PenstockError) -> None:
+        """Answer with an error and close."""
+        ...
+
+    def response_done(self) -> None:
+        """The response is complete: the next request may begin."""
+        ...
+
+    def cut(self, *, reset: bool) -> None:
+        """Close so that the caller sees the response as unfinished."""
+        ...
+
+    def forget(self, exchange: "ServedExchange") -> None:
+        """The handler has returned."""
+        ...
+
+
+class ServedExchange:
+    """One request of the data plane. The interface is ``penstock.exchange.Exchange``; the rest is for the connection."""
+
+    __slots__ = (
+        "aborted",
+        "asked",
+        "client",
+        "complete",
+        "done",
+        "failure",
+        "fields",
+        "headers",
+        "http_1_0",
+        "left",
+        "line",
+        "lost",
+        "method",
+        "path",
+        "pending",
+        "pieces",
+        "received",
+        "stalled",
+        "started",
+        "task",
+        "waiter",
+        "watcher",
+    )
+
+    def __init__(self, line: Line, head: Head, client: str) -> None:
+        self.line = line
+        self.method = head.method
+        self.path = head.path
+        self.headers = head.headers
+        self.fields = head.fields
+        self.client = client
+        self.http_1_0 = head.version == "1.0"
+        self.lost = False
+        self.started = False
+        self.stalled = False
+        self.watcher: FlowWatcher | None = None
+        self.task: asyncio.Task[None] | None = None
+        # the request's body
+        self.asked = False
+        self.complete = head.length == 0
+        self.received = 0
+        self.pieces: list[bytes] = []
+        self.waiter: asyncio.Future[None] | None = None
+        self.failure: PenstockError | None = None
+        if head.length > line.max_body:
+            self.failure = RequestTooLarge(f"The request body is larger than {line.max_body} bytes.")
+        elif head.encoded:
+            self.failure = EncodedBody("Send the request body without a Content-Encoding.")
+        # the response
+        self.pending: bytes | None = None
+        self.left = UNDECIDED
+        self.done = False
+        self.aborted = False
+
+    # ---- the request, as the handler sees it
+
+    def header(self, name: bytes) -> bytes | None:
+        return self.fields.get(name)
+
+    async def body(self) -> bytes:
+        if self.asked:
+            raise RuntimeError("the body was asked for twice")
+        self.asked = True
+        if self.failure is None and not self.complete:
+            self.waiter = self.line.loop.create_future()
+            self.line.want_body()
+            await self.waiter
+        if self.failure is not None:
+            raise self.failure
+        pieces, self.pieces = self.pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    # ---- the response, as the handler makes it
+
+    def start(self, status: int, headers: HeaderList) -> None:
+        if self.started:
+            raise RuntimeError("the response was started twice")
+        head = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        left = UNDECIDED
+        for name, value in headers:
+            head += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                left = int(value)
+        if self.method == "HEAD" or status in BODILESS:
+            left = NO_BODY
+        pending = b"".join(head)
+        lines = len(headers) + 1
+        if pending.count(b"\n") != lines or pending.count(b"\r") != lines:
+            raise ValueError("a response header holds a line break")
+        self.started = True
+        self.left = left
+        self.pending = pending
+
+    def write(self, data: bytes) -> None:
+        if self.lost or self.aborted or not data:
+            return
+        self._check_open()
+        prefix = b"" if self.pending is None else self._finish_head(UNDECIDED)
+        if self.left == CHUNKED:
+            size = len(data)
+            if size < JOIN_BELOW:
+                self.line.transport.write(b"%b%x\r\n%b\r\n" % (prefix, size, data))
+            else:
+                self.line.transport.writelines([b"%b%x\r\n" % (prefix, size), data, b"\r\n"])
+            return
+        self._take(len(data))
+        self._send(prefix, b"" if self.left == NO_BODY else data)
+
+    def flush(self) -> None:
+        if self.lost or self.aborted or self.pending is None:
+            return
+        self._check_open()
+        self.line.transport.write(self._finish_head(UNDECIDED))
+
+    def end(self, data: bytes = b"") -> None:
+        if self.lost or self.aborted:
+            self.done = True
+            return
+        self._check_open()
+        size = len(data)
+        prefix = b"" if self.pending is None else self._finish_head(size)
+        if self.left == CHUNKED:
+            if data:
+                self.line.transport.writelines([b"%b%x\r\n" % (prefix, size), data, b"\r\n0\r\n\r\n"])
+            else:
+                self.line.transport.write(prefix + b"0\r\n\r\n")
+        else:
+            self._take(size)
+            self._send(prefix, b"" if self.left == NO_BODY else data)
+            if self.left > 0:
+                log.error("a response of %s ended %d bytes before its content-length", self.path, self.left)
+                self.abort()
+                return
+        self.done = True
+        self.line.response_done()
+
+    def abort(self) -> None:
+        if self.lost or self.done:
+            return
+        self.done = self.aborted = True
+        # a body that only a close would end looks whole after a clean close, and so does a head that was never sent
+        unframed = self.left == UNTIL_CLOSE or self.pending is not None or not self.started
+        self.line.cut(reset=unframed)
+
+    def watch(self, watcher: FlowWatcher | None) -> None:
+        self.watcher = watcher
+
+    def _check_open(self) -> None:
+        if not self.started or self.done:
+            raise RuntimeError("the response is not open")
+
+    def _finish_head(self, whole: int) -> bytes:
+        """The pending head with its last lines; ``whole`` is the body's size where all of it follows at once."""
+        framing = b""
+        if self.left == UNDECIDED:
+            if whole != UNDECIDED:
+                self.left = whole
+                framing = b"content-length: %d\r\n" % whole
+            elif self.http_1_0:
+                self.left = UNTIL_CLOSE
+            else:
+                self.left = CHUNKED
+                framing = b"transfer-encoding: chunked\r\n"
+        head = b"%b%b%b\r\n" % (self.pending, framing, self.line.head_lines())
+        self.pending = None
+        return head
+
+    def _take(self, size: int) -> None:
+        """Count body bytes against the content-length, where there is one."""
+        if self.left >= 0:
+            if size > self.left:
+                self.abort()
+                raise RuntimeError("the response is longer than its content-length")
+            self.left -= size
+
+    def _send(self, prefix: bytes, data: bytes) -> None:
+        if not prefix:
+            if data:
+                self.line.transport.write(data)
+        elif len(data) < JOIN_BELOW:
+            self.line.transport.write(prefix + data)
+        else:
+            self.line.transport.writelines([prefix, data])
+
+    # ---- what the connection tells
+
+    def take_body(self, piece: bytes) -> None:
+        """More of the request's body; at most ``max_body`` of it is kept."""
+        if self.failure is not None or not piece:
+            return
+        self.received += len(piece)
+        if self.received > self.line.max_body:
+            self.fail_body(RequestTooLarge(f"The request body is larger than {self.line.max_body} bytes."))
+        else:
+            self.pieces.append(piece)
+
+    def end_body(self) -> None:
+        self.complete = True
+        self._wake()
+
+    def fail_body(self, error: PenstockError) -> None:
+        """The body will not be had; the handler learns it where it asks for it."""
+        if self.failure is None:
+            self.failure = error
+        self.pieces.clear()
+        self._wake()
+
+    @property
+    def waits_for_body(self) -> bool:
+        return self.waiter is not None and self.failure is None
+
+    def _wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def stall(self) -> None:
+        self.stalled = True
+        if self.watcher is not None and not self.done:
+            self.watcher.caller_stalled()
+
+    def resume(self) -> None:
+        self.stalled = False
+        if self.watcher is not None and not self.done:
+            self.watcher.caller_resumed()
+
+    def lose(self) -> None:
+        """The caller is gone: cancel the handler, unless the response had been handed over."""
+        if self.done or self.lost:
+            return
+        self.lost = True
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self, handler: Handler) -> None:
+        """Run the handler to its end, and see to it that the caller gets an answer or a cut."""
+        try:
+            await handler(self)
+        except asyncio.CancelledError:
+            if self.lost:
+                return
+            log.exception("the handler of %s %s was cancelled from inside", self.method, self.path)
+        except PenstockError as error:
+            self._fail(error)
+            return
+        except Exception:
+            log.exception("the handler of %s %s failed", self.method, self.path)
+        else:
+            if self.done or self.lost:
+                return
+            log.error("the handler of %s %s left its response open", self.method, self.path)
+        finally:
+            self.line.forget(self)
+        self._fail(InternalError("Something went wrong on our side."))
+
+    def _fail(self, error: PenstockError) -> None:
+        if self.done or self.lost:
+            return
+        if self.started:
+            self.abort()
+        else:
+            self.line.refuse(self, error)
