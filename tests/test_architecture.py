@@ -19,7 +19,9 @@ import pytest
 ROOT = Path(__file__).parent.parent / "src" / "penstock"
 
 LEAVES = {"errors", "exchange", "settings"}
-BELOW_RELAY = LEAVES | {"core", "upstream", "delivery", "providers", "store", "domain"}
+BELOW_RELAY = LEAVES | {
+    "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame",
+}  # fmt: skip
 BELOW_APP = BELOW_RELAY | {"relay", "web"}
 
 # The parts of penstock (the first name after the package's) and what each may import besides its own modules.
@@ -34,10 +36,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "providers": LEAVES | {"core"},
     "store": LEAVES | {"core"},
     "domain": LEAVES | {"core", "store"},
+    "metrics": set(),
+    "switchboard": LEAVES | {"core", "domain", "providers", "upstream"},
+    "call": LEAVES | {"core", "domain", "switchboard"},
+    "blame": LEAVES | {"core", "upstream"},
     "relay": BELOW_RELAY,
     "web": BELOW_RELAY | {"relay"},
-    "app": BELOW_APP,
-    "server": LEAVES | {"core", "app"},
+    "wire": LEAVES,
+    "server": LEAVES | {"wire"},
+    "app": BELOW_APP | {"server"},
     "bootstrap": LEAVES | {"core", "store", "domain", "providers"},
     "doctor": LEAVES | {"core", "store", "domain", "providers"},
     "commands": BELOW_APP | {"app", "server", "bootstrap", "doctor"},

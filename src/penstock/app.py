@@ -3,25 +3,28 @@
 import asyncio
 import itertools
 import logging
-import os
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
+
+from penstock.core.limits import day_of
 from penstock.domain.catalog_store import CatalogSource
 from penstock.domain.keys import Keyring
 from penstock.domain.ledger import Ledger
 from penstock.domain.limits import Gate
-from penstock.core.limits import day_of
-from penstock.errors import DatabaseUnavailable, PenstockError
+from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.metrics import Metrics
 from penstock.providers.detect import Secrets
-from penstock.providers.simulator import simulator
+from penstock.providers.simulator import simulate
 from penstock.providers.table import KINDS
 from penstock.relay import Relay, Timings
+from penstock.server import Application, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.counters import MemoryCounters
 from penstock.store.database import Database
@@ -32,3 +35,174 @@ from penstock.web.api import Api, owns
 from penstock.web.site import Site
 
 log = logging.getLogger("penstock.app")
+
+_FLUSH_SECONDS = 30.0
+
+
+class Service:
+    """One serving process. ``application`` is what a server serves while ``running`` is entered."""
+
+    def __init__(self, settings: Settings, secrets_of: Secrets, public_url: str) -> None:
+        self._settings = settings
+        self._secrets = secrets_of
+        self._public_url = public_url
+        self._not_ready = "starting"
+        self._api: Api | None = None
+        self._site: Starlette | None = None
+        self.application = Application(
+            handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Everything opened, in order; closed in the opposite one. Raises ``StoreError`` or ``VaultError``."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            boot = secrets.token_hex(8)
+            clock = asyncio.get_running_loop().time
+            database = await Database.open(settings.database_url, synchronous=settings.database_synchronous)
+            stack.push_async_callback(database.close)
+            vault = Vault.make(settings.secret_path, secrets.token_bytes)
+            ledger = await Ledger.open(database, boot=boot, now=time.time())
+            stack.push_async_callback(ledger.close)
+            counters = await MemoryCounters.open(database, today=day_of(time.time()), clock=time.time)
+            gate = Gate(
+                counters,
+                refused_per_key=settings.errors_per_minute,
+                refused_per_address=settings.errors_per_minute_address,
+            )
+            keyring = Keyring(
+                database, vault, cache_seconds=settings.cache_seconds, clock=clock, now=time.time
+            )
+            simulator = await listen(
+                Application(handler=simulate, owns=_everything, site=None, reject=_reject_plainly),
+                "127.0.0.1",
+                0,
+                ServerLimits(),
+            )
+            stack.push_async_callback(simulator.close)
+            source = CatalogSource(
+                database, KINDS, self._secrets.has, f"http://127.0.0.1:{simulator.port}/v1"
+            )
+            await source.refresh()
+            client = UpstreamClient()
+            stack.push_async_callback(client.close)
+            metrics = Metrics()
+
+            self._api = Api(
+                relay=Relay(
+                    client=client,
+                    ledger=ledger,
+                    gate=gate,
+                    switchboard=Switchboard(source.get, self._secrets, random.random),
+                    metrics=metrics,
+                    timings=_timings(settings),
+                    clock=clock,
+                ),
+                keyring=keyring,
+                gate=gate,
+                catalog=source.get,
+                metrics=metrics,
+                new_id=_ids(boot),
+                now=time.time,
+                clock=clock,
+            )
+            site = Site(
+                brand=settings.brand,
+                public_url=self._public_url,
+                catalog=source.get,
+                metrics=metrics,
+                metrics_token=settings.metrics_token,
+                ready=lambda: self._not_ready,
+            )
+            self._site = site.app()
+            keeping = asyncio.create_task(_keep(settings, database, source, keyring, gate, self._secrets))
+            self._not_ready = ""
+            try:
+                yield
+            finally:
+                self._not_ready = "stopping"
+                keeping.cancel()
+                with suppress(asyncio.CancelledError):
+                    await keeping
+                with suppress(DatabaseUnavailable):
+                    async with database.transaction() as conn:
+                        await keyring.flush(conn)
+
+    async def _handle(self, exchange: Exchange) -> None:
+        if self._api is None:
+            raise InternalError("The service has not started.")
+        await self._api(exchange)
+
+    def _reject(self, exchange: Exchange, error: PenstockError) -> None:
+        if self._api is None:
+            raise InternalError("The service has not started.")
+        self._api.reject(exchange, error)
+
+    async def _serve_site(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._site is None:
+            raise InternalError("The service has not started.")
+        await self._site(scope, receive, send)
+
+    def _drain(self) -> None:
+        self._not_ready = "draining"
+
+
+async def _keep(
+    settings: Settings,
+    database: Database,
+    source: CatalogSource,
+    keyring: Keyring,
+    gate: Gate,
+    secrets_of: Secrets,
+) -> None:
+    """What is done every few seconds beside the requests: follow the catalogue, write when keys were last used."""
+    flushed = time.monotonic()
+    while True:
+        await asyncio.sleep(settings.revision_poll)
+        ahead = gate.clock_stepped()
+        if ahead is not None:
+            log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
+        try:
+            secrets_of.forget()
+            if await source.refresh():
+                log.info("catalogue changed", extra={"revision": source.current.revision})
+            if keyring.untold and time.monotonic() - flushed >= _FLUSH_SECONDS:
+                flushed = time.monotonic()
+                async with database.transaction() as conn:
+                    await keyring.flush(conn)
+        except DatabaseUnavailable:
+            # Requests go on with what is known; the ledger refuses what cannot be recorded.
+            log.warning("the database does not answer")
+
+
+def _timings(settings: Settings) -> Timings:
+    return Timings(
+        Deadlines(
+            connect=settings.upstream_connect,
+            first_byte=settings.upstream_first_byte,
+            idle=settings.upstream_idle,
+            total=settings.upstream_total,
+        ),
+        head_hold=settings.head_hold,
+        keepalive=settings.keepalive,
+        max_reply=settings.max_reply,
+    )
+
+
+def _ids(boot: str) -> Callable[[], str]:
+    """Request ids: unique by the start's random prefix and a counter, which costs less than a random id each."""
+    counter = itertools.count(1)
+    prefix = f"req_{boot}"
+    return lambda: f"{prefix}{next(counter):08x}"
+
+
+def _everything(_path: str) -> bool:
+    return True
+
+
+def _reject_plainly(exchange: Exchange, error: PenstockError) -> None:
+    """The simulator's own refusals; only we talk to it."""
+    body = error.message.encode()
+    exchange.start(error.status, [(b"content-length", b"%d" % len(body))])
+    exchange.end(body)

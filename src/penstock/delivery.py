@@ -103,7 +103,7 @@ class Delivery:
             self._write(out)
         if lane.failure is not None:
             raise UpstreamBroke
-        if lane.done and self._exchange.started:
+        if lane.ended and self._exchange.started:
             self.done_at = self._clock()
             self._exchange.end()
 

@@ -11,43 +11,35 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare, translation_header
+from penstock.blame import ERROR_BODY_MOST, error_in_reply, error_of, refusal
+from penstock.call import Call, Record
+from penstock.core.dialects import DIALECTS, Prepared, prepare, translation_header
 from penstock.core.envelope import Envelope
 from penstock.core.lanes import Lane, Translation
 from penstock.core.limits import limit_headers
 from penstock.core.route import Attempt
-from penstock.core.turn import Loss, Usage, fold
-from penstock.delivery import Delivery, UpstreamBroke, failure_of
-from penstock.domain.catalog import Plan, Resolution
-from penstock.domain.keys import Principal
+from penstock.core.turn import fold
+from penstock.delivery import Delivery, UpstreamBroke
+from penstock.domain.catalog import Resolution
 from penstock.domain.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.limits import Gate
 from penstock.errors import (
     CannotRecord,
     InvalidRequest,
     PenstockError,
-    ProviderCredentials,
-    ProviderCut,
     ProviderError,
-    ProviderGarbled,
-    ProviderOverloaded,
-    ProviderTimeout,
-    ProviderUnreachable,
     RequestTooLarge,
     RouteNotFound,
 )
-from penstock.exchange import Exchange, HeaderList
+from penstock.exchange import HeaderList
 from penstock.metrics import Metrics
-from penstock.switchboard import Choice, Switchboard
-from penstock.upstream import Deadlines, FailureReason, UpstreamClient, UpstreamFailure, UpstreamResponse
+from penstock.switchboard import Switchboard
+from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
 
 log = logging.getLogger("penstock.relay")
 
-_ERROR_BODY_MOST = 64 * 1024
-"""Bytes read of an upstream's error body."""
 _RETRY_AFTER = 5
-_RETRY_AFTER_MOST = 60
-"""Seconds; some clients give up at once when told to wait longer."""
+"""Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""
 _BYTES_PER_TOKEN = 4
 
 
@@ -58,93 +50,6 @@ class Timings(msgspec.Struct, frozen=True):
     head_hold: float = 20.0
     keepalive: float = 15.0
     max_reply: int = 64 * 1024 * 1024
-
-
-class Call:
-    """One admitted request: who calls, what for, and where the answer goes."""
-
-    __slots__ = (
-        "betas",
-        "client",
-        "dialect",
-        "envelope",
-        "exchange",
-        "now",
-        "plan",
-        "principal",
-        "request_id",
-        "resolution",
-        "started",
-        "strict",
-        "version",
-    )
-
-    def __init__(
-        self,
-        exchange: Exchange,
-        request_id: str,
-        *,
-        dialect: Dialect,
-        principal: Principal,
-        plan: Plan,
-        envelope: Envelope,
-        resolution: Resolution,
-        client: str,
-        now: float,
-        started: float,
-        strict: bool,
-        version: bytes,
-        betas: bytes | None,
-    ) -> None:
-        """``now`` is epoch seconds at receipt, ``started`` the monotonic clock then."""
-        self.exchange = exchange
-        self.request_id = request_id
-        self.dialect = dialect
-        self.principal = principal
-        self.plan = plan
-        self.envelope = envelope
-        self.resolution = resolution
-        self.client = client
-        self.now = now
-        self.started = started
-        self.strict = strict
-        self.version = version
-        self.betas = betas
-
-
-class Record:
-    """What the ledger will be told when the request ends."""
-
-    __slots__ = (
-        "attempt",
-        "attempts",
-        "choice",
-        "contacted",
-        "day",
-        "error_code",
-        "estimated",
-        "first_byte_at",
-        "losses",
-        "outcome",
-        "refund_reason",
-        "status",
-        "usage",
-    )
-
-    def __init__(self, choice: Choice, day: int) -> None:
-        self.choice = choice
-        self.attempt = choice.attempts[0]
-        self.day = day
-        self.attempts = 0
-        self.contacted = False
-        self.outcome = "error"
-        self.status: int | None = None
-        self.error_code: str | None = None
-        self.refund_reason: str | None = None
-        self.usage = Usage()
-        self.estimated = False
-        self.first_byte_at: float | None = None
-        self.losses: tuple[Loss, ...] = ()
 
 
 class Relay:
@@ -228,7 +133,7 @@ class Relay:
                 record.refund_reason = "not_sent"
             self._settle(call, record)
             raise
-        except Exception:  # noqa: BLE001 - the row must not stay open because of our own bug; it is raised on
+        except Exception:
             record.outcome, record.error_code, record.refund_reason = "error", "internal_error", "internal_error"
             self._settle(call, record)
             raise
@@ -281,10 +186,10 @@ class Relay:
                 stream=stream,
             )
         except UpstreamFailure as failure:
-            raise _error_of(failure) from failure
+            raise error_of(failure) from failure
         try:
             if not 200 <= response.status < 300:
-                raise await _refusal(response, DIALECTS[attempt.dialect])
+                raise await refusal(response, DIALECTS[attempt.dialect])
             if stream:
                 await self._stream(call, attempt, prepared, response, record)
             else:
@@ -323,7 +228,7 @@ class Relay:
         except UpstreamBroke:
             delivery.broke()
         except UpstreamFailure as failure:
-            delivery.broke(_error_of(failure))
+            delivery.broke(error_of(failure))
         finally:
             exchange.watch(None)
             self._deliveries.discard(delivery)
@@ -379,7 +284,7 @@ class Relay:
         try:
             body = await response.read(self._timings.max_reply)
         except UpstreamFailure as failure:
-            raise _error_of(failure) from failure
+            raise error_of(failure) from failure
         public = record.choice.model.id
         if attempt.dialect == call.dialect.name:
             out, usage, failed = call.dialect.meter_reply(body, model=public)
@@ -390,7 +295,7 @@ class Relay:
                 reply, model=public, reply_id=call.request_id, created=int(call.now)
             ) if failed is None else b""
         if failed is not None:
-            raise _in_reply(failed.kind, truncated=failed.truncated)
+            raise error_in_reply(failed.kind, truncated=failed.truncated)
         record.usage = usage
         if usage.input is None or usage.output is None:
             record.estimated = True
@@ -432,18 +337,18 @@ class Relay:
                 self._timings.deadlines,
             )
         except UpstreamFailure as failure:
-            raise _error_of(failure) from failure
+            raise error_of(failure) from failure
         try:
             if not 200 <= response.status < 300:
-                error = await _refusal(response, DIALECTS["messages"])
+                error = await refusal(response, DIALECTS["messages"])
                 if response.status == 404:
                     raise RouteNotFound(
                         f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
                     )
                 raise error
-            return await response.read(_ERROR_BODY_MOST)
+            return await response.read(ERROR_BODY_MOST)
         except UpstreamFailure as failure:
-            raise _error_of(failure) from failure
+            raise error_of(failure) from failure
         finally:
             response.close()
 
@@ -559,54 +464,3 @@ def _lane(call: Call, attempt: Attempt, response: UpstreamResponse, public: str)
         input_estimate=call.envelope.estimate_input(),
     )
     return Translation(upstream.Reader(profile=attempt.profile), writer)
-
-
-def _error_of(failure: UpstreamFailure) -> ProviderError:
-    """A network failure in words for the caller."""
-    match failure.reason:
-        case FailureReason.CONNECT | FailureReason.TLS:
-            return ProviderUnreachable("The provider could not be reached.")
-        case FailureReason.FIRST_BYTE_TIMEOUT | FailureReason.TOTAL_TIMEOUT:
-            return ProviderTimeout("The provider did not answer in time.")
-        case FailureReason.IDLE_TIMEOUT:
-            return ProviderTimeout("The provider fell silent before the reply was complete.")
-        case FailureReason.CUT:
-            return ProviderCut("The provider closed the connection before the reply was complete.")
-        case FailureReason.PROTOCOL | FailureReason.TOO_LARGE:
-            return ProviderGarbled("The provider sent an answer that could not be read.")
-
-
-def _in_reply(kind: str, *, truncated: bool) -> ProviderError:
-    """An error object or garbage inside a 200, in words for the caller."""
-    if kind == "overloaded_error":
-        return ProviderOverloaded("The provider is overloaded.")
-    if truncated:
-        return ProviderGarbled("The provider sent an answer that could not be read.")
-    return ProviderError("The provider reported an error.")
-
-
-async def _refusal(response: UpstreamResponse, dialect: Dialect) -> PenstockError:
-    """What an upstream's error status means for the caller: whose fault it is decides (DESIGN decision 3)."""
-    status = response.status
-    if status in (400, 413, 422):
-        try:
-            body = await response.read(_ERROR_BODY_MOST)
-        except UpstreamFailure as failure:
-            return _error_of(failure)
-        text = dialect.error_text(status, body) or "The provider refused the request as invalid."
-        return RequestTooLarge(text) if status == 413 else InvalidRequest(text)
-    if status in (401, 403):
-        return ProviderCredentials("The provider refused this service's credentials; the operator has been told.")
-    if status in (404, 405):
-        return ProviderCredentials("The provider does not have this model; the operator has been told.")
-    if status in (429, 503, 529):
-        return ProviderOverloaded("The provider is overloaded.", retry_after=_retry_after(response))
-    return ProviderError(f"The provider failed with status {status}.")
-
-
-def _retry_after(response: UpstreamResponse) -> int | None:
-    """The upstream's wish in whole seconds, as far as clients put up with it."""
-    value = response.header(b"retry-after")
-    if value is None or not value.isdigit():
-        return None
-    return max(1, min(int(value[:6]), _RETRY_AFTER_MOST))

@@ -54,7 +54,6 @@ class Meter:
     __slots__ = (
         "_body",
         "_counts",
-        "_ended",
         "_head",
         "_held",
         "_include_usage",
@@ -63,6 +62,7 @@ class Meter:
         "_sniffed",
         "_spliced",
         "done",
+        "ended",
         "failure",
         "output_bytes",
         "started",
@@ -78,7 +78,7 @@ class Meter:
         self._sniffed = False
         self._body = False  # the answer is JSON, not an event stream
         self._counts = Counts()
-        self._ended = False  # nothing more is relayed
+        self.ended = False  # nothing more is relayed
         self._head = b""  # the upstream's model member as it was found last, key and value
         self._spliced = b""  # the same with our model
         self.usage = Usage()
@@ -90,7 +90,7 @@ class Meter:
 
     def feed(self, data: bytes) -> bytes:
         """What may be relayed now: the frames that ``data`` completes."""
-        if self._ended:
+        if self.ended:
             return b""
         held = self._held
         if not held and self._sniffed and not self._body:
@@ -118,7 +118,7 @@ class Meter:
 
     def finish(self) -> bytes:
         """What may be relayed at the upstream's end; sets ``failure`` if that came before the dialect's own."""
-        if self._ended:
+        if self.ended:
             return b""
         if self._body:
             return self._wrap(bytes(self._held))
@@ -127,12 +127,12 @@ class Meter:
         frame = parse_frame(rest)
         if frame is not None and (frame.data.strip() == b"[DONE]" or read_chunk(frame.data) is not None):
             out = self._relay(rest.rstrip(b"\r\n") + b"\n\n")
-        if self._ended:
+        if self.ended:
             return out
         if not self.done:
             self._fail(Failed("api_error", "upstream stream truncated", truncated=True))
             return out
-        self._ended = True
+        self.ended = True
         return out + _DONE  # promised to every caller, and forgotten by some upstreams
 
     def _sniff(self) -> bool:
@@ -145,7 +145,7 @@ class Meter:
 
     def _fail(self, failed: Failed) -> None:
         self.failure = failed
-        self._ended = True
+        self.ended = True
         self._held.clear()
 
     def _relay(self, whole: bytes) -> bytes:
@@ -162,7 +162,7 @@ class Meter:
             relayed = self._see(raw, data, event)
             if relayed:
                 pieces.append(relayed)
-            if self._ended:
+            if self.ended:
                 break
         return b"".join(pieces)
 
@@ -172,7 +172,7 @@ class Meter:
             if not self.started:
                 self._fail(Failed("api_error", "the stream ended before it began"))
                 return b""
-            self.done = self._ended = True
+            self.done = self.ended = True
             self.stop = self.stop or "end_turn"
             return raw
         if not data or data.isspace():
@@ -250,7 +250,7 @@ class Meter:
 
     def _wrap(self, body: bytes) -> bytes:
         """A plain JSON answer (or one chunk a line) as the stream that was asked for."""
-        self._ended = True
+        self.ended = True
         reader = Reader()
         events = [*reader.feed(body), *reader.finish()]
         id = upstream_model = ""

@@ -12,8 +12,8 @@ from penstock.core.turn import (
     Failed,
     Metered,
     Started,
-    StopReason,
     Stopped,
+    StopReason,
     TextDelta,
     ThoughtDelta,
     Usage,
@@ -28,7 +28,9 @@ class Lane(Protocol):
     failure: Failed | None
     """Set when the upstream broke off or reported an error; nothing of it was written, the relay uses its own words."""
     done: bool
-    """The dialect's own end has been seen (and written)."""
+    """The reply is complete, as far as the dialect has said it yet; something of its end may still follow."""
+    ended: bool
+    """Nothing more will come out: the dialect's last word has been written, or ``failure`` is set."""
     stop: StopReason | None
     started: bool
     """A first real event has been seen."""
@@ -67,7 +69,7 @@ class EventWriter(Protocol):
 class Translation:
     """Reads one dialect and writes another, keeping usage, end and failure on the side."""
 
-    __slots__ = ("_reader", "_writer", "done", "failure", "output_bytes", "started", "stop", "usage")
+    __slots__ = ("_reader", "_writer", "done", "ended", "failure", "output_bytes", "started", "stop", "usage")
 
     def __init__(self, reader: EventReader, writer: EventWriter) -> None:
         self._reader = reader
@@ -75,6 +77,7 @@ class Translation:
         self.usage = Usage()
         self.failure: Failed | None = None
         self.done = False
+        self.ended = False
         self.stop: StopReason | None = None
         self.started = False
         self.output_bytes = 0
@@ -98,12 +101,13 @@ class Translation:
             elif isinstance(event, Metered):
                 self.usage = merge_usage(self.usage, event.usage)
             elif isinstance(event, Stopped):
-                self.done = True
+                self.done = self.ended = True
                 self.stop = event.reason
             elif isinstance(event, Started):
                 self.started = True
             elif isinstance(event, Failed):
                 self.failure = event
+                self.ended = True
         if self.failure is not None:
             events = [event for event in events if not isinstance(event, Failed)]
         return self._writer.write(events)

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from penstock.call import Call
 from penstock.core import envelope as envelopes
 from penstock.core.dialects import DIALECTS, Dialect
 from penstock.core.limits import LimitState, limit_headers
@@ -37,7 +38,7 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange, HeaderList
 from penstock.metrics import Metrics
-from penstock.relay import Call, Relay
+from penstock.relay import Relay
 from penstock.web.clients import Caller, CallerReader
 
 log = logging.getLogger("penstock.api")

@@ -1,0 +1,76 @@
+"""Whose fault an upstream's failure is, and what the caller is told of it.
+
+The caller's request is to blame for an upstream's 400, 413 and 422: those go back with the upstream's own words, because
+clients heal and compact by them. Everything else is the provider's failure, and the caller gets our words.
+"""
+
+from penstock.core.dialects import Dialect
+from penstock.errors import (
+    InvalidRequest,
+    PenstockError,
+    ProviderCredentials,
+    ProviderCut,
+    ProviderError,
+    ProviderGarbled,
+    ProviderOverloaded,
+    ProviderTimeout,
+    ProviderUnreachable,
+    RequestTooLarge,
+)
+from penstock.upstream import FailureReason, UpstreamFailure, UpstreamResponse
+
+ERROR_BODY_MOST = 64 * 1024
+"""Bytes read of an upstream's error body."""
+_RETRY_AFTER_MOST = 60
+"""Seconds; some clients give up at once when told to wait longer."""
+
+
+def error_of(failure: UpstreamFailure) -> ProviderError:
+    """A network failure in words for the caller."""
+    match failure.reason:
+        case FailureReason.CONNECT | FailureReason.TLS:
+            return ProviderUnreachable("The provider could not be reached.")
+        case FailureReason.FIRST_BYTE_TIMEOUT | FailureReason.TOTAL_TIMEOUT:
+            return ProviderTimeout("The provider did not answer in time.")
+        case FailureReason.IDLE_TIMEOUT:
+            return ProviderTimeout("The provider fell silent before the reply was complete.")
+        case FailureReason.CUT:
+            return ProviderCut("The provider closed the connection before the reply was complete.")
+        case FailureReason.PROTOCOL | FailureReason.TOO_LARGE:
+            return ProviderGarbled("The provider sent an answer that could not be read.")
+
+
+def error_in_reply(kind: str, *, truncated: bool) -> ProviderError:
+    """An error object or garbage inside a 200, in words for the caller."""
+    if kind == "overloaded_error":
+        return ProviderOverloaded("The provider is overloaded.")
+    if truncated:
+        return ProviderGarbled("The provider sent an answer that could not be read.")
+    return ProviderError("The provider reported an error.")
+
+
+async def refusal(response: UpstreamResponse, dialect: Dialect) -> PenstockError:
+    """What an upstream's error status means for the caller: whose fault it is decides (DESIGN decision 3)."""
+    status = response.status
+    if status in (400, 413, 422):
+        try:
+            body = await response.read(ERROR_BODY_MOST)
+        except UpstreamFailure as failure:
+            return error_of(failure)
+        text = dialect.error_text(status, body) or "The provider refused the request as invalid."
+        return RequestTooLarge(text) if status == 413 else InvalidRequest(text)
+    if status in (401, 403):
+        return ProviderCredentials("The provider refused this service's credentials; the operator has been told.")
+    if status in (404, 405):
+        return ProviderCredentials("The provider does not have this model; the operator has been told.")
+    if status in (429, 503, 529):
+        return ProviderOverloaded("The provider is overloaded.", retry_after=_retry_after(response))
+    return ProviderError(f"The provider failed with status {status}.")
+
+
+def _retry_after(response: UpstreamResponse) -> int | None:
+    """The upstream's wish in whole seconds, as far as clients put up with it."""
+    value = response.header(b"retry-after")
+    if value is None or not value.isdigit():
+        return None
+    return max(1, min(int(value[:6]), _RETRY_AFTER_MOST))
