@@ -36,11 +36,11 @@ class Meter:
 
     __slots__ = (
         "_called",
-        "_ended",
         "_held",
         "_model",
         "_reason",
         "done",
+        "ended",
         "failure",
         "output_bytes",
         "started",
@@ -51,7 +51,7 @@ class Meter:
     def __init__(self, *, model: str | None, withhold_usage: bool) -> None:  # noqa: ARG002 - usage is part of the dialect
         self._model = model
         self._held = bytearray()
-        self._ended = False
+        self.ended = False
         self._called = False
         self._reason: str | None = None
         self.usage = Usage()
@@ -63,7 +63,7 @@ class Meter:
 
     def feed(self, data: bytes) -> bytes:
         """What may be relayed now: the frames that ``data`` completes."""
-        if self._ended:
+        if self.ended:
             return b""
         held = self._held
         if not held:
@@ -78,13 +78,13 @@ class Meter:
             data = bytes(held[:end])
             del held[:end]
         out = self._relay(data) if data else b""
-        if len(held) > MAX_FRAME and not self._ended:
+        if len(held) > MAX_FRAME and not self.ended:
             self._fail(Failed("api_error", f"an event of the stream is larger than {MAX_FRAME} bytes"))
         return out
 
     def finish(self) -> bytes:
         """What may be relayed at the upstream's end; sets ``failure`` if that came before the dialect's own."""
-        if self._ended:
+        if self.ended:
             return b""
         rest = bytes(self._held)
         if not self.started and rest.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
@@ -93,7 +93,7 @@ class Meter:
         frame = parse_frame(rest)
         if frame is not None and isinstance(read_event(frame.event, frame.data), StreamEvent):
             out = self._relay(rest.rstrip(b"\r\n") + b"\n\n")
-        if not self._ended:
+        if not self.ended:
             self._fail(Failed("api_error", "upstream stream truncated", truncated=True))
         return out
 
@@ -105,7 +105,7 @@ class Meter:
         if reply.failure is not None:
             self._fail(reply.failure)
             return b""
-        self.started = self.done = self._ended = True
+        self.started = self.done = self.ended = True
         self.stop = reply.reason
         model = self._model or reply.model
         writer = Writer(model=model, reply_id=reply.id, created=0, include_usage=True, input_estimate=0)
@@ -113,7 +113,7 @@ class Meter:
 
     def _fail(self, failed: Failed) -> None:
         self.failure = failed
-        self._ended = True
+        self.ended = True
         self._held.clear()
 
     def _relay(self, whole: bytes) -> bytes:
@@ -124,7 +124,7 @@ class Meter:
         for raw in split_whole(whole):
             if _MARKS[0] in raw or _MARKS[1] in raw:
                 pieces.append(self._see(raw))
-                if self._ended:
+                if self.ended:
                     break
             else:
                 self._count(raw)
@@ -165,7 +165,7 @@ class Meter:
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self._reason = event.delta.stop_reason
             case "message_stop":
-                self.done = self._ended = True
+                self.done = self.ended = True
                 self.stop = reason_of(self._reason, called=self._called)
             case _:
                 self._count(raw)
