@@ -114,10 +114,12 @@ class _Reading:
         if config is None:
             return None
         shown: bool | None = None
-        if config.display in ("omitted", "summarized"):
-            shown = config.display == "summarized"
+        if config.display == "summarized":
+            shown = True
         elif config.display is not None:
+            # ``omitted`` too: other dialects cannot give a thought without its text
             self.lose("thinking.display")
+            shown = False if config.display == "omitted" else None
         mode = config.type
         if mode == "between_tools":
             self.lose("thinking.type", "adaptive")
