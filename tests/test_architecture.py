@@ -45,10 +45,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": LEAVES,
     "server": LEAVES | {"wire"},
     "app": BELOW_APP | {"server"},
-    "bootstrap": LEAVES | {"core", "store", "domain", "providers"},
-    "doctor": LEAVES | {"core", "store", "domain", "providers"},
-    "commands": BELOW_APP | {"app", "server", "bootstrap", "doctor"},
-    "cli": BELOW_APP | {"app", "server", "commands"},
+    "bootstrap": LEAVES | {"__init__", "core", "store", "domain", "providers"},
+    "doctor": LEAVES | {"core", "store", "domain", "providers", "upstream", "bootstrap"},
+    "logs": LEAVES,
+    "commands": BELOW_APP | {"app", "server", "bootstrap", "doctor", "logs"},
+    "cli": LEAVES | {"__init__", "store", "domain", "commands"},
     "__main__": {"cli"},
 }
 

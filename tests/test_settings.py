@@ -181,6 +181,7 @@ def test_no_bound_for_keys_means_none_for_addresses() -> None:
         ({}, "http://127.0.0.1:9000"),
         ({"PENSTOCK_HOST": "::1"}, "http://[::1]:9000"),
         ({"PENSTOCK_PUBLIC_URL": "https://llm.example.com"}, "https://llm.example.com"),
+        ({"PENSTOCK_PUBLIC_URL": "http://10.0.0.7:80/"}, "http://10.0.0.7:80"),
     ],
 )
 def test_the_url_that_callers_are_told(environ: dict[str, str], url: str) -> None:

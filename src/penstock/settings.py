@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about(
             "What callers put before `/api/v1`, where that is not the address listened on.",
             "a URL without a path such as https://llm.example.com",
-            pattern=r"^$|^https?://[^\s/?#@]+$",
+            pattern=r"^$|^https?://[^\s/?#@]+/?$",
             default="`http://HOST:PORT`",
         ),
     ] = ""
@@ -189,6 +189,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         fill = msgspec.structs.force_setattr
         fill(self, "data", self.data.absolute())
         fill(self, "secret_file", (self.secret_file or self.data / "secrets.json").absolute())
+        fill(self, "public_url", self.public_url.rstrip("/"))
         if not self.database_url:
             fill(self, "database_url", f"sqlite:///{self.data}/penstock.db")
         if self.errors_per_minute == 0:

@@ -223,6 +223,11 @@ async def any_admin(conn: AsyncConnection) -> bool:
     return await conn.scalar(admin) is not None
 
 
+async def plan_exists(conn: AsyncConnection, plan: str) -> bool:
+    """Whether accounts can be on this plan."""
+    return await conn.scalar(select(plans.c.id).where(plans.c.id == plan)) is not None
+
+
 async def _require_plan(conn: AsyncConnection, plan: str) -> None:
     known: Sequence[str] = (await conn.execute(select(plans.c.id).order_by(plans.c.position))).scalars().all()
     if plan not in known:

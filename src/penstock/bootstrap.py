@@ -1,0 +1,262 @@
+"""Getting ready: the store of an installation opened and filled, and what the operator is told at the start."""
+
+import ipaddress
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock import __version__
+from penstock.domain import accounts, issuing
+from penstock.domain.accounts import User
+from penstock.domain.catalog_store import CatalogSource, apply, default_catalog, offer_local, revision
+from penstock.domain.catalog_toml import parse
+from penstock.providers.detect import Secrets, find_local
+from penstock.providers.table import KINDS, PROVIDERS
+from penstock.settings import Settings
+from penstock.store.database import Database, StoreError, upsert
+from penstock.store.schema import revisions
+from penstock.store.vault import Vault, VaultError
+
+DEMO_EMAIL = "demo@penstock.localhost"
+"""The demo user of an installation that has no other; no mail can reach it."""
+DEMO_PLAN = "pro"
+_STARTS = "starts"
+"""The row of ``revisions`` that counts starts of the server."""
+
+
+class NoAdmin(StoreError):
+    """The server would be open to others, and nobody could administer it."""
+
+
+class Store(msgspec.Struct, frozen=True):
+    """An installation that is ready for use."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """What the operator is told at the start."""
+
+    brand: str
+    data: str
+    demo_key: str | None
+    """The demo user's key, when there is such a user and its key can be shown."""
+    demo_hidden: bool
+    """There is a demo user, but its key can no longer be shown."""
+    model: str
+    """A model to try first."""
+    served: tuple[str, ...]
+    simulated: bool
+    missing: tuple[str, ...]
+    """Variables of which each would have more models served."""
+    unserved: tuple[str, ...]
+    local: tuple[str, ...]
+    """Model servers on this machine that were found just now."""
+
+    def __repr__(self) -> str:
+        return f"Greeting({self.brand})"
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncGenerator[Store]:
+    """Open the database and the secrets file, both made when they are new, with the default catalogue in a new one.
+
+    Raises ``StoreError`` (``VaultError`` when the secrets file is not the one that the database belongs to).
+    """
+    database = await Database.open(settings.database_url, synchronous=settings.database_synchronous)
+    try:
+        async with database.connect() as conn:
+            new = await revision(conn) == 0
+        if new:
+            async with database.transaction() as conn:
+                if await revision(conn) == 0:  # of several processes that start at once, one fills it
+                    await apply(conn, parse(default_catalog(), KINDS), KINDS, _now())
+        yield Store(settings, database, await _vault(database, settings))
+    finally:
+        await database.close()
+
+
+async def _vault(database: Database, settings: Settings) -> Vault:
+    path = settings.secret_path
+    async with database.connect() as conn:
+        if not path.exists() and await issuing.any_key(conn):
+            raise VaultError(
+                f"there is no secrets file {path}, but the database holds API keys that were made with one: put it back"
+            )
+        vault = Vault.make(path, secrets.token_bytes)
+        await issuing.check_peppers(conn, vault)
+    return vault
+
+
+async def bootstrap(store: Store, secrets_of: Secrets) -> Greeting:
+    """What is done once, before the first request: a demo user on loopback, an admin demanded elsewhere.
+
+    At the very first start, model servers found on this machine are added to the catalogue. Raises ``NoAdmin``.
+    """
+    settings, database = store.settings, store.database
+    async with database.transaction() as conn:
+        if not is_loopback(settings.host) and not await accounts.any_admin(conn):
+            raise NoAdmin(
+                f"{settings.host} can be reached by others, and there is no admin yet; make one: "
+                "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
+            )
+        first = await _count_start(conn)
+        demo = await _demo(conn, store) if is_loopback(settings.host) else None
+    local = await _offer_local(database) if first else ()
+    source = CatalogSource(database, KINDS, secrets_of.has)
+    await source.refresh()
+    catalog = source.current
+    models = tuple(catalog.models.values())
+    served = tuple(model.id for model in models if catalog.served(model))
+    unserved = [model for model in models if not catalog.served(model)]
+    lacking = models if catalog.simulated else unserved
+    offered = tuple(model.id for model in catalog.offered(demo.user.plan_id)) if demo else ()
+    return Greeting(
+        brand=settings.brand,
+        data=str(settings.data),
+        demo_key=demo.key if demo else None,
+        demo_hidden=demo is not None and demo.key is None,
+        model=_cheap(offered or served),
+        served=served,
+        simulated=catalog.simulated,
+        missing=tuple(dict.fromkeys(name for model in lacking for name in catalog.needs(model))),
+        unserved=tuple(model.id for model in unserved),
+        local=local,
+    )
+
+
+def render(greeting: Greeting, url: str) -> str:
+    """The greeting as text for the console; ``url`` is what callers put before ``/api/v1``."""
+    lines = [f"{greeting.brand} (Penstock {__version__}) is serving on {url}", ""]
+
+    def say(head: str, *rest: str) -> None:
+        lines.extend(
+            f"  {label:<12}{text}" for label, text in zip((head, *[""] * len(rest)), rest, strict=False)
+        )
+
+    key = greeting.demo_key or "sk-ps-..."
+    if greeting.demo_key:
+        say(
+            "Demo key",
+            greeting.demo_key,
+            f"of {DEMO_EMAIL}, on the {DEMO_PLAN} plan; for trying things on this machine",
+        )
+    elif greeting.demo_hidden:
+        say("Demo key", f"cannot be shown again; for a new one: penstock key create --email {DEMO_EMAIL}")
+    else:
+        say(
+            "Keys",
+            "penstock user create --email YOU@EXAMPLE.COM --verified",
+            "penstock key create --email ...",
+        )
+    body = f'{{"model": "{greeting.model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    say(
+        "Try it",
+        f"curl {url}/api/v1/chat/completions \\",
+        f"  -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
+        f"  -d '{body}'",
+    )
+    say("Claude Code", f"ANTHROPIC_BASE_URL={url}/api ANTHROPIC_AUTH_TOKEN={key} claude")
+    say("OpenAI SDK", f"OPENAI_BASE_URL={url}/api/v1 OPENAI_API_KEY={key}")
+    say("Models", *_models(greeting))
+    say("Data", greeting.data)
+    return "\n".join(lines) + "\n"
+
+
+def _models(greeting: Greeting) -> tuple[str, ...]:
+    """What is served, by whom, and what would change that."""
+    said: list[str] = []
+    if greeting.local:
+        said.append(f"found on this machine: {', '.join(greeting.local)}")
+    if not greeting.served:
+        said.append("none: apply a catalogue with `penstock catalog apply FILE`")
+    elif greeting.simulated:
+        said.append(
+            f"all {len(greeting.served)} are answered by the built-in simulator: no model is behind them yet"
+        )
+    else:
+        said.append(f"served: {', '.join(greeting.served)}")
+        if greeting.unserved:
+            said.append(f"not set up: {', '.join(greeting.unserved)}")
+    if greeting.missing:
+        said.append("for real ones start with a provider's key in the environment, such as")
+        said.append(", ".join(greeting.missing))
+    return tuple(said)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _count_start(conn: AsyncConnection) -> bool:
+    """Count this start; whether it is the first."""
+    before = await conn.scalar(select(revisions.c.value).where(revisions.c.subject == _STARTS))
+    await conn.execute(
+        upsert(conn, revisions, ("subject",), ("value",)), {"subject": _STARTS, "value": (before or 0) + 1}
+    )
+    return before is None
+
+
+class _Demo(msgspec.Struct, frozen=True):
+    user: User
+    key: str | None
+
+
+async def _demo(conn: AsyncConnection, store: Store) -> _Demo | None:
+    """The demo user, made with a key when there is no user at all, and the key as far as it may be shown."""
+    keep = store.settings.keys_reveal
+    found = await accounts.find_user(conn, DEMO_EMAIL)
+    if found is not None:
+        return _Demo(found, await _shown_again(conn, store, found) if keep else None)
+    if await accounts.any_user(conn) or not await accounts.plan_exists(conn, DEMO_PLAN):
+        return None  # there are people, or plans of the operator's own
+    now = _now()
+    id = accounts.new_user_id(secrets.token_bytes(16))
+    user = await accounts.create_user(
+        conn, DEMO_EMAIL, plan=DEMO_PLAN, admin=False, verified=True, now=now, id=id
+    )
+    wish = issuing.KeyWish("demo")
+    made = await issuing.create_key(
+        conn, store.vault, user.id, wish, now=now, entropy=secrets.token_bytes, keep=keep
+    )
+    return _Demo(user, made.key)
+
+
+async def _shown_again(conn: AsyncConnection, store: Store, demo: User) -> str | None:
+    """The newest working key that was kept."""
+    for row in await issuing.working_keys(conn, demo.id, now=_now()):
+        if row.kept:
+            return await issuing.reveal_key(conn, store.vault, demo.id, row.id)
+    return None
+
+
+async def _offer_local(database: Database) -> tuple[str, ...]:
+    servers = [
+        (row.id, next(iter(row.speaks.values()))) for row in PROVIDERS.values() if row.local and row.speaks
+    ]
+    found = {server.provider: server.models for server in await find_local(servers)}
+    if not found:
+        return ()
+    async with database.transaction() as conn:
+        await offer_local(conn, found, KINDS, _now())
+    return tuple(found)
+
+
+def _cheap(models: tuple[str, ...]) -> str:
+    """A small model to try first."""
+    return next((model for model in models if "haiku" in model), models[0] if models else "MODEL")
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,147 @@
+"""``penstock catalog``: what is offered, shown, changed and exported."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from penstock.bootstrap import Store
+from penstock.commands.place import HERE, CommandError, Place, answer, answer_json, now_ms, open_place, table
+from penstock.domain import catalog_store
+from penstock.domain.catalog import Catalog
+from penstock.domain.catalog_store import CatalogSource, Change
+from penstock.domain.catalog_toml import parse
+from penstock.providers.detect import Secrets
+from penstock.providers.table import KINDS
+from penstock.settings import environment
+
+app = App(name="catalog", help="Show, change and export the catalogue: providers, models and plans.")
+
+
+class _Model(msgspec.Struct):
+    id: str
+    served: bool
+    plans: list[str]
+    needs: tuple[str, ...]
+
+
+class _Plan(msgspec.Struct):
+    id: str
+    daily_requests: int
+    concurrent_requests: int
+    models: tuple[str, ...]
+
+
+class _Catalogue(msgspec.Struct):
+    revision: int
+    simulated: bool
+    models: list[_Model]
+    plans: list[_Plan]
+
+
+class _Applied(msgspec.Struct):
+    changes: list[Change]
+
+
+@app.command
+def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+    """Show the models and plans, and what is set up to serve them in this environment.
+
+    Example: penstock catalog show
+
+    Parameters
+    ----------
+    json
+        Print it as JSON.
+    """
+    catalog = asyncio.run(_current(place))
+    plans = list(catalog.plans.values())
+    models = [
+        _Model(
+            id=model.id,
+            served=catalog.served(model),
+            plans=[plan.id for plan in plans if model.id in plan.models],
+            needs=() if catalog.served(model) and not catalog.simulated else catalog.needs(model),
+        )
+        for model in catalog.models.values()
+    ]
+    if json:
+        limits = [
+            _Plan(plan.id, plan.daily_requests, plan.concurrent_requests, plan.models) for plan in plans
+        ]
+        answer_json(_Catalogue(catalog.revision, catalog.simulated, models, limits))
+        return
+    how = "by the simulator" if catalog.simulated else "yes"
+    rows = [(m.id, how if m.served else "no", ", ".join(m.plans), ", ".join(m.needs)) for m in models]
+    answer(table(("MODEL", "SERVED", "PLANS", "A KEY IN"), rows))
+    answer("")
+    limits = [(plan.id, f"{plan.daily_requests:,}", str(plan.concurrent_requests)) for plan in plans]
+    answer(table(("PLAN", "REQUESTS A DAY", "AT ONCE"), limits))
+
+
+async def _current(place: Place) -> Catalog:
+    async with open_place(place) as store:
+        source = CatalogSource(store.database, KINDS, Secrets(environment()).has)
+        await source.refresh()
+        return source.current
+
+
+@app.command
+def apply(
+    file: Path,
+    /,
+    *,
+    prune: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = HERE,
+) -> None:
+    """Add and update what FILE names; running servers follow within seconds.
+
+    Example: penstock catalog apply catalog.toml
+
+    Parameters
+    ----------
+    file
+        A TOML catalogue; - reads it from stdin.
+    prune
+        Also remove what FILE does not name.
+    json
+        Print {"changes": [...]}.
+    """
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"cannot read {file}: {error}") from error
+    changes = asyncio.run(_apply(place, text, prune=prune))
+    if json:
+        answer_json(_Applied(changes))
+    else:
+        answer("\n".join(str(change) for change in changes) or "Nothing changes.")
+
+
+async def _apply(place: Place, text: str, *, prune: bool) -> list[Change]:
+    document = parse(text, KINDS)
+    async with open_place(place) as store, store.database.transaction() as conn:
+        return await catalog_store.apply(conn, document, KINDS, now_ms(), prune=prune)
+
+
+@app.command
+def export(*, place: Place = HERE) -> None:
+    """Print the whole catalogue as TOML, to be edited and applied.
+
+    Example: penstock catalog export > catalog.toml
+    """
+    sys.stdout.write(asyncio.run(_export(place)))
+
+
+async def _export(place: Place) -> str:
+    async with open_place(place) as store:
+        return await _exported(store)
+
+
+async def _exported(store: Store) -> str:
+    async with store.database.connect() as conn:
+        return await catalog_store.export(conn, KINDS)

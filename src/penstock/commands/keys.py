@@ -1,0 +1,255 @@
+"""``penstock key``: keys made, listed, revoked and rolled by the operator."""
+
+import asyncio
+import secrets
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from penstock.commands.place import (
+    HERE,
+    CommandError,
+    Place,
+    answer,
+    answer_json,
+    moment,
+    now_ms,
+    open_place,
+    table,
+)
+from penstock.domain import accounts, issuing
+from penstock.domain.issuing import KeyRow, KeyWish, NewKey
+
+app = App(name="key", help="Make, list, revoke and roll API keys.")
+
+_DAY_MS = 86_400_000
+
+
+class _Shown(msgspec.Struct):
+    id: str
+    name: str
+    shown: str
+    works: bool
+    models: tuple[str, ...] | None
+    addresses: tuple[str, ...] | None
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+    last_used_at: int | None
+
+
+class _Keys(msgspec.Struct):
+    keys: list[_Shown]
+
+
+class _Revoked(msgspec.Struct):
+    revoked: list[str]
+
+
+@app.command
+def create(
+    *,
+    email: str,
+    name: str | None = None,
+    model: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    address: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    days: Annotated[int | None, Parameter(name="--expires-days")] = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = HERE,
+) -> None:
+    """Make another key for an account.
+
+    Example: penstock key create --email ann@example.com --name laptop
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    name
+        What to call it; by default the next free name.
+    model
+        Only for this model; may be given several times.
+    address
+        Only from this IP address or network; may be given several times.
+    days
+        Until so many days from now.
+    json
+        Print {"id", "name", "key"}.
+    """
+    if days is not None and not 1 <= days <= 36_500:
+        raise CommandError("--expires-days is a number of days from 1 to 36500")
+    expires_at = None if days is None else now_ms() + days * _DAY_MS
+    made = asyncio.run(_create(place, email, KeyWish(name, model or None, address or None, expires_at)))
+    _answer(made, json=json)
+
+
+async def _create(place: Place, email: str, wish: KeyWish) -> NewKey:
+    async with open_place(place) as store, store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, email)
+        return await issuing.create_key(
+            conn,
+            store.vault,
+            user.id,
+            wish,
+            now=now_ms(),
+            entropy=secrets.token_bytes,
+            keep=store.settings.keys_reveal,
+        )
+
+
+@app.command(name="list")
+def show(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+    """List the keys of an account, the newest first. The keys themselves are not shown.
+
+    Example: penstock key list --email ann@example.com
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    json
+        Print {"keys": [...]}.
+    """
+    now = now_ms()
+    rows = asyncio.run(_list(place, email))
+    if json:
+        answer_json(_Keys([_shown(row, now) for row in rows]))
+        return
+    lines = [(row.name, row.shown, _state(row, now), moment(row.last_used_at), row.id) for row in rows]
+    answer(table(("NAME", "KEY", "STATE", "LAST USED (UTC)", "ID"), lines))
+
+
+async def _list(place: Place, email: str) -> tuple[KeyRow, ...]:
+    async with open_place(place) as store, store.database.connect() as conn:
+        user = await accounts.user_by_email(conn, email)
+        return await issuing.list_keys(conn, user.id)
+
+
+@app.command
+def revoke(
+    *,
+    email: str,
+    name: str | None = None,
+    id: str | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = HERE,
+) -> None:
+    """End a key for good; a running server follows within five seconds.
+
+    Example: penstock key revoke --email ann@example.com --name laptop
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    name
+        All working keys of this name, one that was rolled and is in its grace included.
+    id
+        The key of this id.
+    json
+        Print {"revoked": [ids]}.
+    """
+    revoked = asyncio.run(_revoke(place, email, name, id))
+    if json:
+        answer_json(_Revoked(revoked))
+    else:
+        answer(f"Revoked {', '.join(revoked)}.")
+
+
+async def _revoke(place: Place, email: str, name: str | None, id: str | None) -> list[str]:
+    async with open_place(place) as store, store.database.transaction() as conn:
+        now = now_ms()
+        user = await accounts.user_by_email(conn, email)
+        found = _chosen(await issuing.working_keys(conn, user.id, now=now), email, name, id)
+        for row in found:
+            await issuing.revoke_key(conn, user.id, row.id, now=now)
+        return [row.id for row in found]
+
+
+@app.command
+def roll(
+    *,
+    email: str,
+    name: str | None = None,
+    id: str | None = None,
+    grace: int = 0,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = HERE,
+) -> None:
+    """Replace a key by a new one of the same name and bounds.
+
+    Example: penstock key roll --email ann@example.com --name laptop --grace 3600
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    name
+        The newest working key of this name.
+    id
+        The key of this id.
+    grace
+        Seconds for which the old key still works.
+    json
+        Print {"id", "name", "key"} of the new key.
+    """
+    _answer(asyncio.run(_roll(place, email, name, id, grace)), json=json)
+
+
+async def _roll(place: Place, email: str, name: str | None, id: str | None, grace: int) -> NewKey:
+    async with open_place(place) as store, store.database.transaction() as conn:
+        now = now_ms()
+        user = await accounts.user_by_email(conn, email)
+        old = _chosen(await issuing.working_keys(conn, user.id, now=now), email, name, id)[0]
+        return await issuing.roll_key(
+            conn,
+            store.vault,
+            old,
+            grace=grace,
+            now=now,
+            entropy=secrets.token_bytes,
+            keep=store.settings.keys_reveal,
+        )
+
+
+def _chosen(rows: tuple[KeyRow, ...], email: str, name: str | None, id: str | None) -> list[KeyRow]:
+    """The working keys that are meant, the newest first; the only one where neither name nor id is given."""
+    found = [row for row in rows if name in (None, row.name) and id in (None, row.id)]
+    if not found:
+        raise CommandError(f"{email} has no such working key")
+    if name is None and id is None and len(found) > 1:
+        names = ", ".join(dict.fromkeys(row.name for row in found))
+        raise CommandError(f"{email} has several keys ({names}): say --name or --id")
+    return found
+
+
+def _answer(made: NewKey, *, json: bool) -> None:
+    if json:
+        answer_json(made)
+    else:
+        answer(f"Made the key {made.name!r} ({made.id}).")
+        answer(f"Key: {made.key}")
+
+
+def _shown(row: KeyRow, now: int) -> _Shown:
+    return _Shown(
+        id=row.id,
+        name=row.name,
+        shown=row.shown,
+        works=row.works(now),
+        models=row.models,
+        addresses=row.addresses,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def _state(row: KeyRow, now: int) -> str:
+    if row.revoked_at is not None:
+        return f"revoked {moment(row.revoked_at)}"
+    if row.expires_at is None:
+        return "works"
+    return f"{'works until' if row.works(now) else 'expired'} {moment(row.expires_at)}"

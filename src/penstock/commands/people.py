@@ -1,0 +1,193 @@
+"""``penstock user``: accounts made, changed and listed."""
+
+import asyncio
+import secrets
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from penstock.commands.place import (
+    HERE,
+    CommandError,
+    Place,
+    answer,
+    answer_json,
+    moment,
+    now_ms,
+    open_place,
+    table,
+)
+from penstock.domain import accounts, issuing
+from penstock.domain.accounts import Changes, User
+
+app = App(name="user", help="Make, change and list accounts.")
+
+_PAGE = 1000
+
+
+class _Made(msgspec.Struct):
+    id: str
+    email: str
+    plan: str
+    key: str
+
+
+class _Shown(msgspec.Struct):
+    id: str
+    email: str
+    plan: str
+    admin: bool
+    verified: bool
+    disabled: bool
+    created_at: int
+
+
+class _Users(msgspec.Struct):
+    users: list[_Shown]
+
+
+@app.command
+def create(
+    *,
+    email: str,
+    plan: str = "free",
+    admin: Annotated[bool, Parameter(negative="")] = False,
+    verified: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = HERE,
+) -> None:
+    """Make an account and its first key.
+
+    Example: penstock user create --email ann@example.com --plan pro --verified
+
+    Parameters
+    ----------
+    email
+        The e-mail address; one mailbox has one account.
+    plan
+        The plan's id; `penstock catalog show` lists them.
+    admin
+        May use the admin pages.
+    verified
+        The address is known to be theirs; without this the key answers 403 until they verify it.
+    json
+        Print {"id", "email", "plan", "key"}.
+    """
+    made = asyncio.run(_create(place, email, plan=plan, admin=admin, verified=verified))
+    if json:
+        answer_json(made)
+        return
+    answer(f"Made {made.email} on the {made.plan} plan{' as an admin' if admin else ''} ({made.id}).")
+    answer(f"Key: {made.key}")
+    if not verified:
+        answer(f"It works once the address is verified: penstock user set --email {made.email} --verified")
+
+
+async def _create(place: Place, email: str, *, plan: str, admin: bool, verified: bool) -> _Made:
+    async with open_place(place) as store, store.database.transaction() as conn:
+        now = now_ms()
+        id = accounts.new_user_id(secrets.token_bytes(16))
+        user = await accounts.create_user(
+            conn, email, plan=plan, admin=admin, verified=verified, now=now, id=id
+        )
+        made = await issuing.create_key(
+            conn,
+            store.vault,
+            user.id,
+            issuing.KeyWish(),
+            now=now,
+            entropy=secrets.token_bytes,
+            keep=store.settings.keys_reveal,
+        )
+    return _Made(user.id, user.email, user.plan_id, made.key)
+
+
+@app.command(name="set")
+def change(
+    *,
+    email: str,
+    plan: str | None = None,
+    verified: Annotated[bool | None, Parameter(negative="--unverified")] = None,
+    disabled: Annotated[bool | None, Parameter(negative="--enabled")] = None,
+    admin: Annotated[bool | None, Parameter(negative="--no-admin")] = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = HERE,
+) -> None:
+    """Change an account; a running server follows within five seconds.
+
+    Example: penstock user set --email ann@example.com --plan starter
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    plan
+        The plan's id.
+    verified
+        Whether the address is known to be theirs.
+    disabled
+        Whether the account is closed: its keys answer 403.
+    admin
+        Whether they may use the admin pages.
+    json
+        Print the account as JSON.
+    """
+    changes = Changes(plan, verified, disabled, admin)
+    if changes == Changes():
+        raise CommandError("nothing to change: say --plan, --verified, --disabled, --enabled or --admin")
+    user = _shown(asyncio.run(_change(place, email, changes)))
+    if json:
+        answer_json(user)
+    else:
+        answer(f"{user.email}: {_state(user)}, on the {user.plan} plan.")
+
+
+async def _change(place: Place, email: str, changes: Changes) -> User:
+    async with open_place(place) as store, store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, email)
+        return await accounts.change_user(conn, user.id, changes, now=now_ms())
+
+
+@app.command(name="list")
+def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+    """List all accounts, by address.
+
+    Example: penstock user list --json
+
+    Parameters
+    ----------
+    json
+        Print {"users": [...]}.
+    """
+    users = [_shown(user) for user in asyncio.run(_list(place))]
+    if json:
+        answer_json(_Users(users))
+        return
+    rows = [(user.email, user.plan, _state(user), moment(user.created_at), user.id) for user in users]
+    answer(table(("EMAIL", "PLAN", "STATE", "SINCE (UTC)", "ID"), rows))
+
+
+async def _list(place: Place) -> list[User]:
+    users: list[User] = []
+    async with open_place(place) as store, store.database.connect() as conn:
+        while page := await accounts.list_users(conn, most=_PAGE, after=users[-1].email if users else ""):
+            users.extend(page)
+    return users
+
+
+def _shown(user: User) -> _Shown:
+    return _Shown(
+        id=user.id,
+        email=user.email,
+        plan=user.plan_id,
+        admin=user.is_admin,
+        verified=user.verified_at is not None,
+        disabled=user.disabled_at is not None,
+        created_at=user.created_at,
+    )
+
+
+def _state(user: _Shown) -> str:
+    words = ["disabled" if user.disabled else "verified" if user.verified else "not verified"]
+    return ", ".join(words + (["admin"] if user.admin else []))

@@ -1,0 +1,83 @@
+"""What the commands share: which installation they work on, and how they answer."""
+
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from penstock.bootstrap import Store, open_store
+from penstock.settings import Loaded, environment, load
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked; the text is one line for the operator."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Place:
+    """Which installation a command works on."""
+
+    data: Annotated[Path | None, Parameter(help="Data directory, in place of PENSTOCK_DATA.")] = None
+    config: Annotated[Path | None, Parameter(help="Settings file, in place of penstock.toml.")] = None
+
+
+HERE = Place()
+
+
+def read_settings(place: Place, flags: dict[str, str] | None = None) -> Loaded:
+    """The settings, with what the command line says; warnings go to stderr. Raises ``SettingsError``."""
+    flags = dict(flags or {})
+    if place.data is not None:
+        flags["data"] = str(place.data)
+    loaded = load(environment(), file=place.config, flags=flags)
+    for warning in loaded.warnings:
+        tell(f"penstock: {warning}")
+    return loaded
+
+
+@asynccontextmanager
+async def open_place(place: Place) -> AsyncGenerator[Store]:
+    """The installation, ready for use. Raises ``SettingsError``, ``StoreError``."""
+    async with open_store(read_settings(place).settings) as store:
+        yield store
+
+
+def now_ms() -> int:
+    """Epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def answer(text: str) -> None:
+    """What was asked for, on stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def answer_json(value: object) -> None:
+    """What was asked for, as one JSON object on stdout."""
+    answer(msgspec.json.encode(value).decode())
+
+
+def tell(text: str) -> None:
+    """A word to the operator, on stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Rows in columns, as plain text that tools can cut."""
+    widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def moment(ms: int | None) -> str:
+    """An instant as ``2026-11-25 01:58`` UTC; a dash for none."""
+    return "-" if ms is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(ms / 1000))

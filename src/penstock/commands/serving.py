@@ -1,0 +1,152 @@
+"""Commands that run: ``serve``, ``simulate`` and ``migrate``."""
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from penstock.app import Service
+from penstock.bootstrap import Greeting, bootstrap, open_store, render
+from penstock.commands.place import HERE, CommandError, Place, answer, read_settings
+from penstock.errors import PenstockError
+from penstock.exchange import Exchange
+from penstock.logs import configure
+from penstock.providers.detect import Secrets
+from penstock.providers.simulator import simulate as simulator
+from penstock.server import Application, ServerLimits
+from penstock.server import serve as run
+from penstock.settings import Settings, environment
+from penstock.store.instance import InstanceLock
+from penstock.store.migrate import migrate as migrate_database
+
+
+def serve(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
+    place: Place = HERE,
+) -> None:
+    """Serve until stopped. Needs no configuration.
+
+    Example: penstock serve --port 8484 --data /var/lib/penstock
+
+    Parameters
+    ----------
+    host
+        Where to listen; by default 127.0.0.1, this machine alone. Any other address wants an admin first.
+    port
+        Port to listen on; 0 takes a free one.
+    workers
+        Serving processes.
+    """
+    given = {"host": host, "port": port, "workers": workers}
+    settings = read_settings(
+        place, {name: str(value) for name, value in given.items() if value is not None}
+    ).settings
+    if settings.workers > 1:
+        raise CommandError(
+            "several workers need PostgreSQL and Redis to share limits and the ledger, which come with a later version: "
+            "serve with --workers 1"
+        )
+    configure(settings.log_level, settings.log_format)
+    lock = InstanceLock.take(settings.data)
+    secrets_of = Secrets(environment())
+    service = Service(settings, secrets_of)
+    greetings: list[Greeting] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncGenerator[None]:
+        async with open_store(settings) as store:
+            greetings.append(await bootstrap(store, secrets_of))
+        async with service.running():
+            yield
+
+    def started(port: int) -> None:
+        # To stdout and not to the log: it holds the demo key.
+        sys.stdout.write(render(greetings[0], settings.url(port)))
+        sys.stdout.flush()
+
+    try:
+        run(
+            service.application,
+            host=settings.host,
+            port=settings.port,
+            limits=limits_of(settings),
+            lifespan=lifespan,
+            on_started=started,
+        )
+    finally:
+        lock.release()
+
+
+def limits_of(settings: Settings) -> ServerLimits:
+    """What the server is told."""
+    return ServerLimits(
+        header_bytes=settings.header_bytes,
+        header_count=settings.header_count,
+        request_line=settings.request_line,
+        header_deadline=settings.header_deadline,
+        body_deadline=settings.body_deadline,
+        body_rate=settings.body_rate,
+        max_body=settings.max_body,
+        keepalive_idle=settings.keepalive_idle,
+        caller_stall=settings.caller_stall,
+        drain_delay=settings.drain_delay,
+        drain=settings.drain,
+        trusted_proxies=settings.trusted_proxies,
+    )
+
+
+def simulate(*, host: str = "127.0.0.1", port: int = 9000) -> None:
+    """Run the scripted provider: it speaks all three dialects, and fails in every way on request.
+
+    Example: penstock simulate --port 9000
+
+    Parameters
+    ----------
+    host
+        Where to listen.
+    port
+        Port to listen on; 0 takes a free one.
+    """
+    configure("info", "text")
+    run(
+        Application(handler=simulator, owns=lambda _path: True, site=None, reject=_reject),
+        host=host,
+        port=port,
+        limits=ServerLimits(drain_delay=0, drain=0),
+        on_started=lambda port: _said(f"Simulating a provider on http://{host}:{port}/v1"),
+    )
+
+
+def _said(text: str) -> None:
+    answer(text)
+    sys.stdout.flush()
+
+
+def _reject(exchange: Exchange, error: PenstockError) -> None:
+    body = error.message.encode()
+    exchange.start(error.status, [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))])
+    exchange.end(body)
+
+
+def migrate(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+    """Bring the database to the schema of this program. Serving does that too; this is for doing it apart.
+
+    Example: penstock migrate --data /var/lib/penstock
+
+    Parameters
+    ----------
+    json
+        Print {"before", "after"}.
+    """
+    before, after = migrate_database(read_settings(place).settings.database_url)
+    if json:
+        answer(f'{{"before":{"null" if before is None else chr(34) + before + chr(34)},"after":"{after}"}}')
+    elif before == after:
+        answer(f"The database is at schema {after} already.")
+    else:
+        answer(f"Migrated from {before or 'nothing'} to schema {after}.")

@@ -1,0 +1,245 @@
+"""Is the installation sound? Each thing looked at gives a finding: ok, warn or fail, with what would mend it.
+
+Nothing is made or changed, and only the hosts that the operator's own catalogue names are asked.
+"""
+
+import asyncio
+import os
+import shutil
+import stat
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.bootstrap import is_loopback
+from penstock.core.route import Upstream
+from penstock.domain import accounts, issuing
+from penstock.domain.catalog_store import CatalogSource
+from penstock.errors import Unavailable
+from penstock.providers.detect import Secrets
+from penstock.providers.table import KINDS, sign
+from penstock.settings import Loaded, Settings, SettingsError, load
+from penstock.store.database import Database, StoreError
+from penstock.store.schema import api_keys, requests, users
+from penstock.store.vault import Vault, VaultError
+from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
+
+Level = Literal["ok", "warn", "fail"]
+
+_SPACE_WARN = 1 << 30
+_SPACE_FAIL = 64 << 20
+_WAIT = Deadlines(connect=5.0, first_byte=5.0, idle=5.0, total=8.0)
+_LIST_MOST = 4 << 20
+_YEARS = range(2026, 2100)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at; ``mend`` is what to do, '' where there is nothing to do."""
+
+    level: Level
+    subject: str
+    text: str
+    mend: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All findings; ``ok`` when none of them is a failure."""
+
+    ok: bool
+    findings: tuple[Finding, ...]
+
+
+Findings = Generator[Finding]
+
+
+async def examine(environ: Mapping[str, str], file: Path | None, flags: Mapping[str, str]) -> Report:
+    """Look at everything that can be looked at; what depends on something broken is left out."""
+    findings: list[Finding] = []
+    try:
+        loaded = load(environ, file=file, flags=flags)
+    except SettingsError as error:
+        findings += [
+            Finding("fail", "settings", problem, "see docs/configuration.md") for problem in error.problems
+        ]
+        return _report(findings)
+    settings = loaded.settings
+    findings += _settings(loaded)
+    findings += _directory(settings.data)
+    findings += _clock(time.time())
+    try:
+        async with _opened(settings) as database:
+            if database is None:
+                text = "there is no database yet"
+                findings.append(Finding("warn", "database", text, "the first start makes it"))
+            else:
+                findings += await _database(database, settings)
+                findings += await _providers(database, Secrets(environ))
+    except (StoreError, Unavailable) as error:
+        findings.append(Finding("fail", "database", str(error), "penstock migrate, or the backup"))
+    return _report(findings)
+
+
+def _report(findings: list[Finding]) -> Report:
+    return Report(all(finding.level != "fail" for finding in findings), tuple(findings))
+
+
+def _settings(loaded: Loaded) -> Findings:
+    where = f"from {loaded.file}" if loaded.file else "without a file"
+    yield Finding("ok", "settings", f"{len(loaded.origins)} set, {where}")
+    for warning in loaded.warnings:
+        yield Finding("warn", "settings", warning, "rename or unset it")
+    settings = loaded.settings
+    if not is_loopback(settings.host) and not settings.public_url:
+        text = "the address that callers use is not known, so pages cannot show it"
+        yield Finding("warn", "settings", text, "set PENSTOCK_PUBLIC_URL")
+
+
+def _directory(data: Path) -> Findings:
+    """The data directory: there, ours, closed to others, with room."""
+    if not data.is_dir():
+        parent = next((path for path in data.parents if path.exists()), Path("/"))
+        if os.access(parent, os.W_OK):
+            yield Finding("warn", "data", f"{data} is not there yet", "the first start makes it")
+        else:
+            yield Finding(
+                "fail", "data", f"{data} cannot be made", f"make it, or let this user write {parent}"
+            )
+        return
+    if not os.access(data, os.W_OK | os.X_OK):
+        yield Finding("fail", "data", f"{data} cannot be written by this user", f"chown {os.getuid()} {data}")
+        return
+    if stat.S_IMODE(data.stat().st_mode) & 0o077:
+        yield Finding("warn", "data", f"{data} can be looked into by others", f"chmod 700 {data}")
+    free = shutil.disk_usage(data).free
+    level: Level = "fail" if free < _SPACE_FAIL else "warn" if free < _SPACE_WARN else "ok"
+    yield Finding(level, "data", f"{data}, {free >> 20:,} MiB free", "" if level == "ok" else "make room")
+
+
+def _clock(now: float) -> Findings:
+    at = datetime.fromtimestamp(now, UTC)
+    if at.year in _YEARS:
+        yield Finding("ok", "clock", f"{at:%Y-%m-%d %H:%M:%S} UTC")
+    else:
+        yield Finding("fail", "clock", f"the clock says {at:%Y-%m-%d}", "set it; days of plans begin by it")
+
+
+def _is_new(url: str) -> bool:
+    path = url.removeprefix("sqlite:///")
+    return path != url and not Path(path).exists()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncGenerator[Database | None]:
+    """The database, neither made nor migrated."""
+    if _is_new(settings.database_url):
+        yield None
+        return
+    database = await Database.open(
+        settings.database_url, synchronous=settings.database_synchronous, migrate=False
+    )
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _database(database: Database, settings: Settings) -> list[Finding]:
+    findings: list[Finding] = []
+    async with database.connect() as conn:
+        damage = (await conn.exec_driver_sql("PRAGMA quick_check(1)")).scalar_one()
+        if damage != "ok":
+            text = f"{database.path} is damaged: {damage}"
+            return [Finding("fail", "database", text, "stop the server and restore the backup")]
+        people = await conn.scalar(select(func.count()).select_from(users)) or 0
+        findings.append(
+            Finding("ok", "database", f"{database.path}, schema as this program needs it, {people} accounts")
+        )
+        findings += await _keys(conn, settings)
+        if not await accounts.any_admin(conn):
+            level: Level = "warn" if is_loopback(settings.host) else "fail"
+            mend = "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
+            findings.append(Finding(level, "accounts", "there is no admin", mend))
+        newest = await conn.scalar(select(func.max(requests.c.created_at)))
+        ahead = 0.0 if newest is None else newest / 1000 - time.time()
+        if ahead > 60:
+            text = f"the newest request is {ahead:,.0f} s in the future"
+            findings.append(Finding("fail", "clock", text, "the clock was set back; set it right"))
+    return findings
+
+
+async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
+    """The secrets file, and whether the keys of the database were made with it."""
+    count = (
+        await conn.scalar(select(func.count()).select_from(api_keys).where(api_keys.c.revoked_at.is_(None)))
+        or 0
+    )
+    path = settings.secret_path
+    if not path.exists() and not count:
+        return [Finding("warn", "secrets", f"{path} is not there yet", "the first start makes it")]
+    try:
+        vault = Vault(path)
+        await issuing.check_peppers(conn, vault)
+    except VaultError as error:
+        return [Finding("fail", "secrets", str(error), "the backup has it")]
+    return [
+        Finding("ok", "secrets", f"{path}, {len(vault.pepper_ids)} peppers"),
+        Finding("ok", "keys", f"{count} not revoked, all made with peppers of the file"),
+    ]
+
+
+async def _providers(database: Database, secrets: Secrets) -> list[Finding]:
+    """Ask each provider that is set up for its models; that costs nothing and shows whether the key is taken."""
+    source = CatalogSource(database, KINDS, secrets.has)
+    await source.refresh()
+    catalog = source.current
+    findings: list[Finding] = []
+    if not catalog.models:
+        findings.append(Finding("warn", "catalogue", "there are no models", "penstock catalog apply FILE"))
+    if catalog.simulated:
+        text = "no provider is set up: every model is answered by the simulator"
+        findings.append(Finding("warn", "providers", text, "set a provider's key, see penstock catalog show"))
+    used = {target.provider for model in catalog.models.values() for target in model.targets}
+    asked = [it for it in catalog.upstreams.values() if it.kind != "simulator" and it.id in used]
+    client = UpstreamClient()
+    try:
+        findings += await asyncio.gather(*(_ask(client, upstream, secrets) for upstream in asked))
+    finally:
+        await client.close()
+    return findings
+
+
+async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> Finding:
+    if not upstream.speaks:
+        return Finding(
+            "fail", "providers", f"{upstream.id} has no address", "give it `speaks` in the catalogue"
+        )
+    dialect, url = upstream.speaks[0]
+    try:
+        origin, base = parse_base_url(url)
+    except ValueError as error:
+        return Finding("fail", "providers", f"{upstream.id}: {error}", "mend it in the catalogue")
+    headers = sign(upstream, secrets.get(upstream.secret), dialect)
+    try:
+        response = await client.send(origin, b"GET", base + b"/models", headers, b"", _WAIT)
+    except UpstreamFailure as failure:
+        text = f"{upstream.id} at {origin.host} does not answer: {failure}"
+        return Finding("fail", "providers", text, "check the network, the address and its certificate")
+    try:
+        await response.read(_LIST_MOST)
+    except UpstreamFailure as failure:
+        return Finding("warn", "providers", f"{upstream.id} at {origin.host} broke off: {failure}")
+    finally:
+        response.close()
+    if response.status in (401, 403):
+        text = f"{upstream.id} at {origin.host} refuses the credential of {upstream.secret or 'nobody'}"
+        return Finding("fail", "providers", text, "put a valid one there")
+    if response.status >= 500:
+        return Finding("warn", "providers", f"{upstream.id} at {origin.host} answers {response.status}")
+    return Finding("ok", "providers", f"{upstream.id} at {origin.host} answers")

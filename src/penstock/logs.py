@@ -1,0 +1,104 @@
+"""Logging: lines on stderr with a fixed list of fields, written by a thread so that no request waits for the terminal.
+
+Only what ``FIELDS`` names is ever written beside a message, so a header, a body or a prompt cannot get into a log by
+being at hand; what looks like a credential in a text is hidden as a second net.
+"""
+
+import atexit
+import logging
+import re
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
+from typing import Literal
+
+import msgspec
+
+FIELDS = (
+    "request_id",
+    "provider",
+    "upstream_model",
+    "status",
+    "code",
+    "error",
+    "known",
+    "seconds",
+    "revision",
+    "rows",
+)
+"""The names under which a record may carry more than its message (``extra={"code": ...}``)."""
+
+_CREDENTIAL = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:\bbearer\s+)[^\s\"']{8,}|://[^/\s:@]*:[^@\s/]+@")
+
+
+def configure(level: str, form: Literal["text", "json"]) -> None:
+    """Send all logging of the process to stderr, in this form, from ``level`` (``info``) up."""
+    stream = logging.StreamHandler()
+    stream.setFormatter(Json() if form == "json" else Lines())
+    queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    listener = QueueListener(queue, stream)
+    root = logging.getLogger()
+    root.handlers = [_Queued(queue)]
+    root.setLevel(level.upper())
+    listener.start()
+    atexit.register(listener.stop)
+
+
+class _Queued(QueueHandler):
+    """Hands records over as they are: the listener is in this process, and formats them there."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record itself."""
+        return record
+
+
+class Lines(logging.Formatter):
+    """``2026-11-25T01:58:03Z WARNING penstock.relay: provider failed code=provider_timeout``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and a traceback where there is one."""
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        return f"{_time(record)} {record.levelname} {record.name}: {_text(self, record)}{fields}"
+
+
+class Json(logging.Formatter):
+    """One JSON object a line: time, level, logger, event, the fields, and ``traceback``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        event, _, traceback = _text(self, record).partition("\n")
+        entry: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": event,
+        }
+        entry |= _fields(record)
+        if traceback:
+            entry["traceback"] = traceback
+        return msgspec.json.encode(entry).decode()
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.exc_info:
+        text += "\n" + formatter.formatException(record.exc_info)
+    return hide(text)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    found = {name: getattr(record, name, None) for name in FIELDS}
+    return {
+        name: hide(value) if isinstance(value, str) else value
+        for name, value in found.items()
+        if isinstance(value, str | int | float)
+    }
+
+
+def hide(text: str) -> str:
+    """``text`` without what looks like a credential."""
+    return _CREDENTIAL.sub("(hidden)", text)
