@@ -78,7 +78,7 @@ class Meter:
         self._sniffed = False
         self._body = False  # the answer is JSON, not an event stream
         self._counts = Counts()
-        self.ended = False  # nothing more is relayed
+        self.ended = False
         self._head = b""  # the upstream's model member as it was found last, key and value
         self._spliced = b""  # the same with our model
         self.usage = Usage()

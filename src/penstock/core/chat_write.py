@@ -1,0 +1,389 @@
+"""Turns as a Chat request for one upstream: ``docs/translation.md`` section 2.2, row by row.
+
+Deterministic, and the messages of one turn are a byte prefix of those of the next, because prompt caches depend on it:
+nothing in a message depends on what comes after it. Only a marked prefix that is to be continued ends differently.
+"""
+
+import hashlib
+from typing import assert_never
+
+import msgspec
+from msgspec import Raw
+
+from penstock.core import chat_wire as wire
+from penstock.core import signature, toolids
+from penstock.core.chat_ask import answer_format, choice, reasoning, strict_fits
+from penstock.core.profile import Profile
+from penstock.core.turn import (
+    Document,
+    Image,
+    Loss,
+    Request,
+    Text,
+    Thought,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from penstock.errors import InvalidRequest
+
+Json = dict[str, object]
+"""An object about to be encoded; it never leaves the writing modules of this dialect."""
+
+_BILLING = "x-anthropic-billing-header:"
+_IDENTIFIER_LIMIT = 128
+
+_encode = msgspec.json.Encoder().encode
+
+
+def write_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
+    """The body for ``model`` (the upstream's own id), and what of the request it does not say.
+
+    Raises ``InvalidRequest`` where the request cannot be said at all.
+    """
+    writing = _Writing(model, profile)
+    body = writing.body(request)
+    return _encode(body), [Loss(field, outcome) for field, outcome in writing.losses.items()]
+
+
+class _Writing:
+    """One request being written; ``losses`` are told once each."""
+
+    __slots__ = ("losses", "model", "profile")
+
+    def __init__(self, model: str, profile: Profile) -> None:
+        self.model = model
+        self.profile = profile
+        self.losses: dict[str, str] = {}
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        self.losses.setdefault(field, outcome)
+
+    def body(self, request: Request) -> Json:
+        """The whole body; what a prompt cache keys on comes first."""
+        profile = self.profile
+        body: Json = {"model": self.model}
+        asked = answer_format(request.output, profile, self.lose)
+        if request.tools:
+            body["tools"] = [self.tool(tool) for tool in request.tools]
+        body["messages"] = self.messages(request.turns, asked.instruction)
+        if request.tools:
+            chosen = choice(request, profile, self.lose)
+            if chosen is not None:
+                body["tool_choice"] = chosen
+            if request.parallel_tools is False:
+                if profile.parallel_tool_calls:
+                    body["parallel_tool_calls"] = False
+                else:
+                    self.lose("parallel_tool_calls")
+        if request.max_tokens is not None:
+            if request.max_tokens < 1:
+                raise InvalidRequest("max_tokens must be at least 1 for this model.", param="max_tokens")
+            body[profile.max_tokens_field] = request.max_tokens
+        self.sampling(request, body)
+        if request.stop:
+            if profile.max_stop is not None and len(request.stop) > profile.max_stop:
+                raise InvalidRequest(
+                    f"stop_sequences: this model takes at most {profile.max_stop}.", param="stop_sequences"
+                )
+            body["stop"] = list(request.stop)
+        body.update(reasoning(request, profile, self.lose))
+        if asked.format is not None:
+            body["response_format"] = asked.format
+        if request.user is not None:
+            self.user(request.user, body)
+        body["stream"] = request.stream
+        if request.stream and profile.stream_options:
+            body["stream_options"] = {"include_usage": True}
+        return body
+
+    def sampling(self, request: Request, body: Json) -> None:
+        profile = self.profile
+        for name, value, taken in (
+            ("temperature", request.temperature, profile.sampling),
+            ("top_p", request.top_p, profile.sampling),
+            ("top_k", request.top_k, profile.sampling and profile.top_k),
+        ):
+            if value is not None:
+                if taken:
+                    body[name] = value
+                else:
+                    self.lose(name)
+
+    def user(self, user: str, body: Json) -> None:
+        match self.profile.user_field:
+            case "none":
+                self.lose("user")
+            case "user" | "safety_identifier" as field:
+                if len(user) > _IDENTIFIER_LIMIT:
+                    self.lose("user", "hashed")
+                    user = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
+                body[field] = user
+            case _:
+                assert_never(self.profile.user_field)
+
+    def tool(self, tool: Tool) -> Json:
+        function: Json = {"name": tool.name}
+        if tool.description is not None:
+            function["description"] = tool.description
+        function["parameters"] = tool.schema
+        if tool.strict:
+            if self.profile.strict_tools and strict_fits(tool.schema):
+                function["strict"] = True
+            else:
+                self.lose("tools.strict")
+        written: Json = {"type": "function", "function": function}
+        self.mark(tool, written)
+        return written
+
+    def mark(self, part: Text | Image | Document | Tool, written: Json) -> None:
+        """Keep a cache mark where the upstream takes them as Anthropic writes them."""
+        if part.cache is None:
+            return
+        if self.profile.cache_control:
+            mark: Json = {"type": "ephemeral"}
+            if part.cache == "1h":
+                mark["ttl"] = "1h"
+            written["cache_control"] = mark
+        else:
+            self.lose("cache_control")
+
+    # ---- messages
+
+    def messages(self, turns: tuple[Turn, ...], instruction: str | None) -> list[Json]:
+        messages: list[Json] = []
+        leading = True
+        for at, turn in enumerate(turns):
+            if leading and turn.role != "system":
+                leading = False
+                self.instruct(instruction, messages)
+            match turn.role:
+                case "system":
+                    self.system(turn, messages, leading=leading)
+                case "user":
+                    self.user_turn(turn, messages)
+                case "assistant":
+                    self.assistant(turn, messages, last=at == len(turns) - 1)
+                case _:
+                    assert_never(turn.role)
+        if not any(message["role"] not in {"system", "developer"} for message in messages):
+            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
+        return messages
+
+    def instruct(self, instruction: str | None, messages: list[Json]) -> None:
+        """Add what the answer's form needs said to the system prompt, the only one where there must be one."""
+        if instruction is None:
+            return
+        if messages and isinstance(messages[-1]["content"], str):
+            messages[-1]["content"] += "\n\n" + instruction
+        else:
+            messages.append({"role": self.profile.system_role, "content": instruction})
+
+    def system(self, turn: Turn, messages: list[Json], *, leading: bool) -> None:
+        texts: list[Text] = []
+        for part in turn.parts:
+            if isinstance(part, Text) and part.text:
+                if part.text.startswith(_BILLING):
+                    # its hash changes with every request and would defeat every prompt cache
+                    self.lose("system.billing_header")
+                else:
+                    texts.append(part)
+        if not texts:
+            return
+        if leading or self.profile.system_anywhere:
+            messages.append({"role": self.profile.system_role, "content": self.content(texts)})
+            return
+        self.lose("messages.system", "wrapped")
+        wrapped = [Text(f"<system>\n{text.text}\n</system>", text.cache) for text in texts]
+        messages.append({"role": "user", "content": self.content(wrapped)})
+
+    def user_turn(self, turn: Turn, messages: list[Json]) -> None:
+        """Tool messages first, as Chat wants them right after the calls; then all the rest as one user message."""
+        rest: list[Text | Image | Document] = []
+        for part in turn.parts:
+            match part:
+                case ToolResult():
+                    messages.append(self.result(part, rest))
+                case Text() | Image() | Document():
+                    pass
+                case Thought() | ToolCall():
+                    self.lose("messages.user." + type(part).__name__.lower())
+                case _:
+                    assert_never(part)
+        rest += [part for part in turn.parts if isinstance(part, Text | Image | Document)]
+        if any(not isinstance(part, Text) or part.text for part in rest):
+            messages.append({"role": "user", "content": self.content(rest)})
+
+    def result(self, result: ToolResult, moved: list[Text | Image | Document]) -> Json:
+        """A tool message; what it may not hold is appended to ``moved`` for the user message after it."""
+        id = self.call_id(result.call_id)
+        held: list[Text | Image | Document] = []
+        for part in result.parts:
+            if isinstance(part, Text) or (isinstance(part, Image) and self.profile.tool_images):
+                held.append(part)
+            elif isinstance(part, Document) and part.media_type == "text/plain":
+                held.append(_document_text(part))
+            else:
+                kind = "image" if isinstance(part, Image) else "document"
+                self.lose(f"messages.tool_result.{kind}", "moved")
+                label = f"[{kind} {len(moved) // 2 + 1} of the tool results, in the next user message]"
+                held.append(Text(label))
+                moved += [Text(f"[{kind} {len(moved) // 2 + 1}, from the result of tool call {id}]"), part]
+        if result.cache is not None:
+            self.lose("messages.tool_result.cache_control")
+        if result.is_error:
+            self.lose("messages.tool_result.is_error", "marked")
+        mark = wire.TOOL_ERROR_MARK if result.is_error else ""
+        content: object
+        if any(isinstance(part, Image) for part in held):
+            content = self.parts([Text(mark), *held] if mark else held)
+        else:
+            content = mark + "\n".join(part.text for part in held if isinstance(part, Text))
+        return {"role": "tool", "tool_call_id": id, "content": content}
+
+    def assistant(self, turn: Turn, messages: list[Json], *, last: bool) -> None:
+        texts: list[str] = []
+        calls: list[Json] = []
+        thoughts: list[Thought] = []
+        for part in turn.parts:
+            match part:
+                case Text(text, cache):
+                    if calls and text:
+                        self.lose("messages.assistant.text", "before_tool_calls")
+                    texts.append(text)
+                    if cache is not None:
+                        self.lose("messages.assistant.cache_control")
+                case ToolCall():
+                    calls.append(self.call(part))
+                case Thought():
+                    thoughts.append(part)
+                case Image() | Document() | ToolResult():
+                    self.lose("messages.assistant." + type(part).__name__.lower())
+                case _:
+                    assert_never(part)
+        text = "".join(texts)
+        carried = self.thoughts(thoughts, calling=bool(calls))
+        if not text and not calls and not carried:
+            return
+        message: Json = {"role": "assistant", "content": text if text or not calls else None, **carried}
+        if calls:
+            message["tool_calls"] = calls
+        elif last:
+            self.prefill(message, text)
+        messages.append(message)
+
+    def prefill(self, message: Json, text: str) -> None:
+        """Ask that the answer go on from the last message; only some upstreams can."""
+        if self.profile.prefill == "none":
+            raise InvalidRequest(
+                "messages: this model cannot continue an assistant message; end with a user message.",
+                param="messages",
+            )
+        message["content"] = text.rstrip()
+        message[self.profile.prefill] = True
+
+    def thoughts(self, thoughts: list[Thought], *, calling: bool) -> Json:
+        """Earlier reasoning in the member where this upstream wants it back."""
+        field = self.profile.reasoning_field
+        if field == "none":
+            if thoughts:
+                self.lose("messages.thinking")
+            return {}
+        text = "".join(thought.text for thought in thoughts)
+        if any(thought.redacted is not None for thought in thoughts):
+            self.lose("messages.redacted_thinking")
+        carried: Json = {}
+        if text or (
+            calling and field == "reasoning_content"
+        ):  # DeepSeek wants it with every call, if only empty
+            carried[field] = text
+        details: list[Raw] = []
+        for thought in thoughts:
+            origin = signature.read(thought.signature) if thought.signature is not None else None
+            if origin is not None and origin.model == self.model and origin.carrier:
+                details += _entries(origin.carrier)
+        if details:
+            carried["reasoning_details"] = details
+        return carried
+
+    def call(self, call: ToolCall) -> Json:
+        if call.cache is not None:
+            self.lose("messages.assistant.cache_control")
+        arguments = call.arguments if call.arguments.strip() else "{}"
+        return {
+            "id": self.call_id(call.id),
+            "type": "function",
+            "function": {"name": call.name, "arguments": arguments},
+        }
+
+    def call_id(self, id: str) -> str:
+        return toolids.shortened(toolids.plain(toolids.inward(id)), self.profile.tool_id_limit)
+
+    # ---- content
+
+    def content(self, parts: list[Text | Image | Document] | list[Text]) -> object:
+        """One string where that says it all, else a list of parts."""
+        texts = [part for part in parts if isinstance(part, Text) and part.text]
+        only_text = all(isinstance(part, Text) for part in parts)
+        marked = self.profile.cache_control and any(part.cache is not None for part in texts)
+        if only_text and not marked and (len(texts) == 1 or self.profile.system_as_string):
+            if any(part.cache is not None for part in texts):
+                self.lose("cache_control")
+            return "\n\n".join(part.text for part in texts)
+        return self.parts(parts)
+
+    def parts(self, parts: list[Text | Image | Document] | list[Text]) -> list[Json]:
+        written: list[Json] = []
+        for part in parts:
+            match part:
+                case Text(text):
+                    item: Json = {"type": "text", "text": text}
+                    if not text:
+                        continue
+                case Image():
+                    item = {"type": "image_url", "image_url": self.image(part)}
+                case Document():
+                    item = self.document(part)
+                case _:
+                    assert_never(part)
+            self.mark(part, item)
+            written.append(item)
+        return written
+
+    def image(self, image: Image) -> Json:
+        if image.url is not None:
+            if not self.profile.image_urls:
+                raise InvalidRequest(
+                    "messages: this model takes images as base64 data only, not by URL.", param="messages"
+                )
+            url = image.url
+        else:
+            url = f"data:{image.media_type};base64,{image.data}"
+        return {"url": url} if image.detail is None else {"url": url, "detail": image.detail}
+
+    def document(self, document: Document) -> Json:
+        if document.url is not None:
+            raise InvalidRequest(
+                "messages: this model takes documents as data only, not by URL.", param="messages"
+            )
+        if document.media_type == "text/plain":
+            return {"type": "text", "text": _document_text(document).text}
+        file: Json = {
+            "filename": document.title or "document.pdf",
+            "file_data": f"data:{document.media_type};base64,{document.data}",
+        }
+        return {"type": "file", "file": file}
+
+
+def _document_text(document: Document) -> Text:
+    """A text document as text, under its title."""
+    text = document.data or ""
+    return Text(f"{document.title}\n\n{text}" if document.title else text, document.cache)
+
+
+def _entries(carrier: str) -> list[Raw]:
+    try:
+        return msgspec.json.decode(carrier, type=list[Raw])
+    except (ValueError, RecursionError):
+        return []  # damaged on its way through the caller; the text has gone already
