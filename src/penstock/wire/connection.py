@@ -188,35 +188,55 @@ class Connection(asyncio.Protocol):
     def _read_head(self, data: bytes, at: int) -> int:
         head = self._head
         if head is None:
+            if data[at] in b"\r\n":  # RFC 9112 section 2.2 has empty lines before a request skipped
+                return len(data) - len(data[at:].lstrip(b"\r\n"))
             head = self._head = Head(self._wire.limits)
-            self.deadline = self.loop.time() + self._wire.limits.header_deadline
-        at = head.feed(data, at)
-        if head.complete:
-            head.check()
-            self._head = None
-            self._begin(head)
-        return at
+            at = head.feed(data, at)
+            if not head.complete:
+                self.deadline = self.loop.time() + self._wire.limits.header_deadline
+                return at
+        else:
+            at = head.feed(data, at)
+            if not head.complete:
+                return at
+        head.check()
+        self._head = None
+        return self._begin(head, data, at)
 
-    def _begin(self, head: Head) -> None:
-        """Hand a request to whom it belongs; its body may still be on the way."""
+    def _begin(self, head: Head, data: bytes, at: int) -> int:
+        """Hand a request to whom it belongs; its body begins at ``at`` and may still be on the way."""
         wire = self._wire
         self.deadline = inf
         self.keep_alive = head.keep_alive
         self._expects = head.expects
-        self._received = 0
-        self._remaining = head.length
-        self._chunked = ChunkedReader() if head.length == CHUNKED else None
-        self._phase = BODY if head.length else RUN
-        site = wire.application.site
-        if site is not None and not wire.application.owns(head.path):
-            self._begin_site(site, head)
-            return
-        exchange = self.call = ServedExchange(self, head, self._client(head))
+        length = head.length
+        application = wire.application
+        if application.site is not None and not application.owns(head.path):
+            self._await_body(length)
+            self._begin_site(application.site, head)
+            return at
+        client = self._peer
+        if self._client_trusted:
+            client = wire.proxies.client(client, head.headers)
+        exchange = self.call = ServedExchange(self, head, client)
+        if 0 <= length <= len(data) - at and exchange.failure is None:
+            exchange.take_whole(data[at : at + length])
+            at += length
+            self._phase = RUN
+        else:
+            self._await_body(length)
         if wire.draining:
             self.refuse(exchange, Draining("The server is shutting down.", retry_after=1))
-            return
-        exchange.task = wire.loop.create_task(exchange.run(wire.application.handler))
+            return at
+        exchange.task = self.loop.create_task(exchange.run(application.handler))
         wire.exchanges.add(exchange)
+        return at
+
+    def _await_body(self, length: int) -> None:
+        self._received = 0
+        self._remaining = length
+        self._chunked = ChunkedReader() if length == CHUNKED else None
+        self._phase = BODY if length else RUN
 
     def _begin_site(self, site: ASGIApp, head: Head) -> None:
         wire = self._wire
@@ -352,7 +372,8 @@ class Connection(asyncio.Protocol):
         """Go on to the next request, part of which may be here already."""
         self._phase = HEAD
         self.deadline = self.loop.time() + self._wire.limits.keepalive_idle
-        self._resume_reading()
+        if self.flow.read_paused:
+            self._resume_reading()
         if self._held:
             held, self._held = self._held, b""
             self._consume(held)
@@ -375,7 +396,8 @@ class Connection(asyncio.Protocol):
 
     def forget(self, exchange: ServedExchange) -> None:
         self._wire.exchanges.discard(exchange)
-        self._wire.check_quiet()
+        if self._wire.closing:
+            self._wire.check_quiet()
 
     # ---- closing
 

@@ -5,6 +5,7 @@ differently is refused here. RFC 9112 is followed where it says "must", and more
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import httptools
@@ -36,58 +37,43 @@ class Head:
     an earlier request can reach a later one.
     """
 
-    __slots__ = (
-        "_limits",
-        "_parser",
-        "_raw",
-        "complete",
-        "encoded",
-        "expects",
-        "fields",
-        "headers",
-        "keep_alive",
-        "length",
-        "method",
-        "path",
-        "query",
-        "version",
-    )
+    complete = False
+    method = ""
+    path = ""
+    """Percent-encoded, as received, without the query."""
+    query = b""
+    version = ""
+    """``1.0`` or ``1.1``."""
+    headers: HeaderList = []  # noqa: RUF012 - never added to: each head that is read gets its own
+    """Names in lower case, in the order received; values without the white space round them."""
+    fields: Mapping[bytes, bytes] = {}
+    """The first header of each name."""
+    keep_alive = False
+    length = 0
+    """Bytes of body that follow, or ``CHUNKED``."""
+    expects = False
+    """The caller waits for ``100 Continue`` before it sends the body."""
+    encoded = False
+    """The body has a ``Content-Encoding`` other than ``identity``."""
+    _raw = b""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
         self._parser = httptools.HttpRequestParser(_no_callbacks)
-        self._raw: bytes = b""
-        self.complete = False
-        self.method = ""
-        self.path: str = ""
-        """Percent-encoded, as received, without the query."""
-        self.query = b""
-        self.version = ""
-        """``1.0`` or ``1.1``."""
-        self.headers: HeaderList = []
-        """Names in lower case, in the order received; values without the white space round them."""
-        self.fields: dict[bytes, bytes] = {}
-        """The first header of each name."""
-        self.keep_alive = False
-        self.length = 0
-        """Bytes of body that follow, or ``CHUNKED``."""
-        self.expects = False
-        """The caller waits for ``100 Continue`` before it sends the body."""
-        self.encoded = False
-        """The body has a ``Content-Encoding`` other than ``identity``."""
 
     def feed(self, data: bytes, start: int) -> int:
         """Read on from ``data[start:]``, never past the end of the head; gives the index after what was read.
 
-        Raises ``HeadersTooLarge`` before more than the allowed bytes are looked at, and ``InvalidRequest`` as soon as
-        the grammar is broken. Line breaks before the head are skipped, as RFC 9112 section 2.2 has it.
+        The first piece begins with the request line. Raises ``HeadersTooLarge`` before more than the allowed bytes are
+        looked at, and ``InvalidRequest`` as soon as the grammar is broken.
         """
-        end = find_end(self._raw, data, start)
-        piece = data[start : end or len(data)]
         raw = self._raw
+        end = find_end(raw, data, start)
+        piece = data[start:end] if end else data[start:]
+        raw = self._raw = raw + piece
         most = self._limits.header_bytes + self._limits.request_line
-        if len(raw) + len(piece) > most:
-            self._raw = raw + piece[: most - len(raw)]
+        if len(raw) > most:
+            self._raw = raw[:most]
             raise self._too_large()
         try:
             self._parser.feed_data(piece)
@@ -95,10 +81,9 @@ class Head:
             pass  # an offer to change protocols, which RFC 9110 section 7.8 lets a server ignore
         except httptools.HttpParserError:
             raise InvalidRequest("This is not a valid HTTP/1.1 request.") from None
-        self._raw = raw = raw + piece if raw else piece.lstrip(b"\r\n")
         if not end:
             return len(data)
-        self.complete = bool(raw)
+        self.complete = True
         return end
 
     def check(self) -> None:
@@ -107,30 +92,31 @@ class Head:
         Raises ``HeadersTooLarge``, ``InvalidRequest`` and ``MethodNotAllowed``; whatever comes after on the connection
         cannot be trusted then.
         """
-        first, *lines = self._raw[:-4].split(b"\r\n")
-        words = first.split(b" ")
+        raw = self._raw
+        lines = raw.split(b"\r\n")
+        words = lines[0].split(b" ")
         version = VERSIONS.get(words[-1])
-        if len(words) != 3 or version is None:
+        if version is None or len(words) != 3:
             raise InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
         limits = self._limits
         target = words[1]
-        if len(target) > limits.request_line or len(self._raw) - len(target) > limits.header_bytes:
+        if len(target) > limits.request_line or len(raw) - len(target) > limits.header_bytes:
             raise self._too_large()
-        if len(lines) > limits.header_count:
+        if len(lines) - 3 > limits.header_count:
             raise HeadersTooLarge(f"There are more than {limits.header_count} headers.")
         method = METHODS.get(words[0])
         if method is None:
             raise MethodNotAllowed("This method is not allowed.", allow=", ".join(METHODS.values()))
         self.method = method
         self.version = version
-        self._read_fields(lines)
+        self._read_fields(lines[1:-2])
         host = self._check_fields()
         if target.startswith(b"/") and b"#" not in target and target.isascii():
             path, _, self.query = target.partition(b"?")
             self.path = path.decode("ascii")
         else:
             self._unusual_target(target, host)
-        self._raw = b""
+        del self._raw
 
     def guess(self) -> None:
         """Fill in what can be understood of a head that was refused, so that the refusal suits its reader."""
@@ -148,23 +134,27 @@ class Head:
         return HeadersTooLarge(f"The headers are larger than {limits.header_bytes} bytes.")
 
     def _read_fields(self, lines: list[bytes]) -> None:
-        headers = self.headers
+        headers: HeaderList = []
+        fields: dict[bytes, bytes] = {}
         for line in lines:
             name, _, value = line.partition(b":")
-            headers.append((name.lower(), value.strip()))
-        self.fields = dict(reversed(headers))
+            name = name.lower()
+            value = value.strip()
+            headers.append((name, value))
+            fields[name] = value
+        self.headers = headers
+        self.fields = fields if len(fields) == len(headers) else dict(reversed(headers))
 
     def _check_fields(self) -> bytes:
         """Read the headers that decide about the connection and the body; gives the host."""
         get = self.fields.get
+        connection = get(b"connection", b"keep-alive")
         if len(self.fields) != len(self.headers):
             names = [name for name, _ in self.headers]
             for name in ONCE:
                 if names.count(name) > 1:
                     raise InvalidRequest(f"There is more than one {name.decode()} header.")
             connection = b",".join([value for name, value in self.headers if name == b"connection"])
-        else:
-            connection = get(b"connection")
         host = get(b"host")
         if host is None or not _host(host):
             raise InvalidRequest("The Host header is missing or is not a host name.")
@@ -181,8 +171,9 @@ class Head:
             if not length.isdigit() or len(length) > 18:
                 raise InvalidRequest("The Content-Length is not a number.")
             self.length = int(length)
-        self.keep_alive = self.version == "1.1" and not (
-            connection and b"close" in [token.strip() for token in connection.lower().split(b",")]
+        self.keep_alive = self.version == "1.1" and (
+            connection == b"keep-alive"
+            or b"close" not in [token.strip() for token in connection.lower().split(b",")]
         )
         if self.length and self.version == "1.1":
             self.expects = get(b"expect", b"").lower() == b"100-continue"
@@ -211,4 +202,4 @@ def find_end(before: bytes, data: bytes, start: int) -> int:
         if split >= 0:
             return start + split + 4 - len(tail)
     end = data.find(END, start)
-    return 0 if end < 0 else end + 4
+    return end + 4 if end >= 0 else 0

@@ -60,30 +60,22 @@ class Line(Protocol):
 class ServedExchange:
     """One request of the data plane. The interface is ``penstock.exchange.Exchange``; the rest is for the connection."""
 
-    __slots__ = (
-        "aborted",
-        "asked",
-        "client",
-        "complete",
-        "done",
-        "failure",
-        "fields",
-        "headers",
-        "http_1_0",
-        "left",
-        "line",
-        "lost",
-        "method",
-        "path",
-        "pending",
-        "pieces",
-        "received",
-        "stalled",
-        "started",
-        "task",
-        "waiter",
-        "watcher",
-    )
+    # defaults stand in the class: most are never changed, and setting two dozen attributes is felt per request
+    lost = False
+    started = False
+    stalled = False
+    watcher: FlowWatcher | None = None
+    task: asyncio.Task[None] | None = None
+    # the request's body
+    asked = False
+    received = 0
+    waiter: asyncio.Future[None] | None = None
+    failure: PenstockError | None = None
+    # the response
+    pending: bytes | None = None
+    left = UNDECIDED
+    done = False
+    aborted = False
 
     def __init__(self, line: Line, head: Head, client: str) -> None:
         self.line = line
@@ -93,27 +85,12 @@ class ServedExchange:
         self.fields = head.fields
         self.client = client
         self.http_1_0 = head.version == "1.0"
-        self.lost = False
-        self.started = False
-        self.stalled = False
-        self.watcher: FlowWatcher | None = None
-        self.task: asyncio.Task[None] | None = None
-        # the request's body
-        self.asked = False
         self.complete = head.length == 0
-        self.received = 0
         self.pieces: list[bytes] = []
-        self.waiter: asyncio.Future[None] | None = None
-        self.failure: PenstockError | None = None
         if head.length > line.max_body:
             self.failure = RequestTooLarge(f"The request body is larger than {line.max_body} bytes.")
         elif head.encoded:
             self.failure = EncodedBody("Send the request body without a Content-Encoding.")
-        # the response
-        self.pending: bytes | None = None
-        self.left = UNDECIDED
-        self.done = False
-        self.aborted = False
 
     # ---- the request, as the handler sees it
 
@@ -166,8 +143,7 @@ class ServedExchange:
             else:
                 self.line.transport.writelines([b"%b%x\r\n" % (prefix, size), data, b"\r\n"])
             return
-        self._take(len(data))
-        self._send(prefix, b"" if self.left == NO_BODY else data)
+        self._send(prefix, data)
 
     def flush(self) -> None:
         if self.lost or self.aborted or self.pending is None:
@@ -183,13 +159,13 @@ class ServedExchange:
         size = len(data)
         prefix = b"" if self.pending is None else self._finish_head(size)
         if self.left == CHUNKED:
-            if data:
-                self.line.transport.writelines([b"%b%x\r\n" % (prefix, size), data, b"\r\n0\r\n\r\n"])
+            if size < JOIN_BELOW:
+                last = b"%x\r\n%b\r\n0\r\n\r\n" % (size, data) if size else b"0\r\n\r\n"
+                self.line.transport.write(prefix + last)
             else:
-                self.line.transport.write(prefix + b"0\r\n\r\n")
+                self.line.transport.writelines([b"%b%x\r\n" % (prefix, size), data, b"\r\n0\r\n\r\n"])
         else:
-            self._take(size)
-            self._send(prefix, b"" if self.left == NO_BODY else data)
+            self._send(prefix, data)
             if self.left > 0:
                 log.error("a response of %s ended %d bytes before its content-length", self.path, self.left)
                 self.abort()
@@ -228,19 +204,20 @@ class ServedExchange:
         self.pending = None
         return head
 
-    def _take(self, size: int) -> None:
-        """Count body bytes against the content-length, where there is one."""
+    def _send(self, prefix: bytes, data: bytes) -> None:
+        """Send body bytes that need no framing, counted against the content-length where there is one."""
+        size = len(data)
         if self.left >= 0:
             if size > self.left:
                 self.abort()
                 raise RuntimeError("the response is longer than its content-length")
             self.left -= size
-
-    def _send(self, prefix: bytes, data: bytes) -> None:
+        elif self.left == NO_BODY:
+            data, size = b"", 0
         if not prefix:
             if data:
                 self.line.transport.write(data)
-        elif len(data) < JOIN_BELOW:
+        elif size < JOIN_BELOW:
             self.line.transport.write(prefix + data)
         else:
             self.line.transport.writelines([prefix, data])
@@ -256,6 +233,11 @@ class ServedExchange:
             self.fail_body(RequestTooLarge(f"The request body is larger than {self.line.max_body} bytes."))
         else:
             self.pieces.append(piece)
+
+    def take_whole(self, body: bytes) -> None:
+        """The whole body, which came with the head."""
+        self.pieces.append(body)
+        self.complete = True
 
     def end_body(self) -> None:
         self.complete = True
