@@ -49,6 +49,7 @@ _DEEP_ENOUGH = 2 * _ROOM  # bytes that so many brackets need
 _OPENERS = frozenset(b"[{")
 _CONTENT_STARTS = frozenset(b'"[n')
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MEMBER = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*')
@@ -138,6 +139,7 @@ def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
     Raises ``InvalidRequest``.
     """
     fields = _object(body)
+    _check_depth(fields)
     model = _text(fields, "model")
     stream = bool(_typed(fields, "stream", _flag, "true or false"))
     include_usage = True
@@ -156,7 +158,6 @@ def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
             max_tokens = _typed(fields, "max_output_tokens", _integer, "an integer")
             if fields.get("input") is None or bytes(fields["input"])[0] not in b'"[':
                 raise InvalidRequest("input must be a string or a list of items.", param="input")
-    _check_depth(fields)
     return Envelope(dialect, body, fields, model, stream, max_tokens, include_usage)
 
 
@@ -277,14 +278,15 @@ def _check_messages(fields: dict[str, Raw]) -> None:
     for at, message in enumerate(messages):
         if bytes(message.get("role", _ABSENT)) not in _ROLES:
             _check_role(message.get("role"), f"messages[{at}].role")
-        for name, value in message.items():
+        content = message.get("content")
+        if content is not None and memoryview(content)[0] not in _CONTENT_STARTS:
+            field = f"messages[{at}].content"
+            raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
+        for value in message.values():
             if len(value) > _DEEP_ENOUGH and memoryview(value)[0] in _OPENERS:
                 inner = bytes(value)
                 if not _few_brackets(inner, _ROOM) and _exceeds(inner, _ROOM, peel=3):
                     raise _too_deep()
-            elif name == "content" and memoryview(value)[0] not in _CONTENT_STARTS:
-                field = f"messages[{at}].content"
-                raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
 
 
 def _check_role(role: Raw | None, name: str) -> None:
@@ -344,9 +346,9 @@ def _exceeds(json: bytes, room: int, peel: int) -> bool:
 
 
 def _exceeds_exactly(json: bytes, room: int) -> bool:
-    brackets = _STRING.sub(b"", json).translate(None, _NOT_BRACKETS)
+    brackets = _STRING.sub(b"", json).translate(_ALL_SQUARE, _NOT_BRACKETS)
     for _ in range(room):
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        brackets = brackets.replace(b"[]", b"")  # the innermost of each nest
         if not brackets:
             return False
     return True
