@@ -45,11 +45,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": LEAVES,
     "server": LEAVES | {"wire"},
     "app": BELOW_APP | {"server"},
-    "bootstrap": LEAVES | {"__init__", "core", "store", "domain", "providers"},
+    "bootstrap": LEAVES | {"__version__", "core", "store", "domain", "providers"},
     "doctor": LEAVES | {"core", "store", "domain", "providers", "upstream", "bootstrap"},
     "logs": LEAVES,
     "commands": BELOW_APP | {"app", "server", "bootstrap", "doctor", "logs"},
-    "cli": LEAVES | {"__init__", "store", "domain", "commands"},
+    "cli": LEAVES | {"__version__", "store", "domain", "commands"},
     "__main__": {"cli"},
 }
 

@@ -196,7 +196,7 @@ def test_any_text_is_a_setting_or_a_complaint(environ: dict[str, str]) -> None:
         told = error.problems
     else:
         told = [f"{place}: " for place in loaded.origins.values()]
-    assert all(problem.startswith((*(f"{name} (" for name in environ), "data: ")) for problem in told)
+    assert all(problem.startswith(tuple(f"{name} (environment): " for name in environ)) for problem in told)
 
 
 def test_every_setting_is_documented() -> None:

@@ -284,7 +284,7 @@ def load(
     if problems:
         raise SettingsError(problems)
     settings = Settings(**values)  # pyright: ignore[reportArgumentType]
-    problems.extend(_contradictions(settings))
+    problems.extend(_contradictions(settings, given))
     if problems:
         raise SettingsError(problems)
     origins = {name: raw.place for name, raw in given.items()}
@@ -426,15 +426,17 @@ def _path(kind: type, value: object) -> object:
     raise ValueError("not a path")
 
 
-def _contradictions(settings: Settings) -> Iterator[str]:
+def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator[str]:
     """What no single setting shows."""
     for network in settings.trusted_proxies:
         try:
             ipaddress.ip_network(network)
         except ValueError as error:
-            yield f"trusted_proxies: {network!r} is not an IP address or a network: {error}"
+            place = given["trusted_proxies"].place
+            yield f"{place}: {network!r} is not an IP address or a network: {error}"
     if "?" in str(settings.data) or "#" in str(settings.data):
-        yield "data: a path with ? or # in it cannot be part of a database URL"
+        place = given["data"].place if "data" in given else "data (default)"
+        yield f"{place}: a path with ? or # in it cannot be part of a database URL"
 
 
 def _without_secrets(value: str, *, whole: bool) -> str:
