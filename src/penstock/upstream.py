@@ -10,6 +10,8 @@ Why this is our own code, and what it leaves out: docs/decisions/0003-own-upstre
 """
 
 import asyncio
+import ipaddress
+import re
 import socket
 import ssl
 import zlib
@@ -42,6 +44,7 @@ _OWN_HEADERS = frozenset(
 _UNFRAMED_METHODS = frozenset((b"HEAD", b"CONNECT"))
 _HOST_LINES = 3
 _BODY_HEADERS = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
+_HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 _SOCKET_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
@@ -114,22 +117,23 @@ def parse_base_url(url: str) -> tuple[Origin, bytes]:
     Raises ValueError for anything else: another scheme, no host, user information, a query, a fragment, or characters
     that a URL must percent-encode.
     """
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ValueError(f"base URL {url!r} must be printable ASCII without blanks (use xn-- names and %XX)")
-    parts = urlsplit(url)
-    scheme = parts.scheme
-    if scheme not in ("http", "https"):
-        raise ValueError(f"base URL {url!r} must begin with http:// or https://")
-    if "@" in parts.netloc:
+    # these two may hold a secret, so their messages do not repeat the URL
+    if "@" in url:
         raise ValueError("a base URL must not hold user information: set the provider's secret instead")
     if "?" in url or "#" in url:
-        raise ValueError(f"base URL {url!r} must have neither query nor fragment")
+        raise ValueError("a base URL must have neither query nor fragment")
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ValueError(f"base URL {url!r} must be printable ASCII without blanks (use xn-- names and %XX)")
     try:
-        port = parts.port
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+        if ":" in host and ipaddress.IPv6Address(host).scope_id is not None:
+            raise ValueError("an address with a zone")
     except ValueError as error:
-        raise ValueError(f"base URL {url!r} has no valid port") from error
-    host = parts.hostname or ""
-    if port == 0 or not host or any(not 0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
+        raise ValueError(f"base URL {url!r} has no valid host or port ({error})") from error
+    if scheme not in ("http", "https"):
+        raise ValueError(f"base URL {url!r} must begin with http:// or https://")
+    if port == 0 or not (":" in host or _HOST_NAME.fullmatch(host)):
         raise ValueError(f"base URL {url!r} has no valid host or port")
     default = 443 if scheme == "https" else 80
     return Origin(scheme, host, port or default), parts.path.rstrip("/").encode()
@@ -157,7 +161,9 @@ def _request_head(host_line: bytes, method: bytes, path: bytes, headers: HeaderL
     if path[:1] != b"/" or 32 in path or 32 in method:
         raise ValueError("the path must begin with / and, like the method, hold no blank")
     if method in _UNFRAMED_METHODS:
-        raise ValueError("the bytes of an answer to HEAD or CONNECT do not tell where it ends: not supported")
+        raise ValueError(
+            f"{method.decode()} is not supported: the bytes of its answer do not tell where it ends"
+        )
     return head
 
 
@@ -703,8 +709,6 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-            # a 1xx has no body; what claims to be one must not become part of the answer's
-            self._parts.clear()
         elif not self._complete and self._parser is not None:
             self._complete = True
             self._end = len(self._parts)

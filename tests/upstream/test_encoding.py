@@ -1,0 +1,153 @@
+"""Answers that are compressed although we asked for identity."""
+
+import asyncio
+import gzip
+import random
+import zlib
+
+import pytest
+
+from penstock.upstream import FailureReason, UpstreamFailure, UpstreamResponse
+from tests.upstream.scripted import Caller, ScriptedServer
+
+TEXT = b"".join(b"event %d\n" % n for n in range(20_000))
+
+
+def bare_deflate(data: bytes) -> bytes:
+    squeeze = zlib.compressobj(wbits=-15)
+    return squeeze.compress(data) + squeeze.flush()
+
+
+def wire(encoding: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        encoding,
+        len(body),
+        body,
+    )
+
+
+async def answer(server: ScriptedServer, caller: Caller, *pieces: bytes) -> UpstreamResponse:
+    sending = caller.start()
+    peer = await server.accept()
+    await peer.request()
+
+    async def play() -> None:
+        await peer.say(*pieces)
+        await peer.hang_up()
+
+    playing = asyncio.create_task(play())
+    try:
+        return await sending
+    finally:
+        await playing
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"gzip", gzip.compress(TEXT)),
+        (b"GZip ", gzip.compress(TEXT)),
+        (b"x-gzip", gzip.compress(TEXT)),
+        (b"gzip", gzip.compress(TEXT[:1000]) + gzip.compress(TEXT[1000:])),
+        (b"deflate", zlib.compress(TEXT)),
+        (b"deflate", bare_deflate(TEXT)),
+        (b"identity", TEXT),
+    ],
+)
+async def test_it_is_decoded_at_any_split(
+    server: ScriptedServer, caller: Caller, encoding: bytes, body: bytes
+) -> None:
+    message = wire(encoding, body)
+    head_end = message.index(b"\r\n\r\n") + 4
+    dribble = [message[i : i + 1] for i in range(head_end, head_end + 40)]
+    for pieces in ([message], [message[:head_end], *dribble, message[head_end + 40 :]]):
+        response = await answer(server, caller, *pieces)
+        if encoding != b"identity":
+            assert response.header(b"content-encoding") is None
+            assert response.header(b"content-length") is None
+        assert await response.read(len(TEXT)) == TEXT
+
+
+async def test_an_empty_compressed_body_is_empty(server: ScriptedServer, caller: Caller) -> None:
+    for encoding in (b"gzip", b"deflate"):
+        assert await (await answer(server, caller, wire(encoding, b""))).read(10) == b""
+
+
+async def test_the_decoded_size_is_what_the_limit_counts(server: ScriptedServer, caller: Caller) -> None:
+    with pytest.raises(UpstreamFailure) as caught:
+        await (await answer(server, caller, wire(b"gzip", gzip.compress(TEXT)))).read(len(TEXT) - 1)
+    assert caught.value.reason is FailureReason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"gzip", gzip.compress(TEXT)[:-1]),
+        (b"gzip", gzip.compress(TEXT)[:30]),
+        (b"gzip", b"\x1f"),
+        (b"gzip", b"plain text"),
+        (b"gzip", gzip.compress(TEXT) + b"rest"),
+        (b"gzip", gzip.compress(TEXT)[:-8] + bytes(8)),
+        (b"deflate", b"\x78"),
+        (b"deflate", zlib.compress(TEXT) + b"rest"),
+        (b"deflate", b"\xff\xff\xff\xff"),
+        (b"br", b"\x0b\x02\x80ok\x03"),
+        (b"zstd", b"ok"),
+        (b"gzip, gzip", gzip.compress(gzip.compress(TEXT))),
+    ],
+)
+async def test_what_cannot_be_decoded_is_a_protocol_failure(
+    server: ScriptedServer, caller: Caller, encoding: bytes, body: bytes
+) -> None:
+    with pytest.raises(UpstreamFailure) as caught:
+        await (await answer(server, caller, wire(encoding, body))).read(2**30)
+    assert caught.value.reason is FailureReason.PROTOCOL
+
+
+async def test_a_bomb_is_stopped_before_it_fills_the_memory(server: ScriptedServer, caller: Caller) -> None:
+    taken = 0
+
+    def sink(data: bytes) -> None:
+        nonlocal taken
+        assert len(data) <= 64 * 1024
+        taken += len(data)
+
+    bomb = gzip.compress(bytes(200_000_000), 9)
+    with pytest.raises(UpstreamFailure) as caught:
+        await (await answer(server, caller, wire(b"gzip", bomb))).stream(sink)
+    assert caught.value.reason is FailureReason.PROTOCOL
+    assert taken <= 2**20 + 100 * len(bomb)
+    assert taken < 25_000_000
+
+
+async def test_a_dense_but_honest_body_below_the_free_size_passes(
+    server: ScriptedServer, caller: Caller
+) -> None:
+    body = bytes(2**20 - 1)
+    assert len(body) > 100 * len(gzip.compress(body))
+    assert await (await answer(server, caller, wire(b"gzip", gzip.compress(body)))).read(2**20) == body
+
+
+async def test_pausing_holds_for_decoded_bytes_too(server: ScriptedServer, caller: Caller) -> None:
+    loop = asyncio.get_running_loop()
+    body = bytes(random.Random(1).choices(range(8), k=1_500_000))
+    response = await answer(server, caller, wire(b"gzip", gzip.compress(body)))
+    seen: list[bytes] = []
+    paused = False
+
+    def sink(data: bytes) -> None:
+        nonlocal paused
+        assert not paused
+        seen.append(data)
+        paused = True
+        response.pause()
+        loop.call_soon(go_on)
+
+    def go_on() -> None:
+        nonlocal paused
+        paused = False
+        response.resume()
+
+    await response.stream(sink)
+    assert b"".join(seen) == body
+    assert len(seen) >= 1_500_000 // 65_536
