@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ class Answer:
     body: bytes
     whole: bool
 
-    def json(self) -> dict:
+    def json(self) -> dict[str, Any]:
         return msgspec.json.decode(self.body)
 
 
@@ -32,7 +33,6 @@ class Sim:
     def __init__(self) -> None:
         self.port = 0
         self.visits: list[Visit] = []
-        self._arrived = asyncio.Condition()
         self._news = asyncio.Event()
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,8 +25,8 @@ SCHEMA = {
 }
 
 
-def question(dialect: str, text: str = "What is a penstock?", **fields: object) -> dict[str, object]:
-    body: dict[str, object] = {"model": "m", **fields}
+def question(dialect: str, text: str = "What is a penstock?", **fields: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": "m", **fields}
     if dialect == "responses":
         body["input"] = [{"role": "user", "content": [{"type": "input_text", "text": text}]}]
     else:
@@ -45,7 +46,7 @@ def tool(dialect: str, name: str = "weather", schema: object = SCHEMA) -> dict[s
             return {"type": "function", "name": name, "parameters": schema}
 
 
-def events(answer: Answer) -> list[dict]:
+def events(answer: Answer) -> list[dict[str, Any]]:
     """The decoded data of each frame, ``[DONE]`` left out."""
     frames = [frame for frame in answer.body.decode().split("\n\n") if frame]
     lines = [line for frame in frames for line in frame.split("\n") if line.startswith("data: ")]
@@ -133,7 +134,7 @@ async def test_nothing_of_the_request_is_in_the_answer_but_for_echo(sim: Sim):
 @dialects
 async def test_a_limit_of_tokens_is_kept(sim: Sim, dialect: str):
     field = "max_output_tokens" if dialect == "responses" else "max_tokens"
-    answer = await sim.ask(PATHS[dialect], question(dialect, **{field: 3}))
+    answer = await sim.ask(PATHS[dialect], {**question(dialect), field: 3})
     assert said(dialect, answer) == "This answer is"
     body = answer.json()
     reason = {
@@ -211,7 +212,7 @@ async def test_an_offered_tool_is_called_with_arguments_that_fit(sim: Sim, diale
 async def test_how_a_call_is_chosen(sim: Sim):
     tools = [tool("messages"), tool("messages", "Bash", {"type": "object", "required": ["command"]})]
 
-    async def called(scenario: str | None = None, **fields: object) -> list[str]:
+    async def called(scenario: str | None = None, **fields: Any) -> list[str]:
         answer = await sim.ask(MESSAGES, question("messages", tools=tools, **fields), scenario)
         return [name for name, _ in calls("messages", answer)]
 

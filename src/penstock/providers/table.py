@@ -13,6 +13,7 @@ from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.route import Auth, DialectName, Upstream
 from penstock.exchange import HeaderList
 from penstock.providers.detect import Secret
+from penstock.providers.habits import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, and_also
 
 ANTHROPIC_VERSION = b"2023-06-01"
 """Sent where the caller named none; the newer version refuses sampling parameters."""
@@ -43,46 +44,6 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator should know, in a sentence."""
 
 
-def _and(profile: Profile, **changes: bool | int | str | None) -> Profile:
-    return msgspec.structs.replace(profile, **changes)
-
-
-_BUDGET = Profile(native_anthropic=True, thinking="budget")
-_ADAPTIVE = Profile(native_anthropic=True, thinking="adaptive")
-_NO_SAMPLING = Profile(native_anthropic=True, thinking="adaptive", sampling=False)
-
-_CLAUDE: tuple[tuple[str, Profile], ...] = (
-    ("claude-3-7-*", _and(_BUDGET, structured_output=False)),
-    ("claude-3-*", _and(_BUDGET, structured_output=False, thinking="none")),
-    ("claude-sonnet-4-20*", _and(_BUDGET, structured_output=False)),
-    ("claude-opus-4-20*", _and(_BUDGET, structured_output=False)),
-    ("claude-*-4-0", _and(_BUDGET, structured_output=False)),
-    ("claude-*-4-1*", _BUDGET),
-    ("claude-*-4-5*", _BUDGET),
-    ("claude-*-4-6*", _ADAPTIVE),
-    ("claude-*-4-7*", _NO_SAMPLING),
-    ("claude-*", _and(_NO_SAMPLING, system_turns=True)),
-)
-"""From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken."""
-
-_OPENAI = Profile(
-    max_tokens_field="max_completion_tokens",
-    system_role="developer",
-    user_field="safety_identifier",
-)
-_OPENAI_CLASSIC = _and(_OPENAI, system_role="system", reasoning_effort=False)
-
-_LOCAL = Profile(
-    top_k=True,
-    strict_tools=False,
-    system_anywhere=False,
-    max_stop=None,
-    user_field="none",
-    reasoning_effort=False,
-    structured_output=False,
-)
-"""Servers of open models: their chat templates often insist on one system message, first."""
-
 _ROWS: tuple[Provider, ...] = (
     Provider(
         id="anthropic",
@@ -91,8 +52,8 @@ _ROWS: tuple[Provider, ...] = (
         auth="x-api-key",
         env="ANTHROPIC_API_KEY",
         docs="https://platform.claude.com/docs/en/api/messages",
-        profile=_BUDGET,
-        model_profiles=_CLAUDE,
+        profile=BUDGET,
+        model_profiles=CLAUDE,
     ),
     Provider(
         id="openai",
@@ -100,11 +61,11 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "https://api.openai.com/v1", "responses": "https://api.openai.com/v1"},
         env="OPENAI_API_KEY",
         docs="https://developers.openai.com/api/reference/overview",
-        profile=_OPENAI,
+        profile=OPENAI,
         model_profiles=(
-            ("gpt-4*", _OPENAI_CLASSIC),
-            ("gpt-3.5*", _OPENAI_CLASSIC),
-            ("chatgpt-*", _OPENAI_CLASSIC),
+            ("gpt-4*", OPENAI_CLASSIC),
+            ("gpt-3.5*", OPENAI_CLASSIC),
+            ("chatgpt-*", OPENAI_CLASSIC),
         ),
         note="None of the default models is served here; name OpenAI's own models in the catalogue.",
     ),
@@ -309,8 +270,8 @@ _ROWS: tuple[Provider, ...] = (
         },
         env="AWS_BEARER_TOKEN_BEDROCK",
         docs="https://docs.aws.amazon.com/bedrock/latest/userguide/inference-messages-api.html",
-        profile=_OPENAI_CLASSIC,
-        model_profiles=tuple((f"anthropic.{pattern}", profile) for pattern, profile in _CLAUDE),
+        profile=OPENAI_CLASSIC,
+        model_profiles=tuple((f"anthropic.{pattern}", profile) for pattern, profile in CLAUDE),
         note='The region is part of the URL: write yours into the catalogue. Claude models need `via = ["messages"]`.',
     ),
     Provider(
@@ -319,8 +280,8 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:11434/v1", "messages": "http://127.0.0.1:11434/v1"},
         auth="none",
         docs="https://docs.ollama.com/api/anthropic-compatibility",
-        profile=_and(
-            _LOCAL, top_k=False, system_anywhere=True, image_urls=False, reasoning_field="reasoning"
+        profile=and_also(
+            LOCAL, top_k=False, system_anywhere=True, image_urls=False, reasoning_field="reasoning"
         ),
         local=True,
         note="Its messages endpoint has no tool_choice, no image URLs and no token counting.",
@@ -331,7 +292,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:8080/v1", "messages": "http://127.0.0.1:8080/v1"},
         auth="none",
         docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
-        profile=_and(_LOCAL, reasoning_field="reasoning_content"),
+        profile=and_also(LOCAL, reasoning_field="reasoning_content"),
         local=True,
         note="Start it with --jinja, or tools are refused.",
     ),
@@ -341,7 +302,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:8000/v1", "messages": "http://127.0.0.1:8000/v1"},
         auth="none",
         docs="https://docs.vllm.ai/en/stable/serving/openai_compatible_server/",
-        profile=_and(_LOCAL, reasoning_field="reasoning"),
+        profile=and_also(LOCAL, reasoning_field="reasoning"),
         local=True,
     ),
     Provider(
@@ -350,7 +311,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:1234/v1", "messages": "http://127.0.0.1:1234/v1"},
         auth="none",
         docs="https://lmstudio.ai/docs/developer/anthropic-compat",
-        profile=_and(_LOCAL, reasoning_field="reasoning_content"),
+        profile=and_also(LOCAL, reasoning_field="reasoning_content"),
         local=True,
     ),
     Provider(

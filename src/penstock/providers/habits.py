@@ -1,0 +1,47 @@
+"""The habits that many rows of the provider table share: those of Claude's generations, of OpenAI, of local servers."""
+
+import msgspec
+
+from penstock.core.profile import Profile
+
+
+def and_also(profile: Profile, **changes: bool | int | str | None) -> Profile:
+    """``profile`` with some of its flags changed."""
+    return msgspec.structs.replace(profile, **changes)
+
+
+BUDGET = Profile(native_anthropic=True, thinking="budget")
+ADAPTIVE = Profile(native_anthropic=True, thinking="adaptive")
+NO_SAMPLING = Profile(native_anthropic=True, thinking="adaptive", sampling=False)
+
+CLAUDE: tuple[tuple[str, Profile], ...] = (
+    ("claude-3-7-*", and_also(BUDGET, structured_output=False)),
+    ("claude-3-*", and_also(BUDGET, structured_output=False, thinking="none")),
+    ("claude-sonnet-4-20*", and_also(BUDGET, structured_output=False)),
+    ("claude-opus-4-20*", and_also(BUDGET, structured_output=False)),
+    ("claude-*-4-0", and_also(BUDGET, structured_output=False)),
+    ("claude-*-4-1*", BUDGET),
+    ("claude-*-4-5*", BUDGET),
+    ("claude-*-4-6*", ADAPTIVE),
+    ("claude-*-4-7*", NO_SAMPLING),
+    ("claude-*", and_also(NO_SAMPLING, system_turns=True)),
+)
+"""From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken."""
+
+OPENAI = Profile(
+    max_tokens_field="max_completion_tokens",
+    system_role="developer",
+    user_field="safety_identifier",
+)
+OPENAI_CLASSIC = and_also(OPENAI, system_role="system", reasoning_effort=False)
+
+LOCAL = Profile(
+    top_k=True,
+    strict_tools=False,
+    system_anywhere=False,
+    max_stop=None,
+    user_field="none",
+    reasoning_effort=False,
+    structured_output=False,
+)
+"""Servers of open models: their chat templates often insist on one system message, first."""
