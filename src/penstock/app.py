@@ -42,10 +42,9 @@ _FLUSH_SECONDS = 30.0
 class Service:
     """One serving process. ``application`` is what a server serves while ``running`` is entered."""
 
-    def __init__(self, settings: Settings, secrets_of: Secrets, public_url: str) -> None:
+    def __init__(self, settings: Settings, secrets_of: Secrets) -> None:
         self._settings = settings
         self._secrets = secrets_of
-        self._public_url = public_url
         self._not_ready = "starting"
         self._api: Api | None = None
         self._site: Starlette | None = None
@@ -63,7 +62,7 @@ class Service:
             database = await Database.open(settings.database_url, synchronous=settings.database_synchronous)
             stack.push_async_callback(database.close)
             vault = Vault.make(settings.secret_path, secrets.token_bytes)
-            ledger = await Ledger.open(database, boot=boot, now=time.time())
+            ledger = await Ledger.open(database, boot=boot)
             stack.push_async_callback(ledger.close)
             counters = await MemoryCounters.open(database, today=day_of(time.time()), clock=time.time)
             gate = Gate(
@@ -109,7 +108,7 @@ class Service:
             )
             site = Site(
                 brand=settings.brand,
-                public_url=self._public_url,
+                public_url=settings.public_url,
                 catalog=source.get,
                 metrics=metrics,
                 metrics_token=settings.metrics_token,

@@ -60,7 +60,9 @@ async def refusal(response: UpstreamResponse, dialect: Dialect) -> PenstockError
         text = dialect.error_text(status, body) or "The provider refused the request as invalid."
         return RequestTooLarge(text) if status == 413 else InvalidRequest(text)
     if status in (401, 403):
-        return ProviderCredentials("The provider refused this service's credentials; the operator has been told.")
+        return ProviderCredentials(
+            "The provider refused this service's credentials; the operator has been told."
+        )
     if status in (404, 405):
         return ProviderCredentials("The provider does not have this model; the operator has been told.")
     if status in (429, 503, 529):

@@ -2,11 +2,9 @@
 
 from penstock.core.dialects import Dialect
 from penstock.core.envelope import Envelope
-from penstock.core.route import Attempt
 from penstock.core.turn import Loss, Usage
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
-from penstock.domain.ledger import OpenRow, Settlement
 from penstock.exchange import Exchange
 from penstock.switchboard import Choice
 
@@ -30,7 +28,7 @@ class Call:
         "version",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one record of a request, made in one place, with every part named
         self,
         exchange: Exchange,
         request_id: str,

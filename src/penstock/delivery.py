@@ -31,12 +31,7 @@ class Flow(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the connection up."""
-        ...
-
-    @property
-    def complete(self) -> bool:
-        """The whole body has arrived."""
+        """Give the connection up; whoever waits for the end of the body is cancelled."""
         ...
 
 
@@ -134,7 +129,7 @@ class Delivery:
     def tick(self, now: float) -> None:
         """Called a few times a second: ends the hold, keeps quiet connections alive, lets go of a finished upstream."""
         if self.done_at is not None:
-            if now - self.done_at > _LINGER and not self._flow.complete:
+            if now - self.done_at > _LINGER:
                 self._flow.close()
             return
         exchange = self._exchange

@@ -123,7 +123,9 @@ class Relay:
         except PenstockError as error:
             record.status = error.status
             record.error_code = error.code
-            record.outcome = "refused" if isinstance(error, InvalidRequest | RequestTooLarge) else "upstream_error"
+            record.outcome = (
+                "refused" if isinstance(error, InvalidRequest | RequestTooLarge) else "upstream_error"
+            )
             record.refund_reason = "provider_refused" if record.outcome == "refused" else "no_output"
             self._settle(call, record)
             raise
@@ -134,7 +136,11 @@ class Relay:
             self._settle(call, record)
             raise
         except Exception:
-            record.outcome, record.error_code, record.refund_reason = "error", "internal_error", "internal_error"
+            record.outcome, record.error_code, record.refund_reason = (
+                "error",
+                "internal_error",
+                "internal_error",
+            )
             self._settle(call, record)
             raise
         else:
@@ -229,6 +235,10 @@ class Relay:
             delivery.broke()
         except UpstreamFailure as failure:
             delivery.broke(error_of(failure))
+        except asyncio.CancelledError:
+            # After the reply's end nobody waits for the upstream's any more; that is no loss of the caller.
+            if delivery.done_at is None:
+                raise
         finally:
             exchange.watch(None)
             self._deliveries.discard(delivery)
@@ -291,9 +301,11 @@ class Relay:
         else:
             reply = fold(DIALECTS[attempt.dialect].read_reply(body, attempt.profile))
             usage, failed = reply.usage, reply.failure
-            out = call.dialect.write_reply(
-                reply, model=public, reply_id=call.request_id, created=int(call.now)
-            ) if failed is None else b""
+            out = (
+                call.dialect.write_reply(reply, model=public, reply_id=call.request_id, created=int(call.now))
+                if failed is None
+                else b""
+            )
         if failed is not None:
             raise error_in_reply(failed.kind, truncated=failed.truncated)
         record.usage = usage
@@ -325,7 +337,9 @@ class Relay:
         choice = self._board.choose(resolution, envelope, "messages", self._clock())
         attempt = next((attempt for attempt in choice.attempts if attempt.dialect == "messages"), None)
         if attempt is None:
-            raise RouteNotFound(f"Tokens of {choice.model.id} cannot be counted: its provider has no counter.")
+            raise RouteNotFound(
+                f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
+            )
         endpoint = self._board.endpoint(attempt)
         try:
             response = await self._client.send(

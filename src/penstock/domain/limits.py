@@ -10,7 +10,7 @@ from math import ceil
 from typing import Protocol
 
 from penstock.core.limits import DayRule, LimitState, reset_of, seconds_until
-from penstock.errors import ConcurrentLimitReached, DailyLimitReached, TooManyRefused
+from penstock.errors import ConcurrentLimitReached, DailyLimitReached, LimitReached, TooManyRefused
 from penstock.store.counters import Counters, Lease
 
 DAILY_TEXT = "Daily request limit reached. Upgrade your plan for more requests."
@@ -47,6 +47,11 @@ class RefusedWindows:
         self._limit = limit
         self._most = most
         self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._limit > 0
 
     def note(self, subject: str, now: float) -> None:
         """Count one refusal. ``now`` is in seconds of any clock that never steps."""
@@ -106,6 +111,7 @@ class Gate:
         *,
         refused_per_key: int = 120,
         refused_per_address: int = 60,
+        countings_per_minute: int = 600,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -117,6 +123,7 @@ class Gate:
         self._keys = RefusedWindows(refused_per_key)
         self._addresses = RefusedWindows(refused_per_address)
         self._refused_per_address = refused_per_address
+        self._countings = RefusedWindows(countings_per_minute)
         self._waiting: dict[str, deque[_Waiter]] = {}
         counters.watch(self._released)
 
@@ -146,6 +153,16 @@ class Gate:
         if limit < 1:
             limit = left = UNLIMITED
         return LimitState(limit, left, ceil(now + seconds), 0, 0, "refused", DOOR_SECONDS)
+
+    # ---- token counting, which is free and takes no slot
+
+    def check_counting(self, user_id: str) -> None:
+        """Let one ``count_tokens`` pass, or raise ``LimitReached`` when the user has asked too often within a minute."""
+        now = self._monotonic()
+        left, seconds = self._countings.standing(user_id, now)
+        if left == 0 and self._countings.limited:
+            raise LimitReached("Too many token counts within a minute.", retry_after=ceil(seconds))
+        self._countings.note(user_id, now)
 
     # ---- at once
 

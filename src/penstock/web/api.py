@@ -160,7 +160,9 @@ class Api:
             route = _MODELS
         if exchange.method not in route.methods:
             allowed = ", ".join(route.methods)
-            raise MethodNotAllowed(f"{exchange.method[:16]} is not allowed here; use {allowed}.", allow=allowed)
+            raise MethodNotAllowed(
+                f"{exchange.method[:16]} is not allowed here; use {allowed}.", allow=allowed
+            )
         match route.kind:
             case "hello":
                 self._reply(visit, _HELLO)
@@ -225,7 +227,8 @@ class Api:
         if answer is None:
             offered = ", ".join(model.id for model in catalog.offered(plan.id, allowed))
             raise ModelNotFound(
-                f'There is no model "{model_id[:100]}". The models of your plan ({plan.id}): {offered}.', param="model"
+                f'There is no model "{model_id[:100]}". The models of your plan ({plan.id}): {offered}.',
+                param="model",
             )
         self._reply(visit, answer)
 
@@ -321,7 +324,9 @@ def _version(exchange: Exchange) -> bytes:
     if version is None:
         return _DEFAULT_VERSION
     if _VERSION.fullmatch(version) is None:
-        raise InvalidRequest("anthropic-version must be a date such as 2023-06-01.", param="anthropic-version")
+        raise InvalidRequest(
+            "anthropic-version must be a date such as 2023-06-01.", param="anthropic-version"
+        )
     return version
 
 
@@ -331,5 +336,7 @@ def _betas(exchange: Exchange) -> bytes | None:
         return None
     betas = b",".join(values)
     if len(betas) > _BETAS_MOST or _BETAS.fullmatch(betas) is None:
-        raise InvalidRequest("anthropic-beta must be a list of names separated by commas.", param="anthropic-beta")
+        raise InvalidRequest(
+            "anthropic-beta must be a list of names separated by commas.", param="anthropic-beta"
+        )
     return betas

@@ -17,8 +17,11 @@ from penstock.domain.catalog import Catalog
 from penstock.metrics import Metrics
 
 _HEADERS = (
-    (b"content-security-policy", b"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-     b"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        + b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
@@ -54,7 +57,10 @@ class Site:
         metrics_token: str,
         ready: Callable[[], str],
     ) -> None:
-        """``public_url`` has no slash at its end; ``ready`` gives '' or why no traffic should come."""
+        """``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves.
+
+        ``ready`` gives '' or why no traffic should come.
+        """
         self._brand = brand
         self._public_url = public_url
         self._catalog = catalog
@@ -62,7 +68,10 @@ class Site:
         self._token = metrics_token
         self._ready = ready
         self._templates = Environment(
-            loader=PackageLoader("penstock.web"), autoescape=True, undefined=StrictUndefined, auto_reload=False
+            loader=PackageLoader("penstock.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
         )
 
     def app(self) -> Starlette:
@@ -78,12 +87,13 @@ class Site:
             middleware=[Middleware(SecurityHeaders)],
         )
 
-    async def _home(self, _request: Request) -> Response:
+    async def _home(self, request: Request) -> Response:
         catalog = self._catalog()
+        url = self._public_url or f"{request.url.scheme}://{request.url.netloc}"
         models = [model.id for model in catalog.models.values() if catalog.served(model)]
         page = self._templates.get_template("home.html").render(
             brand=self._brand,
-            base_url=f"{self._public_url}/api/v1",
+            base_url=f"{url}/api/v1",
             simulated=catalog.simulated,
             models=models,
             first=models[0] if models else "MODEL",
@@ -97,7 +107,9 @@ class Site:
     async def _readiness(self, _request: Request) -> Response:
         why_not = self._ready()
         return PlainTextResponse(
-            f"{why_not or 'ready'}\n", status_code=503 if why_not else 200, headers={"cache-control": "no-store"}
+            f"{why_not or 'ready'}\n",
+            status_code=503 if why_not else 200,
+            headers={"cache-control": "no-store"},
         )
 
     async def _measurements(self, request: Request) -> Response:
