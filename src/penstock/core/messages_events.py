@@ -156,6 +156,12 @@ def usage_of(raw: Raw | UnsetType) -> Usage | None:
     )
 
 
+def usage_at_start(raw: Raw | UnsetType) -> Usage | None:
+    """The counts in ``message_start``: what it says of the output is only how far that had come."""
+    usage = usage_of(raw)
+    return None if usage is None else msgspec.structs.replace(usage, output=None, reasoning=None)
+
+
 def _count(value: int | None) -> int | None:
     return value if value is not None and 0 <= value < 1 << 53 else None
 

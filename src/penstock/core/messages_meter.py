@@ -3,6 +3,8 @@
 A frame is decoded only if it can be one of the few that matter; a delta is just counted by its length.
 """
 
+import re
+
 import msgspec
 
 from penstock.core.messages_events import (
@@ -11,6 +13,7 @@ from penstock.core.messages_events import (
     failure_of,
     read_event,
     reason_of,
+    usage_at_start,
     usage_of,
 )
 from penstock.core.messages_reader import read_reply
@@ -22,8 +25,8 @@ from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
 _encode = msgspec.json.Encoder().encode
 
 _MARKS = (b"message_", b"error")
-_PAYLOAD = b'_delta","'
-_AFTER_PAYLOAD = len(b'"}}\n\n')
+_GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*"')
+_CLOSING = b'"}'
 
 
 class Meter:
@@ -132,14 +135,13 @@ class Meter:
         return b"".join(pieces)
 
     def _count(self, whole: bytes) -> None:
-        """Add the length of the generated text, judged by the first of the frames: they are all built alike."""
-        at = whole.find(_PAYLOAD)
-        if at >= 0:
+        """Add the length of the generated text, as it stands in the JSON."""
+        before = self.output_bytes
+        for value in _GENERATED.finditer(whole):
             self.started = True
-            frames = whole.count(_PAYLOAD)
-            value = whole.find(b'":"', at + len(_PAYLOAD)) + len(b'":"')
-            self.output_bytes += max(0, len(whole) - frames * (value + _AFTER_PAYLOAD))
-        if b'"tool_use"' in whole:
+            end = whole.find(_CLOSING, value.end())
+            self.output_bytes += (len(whole) if end < 0 else end) - value.end()
+        if self.output_bytes == before and b'"tool_use"' in whole:
             self._called = True
 
     def _see(self, raw: bytes) -> bytes:
@@ -157,7 +159,7 @@ class Meter:
             case "message_start":
                 self.started = True
                 if event.message is not None:
-                    self._meter(usage_of(event.message.usage))
+                    self._meter(usage_at_start(event.message.usage))
                     if self._model is not None and event.message.model not in (None, self._model):
                         return _with_model(raw, frame.data, self._model)
             case "message_delta":

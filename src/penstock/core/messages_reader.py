@@ -19,6 +19,7 @@ from penstock.core.messages_events import (
     failure_of,
     read_event,
     reason_of,
+    usage_at_start,
     usage_of,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
@@ -157,7 +158,7 @@ class Reader:
         self._started = True
         message = message or Message()
         out.append(Started(message.id or "", message.model or ""))
-        usage = usage_of(message.usage)
+        usage = usage_at_start(message.usage)
         if usage is not None:
             out.append(Metered(usage))
 
