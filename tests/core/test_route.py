@@ -19,6 +19,7 @@ from penstock.core.route import (
     Model,
     Target,
     Upstream,
+    Upstreams,
     automatic,
     failed,
     lacking,
@@ -31,7 +32,7 @@ from penstock.core.route import (
 BOTH = Upstream("both", "custom", (("messages", "https://b/m"), ("chat", "https://b/c")))
 CHAT = Upstream("chat", "custom", (("chat", "https://c/v1"),))
 MESSAGES = Upstream("messages", "anthropic", (("messages", "https://m/v1"),))
-UPSTREAMS = {row.id: row for row in (BOTH, CHAT, MESSAGES)}
+UPSTREAMS = Upstreams((BOTH, CHAT, MESSAGES))
 
 
 def model(*targets: Target) -> Model:
@@ -80,7 +81,7 @@ def test_a_provider_that_speaks_the_callers_dialect_is_asked_in_it_and_else_in_i
 def test_an_attempt_says_where_and_how():
     special = Profile(top_k=True)
     upstream = msgspec.structs.replace(CHAT, model_profiles=(("special-*", special), ("*", DEFAULT_PROFILE)))
-    attempts = plan(model(Target("chat", "special-1")), {"chat": upstream}, {}, (), "messages", 0.0, 0.0)
+    attempts = plan(model(Target("chat", "special-1")), Upstreams((upstream,)), {}, (), "messages", 0.0, 0.0)
     assert attempts == (Attempt(upstream, "special-1", "chat", "https://c/v1", special),)
     assert attempts[0].key == ("chat", "special-1")
     assert not attempts[0].simulated

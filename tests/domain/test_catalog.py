@@ -87,6 +87,11 @@ def test_with_a_key_what_it_cannot_serve_is_unlisted_and_says_what_would_serve_i
         ANTHROPIC.resolve("minimax-m2.1", "pro")
 
 
+def test_what_would_serve_a_model_is_told_of_simulated_ones_too():
+    assert SIMULATED.needs(SIMULATED.models["minimax-m2.1"]) == ("MINIMAX_API_KEY", "OPENROUTER_API_KEY")
+    assert "ANTHROPIC_API_KEY" in SIMULATED.needs(SIMULATED.models["auto-kiro"])
+
+
 def test_a_key_for_none_of_the_models_leaves_them_simulated():
     assert catalog(keys=["OPENAI_API_KEY"]).simulated
 

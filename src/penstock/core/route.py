@@ -180,9 +180,36 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.upstream.id, self.model
 
 
+class _Candidate(msgspec.Struct, frozen=True, gc=False):
+    """One target as a caller of one dialect meets it, worked out once for each revision of the catalogue."""
+
+    attempt: Attempt
+    probe: Attempt
+    key: HealthKey
+    weight: int
+    lacks: frozenset[Feature]
+
+
+class Upstreams(dict[str, Upstream]):
+    """The providers that are set up, by id; not changed once made, so what follows from them is worked out once."""
+
+    __slots__ = ("_groups",)
+
+    def __init__(self, upstreams: Iterable[Upstream]) -> None:
+        super().__init__((row.id, row) for row in upstreams)
+        self._groups: dict[tuple[str, DialectName], tuple[Model, tuple[tuple[_Candidate, ...], ...]]] = {}
+
+    def groups(self, model: Model, dialect: DialectName) -> tuple[tuple[_Candidate, ...], ...]:
+        """The targets of ``model`` that are set up: groups of equals, the best group first."""
+        known = self._groups.get((model.id, dialect))
+        if known is None or known[0] is not model:
+            known = self._groups[model.id, dialect] = (model, _grouped(model, self, dialect))
+        return known[1]
+
+
 def plan(
     model: Model,
-    upstreams: Mapping[str, Upstream],
+    upstreams: Upstreams,
     health: Mapping[HealthKey, Health],
     features: Iterable[Feature],
     dialect: DialectName,
@@ -191,25 +218,28 @@ def plan(
 ) -> tuple[Attempt, ...]:
     """The attempts to make for one request, best first, at most three; empty when nothing can serve it.
 
-    ``upstreams`` holds the providers that are set up. Order: healthy before open circuits; then by priority; within
-    one, targets that speak the caller's dialect first; among equals, by weight.
+    Order: healthy before open circuits; then by priority; within one, targets that speak the caller's dialect first;
+    among equals, by weight.
     """
     wanted = frozenset(features)
-    ranked: dict[tuple[bool, int, bool], list[tuple[Target, Attempt]]] = {}
-    for target in model.targets:
-        attempt = _attempt(target, upstreams.get(target.provider), wanted, dialect)
-        if attempt is None:
-            continue
-        known = health.get((target.provider, target.model))
-        circuit = "closed" if known is None else state(known, now)
-        if circuit == "probe":
-            attempt = msgspec.structs.replace(attempt, probe=True)
-        rank = (circuit == "open", target.priority, attempt.dialect != dialect)
-        ranked.setdefault(rank, []).append((target, attempt))
     attempts: list[Attempt] = []
-    for rank in sorted(ranked):
-        attempts.extend(_shuffled(ranked[rank], spread))
-    return tuple(attempts[:MOST_ATTEMPTS])
+    opened: list[Attempt] = []
+    for group in upstreams.groups(model, dialect):
+        closed: list[tuple[int, Attempt]] = []
+        open_: list[tuple[int, Attempt]] = []
+        for candidate in group:
+            if wanted and wanted & candidate.lacks:
+                continue
+            known = health.get(candidate.key)
+            if known is None or known.opened_at is None:
+                closed.append((candidate.weight, candidate.attempt))
+            elif state(known, now) == "probe":
+                closed.append((candidate.weight, candidate.probe))
+            else:
+                open_.append((candidate.weight, candidate.attempt))
+        _draw(closed, spread, attempts)
+        _draw(open_, spread, opened)
+    return tuple((attempts + opened)[:MOST_ATTEMPTS])
 
 
 def automatic(candidates: Sequence[Model], features: Iterable[Feature]) -> Model | None:
@@ -235,10 +265,27 @@ def lacking(model: Model) -> frozenset[Feature]:
     return frozenset(lacks)
 
 
-def _attempt(
-    target: Target, upstream: Upstream | None, wanted: frozenset[Feature], dialect: DialectName
-) -> Attempt | None:
-    if upstream is None or wanted.intersection(target.lacks):
+def _grouped(
+    model: Model, upstreams: Mapping[str, Upstream], dialect: DialectName
+) -> tuple[tuple[_Candidate, ...], ...]:
+    ranked: dict[tuple[int, bool], list[_Candidate]] = {}
+    for target in model.targets:
+        attempt = _attempt(target, upstreams.get(target.provider), dialect)
+        if attempt is None:
+            continue
+        candidate = _Candidate(
+            attempt=attempt,
+            probe=msgspec.structs.replace(attempt, probe=True),
+            key=attempt.key,
+            weight=target.weight,
+            lacks=frozenset(target.lacks),
+        )
+        ranked.setdefault((target.priority, attempt.dialect != dialect), []).append(candidate)
+    return tuple(tuple(ranked[rank]) for rank in sorted(ranked))
+
+
+def _attempt(target: Target, upstream: Upstream | None, dialect: DialectName) -> Attempt | None:
+    if upstream is None:
         return None
     spoken: dict[DialectName, str] = dict(upstream.speaks)
     if target.via:
@@ -249,20 +296,19 @@ def _attempt(
     return Attempt(upstream, target.model, chosen, spoken[chosen], upstream.profile_of(target.model))
 
 
-def _shuffled(group: list[tuple[Target, Attempt]], spread: float) -> list[Attempt]:
-    """The group in an order drawn by weight: one number is enough, since what is left of it draws the next."""
-    if len(group) == 1:
-        return [group[0][1]]
-    left = [entry for entry in group if entry[0].weight > 0]
-    drawn: list[Attempt] = []
+def _draw(group: list[tuple[int, Attempt]], spread: float, drawn: list[Attempt]) -> None:
+    """Append the group in an order drawn by weight: one number is enough, since what is left of it draws the next."""
+    if len(group) < 2:
+        drawn.extend(attempt for _, attempt in group)
+        return
+    left = [entry for entry in group if entry[0] > 0]
     while left:
-        point = spread * sum(target.weight for target, _ in left)
+        point = spread * sum(weight for weight, _ in left)
         index = 0
-        while index < len(left) - 1 and point >= left[index][0].weight:
-            point -= left[index][0].weight
+        while index < len(left) - 1 and point >= left[index][0]:
+            point -= left[index][0]
             index += 1
-        target, attempt = left.pop(index)
-        spread = min(max(point / target.weight, 0.0), 1.0)
+        weight, attempt = left.pop(index)
+        spread = min(max(point / weight, 0.0), 1.0)
         drawn.append(attempt)
-    drawn.extend(attempt for target, attempt in group if target.weight <= 0)
-    return drawn
+    drawn.extend(attempt for weight, attempt in group if weight <= 0)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.route import Model, Target, Upstream
+from penstock.core.route import Model, Target, Upstream, Upstreams
 from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
 
 Family = Literal["haiku", "sonnet", "opus"]
@@ -57,6 +57,7 @@ class Catalog:
 
     __slots__ = (
         "_aliases",
+        "_as_written",
         "_globs",
         "_known",
         "_members",
@@ -85,10 +86,11 @@ class Catalog:
         upstreams = {row.id: _set_up(row, simulator) for row in providers if available(row.secret)}
         real = {row.id for row in upstreams.values() if row.kind != "simulator"}
         self.simulated = not any(target.provider in real for model in models for target in model.targets)
+        self._as_written = {model.id: model for model in models}
         if self.simulated:
             upstreams.setdefault(simulator.id, simulator)
             models = [_simulated(model, upstreams, simulator.id) for model in models]
-        self.upstreams: Mapping[str, Upstream] = upstreams
+        self.upstreams = Upstreams(upstreams.values())
         self.models: Mapping[str, Model] = {model.id: model for model in models}
         self.plans: Mapping[str, Plan] = {plan.id: plan for plan in plans}
         self._members = {plan.id: frozenset(plan.models) for plan in plans}
@@ -127,7 +129,8 @@ class Catalog:
         return found
 
     def needs(self, model: Model) -> tuple[str, ...]:
-        """The environment variables of which any one would have the model served."""
+        """The environment variables of which any one would have the model served by a real provider."""
+        model = self._as_written.get(model.id, model)
         if model.auto:
             members = [self.models[name] for name in model.auto if name in self.models]
             return tuple(dict.fromkeys(name for member in members for name in self.needs(member)))
