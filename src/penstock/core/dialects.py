@@ -16,10 +16,13 @@ from msgspec import Raw
 from penstock.core import chat, messages
 from penstock.core.envelope import Envelope, Name
 from penstock.core.lanes import EventReader, EventWriter, Lane
+from penstock.core.losses import LOSSES
 from penstock.core.profile import Profile
 from penstock.core.signature import PREFIX
 from penstock.core.turn import AnyEvent, Failed, Loss, Reply, Request, Usage
 from penstock.errors import InvalidRequest, PenstockError
+
+__all__ = ["DIALECTS", "LOSSES", "Dialect", "Prepared", "prepare", "translation_header"]
 
 
 class WriteRequest(Protocol):
@@ -145,7 +148,9 @@ def prepare(
     else:
         request, lost = DIALECTS[caller].read_request(envelope.body)
         body, more = DIALECTS[upstream].write_request(request, model=model, profile=profile)
-        prepared = Prepared(body, tuple(dict.fromkeys((*lost, *more))))
+        words = _CALLERS_WORDS.get(caller, {})
+        told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
+        prepared = Prepared(body, tuple(dict.fromkeys(told)))
     if strict and prepared.losses:
         loss = prepared.losses[0]
         raise InvalidRequest(
@@ -153,6 +158,17 @@ def prepare(
             param=loss.field,
         )
     return prepared
+
+
+_CALLERS_WORDS: Mapping[str, Mapping[str, str]] = {
+    "messages": {
+        "effort": "output_config.effort",
+        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+        "stop": "stop_sequences",
+        "user": "metadata.user_id",
+    },
+}
+"""A writer does not know who called, and names a field as Chat does; the caller is told of it under its own name."""
 
 
 def translation_header(losses: Iterable[Loss]) -> str:

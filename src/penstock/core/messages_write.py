@@ -4,19 +4,19 @@ Deterministic: the same request gives the same bytes, and the messages of turn N
 because prompt caches and preserved thinking depend on it. ``model``, ``system`` and ``tools`` come before ``messages``.
 """
 
-from typing import Any, assert_never
+from typing import assert_never
 
 import msgspec
 from msgspec import Raw
 
 from penstock.core import signature, toolids
+from penstock.core.messages_reasoning import Json, thinking_for
 from penstock.core.messages_schema import fitted
 from penstock.core.profile import Profile
 from penstock.core.turn import (
     AnyPart,
     CacheTtl,
     Document,
-    Effort,
     Image,
     Loss,
     OutputFormat,
@@ -31,23 +31,11 @@ from penstock.core.turn import (
 )
 from penstock.errors import InvalidRequest
 
-Json = dict[str, Any]
-"""An object about to be encoded; it never leaves this module."""
-
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 _IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _BILLING = "x-anthropic-billing-header:"
-_BUDGETS: dict[Effort, int] = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 32000,
-    "max": 32000,
-}
-_LEAST_BUDGET = 1024
 _ONLY_JSON = "Answer with one JSON object and nothing else: no words around it and no code fence."
 _ONLY_SCHEMA = (
     "Answer with one JSON object and nothing else, with no code fence. It must fit this JSON Schema:\n"
@@ -84,7 +72,7 @@ class _Writing:
         messages = self.messages(turns)
         if not messages:
             raise InvalidRequest("messages must hold a message of the user.", param="messages")
-        thinking, effort = self.thinking(request, max_tokens, messages)
+        thinking, effort = thinking_for(request, self.profile, max_tokens, messages, self.lose)
         if effort is not None:
             output = {"effort": effort, **output}
         body: Json = {"model": model}
@@ -308,46 +296,7 @@ class _Writing:
             block["disable_parallel_tool_use"] = True
         return block
 
-    # ---- reasoning and sampling
-
-    def thinking(
-        self, request: Request, max_tokens: int, messages: list[Json]
-    ) -> tuple[Json | None, Effort | None]:
-        """The ``thinking`` object and the effort that goes into ``output_config``."""
-        asked, effort = request.thinking, request.effort
-        if asked is None and effort is None:
-            return None, None
-        if self.profile.thinking == "none":
-            if effort != "none" and (asked is None or asked.mode != "disabled"):
-                self.lose("reasoning_effort")
-            return None, None
-        if effort == "none" or (asked is not None and asked.mode == "disabled"):
-            return {"type": "disabled"}, None
-        if effort == "minimal":
-            effort = "low" if self.profile.thinking == "adaptive" else effort
-        shown: Json = {}
-        if asked is not None and asked.shown is not None:
-            shown = {"display": "summarized" if asked.shown else "omitted"}
-        if self.profile.thinking == "adaptive":
-            if asked is not None and asked.budget is not None and effort is None:
-                self.lose("thinking.budget_tokens", "effort")
-                effort = _effort_of(asked.budget)
-            return {"type": "adaptive", **shown}, effort
-        budget = (
-            asked.budget if asked is not None and asked.budget is not None else _BUDGETS[effort or "medium"]
-        )
-        if max_tokens <= _LEAST_BUDGET:
-            self.lose("reasoning_effort")
-            return None, None
-        if _mid_loop_without_thought(messages):
-            # in this mode the turn that called the tool would have to begin with its own thought
-            self.lose("reasoning_effort", "disabled")
-            return None, None
-        return {
-            "type": "enabled",
-            "budget_tokens": max(_LEAST_BUDGET, min(budget, max_tokens - 1)),
-            **shown,
-        }, None
+    # ---- sampling
 
     def sampling(self, request: Request, body: Json, *, thinks: bool) -> None:
         """Temperature, top_p and top_k where the upstream takes them; while it thinks it takes only top_p."""
@@ -408,23 +357,3 @@ def _may_stand(turns: list[Turn], at: int) -> bool:
 
 def _legal_id(id: str) -> str:
     return toolids.outward(toolids.inward(id), toolids.MESSAGES_LIMIT)
-
-
-def _effort_of(budget: int) -> Effort:
-    if budget <= 2048:
-        return "low"
-    if budget <= 8192:
-        return "medium"
-    return "high" if budget <= 24576 else "xhigh"
-
-
-def _mid_loop_without_thought(messages: list[Json]) -> bool:
-    """The last assistant message called a tool without a thought at its start, and the loop is still going."""
-    if (
-        len(messages) < 2
-        or messages[-1]["role"] != "user"
-        or messages[-1]["content"][0]["type"] != "tool_result"
-    ):
-        return False
-    before = next((row for row in reversed(messages) if row["role"] == "assistant"), None)
-    return before is not None and before["content"][0]["type"] not in ("thinking", "redacted_thinking")

@@ -1,0 +1,126 @@
+"""The one table of what does not cross between dialects in full; ``docs/translation.md`` shows the same rows.
+
+What is not in it crosses exactly. Every ``Loss`` that a reader or a writer reports has its row here, and so has every
+field that is refused because its loss would change what the caller receives or pays.
+"""
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["lossy", "dropped", "refused"]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What becomes of one field of a ``caller`` dialect towards an ``upstream`` dialect.
+
+    ``told`` is the outcome in ``X-Penstock-Translation``, '' for a refusal (a 400 that names the field).
+    """
+
+    caller: Literal["chat", "messages"]
+    upstream: Literal["chat", "messages"]
+    field: str
+    outcome: Outcome
+    told: str
+    how: str
+
+
+OTHER_FIELDS = "(any other top-level field)"
+OTHER_MESSAGE_FIELDS = "messages.(any other field)"
+
+_CHAT_TO_MESSAGES: tuple[tuple[str, Outcome, str, str], ...] = (
+    ("n", "refused", "", "more than one answer"),
+    ("modalities", "refused", "", "other than text"),
+    ("audio", "refused", "", "audio output"),
+    ("web_search_options", "refused", "", "a search that the model does not have"),
+    ("messages.content.input_audio", "refused", "", "audio input"),
+    ("messages.content.file.file_id", "refused", "", "files stored elsewhere"),
+    ("messages.content.image_url", "refused", "", "other types than JPEG, PNG, GIF and WebP"),
+    ("tool_choice", "refused", "", "a forced call while reasoning is asked for"),
+    ("temperature", "lossy", "clamped(x->1)", "above 1"),
+    ("temperature", "dropped", "dropped", "where the model takes none, or while it reasons"),
+    ("top_p", "dropped", "dropped", "where the model takes none, or below 0.95 while it reasons"),
+    ("top_k", "dropped", "dropped", "where the model takes none, or while it reasons"),
+    ("stop", "lossy", "reduced", "entries of nothing but white space are left out"),
+    ("reasoning_effort", "dropped", "dropped", "where the model cannot reason, or max_tokens is 1,024 or less"),
+    ("reasoning_effort", "dropped", "disabled", "in a tool loop whose thoughts did not come back"),
+    ("thinking.budget_tokens", "lossy", "effort", "the nearest effort, where a model takes no budget"),
+    ("response_format", "lossy", "instructed", "asked for in the system prompt"),
+    ("response_format.json_schema.schema", "lossy", "adapted", "unsupported constraints become descriptions"),
+    ("tools.custom", "lossy", "function", "a function with one string; its grammar becomes a description"),
+    ("tools.function.strict", "dropped", "dropped", "where the model knows no strict tools"),
+    ("tool_choice.allowed_tools", "lossy", "filtered", "the other tools are not offered"),
+    ("messages.tool_calls.custom", "lossy", "function", "a function call with one string"),
+    ("messages.tool_calls.function.arguments", "lossy", "wrapped", "text that is no JSON object, kept as text"),
+    ("messages.refusal", "lossy", "text", "text of the assistant"),
+    ("messages.content.refusal", "lossy", "text", "text of the assistant"),
+    ("messages.system", "lossy", "wrapped", "in the middle: text of the user in <system>, in its place"),
+    ("messages.thinking", "dropped", "dropped", "reasoning of other models, towards Anthropic"),
+    ("messages.prompt_cache_breakpoint", "lossy", "5m", "cache_control; 12h becomes 1h"),
+    ("messages.image_url.detail", "dropped", "dropped", "there is one resolution"),
+    (OTHER_MESSAGE_FIELDS, "dropped", "dropped", "name and the like"),
+    (OTHER_FIELDS, "dropped", "dropped", "seed, penalties, logprobs, logit_bias, metadata, verbosity and the like"),
+)  # fmt: skip
+
+_MESSAGES_TO_CHAT: tuple[tuple[str, Outcome, str, str], ...] = (
+    ("container", "refused", "", "code execution by the provider"),
+    ("mcp_servers", "refused", "", "servers that the provider would call"),
+    ("tools", "refused", "", "server tools, computer and browser toolsets"),
+    ("max_tokens", "refused", "", "0, which only warms a cache"),
+    ("stop_sequences", "refused", "", "more than the model takes"),
+    ("messages", "refused", "", "an assistant message to be continued, where the model cannot"),
+    ("messages.content.source", "refused", "", "files of the Files API; URLs where the model takes data only"),
+    ("messages.container_upload", "refused", "", "files of a container"),
+    ("temperature", "dropped", "dropped", "where the model takes none"),
+    ("top_p", "dropped", "dropped", "where the model takes none"),
+    ("top_k", "dropped", "dropped", "where the model takes none"),
+    ("metadata.user_id", "dropped", "dropped", "where the provider takes none"),
+    ("metadata.user_id", "lossy", "hashed", "longer than the provider takes"),
+    ("thinking", "dropped", "dropped", "where the model has no switch for it"),
+    ("thinking.type", "lossy", "adaptive", "between_tools"),
+    ("thinking.display", "dropped", "dropped", "reasoning is given as text"),
+    ("output_config.effort", "dropped", "dropped", "where the model has no effort"),
+    ("output_config.format", "lossy", "prompted", "the schema in the prompt, where the model takes none"),
+    ("output_config.format.strict", "dropped", "dropped", "a schema outside the strict subset"),
+    ("output_config.task_budget", "dropped", "dropped", ""),
+    ("system.billing_header", "dropped", "dropped", "Claude Code's; it defeats prompt caches"),
+    ("cache_control", "dropped", "dropped", "where the provider has no cache marks"),
+    ("tools.type", "lossy", "synthesized", "bash, text editor and memory tools as functions"),
+    ("tools.strict", "dropped", "dropped", "a schema outside the strict subset, or unknown to the model"),
+    ("tools.input_examples", "lossy", "described", "in the description"),
+    ("tools.defer_loading", "lossy", "loaded", "the tool is offered at once"),
+    ("tools.allowed_callers", "dropped", "dropped", ""),
+    ("tools.eager_input_streaming", "dropped", "dropped", ""),
+    ("tool_choice", "lossy", "auto", "where the model cannot be forced while it reasons"),
+    ("tool_choice.disable_parallel_tool_use", "dropped", "dropped", "where the model has no such switch"),
+    ("messages.system", "lossy", "wrapped", "text of the user in <system>, where system must come first"),
+    ("messages.output_config", "dropped", "dropped", "settings of a system message"),
+    ("messages.clear_at", "dropped", "dropped", "settings of a system message"),
+    ("messages.tool_addition", "dropped", "dropped", "all tools are offered at once"),
+    ("messages.tool_removal", "dropped", "dropped", "all tools are offered at once"),
+    ("messages.fallback", "dropped", "dropped", ""),
+    ("messages.compaction", "lossy", "text", ""),
+    ("messages.server_tools", "lossy", "text", "what server tools did, as text"),
+    ("messages.citations", "dropped", "dropped", "of text in the history"),
+    ("messages.search_result", "lossy", "text", "title, source and text"),
+    ("messages.document.context", "dropped", "dropped", ""),
+    ("messages.document.citations", "dropped", "dropped", ""),
+    ("messages.document.content", "lossy", "flattened", "blocks of a document as one text"),
+    ("messages.tool_reference", "lossy", "text", ""),
+    ("messages.browser_state", "lossy", "text", ""),
+    ("messages.tool_result.image", "lossy", "moved", "into the user message after the results"),
+    ("messages.tool_result.document", "lossy", "moved", "into the user message after the results"),
+    ("messages.tool_result.is_error", "lossy", "marked", "a first line that comes back as is_error"),
+    ("messages.tool_result.cache_control", "dropped", "dropped", ""),
+    ("messages.assistant.text", "lossy", "before_tool_calls", "text that stood after a call"),
+    ("messages.assistant.cache_control", "dropped", "dropped", ""),
+    ("messages.assistant.image", "dropped", "dropped", "only text and calls are an assistant's"),
+    ("messages.assistant.document", "dropped", "dropped", "only text and calls are an assistant's"),
+    ("messages.thinking", "dropped", "dropped", "where the model does not want earlier reasoning back"),
+    ("messages.redacted_thinking", "dropped", "dropped", "readable by its maker only"),
+    (OTHER_FIELDS, "dropped", "dropped", "context_management, speed, service_tier, betas and the like"),
+)  # fmt: skip
+
+LOSSES = tuple(Row("chat", "messages", *row) for row in _CHAT_TO_MESSAGES) + tuple(
+    Row("messages", "chat", *row) for row in _MESSAGES_TO_CHAT
+)
