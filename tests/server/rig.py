@@ -1,13 +1,14 @@
 """A server on a loopback port with a handler of the test's own, and a caller that writes raw bytes to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from penstock.errors import PenstockError, simple_body
 from penstock.exchange import Exchange, Handler
 from penstock.server import Application, ASGIApp, Listener, ServerLimits, listen
+from penstock.wire.connection import Connection
 
 CLOSE = b"connection: close"
 
@@ -73,9 +74,13 @@ class Caller:
         if bodiless:
             return
         if answer.headers.get(b"transfer-encoding") == b"chunked":
-            while size := int(await self.reader.readuntil(b"\r\n"), 16):
-                answer.body += (await self.reader.readexactly(size + 2))[:-2]
-            assert await self.reader.readexactly(2) == b"\r\n"
+            chunks: list[bytes] = []
+            try:
+                while size := int(await self.reader.readuntil(b"\r\n"), 16):
+                    chunks.append((await self.reader.readexactly(size + 2))[:-2])
+                assert await self.reader.readexactly(2) == b"\r\n"
+            finally:
+                answer.body = b"".join(chunks)
         elif b"content-length" in answer.headers:
             answer.body = await self.reader.readexactly(int(answer.headers[b"content-length"]))
         else:
@@ -109,6 +114,13 @@ class Server:
         self.callers.append(caller)
         return caller
 
+    @property
+    def connection(self) -> Connection:
+        """The server's side of the only connection."""
+        (connection,) = self.listener._wire.connections
+        assert isinstance(connection, Connection)
+        return connection
+
     async def ask(self, raw: bytes) -> Answer:
         """One request on a connection of its own."""
         caller = await self.call()
@@ -123,7 +135,7 @@ async def serving(
     site: ASGIApp | None = None,
     limits: ServerLimits | None = None,
     reject: Callable[[Exchange, PenstockError], None] = reject,
-) -> AsyncIterator[Server]:
+) -> AsyncGenerator[Server]:
     """A server for the data plane below ``/v1`` (with no site: for everything)."""
     application = Application(handler, lambda path: path.startswith("/v1"), site, reject)
     listener = await listen(application, "127.0.0.1", 0, limits or ServerLimits())
@@ -155,3 +167,9 @@ def chunked(*chunks: bytes, trailer: bytes = b"", path: bytes = b"/v1/x") -> byt
 async def within(seconds: float, waiting: Awaitable[object]) -> None:
     """Wait for something that has to happen; the time is only there so that a fault ends the test."""
     await asyncio.wait_for(waiting, seconds)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until something is so that has no event of its own."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)

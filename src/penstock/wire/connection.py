@@ -352,8 +352,11 @@ class Connection(asyncio.Protocol):
         return wire.date_line if self.keep_alive else wire.date_and_close
 
     def _can_skip(self) -> bool:
-        """Whether the rest of the body is short, and sure to come."""
-        return self._phase is BODY and self._chunked is None and self._remaining <= SKIP and not self._expects
+        """Whether the rest of a body that was not wanted is short, and sure to come."""
+        if self._phase is not BODY or self._chunked is not None or self._expects:
+            return False
+        failed = isinstance(self.call, ServedExchange) and self.call.failure is not None
+        return self._remaining <= SKIP and not failed
 
     def response_done(self) -> None:
         self.call = None

@@ -102,6 +102,8 @@ class ServedExchange:
             raise RuntimeError("the body was asked for twice")
         self.asked = True
         if self.failure is None and not self.complete:
+            if self.lost:
+                raise asyncio.CancelledError  # the rest will not come, and the handler was told once already
             self.waiter = self.line.loop.create_future()
             self.line.want_body()
             await self.waiter
