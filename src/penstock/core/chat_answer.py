@@ -58,8 +58,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     index: int
     text: str | None = None
     data: str | None = None
-    signature: str | None = None
     format: str | None = None
+    signature: str | None = None
 
 
 class Page(msgspec.Struct, frozen=True):

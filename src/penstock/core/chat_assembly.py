@@ -109,6 +109,33 @@ class Assembly:
             if usage != Usage():
                 out.append(Metered(usage))
 
+    def goes_on(self, chunk: Chunk, out: list[AnyEvent]) -> bool:
+        """Take a chunk that only goes on with the open text, as nearly all do; False (and nothing done) for others."""
+        choices = chunk.choices
+        if self._kind != "text" or not choices or chunk.usage is not None or chunk.error:
+            return False
+        choice = choices[0]
+        delta = choice.delta
+        if (
+            delta is None
+            or not delta.content
+            or choice.finish_reason is not None
+            or choice.index
+            or delta.tool_calls is not None
+            or delta.reasoning_content is not None
+            or delta.reasoning is not None
+            or delta.reasoning_details
+            or delta.refusal is not None
+            or delta.function_call is not None
+            or delta.annotations
+            or choice.usage is not None
+            or choice.error
+            or chunk.base_resp is not None
+        ):
+            return False
+        out.append(TextDelta(delta.content))
+        return True
+
     def end(self, out: list[AnyEvent]) -> None:
         """Close what is open and stop, as the dialect's own end allows."""
         waiting = self._calls.flush()

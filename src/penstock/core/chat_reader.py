@@ -69,7 +69,10 @@ class Reader:
 
     def _frame(self, frame: Frame, out: list[AnyEvent]) -> None:
         data = frame.data
-        if data == b"[DONE]" or data.strip() == b"[DONE]":
+        if data.startswith(b"{") and frame.event != b"error":
+            self._chunk(data, out)
+            return
+        if data.strip() == b"[DONE]":
             self._end(out, clean=True)
             return
         if frame.event == b"error":
@@ -84,6 +87,8 @@ class Reader:
         chunk = read_chunk(data)
         if chunk is None:
             self._assembly.fail(Failed("api_error", "an event of the stream is not a JSON object"), out)
+            return
+        if self._assembly.goes_on(chunk, out):
             return
         failed = failure_in(chunk, data)
         if failed is not None:
@@ -138,7 +143,8 @@ class Reader:
     def _whole(self, out: list[AnyEvent]) -> list[AnyEvent]:
         rest = bytes(self._body or b"").strip()
         if not self._assembly.started:
-            return read_reply(rest)
+            _take_whole(rest, self._assembly, out)
+            return out
         if _is_chunk(rest):
             self._chunk(rest, out)
         if not self._assembly.done:
@@ -160,17 +166,20 @@ def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent
         reader = Reader(profile=profile)
         return [*reader.feed(body), *reader.finish()]
     out: list[AnyEvent] = []
-    assembly = Assembly()
+    _take_whole(text, Assembly(), out)
+    return out
+
+
+def _take_whole(text: bytes, assembly: Assembly, out: list[AnyEvent]) -> None:
     chunk = read_chunk(text)
     if chunk is None:
         assembly.fail(Failed("api_error", "the answer is not a JSON object"), out)
-        return out
+        return
     failed = failure_in(chunk, text)
     if failed is None and not chunk.choices:
         failed = Failed("api_error", "the answer has no choices")
     if failed is not None:
         assembly.fail(failed, out)
-        return out
+        return
     assembly.take(chunk, out)
     assembly.end(out)
-    return out

@@ -74,6 +74,7 @@ class Writer:
         "_text_head",
         "_text_tail",
         "_thoughts",
+        "_unseen",
         "_usage",
         "error",
     )
@@ -106,7 +107,8 @@ class Writer:
         self._args = True  # the last call has arguments, or there is none
         self._thoughts = -1  # index of the last thought block
         self._block: Literal["", "thought", "signed", "other"] = ""
-        self._chars = 0
+        self._chars = 0  # of text, which citations count in
+        self._unseen = 0  # of reasoning and arguments
         self._span = (0, 0)
         self._cited_to = 0
         self._annotations: list[Annotation] = []
@@ -153,6 +155,7 @@ class Writer:
                 self._calls += 1
             case CallArgs(fragment):
                 self._args = True
+                self._unseen += len(fragment)
                 self._call(b',"function":{"arguments":' + _encode(fragment) + b"}}", pieces, self._calls - 1)
             case Stopped():
                 self._stop(event, pieces)
@@ -185,6 +188,7 @@ class Writer:
         form = THOUGHT_FORMAT if begins else None
         match event:
             case ThoughtDelta(text):
+                self._unseen += len(text)
                 detail = _encode(Detail("reasoning.text", index, text=text, format=form))
                 self._delta(
                     b'{"reasoning_content":' + _encode(text) + b',"reasoning_details":[' + detail + b"]}",
@@ -230,7 +234,7 @@ class Writer:
             counts = token_counts(
                 self._usage,
                 input_estimate=self._estimate,
-                output_estimate=-(-self._chars // _CHARS_PER_TOKEN),
+                output_estimate=-(-(self._chars + self._unseen) // _CHARS_PER_TOKEN),
             )
             pieces.append(self._ids + b'],"usage":' + _encode(counts) + b"}\n\n")
         pieces.append(_DONE)

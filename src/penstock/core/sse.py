@@ -47,6 +47,9 @@ class Frames:
             data = self._plain_line_ends(data)
         held = self._held
         if not held and data.endswith(b"\n\n"):
+            if data.find(b"\n") == len(data) - 2 and data.startswith(b"data: "):  # one frame of one line
+                self._fresh = False
+                return [Frame(b"", data[6:-2])]
             return self._cut(data)
         held += data
         end = held.rfind(b"\n\n", self._scanned)
