@@ -1,10 +1,14 @@
 """One request on its way through the relay: what it is, and what the ledger will be told of it."""
 
+import msgspec
+
 from penstock.core.dialects import Dialect
 from penstock.core.envelope import Envelope
+from penstock.core.lanes import Lane
 from penstock.core.turn import Loss, Usage
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
+from penstock.errors import CallerError, PenstockError
 from penstock.exchange import Exchange
 from penstock.switchboard import Choice
 
@@ -94,3 +98,44 @@ class Record:
         self.estimated = False
         self.first_byte_at: float | None = None
         self.losses: tuple[Loss, ...] = ()
+
+    def broke(self, error: PenstockError, *, output: bool) -> None:
+        """The upstream failed or refused. Refunded unless the caller had ``output`` of it."""
+        self.error_code = error.code
+        self.status = 200
+        if isinstance(error, CallerError):
+            self.outcome, self.refund_reason = "refused", "provider_refused"
+            return
+        self.outcome = "upstream_error"
+        if not output:
+            self.refund_reason = "no_output"
+
+
+_BYTES_PER_TOKEN = 4
+
+
+def meter(call: Call, record: Record, lane: Lane | None) -> None:
+    """Note a stream's token counts; what the upstream left unknown is estimated from bytes, and marked."""
+    if lane is None:
+        return
+    usage = lane.usage
+    if usage.input is None or usage.output is None or not lane.done:
+        record.estimated = True
+        usage = msgspec.structs.replace(
+            usage,
+            input=call.envelope.estimate_input() if usage.input is None else usage.input,
+            output=max(usage.output or 0, lane.output_bytes // _BYTES_PER_TOKEN),
+        )
+    record.usage = usage
+
+
+def meter_whole(call: Call, record: Record, usage: Usage, length: int) -> None:
+    """Note a whole answer's token counts in the same way; ``length`` is that of its body in bytes."""
+    if usage.input is None or usage.output is None:
+        record.estimated = True
+        usage = msgspec.structs.replace(
+            usage,
+            input=call.envelope.estimate_input() if usage.input is None else usage.input,
+            output=length // _BYTES_PER_TOKEN if usage.output is None else usage.output,
+        )
+    record.usage = usage

@@ -61,38 +61,43 @@ class Delivery:
     def __init__(
         self,
         exchange: Exchange,
-        flow: Flow,
-        lane: Lane,
         *,
         begin: Callable[[], None],
         error_frame: Callable[[PenstockError], bytes],
         keepalive_frame: bytes,
         clock: Callable[[], float],
-        hold: float,
+        hold_until: float,
         keepalive: float,
     ) -> None:
-        """``begin`` sends the response head; ``hold`` and ``keepalive`` are seconds, ``clock`` is monotonic."""
-        now = clock()
+        """``begin`` sends the response head; ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds."""
         self._exchange = exchange
-        self._flow = flow
+        self._flow: Flow | None = None
         self._begin = begin
         self._error_frame = error_frame
         self._keepalive_frame = keepalive_frame
         self._clock = clock
-        self._hold_until = now + hold
+        self._hold_until = hold_until
         self._keepalive = keepalive
-        self._last_write = now
-        self.lane = lane
+        self._last_write = 0.0
+        self.lane: Lane | None = None
+        """Set once the upstream has answered."""
         self.first_byte_at: float | None = None
         self.done_at: float | None = None
-        self.error: ProviderError | None = None
-        """Why the upstream broke off, once it has."""
+        self.error: PenstockError | None = None
+        """Why there is no complete reply, once that is so."""
+
+    def attach(self, flow: Flow, lane: Lane) -> None:
+        """The upstream has answered well: its body comes next."""
+        self._flow = flow
+        self.lane = lane
+        if self._exchange.stalled:
+            flow.pause()
 
     def sink(self, data: bytes) -> None:
         """Take body bytes of the upstream."""
-        if self.done_at is not None:
-            return
         lane = self.lane
+        if lane is None or self.done_at is not None:
+            return
         out = lane.feed(data)
         if out:
             self._write(out)
@@ -104,9 +109,9 @@ class Delivery:
 
     def finish(self) -> None:
         """The upstream's body has ended cleanly at the HTTP level; the dialect has the last word."""
-        if self.done_at is not None:
-            return
         lane = self.lane
+        if lane is None or self.done_at is not None:
+            return
         out = lane.finish()
         if lane.failure is not None or not lane.done:
             if out:
@@ -118,8 +123,8 @@ class Delivery:
         self.done_at = self._clock()
         self._exchange.end(out)
 
-    def broke(self, error: ProviderError | None = None) -> None:
-        """The upstream broke off. Tells the caller by the dialect's error event when the reply had begun."""
+    def broke(self, error: PenstockError | None = None) -> None:
+        """There will be no complete reply. Tells the caller by the dialect's error event when the reply had begun."""
         if self.done_at is not None:
             return
         self.error = error or failure_of(self.lane)
@@ -129,7 +134,7 @@ class Delivery:
     def tick(self, now: float) -> None:
         """Called a few times a second: ends the hold, keeps quiet connections alive, lets go of a finished upstream."""
         if self.done_at is not None:
-            if now - self.done_at > _LINGER:
+            if now - self.done_at > _LINGER and self._flow is not None:
                 self._flow.close()
             return
         exchange = self._exchange
@@ -140,15 +145,18 @@ class Delivery:
                 exchange.write(COMMENT)
         elif now - self._last_write >= self._keepalive and not exchange.stalled:
             self._last_write = now
-            exchange.write(self._keepalive_frame if self.lane.started else COMMENT)
+            begun = self.lane is not None and self.lane.started
+            exchange.write(self._keepalive_frame if begun else COMMENT)
 
     def caller_stalled(self) -> None:
         """The caller reads too slowly."""
-        self._flow.pause()
+        if self._flow is not None:
+            self._flow.pause()
 
     def caller_resumed(self) -> None:
         """The caller has caught up."""
-        self._flow.resume()
+        if self._flow is not None:
+            self._flow.resume()
 
     def _write(self, out: bytes) -> None:
         exchange = self._exchange
@@ -165,9 +173,9 @@ _LINGER = 2.0
 """Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
 
 
-def failure_of(lane: Lane) -> ProviderError:
+def failure_of(lane: Lane | None) -> ProviderError:
     """Our words for what the lane met; the upstream's own text stays with the operator."""
-    failure = lane.failure
+    failure = None if lane is None else lane.failure
     if failure is None or failure.truncated:
         return ProviderCut("The provider broke off before the reply was complete.")
     if failure.kind == "overloaded_error":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.blame import ERROR_BODY_MOST, error_in_reply, error_of, refusal
-from penstock.call import Call, Record
+from penstock.call import Call, Record, meter, meter_whole
 from penstock.core.dialects import DIALECTS, Prepared, prepare, translation_header
 from penstock.core.envelope import Envelope
 from penstock.core.lanes import Lane, Translation
@@ -25,10 +25,8 @@ from penstock.domain.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.limits import Gate
 from penstock.errors import (
     CannotRecord,
-    InvalidRequest,
     PenstockError,
     ProviderError,
-    RequestTooLarge,
     RouteNotFound,
 )
 from penstock.exchange import HeaderList
@@ -40,7 +38,7 @@ log = logging.getLogger("penstock.relay")
 
 _RETRY_AFTER = 5
 """Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""
-_BYTES_PER_TOKEN = 4
+_EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -121,12 +119,8 @@ class Relay:
             self._measure(call, record, "unrecorded")
             raise
         except PenstockError as error:
+            record.broke(error, output=False)
             record.status = error.status
-            record.error_code = error.code
-            record.outcome = (
-                "refused" if isinstance(error, InvalidRequest | RequestTooLarge) else "upstream_error"
-            )
-            record.refund_reason = "provider_refused" if record.outcome == "refused" else "no_output"
             self._settle(call, record)
             raise
         except asyncio.CancelledError:
@@ -163,8 +157,6 @@ class Relay:
             except ProviderError as error:
                 self._board.failed(attempt, self._clock())
                 self._tell_operator(call, attempt, error)
-                if call.exchange.started:
-                    raise
                 failure = error
             else:
                 return
@@ -174,67 +166,60 @@ class Relay:
             raise failure
 
     async def _send(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
+        self._board.sending(attempt, self._clock())
+        record.contacted = True
+        if call.envelope.stream:
+            await self._stream(call, attempt, prepared, record)
+        else:
+            response = await self._post(call, attempt, prepared)
+            try:
+                await self._whole(call, attempt, prepared, response, record)
+            finally:
+                response.close()
+
+    async def _post(self, call: Call, attempt: Attempt, prepared: Prepared) -> UpstreamResponse:
+        """The upstream's good answer, as far as its head. Raises what the caller is to be told of any other."""
         board = self._board
         endpoint = board.endpoint(attempt)
-        stream = call.envelope.stream
         own = call.dialect.name == attempt.dialect
-        headers = board.headers(attempt, call.version if own else None, call.betas if own else None)
-        board.sending(attempt, self._clock())
-        record.contacted = True
         try:
             response = await self._client.send(
                 endpoint.origin,
                 b"POST",
                 endpoint.path,
-                headers,
+                board.headers(attempt, call.version if own else None, call.betas if own else None),
                 prepared.body,
                 self._timings.deadlines,
-                stream=stream,
+                stream=call.envelope.stream,
             )
         except UpstreamFailure as failure:
             raise error_of(failure) from failure
+        if 200 <= response.status < 300:
+            return response
         try:
-            if not 200 <= response.status < 300:
-                raise await refusal(response, DIALECTS[attempt.dialect])
-            if stream:
-                await self._stream(call, attempt, prepared, response, record)
-            else:
-                await self._whole(call, attempt, prepared, response, record)
+            raise await refusal(response, DIALECTS[attempt.dialect])
         finally:
             response.close()
 
     # ---- stream
 
-    async def _stream(
-        self, call: Call, attempt: Attempt, prepared: Prepared, response: UpstreamResponse, record: Record
-    ) -> None:
-        public = record.choice.model.id
-        lane = _lane(call, attempt, response, public)
+    async def _stream(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
         exchange = call.exchange
-
-        def begin() -> None:
-            exchange.start(200, self._head(call, record, prepared, b"text/event-stream; charset=utf-8"))
-
         delivery = Delivery(
             exchange,
-            response,
-            lane,
-            begin=begin,
+            begin=lambda: exchange.start(200, self._head(call, record, prepared, _EVENT_STREAM)),
             error_frame=lambda error: call.dialect.error_frame(error, call.request_id),
             keepalive_frame=call.dialect.KEEPALIVE,
             clock=self._clock,
-            hold=self._timings.head_hold,
+            hold_until=call.started + self._timings.head_hold,
             keepalive=self._timings.keepalive,
         )
         self._watch(delivery)
         exchange.watch(delivery)
         try:
-            await response.stream(delivery.sink)
-            delivery.finish()
-        except UpstreamBroke:
-            delivery.broke()
-        except UpstreamFailure as failure:
-            delivery.broke(error_of(failure))
+            await self._deliver(call, attempt, prepared, record, delivery)
+        except PenstockError as error:
+            delivery.broke(error)
         except asyncio.CancelledError:
             # After the reply's end nobody waits for the upstream's any more; that is no loss of the caller.
             if delivery.done_at is None:
@@ -242,33 +227,35 @@ class Relay:
         finally:
             exchange.watch(None)
             self._deliveries.discard(delivery)
-            self._meter(call, record, lane)
+            meter(call, record, delivery.lane)
             record.first_byte_at = delivery.first_byte_at
-        if delivery.error is None:
+        error = delivery.error
+        if error is None:
             record.outcome, record.status = "completed", 200
             self._board.succeeded(attempt)
-            return
-        if not exchange.started:
-            raise delivery.error
-        # The caller has its error event. What was delivered counts; an error before any output does not.
-        self._board.failed(attempt, self._clock())
-        self._tell_operator(call, attempt, delivery.error)
-        record.outcome, record.status, record.error_code = "upstream_error", 200, delivery.error.code
-        if lane.output_bytes == 0:
-            record.refund_reason = "no_output"
+        elif not exchange.started:
+            raise error
+        else:
+            # The caller has its error event. What was delivered counts; an error before any output does not.
+            record.broke(error, output=delivery.lane is not None and delivery.lane.output_bytes > 0)
+            if isinstance(error, ProviderError):
+                self._board.failed(attempt, self._clock())
+                self._tell_operator(call, attempt, error)
 
-    def _meter(self, call: Call, record: Record, lane: Lane) -> None:
-        """The lane's counts; what the upstream left unknown is estimated from bytes, and marked."""
-        usage = lane.usage
-        if usage.input is None or usage.output is None or not lane.done:
-            record.estimated = True
-            output = usage.output or 0
-            usage = msgspec.structs.replace(
-                usage,
-                input=call.envelope.estimate_input() if usage.input is None else usage.input,
-                output=max(output, lane.output_bytes // _BYTES_PER_TOKEN),
-            )
-        record.usage = usage
+    async def _deliver(
+        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, delivery: Delivery
+    ) -> None:
+        response = await self._post(call, attempt, prepared)
+        try:
+            delivery.attach(response, _lane(call, attempt, response, record.choice.model.id))
+            await response.stream(delivery.sink)
+            delivery.finish()
+        except UpstreamBroke:
+            delivery.broke()
+        except UpstreamFailure as failure:
+            delivery.broke(error_of(failure))
+        finally:
+            response.close()
 
     def _watch(self, delivery: Delivery) -> None:
         self._deliveries.add(delivery)
@@ -308,14 +295,7 @@ class Relay:
             )
         if failed is not None:
             raise error_in_reply(failed.kind, truncated=failed.truncated)
-        record.usage = usage
-        if usage.input is None or usage.output is None:
-            record.estimated = True
-            record.usage = msgspec.structs.replace(
-                usage,
-                input=call.envelope.estimate_input() if usage.input is None else usage.input,
-                output=len(out) // _BYTES_PER_TOKEN if usage.output is None else usage.output,
-            )
+        meter_whole(call, record, usage, len(out))
         record.first_byte_at = self._clock()
         self._board.succeeded(attempt)
         head = self._head(call, record, prepared, b"application/json")
