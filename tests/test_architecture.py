@@ -68,6 +68,7 @@ MAX_FUNCTION_LINES = 60
 # What is longer, and why splitting it would hide it: "core/chat.py" or "core/chat.py:Reader.feed" -> the reason.
 LONGER: dict[str, str] = {
     "settings.py": "a table of all settings, and beside it the only reader of what sets them",
+    "upstream.py": "one exchange: client, pool, connection and answer decide between them who holds the socket, and when not",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
 }
 

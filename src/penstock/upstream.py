@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
@@ -41,7 +42,10 @@ _INFLATE_RATIO = 100
 _OWN_HEADERS = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"accept-encoding", b"connection")
 )
-_UNFRAMED_METHODS = frozenset((b"HEAD", b"CONNECT"))
+_METHODS = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE"))
+"""Not HEAD and CONNECT: the bytes of their answers do not tell where they end."""
+_NAME = itemgetter(0)
+_HEADER_LINE = b": ".join
 _HOST_LINES = 3
 _BODY_HEADERS = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
 _HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
@@ -148,22 +152,27 @@ def _too_large(part: str, limit: int) -> UpstreamFailure:
 
 
 def _request_head(host_line: bytes, method: bytes, path: bytes, headers: HeaderList, length: int) -> bytes:
-    """The request line and headers. Raises ValueError where a value would break them apart."""
-    lines = [name + b": " + value for name, value in headers if name not in _OWN_HEADERS]
+    """The request line and headers. Raises ValueError where a value would break them apart.
+
+    Built by calls that loop in C: on the path of every request, it is a tenth of what the client costs.
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method {method!r} is not supported")
+    # ints, because `in` finds a byte much faster than bytes
+    if path[:1] != b"/" or 32 in path:
+        raise ValueError("the path must begin with / and hold no blank")
+    if not _OWN_HEADERS.isdisjoint(map(_NAME, headers)):
+        headers = [header for header in headers if header[0] not in _OWN_HEADERS]
+    first = b"%b %b%b" % (method, path, host_line)
+    ends = len(headers) + _HOST_LINES + 1
     if length or method != b"GET":
-        lines.append(b"content-length: %d" % length)
-    lines.append(b"\r\n")
-    head = method + b" " + path + host_line + b"\r\n".join(lines)
-    # splitlines also parts at a bare CR or LF
-    if len(head.splitlines()) != len(lines) + _HOST_LINES or 0 in head:
-        raise ValueError("a method, path or header holds a line end or NUL")
-    # ints, because `in` looks for a byte much faster than for bytes
-    if path[:1] != b"/" or 32 in path or 32 in method:
-        raise ValueError("the path must begin with / and, like the method, hold no blank")
-    if method in _UNFRAMED_METHODS:
-        raise ValueError(
-            f"{method.decode()} is not supported: the bytes of its answer do not tell where it ends"
-        )
+        size = b"content-length: %d" % length
+        head = b"\r\n".join((first, size, *map(_HEADER_LINE, headers), b"\r\n"))
+        ends += 1
+    else:
+        head = b"\r\n".join((first, *map(_HEADER_LINE, headers), b"\r\n"))
+    if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * ends:
+        raise ValueError("the path or a header holds a line end or NUL")
     return head
 
 
@@ -797,7 +806,7 @@ class _Pool:
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         if origin.port != (443 if origin.scheme == "https" else 80):
             host = f"{host}:{origin.port}"
-        self.host_line = f" HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n".encode()
+        self.host_line = f" HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity".encode()
 
     def take(self) -> _Connection | None:
         """The idle connection that was used last, or None."""

@@ -230,10 +230,9 @@ async def echo(caller: Caller, body: bytes, token: bytes = b"") -> bytes:
     return await response.read(2**24)
 
 
-@pytest.mark.parametrize("size", [0, 1, 1500, 16 * 1024 + 1, 107_000, 5_000_000])
-async def test_bodies_of_all_sizes_come_back(caller: Caller, size: int) -> None:
-    body = random.Random(size).randbytes(size)
-    for _ in range(2):
+async def test_bodies_of_all_sizes_come_back(caller: Caller) -> None:
+    for size in (0, 1, 1500, 16 * 1024, 16 * 1024 + 1, 107_000, 5_000_000):
+        body = random.Random(size).randbytes(size)
         returned = await echo(caller, body, b"%d" % size)
         assert hashlib.sha256(returned).digest() == hashlib.sha256(body).digest()
 

@@ -64,7 +64,7 @@ async def test_the_request_is_written_as_asked(server: ScriptedServer, caller: C
     assert body == b'{"a":1}'
     assert head == (
         b"POST /v1/messages?beta=true HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept-encoding: identity\r\n"
-        b"content-type: application/json\r\nx-a: 1\r\ncontent-length: 7\r\n\r\n" % server.origin.port
+        b"content-length: 7\r\ncontent-type: application/json\r\nx-a: 1\r\n\r\n" % server.origin.port
     )
     assert 0 < response.sent_at <= response.first_byte_at <= asyncio.get_running_loop().time()
     assert not response.reused
@@ -103,7 +103,7 @@ async def test_get_has_no_content_length_and_an_empty_post_has(
 async def test_a_request_that_would_come_apart_is_refused(
     server: ScriptedServer, caller: Caller, method: bytes, path: bytes, header: tuple[bytes, bytes]
 ) -> None:
-    with pytest.raises(ValueError, match=r"path|not supported"):
+    with pytest.raises(ValueError, match=r"path|method"):
         await caller.client.send(server.origin, method, path, [header], b"", PATIENT)
     assert server.waiting() == 0
     assert not server.peers
