@@ -11,6 +11,7 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
 
 from penstock.core.chat import KEEPALIVE, Reader, Writer, error_frame, read_reply, write_reply
 from penstock.core.turn import (
@@ -114,7 +115,7 @@ def served() -> Iterator[tuple[openai.OpenAI, dict[str, bytes]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that the library calls it by
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -168,7 +169,7 @@ def test_the_sdk_reads_a_whole_answer(served: tuple[openai.OpenAI, dict[str, byt
     check_rich(client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}]))
 
 
-def check_rich(answer: "openai.types.chat.ChatCompletion") -> None:
+def check_rich(answer: ChatCompletion) -> None:
     assert answer.id == "chatcmpl-1"
     assert answer.model == "claude-x"
     assert answer.created == 1_700_000_000

@@ -138,7 +138,9 @@ _FRAME_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 def split_whole(whole: bytes) -> list[bytes]:
     """Whole frames (see ``complete_prefix``) one by one, each with its own bytes up to and including its empty line."""
     if b"\r" not in whole:
-        return [raw + b"\n\n" for raw in whole.split(b"\n\n")[:-1]]
+        *frames, rest = whole.split(b"\n\n")
+        closed = [raw + b"\n\n" for raw in frames]
+        return [*closed, rest] if rest else closed
     pieces: list[bytes] = []
     at = 0
     for match in _FRAME_END.finditer(whole):

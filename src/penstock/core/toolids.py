@@ -6,7 +6,6 @@ is enough because a call and its result travel in the same request.
 """
 
 import base64
-import binascii
 import hashlib
 import re
 
@@ -33,13 +32,13 @@ def outward(id: str, limit: int) -> str:
 
 def inward(id: str) -> str:
     """The upstream's own id for one that ``outward`` gave; any other id is returned as it is."""
-    if not id.startswith(_CODED):
+    text = id.removeprefix(_CODED)
+    if text in {id, ""}:
         return id
-    text = id[len(_CODED) :]
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         return raw.decode("utf-8", "surrogatepass")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not ours after all, or damaged: not base64, not ASCII, not UTF-8
         return id
 
 
