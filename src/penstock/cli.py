@@ -22,26 +22,20 @@ app = App(
     version=__version__,
     help_epilogue="Settings come from the environment (PENSTOCK_...) and penstock.toml; see `penstock settings`.",
 )
-app.command("penstock.commands.serving:serve", name="serve", help="Serve until stopped.")
-app.command("penstock.commands.people:app", name="user", help="Make, change and list accounts.")
-app.command("penstock.commands.keys:app", name="key", help="Make, list, revoke and roll API keys.")
+app.command("penstock.commands.serving:serve", name="serve")
+app.command("penstock.commands.people:app", name="user")
+app.command("penstock.commands.keys:app", name="key")
 app.command(
     "penstock.commands.catalogue:app",
     name="catalog",
     help="Show, change and export providers, models and plans.",
 )
-app.command("penstock.commands.looking:usage", name="usage", help="Show what an account used on a day.")
-app.command("penstock.commands.looking:settings", name="settings", help="Show the settings in force.")
-app.command("penstock.commands.looking:examine", name="doctor", help="Check the installation.")
-app.command(
-    "penstock.commands.looking:secrets_app", name="secrets", help="Rotate the peppers and sealing keys."
-)
-app.command(
-    "penstock.commands.serving:migrate",
-    name="migrate",
-    help="Bring the database to the schema of this program.",
-)
-app.command("penstock.commands.serving:simulate", name="simulate", help="Run the scripted provider.")
+app.command("penstock.commands.looking:usage", name="usage")
+app.command("penstock.commands.looking:settings", name="settings")
+app.command("penstock.commands.looking:examine", name="doctor")
+app.command("penstock.commands.looking:secrets_app", name="secrets")
+app.command("penstock.commands.migrating:migrate", name="migrate")
+app.command("penstock.commands.serving:simulate", name="simulate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,8 @@
-"""Commands that run: ``serve``, ``simulate`` and ``migrate``."""
+"""Commands that run: ``serve`` and ``simulate``."""
 
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from penstock.app import Service
 from penstock.bootstrap import Greeting, bootstrap, open_store, render
@@ -19,7 +16,6 @@ from penstock.server import Application, ServerLimits
 from penstock.server import serve as run
 from penstock.settings import Settings, environment
 from penstock.store.instance import InstanceLock
-from penstock.store.migrate import migrate as migrate_database
 
 
 def serve(
@@ -131,22 +127,3 @@ def _reject(exchange: Exchange, error: PenstockError) -> None:
     body = error.message.encode()
     exchange.start(error.status, [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))])
     exchange.end(body)
-
-
-def migrate(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
-    """Bring the database to the schema of this program. Serving does that too; this is for doing it apart.
-
-    Example: penstock migrate --data /var/lib/penstock
-
-    Parameters
-    ----------
-    json
-        Print {"before", "after"}.
-    """
-    before, after = migrate_database(read_settings(place).settings.database_url)
-    if json:
-        answer(f'{{"before":{"null" if before is None else chr(34) + before + chr(34)},"after":"{after}"}}')
-    elif before == after:
-        answer(f"The database is at schema {after} already.")
-    else:
-        answer(f"Migrated from {before or 'nothing'} to schema {after}.")

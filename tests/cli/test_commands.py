@@ -1,0 +1,295 @@
+"""The commands, called in this process: what they print, what they change, and how they fail."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import __version__
+from penstock.core.keyformat import display, is_well_formed
+from penstock.settings import markdown
+from tests.cli.conftest import Call
+
+EMAIL = "--email=ann@example.com"
+
+
+@pytest.fixture
+def ann(call: Call) -> dict[str, Any]:
+    return call("user", "create", EMAIL, "--plan=pro", "--verified", "--json").json
+
+
+def test_a_user_gets_a_first_key(call: Call) -> None:
+    made = call(
+        "user", "create", "--email", "Ann@Example.com", "--plan", "pro", "--admin", "--verified", "--json"
+    )
+    assert (made.code, made.err) == (0, "")
+    assert list(made.json) == ["id", "email", "plan", "key"]
+    assert (made.json["email"], made.json["plan"]) == ("Ann@example.com", "pro")
+    assert made.json["id"].startswith("usr_")
+    assert is_well_formed(made.json["key"])
+    (listed,) = call("user", "list", "--json").json["users"]
+    assert listed | {"created_at": 0} == {
+        "id": made.json["id"], "email": "Ann@example.com", "plan": "pro", "admin": True, "verified": True,
+        "disabled": False, "created_at": 0,
+    }  # fmt: skip
+
+
+def test_people_read_sentences(call: Call) -> None:
+    made = call("user", "create", EMAIL)
+    assert "Made ann@example.com on the free plan (usr_" in made.out
+    assert "penstock user set --email ann@example.com --verified" in made.out
+    assert (
+        call("user", "set", EMAIL, "--verified", "--plan=pro").out
+        == "ann@example.com: verified, on the pro plan.\n"
+    )
+    assert "verified" in call("user", "list").out
+    assert display(made.out.split("Key: ")[1].split()[0]) in call("key", "list", EMAIL).out
+
+
+def test_an_account_can_be_closed_and_opened(call: Call, ann: dict[str, Any]) -> None:
+    assert call("user", "set", EMAIL, "--disabled", "--json").json["disabled"] is True
+    assert call("user", "set", EMAIL, "--enabled", "--unverified", "--json").json["disabled"] is False
+    assert call("user", "set", EMAIL, "--admin", "--json").json | {"created_at": 0} == {
+        "id": ann["id"], "email": "ann@example.com", "plan": "pro", "admin": True, "verified": False,
+        "disabled": False, "created_at": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("user", "create", EMAIL), "There is already an account for ann@example.com."),
+        (("user", "create", "--email=nobody"), "An e-mail address has the form name@example.com."),
+        (
+            ("user", "create", "--email=b@example.com", "--plan=gold"),
+            "There is no plan 'gold'; there are free, starter, pro.",
+        ),
+        (
+            ("user", "set", EMAIL),
+            "nothing to change: say --plan, --verified, --disabled, --enabled or --admin",
+        ),
+        (("user", "set", "--email=b@example.com", "--verified"), "There is no account for b@example.com."),
+        (("key", "create", EMAIL, "--name=default"), "There is a key named 'default' already."),
+        (("key", "create", EMAIL, "--address=here"), "'here' is not an IP address or network"),
+        (("key", "create", EMAIL, "--expires-days=0"), "--expires-days is a number of days from 1 to 36500"),
+        (("key", "revoke", EMAIL, "--name=laptop"), "ann@example.com has no such working key"),
+        (("key", "list", "--email=b@example.com"), "There is no account for b@example.com."),
+        (("catalog", "apply", "nowhere.toml"), "cannot read nowhere.toml"),
+        (("usage", EMAIL, "--day=yesterday"), "'yesterday' is not a day such as 2026-11-25"),
+        (("serve", "--workers=2"), "several workers need PostgreSQL and Redis"),
+        (
+            ("serve", "--host=0.0.0.0", "--port=0"),
+            "0.0.0.0 can be reached by others, and there is no admin yet",
+        ),
+        (("serve", "--port=70000"), "--port: '70000' is not a whole number from 0 to 65535"),
+    ],
+)
+def test_a_failure_is_one_line_and_code_1(
+    call: Call, ann: dict[str, Any], arguments: tuple[str, ...], complaint: str
+) -> None:
+    failed = call(*arguments)
+    assert (failed.code, failed.out) == (1, "")
+    assert failed.err.count("\n") == 1
+    assert failed.err.startswith(f"penstock: {complaint}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("user", "create"), ("user", "create", EMAIL, "--colour=red"), ("sevre",), ("key", "list", "ann@example.com"),
+        ("user", "create", EMAIL, "--admin=maybe"), ("usage", "--email"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_is_one_line_and_code_2(call: Call, arguments: tuple[str, ...]) -> None:
+    failed = call(*arguments)
+    assert (failed.code, failed.out) == (2, "")
+    assert failed.err.startswith("penstock: ")
+    assert failed.err.count("\n") == 1
+    assert "Traceback" not in failed.err
+
+
+def test_keys_are_made_rolled_and_revoked(call: Call, ann: dict[str, Any]) -> None:
+    laptop = call(
+        "key", "create", EMAIL, "--name=laptop", "--model=claude-haiku-4.5", "--address=10.0.0.0/8", "--address=::1",
+        "--expires-days=30", "--json",
+    ).json  # fmt: skip
+    assert list(laptop) == ["id", "name", "key"]
+    assert laptop["name"] == "laptop"
+    listed = call("key", "list", EMAIL, "--json").json["keys"]
+    assert [key["name"] for key in listed] == ["laptop", "default"]
+    assert listed[0]["models"] == ["claude-haiku-4.5"]
+    assert listed[0]["addresses"] == ["10.0.0.0/8", "::1"]
+    assert listed[0]["shown"] == display(laptop["key"])
+    assert laptop["key"] not in str(listed)
+
+    rolled = call("key", "roll", EMAIL, "--name=laptop", "--grace=3600", "--json").json
+    assert rolled["name"] == "laptop"
+    assert rolled["key"] != laptop["key"]
+    assert call("key", "roll", EMAIL).err == (
+        "penstock: ann@example.com has several keys (laptop, default): say --name or --id\n"
+    )
+    revoked = call("key", "revoke", EMAIL, "--name=laptop", "--json").json["revoked"]
+    assert set(revoked) == {laptop["id"], rolled["id"]}
+    assert [key["works"] for key in call("key", "list", EMAIL, "--json").json["keys"]] == [False, False, True]
+    assert call("key", "roll", EMAIL).out.startswith("Made the key 'default' (key_")
+
+
+def test_the_catalogue_is_exported_changed_and_applied(call: Call, tmp_path: Path) -> None:
+    exported = call("catalog", "export").out
+    file = tmp_path / "catalog.toml"
+    file.write_text(exported)
+    assert call("catalog", "apply", str(file)).out == "Nothing changes.\n"
+    file.write_text(exported.replace("daily_requests = 5000\n", "daily_requests = 6000\n"))
+    (change,) = call("catalog", "apply", str(file), "--json").json["changes"]
+    assert change == {"kind": "plan", "id": "free", "action": "updated", "fields": ["daily_requests"]}
+    shown = call("catalog", "show", "--json").json
+    assert shown["plans"][0]["daily_requests"] == 6000
+    assert shown["simulated"] is True
+    assert {model["id"] for model in shown["models"]} >= {"claude-haiku-4.5", "auto-kiro"}
+    haiku = next(model for model in shown["models"] if model["id"] == "claude-haiku-4.5")
+    assert haiku["plans"] == ["free", "starter", "pro"]
+    assert "ANTHROPIC_API_KEY" in haiku["needs"]
+    assert "claude-haiku-4.5" in call("catalog", "show").out
+
+
+def test_mistakes_in_a_catalogue_are_one_line_each(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "catalog.toml"
+    file.write_text('[[plan]]\nid = "free"\ndaly_requests = 1\n\n[[modle]]\nid = "x"\n')
+    failed = call("catalog", "apply", str(file))
+    assert failed.code == 1
+    assert all(line.startswith("penstock: ") for line in failed.err.splitlines())
+    assert "daly_requests" in failed.err
+    assert "modle" in failed.err
+
+
+def test_a_day_without_requests(call: Call, ann: dict[str, Any]) -> None:
+    used = call("usage", EMAIL, "--day=2026-11-25", "--json").json
+    assert used == {
+        "email": "ann@example.com", "plan": "pro", "day": "2026-11-25", "counted": 0, "refunded": 0, "limit": 50_000,
+        "requests": [],
+    }  # fmt: skip
+    assert "0 of 50000 requests counted, 0 refunded" in call("usage", EMAIL).out
+
+
+def test_settings_are_shown_with_their_origin(
+    call: Call, monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    monkeypatch.setenv("PENSTOCK_METRICS_TOKEN", "hunter2")
+    monkeypatch.setenv("PENSTOCK_DRIAN", "1")
+    shown = call("settings", "--json")
+    assert "PENSTOCK_DRIAN is set but means nothing here; did you mean PENSTOCK_DRAIN?" in shown.err
+    assert shown.json["data"] == {"value": str(data), "origin": "PENSTOCK_DATA (environment)"}
+    assert shown.json["port"] == {"value": "8484", "origin": "default"}
+    assert "hunter2" not in shown.out + call("settings").out
+    assert call("settings", "--markdown").out == markdown()
+
+
+def test_bad_settings_stop_every_command(call: Call, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    monkeypatch.setenv("PENSTOCK_DRAIN", "soon")
+    monkeypatch.setenv("PENSTOCK_PORT", "http")
+    failed = call("user", "list")
+    assert failed.code == 1
+    assert failed.err.splitlines() == [
+        "penstock: PENSTOCK_PORT (environment): 'http' is not a whole number from 0 to 65535",
+        "penstock: PENSTOCK_DRAIN (environment): 'soon' is not a number of seconds",
+    ]
+    assert not data.exists()
+
+
+def test_data_and_config_say_which_installation(call: Call, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (tmp_path / "p.toml").write_text(f'data = "{tmp_path}/third"')
+    call("user", "create", EMAIL, "--data", str(other))
+    assert "ann" in call("user", "list", "--data", str(other)).out
+    assert "ann" not in call("user", "list").out
+    assert call("settings", "--config", "nowhere.toml").err.startswith("penstock: ")
+    assert (
+        call("settings", "--config", "p.toml", "--json").json["data"]["origin"]
+        == "PENSTOCK_DATA (environment)"
+    )
+
+
+def test_keys_are_not_kept_when_they_may_not_be_shown(
+    call: Call, monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    monkeypatch.setenv("PENSTOCK_KEYS_REVEAL", "false")
+    call("user", "create", EMAIL)
+    assert call("secrets", "rotate", "--json").json["resealed"] == 0
+
+
+def test_secrets_rotate(call: Call, ann: dict[str, Any]) -> None:
+    first = call("secrets", "rotate", "--json").json
+    assert first["resealed"] == 1
+    assert call("secrets", "rotate").out.startswith("New pepper ")
+    assert call("doctor", "--json").json["ok"] is True
+
+
+def test_the_wrong_secrets_file_is_noticed(call: Call, ann: dict[str, Any], data: Path) -> None:
+    file = data / "secrets.json"
+    kept = file.read_bytes()
+    file.unlink()
+    assert "there is no secrets file" in call("user", "list").err
+    assert not file.exists(), "a new one would only hide the loss"
+    call("user", "create", EMAIL, "--data=other")
+    file.touch(0o600)
+    file.write_bytes((data.parent / "other" / "secrets.json").read_bytes())
+    failed = call("user", "list")
+    assert failed.code == 1
+    assert "1 API keys in the database were made with pepper" in failed.err
+    file.write_bytes(kept)
+    assert call("user", "list").code == 0
+
+
+def test_migrate_says_what_it_did(call: Call, data: Path) -> None:
+    first = call("migrate", "--json")
+    assert first.json["before"] is None
+    assert call("migrate").out == f"The database is at schema {first.json['after']} already.\n"
+    assert call("user", "create", EMAIL).code == 0
+
+
+def test_a_data_directory_that_cannot_be(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    failed = call("user", "list", "--data", str(tmp_path / "file" / "data"))
+    assert failed.code == 1
+    assert failed.err.startswith("penstock: cannot write ")
+    assert failed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("serve",), ("user", "create"), ("user", "set"), ("user", "list"), ("key", "create"), ("key", "list"),
+        ("key", "revoke"), ("key", "roll"), ("catalog", "show"), ("catalog", "apply"), ("catalog", "export"), ("usage",),
+        ("settings",), ("doctor",), ("secrets", "rotate"), ("migrate",), ("simulate",),
+    ],
+)  # fmt: skip
+def test_help_has_an_example(call: Call, command: tuple[str, ...]) -> None:
+    shown = call(*command, "--help")
+    assert shown.code == 0
+    assert f"Example: penstock {' '.join(command)}" in shown.out
+
+
+def test_the_program_itself(call: Call, data: Path) -> None:
+    assert call("--version").out == f"{__version__}\n"
+    assert "catalog" in call("--help").out
+    as_module = subprocess.run(
+        [sys.executable, "-m", "penstock", "user", "create", EMAIL, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert as_module.stdout.count("\n") == 1
+    closed = subprocess.run(
+        f"{sys.executable} -m penstock user list | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Traceback" not in closed.stderr
+    wrong = subprocess.run(
+        [sys.executable, "-m", "penstock", "usage"], capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 2
