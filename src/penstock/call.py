@@ -13,6 +13,9 @@ from penstock.exchange import Exchange
 from penstock.switchboard import Choice
 
 
+_REPLY_IDS = {"chat": "chatcmpl-", "messages": "msg_", "responses": "resp_"}
+
+
 class Call:
     """One admitted request: who calls, what for, and where the answer goes."""
 
@@ -63,6 +66,11 @@ class Call:
         self.strict = strict
         self.version = version
         self.betas = betas
+
+    @property
+    def reply_id(self) -> str:
+        """The id of an answer that we write ourselves, in the form of the caller's dialect."""
+        return _REPLY_IDS[self.dialect.name] + self.request_id.removeprefix("req_")
 
 
 class Record:

@@ -289,7 +289,7 @@ class Relay:
             reply = fold(DIALECTS[attempt.dialect].read_reply(body, attempt.profile))
             usage, failed = reply.usage, reply.failure
             out = (
-                call.dialect.write_reply(reply, model=public, reply_id=call.request_id, created=int(call.now))
+                call.dialect.write_reply(reply, model=public, reply_id=call.reply_id, created=int(call.now))
                 if failed is None
                 else b""
             )
@@ -452,7 +452,7 @@ def _lane(call: Call, attempt: Attempt, response: UpstreamResponse, public: str)
     upstream = DIALECTS[attempt.dialect]
     writer = call.dialect.Writer(
         model=public,
-        reply_id=call.request_id,
+        reply_id=call.reply_id,
         created=int(call.now),
         include_usage=call.envelope.include_usage,
         input_estimate=call.envelope.estimate_input(),
