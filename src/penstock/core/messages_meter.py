@@ -136,12 +136,11 @@ class Meter:
 
     def _count(self, whole: bytes) -> None:
         """Add the length of the generated text, as it stands in the JSON."""
-        before = self.output_bytes
         for value in _GENERATED.finditer(whole):
             self.started = True
             end = whole.find(_CLOSING, value.end())
             self.output_bytes += (len(whole) if end < 0 else end) - value.end()
-        if self.output_bytes == before and b'"tool_use"' in whole:
+        if not self._called and b'"tool_use"' in whole:
             self._called = True
 
     def _see(self, raw: bytes) -> bytes:
