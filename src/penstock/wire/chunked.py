@@ -75,7 +75,7 @@ class ChunkedReader:
         begun = at
         decoded = 0
         while (line := data.find(b"\r\n", at)) > 0:
-            match = _size_line(data, at, min(line, at + LONGEST_LINE))
+            match = _size_line(data, at, line) if line - at <= LONGEST_LINE else None
             size = int(match[1], 16) if match else 0
             end = line + 2 + size
             if not size or data[end : end + 2] != b"\r\n":
