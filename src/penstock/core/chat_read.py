@@ -225,7 +225,9 @@ class _Reading:
         if is_error and isinstance(parts[0], Text):
             rest = Text(parts[0].text.removeprefix(wire.TOOL_ERROR_MARK), parts[0].cache)
             parts = [rest, *parts[1:]] if rest.text else parts[1:]
-        return ToolResult(call_id, tuple(parts), is_error, options.ttl(message.cache_control))
+        return ToolResult(
+            call_id, tuple(parts), is_error or bool(message.is_error), options.ttl(message.cache_control)
+        )
 
     def assistant(self, message: wire.Assistant, path: str, function_id: str) -> list[AnyPart]:
         if message.audio is not UNSET and bytes(message.audio) != b"null":

@@ -145,10 +145,12 @@ class Assistant(Message, tag="assistant", kw_only=True):
 class ToolMessage(Message, tag="tool", kw_only=True):
     tool_call_id: str
     content: Content = None
+    is_error: bool | None = None
 
 
 class FunctionMessage(Message, tag="function", kw_only=True):
     content: Content = None
+    is_error: bool | None = None
 
 
 AnyMessage = System | Developer | User | Assistant | ToolMessage | FunctionMessage
