@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent / "src" / "penstock"
 
 LEAVES = {"errors", "exchange", "settings"}
 BELOW_RELAY = LEAVES | {
-    "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame",
+    "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame", "token_counting",
 }  # fmt: skip
 BELOW_APP = BELOW_RELAY | {"relay", "web"}
 
@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "switchboard": LEAVES | {"core", "domain", "providers", "upstream"},
     "call": LEAVES | {"core", "domain", "switchboard"},
     "blame": LEAVES | {"core", "upstream"},
+    "token_counting": LEAVES | {"core", "domain", "upstream", "switchboard", "blame"},
     "relay": BELOW_RELAY,
     "web": BELOW_RELAY | {"relay"},
     "wire": LEAVES,
@@ -67,6 +68,8 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 # What is longer, and why splitting it would hide it: "core/chat.py" or "core/chat.py:Reader.feed" -> the reason.
 LONGER: dict[str, str] = {
+    "core/turn.py": "the neutral form is closed and small: all of it on one page, most lines say what a field means",
+    "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "settings.py": "a table of all settings, and beside it the only reader of what sets them",
     "upstream.py": "one exchange: client, pool, connection and answer decide between them who holds the socket, and when not",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",

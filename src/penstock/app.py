@@ -24,12 +24,13 @@ from penstock.providers.detect import Secrets
 from penstock.providers.simulator import simulate
 from penstock.providers.table import KINDS
 from penstock.relay import Relay, Timings
-from penstock.server import Application, ServerLimits, listen
+from penstock.server import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.counters import MemoryCounters
 from penstock.store.database import Database
 from penstock.store.vault import Vault
 from penstock.switchboard import Switchboard
+from penstock.token_counting import TokenCounter
 from penstock.upstream import Deadlines, UpstreamClient
 from penstock.web.api import Api, owns
 from penstock.web.site import Site
@@ -64,21 +65,11 @@ class Service:
             vault = Vault.make(settings.secret_path, secrets.token_bytes)
             ledger = await Ledger.open(database, boot=boot)
             stack.push_async_callback(ledger.close)
-            counters = await MemoryCounters.open(database, today=day_of(time.time()), clock=time.time)
-            gate = Gate(
-                counters,
-                refused_per_key=settings.errors_per_minute,
-                refused_per_address=settings.errors_per_minute_address,
-            )
+            gate = await _gate(settings, database)
             keyring = Keyring(
                 database, vault, cache_seconds=settings.cache_seconds, clock=clock, now=time.time
             )
-            simulator = await listen(
-                Application(handler=simulate, owns=_everything, site=None, reject=_reject_plainly),
-                "127.0.0.1",
-                0,
-                ServerLimits(),
-            )
+            simulator = await _simulator()
             stack.push_async_callback(simulator.close)
             source = CatalogSource(
                 database, KINDS, self._secrets.has, f"http://127.0.0.1:{simulator.port}/v1"
@@ -87,17 +78,19 @@ class Service:
             client = UpstreamClient()
             stack.push_async_callback(client.close)
             metrics = Metrics()
-
+            switchboard = Switchboard(source.get, self._secrets, random.random)
+            timings = _timings(settings)
             self._api = Api(
                 relay=Relay(
                     client=client,
                     ledger=ledger,
                     gate=gate,
-                    switchboard=Switchboard(source.get, self._secrets, random.random),
+                    switchboard=switchboard,
                     metrics=metrics,
-                    timings=_timings(settings),
+                    timings=timings,
                     clock=clock,
                 ),
+                counter=TokenCounter(client, switchboard, timings.deadlines, clock),
                 keyring=keyring,
                 gate=gate,
                 catalog=source.get,
@@ -106,27 +99,25 @@ class Service:
                 now=time.time,
                 clock=clock,
             )
-            site = Site(
-                brand=settings.brand,
-                public_url=settings.public_url,
-                catalog=source.get,
-                metrics=metrics,
-                metrics_token=settings.metrics_token,
-                ready=lambda: self._not_ready,
-            )
-            self._site = site.app()
+            self._site = self._pages(source, metrics)
             keeping = asyncio.create_task(_keep(settings, database, source, keyring, gate, self._secrets))
+            stack.push_async_callback(_stop_keeping, keeping, database, keyring)
             self._not_ready = ""
             try:
                 yield
             finally:
                 self._not_ready = "stopping"
-                keeping.cancel()
-                with suppress(asyncio.CancelledError):
-                    await keeping
-                with suppress(DatabaseUnavailable):
-                    async with database.transaction() as conn:
-                        await keyring.flush(conn)
+
+    def _pages(self, source: CatalogSource, metrics: Metrics) -> Starlette:
+        settings = self._settings
+        return Site(
+            brand=settings.brand,
+            public_url=settings.public_url,
+            catalog=source.get,
+            metrics=metrics,
+            metrics_token=settings.metrics_token,
+            ready=lambda: self._not_ready,
+        ).app()
 
     async def _handle(self, exchange: Exchange) -> None:
         if self._api is None:
@@ -173,6 +164,29 @@ async def _keep(
         except DatabaseUnavailable:
             # Requests go on with what is known; the ledger refuses what cannot be recorded.
             log.warning("the database does not answer")
+
+
+async def _stop_keeping(keeping: asyncio.Task[None], database: Database, keyring: Keyring) -> None:
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+    with suppress(DatabaseUnavailable):
+        async with database.transaction() as conn:
+            await keyring.flush(conn)
+
+
+async def _gate(settings: Settings, database: Database) -> Gate:
+    return Gate(
+        await MemoryCounters.open(database, today=day_of(time.time()), clock=time.time),
+        refused_per_key=settings.errors_per_minute,
+        refused_per_address=settings.errors_per_minute_address,
+    )
+
+
+async def _simulator() -> Listener:
+    """The built-in simulator, on a loopback port of its own: reached like any other provider."""
+    application = Application(handler=simulate, owns=_everything, site=None, reject=_reject_plainly)
+    return await listen(application, "127.0.0.1", 0, ServerLimits())
 
 
 def _timings(settings: Settings) -> Timings:

@@ -8,10 +8,10 @@ from penstock.core.lanes import Lane
 from penstock.core.turn import Loss, Usage
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
+from penstock.domain.ledger import OpenRow
 from penstock.errors import CallerError, PenstockError
 from penstock.exchange import Exchange
 from penstock.switchboard import Choice
-
 
 _REPLY_IDS = {"chat": "chatcmpl-", "messages": "msg_", "responses": "resp_"}
 
@@ -147,3 +147,23 @@ def meter_whole(call: Call, record: Record, usage: Usage, length: int) -> None:
             output=length // _BYTES_PER_TOKEN if usage.output is None else usage.output,
         )
     record.usage = usage
+
+
+def open_row(call: Call, record: Record) -> OpenRow:
+    """The ledger's row of a request that is about to be sent."""
+    attempt = record.attempt
+    return OpenRow(
+        id=call.request_id,
+        user_id=call.principal.user_id,
+        key_id=call.principal.key_id,
+        day=record.day,
+        created_at=int(call.now * 1000),
+        dialect=call.dialect.name,
+        model=record.choice.model.id,
+        requested_model=call.envelope.model[:128],
+        stream=call.envelope.stream,
+        client=call.client,
+        provider=attempt.provider,
+        upstream_model=attempt.model,
+        upstream_dialect=attempt.dialect,
+    )

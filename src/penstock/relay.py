@@ -11,23 +11,20 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.blame import ERROR_BODY_MOST, error_in_reply, error_of, refusal
-from penstock.call import Call, Record, meter, meter_whole
+from penstock.blame import error_in_reply, error_of, refusal
+from penstock.call import Call, Record, meter, meter_whole, open_row
 from penstock.core.dialects import DIALECTS, Prepared, prepare, translation_header
-from penstock.core.envelope import Envelope
 from penstock.core.lanes import Lane, Translation
 from penstock.core.limits import limit_headers
 from penstock.core.route import Attempt
 from penstock.core.turn import fold
 from penstock.delivery import Delivery, UpstreamBroke
-from penstock.domain.catalog import Resolution
-from penstock.domain.ledger import Ledger, OpenRow, Settlement
+from penstock.domain.ledger import Ledger, Settlement
 from penstock.domain.limits import Gate
 from penstock.errors import (
     CannotRecord,
     PenstockError,
     ProviderError,
-    RouteNotFound,
 )
 from penstock.exchange import HeaderList
 from penstock.metrics import Metrics
@@ -112,7 +109,7 @@ class Relay:
         """Record the request, send it, and settle it whatever happens."""
         user = call.principal.user_id
         try:
-            await self._ledger.opened(_row(call, record))
+            await self._ledger.opened(open_row(call, record))
             await self._attempt(call, prepared, record)
         except CannotRecord:
             self._gate.refund(user, record.day)
@@ -304,48 +301,6 @@ class Relay:
         call.exchange.end(out)
         record.outcome, record.status = "completed", 200
 
-    # ---- token counting
-
-    async def count_tokens(
-        self, envelope: Envelope, resolution: Resolution, version: bytes, betas: bytes | None
-    ) -> bytes:
-        """The answer of an upstream that speaks messages, exact; free, without a slot, and not in the ledger.
-
-        Raises ``RouteNotFound`` where no such upstream serves the model: clients then estimate by themselves, while a
-        false number would mislead them. An upstream's failure is a ``ProviderError``.
-        """
-        choice = self._board.choose(resolution, envelope, "messages", self._clock())
-        attempt = next((attempt for attempt in choice.attempts if attempt.dialect == "messages"), None)
-        if attempt is None:
-            raise RouteNotFound(
-                f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
-            )
-        endpoint = self._board.endpoint(attempt)
-        try:
-            response = await self._client.send(
-                endpoint.origin,
-                b"POST",
-                endpoint.path + b"/count_tokens",
-                self._board.headers(attempt, version, betas),
-                envelope.encode(attempt.model, drop=("max_tokens", "stream")),
-                self._timings.deadlines,
-            )
-        except UpstreamFailure as failure:
-            raise error_of(failure) from failure
-        try:
-            if not 200 <= response.status < 300:
-                error = await refusal(response, DIALECTS["messages"])
-                if response.status == 404:
-                    raise RouteNotFound(
-                        f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
-                    )
-                raise error
-            return await response.read(ERROR_BODY_MOST)
-        except UpstreamFailure as failure:
-            raise error_of(failure) from failure
-        finally:
-            response.close()
-
     # ---- the head of a good answer
 
     def _head(self, call: Call, record: Record, prepared: Prepared, content_type: bytes) -> HeaderList:
@@ -423,25 +378,6 @@ class Relay:
 
 _TICK = 0.25
 """Seconds between looks at the open streams."""
-
-
-def _row(call: Call, record: Record) -> OpenRow:
-    attempt = record.attempt
-    return OpenRow(
-        id=call.request_id,
-        user_id=call.principal.user_id,
-        key_id=call.principal.key_id,
-        day=record.day,
-        created_at=int(call.now * 1000),
-        dialect=call.dialect.name,
-        model=record.choice.model.id,
-        requested_model=call.envelope.model[:128],
-        stream=call.envelope.stream,
-        client=call.client,
-        provider=attempt.provider,
-        upstream_model=attempt.model,
-        upstream_dialect=attempt.dialect,
-    )
 
 
 def _lane(call: Call, attempt: Attempt, response: UpstreamResponse, public: str) -> Lane:

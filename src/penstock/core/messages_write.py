@@ -238,10 +238,10 @@ class _Writing:
         id = _legal_id(call.id)
         nth = self._seen[id] = self._seen.get(id, 0) + 1
         self._ids[id] = id if nth == 1 else toolids.distinct(id, nth)
-        block: Json = {"type": "tool_use", "id": self._ids[id], "name": call.name, "input": self.input(call)}
+        block: Json = {"type": "tool_use", "id": self._ids[id], "name": call.name, "input": self.arguments(call)}
         return _cached(block, call.cache)
 
-    def input(self, call: ToolCall) -> Raw:
+    def arguments(self, call: ToolCall) -> Raw:
         arguments = call.arguments.strip().encode()
         if not arguments:
             return Raw(b"{}")

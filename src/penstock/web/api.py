@@ -39,6 +39,7 @@ from penstock.errors import (
 from penstock.exchange import Exchange, HeaderList
 from penstock.metrics import Metrics
 from penstock.relay import Relay
+from penstock.token_counting import TokenCounter
 from penstock.web.clients import Caller, CallerReader
 
 log = logging.getLogger("penstock.api")
@@ -111,6 +112,7 @@ class Api:
         self,
         *,
         relay: Relay,
+        counter: TokenCounter,
         keyring: Keyring,
         gate: Gate,
         catalog: Callable[[], Catalog],
@@ -121,6 +123,7 @@ class Api:
     ) -> None:
         """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids."""
         self._relay = relay
+        self._counter = counter
         self._keyring = keyring
         self._gate = gate
         self._catalog = catalog
@@ -213,7 +216,7 @@ class Api:
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
         self._gate.check_counting(principal.user_id)
-        answer = await self._relay.count_tokens(envelope, resolution, version, betas)
+        answer = await self._counter.count(envelope, resolution, version, betas)
         self._reply(visit, answer)
 
     async def _models(self, visit: Visit, model_id: str | None) -> None:
