@@ -3,7 +3,6 @@
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -42,6 +41,7 @@ from penstock.core.turn import (
     fold,
 )
 from penstock.errors import ProviderCut
+from tests.core.grammar import check_messages, frames
 
 VECTORS = sorted(path for path in (Path(__file__).parent.parent / "vectors" / "messages").iterdir())
 CASES = {path.name: (path / "upstream.sse").read_bytes() for path in VECTORS}
@@ -69,78 +69,6 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 def write(events: list[AnyEvent]) -> bytes:
     return Writer(model="m", reply_id="msg_1", created=1, include_usage=True, input_estimate=7).write(events)
-
-
-def frames(stream: bytes) -> list[dict[str, Any]]:
-    """The data of each frame; every frame must be ``event:`` and ``data:`` with the same type."""
-    found: list[dict[str, Any]] = []
-    assert stream.endswith(b"\n\n")
-    for frame in stream.decode().removesuffix("\n\n").split("\n\n"):
-        first, second = frame.split("\n")
-        data = json.loads(second.removeprefix("data: "))
-        assert first == f"event: {data['type']}"
-        found.append(data)
-    return found
-
-
-DELTAS = {
-    "text": {"text_delta": "text", "citations_delta": "citation"},
-    "thinking": {"thinking_delta": "thinking", "signature_delta": "signature"},
-    "tool_use": {"input_json_delta": "partial_json"},
-    "redacted_thinking": {},
-}
-
-
-def check_grammar(stream: bytes) -> None:
-    """``message_start (block)* message_delta message_stop``, or an ``error`` in place of the rest."""
-    events = frames(stream)
-    if events[0]["type"] == "error":
-        assert len(events) == 1
-        return
-    message = events[0]["message"]
-    assert events[0]["type"] == "message_start"
-    assert message["content"] == []
-    assert message["stop_reason"] is None
-    assert {"input_tokens", "output_tokens"} <= message["usage"].keys()
-    opened: str | None = None
-    index = -1
-    signatures = 0
-    for at, event in enumerate(events[1:], 1):
-        match event["type"]:
-            case "content_block_start":
-                assert opened is None
-                index += 1
-                block = event["content_block"]
-                opened = block["type"]
-                signatures = 0
-                empty = {
-                    "text": {"text": ""},
-                    "thinking": {"thinking": "", "signature": ""},
-                    "tool_use": {"input": {}},
-                }
-                assert {**block, **empty.get(block["type"], {})} == block
-            case "content_block_delta":
-                assert opened is not None
-                delta = event["delta"]
-                assert delta[DELTAS[opened][delta["type"]]], "no empty deltas"
-                signatures += delta["type"] == "signature_delta"
-            case "content_block_stop":
-                assert opened is not None
-                assert signatures == (1 if opened == "thinking" else 0)
-                opened = None
-            case "message_delta":
-                assert opened is None
-                assert [event["type"] for event in events[at:]] == ["message_delta", "message_stop"]
-                assert event["delta"]["stop_reason"]
-                assert "stop_sequence" in event["delta"]
-                assert event["usage"]["output_tokens"] >= 0
-                return
-            case other:
-                assert other == "error"
-                assert at == len(events) - 1
-                return
-        assert event["index"] == index
-    pytest.fail("the stream has no end")
 
 
 # ---- reading
@@ -195,7 +123,7 @@ def test_no_bytes_break_the_reader(data: st.DataObject) -> None:
         stream[at : at + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=6))
     events = read(cut(bytes(stream), data.draw(st.lists(st.integers(0, 5000), max_size=3))))
     assert sum(isinstance(event, Stopped | Failed) for event in events) == 1
-    check_grammar(write(events))
+    check_messages(write(events))
     meter = Meter(model="m", withhold_usage=False)
     meter.feed(bytes(stream))
     meter.finish()
@@ -283,7 +211,7 @@ def _pieces(draw: st.DrawFn, text: str) -> list[str]:
 @given(replies())
 def test_a_written_stream_reads_back_and_keeps_the_grammar(events: list[AnyEvent]) -> None:
     stream = write(events)
-    check_grammar(stream)
+    check_messages(stream)
     before, after = fold(events), fold(read([stream]))
     assert after.parts == before.parts
     assert (after.reason, after.stop_sequence, after.detail) == (
@@ -479,7 +407,7 @@ def test_the_length_of_what_was_generated_is_measured(events: list[AnyEvent]) ->
 def test_a_plain_answer_in_place_of_a_stream_becomes_one() -> None:
     meter = Meter(model="public", withhold_usage=False)
     out = meter.feed(CASES["json-instead-of-a-stream"]) + meter.finish()
-    check_grammar(out)
+    check_messages(out)
     assert fold(read([out])).parts == fold(expected("json-instead-of-a-stream")).parts
     assert (meter.done, meter.stop, meter.usage.output) == (True, "tool_use", 4)
     assert b'"model":"public"' in out
