@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+from collections.abc import Mapping
 
 import msgspec
 import pytest
@@ -393,19 +394,19 @@ def test_what_is_not_carried_is_told_and_what_asks_for_nothing_is_not() -> None:
     )
 
 
-def part(part: Json) -> Json:
+def part(part: Json) -> dict[str, list[Json]]:
     return {"messages": [{"role": "user", "content": [part]}]}
 
 
-def file(file: Json) -> Json:
+def file(file: Json) -> dict[str, list[Json]]:
     return part({"type": "file", "file": file})
 
 
-def image(image: Json) -> Json:
+def image(image: Json) -> dict[str, list[Json]]:
     return part({"type": "image_url", "image_url": image})
 
 
-REFUSED: list[tuple[Json, str]] = [
+REFUSED: list[tuple[Mapping[str, object], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": {}}, "messages"),
     ({"messages": [{"role": "system", "content": "alone"}]}, "messages"),
@@ -424,7 +425,7 @@ REFUSED: list[tuple[Json, str]] = [
     (file({"file_data": "data:video/mp4;base64,AA=="}), "messages[0].content[0].file.file_data"),
     (image({"url": "ftp://x"}), "messages[0].content[0].image_url.url"),
     (image({"url": "data:image/bmp;base64,AA"}), "messages[0].content[0].image_url.url"),
-    ({"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]}]}, "messages[0].content[0].type"),
+    ({"messages": [{**image({"url": "https://x"})["messages"][0], "role": "system"}]}, "messages[0].content[0].type"),
     ({"messages": [USER, {"role": "assistant", "audio": {"id": "a"}}]}, "messages[1].audio"),
     ({"messages": [USER, {"role": "assistant", "tool_calls": [{"id": 1}]}]}, "messages[1].tool_calls[0]"),
     ({"messages": [USER, {"role": "tool", "content": "x"}]}, "messages[1]"),
@@ -456,7 +457,7 @@ REFUSED: list[tuple[Json, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "param"), REFUSED)
-def test_what_is_wrong_is_refused_by_its_name(fields: Json, param: str) -> None:
+def test_what_is_wrong_is_refused_by_its_name(fields: Mapping[str, object], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         read_request(json.dumps({"model": "m", "messages": [USER], **fields}).encode())
     assert raised.value.param == param
