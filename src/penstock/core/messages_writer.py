@@ -296,10 +296,15 @@ def _citation(cited: Cited) -> dict[str, Any]:
 
 def write_reply(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:  # noqa: ARG001 - as in the other dialect
     """A whole reply as the Messages answer; counts that are not known are left out."""
-    content = [block for part in reply.parts if (block := _block(part, reply.model or model)) is not None]
-    texts = [block for block in content if block["type"] == "text"]
-    if texts and reply.citations:
-        texts[-1]["citations"] = [_citation(cited) for cited in reply.citations]
+    content: list[dict[str, Any]] = []
+    for at, part in enumerate(reply.parts):
+        block = _block(part, reply.model or model)
+        if block is None:
+            continue
+        if block["type"] == "text" and at in reply.cited:
+            cited = zip(reply.citations, reply.cited, strict=True)
+            block["citations"] = [_citation(citation) for citation, where in cited if where == at]
+        content.append(block)
     reason: StopReason = reply.reason or "end_turn"
     message: dict[str, Any] = {
         "id": reply_id,

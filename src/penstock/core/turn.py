@@ -281,6 +281,8 @@ class Reply(msgspec.Struct, frozen=True):
     stop_sequence: str | None = None
     detail: str | None = None
     citations: tuple[Cited, ...] = ()
+    cited: tuple[int, ...] = ()
+    """For each citation which of ``parts`` it belongs to."""
     failure: Failed | None = None
 
 
@@ -303,6 +305,7 @@ class Fold:
         "_args",
         "_call",
         "_citations",
+        "_cited",
         "_failure",
         "_id",
         "_kind",
@@ -324,6 +327,7 @@ class Fold:
         self._stopped: Stopped | None = None
         self._failure: Failed | None = None
         self._citations: list[Cited] = []
+        self._cited: list[int] = []
 
     def add(self, event: AnyEvent) -> None:
         """Take the next event."""
@@ -350,6 +354,7 @@ class Fold:
                 self._usage = merge_usage(self._usage, usage)
             case Cited():
                 self._citations.append(event)
+                self._cited.append(max(0, len(self._parts) - (self._kind != "text")))
             case Started(id, model):
                 self._id, self._model = id, model
             case Stopped():
@@ -374,6 +379,7 @@ class Fold:
             stop_sequence=stopped.stop_sequence if stopped else None,
             detail=stopped.detail if stopped else None,
             citations=tuple(self._citations),
+            cited=tuple(self._cited),
             failure=self._failure,
         )
 
@@ -411,7 +417,7 @@ def fold(events: list[AnyEvent]) -> Reply:
 def events_of(reply: Reply) -> list[AnyEvent]:
     """The shortest events that fold to ``reply``."""
     events: list[AnyEvent] = [Started(reply.id, reply.model)]
-    for part in reply.parts:
+    for at, part in enumerate(reply.parts):
         match part:
             case Text(text):
                 if text:
@@ -431,7 +437,7 @@ def events_of(reply: Reply) -> list[AnyEvent]:
                 pass
             case _:
                 assert_never(part)
-    events.extend(reply.citations)
+        events.extend(cited for cited, where in zip(reply.citations, reply.cited, strict=True) if where == at)
     events.append(Metered(reply.usage))
     if reply.failure is not None:
         events.append(reply.failure)
