@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ EVENTS: list[AnyEvent] = [
 
 
 @asynccontextmanager
-async def serving(body: bytes, content_type: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def serving(body: bytes, content_type: str) -> AsyncGenerator[anthropic.AsyncAnthropic]:
     """A client of a server that answers everything with ``body``."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

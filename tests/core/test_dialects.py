@@ -1,0 +1,229 @@
+"""The table of dialects, the lane a request takes, what is told of losses, and that the page says what the code does."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.dialects import DIALECTS, LOSSES, prepare, translation_header
+from penstock.core.envelope import read
+from penstock.core.losses import OTHER_FIELDS, OTHER_MESSAGE_FIELDS, Row
+from penstock.core.profile import Profile
+from penstock.core.signature import Origin, sign
+from penstock.core.turn import Loss
+from penstock.errors import InvalidRequest
+
+ROOT = Path(__file__).parent.parent.parent
+NATIVE = Profile(native_anthropic=True)
+
+
+def chat(**fields: Any) -> bytes:
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}).encode()
+
+
+def messages(*rows: dict[str, Any], **fields: Any) -> bytes:
+    return json.dumps({"model": "m", "max_tokens": 9, "messages": list(rows), **fields}).encode()
+
+
+def test_each_dialect_answers_to_its_name() -> None:
+    assert all(dialect.name == name for name, dialect in DIALECTS.items())
+    assert {"chat", "messages"} <= set(DIALECTS)
+
+
+# ---- the same dialect
+
+
+def test_the_same_dialect_is_bytes() -> None:
+    body = chat(stream=True, stream_options={"include_usage": True}, seed=1, brand_new={"x": [1.0]})
+    assert (
+        prepare(read(body, "chat"), caller="chat", upstream="chat", model="m", profile=Profile()).body is body
+    )
+    prepared = prepare(
+        read(body, "chat"), caller="chat", upstream="chat", model="up", profile=Profile(), strict=True
+    )
+    assert json.loads(prepared.body) == {**json.loads(body), "model": "up"}
+    assert prepared.losses == ()
+    body = messages({"role": "user", "content": "hi"}, context_management={"edits": []}, stream=True)
+    assert (
+        prepare(
+            read(body, "messages"), caller="messages", upstream="messages", model="m", profile=NATIVE
+        ).body
+        is body
+    )
+
+
+def test_usage_is_always_asked_for_in_a_chat_stream() -> None:
+    def options(profile: Profile, **fields: Any) -> Any:
+        envelope = read(chat(**fields), "chat")
+        out = prepare(envelope, caller="chat", upstream="chat", model="m", profile=profile).body
+        return json.loads(out).get("stream_options")
+
+    assert options(Profile(), stream=True) == {"include_usage": True}
+    assert options(Profile(), stream=True, stream_options={"x": 1}) == {"x": 1, "include_usage": True}
+    assert options(Profile(), stream=False) is None
+    assert options(Profile(stream_options=False), stream=True) is None
+
+
+def test_thoughts_of_other_models_do_not_go_to_anthropic() -> None:
+    ours = {"type": "thinking", "thinking": "hm", "signature": sign(Origin("deepseek"))}
+    theirs = {"type": "thinking", "thinking": "", "signature": "EuSig"}
+    quoted = {"type": "text", "text": 'the signature "gw1.x" is ours'}
+    rows = [
+        {"role": "user", "content": 'what is "gw1.?'},
+        {"role": "assistant", "content": [ours, theirs, quoted]},
+        {"role": "user", "content": [quoted]},
+        {"role": "assistant", "content": [ours]},
+    ]
+    envelope = read(messages(*rows), "messages")
+    prepared = prepare(envelope, caller="messages", upstream="messages", model="m", profile=NATIVE)
+    kept = [rows[0], {"role": "assistant", "content": [theirs, quoted]}, rows[2]]
+    assert json.loads(prepared.body)["messages"] == kept
+    assert translation_header(prepared.losses) == "messages.thinking=dropped"
+    other = prepare(envelope, caller="messages", upstream="messages", model="m", profile=Profile())
+    assert other.body is envelope.body
+    without = read(messages(rows[0], rows[2]), "messages")
+    assert (
+        prepare(without, caller="messages", upstream="messages", model="m", profile=NATIVE).body
+        is without.body
+    )
+
+
+# ---- what is told
+
+
+def test_losses_are_told_once_in_the_callers_words() -> None:
+    body = messages(
+        {"role": "user", "content": "hi"},
+        metadata={"user_id": "u"},
+        output_config={"effort": "high"},
+        speed="fast",
+    )
+    profile = Profile(user_field="none", reasoning_effort=False)
+    prepared = prepare(read(body, "messages"), caller="messages", upstream="chat", model="m", profile=profile)
+    assert translation_header(prepared.losses) == (
+        "speed=dropped; output_config.effort=dropped; metadata.user_id=dropped"
+    )
+
+
+def test_strict_refuses_the_first_loss_by_name() -> None:
+    envelope = read(chat(seed=1, temperature=1.7), "chat")
+    with pytest.raises(InvalidRequest) as caught:
+        prepare(envelope, caller="chat", upstream="messages", model="m", profile=Profile(), strict=True)
+    assert caught.value.param == "seed"
+    assert "seed=dropped" in caught.value.message
+    prepare(
+        read(chat(temperature=0.7), "chat"),
+        caller="chat",
+        upstream="messages",
+        model="m",
+        profile=Profile(),
+        strict=True,
+    )
+
+
+@given(st.lists(st.builds(Loss, field=st.text(max_size=200), outcome=st.text(max_size=90)), max_size=60))
+def test_a_header_is_printable_and_bounded_whatever_a_caller_names_a_field(losses: list[Loss]) -> None:
+    value = translation_header(losses)
+    assert re.fullmatch(r"[ -~]*", value)
+    assert len(value) < 7000
+
+
+# ---- the table
+
+
+def reported(pattern: str) -> dict[str, set[str]]:
+    """Every field and outcome that the modules of a dialect report, read from their source."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "src/penstock/core").glob(pattern):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+                "lose",
+                "Loss",
+            ):
+                literals = [
+                    argument.value if isinstance(argument, ast.Constant) else "" for argument in node.args
+                ]
+                for field in _literal(node.args[0]):
+                    found.setdefault(field, set()).add(literals[1] if len(literals) > 1 else "dropped")
+    return found
+
+
+def _word(node: ast.expr) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _literal(node: ast.expr) -> list[str]:
+    match node:
+        case ast.Constant(value=str(value)):
+            return [value]
+        case ast.IfExp(body=yes, orelse=no):
+            return [*_literal(yes), *_literal(no)]
+        case _:
+            return []
+
+
+def rows(caller: str) -> list[Row]:
+    return [row for row in LOSSES if row.caller == caller]
+
+
+WORDS = {
+    "chat": {},
+    "messages": {
+        "effort": "output_config.effort",
+        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+        "user": "metadata.user_id",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("caller", "sources"),
+    [
+        (
+            "chat",
+            (
+                "chat_read.py",
+                "chat_options.py",
+                "chat_parts.py",
+                "messages_write.py",
+                "messages_reasoning.py",
+            ),
+        ),
+        ("messages", ("messages_read.py", "chat_write.py", "chat_ask.py")),
+    ],
+)
+def test_whatever_the_code_reports_is_in_the_table(caller: str, sources: tuple[str, ...]) -> None:
+    table = {(row.field, row.told) for row in rows(caller)}
+    fields = {row.field for row in rows(caller)}
+    checked = 0
+    for source in sources:
+        for name, outcomes in reported(source).items():
+            field = WORDS[caller].get(name, name)
+            for outcome in outcomes:
+                assert (field, outcome) in table if outcome else field in fields, (source, field, outcome)
+                checked += 1
+    assert checked > 15
+
+
+def test_no_row_is_there_twice() -> None:
+    keys = [(row.caller, row.field, row.outcome, row.told) for row in LOSSES]
+    assert len(set(keys)) == len(keys)
+    assert {row.field for row in LOSSES} >= {OTHER_FIELDS, OTHER_MESSAGE_FIELDS}
+    assert all((row.outcome == "refused") == (row.told == "") for row in LOSSES)
+
+
+def test_the_page_shows_the_table() -> None:
+    page = (ROOT / "docs" / "translation.md").read_text("utf-8")
+    for caller, heading in (("chat", "## Chat callers"), ("messages", "## Messages callers")):
+        section = page.split(heading)[1].split("\n## ")[0]
+        shown = [
+            tuple(cell.strip().strip("`") for cell in line.strip("|").split("|"))
+            for line in section.splitlines()
+            if line.startswith("| ") and not line.startswith("| field ")
+        ]
+        assert shown == [(row.field, row.outcome, row.told, row.how) for row in rows(caller)]
