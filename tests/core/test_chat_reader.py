@@ -16,6 +16,7 @@ from penstock.core.turn import (
     CallArgs,
     CallOpened,
     Failed,
+    Metered,
     Started,
     Stopped,
     TextDelta,
@@ -93,6 +94,12 @@ def test_whole_answer(case: Path) -> None:
 def test_vectors_are_there() -> None:
     assert len(STREAMS) > 60
     assert len(WHOLE) > 4
+
+
+def test_counts_that_are_none_are_unknown() -> None:
+    for count in (-1, 2**70, True, 1.5, "many", None):
+        body = json.dumps({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": count}})
+        assert not any(isinstance(event, Metered) for event in read_reply(body.encode())), count
 
 
 LINE = st.sampled_from(

@@ -46,6 +46,7 @@ KINDS = [
     ({"type": "insufficient_quota"}, "billing_error"),
     ({"type": "server_error", "code": 500}, "api_error"),
     ({"code": True}, "api_error"),
+    ({"type": [], "code": {}, "status": 1.5}, "api_error"),
     ({}, "api_error"),
     ("text", "api_error"),
     (None, "api_error"),

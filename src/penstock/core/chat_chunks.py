@@ -105,6 +105,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
 _strict = msgspec.json.Decoder(Chunk).decode
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_MOST_TOKENS = 2**40
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -228,7 +229,7 @@ class Counts:
 
 def _known(*values: int | None) -> int | None:
     for value in values:
-        if value is not None and value >= 0:
+        if value is not None and 0 <= value <= _MOST_TOKENS:  # anything else is no count
             return value
     return None
 

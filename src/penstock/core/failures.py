@@ -95,7 +95,8 @@ def kind_of(value: object) -> str:
         inner = members.get("error")
         if isinstance(inner, dict):
             members = cast("dict[str, object]", inner)
-        if (word := members.get("type")) in _KINDS and isinstance(word, str):
+        word = members.get("type")
+        if isinstance(word, str) and word in _KINDS:
             return word
         for key in ("code", "status", "status_code", "type"):
             found = _kind_of_code(members.get(key))
