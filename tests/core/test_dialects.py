@@ -145,16 +145,10 @@ def reported(pattern: str) -> dict[str, set[str]]:
                 "lose",
                 "Loss",
             ):
-                literals = [
-                    argument.value if isinstance(argument, ast.Constant) else "" for argument in node.args
-                ]
+                outcomes = (_literal(node.args[1]) or [""]) if len(node.args) > 1 else ["dropped"]
                 for field in _literal(node.args[0]):
-                    found.setdefault(field, set()).add(literals[1] if len(literals) > 1 else "dropped")
+                    found.setdefault(field, set()).update(outcomes)
     return found
-
-
-def _word(node: ast.expr) -> str:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def _literal(node: ast.expr) -> list[str]:

@@ -276,17 +276,27 @@ def _check_messages(fields: dict[str, Raw]) -> None:
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequest(f"messages may hold at most {MAX_MESSAGES} messages.", param="messages")
     for at, message in enumerate(messages):
-        if bytes(message.get("role", _ABSENT)) not in _ROLES:
-            _check_role(message.get("role"), f"messages[{at}].role")
+        role = message.get("role")
+        if role is None or bytes(role) not in _ROLES:
+            _check_role(role, f"messages[{at}].role")
         content = message.get("content")
-        if content is not None and memoryview(content)[0] not in _CONTENT_STARTS:
-            field = f"messages[{at}].content"
-            raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
-        for value in message.values():
-            if len(value) > _DEEP_ENOUGH and memoryview(value)[0] in _OPENERS:
-                inner = bytes(value)
-                if not _few_brackets(inner, _ROOM) and _exceeds(inner, _ROOM, peel=3):
-                    raise _too_deep()
+        if content is not None:
+            first = memoryview(content)[0]
+            if first not in _CONTENT_STARTS:
+                field = f"messages[{at}].content"
+                raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
+            if first == _BRACKET and len(content) > _DEEP_ENOUGH:
+                _check_field(content)
+        if len(message) > 2:  # beside these two
+            for name, value in message.items():
+                if len(value) > _DEEP_ENOUGH and name != "content":
+                    _check_field(value)
+
+
+def _check_field(value: Raw) -> None:
+    inner = bytes(value)
+    if inner[0] in _OPENERS and not _few_brackets(inner, _ROOM) and _exceeds(inner, _ROOM, peel=3):
+        raise _too_deep()
 
 
 def _check_role(role: Raw | None, name: str) -> None:
