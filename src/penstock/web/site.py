@@ -20,7 +20,7 @@ _HEADERS = (
     (
         b"content-security-policy",
         b"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
-         b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -90,14 +90,15 @@ class Site:
     async def _home(self, request: Request) -> Response:
         catalog = self._catalog()
         url = self._public_url or f"{request.url.scheme}://{request.url.netloc}"
+        plans = list(catalog.plans.values())
         models = [model.id for model in catalog.models.values() if catalog.served(model)]
         page = self._templates.get_template("home.html").render(
             brand=self._brand,
             base_url=f"{url}/api/v1",
             simulated=catalog.simulated,
             models=models,
-            first=models[0] if models else "MODEL",
-            plans=list(catalog.plans.values()),
+            first=next((model for plan in plans for model in plan.models if model in models), "MODEL"),
+            plans=plans,
         )
         return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
