@@ -54,16 +54,19 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MEMBER = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*')
 _AFTER = re.compile(rb"[ \t\r\n]*[,}]")
-_IMAGE = {
-    "chat": (b'"image_url"', re.compile(rb'"type"\s*:\s*"image_url"')),
-    "messages": (b'"image"', re.compile(rb'"type"\s*:\s*"image"')),
-    "responses": (b'"input_image"', re.compile(rb'"type"\s*:\s*"input_image"')),
+_NO_TOOLS = frozenset((b"[]", b"null"))
+
+
+def _typed_as(word: bytes) -> tuple[bytes, re.Pattern[bytes]]:
+    return b'"%s"' % word, re.compile(rb'"type"\s*:\s*"%s"' % word)
+
+
+_ATTACHMENTS: dict[Name, dict[Feature, tuple[bytes, re.Pattern[bytes]]]] = {
+    "chat": {"images": _typed_as(b"image_url"), "documents": _typed_as(b"file")},
+    "messages": {"images": _typed_as(b"image"), "documents": _typed_as(b"document")},
+    "responses": {"images": _typed_as(b"input_image"), "documents": _typed_as(b"input_file")},
 }
-_DOCUMENT = {
-    "chat": (b'"file"', re.compile(rb'"type"\s*:\s*"file"')),
-    "messages": (b'"document"', re.compile(rb'"type"\s*:\s*"document"')),
-    "responses": (b'"input_file"', re.compile(rb'"type"\s*:\s*"input_file"')),
-}
+"""The word that shows in the bytes where something is attached, and what it must look like then."""
 _BASE64 = re.compile(rb'(?:;base64,|"data"\s*:\s*")([A-Za-z0-9+/=\r\n\\]{1000,}+)')
 _TOKENS_PER_ATTACHMENT = 1600
 _BYTES_PER_TOKEN = 4
@@ -83,6 +86,8 @@ class Envelope:
     max_tokens: int | None
     include_usage: bool
     """A Chat caller asked for the usage chunk of a stream; always True elsewhere."""
+    features: frozenset[Feature]
+    """What the model must be able to take, judged from the bytes."""
 
     def encode(self, model: str, set: Mapping[str, bytes] | None = None, drop: tuple[str, ...] = ()) -> bytes:  # noqa: A002
         """The body with ``model`` (and the fields of ``set``, JSON text each) replaced or added and ``drop`` left out.
@@ -103,24 +108,11 @@ class Envelope:
             fields.pop(name, None)
         return _encode(fields)
 
-    @property
-    def features(self) -> frozenset[Feature]:
-        """What the model must be able to take, judged from the bytes."""
-        found: set[Feature] = set()
-        if len(self.fields.get("tools", Raw())) > len("[]") and bytes(self.fields["tools"]) != b"null":
-            found.add("tools")
-        turns = bytes(self.fields.get("input" if self.dialect == "responses" else "messages", Raw()))
-        if _has(turns, _IMAGE[self.dialect]):
-            found.add("images")
-        if _has(turns, _DOCUMENT[self.dialect]):
-            found.add("documents")
-        return frozenset(found)
-
     def estimate_input(self) -> int:
         """Input tokens, guessed from the length of the body: 4 bytes each, and 1,600 for an attachment."""
         size = len(self.body)
         attachments = 0
-        if b"base64" in self.body:
+        if not self.features.isdisjoint(("images", "documents")):
             for found in _BASE64.finditer(self.body):
                 size -= len(found.group(1))
                 attachments += 1
@@ -139,9 +131,11 @@ def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
     Raises ``InvalidRequest``.
     """
     fields = _object(body)
-    _check_depth(fields)
+    deep = not _few_brackets(body, MAX_DEPTH)
+    if deep:
+        _check_depth(fields)
     model = _text(fields, "model")
-    stream = bool(_typed(fields, "stream", _flag, "true or false"))
+    stream = "stream" in fields and bool(_typed(fields, "stream", _flag, "true or false"))
     include_usage = True
     match dialect:
         case "chat":
@@ -150,15 +144,21 @@ def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
                 fields, "stream_options", _stream_options, "an object whose include_usage is true or false"
             )
             include_usage = options is not None and bool(options.include_usage)
-            _check_messages(fields)
+            features = _check_messages(fields, dialect, deep=deep)
         case "messages":
             max_tokens = _messages_limits(fields, counting=counting)
-            _check_messages(fields)
+            features = _check_messages(fields, dialect, deep=deep)
         case "responses":
             max_tokens = _typed(fields, "max_output_tokens", _integer, "an integer")
-            if fields.get("input") is None or bytes(fields["input"])[0] not in b'"[':
+            raw = fields.get("input")
+            if raw is None or memoryview(raw)[0] not in b'"[':
                 raise InvalidRequest("input must be a string or a list of items.", param="input")
-    return Envelope(dialect, body, fields, model, stream, max_tokens, include_usage)
+            features = set[Feature]()
+            _attached(bytes(raw), dialect, features)
+    tools = fields.get("tools")
+    if tools is not None and bytes(tools) not in _NO_TOOLS:
+        features.add("tools")
+    return Envelope(dialect, body, fields, model, stream, max_tokens, include_usage, frozenset(features))
 
 
 # ---- the top level
@@ -259,10 +259,11 @@ def _messages_limits(fields: dict[str, Raw], *, counting: bool) -> int | None:
     return most
 
 
-def _check_messages(fields: dict[str, Raw]) -> None:
+def _check_messages(fields: dict[str, Raw], dialect: Name, *, deep: bool) -> set[Feature]:
     """A list of objects with a role, none of whose contents is a number, a flag or an object; more is the upstream's.
 
-    Depth is checked in the same pass, which is what makes both affordable.
+    What is attached to them, and (``deep``) how deep they go, is looked at in the same pass, which makes all of it
+    affordable.
     """
     raw = fields.get("messages")
     if raw is None:
@@ -275,6 +276,7 @@ def _check_messages(fields: dict[str, Raw]) -> None:
         raise InvalidRequest("messages must not be empty.", param="messages")
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequest(f"messages may hold at most {MAX_MESSAGES} messages.", param="messages")
+    features: set[Feature] = set()
     for at, message in enumerate(messages):
         role = message.get("role")
         if role is None or bytes(role) not in _ROLES:
@@ -282,20 +284,34 @@ def _check_messages(fields: dict[str, Raw]) -> None:
         content = message.get("content")
         if content is not None:
             first = memoryview(content)[0]
-            if first not in _CONTENT_STARTS:
+            if first == _BRACKET:
+                blocks = bytes(content)
+                _attached(blocks, dialect, features)
+                if deep:
+                    _check_field(blocks)
+            elif first not in _CONTENT_STARTS:
                 field = f"messages[{at}].content"
                 raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
-            if first == _BRACKET and len(content) > _DEEP_ENOUGH:
-                _check_field(content)
-        if len(message) > 2:  # beside these two
+        if deep and len(message) > 2:  # beside these two
             for name, value in message.items():
                 if len(value) > _DEEP_ENOUGH and name != "content":
-                    _check_field(value)
+                    _check_field(bytes(value))
+    return features
 
 
-def _check_field(value: Raw) -> None:
-    inner = bytes(value)
-    if inner[0] in _OPENERS and not _few_brackets(inner, _ROOM) and _exceeds(inner, _ROOM, peel=3):
+def _attached(blocks: bytes, dialect: Name, features: set[Feature]) -> None:
+    for name, (word, pattern) in _ATTACHMENTS[dialect].items():
+        if word in blocks and pattern.search(blocks):
+            features.add(name)
+
+
+def _check_field(value: bytes) -> None:
+    if (
+        len(value) > _DEEP_ENOUGH
+        and value[0] in _OPENERS
+        and not _few_brackets(value, _ROOM)
+        and _exceeds(value, _ROOM, 3)
+    ):
         raise _too_deep()
 
 
@@ -334,9 +350,16 @@ def _check_depth(fields: dict[str, Raw]) -> None:
 def _few_brackets(json: bytes, most: int) -> bool:
     """At most ``most`` objects and arrays begin in here, even if every bracket in a string were one."""
     if len(json) < _SHORT:
-        return json.count(b"[") + json.count(b"{") <= most
-    rest = most + 2 - len(json.split(b"[", most + 1))
-    return rest >= 1 and len(json.split(b"{", rest)) <= rest
+        return json.count(b"{") + json.count(b"[") <= most
+    find = json.find
+    for bracket in (b"{", b"["):
+        at = find(bracket)
+        while at >= 0:
+            if most == 0:
+                return False
+            most -= 1
+            at = find(bracket, at + 1)
+    return True
 
 
 def _exceeds(json: bytes, room: int, peel: int) -> bool:
@@ -362,8 +385,3 @@ def _exceeds_exactly(json: bytes, room: int) -> bool:
         if not brackets:
             return False
     return True
-
-
-def _has(turns: bytes, sign: tuple[bytes, "re.Pattern[bytes]"]) -> bool:
-    word, pattern = sign
-    return word in turns and pattern.search(turns) is not None
