@@ -238,7 +238,12 @@ class _Writing:
         id = _legal_id(call.id)
         nth = self._seen[id] = self._seen.get(id, 0) + 1
         self._ids[id] = id if nth == 1 else toolids.distinct(id, nth)
-        block: Json = {"type": "tool_use", "id": self._ids[id], "name": call.name, "input": self.arguments(call)}
+        block: Json = {
+            "type": "tool_use",
+            "id": self._ids[id],
+            "name": call.name,
+            "input": self.arguments(call),
+        }
         return _cached(block, call.cache)
 
     def arguments(self, call: ToolCall) -> Raw:
