@@ -25,6 +25,7 @@ FIELDS = (
     "seconds",
     "revision",
     "rows",
+    "plan",
 )
 """The names under which a record may carry more than its message (``extra={"code": ...}``)."""
 

@@ -1,0 +1,217 @@
+"""The doctor: what it sees, and that it changes nothing."""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, update
+
+from penstock.bootstrap import Store, open_store
+from penstock.doctor import Finding, Report, examine
+from penstock.domain import catalog_store, issuing
+from penstock.domain.accounts import create_user, new_user_id
+from penstock.domain.catalog_toml import parse
+from penstock.providers.table import KINDS
+from penstock.settings import load
+from penstock.store.database import Database
+from penstock.store.schema import api_keys, requests
+from tests.cli.conftest import Call
+
+
+def find(report: Report, subject: str) -> list[Finding]:
+    return [finding for finding in report.findings if finding.subject == subject]
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.chdir(tmp_path)
+    return {"PENSTOCK_DATA": str(tmp_path / "data")}
+
+
+@asynccontextmanager
+async def installation(environ: dict[str, str]) -> AsyncGenerator[Store]:
+    """With an admin who has a key."""
+    async with open_store(load(environ).settings) as store:
+        async with store.database.transaction() as conn:
+            now = time.time_ns() // 1_000_000
+            id = new_user_id(secrets.token_bytes(16))
+            await create_user(conn, "root@example.com", plan="pro", admin=True, verified=True, now=now, id=id)
+            wish = issuing.KeyWish()
+            await issuing.create_key(
+                conn, store.vault, id, wish, now=now, entropy=secrets.token_bytes, keep=True
+            )
+        yield store
+
+
+async def test_before_the_first_start_nothing_is_wrong_and_nothing_is_made(environ: dict[str, str]) -> None:
+    report = await examine(environ, None, {})
+    assert report.ok
+    assert [finding.text for finding in find(report, "database")] == ["there is no database yet"]
+    assert os.listdir() == []  # noqa: PTH208 - the names are what is compared
+
+
+async def test_a_sound_installation(environ: dict[str, str]) -> None:
+    async with installation(environ):
+        report = await examine(environ, None, {})
+    assert report.ok
+    levels = {finding.subject: finding.level for finding in report.findings}
+    assert levels == {
+        "settings": "ok", "data": "ok", "clock": "ok", "database": "ok", "secrets": "ok", "keys": "ok",
+        "providers": "warn",
+    } or levels["data"] == "warn"  # fmt: skip
+    assert "every model is answered by the simulator" in find(report, "providers")[0].text
+
+
+async def test_bad_settings_are_all_that_is_said(environ: dict[str, str]) -> None:
+    report = await examine(environ | {"PENSTOCK_PORT": "x"}, None, {"drain": "y"})
+    assert not report.ok
+    assert [finding.subject for finding in report.findings] == ["settings", "settings"]
+
+
+async def test_a_secrets_file_open_to_others_fails(environ: dict[str, str]) -> None:
+    async with installation(environ) as store:
+        store.settings.secret_path.chmod(0o644)
+        store.settings.data.chmod(0o755)
+        report = await examine(environ, None, {})
+    assert not report.ok
+    assert find(report, "secrets")[0].level == "fail"
+    assert "chmod 600" in find(report, "secrets")[0].text
+    assert find(report, "data")[0].mend == f"chmod 700 {store.settings.data}"
+
+
+async def test_a_key_of_an_unknown_pepper_fails(environ: dict[str, str]) -> None:
+    async with installation(environ) as store:
+        async with store.database.transaction() as conn:
+            await conn.execute(update(api_keys).values(pepper_id="00000000"))
+        report = await examine(environ, None, {})
+    assert not report.ok
+    assert "made with pepper 00000000" in find(report, "secrets")[0].text
+
+
+async def test_a_missing_admin_fails_where_others_can_reach(environ: dict[str, str]) -> None:
+    async with open_store(load(environ).settings):
+        on_loopback = await examine(environ, None, {})
+        elsewhere = await examine(environ | {"PENSTOCK_HOST": "0.0.0.0"}, None, {})
+    assert find(on_loopback, "accounts")[0].level == "warn"
+    assert find(elsewhere, "accounts")[0].level == "fail"
+    assert any("PENSTOCK_PUBLIC_URL" in finding.mend for finding in find(elsewhere, "settings"))
+
+
+async def test_a_clock_that_was_set_back_fails(environ: dict[str, str]) -> None:
+    ahead = time.time_ns() // 1_000_000 + 3_600_000
+    async with installation(environ) as store:
+        async with store.database.transaction() as conn:
+            await conn.execute(
+                insert(requests).values(
+                    id="req_1", user_id="u", key_id="k", day=ahead // 86_400_000, created_at=ahead, boot="b",
+                    state="settled", dialect="chat", model="m", requested_model="m", stream=False, client="",
+                    provider="p", upstream_model="m", upstream_dialect="chat", attempts=1, counted=True,
+                    estimated=False,
+                )
+            )  # fmt: skip
+        report = await examine(environ, None, {})
+    assert not report.ok
+    assert "in the future" in find(report, "clock")[1].text
+
+
+async def test_a_database_that_is_none_fails(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(0o700)
+    (tmp_path / "data" / "penstock.db").write_text("This is no database. " * 100)
+    report = await examine(environ, None, {})
+    assert not report.ok
+    assert "is not a SQLite database" in find(report, "database")[0].text
+
+
+async def test_a_damaged_database_fails(environ: dict[str, str], tmp_path: Path) -> None:
+    async with installation(environ):
+        pass
+    spoil(tmp_path / "data" / "penstock.db")
+    report = await examine(environ, None, {})
+    assert not report.ok
+    assert find(report, "database")[0].level == "fail"
+
+
+def spoil(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[4096 * 2 :: 7] = b"x" * len(content[4096 * 2 :: 7])
+    file.write_bytes(content)
+
+
+# ---- providers
+
+
+@asynccontextmanager
+async def provider(status: str) -> AsyncGenerator[tuple[str, list[bytes]]]:
+    """A server on loopback that answers everything with ``status``; its URL, and the requests it got."""
+    seen: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", seen
+
+
+async def set_up(database: Database, url: str) -> None:
+    text = f"""
+[[provider]]
+id = "acme"
+kind = "custom"
+speaks = {{ chat = "{url}" }}
+secret = "env:ACME_API_KEY"
+[[model]]
+id = "acme-1"
+targets = [{{ provider = "acme", model = "one" }}]
+"""
+    async with database.transaction() as conn:
+        await catalog_store.apply(conn, parse(text, KINDS), KINDS, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "text"),
+    [
+        ("200 OK", "ok", "acme at 127.0.0.1 answers"),
+        ("404 Not Found", "ok", "acme at 127.0.0.1 answers"),
+        ("401 Unauthorized", "fail", "acme at 127.0.0.1 refuses the credential of env:ACME_API_KEY"),
+        ("500 Oops", "warn", "acme at 127.0.0.1 answers 500"),
+    ],
+)
+async def test_a_provider_is_asked(environ: dict[str, str], status: str, level: str, text: str) -> None:
+    async with installation(environ) as store, provider(status) as (url, seen):
+        await set_up(store.database, url)
+        report = await examine(environ | {"ACME_API_KEY": "hunter2"}, None, {})
+    (finding,) = find(report, "providers")
+    assert (finding.level, finding.text) == (level, text)
+    (request,) = seen
+    assert request.startswith(b"GET /v1/models HTTP/1.1\r\n")
+    assert b"Bearer hunter2" in request
+    assert "hunter2" not in str(report)
+
+
+async def test_a_provider_that_is_away_fails(environ: dict[str, str]) -> None:
+    async with installation(environ) as store:
+        async with provider("200 OK") as (url, _):
+            await set_up(store.database, url)
+        report = await examine(environ | {"ACME_API_KEY": "hunter2"}, None, {})
+    (finding,) = find(report, "providers")
+    assert finding.level == "fail"
+    assert "acme at 127.0.0.1 does not answer" in finding.text
+
+
+def test_the_command_says_it_in_lines_and_by_its_code(call: Call, data: Path) -> None:
+    assert call("doctor").code == 0
+    call("user", "create", "--email=ann@example.com")
+    (data / "secrets.json").chmod(0o644)
+    failed = call("doctor")
+    assert failed.code == 1
+    assert "fail  secrets   others can read the secrets file" in failed.out
+    assert call("doctor", "--json").json["ok"] is False
