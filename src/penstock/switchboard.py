@@ -12,6 +12,7 @@ from penstock.core.route import (
     FRESH,
     Attempt,
     DialectName,
+    Feature,
     Health,
     HealthKey,
     Model,
@@ -70,8 +71,9 @@ class Switchboard:
         Raises ``InvalidRequest`` when the model (or every model of an ``auto`` list) cannot take what is asked, and
         ``NoProvider`` when none is set up.
         """
-        features = envelope.features
         model = resolution.model
+        choosy = model.auto or any(target.lacks for target in model.targets)
+        features = envelope.features() if choosy else frozenset[Feature]()
         if model.auto:
             chosen = automatic(resolution.candidates, features)
             if chosen is None:

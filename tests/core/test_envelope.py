@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.envelope import MAX_DEPTH, MAX_MESSAGES, Name, read
+from penstock.core.envelope import MAX_MESSAGES, Name, read
 from penstock.errors import InvalidRequest
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
@@ -180,33 +180,24 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("text", [b"", b'"' + b"{[" * 3000 + b'"', b'"}]\\"{{[[\\\\"'])
-def test_64_levels_pass_and_65_do_not(place: str, text: bytes) -> None:
-    body, around = PLACES[place]
-    read(body.replace(b"%s", nested(MAX_DEPTH - around, text)), "chat")
-    error = refused(body.replace(b"%s", nested(MAX_DEPTH - around + 1, text)), "chat")
-    assert "64 levels" in error.message
+def test_deep_nesting_passes_and_the_deepest_is_refused(place: str, text: bytes) -> None:
+    body, _ = PLACES[place]
+    read(body.replace(b"%s", nested(500, text)), "chat")
+    error = refused(body.replace(b"%s", nested(2_000, text)), "chat")
+    assert "nested too deeply" in error.message
 
 
-@pytest.mark.parametrize("levels", [200, 5_000, 1_000_000])
+@pytest.mark.parametrize("levels", [2_000, 5_000, 1_000_000])
 def test_any_depth_is_refused_and_never_a_crash(levels: int) -> None:
     assert refused(b'{"model":"m","messages":' + b"[" * levels + b"]" * levels + b"}").status == 400
-    assert (
-        "64 levels" in refused(b'{"model":"m","x":' + b'{"a":' * levels + b"1" + b"}" * levels + b"}").message
-    )
+    error = refused(b'{"model":"m","x":' + b'{"a":' * levels + b"1" + b"}" * levels + b"}")
+    assert "nested too deeply" in error.message
 
 
 def test_brackets_in_text_are_text() -> None:
     text = "".join("{[(" for _ in range(5000)) + '"\\"{'
     many = [{"role": "user", "content": [{"type": "text", "text": text}]}] * 20
     assert read(chat(messages=many), "chat").model == "m"
-
-
-def depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max((depth(inner) for inner in value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max((depth(inner) for inner in value), default=0)
-    return 0
 
 
 values = st.recursive(
@@ -218,22 +209,6 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
     max_leaves=30,
 )
-
-
-@given(value=values, wrap=st.integers(0, 75), times=st.integers(1, 40), ascii_only=st.booleans())
-def test_depth_is_counted_as_a_parser_counts_it(
-    value: object, wrap: int, times: int, ascii_only: bool
-) -> None:
-    for level in range(wrap):
-        value = [value, "]"] if level % 2 else {"{": value}
-    body = json.dumps(
-        {"model": "m", "x": [value] * times, "messages": [{"role": "u", "content": ""}]},
-        ensure_ascii=ascii_only,
-    )
-    if depth(json.loads(body)) <= MAX_DEPTH:
-        read(body.encode(), "chat")
-    else:
-        assert "64 levels" in refused(body.encode()).message
 
 
 # ---- the body written again
@@ -321,17 +296,17 @@ def test_features_are_seen_where_they_are() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     file = {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}
     both = [{"role": "user", "content": [image, file]}]
-    assert read(chat(messages=both, tools=[{"type": "function"}]), "chat").features == {
+    assert read(chat(messages=both, tools=[{"type": "function"}]), "chat").features() == {
         "images",
         "documents",
         "tools",
     }
-    assert read(chat(tools=[]), "chat").features == set()
-    assert read(chat(tools=None), "chat").features == set()
+    assert read(chat(tools=[]), "chat").features() == set()
+    assert read(chat(tools=None), "chat").features() == set()
     blocks = b'[{"type": "image","source":{}},{"type":"document","source":{}}]'
-    assert read(MESSAGES.replace(b'"hi"', blocks), "messages").features == {"images", "documents"}
+    assert read(MESSAGES.replace(b'"hi"', blocks), "messages").features() == {"images", "documents"}
     inputs = b'{"model":"m","input":[{"type":"input_image"},{"type":"input_file"}]}'
-    assert read(inputs, "responses").features == {"images", "documents"}
+    assert read(inputs, "responses").features() == {"images", "documents"}
 
 
 def test_words_about_images_are_not_images() -> None:
@@ -339,7 +314,7 @@ def test_words_about_images_are_not_images() -> None:
         messages=[{"role": "user", "content": 'what is {"type":"image_url"}?'}],
         tools=[{"function": {"parameters": {"properties": {"image_url": {"type": "string"}}}}}],
     )
-    assert read(said, "chat").features == {"tools"}
+    assert read(said, "chat").features() == {"tools"}
 
 
 def test_an_attachment_is_not_counted_by_its_base64() -> None:
@@ -372,4 +347,4 @@ def test_no_mutation_breaks_it(data: st.DataObject, dialect: Name) -> None:
         return
     assert json.loads(envelope.encode("other"))["model"] == "other"
     assert envelope.estimate_input() >= 0
-    assert envelope.features is not None
+    assert envelope.features() is not None

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core import chat, messages
-from penstock.core.envelope import Envelope, Name
+from penstock.core.envelope import Envelope, Name, too_deep
 from penstock.core.lanes import EventReader, EventWriter, Lane
 from penstock.core.losses import LOSSES
 from penstock.core.profile import Profile
@@ -146,8 +146,11 @@ def prepare(
     if caller == upstream:
         prepared = _same(envelope, model, profile)
     else:
-        request, lost = DIALECTS[caller].read_request(envelope.body)
-        body, more = DIALECTS[upstream].write_request(request, model=model, profile=profile)
+        try:
+            request, lost = DIALECTS[caller].read_request(envelope.body)
+            body, more = DIALECTS[upstream].write_request(request, model=model, profile=profile)
+        except RecursionError as error:
+            raise too_deep() from error
         words = _CALLERS_WORDS.get(caller, {})
         told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
         prepared = Prepared(body, tuple(dict.fromkeys(told)))
