@@ -120,12 +120,13 @@ class Meter:
         self._held.clear()
 
     def _relay(self, whole: bytes) -> bytes:
-        if _MARKS[0] not in whole and _MARKS[1] not in whole:
+        if self.started and _MARKS[0] not in whole and _MARKS[1] not in whole:
             self._count(whole)
             return whole
         pieces: list[bytes] = []
         for raw in split_whole(whole):
-            if _MARKS[0] in raw or _MARKS[1] in raw:
+            # Until the reply has begun every frame is read, so that garbage is not relayed as a reply.
+            if not self.started or _MARKS[0] in raw or _MARKS[1] in raw:
                 pieces.append(self._see(raw))
                 if self.ended:
                     break
@@ -137,7 +138,6 @@ class Meter:
     def _count(self, whole: bytes) -> None:
         """Add the length of the generated text, as it stands in the JSON."""
         for value in _GENERATED.finditer(whole):
-            self.started = True
             end = whole.find(_CLOSING, value.end())
             self.output_bytes += (len(whole) if end < 0 else end) - value.end()
         if not self._called and b'"tool_use"' in whole:
@@ -154,9 +154,9 @@ class Meter:
         if isinstance(event, Failed):
             self._fail(event)
             return b""
+        self.started = True
         match event.type:
             case "message_start":
-                self.started = True
                 if event.message is not None:
                     self._meter(usage_at_start(event.message.usage))
                     if self._model is not None and event.message.model not in (None, self._model):
