@@ -71,7 +71,6 @@ LONGER: dict[str, str] = {
     "core/turn.py": "the neutral form is closed and small: all of it on one page, most lines say what a field means",
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "settings.py": "a table of all settings, and beside it the only reader of what sets them",
-    "upstream.py": "one exchange: client, pool, connection and answer decide between them who holds the socket, and when not",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
 }
 

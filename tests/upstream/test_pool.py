@@ -6,7 +6,6 @@ import socket
 
 import pytest
 
-from penstock import upstream
 from penstock.upstream import FailureReason, Origin, UpstreamClient, UpstreamFailure
 from tests.upstream.scripted import OK, Caller, Peer, ScriptedServer, turns_until
 
@@ -175,7 +174,7 @@ async def test_nothing_is_retried_once_a_byte_has_come(
 async def test_a_connection_lost_long_after_sending_is_not_stale(
     server: ScriptedServer, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "_STALE_WINDOW", 0.0)
+    monkeypatch.setattr("penstock.upstream.client._STALE_WINDOW", 0.0)
     peer = await served(server, caller)
     sending = caller.start()
     await peer.request()

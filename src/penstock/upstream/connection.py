@@ -1,0 +1,342 @@
+"""One connection to an upstream: writes a request, parses what comes back, and watches its deadlines."""
+
+import asyncio
+import socket
+from typing import Protocol, cast
+
+import httptools
+
+from penstock.upstream.deadlines import Deadlines
+from penstock.upstream.failures import FailureReason, UpstreamFailure
+from penstock.upstream.origin import Origin
+from penstock.upstream.request import HeaderList
+from penstock.upstream.response import UpstreamResponse
+
+_JOIN = 16 * 1024
+"""Up to here head and body are joined for one write; above, the copy costs more than the second buffer."""
+_SOCKET_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+
+class Home(Protocol):
+    """What a connection asks of the pool it belongs to."""
+
+    origin: Origin
+    active: "set[Connection]"
+    """Those whose deadlines are running."""
+    max_response_head: int
+    """Bytes, 1xx heads included."""
+
+    def give_back(self, connection: "Connection") -> None:
+        """Keep a connection for the next request."""
+        ...
+
+    def forget(self, connection: "Connection") -> None:
+        """Take a connection that has died out of the idle ones."""
+        ...
+
+    def lost(self, connection: "Connection") -> None:
+        """The socket of a connection is closed."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """One connection: idle in its pool (``response`` is None), or busy with one request.
+
+    httptools calls the ``on_*`` methods inside ``feed_data``; they only take notes, and ``data_received`` acts on them
+    afterwards, so that all body bytes of one read become one call.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_deadlines",
+        "_due",
+        "_end",
+        "_extra",
+        "_head_done",
+        "_headers",
+        "_heard",
+        "_interim",
+        "_loop",
+        "_overhead",
+        "_parser",
+        "_parts",
+        "_pool",
+        "_quiet_since",
+        "_reading",
+        "_response",
+        "_reusable",
+        "_streaming",
+        "_transport",
+        "_unsent",
+        "_waiter",
+        "idle_since",
+        "on_body",
+    )
+
+    def __init__(self, pool: Home, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append
+        self._headers: HeaderList = []
+        self._response: UpstreamResponse | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._reading = True
+        self._interim = False
+        self.idle_since = 0.0
+
+    # The client's side.
+
+    def usable(self) -> bool:
+        """Whether the socket is still open, as far as we know."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(
+        self,
+        response: UpstreamResponse,
+        head: bytes,
+        body: bytes,
+        deadlines: Deadlines,
+        due: float,
+        *,
+        stream: bool,
+    ) -> asyncio.Future[None]:
+        """Write the request; ``due`` is the loop time of its total deadline.
+
+        The future is done when the answer's head has arrived, or fails with UpstreamFailure.
+        """
+        transport = self._transport
+        if transport is None:
+            raise RuntimeError("the connection is not open")
+        self._response = response
+        self._waiter = waiter = self._loop.create_future()
+        self._deadlines = deadlines
+        self._due = due
+        self._streaming = stream
+        self._quiet_since = response.sent_at
+        self._heard = False
+        self._head_done = False
+        self._complete = False
+        self._extra = False
+        self._overhead = 0
+        self._unsent = 0
+        if len(body) <= _JOIN:
+            transport.write(head + body if body else head)
+        else:
+            transport.writelines((head, body))
+        return waiter
+
+    def pause(self) -> None:
+        """Stop reading; the idle deadline is suspended."""
+        if self._reading and self.usable():
+            self._reading = False
+            cast("asyncio.Transport", self._transport).pause_reading()
+
+    def resume(self) -> None:
+        """Read on; the idle deadline starts anew."""
+        if not self._reading and self.usable():
+            self._reading = True
+            self._heard = True
+            cast("asyncio.Transport", self._transport).resume_reading()
+
+    def drop(self) -> None:
+        """Close the socket at once and tell nobody."""
+        self._response = None
+        self._waiter = None
+        self._pool.active.discard(self)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def shut(self) -> None:
+        """Close the socket at once, failing the request if there is one."""
+        if self._response is None:
+            self._pool.forget(self)
+            self.drop()
+        else:
+            self._fail(FailureReason.CUT, "the client was closed")
+
+    def check(self, now: float) -> None:
+        """Fail the request if one of its deadlines has passed at loop time ``now``."""
+        response, transport = self._response, self._transport
+        if response is None or transport is None:
+            return
+        if now >= self._due:
+            self._fail(FailureReason.TOTAL_TIMEOUT, "the answer was not complete within the total deadline")
+        elif response.abandoned():
+            response.close()
+        elif not self._streaming:
+            return
+        elif not response.first_byte_at:
+            unsent = 0 if transport.is_closing() else transport.get_write_buffer_size()
+            if unsent != self._unsent:
+                # a large body is still on its way, and moving: the upstream cannot answer yet
+                self._unsent = unsent
+                self._quiet_since = now
+            elif now - self._quiet_since >= self._deadlines.first_byte:
+                self._fail(FailureReason.FIRST_BYTE_TIMEOUT, "no answer within the first-byte deadline")
+        elif self._heard or not self._reading:
+            self._heard = False
+            self._quiet_since = now
+        elif now - self._quiet_since >= self._deadlines.idle:
+            self._fail(FailureReason.IDLE_TIMEOUT, "no byte within the idle deadline")
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._parser = httptools.HttpResponseParser(self)
+        sock = transport.get_extra_info("socket")
+        # a long answer may be silent for minutes: probes find a dead peer, and keep address translators awake
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _SOCKET_KEEPALIVE:
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def data_received(self, data: bytes) -> None:
+        response, parser = self._response, self._parser
+        if response is None or parser is None:
+            # bytes on an idle connection: whatever they are, they are no answer to the next request
+            self._pool.forget(self)
+            self.drop()
+            return
+        self._heard = True
+        if not response.first_byte_at:
+            response.first_byte_at = self._loop.time()
+        self._overhead += len(data)
+        fault = ""
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            fault = "the protocol was switched without being asked"
+        except httptools.HttpParserError as error:
+            fault = str(error)
+        if self._waiter is not None and not self._take_head(response, fault):
+            return
+        parts = self._parts
+        if self._extra:
+            del parts[self._end :]
+        if parts:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            self._overhead = 0
+            response.arrived(body)
+            if self._response is not response:
+                return
+        if self._complete:
+            self._finish(response, clean=not fault)
+        elif fault:
+            self._fail(FailureReason.PROTOCOL, fault)
+        elif self._overhead > self._pool.max_response_head:
+            self._fail(FailureReason.PROTOCOL, "too many bytes that are no body")
+
+    def eof_received(self) -> None:
+        # Not left to connection_lost: the transport would first wait for the rest of the request to be written.
+        self._lost("")
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(str(exc) if exc is not None else "")
+        # the parser holds our bound methods: let both go without the collector
+        self._parser = None
+        self._transport = None
+        self._pool.lost(self)
+
+    # The parser's side.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._extra = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        response, parser = self._response, self._parser
+        if self._complete or response is None or parser is None:
+            return
+        status = parser.get_status_code()
+        if status < 200:
+            self._interim = True
+            self._headers.clear()
+            return
+        response.status = status
+        response.headers = self._headers
+        # trailers, which nobody reads, go here
+        self._headers = []
+        self._head_done = True
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        elif not self._complete and self._parser is not None:
+            self._complete = True
+            self._end = len(self._parts)
+            self._reusable = self._parser.should_keep_alive()
+            self._headers.clear()
+
+    # What follows from it.
+
+    def _take_head(self, response: UpstreamResponse, fault: str) -> bool:
+        """Wake the sender if the head is there; False if there is nothing more to do with this read."""
+        limit = self._pool.max_response_head
+        if not self._head_done:
+            if fault:
+                self._fail(FailureReason.PROTOCOL, fault)
+            elif self._overhead > limit:
+                self._fail(FailureReason.TOO_LARGE, f"the answer's head has over {limit} bytes")
+            return False
+        if self._overhead > limit and sum(len(n) + len(v) + 4 for n, v in response.headers) > limit:
+            self._fail(FailureReason.TOO_LARGE, f"the answer's head has over {limit} bytes")
+            return False
+        problem = response.begin_body()
+        if problem:
+            self._fail(FailureReason.PROTOCOL, problem)
+            return False
+        waiter = self._waiter
+        self._waiter = None
+        self._overhead = 0
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        return True
+
+    def _finish(self, response: UpstreamResponse, *, clean: bool) -> None:
+        """The answer is complete: the connection goes back to its pool if nothing speaks against it."""
+        transport = self._transport
+        self._response = None
+        self._pool.active.discard(self)
+        if transport is not None:
+            # an answer that came before the request was written leaves the rest of the request in the pipe
+            if clean and self._reusable and not self._extra and not transport.get_write_buffer_size():
+                if not self._reading:
+                    self._reading = True
+                    transport.resume_reading()
+                self.idle_since = self._loop.time()
+                self._pool.give_back(self)
+            else:
+                transport.abort()
+        response.completed()
+
+    def _fail(self, reason: FailureReason, message: str) -> None:
+        """Close the socket and tell the one who waits."""
+        response, waiter = self._response, self._waiter
+        self.drop()
+        origin = self._pool.origin
+        failure = UpstreamFailure(reason, f"{origin.host}:{origin.port}: {message}", sent=True)
+        if waiter is not None:
+            if not waiter.done():
+                waiter.set_exception(failure)
+        elif response is not None:
+            response.failed(failure)
+
+    def _lost(self, error: str) -> None:
+        """The peer has closed, or the network has failed (``error`` says how)."""
+        response = self._response
+        if response is None:
+            self._pool.forget(self)
+        elif not error and self._waiter is None and response.until_close():
+            self._finish(response, clean=False)
+        else:
+            self._fail(FailureReason.CUT, error or "the connection was closed before the answer was complete")

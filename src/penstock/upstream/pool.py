@@ -1,0 +1,102 @@
+"""The connections of one origin: the last used first, the rest for a while."""
+
+import asyncio
+import ssl
+from typing import Protocol
+
+from penstock.upstream.connection import Connection
+from penstock.upstream.failures import FailureReason, no_connection
+from penstock.upstream.origin import Origin
+
+
+class Owner(Protocol):
+    """What a pool asks of the client it belongs to."""
+
+    active: set[Connection]
+    """Those whose deadlines are running."""
+    closed: bool
+    max_idle: int
+    """Per origin."""
+    max_response_head: int
+    """Bytes, 1xx heads included."""
+
+    def tls(self) -> ssl.SSLContext:
+        """The context for https."""
+        ...
+
+    def lost(self) -> None:
+        """A socket was closed."""
+        ...
+
+
+class Pool:
+    """The connections of one origin."""
+
+    def __init__(self, client: Owner, origin: Origin) -> None:
+        self.client = client
+        self.origin = origin
+        self.active = client.active
+        self.max_response_head = client.max_response_head
+        self.connections: set[Connection] = set()
+        self.idle: list[Connection] = []
+        """The most recently used at the end."""
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        if origin.port != (443 if origin.scheme == "https" else 80):
+            host = f"{host}:{origin.port}"
+        self.host_line = f" HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity".encode()
+
+    def take(self) -> Connection | None:
+        """The idle connection that was used last, or None."""
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable():
+                return connection
+        return None
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next request, or close it if there are enough."""
+        if self.client.closed or len(self.idle) >= self.client.max_idle:
+            connection.drop()
+        else:
+            self.idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Take a connection that has died out of the idle ones."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """The socket of a connection is closed."""
+        self.connections.discard(connection)
+        self.client.lost()
+
+    async def connect(self, seconds: float) -> Connection:
+        """A new connection within ``seconds``. Raises UpstreamFailure (CONNECT, TLS)."""
+        loop = asyncio.get_running_loop()
+        connection = Connection(self, loop)
+        origin = self.origin
+        context = self.client.tls() if origin.scheme == "https" else None
+        where = f"{origin.host}:{origin.port}"
+        try:
+            # once per connection, not per request, so the cost of the context manager does not matter
+            async with asyncio.timeout(seconds):
+                await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=context)
+        except TimeoutError as error:
+            message = f"{where}: no connection within {seconds:g} s"
+            raise no_connection(FailureReason.CONNECT, message) from error
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
+            # before the handshake there is nobody yet to reset a connection
+            reason = FailureReason.CONNECT if context is None else FailureReason.TLS
+            raise no_connection(reason, f"{where}: {error}") from error
+        except OSError as error:
+            raise no_connection(FailureReason.CONNECT, f"{where}: {error}") from error
+        except asyncio.CancelledError:
+            # the cancellation may have come after the handshake: then nobody else closes the socket
+            connection.drop()
+            raise
+        if not connection.usable() or self.client.closed:
+            connection.drop()
+            raise no_connection(FailureReason.CONNECT, f"{where}: closed as soon as it was open")
+        self.connections.add(connection)
+        return connection

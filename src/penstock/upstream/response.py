@@ -1,0 +1,276 @@
+"""An answer from its head on: its body handed over, held back, decoded and bounded."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from penstock.upstream.failures import UpstreamFailure, bad_answer, too_large
+from penstock.upstream.inflate import Inflater
+from penstock.upstream.request import HeaderList
+
+Sink = Callable[[bytes], None]
+
+_HOLD = 64 * 1024
+"""Bytes of a body that are kept before anyone asks for them; then reading pauses."""
+_BODY_HEADERS = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
+
+
+class Wire(Protocol):
+    """What an answer asks of the connection it comes over."""
+
+    def pause(self) -> None:
+        """Stop reading."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+    def drop(self) -> None:
+        """Close the socket at once and tell nobody."""
+        ...
+
+
+class UpstreamResponse:
+    """An answer whose head has arrived. Take its body with ``read`` or ``stream``, once, and ``close`` it in any case."""
+
+    __slots__ = (
+        "_chunks",
+        "_closed",
+        "_complete",
+        "_connection",
+        "_done",
+        "_failure",
+        "_framed",
+        "_held",
+        "_inflater",
+        "_paused",
+        "_sink",
+        "first_byte_at",
+        "headers",
+        "reused",
+        "sent_at",
+        "status",
+    )
+
+    def __init__(self, connection: Wire, sent_at: float, *, reused: bool) -> None:
+        self.status = 0
+        self.headers: HeaderList = []
+        """Names in lower case, in the order received. A body that had to be decompressed has lost its
+        ``content-encoding`` and ``content-length``."""
+        self.sent_at = sent_at
+        """Loop time at which the request was written."""
+        self.first_byte_at = 0.0
+        """Loop time of the first byte of the answer (1xx included)."""
+        self.reused = reused
+        """Whether the connection had served another request before."""
+        self._connection: Wire | None = connection
+        self._sink: Sink | None = None
+        self._done: asyncio.Future[None] | None = None
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._inflater: Inflater | None = None
+        self._failure: BaseException | None = None
+        self._paused = False
+        self._closed = False
+        self._complete = False
+        self._framed = False
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of the first header of this (lower-case) name, or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value.rstrip(b" \t")
+        return None
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises UpstreamFailure: TOO_LARGE above ``limit`` bytes (the connection is closed then), and as ``stream``.
+        """
+        if self._complete and self._inflater is None and self._done is None and not self._closed:
+            # nothing to wait for: the common case of a short answer
+            self._closed = True
+            body = self._next()
+            if len(body) > limit:
+                raise too_large("body", limit)
+            return body
+        length = self.header(b"content-length")
+        if length is not None and int(length) > limit:
+            self.close()
+            raise too_large("body", limit)
+        parts: list[bytes] = []
+        room = limit
+
+        def keep(data: bytes) -> None:
+            nonlocal room
+            room -= len(data)
+            if room < 0:
+                raise too_large("body", limit)
+            parts.append(data)
+
+        done = self.stream(keep)
+        try:
+            await done
+        finally:
+            self.close()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def stream(self, sink: Sink) -> asyncio.Future[None]:
+        """Call ``sink`` with the body's bytes as they arrive: one call for each read of the socket.
+
+        What arrived together with the head is handed over at once, inside this call. The future is done at the clean end
+        of the body, or fails with UpstreamFailure (CUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, PROTOCOL). If the sink raises, the
+        connection is closed and the future fails with that exception. Whoever awaits it calls ``close`` in a ``finally``:
+        a cancelled future alone closes the socket only at the next byte or tick.
+        """
+        if self._done is not None or self._closed:
+            raise RuntimeError("the body of a response can be taken once, and not after close")
+        self._done = done = asyncio.get_running_loop().create_future()
+        self._sink = sink
+        self._pump()
+        if self._connection is not None and not self._paused:
+            self._connection.resume()
+        return done
+
+    def pause(self) -> None:
+        """Stop reading until ``resume``; TCP then holds the upstream back. Only the total deadline goes on."""
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        self._pump()
+        # the sink may have paused again
+        if self._connection is not None and not self._paused:
+            self._connection.resume()
+
+    def close(self) -> None:
+        """Be done with the response; may be called at any time and again.
+
+        After the end of the body the connection is in its pool already and stays there; before it, the socket is closed
+        at once, and a pending ``stream`` future is cancelled.
+        """
+        connection = self._connection
+        self._closed = True
+        if connection is not None:
+            self._connection = None
+            connection.drop()
+        self._chunks.clear()
+        self._inflater = None
+        if self._done is not None and not self._done.done():
+            self._done.cancel()
+
+    # The side of the connection; not for callers of the client.
+
+    def abandoned(self) -> bool:
+        """Whether the one who waited for the body has gone without ``close``."""
+        return self._done is not None and self._done.done()
+
+    def until_close(self) -> bool:
+        """Whether the end of the connection is the end of the body."""
+        return not self._framed
+
+    def begin_body(self) -> str:
+        """Look at the head; what is wrong with it, or ``""``."""
+        decode = b""
+        for name, value in self.headers:
+            if name in _BODY_HEADERS:
+                if name == b"content-encoding":
+                    decode = value.strip().lower()
+                    continue
+                self._framed = True
+                if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                    return "transfer-encoding other than chunked"
+        if decode in (b"", b"identity"):
+            return ""
+        if decode not in (b"gzip", b"x-gzip", b"deflate"):
+            return "content-encoding other than identity, gzip and deflate"
+        self._inflater = Inflater(gzip=decode != b"deflate")
+        coded = (b"content-encoding", b"content-length")
+        self.headers = [header for header in self.headers if header[0] not in coded]
+        return ""
+
+    def arrived(self, data: bytes) -> None:
+        """Body bytes of one read."""
+        sink, done = self._sink, self._done
+        if sink is None or done is None or self._paused or self._inflater is not None:
+            self._hold(data)
+            return
+        if done.done():
+            self.close()
+            return
+        try:
+            sink(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who awaits the future
+            self._break(error)
+
+    def completed(self) -> None:
+        """The body is complete on the wire, and the connection has gone its way."""
+        self._connection = None
+        self._complete = True
+        if self._sink is not None:
+            self._pump()
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        """The body will not be complete; what has arrived is still handed over first."""
+        self._connection = None
+        self._failure = failure
+        self._pump()
+
+    def _hold(self, data: bytes) -> None:
+        if self._inflater is None:
+            self._chunks.append(data)
+        else:
+            self._inflater.push(data)
+        self._held += len(data)
+        if self._sink is not None:
+            self._pump()
+        if self._held > _HOLD and self._connection is not None:
+            self._connection.pause()
+
+    def _next(self) -> bytes:
+        """The bytes to hand over next, or ``b""``."""
+        if self._inflater is not None:
+            return self._inflater.take()
+        chunks = self._chunks
+        if not chunks:
+            return b""
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        return data
+
+    def _pump(self) -> None:
+        """Hand over what is held, unless nobody has asked for it or the reader has paused; then see whether it is the end."""
+        sink, done = self._sink, self._done
+        if sink is None or done is None:
+            return
+        try:
+            while not self._paused:
+                data = self._next()
+                if not data:
+                    self._held = 0
+                    break
+                sink(data)
+            if self._complete and self._inflater is not None and not self._inflater.whole():
+                if self._paused and self._inflater.busy():
+                    return
+                raise bad_answer("the compressed body ends early")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who awaits the future
+            self._break(error)
+            return
+        if done.done():
+            return
+        if self._failure is not None:
+            done.set_exception(self._failure)
+        elif self._complete and not self._chunks:
+            done.set_result(None)
+
+    def _break(self, error: Exception) -> None:
+        """Give up for a reason on our side of the wire."""
+        done = self._done
+        if done is not None and not done.done():
+            done.set_exception(error)
+        self.close()
