@@ -43,9 +43,13 @@ _FLUSH_SECONDS = 30.0
 class Service:
     """One serving process. ``application`` is what a server serves while ``running`` is entered."""
 
-    def __init__(self, settings: Settings, secrets_of: Secrets) -> None:
+    def __init__(
+        self, settings: Settings, secrets_of: Secrets, *, now: Callable[[], float] = time.time
+    ) -> None:
+        """``now`` gives epoch seconds: days, resets and expiries go by it."""
         self._settings = settings
         self._secrets = secrets_of
+        self._now = now
         self._not_ready = "starting"
         self._api: Api | None = None
         self._site: Starlette | None = None
@@ -65,9 +69,9 @@ class Service:
             vault = Vault.make(settings.secret_path, secrets.token_bytes)
             ledger = await Ledger.open(database, boot=boot)
             stack.push_async_callback(ledger.close)
-            gate = await _gate(settings, database)
+            gate = await _gate(settings, database, self._now)
             keyring = Keyring(
-                database, vault, cache_seconds=settings.cache_seconds, clock=clock, now=time.time
+                database, vault, cache_seconds=settings.cache_seconds, clock=clock, now=self._now
             )
             simulator = await _simulator()
             stack.push_async_callback(simulator.close)
@@ -96,7 +100,7 @@ class Service:
                 catalog=source.get,
                 metrics=metrics,
                 new_id=_ids(boot),
-                now=time.time,
+                now=self._now,
                 clock=clock,
             )
             self._site = self._pages(source, metrics)
@@ -175,11 +179,12 @@ async def _stop_keeping(keeping: asyncio.Task[None], database: Database, keyring
             await keyring.flush(conn)
 
 
-async def _gate(settings: Settings, database: Database) -> Gate:
+async def _gate(settings: Settings, database: Database, now: Callable[[], float]) -> Gate:
     return Gate(
-        await MemoryCounters.open(database, today=day_of(time.time()), clock=time.time),
+        await MemoryCounters.open(database, today=day_of(now()), clock=now),
         refused_per_key=settings.errors_per_minute,
         refused_per_address=settings.errors_per_minute_address,
+        clock=now,
     )
 
 
