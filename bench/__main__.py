@@ -191,11 +191,10 @@ def _profile(penstock: Penstock, scenarios: list[Scenario], seconds: float) -> N
 
 
 _ASK_VERSIONS = """
-import json, platform, sysconfig
+import json, platform
 from importlib.metadata import version
 names = ("penstock", "uvloop", "httptools", "msgspec")
-pgo = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-python = platform.python_version() + (" (PGO build)" if pgo else " (no PGO)")
+python = f"{platform.python_version()} ({platform.python_compiler()})"
 print(json.dumps({"CPython": python} | {name: version(name) for name in names}))
 """
 
