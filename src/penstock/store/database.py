@@ -213,7 +213,10 @@ class BatchConnection:
             self._connection = None
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
+        # Used by one thread at a time, but closed by another: the loop's, once the writing thread has ended.
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
         try:
             for pragma in pragmas(self._synchronous):
                 connection.execute(pragma)
