@@ -47,6 +47,15 @@ class Server:
         connection.close()
         return response.status
 
+    def chat(self, key: str) -> int:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        body = b'{"model": "claude-haiku-4.5", "messages": [{"role": "user", "content": "Hello"}]}'
+        connection.request("POST", "/api/v1/chat/completions", body, {"x-api-key": key})
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        return response.status
+
     def stop(self) -> str:
         """End it as a service manager does; gives what it logged."""
         self.process.send_signal(signal.SIGTERM)
@@ -107,6 +116,21 @@ def test_the_first_start_makes_a_demo_user_and_later_ones_show_its_key_again(env
         assert server.status("/v1/models", newer["key"]) == 200, "made with a pepper newer than the server"
         assert server.status("/v1/models", made["key"]) == 200
         server.stop()
+
+
+def test_what_was_used_is_in_the_books_after_the_end(environ: dict[str, str]) -> None:
+    with serving(environ) as server:
+        key = server.demo_key
+        assert key is not None
+        assert server.chat(key) == 200
+        server.stop()
+    used = msgspec.json.decode(run(environ, "usage", f"--email={DEMO_EMAIL}", "--json").stdout)
+    assert (used["counted"], used["refunded"], used["limit"]) == (1, 0, 50_000)
+    assert [line["status"] for line in used["requests"]] == [200]
+    (row,) = msgspec.json.decode(run(environ, "key", "list", f"--email={DEMO_EMAIL}", "--json").stdout)[
+        "keys"
+    ]
+    assert row["last_used_at"] is not None
 
 
 def test_where_keys_are_not_kept_the_greeting_says_how_to_get_another(environ: dict[str, str]) -> None:
