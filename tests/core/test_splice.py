@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.splice import find_values, replace_at, replace_top_level
+from penstock.core.splice import find_values, replace_at, replace_known, replace_top_level
 
 CASES = [
     (b'{"model":"a"}', b'{"model":"NEW"}'),
@@ -78,3 +78,21 @@ def test_what_is_not_json_does_no_harm(noise: bytes, text: str) -> None:
     for body in (noise, text.encode()):
         for start, end in find_values(body, ("model",)):
             assert 0 <= start <= end <= len(body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"model":"up/x","a":1}',
+        b'{"a": "\\"model\\":\\"up/x\\"", "model" : "up/x"}',
+        b'{"x":{"model":"up/x"},"model":"up/x"}',
+        b'{"object":"model","model":"up/x"}',
+        b'{"a":[{"model":1}],"model":"up\\/x","b":"model"}',
+        b'{"\\u006dodel":"up/x"}',
+        b'{"model":"up/x","x":"model"}',
+        b'{"foo\\"model":"up/x","mod\\u0065l":"up/x"}',
+    ],
+)
+def test_a_known_value_is_replaced_where_a_search_would_replace_it(text: bytes) -> None:
+    assert replace_known(text, ("model",), "up/x", b'"ours"') == replace_top_level(text, "model", b'"ours"')
+    assert json.loads(replace_known(text, ("model",), "up/x", b'"ours"'))["model"] == "ours"

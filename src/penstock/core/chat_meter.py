@@ -8,7 +8,7 @@ import msgspec
 from penstock.core.chat_chunks import Choice, Chunk, Counts, Delta, failure_in, read_chunk
 from penstock.core.chat_reader import MAX_BODY, Reader
 from penstock.core.chat_writer import Writer
-from penstock.core.splice import find_values, replace_top_level
+from penstock.core.splice import find_values, replace_known, replace_top_level
 from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
 from penstock.core.turn import (
     CallArgs,
@@ -306,4 +306,4 @@ def meter_reply(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed
         return b"", usage, failed
     if model is None or chunk.model is None or chunk.model == model:
         return body, usage, None
-    return replace_top_level(body, "model", _encode(model)), usage, None
+    return replace_known(body, ("model",), chunk.model, _encode(model)), usage, None

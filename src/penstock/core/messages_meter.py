@@ -18,7 +18,7 @@ from penstock.core.messages_events import (
 )
 from penstock.core.messages_reader import read_reply
 from penstock.core.messages_writer import Writer
-from penstock.core.splice import replace_at, replace_top_level
+from penstock.core.splice import replace_known
 from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
 from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
 
@@ -160,7 +160,7 @@ class Meter:
                 if event.message is not None:
                     self._meter(usage_at_start(event.message.usage))
                     if self._model is not None and event.message.model not in (None, self._model):
-                        return _with_model(raw, frame.data, self._model)
+                        return _with_model(raw, frame.data, event.message.model, self._model)
             case "message_delta":
                 self._meter(usage_of(event.usage))
                 if event.delta is not None and event.delta.stop_reason is not None:
@@ -177,9 +177,9 @@ class Meter:
             self.usage = merge_usage(self.usage, usage)
 
 
-def _with_model(raw: bytes, data: bytes, model: str) -> bytes:
+def _with_model(raw: bytes, data: bytes, old: str, model: str) -> bytes:
     """The frame ``raw`` with our model in its ``data``."""
-    changed = replace_at(data, ("message", "model"), _encode(model))
+    changed = replace_known(data, ("message", "model"), old, _encode(model))
     at = raw.find(data)
     if at < 0:  # data on several lines: one line, then
         return b"event: message_start\ndata: " + changed.replace(b"\n", b" ") + b"\n\n"
@@ -199,4 +199,4 @@ def meter_reply(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed
         return b"", usage, Failed("api_error", "the upstream's answer has no content")
     if model is None or message.model is None or message.model == model:
         return body, usage, None
-    return replace_top_level(body, "model", _encode(model)), usage, None
+    return replace_known(body, ("model",), message.model, _encode(model)), usage, None

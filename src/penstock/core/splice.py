@@ -73,3 +73,23 @@ def replace_at(json: bytes, path: tuple[str, ...], new_value: bytes) -> bytes:
 def replace_top_level(json: bytes, key: str, new_value: bytes) -> bytes:
     """``json`` (an object) with the value of its top-level ``key`` replaced; unchanged where the key is absent."""
     return replace_at(json, (key,), new_value)
+
+
+_BACKSLASH = b"\\"[0]
+_COLON = re.compile(rb"\s*:\s*")
+
+
+def replace_known(json: bytes, path: tuple[str, ...], old: str, new_value: bytes) -> bytes:
+    """As ``replace_at``, for a caller that has read ``json`` and found the string ``old`` at ``path``.
+
+    A key that is written once in the whole text can only be the one that was read, so no search through it is needed:
+    inside a string its quotation marks would be escaped.
+    """
+    key = b'"%b"' % path[-1].encode()
+    at = json.find(key)
+    if at > 0 and json[at - 1] != _BACKSLASH and json.find(key, at + 1) < 0:
+        colon = _COLON.match(json, at + len(key))
+        value = msgspec.json.encode(old)
+        if colon is not None and json.startswith(value, colon.end()):
+            return json[: colon.end()] + new_value + json[colon.end() + len(value) :]
+    return replace_at(json, path, new_value)
