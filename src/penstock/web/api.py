@@ -137,7 +137,7 @@ class Api:
         """Answer one request."""
         route = _TABLE.get(exchange.path)
         caller = self._callers.read(exchange.headers)
-        visit = Visit(exchange, self._new_id(), route.dialect if route else "chat", caller, self._now())
+        visit = Visit(exchange, self._new_id(), _dialect(exchange, route), caller, self._now())
         try:
             await self._answer(visit, route)
         except PenstockError as error:
@@ -148,7 +148,7 @@ class Api:
         """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
         route = _TABLE.get(exchange.path)
         caller = self._callers.read(exchange.headers)
-        dialect = route.dialect if route else "chat"
+        dialect = _dialect(exchange, route)
         self._refuse(Visit(exchange, self._new_id(), dialect, caller, self._now()), error)
 
     # ---- routes
@@ -240,9 +240,13 @@ class Api:
     async def _admit(self, visit: Visit) -> tuple[Principal, Plan]:
         """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""
         exchange, gate = visit.exchange, self._gate
-        gate.check_door(None, exchange.client)
-        key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
-        principal = self._keyring.cached(key) or await self._keyring.identify(key)
+        try:
+            key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
+            principal = self._keyring.cached(key) or await self._keyring.identify(key)
+        except CallerError:
+            # After the look-up, so that others behind the same address who have a key are not locked out with this one.
+            gate.check_door(None, exchange.client)
+            raise
         plan = self._catalog().plans.get(principal.plan_id)
         if plan is None:
             log.error("user on a plan that is not in the catalogue", extra={"plan": principal.plan_id})
@@ -308,6 +312,13 @@ class Api:
         if visit.principal is None or visit.plan is None:
             return self._gate.door_state(visit.exchange.client, visit.now)
         return self._gate.state(visit.principal.user_id, visit.plan, visit.now)
+
+
+def _dialect(exchange: Exchange, route: Route | None) -> str:
+    """Whose headers an answer has; a route that is not there belongs to the dialect that it would be of."""
+    if route is not None:
+        return route.dialect
+    return "messages" if "/messages" in exchange.path else "chat"
 
 
 def _model_of(path: str) -> str | None:
