@@ -4,7 +4,10 @@ The caller's request is to blame for an upstream's 400, 413 and 422: those go ba
 clients heal and compact by them. Everything else is the provider's failure, and the caller gets our words.
 """
 
+import msgspec
+
 from penstock.core.dialects import Dialect
+from penstock.core.turn import Failed
 from penstock.errors import (
     InvalidRequest,
     PenstockError,
@@ -40,13 +43,26 @@ def error_of(failure: UpstreamFailure) -> ProviderError:
             return ProviderGarbled("The provider sent an answer that could not be read.")
 
 
-def error_in_reply(kind: str, *, truncated: bool) -> ProviderError:
-    """An error object or garbage inside a 200, in words for the caller."""
-    if kind == "overloaded_error":
+def error_in_reply(failed: Failed, body: bytes) -> ProviderError:
+    """An error object or garbage inside a 200, in words for the caller; ``body`` tells the two apart."""
+    if failed.kind == "overloaded_error":
         return ProviderOverloaded("The provider is overloaded.")
-    if truncated:
-        return ProviderGarbled("The provider sent an answer that could not be read.")
-    return ProviderError("The provider reported an error.")
+    try:
+        reported = _outline(body).error is not None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        reported = False
+    if reported:
+        return ProviderError("The provider reported an error.")
+    return ProviderGarbled("The provider sent an answer that could not be read.")
+
+
+class _Outline(msgspec.Struct):
+    """An answer as far as it tells an error object from anything else."""
+
+    error: msgspec.Raw | None = None
+
+
+_outline = msgspec.json.Decoder(_Outline).decode
 
 
 async def refusal(response: UpstreamResponse, dialect: Dialect) -> PenstockError:

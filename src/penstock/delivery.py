@@ -180,4 +180,4 @@ def failure_of(lane: Lane | None) -> ProviderError:
         return ProviderCut("The provider broke off before the reply was complete.")
     if failure.kind == "overloaded_error":
         return ProviderOverloaded("The provider is overloaded.")
-    return ProviderError("The provider reported an error while it was answering.")
+    return ProviderError("The provider failed while it was answering.")

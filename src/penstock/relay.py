@@ -23,6 +23,7 @@ from penstock.domain.ledger import Ledger, Settlement
 from penstock.domain.limits import Gate
 from penstock.errors import (
     CannotRecord,
+    InternalError,
     PenstockError,
     ProviderError,
 )
@@ -127,11 +128,8 @@ class Relay:
             self._settle(call, record)
             raise
         except Exception:
-            record.outcome, record.error_code, record.refund_reason = (
-                "error",
-                "internal_error",
-                "internal_error",
-            )
+            record.outcome, record.status = "error", 500
+            record.error_code = record.refund_reason = InternalError.code
             self._settle(call, record)
             raise
         else:
@@ -291,7 +289,7 @@ class Relay:
                 else b""
             )
         if failed is not None:
-            raise error_in_reply(failed.kind, truncated=failed.truncated)
+            raise error_in_reply(failed, body)
         meter_whole(call, record, usage, len(out))
         record.first_byte_at = self._clock()
         self._board.succeeded(attempt)
