@@ -1,0 +1,355 @@
+"""The whole service in this process, with people, keys and a catalogue, between a simulator and scripted upstreams."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+from sqlalchemy import select
+
+from penstock.app import Service
+from penstock.bootstrap import Store, open_store
+from penstock.commands.serving import limits_of
+from penstock.core.limits import day_of
+from penstock.core.route import Capabilities, Model, Target, Upstream
+from penstock.domain import accounts, catalog_store, issuing
+from penstock.domain.catalog import Plan
+from penstock.domain.catalog_store import default_catalog
+from penstock.domain.catalog_toml import Document, parse
+from penstock.domain.usage import DayReport, day_report
+from penstock.errors import PenstockError
+from penstock.exchange import Exchange
+from penstock.providers.detect import Secrets
+from penstock.providers.simulator import Visit, simulator
+from penstock.providers.table import KINDS
+from penstock.server import Application, Listener, ServerLimits, listen
+from penstock.settings import Settings
+from penstock.store.schema import requests, usage_days
+from tests.service.scripted import Scripted, scripted
+from tests.service.talk import DIALECTS, PATHS, Answer, Caller, Dialect, body_of, check_api_head, request
+
+MORNING = 1_800_000_000.0
+"""When it is in the house: 2027-01-15 08:00:00 UTC."""
+VENDOR_KEY = "vendor-key-0123456789"
+WIRES = ("wire-chat", "wire-messages", "spare-chat", "spare-messages")
+
+FREE = ("claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1")
+STARTER = (
+    *FREE,
+    "auto-kiro",
+    "claude-3.7-sonnet",
+    "claude-sonnet-4",
+    "claude-sonnet-4.5",
+    "qwen3-coder-next",
+)
+PRO = (*STARTER, "claude-opus-4.5", "claude-opus-4.6")
+_CHAT_BEHIND = {"deepseek-3.2", "qwen3-coder-next"}
+
+SCENARIOS = {
+    "plain": "sim-ok",
+    "echo": "sim-echo",
+    "long": "sim-words=200+sim-slow=20",
+    "hang": "sim-hang",
+    "hang-mid": "sim-hang-mid=5",
+    "cut": "sim-cut=5",
+    "cut-at-once": "sim-cut=0",
+    "unfinished": "sim-unfinished",
+    "garbage": "sim-garbage",
+    "html": "sim-html",
+    "empty": "sim-empty",
+    "error-200": "sim-error-200",
+    "error-in-stream": "sim-error-in-stream=5",
+    "error-first": "sim-error-in-stream=0",
+    "whole": "sim-whole",
+    "huge": "sim-huge=8192",
+    "badutf8": "sim-badutf8",
+    "no-usage": "sim-no-usage",
+    "pings": "sim-pings",
+    "drip": "sim-drip=7",
+    "thinking": "sim-thinking",
+    "refusal": "sim-refusal",
+    "tools": "sim-tools=2",
+    "tool": "sim-tools=1",
+    "overflow": "sim-overflow",
+    **{
+        f"error-{status}": f"sim-error-{status}"
+        for status in (400, 401, 403, 404, 413, 422, 429, 500, 503, 529)
+    },
+}
+"""Models of the lab plan: ``chat-cut`` is the simulator's scenario behind a Chat upstream, ``messages-cut`` another."""
+
+
+def catalogue(simulated: int, wires: Mapping[str, int]) -> Document:
+    """The default catalogue with its models served by the simulator, and what the lab has beside it."""
+    providers = [_provider("absent", "custom", "chat", 1, "env:ABSENT_KEY")]
+    models = [_model("absent-model", ("absent", "x"))]
+    for model in parse(default_catalog(), KINDS).models:
+        behind = "sim-chat" if model.id in _CHAT_BEHIND else "sim-messages"
+        models.append(model if model.auto else replace(model, targets=(Target(behind, model.id),)))
+    for dialect in DIALECTS:
+        providers.append(_provider(f"sim-{dialect}", "simulator", dialect, simulated, ""))
+        for place in ("wire", "spare"):
+            kind, name = "anthropic" if dialect == "messages" else "custom", f"{place}-{dialect}"
+            providers.append(_provider(name, kind, dialect, wires[name], "env:VENDOR_KEY"))
+        for name, scenario in SCENARIOS.items():
+            models.append(_model(f"{dialect}-{name}", (f"sim-{dialect}", scenario)))
+        wire, spare = (f"wire-{dialect}", f"up-{dialect}"), (f"spare-{dialect}", f"up-{dialect}")
+        models.append(_model(wire[0], wire))
+        models.append(_model(f"pair-{dialect}", wire, spare))
+    names = tuple(model.id for model in models)
+    plans = [
+        Plan(id, id, daily_requests=daily, concurrent_requests=at_once, models=names, queue_seconds=wait)
+        for id, daily, at_once, wait in _PLANS
+    ]
+    return Document(tuple(providers), tuple(models), tuple(plans))
+
+
+_PLANS = (
+    ("lab", 50_000, 64, 0),
+    ("one", 1_000, 1, 0),
+    ("ten", 50_000, 10, 0),
+    ("few", 5, 64, 0),
+    ("patient", 1_000, 1, 30),
+)
+"""The lab's plans: requests a day, at once, and seconds to wait for a turn."""
+
+
+def _provider(id: str, kind: str, dialect: Dialect, port: int, secret: str) -> Upstream:
+    path = "/v1" if kind == "simulator" else "/base/v1"
+    row = replace(KINDS[kind], id=id, kind=kind, secret=secret)
+    return replace(row, speaks=((dialect, f"http://127.0.0.1:{port}{path}"),))
+
+
+def _model(id: str, *targets: tuple[str, str]) -> Model:
+    """One that is served at these providers under these names, in this order."""
+    found = tuple(Target(provider, name, priority=at) for at, (provider, name) in enumerate(targets))
+    everything = Capabilities(vision=True, documents=True, thinking="budget", structured_output=True)
+    return Model(id, id, targets=found, max_output_tokens=4096, capabilities=everything)
+
+
+class User(msgspec.Struct, frozen=True):
+    """Someone with a key."""
+
+    id: str
+    email: str
+    key: str
+
+
+class Clock:
+    """The wall clock of the house."""
+
+    def __init__(self) -> None:
+        self.now = MORNING
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class House:
+    """A running service and all that is round it."""
+
+    def __init__(self, settings: Settings, store: Store, wires: dict[str, Scripted]) -> None:
+        self.settings = settings
+        self.store = store
+        self.wires = wires
+        self.visits: list[Visit] = []
+        """The simulator's journal."""
+        self.clock = Clock()
+        self.callers: list[Caller] = []
+        self.service: Service | None = None
+        self.listener: Listener | None = None
+        self._stack = AsyncExitStack()
+        self._people = itertools.count(1)
+
+    # ---- the service
+
+    async def start(self, **changes: Any) -> None:
+        """Open the service, with these settings changed."""
+        self.settings = replace(self.settings, **changes)
+        self.service = Service(self.settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=self.clock)
+        await self._stack.enter_async_context(self.service.running())
+        self.listener = await listen(self.service.application, "127.0.0.1", 0, limits_of(self.settings))
+        self._stack.push_async_callback(self.listener.close)
+
+    async def stop(self) -> None:
+        """Close it; then the ledger is complete."""
+        await self._stack.aclose()
+
+    async def restart(self, **changes: Any) -> None:
+        """Close it and open it again on the same data."""
+        await self.stop()
+        await self.start(**changes)
+
+    # ---- people
+
+    async def user(self, plan: str = "lab", *, verified: bool = True, disabled: bool = False) -> User:
+        """A new account with a key."""
+        id = accounts.new_user_id(secrets.token_bytes(16))
+        async with self.store.database.transaction() as conn:
+            made = await accounts.create_user(
+                conn,
+                f"user{next(self._people)}@example.com",
+                plan=plan,
+                admin=False,
+                verified=verified,
+                now=1,
+                id=id,
+            )
+            if disabled:
+                await accounts.change_user(conn, made.id, accounts.Changes(disabled=True), now=1)
+        return User(id, made.email, await self.key(id))
+
+    async def key(self, user_id: str, wish: issuing.KeyWish | None = None) -> str:
+        """Another key of an account."""
+        async with self.store.database.transaction() as conn:
+            made = await issuing.create_key(
+                conn,
+                self.store.vault,
+                user_id,
+                wish or issuing.KeyWish(),
+                now=1,
+                entropy=secrets.token_bytes,
+                keep=True,
+            )
+        return made.key
+
+    # ---- conversations
+
+    async def call(self) -> Caller:
+        """A connection. What every answer of the data plane has is checked on each of them."""
+        assert self.listener is not None
+        ends = await asyncio.open_connection("127.0.0.1", self.listener.port, limit=1 << 20)
+        caller = Caller(*ends, lambda answer: check_api_head(answer, self.clock.now))
+        self.callers.append(caller)
+        return caller
+
+    async def send(self, raw: bytes) -> Caller:
+        """A connection on which this was sent."""
+        caller = await self.call()
+        await caller.send(raw)
+        return caller
+
+    async def http(
+        self, method: str, path: str, key: str | None = None, *, body: bytes = b"", **headers: str
+    ) -> Answer:
+        """One request on a connection of its own; an underscore in a header's name stands for a dash."""
+        caller = await self.send(_raw(method, path, key, body, headers))
+        try:
+            return await caller.answer(bodiless=method == "HEAD")
+        finally:
+            caller.leave()
+
+    async def post(self, dialect: str, body: bytes, user: User | None, **headers: str) -> Answer:
+        """One request to the dialect's route."""
+        return await self.http("POST", PATHS[dialect], user and user.key, body=body, **headers)
+
+    async def ask(
+        self, dialect: str, model: str, user: User, *, headers: dict[str, str] | None = None, **fields: Any
+    ) -> Answer:
+        """One small request."""
+        return await self.post(dialect, body_of(dialect, model, **fields), user, **(headers or {}))
+
+    async def begin(
+        self, dialect: str, model: str, user: User, *, headers: dict[str, str] | None = None, **fields: Any
+    ) -> Caller:
+        """A connection on which one small request was sent."""
+        body = body_of(dialect, model, **fields)
+        return await self.send(_raw("POST", PATHS[dialect], user.key, body, headers or {}))
+
+    # ---- the books
+
+    async def report(self, user: User) -> DayReport:
+        """The user's day, once nothing of it is open any more."""
+        while True:
+            async with self.store.database.connect() as conn:
+                found = await accounts.find_user(conn, user.email)
+                assert found is not None
+                report = await day_report(conn, found, day_of(self.clock.now))
+            if all(line.state == "settled" for line in report.requests):
+                return report
+
+    async def rows(self, user: User) -> list[dict[str, Any]]:
+        """The user's rows of the ledger in the order of arrival, once none is open any more."""
+        while True:
+            async with self.store.database.connect() as conn:
+                found = await conn.execute(
+                    select(requests).where(requests.c.user_id == user.id).order_by(requests.c.id)
+                )
+                rows = [dict(row) for row in found.mappings()]
+            if all(row["state"] == "settled" for row in rows):
+                return rows
+
+    async def row(self, user: User) -> dict[str, Any]:
+        """The user's only row."""
+        (row,) = await self.rows(user)
+        return row
+
+    async def used(self, user: User) -> int:
+        """What is counted of today in the database."""
+        async with self.store.database.connect() as conn:
+            used = await conn.scalar(
+                select(usage_days.c.used).where(
+                    usage_days.c.user_id == user.id, usage_days.c.day == day_of(self.clock.now)
+                )
+            )
+        return used or 0
+
+    @property
+    def asked(self) -> int:
+        """How many requests have reached any upstream."""
+        return len(self.visits) + sum(len(wire.asked) for wire in self.wires.values())
+
+    def heard(self, text: str) -> list[Visit]:
+        """What the simulator got with this text in it."""
+        return [visit for visit in self.visits if text.encode() in visit.body]
+
+
+def _raw(method: str, path: str, key: str | None, body: bytes, headers: Mapping[str, str]) -> bytes:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    if key is not None:
+        named["authorization"] = f"Bearer {key}"
+    return request(method, path, named, body)
+
+
+def _refuse(exchange: Exchange, error: PenstockError) -> None:
+    exchange.start(error.status, [(b"content-length", b"0")])
+    exchange.end()
+
+
+@asynccontextmanager
+async def upstreams(journal: Callable[[Visit], None]) -> AsyncGenerator[tuple[int, dict[str, Scripted]]]:
+    """The simulator's port, and the scripted upstreams by name."""
+    async with AsyncExitStack() as stack:
+        wires = {name: await stack.enter_async_context(scripted()) for name in WIRES}
+        application = Application(simulator(journal=journal, gap=0), lambda _path: True, None, _refuse)
+        simulated = await listen(application, "127.0.0.1", 0, ServerLimits())
+        stack.push_async_callback(simulated.close)
+        yield simulated.port, wires
+
+
+@asynccontextmanager
+async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
+    """A house on a data directory of its own. Refusals are not limited unless the settings say so."""
+    given = Settings(**({"data": data, "errors_per_minute": 0, "cache_seconds": 0.0} | settings))
+    visits: list[Visit] = []
+    async with open_store(given) as store, upstreams(visits.append) as (port, wires):
+        async with store.database.transaction() as conn:
+            await catalog_store.apply(conn, catalogue(port, _ports(wires)), KINDS, 1)
+        house = House(given, store, wires)
+        house.visits = visits
+        await house.start()
+        try:
+            yield house
+        finally:
+            for caller in house.callers:
+                caller.leave()
+            await house.stop()
+
+
+def _ports(wires: Mapping[str, Scripted]) -> dict[str, int]:
+    return {name: wire.port for name, wire in wires.items()}
