@@ -1,0 +1,286 @@
+"""A whole Penstock in this process, on a loop of its own, with a provider that writes down what it gets.
+
+Real clients are programs that block, or other processes, so the service runs in a thread beside the test. It is reached
+over sockets only; the journals of its two ends are what a test may look at besides the client's own result.
+"""
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import msgspec
+import uvloop
+
+from penstock.app import Service
+from penstock.bootstrap import Store, open_store
+from penstock.domain import accounts, catalog_store, issuing
+from penstock.domain.catalog_toml import parse
+from penstock.errors import PenstockError
+from penstock.exchange import Exchange, Handler, HeaderList
+from penstock.providers.detect import Secrets
+from penstock.providers.simulator import Visit, simulator
+from penstock.providers.table import KINDS
+from penstock.server import Application, ServerLimits, listen
+from penstock.settings import Settings
+
+T = TypeVar("T")
+Lane = Literal["messages", "chat"]
+LANES: tuple[Lane, ...] = ("messages", "chat")
+UPSTREAM_KEY = "the-operators-own"
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+"""One pixel, in base64."""
+
+ON_FREE = ["claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1"]
+ON_PRO = [
+    *ON_FREE, "auto-kiro", "claude-3.7-sonnet", "claude-sonnet-4", "claude-sonnet-4.5", "qwen3-coder-next",
+    "claude-opus-4.5", "claude-opus-4.6",
+]  # fmt: skip
+"""The models of the default plans."""
+
+DRILLS = {
+    "drill-two-tools": "sim-tools=2",
+    "drill-hold": "sim-hang",
+    "drill-500": "sim-error-500",
+    "drill-refused": "sim-error-400=prompt is too long: 212345 tokens > 200000 maximum",
+    "drill-breaks": "sim-error-in-stream=8",
+    "drill-thinks": "sim-thinking",
+}
+"""Models for what does not happen by itself, and the simulator's scenario behind each."""
+
+# As an operator would write them: a vendor's own format, and the same models where only the other one is spoken.
+_PROVIDER: dict[Lane, str] = {
+    "messages": 'kind = "anthropic"\nspeaks = {{ messages = "http://127.0.0.1:{port}/v1" }}\nauth = "x-api-key"',
+    "chat": 'kind = "openrouter"\nspeaks = {{ chat = "http://127.0.0.1:{port}/api/v1" }}\nauth = "bearer"',
+}
+
+
+def catalogue(lane: Lane, port: int) -> str:
+    """The default models, all of them served by one provider that speaks ``lane``'s dialect alone, and the drills."""
+
+    def ours(found: re.Match[str]) -> str:
+        name = re.search(r'model = "(.+?)"', found[0])
+        assert name is not None
+        return _target(name[1], lane)
+
+    _, *models = catalog_store.default_catalog().partition("[[model]]")
+    defaults = re.sub(r"^targets = \[.*?\]$", ours, "".join(models), flags=re.MULTILINE | re.DOTALL)
+    parts = [
+        f'[[provider]]\nid = "vendor"\nsecret = "env:VENDOR_KEY"\n{_PROVIDER[lane].format(port=port)}',
+        defaults,
+        *(f'[[model]]\nid = "{id}"\n{_target(name, lane)}' for id, name in DRILLS.items()),
+        _plan("drills", 50_000, 10, DRILLS),
+        _plan("one-a-day", 1, 10, ("claude-haiku-4.5",)),
+        _plan("one-at-a-time", 5_000, 1, ("drill-hold",)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _target(name: str, lane: Lane) -> str:
+    return f'targets = [{{ provider = "vendor", model = "{name}", via = ["{lane}"] }}]'
+
+
+def _plan(id: str, daily: int, at_once: int, models: Iterable[str]) -> str:
+    listed = ", ".join(f'"{model}"' for model in models)
+    return f'[[plan]]\nid = "{id}"\ndaily_requests = {daily}\nconcurrent_requests = {at_once}\nmodels = [{listed}]'
+
+
+class User(msgspec.Struct, frozen=True):
+    """Someone with a key. ``name`` is unique, and what they say when they want to be held up (see ``Running``)."""
+
+    name: str
+    key: str
+
+
+class Arrival:
+    """One request as it came in, and the status that it was answered with (0: not yet)."""
+
+    def __init__(self, method: str, path: str, headers: HeaderList) -> None:
+        self.method = method
+        self.path = path
+        self.headers = {name.decode(): value.decode("latin-1") for name, value in headers}
+        self.status = 0
+
+    @property
+    def key(self) -> str:
+        return self.headers.get("x-api-key") or self.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+class _Noting:
+    """An exchange that notes the status on its way."""
+
+    def __init__(self, exchange: Exchange, noted: Callable[[int], None]) -> None:
+        self._exchange = exchange
+        self._noted = noted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._exchange, name)
+
+    def start(self, status: int, headers: HeaderList) -> None:
+        self._noted(status)
+        self._exchange.start(status, headers)
+
+
+class Running:
+    """A running service, its two journals, and the people on it."""
+
+    def __init__(self, lane: Lane, loop: asyncio.AbstractEventLoop, store: Store) -> None:
+        self.lane = lane
+        self.port = 0
+        self.arrivals: list[Arrival] = []
+        """What callers sent, in order."""
+        self.visits: list[Visit] = []
+        """What the provider got, in order."""
+        self._loop = loop
+        self._store = store
+        self._names: dict[str, str] = {}
+        self._free: set[bytes] = set()
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def base(self) -> str:
+        """The base URL of the documentation."""
+        return f"{self.origin}/api/v1"
+
+    @property
+    def data(self) -> Path:
+        return self._store.settings.data
+
+    def user(self, plan: str, name: str) -> User:
+        """A new user with a key, on a plan."""
+        return self.do(self._user(plan, name))
+
+    def do(self, work: Awaitable[T]) -> T:
+        """Have it done on the service's loop."""
+
+        async def doing() -> T:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(doing(), self._loop).result(30)
+
+    def of(self, user: User) -> list[Arrival]:
+        """What came in with this user's key."""
+        return [arrival for arrival in self.arrivals if arrival.key == user.key]
+
+    def heard(self, text: str) -> list[dict[str, Any]]:
+        """The bodies that the provider got with this text in them."""
+        return [msgspec.json.decode(visit.body) for visit in self.visits if text.encode() in visit.body]
+
+    # ---- on the loop
+
+    async def _user(self, plan: str, name: str) -> User:
+        store = self._store
+        entropy = iter(range(len(self._names) + 1, 1 << 20))
+        async with store.database.transaction() as conn:
+            user = await accounts.create_user(
+                conn, f"{name}@example.com", plan=plan, admin=False, verified=True, now=1, id=f"usr_{name}"
+            )
+            made = await issuing.create_key(
+                conn,
+                store.vault,
+                user.id,
+                issuing.KeyWish(),
+                now=1,
+                entropy=lambda size: next(entropy).to_bytes(size, "big"),
+                keep=True,
+            )
+        self._names[made.key] = name
+        return User(name, made.key)
+
+    def door(self, handler: Handler) -> Handler:
+        """The handler, with a journal of who came in."""
+
+        async def handle(exchange: Exchange) -> None:
+            arrival = Arrival(exchange.method, exchange.path, exchange.headers)
+            self.arrivals.append(arrival)
+
+            def noted(status: int) -> None:
+                arrival.status = status
+                if status == 429:
+                    self._let_go(self._names.get(arrival.key, ""))
+
+            await handler(cast("Exchange", _Noting(exchange, noted)))
+
+        return handle
+
+    def note(self, visit: Visit) -> None:
+        """The provider's journal. A drill that holds a request up lets it go once its caller has seen a 429."""
+        self.visits.append(visit)
+        if any(word in visit.body for word in self._free):
+            visit.proceed.set()
+
+    def _let_go(self, name: str) -> None:
+        self._free.add(name.encode())
+        for visit in self.visits:
+            if name.encode() in visit.body:
+                visit.proceed.set()
+
+
+def _refuse(exchange: Exchange, error: PenstockError) -> None:
+    exchange.start(error.status, [(b"content-length", b"0")])
+    exchange.end()
+
+
+@asynccontextmanager
+async def _serving(lane: Lane, data: Path) -> AsyncGenerator[Running]:
+    settings = Settings(data=data, cache_seconds=0.0, errors_per_minute=0)
+    async with open_store(settings) as store:
+        running = Running(lane, asyncio.get_running_loop(), store)
+        provider = await listen(
+            Application(simulator(journal=running.note, gap=0), lambda _path: True, None, _refuse),
+            "127.0.0.1",
+            0,
+            ServerLimits(),
+        )
+        async with store.database.transaction() as conn:
+            await catalog_store.apply(conn, parse(catalogue(lane, provider.port), KINDS), KINDS, 1)
+        service = Service(settings, Secrets({"VENDOR_KEY": UPSTREAM_KEY}))
+        async with service.running():
+            application = replace(service.application, handler=running.door(service.application.handler))
+            listener = await listen(application, "127.0.0.1", 0, ServerLimits())
+            running.port = listener.port
+            yield running
+            await listener.close()
+        await provider.close()
+
+
+@contextmanager
+def running(lane: Lane, data: Path) -> Generator[Running]:
+    """A service on its own data directory, in a thread of its own, until the end of the block."""
+    started = threading.Event()
+    stop: list[Callable[[], object]] = []
+    held: list[Running] = []
+
+    async def serve() -> None:
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        stop.append(lambda: loop.call_soon_threadsafe(ended.set))
+        async with _serving(lane, data) as service:
+            held.append(service)
+            started.set()
+            await ended.wait()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve())
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run, name=f"penstock-{lane}")
+    thread.start()
+    started.wait()
+    try:
+        assert held, "the service did not start; its thread's error is above"
+        yield held[0]
+    finally:
+        for end in stop:
+            end()
+        thread.join()
