@@ -90,10 +90,15 @@ def _plan(id: str, daily: int, at_once: int, models: Iterable[str]) -> str:
 
 
 class User(msgspec.Struct, frozen=True):
-    """Someone with a key. ``name`` is unique, and what they say when they want to be held up (see ``Running``)."""
+    """Someone with a key, and a name that nobody else has."""
 
     name: str
     key: str
+
+    @property
+    def word(self) -> str:
+        """What they say in a request that is to be held up until they have seen a 429."""
+        return f"({self.name})"
 
 
 class Arrival:
@@ -137,7 +142,7 @@ class Running:
         """What the provider got, in order."""
         self._loop = loop
         self._store = store
-        self._names: dict[str, str] = {}
+        self._users: dict[str, User] = {}
         self._free: set[bytes] = set()
 
     @property
@@ -177,7 +182,7 @@ class Running:
 
     async def _user(self, plan: str, name: str) -> User:
         store = self._store
-        entropy = iter(range(len(self._names) + 1, 1 << 20))
+        entropy = iter(range(len(self._users) + 1, 1 << 20))
         async with store.database.transaction() as conn:
             user = await accounts.create_user(
                 conn, f"{name}@example.com", plan=plan, admin=False, verified=True, now=1, id=f"usr_{name}"
@@ -191,8 +196,8 @@ class Running:
                 entropy=lambda size: next(entropy).to_bytes(size, "big"),
                 keep=True,
             )
-        self._names[made.key] = name
-        return User(name, made.key)
+        self._users[made.key] = User(name, made.key)
+        return self._users[made.key]
 
     def door(self, handler: Handler) -> Handler:
         """The handler, with a journal of who came in."""
@@ -203,8 +208,8 @@ class Running:
 
             def noted(status: int) -> None:
                 arrival.status = status
-                if status == 429:
-                    self._let_go(self._names.get(arrival.key, ""))
+                if status == 429 and arrival.key in self._users:
+                    self._let_go(self._users[arrival.key].word.encode())
 
             await handler(cast("Exchange", _Noting(exchange, noted)))
 
@@ -216,10 +221,10 @@ class Running:
         if any(word in visit.body for word in self._free):
             visit.proceed.set()
 
-    def _let_go(self, name: str) -> None:
-        self._free.add(name.encode())
+    def _let_go(self, word: bytes) -> None:
+        self._free.add(word)
         for visit in self.visits:
-            if name.encode() in visit.body:
+            if word in visit.body:
                 visit.proceed.set()
 
 

@@ -80,7 +80,7 @@ def perform(sdk: Sdk, service: Running, folder: Path) -> Run:
         "base": service.base,
         "name": sdk.name,
         "keys": {plan: user.key for plan, user in users.items()},
-        "held": users["one-at-a-time"].name,
+        "held": users["one-at-a-time"].word,
         "png": PNG,
     }
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
