@@ -92,7 +92,7 @@ def reasoning(request: Request, profile: Profile, lose: Lose) -> dict[str, objec
     if off:
         effort = "none"
     elif effort is None and thinking is not None and thinking.budget is not None:
-        effort = _effort_for(thinking.budget)
+        effort = effort_for(thinking.budget)
     if profile.reasoning_effort:
         if effort is not None and not (off and profile.thinking_switch != "none"):
             asked["reasoning_effort"] = effort
@@ -104,7 +104,8 @@ def reasoning(request: Request, profile: Profile, lose: Lose) -> dict[str, objec
     return asked
 
 
-def _effort_for(budget: int) -> Effort:
+def effort_for(budget: int) -> Effort:
+    """The nearest effort for a budget in tokens."""
     if budget <= 2048:
         return "low"
     if budget <= 8192:

@@ -57,15 +57,19 @@ def _joined(details: list[wire.Detail]) -> list[wire.Detail]:
 
 
 def image(source: wire.ImageUrl, where: str, cache: CacheTtl | None) -> Image:
-    param = f"{where}.image_url.url"
-    if source.url.startswith(("https://", "http://")):
-        return Image(url=source.url, detail=source.detail, cache=cache)
-    media_type, data = _data_url(source.url, param)
+    return image_at(source.url, source.detail, f"{where}.image_url.url", cache)
+
+
+def image_at(url: str, detail: str | None, param: str, cache: CacheTtl | None) -> Image:
+    """An image given by an http(s) or a data URL. Raises ``InvalidRequest`` naming ``param``."""
+    if url.startswith(("https://", "http://")):
+        return Image(url=url, detail=detail, cache=cache)
+    media_type, data = _data_url(url, param)
     if media_type == "image/jpg":
         media_type = "image/jpeg"
     if media_type not in _IMAGE_TYPES:
         raise InvalidRequest(f"{param}: images must be JPEG, PNG, GIF or WebP.", param=param)
-    return Image(media_type=media_type, data=data, detail=source.detail, cache=cache)
+    return Image(media_type=media_type, data=data, detail=detail, cache=cache)
 
 
 def document(file: wire.FileContent, where: str, cache: CacheTtl | None) -> Document:
@@ -75,18 +79,23 @@ def document(file: wire.FileContent, where: str, cache: CacheTtl | None) -> Docu
     param = f"{where}.file.file_data"
     if not file.file_data:
         raise InvalidRequest(f"{param} is required.", param=param)
-    if file.file_data.startswith("data:"):
-        media_type, data = _data_url(file.file_data, param)
+    return document_of(file.file_data, file.filename, param, cache)
+
+
+def document_of(file_data: str, title: str | None, param: str, cache: CacheTtl | None) -> Document:
+    """A file given as a data URL, or a PDF as base64. Raises ``InvalidRequest`` naming ``param``."""
+    if file_data.startswith("data:"):
+        media_type, data = _data_url(file_data, param)
     else:
-        media_type, data = "application/pdf", file.file_data
+        media_type, data = "application/pdf", file_data
     if media_type == "application/pdf":
-        return Document(media_type=media_type, data=data, title=file.filename, cache=cache)
+        return Document(media_type=media_type, data=data, title=title, cache=cache)
     if media_type.startswith("text/") or media_type == "application/json":
         try:
             text = base64.b64decode(data, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
             raise InvalidRequest(f"{param}: not base64 of UTF-8 text.", param=param) from error
-        return Document(media_type="text/plain", data=text, title=file.filename, cache=cache)
+        return Document(media_type="text/plain", data=text, title=title, cache=cache)
     raise InvalidRequest(f"{param}: files must be PDF or text.", param=param)
 
 

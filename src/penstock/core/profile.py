@@ -41,6 +41,12 @@ class Profile(msgspec.Struct, frozen=True):
     """Keeps Anthropic-style ``cache_control`` on parts."""
     prefill: Literal["none", "prefix", "partial"] = "none"
     user_field: Literal["user", "safety_identifier", "none"] = "user"
+    web_search: Literal["dropped", "refused"] = "dropped"
+    """What becomes of an offer of the provider's own web search, which Codex always makes, where it cannot be carried."""
+
+    # towards Responses upstreams, besides what is the same as in Chat
+    encrypted_reasoning: bool = False
+    """Gives reasoning in an encrypted form that can be sent back, where asked (``include``)."""
 
     # towards Messages upstreams
     native_anthropic: bool = False

@@ -11,6 +11,7 @@ import re
 
 MESSAGES_LIMIT = 128
 CHAT_LIMIT = 40
+RESPONSES_LIMIT = 64
 
 _LEGAL = re.compile(r"[A-Za-z0-9_-]+\Z")
 _CODED = "gwi_"

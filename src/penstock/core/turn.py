@@ -61,6 +61,10 @@ class ToolCall(Part, frozen=True):
     name: str
     arguments: str
     cache: CacheTtl | None = None
+    namespace: str | None = None
+    """Of the tool, where ``name`` is the caller's own (see ``CallOpened``)."""
+    custom: bool = False
+    """The caller's tool takes free text: ``arguments`` is ``{"input": "the text"}``."""
 
 
 class ToolResult(Part, frozen=True):
@@ -83,6 +87,14 @@ class Turn(msgspec.Struct, frozen=True):
     parts: tuple[AnyPart, ...]
 
 
+class CallerName(msgspec.Struct, frozen=True):
+    """What a caller calls a tool: its ``name`` in its ``namespace``; ``custom`` ones take free text, not JSON."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+
+
 class Tool(msgspec.Struct, frozen=True):
     """A function the model may call. ``schema`` is the JSON Schema of its arguments, byte for byte as the caller wrote it."""
 
@@ -91,6 +103,8 @@ class Tool(msgspec.Struct, frozen=True):
     description: str | None = None
     strict: bool | None = None
     cache: CacheTtl | None = None
+    caller: CallerName | None = None
+    """What the caller calls it, where that is not just ``name``; ``core/toolnames.py`` restores it in answers."""
 
 
 class ToolChoice(msgspec.Struct, frozen=True):
@@ -138,6 +152,8 @@ class Request(msgspec.Struct, frozen=True):
     thinking: Thinking | None = None
     output: OutputFormat | None = None
     user: str | None = None
+    web_search: bool = False
+    """The provider's own web search was offered to the model; no neutral tool stands for it."""
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -210,10 +226,12 @@ class ThoughtRedacted(Event, frozen=True, gc=False):
 
 
 class CallOpened(Event, frozen=True, gc=False):
-    """A tool call begins."""
+    """A tool call begins. ``namespace`` and ``custom`` are known where the name is the caller's own."""
 
     id: str
     name: str
+    namespace: str | None = None
+    custom: bool = False
 
 
 class CallArgs(Event, frozen=True, gc=False):
@@ -398,7 +416,10 @@ class Fold:
                 self._parts.append(Thought(text))
             case "call":
                 if self._call is not None:
-                    self._parts.append(ToolCall(self._call.id, self._call.name, text or "{}"))
+                    call = self._call
+                    self._parts.append(
+                        ToolCall(call.id, call.name, text or "{}", None, call.namespace, call.custom)
+                    )
             case "":
                 pass
             case _:
@@ -430,7 +451,7 @@ def events_of(reply: Reply) -> list[AnyEvent]:
                 if signature is not None:
                     events.append(ThoughtSigned(signature))
             case ToolCall(id, name, arguments):
-                events.append(CallOpened(id, name))
+                events.append(CallOpened(id, name, part.namespace, part.custom))
                 if arguments:
                     events.append(CallArgs(arguments))
             case Image() | Document() | ToolResult():

@@ -32,8 +32,9 @@ OPENAI = Profile(
     max_tokens_field="max_completion_tokens",
     system_role="developer",
     user_field="safety_identifier",
+    encrypted_reasoning=True,
 )
-OPENAI_CLASSIC = and_also(OPENAI, system_role="system", reasoning_effort=False)
+OPENAI_CLASSIC = and_also(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)
 
 LOCAL = Profile(
     top_k=True,

@@ -1,0 +1,93 @@
+"""The free text of a custom tool's call, taken out of the JSON arguments of the function that stood for it."""
+
+import re
+
+import msgspec
+
+_START = re.compile(r'\s*\{\s*"input"\s*:\s*"')
+_START_SO_FAR = re.compile(r'\s*(?:\{\s*(?:"(?:i(?:n(?:p(?:u(?:t(?:"\s*(?::\s*)?)?)?)?)?)?)?)?)?\Z')
+_PLAIN = re.compile(r'[^"\\]+')
+_ESCAPE = re.compile(r'\\(?:(["\\/bfnrt])|u([0-9a-fA-F]{4}))')
+_SIMPLE = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+class _Input(msgspec.Struct):
+    input: str
+
+
+_decode = msgspec.json.Decoder(_Input).decode
+
+
+class FreeText:
+    """Follows the arguments ``{"input": "..."}`` as they come and gives the text as far as it is certain."""
+
+    __slots__ = ("_held", "_pieces", "_state", "given")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._held = ""  # not yet understood
+        self._state = "before"
+        self.given: list[str] = []
+        """The text given so far."""
+
+    def feed(self, fragment: str) -> str:
+        """The text that this fragment of the arguments adds."""
+        self._pieces.append(fragment)
+        if self._state == "after":
+            return ""
+        self._held += fragment
+        if self._state == "before":
+            start = _START.match(self._held)
+            if start is None:
+                if _START_SO_FAR.match(self._held) is None:
+                    self._state = "after"  # something else: the whole is looked at when it is there
+                return ""
+            self._held = self._held[start.end() :]
+            self._state = "inside"
+        text = self._inside()
+        if text:
+            self.given.append(text)
+        return text
+
+    def finish(self) -> str:
+        """All of the text. Arguments that are not of the form are themselves the text."""
+        arguments = "".join(self._pieces)
+        try:
+            return _decode(arguments).input
+        except (ValueError, RecursionError):
+            given = "".join(self.given)
+            return given or ("" if arguments.strip() in ("", "{}") else arguments)
+
+    def _inside(self) -> str:
+        text, at, out = self._held, 0, [""]
+        size = len(text)
+        while at < size:
+            plain = _PLAIN.match(text, at)
+            if plain is not None:
+                out.append(plain.group())
+                at = plain.end()
+                continue
+            if text[at] == '"':
+                self._state = "after"
+                break
+            escape = _ESCAPE.match(text, at)
+            if escape is None:
+                break  # the rest of it is still to come
+            simple, code = escape.groups()
+            if simple is not None:
+                out.append(_SIMPLE.get(simple, simple))
+                at = escape.end()
+                continue
+            unit = int(code, 16)
+            if 0xD800 <= unit < 0xDC00:
+                pair = _ESCAPE.match(text, escape.end())
+                if pair is None:
+                    break  # its other half is still to come
+                low = int(pair.group(2) or "0", 16)
+                out.append(chr(0x10000 + ((unit - 0xD800) << 10) + ((low - 0xDC00) & 0x3FF)))
+                at = pair.end()
+            else:
+                out.append(chr(unit))
+                at = escape.end()
+        self._held = text[at:]
+        return "".join(out)
