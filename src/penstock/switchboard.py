@@ -24,9 +24,8 @@ from penstock.core.route import (
 )
 from penstock.domain.catalog import Catalog, Resolution
 from penstock.errors import InvalidRequest, NoProvider
-from penstock.exchange import HeaderList
 from penstock.providers.detect import Secrets
-from penstock.providers.table import sign
+from penstock.providers.table import Header, sign
 from penstock.upstream import Origin, parse_base_url
 
 SUFFIXES: dict[DialectName, bytes] = {
@@ -98,14 +97,12 @@ class Switchboard:
             found = self._endpoints[key] = Endpoint(origin, base + SUFFIXES[attempt.dialect])
         return found
 
-    def headers(self, attempt: Attempt, version: bytes | None, betas: bytes | None) -> HeaderList:
+    def headers(self, attempt: Attempt, version: bytes | None, betas: bytes | None) -> tuple[Header, ...]:
         """The request's headers, credentials included; ``version`` and ``betas`` are a messages caller's own."""
         upstream = attempt.upstream
         secret = self._secrets.get(upstream.secret)
-        headers = sign(upstream, secret, attempt.dialect, version=version, betas=betas)
-        headers.append(_JSON)
-        headers.append(_AGENT)
-        return headers
+        signed = sign(upstream, secret, attempt.dialect, version=version, betas=betas)
+        return (*signed, _JSON, _AGENT)
 
     def sending(self, attempt: Attempt, now: float) -> None:
         """An attempt is about to be sent."""

@@ -18,7 +18,8 @@ async def server() -> AsyncIterator[ScriptedServer]:
 async def caller(server: ScriptedServer) -> AsyncIterator[Caller]:
     """A client for the scripted server; when the test ends, closing it must leave nothing open."""
     client = UpstreamClient()
-    yield Caller(client, server.origin)
+    caller = Caller(client, server.origin)
+    yield caller
     await client.close()
     assert all(stats.open == 0 for stats in client.stats().values())
-    assert not client.active
+    assert not caller.busy()

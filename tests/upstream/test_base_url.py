@@ -2,8 +2,8 @@
 
 import pytest
 
-from penstock.upstream import Origin, UpstreamClient, parse_base_url
-from penstock.upstream.pool import Pool
+from penstock.upstream import Origin, parse_base_url
+from penstock.upstream.request import Heads
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_a_secret_in_the_url_is_refused_without_repeating_it() -> None:
     ],
 )
 def test_the_host_header_names_the_port_only_where_it_is_not_the_default(origin: Origin, host: bytes) -> None:
-    assert b"\r\nhost: %b\r\n" % host in Pool(UpstreamClient(), origin).host_line
+    assert b"\r\nhost: %b\r\n" % host in Heads(origin).head(b"GET", b"/", (), 0)

@@ -237,7 +237,7 @@ async def test_cancelling_as_the_answer_completes_keeps_the_pool_sound(
     sending = caller.start()
     peer = await server.accept()
     await peer.request()
-    (connection,) = caller.client.active
+    (connection,) = caller.busy()
     waiter = connection._waiter
     assert waiter is not None
     peer.writer.write(OK)
@@ -296,7 +296,7 @@ async def test_a_storm_of_cancellations_leaves_nothing_behind(server: ScriptedSe
     await asyncio.gather(*(worker(first) for first in range(0, 2000, 100)))
     assert outcomes["cancelled"] > 300
     assert outcomes["whole"] > 300
-    assert not caller.client.active
+    assert not caller.busy()
     await turns_until(lambda: len(set(caller.connections())) == 1)
     assert caller.connections()[1] <= 20
     assert await asyncio.gather(*(caller.fetch(b"%d" % n) for n in range(100))) == [
@@ -324,7 +324,7 @@ async def test_a_storm_of_cancellations_while_connecting_leaves_nothing_behind(
     for peer in server.peers:
         await peer.gone()
     assert caller.connections() == (0, 0)
-    assert not caller.client.active
+    assert not caller.busy()
 
 
 async def test_the_timer_stops_when_there_is_nothing_left_to_watch(server: ScriptedServer) -> None:

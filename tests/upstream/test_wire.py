@@ -64,7 +64,7 @@ async def test_the_request_is_written_as_asked(server: ScriptedServer, caller: C
     assert body == b'{"a":1}'
     assert head == (
         b"POST /v1/messages?beta=true HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept-encoding: identity\r\n"
-        b"content-length: 7\r\ncontent-type: application/json\r\nx-a: 1\r\n\r\n" % server.origin.port
+        b"content-type: application/json\r\nx-a: 1\r\ncontent-length: 7\r\n\r\n" % server.origin.port
     )
     assert 0 < response.sent_at <= response.first_byte_at <= asyncio.get_running_loop().time()
     assert not response.reused

@@ -11,9 +11,10 @@ import msgspec
 
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.route import Auth, DialectName, Upstream
-from penstock.exchange import HeaderList
 from penstock.providers.detect import Secret
 from penstock.providers.habits import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, and_also
+
+Header = tuple[bytes, bytes]
 
 ANTHROPIC_VERSION = b"2023-06-01"
 """Sent where the caller named none; the newer version refuses sampling parameters."""
@@ -368,22 +369,22 @@ def sign(
     *,
     version: bytes | None = None,
     betas: bytes | None = None,
-) -> HeaderList:
+) -> tuple[Header, ...]:
     """The headers that authenticate us to ``at`` and say which API version is meant.
 
     ``version`` and ``betas`` are the caller's own ``anthropic-version`` and ``anthropic-beta``; they go to messages
     upstreams alone, unchanged. Nothing else of the caller's is ever among the headers.
     """
-    headers = list(_credentials(at.auth, secret, at.kind))
-    if dialect == "messages":
-        headers.append((b"anthropic-version", version or ANTHROPIC_VERSION))
-        if betas:
-            headers.append((b"anthropic-beta", betas))
-    return headers
+    headers = _credentials(at.auth, secret, at.kind)
+    if dialect != "messages":
+        return headers
+    if betas:
+        return (*headers, (b"anthropic-version", version or ANTHROPIC_VERSION), (b"anthropic-beta", betas))
+    return (*headers, (b"anthropic-version", version or ANTHROPIC_VERSION))
 
 
 @lru_cache(maxsize=256)
-def _credentials(auth: Auth, secret: Secret | None, kind: str) -> tuple[tuple[bytes, bytes], ...]:
+def _credentials(auth: Auth, secret: Secret | None, kind: str) -> tuple[Header, ...]:
     row = PROVIDERS.get(kind)
     extra = row.extra_headers if row is not None else ()
     if secret is None:

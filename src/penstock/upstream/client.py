@@ -3,12 +3,11 @@
 import asyncio
 import ssl
 
-from penstock.upstream.connection import Connection
 from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
 from penstock.upstream.origin import Origin, OriginStats
 from penstock.upstream.pool import Pool
-from penstock.upstream.request import HeaderList, request_head
+from penstock.upstream.request import Headers
 from penstock.upstream.response import UpstreamResponse
 
 _TICK = 0.25
@@ -46,8 +45,6 @@ class UpstreamClient:
         self.closed = False
         self._ssl_context = ssl_context
         self._pools: dict[Origin, Pool] = {}
-        self.active: set[Connection] = set()
-        """Those whose deadlines are running."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -57,7 +54,7 @@ class UpstreamClient:
         origin: Origin,
         method: bytes,
         path: bytes,
-        headers: HeaderList,
+        headers: Headers,
         body: bytes,
         deadlines: Deadlines,
         *,
@@ -79,7 +76,7 @@ class UpstreamClient:
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = Pool(self, origin)
-        head = request_head(pool.host_line, method, path, headers, len(body))
+        head = pool.heads.head(method, path, headers, len(body))
         now = loop.time()
         due = now + deadlines.total
         connection = pool.take()
@@ -89,7 +86,6 @@ class UpstreamClient:
                 connection = await pool.connect(min(deadlines.connect, due - now))
                 now = loop.time()
             response = UpstreamResponse(connection, now, reused=reused)
-            self.active.add(connection)
             if self._tick is None:
                 self._tick = loop.call_later(_TICK, self._sweep, loop)
             try:
@@ -141,11 +137,12 @@ class UpstreamClient:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fail what is over its deadline, and close what has been idle for too long."""
         now = loop.time()
-        for connection in list(self.active):
-            connection.check(now)
         oldest = now - self.idle_lifetime
+        needed = False
         for pool in self._pools.values():
+            for connection in list(pool.connections):
+                connection.check(now)
             while pool.idle and pool.idle[0].idle_since < oldest:
                 pool.idle.pop(0).drop()
-        needed = self.active or any(pool.idle for pool in self._pools.values())
+            needed = needed or bool(pool.connections)
         self._tick = loop.call_later(_TICK, self._sweep, loop) if needed else None

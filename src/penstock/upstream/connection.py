@@ -8,8 +8,8 @@ import httptools
 
 from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
+from penstock.upstream.head import last_head
 from penstock.upstream.origin import Origin
-from penstock.upstream.request import HeaderList
 from penstock.upstream.response import UpstreamResponse
 
 _JOIN = 16 * 1024
@@ -21,8 +21,6 @@ class Home(Protocol):
     """What a connection asks of the pool it belongs to."""
 
     origin: Origin
-    active: "set[Connection]"
-    """Those whose deadlines are running."""
     max_response_head: int
     """Bytes, 1xx heads included."""
 
@@ -52,10 +50,11 @@ class Connection(asyncio.Protocol):
         "_due",
         "_end",
         "_extra",
+        "_head",
         "_head_done",
-        "_headers",
         "_heard",
         "_interim",
+        "_interims",
         "_loop",
         "_overhead",
         "_parser",
@@ -65,6 +64,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_response",
         "_reusable",
+        "_status",
         "_streaming",
         "_transport",
         "_unsent",
@@ -80,7 +80,6 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._parts: list[bytes] = []
         self.on_body = self._parts.append
-        self._headers: HeaderList = []
         self._response: UpstreamResponse | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._reading = True
@@ -117,7 +116,9 @@ class Connection(asyncio.Protocol):
         self._streaming = stream
         self._quiet_since = response.sent_at
         self._heard = False
+        self._head = b""
         self._head_done = False
+        self._interims = 0
         self._complete = False
         self._extra = False
         self._overhead = 0
@@ -145,7 +146,6 @@ class Connection(asyncio.Protocol):
         """Close the socket at once and tell nobody."""
         self._response = None
         self._waiter = None
-        self._pool.active.discard(self)
         if self._transport is not None:
             self._transport.abort()
 
@@ -205,6 +205,9 @@ class Connection(asyncio.Protocol):
         if not response.first_byte_at:
             response.first_byte_at = self._loop.time()
         self._overhead += len(data)
+        waiting = self._waiter is not None
+        if waiting:
+            self._head += data
         fault = ""
         try:
             parser.feed_data(data)
@@ -212,7 +215,7 @@ class Connection(asyncio.Protocol):
             fault = "the protocol was switched without being asked"
         except httptools.HttpParserError as error:
             fault = str(error)
-        if self._waiter is not None and not self._take_head(response, fault):
+        if waiting and not self._take_head(response, fault):
             return
         parts = self._parts
         if self._extra:
@@ -250,23 +253,15 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._extra = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
     def on_headers_complete(self) -> None:
-        response, parser = self._response, self._parser
-        if self._complete or response is None or parser is None:
+        if self._complete or self._parser is None:
             return
-        status = parser.get_status_code()
+        self._status = status = self._parser.get_status_code()
         if status < 200:
             self._interim = True
-            self._headers.clear()
-            return
-        response.status = status
-        response.headers = self._headers
-        # trailers, which nobody reads, go here
-        self._headers = []
-        self._head_done = True
+            self._interims += 1
+        else:
+            self._head_done = True
 
     def on_message_complete(self) -> None:
         if self._interim:
@@ -275,7 +270,6 @@ class Connection(asyncio.Protocol):
             self._complete = True
             self._end = len(self._parts)
             self._reusable = self._parser.should_keep_alive()
-            self._headers.clear()
 
     # What follows from it.
 
@@ -288,10 +282,12 @@ class Connection(asyncio.Protocol):
             elif self._overhead > limit:
                 self._fail(FailureReason.TOO_LARGE, f"the answer's head has over {limit} bytes")
             return False
-        if self._overhead > limit and sum(len(n) + len(v) + 4 for n, v in response.headers) > limit:
+        head = last_head(self._head, self._interims)
+        self._head = b""
+        if len(head) > limit:
             self._fail(FailureReason.TOO_LARGE, f"the answer's head has over {limit} bytes")
             return False
-        problem = response.begin_body()
+        problem = response.begin(self._status, head) if head else "no end of the head"
         if problem:
             self._fail(FailureReason.PROTOCOL, problem)
             return False
@@ -306,7 +302,6 @@ class Connection(asyncio.Protocol):
         """The answer is complete: the connection goes back to its pool if nothing speaks against it."""
         transport = self._transport
         self._response = None
-        self._pool.active.discard(self)
         if transport is not None:
             # an answer that came before the request was written leaves the rest of the request in the pipe
             if clean and self._reusable and not self._extra and not transport.get_write_buffer_size():

@@ -7,13 +7,12 @@ from typing import Protocol
 from penstock.upstream.connection import Connection
 from penstock.upstream.failures import FailureReason, no_connection
 from penstock.upstream.origin import Origin
+from penstock.upstream.request import Heads
 
 
 class Owner(Protocol):
     """What a pool asks of the client it belongs to."""
 
-    active: set[Connection]
-    """Those whose deadlines are running."""
     closed: bool
     max_idle: int
     """Per origin."""
@@ -35,15 +34,11 @@ class Pool:
     def __init__(self, client: Owner, origin: Origin) -> None:
         self.client = client
         self.origin = origin
-        self.active = client.active
         self.max_response_head = client.max_response_head
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         """The most recently used at the end."""
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        if origin.port != (443 if origin.scheme == "https" else 80):
-            host = f"{host}:{origin.port}"
-        self.host_line = f" HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity".encode()
+        self.heads = Heads(origin)
 
     def take(self) -> Connection | None:
         """The idle connection that was used last, or None."""

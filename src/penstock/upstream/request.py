@@ -1,8 +1,12 @@
-"""The head of a request, written so that no value can break it apart."""
+"""The head of a request, written so that no value can break it apart, and remembered."""
 
+from collections.abc import Sequence
 from operator import itemgetter
 
-HeaderList = list[tuple[bytes, bytes]]
+from penstock.upstream.head import Header
+from penstock.upstream.origin import Origin
+
+Headers = Sequence[Header]
 
 _OWN_HEADERS = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"accept-encoding", b"connection")
@@ -12,28 +16,52 @@ _METHODS = frozenset((b"GET", b"POST", b"PUT", b"PATCH", b"DELETE"))
 _NAME = itemgetter(0)
 _HEADER_LINE = b": ".join
 _HOST_LINES = 3
+_KEPT = 256
+"""Heads that are remembered for an origin: what differs is the path, the credential and what callers pass through."""
+_KEPT_BYTES = 2048
+"""Of one head; a longer one is built each time, so that callers cannot make us remember much."""
 
 
-def request_head(host_line: bytes, method: bytes, path: bytes, headers: HeaderList, length: int) -> bytes:
-    """The request line and headers. Raises ValueError where a value would break them apart.
+class Heads:
+    """Builds the heads of requests to one origin. Most differ in the body's length alone, and are checked once."""
 
-    Built by calls that loop in C: on the path of every request, it is a tenth of what the client costs.
-    """
-    if method not in _METHODS:
-        raise ValueError(f"method {method!r} is not supported")
-    # ints, because `in` finds a byte much faster than bytes
-    if path[:1] != b"/" or 32 in path:
-        raise ValueError("the path must begin with / and hold no blank")
-    if not _OWN_HEADERS.isdisjoint(map(_NAME, headers)):
-        headers = [header for header in headers if header[0] not in _OWN_HEADERS]
-    first = b"%b %b%b" % (method, path, host_line)
-    ends = len(headers) + _HOST_LINES + 1
-    if length or method != b"GET":
-        size = b"content-length: %d" % length
-        head = b"\r\n".join((first, size, *map(_HEADER_LINE, headers), b"\r\n"))
-        ends += 1
-    else:
-        head = b"\r\n".join((first, *map(_HEADER_LINE, headers), b"\r\n"))
-    if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * ends:
-        raise ValueError("the path or a header holds a line end or NUL")
-    return head
+    __slots__ = ("_host_line", "_known")
+
+    def __init__(self, origin: Origin) -> None:
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        if origin.port != (443 if origin.scheme == "https" else 80):
+            host = f"{host}:{origin.port}"
+        self._host_line = f" HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity".encode()
+        self._known: dict[tuple[bytes, bytes, tuple[Header, ...]], bytes] = {}
+
+    def head(self, method: bytes, path: bytes, headers: Headers, length: int) -> bytes:
+        """The request line and headers for a body of ``length`` bytes.
+
+        Raises ValueError where a value would break them apart.
+        """
+        key = (method, path, tuple(headers))
+        start = self._known.get(key)
+        if start is None:
+            start = self._start(*key)
+            if len(start) <= _KEPT_BYTES:
+                if len(self._known) >= _KEPT:
+                    self._known.clear()
+                self._known[key] = start
+        if length or method != b"GET":
+            return b"%bcontent-length: %d\r\n\r\n" % (start, length)
+        return start + b"\r\n"
+
+    def _start(self, method: bytes, path: bytes, headers: tuple[Header, ...]) -> bytes:
+        """All lines but the body's length, and not yet the empty one. Built and checked by calls that loop in C."""
+        if method not in _METHODS:
+            raise ValueError(f"method {method!r} is not supported")
+        # ints, because `in` finds a byte much faster than bytes
+        if path[:1] != b"/" or 32 in path:
+            raise ValueError("the path must begin with / and hold no blank")
+        if not _OWN_HEADERS.isdisjoint(map(_NAME, headers)):
+            headers = tuple(header for header in headers if header[0] not in _OWN_HEADERS)
+        first = b"%b %b%b" % (method, path, self._host_line)
+        start = b"\r\n".join((first, *map(_HEADER_LINE, headers), b""))
+        if len(start) - len(start.translate(None, b"\r\n\0")) != 2 * (len(headers) + _HOST_LINES):
+            raise ValueError("the path or a header holds a line end or NUL")
+        return start

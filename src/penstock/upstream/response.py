@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from penstock.upstream.failures import UpstreamFailure, bad_answer, too_large
+from penstock.upstream.head import Header, all_headers, values_of
 from penstock.upstream.inflate import Inflater
-from penstock.upstream.request import HeaderList
 
 Sink = Callable[[bytes], None]
 
 _HOLD = 64 * 1024
 """Bytes of a body that are kept before anyone asks for them; then reading pauses."""
-_BODY_HEADERS = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
+_OF_CODED_BODIES = frozenset((b"content-encoding", b"content-length"))
 
 
 class Wire(Protocol):
@@ -41,23 +41,19 @@ class UpstreamResponse:
         "_connection",
         "_done",
         "_failure",
-        "_framed",
+        "_head",
         "_held",
         "_inflater",
+        "_lower",
         "_paused",
         "_sink",
         "first_byte_at",
-        "headers",
         "reused",
         "sent_at",
         "status",
     )
 
     def __init__(self, connection: Wire, sent_at: float, *, reused: bool) -> None:
-        self.status = 0
-        self.headers: HeaderList = []
-        """Names in lower case, in the order received. A body that had to be decompressed has lost its
-        ``content-encoding`` and ``content-length``."""
         self.sent_at = sent_at
         """Loop time at which the request was written."""
         self.first_byte_at = 0.0
@@ -74,14 +70,25 @@ class UpstreamResponse:
         self._paused = False
         self._closed = False
         self._complete = False
-        self._framed = False
+
+    @property
+    def headers(self) -> list[Header]:
+        """Names in lower case, in the order received.
+
+        A body that has to be decompressed loses its ``content-encoding`` and ``content-length``. Each look makes the list
+        anew; ``header`` is cheaper.
+        """
+        headers = all_headers(self._head)
+        if self._inflater is None:
+            return headers
+        return [header for header in headers if header[0] not in _OF_CODED_BODIES]
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first header of this (lower-case) name, or None."""
-        for key, value in self.headers:
-            if key == name:
-                return value.rstrip(b" \t")
-        return None
+        values = values_of(name, self._head, self._lower)
+        if not values or (self._inflater is not None and name in _OF_CODED_BODIES):
+            return None
+        return values[0]
 
     async def read(self, limit: int) -> bytes:
         """The whole body.
@@ -171,26 +178,25 @@ class UpstreamResponse:
 
     def until_close(self) -> bool:
         """Whether the end of the connection is the end of the body."""
-        return not self._framed
+        return b"\r\ncontent-length:" not in self._lower and b"\r\ntransfer-encoding:" not in self._lower
 
-    def begin_body(self) -> str:
-        """Look at the head; what is wrong with it, or ``""``."""
-        decode = b""
-        for name, value in self.headers:
-            if name in _BODY_HEADERS:
-                if name == b"content-encoding":
-                    decode = value.strip().lower()
-                    continue
-                self._framed = True
-                if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                    return "transfer-encoding other than chunked"
-        if decode in (b"", b"identity"):
+    def begin(self, status: int, head: bytes) -> str:
+        """Take the head, from the status line to before the empty line; what is wrong with it, or ``""``."""
+        self.status = status
+        self._head = head
+        self._lower = lower = head.lower()
+        # `find`, because `in` tries whether the needle is a number first
+        if lower.find(b"-encoding:") < 0:
             return ""
-        if decode not in (b"gzip", b"x-gzip", b"deflate"):
+        if any(value.lower() != b"chunked" for value in values_of(b"transfer-encoding", head, lower)):
+            return "transfer-encoding other than chunked"
+        codings = values_of(b"content-encoding", head, lower)
+        coding = codings[-1].lower() if codings else b""
+        if coding in (b"", b"identity"):
+            return ""
+        if coding not in (b"gzip", b"x-gzip", b"deflate"):
             return "content-encoding other than identity, gzip and deflate"
-        self._inflater = Inflater(gzip=decode != b"deflate")
-        coded = (b"content-encoding", b"content-length")
-        self.headers = [header for header in self.headers if header[0] not in coded]
+        self._inflater = Inflater(gzip=coding != b"deflate")
         return ""
 
     def arrived(self, data: bytes) -> None:
