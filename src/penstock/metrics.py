@@ -1,84 +1,134 @@
 """What is counted for the operator: requests, tokens, upstream failures and times, in the Prometheus format.
 
-Children are made once and kept, because looking one up by its labels costs more than counting. No label ever holds
-anything of a request but its dialect, status, provider and public model.
+Counting is a dictionary's business, because every request pays for it; prometheus-client writes the counts out when they
+are asked for. No label ever holds anything of a request but its dialect, status, provider and public model.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from bisect import bisect_left
+from collections.abc import Iterator
 
-_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, float("inf"))
+_EDGES = tuple("+Inf" if edge == float("inf") else str(edge) for edge in _SECONDS)
 
 
-class Metrics:
-    """One registry per process."""
+class _Times:
+    """How many durations fell into each bucket, and their sum in seconds."""
+
+    __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
+        self.counts = [0] * len(_SECONDS)
+        self.total = 0.0
+
+    def note(self, seconds: float) -> None:
+        self.counts[bisect_left(_SECONDS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, as the format has it."""
+        below = 0
+        found: list[tuple[str, float]] = []
+        for edge, count in zip(_EDGES, self.counts, strict=True):
+            below += count
+            found.append((edge, below))
+        return found
+
+
+class Metrics(Collector):
+    """The counts of one process."""
+
+    def __init__(self) -> None:
+        self._answered: dict[tuple[str, int], int] = {}
+        self._outcomes: dict[tuple[str, str, str], int] = {}
+        self._tokens: dict[tuple[str, str], int] = {}
+        self._failures: dict[tuple[str, str], int] = {}
+        self._first_byte: dict[str, _Times] = {}
+        self._running = 0
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "penstock_requests", "Answers by dialect and status.", ("dialect", "status"), registry=self._registry
-        )
-        self._outcomes = Counter(
-            "penstock_relayed", "Relayed requests by model, provider and outcome.", ("model", "provider", "outcome"),
-            registry=self._registry,
-        )
-        self._tokens = Counter(
-            "penstock_tokens", "Tokens by model and class.", ("model", "kind"), registry=self._registry
-        )
-        self._failures = Counter(
-            "penstock_upstream_failures", "Failed attempts by provider and cause.", ("provider", "code"),
-            registry=self._registry,
-        )
-        self._first_byte = Histogram(
-            "penstock_first_byte_seconds", "Receipt to first byte of the answer.", ("model",), buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._running = Gauge("penstock_running", "Requests being relayed now.", registry=self._registry)
-        self._answered: dict[tuple[str, int], Counter] = {}
-        self._settled: dict[tuple[str, str, str], Counter] = {}
-        self._counted: dict[tuple[str, str], Counter] = {}
-        self._timed: dict[str, Histogram] = {}
+        self._registry.register(self)
 
     def answered(self, dialect: str, status: int) -> None:
         """An answer went out."""
-        child = self._answered.get((dialect, status))
-        if child is None:
-            child = self._answered[dialect, status] = self._requests.labels(dialect, str(status))
-        child.inc()
+        key = (dialect, status)
+        self._answered[key] = self._answered.get(key, 0) + 1
 
     def entered(self) -> None:
         """A request is being relayed."""
-        self._running.inc()
+        self._running += 1
 
     def settled(
-        self, model: str, provider: str, outcome: str, *, input_tokens: int, output_tokens: int, first_byte: float | None
+        self,
+        model: str,
+        provider: str,
+        outcome: str,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        first_byte: float | None,
     ) -> None:
         """A relayed request has ended. ``first_byte`` is in seconds after receipt."""
-        self._running.dec()
+        self._running -= 1
         key = (model, provider, outcome)
-        child = self._settled.get(key)
-        if child is None:
-            child = self._settled[key] = self._outcomes.labels(*key)
-        child.inc()
+        self._outcomes[key] = self._outcomes.get(key, 0) + 1
+        tokens = self._tokens
         if input_tokens:
-            self._token(model, "input").inc(input_tokens)
+            tokens[model, "input"] = tokens.get((model, "input"), 0) + input_tokens
         if output_tokens:
-            self._token(model, "output").inc(output_tokens)
+            tokens[model, "output"] = tokens.get((model, "output"), 0) + output_tokens
         if first_byte is not None:
-            timed = self._timed.get(model)
-            if timed is None:
-                timed = self._timed[model] = self._first_byte.labels(model)
-            timed.observe(first_byte)
+            times = self._first_byte.get(model)
+            if times is None:
+                times = self._first_byte[model] = _Times()
+            times.note(first_byte)
 
     def upstream_failed(self, provider: str, code: str) -> None:
         """An attempt failed by the provider's fault."""
-        self._failures.labels(provider, code).inc()
+        key = (provider, code)
+        self._failures[key] = self._failures.get(key, 0) + 1
 
     def render(self) -> bytes:
         """All of it in the text format."""
         return generate_latest(self._registry)
 
-    def _token(self, model: str, kind: str) -> Counter:
-        child = self._counted.get((model, kind))
-        if child is None:
-            child = self._counted[model, kind] = self._tokens.labels(model, kind)
-        return child
+    def collect(self) -> Iterator[Metric]:
+        """The counts as prometheus-client's records."""
+        answers = CounterMetricFamily(
+            "penstock_requests", "Answers by dialect and status.", labels=("dialect", "status")
+        )
+        for (dialect, status), count in self._answered.items():
+            answers.add_metric((dialect, str(status)), count)
+        yield answers
+        relayed = CounterMetricFamily(
+            "penstock_relayed",
+            "Relayed requests by model, provider and outcome.",
+            labels=("model", "provider", "outcome"),
+        )
+        for labels, count in self._outcomes.items():
+            relayed.add_metric(labels, count)
+        yield relayed
+        tokens = CounterMetricFamily(
+            "penstock_tokens", "Tokens by model and class.", labels=("model", "kind")
+        )
+        for pair, count in self._tokens.items():
+            tokens.add_metric(pair, count)
+        yield tokens
+        failures = CounterMetricFamily(
+            "penstock_upstream_failures",
+            "Failed attempts by provider and cause.",
+            labels=("provider", "code"),
+        )
+        for pair, count in self._failures.items():
+            failures.add_metric(pair, count)
+        yield failures
+        first = HistogramMetricFamily(
+            "penstock_first_byte_seconds", "Receipt to first byte of the answer.", labels=("model",)
+        )
+        for model, times in self._first_byte.items():
+            first.add_metric((model,), times.buckets(), times.total)
+        yield first
+        yield GaugeMetricFamily("penstock_running", "Requests being relayed now.", value=self._running)
