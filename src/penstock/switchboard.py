@@ -16,6 +16,7 @@ from penstock.core.route import (
     Health,
     HealthKey,
     Model,
+    Upstreams,
     automatic,
     failed,
     plan,
@@ -53,6 +54,18 @@ class Endpoint(msgspec.Struct, frozen=True):
     path: bytes
 
 
+class _Sole(msgspec.Struct, frozen=True):
+    """A choice that is none: the model has one target, and nothing is known against it. Good for one catalogue."""
+
+    model: Model
+    upstreams: Upstreams
+    choice: Choice
+    attempt: Attempt
+
+    def holds(self, model: Model, upstreams: Upstreams) -> bool:
+        return self.model is model and self.upstreams is upstreams
+
+
 class Switchboard:
     """Chooses attempts, keeps their health, and knows how to reach and sign them."""
 
@@ -63,6 +76,7 @@ class Switchboard:
         self._draw = draw
         self._health: dict[HealthKey, Health] = {}
         self._endpoints: dict[tuple[str, DialectName], Endpoint] = {}
+        self._sole: dict[tuple[str, DialectName], _Sole] = {}
 
     def choose(self, resolution: Resolution, envelope: Envelope, dialect: DialectName, now: float) -> Choice:
         """What serves this request. ``now`` is monotonic.
@@ -71,6 +85,10 @@ class Switchboard:
         ``NoProvider`` when none is set up.
         """
         model = resolution.model
+        upstreams = self._catalog().upstreams
+        sole = self._sole.get((model.id, dialect))
+        if sole is not None and sole.holds(model, upstreams) and sole.attempt.key not in self._health:
+            return sole.choice
         choosy = model.auto or any(target.lacks for target in model.targets)
         features = envelope.features() if choosy else frozenset[Feature]()
         if model.auto:
@@ -79,14 +97,16 @@ class Switchboard:
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"No model of {model.id} on your plan can take {asked}.", param="model")
             model = chosen
-        upstreams = self._catalog().upstreams
         attempts = plan(model, upstreams, self._health, features, dialect, now, self._draw())
         if not attempts:
             if features and plan(model, upstreams, self._health, (), dialect, now, 0.0):
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"{model.id} cannot take {asked} here.", param="messages")
             raise NoProvider(f"No provider is set up for {model.id}.", param="model")
-        return Choice(model, attempts)
+        choice = Choice(model, attempts)
+        if not choosy and len(model.targets) == 1 and not attempts[0].probe:
+            self._sole[model.id, dialect] = _Sole(model, upstreams, choice, attempts[0])
+        return choice
 
     def endpoint(self, attempt: Attempt) -> Endpoint:
         """Where an attempt is posted to."""
