@@ -6,7 +6,7 @@ from penstock.blame import ERROR_BODY_MOST, error_of, refusal
 from penstock.core.dialects import DIALECTS
 from penstock.core.envelope import Envelope
 from penstock.domain.catalog import Resolution
-from penstock.errors import RouteNotFound
+from penstock.errors import TokensNotCountable
 from penstock.switchboard import Switchboard
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
 
@@ -32,13 +32,13 @@ class TokenCounter:
     ) -> bytes:
         """The answer of an upstream that speaks messages, exact; free, without a slot, and not in the ledger.
 
-        Raises ``RouteNotFound`` where no such upstream serves the model: clients then estimate by themselves, while a
+        Raises ``TokensNotCountable`` where no such upstream serves the model: clients then estimate by themselves, while a
         false number would mislead them. An upstream's failure is a ``ProviderError``.
         """
         choice = self._board.choose(resolution, envelope, "messages", self._clock())
         attempt = next((attempt for attempt in choice.attempts if attempt.dialect == "messages"), None)
         if attempt is None:
-            raise RouteNotFound(
+            raise TokensNotCountable(
                 f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
             )
         endpoint = self._board.endpoint(attempt)
@@ -57,7 +57,7 @@ class TokenCounter:
             if not 200 <= response.status < 300:
                 error = await refusal(response, DIALECTS["messages"])
                 if response.status == 404:
-                    raise RouteNotFound(
+                    raise TokensNotCountable(
                         f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
                     )
                 raise error

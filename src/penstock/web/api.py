@@ -32,6 +32,7 @@ from penstock.errors import (
     PenstockError,
     ReceiptTimeout,
     RouteNotFound,
+    TokensNotCountable,
     Unavailable,
     native_body,
     simple_body,
@@ -83,6 +84,9 @@ _BETAS = re.compile(rb"[\x21-\x7e]{1,128}(?:\s*,\s*[\x21-\x7e]{1,128})*")
 _BETAS_MOST = 4096
 _JSON = (b"content-type", b"application/json")
 _HELLO = b'{"service":"penstock","status":"ok"}'
+
+
+_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, TokensNotCountable)
 
 
 def owns(path: str) -> bool:
@@ -258,8 +262,11 @@ class Api:
         return principal, plan
 
     def _note_refusal(self, visit: Visit, error: PenstockError) -> None:
-        """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
-        if isinstance(error, CallerError) and not isinstance(error, LimitReached | ReceiptTimeout):
+        """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals.
+
+        Nor is a count that no provider can make: Claude Code asks for two dozen at a time, and then estimates.
+        """
+        if isinstance(error, CallerError) and not isinstance(error, _NOT_HELD_AGAINST):
             key_id = None if visit.principal is None else visit.principal.key_id
             self._gate.refused(key_id, visit.exchange.client)
 
