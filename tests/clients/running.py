@@ -235,7 +235,7 @@ def _refuse(exchange: Exchange, error: PenstockError) -> None:
 
 @asynccontextmanager
 async def _serving(lane: Lane, data: Path) -> AsyncGenerator[Running]:
-    settings = Settings(data=data, cache_seconds=0.0, errors_per_minute=0)
+    settings = Settings(data=data)
     async with open_store(settings) as store:
         running = Running(lane, asyncio.get_running_loop(), store)
         provider = await listen(
