@@ -134,7 +134,9 @@ async def bootstrap(store: Store, secrets_of: Secrets) -> Greeting:
 
 def render(greeting: Greeting, url: str) -> str:
     """The greeting as text for the console; ``url`` is what callers put before ``/api/v1``."""
-    lines = [f"{greeting.brand} (Penstock {__version__}) is serving on {url}", ""]
+    program = f"Penstock {__version__}"
+    name = program if greeting.brand == "Penstock" else f"{greeting.brand} ({program})"
+    lines = [f"{name} is serving on {url}", ""]
 
     def say(head: str, *rest: str) -> None:
         lines.extend(
@@ -163,7 +165,7 @@ def render(greeting: Greeting, url: str) -> str:
         f"  -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
         f"  -d '{body}'",
     )
-    say("Claude Code", f"ANTHROPIC_BASE_URL={url}/api ANTHROPIC_AUTH_TOKEN={key} claude")
+    say("Claude Code", f"ANTHROPIC_BASE_URL={url}/api/v1 ANTHROPIC_AUTH_TOKEN={key} claude")
     say("OpenAI SDK", f"OPENAI_BASE_URL={url}/api/v1 OPENAI_API_KEY={key}")
     say("Models", *_models(greeting))
     say("Data", greeting.data)
