@@ -127,11 +127,11 @@ def meter(call: Call, record: Record, lane: Lane | None) -> None:
     if lane is None:
         return
     usage = lane.usage
-    if usage.input is None or usage.output is None or not lane.done:
+    if not lane.done or not _counted(usage) or (not usage.output and lane.output_bytes):
         record.estimated = True
         usage = msgspec.structs.replace(
             usage,
-            input=call.envelope.estimate_input() if usage.input is None else usage.input,
+            input=usage.input if _counted(usage) else call.envelope.estimate_input(),
             output=max(usage.output or 0, lane.output_bytes // _BYTES_PER_TOKEN),
         )
     record.usage = usage
@@ -139,14 +139,19 @@ def meter(call: Call, record: Record, lane: Lane | None) -> None:
 
 def meter_whole(call: Call, record: Record, usage: Usage, length: int) -> None:
     """Note a whole answer's token counts in the same way; ``length`` is that of its body in bytes."""
-    if usage.input is None or usage.output is None:
+    if not _counted(usage) or usage.output is None:
         record.estimated = True
         usage = msgspec.structs.replace(
             usage,
-            input=call.envelope.estimate_input() if usage.input is None else usage.input,
-            output=length // _BYTES_PER_TOKEN if usage.output is None else usage.output,
+            input=usage.input if _counted(usage) else call.envelope.estimate_input(),
+            output=usage.output or length // _BYTES_PER_TOKEN,
         )
     record.usage = usage
+
+
+def _counted(usage: Usage) -> bool:
+    """Whether the upstream has counted what it read: no prompt has 0 tokens, though some say so of every one."""
+    return usage.input is not None and bool(usage.input or usage.cache_read or usage.cache_write)
 
 
 def open_row(call: Call, record: Record) -> OpenRow:
