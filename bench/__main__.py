@@ -97,7 +97,7 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> Results:
     os.setpriority(os.PRIO_PROCESS, 0, options.nice)
     place = Place(run, binaries)
     results = Results(
-        command="make bench" + (f' ARGS="{shlex.join(arguments)}"' if arguments else ""),
+        command=_command(arguments),
         when=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         machine=machine(),
         versions=_versions(binaries),
@@ -116,6 +116,15 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> Results:
         if scenarios:
             _run_scenarios(penstock, direct, scenarios, options, results)
     return results
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """How to run the same again, without where its results were written."""
+    kept = list(arguments)
+    for name in ("--json", "--markdown"):
+        if name in kept:
+            del kept[kept.index(name) : kept.index(name) + 2]
+    return "make bench" + (f' ARGS="{shlex.join(kept)}"' if kept else "")
 
 
 def _say(text: str) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,7 +19,8 @@ _RATE = 500  # samples a second
 
 def profiler(binaries: Path) -> str:
     """Where py-spy is. Raises ``NotBuilt``."""
-    found = shutil.which("py-spy", path=f"{binaries}{os.pathsep}{os.environ['PATH']}")
+    places = (str(binaries), str(Path(sys.executable).parent), os.environ["PATH"])
+    found = shutil.which("py-spy", path=os.pathsep.join(places))
     if found is None:
         raise NotBuilt("py-spy is not installed (.venv/bin/pip install py-spy)")
     return found
