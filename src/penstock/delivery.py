@@ -63,13 +63,16 @@ class Delivery:
         exchange: Exchange,
         *,
         begin: Callable[[], None],
-        error_frame: Callable[[PenstockError], bytes],
+        error_frame: Callable[[PenstockError, int], bytes],
         keepalive_frame: bytes,
         clock: Callable[[], float],
         hold_until: float,
         keepalive: float,
     ) -> None:
-        """``begin`` sends the response head; ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds."""
+        """``begin`` sends the response head, ``error_frame`` takes an error and the number of its event.
+
+        ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds.
+        """
         self._exchange = exchange
         self._flow: Flow | None = None
         self._begin = begin
@@ -129,7 +132,8 @@ class Delivery:
             return
         self.error = error or failure_of(self.lane)
         if self._exchange.started and not self._exchange.lost:
-            self._exchange.end(self._error_frame(self.error))
+            sequence = 0 if self.lane is None else self.lane.sequence
+            self._exchange.end(self._error_frame(self.error, sequence))
 
     def tick(self, now: float) -> None:
         """Called a few times a second: ends the hold, keeps quiet connections alive, lets go of a finished upstream."""

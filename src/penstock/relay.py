@@ -17,6 +17,7 @@ from penstock.core.dialects import DIALECTS, Prepared, prepare, translation_head
 from penstock.core.lanes import Lane, Translation
 from penstock.core.limits import limit_headers
 from penstock.core.route import Attempt
+from penstock.core.toolnames import ToolNames
 from penstock.core.turn import fold
 from penstock.delivery import Delivery, UpstreamBroke
 from penstock.domain.ledger import Ledger, Settlement
@@ -203,7 +204,7 @@ class Relay:
         delivery = Delivery(
             exchange,
             begin=lambda: exchange.start(200, self._head(call, record, prepared, _EVENT_STREAM)),
-            error_frame=lambda error: call.dialect.error_frame(error, call.request_id),
+            error_frame=lambda error, number: call.dialect.error_frame(error, call.request_id, number),
             keepalive_frame=call.dialect.KEEPALIVE,
             clock=self._clock,
             hold_until=call.started + self._timings.head_hold,
@@ -242,7 +243,7 @@ class Relay:
     ) -> None:
         response = await self._post(call, attempt, prepared)
         try:
-            delivery.attach(response, _lane(call, attempt, response, record.choice.model.id))
+            delivery.attach(response, _lane(call, attempt, response, record.choice.model.id, prepared.names))
             await response.stream(delivery.sink)
             delivery.finish()
         except UpstreamBroke:
@@ -281,7 +282,8 @@ class Relay:
         if attempt.dialect == call.dialect.name:
             out, usage, failed = call.dialect.meter_reply(body, model=public)
         else:
-            reply = fold(DIALECTS[attempt.dialect].read_reply(body, attempt.profile))
+            events = DIALECTS[attempt.dialect].read_reply(body, attempt.profile)
+            reply = fold(prepared.names.restored(events))
             usage, failed = reply.usage, reply.failure
             out = (
                 call.dialect.write_reply(reply, model=public, reply_id=call.reply_id, created=int(call.now))
@@ -378,7 +380,7 @@ _TICK = 0.25
 """Seconds between looks at the open streams."""
 
 
-def _lane(call: Call, attempt: Attempt, response: UpstreamResponse, public: str) -> Lane:
+def _lane(call: Call, attempt: Attempt, response: UpstreamResponse, public: str, names: ToolNames) -> Lane:
     """Bytes where both sides speak the same dialect in the same form, events elsewhere. ``public``: the model's id."""
     content_type = response.header(b"content-type") or b""
     if attempt.dialect == call.dialect.name and not content_type.startswith(b"application/json"):
@@ -391,4 +393,4 @@ def _lane(call: Call, attempt: Attempt, response: UpstreamResponse, public: str)
         include_usage=call.envelope.include_usage,
         input_estimate=call.envelope.estimate_input(),
     )
-    return Translation(upstream.Reader(profile=attempt.profile), writer)
+    return Translation(upstream.Reader(profile=attempt.profile), writer, names)

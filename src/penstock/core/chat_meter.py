@@ -51,6 +51,8 @@ class Meter:
     usage chunk (the one without choices) is kept back. After a failure or ``[DONE]`` nothing more is relayed.
     """
 
+    sequence = 0  # events are not numbered in this dialect
+
     __slots__ = (
         "_body",
         "_counts",

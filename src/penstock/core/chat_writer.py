@@ -44,7 +44,7 @@ _CHARS_PER_TOKEN = 4
 _encode = msgspec.json.Encoder().encode
 
 
-def error_frame(error: PenstockError, request_id: str) -> bytes:
+def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
     """An error inside a stream, as the OpenAI SDKs raise it; no ``[DONE]`` comes after it."""
     return b"data: " + native_body(error, request_id) + b"\n\n"
 
@@ -54,6 +54,8 @@ BROKEN_OFF = ProviderCut("The provider broke off its answer.")
 
 class Writer:
     """Writes one reply as chunks. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+
+    sequence = 0  # events are not numbered in this dialect
 
     __slots__ = (
         "_annotations",

@@ -13,16 +13,18 @@ from typing import Protocol
 import msgspec
 from msgspec import Raw
 
-from penstock.core import chat, messages
+from penstock.core import chat, messages, responses
 from penstock.core.envelope import Envelope, Name, too_deep
 from penstock.core.lanes import EventReader, EventWriter, Lane
 from penstock.core.losses import LOSSES
 from penstock.core.profile import Profile
+from penstock.core.responses_thoughts import is_ours
 from penstock.core.signature import PREFIX
+from penstock.core.toolnames import NO_NAMES, ToolNames, fitted
 from penstock.core.turn import AnyEvent, Failed, Loss, Reply, Request, Usage
 from penstock.errors import InvalidRequest, PenstockError
 
-__all__ = ["DIALECTS", "LOSSES", "Dialect", "Prepared", "prepare", "translation_header"]
+__all__ = ["CALLERS_WORDS", "DIALECTS", "LOSSES", "Dialect", "Prepared", "prepare", "translation_header"]
 
 
 class WriteRequest(Protocol):
@@ -75,6 +77,14 @@ class MeterReply(Protocol):
         ...
 
 
+class ErrorFrame(Protocol):
+    """Writes an error inside a stream, in place of the rest of it."""
+
+    def __call__(self, error: PenstockError, request_id: str, sequence: int = 0) -> bytes:
+        """``sequence`` is the number of the event, in the dialect that counts them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One dialect, both of its sides."""
@@ -86,7 +96,7 @@ class Dialect:
     read_reply: Callable[[bytes, Profile], list[AnyEvent]]
     Writer: MakeWriter
     write_reply: WriteReply
-    error_frame: Callable[[PenstockError, str], bytes]
+    error_frame: ErrorFrame
     KEEPALIVE: bytes
     error_text: Callable[[int, bytes], str | None]
     Meter: MakeMeter
@@ -122,6 +132,20 @@ DIALECTS: Mapping[str, Dialect] = {
         Meter=messages.Meter,
         meter_reply=messages.meter_reply,
     ),
+    "responses": Dialect(
+        name="responses",
+        read_request=responses.read_request,
+        write_request=responses.write_request,
+        Reader=responses.Reader,
+        read_reply=responses.read_reply,
+        Writer=responses.Writer,
+        write_reply=responses.write_reply,
+        error_frame=responses.error_frame,
+        KEEPALIVE=responses.KEEPALIVE,
+        error_text=responses.error_text,
+        Meter=responses.Meter,
+        meter_reply=responses.meter_reply,
+    ),
 }
 
 
@@ -129,10 +153,11 @@ DIALECTS: Mapping[str, Dialect] = {
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """What goes to the upstream, and what of the caller's request it does not say."""
+    """What goes to the upstream, what of the caller's request it does not say, and the way back for tool names."""
 
     body: bytes
     losses: tuple[Loss, ...] = ()
+    names: ToolNames = NO_NAMES
 
 
 def prepare(
@@ -147,13 +172,9 @@ def prepare(
         prepared = _same(envelope, model, profile)
     else:
         try:
-            request, lost = DIALECTS[caller].read_request(envelope.body)
-            body, more = DIALECTS[upstream].write_request(request, model=model, profile=profile)
+            prepared = _translated(envelope, caller, upstream, model, profile)
         except RecursionError as error:
             raise too_deep() from error
-        words = _CALLERS_WORDS.get(caller, {})
-        told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
-        prepared = Prepared(body, tuple(dict.fromkeys(told)))
     if strict and prepared.losses:
         loss = prepared.losses[0]
         raise InvalidRequest(
@@ -163,7 +184,48 @@ def prepare(
     return prepared
 
 
-_CALLERS_WORDS: Mapping[str, Mapping[str, str]] = {
+def _translated(envelope: Envelope, caller: str, upstream: str, model: str, profile: Profile) -> Prepared:
+    request, lost = DIALECTS[caller].read_request(envelope.body)
+    if request.web_search:
+        if profile.web_search == "refused":
+            raise InvalidRequest("tools: web_search is not available with this model.", param="tools")
+        lost.append(Loss("tools.web_search", "dropped"))
+    request, names = fitted(request)
+    body, more = DIALECTS[upstream].write_request(request, model=model, profile=profile)
+    words = CALLERS_WORDS.get(caller, {})
+    told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
+    return Prepared(body, tuple(dict.fromkeys(told)), names)
+
+
+CALLERS_WORDS: Mapping[str, Mapping[str, str]] = {
+    "chat": {
+        "effort": "reasoning_effort",
+        "output_config.format.strict": "response_format.json_schema.strict",
+        "tools.strict": "tools.function.strict",
+    },
+    "responses": {
+        "effort": "reasoning.effort",
+        "reasoning_effort": "reasoning.effort",
+        "thinking": "reasoning.summary",
+        "response_format": "text.format",
+        "response_format.json_schema.schema": "text.format.schema",
+        "output_config.format": "text.format",
+        "output_config.format.strict": "text.format.strict",
+        "tools.function.strict": "tools.strict",
+        "cache_control": "input.prompt_cache_breakpoint",
+        "user": "safety_identifier",
+        "messages.system": "input.developer",
+        "messages.thinking": "input.reasoning",
+        "messages.redacted_thinking": "input.reasoning",
+        "messages.image_url.detail": "input.input_image.detail",
+        "messages.tool_calls.function.arguments": "input.function_call.arguments",
+        "messages.tool_result.image": "input.function_call_output.input_image",
+        "messages.tool_result.document": "input.function_call_output.input_file",
+        "messages.tool_result.is_error": "input.function_call_output.output",
+        "messages.tool_result.cache_control": "input.prompt_cache_breakpoint",
+        "messages.assistant.text": "input.message",
+        "messages.assistant.cache_control": "input.prompt_cache_breakpoint",
+    },
     "messages": {
         "effort": "output_config.effort",
         "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
@@ -210,6 +272,8 @@ _signed = msgspec.json.Decoder(_Signed).decode
 
 
 def _same(envelope: Envelope, model: str, profile: Profile) -> Prepared:
+    if envelope.dialect == "responses":
+        return _same_responses(envelope, model, profile)
     changes: dict[str, bytes] = {}
     if (
         envelope.dialect == "chat"
@@ -254,3 +318,69 @@ def _is_our_thought(block: Raw) -> bool:
     except msgspec.ValidationError:
         return False
     return found.type == "thinking" and (found.signature or "").startswith(PREFIX)
+
+
+# ---- the same dialect on both sides: Responses
+
+_OUR_THOUGHTS = (_OUR_SIGNATURE, b'"gwe1.')
+_REASONING = "reasoning.encrypted_content"
+
+
+class _Item(msgspec.Struct):
+    type: str | None = None
+    encrypted_content: str | None = None
+
+
+_items = msgspec.json.Decoder(list[Raw]).decode
+_item = msgspec.json.Decoder(_Item).decode
+_words = msgspec.json.Decoder(list[str] | None).decode
+
+
+def _same_responses(envelope: Envelope, model: str, profile: Profile) -> Prepared:
+    """The caller's body, but stored nowhere: what one caller stores at the operator's provider is not another's to read.
+
+    Where the caller wanted to have it stored, so that reasoning could be referred to, it is asked for in the form that
+    can be sent back.
+    """
+    changes: dict[str, bytes] = {}
+    losses: list[Loss] = []
+    stored = envelope.fields.get("store")
+    if stored is None or bytes(stored) != b"false":
+        changes["store"] = b"false"
+        if stored is not None and bytes(stored) == b"true":
+            losses.append(Loss("store", "dropped"))
+        if profile.encrypted_reasoning:
+            included = _included(envelope)
+            if _REASONING not in included:
+                changes["include"] = _encode([*included, _REASONING])
+    if any(mark in envelope.body for mark in _OUR_THOUGHTS):
+        items = _without_our_reasoning(bytes(envelope.fields["input"]))
+        if items is not None:
+            changes["input"] = items
+            losses.append(Loss("input.reasoning", "dropped"))
+    return Prepared(envelope.encode(model, changes), tuple(losses))
+
+
+def _included(envelope: Envelope) -> list[str]:
+    raw = envelope.fields.get("include")
+    try:
+        return [] if raw is None else _words(raw) or []
+    except msgspec.ValidationError as error:
+        raise InvalidRequest("include must be a list of strings.", param="include") from error
+
+
+def _without_our_reasoning(items: bytes) -> bytes | None:
+    """The input without reasoning that another provider's model did, or None where there is none."""
+    if not items.startswith(b"["):
+        return None
+    rows = _items(items)
+    kept = [row for row in rows if not _is_our_reasoning(row)]
+    return _encode(kept) if len(kept) < len(rows) else None
+
+
+def _is_our_reasoning(row: Raw) -> bool:
+    try:
+        item = _item(row)
+    except msgspec.ValidationError:
+        return False
+    return item.type == "reasoning" and is_ours(item.encrypted_content or "")

@@ -42,6 +42,11 @@ _QUOTE = b'"'[0]
 _ABSENT = Raw()
 _ROLES = frozenset((b'"user"', b'"assistant"', b'"system"', b'"tool"', b'"developer"'))
 _CONTENT_STARTS = frozenset(b'"[n')
+_NULL = Raw(b"null")
+_NOTHING = frozenset((b"null", b"false"))
+_STORED = ("previous_response_id", "conversation", "background", "prompt")
+"""Fields of a Responses request that only a service that stores conversations could serve."""
+_REFERENCE = b'"item_reference"'
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MEMBER = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*')
 _AFTER = re.compile(rb"[ \t\r\n]*[,}]")
@@ -153,9 +158,7 @@ def _read(body: bytes, dialect: Name, *, counting: bool) -> Envelope:
             _check_messages(fields)
         case "responses":
             max_tokens = _typed(fields, "max_output_tokens", _integer, "an integer")
-            raw = fields.get("input")
-            if raw is None or memoryview(raw)[0] not in b'"[':
-                raise InvalidRequest("input must be a string or a list of items.", param="input")
+            _check_input(fields)
     return Envelope(dialect, body, fields, model, stream, max_tokens, include_usage)
 
 
@@ -276,6 +279,35 @@ def _check_messages(fields: dict[str, Raw]) -> None:
         if content is not None and memoryview(content)[0] not in _CONTENT_STARTS:
             field = f"messages[{at}].content"
             raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
+
+
+def _check_input(fields: dict[str, Raw]) -> None:
+    """A string or a list of objects, and nothing in the request that refers to what would have to be stored here."""
+    raw = fields.get("input")
+    if raw is None or memoryview(raw)[0] not in b'"[':
+        raise InvalidRequest("input must be a string or a list of items.", param="input")
+    for name in _STORED:
+        if bytes(fields.get(name, _NULL)) not in _NOTHING:
+            raise InvalidRequest(
+                f"{name}: nothing is stored here from one request to the next; send the whole input each time"
+                ' (in clients: "store": false).',
+                param=name,
+            )
+    if memoryview(raw)[0] == _QUOTE:
+        return
+    try:
+        items = _objects(raw)
+    except msgspec.ValidationError as error:
+        raise invalid(error, "input") from error
+    if len(items) > MAX_MESSAGES:
+        raise InvalidRequest(f"input may hold at most {MAX_MESSAGES} items.", param="input")
+    for at, item in enumerate(items):
+        if bytes(item.get("type", _NULL)) == _REFERENCE or item.keys() == {"id"}:
+            raise InvalidRequest(
+                f"input[{at}]: nothing is stored here that an item could refer to; send the item itself"
+                ' (in clients: "store": false).',
+                param=f"input[{at}]",
+            )
 
 
 def _check_role(role: Raw | None, name: str) -> None:

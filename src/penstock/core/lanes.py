@@ -6,6 +6,7 @@ on the side. A dialect's ``Meter`` is the lane of same-dialect traffic; ``Transl
 
 from typing import Protocol
 
+from penstock.core.toolnames import NO_NAMES, ToolNames
 from penstock.core.turn import (
     AnyEvent,
     CallArgs,
@@ -37,6 +38,11 @@ class Lane(Protocol):
     output_bytes: int
     """Length of the generated text so far, for an estimate where the upstream gives no usage."""
 
+    @property
+    def sequence(self) -> int:
+        """The number of the event that would come next, in the dialect that counts them."""
+        ...
+
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
         ...
@@ -61,6 +67,11 @@ class EventReader(Protocol):
 class EventWriter(Protocol):
     """A dialect's ``Writer``."""
 
+    @property
+    def sequence(self) -> int:
+        """The number of the next event, in the dialect that counts them."""
+        ...
+
     def write(self, events: list[AnyEvent]) -> bytes:
         """The frames of these events."""
         ...
@@ -69,11 +80,24 @@ class EventWriter(Protocol):
 class Translation:
     """Reads one dialect and writes another, keeping usage, end and failure on the side."""
 
-    __slots__ = ("_reader", "_writer", "done", "ended", "failure", "output_bytes", "started", "stop", "usage")
+    __slots__ = (
+        "_names",
+        "_reader",
+        "_writer",
+        "done",
+        "ended",
+        "failure",
+        "output_bytes",
+        "started",
+        "stop",
+        "usage",
+    )
 
-    def __init__(self, reader: EventReader, writer: EventWriter) -> None:
+    def __init__(self, reader: EventReader, writer: EventWriter, names: ToolNames = NO_NAMES) -> None:
+        """``names`` restores what the caller calls its tools."""
         self._reader = reader
         self._writer = writer
+        self._names = names
         self.usage = Usage()
         self.failure: Failed | None = None
         self.done = False
@@ -81,6 +105,11 @@ class Translation:
         self.stop: StopReason | None = None
         self.started = False
         self.output_bytes = 0
+
+    @property
+    def sequence(self) -> int:
+        """The number of the event that would come next."""
+        return self._writer.sequence
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
@@ -110,4 +139,6 @@ class Translation:
                 self.ended = True
         if self.failure is not None:
             events = [event for event in events if not isinstance(event, Failed)]
+        if self._names:
+            events = self._names.restored(events)
         return self._writer.write(events)

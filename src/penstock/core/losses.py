@@ -12,13 +12,13 @@ Outcome = Literal["lossy", "dropped", "refused"]
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What becomes of one field of a ``caller`` dialect towards an ``upstream`` dialect.
+    """What becomes of one field of a ``caller`` dialect towards an ``upstream`` dialect (``any``: the other ones).
 
     ``told`` is the outcome in ``X-Penstock-Translation``, '' for a refusal (a 400 that names the field).
     """
 
-    caller: Literal["chat", "messages"]
-    upstream: Literal["chat", "messages"]
+    caller: Literal["chat", "messages", "responses", "any"]
+    upstream: Literal["chat", "messages", "responses", "any"]
     field: str
     outcome: Outcome
     told: str
@@ -122,6 +122,94 @@ _MESSAGES_TO_CHAT: tuple[tuple[str, Outcome, str, str], ...] = (
     (OTHER_FIELDS, "dropped", "dropped", "context_management, speed, service_tier, betas and the like"),
 )  # fmt: skip
 
-LOSSES = tuple(Row("chat", "messages", *row) for row in _CHAT_TO_MESSAGES) + tuple(
-    Row("messages", "chat", *row) for row in _MESSAGES_TO_CHAT
+_RESPONSES_TO_OTHERS: tuple[tuple[str, Outcome, str, str], ...] = (
+    ("previous_response_id", "refused", "", "nothing is stored; towards Responses upstreams too"),
+    ("conversation", "refused", "", "nothing is stored; towards Responses upstreams too"),
+    ("background", "refused", "", "nothing is stored; towards Responses upstreams too"),
+    ("prompt", "refused", "", "nothing is stored; towards Responses upstreams too"),
+    ("input.item_reference", "refused", "", "nothing is stored; towards Responses upstreams too"),
+    ("input", "refused", "", "items that only their provider can go on from: compaction, computer_call and the like"),
+    ("input.input_audio", "refused", "", "audio input"),
+    ("input.input_image.file_id", "refused", "", "files stored elsewhere"),
+    ("input.input_image.image_url", "refused", "", "other types than JPEG, PNG, GIF and WebP"),
+    ("input.input_file.file_id", "refused", "", "files stored elsewhere"),
+    ("input.input_file.file_url", "refused", "", "where the model takes data only"),
+    ("tools", "refused", "", "tools that the provider would run: file_search, code_interpreter, mcp and the like"),
+    ("tool_choice", "refused", "", "a tool that the provider would run; a forced call while reasoning is asked for"),
+    ("tools.web_search", "dropped", "dropped", "Codex always offers it; a provider's profile may refuse it instead"),
+    ("tools.custom", "lossy", "function", "a function with one string, and custom_tool_call again in the answer"),
+    ("tools.namespace", "lossy", "flattened", "one name for both, and both again in the answer"),
+    ("tools.strict", "dropped", "dropped", "a schema outside the strict subset, or unknown to the model"),
+    ("tools.defer_loading", "lossy", "loaded", "the tool is offered at once"),
+    ("tools.allowed_callers", "dropped", "dropped", ""),
+    ("tools.output_schema", "dropped", "dropped", ""),
+    ("tool_choice", "lossy", "auto", "where the model cannot be forced while it reasons"),
+    ("tool_choice.allowed_tools", "lossy", "filtered", "the other tools are not offered"),
+    ("parallel_tool_calls", "dropped", "dropped", "where the model has no such switch"),
+    ("temperature", "lossy", "clamped(x->1)", "above 1, where the model takes no more"),
+    ("temperature", "dropped", "dropped", "where the model takes none, or while it reasons"),
+    ("top_p", "dropped", "dropped", "where the model takes none, or below 0.95 while it reasons"),
+    ("reasoning.effort", "dropped", "dropped", "where the model cannot reason, or max_output_tokens is 1,024 or less"),
+    ("reasoning.effort", "dropped", "disabled", "in a tool loop whose thoughts did not come back"),
+    ("reasoning.summary", "dropped", "dropped", "where the model has no switch for it"),
+    ("reasoning.context", "dropped", "dropped", ""),
+    ("reasoning.mode", "dropped", "dropped", ""),
+    ("text.format", "lossy", "instructed", "asked for in the system prompt"),
+    ("text.format", "lossy", "prompted", "the schema in the prompt, where the model takes none"),
+    ("text.format.schema", "lossy", "adapted", "unsupported constraints become descriptions"),
+    ("text.format.strict", "dropped", "dropped", "a schema outside the strict subset"),
+    ("text.verbosity", "dropped", "dropped", ""),
+    ("safety_identifier", "dropped", "dropped", "where the provider takes none"),
+    ("safety_identifier", "lossy", "hashed", "longer than the provider takes"),
+    ("store", "dropped", "dropped", "true; towards Responses upstreams too"),
+    ("input.additional_tools", "lossy", "hoisted", "offered from the beginning"),
+    ("input.developer", "lossy", "wrapped", "in the middle: text of the user in <system>, in its place"),
+    ("input.phase", "dropped", "dropped", ""),
+    ("input.reasoning", "dropped", "dropped", "of other models, or where the model does not want it back"),
+    ("input.reasoning.encrypted_content", "dropped", "dropped", "of another provider, with no text"),
+    ("input.custom_tool_call", "lossy", "function", "a function call with one string"),
+    ("input.function_call.arguments", "lossy", "wrapped", "text that is no JSON object, kept as text"),
+    ("input.function_call_output.output", "lossy", "marked", "a first line that marks a failure"),
+    ("input.function_call_output.input_image", "lossy", "moved", "into the user message after the outputs"),
+    ("input.function_call_output.input_file", "lossy", "moved", "into the user message after the outputs"),
+    ("input.content.refusal", "lossy", "text", "text of the assistant"),
+    ("input.input_image.detail", "dropped", "dropped", "where there is one resolution"),
+    ("input.message", "lossy", "before_tool_calls", "text that stood after a call"),
+    ("input.prompt_cache_breakpoint", "lossy", "5m", "cache_control of 5 minutes"),
+    ("input.prompt_cache_breakpoint", "lossy", "1h", "cache_control of an hour, for 12 hours"),
+    ("input.prompt_cache_breakpoint", "dropped", "dropped", "where the provider has no cache marks"),
+    ("input.(items of hosted tools)", "lossy", "text", "web_search_call, shell_call and the like: what they hold"),
+    ("input.(any other field)", "dropped", "dropped", "of a message"),
+    (OTHER_FIELDS, "dropped", "dropped", "metadata, prompt_cache_key, client_metadata, truncation and the like"),
+)  # fmt: skip
+
+_OTHERS_TO_RESPONSES: tuple[tuple[str, Outcome, str, str], ...] = (
+    ("stop", "refused", "", "there are no stop sequences"),
+    ("max_tokens", "refused", "", "0, which only warms a cache"),
+    ("messages", "refused", "", "an assistant message to be continued"),
+    ("temperature", "dropped", "dropped", "where the model takes none"),
+    ("top_p", "dropped", "dropped", "where the model takes none"),
+    ("top_k", "dropped", "dropped", ""),
+    ("effort", "dropped", "dropped", "where the model has none"),
+    ("thinking", "dropped", "dropped", "where the model has no effort"),
+    ("thinking.budget_tokens", "lossy", "effort", "the nearest effort"),
+    ("parallel_tool_calls", "dropped", "dropped", "where the model has no such switch"),
+    ("output_config.format.strict", "dropped", "dropped", "a schema outside the strict subset"),
+    ("tools.strict", "dropped", "dropped", "a schema outside the strict subset, or unknown to the model"),
+    ("cache_control", "dropped", "dropped", ""),
+    ("user", "dropped", "dropped", "where the provider takes none"),
+    ("user", "lossy", "hashed", "longer than the provider takes"),
+    ("system.billing_header", "dropped", "dropped", "Claude Code's; it defeats prompt caches"),
+    ("messages.thinking", "dropped", "dropped", "of other models"),
+    ("messages.redacted_thinking", "dropped", "dropped", "readable by its maker only"),
+    ("messages.tool_result.is_error", "lossy", "marked", "a first line that comes back as is_error"),
+    ("messages.tool_result.cache_control", "dropped", "dropped", ""),
+    ("messages.assistant.cache_control", "dropped", "dropped", ""),
+)  # fmt: skip
+
+LOSSES = (
+    tuple(Row("chat", "messages", *row) for row in _CHAT_TO_MESSAGES)
+    + tuple(Row("messages", "chat", *row) for row in _MESSAGES_TO_CHAT)
+    + tuple(Row("responses", "any", *row) for row in _RESPONSES_TO_OTHERS)
+    + tuple(Row("any", "responses", *row) for row in _OTHERS_TO_RESPONSES)
 )

@@ -37,6 +37,8 @@ class Meter:
     ``message_stop`` nothing more is relayed.
     """
 
+    sequence = 0  # events are not numbered in this dialect
+
     __slots__ = (
         "_called",
         "_held",

@@ -69,7 +69,7 @@ class _Error(msgspec.Struct):
     request_id: str
 
 
-def error_frame(error: PenstockError, request_id: str) -> bytes:
+def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
     """An error inside a stream, as the Anthropic SDKs raise it; it replaces the rest, ``message_stop`` included."""
     body = _Error("error", _Detail(error.kind, error.message), request_id)
     return b"event: error\ndata: " + _encode(body) + b"\n\n"
@@ -106,6 +106,8 @@ def _details(reason: StopReason, detail: str | None) -> dict[str, Any] | None:
 
 class Writer:
     """Writes one reply as frames. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+
+    sequence = 0  # events are not numbered in this dialect
 
     __slots__ = (
         "_chars",

@@ -48,7 +48,7 @@ log = logging.getLogger("penstock.api")
 PREFIXES = ("/api/v1", "/v1", "/api/v1/v1", "/v1/v1")
 """The same routes under each: Anthropic's SDKs and Claude Code append ``/v1/...`` to whatever base they are given."""
 
-Kind = Literal["generate", "count_tokens", "models", "hello", "absent"]
+Kind = Literal["generate", "count_tokens", "models", "hello"]
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ ROUTES = (
     Route("/chat/completions", "generate", "chat", ("POST",)),
     Route("/messages", "generate", "messages", ("POST",)),
     Route("/messages/count_tokens", "count_tokens", "messages", ("POST",)),
-    Route("/responses", "absent", "responses", ("POST",)),
+    Route("/responses", "generate", "responses", ("POST",)),
     Route("/models", "models", "chat", ("GET", "HEAD")),
     Route("/api/hello", "hello", "chat", ("GET", "HEAD")),
     Route("", "hello", "chat", ("GET", "HEAD")),
@@ -173,10 +173,6 @@ class Api:
         match route.kind:
             case "hello":
                 self._reply(visit, _HELLO)
-            case "absent":
-                raise RouteNotFound(
-                    "The Responses format is not served here yet; use /chat/completions or /messages."
-                )
             case "models":
                 await self._models(visit, model_id)
             case "generate":
