@@ -1,0 +1,220 @@
+"""The ledger: one row per request, written before the upstream is asked, settled once, and lost or doubled never."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from penstock.domain.ledger import Ledger
+from penstock.domain.usage import Mismatch, reconcile
+from penstock.errors import CannotRecord
+from penstock.store.database import Database
+from penstock.store.schema import usage_days
+from tests.domain.books import DAY, agree, end, open_ledger, row, states, url, used
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+    opened = await Database.open(url(tmp_path))
+    yield opened
+    await opened.close()
+
+
+async def test_a_row_is_there_and_counted_before_the_upstream_is_asked(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    assert await states(database) == {"r1": ("open", None, True)}
+    assert await used(database) == (1, 0)
+    await ledger.close()
+
+
+async def test_the_end_is_written_once_and_the_first_one_stays(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    ledger.settle(end("r1"))
+    ledger.settle(end("r1", refund="no_output", outcome="upstream_error"))
+    await ledger.close()
+    assert await states(database) == {"r1": ("settled", "completed", True)}
+    assert await used(database) == (1, 0)
+
+
+async def test_a_refund_lowers_the_count_with_its_row(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    for id in ("r1", "r2"):
+        await ledger.opened(row(id))
+    ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
+    ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
+    await ledger.close()
+    assert await used(database) == (1, 1)
+    assert (await states(database))["r1"] == ("settled", "upstream_error", False)
+    await agree(database)
+
+
+async def test_an_end_that_follows_at_once_finds_its_row(database: Database) -> None:
+    """The relay settles a request whose caller left while the row was being written."""
+    ledger = await open_ledger(database, "b1")
+    waiting = asyncio.ensure_future(ledger.opened(row("r1")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    ledger.settle(end("r1", refund="not_sent", outcome="client_gone", status=None))
+    await ledger.close()
+    assert await states(database) == {"r1": ("settled", "client_gone", False)}
+    assert await used(database) == (0, 1)
+
+
+async def test_many_at_once_share_their_commits_and_all_are_there(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    ids = [f"r{number}" for number in range(500)]
+    await asyncio.gather(*(ledger.opened(row(id, user=f"usr_{len(id)}")) for id in ids))
+    for id in ids:
+        ledger.settle(end(id, refund="no_output" if id.endswith("7") else None))
+    await ledger.close()
+    found = await states(database)
+    assert set(found) == set(ids)
+    assert {state for state, _, _ in found.values()} == {"settled"}
+    await agree(database)
+
+
+async def test_rows_of_a_dead_process_are_closed_and_stay_counted(database: Database) -> None:
+    first = await open_ledger(database, "b1")
+    await first.opened(row("r1"))
+    await first.close()
+    second = await open_ledger(database, "b2")
+    assert second.recovered == 1
+    await second.opened(row("r2"))
+    await second.close()
+    found = await states(database)
+    assert found["r1"] == ("settled", "aborted", True)
+    assert found["r2"][0] == "open"
+    assert await used(database) == (2, 0)
+
+
+async def test_what_cannot_be_written_is_refused_and_what_runs_is_settled_later(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE requests RENAME TO elsewhere")
+    with pytest.raises(CannotRecord):
+        await ledger.opened(row("r2"))
+    assert ledger.trouble is not None
+    ledger.settle(end("r1"))
+    with pytest.raises(CannotRecord):
+        await ledger.opened(row("r3"))
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE elsewhere RENAME TO requests")
+    await ledger.opened(row("r4"))
+    await ledger.close()
+    found = await states(database)
+    assert set(found) == {"r1", "r4"}
+    assert found["r1"][0] == "settled"
+    assert await used(database) == (2, 0)
+
+
+async def test_ends_that_the_database_never_took_are_applied_at_the_next_start(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE requests RENAME TO elsewhere")
+    ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
+    await ledger.close()
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE elsewhere RENAME TO requests")
+    again = await open_ledger(database, "b2")
+    await again.close()
+    assert await states(database) == {"r1": ("settled", "upstream_error", False)}
+    assert await used(database) == (0, 1)
+    assert again.recovered == 0
+
+
+async def test_after_the_end_nothing_is_taken(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.close()
+    with pytest.raises(CannotRecord):
+        await ledger.opened(row("r1"))
+
+
+async def test_one_bad_row_does_not_take_its_neighbours_with_it(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    results = await asyncio.gather(
+        ledger.opened(row("r1")),
+        *(ledger.opened(row(f"n{number}")) for number in range(5)),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], CannotRecord)
+    assert results[1:] == [None] * 5
+    await ledger.close()
+    await agree(database)
+
+
+async def test_the_reconciler_sees_a_count_that_is_not_the_rows(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await ledger.close()
+    async with database.transaction() as conn:
+        await conn.execute(insert(usage_days).values(user_id="usr_b", day=DAY, used=2, refunded=0))
+    async with database.connect() as conn:
+        assert await reconcile(conn, DAY) == [Mismatch("usr_b", 2, 0)]
+
+
+WRITER = """
+import asyncio, itertools, sys
+from pathlib import Path
+from penstock.domain.ledger import Ledger
+from penstock.store.database import Database
+from tests.domain.books import end, row, url
+
+async def main(directory, boot):
+    database = await Database.open(url(Path(directory)))
+    ledger = await Ledger.open(database, boot=boot)
+    print("ready", flush=True)
+    async def one(number):
+        for turn in itertools.count():
+            id = f"{boot}-{number}-{turn}"
+            await ledger.opened(row(id))
+            print("sent", id, flush=True)
+            await asyncio.sleep(0)
+            ledger.settle(end(id, refund="no_output" if turn % 3 == 0 else None))
+    await asyncio.gather(*(one(number) for number in range(8)))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_process_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    """Whatever was sent has its one row, whenever the process is killed."""
+    sent: set[str] = set()
+    for boot in range(8):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            WRITER,
+            str(tmp_path),
+            f"boot{boot}",
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        for _ in range(40 + 60 * boot):
+            sent.add((await process.stdout.readline()).split()[1].decode())
+        process.send_signal(signal.SIGKILL)
+        rest = await process.stdout.read()
+        await process.wait()
+        sent.update(line.split()[1] for line in rest.decode().splitlines() if line.count(" ") == 1)
+    database = await Database.open(url(tmp_path))
+    ledger = await Ledger.open(database, boot="last")
+    await ledger.close()
+    found = await states(database)
+    assert sent <= set(found)
+    assert {state for state, _, _ in found.values()} == {"settled"}
+    # A row may have been written whose process died before it could say so; each of 8 tasks had one at most.
+    assert len(found) - len(sent) <= 8 * 8
+    await agree(database)
+    await database.close()
