@@ -1,0 +1,283 @@
+"""The gate: slots, days and refusals, with clocks that tests set."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.core.limits import DAY_SECONDS, limit_headers
+from penstock.domain.catalog import Plan
+from penstock.domain.limits import DAILY_TEXT, DOOR_SECONDS, Gate
+from penstock.errors import ConcurrentLimitReached, DailyLimitReached, LimitReached, TooManyRefused
+from penstock.store.counters import MemoryCounters
+from penstock.store.database import Database
+from tests.domain.books import agree, end, open_ledger, row, url, used
+
+DAY = 20_000
+PLAN = Plan("p", "P", daily_requests=5, concurrent_requests=2, models=())
+
+
+class Clock:
+    """Epoch and monotonic seconds that go on together unless the wall clock is set."""
+
+    def __init__(self) -> None:
+        self.wall = DAY * DAY_SECONDS + 1000.0
+        self.steady = 50.0
+
+    def epoch(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def go(self, seconds: float) -> None:
+        self.wall += seconds
+        self.steady += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def gate(tmp_path: Path, clock: Clock) -> AsyncGenerator[Gate]:
+    database = await Database.open(url(tmp_path))
+    counters = await MemoryCounters.open(database, today=DAY, clock=clock.epoch)
+    yield Gate(
+        counters,
+        refused_per_key=3,
+        refused_per_address=2,
+        countings_per_minute=4,
+        clock=clock.epoch,
+        monotonic=clock.monotonic,
+    )
+    await database.close()
+
+
+# ---- at once
+
+
+async def test_the_refusal_names_what_holds_the_slots(gate: Gate, clock: Clock) -> None:
+    one = await gate.enter("u", 2, 0, "req_1")
+    clock.go(7)
+    two = await gate.enter("u", 2, 0, "req_2")
+    with pytest.raises(ConcurrentLimitReached) as caught:
+        await gate.enter("u", 2, 0, "req_3")
+    assert "2 of 2" in caught.value.message
+    assert "req_1 for 7 s" in caught.value.message
+    assert 1 <= (caught.value.retry_after or 0) <= 60
+    two.release()
+    await gate.enter("u", 2, 0, "req_4")
+    one.release()
+
+
+async def test_those_who_wait_go_in_the_order_they_came(gate: Gate) -> None:
+    first = await gate.enter("u", 1, 30, "r0")
+    order: list[str] = []
+
+    async def wait(name: str) -> None:
+        lease = await gate.enter("u", 1, 30, name)
+        order.append(name)
+        await asyncio.sleep(0)
+        lease.release()
+
+    waiting = [asyncio.ensure_future(wait(f"r{number}")) for number in range(1, 6)]
+    await asyncio.sleep(0)
+    first.release()
+    await asyncio.gather(*waiting)
+    assert order == ["r1", "r2", "r3", "r4", "r5"]
+
+
+async def test_one_who_leaves_the_queue_takes_nobodys_turn(gate: Gate) -> None:
+    first = await gate.enter("u", 1, 30, "r0")
+    gone = asyncio.ensure_future(gate.enter("u", 1, 30, "r1"))
+    stays = asyncio.ensure_future(gate.enter("u", 1, 30, "r2"))
+    await asyncio.sleep(0)
+    first.release()
+    gone.cancel()
+    lease = await stays
+    assert gone.cancelled() or gone.result() is None
+    lease.release()
+    (await gate.enter("u", 1, 0, "r3")).release()
+
+
+async def test_the_wait_is_bounded(gate: Gate) -> None:
+    held = await gate.enter("u", 1, 0, "r0")
+    with pytest.raises(ConcurrentLimitReached):
+        await asyncio.wait_for(gate.enter("u", 1, 1, "r1"), 10)
+    held.release()
+
+
+# ---- in a day
+
+
+async def test_the_daily_refusal_says_when_the_day_ends(gate: Gate, clock: Clock) -> None:
+    for _ in range(5):
+        assert await gate.count("u", 5, clock.wall) == DAY
+    with pytest.raises(DailyLimitReached) as caught:
+        await gate.count("u", 5, clock.wall)
+    assert caught.value.message == DAILY_TEXT
+    assert caught.value.retry_after == DAY_SECONDS - 1000
+    assert caught.value.should_retry is False
+    clock.go(DAY_SECONDS - 1000)
+    assert await gate.count("u", 5, clock.wall) == DAY + 1
+
+
+async def test_a_better_plan_takes_effect_at_once(gate: Gate, clock: Clock) -> None:
+    for _ in range(5):
+        await gate.count("u", 5, clock.wall)
+    assert await gate.count("u", 6, clock.wall) == DAY
+
+
+async def test_a_clock_that_steps_back_hands_no_day_out_twice(gate: Gate, clock: Clock) -> None:
+    clock.go(DAY_SECONDS)
+    for _ in range(5):
+        assert await gate.count("u", 5, clock.wall) == DAY + 1
+    clock.wall -= 7200
+    with pytest.raises(DailyLimitReached):
+        await gate.count("u", 5, clock.wall)
+    assert gate.state("u", PLAN, clock.wall).remaining == 0
+
+
+async def test_a_clock_that_jumps_forward_is_reported_once(gate: Gate, clock: Clock) -> None:
+    await gate.count("u", 5, clock.wall)
+    clock.wall += 26 * 3600
+    await gate.count("u", 5, clock.wall)
+    assert gate.clock_stepped() == pytest.approx(26 * 3600)
+    assert gate.clock_stepped() is None
+
+
+async def test_all_headers_name_the_same_instant_and_count(gate: Gate, clock: Clock) -> None:
+    await gate.count("u", 5, clock.wall)
+    headers = dict(limit_headers(gate.state("u", PLAN, clock.wall), clock.wall, "messages"))
+    reset = (DAY + 1) * DAY_SECONDS
+    assert headers[b"x-ratelimit-limit"] == b"5"
+    assert headers[b"x-ratelimit-remaining"] == b"4"
+    assert headers[b"x-ratelimit-reset"] == b"%d" % reset
+    assert headers[b"ratelimit-policy"] == b'"day";q=5;w=86400'
+    assert headers[b"ratelimit"] == b'"day";r=4;t=%d' % (reset - int(clock.wall))
+    assert headers[b"anthropic-ratelimit-requests-limit"] == b"5"
+    assert headers[b"anthropic-ratelimit-requests-remaining"] == b"4"
+    assert headers[b"anthropic-ratelimit-requests-reset"] == b"2024-10-05T00:00:00Z"
+
+
+# ---- the door
+
+
+async def test_too_many_refusals_of_an_address_close_the_door_for_a_minute(gate: Gate, clock: Clock) -> None:
+    for _ in range(2):
+        gate.check_door(None, "192.0.2.1")
+        gate.refused(None, "192.0.2.1")
+    with pytest.raises(TooManyRefused) as caught:
+        gate.check_door(None, "192.0.2.1")
+    assert 1 <= (caught.value.retry_after or 0) <= DOOR_SECONDS
+    gate.check_door(None, "192.0.2.2")
+    assert gate.door_state("192.0.2.1", clock.wall).remaining == 0
+    clock.go(DOOR_SECONDS)
+    gate.check_door(None, "192.0.2.1")
+
+
+async def test_a_key_is_judged_by_its_own_refusals(gate: Gate) -> None:
+    for _ in range(5):
+        gate.refused(None, "192.0.2.1")
+    gate.check_door("key_1", "192.0.2.1")
+    for _ in range(3):
+        gate.refused("key_1", "192.0.2.1")
+    with pytest.raises(TooManyRefused):
+        gate.check_door("key_1", "192.0.2.1")
+    gate.check_door("key_2", "192.0.2.1")
+
+
+async def test_an_ipv6_caller_is_its_network(gate: Gate) -> None:
+    gate.refused(None, "2001:db8:1:2::1")
+    gate.refused(None, "2001:db8:1:2:ffff::9")
+    with pytest.raises(TooManyRefused):
+        gate.check_door(None, "2001:db8:1:2:3::4")
+    gate.check_door(None, "2001:db8:1:3::1")
+
+
+async def test_counting_tokens_has_a_bound_of_its_own(gate: Gate, clock: Clock) -> None:
+    for _ in range(4):
+        gate.check_counting("u")
+    with pytest.raises(LimitReached):
+        gate.check_counting("u")
+    gate.check_counting("v")
+    clock.go(DOOR_SECONDS)
+    gate.check_counting("u")
+
+
+# ---- gate and ledger together
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), steps=st.integers(5, 60))
+def test_gate_and_ledger_agree_with_a_model_through_crashes_and_days(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int
+) -> None:
+    asyncio.run(_walk(tmp_path_factory.mktemp("walk"), random.Random(seed), steps))
+
+
+async def _walk(directory: Path, chance: random.Random, steps: int) -> None:
+    """Admit, finish, refund, crash, day after day; the model is a number per day and the set of running requests."""
+    database = await Database.open(url(directory))
+    clock = Clock()
+    boot = 0
+    ledger = await open_ledger(database, "b0")
+    counters = await MemoryCounters.open(database, today=DAY, clock=clock.epoch)
+    gate = Gate(counters, clock=clock.epoch, monotonic=clock.monotonic)
+    running: dict[str, tuple[int, object]] = {}
+    model: dict[int, int] = {}
+    daily, concurrent = 6, 3
+    for step in range(steps):
+        what = chance.choice(["admit", "admit", "admit", "finish", "refund", "plan", "day", "crash"])
+        today = int(clock.wall // DAY_SECONDS)
+        if what == "admit":
+            try:
+                lease = await gate.enter("usr_a", concurrent, 0, f"r{step}")
+            except ConcurrentLimitReached:
+                assert len(running) >= concurrent
+                continue
+            assert len(running) < concurrent
+            try:
+                day = await gate.count("usr_a", daily, clock.wall)
+            except DailyLimitReached:
+                assert model.get(today, 0) >= daily
+                lease.release()
+                continue
+            assert (day, model.get(day, 0) < daily) == (today, True)
+            await ledger.opened(row(f"r{step}", day=day))
+            model[day] = model.get(day, 0) + 1
+            running[f"r{step}"] = (day, lease)
+        elif what in {"finish", "refund"} and running:
+            id = chance.choice(sorted(running))
+            day, lease = running.pop(id)
+            if what == "refund":
+                gate.refund("usr_a", day)
+                model[day] -= 1
+            ledger.settle(end(id, refund="no_output" if what == "refund" else None))
+            lease.release()  # pyright: ignore[reportAttributeAccessIssue]
+        elif what == "plan":
+            daily, concurrent = chance.randint(3, 9), chance.randint(1, 4)
+        elif what == "day":
+            clock.go(DAY_SECONDS / 2)
+        elif what == "crash":
+            await ledger.close()
+            running.clear()
+            boot += 1
+            ledger = await open_ledger(database, f"b{boot}")
+            counters = await MemoryCounters.open(
+                database, today=int(clock.wall // DAY_SECONDS), clock=clock.epoch
+            )
+            gate = Gate(counters, clock=clock.epoch, monotonic=clock.monotonic)
+        today = int(clock.wall // DAY_SECONDS)
+        assert gate.state("usr_a", PLAN, clock.wall).remaining == max(0, 5 - model.get(today, 0))
+    await ledger.close()
+    for day, count in model.items():
+        assert (await used(database, day=day))[0] == count
+        await agree(database, day)
+    await database.close()
