@@ -19,10 +19,12 @@ _SCENARIO = re.compile(r"(?:^|[^A-Za-z0-9])sim-([a-z0-9]+(?:-[a-z0-9]+)*)(?:=([^
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A tool on offer; ``schema`` is its decoded JSON Schema."""
+    """A tool on offer; ``schema`` is its decoded JSON Schema. Responses has free-text ones, and namespaces."""
 
     name: str
     schema: Mapping[str, Json]
+    namespace: str | None = None
+    custom: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,15 +160,19 @@ def _last_turn(turns: Json) -> tuple[str, bool]:
     return "", answered
 
 
-def _tools(value: Json) -> tuple[Tool, ...]:
+def _tools(value: Json, namespace: str | None = None) -> tuple[Tool, ...]:
     tools: list[Tool] = []
     for entry in _list(value):
         fields = _object(entry)
-        inner = _object(fields.get("function")) or fields
+        if fields.get("type") == "namespace":
+            tools += _tools(fields.get("tools"), _text(fields.get("name")))
+            continue
+        inner = _object(fields.get("function")) or _object(fields.get("custom")) or fields
         name = _text(inner.get("name"))
         schema = inner.get("input_schema") or inner.get("parameters")
+        custom = fields.get("type") == "custom" and schema is None
         if name and (schema is not None or fields.get("type") in (None, "function", "custom")):
-            tools.append(Tool(name, _object(schema)))
+            tools.append(Tool(name, _object(schema), namespace, custom))
     return tuple(tools)
 
 

@@ -15,6 +15,7 @@ Reason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal
 OPENING = "This answer is simulated by Penstock; no model has read the question."
 AFTER_TOOL = "This answer is simulated by Penstock; the tool's result has arrived and no model has read it."
 THOUGHT = "This reasoning is simulated: the question is hashed, and the hash picks the words."
+FREE_TEXT = 'simulated free text, "quoted"\nand on a second line'
 REFUSED = "This refusal is simulated by Penstock."
 
 _WORDS = (
@@ -41,6 +42,9 @@ class Block(msgspec.Struct, frozen=True):
     id: str = ""
     name: str = ""
     signature: str = ""
+    namespace: str | None = None
+    custom: bool = False
+    """A call with free text in place of arguments."""
 
     @property
     def text(self) -> str:
@@ -193,6 +197,9 @@ def _calls(ask: Ask, scenarios: Mapping[str, str], seed: bytes) -> list[Block]:
 
 
 def _call(tool: Tool, index: int, seed: bytes) -> Block:
+    id = f"{seed[12:20].hex()}{index:02d}"
+    if tool.custom:
+        return Block("call", _pieces(FREE_TEXT), id=id, name=tool.name, namespace=tool.namespace, custom=True)
     value: Json = filler(tool.schema)
     harmless = _HARMLESS.get(tool.name)
     required = tool.schema.get("required")
@@ -205,4 +212,4 @@ def _call(tool: Tool, index: int, seed: bytes) -> Block:
     arguments = msgspec.json.encode(value if isinstance(value, dict) else {}).decode()
     third = max(len(arguments) // 3, 1)
     pieces = tuple(arguments[at : at + third] for at in range(0, len(arguments), third))
-    return Block("call", pieces, id=f"{seed[12:20].hex()}{index:02d}", name=tool.name)
+    return Block("call", pieces, id=id, name=tool.name, namespace=tool.namespace)

@@ -299,14 +299,15 @@ def _item(script: Script, index: int, *, done: bool) -> dict[str, Json]:
                 "encrypted_content": block.signature,
             }
         case "call":
-            return {
-                "id": f"fc_{script.id}{index}",
-                "type": "function_call",
+            item: dict[str, Json] = {
+                "id": f"{'ctc' if block.custom else 'fc'}_{script.id}{index}",
+                "type": "custom_tool_call" if block.custom else "function_call",
                 "status": status,
                 "call_id": f"call_{block.id}",
                 "name": block.name,
-                "arguments": text,
+                "input" if block.custom else "arguments": text,
             }
+            return item if block.namespace is None else {**item, "namespace": block.namespace}
 
 
 def _response(script: Script, status: str) -> dict[str, Json]:
@@ -370,10 +371,13 @@ def _response_frames(script: Script) -> Iterator[bytes]:
                     "response.reasoning_summary_part.done", {**at, "part": {**part, "text": block.text}}
                 )
             case "call":
+                kind = f"response.{'custom_tool_call_input' if block.custom else 'function_call_arguments'}"
                 for piece in block.pieces:
-                    yield event("response.function_call_arguments.delta", {**at, "delta": piece})
-                done = {**at, "name": block.name, "arguments": block.text}
-                yield event("response.function_call_arguments.done", done)
+                    yield event(f"{kind}.delta", {**at, "delta": piece})
+                done = (
+                    {"input": block.text} if block.custom else {"name": block.name, "arguments": block.text}
+                )
+                yield event(f"{kind}.done", {**at, **done})
         yield event(
             "response.output_item.done", {"output_index": index, "item": _item(script, index, done=True)}
         )
