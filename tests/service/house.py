@@ -30,9 +30,11 @@ from penstock.providers.table import KINDS
 from penstock.server import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.schema import requests, usage_days
-from tests.service.scripted import Scripted, scripted
+from tests.service.scripted import PATIENCE, Scripted, scripted
 from tests.service.talk import DIALECTS, PATHS, Answer, Caller, Dialect, body_of, check_api_head, request
 
+Headers = Mapping[str, str]
+_NONE: Headers = {}
 MORNING = 1_800_000_000.0
 """When it is in the house: 2027-01-15 08:00:00 UTC."""
 VENDOR_KEY = "vendor-key-0123456789"
@@ -235,54 +237,53 @@ class House:
         return caller
 
     async def http(
-        self, method: str, path: str, key: str | None = None, *, body: bytes = b"", **headers: str
+        self, method: str, path: str, key: str | None = None, *, body: bytes = b"", headers: Headers = _NONE
     ) -> Answer:
-        """One request on a connection of its own; an underscore in a header's name stands for a dash."""
+        """One request on a connection of its own."""
         caller = await self.send(_raw(method, path, key, body, headers))
         try:
             return await caller.answer(bodiless=method == "HEAD")
         finally:
             caller.leave()
 
-    async def post(self, dialect: str, body: bytes, user: User | None, **headers: str) -> Answer:
+    async def post(self, dialect: str, body: bytes, user: User | None, headers: Headers = _NONE) -> Answer:
         """One request to the dialect's route."""
-        return await self.http("POST", PATHS[dialect], user and user.key, body=body, **headers)
+        return await self.http("POST", PATHS[dialect], user and user.key, body=body, headers=headers)
 
     async def ask(
-        self, dialect: str, model: str, user: User, *, headers: dict[str, str] | None = None, **fields: Any
+        self, dialect: str, model: str, user: User, *, headers: Headers = _NONE, **fields: Any
     ) -> Answer:
         """One small request."""
-        return await self.post(dialect, body_of(dialect, model, **fields), user, **(headers or {}))
+        return await self.post(dialect, body_of(dialect, model, **fields), user, headers)
 
     async def begin(
-        self, dialect: str, model: str, user: User, *, headers: dict[str, str] | None = None, **fields: Any
+        self, dialect: str, model: str, user: User, *, headers: Headers = _NONE, **fields: Any
     ) -> Caller:
         """A connection on which one small request was sent."""
         body = body_of(dialect, model, **fields)
-        return await self.send(_raw("POST", PATHS[dialect], user.key, body, headers or {}))
+        return await self.send(_raw("POST", PATHS[dialect], user.key, body, headers))
 
     # ---- the books
 
     async def report(self, user: User) -> DayReport:
         """The user's day, once nothing of it is open any more."""
-        while True:
-            async with self.store.database.connect() as conn:
-                found = await accounts.find_user(conn, user.email)
-                assert found is not None
+        async with asyncio.timeout(PATIENCE), self.store.database.connect() as conn:
+            found = await accounts.user_by_email(conn, user.email)
+            while True:
                 report = await day_report(conn, found, day_of(self.clock.now))
-            if all(line.state == "settled" for line in report.requests):
-                return report
+                await conn.rollback()
+                if all(line.state == "settled" for line in report.requests):
+                    return report
 
     async def rows(self, user: User) -> list[dict[str, Any]]:
         """The user's rows of the ledger in the order of arrival, once none is open any more."""
-        while True:
-            async with self.store.database.connect() as conn:
-                found = await conn.execute(
-                    select(requests).where(requests.c.user_id == user.id).order_by(requests.c.id)
-                )
-                rows = [dict(row) for row in found.mappings()]
-            if all(row["state"] == "settled" for row in rows):
-                return rows
+        mine = select(requests).where(requests.c.user_id == user.id).order_by(requests.c.id)
+        async with asyncio.timeout(PATIENCE), self.store.database.connect() as conn:
+            while True:
+                rows = [dict(row) for row in (await conn.execute(mine)).mappings()]
+                await conn.rollback()
+                if all(row["state"] == "settled" for row in rows):
+                    return rows
 
     async def row(self, user: User) -> dict[str, Any]:
         """The user's only row."""
@@ -309,8 +310,8 @@ class House:
         return [visit for visit in self.visits if text.encode() in visit.body]
 
 
-def _raw(method: str, path: str, key: str | None, body: bytes, headers: Mapping[str, str]) -> bytes:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+def _raw(method: str, path: str, key: str | None, body: bytes, headers: Headers) -> bytes:
+    named = dict(headers)
     if key is not None:
         named["authorization"] = f"Bearer {key}"
     return request(method, path, named, body)
@@ -335,7 +336,7 @@ async def upstreams(journal: Callable[[Visit], None]) -> AsyncGenerator[tuple[in
 @asynccontextmanager
 async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
     """A house on a data directory of its own. Refusals are not limited unless the settings say so."""
-    given = Settings(**({"data": data, "errors_per_minute": 0, "cache_seconds": 0.0} | settings))
+    given = replace(Settings(data=data, errors_per_minute=0, cache_seconds=0.0), **settings)
     visits: list[Visit] = []
     async with open_store(given) as store, upstreams(visits.append) as (port, wires):
         async with store.database.transaction() as conn:

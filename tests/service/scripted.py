@@ -3,11 +3,19 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
 import msgspec
+
+_NONE: Mapping[str, str] = {}
+_JSON = "application/json"
+_SSE = "text/event-stream"
+
+
+PATIENCE = 20.0
+"""Seconds after which what has to happen has not; only there so that a fault ends the test."""
 
 
 class Asked:
@@ -28,6 +36,11 @@ class Asked:
         self.blocked = asyncio.Event()
         """The gateway takes no more of what is written."""
 
+    async def left(self) -> None:
+        """Wait until the gateway has hung up."""
+        async with asyncio.timeout(PATIENCE):
+            await self.gone.wait()
+
     @property
     def json(self) -> dict[str, object]:
         """The body, decoded."""
@@ -38,14 +51,14 @@ class Asked:
         self._line.transport.write(data)
 
     def answer(
-        self, body: bytes, status: int = 200, content_type: str = "application/json", **headers: str
+        self, body: bytes, status: int = 200, *, headers: Mapping[str, str] = _NONE, kind: str = _JSON
     ) -> None:
         """Send a whole answer."""
-        self.write(_head(status, content_type, headers) + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        self.write(_head(status, kind, headers) + b"content-length: %d\r\n\r\n%b" % (len(body), body))
 
-    def begin(self, *frames: bytes, content_type: str = "text/event-stream", **headers: str) -> None:
+    def begin(self, *frames: bytes, headers: Mapping[str, str] = _NONE, kind: str = _SSE) -> None:
         """Begin a stream, with its first frames."""
-        self.write(_head(200, content_type, headers) + b"transfer-encoding: chunked\r\n\r\n")
+        self.write(_head(200, kind, headers) + b"transfer-encoding: chunked\r\n\r\n")
         self.frames(*frames)
 
     def frames(self, *frames: bytes) -> None:
@@ -72,9 +85,9 @@ class Asked:
         self._line.transport.abort()
 
 
-def _head(status: int, content_type: str, headers: dict[str, str]) -> bytes:
-    named = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {status} Scripted\r\ncontent-type: {content_type}\r\n{named}".encode()
+def _head(status: int, kind: str, headers: Mapping[str, str]) -> bytes:
+    named = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} Scripted\r\ncontent-type: {kind}\r\n{named}".encode()
 
 
 class _Line(asyncio.Protocol):
@@ -128,6 +141,7 @@ class Scripted:
 
     def __init__(self) -> None:
         self.port = 0
+        self.server: asyncio.Server | None = None
         self.lines: set[_Line] = set()
         self.asked: list[Asked] = []
         """Every request, in order."""
@@ -141,9 +155,18 @@ class Scripted:
         if self.script is not None:
             self.script(asked)
 
+    async def shut(self) -> None:
+        """Listen no longer, and hang up."""
+        assert self.server is not None
+        self.server.close()
+        for line in tuple(self.lines):
+            line.transport.abort()
+        await self.server.wait_closed()
+
     async def next(self) -> Asked:
         """The next request that no test has taken yet."""
-        return await self._waiting.get()
+        async with asyncio.timeout(PATIENCE):
+            return await self._waiting.get()
 
 
 @asynccontextmanager
@@ -151,11 +174,9 @@ async def scripted() -> AsyncGenerator[Scripted]:
     """An upstream on a free loopback port."""
     upstream = Scripted()
     server = await asyncio.get_running_loop().create_server(lambda: _Line(upstream), "127.0.0.1", 0)
+    upstream.server = server
     upstream.port = server.sockets[0].getsockname()[1]
     try:
         yield upstream
     finally:
-        server.close()
-        for line in tuple(upstream.lines):
-            line.transport.abort()
-        await server.wait_closed()
+        await upstream.shut()

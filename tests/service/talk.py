@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tests.service.scripted import PATIENCE
+
 Dialect = Literal["chat", "messages"]
 DIALECTS: tuple[Dialect, ...] = ("chat", "messages")
 PATHS: dict[str, str] = {"chat": "/api/v1/chat/completions", "messages": "/api/v1/messages"}
@@ -99,7 +101,8 @@ class Caller:
 
     async def head(self) -> Answer:
         """The next response as far as its head."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            head = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = head[:-4].decode("latin-1").split("\r\n")
         headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
         assert len(headers) == len(lines), "a response header was sent twice"
@@ -111,11 +114,12 @@ class Caller:
 
     async def more(self) -> bytes:
         """The next piece of the body; empty at its clean end. Raises ``IncompleteReadError`` where it breaks off."""
-        if not self._chunked:
-            self._left, left = 0, self._left
-            return await self.reader.readexactly(left)
-        size = int(await self.reader.readuntil(b"\r\n"), 16)
-        return (await self.reader.readexactly(size + 2))[:-2]
+        async with asyncio.timeout(PATIENCE):
+            if not self._chunked:
+                self._left, left = 0, self._left
+                return await self.reader.readexactly(left)
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            return (await self.reader.readexactly(size + 2))[:-2]
 
     async def until(self, mark: bytes) -> bytes:
         """The body as far as the piece that completes ``mark``."""

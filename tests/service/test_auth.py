@@ -32,7 +32,7 @@ async def test_every_route_takes_the_key_in_either_header(
         {"x-api-key": user.key, "authorization": "Basic dXNlcjpwYXNz"},
     ]
     for headers in good:
-        answer = await house.http(method, path, body=body, **headers)
+        answer = await house.http(method, path, body=body, headers=headers)
         assert answer.status == 200, headers
     other_end = "y" if user.key.endswith("x") else "x"
     bad: list[tuple[dict[str, str], str]] = [
@@ -47,7 +47,7 @@ async def test_every_route_takes_the_key_in_either_header(
     ]
     asked = house.asked
     for headers, code in bad:
-        answer = await house.http(method, path, body=body, **headers)
+        answer = await house.http(method, path, body=body, headers=headers)
         assert (answer.status, answer.code) == (401, code), headers
         assert answer.headers["x-should-retry"] == "false"
         assert answer.headers["ratelimit-policy"].startswith('"refused"')

@@ -35,11 +35,11 @@ def _asks(model: str, **fields: object) -> Callable[[House, str, Headers], Await
 
 
 async def _no_key(house: House, dialect: str, headers: Headers) -> Answer:
-    return await house.post(dialect, body_of(dialect, "x"), None, **headers)
+    return await house.post(dialect, body_of(dialect, "x"), None, headers=headers)
 
 
 async def _wrong_key(house: House, dialect: str, headers: Headers) -> Answer:
-    return await house.http("POST", PATHS[dialect], "sk-ps-wrong", body=b"{}", **headers)
+    return await house.http("POST", PATHS[dialect], "sk-ps-wrong", body=b"{}", headers=headers)
 
 
 async def _other_plan(house: House, dialect: str, headers: Headers) -> Answer:
@@ -52,11 +52,11 @@ async def _unverified(house: House, dialect: str, headers: Headers) -> Answer:
 
 async def _no_route(house: House, dialect: str, headers: Headers) -> Answer:
     user = await house.user()
-    return await house.http("POST", PATHS[dialect] + "/more", user.key, body=b"{}", **headers)
+    return await house.http("POST", PATHS[dialect] + "/more", user.key, body=b"{}", headers=headers)
 
 
 async def _wrong_method(house: House, dialect: str, headers: Headers) -> Answer:
-    return await house.http("GET", PATHS[dialect], (await house.user()).key, **headers)
+    return await house.http("GET", PATHS[dialect], (await house.user()).key, headers=headers)
 
 
 async def _slow_body(house: House, dialect: str, headers: Headers) -> Answer:
@@ -191,8 +191,8 @@ async def test_what_the_provider_asks_to_wait_is_passed_on_as_far_as_clients_put
     user = await house.user()
     wire = house.wires["wire-messages"]
     for asked, told in (("7", "7"), ("60", "60"), ("3600", "60"), ("0", "1"), ("soon", "5"), (None, "5")):
-        headers = {} if asked is None else {"retry_after": asked}
-        wire.script = lambda request, headers=headers: request.answer(b"{}", 429, **headers)
+        headers = {} if asked is None else {"retry-after": asked}
+        wire.script = lambda request, headers=headers: request.answer(b"{}", 429, headers=headers)
         answer = await house.ask("messages", "wire-messages", user)
         assert (answer.status, answer.headers["retry-after"]) == (502, told)
         assert "x-should-retry" not in answer.headers
@@ -229,8 +229,9 @@ AGENTS = {
 async def test_clients_that_parse_a_native_error_get_one_and_the_others_the_documented_form(
     house: House,
 ) -> None:
-    async def native(**headers: str) -> bool:
-        answer = await house.http("POST", PATHS["chat"], body=b"{}", **headers)
+    async def native(**named: str) -> bool:
+        headers = {name.replace("_", "-"): value for name, value in named.items()}
+        answer = await house.http("POST", PATHS["chat"], body=b"{}", headers=headers)
         assert answer.status == 401
         return isinstance(answer.json["error"], dict)
 

@@ -168,7 +168,7 @@ async def test_the_responses_route_says_in_its_own_format_that_it_is_not_served(
             f"{prefix}/responses",
             user.key,
             body=b'{"model":"x","input":"y"}',
-            user_agent="codex_exec/0.169.0",
+            headers={"user-agent": "codex_exec/0.169.0"},
         )
         assert answer.status == 404
         assert answer.json["error"]["type"] == "not_found_error"
