@@ -3,7 +3,7 @@
 #
 # The fixed places, all below the git-ignored .clients/:
 #   bin/node, bin/npm         a Node >= 22 (symlinks)
-#   node_modules              openai, @anthropic-ai/sdk; node_modules/.bin/claude is the Claude Code command line
+#   node_modules              openai, @anthropic-ai/sdk; in node_modules/.bin the command lines of Claude Code and Codex
 #   anthropic-old             an Anthropic Python client of the 0.x line: put this folder first on PYTHONPATH
 # The newest Python clients (openai, anthropic) are in .venv.
 set -euo pipefail

@@ -29,8 +29,9 @@ from penstock.server import Application, ServerLimits, listen
 from penstock.settings import Settings
 
 T = TypeVar("T")
-Lane = Literal["messages", "chat"]
+Lane = Literal["messages", "chat", "responses"]
 LANES: tuple[Lane, ...] = ("messages", "chat")
+"""What most clients are tried over; ``responses`` is for those that speak it."""
 UPSTREAM_KEY = "the-operators-own"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 """One pixel, in base64."""
@@ -49,6 +50,7 @@ DRILLS = {
     "drill-refused": "sim-error-400=prompt is too long: 212345 tokens > 200000 maximum",
     "drill-breaks": "sim-error-in-stream=8",
     "drill-thinks": "sim-thinking",
+    "drill-namespace": "sim-tool=multi_agent_v1__close_agent",
 }
 """Models for what does not happen by itself, and the simulator's scenario behind each."""
 
@@ -56,6 +58,7 @@ DRILLS = {
 _PROVIDER: dict[Lane, str] = {
     "messages": 'kind = "anthropic"\nspeaks = {{ messages = "http://127.0.0.1:{port}/v1" }}\nauth = "x-api-key"',
     "chat": 'kind = "openrouter"\nspeaks = {{ chat = "http://127.0.0.1:{port}/api/v1" }}\nauth = "bearer"',
+    "responses": 'kind = "openai"\nspeaks = {{ responses = "http://127.0.0.1:{port}/v1" }}\nauth = "bearer"',
 }
 
 
@@ -75,7 +78,7 @@ def catalogue(lane: Lane, port: int) -> str:
         *(f'[[model]]\nid = "{id}"\n{_target(name, lane)}' for id, name in DRILLS.items()),
         _plan("drills", 50_000, 10, DRILLS),
         _plan("one-a-day", 1, 10, ("claude-haiku-4.5",)),
-        _plan("one-at-a-time", 5_000, 1, ("drill-hold",)),
+        _plan("one-at-a-time", 5_000, 1, ("claude-haiku-4.5", "drill-hold")),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -144,6 +147,7 @@ class Running:
         self._store = store
         self._users: dict[str, User] = {}
         self._free: set[bytes] = set()
+        self._news = asyncio.Event()
 
     @property
     def origin(self) -> str:
@@ -178,7 +182,16 @@ class Running:
         """The bodies that the provider got with this text in them."""
         return [msgspec.json.decode(visit.body) for visit in self.visits if text.encode() in visit.body]
 
+    def until_heard(self, text: str) -> None:
+        """Wait until the provider has got a request with this text in it."""
+        self.do(self._hear(text.encode()))
+
     # ---- on the loop
+
+    async def _hear(self, text: bytes) -> None:
+        while not any(text in visit.body for visit in self.visits):
+            self._news.clear()
+            await self._news.wait()
 
     async def _user(self, plan: str, name: str) -> User:
         store = self._store
@@ -218,6 +231,7 @@ class Running:
     def note(self, visit: Visit) -> None:
         """The provider's journal. A drill that holds a request up lets it go once its caller has seen a 429."""
         self.visits.append(visit)
+        self._news.set()
         if any(word in visit.body for word in self._free):
             visit.proceed.set()
 

@@ -187,7 +187,7 @@ def _calls(ask: Ask, scenarios: Mapping[str, str], seed: bytes) -> list[Block]:
         return []
     wanted = ask.choice_name or scenarios.get("tool")
     if wanted is not None:
-        tools = [tool for tool in ask.tools if tool.name == wanted]
+        tools = [tool for tool in ask.tools if wanted in (tool.name, f"{tool.namespace}__{tool.name}")]
     else:
         count = max(number(scenarios.get("tools", ""), 1), 1) if ask.parallel else 1
         known = [tool for name in _HARMLESS for tool in ask.tools if tool.name == name]

@@ -1,0 +1,56 @@
+"""Codex's command line, in a home of its own and with no way out but to this machine."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+INSTALLED = Path(__file__).parents[2] / ".clients"
+CODEX = INSTALLED / "node_modules" / ".bin" / "codex"
+
+CONFIG = """\
+model = "{model}"
+model_provider = "penstock"
+check_for_update_on_startup = false
+
+[analytics]
+enabled = false
+
+[model_providers.penstock]
+name = "Penstock"
+base_url = "{base}"
+env_key = "PENSTOCK_API_KEY"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+"""
+
+# A proxy that nobody listens on: whatever is not for this machine fails at once.
+_QUIET = {
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "NO_PROXY": "127.0.0.1",
+}
+
+
+def codex(home: Path, base: str, key: str, model: str, *arguments: str) -> list[dict[str, Any]]:
+    """One run of ``codex exec``; the events that it prints. The same ``home`` may be resumed."""
+    settings = home / ".codex"
+    settings.mkdir(exist_ok=True)
+    (settings / "config.toml").write_text(CONFIG.format(base=base, model=model))
+    work = home / "work"
+    work.mkdir(exist_ok=True)
+    path = f"{INSTALLED / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [str(CODEX), "exec", *arguments, "--json", "--skip-git-repo-check"],
+        cwd=work,
+        env={"PATH": path, "HOME": str(home), "PENSTOCK_API_KEY": key, **_QUIET},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
