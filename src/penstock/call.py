@@ -2,10 +2,11 @@
 
 import msgspec
 
-from penstock.core.dialects import Dialect
+from penstock.core.dialects import DIALECTS, Dialect
 from penstock.core.envelope import Envelope
 from penstock.core.lanes import Lane
-from penstock.core.turn import Loss, Usage
+from penstock.core.toolnames import ToolNames
+from penstock.core.turn import Failed, Loss, Usage, fold
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
 from penstock.domain.ledger import OpenRow
@@ -49,7 +50,7 @@ class Call:
         now: float,
         started: float,
         strict: bool,
-        version: bytes,
+        version: bytes | None,
         betas: bytes | None,
     ) -> None:
         """``now`` is epoch seconds at receipt, ``started`` the monotonic clock then."""
@@ -137,16 +138,36 @@ def meter(call: Call, record: Record, lane: Lane | None) -> None:
     record.usage = usage
 
 
-def meter_whole(call: Call, record: Record, usage: Usage, length: int) -> None:
-    """Note a whole answer's token counts in the same way; ``length`` is that of its body in bytes."""
-    if not _counted(usage) or usage.output is None:
-        record.estimated = True
-        usage = msgspec.structs.replace(
-            usage,
-            input=usage.input if _counted(usage) else call.envelope.estimate_input(),
-            output=usage.output or length // _BYTES_PER_TOKEN,
-        )
-    record.usage = usage
+def whole_answer(call: Call, record: Record, names: ToolNames, body: bytes) -> tuple[bytes, Failed | None]:
+    """An upstream's whole answer as the caller gets it, its token counts noted; or what is wrong with it.
+
+    Where it is written anew it has counts in it, because the SDKs rely on them: estimates if the upstream gave none.
+    """
+    public, attempt = record.choice.model.id, record.attempt
+    if attempt.dialect == call.dialect.name:
+        out, usage, failed = call.dialect.meter_reply(body, model=public)
+        record.usage = _completed(call, record, usage, len(body))
+        return out, failed
+    events = DIALECTS[attempt.dialect].read_reply(body, attempt.profile)
+    reply = fold(names.restored(events))
+    if reply.failure is not None:
+        return b"", reply.failure
+    record.usage = _completed(call, record, reply.usage, len(body))
+    reply = msgspec.structs.replace(reply, usage=record.usage)
+    out = call.dialect.write_reply(reply, model=public, reply_id=call.reply_id, created=int(call.now))
+    return out, None
+
+
+def _completed(call: Call, record: Record, usage: Usage, length: int) -> Usage:
+    """The counts of a whole answer, with estimates, and marked, where there are none; ``length`` is its body's in bytes."""
+    if _counted(usage) and usage.output is not None:
+        return usage
+    record.estimated = True
+    return msgspec.structs.replace(
+        usage,
+        input=usage.input if _counted(usage) else call.envelope.estimate_input(),
+        output=usage.output or length // _BYTES_PER_TOKEN,
+    )
 
 
 def _counted(usage: Usage) -> bool:

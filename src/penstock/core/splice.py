@@ -75,10 +75,6 @@ def replace_top_level(json: bytes, key: str, new_value: bytes) -> bytes:
     return replace_at(json, (key,), new_value)
 
 
-_BACKSLASH = b"\\"[0]
-_COLON = re.compile(rb"\s*:\s*")
-
-
 def replace_known(json: bytes, path: tuple[str, ...], old: str, new_value: bytes) -> bytes:
     """As ``replace_at``, for a caller that has read ``json`` and found the string ``old`` at ``path``.
 
@@ -88,8 +84,11 @@ def replace_known(json: bytes, path: tuple[str, ...], old: str, new_value: bytes
     key = b'"%b"' % path[-1].encode()
     at = json.find(key)
     if at > 0 and json[at - 1] != _BACKSLASH and json.find(key, at + 1) < 0:
-        colon = _COLON.match(json, at + len(key))
-        value = msgspec.json.encode(old)
-        if colon is not None and json.startswith(value, colon.end()):
-            return json[: colon.end()] + new_value + json[colon.end() + len(value) :]
+        value = b'"%b"' % old.encode()
+        start = at + len(key) + (2 if json.startswith(b": ", at + len(key)) else 1)
+        if json.startswith(value, start) and json[at + len(key)] == _COLON:
+            return json[:start] + new_value + json[start + len(value) :]
     return replace_at(json, path, new_value)
+
+
+_BACKSLASH, _COLON = b"\\:"

@@ -41,7 +41,7 @@ from penstock.exchange import Exchange, HeaderList
 from penstock.metrics import Metrics
 from penstock.relay import Relay
 from penstock.token_counting import TokenCounter
-from penstock.web.clients import Caller, CallerReader
+from penstock.web.clients import Families
 
 log = logging.getLogger("penstock.api")
 
@@ -97,13 +97,12 @@ def owns(path: str) -> bool:
 class Visit:
     """One request while it is handled: what is known of its caller so far, for the answer's headers and form."""
 
-    __slots__ = ("caller", "dialect", "exchange", "now", "plan", "principal", "request_id")
+    __slots__ = ("dialect", "exchange", "now", "plan", "principal", "request_id")
 
-    def __init__(self, exchange: Exchange, request_id: str, dialect: str, caller: Caller, now: float) -> None:
+    def __init__(self, exchange: Exchange, request_id: str, dialect: str, now: float) -> None:
         self.exchange = exchange
         self.request_id = request_id
         self.dialect = dialect
-        self.caller = caller
         self.now = now
         self.principal: Principal | None = None
         self.plan: Plan | None = None
@@ -135,13 +134,12 @@ class Api:
         self._new_id = new_id
         self._now = now
         self._clock = clock
-        self._callers = CallerReader()
+        self._families = Families()
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request."""
         route = _TABLE.get(exchange.path)
-        caller = self._callers.read(exchange.headers)
-        visit = Visit(exchange, self._new_id(), _dialect(exchange, route), caller, self._now())
+        visit = Visit(exchange, self._new_id(), _dialect(exchange, route), self._now())
         try:
             await self._answer(visit, route)
         except PenstockError as error:
@@ -150,10 +148,8 @@ class Api:
 
     def reject(self, exchange: Exchange, error: PenstockError) -> None:
         """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
-        route = _TABLE.get(exchange.path)
-        caller = self._callers.read(exchange.headers)
-        dialect = _dialect(exchange, route)
-        self._refuse(Visit(exchange, self._new_id(), dialect, caller, self._now()), error)
+        dialect = _dialect(exchange, _TABLE.get(exchange.path))
+        self._refuse(Visit(exchange, self._new_id(), dialect, self._now()), error)
 
     # ---- routes
 
@@ -186,7 +182,9 @@ class Api:
         exchange = visit.exchange
         body = await exchange.body()
         envelope = envelopes.read(body, dialect.name)
-        version, betas = _version(exchange), _betas(exchange)
+        version, betas = (
+            (_version(exchange), _betas(exchange)) if dialect.name == "messages" else (None, None)
+        )
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
         call = Call(
@@ -197,7 +195,7 @@ class Api:
             plan=plan,
             envelope=envelope,
             resolution=resolution,
-            client=visit.caller.family,
+            client=self._families.of(exchange.header(b"user-agent")).name,
             now=visit.now,
             started=started,
             strict=exchange.header(b"x-penstock-strict") == b"1",
@@ -293,7 +291,7 @@ class Api:
             head.append((b"allow", error.allow.encode()))
         if isinstance(error, InvalidKey):
             head.append((b"www-authenticate", b"Bearer"))
-        render = native_body if visit.caller.native else simple_body
+        render = native_body if self._families.parse_native(exchange.headers) else simple_body
         body = render(error, visit.request_id)
         head.append((b"content-length", b"%d" % len(body)))
         exchange.start(error.status, head)

@@ -4,8 +4,6 @@ Plain HTTP callers get the documented error body with a string; SDKs lose the te
 recognisably SDKs get the native object. ``X-Error-Format: native`` or ``simple`` decides over everything else.
 """
 
-from typing import Literal
-
 import msgspec
 
 from penstock.exchange import HeaderList
@@ -53,13 +51,6 @@ FAMILIES = (
 UNKNOWN = Family(b"", "other", False)
 
 
-class Caller(msgspec.Struct, frozen=True):
-    """What the headers tell about the client program."""
-
-    family: str
-    native: bool
-
-
 def family_of(user_agent: bytes) -> Family:
     """The family of a user agent, ``UNKNOWN`` where no mark fits."""
     lowered = user_agent.lower()
@@ -72,34 +63,36 @@ def family_of(user_agent: bytes) -> Family:
 _SEEN_MOST = 4096
 
 
-class CallerReader:
-    """Reads ``Caller`` from headers; remembers user agents, which are few, so that a request costs one look-up."""
+class Families:
+    """Looks up user agents and remembers them, since they are few."""
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
         self._seen: dict[bytes, Family] = {}
 
-    def read(self, headers: HeaderList) -> Caller:
-        """The caller that sent ``headers`` (lower-case names)."""
-        agent = b""
-        stainless = False
-        asked: Literal["native", "simple", ""] = ""
-        for name, value in headers:
-            if name == b"user-agent":
-                agent = value
-            elif name.startswith(b"x-stainless-"):
-                stainless = True
-            elif name == b"x-error-format":
-                word = value.strip().lower()
-                if word == b"native":
-                    asked = "native"
-                elif word == b"simple":
-                    asked = "simple"
-        family = self._seen.get(agent)
+    def of(self, user_agent: bytes | None) -> Family:
+        """The family of a user agent."""
+        if user_agent is None:
+            return UNKNOWN
+        family = self._seen.get(user_agent)
         if family is None:
             if len(self._seen) >= _SEEN_MOST:
                 self._seen.clear()
-            family = self._seen[agent] = family_of(agent)
-        native = asked == "native" or (asked == "" and (stainless or family.native))
-        return Caller(family.name, native)
+            family = self._seen[user_agent] = family_of(user_agent)
+        return family
+
+    def parse_native(self, headers: HeaderList) -> bool:
+        """Whether the caller that sent ``headers`` (lower-case names) parses a native error object."""
+        agent: bytes | None = None
+        stainless = False
+        for name, value in headers:
+            if name == b"x-error-format":
+                word = value.strip().lower()
+                if word in (b"native", b"simple"):
+                    return word == b"native"
+            elif name == b"user-agent":
+                agent = value
+            elif name.startswith(b"x-stainless-"):
+                stainless = True
+        return stainless or self.of(agent).native
