@@ -146,7 +146,8 @@ def whole_answer(call: Call, record: Record, names: ToolNames, body: bytes) -> t
     public, attempt = record.choice.model.id, record.attempt
     if attempt.dialect == call.dialect.name:
         out, usage, failed = call.dialect.meter_reply(body, model=public)
-        record.usage = _completed(call, record, usage, len(body))
+        if failed is None:
+            record.usage = _completed(call, record, usage, len(body))
         return out, failed
     events = DIALECTS[attempt.dialect].read_reply(body, attempt.profile)
     reply = fold(names.restored(events))

@@ -12,13 +12,12 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.blame import error_in_reply, error_of, refusal
-from penstock.call import Call, Record, meter, meter_whole, open_row
+from penstock.call import Call, Record, meter, open_row, whole_answer
 from penstock.core.dialects import DIALECTS, Prepared, prepare, translation_header
 from penstock.core.lanes import Lane, Translation
 from penstock.core.limits import limit_headers
 from penstock.core.route import Attempt
 from penstock.core.toolnames import ToolNames
-from penstock.core.turn import fold
 from penstock.delivery import Delivery, UpstreamBroke
 from penstock.domain.ledger import Ledger, Settlement
 from penstock.domain.limits import Gate
@@ -278,21 +277,9 @@ class Relay:
             body = await response.read(self._timings.max_reply)
         except UpstreamFailure as failure:
             raise error_of(failure) from failure
-        public = record.choice.model.id
-        if attempt.dialect == call.dialect.name:
-            out, usage, failed = call.dialect.meter_reply(body, model=public)
-        else:
-            events = DIALECTS[attempt.dialect].read_reply(body, attempt.profile)
-            reply = fold(prepared.names.restored(events))
-            usage, failed = reply.usage, reply.failure
-            out = (
-                call.dialect.write_reply(reply, model=public, reply_id=call.reply_id, created=int(call.now))
-                if failed is None
-                else b""
-            )
+        out, failed = whole_answer(call, record, prepared.names, body)
         if failed is not None:
             raise error_in_reply(failed, body)
-        meter_whole(call, record, usage, len(out))
         record.first_byte_at = self._clock()
         self._board.succeeded(attempt)
         head = self._head(call, record, prepared, b"application/json")
