@@ -65,6 +65,11 @@ class Asked:
         """Send more of a stream."""
         self.write(b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames))
 
+    def stream_on(self, *frames: bytes) -> None:
+        """Send the rest of a stream, and end it."""
+        self.frames(*frames)
+        self.end()
+
     def end(self) -> None:
         """End a stream cleanly."""
         self.write(b"0\r\n\r\n")

@@ -160,22 +160,6 @@ async def test_auto_kiro_stays_within_the_plan_and_takes_a_model_that_can_do_wha
     assert refused.status == 403
 
 
-async def test_the_responses_route_says_in_its_own_format_that_it_is_not_served(house: House) -> None:
-    user = await house.user()
-    for prefix in PREFIXES:
-        answer = await house.http(
-            "POST",
-            f"{prefix}/responses",
-            user.key,
-            body=b'{"model":"x","input":"y"}',
-            headers={"user-agent": "codex_exec/0.169.0"},
-        )
-        assert answer.status == 404
-        assert answer.json["error"]["type"] == "not_found_error"
-        assert answer.json["error"]["code"] == "route_not_found"
-        assert "/chat/completions" in answer.json["error"]["message"]
-
-
 async def test_unknown_routes_are_404_and_wrong_methods_405_with_allow(house: House) -> None:
     user = await house.user()
     for path in (
