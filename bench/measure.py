@@ -1,7 +1,6 @@
 """The measuring itself: one run of the load generator against one subject, pairs of runs, memory and time to start."""
 
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ from bench.subjects import (
     ask,
     first_answer,
     free_port,
+    pin,
     start,
 )
 
@@ -109,7 +109,7 @@ def run_load(command: list[str]) -> dict[str, object]:
         command,
         stdout=subprocess.PIPE,
         check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}),
+        preexec_fn=lambda: pin(LOAD_CORE),
     )
     return json.loads(done.stdout)
 
@@ -244,7 +244,7 @@ def weigh(subject: Subject) -> Memory:
         load = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}),  # noqa: PLW1509 - the parent has one thread
+            preexec_fn=lambda: pin(LOAD_CORE),  # noqa: PLW1509 - the parent has one thread
         )
         time.sleep(_OPENING_SECONDS + _SETTLING_SECONDS)
         held = rss_bytes(subject.pid)

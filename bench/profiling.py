@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.build import NotBuilt
 from bench.measure import body_file, load_command, run_load
 from bench.scenarios import Scenario
-from bench.subjects import LOAD_CORE, Subject
+from bench.subjects import LOAD_CORE, Subject, pin
 
 _RATE = 500  # samples a second
 
@@ -49,7 +49,7 @@ def profile(subject: Subject, scenario: Scenario, seconds: float, binaries: Path
             command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}),  # noqa: PLW1509 - the parent has one thread
+            preexec_fn=lambda: pin(LOAD_CORE),  # noqa: PLW1509 - the parent has one thread
         )
         time.sleep(0.5)
         before = threads(subject.pid or 0)

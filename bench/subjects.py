@@ -115,12 +115,21 @@ def start(
             stderr=subprocess.STDOUT,
             env=environment,
             cwd=log.parent,
-            preexec_fn=lambda: _pin(core),  # noqa: PLW1509 - the parent has one thread
+            preexec_fn=lambda: pin(core),  # noqa: PLW1509 - the parent has one thread
         )
     return Program(process, log, name)
 
 
-def _pin(core: int) -> None:
+def pin(core: int) -> None:
+    """Run in the child before its program: one core, enough file descriptors, and a session of our own priority.
+
+    Linux weighs sessions first and the processes in them then, so that a priority alone would not reach across.
+    """
+    os.setsid()
+    weight = Path("/proc/self/autogroup")
+    priority = os.getpriority(os.PRIO_PROCESS, 0)
+    if priority and weight.exists():
+        weight.write_text(str(priority))
     os.sched_setaffinity(0, {core})
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
