@@ -10,12 +10,12 @@ from typing import Literal
 import msgspec
 
 from penstock.core.responses_events import (
+    CALLS,
     Item,
     Part,
     Response,
     StreamEvent,
     cited,
-    failed_response,
     reason_of,
     usage_of,
 )
@@ -37,7 +37,6 @@ from penstock.core.turn import (
 Kind = Literal["text", "refusal", "call", "summary", "reasoning"]
 """What a part of an item is."""
 
-_CALLS = ("function_call", "custom_tool_call")
 _DELTAS: dict[str, Kind] = {
     "response.output_text.delta": "text",
     "response.refusal.delta": "refusal",
@@ -78,7 +77,11 @@ class _Open:
     @property
     def calls(self) -> bool:
         """Whether it is a tool call."""
-        return self.kind in _CALLS
+        return self.kind in CALLS
+
+    def takes(self, kind: str) -> bool:
+        """Whether something that belongs to an item of this kind can be of this one."""
+        return self.kind == kind or (self.calls and kind in CALLS)
 
 
 class Assembly:
@@ -178,7 +181,7 @@ class Assembly:
             found = self._by_index.get(index)
         if found is None and id is None and index is None and self._order:
             found = self._order[-1]
-        return self._new(kind, id, index) if found is None else found
+        return self._new(kind, id, index) if found is None or not found.takes(kind) else found
 
     def _name(self, opened: _Open, item: Item, out: list[AnyEvent]) -> None:
         """Give a call out once its name is known, with the arguments that came before that."""
@@ -309,9 +312,6 @@ class Assembly:
 
     def _end(self, response: Response, kind: str, out: list[AnyEvent]) -> None:
         """Give out what only the whole response holds, end what is open, and stop."""
-        if response.status in ("failed", "cancelled"):
-            self.fail(failed_response(response), out)
-            return
         self._reconcile(response.output or [], out)
         if any(opened.calls and opened.pieces and not opened.named for opened in self._order):
             self.fail(_STRAY, out)
@@ -335,7 +335,7 @@ class Assembly:
             found = self._by_id.get(item.id or "") or self._by_index.get(at)
             if alone:
                 self._item_done(self._new(item.type, item.id, at), item, out)
-            elif found is not None and not found.ended and found.calls == (item.type in _CALLS):
+            elif found is not None and not found.ended and found.calls == (item.type in CALLS):
                 self._item_done(found, item, out)
 
 

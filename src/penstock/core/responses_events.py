@@ -46,7 +46,6 @@ class Response(msgspec.Struct):
 
     id: str | None = None
     model: str | None = None
-    object: str | None = None
     status: str | None = None
     output: list[Item] | None = None
     incomplete_details: Incomplete | None = None
@@ -107,6 +106,8 @@ _usage = msgspec.json.Decoder(_Usage).decode
 _annotation = msgspec.json.Decoder(_Annotation).decode
 _anything = msgspec.json.Decoder().decode
 
+CALLS = ("function_call", "custom_tool_call")
+"""Types of items that are calls of the caller's tools."""
 STARTS = frozenset({"response.created", "response.in_progress", "response.queued"})
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 READ_TYPES = (
@@ -144,16 +145,17 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
     try:
         event = _event(data)
     except msgspec.ValidationError as error:
-        return _unread(name, data, error)
+        return None if data.strip() == b"[DONE]" else _unread(name, data, error)
     except (ValueError, RecursionError):
-        if not data.strip() or data.strip() == b"[DONE]":
+        if not data.strip():
             return None
         return Failed("api_error", "the upstream sent an event that is not JSON")
     kind = event.type or name.decode("latin-1")
     if kind == "error" or (kind not in READ_TYPES and _present(event.error)):
         return failure_of(data)
-    if kind in ("response.failed", "response.cancelled"):
-        return failed_response(event.response)
+    response = event.response
+    if kind in ("response.failed", "response.cancelled") or (kind in ENDS and _has_failed(response)):
+        return failed_response(response)
     if kind not in READ_TYPES:
         return None
     event.type = kind
@@ -201,7 +203,7 @@ def failed_response(response: Response | None) -> Failed:
 
 def failure_in(response: Response, data: bytes) -> Failed | None:
     """The failure that a whole answer is, or None."""
-    if response.object == "response" and response.status in ("failed", "cancelled"):
+    if _has_failed(response):
         return failed_response(response)
     if _present(response.error):
         return failure_of(data)
@@ -253,6 +255,10 @@ def cited(raw: Raw | UnsetType) -> Cited | None:
     except (ValueError, RecursionError):
         return None
     return Cited(found.url, found.title or "") if found.type == "url_citation" and found.url else None
+
+
+def _has_failed(response: Response | None) -> bool:
+    return response is not None and response.status in ("failed", "cancelled")
 
 
 def _present(raw: Raw | UnsetType) -> bool:

@@ -8,6 +8,7 @@ import re
 import msgspec
 
 from penstock.core.responses_events import (
+    CALLS,
     ENDS,
     Response,
     StreamEvent,
@@ -28,7 +29,7 @@ _BOM = b"\xef\xbb\xbf"
 # inside the JSON of a frame these can only be a key or a type, since quotes in text are escaped
 _MARKS = re.compile(rb'"response"|"error"|event: *error|\[DONE\]')
 _GENERATED = re.compile(rb'\.delta",.*?"delta"\s*:\s*"((?:[^"\\]|\\.)*+)"')
-_CALLED = (b'"function_call"', b'"custom_tool_call"')
+_CALLED = tuple(b'"%b"' % kind.encode() for kind in CALLS)
 _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 
 _encode = msgspec.json.Encoder().encode
@@ -180,7 +181,8 @@ class Meter:
         if usage is not None:
             self.usage = merge_usage(self.usage, usage)
         self.done = self.ended = True
-        self.stop = reason_of(response, kind, called=self._called, refused=False)
+        called = self._called or any(item.type in CALLS for item in response.output or ())
+        self.stop = reason_of(response, kind, called=called, refused=False)
 
     def _with_model(self, raw: bytes, name: bytes, data: bytes, event: StreamEvent) -> bytes:
         """The frame ``raw`` with our model in its response, if it has one."""
