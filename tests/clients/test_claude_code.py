@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from penstock.providers.sim_script import AFTER_TOOL
 from tests.clients.claude_code import claude
 from tests.clients.running import ON_PRO, Running, User
 
-pytestmark = pytest.mark.xdist_group("clients")
+pytestmark = pytest.mark.xdist_group("claude-code")
 
 PROMPT = "Print the marker {}."
 
@@ -41,6 +42,17 @@ def _text(content: Any) -> str:
 
 def completed(result: Any) -> bool:
     return (result["subtype"], result["is_error"], result["num_turns"]) == ("success", False, 2)
+
+
+def post(service: Running, user: User, path: str, body: object) -> int:
+    """A request beside Claude Code's own; its status."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    headers = {"x-api-key": user.key, "content-type": "application/json"}
+    connection.request("POST", path, json.dumps(body), headers)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status
 
 
 @pytest.mark.parametrize("plan", ["pro", "free"])
@@ -134,6 +146,19 @@ def test_a_wrong_key_is_shown_at_once(penstock: Running, tmp_path: Path) -> None
     assert [arrival.status for arrival in penstock.of(stranger)[before:]] == [401]
 
 
+def test_one_too_many_at_a_time_waits_and_goes_on(penstock: Running, tmp_path: Path) -> None:
+    user = penstock.user("one-at-a-time", "claude-waits")
+    asked = {"model": "drill-hold", "max_tokens": 50, "messages": [{"role": "user", "content": user.word}]}
+    with ThreadPoolExecutor(1) as pool:
+        # It has the only slot until Claude Code has been refused.
+        other = pool.submit(post, penstock, user, "/v1/messages", asked)
+        penstock.until_heard(user.word)
+        result = claude(tmp_path, at(penstock, user), PROMPT.format(user.name), "--model", "claude-haiku-4.5")
+        assert other.result() == 200
+    assert completed(result), result
+    assert 429 in [arrival.status for arrival in penstock.of(user)]
+
+
 # ---- side calls
 
 
@@ -151,19 +176,10 @@ def test_a_burst_of_token_counts(penstock: Running, tmp_path: Path) -> None:
 def test_counts_that_cannot_be_made_are_not_held_against_anyone(penstock: Running) -> None:
     user = penstock.user("free", "claude-many-contexts")
     counting = {"model": "claude-sonnet-4.6", "messages": [{"role": "user", "content": "Hello"}]}
-    connection = http.client.HTTPConnection("127.0.0.1", penstock.port, timeout=10)
-    headers = {"x-api-key": user.key, "content-type": "application/json"}
-
-    def post(path: str, body: object) -> int:
-        connection.request("POST", path, json.dumps(body), headers)
-        response = connection.getresponse()
-        response.read()
-        return response.status
-
+    path = "/v1/messages/count_tokens"
     expected = 200 if penstock.lane == "messages" else 404
-    assert {post("/v1/messages/count_tokens", counting) for _ in range(150)} == {expected}
-    assert post("/v1/messages", counting | {"max_tokens": 10}) == 200
-    connection.close()
+    assert {post(penstock, user, path, counting) for _ in range(150)} == {expected}
+    assert post(penstock, user, "/v1/messages", counting | {"max_tokens": 10}) == 200
 
 
 def test_model_discovery(penstock: Running, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from penstock.providers.sim_script import AFTER_TOOL, OPENING
 from tests.clients.running import ON_PRO, PNG, UPSTREAM_KEY, Running, User
 
-pytestmark = pytest.mark.xdist_group("clients")
+pytestmark = pytest.mark.xdist_group("sdks")
 
 HERE = Path(__file__).parent
 INSTALLED = HERE.parents[1] / ".clients"
@@ -202,7 +202,24 @@ def test_a_chat_stream_tells_its_counts_to_those_who_ask(openai: Run) -> None:
     assert openai["stream"]["stop"] == "stop"
 
 
+def test_the_responses_format(openai: Run) -> None:
+    whole, streamed = openai["responses"], openai["responses_streamed"]
+    assert whole["text"] == openai["create"]["text"], "the provider has had the same question"
+    assert (whole["model"], whole["status"]) == ("claude-sonnet-4.6", "completed")
+    assert whole["output"] == openai["create"]["output"]
+    assert streamed == {**whole, "streamed": whole["text"]}
+
+
 # ---- tools
+
+
+def test_a_tools_result_in_the_responses_format(openai: Run) -> None:
+    first, second = openai["responses_tools"]["first"], openai["responses_tools"]["second"]
+    assert [(made["name"], made["input"]) for made in first["calls"]] == [("weather", {"city": "simulated"})]
+    assert second["text"].startswith(AFTER_TOOL)
+    heard = openai.last_heard(f"Tools of responses for {openai.sdk.name}")
+    assert f"weather of {openai.sdk.name}: 42" in heard
+    assert heard.count(first["calls"][0]["id"]) == 2
 
 
 @pytest.mark.parametrize("call", ["tools", "tools_streamed"])

@@ -64,6 +64,16 @@ const chunksOf = async (body, plan = "pro") => {
   for await (const chunk of await client(plan).create({ ...body, stream: true })) chunks.push(chunk);
   return chunks;
 };
+const responder = () => new OpenAI({ apiKey: given.keys.pro, baseURL: given.base, maxRetries: 0 }).responses;
+const responded = (response) => ({
+  model: response.model,
+  status: response.status,
+  text: response.output_text,
+  calls: response.output
+    .filter((item) => item.type === "function_call")
+    .map((item) => ({ id: item.call_id, name: item.name, input: JSON.parse(item.arguments) })),
+  output: response.usage.output_tokens,
+});
 const usages = (chunks) => chunks.filter((chunk) => chunk.usage).map((chunk) => chunk.usage.completion_tokens);
 
 const calls = {
@@ -100,6 +110,27 @@ const calls = {
   structured: async () => {
     const wanted = { type: "json_schema", json_schema: { name: "place", schema: city, strict: true } };
     return told(await client().create(ask("A place", model, { response_format: wanted })));
+  },
+  responses: async () => responded(await responder().create({ model, input: "Hello from create" })),
+  responses_streamed: async () => {
+    let streamed = "";
+    const streaming = responder().stream({ model, input: "Hello from create" });
+    streaming.on("response.output_text.delta", (event) => (streamed += event.delta));
+    return { ...responded(await streaming.finalResponse()), streamed };
+  },
+  responses_tools: async () => {
+    const offered = tools.map((tool) => ({ type: "function", ...tool.function }));
+    const asked = [{ role: "user", content: `Tools of responses for ${given.name}` }];
+    const first = await responder().create({ model, input: asked, tools: offered });
+    const results = first.output
+      .filter((item) => item.type === "function_call")
+      .map((item) => ({
+        type: "function_call_output",
+        call_id: item.call_id,
+        output: `${item.name} of ${given.name}: 42`,
+      }));
+    const input = [...asked, ...first.output, ...results];
+    return { first: responded(first), second: responded(await responder().create({ model, input, tools: offered })) };
   },
   images: async () => {
     const shown = [

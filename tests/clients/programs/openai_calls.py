@@ -128,6 +128,45 @@ def structured() -> Any:
     return told(client().chat.completions.create(**ask("A place", response_format=wanted)))
 
 
+def responded(response: Any) -> Any:
+    """A response as the results show it."""
+    return {
+        "model": response.model,
+        "status": response.status,
+        "text": response.output_text,
+        "calls": [
+            {"id": item.call_id, "name": item.name, "input": json.loads(item.arguments)}
+            for item in response.output
+            if item.type == "function_call"
+        ],
+        "output": response.usage.output_tokens,
+    }
+
+
+def responses() -> Any:
+    return responded(client().responses.create(model=MODEL, input="Hello from create"))
+
+
+def responses_streamed() -> Any:
+    with client().responses.stream(model=MODEL, input="Hello from create") as streaming:
+        streamed = "".join(event.delta for event in streaming if event.type == "response.output_text.delta")
+        return {**responded(streaming.get_final_response()), "streamed": streamed}
+
+
+def responses_tools() -> Any:
+    offered: Any = [{"type": "function", **tool["function"]} for tool in TOOLS]
+    asked: list[Any] = [user(f"Tools of responses for {NAME}")]
+    first = client().responses.create(model=MODEL, input=asked, tools=offered)
+    results = [
+        {"type": "function_call_output", "call_id": item.call_id, "output": f"{item.name} of {NAME}: 42"}
+        for item in first.output
+        if item.type == "function_call"
+    ]
+    said = [item.model_dump(exclude_none=True) for item in first.output]
+    second = client().responses.create(model=MODEL, input=[*asked, *said, *results], tools=offered)
+    return {"first": responded(first), "second": responded(second)}
+
+
 def images() -> Any:
     shown = [
         {"type": "text", "text": f"Images of {NAME}"},
@@ -189,7 +228,8 @@ def at_once() -> Any:
 
 
 CALLS: tuple[Callable[[], Any], ...] = (
-    create, stream, stream_usage, helper, tools, tools_streamed, parallel, structured, images, models, wrong_key,
+    create, stream, stream_usage, helper, tools, tools_streamed, parallel, structured, responses,
+    responses_streamed, responses_tools, images, models, wrong_key,
     not_on_plan, no_such_model, bad_field, too_long, provider_fails, stream_fails, stream_breaks, day_spent, at_once,
 )  # fmt: skip
 

@@ -1,0 +1,171 @@
+"""The fenced blocks of a page, and how each language is run as a reader would run it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from markdown_it import MarkdownIt
+
+from tests.clients.claude_code import INSTALLED, claude, environment
+
+ROOT = Path(__file__).parents[2]
+ORIGIN = "http://127.0.0.1:8484"
+KEY = "sk-ps-YOUR-KEY"
+LAB = "http://127.0.0.1:8000/v1"
+"""What the pages print in place of the reader's own."""
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A fenced block: its place, its language, and its text."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line} ({self.language})"
+
+
+def blocks(page: str) -> list[Block]:
+    """All fenced blocks of a page of this repository."""
+    tokens = MarkdownIt("commonmark").parse((ROOT / page).read_text("utf-8"))
+    return [
+        Block(page, token.map[0] + 1 if token.map else 0, token.info, token.content)
+        for token in tokens
+        if token.type in ("fence", "code_block")
+    ]
+
+
+class Reader:
+    """Someone who follows a page: a directory of their own, a server, a key."""
+
+    def __init__(self, home: Path, settings: Mapping[str, str], put_in: Mapping[str, str]) -> None:
+        self.home = home
+        self._put_in = put_in
+        self._environ = environment(home, settings)
+        bins = (ROOT / ".venv" / "bin", INSTALLED / "node_modules" / ".bin", INSTALLED / "bin")
+        self._environ["PATH"] = ":".join([*map(str, bins), os.environ["PATH"]])
+        (home / "node_modules").symlink_to(INSTALLED / "node_modules")
+
+    def own(self, text: str) -> str:
+        """The text with the reader's own address and key in it."""
+        for printed, real in self._put_in.items():
+            text = text.replace(printed, real)
+        return text
+
+    def run(self, block: Block) -> str:
+        """Do what the block says; what it prints."""
+        text = self.own(block.text)
+        match block.language:
+            case "sh":
+                return self.shell(text)
+            case "python":
+                return self._program([sys.executable, "-c", text])
+            case "javascript":
+                program = self.home / "snippet.mjs"
+                program.write_text(text, "utf-8")
+                return self._program(["node", str(program)])
+            case "json":
+                return self._settings(text)
+            case "toml":
+                return self._file(text)
+            case _:
+                raise AssertionError(f"{block} is in a language that nobody runs")
+
+    def shell(self, text: str) -> str:
+        """Run commands, stopping at the first that fails."""
+        return self._program(["bash", "-euo", "pipefail", "-c", text])
+
+    @contextmanager
+    def serving(self, command: str) -> Generator["Server"]:
+        """Run a command that serves until it is stopped, and stop it."""
+        server = Server(["bash", "-c", command], self._environ)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    def _program(self, command: list[str]) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.home,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+        )
+        assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def _settings(self, text: str) -> str:
+        """Claude Code's own settings, in its file; or VS Code's, whose extension starts the same program with them."""
+        settings = json.loads(text)
+        if "env" in settings:
+            folder = self.home / ".claude"
+            folder.mkdir(exist_ok=True)
+            (folder / "settings.json").write_text(text, "utf-8")
+            answer = claude(self.home, {}, "Say hello")
+            (folder / "settings.json").unlink()
+        else:
+            entries = settings["claudeCode.environmentVariables"]
+            answer = claude(self.home, {entry["name"]: entry["value"] for entry in entries}, "Say hello")
+        assert answer["is_error"] is False, answer
+        return answer["result"]
+
+    def _file(self, text: str) -> str:
+        """A file, named in its first line; the commands that follow read it."""
+        tomllib.loads(text)
+        file = self.home / text.partition("\n")[0].removeprefix("# ")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, "utf-8")
+        return ""
+
+
+class Server:
+    """A process that prints a greeting and serves until it is told to end."""
+
+    def __init__(self, command: list[str], environ: Mapping[str, str], cwd: Path | None = None) -> None:
+        self._process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.greeting = ""
+        assert self._process.stdout is not None
+        while not re.search(r"^  Data .*\n|^Simulating .*\n", self.greeting, re.MULTILINE):
+            line = self._process.stdout.readline()
+            assert line, f"it ended before it had started: {self.greeting}"
+            self.greeting += line
+
+    @property
+    def origin(self) -> str:
+        return self._found(r"http://127\.0\.0\.1:\d+")
+
+    @property
+    def key(self) -> str:
+        return self._found(r"sk-ps-\w{40,}")
+
+    def stop(self) -> None:
+        """End it, as Ctrl-C does: the whole group gets the signal."""
+        os.killpg(self._process.pid, signal.SIGINT)
+        self._process.communicate()
+
+    def _found(self, pattern: str) -> str:
+        found = re.search(pattern, self.greeting)
+        assert found is not None, self.greeting
+        return found[0]

@@ -1,0 +1,178 @@
+"""The front documents: every block is run as it is printed, or is listed here with the reason why not."""
+
+import json
+import os
+import re
+import time
+import tomllib
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from penstock.domain.catalog_store import default_catalog
+from tests.clients.claude_code import environment
+from tests.clients.documents import KEY, LAB, ORIGIN, ROOT, Block, Reader, Server, blocks
+
+pytestmark = pytest.mark.xdist_group("documents")
+
+PAGES = ("README.md", "docs/quickstart.md", "docs/clients.md")
+
+# Blocks that are not run on their page: the page, how the block begins, and what holds it instead.
+NOT_RUN = {
+    ("README.md", "make serve"): "test_a_newcomer runs `make serve`; `make test` is what runs this",
+    ("README.md", "Penstock 0.1.0"): "output: test_a_newcomer compares it with what `make serve` prints",
+    ("docs/quickstart.md", "make serve"): "test_a_newcomer runs it",
+    ("docs/quickstart.md", "penstock serve --host 0.0.0.0"): "it would open this machine to others",
+}
+
+SERVES = "ANTHROPIC_API_KEY=sk-ant-YOUR-KEY penstock serve"
+
+# What a block prints, where that is not an answer of the simulator.
+PRINTS = {
+    "curl -i": "x-ratelimit-remaining: ",
+    "no-such-model": "model_not_found Error code: 404 - There is no model",
+    "python -c 'import openai": "'claude-haiku-4.5'",
+    "penstock user create --email ann": "Made ann@example.com on the starter plan",
+    "penstock user set --email ann": "ann@example.com: verified, on the pro plan.",
+    "penstock catalog apply": "added model llama-3.3-70b",
+    "penstock doctor": "answers",
+    "penstock user create --email you": "as an admin",
+    "# lab.toml": "",  # a file, for the commands that follow it
+    "# .codex/config.toml": "",
+}
+
+
+def settings(data: Path) -> dict[str, str]:
+    """A server of this test's own; the page's commands work on the same data."""
+    return {
+        "PENSTOCK_DATA": str(data),
+        "PENSTOCK_PORT": "0",
+        "PENSTOCK_DRAIN_DELAY": "0",
+        "PENSTOCK_CACHE_SECONDS": "0",
+        "PENSTOCK_REVISION_POLL": "0.05",
+    }
+
+
+@contextmanager
+def following(home: Path) -> Generator[Reader]:
+    """A reader with a running server, and another server that speaks the OpenAI format (a simulator)."""
+    mine = settings(home / "data")
+    penstock = str(ROOT / ".venv" / "bin" / "penstock")
+    lab = Server([penstock, "simulate", "--port", "0"], environment(home, mine))
+    try:
+        server = Server([penstock, "serve"], environment(home, mine))
+        try:
+            put_in = {ORIGIN: server.origin, KEY: server.key, LAB: f"{lab.origin}/v1"}
+            yield Reader(home, mine, put_in)
+        finally:
+            server.stop()
+    finally:
+        lab.stop()
+
+
+def expected(block: Block) -> str:
+    return next((words for mark, words in PRINTS.items() if mark in block.text), "simulated")
+
+
+def is_listed(block: Block) -> bool:
+    return any(block.page == page and block.text.startswith(head) for page, head in NOT_RUN)
+
+
+def until_listed(reader: Reader, model: str) -> None:
+    """The server follows the catalogue within moments; wait until it lists the model."""
+    request = urllib.request.Request(
+        reader.own(f"{ORIGIN}/api/v1/models"), headers={"x-api-key": reader.own(KEY)}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while True:
+        with opener.open(request, timeout=10) as answer:
+            if model in [entry["id"] for entry in json.load(answer)["data"]]:
+                return
+        time.sleep(0.02)
+
+
+@pytest.mark.timeout(180)  # a dozen programs one after the other
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path) -> None:
+    with following(tmp_path) as reader:
+        for block in blocks(page):
+            if is_listed(block):
+                continue
+            if block.text.strip() == SERVES:
+                serve_with_a_providers_key(block, tmp_path)
+                continue
+            try:
+                printed = reader.run(block)
+            except AssertionError as error:
+                raise AssertionError(f"{block}: {error}") from error
+            assert expected(block) in printed, f"{block} printed:\n{printed}"
+            if "catalog apply" in block.text:
+                until_listed(reader, "llama-3.3-70b")
+
+
+def serve_with_a_providers_key(block: Block, home: Path) -> None:
+    """The provider is not called; the start says what is routed to it and what is not."""
+    apart = home / "with-a-key"
+    apart.mkdir(exist_ok=True)
+    with Reader(apart, settings(apart / "data"), {}).serving(block.text) as server:
+        assert "served: claude-opus-4.6, " in server.greeting
+        assert "not set up: deepseek-3.2, qwen3-coder-next, minimax-m2.1" in server.greeting
+
+
+def test_what_is_not_run_is_still_there() -> None:
+    found = [block for page in PAGES for block in blocks(page) if is_listed(block)]
+    assert len(found) == len(NOT_RUN)
+    shown = [block for page in PAGES for block in blocks(page) if block.language in ("console", "text", "")]
+    assert found == shown, "a block without a language that is run is listed, and no other"
+
+
+def test_a_newcomer(tmp_path: Path) -> None:
+    """`make serve` on a machine with nothing set, and then what it prints, as it prints it."""
+    environ = environment(tmp_path, settings(tmp_path / "data")) | {
+        name: text for name, text in os.environ.items() if name.startswith(("PIP_", "SSL_", "UV_"))
+    }
+    server = Server(["make", "serve"], environ, cwd=ROOT)
+    try:
+        greeting = server.greeting[server.greeting.index("Penstock 0.1.0") :]
+        _, sample = (block for block in blocks("README.md") if is_listed(block))
+        general = greeting.replace(server.origin, ORIGIN).replace(server.key, KEY)
+        assert general.replace(str(tmp_path / "data"), "/path/to/data") == sample.text
+        reader = Reader(tmp_path, {}, {})
+        curl = re.search(r"^  Try it +(curl .*?'\n)  Claude", greeting, re.MULTILINE | re.DOTALL)
+        assert curl is not None
+        assert "This answer is simulated by Penstock" in reader.shell(curl[1])
+        started = re.search(r"^  Claude Code (.*)$", greeting, re.MULTILINE)
+        assert started is not None
+        assert "This answer is simulated by Penstock" in reader.shell(f"{started[1]} -p 'Say hello'")
+    finally:
+        server.stop()
+
+
+# ---- what the pages say beside their blocks
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    here = ROOT / page
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", here.read_text("utf-8"))
+    inside = [target for target in targets if not target.startswith(("http://", "https://"))]
+    assert [target for target in inside if not (here.parent / target).exists()] == []
+
+
+def test_the_table_of_plans_is_the_default_catalogue() -> None:
+    rows = re.findall(
+        r"^\| (\w+) \| ([\d,]+) \| (\d+) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    so_far: set[str] = set()
+    told: dict[str, tuple[int, int, set[str]]] = {}
+    for plan, daily, at_once, models in rows:
+        so_far |= set(re.findall(r"`(.+?)`", models))
+        told[plan] = (int(daily.replace(",", "")), int(at_once), set(so_far))
+    plans = tomllib.loads(default_catalog())["plan"]
+    assert told == {
+        plan["id"]: (plan["daily_requests"], plan["concurrent_requests"], set(plan["models"]))
+        for plan in plans
+    }
