@@ -33,8 +33,6 @@ class Asked:
         self.body = b""
         self.gone = asyncio.Event()
         """The gateway has closed the connection."""
-        self.blocked = asyncio.Event()
-        """The gateway takes no more of what is written."""
 
     async def left(self) -> None:
         """Wait until the gateway has hung up."""
@@ -45,6 +43,11 @@ class Asked:
     def json(self) -> dict[str, object]:
         """The body, decoded."""
         return msgspec.json.decode(self.body, type=dict[str, object])
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes of what was written the gateway has not taken yet."""
+        return self._line.transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
         """Send these bytes."""
@@ -130,10 +133,6 @@ class _Line(asyncio.Protocol):
         self._left = 0
         self._upstream.arrived(self._asked)
         return bool(self._data)
-
-    def pause_writing(self) -> None:
-        if self._asked is not None:
-            self._asked.blocked.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._upstream.lines.discard(self)
