@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.clients.running import LANES, Lane, Running, running
+from tests.clients.running import EVERY_LANE, LANES, Lane, Running, running
 
 
 def _lane(request: pytest.FixtureRequest) -> Lane:
@@ -16,4 +16,14 @@ def penstock(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A whole Penstock; each test runs once over each lane."""
     lane = _lane(request)
     with running(lane, tmp_path_factory.mktemp(f"penstock-{lane}")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session", params=EVERY_LANE)
+def everywhere(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Running]:
+    """The same over every dialect that an upstream may speak, for clients of the Responses format."""
+    lane = _lane(request)
+    with running(lane, tmp_path_factory.mktemp(f"everywhere-{lane}")) as service:
         yield service

@@ -32,6 +32,7 @@ T = TypeVar("T")
 Lane = Literal["messages", "chat", "responses"]
 LANES: tuple[Lane, ...] = ("messages", "chat")
 """What most clients are tried over; ``responses`` is for those that speak it."""
+EVERY_LANE: tuple[Lane, ...] = (*LANES, "responses")
 UPSTREAM_KEY = "the-operators-own"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 """One pixel, in base64."""

@@ -13,7 +13,7 @@ from penstock.core.envelope import Name, read
 from penstock.core.lanes import Translation
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.toolnames import NO_NAMES, fitted, joined, legal
-from penstock.core.turn import CallArgs, CallOpened, CallerName, Started, Stopped, ToolCall, fold
+from penstock.core.turn import CallArgs, CallerName, CallOpened, Started, Stopped, ToolCall, fold
 
 LONG = "mcp__a_server_with_a_very_long_name__" + "x" * 60
 DOTTED = "functions.get weather"

@@ -162,6 +162,7 @@ _RESPONSES_TO_OTHERS: tuple[tuple[str, Outcome, str, str], ...] = (
     ("safety_identifier", "dropped", "dropped", "where the provider takes none"),
     ("safety_identifier", "lossy", "hashed", "longer than the provider takes"),
     ("store", "dropped", "dropped", "true; towards Responses upstreams too"),
+    ("include", "dropped", "dropped", "anything but reasoning.encrypted_content"),
     ("input.additional_tools", "lossy", "hoisted", "offered from the beginning"),
     ("input.developer", "lossy", "wrapped", "in the middle: text of the user in <system>, in its place"),
     ("input.phase", "dropped", "dropped", ""),

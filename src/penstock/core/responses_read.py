@@ -37,12 +37,11 @@ from penstock.errors import InvalidRequest
 
 T = TypeVar("T")
 
-_CARRIED = frozenset(wire.Body.__struct_fields__) - {"store", "truncation", "include"}
+_CARRIED = frozenset(wire.Body.__struct_fields__) - {"store", "truncation"}
 # values with which a field that cannot be carried asks for nothing
 _IDLE: dict[str, frozenset[bytes]] = {
     "store": frozenset({b"false"}),
     "truncation": frozenset({b'"disabled"'}),
-    "include": frozenset({b"[]", b'["reasoning.encrypted_content"]'}),
     "metadata": frozenset({b"{}"}),
     "service_tier": frozenset({b'"auto"'}),
     "top_logprobs": frozenset({b"0"}),
@@ -63,6 +62,8 @@ _BACK = frozenset(
     {"mcp_approval_response", "local_shell_call_output", "shell_call_output", "apply_patch_call_output"}
 )
 """Those of them that the caller said."""
+_ENCRYPTED = "reasoning.encrypted_content"
+"""What may be included, because it always is."""
 _MOST_TOLD = 40
 
 _body = msgspec.json.Decoder(wire.Body).decode
@@ -119,6 +120,8 @@ class _Reading:
         self._format = sent.text.format if sent.text is not None else None
         if sent.text is not None and sent.text.verbosity is not None:
             self.lose("text.verbosity")
+        if any(more != _ENCRYPTED for more in sent.include or ()):
+            self.lose("include")
         for at, tool in enumerate(sent.tools or ()):
             self.toolbox.add(tool, f"tools[{at}]")
         if sent.instructions:
