@@ -26,9 +26,9 @@ from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_who
 from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
 
 _BOM = b"\xef\xbb\xbf"
-# inside the JSON of a frame these can only be a key or a type, since quotes in text are escaped
-_MARKS = re.compile(rb'"response"|"error"|event: *error|\[DONE\]')
-_GENERATED = re.compile(rb'\.delta",.*?"delta"\s*:\s*"((?:[^"\\]|\\.)*+)"')
+# quotes in text are escaped, so the first is a key
+_MARKS = (b'"response"', b"error")
+_GENERATED = re.compile(rb'"delta"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
 _CALLED = tuple(b'"%b"' % kind.encode() for kind in CALLS)
 _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 
@@ -132,14 +132,14 @@ class Meter:
         self._held.clear()
 
     def _relay(self, whole: bytes) -> bytes:
-        if self.started and _MARKS.search(whole) is None:
+        if self.started and _MARKS[0] not in whole and _MARKS[1] not in whole:
             self._count(whole)
             self._last = whole
             return whole
         pieces: list[bytes] = []
         for raw in split_whole(whole):
             # Until the reply has begun every frame is read, so that garbage is not relayed as a reply.
-            if not self.started or _MARKS.search(raw) is not None:
+            if not self.started or _MARKS[0] in raw or _MARKS[1] in raw:
                 relayed = self._see(raw)
             else:
                 self._count(raw)
