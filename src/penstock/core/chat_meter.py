@@ -6,6 +6,7 @@ from typing import assert_never
 import msgspec
 
 from penstock.core.chat_chunks import Choice, Chunk, Counts, Delta, failure_in, read_chunk
+from penstock.core.chat_pattern import TextPattern, learn
 from penstock.core.chat_reader import MAX_BODY, Reader
 from penstock.core.chat_writer import Writer
 from penstock.core.splice import find_values, replace_known, replace_top_level
@@ -29,6 +30,9 @@ from penstock.core.turn import (
 
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"data: [DONE]\n\n"
+_AROUND = len(b"data: \n\n")
+_LESSONS = 12
+"""A stream whose chunks have no form in common is decoded chunk by chunk, without looking for one for ever."""
 _JSON_ANSWER = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
 _UNDECIDED = re.compile(rb"(?:\xef(?:\xbb(?:\xbf)?)?)?\s*\Z")
 
@@ -59,7 +63,9 @@ class Meter:
         "_head",
         "_held",
         "_include_usage",
+        "_lessons",
         "_model",
+        "_pattern",
         "_public",
         "_sniffed",
         "_spliced",
@@ -83,6 +89,8 @@ class Meter:
         self.ended = False
         self._head = b""  # the upstream's model member as it was found last, key and value
         self._spliced = b""  # the same with our model
+        self._pattern: TextPattern | None = None
+        self._lessons = _LESSONS  # how many more chunks a pattern may be learnt from
         self.usage = Usage()
         self.failure: Failed | None = None
         self.done = False
@@ -153,6 +161,13 @@ class Meter:
     def _relay(self, whole: bytes) -> bytes:
         pieces: list[bytes] = []
         for raw in split_whole(whole):
+            pattern = self._pattern
+            if pattern is not None:
+                like = pattern.relay(raw)
+                if like is not None:
+                    self.output_bytes += pattern.text_size(raw)
+                    pieces.append(like)
+                    continue
             if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
                 data, event = raw[6:-2], b""
             else:
@@ -201,9 +216,12 @@ class Meter:
                 return b""
         if choices is not None:
             self.started = True
-        if self._model is None or chunk.model is None or chunk.model == self._model:
-            return raw
-        return self._splice(raw, data)
+        spliced = self._model is not None and chunk.model not in (None, self._model)
+        relayed = self._splice(raw, data) if spliced else raw
+        if self._lessons and len(raw) == len(data) + _AROUND:
+            self._lessons -= 1
+            self._pattern = learn(raw, relayed, chunk) or self._pattern
+        return relayed
 
     def _note(self, choice: Choice) -> None:
         delta = choice.delta
