@@ -191,34 +191,11 @@ class House:
 
     async def user(self, plan: str = "lab", *, verified: bool = True, disabled: bool = False) -> User:
         """A new account with a key."""
-        id = accounts.new_user_id(secrets.token_bytes(16))
-        async with self.store.database.transaction() as conn:
-            made = await accounts.create_user(
-                conn,
-                f"user{next(self._people)}@example.com",
-                plan=plan,
-                admin=False,
-                verified=verified,
-                now=1,
-                id=id,
-            )
-            if disabled:
-                await accounts.change_user(conn, made.id, accounts.Changes(disabled=True), now=1)
-        return User(id, made.email, await self.key(id))
+        return await make_user(self.store, plan, next(self._people), verified=verified, disabled=disabled)
 
     async def key(self, user_id: str, wish: issuing.KeyWish | None = None) -> str:
         """Another key of an account."""
-        async with self.store.database.transaction() as conn:
-            made = await issuing.create_key(
-                conn,
-                self.store.vault,
-                user_id,
-                wish or issuing.KeyWish(),
-                now=1,
-                entropy=secrets.token_bytes,
-                keep=True,
-            )
-        return made.key
+        return await _make_key(self.store, user_id, wish or issuing.KeyWish())
 
     # ---- conversations
 
@@ -300,6 +277,12 @@ class House:
             )
         return used or 0
 
+    def held(self, user: User) -> int:
+        """How many slots of the user are taken."""
+        assert self.service is not None
+        assert self.service._api is not None
+        return self.service._api._gate.state(user.id, Plan("", "", 1, 1, ()), self.clock.now).in_use
+
     @property
     def asked(self) -> int:
         """How many requests have reached any upstream."""
@@ -322,15 +305,42 @@ def _refuse(exchange: Exchange, error: PenstockError) -> None:
     exchange.end()
 
 
+async def make_user(
+    store: Store, plan: str, number: int, *, verified: bool = True, disabled: bool = False
+) -> User:
+    """A new account with a key; ``number`` makes its address."""
+    id = accounts.new_user_id(secrets.token_bytes(16))
+    email = f"user{number}@example.com"
+    async with store.database.transaction() as conn:
+        await accounts.create_user(conn, email, plan=plan, admin=False, verified=verified, now=1, id=id)
+        if disabled:
+            await accounts.change_user(conn, id, accounts.Changes(disabled=True), now=1)
+    return User(id, email, await _make_key(store, id, issuing.KeyWish()))
+
+
+async def _make_key(store: Store, user_id: str, wish: issuing.KeyWish) -> str:
+    async with store.database.transaction() as conn:
+        made = await issuing.create_key(
+            conn, store.vault, user_id, wish, now=1, entropy=secrets.token_bytes, keep=True
+        )
+    return made.key
+
+
 @asynccontextmanager
-async def upstreams(journal: Callable[[Visit], None]) -> AsyncGenerator[tuple[int, dict[str, Scripted]]]:
-    """The simulator's port, and the scripted upstreams by name."""
+async def furnished(
+    data: Path, journal: Callable[[Visit], None]
+) -> AsyncGenerator[tuple[Store, dict[str, Scripted]]]:
+    """The house without its service: a data directory with the catalogue, and the running upstreams by name."""
     async with AsyncExitStack() as stack:
         wires = {name: await stack.enter_async_context(scripted()) for name in WIRES}
         application = Application(simulator(journal=journal, gap=0), lambda _path: True, None, _refuse)
         simulated = await listen(application, "127.0.0.1", 0, ServerLimits())
         stack.push_async_callback(simulated.close)
-        yield simulated.port, wires
+        store = await stack.enter_async_context(open_store(Settings(data=data)))
+        ports = {name: wire.port for name, wire in wires.items()}
+        async with store.database.transaction() as conn:
+            await catalog_store.apply(conn, catalogue(simulated.port, ports), KINDS, 1)
+        yield store, wires
 
 
 @asynccontextmanager
@@ -338,9 +348,7 @@ async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
     """A house on a data directory of its own. Refusals are not limited unless the settings say so."""
     given = replace(Settings(data=data, errors_per_minute=0, cache_seconds=0.0), **settings)
     visits: list[Visit] = []
-    async with open_store(given) as store, upstreams(visits.append) as (port, wires):
-        async with store.database.transaction() as conn:
-            await catalog_store.apply(conn, catalogue(port, _ports(wires)), KINDS, 1)
+    async with furnished(data, visits.append) as (store, wires):
         house = House(given, store, wires)
         house.visits = visits
         await house.start()
@@ -350,7 +358,3 @@ async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
             for caller in house.callers:
                 caller.leave()
             await house.stop()
-
-
-def _ports(wires: Mapping[str, Scripted]) -> dict[str, int]:
-    return {name: wire.port for name, wire in wires.items()}

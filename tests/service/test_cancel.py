@@ -209,26 +209,23 @@ async def test_a_storm_of_leavers_leaves_no_connection_and_no_slot_behind(house:
 
 # ---- a caller that does not read
 
-_DELTA = (
-    b'data: {"object":"chat.completion.chunk","model":"x","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
-    % (b"x" * 65_000)
-)
+_DELTA = FRAMES["chat"][1].replace(b"Hi ", b"x" * 65_000)
 
 
-async def _idle_reader(house: House, user: User) -> tuple[Caller, Asked]:
+async def _idle_reader(house: House, user: User, frames: int) -> tuple[Caller, Asked]:
     """A caller with a small buffer who has asked for a stream and reads nothing of it."""
     assert house.listener is not None
     plug = socket.socket()
     plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     plug.setblocking(False)
     await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", house.listener.port))
-    reader, writer = await asyncio.open_connection(sock=plug, limit=4096)
+    reader, writer = await asyncio.open_connection(sock=plug, limit=1 << 16)
     caller = Caller(reader, writer, lambda _answer: None)
     house.callers.append(caller)
     body = body_of("chat", "wire-chat", stream=True)
     await caller.send(request("POST", PATHS["chat"], {"x-api-key": user.key}, body))
     asked = await house.wires["wire-chat"].next()
-    asked.begin(FRAMES["chat"][0], *[_DELTA] * 512)  # 32 MiB
+    asked.begin(FRAMES["chat"][0], *[_DELTA] * frames)
     return caller, asked
 
 
@@ -242,7 +239,7 @@ def _held_for(house: House) -> int:
 async def test_a_reader_that_stops_stops_the_provider_and_is_left_in_the_end(tmp_path: Path) -> None:
     async with open_house(tmp_path / "data", caller_stall=0.3, body_rate=1) as house:
         user, other = await house.user("one"), await house.user("one")
-        caller, asked = await _idle_reader(house, user)
+        caller, asked = await _idle_reader(house, user, 512)  # 32 MB
         assert (await house.ask("chat", "chat-plain", other)).status == 200, "nobody else waits"
         most, unsent = 0, 0
         while not asked.gone.is_set():
@@ -260,13 +257,12 @@ async def test_a_slow_reader_gets_everything_and_the_providers_deadline_does_not
 ) -> None:
     async with open_house(tmp_path / "data", upstream_idle=0.3) as house:
         user = await house.user("one")
-        caller, asked = await _idle_reader(house, user)
-        await asyncio.sleep(
-            1.0
-        )  # longer than the provider's deadline: what is tested is that nothing happens
+        caller, asked = await _idle_reader(house, user, 160)  # 10 MB
+        # Longer than the provider's deadline: what is tested is that nothing happens.
+        await asyncio.sleep(1.0)
         assert not asked.gone.is_set()
         asked.frames(*FRAMES["chat"][3:])
         asked.end()
         answer = await caller.rest(await caller.head())
-        assert len(said("chat", answer).text) == 512 * 65_000
+        assert len(said("chat", answer).text) == 160 * 65_000
         assert (await house.row(user))["outcome"] == "completed"

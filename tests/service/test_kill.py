@@ -1,0 +1,234 @@
+"""``penstock serve`` as a process that is killed and restarted under load: the books and the provider's journal agree."""
+
+import asyncio
+import os
+import random
+import re
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from penstock.bootstrap import Store
+from penstock.core.limits import day_of
+from penstock.providers.simulator import Visit
+from penstock.store.schema import requests, usage_days
+from tests.service.house import User, furnished, make_user
+from tests.service.scripted import PATIENCE
+from tests.service.talk import DIALECTS, FRAMES, PATHS, Answer, Caller, body_of, frames_of, request
+
+ROUNDS = 8
+CALLERS = 12
+_NONCE = re.compile(rb"nonce-(\d+)-")
+
+
+class Process:
+    """A ``penstock serve``."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, key: str) -> None:
+        self.process = process
+        self.port = port
+        self.demo_key = key
+
+    async def call(self) -> Caller:
+        """A connection."""
+        return Caller(*await asyncio.open_connection("127.0.0.1", self.port), lambda _answer: None)
+
+    async def http(self, method: str, path: str, key: str, body: bytes = b"") -> Answer:
+        """One request on a connection of its own."""
+        caller = await self.call()
+        try:
+            await caller.send(request(method, path, {"x-api-key": key}, body))
+            return await caller.answer()
+        finally:
+            caller.leave()
+
+    async def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        await self.process.communicate()
+
+    async def stop(self) -> str:
+        """End it as a service manager does; gives what it logged."""
+        self.process.send_signal(signal.SIGTERM)
+        _, err = await self.process.communicate()
+        assert self.process.returncode == 0, err.decode()
+        return err.decode()
+
+
+@asynccontextmanager
+async def _serving(data: Path, **settings: str) -> AsyncGenerator[Process]:
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("PENSTOCK_")}
+    environ = {name: text for name, text in environ.items() if not name.endswith("_API_KEY")}
+    given = {"drain_delay": "0", "errors_per_minute": "0", "data": str(data), "port": "0"} | settings
+    environ |= {f"PENSTOCK_{name.upper()}": text for name, text in given.items()} | {"VENDOR_KEY": "v"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "penstock",
+        "serve",
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            greeting = await process.stdout.readuntil(f"Data        {data}\n".encode())
+        found = re.search(rb"serving on http://127\.0\.0\.1:(\d+)\n", greeting)
+        assert found is not None
+        key = re.search(rb"Demo key +(sk-ps-\w+)\n", greeting)
+        yield Process(process, int(found[1]), "" if key is None else key[1].decode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def _load(server: Process, user: User, nonces: "list[int]", told: dict[str, str]) -> None:
+    """One caller who asks and asks until the server is gone. ``told`` gets the ids of complete answers."""
+    while True:
+        nonce = nonces.pop()
+        dialect = DIALECTS[nonce % 2]
+        # the name is an alias by a pattern, and the ledger keeps what was asked for
+        model = f"claude-sonnet-4-6-{nonce}"
+        text = [{"role": "user", "content": f"nonce-{nonce}-"}]
+        body = body_of(dialect, model, messages=text, stream=nonce % 3 == 0)
+        try:
+            answer = await server.http("POST", PATHS[dialect], user.key, body)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        if not answer.whole:
+            return
+        assert answer.status == 200, answer.body
+        told[answer.headers["x-request-id"]] = model
+
+
+async def _books(store: Store, user: User) -> tuple[list[dict[str, Any]], int]:
+    async with store.database.connect() as conn:
+        rows = [
+            dict(row)
+            for row in (await conn.execute(select(requests).where(requests.c.user_id == user.id))).mappings()
+        ]
+        used = await conn.scalar(select(usage_days.c.used).where(usage_days.c.user_id == user.id))
+    return rows, used or 0
+
+
+async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    chance = random.Random(7)
+    nonces = list(range(100_000))
+    visits: list[Visit] = []
+    told: dict[str, str] = {}
+    kill_at, reached = 0, asyncio.Event()
+
+    def journal(visit: Visit) -> None:
+        visits.append(visit)
+        if len(visits) == kill_at:
+            reached.set()
+
+    async with furnished(data, journal) as (store, _):
+        user = await make_user(store, "lab", 1)
+        for _ in range(ROUNDS):
+            kill_at, reached = len(visits) + chance.randrange(1, 120), asyncio.Event()
+            async with _serving(data) as server:
+                load = [asyncio.create_task(_load(server, user, nonces, told)) for _ in range(CALLERS)]
+                async with asyncio.timeout(PATIENCE):
+                    await reached.wait()
+                await server.kill()
+                await asyncio.gather(*load)
+        async with _serving(data) as server:
+            answer = await server.http("GET", "/v1/models", user.key)
+            await server.stop()
+        rows, used = await _books(store, user)
+    assert all(row["state"] == "settled" for row in rows)
+    written = [row["requested_model"] for row in rows]
+    assert len(set(written)) == len(written), "a request is in the books twice"
+    seen = [f"claude-sonnet-4-6-{int(_NONCE.findall(visit.body)[0])}" for visit in visits]
+    assert len(set(seen)) == len(seen), "the provider got a request twice"
+    assert set(seen) <= set(written), "the provider got what is not in the books"
+    outcomes = {row["requested_model"]: row["outcome"] for row in rows}
+    for model in set(written) - set(seen):
+        assert outcomes[model] == "aborted", "in the books, never sent, and not told so"
+    by_id = {row["id"]: row for row in rows}
+    for id, model in told.items():
+        assert by_id[id]["requested_model"] == model, "a caller has an answer that is not in the books"
+    assert len(rows) - len(told) <= ROUNDS * CALLERS
+    assert used == sum(row["counted"] for row in rows) == len(rows)
+    assert int(answer.headers["x-ratelimit-limit"]) - int(answer.headers["x-ratelimit-remaining"]) == used
+
+
+async def test_the_last_requests_of_a_day_are_exact_across_a_kill(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with furnished(data, lambda _visit: None) as (store, _):
+        user = await make_user(store, "few", 1)
+        body = body_of("chat", "chat-plain")
+        passed = 0
+        for count in (3, 9):
+            async with _serving(data) as server:
+                asks = (server.http("POST", PATHS["chat"], user.key, body) for _ in range(count))
+                answers = await asyncio.gather(*asks)
+                passed += sum(answer.status == 200 for answer in answers)
+                await server.kill()
+        assert passed == 5
+        rows, used = await _books(store, user)
+        assert (len(rows), used) == (5, 5)
+        assert {row["day"] for row in rows} == {day_of(rows[0]["created_at"] / 1000)}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_stopping_lets_streams_finish_and_answers_503_meanwhile(tmp_path: Path, dialect: str) -> None:
+    data = tmp_path / "data"
+    async with furnished(data, lambda _visit: None) as (store, wires):
+        user = await make_user(store, "lab", 1)
+        async with _serving(data, drain_delay="30") as server:
+            caller, late = await server.call(), await server.call()
+            body = body_of(dialect, f"wire-{dialect}", stream=True)
+            await caller.send(request("POST", PATHS[dialect], {"x-api-key": user.key}, body))
+            asked = await wires[f"wire-{dialect}"].next()
+            asked.begin(*FRAMES[dialect][:3])
+            head = await caller.head()
+            head.body = await caller.until(b"Hi ")
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(PATIENCE):
+                while (await server.http("GET", "/readyz", "")).status == 200:
+                    pass
+            ready = await server.http("GET", "/readyz", "")
+            assert (ready.status, ready.body) == (503, b"draining\n")
+            await late.send(request("POST", PATHS[dialect], {"x-api-key": user.key}, body))
+            refused = await late.answer()
+            assert (refused.status, refused.code) == (503, "draining")
+            assert refused.headers["connection"] == "close"
+            assert (await server.http("GET", "/healthz", "")).status == 200
+            asked.frames(*FRAMES[dialect][3:])
+            asked.end()
+            answer = await caller.rest(head)
+            assert answer.whole
+            assert frames_of(answer.body)
+            server.process.send_signal(signal.SIGTERM)  # the delay is not waited for
+            _, err = await server.process.communicate()
+            assert server.process.returncode == 0, err.decode()
+            caller.leave()
+            late.leave()
+        rows, used = await _books(store, user)
+        assert ([row["outcome"] for row in rows], used) == (["completed"], 1)
+
+
+async def test_an_idle_server_ends_at_once_and_cleanly_after_it_has_recorded_something(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    async with _serving(data) as server:
+        body = body_of("chat", "claude-haiku-4.5")
+        answer = await server.http("POST", "/v1/chat/completions", server.demo_key, body)
+        assert answer.status == 200
+        assert answer.headers["x-penstock-upstream"] == "simulator"
+        async with asyncio.timeout(PATIENCE):
+            log = await server.stop()
+        assert "Traceback" not in log
+        assert server.demo_key not in log
