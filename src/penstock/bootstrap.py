@@ -25,6 +25,7 @@ from penstock.store.vault import Vault, VaultError
 DEMO_EMAIL = "demo@penstock.localhost"
 """The demo user of an installation that has no other; no mail can reach it."""
 DEMO_PLAN = "pro"
+_SIMULATOR = "simulator"
 _STARTS = "starts"
 """The row of ``revisions`` that counts starts of the server."""
 
@@ -243,11 +244,20 @@ async def _shown_again(conn: AsyncConnection, store: Store, demo: User) -> str |
     return None
 
 
+def local_servers() -> tuple[tuple[str, str], ...]:
+    """Where model servers may be found on this machine: provider ids with their usual URLs.
+
+    Our own simulator is none, though it may be running: it would be offered as models that it is not.
+    """
+    return tuple(
+        (row.id, next(iter(row.speaks.values())))
+        for row in PROVIDERS.values()
+        if row.local and row.speaks and row.id != _SIMULATOR
+    )
+
+
 async def _offer_local(database: Database) -> tuple[str, ...]:
-    servers = [
-        (row.id, next(iter(row.speaks.values()))) for row in PROVIDERS.values() if row.local and row.speaks
-    ]
-    found = {server.provider: server.models for server in await find_local(servers)}
+    found = {server.provider: server.models for server in await find_local(local_servers())}
     if not found:
         return ()
     async with database.transaction() as conn:
