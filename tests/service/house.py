@@ -223,6 +223,17 @@ class House:
         finally:
             caller.leave()
 
+    async def page(
+        self, path: str, *, method: str = "GET", host: str = "penstock.test", headers: Headers = _NONE
+    ) -> Answer:
+        """One request for what is not of the data plane."""
+        caller = await self.call()
+        await caller.send(request(method, path, dict(headers), host=host))
+        try:
+            return await caller.answer(checked=False)
+        finally:
+            caller.leave()
+
     async def post(self, dialect: str, body: bytes, user: User | None, headers: Headers = _NONE) -> Answer:
         """One request to the dialect's route."""
         return await self.http("POST", PATHS[dialect], user and user.key, body=body, headers=headers)

@@ -190,9 +190,11 @@ def check_api_head(answer: Answer, now: float) -> None:
     assert not {"set-cookie", "server", "x-powered-by", "location"} & headers.keys()
 
 
-def request(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+def request(
+    method: str, path: str, headers: dict[str, str], body: bytes = b"", *, host: str = "penstock.test"
+) -> bytes:
     """A request as bytes."""
-    lines = [f"{method} {path} HTTP/1.1", "host: penstock.test"]
+    lines = [f"{method} {path} HTTP/1.1", f"host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if method == "POST":
         lines.append(f"content-length: {len(body)}")
