@@ -14,11 +14,11 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Report = TypeVar("Report")
 
-PACE_SECONDS = 0.001
+PACE_SECONDS = 0.003
 BUSY_BATCH = 4
 """From this many items on, a batch means that there is load."""
 
-LATER_SECONDS = 0.002
+LATER_SECONDS = 0.003
 """How long an item that nobody waits for may wait for company."""
 
 
