@@ -1,12 +1,14 @@
 """The head of a request and the chunked body on their own: any split of the bytes gives the same."""
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import PenstockError
 from penstock.wire.chunked import ChunkedReader
 from penstock.wire.forwarded import Proxies
-from penstock.wire.head import Head
+from penstock.wire.head import Familiar, Head
 from penstock.wire.terms import ServerLimits
 from tests.server.rig import chunked
 from tests.server.test_corpus import CORPUS
@@ -39,6 +41,64 @@ def test_head_is_the_same_at_every_split(raw: bytes, data: st.DataObject) -> Non
     raw = raw.lstrip(b"\r\n")
     cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=8)))
     assert read(raw, cuts) == read(raw, [])
+
+
+def remembered(raw: bytes) -> Familiar | None:
+    head = Head(LIMITS)
+    head.feed(raw, 0)
+    head.check()
+    return head.familiar()
+
+
+SERVED = sorted(
+    raw.lstrip(b"\r\n")
+    for raw, status in CORPUS.values()
+    if status == 200 and read(raw.lstrip(b"\r\n"), [])[0] in {"POST", "GET", "OPTIONS"}
+)
+
+
+@given(st.sampled_from(SERVED), st.data())
+def test_a_head_known_by_the_last_is_read_as_if_it_were_not(first: bytes, data: st.DataObject) -> None:
+    familiar = remembered(first)
+    if familiar is None:
+        assert b"expect" in first.lower() or len(first) > 1000, first
+        return
+    another = data.draw(st.sampled_from(SERVED))
+    length = data.draw(
+        st.one_of(st.integers(0, 10**19).map(b"%d".__mod__), st.text("0123456789 \t+-x,\r\n").map(str.encode))
+    )
+    at = data.draw(st.integers(0, len(first)))
+    changed = first[:at] + data.draw(st.binary(max_size=1)) + first[at + 1 :]
+    cut = first[:at]
+    numbered = re.sub(rb"(?i)(content-length:\s*)[0-9]+", lambda found: found[1] + length, first)
+    for second in (first, another, numbered, changed, cut):
+        for before in (b"", b"x"):
+            match = familiar.match(before + second, len(before))
+            if match is not None:
+                head, used = match
+                known = (head.method, head.path, head.query, head.headers, head.fields, head.length)
+                assert (*known, head.keep_alive, used - len(before)) == read(second, [])
+
+
+def test_a_head_is_known_by_the_last_whatever_its_length() -> None:
+    familiar = remembered(b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-length: \t7\r\nX: y\r\n\r\n")
+    assert familiar is not None
+    for length in (7, 0, 12, 10**18 - 1):
+        raw = b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-length: \t%d\r\nX: y\r\n\r\nbody" % length
+        match = familiar.match(raw, 0)
+        assert match is not None
+        head, used = match
+        assert (head.length, raw[used:]) == (length, b"body")
+        assert head.headers == read(raw, [])[3]
+        assert head.fields[b"content-length"] == b"%d" % length
+
+
+def test_heads_near_the_limits_or_with_expectations_are_not_remembered() -> None:
+    long = b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nX: %b\r\n\r\n"
+    room = LIMITS.header_bytes - len(long % b"")
+    assert remembered(long % (b"x" * (room - 18))) is not None
+    assert remembered(long % (b"x" * (room - 17))) is None
+    assert remembered(b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: x\r\n\r\n") is None
 
 
 @given(

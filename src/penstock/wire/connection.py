@@ -12,7 +12,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from penstock.errors import Draining, EncodedBody, PenstockError, ReceiptTimeout, RequestTooLarge
 from penstock.wire.chunked import ChunkedReader
-from penstock.wire.head import CHUNKED, Head
+from penstock.wire.head import CHUNKED, Familiar, Head
 from penstock.wire.hub import Wire
 from penstock.wire.served import ServedExchange
 from penstock.wire.site import SiteCall
@@ -27,6 +27,8 @@ SKIP: Final = 64 * 1024
 """A rest of a body that the handler did not want is read and dropped up to here; a longer one costs the connection."""
 LINGER: Final = 5.0
 """Seconds between a final answer and the close for a caller who is still sending: an earlier close could lose it."""
+STRANGERS: Final = 4
+"""Heads unlike the one before after which a connection, probably a proxy's, stops to remember the last."""
 RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: close by a reset."""
 
@@ -56,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_chunked",
         "_client_trusted",
         "_expects",
+        "_familiar",
         "_head",
         "_held",
         "_peer",
@@ -64,6 +67,7 @@ class Connection(asyncio.Protocol):
         "_remaining",
         "_since",
         "_stall_size",
+        "_strangers",
         "_wire",
         "_write_paused",
         "call",
@@ -91,6 +95,8 @@ class Connection(asyncio.Protocol):
         self.call: ServedExchange | SiteCall | None = None
         self._phase = HEAD
         self._head: Head | None = None
+        self._familiar: Familiar | None = None
+        self._strangers = 0
         self._held = b""
         self._chunked: ChunkedReader | None = None
         self._remaining = 0
@@ -188,6 +194,11 @@ class Connection(asyncio.Protocol):
     def _read_head(self, data: bytes, at: int) -> int:
         head = self._head
         if head is None:
+            if self._familiar is not None:
+                match = self._familiar.match(data, at)
+                if match is not None:
+                    return self._begin(match[0], data, match[1])
+                self._strangers += 1
             if data[at] in b"\r\n":  # RFC 9112 section 2.2 has empty lines before a request skipped
                 return len(data) - len(data[at:].lstrip(b"\r\n"))
             head = self._head = Head(self._wire.limits)
@@ -201,6 +212,7 @@ class Connection(asyncio.Protocol):
                 return at
         head.check()
         self._head = None
+        self._familiar = head.familiar() if self._strangers < STRANGERS else None
         return self._begin(head, data, at)
 
     def _begin(self, head: Head, data: bytes, at: int) -> int:

@@ -6,6 +6,7 @@ differently is refused here. RFC 9112 is followed where it says "must", and more
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import httptools
@@ -21,6 +22,12 @@ METHODS: Final = {
 VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 ONCE: Final = (b"host", b"content-length", b"transfer-encoding", b"content-encoding")
 CHUNKED: Final = -1
+SHORT_LINE: Final = 64
+"""Header lines up to here are remembered when split: clients repeat them, and keys and cookies are longer."""
+SHORT_HEAD: Final = 2048
+"""Heads up to here are remembered by their connection."""
+MOST_DIGITS: Final = 18
+"""Of a ``Content-Length``."""
 
 _host = re.compile(
     rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
@@ -55,7 +62,7 @@ class Head:
     """The caller waits for ``100 Continue`` before it sends the body."""
     encoded = False
     """The body has a ``Content-Encoding`` other than ``identity``."""
-    _raw = b""
+    raw = b""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
@@ -67,13 +74,13 @@ class Head:
         The first piece begins with the request line. Raises ``HeadersTooLarge`` before more than the allowed bytes are
         looked at, and ``InvalidRequest`` as soon as the grammar is broken.
         """
-        raw = self._raw
+        raw = self.raw
         end = find_end(raw, data, start)
         piece = data[start:end] if end else data[start:]
-        raw = self._raw = raw + piece
+        raw = self.raw = raw + piece
         most = self._limits.header_bytes + self._limits.request_line
         if len(raw) > most:
-            self._raw = raw[:most]
+            self.raw = raw[:most]
             raise self._too_large()
         try:
             self._parser.feed_data(piece)
@@ -92,7 +99,7 @@ class Head:
         Raises ``HeadersTooLarge``, ``InvalidRequest`` and ``MethodNotAllowed``; whatever comes after on the connection
         cannot be trusted then.
         """
-        raw = self._raw
+        raw = self.raw
         lines = raw.split(b"\r\n")
         words = lines[0].split(b" ")
         version = VERSIONS.get(words[-1])
@@ -116,11 +123,34 @@ class Head:
             self.path = path.decode("ascii")
         else:
             self._unusual_target(target, host)
-        del self._raw
+
+    def familiar(self) -> "Familiar | None":
+        """What the next head can be known by, where this one is plain and the next one within the limits like it."""
+        if (
+            len(self.raw) > min(SHORT_HEAD, self._limits.header_bytes - MOST_DIGITS)
+            or b"expect" in self.fields
+        ):
+            return None
+        return Familiar(self)
+
+    def with_length(self, digits: bytes) -> "Head":
+        """The same head with another ``Content-Length``."""
+        pair = (b"content-length", digits)
+        head = Head.__new__(Head)
+        head.method = self.method
+        head.path = self.path
+        head.query = self.query
+        head.version = self.version
+        head.headers = [pair if each[0] == b"content-length" else each for each in self.headers]
+        head.fields = {**self.fields, b"content-length": digits}
+        head.keep_alive = self.keep_alive
+        head.encoded = self.encoded
+        head.length = int(digits)
+        return head
 
     def guess(self) -> None:
         """Fill in what can be understood of a head that was refused, so that the refusal suits its reader."""
-        first, *lines = self._raw.split(b"\r\n")
+        first, *lines = self.raw.split(b"\r\n")
         words = first.split(b" ")
         self.method = METHODS.get(words[0], "")
         if len(words) > 1 and words[1].startswith(b"/") and words[1].isascii():
@@ -129,19 +159,13 @@ class Head:
 
     def _too_large(self) -> HeadersTooLarge:
         limits = self._limits
-        if self._raw.find(b"\r\n", 0, limits.request_line) < 0:
+        if self.raw.find(b"\r\n", 0, limits.request_line) < 0:
             return HeadersTooLarge(f"The request target is longer than {limits.request_line} bytes.")
         return HeadersTooLarge(f"The headers are larger than {limits.header_bytes} bytes.")
 
     def _read_fields(self, lines: list[bytes]) -> None:
-        headers: HeaderList = []
-        fields: dict[bytes, bytes] = {}
-        for line in lines:
-            name, _, value = line.partition(b":")
-            name = name.lower()
-            value = value.strip()
-            headers.append((name, value))
-            fields[name] = value
+        headers = [_split_short(line) if len(line) <= SHORT_LINE else _split(line) for line in lines]
+        fields = dict(headers)
         self.headers = headers
         self.fields = fields if len(fields) == len(headers) else dict(reversed(headers))
 
@@ -168,7 +192,7 @@ class Head:
                 )
             self.length = CHUNKED
         elif length is not None:
-            if not length.isdigit() or len(length) > 18:
+            if not length.isdigit() or len(length) > MOST_DIGITS:
                 raise InvalidRequest("The Content-Length is not a number.")
             self.length = int(length)
         self.keep_alive = self.version == "1.1" and (
@@ -192,6 +216,60 @@ class Head:
             raise InvalidRequest("The request target has characters that must be percent-encoded.")
         path, _, self.query = target.partition(b"?")
         self.path = path.decode("ascii")
+
+
+class Familiar:
+    """A head that was read, by which the next one is known when nothing but its ``Content-Length`` differs.
+
+    Clients send the same head with each request on a connection. What is byte for byte the same needs no second
+    judgement, and any number is as good as another.
+    """
+
+    __slots__ = ("_after", "_before", "_head", "_raw")
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._raw = head.raw
+        self._before: bytes | None = None
+        self._after = b""
+
+    def match(self, data: bytes, at: int) -> tuple[Head, int] | None:
+        """The head at ``data[at:]`` and the index after it, or None when it is another one or not all there."""
+        if data.startswith(self._raw, at):
+            return self._head, at + len(self._raw)
+        before = self._before
+        if before is None:
+            before = self._split()
+        if not before or not data.startswith(before, at):
+            return None
+        at += len(before)
+        end = data.find(b"\r", at, at + MOST_DIGITS + 1)
+        digits = data[at:end] if end > 0 else b""
+        if not digits.isdigit() or not data.startswith(self._after, end):
+            return None
+        return self._head.with_length(digits), end + len(self._after)
+
+    def _split(self) -> bytes:
+        """Find what stands round the number; without one no other head is like this one."""
+        raw = self._raw
+        line = raw.lower().find(b"\r\ncontent-length:")
+        if line < 0:
+            self._before = b""
+            return b""
+        end = raw.find(b"\r", line + 2)
+        value = raw[line:end].partition(b":")[2].lstrip()
+        self._before = raw[: end - len(value)]
+        self._after = raw[end:]
+        return self._before
+
+
+def _split(line: bytes) -> tuple[bytes, bytes]:
+    """The name in lower case, and the value without the white space round it."""
+    name, _, value = line.partition(b":")
+    return name.lower(), value.strip()
+
+
+_split_short = lru_cache(1024)(_split)
 
 
 def find_end(before: bytes, data: bytes, start: int) -> int:

@@ -11,9 +11,7 @@ from penstock.wire.head import Head
 
 log = logging.getLogger(__name__)
 
-STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
+STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status} {status.phrase}".encode() for status in HTTPStatus}
 BODILESS: Final = frozenset({204, 304})
 JOIN_BELOW: Final = 16 * 1024
 """Up to here it is cheaper to copy the data next to its framing than to hand the socket several buffers."""
@@ -117,17 +115,16 @@ class ServedExchange:
     def start(self, status: int, headers: HeaderList) -> None:
         if self.started:
             raise RuntimeError("the response was started twice")
-        head = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         left = UNDECIDED
         for name, value in headers:
-            head += (name, b": ", value, b"\r\n")
             if name == b"content-length":
                 left = int(value)
         if self.method == "HEAD" or status in BODILESS:
             left = NO_BODY
-        pending = b"".join(head)
-        lines = len(headers) + 1
-        if pending.count(b"\n") != lines or pending.count(b"\r") != lines:
+        status_line = STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+        pending = b"\r\n".join([status_line, *map(b": ".join, headers), b""])
+        # each CR and each LF that a value brings in makes a line of its own
+        if len(pending.splitlines()) != len(headers) + 1:
             raise ValueError("a response header holds a line break")
         self.started = True
         self.left = left
@@ -137,11 +134,11 @@ class ServedExchange:
         if self.lost or self.aborted or not data:
             return
         self._check_open()
-        prefix = b"" if self.pending is None else self._finish_head(UNDECIDED)
+        prefix = b"" if self.pending is None else self._finish_head(self.pending, UNDECIDED)
         if self.left == CHUNKED:
             size = len(data)
             if size < JOIN_BELOW:
-                self.line.transport.write(b"%b%x\r\n%b\r\n" % (prefix, size, data))
+                self.line.transport.write(prefix + b"%x\r\n" % size + data + b"\r\n")
             else:
                 self.line.transport.writelines([b"%b%x\r\n" % (prefix, size), data, b"\r\n"])
             return
@@ -151,7 +148,7 @@ class ServedExchange:
         if self.lost or self.aborted or self.pending is None:
             return
         self._check_open()
-        self.line.transport.write(self._finish_head(UNDECIDED))
+        self.line.transport.write(self._finish_head(self.pending, UNDECIDED))
 
     def end(self, data: bytes = b"") -> None:
         if self.lost or self.aborted:
@@ -159,7 +156,19 @@ class ServedExchange:
             return
         self._check_open()
         size = len(data)
-        prefix = b"" if self.pending is None else self._finish_head(size)
+        pending = self.pending
+        tell_size = self.left == UNDECIDED
+        if pending is not None and size < JOIN_BELOW and (tell_size or self.left == size):
+            # the whole response in one write, which most are
+            line = self.line
+            framing = b"content-length: %d\r\n" % size if tell_size else b""
+            line.transport.write(b"".join((pending, framing, line.head_lines(), b"\r\n", data)))
+            self.pending = None
+            self.left = 0
+            self.done = True
+            line.response_done()
+            return
+        prefix = b"" if pending is None else self._finish_head(pending, size)
         if self.left == CHUNKED:
             if size < JOIN_BELOW:
                 last = b"%x\r\n%b\r\n0\r\n\r\n" % (size, data) if size else b"0\r\n\r\n"
@@ -190,7 +199,7 @@ class ServedExchange:
         if not self.started or self.done:
             raise RuntimeError("the response is not open")
 
-    def _finish_head(self, whole: int) -> bytes:
+    def _finish_head(self, pending: bytes, whole: int) -> bytes:
         """The pending head with its last lines; ``whole`` is the body's size where all of it follows at once."""
         framing = b""
         if self.left == UNDECIDED:
@@ -202,7 +211,7 @@ class ServedExchange:
             else:
                 self.left = CHUNKED
                 framing = b"transfer-encoding: chunked\r\n"
-        head = b"%b%b%b\r\n" % (self.pending, framing, self.line.head_lines())
+        head = b"".join((pending, framing, self.line.head_lines(), b"\r\n"))
         self.pending = None
         return head
 

@@ -81,7 +81,7 @@ class SiteCall:
             "path": unquote(head.path),
             "raw_path": head.path.encode("ascii"),
             "query_string": head.query,
-            "headers": head.headers,
+            "headers": list(head.headers),  # its own: the connection may know the next head by this one
             "state": {},
         }
         self.cycle = RequestResponseCycle(
