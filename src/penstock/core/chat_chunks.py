@@ -2,10 +2,10 @@
 
 import json
 import re
-from typing import cast
+from typing import Annotated, cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from penstock.core.failures import kind_of, words
 from penstock.core.turn import Failed, Usage
@@ -116,6 +116,31 @@ def read_chunk(data: bytes) -> Chunk | None:
     except (ValueError, RecursionError):
         value = read_loosely(data)
     return _chunk(cast("dict[str, object]", value)) if isinstance(value, dict) else None
+
+
+class Regular(msgspec.Struct, frozen=True, gc=False):
+    """A whole answer with nothing unusual about it, as far as a meter reads it: its choices are not looked into."""
+
+    model: str
+    choices: Annotated[list[Raw], Meta(min_length=1)]
+    usage: Tokens
+    error: Raw = Raw()
+    base_resp: BaseResp | None = None
+
+
+_regular = msgspec.json.Decoder(Regular).decode
+_UNUSUAL = (b'"error"', b"insufficient_system_resource")
+
+
+def read_regular(body: bytes) -> Regular | None:
+    """A whole answer that reports no error anywhere; None for any other, which ``read_chunk`` has to look at."""
+    if any(mark in body for mark in _UNUSUAL):
+        return None
+    try:
+        answer = _regular(body)
+    except (ValueError, RecursionError):
+        return None
+    return None if answer.base_resp is not None else answer
 
 
 def read_loosely(data: bytes) -> object:

@@ -5,7 +5,7 @@ from typing import assert_never
 
 import msgspec
 
-from penstock.core.chat_chunks import Choice, Chunk, Counts, Delta, failure_in, read_chunk
+from penstock.core.chat_chunks import Choice, Chunk, Counts, Delta, failure_in, read_chunk, read_regular
 from penstock.core.chat_pattern import TextPattern, learn
 from penstock.core.chat_reader import MAX_BODY, Reader
 from penstock.core.chat_writer import Writer
@@ -314,6 +314,12 @@ def _text_size(delta: Delta) -> int:
 
 def meter_reply(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
     """A whole Chat answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
+    regular = read_regular(body)
+    if regular is not None:
+        usage = Counts().add(regular.usage)
+        if model is None or regular.model == model:
+            return body, usage, None
+        return replace_known(body, ("model",), regular.model, _encode(model)), usage, None
     text = body.removeprefix(_BOM)
     chunk = read_chunk(text)
     if chunk is None:

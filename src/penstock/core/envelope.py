@@ -11,10 +11,10 @@ refused: it is no character, and upstreams differ in what they make of it.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from penstock.errors import InvalidRequest
 
@@ -29,6 +29,43 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[Raw] | None = None
+
+
+class _Ordinary(msgspec.Struct):
+    """What every request has that is as it should be: one typed pass instead of a look at each field."""
+
+    model: Annotated[str, Meta(pattern=r"\S")]
+    messages: Annotated[list[_Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    stream: bool | None = None
+
+
+class _OrdinaryChat(_Ordinary):
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    stream_options: _StreamOptions | None = None
+
+    def most_tokens(self) -> int | None:
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+class _OrdinaryMessages(_Ordinary, kw_only=True):
+    max_tokens: Annotated[int, Meta(ge=0)]
+    temperature: float | None = None
+
+    def most_tokens(self) -> int | None:
+        return self.max_tokens
+
+    def wants_usage(self) -> bool:
+        return True
+
+
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _string = msgspec.json.Decoder(str).decode
@@ -37,6 +74,10 @@ _integer = msgspec.json.Decoder(int | None).decode
 _number = msgspec.json.Decoder(float | None).decode
 _stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _encode = msgspec.json.Encoder().encode
+_ORDINARY: dict[str, Callable[[bytes], _OrdinaryChat | _OrdinaryMessages]] = {
+    "chat": msgspec.json.Decoder(_OrdinaryChat).decode,
+    "messages": msgspec.json.Decoder(_OrdinaryMessages).decode,
+}
 
 _QUOTE = b'"'[0]
 _ABSENT = Raw()
@@ -142,6 +183,16 @@ def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
 
 def _read(body: bytes, dialect: Name, *, counting: bool) -> Envelope:
     fields = _object(body)
+    ordinary = _ORDINARY.get(dialect)
+    if ordinary is not None and not counting:
+        try:
+            top = ordinary(body)
+        except (msgspec.ValidationError, msgspec.DecodeError):
+            pass  # looked at field by field below, for an error that names what is wrong
+        else:
+            return Envelope(
+                dialect, body, fields, top.model, bool(top.stream), top.most_tokens(), top.wants_usage()
+            )
     model = _text(fields, "model")
     stream = "stream" in fields and bool(_typed(fields, "stream", _flag, "true or false"))
     include_usage = True
