@@ -184,6 +184,7 @@ async def _gate(settings: Settings, database: Database, now: Callable[[], float]
         await MemoryCounters.open(database, today=day_of(now()), clock=now),
         refused_per_key=settings.errors_per_minute,
         refused_per_address=settings.errors_per_minute_address,
+        countings_per_minute=settings.token_counts_per_minute,
         clock=now,
     )
 

@@ -148,6 +148,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     errors_per_minute_address: Annotated[
         Count, about("The same for an address without a good key; off when `errors_per_minute` is 0.")
     ] = 60
+    token_counts_per_minute: Annotated[
+        Count, about("`count_tokens` requests a minute and user, which are free otherwise; 0: no bound.")
+    ] = 600
     keys_reveal: Annotated[
         bool, about("Whether owners can see their keys again; if not, a key is shown once, when it is made.")
     ] = True
