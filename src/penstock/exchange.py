@@ -33,7 +33,7 @@ class Exchange(Protocol):
     path: str
     """Percent-encoded, as received, without the query string."""
     headers: HeaderList
-    """Names in lower case, in the order received."""
+    """Names in lower case, in the order received. Not to be changed: the next request of the connection may share it."""
     client: str
     """The caller's address; behind a trusted proxy the address the proxy names."""
     lost: bool

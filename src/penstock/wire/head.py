@@ -77,7 +77,7 @@ class Head:
         raw = self.raw
         end = find_end(raw, data, start)
         piece = data[start:end] if end else data[start:]
-        raw = self.raw = raw + piece
+        raw = self.raw = raw + piece if raw else piece
         most = self._limits.header_bytes + self._limits.request_line
         if len(raw) > most:
             self.raw = raw[:most]
@@ -199,9 +199,11 @@ class Head:
             connection == b"keep-alive"
             or b"close" not in [token.strip() for token in connection.lower().split(b",")]
         )
-        if self.length and self.version == "1.1":
-            self.expects = get(b"expect", b"").lower() == b"100-continue"
-        self.encoded = get(b"content-encoding", b"").lower() not in {b"", b"identity"}
+        expect = get(b"expect")
+        if expect is not None and self.length and self.version == "1.1":
+            self.expects = expect.lower() == b"100-continue"
+        encoding = get(b"content-encoding")
+        self.encoded = encoding is not None and encoding.lower() not in {b"", b"identity"}
         return host
 
     def _unusual_target(self, target: bytes, host: bytes) -> None:
