@@ -16,7 +16,7 @@ from penstock.app import Service
 from penstock.bootstrap import Store, open_store
 from penstock.commands.serving import limits_of
 from penstock.core.limits import day_of
-from penstock.core.route import Capabilities, Model, Target, Upstream
+from penstock.core.route import Capabilities, DialectName, Model, Target, Upstream
 from penstock.domain import accounts, catalog_store, issuing
 from penstock.domain.catalog import Plan
 from penstock.domain.catalog_store import default_catalog
@@ -31,14 +31,14 @@ from penstock.server import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.schema import requests, usage_days
 from tests.service.scripted import PATIENCE, Scripted, scripted
-from tests.service.talk import DIALECTS, PATHS, Answer, Caller, Dialect, body_of, check_api_head, request
+from tests.service.talk import DIALECTS, PATHS, Answer, Caller, body_of, check_api_head, request
 
 Headers = Mapping[str, str]
 _NONE: Headers = {}
 MORNING = 1_800_000_000.0
 """When it is in the house: 2027-01-15 08:00:00 UTC."""
 VENDOR_KEY = "vendor-key-0123456789"
-WIRES = ("wire-chat", "wire-messages", "spare-chat", "spare-messages")
+WIRES = ("wire-chat", "wire-messages", "wire-responses", "spare-chat", "spare-messages")
 
 FREE = ("claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1")
 STARTER = (
@@ -103,6 +103,13 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> Document:
         wire, spare = (f"wire-{dialect}", f"up-{dialect}"), (f"spare-{dialect}", f"up-{dialect}")
         models.append(_model(wire[0], wire))
         models.append(_model(f"pair-{dialect}", wire, spare))
+    providers.append(_provider("sim-responses", "simulator", "responses", simulated, ""))
+    providers.append(
+        _provider("wire-responses", "custom", "responses", wires["wire-responses"], "env:VENDOR_KEY")
+    )
+    models.append(_model("wire-responses", ("wire-responses", "up-responses")))
+    few = ("plain", "tools", "cut", "error-400", "error-500")
+    models += (_model(f"responses-{name}", ("sim-responses", SCENARIOS[name])) for name in few)
     names = tuple(model.id for model in models)
     plans = [
         Plan(id, id, daily_requests=daily, concurrent_requests=at_once, models=names, queue_seconds=wait)
@@ -121,7 +128,7 @@ _PLANS = (
 """The lab's plans: requests a day, at once, and seconds to wait for a turn."""
 
 
-def _provider(id: str, kind: str, dialect: Dialect, port: int, secret: str) -> Upstream:
+def _provider(id: str, kind: str, dialect: DialectName, port: int, secret: str) -> Upstream:
     path = "/v1" if kind == "simulator" else "/base/v1"
     row = replace(KINDS[kind], id=id, kind=kind, secret=secret)
     return replace(row, speaks=((dialect, f"http://127.0.0.1:{port}{path}"),))
@@ -217,7 +224,7 @@ class House:
         self, method: str, path: str, key: str | None = None, *, body: bytes = b"", headers: Headers = _NONE
     ) -> Answer:
         """One request on a connection of its own."""
-        caller = await self.send(_raw(method, path, key, body, headers))
+        caller = await self.send(raw(method, path, key, body, headers))
         try:
             return await caller.answer(bodiless=method == "HEAD")
         finally:
@@ -249,7 +256,7 @@ class House:
     ) -> Caller:
         """A connection on which one small request was sent."""
         body = body_of(dialect, model, **fields)
-        return await self.send(_raw("POST", PATHS[dialect], user.key, body, headers))
+        return await self.send(raw("POST", PATHS[dialect], user.key, body, headers))
 
     # ---- the books
 
@@ -279,7 +286,8 @@ class House:
         return row
 
     async def used(self, user: User) -> int:
-        """What is counted of today in the database."""
+        """What is counted of today in the database, once no row of the user is open any more."""
+        await self.rows(user)
         async with self.store.database.connect() as conn:
             used = await conn.scalar(
                 select(usage_days.c.used).where(
@@ -304,7 +312,7 @@ class House:
         return [visit for visit in self.visits if text.encode() in visit.body]
 
 
-def _raw(method: str, path: str, key: str | None, body: bytes, headers: Headers) -> bytes:
+def raw(method: str, path: str, key: str | None, body: bytes, headers: Headers) -> bytes:
     named = dict(headers)
     if key is not None:
         named["authorization"] = f"Bearer {key}"

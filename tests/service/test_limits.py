@@ -195,6 +195,84 @@ async def test_a_plan_may_let_requests_wait_for_their_turn(house: House) -> None
     assert [row["model"] for row in await house.rows(user)] == ["wire-chat", "chat-plain", "messages-plain"]
 
 
+@both
+async def test_after_every_kind_of_answer_the_headers_say_what_the_ledger_holds(
+    house: House, dialect: str
+) -> None:
+    user = await house.user("few")
+    models = (
+        "plain",
+        "error-500",
+        "no-such",
+        "error-400",
+        "cut",
+        "garbage",
+        "plain",
+        "error-529",
+        "plain",
+        "plain",
+    )
+    for turn, model in enumerate((*models, "plain")):
+        answer = await house.ask(dialect, f"{dialect}-{model}", user, stream=turn % 2 == 0)
+        used = await house.used(user)
+        told = await house.http("GET", "/v1/models", user.key)
+        assert int(told.headers["x-ratelimit-remaining"]) == 5 - used
+        if answer.status != 200:  # in a stream's head the request itself is counted, whatever becomes of it
+            assert answer.headers["x-ratelimit-remaining"] == told.headers["x-ratelimit-remaining"]
+    assert await house.used(user) == 5
+
+
+_STEPS = (
+    "penstock.switchboard.Switchboard.choose",
+    "penstock.relay.prepare",
+    "penstock.domain.limits.Gate.count",
+    "penstock.relay.open_row",
+    "penstock.domain.ledger.Ledger.opened",
+    "penstock.switchboard.Switchboard.headers",
+    "penstock.upstream.UpstreamClient.send",
+    "penstock.upstream.UpstreamResponse.read",
+    "penstock.upstream.UpstreamResponse.stream",
+    "penstock.delivery.Delivery.attach",
+    "penstock.delivery.Delivery.finish",
+    "penstock.relay.whole_answer",
+    "penstock.relay.Relay._head",
+    "penstock.switchboard.Switchboard.succeeded",
+)
+"""Each step of a request, as what may have a bug in it."""
+
+
+@both
+@pytest.mark.parametrize("step", _STEPS)
+async def test_a_bug_in_any_step_costs_no_slot_no_count_and_no_second_request(
+    house: House, dialect: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await house.user("one")
+
+    met: list[str] = []
+
+    def broken(*args: object, **kwargs: object) -> None:
+        met.append(step)
+        raise ZeroDivisionError
+
+    for stream in (False, True):
+        with monkeypatch.context() as context:
+            context.setattr(step, broken)
+            caller = await house.begin(dialect, f"{dialect}-plain", user, stream=stream)
+            head = await caller.head()
+            if head.status == 200:  # a bug that comes after the head cuts the answer, or was not met
+                await caller.rest(head)
+            else:
+                assert head.status == 500
+        assert (await house.ask(dialect, f"{dialect}-plain", user)).status == 200
+    assert met
+    rows = await house.rows(user)
+    assert await house.used(user) == sum(row["counted"] for row in rows)
+    assert house.held(user) == 0
+    told = await house.http("GET", "/v1/models", user.key)
+    assert int(told.headers["x-ratelimit-remaining"]) == 1000 - await house.used(user)
+    assert b"penstock_running 0" in (await house.page("/metrics")).body
+
+
 # ---- days
 
 
