@@ -1,7 +1,6 @@
 """Opening the database: made once, private, refused with words that help, and never half-written."""
 
 import asyncio
-import os
 import sqlite3
 import stat
 from pathlib import Path
@@ -11,10 +10,12 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from penstock.errors import DatabaseUnavailable
+from penstock.store import database as module
 from penstock.store.database import (
     BatchConnection,
     Database,
     RowRefused,
+    SchemaBehind,
     SchemaTooNew,
     StoreError,
     WriteFailed,
@@ -52,24 +53,26 @@ async def test_how_hard_it_syncs_is_a_setting(tmp_path: Path, synchronous, level
     await database.close()
 
 
-async def test_two_programs_may_open_a_new_database_at_once(tmp_path: Path) -> None:
-    first, second = await asyncio.gather(Database.open(url(tmp_path)), Database.open(url(tmp_path)))
-    await first.close()
-    await second.close()
+@pytest.mark.parametrize("attempt", range(5))
+async def test_two_programs_may_open_a_new_database_at_once(tmp_path: Path, attempt: int) -> None:
+    for database in await asyncio.gather(*(Database.open(url(tmp_path)) for _ in range(4))):
+        await database.close()
 
 
 async def test_a_transaction_is_whole_or_nothing(tmp_path: Path) -> None:
     database = await Database.open(url(tmp_path))
     async with database.transaction() as conn:
         await conn.execute(insert(revisions).values(subject="a", value=1))
-    with pytest.raises(ZeroDivisionError):
+
+    async def write(subject: str, divisor: int) -> None:
         async with database.transaction() as conn:
             await conn.execute(insert(revisions).values(subject="b", value=1))
-            raise ZeroDivisionError
+            await conn.execute(insert(revisions).values(subject=subject, value=1 // divisor))
+
+    with pytest.raises(ZeroDivisionError):
+        await write("c", 0)
     with pytest.raises(IntegrityError):
-        async with database.transaction() as conn:
-            await conn.execute(insert(revisions).values(subject="c", value=1))
-            await conn.execute(insert(revisions).values(subject="a", value=2))
+        await write("a", 1)
     assert await values(database) == {"a": 1}
     await database.close()
 
@@ -176,6 +179,20 @@ async def test_a_newer_schema_is_refused_by_name(tmp_path: Path, revision: str) 
     assert "upgrade" in str(error)
 
 
+async def test_an_older_schema_is_migrated_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one revision yet, so "0000" is made up: the process that migrates does not know it, and says so."""
+    database = await Database.open(url(tmp_path))
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    await database.close()
+    monkeypatch.setattr(module, "OLDER", ("0000",))
+    with pytest.raises(SchemaBehind, match="penstock migrate"):
+        await Database.open(url(tmp_path), migrate=False)
+    assert "is at schema 0000" in str(await refusal(url(tmp_path)))
+
+
 async def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "penstock.db")
     other.execute("CREATE TABLE songs (title TEXT)")
@@ -277,6 +294,6 @@ def test_a_database_that_cannot_be_opened_is_a_failed_write(tmp_path: Path) -> N
     connection = BatchConnection(tmp_path / "nowhere" / "b.db", "NORMAL", 0.05)
     with pytest.raises(WriteFailed, match="unable to open"):
         connection.write([("SELECT 1", ())])
-    os.mkdir(tmp_path / "nowhere")
+    (tmp_path / "nowhere").mkdir()
     connection.write([("SELECT 1", ())])
     connection.close()

@@ -9,6 +9,7 @@ import asyncio
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ OLDER: tuple[str, ...] = ()
 
 BUSY_SECONDS = 5.0
 READERS = 4
+RETRY_SECONDS = 0.02
 
 alembic_version = Table(
     "alembic_version",
@@ -161,12 +163,18 @@ class Database:
 
     async def _prepare(self) -> None:
         """Make the tables of a new database, or see whether the schema is the one this program knows."""
-        try:
-            async with self._writing.begin() as conn:
-                if not await conn.run_sync(make_tables):
-                    check_revision(await conn.run_sync(stored_revision), self.path)
-        except DBAPIError as error:
-            raise StoreError(explain(error, self.path)) from error
+        # SQLite does not wait for its lock when a new file is first turned to WAL, so two starts at once must try again.
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                async with self._writing.begin() as conn:
+                    if not await conn.run_sync(make_tables):
+                        check_revision(await conn.run_sync(stored_revision), self.path)
+                return
+            except DBAPIError as error:
+                if "locked" not in str(error.orig) or time.monotonic() > deadline:
+                    raise StoreError(explain(error, self.path)) from error
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 class WriteFailed(Exception):
