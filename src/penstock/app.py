@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
@@ -38,6 +39,8 @@ from penstock.web.site import Site
 log = logging.getLogger("penstock.app")
 
 _FLUSH_SECONDS = 30.0
+_COUNTING = 30.0
+"""Seconds an upstream may take to count tokens."""
 
 
 class Service:
@@ -94,7 +97,7 @@ class Service:
                     timings=timings,
                     clock=clock,
                 ),
-                counter=TokenCounter(client, switchboard, timings.deadlines, clock),
+                counter=TokenCounter(client, switchboard, replace(timings.deadlines, total=_COUNTING), clock),
                 keyring=keyring,
                 gate=gate,
                 catalog=source.get,
@@ -168,6 +171,8 @@ async def _keep(
         except DatabaseUnavailable:
             # Requests go on with what is known; the ledger refuses what cannot be recorded.
             log.warning("the database does not answer")
+        except Exception:
+            log.exception("a round of housekeeping failed")
 
 
 async def _stop_keeping(keeping: asyncio.Task[None], database: Database, keyring: Keyring) -> None:

@@ -1,5 +1,7 @@
 """One request on its way through the relay: what it is, and what the ledger will be told of it."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from penstock.core.dialects import DIALECTS, Dialect
@@ -17,12 +19,17 @@ from penstock.switchboard import Choice
 _REPLY_IDS = {"chat": "chatcmpl-", "messages": "msg_", "responses": "resp_"}
 
 
+def _nothing() -> None:
+    """What there is to do before a slot is held."""
+
+
 class Call:
     """One admitted request: who calls, what for, and where the answer goes."""
 
     __slots__ = (
         "betas",
         "client",
+        "delivered",
         "dialect",
         "envelope",
         "exchange",
@@ -67,6 +74,8 @@ class Call:
         self.strict = strict
         self.version = version
         self.betas = betas
+        self.delivered: Callable[[], None] = _nothing
+        """Called when the caller has the whole answer; frees its slot."""
 
     @property
     def reply_id(self) -> str:

@@ -45,6 +45,7 @@ class Delivery:
     __slots__ = (
         "_begin",
         "_clock",
+        "_delivered",
         "_error_frame",
         "_exchange",
         "_flow",
@@ -62,6 +63,7 @@ class Delivery:
         self,
         exchange: Exchange,
         *,
+        delivered: Callable[[], None],
         begin: Callable[[], None],
         error_frame: Callable[[PenstockError, int], bytes],
         keepalive_frame: bytes,
@@ -76,6 +78,7 @@ class Delivery:
         self._exchange = exchange
         self._flow: Flow | None = None
         self._begin = begin
+        self._delivered = delivered
         self._error_frame = error_frame
         self._keepalive_frame = keepalive_frame
         self._clock = clock
@@ -109,6 +112,7 @@ class Delivery:
         if lane.ended and self._exchange.started:
             self.done_at = self._clock()
             self._exchange.end()
+            self._delivered()
 
     def finish(self) -> None:
         """The upstream's body has ended cleanly at the HTTP level; the dialect has the last word."""
@@ -125,6 +129,7 @@ class Delivery:
             self._begin()
         self.done_at = self._clock()
         self._exchange.end(out)
+        self._delivered()
 
     def broke(self, error: PenstockError | None = None) -> None:
         """There will be no complete reply. Tells the caller by the dialect's error event when the reply had begun."""

@@ -24,7 +24,9 @@ from penstock.domain.limits import Gate
 from penstock.errors import (
     CannotRecord,
     InternalError,
+    InvalidRequest,
     PenstockError,
+    ProviderCredentials,
     ProviderError,
 )
 from penstock.exchange import HeaderList
@@ -82,6 +84,7 @@ class Relay:
         """
         plan, user = call.plan, call.principal.user_id
         lease = await self._gate.enter(user, plan.concurrent_requests, plan.queue_seconds, call.request_id)
+        call.delivered = lease.release
         try:
             choice = self._board.choose(call.resolution, call.envelope, call.dialect.name, self._clock())
             prepared = self._prepare(call, choice.attempts[0])
@@ -143,15 +146,17 @@ class Relay:
         failure: ProviderError | None = None
         for attempt in attempts:
             if attempt is not attempts[0]:
-                prepared = self._prepare(call, attempt)
+                try:
+                    prepared = self._prepare(call, attempt)
+                except InvalidRequest:
+                    continue  # it cannot be said there; what failed before is what the caller is told
             record.attempt = attempt
             record.attempts += 1
             record.losses = prepared.losses
             try:
                 await self._send(call, attempt, prepared, record)
             except ProviderError as error:
-                self._board.failed(attempt, self._clock())
-                self._tell_operator(call, attempt, error)
+                self._blame(call, attempt, error)
                 failure = error
             else:
                 return
@@ -202,6 +207,7 @@ class Relay:
         exchange = call.exchange
         delivery = Delivery(
             exchange,
+            delivered=call.delivered,
             begin=lambda: exchange.start(200, self._head(call, record, prepared, _EVENT_STREAM)),
             error_frame=lambda error, number: call.dialect.error_frame(error, call.request_id, number),
             keepalive_frame=call.dialect.KEEPALIVE,
@@ -234,8 +240,9 @@ class Relay:
             # The caller has its error event. What was delivered counts; an error before any output does not.
             record.broke(error, output=delivery.lane is not None and delivery.lane.output_bytes > 0)
             if isinstance(error, ProviderError):
-                self._board.failed(attempt, self._clock())
-                self._tell_operator(call, attempt, error)
+                self._blame(call, attempt, error)
+            else:
+                self._gate.refused(call.principal.key_id, exchange.client)
 
     async def _deliver(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, delivery: Delivery
@@ -298,6 +305,8 @@ class Relay:
         if call.envelope.stream:
             head.append((b"cache-control", b"no-cache"))
             head.append((b"x-accel-buffering", b"no"))
+        else:
+            head.append((b"cache-control", b"no-store"))
         public = record.choice.model.id
         if public != call.envelope.model:
             head.append((b"x-penstock-model", public.encode()))
@@ -309,7 +318,10 @@ class Relay:
         head.extend(limit_headers(state, call.now, call.dialect.name))
         return head
 
-    def _tell_operator(self, call: Call, attempt: Attempt, error: ProviderError) -> None:
+    def _blame(self, call: Call, attempt: Attempt, error: ProviderError) -> None:
+        """Tell the operator; and hold it against the provider's health, unless a caller could bring it about."""
+        if not isinstance(error, ProviderCredentials):
+            self._board.failed(attempt, self._clock())
         self._metrics.upstream_failed(attempt.provider, error.code)
         log.warning(
             "provider failed",

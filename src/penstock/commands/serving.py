@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from penstock.app import Service
 from penstock.bootstrap import Greeting, bootstrap, open_store, render
@@ -15,6 +15,7 @@ from penstock.providers.simulator import simulate as simulator
 from penstock.server import Application, ServerLimits
 from penstock.server import serve as run
 from penstock.settings import Settings, environment
+from penstock.store.database import database_directory
 from penstock.store.instance import InstanceLock
 
 
@@ -48,7 +49,14 @@ def serve(
             "serve with --workers 1"
         )
     configure(settings.log_level, settings.log_format)
-    lock = InstanceLock.take(settings.data)
+    with ExitStack() as locks:
+        # The database may lie elsewhere; it too has one server.
+        for place_of in dict.fromkeys((settings.data.resolve(), database_directory(settings.database_url))):
+            locks.callback(InstanceLock.take(place_of).release)
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
     secrets_of = Secrets(environment())
     service = Service(settings, secrets_of)
     greetings: list[Greeting] = []
@@ -65,17 +73,14 @@ def serve(
         sys.stdout.write(render(greetings[0], settings.url(port)))
         sys.stdout.flush()
 
-    try:
-        run(
-            service.application,
-            host=settings.host,
-            port=settings.port,
-            limits=limits_of(settings),
-            lifespan=lifespan,
-            on_started=started,
-        )
-    finally:
-        lock.release()
+    run(
+        service.application,
+        host=settings.host,
+        port=settings.port,
+        limits=limits_of(settings),
+        lifespan=lifespan,
+        on_started=started,
+    )
 
 
 def limits_of(settings: Settings) -> ServerLimits:

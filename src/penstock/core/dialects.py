@@ -168,13 +168,13 @@ def prepare(
     Deterministic. Raises ``InvalidRequest`` where the request cannot be said there, and with ``strict`` where it cannot
     be said in full.
     """
-    if caller == upstream:
-        prepared = _same(envelope, model, profile)
-    else:
-        try:
+    try:
+        if caller == upstream:
+            prepared = _same(envelope, model, profile)
+        else:
             prepared = _translated(envelope, caller, upstream, model, profile)
-        except RecursionError as error:
-            raise too_deep() from error
+    except RecursionError as error:
+        raise too_deep() from error
     if strict and prepared.losses:
         loss = prepared.losses[0]
         raise InvalidRequest(

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import msgspec
 
+from penstock.errors import InvalidRequest
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -48,9 +50,12 @@ _LISTS = ("anyOf", "allOf", "oneOf")
 def fitted(schema: bytes) -> tuple[bytes, bool]:
     """The schema as it may be sent, and whether that took a change; an unchanged one stays byte for byte.
 
-    ``schema`` must be a JSON object.
+    ``schema`` must be a JSON object. Raises ``InvalidRequest`` for a number that is out of range.
     """
-    before = _decode(schema)
+    try:
+        before = _decode(schema)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The schema cannot be read: {error}.") from error
     after = _fit(before)
     return (schema, False) if after == before else (_encode(after), True)
 
@@ -64,7 +69,7 @@ def _fit(schema: object) -> object:
     for name, value in members.items():
         if (
             name in _UNSUPPORTED
-            or (name == "format" and value not in _FORMATS)
+            or (name == "format" and not (isinstance(value, str) and value in _FORMATS))
             or (name == "minItems" and value not in (0, 1))
         ):
             hints[name] = value

@@ -23,6 +23,7 @@ FAMILIES: Mapping[Family, tuple[Family, ...]] = {
 
 _MOST_REMEMBERED = 4096
 _LONGEST_NAME_SHOWN = 100
+_LONGEST_NAME_KEPT = 256
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -151,6 +152,8 @@ class Catalog:
         known = self._known.get(key)
         if known is None:
             known = self._resolve(name, plan_id, allowed)
+            if len(name) > _LONGEST_NAME_KEPT:
+                return known
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
             self._known[key] = known

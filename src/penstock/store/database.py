@@ -281,6 +281,11 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
+def database_directory(url: str) -> Path:
+    """The directory that the database at ``url`` lies in. Raises ``StoreError``."""
+    return Path(str(parse_url(url).database)).resolve().parent
+
+
 def make_file(path: Path) -> None:
     """Make the file and its directory readable by their owner only, since SQLite would use the umask."""
     try:

@@ -30,6 +30,7 @@ from penstock.errors import (
     MethodNotAllowed,
     ModelNotFound,
     PenstockError,
+    ProviderError,
     ReceiptTimeout,
     RouteNotFound,
     TokensNotCountable,
@@ -80,9 +81,10 @@ _MODEL_PATHS = tuple(sorted((prefix + "/models/" for prefix in PREFIXES), key=le
 
 _VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
 _DEFAULT_VERSION = b"2023-06-01"
-_BETAS = re.compile(rb"[\x21-\x7e]{1,128}(?:\s*,\s*[\x21-\x7e]{1,128})*")
+_BETA = re.compile(rb"[\x21-\x2b\x2d-\x7e]{1,128}")
 _BETAS_MOST = 4096
 _JSON = (b"content-type", b"application/json")
+_NO_STORE = (b"cache-control", b"no-store")
 _HELLO = b'{"service":"penstock","status":"ok"}'
 
 
@@ -145,6 +147,9 @@ class Api:
         except PenstockError as error:
             self._note_refusal(visit, error)
             self._refuse(visit, error)
+        except Exception:
+            log.exception("internal error", extra={"request_id": visit.request_id})
+            self._refuse(visit, InternalError("Something went wrong here; the operator has been told."))
 
     def reject(self, exchange: Exchange, error: PenstockError) -> None:
         """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
@@ -207,13 +212,13 @@ class Api:
 
     async def _count_tokens(self, visit: Visit) -> None:
         principal, plan = await self._admit(visit)
+        self._gate.check_counting(principal.user_id)
         exchange = visit.exchange
         body = await exchange.body()
         envelope = envelopes.read(body, "messages", counting=True)
         version, betas = _version(exchange), _betas(exchange)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
-        self._gate.check_counting(principal.user_id)
         answer = await self._counter.count(envelope, resolution, version, betas)
         self._reply(visit, answer)
 
@@ -283,7 +288,7 @@ class Api:
         head = self._head(visit)
         if error.retry_after is not None:
             head.append((b"retry-after", b"%d" % error.retry_after))
-        elif isinstance(error, Unavailable):
+        elif isinstance(error, Unavailable | ProviderError):
             head.append((b"retry-after", b"5"))
         if error.should_retry is not None:
             head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
@@ -297,12 +302,10 @@ class Api:
         exchange.start(error.status, head)
         exchange.end(body)
         self._metrics.answered(visit.dialect, error.status)
-        if isinstance(error, InternalError):
-            log.error("internal error", extra={"request_id": visit.request_id})
 
     def _head(self, visit: Visit) -> HeaderList:
         request_id = visit.request_id.encode()
-        head: HeaderList = [_JSON, (b"x-request-id", request_id)]
+        head: HeaderList = [_JSON, _NO_STORE, (b"x-request-id", request_id)]
         if visit.dialect == "messages":
             head.append((b"request-id", request_id))
         head.extend(limit_headers(self._state(visit), visit.now, visit.dialect))
@@ -310,9 +313,19 @@ class Api:
 
     def _state(self, visit: Visit) -> LimitState:
         """The caller's own limits, or for one without a key the window that guards the door."""
-        if visit.principal is None or visit.plan is None:
+        principal = visit.principal or self._known(visit.exchange)
+        plan = None if principal is None else self._catalog().plans.get(principal.plan_id)
+        if principal is None or plan is None:
             return self._gate.door_state(visit.exchange.client, visit.now)
-        return self._gate.state(visit.principal.user_id, visit.plan, visit.now)
+        return self._gate.state(principal.user_id, plan, visit.now)
+
+    def _known(self, exchange: Exchange) -> Principal | None:
+        """The caller of a route that asks for no key, if its key was looked up a moment ago."""
+        try:
+            key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
+        except CallerError:
+            return None
+        return self._keyring.cached(key)
 
 
 def _dialect(exchange: Exchange, route: Route | None) -> str:
@@ -350,7 +363,8 @@ def _betas(exchange: Exchange) -> bytes | None:
     if not values:
         return None
     betas = b",".join(values)
-    if len(betas) > _BETAS_MOST or _BETAS.fullmatch(betas) is None:
+    names = [name.strip() for name in betas.split(b",")]
+    if len(betas) > _BETAS_MOST or not all(_BETA.fullmatch(name) for name in names if name):
         raise InvalidRequest(
             "anthropic-beta must be a list of names separated by commas.", param="anthropic-beta"
         )

@@ -61,6 +61,7 @@ def family_of(user_agent: bytes) -> Family:
 
 
 _SEEN_MOST = 4096
+_LONGEST_KEPT = 256
 
 
 class Families:
@@ -77,6 +78,8 @@ class Families:
             return UNKNOWN
         family = self._seen.get(user_agent)
         if family is None:
+            if len(user_agent) > _LONGEST_KEPT:
+                return family_of(user_agent)
             if len(self._seen) >= _SEEN_MOST:
                 self._seen.clear()
             family = self._seen[user_agent] = family_of(user_agent)

@@ -125,7 +125,11 @@ class Site:
         if self._token:
             given = request.headers.get("authorization", "")
             return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
-        return request.client is not None and _loopback(request.client.host)
+        # A proxy on this machine is a loopback caller too, but not the one who asks.
+        forwarded = any(
+            name in request.headers for name in ("forwarded", "x-forwarded-for", "via", "x-real-ip")
+        )
+        return not forwarded and request.client is not None and _loopback(request.client.host)
 
 
 def _loopback(host: str) -> bool:
