@@ -1,0 +1,74 @@
+"""Faults that a hostile reading of the service found, each held down by the request that showed it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.service.house import House, open_house
+from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of
+
+both = pytest.mark.parametrize("dialect", DIALECTS)
+
+
+async def test_a_list_of_betas_that_is_none_is_refused_at_once(house: House) -> None:
+    """One pattern for the whole list took time exponential in its length, and blocked everybody meanwhile."""
+    user = await house.user()
+    body = body_of("messages", "messages-plain")
+    answer = await house.post("messages", body, user, {"anthropic-beta": "a," * 1500 + "b b"})
+    assert (answer.status, answer.code) == (400, "invalid_request")
+
+
+@both
+async def test_the_slot_is_free_when_the_caller_has_its_last_byte(house: House, dialect: str) -> None:
+    """Also while the provider has not ended its body."""
+    user = await house.user()
+    wire = house.wires[f"wire-{dialect}"]
+    wire.script = lambda asked: asked.begin(*FRAMES[dialect])
+    answer = await house.ask(dialect, f"pair-{dialect}", user, stream=True)
+    assert answer.status == 200
+    assert house.held(user) == 0
+
+
+@both
+async def test_a_model_that_the_provider_does_not_know_opens_no_circuit(house: House, dialect: str) -> None:
+    """A caller may bring a 404 about, with the id of a file for one; it must not take the provider from the others."""
+    user = await house.user()
+    wire, spare = house.wires[f"wire-{dialect}"], house.wires[f"spare-{dialect}"]
+    wire.script = lambda asked: asked.answer(b"{}", 404)
+    spare.script = lambda asked: asked.answer(REPLIES[dialect])
+    for _ in range(8):
+        assert (await house.ask(dialect, f"pair-{dialect}", user)).status == 200
+    assert len(wire.asked) == 8
+
+
+async def test_a_schema_with_an_odd_format_is_no_fault_of_ours(house: House) -> None:
+    user = await house.user()
+    schema = {"type": "object", "properties": {"a": {"type": "string", "format": {}}}}
+    asked = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    house.wires["wire-messages"].script = lambda asked: asked.answer(REPLIES["messages"])
+    answer = await house.ask("chat", "pair-messages", user, response_format=asked)
+    assert answer.status < 500
+    body = json.dumps(json.loads(body_of("chat", "pair-messages", response_format=asked)))
+    odd = body.replace('"format": {}', '"maximum": 1e400').encode()
+    assert (await house.post("chat", odd, user)).status == 400
+
+
+async def test_a_caller_that_is_known_sees_its_own_limits_on_every_route(tmp_path: Path) -> None:
+    async with open_house(tmp_path / "data", cache_seconds=30.0) as house:
+        user = await house.user()
+        first = await house.http("GET", "/v1/models", user.key)
+        for method, path in (("GET", "/v1/nothing"), ("PUT", PATHS["chat"]), ("GET", "/v1")):
+            answer = await house.http(method, path, user.key)
+            assert answer.headers["x-ratelimit-limit"] == first.headers["x-ratelimit-limit"]
+
+
+@both
+async def test_nobody_may_keep_an_answer_that_was_for_a_key(house: House, dialect: str) -> None:
+    user = await house.user()
+    house.wires[f"wire-{dialect}"].script = lambda asked: asked.answer(REPLIES[dialect])
+    for answer in (
+        await house.ask(dialect, f"pair-{dialect}", user),
+        await house.http("GET", "/v1/models", user.key),
+    ):
+        assert answer.headers["cache-control"] == "no-store"
