@@ -217,7 +217,11 @@ def _only_ours(answer: Answer, stream: bool) -> None:
         "anthropic-ratelimit-requests-reset",
         "date",
     }
-    allowed |= {"transfer-encoding", "cache-control", "x-accel-buffering"} if stream else {"content-length", "cache-control"}
+    allowed |= (
+        {"transfer-encoding", "cache-control", "x-accel-buffering"}
+        if stream
+        else {"content-length", "cache-control"}
+    )
     assert answer.headers.keys() <= allowed
     assert answer.headers["x-request-id"] != "req_of_theirs"
     assert answer.headers["x-ratelimit-limit"] == "50000"
