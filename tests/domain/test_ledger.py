@@ -8,13 +8,16 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from msgspec.structs import asdict, replace
+from sqlalchemy import insert, select
 
+from penstock.core.turn import Usage
 from penstock.domain.ledger import Ledger
+from penstock.domain.ledger_rows import Settlement
 from penstock.domain.usage import Mismatch, reconcile
 from penstock.errors import CannotRecord
 from penstock.store.database import Database
-from penstock.store.schema import usage_days
+from penstock.store.schema import requests, usage_days
 from tests.domain.books import DAY, agree, end, open_ledger, row, states, url, used
 
 
@@ -65,6 +68,80 @@ async def test_an_end_that_follows_at_once_finds_its_row(database: Database) -> 
     await ledger.close()
     assert await states(database) == {"r1": ("settled", "client_gone", False)}
     assert await used(database) == (0, 1)
+
+
+PLAIN = Settlement(
+    id="r1",
+    status=200,
+    outcome="completed",
+    counted=True,
+    refund_reason=None,
+    error_code=None,
+    usage=Usage(input=1, output=2, cache_read=3, cache_write=4, reasoning=5),
+    estimated=False,
+    provider="p",
+    upstream_model="m-1",
+    upstream_dialect="messages",
+    attempts=1,
+    first_byte_ms=6,
+    total_ms=7,
+    translation=None,
+)
+
+
+@pytest.mark.parametrize(
+    "settlement",
+    [
+        PLAIN,
+        replace(PLAIN, usage=Usage(), first_byte_ms=None, status=None),
+        replace(PLAIN, attempts=2, provider="q", upstream_model="m-2", upstream_dialect="chat"),
+        replace(
+            PLAIN, attempts=0, counted=False, refund_reason="not_sent", outcome="client_gone", status=None
+        ),
+        replace(PLAIN, estimated=True),
+        replace(PLAIN, translation="top_k=dropped"),
+        replace(PLAIN, error_code="provider_cut", outcome="upstream_error"),
+        replace(PLAIN, refund_reason="no_output", counted=False, status=502),
+    ],
+    ids=["plain", "unknown", "fallback", "not_sent", "estimated", "translated", "error", "refunded"],
+)
+async def test_everything_about_an_end_is_in_its_row(database: Database, settlement: Settlement) -> None:
+    ledger = await open_ledger(database, "b1")
+    opened = replace(row("r1"), provider="p", upstream_model="m-1", upstream_dialect="messages")
+    await ledger.opened(opened)
+    ledger.settle(settlement)
+    await ledger.close()
+    async with database.connect() as conn:
+        found = dict((await conn.execute(select(requests))).mappings().one())
+    told, usage = asdict(settlement), settlement.usage
+    del told["usage"]
+    assert found == asdict(opened) | told | {
+        "boot": "b1",
+        "state": "settled",
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write,
+        "reasoning_tokens": usage.reasoning,
+    }
+    await agree(database)
+
+
+@pytest.mark.parametrize("estimated", [False, True], ids=["plain", "whole"])
+async def test_whatever_an_upstream_reports_can_be_stored(database: Database, estimated: bool) -> None:
+    """Numbers beyond 64 bits, half a surrogate pair, a NUL, a name of a megabyte: the row is settled all the same."""
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(replace(row("r1"), requested_model="\ud800\0" + "m" * 10**6, client="\udfff" * 100))
+    usage = Usage(input=2**70, output=-1, cache_read=2**63 - 1)
+    ledger.settle(replace(PLAIN, usage=usage, estimated=estimated, outcome="o" * 1000))
+    await ledger.close()
+    async with database.connect() as conn:
+        found = (await conn.execute(select(requests))).one()
+    assert (found.input_tokens, found.output_tokens, found.cache_read_tokens) == (2**63 - 1, 0, 2**63 - 1)
+    assert found.requested_model == "??" + "m" * 126
+    assert found.client == "?" * 64
+    assert found.state == "settled"
+    assert ledger.trouble is None
 
 
 async def test_many_at_once_share_their_commits_and_all_are_there(database: Database) -> None:
@@ -165,7 +242,9 @@ async def test_the_reconciler_sees_a_count_that_is_not_the_rows(database: Databa
 WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
+from penstock.core.turn import Usage
 from penstock.domain.ledger import Ledger
+from penstock.domain.ledger_rows import Settlement
 from penstock.store.database import Database
 from tests.domain.books import end, row, url
 

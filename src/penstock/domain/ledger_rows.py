@@ -33,7 +33,11 @@ class OpenRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
-    """How a request ended. With ``counted`` False it is refunded, for ``refund_reason``; times are in milliseconds."""
+    """How a request ended. Times are in milliseconds.
+
+    With ``counted`` False it is refunded, for ``refund_reason``. ``attempts`` 1 says that the provider, model and dialect
+    are still those of the ``OpenRow``.
+    """
 
     id: str
     status: int | None
@@ -79,6 +83,15 @@ _SETTLE = Bulk(
     "(" + ", ".join("?" * 19) + ")",
     ") AS v WHERE requests.id = v.column1 AND requests.state = 'open'",
 )
+_SETTLE_PLAIN = Bulk(
+    "UPDATE requests SET state = 'settled', attempts = 1, status = v.column2, outcome = v.column3,"
+    " input_tokens = v.column4, output_tokens = v.column5, cache_read_tokens = v.column6,"
+    " cache_write_tokens = v.column7, reasoning_tokens = v.column8, first_byte_ms = v.column9, total_ms = v.column10"
+    " FROM (VALUES ",
+    "(" + ", ".join("?" * 10) + ")",
+    ") AS v WHERE requests.id = v.column1 AND requests.state = 'open'",
+)
+"""For almost every request, at half the cost: what it leaves out is already in the open row."""
 
 
 def opening(rows: Sequence[OpenRow], boot: str) -> Iterator[tuple[str, Row]]:
@@ -114,7 +127,36 @@ def settling(ends: Sequence[Settlement]) -> Iterator[tuple[str, Row]]:
     """The statements that refund and settle open rows; rows that are not open are left as they are."""
     # Refunds first: they look at the rows that are still open.
     yield from _REFUND.statements([(end.id,) for end in ends if not end.counted])
-    yield from _SETTLE.statements([_settled(end) for end in ends])
+    yield from _SETTLE_PLAIN.statements([_settled_plainly(end) for end in ends if is_plain(end)])
+    yield from _SETTLE.statements([_settled(end) for end in ends if not is_plain(end)])
+
+
+def is_plain(end: Settlement) -> bool:
+    """Whether a request went as its open row foresaw: one attempt, counted, nothing to explain."""
+    return (
+        end.counted
+        and end.attempts == 1
+        and end.error_code is None
+        and end.refund_reason is None
+        and end.translation is None
+        and not end.estimated
+    )
+
+
+def _settled_plainly(end: Settlement) -> Row:
+    usage = end.usage
+    return (
+        end.id,
+        end.status,
+        fit(end.outcome, 32),
+        whole(usage.input),
+        whole(usage.output),
+        whole(usage.cache_read),
+        whole(usage.cache_write),
+        whole(usage.reasoning),
+        whole(end.first_byte_ms),
+        whole(end.total_ms),
+    )
 
 
 def _settled(end: Settlement) -> Row:
