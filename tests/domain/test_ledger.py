@@ -3,8 +3,9 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_rows import Settlement
 from penstock.domain.usage import Mismatch, reconcile
 from penstock.errors import CannotRecord
+from penstock.store import database as module
 from penstock.store.database import Database
 from penstock.store.schema import requests, usage_days
 from tests.domain.books import DAY, agree, end, open_ledger, row, states, url, used
@@ -206,6 +208,73 @@ async def test_ends_that_the_database_never_took_are_applied_at_the_next_start(d
     assert await states(database) == {"r1": ("settled", "upstream_error", False)}
     assert await used(database) == (0, 1)
     assert again.recovered == 0
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Give the loop and the writing thread turns until it holds; pytest's time limit is the end of patience."""
+    while not holds():  # noqa: ASYNC110 - what it waits for happens in a thread that tells nobody
+        await asyncio.sleep(0.005)
+
+
+async def test_what_is_owed_is_written_without_a_new_request_to_carry_it(tmp_path: Path) -> None:
+    database = await Database.open(url(tmp_path), busy_seconds=0.01)
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    ledger.settle(end("r1", refund="no_output", status=502))
+    await until(lambda: ledger.owed == 1)
+    with pytest.raises(CannotRecord):
+        await ledger.opened(row("r2"))
+    assert "locked" in str(ledger.trouble)
+    other.close()
+    await until(lambda: ledger.owed == 0 and ledger.trouble is None)
+    assert await states(database) == {"r1": ("settled", "completed", False)}
+    await ledger.close()
+    await database.close()
+
+
+async def test_a_full_disk_refuses_rows_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await Database.open(url(tmp_path))
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r0"))
+    other = sqlite3.connect(database.path)
+    pages = other.execute("PRAGMA page_count").fetchone()[0]
+    other.close()
+    # Read when a connection is made, which is after each failure; the rename makes the first one.
+    full = [f"PRAGMA max_page_count={pages}"]
+    normal = module.pragmas("NORMAL")
+    monkeypatch.setattr(module, "pragmas", lambda _synchronous: (*normal, *full))
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE requests RENAME TO elsewhere")
+    with pytest.raises(CannotRecord):
+        await ledger.opened(row("lost"))
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE elsewhere RENAME TO requests")
+    taken: list[str] = []
+
+    async def fill() -> None:
+        for number in range(1, 1000):
+            await ledger.opened(row(f"r{number}"))
+            taken.append(f"r{number}")
+
+    with pytest.raises(CannotRecord):
+        await fill()
+    assert "full" in str(ledger.trouble)
+    ledger.settle(end("r0"))
+    await until(lambda: ledger.owed == 0)
+    assert "full" in str(ledger.trouble) or ledger.trouble is None, "an end needs no room, and is written"
+    full.clear()
+    await ledger.opened(row("room"))
+    assert ledger.trouble is None
+    await ledger.close()
+    found = await states(database)
+    assert set(found) == {"r0", "room", *taken}
+    assert found["r0"][0] == "settled"
+    await agree(database)
+    await database.close()
 
 
 async def test_after_the_end_nothing_is_taken(database: Database) -> None:
