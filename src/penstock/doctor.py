@@ -19,9 +19,11 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.bootstrap import is_loopback
+from penstock.core.limits import day_of
 from penstock.core.route import Upstream
 from penstock.domain import accounts, issuing
 from penstock.domain.catalog_store import CatalogSource
+from penstock.domain.usage import reconcile
 from penstock.errors import Unavailable
 from penstock.providers.detect import Secrets
 from penstock.providers.table import KINDS, sign
@@ -171,7 +173,21 @@ async def _database(database: Database, settings: Settings) -> list[Finding]:
         if ahead > 60:
             text = f"the newest request is {ahead:,.0f} s in the future"
             findings.append(Finding("fail", "clock", text, "the clock was set back; set it right"))
+        findings.append(await _ledger(conn))
     return findings
+
+
+async def _ledger(conn: AsyncConnection) -> Finding:
+    """Whether today's and yesterday's counts are the rows behind them."""
+    today = day_of(time.time())
+    wrong = [found for day in (today - 1, today) for found in await reconcile(conn, day)]
+    if not wrong:
+        return Finding("ok", "ledger", "the counts of today and yesterday are the rows behind them")
+    first = wrong[0]
+    text = (
+        f"{len(wrong)} counts differ from their rows; {first.user_id} has {first.used} for {first.rows} rows"
+    )
+    return Finding("fail", "ledger", text, "report it, with `penstock usage` of that account")
 
 
 async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:

@@ -19,7 +19,7 @@ from penstock.domain.catalog_toml import parse
 from penstock.providers.table import KINDS
 from penstock.settings import load
 from penstock.store.database import Database
-from penstock.store.schema import api_keys, requests
+from penstock.store.schema import api_keys, requests, usage_days
 from tests.cli.conftest import Call
 
 
@@ -117,6 +117,19 @@ async def test_a_clock_that_was_set_back_fails(environ: dict[str, str]) -> None:
         report = await examine(environ, None, {})
     assert not report.ok
     assert "in the future" in find(report, "clock")[1].text
+
+
+async def test_a_count_that_is_not_the_rows_behind_it_fails(environ: dict[str, str]) -> None:
+    async with installation(environ) as store:
+        (sound,) = find(await examine(environ, None, {}), "ledger")
+        assert sound.level == "ok"
+        async with store.database.transaction() as conn:
+            day = int(time.time() // 86_400)
+            await conn.execute(insert(usage_days).values(user_id="usr_a", day=day, used=3, refunded=0))
+        report = await examine(environ, None, {})
+        (finding,) = find(report, "ledger")
+        assert not report.ok
+        assert (finding.level, "usr_a has 3 for 0 rows" in finding.text) == ("fail", True)
 
 
 async def test_a_database_that_is_none_fails(environ: dict[str, str], tmp_path: Path) -> None:
