@@ -34,6 +34,7 @@ from penstock.switchboard import Switchboard
 from penstock.token_counting import TokenCounter
 from penstock.upstream import Deadlines, UpstreamClient
 from penstock.web.api import Api, owns
+from penstock.web.intake import Intake
 from penstock.web.site import Site
 
 log = logging.getLogger("penstock.app")
@@ -100,6 +101,7 @@ class Service:
                 counter=TokenCounter(client, switchboard, replace(timings.deadlines, total=_COUNTING), clock),
                 keyring=keyring,
                 gate=gate,
+                intake=Intake(max_body=settings.max_body, most=settings.max_bodies),
                 catalog=source.get,
                 metrics=metrics,
                 new_id=_ids(boot),

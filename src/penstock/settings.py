@@ -120,6 +120,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     header_count: Annotated[int, Meta(ge=10, le=10_000), about("Headers of a request.")] = 100
     request_line: Annotated[Bytes, about("Path and query of a request.")] = 8 * 1024
     max_body: Annotated[Bytes, about("The body of a request.")] = 32 * 1024 * 1024
+    max_bodies: Annotated[
+        Bytes, about("All bodies in memory together; beyond it new requests are answered 503.")
+    ] = 1024 * 1024 * 1024
     header_deadline: Annotated[Timer, about("Within which all headers have arrived.")] = 10.0
     body_deadline: Annotated[Timer, about("Within which a body has arrived, or arrives steadily.")] = 30.0
     body_rate: Annotated[
@@ -195,6 +198,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         fill(self, "public_url", self.public_url.rstrip("/"))
         if not self.database_url:
             fill(self, "database_url", f"sqlite:///{self.data}/penstock.db")
+        if self.max_bodies < self.max_body:
+            fill(self, "max_bodies", self.max_body)
         if self.errors_per_minute == 0:
             fill(self, "errors_per_minute_address", 0)
 

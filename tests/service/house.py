@@ -303,6 +303,13 @@ class House:
         return self.service._api._gate.state(user.id, Plan("", "", 1, 1, ()), self.clock.now).in_use
 
     @property
+    def taken(self) -> int:
+        """How much memory request bodies take, in bytes."""
+        assert self.service is not None
+        assert self.service._api is not None
+        return self.service._api._intake.taken
+
+    @property
     def asked(self) -> int:
         """How many requests have reached any upstream."""
         return len(self.visits) + sum(len(wire.asked) for wire in self.wires.values())

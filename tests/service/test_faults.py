@@ -1,11 +1,12 @@
 """Faults that a hostile reading of the service found, each held down by the request that showed it."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.service.house import House, open_house
+from tests.service.house import House, User, open_house
 from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
@@ -72,3 +73,33 @@ async def test_nobody_may_keep_an_answer_that_was_for_a_key(house: House, dialec
         await house.http("GET", "/v1/models", user.key),
     ):
         assert answer.headers["cache-control"] == "no-store"
+
+
+def _begun(user: User, length: int) -> bytes:
+    """A request whose body is announced and does not come."""
+    head = f"POST {PATHS['chat']} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {user.key}\r\ncontent-length: {length}\r\n\r\n"
+    return head.encode()
+
+
+async def _taken(house: House, size: int) -> None:
+    """Bodies take this much memory, in bytes; what the sockets carry needs a few turns of the loop to arrive."""
+    async with asyncio.timeout(10):
+        while house.taken != size:  # noqa: ASYNC110 - the memory of a service is no event to wait for
+            await asyncio.sleep(0)
+
+
+async def test_bodies_in_receipt_are_bounded_for_a_user_and_for_all(tmp_path: Path) -> None:
+    """Forty unfinished bodies of one user on a plan of one at a time took more than a gigabyte."""
+    async with open_house(tmp_path / "data", max_body=10_000, max_bodies=35_000) as house:
+        first, second = await house.user("one"), await house.user("one")
+        begun = [await house.send(_begun(user, 9_000)) for user in (first, first, second)]
+        await _taken(house, 27_000)
+        refused = await (await house.send(_begun(first, 9_000))).answer()
+        assert (refused.status, refused.code) == (429, "concurrent_limit_reached")
+        full = await (await house.send(_begun(second, 9_000))).answer()
+        assert (full.status, full.code, full.headers["retry-after"]) == (503, "overloaded", "2")
+        for caller in begun:
+            caller.leave()
+        await _taken(house, 0)
+        assert (await house.ask("chat", "chat-plain", first)).status == 200
+        await _taken(house, 0)

@@ -43,6 +43,7 @@ from penstock.metrics import Metrics
 from penstock.relay import Relay
 from penstock.token_counting import TokenCounter
 from penstock.web.clients import Families
+from penstock.web.intake import Intake
 
 log = logging.getLogger("penstock.api")
 
@@ -120,6 +121,7 @@ class Api:
         counter: TokenCounter,
         keyring: Keyring,
         gate: Gate,
+        intake: Intake,
         catalog: Callable[[], Catalog],
         metrics: Metrics,
         new_id: Callable[[], str],
@@ -131,6 +133,7 @@ class Api:
         self._counter = counter
         self._keyring = keyring
         self._gate = gate
+        self._intake = intake
         self._catalog = catalog
         self._metrics = metrics
         self._new_id = new_id
@@ -184,15 +187,27 @@ class Api:
     async def _generate(self, visit: Visit, dialect: Dialect) -> None:
         started = self._clock()
         principal, plan = await self._admit(visit)
+        place = self._intake.enter(visit.exchange, principal, plan.concurrent_requests)
+        try:
+            body = await visit.exchange.body()
+            place.shrink(len(body))
+            await self._relay.run(self._call(visit, dialect, principal, plan, body, started))
+        finally:
+            place.leave()
+        self._metrics.answered(visit.dialect, 200)
+
+    def _call(
+        self, visit: Visit, dialect: Dialect, principal: Principal, plan: Plan, body: bytes, started: float
+    ) -> Call:
+        """What the body and the headers ask for. Raises ``InvalidRequest``, and what resolving the model raises."""
         exchange = visit.exchange
-        body = await exchange.body()
         envelope = envelopes.read(body, dialect.name)
         version, betas = (
             (_version(exchange), _betas(exchange)) if dialect.name == "messages" else (None, None)
         )
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
-        call = Call(
+        return Call(
             exchange,
             visit.request_id,
             dialect=dialect,
@@ -207,20 +222,26 @@ class Api:
             version=version,
             betas=betas,
         )
-        await self._relay.run(call)
-        self._metrics.answered(visit.dialect, 200)
 
     async def _count_tokens(self, visit: Visit) -> None:
         principal, plan = await self._admit(visit)
         self._gate.check_counting(principal.user_id)
         exchange = visit.exchange
-        body = await exchange.body()
+        place = self._intake.enter(exchange, principal, plan.concurrent_requests)
+        try:
+            body = await exchange.body()
+            place.shrink(len(body))
+            self._reply(visit, await self._count(visit, principal, plan, body))
+        finally:
+            place.leave()
+
+    async def _count(self, visit: Visit, principal: Principal, plan: Plan, body: bytes) -> bytes:
+        exchange = visit.exchange
         envelope = envelopes.read(body, "messages", counting=True)
         version, betas = _version(exchange), _betas(exchange)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
-        answer = await self._counter.count(envelope, resolution, version, betas)
-        self._reply(visit, answer)
+        return await self._counter.count(envelope, resolution, version, betas)
 
     async def _models(self, visit: Visit, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
