@@ -35,7 +35,8 @@ format: env ## ruff's fixes and formatting
 bench: env ## the benchmarks of bench/ (ARGS chooses)
 	.venv/bin/python -m bench $(ARGS)
 
-lock: env ## remake the locks from the ranges (ARGS="--upgrade" for newer versions)
+lock: ## remake the locks from the ranges (ARGS="--upgrade" for newer versions)
+	@[ -x .venv/bin/uv ] || $(MAKE) env # not a dependency: a new range is not in the old lock, which fails there
 	scripts/lock.sh $(ARGS)
 
 clients: env ## the real clients and servers that the tests talk to

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Make nginx and haproxy available for the tests of the upstream client, which start their own on free ports.
-# Nothing is started here. Debian puts both in /usr/sbin: look there as well as on the PATH.
+# Make the servers and the browser that the tests drive available; each test starts its own, on free ports.
+# Nothing is started here. Debian puts some of them where no PATH looks.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 missing=()
-for name in nginx haproxy; do
+for name in nginx haproxy chromium redis-server; do
     command -v "$name" >/dev/null || missing+=("$name")
 done
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 root=()
