@@ -5,7 +5,7 @@ set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 missing=()
-for name in nginx haproxy chromium redis-server; do
+for name in nginx haproxy caddy chromium redis-server; do
     command -v "$name" >/dev/null || missing+=("$name")
 done
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)

@@ -215,6 +215,15 @@ def test_keys_are_not_kept_when_they_may_not_be_shown(
     assert call("secrets", "rotate", "--json").json["resealed"] == 0
 
 
+def test_a_secrets_file_is_made_for_servers_to_come_and_never_replaced(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "shared.json"
+    assert str(file) in call("secrets", "make", str(file)).out
+    before = file.read_bytes()
+    assert call("secrets", "make", str(file)).code == 1
+    assert file.read_bytes() == before
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_secrets_rotate(call: Call, ann: dict[str, Any]) -> None:
     first = call("secrets", "rotate", "--json").json
     assert first["resealed"] == 1
@@ -258,7 +267,7 @@ def test_a_data_directory_that_cannot_be(call: Call, tmp_path: Path) -> None:
     [
         ("serve",), ("user", "create"), ("user", "set"), ("user", "list"), ("key", "create"), ("key", "list"),
         ("key", "revoke"), ("key", "roll"), ("catalog", "show"), ("catalog", "apply"), ("catalog", "export"), ("usage",),
-        ("settings",), ("doctor",), ("secrets", "rotate"), ("migrate",), ("simulate",),
+        ("settings",), ("doctor",), ("secrets", "rotate"), ("secrets", "make"), ("migrate",), ("simulate",),
     ],
 )  # fmt: skip
 def test_help_has_an_example(call: Call, command: tuple[str, ...]) -> None:

@@ -1,5 +1,6 @@
 """The secrets file: made once, closed to others, rotated without loss, and noticed when it is not the right one."""
 
+import os
 import secrets
 import stat
 import subprocess
@@ -60,6 +61,22 @@ def test_a_file_that_others_can_read_is_refused(vault: Vault, path: Path, mode: 
     path.chmod(mode)
     with pytest.raises(VaultError, match="chmod 600"):
         Vault.make(path, secrets.token_bytes)
+
+
+@pytest.mark.parametrize(
+    ("mode", "read"), [(0o440, True), (0o400, True), (0o640, True), (0o644, False), (0o460, False)]
+)
+def test_a_file_that_was_mounted_for_our_group_is_read(
+    vault: Vault, path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, read: bool
+) -> None:
+    path.chmod(mode)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    if read:
+        assert Vault.make(path, secrets.token_bytes).pepper_id == vault.pepper_id
+    else:
+        with pytest.raises(VaultError, match="others can read"):
+            Vault.make(path, secrets.token_bytes)
 
 
 def test_what_is_sealed_opens_for_the_same_purpose_alone(vault: Vault) -> None:

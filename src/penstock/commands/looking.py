@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -24,6 +25,7 @@ from penstock.core.limits import day_of
 from penstock.domain import accounts, issuing
 from penstock.domain.usage import DayReport, RequestLine, day_report
 from penstock.settings import environment, markdown, rows, shown
+from penstock.store.vault import Vault
 
 secrets_app = App(name="secrets", help="The secrets file: peppers of API keys and keys of sealed copies.")
 
@@ -169,6 +171,23 @@ def examine(*, json: Annotated[bool, Parameter(negative="")] = False, place: Pla
             mend = f"\n{'':16}{finding.mend}" if finding.mend else ""
             answer(f"{finding.level:<5} {finding.subject:<10}{finding.text}{mend}")
     return 0 if report.ok else 1
+
+
+@secrets_app.command
+def make(file: Path) -> None:
+    """Make a secrets file for an installation that does not have one yet, to be given to all its servers.
+
+    Example: penstock secrets make secrets.json
+
+    Parameters
+    ----------
+    file
+        Where to write it; a file that exists is left as it is, and that is an error.
+    """
+    if file.exists():
+        raise CommandError(f"{file} exists already; no secrets file is ever replaced")
+    Vault.make(file, secrets.token_bytes)
+    answer(f"Made {file}. Servers find it by PENSTOCK_SECRET_FILE; keep a copy apart from the database's.")
 
 
 @secrets_app.command

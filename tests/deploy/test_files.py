@@ -1,0 +1,159 @@
+"""The image, the compose file, the chart and the unit: what they name exists, and their readers accept them."""
+
+import configparser
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from penstock.settings import Settings
+from tests.deploy.chart import render
+from tests.deploy.conftest import DEPLOY, PENSTOCK, ROOT
+
+KUBERNETES = ("1.27", "1.37")
+CHART = DEPLOY / "helm" / "penstock"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text("utf-8")
+SETTINGS = {f"PENSTOCK_{name.upper()}" for name in Settings.__struct_fields__}
+OF_THE_FRONT = {"PENSTOCK_DOMAIN", "PENSTOCK_UPSTREAM"}
+"""Variables that the Caddyfile reads."""
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions with their arguments, continued lines joined."""
+    lines = "\n".join(line for line in DOCKERFILE.splitlines() if not line.lstrip().startswith("#"))
+    found = [line.strip() for line in lines.replace("\\\n", " ").splitlines() if line.strip()]
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in found]
+
+
+def test_the_image_copies_what_exists_and_what_is_not_ignored() -> None:
+    kept = [
+        line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")
+    ]
+    copied = [
+        source
+        for name, rest in instructions()
+        if name == "COPY" and "--from" not in rest
+        for source in shlex.split(rest)[:-1]
+    ]
+    assert "src" in copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert source in kept, source
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    last = len(instructions()) - [name for name, _ in reversed(instructions())].index("FROM")
+    stage = dict(instructions()[last:])
+    assert stage["USER"].split(":")[0].isdigit()
+    assert int(stage["USER"].split(":")[0]) > 0
+    assert stage["ENTRYPOINT"] == '["penstock"]'
+    assert set(re.findall(r"PENSTOCK_\w+", stage["ENV"])) <= SETTINGS
+
+
+def test_the_wheel_has_what_the_program_reads_at_run_time(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        ".",
+    ]
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    subprocess.run(
+        command, cwd=ROOT, env={"PATH": path, "HOME": str(tmp_path)}, check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("penstock-*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    source = ROOT / "src"
+    tracked = [
+        path
+        for path in (source / "penstock").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    missing = {path.relative_to(source).as_posix() for path in tracked} - packed
+    assert not missing
+
+
+def test_the_compose_file_sets_settings_and_hides_the_stores() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+    services: dict[str, Any] = compose["services"]
+    assert set(services["penstock"]["environment"]) <= SETTINGS
+    assert services["penstock"]["read_only"] is True
+    assert [name for name, service in services.items() if "ports" in service] == ["front"]
+    assert compose["networks"]["back"]["internal"] is True
+    trusted = services["penstock"]["environment"]["PENSTOCK_TRUSTED_PROXIES"]
+    assert trusted == compose["networks"]["front"]["ipam"]["config"][0]["subnet"]
+    example = set(re.findall(r"^(\w+)=", (DEPLOY / "example.env").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text("utf-8"))) <= example
+    assert example - {"POSTGRES_PASSWORD"} <= SETTINGS | OF_THE_FRONT
+    assert set(re.findall(r"\$(PENSTOCK_\w+)", (DEPLOY / "Caddyfile").read_text("utf-8"))) == OF_THE_FRONT
+
+
+def manifests(**changes: Any) -> list[dict[str, Any]]:
+    values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    scope = {
+        "Values": {**values, **changes},
+        "Release": {"Name": "gate", "Service": "Helm"},
+        "Chart": {"Name": chart["name"], "AppVersion": chart["appVersion"]},
+    }
+    texts = [render(file.read_text("utf-8"), scope) for file in sorted((CHART / "templates").glob("*.yaml"))]
+    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+
+
+WITH_ALL = {
+    "ingress": {"enabled": True, "className": "nginx", "host": "llm.example.com", "tlsSecret": "tls"},
+    "storage": {"size": "1Gi", "storageClass": "fast"},
+}
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("changes", [{}, WITH_ALL], ids=["defaults", "all"])
+def test_kubernetes_knows_what_the_chart_renders(version: str, changes: dict[str, Any]) -> None:
+    made = manifests(**changes)
+    assert len(made) == (5 if changes else 4)
+    for manifest in made:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_charts_parts_fit_each_other() -> None:
+    by_kind = {(made["kind"], made["metadata"]["name"]): made for made in manifests(**WITH_ALL)}
+    pods = by_kind["StatefulSet", "gate"]["spec"]["template"]
+    (served,) = pods["spec"]["containers"]
+    labels = pods["metadata"]["labels"].items()
+    for kind, name in (("Service", "gate"), ("Service", "gate-pods")):
+        assert by_kind[kind, name]["spec"]["selector"].items() <= labels
+    assert by_kind["StatefulSet", "gate"]["spec"]["serviceName"] == "gate-pods"
+    backend = by_kind["Ingress", "gate"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    ports = {port["name"] for port in by_kind["Service", backend["name"]]["spec"]["ports"]}
+    assert backend["port"]["name"] in ports
+    volumes = {volume["name"] for volume in pods["spec"]["volumes"]} | {"data"}
+    assert {mount["name"] for mount in served["volumeMounts"]} == volumes
+    assert {variable["name"] for variable in served["env"]} <= SETTINGS
+    assert served["securityContext"]["readOnlyRootFilesystem"] is True
+    grace = pods["spec"]["terminationGracePeriodSeconds"]
+    assert grace > Settings().drain_delay + Settings().drain
+
+
+def test_the_unit_gives_a_stop_the_time_that_a_drain_takes() -> None:
+    unit = configparser.RawConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # pyright: ignore[reportAttributeAccessIssue]: how configparser is told to keep case
+    unit.read_string((DEPLOY / "penstock.service").read_text("utf-8"))
+    service = unit["Service"]
+    assert float(service["TimeoutStopSec"]) > Settings().drain_delay + Settings().drain
+    assert set(re.findall(r"PENSTOCK_\w+", service["Environment"])) <= SETTINGS
+    program, *arguments = shlex.split(service["ExecStart"])
+    assert program.endswith("/bin/penstock")
+    subprocess.run([*PENSTOCK, *arguments, "--help"], check=True, capture_output=True)
