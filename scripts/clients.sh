@@ -3,8 +3,9 @@
 #
 # The fixed places, all below the git-ignored .clients/:
 #   bin/node, bin/npm         a Node >= 22 (symlinks)
-#   node_modules              openai, @anthropic-ai/sdk; in node_modules/.bin the command lines of Claude Code and Codex
+#   node_modules              the SDKs, the Vercel AI SDK; in node_modules/.bin the command lines of Claude Code, Codex, opencode
 #   anthropic-old             an Anthropic Python client of the 0.x line: put this folder first on PYTHONPATH
+#   frameworks                LangChain, LiteLLM's client, pydantic-ai, llm: the same way
 # The newest Python clients (openai, anthropic) are in .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,8 +28,10 @@ if ! fresh .clients/node_modules "${files[@]}"; then
     move_in .clients/node_modules "${files[@]}"
 fi
 
-if ! fresh .clients/anthropic-old requirements/anthropic-old.txt; then
-    new=$work/anthropic-old
-    .venv/bin/python -m pip -qq install --require-hashes -r requirements/anthropic-old.txt --target "$new"
-    move_in .clients/anthropic-old requirements/anthropic-old.txt
-fi
+for set in anthropic-old frameworks; do
+    if ! fresh ".clients/$set" "requirements/$set.txt"; then
+        new=$work/$set
+        .venv/bin/python -m pip -qq install --require-hashes -r "requirements/$set.txt" --target "$new"
+        move_in ".clients/$set" "requirements/$set.txt"
+    fi
+done

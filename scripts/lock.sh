@@ -13,6 +13,7 @@ lock ../pyproject.toml run "$@"
 lock build.in build "$@"
 lock dev.in dev "$@" # constrained by the two above
 lock anthropic-old.in anthropic-old "$@"
+lock frameworks.in frameworks "$@"
 
 cd ../tests/clients
 ../../scripts/node.sh
