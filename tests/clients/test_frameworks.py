@@ -1,0 +1,155 @@
+"""What people build on the SDKs: LangChain, LiteLLM's client, pydantic-ai, the Vercel AI SDK, llm and opencode.
+
+Each has a conversation with a tool and reads a stream, over a messages upstream and over a chat upstream.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.providers.sim_script import AFTER_TOOL, OPENING
+from tests.clients.running import Running, User
+
+pytestmark = pytest.mark.xdist_group("frameworks")
+
+HERE = Path(__file__).parent
+INSTALLED = HERE.parents[1] / ".clients"
+MODEL = "claude-sonnet-4.6"
+PYTHON = (
+    "langchain-openai", "langchain-responses", "langchain-anthropic", "litellm-openai", "litellm-anthropic",
+    "pydantic-ai-openai", "pydantic-ai-responses", "pydantic-ai-anthropic",
+)  # fmt: skip
+JAVASCRIPT = ("ai-sdk-responses", "ai-sdk-openai", "ai-sdk-anthropic", "ai-sdk-compatible")
+# A proxy that nobody listens on: whatever is not for this machine fails at once.
+QUIET = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+
+
+def run(command: list[str], environ: dict[str, str], folder: Path) -> str:
+    """What a program prints, in a home of its own and with no way out but to this machine."""
+    path = f"{INSTALLED / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={"PATH": path, "HOME": str(folder), **QUIET, **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python(folder: Path) -> dict[str, str]:
+    """The environment of a Python program that uses the packages installed apart."""
+    return {
+        "PYTHONPATH": str(INSTALLED / "frameworks"),
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LLM_USER_PATH": str(folder),
+    }
+
+
+def perform(language: str, service: Running, user: User, folder: Path) -> dict[str, Any]:
+    """Have a program make all its calls."""
+    given = json.dumps({"base": service.base, "key": user.key, "model": MODEL})
+    if language == "python":
+        program = HERE / "programs" / "framework_calls.py"
+        return json.loads(run([sys.executable, str(program), given], python(folder), folder))
+    # Node looks for packages beside and above the program.
+    (folder / "node_modules").symlink_to(INSTALLED / "node_modules")
+    program = folder / "ai_sdk_calls.mjs"
+    program.write_text((HERE / "programs" / program.name).read_text("utf-8"))
+    return json.loads(
+        run([str(INSTALLED / "bin" / "node"), "--preserve-symlinks-main", str(program), given], {}, folder)
+    )
+
+
+@pytest.fixture(scope="session")
+def results(penstock: Running, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each library got; each language's program has run once on this service."""
+    user = penstock.user("pro", "frameworks")
+    return {
+        name: result
+        for language in ("python", "javascript")
+        for name, result in perform(language, penstock, user, tmp_path_factory.mktemp(language)).items()
+    }
+
+
+@pytest.mark.timeout(240)  # the first of them waits for two programs and their imports
+@pytest.mark.parametrize("name", [*PYTHON, *JAVASCRIPT])
+def test_a_library(penstock: Running, results: dict[str, Any], name: str) -> None:
+    result = results[name]
+    assert result["tool"] == "weather"
+    assert isinstance(result["arguments"]["city"], str)
+    assert result["text"].startswith(AFTER_TOOL)
+    assert result["streamed"].startswith(OPENING)
+    assert result["tokens"] > 0
+    heard = penstock.heard(f"(of-{name})")
+    assert len(heard) == 3, "the question, the tool's result, the stream"
+    assert "Sunny." in json.dumps(heard[1])
+
+
+@pytest.mark.parametrize("more", [[], ["--no-stream"]], ids=["streamed", "whole"])
+def test_llm(penstock: Running, tmp_path: Path, more: list[str]) -> None:
+    user = penstock.user("pro", f"llm-{len(more)}")
+    (tmp_path / "extra-openai-models.yaml").write_text(
+        f"- model_id: ours\n  model_name: {MODEL}\n  api_base: {penstock.base}\n  api_key_name: ours\n"
+    )
+    command = [sys.executable, "-m", "llm", "-m", "ours", "--key", user.key, *more, "Hello"]
+    assert run(command, python(tmp_path), tmp_path).startswith(OPENING)
+    assert [arrival.status for arrival in penstock.of(user)] == [200]
+
+
+OPENCODE: dict[str, dict[str, str]] = {
+    "chat": {"npm": "@ai-sdk/openai-compatible"},
+    "messages": {"npm": "@ai-sdk/anthropic"},
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("dialect", OPENCODE)
+def test_opencode(penstock: Running, tmp_path: Path, dialect: str) -> None:
+    user = penstock.user("pro", f"opencode-{dialect}")
+    settings = {
+        "autoupdate": False,
+        "share": "disabled",
+        "model": f"penstock/{MODEL}",
+        "small_model": "penstock/claude-haiku-4.5",
+        "provider": {
+            "penstock": {
+                **OPENCODE[dialect],
+                "name": "Penstock",
+                "options": {"baseURL": penstock.base, "apiKey": "{env:PENSTOCK_API_KEY}"},
+                "models": {MODEL: {"name": "Sonnet"}, "claude-haiku-4.5": {"name": "Haiku"}},
+            }
+        },
+    }
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "opencode.json").write_text(json.dumps(settings))
+    environ = {
+        "PENSTOCK_API_KEY": user.key,
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+        "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
+    }
+    program = INSTALLED / "node_modules" / "opencode-linux-x64-baseline" / "bin" / "opencode"
+    out = run([str(program), "run", "--format", "json", "Say hello"], environ | {"HOME": str(tmp_path)}, work)
+    parts = [json.loads(line)["part"] for line in out.splitlines()]
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    assert texts[-1].startswith(AFTER_TOOL)
+    (used,) = [part for part in parts if part["type"] == "tool"]
+    assert used["state"]["status"] == "completed"
+    arrivals = penstock.of(user)
+    assert {arrival.status for arrival in arrivals} == {200}
+    assert all(
+        arrival.path.endswith("/messages" if dialect == "messages" else "/completions")
+        for arrival in arrivals
+    )
