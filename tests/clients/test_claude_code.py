@@ -36,6 +36,11 @@ def tool_results(service: Running, prompt: str) -> list[str]:
     return [result.partition("\n")[0] for result in results]
 
 
+def spoken(body: dict[str, Any]) -> list[Any]:
+    """The conversation in a body of any dialect, in order."""
+    return body.get("messages") or body["input"]
+
+
 def _text(content: Any) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
@@ -67,6 +72,21 @@ def test_a_turn_with_a_tool_and_no_model_set(penstock: Running, tmp_path: Path, 
     best = {"pro": "claude-opus-4-6", "free": "claude-sonnet-4-6"}[plan]
     assert first["model"] == best, "the best model of the family, or of the nearest, that the plan has"
     assert {(arrival.path, arrival.status) for arrival in penstock.of(user)} == {("/api/v1/v1/messages", 200)}
+
+
+def test_two_turns_with_a_tool_each(everywhere: Running, tmp_path: Path) -> None:
+    """Over upstreams of all three dialects."""
+    user = everywhere.user("pro", "claude-turns")
+    first, second = PROMPT.format("claude-turn-1"), PROMPT.format("claude-turn-2")
+    for prompt, options in ((first, ()), (second, ("--continue",))):
+        result = claude(tmp_path, at(everywhere, user), prompt, "--model", "claude-sonnet-4.6", *options)
+        assert completed(result), result
+        assert result["result"].startswith(AFTER_TOOL)
+    bodies = everywhere.heard(first)
+    assert len(bodies) == 4, "two requests a turn, and the second turn has the first one in it"
+    assert [second in json.dumps(body) for body in bodies] == [False, False, True, True]
+    assert json.dumps(spoken(bodies[-1])).count('"simulated') == 2, "what the tool printed, in both turns"
+    assert {arrival.status for arrival in everywhere.of(user)} == {200}
 
 
 def test_a_turn_with_a_model_and_the_key_as_an_api_key(penstock: Running, tmp_path: Path) -> None:
