@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent / "src" / "penstock"
 
 LEAVES = {"errors", "exchange", "settings"}
 BELOW_RELAY = LEAVES | {
-    "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame", "token_counting",
+    "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame", "tokens",
+    "token_counting",
 }  # fmt: skip
 BELOW_APP = BELOW_RELAY | {"relay", "web"}
 
@@ -40,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "switchboard": LEAVES | {"core", "domain", "providers", "upstream"},
     "call": LEAVES | {"core", "domain", "switchboard"},
     "blame": LEAVES | {"core", "upstream"},
-    "token_counting": LEAVES | {"core", "domain", "upstream", "switchboard", "blame"},
+    "tokens": set(),
+    "token_counting": LEAVES | {"core", "domain", "upstream", "switchboard", "blame", "tokens"},
     "relay": BELOW_RELAY,
     "web": BELOW_RELAY | {"relay"},
     "wire": LEAVES,

@@ -31,7 +31,8 @@ from penstock.store.counters import MemoryCounters
 from penstock.store.database import Database
 from penstock.store.vault import Vault
 from penstock.switchboard import Switchboard
-from penstock.token_counting import TokenCounter
+from penstock.token_counting import TokenCounter, Turns
+from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient
 from penstock.web.api import Api, owns
 from penstock.web.intake import Intake
@@ -88,6 +89,8 @@ class Service:
             metrics = Metrics()
             switchboard = Switchboard(source.get, self._secrets, random.random)
             timings = _timings(settings)
+            estimator = Estimator(most_text=settings.token_count_text)
+            stack.callback(estimator.close)
             self._api = Api(
                 relay=Relay(
                     client=client,
@@ -98,7 +101,7 @@ class Service:
                     timings=timings,
                     clock=clock,
                 ),
-                counter=TokenCounter(client, switchboard, replace(timings.deadlines, total=_COUNTING), clock),
+                counter=_counter(settings, client, switchboard, estimator, clock),
                 keyring=keyring,
                 gate=gate,
                 intake=Intake(max_body=settings.max_body, most=settings.max_bodies),
@@ -200,6 +203,23 @@ async def _simulator() -> Listener:
     """The built-in simulator, on a loopback port of its own: reached like any other provider."""
     application = Application(handler=simulate, owns=_everything, site=None, reject=_reject_plainly)
     return await listen(application, "127.0.0.1", 0, ServerLimits())
+
+
+def _counter(
+    settings: Settings,
+    client: UpstreamClient,
+    switchboard: Switchboard,
+    estimator: Estimator,
+    clock: Callable[[], float],
+) -> TokenCounter:
+    return TokenCounter(
+        client,
+        switchboard,
+        estimator,
+        Turns(most=settings.token_counts_at_once, most_of_user=settings.token_counts_at_once_user),
+        deadlines=replace(_timings(settings).deadlines, total=_COUNTING),
+        clock=clock,
+    )
 
 
 def _timings(settings: Settings) -> Timings:

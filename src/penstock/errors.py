@@ -6,7 +6,7 @@ The tree, in one picture::
       CallerError                     4xx: the caller can mend it
         InvalidRequest 400            MissingKey, InvalidKey 401
         EmailNotVerified, AccountDisabled, AddressNotAllowed, ModelNotOnPlan 403
-        RouteNotFound, ModelNotFound, TokensNotCountable 404      MethodNotAllowed 405
+        RouteNotFound, ModelNotFound 404      MethodNotAllowed 405
         ReceiptTimeout 408            RequestTooLarge 413
         EncodedBody 415               HeadersTooLarge 431
         LimitReached 429:             DailyLimitReached, ConcurrentLimitReached, TooManyRefused
@@ -130,14 +130,6 @@ class ModelNotFound(CallerError):
 
     status = 404
     code = "model_not_found"
-    kind = "not_found_error"
-
-
-class TokensNotCountable(CallerError):
-    """The model's provider has no counter. 404, because that makes clients estimate by themselves."""
-
-    status = 404
-    code = "tokens_not_countable"
     kind = "not_found_error"
 
 

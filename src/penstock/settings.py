@@ -154,6 +154,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     token_counts_per_minute: Annotated[
         Count, about("`count_tokens` requests a minute and user, which are free otherwise; 0: no bound.")
     ] = 600
+    token_counts_at_once: Annotated[
+        int, Meta(ge=1, le=10_000), about("`count_tokens` requests that run at once; more wait for a turn.")
+    ] = 32
+    token_counts_at_once_user: Annotated[int, Meta(ge=1, le=10_000), about("The same for one user.")] = 8
+    token_count_text: Annotated[
+        Bytes,
+        about(
+            "Characters of a request that an estimate of its tokens looks at; the rest counts as densely as they do."
+        ),
+    ] = 8 * 1024 * 1024
     keys_reveal: Annotated[
         bool, about("Whether owners can see their keys again; if not, a key is shown once, when it is made.")
     ] = True

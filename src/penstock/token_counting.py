@@ -1,46 +1,103 @@
-"""Counting tokens for ``/messages/count_tokens``: exact, by an upstream that has a counter, or not at all."""
+"""Counting tokens for ``/messages/count_tokens``: exact by an upstream that has a counter, an estimate elsewhere."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
 
 from penstock.blame import ERROR_BODY_MOST, error_of, refusal
 from penstock.core.dialects import DIALECTS
 from penstock.core.envelope import Envelope
+from penstock.core.route import Attempt
 from penstock.domain.catalog import Resolution
-from penstock.errors import TokensNotCountable
 from penstock.switchboard import Switchboard
+from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
+
+_NO_COUNTER = frozenset((404, 405, 501))
+"""What an upstream that speaks messages answers when it has no counter."""
+
+
+class TokenCount(msgspec.Struct, frozen=True):
+    """The ``body`` of the answer, and what it is."""
+
+    body: bytes
+    kind: Literal["exact", "estimated"]
+    simulated: bool
+
+
+class _Counted(msgspec.Struct):
+    input_tokens: int
+
+
+class Turns:
+    """Who may count now: so many at once, and so many of them of one user; the others wait, first come first served."""
+
+    def __init__(self, *, most: int, most_of_user: int) -> None:
+        self._all = asyncio.Semaphore(most)
+        self._most_of_user = most_of_user
+        self._users: dict[str, tuple[asyncio.Semaphore, set[object]]] = {}
+
+    @asynccontextmanager
+    async def turn(self, user_id: str) -> AsyncGenerator[None]:
+        """Wait for a turn, and give it back at the end."""
+        visitor = object()
+        own, visitors = self._users.setdefault(user_id, (asyncio.Semaphore(self._most_of_user), set()))
+        visitors.add(visitor)
+        try:
+            async with own, self._all:
+                yield
+        finally:
+            visitors.remove(visitor)
+            if not visitors:
+                del self._users[user_id]
 
 
 class TokenCounter:
-    """Asks upstreams that speak messages. Free, without a slot, and not in the ledger."""
+    """Asks an upstream that speaks messages, or estimates. Free, without a slot, and not in the ledger."""
 
     def __init__(
         self,
         client: UpstreamClient,
         switchboard: Switchboard,
+        estimator: Estimator,
+        turns: Turns,
+        *,
         deadlines: Deadlines,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
         self._client = client
         self._board = switchboard
+        self._estimator = estimator
+        self._turns = turns
         self._deadlines = deadlines
         self._clock = clock
 
     async def count(
-        self, envelope: Envelope, resolution: Resolution, version: bytes, betas: bytes | None
-    ) -> bytes:
-        """The answer of an upstream that speaks messages, exact; free, without a slot, and not in the ledger.
+        self, user_id: str, envelope: Envelope, resolution: Resolution, version: bytes, betas: bytes | None
+    ) -> TokenCount:
+        """Count once it is the user's turn; never 0, which would make clients believe that there is room.
 
-        Raises ``TokensNotCountable`` where no such upstream serves the model: clients then estimate by themselves, while a
-        false number would mislead them. An upstream's failure is a ``ProviderError``.
+        An upstream's failure is a ``ProviderError``, its refusal of the request the caller's error.
         """
-        choice = self._board.choose(resolution, envelope, "messages", self._clock())
-        attempt = next((attempt for attempt in choice.attempts if attempt.dialect == "messages"), None)
-        if attempt is None:
-            raise TokensNotCountable(
-                f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
-            )
+        async with self._turns.turn(user_id):
+            choice = self._board.choose(resolution, envelope, "messages", self._clock())
+            attempt = next((each for each in choice.attempts if each.dialect == "messages"), None)
+            if attempt is not None:
+                body = await self._ask(attempt, envelope, version, betas)
+                if body is not None:
+                    return TokenCount(body, "exact", attempt.simulated)
+            served = attempt or choice.attempts[0]
+            tokens = await self._estimator.estimate(envelope.fields, served.model)
+            return TokenCount(b'{"input_tokens":%d}' % tokens, "estimated", served.simulated)
+
+    async def _ask(
+        self, attempt: Attempt, envelope: Envelope, version: bytes, betas: bytes | None
+    ) -> bytes | None:
+        """The upstream's answer; None where it has no counter, or one that does not count."""
         endpoint = self._board.endpoint(attempt)
         try:
             response = await self._client.send(
@@ -54,15 +111,17 @@ class TokenCounter:
         except UpstreamFailure as failure:
             raise error_of(failure) from failure
         try:
+            if response.status in _NO_COUNTER:
+                return None
             if not 200 <= response.status < 300:
-                error = await refusal(response, DIALECTS["messages"])
-                if response.status == 404:
-                    raise TokensNotCountable(
-                        f"Tokens of {choice.model.id} cannot be counted: its provider has no counter."
-                    )
-                raise error
-            return await response.read(ERROR_BODY_MOST)
+                raise await refusal(response, DIALECTS["messages"])
+            body = await response.read(ERROR_BODY_MOST)
         except UpstreamFailure as failure:
             raise error_of(failure) from failure
         finally:
             response.close()
+        try:
+            counted = msgspec.json.decode(body, type=_Counted)
+        except (msgspec.ValidationError, msgspec.DecodeError):
+            return None
+        return body if counted.input_tokens > 0 else None

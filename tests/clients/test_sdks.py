@@ -271,13 +271,8 @@ def test_the_models_of_the_plan(sdk: Run) -> None:
     assert sdk["models"]["one"] == "claude-haiku-4.5"
 
 
-def test_tokens_are_counted_by_a_provider_that_can_count(anthropic: Run) -> None:
-    if anthropic.service.lane == "messages":
-        assert anthropic["count"]["tokens"] > 0
-    else:
-        kind, status, text = anthropic.refused("count")
-        assert (kind, status) == ("NotFoundError", 404)
-        assert "Tokens of claude-sonnet-4.6 cannot be counted" in text
+def test_tokens_are_counted_or_estimated(anthropic: Run) -> None:
+    assert anthropic["count"]["tokens"] > 0
 
 
 # ---- errors: the SDK's own class, and our text in it

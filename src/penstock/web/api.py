@@ -7,7 +7,7 @@ becomes an answer in the caller's form. Every answer carries a request id and th
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 from urllib.parse import unquote
 
@@ -33,7 +33,6 @@ from penstock.errors import (
     ProviderError,
     ReceiptTimeout,
     RouteNotFound,
-    TokensNotCountable,
     Unavailable,
     native_body,
     simple_body,
@@ -41,7 +40,7 @@ from penstock.errors import (
 from penstock.exchange import Exchange, HeaderList
 from penstock.metrics import Metrics
 from penstock.relay import Relay
-from penstock.token_counting import TokenCounter
+from penstock.token_counting import TokenCount, TokenCounter
 from penstock.web.clients import Families
 from penstock.web.intake import Intake
 
@@ -89,7 +88,7 @@ _NO_STORE = (b"cache-control", b"no-store")
 _HELLO = b'{"service":"penstock","status":"ok"}'
 
 
-_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, TokensNotCountable)
+_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout)
 
 
 def owns(path: str) -> bool:
@@ -231,17 +230,21 @@ class Api:
         try:
             body = await exchange.body()
             place.shrink(len(body))
-            self._reply(visit, await self._count(visit, principal, plan, body))
+            counted = await self._count(visit, principal, plan, body)
         finally:
             place.leave()
+        extra = [(b"x-penstock-token-count", counted.kind.encode())]
+        if counted.simulated:
+            extra.append((b"x-penstock-upstream", b"simulator"))
+        self._reply(visit, counted.body, extra)
 
-    async def _count(self, visit: Visit, principal: Principal, plan: Plan, body: bytes) -> bytes:
+    async def _count(self, visit: Visit, principal: Principal, plan: Plan, body: bytes) -> TokenCount:
         exchange = visit.exchange
         envelope = envelopes.read(body, "messages", counting=True)
         version, betas = _version(exchange), _betas(exchange)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
-        return await self._counter.count(envelope, resolution, version, betas)
+        return await self._counter.count(principal.user_id, envelope, resolution, version, betas)
 
     async def _models(self, visit: Visit, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
@@ -282,18 +285,16 @@ class Api:
         return principal, plan
 
     def _note_refusal(self, visit: Visit, error: PenstockError) -> None:
-        """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals.
-
-        Nor is a count that no provider can make: Claude Code asks for two dozen at a time, and then estimates.
-        """
+        """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
         if isinstance(error, CallerError) and not isinstance(error, _NOT_HELD_AGAINST):
             key_id = None if visit.principal is None else visit.principal.key_id
             self._gate.refused(key_id, visit.exchange.client)
 
     # ---- answers
 
-    def _reply(self, visit: Visit, body: bytes) -> None:
+    def _reply(self, visit: Visit, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:
         head = self._head(visit)
+        head.extend(extra)
         head.append((b"content-length", b"%d" % len(body)))
         visit.exchange.start(200, head)
         visit.exchange.end(body)

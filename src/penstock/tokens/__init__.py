@@ -1,0 +1,1 @@
+"""Estimates of how many tokens a request has, where no provider can be asked."""
