@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent / "src" / "penstock"
 LEAVES = {"errors", "exchange", "settings"}
 BELOW_RELAY = LEAVES | {
     "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame", "tokens",
-    "token_counting",
+    "token_counting", "aside",
 }  # fmt: skip
 BELOW_APP = BELOW_RELAY | {"relay", "web"}
 
@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "call": LEAVES | {"core", "domain", "switchboard"},
     "blame": LEAVES | {"core", "upstream"},
     "tokens": set(),
+    "aside": set(),
     "token_counting": LEAVES | {"core", "domain", "upstream", "switchboard", "blame", "tokens"},
     "relay": BELOW_RELAY,
     "web": BELOW_RELAY | {"relay"},

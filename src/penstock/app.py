@@ -13,6 +13,7 @@ from dataclasses import replace
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
+from penstock.aside import Aside
 from penstock.core.limits import day_of
 from penstock.domain.catalog_store import CatalogSource
 from penstock.domain.keys import Keyring
@@ -35,6 +36,7 @@ from penstock.token_counting import TokenCounter, Turns
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient
 from penstock.web.api import Api, owns
+from penstock.web.asking import BodyReader
 from penstock.web.intake import Intake
 from penstock.web.site import Site
 
@@ -91,6 +93,8 @@ class Service:
             timings = _timings(settings)
             estimator = Estimator(most_text=settings.token_count_text)
             stack.callback(estimator.close)
+            aside = Aside(settings.thread_above)
+            stack.callback(aside.close)
             self._api = Api(
                 relay=Relay(
                     client=client,
@@ -99,6 +103,7 @@ class Service:
                     switchboard=switchboard,
                     metrics=metrics,
                     timings=timings,
+                    aside=aside,
                     clock=clock,
                 ),
                 counter=_counter(settings, client, switchboard, estimator, clock),
@@ -107,6 +112,7 @@ class Service:
                 intake=Intake(max_body=settings.max_body, most=settings.max_bodies),
                 catalog=source.get,
                 metrics=metrics,
+                reader=BodyReader(aside, max_values=settings.max_values),
                 new_id=_ids(boot),
                 now=self._now,
                 clock=clock,

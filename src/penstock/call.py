@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.core.dialects import DIALECTS, Dialect
+from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare
 from penstock.core.envelope import Envelope
 from penstock.core.lanes import Lane
+from penstock.core.route import Attempt
 from penstock.core.toolnames import ToolNames
 from penstock.core.turn import Failed, Loss, Usage, fold
 from penstock.domain.catalog import Plan, Resolution
@@ -127,6 +128,18 @@ class Record:
         self.outcome = "upstream_error"
         if not output:
             self.refund_reason = "no_output"
+
+
+def prepared_for(call: Call, attempt: Attempt) -> Prepared:
+    """The body of a call as this attempt's upstream is to get it. Raises ``InvalidRequest`` where it cannot be said there."""
+    return prepare(
+        call.envelope,
+        caller=call.dialect.name,
+        upstream=attempt.dialect,
+        model=attempt.model,
+        profile=attempt.profile,
+        strict=call.strict,
+    )
 
 
 _BYTES_PER_TOKEN = 4

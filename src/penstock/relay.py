@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from penstock.aside import Aside
 from penstock.blame import error_in_reply, error_of, refusal
-from penstock.call import Call, Record, meter, open_row, whole_answer
-from penstock.core.dialects import DIALECTS, Prepared, prepare, translation_header
+from penstock.call import Call, Record, meter, open_row, prepared_for, whole_answer
+from penstock.core.dialects import DIALECTS, Prepared, translation_header
 from penstock.core.lanes import Lane, Translation
 from penstock.core.limits import limit_headers
 from penstock.core.route import Attempt
@@ -62,6 +63,7 @@ class Relay:
         switchboard: Switchboard,
         metrics: Metrics,
         timings: Timings,
+        aside: Aside,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -71,6 +73,7 @@ class Relay:
         self._board = switchboard
         self._metrics = metrics
         self._timings = timings
+        self._aside = aside
         self._clock = clock
         self._deliveries: set[Delivery] = set()
         self._ticking = False
@@ -87,7 +90,7 @@ class Relay:
         call.delivered = lease.release
         try:
             choice = self._board.choose(call.resolution, call.envelope, call.dialect.name, self._clock())
-            prepared = self._prepare(call, choice.attempts[0])
+            prepared = await self._prepare(call, choice.attempts[0])
             day = await self._gate.count(user, plan.daily_requests, call.now)
             self._metrics.entered()
             await self._counted(call, prepared, Record(choice, day))
@@ -96,16 +99,11 @@ class Relay:
 
     # ---- prepare
 
-    def _prepare(self, call: Call, attempt: Attempt) -> Prepared:
+    async def _prepare(self, call: Call, attempt: Attempt) -> Prepared:
         """The upstream's body; a request that cannot be said there fails here, before it counts."""
-        return prepare(
-            call.envelope,
-            caller=call.dialect.name,
-            upstream=attempt.dialect,
-            model=attempt.model,
-            profile=attempt.profile,
-            strict=call.strict,
-        )
+        if len(call.envelope.body) <= self._aside.above:
+            return prepared_for(call, attempt)
+        return await self._aside.run(prepared_for, call, attempt)
 
     # ---- open
 
@@ -147,7 +145,7 @@ class Relay:
         for attempt in attempts:
             if attempt is not attempts[0]:
                 try:
-                    prepared = self._prepare(call, attempt)
+                    prepared = await self._prepare(call, attempt)
                 except InvalidRequest:
                     continue  # it cannot be said there; what failed before is what the caller is told
             record.attempt = attempt

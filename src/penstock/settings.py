@@ -123,6 +123,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_bodies: Annotated[
         Bytes, about("All bodies in memory together; beyond it new requests are answered 503.")
     ] = 1024 * 1024 * 1024
+    max_values: Annotated[
+        int,
+        Meta(ge=1000, le=100_000_000),
+        about("Objects, lists and their members in a body, all together."),
+    ] = 100_000
+    thread_above: Annotated[
+        Bytes, about("Bodies larger than this are read and translated in a thread beside the streams.")
+    ] = 256 * 1024
     header_deadline: Annotated[Timer, about("Within which all headers have arrived.")] = 10.0
     body_deadline: Annotated[Timer, about("Within which a body has arrived, or arrives steadily.")] = 30.0
     body_rate: Annotated[

@@ -6,7 +6,6 @@ becomes an answer in the caller's form. Every answer carries a request id and th
 """
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 from urllib.parse import unquote
@@ -14,8 +13,8 @@ from urllib.parse import unquote
 import msgspec
 
 from penstock.call import Call
-from penstock.core import envelope as envelopes
 from penstock.core.dialects import DIALECTS, Dialect
+from penstock.core.envelope import Envelope
 from penstock.core.limits import LimitState, limit_headers
 from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.keys import Keyring, Principal, check, pick_key
@@ -25,7 +24,6 @@ from penstock.errors import (
     CallerError,
     InternalError,
     InvalidKey,
-    InvalidRequest,
     LimitReached,
     MethodNotAllowed,
     ModelNotFound,
@@ -41,6 +39,7 @@ from penstock.exchange import Exchange, HeaderList
 from penstock.metrics import Metrics
 from penstock.relay import Relay
 from penstock.token_counting import TokenCount, TokenCounter
+from penstock.web.asking import BodyReader, api_version, betas_of
 from penstock.web.clients import Families
 from penstock.web.intake import Intake
 
@@ -79,10 +78,6 @@ _TABLE = {prefix + route.suffix: route for prefix in PREFIXES for route in ROUTE
 }
 _MODEL_PATHS = tuple(sorted((prefix + "/models/" for prefix in PREFIXES), key=len, reverse=True))
 
-_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
-_DEFAULT_VERSION = b"2023-06-01"
-_BETA = re.compile(rb"[\x21-\x2b\x2d-\x7e]{1,128}")
-_BETAS_MOST = 4096
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
 _HELLO = b'{"service":"penstock","status":"ok"}'
@@ -113,7 +108,7 @@ class Visit:
 class Api:
     """The handler of the data plane. One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of the data plane meet here, each named
         self,
         *,
         relay: Relay,
@@ -123,6 +118,7 @@ class Api:
         intake: Intake,
         catalog: Callable[[], Catalog],
         metrics: Metrics,
+        reader: BodyReader,
         new_id: Callable[[], str],
         now: Callable[[], float],
         clock: Callable[[], float],
@@ -135,6 +131,7 @@ class Api:
         self._intake = intake
         self._catalog = catalog
         self._metrics = metrics
+        self._reader = reader
         self._new_id = new_id
         self._now = now
         self._clock = clock
@@ -190,19 +187,25 @@ class Api:
         try:
             body = await visit.exchange.body()
             place.shrink(len(body))
-            await self._relay.run(self._call(visit, dialect, principal, plan, body, started))
+            envelope = await self._reader.read(body, dialect.name)
+            await self._relay.run(self._call(visit, dialect, principal, plan, envelope, started))
         finally:
             place.leave()
         self._metrics.answered(visit.dialect, 200)
 
     def _call(
-        self, visit: Visit, dialect: Dialect, principal: Principal, plan: Plan, body: bytes, started: float
+        self,
+        visit: Visit,
+        dialect: Dialect,
+        principal: Principal,
+        plan: Plan,
+        envelope: Envelope,
+        started: float,
     ) -> Call:
         """What the body and the headers ask for. Raises ``InvalidRequest``, and what resolving the model raises."""
         exchange = visit.exchange
-        envelope = envelopes.read(body, dialect.name)
         version, betas = (
-            (_version(exchange), _betas(exchange)) if dialect.name == "messages" else (None, None)
+            (api_version(exchange), betas_of(exchange)) if dialect.name == "messages" else (None, None)
         )
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
@@ -240,8 +243,8 @@ class Api:
 
     async def _count(self, visit: Visit, principal: Principal, plan: Plan, body: bytes) -> TokenCount:
         exchange = visit.exchange
-        envelope = envelopes.read(body, "messages", counting=True)
-        version, betas = _version(exchange), _betas(exchange)
+        envelope = await self._reader.read(body, "messages", counting=True)
+        version, betas = api_version(exchange), betas_of(exchange)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
         return await self._counter.count(principal.user_id, envelope, resolution, version, betas)
@@ -367,27 +370,3 @@ def _model_of(path: str) -> str | None:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
-
-
-def _version(exchange: Exchange) -> bytes:
-    version = exchange.header(b"anthropic-version")
-    if version is None:
-        return _DEFAULT_VERSION
-    if _VERSION.fullmatch(version) is None:
-        raise InvalidRequest(
-            "anthropic-version must be a date such as 2023-06-01.", param="anthropic-version"
-        )
-    return version
-
-
-def _betas(exchange: Exchange) -> bytes | None:
-    values = [value for name, value in exchange.headers if name == b"anthropic-beta" and value]
-    if not values:
-        return None
-    betas = b",".join(values)
-    names = [name.strip() for name in betas.split(b",")]
-    if len(betas) > _BETAS_MOST or not all(_BETA.fullmatch(name) for name in names if name):
-        raise InvalidRequest(
-            "anthropic-beta must be a list of names separated by commas.", param="anthropic-beta"
-        )
-    return betas
