@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
-from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from penstock.aside import Aside
@@ -21,6 +20,7 @@ from penstock.domain.ledger import Ledger
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
+from penstock.front import Front
 from penstock.metrics import Metrics
 from penstock.providers.detect import Secrets
 from penstock.providers.simulator import simulate
@@ -38,7 +38,6 @@ from penstock.upstream import Deadlines, UpstreamClient
 from penstock.web.api import Api, owns
 from penstock.web.asking import BodyReader
 from penstock.web.intake import Intake
-from penstock.web.site import Site
 
 log = logging.getLogger("penstock.app")
 
@@ -59,7 +58,7 @@ class Service:
         self._now = now
         self._not_ready = "starting"
         self._api: Api | None = None
-        self._site: Starlette | None = None
+        self.front: Front | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -95,17 +94,18 @@ class Service:
             stack.callback(estimator.close)
             aside = Aside(settings.thread_above)
             stack.callback(aside.close)
+            relay = Relay(
+                client=client,
+                ledger=ledger,
+                gate=gate,
+                switchboard=switchboard,
+                metrics=metrics,
+                timings=timings,
+                aside=aside,
+                clock=clock,
+            )
             self._api = Api(
-                relay=Relay(
-                    client=client,
-                    ledger=ledger,
-                    gate=gate,
-                    switchboard=switchboard,
-                    metrics=metrics,
-                    timings=timings,
-                    aside=aside,
-                    clock=clock,
-                ),
+                relay=relay,
                 counter=_counter(settings, client, switchboard, estimator, clock),
                 keyring=keyring,
                 gate=gate,
@@ -117,7 +117,18 @@ class Service:
                 now=self._now,
                 clock=clock,
             )
-            self._site = self._pages(source, metrics)
+            self.front = Front(
+                settings,
+                database,
+                vault,
+                source.get,
+                gate,
+                relay.end,
+                metrics,
+                self._now,
+                lambda: self._not_ready,
+            )
+            await stack.enter_async_context(self.front.running())
             keeping = asyncio.create_task(_keep(settings, database, source, keyring, gate, self._secrets))
             stack.push_async_callback(_stop_keeping, keeping, database, keyring)
             self._not_ready = ""
@@ -125,17 +136,6 @@ class Service:
                 yield
             finally:
                 self._not_ready = "stopping"
-
-    def _pages(self, source: CatalogSource, metrics: Metrics) -> Starlette:
-        settings = self._settings
-        return Site(
-            brand=settings.brand,
-            public_url=settings.public_url,
-            catalog=source.get,
-            metrics=metrics,
-            metrics_token=settings.metrics_token,
-            ready=lambda: self._not_ready,
-        ).app()
 
     async def _handle(self, exchange: Exchange) -> None:
         if self._api is None:
@@ -148,9 +148,9 @@ class Service:
         self._api.reject(exchange, error)
 
     async def _serve_site(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._site is None:
+        if self.front is None:
             raise InternalError("The service has not started.")
-        await self._site(scope, receive, send)
+        await self.front.site(scope, receive, send)
 
     def _drain(self) -> None:
         self._not_ready = "draining"

@@ -1,5 +1,6 @@
 """One request on its way through the relay: what it is, and what the ledger will be told of it."""
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -13,7 +14,7 @@ from penstock.core.turn import Failed, Loss, Usage, fold
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
 from penstock.domain.ledger import OpenRow
-from penstock.errors import CallerError, PenstockError
+from penstock.errors import CallerError, EndedByOwner, PenstockError
 from penstock.exchange import Exchange
 from penstock.switchboard import Choice
 
@@ -32,6 +33,7 @@ class Call:
         "client",
         "delivered",
         "dialect",
+        "ended",
         "envelope",
         "exchange",
         "now",
@@ -41,6 +43,7 @@ class Call:
         "resolution",
         "started",
         "strict",
+        "task",
         "version",
     )
 
@@ -75,6 +78,10 @@ class Call:
         self.strict = strict
         self.version = version
         self.betas = betas
+        self.ended = False
+        """The owner has ended it."""
+        self.task: asyncio.Task[object] | None = None
+        """What serves it, while it runs."""
         self.delivered: Callable[[], None] = _nothing
         """Called when the caller has the whole answer; frees its slot."""
 
@@ -122,6 +129,9 @@ class Record:
         """The upstream failed or refused. Refunded unless the caller had ``output`` of it."""
         self.error_code = error.code
         self.status = 200
+        if isinstance(error, EndedByOwner):
+            self.outcome = "ended_by_owner"
+            return
         if isinstance(error, CallerError):
             self.outcome, self.refund_reason = "refused", "provider_refused"
             return

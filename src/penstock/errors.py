@@ -7,7 +7,7 @@ The tree, in one picture::
         InvalidRequest 400            MissingKey, InvalidKey 401
         EmailNotVerified, AccountDisabled, AddressNotAllowed, ModelNotOnPlan 403
         RouteNotFound, ModelNotFound 404      MethodNotAllowed 405
-        ReceiptTimeout 408            RequestTooLarge 413
+        EndedByOwner 400              ReceiptTimeout 408            RequestTooLarge 413
         EncodedBody 415               HeadersTooLarge 431
         LimitReached 429:             DailyLimitReached, ConcurrentLimitReached, TooManyRefused
       OurError                        500/503: we failed, or cannot take it now
@@ -171,6 +171,13 @@ class HeadersTooLarge(CallerError):
 
     status = 431
     code = "headers_too_large"
+
+
+class EndedByOwner(CallerError):
+    """The owner of the key has ended the request, on the page of what is running."""
+
+    code = "ended_by_owner"
+    should_retry = False
 
 
 class LimitReached(CallerError):

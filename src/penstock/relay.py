@@ -24,6 +24,7 @@ from penstock.domain.ledger import Ledger, Settlement
 from penstock.domain.limits import Gate
 from penstock.errors import (
     CannotRecord,
+    EndedByOwner,
     InternalError,
     InvalidRequest,
     PenstockError,
@@ -39,6 +40,7 @@ log = logging.getLogger("penstock.relay")
 
 _RETRY_AFTER = 5
 """Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""
+_ENDED = "The owner of the key has ended this request."
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
@@ -76,6 +78,7 @@ class Relay:
         self._aside = aside
         self._clock = clock
         self._deliveries: set[Delivery] = set()
+        self._calls: dict[str, Call] = {}
         self._ticking = False
 
     # ---- admit
@@ -88,6 +91,8 @@ class Relay:
         plan, user = call.plan, call.principal.user_id
         lease = await self._gate.enter(user, plan.concurrent_requests, plan.queue_seconds, call.request_id)
         call.delivered = lease.release
+        call.task = asyncio.current_task()
+        self._calls[call.request_id] = call
         try:
             choice = self._board.choose(call.resolution, call.envelope, call.dialect.name, self._clock())
             prepared = await self._prepare(call, choice.attempts[0])
@@ -95,7 +100,17 @@ class Relay:
             self._metrics.entered()
             await self._counted(call, prepared, Record(choice, day))
         finally:
+            del self._calls[call.request_id]
             lease.release()
+
+    def end(self, user_id: str, request_id: str) -> bool:
+        """End a running request of this user; whether there was one here. It counts, and its row says who ended it."""
+        call = self._calls.get(request_id)
+        if call is None or call.task is None or call.principal.user_id != user_id:
+            return False
+        call.ended = True
+        call.task.cancel()
+        return True
 
     # ---- prepare
 
@@ -123,6 +138,13 @@ class Relay:
             self._settle(call, record)
             raise
         except asyncio.CancelledError:
+            if call.ended and call.task is not None:
+                call.task.uncancel()
+                error = EndedByOwner(_ENDED)
+                record.broke(error, output=False)
+                record.status = error.status
+                self._settle(call, record)
+                raise error from None
             record.outcome = "client_gone"
             if not record.contacted:
                 record.refund_reason = "not_sent"
@@ -222,7 +244,10 @@ class Relay:
         except asyncio.CancelledError:
             # After the reply's end nobody waits for the upstream's any more; that is no loss of the caller.
             if delivery.done_at is None:
-                raise
+                if not call.ended or not exchange.started or call.task is None:
+                    raise
+                call.task.uncancel()
+                delivery.broke(EndedByOwner(_ENDED))
         finally:
             exchange.watch(None)
             self._deliveries.discard(delivery)
@@ -239,7 +264,7 @@ class Relay:
             record.broke(error, output=delivery.lane is not None and delivery.lane.output_bytes > 0)
             if isinstance(error, ProviderError):
                 self._blame(call, attempt, error)
-            else:
+            elif not isinstance(error, EndedByOwner):
                 self._gate.refused(call.principal.key_id, exchange.client)
 
     async def _deliver(

@@ -13,7 +13,8 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, Literal, cast, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, inspect
@@ -101,6 +102,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             secret=True,
         ),
     ] = "console:"
+    mail_from: Annotated[
+        str,
+        about(
+            "Whom mails come from.",
+            "an address such as Penstock <no-reply@llm.example.com>",
+            pattern=r"^$|^[^\x00-\x1f]*<?[^\s<>@]+@[^\s<>@]+>?$",
+            default="`BRAND <no-reply@HOST>`",
+        ),
+    ] = ""
     secret_file: Annotated[
         Path | None,
         about(
@@ -187,6 +197,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         2.0
     )
 
+    signup: Annotated[
+        Literal["open", "closed"], about("Whether people can make accounts for themselves.")
+    ] = "open"
+    signup_domains: Annotated[
+        tuple[str, ...],
+        about("Only mail addresses at these domains may sign up; none: all.", "domains such as example.com"),
+    ] = ()
+    signup_plan: Annotated[str, about("The plan of those who sign up.", "the id of a plan")] = "free"
+    session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
+    session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
+    answer_floor: Annotated[
+        float,
+        Meta(ge=0, le=5),
+        about(
+            "Sign-up, sign-in and reset never answer sooner, so that nobody can tell by time who has an account.",
+            "a number of seconds, at most 5",
+        ),
+    ] = 0.3
+
     drain_delay: Annotated[
         Seconds, about("After the signal to stop: how long new requests are answered with 503.")
     ] = 5.0
@@ -214,6 +243,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         fill(self, "data", self.data.absolute())
         fill(self, "secret_file", (self.secret_file or self.data / "secrets.json").absolute())
         fill(self, "public_url", self.public_url.rstrip("/"))
+        if not self.mail_from:
+            host = urlsplit(self.public_url).hostname or "localhost"
+            fill(self, "mail_from", f"{self.brand} <no-reply@{host}>")
         if not self.database_url:
             fill(self, "database_url", f"sqlite:///{self.data}/penstock.db")
         if self.max_bodies < self.max_body:
@@ -337,7 +369,7 @@ def shown(settings: Settings, name: str) -> str:
     value: object = getattr(settings, name)
     if _FIELDS[name].secret:
         return _without_secrets(str(value), whole=name.endswith("_token"))
-    return ", ".join(settings.trusted_proxies) if isinstance(value, tuple) else str(value)
+    return ", ".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
 
 
 def markdown() -> str:
@@ -548,6 +580,7 @@ _GROUPS = {
     "upstream_connect": "Providers",
     "head_hold": "Streams",
     "errors_per_minute": "Limits, keys and the catalogue",
+    "signup": "Accounts",
     "drain_delay": "Running it",
 }
 """The headings of the documentation, each before the setting that it is named with."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import yaml
 from markdown_it import MarkdownIt
 
 from tests.clients.claude_code import INSTALLED, claude, environment
@@ -21,6 +22,10 @@ ORIGIN = "http://127.0.0.1:8484"
 KEY = "sk-ps-YOUR-KEY"
 LAB = "http://127.0.0.1:8000/v1"
 """What the pages print in place of the reader's own."""
+
+
+NOTHING: Mapping[str, str] = {}
+OPENCODE = INSTALLED / "node_modules" / "opencode-linux-x64-baseline" / "bin" / "opencode"
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -39,7 +44,7 @@ def blocks(page: str) -> list[Block]:
     """All fenced blocks of a page of this repository."""
     tokens = MarkdownIt("commonmark").parse((ROOT / page).read_text("utf-8"))
     return [
-        Block(page, token.map[0] + 1 if token.map else 0, token.info, token.content)
+        Block(page, token.map[0] + 1 if token.map else 0, token.info.partition(" ")[0], token.content)
         for token in tokens
         if token.type in ("fence", "code_block")
     ]
@@ -68,18 +73,43 @@ class Reader:
         match block.language:
             case "sh":
                 return self.shell(text)
+            case "fish" | "powershell":
+                return self._variables(text)
             case "python":
-                return self._program([sys.executable, "-c", text])
+                return self._python(text)
             case "javascript":
                 program = self.home / "snippet.mjs"
                 program.write_text(text, "utf-8")
                 return self._program(["node", str(program)])
             case "json":
                 return self._settings(text)
+            case "yaml":
+                (model,) = yaml.safe_load(text)["models"]
+                return self._request(model["apiBase"], model["apiKey"], model["model"])
             case "toml":
                 return self._file(text)
             case _:
                 raise AssertionError(f"{block} is in a language that nobody runs")
+
+    def _python(self, text: str) -> str:
+        """A program; what is installed apart is found where the program is about that."""
+        apart = any(name in text for name in ("langchain", "pydantic_ai"))
+        more = {"PYTHONPATH": str(INSTALLED / "frameworks")} if apart else {}
+        return self._program([sys.executable, "-c", text], more)
+
+    def _variables(self, text: str) -> str:
+        """Variables as another shell sets them, for Claude Code."""
+        found = re.findall(r'^(?:set -x |\$env:)(\w+)(?: = | )"?([^"\n]+)"?$', text, re.MULTILINE)
+        assert len(found) == len(text.splitlines())
+        answer = claude(self.home, dict(found), "Say hello")
+        assert answer["is_error"] is False, answer
+        return answer["result"]
+
+    def _request(self, base: str, key: str, model: str) -> str:
+        """What an editor with these settings would ask for."""
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
+        command = ["curl", "-s", f"{base}/chat/completions", "-H", f"Authorization: Bearer {key}"]
+        return self._program([*command, "-H", "Content-Type: application/json", "-d", body])
 
     def shell(self, text: str) -> str:
         """Run commands, stopping at the first that fails."""
@@ -94,11 +124,11 @@ class Reader:
         finally:
             server.stop()
 
-    def _program(self, command: list[str]) -> str:
+    def _program(self, command: list[str], more: Mapping[str, str] = NOTHING) -> str:
         done = subprocess.run(
             command,
             cwd=self.home,
-            env=self._environ,
+            env={**self._environ, **more},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -109,8 +139,15 @@ class Reader:
         return done.stdout
 
     def _settings(self, text: str) -> str:
-        """Claude Code's own settings, in its file; or VS Code's, whose extension starts the same program with them."""
+        """The settings of Claude Code, of VS Code (whose extension starts the same program with them), of opencode, of Zed."""
         settings = json.loads(text)
+        if "language_models" in settings:
+            (provider,) = settings["language_models"]["openai_compatible"].values()
+            return self._request(provider["api_url"], self.own(KEY), provider["available_models"][0]["name"])
+        if "provider" in settings:
+            (self.home / "opencode.json").write_text(text, "utf-8")
+            quiet = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+            return self._program([str(OPENCODE), "run", "Say hello"], quiet)
         if "env" in settings:
             folder = self.home / ".claude"
             folder.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -43,6 +43,8 @@ class User(msgspec.Struct, frozen=True):
     created_at: int
     verified_at: int | None
     disabled_at: int | None
+    leaving_at: int | None = None
+    """When it will be deleted, as its owner asked."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -169,6 +171,37 @@ async def change_user(conn: AsyncConnection, user_id: str, changes: Changes, *, 
     return changed
 
 
+async def change_email(conn: AsyncConnection, user_id: str, email: str) -> User:
+    """Give the account another address, which was verified. Raises ``BadEmail``, ``EmailTaken``, ``NoSuchUser``."""
+    address = parse_email(email)
+    canonical = canonical_email(address)
+    taken = await conn.scalar(
+        select(users.c.email).where(users.c.email_canonical == canonical, users.c.id != user_id)
+    )
+    if taken is not None:
+        raise _taken(address, taken)
+    await conn.execute(
+        update(users).where(users.c.id == user_id).values(email=address, email_canonical=canonical)
+    )
+    return await get_user(conn, user_id)
+
+
+async def set_leaving(conn: AsyncConnection, user_id: str, at: int | None) -> None:
+    """Have the account deleted at ``at`` (epoch milliseconds), or keep it."""
+    await conn.execute(update(users).where(users.c.id == user_id).values(leaving_at=at))
+
+
+async def delete_leavers(conn: AsyncConnection, *, now: int) -> int:
+    """Delete the accounts whose time has come, with all that belongs to them but their rows in the ledger; how many."""
+    return (await conn.execute(delete(users).where(users.c.leaving_at <= now))).rowcount
+
+
+async def admins(conn: AsyncConnection) -> list[str]:
+    """The addresses of those who may administer."""
+    rows = await conn.scalars(select(users.c.email).where(users.c.is_admin, users.c.disabled_at.is_(None)))
+    return list(rows)
+
+
 def _since(before: int | None, wanted: bool | None, now: int) -> int | None:
     if wanted is None:
         return before
@@ -244,6 +277,7 @@ _COLUMNS = (
     users.c.created_at,
     users.c.verified_at,
     users.c.disabled_at,
+    users.c.leaving_at,
 )
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from penstock.core.limits import DayRule, LimitState, reset_of, seconds_until
 from penstock.errors import ConcurrentLimitReached, DailyLimitReached, LimitReached, TooManyRefused
-from penstock.store.counters import Counters, Lease
+from penstock.store.counters import Counters, Lease, LeaseInfo
 
 DAILY_TEXT = "Daily request limit reached. Upgrade your plan for more requests."
 """The documented text; clients match it."""
@@ -208,6 +208,10 @@ class Gate:
         queue = self._waiting.get(user_id)
         if queue is not None:
             queue[0].call()
+
+    def running(self, user_id: str) -> list[LeaseInfo]:
+        """What holds the user's slots, the oldest first."""
+        return self._counters.leases(user_id)
 
     def _full(self, user_id: str, concurrent: int) -> ConcurrentLimitReached:
         now = self._clock()

@@ -32,7 +32,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.dml import Insert, ReturningInsert
 
 from penstock.errors import DatabaseUnavailable
 from penstock.store.bulk import Row
@@ -372,3 +372,14 @@ def upsert(
     return ours.on_conflict_do_update(
         index_elements=list(key), set_={name: ours.excluded[name] for name in change}
     )
+
+
+def tally(
+    conn: AsyncConnection | Connection, table: Table, key: Sequence[str], count: str
+) -> ReturningInsert[int]:
+    """``INSERT`` of a row with a count, or that much more where the row is there; gives the count as it is then."""
+    ours = postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+    more = ours.on_conflict_do_update(
+        index_elements=list(key), set_={count: table.c[count] + ours.excluded[count]}
+    )
+    return more.returning(table.c[count])

@@ -44,7 +44,9 @@ users = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("verified_at", BigInteger),
     Column("disabled_at", BigInteger),
+    Column("leaving_at", BigInteger),
 )
+"""``leaving_at``: when the account will be deleted, as its owner asked; None while it stays."""
 
 api_keys = Table(
     "api_keys",
@@ -64,6 +66,107 @@ api_keys = Table(
     Column("revoked_at", BigInteger),
     Column("last_used_at", BigInteger),
 )
+
+# ---- how people come in: passwords, sessions, one-time codes
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("user_id", String(40), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("password", Text),
+    Column("password_at", BigInteger),
+    Column("totp_sealed", LargeBinary),
+    Column("totp_at", BigInteger),
+    Column("totp_step", BigInteger),
+)
+"""``password`` is an argon2id hash; the second factor counts once ``totp_at`` is set, ``totp_step`` is the last step used."""
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("user_id", String(40), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", LargeBinary(32), primary_key=True),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("user_id", String(40), ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("stage", String(16), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(200), nullable=False),
+)
+"""``digest`` is of the cookie's token; ``stage`` is ``password`` while the second factor is missing, else ``signed_in``."""
+
+one_time_codes = Table(
+    "one_time_codes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("purpose", String(16), nullable=False),
+    Column("email_canonical", String(320), nullable=False),
+    Column("visitor", LargeBinary(32), nullable=False, index=True),
+    Column("user_id", String(40)),
+    Column("email", String(320), nullable=False),
+    Column("password", Text),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+"""A row per code that can still be used; ``visitor`` is the digest of the cookie that asked. ``user_id`` is None for a code
+that was not mailed, because the address has no account, or has one already."""
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("subject", LargeBinary(32), primary_key=True),
+    Column("period", BigInteger, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("ends_at", BigInteger, nullable=False, index=True),
+)
+"""How often something was tried in a period, by address, network or account, of which only a digest is kept."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("recipient", String(320), nullable=False),
+    Column("sealed", LargeBinary),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger),
+    Column("tries", Integer, nullable=False),
+    Column("sent_at", BigInteger),
+    Column("error", String(200)),
+    Index("ix_outbox_due_at", "due_at"),
+)
+"""Mails to send; ``sealed`` is the mail itself, gone once it is sent or given up (``due_at`` None)."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("user_id", String(40), nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("about", String(200), nullable=False),
+    Column("address", String(64), nullable=False),
+    Index("ix_audit_user_at", "user_id", "at"),
+)
+
+plan_wishes = Table(
+    "plan_wishes",
+    metadata,
+    Column("user_id", String(40), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("plan_id", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""The plan that a person has asked the operator for."""
 
 # ---- what is offered: the catalogue
 

@@ -22,6 +22,7 @@ from penstock.domain.limits import Gate
 from penstock.domain.listing import list_models, one_model
 from penstock.errors import (
     CallerError,
+    EndedByOwner,
     InternalError,
     InvalidKey,
     LimitReached,
@@ -83,7 +84,7 @@ _NO_STORE = (b"cache-control", b"no-store")
 _HELLO = b'{"service":"penstock","status":"ok"}'
 
 
-_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout)
+_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner)
 
 
 def owns(path: str) -> bool:

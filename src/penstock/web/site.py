@@ -1,20 +1,30 @@
-"""The pages and the operator's endpoints: the landing page, health, readiness and metrics."""
+"""The pages put together, and the operator's endpoints: health, readiness and metrics."""
 
 import hmac
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penstock.domain.catalog import Catalog
+from penstock.errors import PenstockError
 from penstock.metrics import Metrics
+from penstock.web.account import AccountPages
+from penstock.web.context import SiteContext
+from penstock.web.desk import DeskPages
+from penstock.web.documents import DocumentPages
+from penstock.web.errors_pages import ErrorPages
+from penstock.web.key_pages import KeyPages
+from penstock.web.profile import ProfilePages
+from penstock.web.public import PublicPages
+from penstock.web.session import SessionMiddleware
 
 _HEADERS = (
     (
@@ -27,6 +37,7 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+_FOR_A_YEAR = b"public, max-age=31536000, immutable"
 
 
 class SecurityHeaders:
@@ -46,63 +57,83 @@ class SecurityHeaders:
         await self._app(scope, receive, sending)
 
 
+class Assets:
+    """Static files. Their addresses change with their content, so they are kept for a year."""
+
+    def __init__(self) -> None:
+        self._files = StaticFiles(packages=[("penstock.web", "static")])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a file."""
+        named = b"v=" in scope.get("query_string", b"")
+
+        async def sending(message: Message) -> None:
+            if named and message["type"] == "http.response.start" and message["status"] in {200, 304}:
+                message["headers"] = [*message.get("headers", ()), (b"cache-control", _FOR_A_YEAR)]
+            await send(message)
+
+        await self._files(scope, receive, sending)
+
+
 class Site:
     """The pages of one serving process."""
 
     def __init__(
         self,
+        context: SiteContext,
         *,
-        brand: str,
-        public_url: str,
-        catalog: Callable[[], Catalog],
+        end: Callable[[str, str], bool],
+        mail_queued: Callable[[], None],
+        keep_keys: bool,
+        texts: Path,
         metrics: Metrics,
         metrics_token: str,
         ready: Callable[[], str],
     ) -> None:
-        """``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves.
+        """``end`` ends a running request of a user, ``ready`` gives '' or why no traffic should come.
 
-        ``ready`` gives '' or why no traffic should come.
+        ``texts`` is where the operator's own terms and the like are looked for.
         """
-        self._brand = brand
-        self._public_url = public_url
-        self._catalog = catalog
+        self._context = context
+        self._groups = (
+            PublicPages(context, texts),
+            DocumentPages(context),
+            AccountPages(context),
+            DeskPages(context, end, mail_queued),
+            KeyPages(context, keep=keep_keys),
+            ProfilePages(context, mail_queued),
+        )
         self._metrics = metrics
         self._token = metrics_token
         self._ready = ready
-        self._templates = Environment(
-            loader=PackageLoader("penstock.web"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            auto_reload=False,
-        )
 
     def app(self) -> Starlette:
         """The ASGI application."""
+        context = self._context
+        errors = ErrorPages(context.pages)
         return Starlette(
             routes=[
-                Route("/", self._home),
+                *(route for group in self._groups for route in group.routes()),
                 Route("/healthz", self._alive),
                 Route("/readyz", self._readiness),
                 Route("/metrics", self._measurements),
-                Mount("/static", StaticFiles(packages=[("penstock.web", "static")])),
+                Mount("/static", Assets()),
             ],
-            middleware=[Middleware(SecurityHeaders)],
+            middleware=[
+                Middleware(SecurityHeaders),
+                Middleware(
+                    SessionMiddleware,
+                    database=context.database,
+                    lifetime=context.lifetime,
+                    now=context.clock,
+                ),
+            ],
+            exception_handlers={
+                PenstockError: errors.ours,
+                HTTPException: errors.http,
+                Exception: errors.broken,
+            },
         )
-
-    async def _home(self, request: Request) -> Response:
-        catalog = self._catalog()
-        url = self._public_url or f"{request.url.scheme}://{request.url.netloc}"
-        plans = list(catalog.plans.values())
-        models = [model.id for model in catalog.models.values() if catalog.served(model)]
-        page = self._templates.get_template("home.html").render(
-            brand=self._brand,
-            base_url=f"{url}/api/v1",
-            simulated=catalog.simulated,
-            models=models,
-            first=next((model for plan in plans for model in plan.models if model in models), "MODEL"),
-            plans=plans,
-        )
-        return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
     async def _alive(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n", headers={"cache-control": "no-store"})

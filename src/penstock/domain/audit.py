@@ -1,0 +1,80 @@
+"""What was done to an account, by whom and from where: for its owner and the operator. Never a secret.
+
+Every function takes a connection inside a transaction; ``now`` is epoch milliseconds.
+"""
+
+from typing import Literal
+
+import msgspec
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.core import keyformat
+from penstock.store.schema import audit
+from penstock.store.vault import Entropy
+
+Action = Literal[
+    "signed_up",
+    "verified",
+    "signed_in",
+    "sign_in_failed",
+    "signed_out",
+    "session_ended",
+    "password_changed",
+    "password_reset",
+    "email_changed",
+    "second_factor_on",
+    "second_factor_off",
+    "recovery_code_used",
+    "key_created",
+    "key_shown",
+    "key_rolled",
+    "key_revoked",
+    "plan_asked",
+    "data_exported",
+    "deletion_asked",
+    "deletion_undone",
+]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One thing that was done. ``at`` is epoch milliseconds."""
+
+    at: int
+    action: Action
+    about: str
+    address: str
+
+
+async def note(
+    conn: AsyncConnection,
+    user_id: str,
+    action: Action,
+    about: str,
+    address: str,
+    *,
+    now: int,
+    entropy: Entropy,
+) -> None:
+    """Write down that ``action`` was done to the account from ``address``."""
+    await conn.execute(
+        insert(audit).values(
+            id=keyformat.identifier("aud", entropy(16)),
+            at=now,
+            user_id=user_id,
+            action=action,
+            about=about[:200],
+            address=address[:64],
+        )
+    )
+
+
+async def entries(conn: AsyncConnection, user_id: str, *, most: int = 50) -> list[Entry]:
+    """What was done lately, the newest first."""
+    rows = await conn.execute(
+        select(audit.c.at, audit.c.action, audit.c.about, audit.c.address)
+        .where(audit.c.user_id == user_id)
+        .order_by(audit.c.at.desc(), audit.c.id)
+        .limit(most)
+    )
+    return [Entry(*row) for row in rows]

@@ -1,0 +1,157 @@
+"""One-time codes: six digits by mail, which prove that a mailbox is read by who asks.
+
+A code is good for ten minutes and five tries, in the browser that asked for it, once. What is kept is its HMAC under the
+installation's pepper: six digits are soon guessed from any hash without a secret. A new code replaces the old one, but the
+tries of an address are counted by hour and day whatever is sent anew, so that a guess succeeds at most 30 times in a
+million a day. ``now`` is epoch milliseconds; every function takes a connection inside a transaction.
+"""
+
+import hmac
+from typing import Literal
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.core import keyformat
+from penstock.domain.tallies import Limit, TooOften, spend
+from penstock.errors import CallerError
+from penstock.store.schema import one_time_codes
+from penstock.store.vault import Entropy, Vault
+
+Purpose = Literal["verify", "reset", "new_email"]
+
+TRIES = 5
+LIFETIME_MS = 10 * 60_000
+
+SENDS_BY_ADDRESS = (
+    Limit("code_sends_minute", 1, 60),
+    Limit("code_sends_hour", 5, 3600),
+    Limit("code_sends_day", 10, 86_400),
+)
+SENDS_BY_NETWORK = Limit("code_sends_network", 20, 3600)
+SENDS_BY_ALL = Limit("code_sends_all", 2000, 3600)
+TRIES_BY_ADDRESS = (Limit("code_tries_hour", 10, 3600), Limit("code_tries_day", 30, 86_400))
+
+
+class WrongCode(CallerError):
+    """The code is not the one that was sent, is too old, or was tried too often; the text says what to do."""
+
+    code = "wrong_code"
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a code is for. ``user_id`` None: no such code was mailed. ``password`` is a hash to be set with it."""
+
+    id: str
+    purpose: Purpose
+    email: str
+    email_canonical: str
+    user_id: str | None
+    password: str | None
+    tries: int
+    created_at: int
+    expires_at: int
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """A code that is asked for. ``email`` is where it goes; ``visitor`` the digest of the cookie that asks."""
+
+    purpose: Purpose
+    email: str
+    canonical: str
+    visitor: bytes
+    network: str
+    user_id: str | None
+    password: str | None = None
+
+
+async def issue(conn: AsyncConnection, vault: Vault, wish: Wish, *, now: int, entropy: Entropy) -> str:
+    """Make a code, which the caller mails or not. Raises ``TooOften``, whether the address has an account or not."""
+    await spend(conn, SENDS_BY_ALL, "", now=now)
+    await spend(conn, SENDS_BY_NETWORK, wish.network, now=now)
+    for limit in SENDS_BY_ADDRESS:
+        await spend(conn, limit, wish.canonical, now=now)
+    await withdraw(conn, wish.visitor, wish.purpose)
+    id = keyformat.identifier("otc", entropy(16))
+    digits = _digits(entropy)
+    await conn.execute(
+        insert(one_time_codes).values(
+            id=id,
+            purpose=wish.purpose,
+            email_canonical=wish.canonical,
+            visitor=wish.visitor,
+            user_id=wish.user_id,
+            email=wish.email,
+            password=wish.password,
+            digest=vault.digests(_bound(id, digits))[0],
+            tries=0,
+            created_at=now,
+            expires_at=now + LIFETIME_MS,
+        )
+    )
+    return digits
+
+
+async def asked(conn: AsyncConnection, visitor: bytes, purpose: Purpose) -> Asked | None:
+    """What this browser has asked a code for."""
+    columns = one_time_codes.c
+    row = await conn.execute(
+        select(*(columns[name] for name in Asked.__struct_fields__))
+        .where(columns.visitor == visitor, columns.purpose == purpose)
+        .order_by(columns.created_at.desc())
+        .limit(1)
+    )
+    found = row.one_or_none()
+    return None if found is None else Asked(*found)
+
+
+async def use(
+    conn: AsyncConnection, vault: Vault, visitor: bytes, purpose: Purpose, digits: str, *, now: int
+) -> Asked | WrongCode | TooOften:
+    """Try a code: what it was asked for, once, or why not. The transaction must be committed in either case."""
+    found = await asked(conn, visitor, purpose)
+    if found is None:
+        return WrongCode("No code was asked for in this browser. Ask for a new one.", param="code")
+    if now >= found.expires_at:
+        return WrongCode("This code is more than ten minutes old. Ask for a new one.", param="code")
+    if found.tries >= TRIES:
+        return WrongCode("This code was tried too often. Ask for a new one.", param="code")
+    for limit in TRIES_BY_ADDRESS:
+        try:
+            await spend(conn, limit, found.email_canonical, now=now)
+        except TooOften as often:
+            return often
+    columns = one_time_codes.c
+    await conn.execute(update(one_time_codes).where(columns.id == found.id).values(tries=columns.tries + 1))
+    kept = await conn.scalar(select(columns.digest).where(columns.id == found.id))
+    given = vault.digests(_bound(found.id, "".join(digits.split())))
+    good = any(hmac.compare_digest(digest, kept or b"") for digest in given)
+    if not good or found.user_id is None:
+        left = TRIES - found.tries - 1
+        more = f"{left} more {'try' if left == 1 else 'tries'}." if left else "Ask for a new one."
+        return WrongCode(f"This is not the code that was sent. {more}", param="code")
+    await conn.execute(delete(one_time_codes).where(columns.id == found.id))
+    return found
+
+
+async def withdraw(conn: AsyncConnection, visitor: bytes, purpose: Purpose) -> None:
+    """A code that this browser asked for before is no longer good."""
+    await conn.execute(
+        delete(one_time_codes).where(one_time_codes.c.visitor == visitor, one_time_codes.c.purpose == purpose)
+    )
+
+
+async def tidy(conn: AsyncConnection, *, now: int) -> int:
+    """Delete the codes that are too old; how many."""
+    return (await conn.execute(delete(one_time_codes).where(one_time_codes.c.expires_at < now))).rowcount
+
+
+def _digits(entropy: Entropy) -> str:
+    # 64 bits over a million: what the remainder prefers is one part in 10^13.
+    return f"{int.from_bytes(entropy(8)) % 1_000_000:06d}"
+
+
+def _bound(id: str, digits: str) -> str:
+    """A code and what it belongs to: the digest of one is of no use for another."""
+    return f"one-time code|{id}|{digits}"

@@ -1,0 +1,396 @@
+"""How people come in and stay in: sign-up, verification, sign-in, a forgotten password, and what an owner may change.
+
+What a stranger is told never depends on whether an address has an account: the same text, the same work, the same limits.
+Passwords are hashed outside any transaction, and mails are queued inside the one that wants them.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.domain import accounts, audit, codes, credentials, issuing, mails, outbox, sessions
+from penstock.domain.accounts import BadEmail, Changes, User
+from penstock.domain.codes import Purpose, Wish, WrongCode
+from penstock.domain.issuing import KeyWish
+from penstock.domain.passwords import PasswordHasher, check_choice
+from penstock.domain.tallies import Limit, TooOften, forget, spend
+from penstock.errors import CallerError
+from penstock.store.database import Database
+from penstock.store.vault import Entropy, Vault
+
+FIRST_KEY = "default"
+SIGN_INS_BY_PAIR = Limit("sign_in_pair", 8, 900)
+"""Wrong passwords for one address from one network; others can still sign in to it."""
+SIGN_INS_BY_ADDRESS = Limit("sign_in_address", 100, 3600)
+SIGN_INS_BY_NETWORK = Limit("sign_in_network", 60, 900)
+SIGN_UPS_BY_NETWORK = Limit("sign_ups_network", 20, 3600)
+SECOND_FACTORS = Limit("second_factor", 10, 900)
+
+
+class SignUpClosed(CallerError):
+    """The operator takes no new accounts, or none with this address."""
+
+    status = 403
+    code = "sign_up_closed"
+
+
+class WrongPassword(CallerError):
+    """The password is not the account's; or there is no such account, which is not told."""
+
+    code = "wrong_password"
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What the operator decides. ``domains``: only addresses there may sign up; empty: all."""
+
+    brand: str
+    url: str
+    open: bool
+    domains: tuple[str, ...]
+    first_plan: str
+    keep_keys: bool
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """A browser: the digest of its cookie's token, and where it is."""
+
+    digest: bytes
+    address: str
+    network: str
+
+
+class SignedIn(msgspec.Struct, frozen=True):
+    """A right password. ``wants`` is what is still missing."""
+
+    user: User
+    wants: Literal["nothing", "second_factor", "verification"]
+
+
+class Entrance:
+    """The one place where strangers become users. One per process."""
+
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        hasher: PasswordHasher,
+        rules: Rules,
+        entropy: Entropy,
+        mail_queued: Callable[[], None],
+    ) -> None:
+        """``mail_queued`` is called after a transaction that queued a mail."""
+        self._database = database
+        self._vault = vault
+        self._hasher = hasher
+        self._rules = rules
+        self._entropy = entropy
+        self._mail_queued = mail_queued
+
+    @property
+    def rules(self) -> Rules:
+        return self._rules
+
+    # ---- sign up
+
+    async def sign_up(self, email: str, password: str, visitor: Visitor, *, now: int) -> None:
+        """Make an account that waits for its code; or tell the owner of the one that is there.
+
+        Raises ``SignUpClosed``, ``BadEmail``, ``BadPassword``, ``TooOften``, ``Overloaded``.
+        """
+        address = accounts.parse_email(email)
+        self._check_open(address)
+        check_choice(password, address)
+        hashed = await self._hasher.hash(password)
+        async with self._database.transaction() as conn:
+            await spend(conn, SIGN_UPS_BY_NETWORK, visitor.network, now=now)
+            user = await accounts.find_user(conn, address)
+            if user is None:
+                user = await self._new_account(conn, address, visitor, now)
+            known = user.verified_at is not None
+            wish = Wish(
+                "verify",
+                user.email,
+                accounts.canonical_email(address),
+                visitor.digest,
+                visitor.network,
+                None if known else user.id,
+                hashed,
+            )
+            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            mail = (
+                mails.existing_account(self._rules.brand, user.email, self._rules.url)
+                if known
+                else mails.verification(self._rules.brand, user.email, code)
+            )
+            await self._mail(conn, mail, now)
+        self._mail_queued()
+
+    def _check_open(self, address: str) -> None:
+        if not self._rules.open:
+            raise SignUpClosed("This service takes no new accounts. Ask its operator for one.")
+        domain = address.rpartition("@")[2]
+        if self._rules.domains and domain not in self._rules.domains:
+            allowed = ", ".join(self._rules.domains)
+            raise SignUpClosed(f"Sign up with an address at {allowed}.", param="email")
+
+    async def _new_account(self, conn: AsyncConnection, address: str, visitor: Visitor, now: int) -> User:
+        user = await accounts.create_user(
+            conn,
+            address,
+            plan=self._rules.first_plan,
+            admin=False,
+            verified=False,
+            now=now,
+            id=accounts.new_user_id(self._entropy(16)),
+        )
+        # It exists from now on, and is refused until the address is verified.
+        await issuing.create_key(
+            conn,
+            self._vault,
+            user.id,
+            KeyWish(FIRST_KEY),
+            now=now,
+            entropy=self._entropy,
+            keep=self._rules.keep_keys,
+        )
+        await self._note(conn, user.id, "signed_up", "", visitor, now)
+        return user
+
+    async def verify(self, digits: str, visitor: Visitor, *, now: int) -> User:
+        """The code of a sign-up: the account is verified, with the password of this browser.
+
+        Raises ``WrongCode``, ``TooOften``.
+        """
+        async with self._database.transaction() as conn:
+            used = await codes.use(conn, self._vault, visitor.digest, "verify", digits, now=now)
+            user = None
+            if isinstance(used, codes.Asked) and used.user_id is not None:
+                user = await accounts.change_user(conn, used.user_id, Changes(verified=True), now=now)
+                if used.password is not None:
+                    await credentials.set_password(conn, user.id, used.password, now=now)
+                await sessions.end_all(conn, user.id)
+                await self._note(conn, user.id, "verified", "", visitor, now)
+        return _or_raise(used, user)
+
+    async def resend(self, purpose: Purpose, visitor: Visitor, *, now: int) -> None:
+        """A new code for what this browser asked one for. Raises ``TooOften``, and ``WrongCode`` where it asked for none."""
+        async with self._database.transaction() as conn:
+            before = await codes.asked(conn, visitor.digest, purpose)
+            if before is None:
+                raise WrongCode("No code was asked for in this browser. Begin again.")
+            wish = Wish(
+                purpose,
+                before.email,
+                before.email_canonical,
+                visitor.digest,
+                visitor.network,
+                before.user_id,
+                before.password,
+            )
+            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            if before.user_id is not None:
+                await self._mail(conn, _MAIL_OF[purpose](self._rules.brand, before.email, code), now)
+        self._mail_queued()
+
+    # ---- sign in
+
+    async def sign_in(self, email: str, password: str, visitor: Visitor, *, now: int) -> SignedIn:
+        """Check a password. Raises ``WrongPassword``, ``TooOften``, ``Overloaded``.
+
+        An account whose owner has asked for its deletion is kept by this.
+        """
+        subject = _canonical(email)
+        pair = f"{subject} {visitor.network}"
+        async with self._database.transaction() as conn:
+            for limit, of in (
+                (SIGN_INS_BY_NETWORK, visitor.network),
+                (SIGN_INS_BY_ADDRESS, subject),
+                (SIGN_INS_BY_PAIR, pair),
+            ):
+                await spend(conn, limit, of, now=now)
+            user = await accounts.find_user(conn, email) if subject else None
+            kept = (
+                credentials.Credentials() if user is None else await credentials.credentials_of(conn, user.id)
+            )
+        checked = await self._hasher.check(password, kept.password)
+        async with self._database.transaction() as conn:
+            if user is not None and checked.good:
+                await forget(conn, SIGN_INS_BY_PAIR, pair)
+                if checked.renewed is not None and kept.password is not None:
+                    await credentials.renew_hash(conn, user.id, kept.password, checked.renewed)
+            elif user is not None:
+                await self._note(conn, user.id, "sign_in_failed", "", visitor, now)
+        if user is None or not checked.good:
+            raise WrongPassword(
+                "The e-mail address and the password do not belong together.", param="password"
+            )
+        if user.verified_at is None:
+            await self._verify_again(user, kept, visitor, now)
+            return SignedIn(user, "verification")
+        return SignedIn(user, "second_factor" if kept.second_factor else "nothing")
+
+    async def _verify_again(
+        self, user: User, kept: credentials.Credentials, visitor: Visitor, now: int
+    ) -> None:
+        async with self._database.transaction() as conn:
+            wish = Wish(
+                "verify",
+                user.email,
+                accounts.canonical_email(user.email),
+                visitor.digest,
+                visitor.network,
+                user.id,
+                kept.password,
+            )
+            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            await self._mail(conn, mails.verification(self._rules.brand, user.email, code), now)
+        self._mail_queued()
+
+    async def second_factor(self, user_id: str, digits: str, visitor: Visitor, *, now: int) -> bool:
+        """Whether the second factor is right. Raises ``TooOften``."""
+        async with self._database.transaction() as conn:
+            await spend(conn, SECOND_FACTORS, user_id, now=now)
+            good = await credentials.use_second_factor(conn, self._vault, user_id, digits, now=now)
+            if good:
+                await forget(conn, SECOND_FACTORS, user_id)
+                if not digits.strip().isdecimal():
+                    await self._note(conn, user_id, "recovery_code_used", "", visitor, now)
+        return good
+
+    # ---- a forgotten password
+
+    async def forgot(self, email: str, visitor: Visitor, *, now: int) -> None:
+        """Mail a code for a new password, if there is such an account. Raises ``BadEmail``, ``TooOften``."""
+        address = accounts.parse_email(email)
+        async with self._database.transaction() as conn:
+            user = await accounts.find_user(conn, address)
+            wish = Wish(
+                "reset",
+                address if user is None else user.email,
+                accounts.canonical_email(address),
+                visitor.digest,
+                visitor.network,
+                None if user is None else user.id,
+            )
+            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            if user is not None:
+                await self._mail(conn, mails.reset(self._rules.brand, user.email, code), now)
+        self._mail_queued()
+
+    async def reset(self, digits: str, password: str, visitor: Visitor, *, now: int) -> User:
+        """Set a new password with the code; every session ends.
+
+        Raises ``WrongCode``, ``BadPassword``, ``TooOften``, ``Overloaded``.
+        """
+        async with self._database.connect() as conn:
+            before = await codes.asked(conn, visitor.digest, "reset")
+        check_choice(password, "" if before is None else before.email)
+        hashed = await self._hasher.hash(password)
+        async with self._database.transaction() as conn:
+            used = await codes.use(conn, self._vault, visitor.digest, "reset", digits, now=now)
+            user = None
+            if isinstance(used, codes.Asked) and used.user_id is not None:
+                # Who reads the mailbox has verified the address by that.
+                user = await accounts.change_user(conn, used.user_id, Changes(verified=True), now=now)
+                await self._set_password(conn, user, hashed, now)
+                await self._note(conn, user.id, "password_reset", "", visitor, now)
+        self._mail_queued()
+        return _or_raise(used, user)
+
+    # ---- what an owner may change
+
+    async def check_password(self, user: User, password: str, visitor: Visitor, *, now: int) -> None:
+        """Whether it is the owner who asks, before what must not happen by a borrowed session.
+
+        Raises ``WrongPassword``, ``TooOften``, ``Overloaded``.
+        """
+        pair = f"{user.id} {visitor.network}"
+        async with self._database.transaction() as conn:
+            await spend(conn, SIGN_INS_BY_PAIR, pair, now=now)
+            kept = await credentials.credentials_of(conn, user.id)
+        if not (await self._hasher.check(password, kept.password)).good:
+            raise WrongPassword("This is not your password.", param="password")
+        async with self._database.transaction() as conn:
+            await forget(conn, SIGN_INS_BY_PAIR, pair)
+
+    async def change_password(
+        self, user: User, password: str, session: bytes, visitor: Visitor, *, now: int
+    ) -> None:
+        """Set a new password, after ``check_password``; every other session ends. Raises ``BadPassword``, ``Overloaded``."""
+        check_choice(password, user.email)
+        hashed = await self._hasher.hash(password)
+        async with self._database.transaction() as conn:
+            await self._set_password(conn, user, hashed, now, but=session)
+            await self._note(conn, user.id, "password_changed", "", visitor, now)
+        self._mail_queued()
+
+    async def ask_new_email(self, user: User, email: str, visitor: Visitor, *, now: int) -> None:
+        """Mail a code to a new address, after ``check_password``. Raises ``BadEmail``, ``TooOften``."""
+        address = accounts.parse_email(email)
+        async with self._database.transaction() as conn:
+            other = await accounts.find_user(conn, address)
+            free = other is None or other.id == user.id
+            canonical = accounts.canonical_email(address)
+            wish = Wish(
+                "new_email", address, canonical, visitor.digest, visitor.network, user.id if free else None
+            )
+            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            if free:
+                await self._mail(conn, mails.new_address(self._rules.brand, address, code), now)
+        self._mail_queued()
+
+    async def confirm_new_email(self, user: User, digits: str, visitor: Visitor, *, now: int) -> User:
+        """The code from the new address. Raises ``WrongCode``, ``TooOften``, ``EmailTaken``."""
+        changed = None
+        async with self._database.transaction() as conn:
+            used = await codes.use(conn, self._vault, visitor.digest, "new_email", digits, now=now)
+            if isinstance(used, codes.Asked) and used.user_id == user.id:
+                changed = await accounts.change_email(conn, user.id, used.email)
+                mail = mails.address_changed(self._rules.brand, user.email, used.email)
+                await self._mail(conn, mail, now)
+                await self._note(conn, user.id, "email_changed", "", visitor, now)
+        self._mail_queued()
+        return _or_raise(used, changed)
+
+    async def _set_password(
+        self, conn: AsyncConnection, user: User, hashed: str, now: int, *, but: bytes = b""
+    ) -> None:
+        await credentials.set_password(conn, user.id, hashed, now=now)
+        await sessions.end_all(conn, user.id, but=but)
+        await self._mail(conn, mails.password_changed(self._rules.brand, user.email, self._rules.url), now)
+
+    async def _mail(self, conn: AsyncConnection, mail: outbox.Mail, now: int) -> None:
+        await outbox.queue(conn, self._vault, mail, now=now, entropy=self._entropy)
+
+    async def _note(
+        self,
+        conn: AsyncConnection,
+        user_id: str,
+        action: audit.Action,
+        about: str,
+        visitor: Visitor,
+        now: int,
+    ) -> None:
+        await audit.note(conn, user_id, action, about, visitor.address, now=now, entropy=self._entropy)
+
+
+_MAIL_OF = {"verify": mails.verification, "reset": mails.reset, "new_email": mails.new_address}
+
+
+def _or_raise(used: codes.Asked | WrongCode | TooOften, user: User | None) -> User:
+    """The user that a code was used for; raised here, after the transaction has kept the try."""
+    if isinstance(used, WrongCode | TooOften):
+        raise used
+    if user is None:
+        raise WrongCode("This code is for something else.")
+    return user
+
+
+def _canonical(email: str) -> str:
+    """The mailbox, or '' where ``email`` is no address: then there is no account either."""
+    try:
+        return accounts.canonical_email(accounts.parse_email(email))
+    except BadEmail:
+        return ""

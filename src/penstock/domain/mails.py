@@ -1,0 +1,112 @@
+"""The words of every mail, in one place. A code is never in a subject: subjects are shown on locked screens."""
+
+from penstock.domain.outbox import Mail
+
+_NOT_YOU = "If you did not ask for this, ignore this mail: nothing happens without the code."
+
+
+def verification(brand: str, recipient: str, code: str) -> Mail:
+    """To whoever signs up."""
+    return Mail(
+        "verification",
+        recipient,
+        f"Your {brand} code",
+        (
+            f"Enter this code to verify your e-mail address and switch on your {brand} API key:",
+            "It works for ten minutes, in the browser in which you signed up.",
+            _NOT_YOU,
+        ),
+        code,
+    )
+
+
+def existing_account(brand: str, recipient: str, url: str) -> Mail:
+    """To the owner of an account whose address was used to sign up again."""
+    return Mail(
+        "existing_account",
+        recipient,
+        f"You already have a {brand} account",
+        (
+            f"Somebody, probably you, tried to sign up to {brand} with this address. You have an account already.",
+            f"Sign in at {url}/signin, or set a new password at {url}/forgot.",
+            "If it was not you, there is nothing to do.",
+        ),
+    )
+
+
+def reset(brand: str, recipient: str, code: str) -> Mail:
+    """To whoever has forgotten the password."""
+    return Mail(
+        "reset",
+        recipient,
+        f"Your {brand} code",
+        (
+            "Enter this code to set a new password:",
+            "It works for ten minutes, in the browser in which you asked for it.",
+            _NOT_YOU,
+        ),
+        code,
+    )
+
+
+def new_address(brand: str, recipient: str, code: str) -> Mail:
+    """To the new address of an account."""
+    return Mail(
+        "new_address",
+        recipient,
+        f"Your {brand} code",
+        (f"Enter this code to make this the address of your {brand} account:", _NOT_YOU),
+        code,
+    )
+
+
+def address_changed(brand: str, recipient: str, new: str) -> Mail:
+    """To the old address of an account."""
+    return Mail(
+        "address_changed",
+        recipient,
+        f"The e-mail address of your {brand} account has changed",
+        (
+            f"The address is now {new}.",
+            "If it was not you, answer this mail or write to the operator at once.",
+        ),
+    )
+
+
+def password_changed(brand: str, recipient: str, url: str) -> Mail:
+    """To the owner, after every change of the password."""
+    return Mail(
+        "password_changed",
+        recipient,
+        f"Your {brand} password has changed",
+        (
+            "Every other session of your account has been ended.",
+            f"If it was not you, set a new password at {url}/forgot, and look at your API keys.",
+        ),
+    )
+
+
+def deletion(brand: str, recipient: str, url: str, day: str) -> Mail:
+    """To the owner who asked for the account to be deleted."""
+    return Mail(
+        "deletion",
+        recipient,
+        f"Your {brand} account will be deleted",
+        (
+            f"Your account and its keys will be deleted on {day}. The keys work no longer.",
+            f"To keep it, sign in before that at {url}/signin.",
+        ),
+    )
+
+
+def plan_asked(brand: str, recipient: str, email: str, plan: str) -> Mail:
+    """To the operators: somebody wants another plan."""
+    return Mail(
+        "plan_asked",
+        recipient,
+        f"{brand}: {email} asks for the plan {plan}",
+        (
+            f"{email} asks for the plan {plan}. To give it:",
+            f"penstock user set --email {email} --plan {plan}",
+        ),
+    )

@@ -1,0 +1,99 @@
+"""Mails to send: written in the transaction that wants them sent, and sent by whoever takes them up.
+
+A mail holds a one-time code, so what is kept of it is sealed, and is deleted once it was sent or given up. Every function
+takes a connection inside a transaction; ``now`` is epoch milliseconds.
+"""
+
+import msgspec
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.core import keyformat
+from penstock.store.schema import outbox
+from penstock.store.vault import Entropy, Vault
+
+TRIES = 8
+"""After so many a mail is given up: about four hours after the first."""
+_FIRST_RETRY = 30_000
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """A mail. ``paragraphs`` are its text; ``code`` stands by itself, large, after the first of them."""
+
+    kind: str
+    recipient: str
+    subject: str
+    paragraphs: tuple[str, ...]
+    code: str = ""
+
+    def __repr__(self) -> str:
+        return f"Mail({self.kind})"
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A mail that was taken up, and will be due again at a later time unless it is reported as sent."""
+
+    id: str
+    mail: Mail
+    tries: int
+
+
+async def queue(conn: AsyncConnection, vault: Vault, mail: Mail, *, now: int, entropy: Entropy) -> None:
+    """Have a mail sent, once this transaction is committed."""
+    id = keyformat.identifier("eml", entropy(16))
+    sealed = vault.seal(msgspec.json.encode(mail), _about(id), entropy)
+    await conn.execute(
+        insert(outbox).values(
+            id=id,
+            kind=mail.kind,
+            recipient=mail.recipient,
+            sealed=sealed,
+            created_at=now,
+            due_at=now,
+            tries=0,
+        )
+    )
+
+
+async def any_due(conn: AsyncConnection, *, now: int) -> bool:
+    """Whether a mail is due: most of the time there is none, and looking does not hold up those who write."""
+    return await conn.scalar(select(outbox.c.id).where(outbox.c.due_at <= now).limit(1)) is not None
+
+
+async def take(conn: AsyncConnection, vault: Vault, *, now: int, most: int = 20) -> list[Due]:
+    """Take up the mails that are due. No other server takes them before the time for the next try has come."""
+    rows = await conn.execute(
+        select(outbox.c.id, outbox.c.sealed, outbox.c.tries, outbox.c.due_at)
+        .where(outbox.c.due_at <= now)
+        .order_by(outbox.c.due_at)
+        .limit(most)
+    )
+    taken: list[Due] = []
+    for id, sealed, tries, due_at in rows.all():
+        again = now + (_FIRST_RETRY << tries)
+        ours = await conn.execute(
+            update(outbox)
+            .where(outbox.c.id == id, outbox.c.due_at == due_at)
+            .values(due_at=again, tries=tries + 1)
+        )
+        if ours.rowcount == 1:
+            mail = msgspec.json.decode(vault.unseal(sealed, _about(id)), type=Mail)
+            taken.append(Due(id, mail, tries + 1))
+    return taken
+
+
+async def sent(conn: AsyncConnection, due: Due, *, now: int) -> None:
+    """The mail was handed over."""
+    await conn.execute(
+        update(outbox).where(outbox.c.id == due.id).values(sent_at=now, due_at=None, sealed=None, error=None)
+    )
+
+
+async def failed(conn: AsyncConnection, due: Due, error: str, *, lasting: bool) -> None:
+    """The mail was not taken; ``lasting``: and never will be."""
+    given_up = {"due_at": None, "sealed": None} if lasting or due.tries >= TRIES else {}
+    await conn.execute(update(outbox).where(outbox.c.id == due.id).values(error=error[:200], **given_up))
+
+
+def _about(id: str) -> bytes:
+    return f"outbox|{id}|sealed".encode()

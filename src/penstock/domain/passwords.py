@@ -1,0 +1,103 @@
+"""Passwords: which are taken, and their hashes, made by threads so that no request waits for them.
+
+argon2id with 19 MiB, two passes and one lane (OWASP's password storage cheat sheet); the parameters are in each hash, and
+a hash made with others is renewed when its owner signs in. At most two are made at a time, and at most twenty wait:
+whoever comes then is asked to come again, so that a flood of sign-ins takes neither the processors nor the memory.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+
+from penstock.errors import InvalidRequest, Overloaded
+
+T = TypeVar("T")
+
+SHORTEST = 8
+LONGEST = 1024
+AT_ONCE = 2
+WAITING = 20
+
+# The first that anybody tries, and the words they are made of; lower case, without digits and signs at the end.
+_WORDS = """
+password passwort passw0rd p@ssword letmein welcome iloveyou dragon monkey football baseball master superman sunshine
+princess trustno starwars whatever freedom shadow michael jordan hunter computer internet secret login admin administrator
+root changeme default guest test testing qwerty qwertz azerty qwertyui qwertyuiop asdfgh asdfghjkl zxcvbnm qazwsx qazwsxedc
+abcdef abcdefgh abcdefghi penstock claude anthropic openai chatgpt deepseek
+"""
+_OBVIOUS = frozenset(_WORDS.split())
+_RUNS = ("0123456789012345678901234567890", "9876543210987654321098765432109", "abcdefghijklmnopqrstuvwxyz")
+
+
+class BadPassword(InvalidRequest):
+    """A password that is too short, too long, or among the first that anybody would try."""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What became of a try: ``renewed`` is a hash with today's parameters, where the old one had others."""
+
+    good: bool
+    renewed: str | None = None
+
+
+def check_choice(password: str, email: str) -> None:
+    """Whether a new password may be taken: 8 to 1024 characters, and not an obvious one. Raises ``BadPassword``."""
+    if len(password) < SHORTEST:
+        raise BadPassword(f"Use at least {SHORTEST} characters; 15 or more are better.", param="password")
+    if len(password) > LONGEST:
+        raise BadPassword(f"Use at most {LONGEST} characters.", param="password")
+    plain = password.lower()
+    local = email.lower().partition("@")[0]
+    stem = plain.rstrip("0123456789!?.,-_*#$ ")
+    obvious = (
+        stem in _OBVIOUS
+        or plain in _OBVIOUS
+        or len(set(plain)) <= 2
+        or any(plain in run for run in _RUNS)
+        or stem in {email.lower(), local}
+        or plain == email.lower()
+    )
+    if obvious:
+        raise BadPassword("This is among the first passwords that anybody would try.", param="password")
+
+
+class PasswordHasher:
+    """Makes and checks hashes. One per process."""
+
+    def __init__(self) -> None:
+        self._hash = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=19_456, parallelism=1),))
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+        # For addresses without an account, or an account without a password: the same work, and never a match.
+        self._nobody = self._hash.hash("a password that nobody has")
+        self.made = 0
+        """How many hashes were made or checked: what an attack costs us."""
+
+    async def hash(self, password: str) -> str:
+        """The hash to keep. Raises ``Overloaded``."""
+        return await self._work(partial(self._hash.hash, password))
+
+    async def check(self, password: str, kept: str | None) -> Checked:
+        """Whether ``password`` is what ``kept`` was made of; the same work where there is none. Raises ``Overloaded``."""
+        if len(password) > LONGEST:
+            password = ""
+        good, renewed = await self._work(
+            partial(self._hash.verify_and_update, password, kept or self._nobody)
+        )
+        return Checked(good and kept is not None, renewed if kept is not None else None)
+
+    async def _work(self, work: Callable[[], T]) -> T:
+        if self._waiting >= WAITING:
+            raise Overloaded("Too many people are signing in at the moment; please try again.", retry_after=2)
+        self._waiting += 1
+        try:
+            async with self._room:
+                self.made += 1
+                return await asyncio.to_thread(work)
+        finally:
+            self._waiting -= 1

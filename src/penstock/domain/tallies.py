@@ -1,0 +1,83 @@
+"""How often something was tried: counts by period that all servers share, kept under a digest of who or what tried.
+
+A period is a whole number of seconds since the epoch's beginning, so a burst over its edge may have twice the limit; the
+limits are chosen with that in mind. Every function takes a connection inside a transaction.
+"""
+
+import hashlib
+
+import msgspec
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.errors import LimitReached
+from penstock.store.database import tally
+from penstock.store.schema import tallies
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """At most ``most`` in ``seconds``, under a name of its own."""
+
+    kind: str
+    most: int
+    seconds: int
+
+
+class TooOften(LimitReached):
+    """Tried more often than the limit; ``retry_after`` is when the period ends."""
+
+
+async def spend(conn: AsyncConnection, limit: Limit, subject: str, *, now: int) -> None:
+    """Count one try of ``subject``. ``now`` is epoch milliseconds. Raises ``TooOften`` when there were enough already."""
+    period, ends_at = _period(limit, now)
+    row = {
+        "kind": limit.kind,
+        "subject": _digest(subject),
+        "period": period,
+        "count": 1,
+        "ends_at": ends_at,
+    }
+    count = await conn.scalar(tally(conn, tallies, ("kind", "subject", "period"), "count"), row)
+    if count is None or count > limit.most:
+        seconds = max(1, (ends_at - now + 999) // 1000)
+        raise TooOften(f"Too many tries. Try again in {_spoken(seconds)}.", retry_after=seconds)
+
+
+async def spent(conn: AsyncConnection, limit: Limit, subject: str, *, now: int) -> int:
+    """How many tries there were in this period."""
+    period, _ = _period(limit, now)
+    count = await conn.scalar(
+        select(tallies.c.count).where(
+            tallies.c.kind == limit.kind, tallies.c.subject == _digest(subject), tallies.c.period == period
+        )
+    )
+    return count or 0
+
+
+async def forget(conn: AsyncConnection, limit: Limit, subject: str) -> None:
+    """The subject has shown that it may: its tries are taken back."""
+    await conn.execute(
+        delete(tallies).where(tallies.c.kind == limit.kind, tallies.c.subject == _digest(subject))
+    )
+
+
+async def tidy(conn: AsyncConnection, *, now: int) -> int:
+    """Delete the counts of periods that are over; how many."""
+    if not await conn.scalar(select(func.count()).where(tallies.c.ends_at < now)):
+        return 0
+    return (await conn.execute(delete(tallies).where(tallies.c.ends_at < now))).rowcount
+
+
+def _period(limit: Limit, now: int) -> tuple[int, int]:
+    period = now // 1000 // limit.seconds
+    return period, (period + 1) * limit.seconds * 1000
+
+
+def _digest(subject: str) -> bytes:
+    return hashlib.sha256(subject.encode()).digest()
+
+
+def _spoken(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} seconds"
+    return f"{-(-seconds // 60)} minutes" if seconds < 7200 else f"{-(-seconds // 3600)} hours"

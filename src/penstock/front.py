@@ -1,0 +1,111 @@
+"""The pages of one serving process, with what goes on behind them: mails on their way, and what is over being deleted."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from penstock.domain import accounts, codes, sessions, tallies
+from penstock.domain.catalog import Catalog
+from penstock.domain.entrance import Entrance, Rules
+from penstock.domain.limits import Gate
+from penstock.domain.passwords import PasswordHasher
+from penstock.domain.sessions import Lifetime
+from penstock.errors import DatabaseUnavailable
+from penstock.metrics import Metrics
+from penstock.postman import Postman, route_of
+from penstock.settings import Settings
+from penstock.store.database import Database
+from penstock.store.vault import Vault
+from penstock.web.context import SiteContext
+from penstock.web.pages import Pages
+from penstock.web.site import Site
+
+log = logging.getLogger("penstock.front")
+
+_TIDY_SECONDS = 300.0
+
+
+class Front:
+    """The site, its postman and its broom. ``site`` serves while ``running`` is entered."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        vault: Vault,
+        catalog: Callable[[], Catalog],
+        gate: Gate,
+        end: Callable[[str, str], bool],
+        metrics: Metrics,
+        now: Callable[[], float],
+        not_ready: Callable[[], str],
+    ) -> None:
+        """``end`` ends a running request of a user, ``now`` gives epoch seconds, ``not_ready`` '' or why none should come."""
+        self._database = database
+        self._now = now
+        self._lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
+        self.hasher = PasswordHasher()
+        self.postman = Postman(database, vault, route_of(settings.mail_url), settings.mail_from, now)
+        rules = Rules(
+            brand=settings.brand,
+            url=settings.url(settings.port),
+            open=settings.signup == "open",
+            domains=settings.signup_domains,
+            first_plan=settings.signup_plan,
+            keep_keys=settings.keys_reveal,
+        )
+        context = SiteContext(
+            database=database,
+            vault=vault,
+            catalog=catalog,
+            gate=gate,
+            entrance=Entrance(database, vault, self.hasher, rules, secrets.token_bytes, self.postman.wake),
+            pages=Pages(
+                brand=settings.brand, public_url=settings.public_url, catalog=catalog, signup=rules.open
+            ),
+            lifetime=self._lifetime,
+            entropy=secrets.token_bytes,
+            clock=now,
+            answer_floor=settings.answer_floor,
+        )
+        self.site = Site(
+            context,
+            end=end,
+            mail_queued=self.postman.wake,
+            keep_keys=settings.keys_reveal,
+            texts=settings.data / "pages",
+            metrics=metrics,
+            metrics_token=settings.metrics_token,
+            ready=not_ready,
+        ).app()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Mails are sent and what is over is deleted, until the end."""
+        tasks = [asyncio.create_task(self.postman.run()), asyncio.create_task(self._tidy())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def _tidy(self) -> None:
+        """Every few minutes: sessions, codes and counts that are over, and accounts whose owners have left."""
+        while True:
+            try:
+                at = int(self._now() * 1000)
+                async with self._database.transaction() as conn:
+                    await sessions.tidy(conn, self._lifetime, now=at)
+                    await codes.tidy(conn, now=at)
+                    await tallies.tidy(conn, now=at)
+                    gone = await accounts.delete_leavers(conn, now=at)
+                if gone:
+                    log.info("accounts deleted, as their owners had asked", extra={"rows": gone})
+            except DatabaseUnavailable:
+                log.warning("the database does not answer; what is over stays for now")
+            await asyncio.sleep(_TIDY_SECONDS)

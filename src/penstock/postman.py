@@ -1,0 +1,203 @@
+"""The mails of the outbox on their way: taken up when due, handed to where ``mail_url`` says, tried again if that fails.
+
+One per process. Of several processes each mail is taken up by one; one that dies with a mail in hand leaves it due again.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+from html import escape
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+
+from penstock.domain import outbox
+from penstock.domain.outbox import Due, Mail
+from penstock.errors import DatabaseUnavailable
+from penstock.store.database import Database
+from penstock.store.vault import Vault, VaultError
+
+log = logging.getLogger("penstock.postman")
+
+POLL_SECONDS = 5.0
+"""How long a mail may wait that another process queued, or that is to be tried again."""
+SMTP_SECONDS = 20.0
+
+
+class NotSent(Exception):
+    """The mail was not taken. ``lasting``: trying again is of no use."""
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.lasting = lasting
+
+
+class Route(Protocol):
+    """Where mails go."""
+
+    async def send(self, message: EmailMessage) -> None:
+        """Hand the mail over. Raises ``NotSent``."""
+        ...
+
+
+class Console:
+    """Prints each mail: for trying things on one machine. The log would be the wrong place for a code."""
+
+    async def send(self, message: EmailMessage) -> None:
+        body = message.get_body(("plain",))
+        text = "" if body is None else body.get_content()
+        sys.stdout.write(f"\nMail to {message['to']}: {message['subject']}\n\n{text}\n")
+        sys.stdout.flush()
+
+
+class Files:
+    """Writes each mail as an .eml file of its own, whole or not at all."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._count = 0
+
+    async def send(self, message: EmailMessage) -> None:
+        self._count += 1
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        path = self._directory / f"{stamp}-{self._count:04d}.eml"
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_suffix(".new")
+            fresh.write_bytes(bytes(message))
+            fresh.rename(path)
+        except OSError as error:
+            raise NotSent(f"cannot write {path}: {error.strerror}") from error
+
+
+class Smtp:
+    """Sends over SMTP: ``smtps://`` with TLS from the start, ``smtp://`` with STARTTLS where the server offers it."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or "localhost"
+        self._tls = parts.scheme == "smtps"
+        self._port = parts.port or (465 if self._tls else 587)
+        self._user = unquote(parts.username) if parts.username else None
+        self._password = unquote(parts.password) if parts.password else None
+
+    async def send(self, message: EmailMessage) -> None:
+        try:
+            await aiosmtplib.send(
+                message,
+                hostname=self._host,
+                port=self._port,
+                username=self._user,
+                password=self._password,
+                use_tls=self._tls,
+                timeout=SMTP_SECONDS,
+            )
+        except aiosmtplib.SMTPResponseException as error:
+            raise NotSent(f"{error.code} {error.message}", lasting=500 <= error.code < 600) from error
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            code = max(refused.code for refused in error.recipients)
+            raise NotSent(f"{code} the recipient was refused", lasting=code >= 500) from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
+
+
+def route_of(mail_url: str) -> Route:
+    """What the setting ``mail_url`` means."""
+    if mail_url.startswith("file:"):
+        return Files(Path(mail_url.removeprefix("file:").removeprefix("//")).absolute())
+    return Console() if mail_url == "console:" else Smtp(mail_url)
+
+
+class Postman:
+    """Sends what is due. ``wake`` it after queueing a mail."""
+
+    def __init__(
+        self, database: Database, vault: Vault, route: Route, sender: str, now: Callable[[], float]
+    ) -> None:
+        """``sender`` is a mail address with or without a name, ``now`` gives epoch seconds."""
+        self._database = database
+        self._vault = vault
+        self._route = route
+        self._sender = sender
+        self._now = now
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """A mail was queued."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            try:
+                await self.send_due()
+            except DatabaseUnavailable:
+                log.warning("the database does not answer; mails wait")
+            except VaultError as error:
+                log.error("mails cannot be read: %s", error)  # noqa: TRY400 - the text says it all
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+
+    async def send_due(self) -> int:
+        """Send the mails that are due; how many were sent."""
+        count = 0
+        while True:
+            async with self._database.connect() as conn:
+                if not await outbox.any_due(conn, now=self._now_ms()):
+                    return count
+            async with self._database.transaction() as conn:
+                taken = await outbox.take(conn, self._vault, now=self._now_ms())
+            for due in taken:
+                count += await self._send(due)
+
+    async def _send(self, due: Due) -> bool:
+        try:
+            await self._route.send(compose(due.mail, self._sender, due.id, self._now()))
+        except NotSent as error:
+            log.warning("mail not sent", extra={"code": due.mail.kind, "error": str(error)})
+            async with self._database.transaction() as conn:
+                await outbox.failed(conn, due, str(error), lasting=error.lasting)
+            return False
+        async with self._database.transaction() as conn:
+            await outbox.sent(conn, due, now=self._now_ms())
+        return True
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1000)
+
+
+def compose(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
+    """The mail as it goes out: text, and the same as plain HTML. ``now`` is epoch seconds."""
+    message = EmailMessage()
+    name, _, address = sender.rpartition("<")
+    local, _, domain = address.rstrip("> ").rpartition("@")
+    message["From"] = Address(name.strip(' "'), local, domain)
+    message["To"] = mail.recipient
+    message["Subject"] = mail.subject
+    message["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
+    message["Message-ID"] = make_msgid(id, domain=domain)
+    message["Auto-Submitted"] = "auto-generated"
+    first, *rest = mail.paragraphs
+    code = [mail.code] if mail.code else []
+    message.set_content("\n\n".join([first, *code, *rest]) + "\n")
+    large = '<p style="font: 600 28px ui-monospace, monospace; letter-spacing: 6px; margin: 24px 0">{}</p>'
+    parts = [f"<p>{escape(first)}</p>", *(large.format(escape(text)) for text in code)]
+    parts += [f"<p>{escape(text)}</p>" for text in rest]
+    message.add_alternative(
+        '<div style="font: 16px/1.5 system-ui, sans-serif; max-width: 32em; margin: 24px auto; padding: 0 16px">'
+        + "".join(parts)
+        + "</div>",
+        subtype="html",
+    )
+    return message

@@ -1,0 +1,57 @@
+"""What the pages have to work with."""
+
+from collections.abc import Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from penstock.domain.catalog import Catalog, Plan
+from penstock.domain.entrance import Entrance
+from penstock.domain.limits import Gate
+from penstock.domain.sessions import Lifetime
+from penstock.store.database import Database
+from penstock.store.vault import Entropy, Vault
+from penstock.web.pages import Pages
+
+
+class SiteContext(msgspec.Struct, frozen=True):
+    """The parts of the service that pages use. ``clock`` gives epoch seconds."""
+
+    database: Database
+    vault: Vault
+    catalog: Callable[[], Catalog]
+    gate: Gate
+    entrance: Entrance
+    pages: Pages
+    lifetime: Lifetime
+    entropy: Entropy
+    clock: Callable[[], float]
+    answer_floor: float
+    """Seconds below which what a stranger asks about an account is never answered."""
+
+    def now(self) -> int:
+        """Epoch milliseconds."""
+        return int(self.clock() * 1000)
+
+    def plan(self, plan_id: str) -> Plan:
+        """The plan of an account; one that has gone from the catalogue allows nothing."""
+        return self.catalog().plans.get(plan_id) or Plan(plan_id, plan_id, 0, 0, ())
+
+
+def go(path: str, notice: str = "") -> Response:
+    """On to another page, after a form."""
+    query = f"?notice={notice}" if notice else ""
+    return RedirectResponse(path + query, status_code=303, headers={"cache-control": "no-store"})
+
+
+def next_path(text: str) -> str:
+    """Where to go after signing in: a path of ours, whatever was asked."""
+    fine = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable()
+    return text if fine and len(text) < 500 else "/dashboard"
+
+
+def path_of(request: Request) -> str:
+    """The page that was asked for, with its query."""
+    query = request.url.query
+    return request.url.path + (f"?{query}" if query else "")

@@ -1,0 +1,315 @@
+"""Pages of who is signed in: overview, the first minute, requests and their receipts, live slots, the plan."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+import msgspec
+from sqlalchemy import Select, delete, insert, select
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from penstock.core.limits import day_of, reset_of
+from penstock.domain import accounts, audit, history, issuing, mails, outbox
+from penstock.domain.accounts import User
+from penstock.domain.history import Filter, Outcomes
+from penstock.errors import InvalidRequest
+from penstock.store.schema import plan_wishes
+from penstock.web.charts import COLOURS, Stack, stacked
+from penstock.web.context import SiteContext, go
+from penstock.web.pages import NO_STORE, day
+from penstock.web.samples import first_commands
+from penstock.web.session import read_form, signed_in
+
+RANGES = {"7": 7, "30": 30, "90": 90}
+"""The ranges of the overview, in days."""
+CSV_ROWS = 10_000
+
+
+class DeskPages:
+    """The pages of an account."""
+
+    def __init__(
+        self, context: SiteContext, end: Callable[[str, str], bool], mail_queued: Callable[[], None]
+    ) -> None:
+        """``end`` ends a running request of a user; ``mail_queued`` is called after a mail was queued."""
+        self._context = context
+        self._end = end
+        self._mail_queued = mail_queued
+
+    def routes(self) -> list[Route]:
+        """Every route, by hand."""
+        return [
+            Route("/dashboard", self.overview),
+            Route("/welcome", self.welcome),
+            Route("/requests", self.requests),
+            Route("/requests.csv", self.requests_csv),
+            Route("/requests/{id}", self.receipt),
+            Route("/slots", self.slots),
+            Route("/slots/end", self.end_slot, methods=["POST"]),
+            Route("/plan", self.plan),
+            Route("/plan/ask", self.ask_plan, methods=["POST"]),
+        ]
+
+    # ---- overview
+
+    async def overview(self, request: Request) -> Response:
+        """Today, and the days before it."""
+        context = self._context
+        viewer = signed_in(request)
+        user, plan = viewer.user, context.plan(viewer.user.plan_id)
+        today = day_of(context.clock())
+        length = RANGES.get(request.query_params.get("days", ""), 7)
+        days = range(today - length + 1, today + 1)
+        async with context.database.connect() as conn:
+            used = await history.used_on(conn, user.id, today)
+            by_day = await history.by_day(conn, user.id, days)
+            sums = await history.sums(conn, user.id, days)
+            errors = await history.errors(conn, user.id, days)
+            waits = await history.first_bytes(conn, user.id, days)
+            keys = await issuing.working_keys(conn, user.id, now=context.now())
+        series = _series(by_day)
+        bars = _bars(by_day, series, days)
+        return context.pages.render(
+            request,
+            "desk/overview.html",
+            {
+                "plan": plan,
+                "used": used,
+                "reset_at": reset_of(today),
+                "running": len(context.gate.running(user.id)),
+                "length": length,
+                "ranges": tuple(RANGES),
+                "sums": sums,
+                "errors": errors,
+                "p50": history.percentile(waits, 0.5),
+                "p95": history.percentile(waits, 0.95),
+                "series": series,
+                "bars": bars,
+                "chart": stacked(
+                    bars,
+                    series,
+                    plan.daily_requests,
+                    f"Counted requests by day and model, {length} days; the table below has the figures.",
+                ),
+                "keys": keys,
+                "commands": first_commands(
+                    f"{context.pages.origin(request)}/api/v1", "sk-ps-YOUR-KEY", self._model(user)
+                ),
+            },
+        )
+
+    # ---- the first minute
+
+    async def welcome(self, request: Request) -> Response:
+        """The key with a command, until the first request has come."""
+        context = self._context
+        user = signed_in(request).user
+        async with context.database.connect() as conn:
+            first = await history.first_request(conn, user.id)
+            keys = await issuing.working_keys(conn, user.id, now=context.now())
+            key = None
+            if first is None and keys and keys[-1].kept and keys[-1].last_used_at is None:
+                key = await issuing.reveal_key(conn, context.vault, user.id, keys[-1].id)
+        base = f"{context.pages.origin(request)}/api/v1"
+        return context.pages.render(
+            request,
+            "desk/welcome.html",
+            {
+                "first": first,
+                "key": key,
+                "commands": first_commands(base, key or "sk-ps-YOUR-KEY", self._model(user)),
+            },
+        )
+
+    def _model(self, user: User) -> str:
+        offered = self._context.catalog().offered(user.plan_id)
+        return offered[0].id if offered else "MODEL"
+
+    # ---- requests
+
+    async def requests(self, request: Request) -> Response:
+        """The log, filtered."""
+        context = self._context
+        user = signed_in(request).user
+        chosen = _filter(request)
+        async with context.database.connect() as conn:
+            rows, cursor = await history.page(conn, user.id, chosen)
+            keys = await issuing.list_keys(conn, user.id)
+        return context.pages.render(
+            request,
+            "desk/requests.html",
+            {
+                "rows": rows,
+                "older": cursor,
+                "chosen": chosen,
+                "keys": keys,
+                "models": [model.id for model in context.catalog().models.values()],
+            },
+        )
+
+    async def requests_csv(self, request: Request) -> Response:
+        """The same as a file, at most ``CSV_ROWS`` rows."""
+        user = signed_in(request).user
+        chosen = _filter(request)
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(history.Receipt.__struct_fields__)
+        left = CSV_ROWS
+        async with self._context.database.connect() as conn:
+            while left > 0:
+                rows, cursor = await history.page(conn, user.id, chosen)
+                writer.writerows(_cells(row) for row in rows[:left])
+                left -= len(rows)
+                if not cursor:
+                    break
+                chosen = msgspec.structs.replace(chosen, before=cursor)
+        headers = {**NO_STORE, "content-disposition": 'attachment; filename="requests.csv"'}
+        return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+    async def receipt(self, request: Request) -> Response:
+        """One request: what counted and why."""
+        context = self._context
+        user = signed_in(request).user
+        async with context.database.connect() as conn:
+            row = await history.receipt(conn, user.id, request.path_params["id"])
+            keys = {key.id: key for key in await issuing.list_keys(conn, user.id)}
+            used = await history.used_on(conn, user.id, row.day)
+        return context.pages.render(
+            request,
+            "desk/receipt.html",
+            {
+                "row": row,
+                "key": keys.get(row.key_id),
+                "used": used,
+                "plan": context.plan(user.plan_id),
+                "counting": _why(row),
+            },
+        )
+
+    # ---- live slots
+
+    async def slots(self, request: Request) -> Response:
+        """What runs now."""
+        context = self._context
+        user = signed_in(request).user
+        held = context.gate.running(user.id)
+        now = context.clock()
+        rows = [(lease.request_id, int((now - lease.since) * 1000)) for lease in held]
+        return context.pages.render(
+            request, "desk/slots.html", {"rows": rows, "plan": context.plan(user.plan_id)}
+        )
+
+    async def end_slot(self, request: Request) -> Response:
+        """End one of one's own requests."""
+        user = signed_in(request).user
+        form = await read_form(request)
+        return go("/slots", "ended" if self._end(user.id, form.text("id")) else "")
+
+    # ---- the plan
+
+    async def plan(self, request: Request) -> Response:
+        """The plan, and the others."""
+        context = self._context
+        user = signed_in(request).user
+        async with context.database.connect() as conn:
+            wish = await conn.scalar(_wish_of(user.id))
+        catalog = context.catalog()
+        models = {model.id for model in catalog.models.values() if catalog.served(model)}
+        return context.pages.render(
+            request,
+            "desk/plan.html",
+            {
+                "plans": list(catalog.plans.values()),
+                "plan": context.plan(user.plan_id),
+                "wish": wish,
+                "models": models,
+            },
+        )
+
+    async def ask_plan(self, request: Request) -> Response:
+        """Ask the operator for another plan."""
+        context, now = self._context, self._context.now()
+        user = signed_in(request).user
+        form = await read_form(request)
+        wanted = context.catalog().plans.get(form.text("plan"))
+        if wanted is None or wanted.id == user.plan_id:
+            raise InvalidRequest("There is no such plan to ask for.", param="plan")
+        async with context.database.transaction() as conn:
+            await conn.execute(delete(plan_wishes).where(plan_wishes.c.user_id == user.id))
+            await conn.execute(insert(plan_wishes).values(user_id=user.id, plan_id=wanted.id, created_at=now))
+            for admin in await accounts.admins(conn):
+                mail = mails.plan_asked(context.entrance.rules.brand, admin, user.email, wanted.id)
+                await outbox.queue(conn, context.vault, mail, now=now, entropy=context.entropy)
+            address = "" if request.client is None else request.client.host
+            await audit.note(
+                conn, user.id, "plan_asked", wanted.id, address, now=now, entropy=context.entropy
+            )
+        self._mail_queued()
+        return go("/plan", "asked")
+
+
+def _wish_of(user_id: str) -> Select[str]:
+    return select(plan_wishes.c.plan_id).where(plan_wishes.c.user_id == user_id)
+
+
+def _filter(request: Request) -> Filter:
+    query = request.query_params
+    return Filter(
+        model=query.get("model", "")[:128],
+        key_id=query.get("key", "")[:40],
+        outcome=query.get("outcome", "")[:32],
+        before=query.get("before", "")[:80],
+    )
+
+
+def _cells(row: history.Receipt) -> list[object]:
+    """A row for a spreadsheet: a text that would be a formula there is kept a text."""
+    cells: list[object] = []
+    for value in msgspec.structs.astuple(row):
+        risky = isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}
+        cells.append(f"'{value}" if risky else value)
+    return cells
+
+
+def _series(by_day: Sequence[Outcomes]) -> list[str]:
+    """The models of the chart, the most used first; beyond the colours they are put together."""
+    totals: dict[str, int] = {}
+    for row in by_day:
+        totals[row.model] = totals.get(row.model, 0) + row.requests
+    names = sorted(totals, key=lambda name: (-totals[name], name))
+    return names if len(names) <= COLOURS else [*names[: COLOURS - 1], "others"]
+
+
+def _bars(by_day: Sequence[Outcomes], series: Sequence[str], days: range) -> list[Stack]:
+    places = {name: at for at, name in enumerate(series)}
+    heights = {number: [0] * len(series) for number in days}
+    for row in by_day:
+        heights[row.day][places.get(row.model, len(series) - 1)] += row.requests
+    return [Stack(day(number), tuple(parts)) for number, parts in heights.items()]
+
+
+_REASONS = {
+    "no_output": "The provider failed before it gave any output, so the request was taken back.",
+    "provider_refused": "The provider refused the request as invalid, so it was taken back.",
+    "not_sent": "The request was never sent to a provider, so it was taken back.",
+    "internal_error": "A fault of this service ended it, so it was taken back.",
+}
+
+
+def _why(row: history.Receipt) -> str:
+    """Why a request counted, or did not."""
+    if not row.counted:
+        return _REASONS.get(row.refund_reason or "", "It was taken back.")
+    if row.state == "open":
+        return "It is running. A request counts from when a provider is asked."
+    if row.outcome == "client_gone":
+        return "A provider was asked; that the caller left does not give the request back."
+    if row.outcome == "ended_by_owner":
+        return "A provider was asked; that you ended it does not give the request back."
+    if row.outcome == "aborted":
+        return "A provider was asked, and then the server died; it is counted because output may have come."
+    if row.outcome == "upstream_error":
+        return "The provider broke off after it had given output."
+    return "A provider was asked, and gave an answer."

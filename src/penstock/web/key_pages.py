@@ -1,0 +1,237 @@
+"""Pages of API keys: made, shown again with the password, rolled with a time of grace, revoked."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from penstock.domain import audit, issuing
+from penstock.domain.accounts import User
+from penstock.domain.issuing import BadKeyWish, KeyRow, KeyWish, NewKey
+from penstock.domain.sessions import new_token
+from penstock.errors import CallerError, InvalidRequest
+from penstock.web.context import SiteContext, go
+from penstock.web.samples import first_commands
+from penstock.web.session import Form, address_of, read_form, signed_in, visitor_of
+
+GRACES = (("0", "at once"), ("3600", "in an hour"), ("86400", "in a day"), ("604800", "in a week"))
+"""When a rolled key stops working: seconds, and how it is said."""
+PLAYGROUND_SECONDS = 3600
+
+
+class KeyPages:
+    """The pages of an account's keys."""
+
+    def __init__(self, context: SiteContext, *, keep: bool) -> None:
+        """``keep``: readable copies of keys are kept, so that they can be shown again."""
+        self._context = context
+        self._keep = keep
+
+    def routes(self) -> list[Route]:
+        """Every route, by hand."""
+        return [
+            Route("/keys", self.keys, methods=["GET", "POST"]),
+            Route("/keys/{id}/show", self.show, methods=["POST"]),
+            Route("/keys/{id}/roll", self.roll, methods=["POST"]),
+            Route("/keys/{id}/revoke", self.revoke, methods=["POST"]),
+            Route("/playground", self.playground),
+            Route("/playground/key", self.playground_key, methods=["POST"]),
+        ]
+
+    async def keys(self, request: Request) -> Response:
+        """All keys, and the form for another one."""
+        if request.method != "POST":
+            return await self._page(request)
+        context = self._context
+        user = signed_in(request).user
+        form = await read_form(request)
+        try:
+            wish = _wish(form)
+            async with context.database.transaction() as conn:
+                made = await issuing.create_key(
+                    conn,
+                    context.vault,
+                    user.id,
+                    wish,
+                    now=context.now(),
+                    entropy=context.entropy,
+                    keep=self._keep,
+                )
+                await self._note(request, conn, user, "key_created", made.name)
+        except CallerError as error:
+            return await self._page(request, error=error)
+        return await self._page(request, made=made)
+
+    async def show(self, request: Request) -> Response:
+        """The key itself, after the password."""
+        context = self._context
+        user = signed_in(request).user
+        form = await read_form(request)
+        id = request.path_params["id"]
+        try:
+            await context.entrance.check_password(
+                user, form.exact("password"), visitor_of(request), now=context.now()
+            )
+            async with context.database.transaction() as conn:
+                row = await issuing.get_key(conn, user.id, id)
+                key = await issuing.reveal_key(conn, context.vault, user.id, id)
+                await self._note(request, conn, user, "key_shown", row.name)
+        except CallerError as error:
+            return await self._page(request, error=error)
+        return await self._page(request, made=NewKey(id, row.name, key), again=True)
+
+    async def roll(self, request: Request) -> Response:
+        """A new key in place of an old one."""
+        context = self._context
+        user = signed_in(request).user
+        form = await read_form(request)
+        try:
+            grace = form.text("grace")
+            if grace not in dict(GRACES):
+                raise InvalidRequest("Choose when the old key stops working.", param="grace")
+            async with context.database.transaction() as conn:
+                old = await issuing.get_key(conn, user.id, request.path_params["id"])
+                made = await issuing.roll_key(
+                    conn,
+                    context.vault,
+                    old,
+                    grace=int(grace),
+                    now=context.now(),
+                    entropy=context.entropy,
+                    keep=self._keep,
+                )
+                await self._note(request, conn, user, "key_rolled", old.name)
+        except CallerError as error:
+            return await self._page(request, error=error)
+        return await self._page(request, made=made)
+
+    async def revoke(self, request: Request) -> Response:
+        """The end of a key."""
+        context = self._context
+        user = signed_in(request).user
+        await read_form(request)
+        try:
+            async with context.database.transaction() as conn:
+                row = await issuing.get_key(conn, user.id, request.path_params["id"])
+                await issuing.revoke_key(conn, user.id, row.id, now=context.now())
+                await self._note(request, conn, user, "key_revoked", row.name)
+        except CallerError as error:
+            return await self._page(request, error=error)
+        return go("/keys", "revoked")
+
+    # ---- the playground
+
+    async def playground(self, request: Request) -> Response:
+        """A conversation with any model of the plan."""
+        context = self._context
+        user = signed_in(request).user
+        models = [model.id for model in context.catalog().offered(user.plan_id)]
+        return context.pages.render(
+            request,
+            "desk/playground.html",
+            {
+                "models": models,
+                "commands": first_commands(
+                    f"{context.pages.origin(request)}/api/v1",
+                    "sk-ps-YOUR-KEY",
+                    models[0] if models else "MODEL",
+                ),
+            },
+        )
+
+    async def playground_key(self, request: Request) -> Response:
+        """A key for an hour, which the page alone holds: its requests go the way of all others, and count."""
+        context, now = self._context, self._context.now()
+        user = signed_in(request).user
+        await read_form(request)
+        name = f"Playground {new_token(context.entropy)[:6]}"
+        async with context.database.transaction() as conn:
+            for old in await issuing.working_keys(conn, user.id, now=now):
+                if old.name.startswith("Playground "):
+                    await issuing.revoke_key(conn, user.id, old.id, now=now)
+            made = await issuing.create_key(
+                conn,
+                context.vault,
+                user.id,
+                KeyWish(name, expires_at=now + PLAYGROUND_SECONDS * 1000),
+                now=now,
+                entropy=context.entropy,
+                keep=False,
+            )
+        return Response(made.key, media_type="text/plain", headers={"cache-control": "no-store, private"})
+
+    # ---- what they share
+
+    async def _page(
+        self,
+        request: Request,
+        *,
+        made: NewKey | None = None,
+        again: bool = False,
+        error: CallerError | None = None,
+    ) -> Response:
+        context, now = self._context, self._context.now()
+        user = signed_in(request).user
+        async with context.database.connect() as conn:
+            rows = await issuing.list_keys(conn, user.id)
+        base = f"{context.pages.origin(request)}/api/v1"
+        offered = [model.id for model in context.catalog().offered(user.plan_id)]
+        return context.pages.render(
+            request,
+            "desk/keys.html",
+            {
+                "rows": [(row, row.works(now)) for row in rows if _worth_showing(row, now)],
+                "made": made,
+                "again": again,
+                "error": "" if error is None else error.message,
+                "commands": first_commands(base, made.key, offered[0] if offered else "MODEL")
+                if made
+                else [],
+                "graces": GRACES,
+                "reveal": self._keep,
+            },
+            status=200 if error is None else error.status,
+        )
+
+    async def _note(
+        self, request: Request, conn: AsyncConnection, user: User, action: audit.Action, name: str
+    ) -> None:
+        context = self._context
+        await audit.note(
+            conn, user.id, action, name, address_of(request), now=context.now(), entropy=context.entropy
+        )
+
+
+_FORGOTTEN_MS = 30 * 86_400_000
+
+
+def _worth_showing(row: KeyRow, now: int) -> bool:
+    """Keys that work, and for a month those that no longer do."""
+    ended = row.revoked_at or row.expires_at or now
+    return row.works(now) or now - ended < _FORGOTTEN_MS
+
+
+def _wish(form: Form) -> KeyWish:
+    """What the form asks for. Raises ``BadKeyWish``."""
+    expires = form.text("expires")
+    expires_at = None
+    if expires:
+        try:
+            end = datetime.strptime(expires, "%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError as error:
+            raise BadKeyWish(
+                "The day on which a key expires has the form 2026-12-31.", param="expires"
+            ) from error
+        expires_at = int(end.timestamp() * 1000)
+    return KeyWish(
+        name=form.text("name") or None,
+        models=_list(form.text("models")),
+        addresses=_list(form.text("addresses")),
+        expires_at=expires_at,
+    )
+
+
+def _list(text: str) -> tuple[str, ...] | None:
+    return tuple(text.replace(",", " ").split()) or None

@@ -1,0 +1,194 @@
+"""Pages: the one template environment, and what every page is given."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.resources import files
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from penstock.domain.catalog import Catalog
+from penstock.web.icons import icon
+from penstock.web.session import Viewer, form_token_of, viewer_of
+
+NO_STORE = {"cache-control": "no-store, private"}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An entry of a menu."""
+
+    path: str
+    name: str
+    icon: str = ""
+
+
+PUBLIC = (
+    Place("/models", "Models"),
+    Place("/pricing", "Plans"),
+    Place("/docs", "Docs"),
+    Place("/status", "Status"),
+)
+"""The menu of the public pages."""
+
+PRIVATE = (
+    Place("/dashboard", "Overview", "gauge"),
+    Place("/keys", "API keys", "key"),
+    Place("/requests", "Requests", "rows"),
+    Place("/slots", "Live slots", "pulse"),
+    Place("/playground", "Playground", "spark"),
+    Place("/plan", "Plan", "steps"),
+    Place("/settings", "Settings", "dial"),
+)
+"""The menu of who is signed in."""
+
+
+class Pages:
+    """Renders templates. One per process."""
+
+    def __init__(self, *, brand: str, public_url: str, catalog: Callable[[], Catalog], signup: bool) -> None:
+        """``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves."""
+        self._public_url = public_url
+        self._catalog = catalog
+        self._templates = Environment(
+            loader=PackageLoader("penstock.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._shared: dict[str, object] = {
+            "brand": brand,
+            "public_places": PUBLIC,
+            "private_places": PRIVATE,
+            "signup": signup,
+            "asset": _Assets(),
+            "icon": icon,
+        }
+        self._templates.filters.update(
+            grouped=grouped, moment=moment, day=day, ago=ago, seconds=seconds, compact=compact
+        )
+
+    def origin(self, request: Request) -> str:
+        """What callers put before ``/api/v1``."""
+        return self._public_url or f"{request.url.scheme}://{request.url.netloc}"
+
+    def render(
+        self,
+        request: Request,
+        template: str,
+        context: Mapping[str, object] | None = None,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """A page. What depends on who looks at it is never stored by anything in between."""
+        viewer = viewer_of(request)
+        page = self._templates.get_template(template).render(
+            {
+                **self._shared,
+                "viewer": viewer,
+                "path": request.url.path,
+                "origin": self.origin(request),
+                "base_url": f"{self.origin(request)}/api/v1",
+                "simulated": self._catalog().simulated,
+                "form_token": form_token_of(request),
+                "notice": request.query_params.get("notice", ""),
+                "notices": NOTICES,
+                **(context or {}),
+            }
+        )
+        private = viewer is not None or request.method != "GET"
+        kept = NO_STORE if private else {"cache-control": "no-cache", "vary": "cookie"}
+        return HTMLResponse(page, status_code=status, headers={**kept, **(headers or {})})
+
+
+NOTICES = {
+    "signed-out": "You are signed out.",
+    "password": "Your password has changed, and every other session has ended.",
+    "email": "Your e-mail address has changed.",
+    "session": "The session has ended.",
+    "revoked": "The key is revoked. It stops working within seconds.",
+    "saved": "Saved.",
+    "asked": "The operator has been told. Your plan changes as soon as they set it.",
+    "kept": "Your account stays.",
+    "factor-off": "The second factor is off.",
+    "ended": "The request is being ended.",
+    "resent": "A new code is on its way, if one can be sent to this address.",
+}
+"""What a page may be asked to say after a redirect; a name in the address, never a text."""
+
+
+class _Assets:
+    """``asset("app.css")``: the path of a static file, with a part that changes with its content."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def __call__(self, name: str) -> str:
+        path = self._known.get(name)
+        if path is None:
+            content = files("penstock.web").joinpath("static", name).read_bytes()
+            path = self._known[name] = f"/static/{name}?v={sha256(content).hexdigest()[:10]}"
+        return path
+
+
+def viewer_name(viewer: Viewer) -> str:
+    """How a person is addressed where the whole address would not fit."""
+    return viewer.user.email.partition("@")[0]
+
+
+# ---- filters
+
+NONE = "-"
+"""What stands where there is no figure."""
+
+
+def grouped(number: float | None) -> str:
+    """``12,345``; a dash where there is none."""
+    return NONE if number is None else f"{number:,.0f}"
+
+
+def compact(number: float | None) -> str:
+    """``12.3k``, ``4.5M``."""
+    if number is None:
+        return NONE
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.0f}"
+
+
+def moment(at: int | None) -> Markup:
+    """A point in time (epoch milliseconds) as a ``time`` element in UTC, which a script may turn into the reader's own."""
+    if at is None:
+        return Markup.escape(NONE)
+    when = datetime.fromtimestamp(at / 1000, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        when.strftime("%Y-%m-%dT%H:%M:%SZ"), when.strftime("%Y-%m-%d %H:%M:%S")
+    )
+
+
+def day(number: int) -> str:
+    """A UTC day number as ``2026-11-25``."""
+    return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
+
+
+def ago(milliseconds: int) -> str:
+    """A length of time in its largest unit: ``3 min``."""
+    left = max(0, milliseconds // 1000)
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if left >= size:
+            return f"{left // size} {unit}"
+    return f"{left} s"
+
+
+def seconds(milliseconds: int | None) -> str:
+    """``420 ms``, ``1.42 s``."""
+    if milliseconds is None:
+        return NONE
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.2f} s"

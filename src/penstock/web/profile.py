@@ -1,0 +1,323 @@
+"""The settings of an account: address, password, second factor, sessions, its data, and its end."""
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+import segno
+from markupsafe import Markup
+from pyotp.totp import TOTP
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from penstock.domain import accounts, audit, codes, credentials, history, issuing, mails, outbox, sessions
+from penstock.domain.accounts import User
+from penstock.domain.history import Filter, Receipt
+from penstock.domain.issuing import KeyRow
+from penstock.domain.sessions import Session
+from penstock.errors import CallerError, InvalidRequest, Overloaded
+from penstock.web.context import SiteContext, go
+from penstock.web.pages import NO_STORE
+from penstock.web.session import address_of, read_form, signed_in, visitor_of
+
+UNDO_MS = 7 * 86_400_000
+"""How long a deletion can be undone."""
+
+
+class Export(msgspec.Struct, frozen=True):
+    """All that is kept of an account, for its owner. Times are epoch milliseconds."""
+
+    account: User
+    keys: tuple[KeyRow, ...]
+    sessions: list[Session]
+    audit: list[audit.Entry]
+    requests: list[Receipt]
+
+
+class ProfilePages:
+    """The pages under ``/settings``."""
+
+    def __init__(self, context: SiteContext, mail_queued: Callable[[], None]) -> None:
+        """``mail_queued`` is called after a mail was queued."""
+        self._context = context
+        self._mail_queued = mail_queued
+
+    def routes(self) -> list[Route]:
+        """Every route, by hand."""
+        return [
+            Route("/settings", self.settings),
+            Route("/settings/password", self.password, methods=["POST"]),
+            Route("/settings/email", self.email, methods=["POST"]),
+            Route("/settings/email/code", self.email_code, methods=["GET", "POST"]),
+            Route("/settings/email/code/resend", self.email_resend, methods=["POST"]),
+            Route("/settings/factor", self.factor_begin, methods=["POST"]),
+            Route("/settings/factor/confirm", self.factor_confirm, methods=["POST"]),
+            Route("/settings/factor/off", self.factor_off, methods=["POST"]),
+            Route("/settings/sessions/end", self.end_session, methods=["POST"]),
+            Route("/settings/export", self.export),
+            Route("/settings/leave", self.leave, methods=["POST"]),
+            Route("/settings/stay", self.stay, methods=["POST"]),
+        ]
+
+    async def settings(self, request: Request) -> Response:
+        """Everything on one page."""
+        return await self._page(request)
+
+    # ---- password and address
+
+    async def password(self, request: Request) -> Response:
+        """Change the password."""
+        viewer = signed_in(request)
+        form = await read_form(request)
+        entrance, now, visitor = self._context.entrance, self._context.now(), visitor_of(request)
+        try:
+            await entrance.check_password(viewer.user, form.exact("current"), visitor, now=now)
+            await entrance.change_password(
+                viewer.user, form.exact("password"), viewer.session.digest, visitor, now=now
+            )
+        except (CallerError, Overloaded) as error:
+            return await self._page(request, error)
+        return go("/settings", "password")
+
+    async def email(self, request: Request) -> Response:
+        """Ask for another address."""
+        user = signed_in(request).user
+        form = await read_form(request)
+        entrance, now, visitor = self._context.entrance, self._context.now(), visitor_of(request)
+        try:
+            await entrance.check_password(user, form.exact("current"), visitor, now=now)
+            await entrance.ask_new_email(user, form.text("email"), visitor, now=now)
+        except (CallerError, Overloaded) as error:
+            return await self._page(request, error)
+        return go("/settings/email/code")
+
+    async def email_code(self, request: Request) -> Response:
+        """The code that was sent to the new address."""
+        context = self._context
+        user = signed_in(request).user
+        async with context.database.connect() as conn:
+            asked = await codes.asked(conn, visitor_of(request).digest, "new_email")
+        if asked is None:
+            return go("/settings")
+        error = None
+        if request.method == "POST":
+            form = await read_form(request)
+            try:
+                await context.entrance.confirm_new_email(
+                    user, form.text("code"), visitor_of(request), now=context.now()
+                )
+            except CallerError as refused:
+                error = refused
+            else:
+                return go("/settings", "email")
+        return context.pages.render(
+            request,
+            "account/verify.html",
+            {
+                "email": asked.email,
+                "action": "/settings/email/code",
+                "again": "/settings",
+                "error": "" if error is None else error.message,
+            },
+            status=200 if error is None else error.status,
+        )
+
+    async def email_resend(self, request: Request) -> Response:
+        """Another code."""
+        signed_in(request)
+        await read_form(request)
+        try:
+            await self._context.entrance.resend("new_email", visitor_of(request), now=self._context.now())
+        except CallerError as error:
+            return await self._page(request, error)
+        return go("/settings/email/code", "resent")
+
+    # ---- the second factor
+
+    async def factor_begin(self, request: Request) -> Response:
+        """A new secret, shown as a picture for the app."""
+        context = self._context
+        user = signed_in(request).user
+        form = await read_form(request)
+        try:
+            await context.entrance.check_password(
+                user, form.exact("current"), visitor_of(request), now=context.now()
+            )
+            async with context.database.transaction() as conn:
+                if (await credentials.credentials_of(conn, user.id)).second_factor:
+                    raise InvalidRequest("The second factor is on already.")
+                secret = await credentials.begin_second_factor(
+                    conn, context.vault, user.id, entropy=context.entropy
+                )
+        except (CallerError, Overloaded) as error:
+            return await self._page(request, error)
+        return await self._page(request, secret=secret)
+
+    async def factor_confirm(self, request: Request) -> Response:
+        """The first code of the app: from now on it is wanted."""
+        context, now = self._context, self._context.now()
+        user = signed_in(request).user
+        form = await read_form(request)
+        recovery: list[str] = []
+        async with context.database.transaction() as conn:
+            kept = await credentials.credentials_of(conn, user.id)
+            secret = credentials.secret_of(context.vault, user.id, kept)
+            digits = form.text("code")
+            right = not kept.second_factor and await credentials.use_second_factor(
+                conn, context.vault, user.id, digits, now=now
+            )
+            if right:
+                recovery = await credentials.confirm_second_factor(
+                    conn, user.id, now=now, entropy=context.entropy
+                )
+                await self._note(request, conn, user, "second_factor_on")
+        if not recovery:
+            wrong = InvalidRequest("This is not the code that the app shows now.", param="code")
+            return await self._page(request, wrong, secret=secret)
+        return await self._page(request, recovery=recovery)
+
+    async def factor_off(self, request: Request) -> Response:
+        """No second factor any more."""
+        context = self._context
+        user = signed_in(request).user
+        form = await read_form(request)
+        try:
+            await context.entrance.check_password(
+                user, form.exact("current"), visitor_of(request), now=context.now()
+            )
+        except (CallerError, Overloaded) as error:
+            return await self._page(request, error)
+        async with context.database.transaction() as conn:
+            await credentials.drop_second_factor(conn, user.id)
+            await self._note(request, conn, user, "second_factor_off")
+        return go("/settings", "factor-off")
+
+    # ---- sessions
+
+    async def end_session(self, request: Request) -> Response:
+        """End another session, or all others."""
+        context = self._context
+        viewer = signed_in(request)
+        form = await read_form(request)
+        async with context.database.transaction() as conn:
+            if form.text("id") == "others":
+                await sessions.end_all(conn, viewer.user.id, but=viewer.session.digest)
+            else:
+                await sessions.end_by_id(conn, viewer.user.id, form.text("id"))
+            await self._note(request, conn, viewer.user, "session_ended")
+        return go("/settings", "session")
+
+    # ---- data, and the end
+
+    async def export(self, request: Request) -> Response:
+        """All that is kept of the account, as JSON."""
+        context, now = self._context, self._context.now()
+        user = signed_in(request).user
+        rows: list[Receipt] = []
+        async with context.database.connect() as conn:
+            chosen = Filter()
+            while len(rows) < _MOST_EXPORTED:
+                found, cursor = await history.page(conn, user.id, chosen)
+                rows += found
+                if not cursor:
+                    break
+                chosen = Filter(before=cursor)
+            export = Export(
+                account=user,
+                keys=await issuing.list_keys(conn, user.id),
+                sessions=[
+                    msgspec.structs.replace(session, digest=b"")
+                    for session in await sessions.sessions_of(conn, user.id, context.lifetime, now=now)
+                ],
+                audit=await audit.entries(conn, user.id, most=10_000),
+                requests=rows,
+            )
+        async with context.database.transaction() as conn:
+            await self._note(request, conn, user, "data_exported")
+        body = msgspec.json.format(msgspec.json.encode(export), indent=2)
+        headers = {**NO_STORE, "content-disposition": 'attachment; filename="account.json"'}
+        return Response(body, media_type="application/json", headers=headers)
+
+    async def leave(self, request: Request) -> Response:
+        """Have the account deleted, in a week."""
+        context, now = self._context, self._context.now()
+        user = signed_in(request).user
+        form = await read_form(request)
+        try:
+            await context.entrance.check_password(user, form.exact("current"), visitor_of(request), now=now)
+        except (CallerError, Overloaded) as error:
+            return await self._page(request, error)
+        at = now + UNDO_MS
+        rules = context.entrance.rules
+        async with context.database.transaction() as conn:
+            await accounts.set_leaving(conn, user.id, at)
+            until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
+            mail = mails.deletion(rules.brand, user.email, rules.url, until)
+            await outbox.queue(conn, context.vault, mail, now=now, entropy=context.entropy)
+            await self._note(request, conn, user, "deletion_asked")
+        self._mail_queued()
+        return go("/settings")
+
+    async def stay(self, request: Request) -> Response:
+        """Keep the account after all."""
+        user = signed_in(request).user
+        await read_form(request)
+        async with self._context.database.transaction() as conn:
+            await accounts.set_leaving(conn, user.id, None)
+            await self._note(request, conn, user, "deletion_undone")
+        return go("/settings", "kept")
+
+    # ---- what they share
+
+    async def _page(
+        self,
+        request: Request,
+        error: CallerError | Overloaded | None = None,
+        *,
+        secret: str | None = None,
+        recovery: list[str] | None = None,
+    ) -> Response:
+        context, now = self._context, self._context.now()
+        viewer = signed_in(request)
+        async with context.database.connect() as conn:
+            kept = await credentials.credentials_of(conn, viewer.user.id)
+            left = await credentials.recovery_codes_left(conn, viewer.user.id)
+            open_sessions = await sessions.sessions_of(conn, viewer.user.id, context.lifetime, now=now)
+            done = await audit.entries(conn, viewer.user.id, most=20)
+        return context.pages.render(
+            request,
+            "desk/settings.html",
+            {
+                "error": "" if error is None else error.message,
+                "has_password": kept.password is not None,
+                "factor": kept.second_factor,
+                "recovery_left": left,
+                "secret": secret,
+                "picture": None if secret is None else self._picture(secret, viewer.user.email),
+                "recovery": recovery,
+                "sessions": open_sessions,
+                "audit": done,
+            },
+            status=200 if error is None else error.status,
+        )
+
+    def _picture(self, secret: str, email: str) -> Markup:
+        """The secret as a QR code, drawn as SVG."""
+        uri = TOTP(secret).provisioning_uri(name=email, issuer_name=self._context.entrance.rules.brand)
+        out = io.BytesIO()
+        segno.make(uri, error="m").save(
+            out, kind="svg", xmldecl=False, svgns=True, scale=4, border=2, dark="#000", light="#fff"
+        )
+        return Markup(out.getvalue().decode())  # noqa: S704 - drawn here; nothing of a person's is in it as text
+
+    async def _note(self, request: Request, conn: AsyncConnection, user: User, action: audit.Action) -> None:
+        context = self._context
+        await audit.note(
+            conn, user.id, action, "", address_of(request), now=context.now(), entropy=context.entropy
+        )
+
+
+_MOST_EXPORTED = 100_000

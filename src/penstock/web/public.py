@@ -1,0 +1,228 @@
+"""Pages for everybody: landing, plans, models, status, terms, and what machines read about the service."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from penstock.core.limits import day_of
+from penstock.core.route import Model
+from penstock.domain import history
+from penstock.domain.catalog import Catalog
+from penstock.domain.history import ModelDay
+from penstock.web.context import SiteContext
+from penstock.web.documents import MENU, render_text
+from penstock.web.errors_pages import PageNotFound
+from penstock.web.pages import day
+from penstock.web.samples import first_commands
+
+STATUS_DAYS = 90
+STATUS_SECONDS = 60.0
+"""How long the figures of the status page are kept before they are counted again."""
+TEXTS = {"terms": "Terms", "privacy": "Privacy", "changelog": "Changelog"}
+"""Pages that the operator may replace by ``DATA/pages/NAME.md``."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A model as the public pages show it."""
+
+    id: str
+    name: str
+    context: int | None
+    output: int | None
+    takes: tuple[str, ...]
+    plans: tuple[str, ...]
+    aliases: tuple[str, ...]
+    served: bool
+
+
+class Uptime(msgspec.Struct, frozen=True):
+    """A model's line on the status page. ``said`` is the line for who hears it."""
+
+    model: str
+    states: tuple[str, ...]
+    answered: str
+    first_byte: int | None
+    said: str
+
+
+class PublicPages:
+    """The pages of everybody."""
+
+    def __init__(self, context: SiteContext, texts: Path) -> None:
+        """``texts`` is the directory of the operator's own versions of ``TEXTS``."""
+        self._context = context
+        self._texts = texts
+        self._status: tuple[float, list[Uptime]] = (0.0, [])
+
+    def routes(self) -> list[Route]:
+        """Every route, by hand."""
+        return [
+            Route("/", self.home),
+            Route("/pricing", self.pricing),
+            Route("/models", self.models),
+            Route("/models/{id:path}", self.model),
+            Route("/status", self.status),
+            *(Route(f"/{name}", self.text) for name in TEXTS),
+            Route("/llms.txt", self.llms),
+            Route("/openapi.json", self.openapi),
+            Route("/robots.txt", self.robots),
+        ]
+
+    async def home(self, request: Request) -> Response:
+        """The landing page."""
+        catalog = self._context.catalog()
+        models = _served(catalog)
+        base = f"{self._context.pages.origin(request)}/api/v1"
+        first = next(
+            (model for plan in catalog.plans.values() for model in plan.models if model in models), "MODEL"
+        )
+        samples = first_commands(base, "sk-ps-YOUR-KEY", first)
+        more = {"models": models, "plans": list(catalog.plans.values()), "samples": samples}
+        return self._context.pages.render(request, "home.html", more)
+
+    async def pricing(self, request: Request) -> Response:
+        """The plans, side by side."""
+        catalog = self._context.catalog()
+        more = {
+            "models": _served(catalog),
+            "plans": list(catalog.plans.values()),
+            "all_models": list(catalog.models),
+        }
+        return self._context.pages.render(request, "pricing.html", more)
+
+    async def models(self, request: Request) -> Response:
+        """All models."""
+        catalog = self._context.catalog()
+        listed = [_listed(catalog, model) for model in catalog.models.values()]
+        return self._context.pages.render(request, "models.html", {"listed": listed})
+
+    async def model(self, request: Request) -> Response:
+        """One model."""
+        catalog = self._context.catalog()
+        model = catalog.models.get(request.path_params["id"])
+        if model is None:
+            raise PageNotFound("There is no model of this name.")
+        base = f"{self._context.pages.origin(request)}/api/v1"
+        more = {
+            "model": _listed(catalog, model),
+            "samples": first_commands(base, "sk-ps-YOUR-KEY", model.id),
+        }
+        return self._context.pages.render(request, "model.html", more)
+
+    async def status(self, request: Request) -> Response:
+        """How the models have done, from our own ledger."""
+        context = self._context
+        counted_at, rows = self._status
+        if context.clock() - counted_at > STATUS_SECONDS:
+            today = day_of(context.clock())
+            days = range(today - STATUS_DAYS + 1, today + 1)
+            async with context.database.connect() as conn:
+                rows = _uptimes(await history.model_days(conn, days), days)
+            self._status = (context.clock(), rows)
+        return context.pages.render(request, "status.html", {"rows": rows, "days": STATUS_DAYS})
+
+    async def text(self, request: Request) -> Response:
+        """Terms, privacy, changelog: ours, or the operator's own."""
+        name = request.url.path.strip("/")
+        own = self._texts / f"{name}.md"
+        source = (
+            own.read_text("utf-8")
+            if own.is_file()
+            else files("penstock.web").joinpath("texts", f"{name}.md").read_text("utf-8")
+        )
+        brand = self._context.entrance.rules.brand
+        content = render_text(source.replace("{{brand}}", brand), self._context.pages.origin(request))
+        more = {"heading": TEXTS[name], "content": content.html}
+        return self._context.pages.render(request, "text.html", more)
+
+    # ---- for machines
+
+    async def llms(self, request: Request) -> Response:
+        """What a model that helps somebody needs to know, and where the rest is."""
+        origin = self._context.pages.origin(request)
+        catalog = self._context.catalog()
+        lines = [
+            f"# {self._context.entrance.rules.brand}",
+            "",
+            "> Many language models behind one base URL, in the formats of OpenAI (Chat Completions, Responses) and Anthropic",
+            "> (Messages), within the limits of a plan.",
+            "",
+            f"- Base URL: {origin}/api/v1",
+            "- Key: in `Authorization: Bearer` or `x-api-key`; keys begin with `sk-ps-`",
+            f"- Models: {', '.join(_served(catalog))}",
+            f"- Contract: {origin}/openapi.json",
+        ]
+        for group, entries in MENU:
+            lines += ["", f"## {group}", ""]
+            lines += [f"- [{entry.title}]({origin}/docs/{entry.slug}.md)" for entry in entries]
+        return PlainTextResponse("\n".join(lines) + "\n", headers={"cache-control": "no-cache"})
+
+    async def openapi(self, request: Request) -> Response:
+        """The contract of the API, with this service's own address."""
+        text = files("penstock.web").joinpath("openapi.json").read_text("utf-8")
+        body = text.replace("http://127.0.0.1:8484", self._context.pages.origin(request))
+        return Response(body, media_type="application/json", headers={"cache-control": "no-cache"})
+
+    async def robots(self, _request: Request) -> Response:
+        """What search engines may read."""
+        hidden = ("/dashboard", "/keys", "/requests", "/slots", "/settings", "/plan", "/api", "/v1")
+        lines = ["User-agent: *", *(f"Disallow: {path}" for path in hidden)]
+        return PlainTextResponse("\n".join(lines) + "\n")
+
+
+def _served(catalog: Catalog) -> list[str]:
+    return [model.id for model in catalog.models.values() if catalog.served(model)]
+
+
+def _listed(catalog: Catalog, model: Model) -> Listed:
+    able = model.capabilities
+    takes = (
+        ("text", True),
+        ("images", able.vision),
+        ("documents", able.documents),
+        ("tools", able.tools),
+        ("reasoning", able.thinking != "none"),
+        ("structured output", able.structured_output),
+    )
+    return Listed(
+        id=model.id,
+        name=model.name,
+        context=model.context_tokens,
+        output=model.max_output_tokens,
+        takes=tuple(name for name, has in takes if has),
+        plans=tuple(plan.name for plan in catalog.plans.values() if model.id in plan.models),
+        aliases=model.aliases,
+        served=catalog.served(model),
+    )
+
+
+def _uptimes(rows: Sequence[ModelDay], days: range) -> list[Uptime]:
+    by_model: dict[str, dict[int, ModelDay]] = {}
+    for row in rows:
+        by_model.setdefault(row.model, {})[row.day] = row
+    return [_uptime(model, found, days) for model, found in sorted(by_model.items())]
+
+
+def _uptime(model: str, found: dict[int, ModelDay], days: range) -> Uptime:
+    asked = sum(row.requests for row in found.values())
+    failed = sum(row.failed for row in found.values())
+    answered = f"{100 * (asked - failed) / asked:.2f}%" if asked else "-"
+    waits = [row.first_byte_ms for row in found.values() if row.first_byte_ms is not None]
+    first = datetime.fromtimestamp(days.start * 86_400, UTC).strftime("%Y-%m-%d")
+    bad = [day(number) for number in found if _state(found[number]) == "bad"]
+    said = f"{model} since {first}: {answered} answered" + (f"; trouble on {', '.join(bad)}" if bad else "")
+    states = tuple(_state(found.get(number)) for number in days)
+    return Uptime(model, states, answered, int(sum(waits) / len(waits)) if waits else None, said)
+
+
+def _state(row: ModelDay | None) -> str:
+    if row is None or not row.requests:
+        return "none"
+    share = row.failed / row.requests
+    return "good" if share < 0.01 else "warn" if share < 0.1 else "bad"

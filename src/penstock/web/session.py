@@ -1,0 +1,210 @@
+"""Cookies: who looks at a page, and that what is sent to it comes from a form of ours.
+
+A browser gets a random token in a cookie with the first form that it is shown. Forms carry a second token made from it, and
+browsers say themselves where a request comes from; both are asked of every request that may change something. A token is
+somebody's session once that somebody has signed in. API keys mean nothing here, and cookies nothing on the API's routes.
+"""
+
+import secrets
+from collections.abc import Callable
+from hmac import compare_digest
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from penstock.domain import accounts, sessions
+from penstock.domain.accounts import User
+from penstock.domain.entrance import Visitor
+from penstock.domain.limits import network_of
+from penstock.domain.sessions import Lifetime, Session, digest_of, form_token, is_token, new_token
+from penstock.errors import CallerError, InvalidRequest, RequestTooLarge
+from penstock.store.database import Database
+
+FORM_FIELD = "form_token"
+FORM_HEADER = "x-form-token"
+MOST_FORM_BYTES = 64 * 1024
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OURS = frozenset({"same-origin", "none"})
+
+
+class ForeignForm(CallerError):
+    """A request that may change something did not come from a form of ours."""
+
+    status = 403
+    code = "foreign_form"
+
+
+class SignInFirst(CallerError):
+    """The page is for who is signed in."""
+
+    status = 401
+    code = "sign_in_first"
+
+
+class Viewer(msgspec.Struct, frozen=True):
+    """Who is signed in, and by which session."""
+
+    user: User
+    session: Session
+
+
+class Cookies(msgspec.Struct):
+    """What a request's cookie says, and what the answer is to say. ``token`` '': the browser has none yet."""
+
+    name: str
+    secure: bool
+    token: str
+    viewer: Viewer | None = None
+    pending: Session | None = None
+    """A right password, with the second factor still missing."""
+    fresh: str | None = None
+    """A token to set with the answer; '' to take the cookie away."""
+
+
+class SessionMiddleware:
+    """Looks up the session of each request to a page, and sets the cookie that a handler wanted."""
+
+    def __init__(
+        self, app: ASGIApp, *, database: Database, lifetime: Lifetime, now: Callable[[], float]
+    ) -> None:
+        """``now`` gives epoch seconds."""
+        self._app = app
+        self._database = database
+        self._lifetime = lifetime
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        cookies = _read(request)
+        scope.setdefault("state", {})["cookies"] = cookies
+        if cookies.token:
+            await self._look_up(request, cookies)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start" and cookies.fresh is not None:
+                MutableHeaders(scope=message).append("set-cookie", self._cookie(cookies))
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+    async def _look_up(self, request: Request, cookies: Cookies) -> None:
+        now = int(self._now() * 1000)
+        async with self._database.connect() as conn:
+            session = await sessions.find(conn, cookies.token, self._lifetime, now=now)
+            user = None if session is None else await accounts.get_user(conn, session.user_id)
+        if session is None or user is None or user.disabled_at is not None:
+            return
+        if session.stage == "password":
+            cookies.pending = session
+            return
+        cookies.viewer = Viewer(user, session)
+        if sessions.wants_touch(session, now):
+            async with self._database.transaction() as conn:
+                await sessions.touch(conn, session, address_of(request), now=now)
+
+    def _cookie(self, cookies: Cookies) -> str:
+        age = int(self._lifetime.longest / 1000) if cookies.fresh else 0
+        secure = "; Secure" if cookies.secure else ""
+        return f"{cookies.name}={cookies.fresh}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"
+
+
+def cookies_of(request: Request) -> Cookies:
+    """What the middleware has found."""
+    return request.state.cookies
+
+
+def viewer_of(request: Request) -> Viewer | None:
+    """Who is signed in."""
+    return cookies_of(request).viewer
+
+
+def signed_in(request: Request) -> Viewer:
+    """Who is signed in. Raises ``SignInFirst``."""
+    viewer = viewer_of(request)
+    if viewer is None:
+        raise SignInFirst("Sign in first.")
+    return viewer
+
+
+def form_token_of(request: Request) -> str:
+    """What a form on the page has to carry. The browser gets its cookie with this answer where it has none."""
+    cookies = cookies_of(request)
+    token = cookies.fresh or cookies.token
+    if not token:
+        token = cookies.fresh = new_token(secrets.token_bytes)
+    return form_token(token)
+
+
+def visitor_of(request: Request) -> Visitor:
+    """The browser, as far as the entrance knows it."""
+    cookies = cookies_of(request)
+    address = address_of(request)
+    return Visitor(digest_of(cookies.fresh or cookies.token), address, network_of(address))
+
+
+def address_of(request: Request) -> str:
+    """Where the request comes from."""
+    return "" if request.client is None else request.client.host
+
+
+class Form:
+    """The fields of a form, each at most once."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self._fields = fields
+
+    def text(self, name: str) -> str:
+        """A field without the spaces around it; '' where it was not sent."""
+        return self._fields.get(name, "").strip()
+
+    def exact(self, name: str) -> str:
+        """A field as it was typed: passwords."""
+        return self._fields.get(name, "")
+
+
+async def read_form(request: Request) -> Form:
+    """The form that was sent. Raises ``ForeignForm``, ``InvalidRequest``, ``RequestTooLarge``."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_FORM_BYTES:
+            raise RequestTooLarge(f"A form has at most {MOST_FORM_BYTES >> 10} KiB.")
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100, errors="strict")
+    except ValueError as error:
+        raise InvalidRequest("The form cannot be read.") from error
+    fields = dict(pairs)
+    _check_origin(request, request.headers.get(FORM_HEADER) or fields.get(FORM_FIELD, ""))
+    return Form(fields)
+
+
+def is_safe(request: Request) -> bool:
+    """Whether the request changes nothing by its method."""
+    return request.method in _SAFE
+
+
+def _check_origin(request: Request, given: str) -> None:
+    token = cookies_of(request).token
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    foreign = (site is not None and site not in _OURS) or (
+        origin is not None and origin != "null" and urlsplit(origin).netloc != request.headers.get("host")
+    )
+    if foreign or not token or not compare_digest(given.encode(), form_token(token).encode()):
+        raise ForeignForm(
+            "This form was opened too long ago, or in another place. Go back, load the page again, and send it once more."
+        )
+
+
+def _read(request: Request) -> Cookies:
+    secure = request.url.scheme == "https"
+    name = "__Host-penstock" if secure else "penstock"
+    token = request.cookies.get(name, "")
+    return Cookies(name, secure, token if is_token(token) else "")

@@ -1,0 +1,91 @@
+// What pages do beyond plain HTML. Everything here is an addition: without it the pages work as well.
+const all = (selector, root = document) => root.querySelectorAll(selector);
+
+// ---- light or dark
+for (const button of all("[data-theme-switch]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const dark = getComputedStyle(document.documentElement).colorScheme === "dark" ||
+      (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+    const chosen = dark ? "light" : "dark";
+    document.documentElement.dataset.theme = chosen;
+    try { localStorage.setItem("theme", chosen); } catch { /* it holds for this page */ }
+  });
+}
+
+// ---- copy
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const text = button.closest(".snippet").querySelector("pre").textContent.trimEnd();
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  const said = button.querySelector("[data-said]");
+  button.classList.add("done");
+  said.textContent = "Copied";
+  setTimeout(() => { button.classList.remove("done"); said.textContent = "Copy"; }, 1600);
+});
+const showCopy = (root) => { for (const button of all("[data-copy]", root)) button.hidden = false; };
+
+// ---- times in the reader's own zone
+const showTimes = (root) => {
+  for (const time of all("time[datetime]", root)) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.valueOf())) continue;
+    time.title = time.dateTime;
+    time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  }
+  for (const left of all("[data-until]", root)) count(left);
+};
+const count = (element) => {
+  const seconds = Math.max(0, Math.round(Number(element.dataset.until) - Date.now() / 1000));
+  const pad = (number) => String(number).padStart(2, "0");
+  element.textContent = `${pad(Math.floor(seconds / 3600))}:${pad(Math.floor(seconds / 60) % 60)}:${pad(seconds % 60)}`;
+};
+setInterval(() => { for (const left of all("[data-until]")) count(left); }, 1000);
+
+// ---- tabs: the language that was chosen last, on every page
+for (const input of all(".tabs input[type=radio]")) {
+  try { if (localStorage.getItem("tab") === input.value) input.checked = true; } catch { /* the first stays */ }
+  input.addEventListener("change", () => { try { localStorage.setItem("tab", input.value); } catch { /* not kept */ } });
+}
+
+// ---- parts that are fetched again every few seconds, while they are looked at
+for (const part of all("[data-poll]")) {
+  const again = async () => {
+    if (!document.hidden) {
+      try {
+        const answer = await fetch(part.dataset.poll, { headers: { accept: "text/html" } });
+        if (answer.ok) {
+          const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+          const fresh = page.getElementById(part.id);
+          if (fresh && fresh.innerHTML !== part.dataset.last) {
+            part.dataset.last = fresh.innerHTML;
+            part.replaceChildren(...fresh.childNodes);
+            showTimes(part);
+            showCopy(part);
+          }
+          if (fresh?.dataset.done !== undefined) return;
+        }
+      } catch { /* the next time will tell */ }
+    }
+    setTimeout(again, Number(part.dataset.every) * 1000);
+  };
+  setTimeout(again, Number(part.dataset.every) * 1000);
+}
+
+// ---- what must be meant
+document.addEventListener("submit", (event) => {
+  const question = event.target.dataset.ask;
+  if (question && !confirm(question)) event.preventDefault();
+});
+
+showCopy(document);
+showTimes(document);

@@ -1,0 +1,222 @@
+"""The pages in a real browser: from the landing page to the first green request and on, and how each of them looks to it.
+
+One walk, in the order in which a person goes; then every page is judged at two widths and in two themes: no message on the
+console, nothing that the content policy refuses, nothing wider than the window, nothing serious that axe-core finds.
+"""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+
+from tests.pages.reader import PASSWORD, Hotel, open_hotel
+
+AXE = Path(__file__).parents[2] / ".clients" / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+ANN = "ann@example.com"
+PUBLIC = (
+    "/", "/pricing", "/models", "/models/claude-haiku-4.5", "/status", "/docs/quickstart", "/docs/claude-code",
+    "/docs/limits", "/signin", "/signup", "/forgot", "/terms", "/privacy", "/changelog",
+)  # fmt: skip
+PRIVATE = ("/dashboard", "/welcome", "/keys", "/requests", "/slots", "/playground", "/plan", "/settings")
+WIDTHS = (1280, 390)
+THEMES = ("light", "dark")
+
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def browser() -> AsyncGenerator[Browser]:
+    async with async_playwright() as playwright:
+        program = shutil.which("chromium") or "/usr/bin/chromium"
+        started = await playwright.chromium.launch(executable_path=program, args=list(CHROMIUM))
+        yield started
+        await started.close()
+
+
+@pytest.fixture
+async def hotel(tmp_path: Path) -> AsyncGenerator[Hotel]:
+    async with open_hotel(tmp_path) as opened:
+        yield opened
+
+
+class Watched:
+    """A page of the browser, and what it complained of."""
+
+    def __init__(self, page: Page, hotel: Hotel) -> None:
+        self.page = page
+        self.hotel = hotel
+        self.complaints: list[str] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
+
+    def _said(self, message: ConsoleMessage) -> None:
+        # A form that is refused answers 4xx, which the browser notes as well.
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            self.complaints.append(f"{self.page.url}: {message.text}")
+
+    async def go(self, path: str) -> None:
+        await self.page.goto(self.hotel.origin + path)
+
+    async def fill(self, **fields: str) -> None:
+        for name, value in fields.items():
+            await self.page.fill(f"main [name={name}]", value)
+
+    async def press(self, text: str) -> None:
+        await self.page.click(f"main button:has-text('{text}')")
+
+    async def judge(self, path: str) -> list[str]:
+        """What is wrong with a page, in both widths and themes."""
+        wrong: list[str] = []
+        for theme in THEMES:
+            await self.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            for width in WIDTHS:
+                await self.page.set_viewport_size({"width": width, "height": 800})
+                await self.go(path)
+                wide = await self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                if wide > 0:
+                    wrong.append(f"{path} at {width}: {wide} pixels too wide")
+            await self.page.evaluate(AXE.read_text("utf-8"))
+            found = await self.page.evaluate("axe.run({ resultTypes: ['violations'] })")
+            wrong += [
+                f"{path} in {theme}: {one['id']}: {one['nodes'][0]['html'][:200]}"
+                for one in found["violations"]
+                if one["impact"] in {"serious", "critical"}
+            ]
+        return wrong
+
+
+async def watched(browser: Browser, hotel: Hotel) -> Watched:
+    context = await browser.new_context(viewport={"width": 1280, "height": 800}, bypass_csp=False)
+    return Watched(await context.new_page(), hotel)
+
+
+async def join(reader: Watched) -> None:
+    """Sign up, with the code from the mail."""
+    await reader.go("/")
+    await reader.page.click("header >> text=Get a key")
+    await reader.fill(email=ANN, password=PASSWORD)
+    await reader.press("Sign up")
+    await reader.page.wait_for_url("**/verify")
+    await reader.hotel.posted()
+    await reader.fill(code=reader.hotel.mailbox.code(ANN))
+    await reader.press("Verify")
+    await reader.page.wait_for_url("**/welcome")
+
+
+async def test_from_the_landing_page_to_the_first_green_request_and_on(
+    browser: Browser, hotel: Hotel
+) -> None:
+    reader = await watched(browser, hotel)
+    page = reader.page
+    await join(reader)
+    assert await page.locator("#first .waiting").count() == 1
+    command = await page.locator(".tabs .panel").first.locator("pre").inner_text()
+    done = await asyncio.to_thread(
+        subprocess.run, ["sh", "-c", command], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert "simulated" in done.stdout
+    await page.wait_for_selector("#first .arrived")
+    await page.click("text=Its receipt")
+    assert "counted" in await page.inner_text("main")
+    await page.click("aside >> text=Overview")
+    assert await page.locator("svg.chart rect").count() == 1
+
+    await page.click("aside >> text=API keys")
+    await reader.fill(name="laptop")
+    await reader.press("Make the key")
+    made = (await page.locator(".card.marked pre").first.inner_text()).strip()
+    assert (await hotel.house.http("GET", "/v1/models", made)).status == 200
+    await page.click("tr:has-text('laptop') >> summary")
+    await page.click("tr:has-text('laptop') >> button:has-text('Roll')")
+    assert (await page.locator(".card.marked pre").first.inner_text()).strip() != made
+    assert (await hotel.house.http("GET", "/v1/models", made)).status == 401
+    page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+    await page.click("tr:has-text('laptop'):has-text('works') >> summary")
+    await page.click("tr:has-text('laptop'):has-text('works') >> button:has-text('Revoke')")
+    await page.wait_for_selector("text=The key is revoked")
+
+    await page.click("aside >> text=Playground")
+    for dialect in ("chat", "messages"):
+        await page.select_option("[name=dialect]", dialect)
+        await page.fill("#say", "Hello")
+        await page.click("[data-send]")
+        await page.wait_for_selector("[data-facts]:not(:empty)")
+        await page.wait_for_selector("[data-send]:not([disabled])")
+    answers = await page.locator("article.model").all_inner_texts()
+    assert [answer.startswith("This answer is simulated") for answer in answers] == [True, True]
+
+    await page.click("header >> text=Sign out")
+    await page.wait_for_selector("text=You are signed out")
+    await page.click("text=Forgotten password")
+    hotel.house.clock.now += 61
+    await reader.fill(email=ANN)
+    await reader.press("Send the code")
+    await page.wait_for_url("**/reset")
+    await hotel.posted()
+    await reader.fill(code=hotel.mailbox.code(ANN), password="another long sentence")
+    await reader.press("Set the password")
+    await page.wait_for_url("**/dashboard?notice=password")
+    assert reader.complaints == []
+
+
+async def test_how_the_pages_of_everybody_look(browser: Browser, hotel: Hotel) -> None:
+    reader = await watched(browser, hotel)
+    wrong = [one for path in PUBLIC for one in await reader.judge(path)]
+    assert wrong + reader.complaints == []
+
+
+async def test_how_the_pages_of_an_account_look(browser: Browser, hotel: Hotel) -> None:
+    reader = await watched(browser, hotel)
+    await join(reader)
+    key = (await reader.page.locator(".card pre").first.inner_text()).strip()
+    body = b'{"model": "claude-haiku-4.5", "messages": [{"role": "user", "content": "Hello"}]}'
+    answer = await hotel.house.http("POST", "/v1/chat/completions", key, body=body)
+    assert answer.status in {200, 403}
+    wrong = [one for path in PRIVATE for one in await reader.judge(path)]
+    assert wrong + reader.complaints == []
+
+
+async def test_the_reference_is_drawn_from_the_contract(browser: Browser, hotel: Hotel) -> None:
+    reader = await watched(browser, hotel)
+    await reader.go("/docs/api")
+    await reader.page.wait_for_selector(".opblock")
+    assert await reader.page.locator(".opblock").count() == 6
+    assert reader.complaints == []
+
+
+async def test_without_scripts_the_pages_work(browser: Browser, hotel: Hotel) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    reader = Watched(await context.new_page(), hotel)
+    await join(reader)
+    await reader.go("/keys")
+    await reader.fill(name="plain")
+    await reader.press("Make the key")
+    assert "sk-ps-" in await reader.page.locator(".card.marked pre").first.inner_text()
+    await reader.go("/docs/quickstart")
+    await reader.page.click(".tabs label:has-text('Python')")
+    assert await reader.page.locator(".tabs .panel:visible").count() == 1
+    assert "from openai" in await reader.page.locator(".tabs .panel:visible").inner_text()
+
+
+async def test_the_theme_is_the_readers_choice(browser: Browser, hotel: Hotel) -> None:
+    reader = await watched(browser, hotel)
+    await reader.go("/")
+    light = await reader.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    await reader.page.click("[data-theme-switch]")
+    dark = await reader.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark != light
+    await reader.go("/pricing")
+    assert await reader.page.evaluate("getComputedStyle(document.body).backgroundColor") == dark

@@ -1,0 +1,237 @@
+"""What an account sees: its keys, requests, receipts, slots and plan, and nothing of anybody else's."""
+
+import asyncio
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from penstock.domain import accounts
+from penstock.store.schema import audit
+from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
+from tests.service.house import User
+from tests.service.scripted import PATIENCE
+
+ANN = "ann@example.com"
+
+
+async def on_lab(hotel: Hotel, reader: Reader, address: str = ANN) -> User:
+    """The account of a reader, on the plan that has every model of the tests."""
+    key = await reader.key()
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, address)
+        await accounts.change_user(conn, user.id, accounts.Changes(plan_id="lab"), now=1)
+    return User(user.id, address, key)
+
+
+# ---- keys
+
+
+async def test_a_key_is_made_shown_rolled_and_revoked(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    page = (await reader.post("/keys", name="laptop", models="claude-haiku-4.5", addresses="127.0.0.1")).text
+    made = re.search(r"sk-ps-\w{49}", page)
+    assert made is not None
+    assert (await hotel.house.http("GET", "/v1/models", made[0])).status == 200
+    plain = (await reader.get("/keys")).text
+    assert made[0] not in plain
+    ids = re.findall(r"/keys/(key_\w+)/show", plain)
+    assert len(ids) == 2
+    shown = [await reader.post(f"/keys/{id}/show", password=PASSWORD) for id in ids]
+    assert any(made[0] in answer.text for answer in shown)
+    refused = await reader.post(f"/keys/{ids[0]}/show", password="wrong one")
+    assert refused.status_code == 400
+    assert "sk-ps-" not in re.sub(r"sk-ps-\w{6}\.\.\.", "", refused.text)
+    rolled = await reader.post(f"/keys/{ids[0]}/roll", grace="3600")
+    assert re.search(r"sk-ps-\w{49}", rolled.text)
+    for id in ids:
+        await reader.post(f"/keys/{id}/revoke")
+    assert (await hotel.house.http("GET", "/v1/models", made[0])).status == 401
+    async with hotel.house.store.database.connect() as conn:
+        done = [row.action for row in await conn.execute(select(audit.c.action))]
+    assert done.count("key_shown") == 2
+    assert {"key_created", "key_rolled", "key_revoked"} <= set(done)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"addresses": "not-an-address"}, "address"),
+        ({"expires": "2020-01-01"}, "expir"),
+        ({"expires": "tomorrow"}, "2026-12-31"),
+        ({"name": "default"}, "already"),
+    ],
+)
+async def test_a_key_that_cannot_be(hotel: Hotel, fields: dict[str, str], said: str) -> None:
+    reader = await hotel.reader().join(ANN)
+    answer = await reader.post("/keys", None, **fields)
+    assert answer.status_code == 400
+    assert said in answer.text
+
+
+async def test_keys_of_others_are_not_there(hotel: Hotel) -> None:
+    ann, bob = await hotel.reader().join(ANN), await hotel.reader().join("bob@example.com")
+    (id,) = re.findall(r"/keys/(key_\w+)/show", (await ann.get("/keys")).text)
+    for what, fields in (("show", {"password": PASSWORD}), ("roll", {"grace": "0"}), ("revoke", {})):
+        answer = await bob.post(f"/keys/{id}/{what}", None, **fields)
+        assert answer.status_code == 400, what
+        assert "no key" in answer.text
+    assert (await hotel.house.http("GET", "/v1/models", await ann.key())).status == 200
+
+
+async def test_where_keys_are_not_kept_they_are_shown_once(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, keys_reveal=False) as hotel:
+        reader = await hotel.reader().join(ANN)
+        assert "/show" not in (await reader.get("/keys")).text
+        assert re.search(r"sk-ps-\w{49}", (await reader.post("/keys", name="one")).text)
+
+
+async def test_the_playground_has_a_key_for_an_hour(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    answer = await reader.post("/playground/key")
+    assert answer.headers["cache-control"] == "no-store, private"
+    assert (await hotel.house.http("GET", "/v1/models", answer.text)).status == 200
+    again = (await reader.post("/playground/key")).text
+    assert (await hotel.house.http("GET", "/v1/models", answer.text)).status == 401, "one at a time"
+    hotel.house.clock.now += 3601
+    assert (await hotel.house.http("GET", "/v1/models", again)).status == 401
+    assert (await reader.http.post("/playground/key")).status_code == 403, "not without the form's token"
+
+
+# ---- requests
+
+
+async def test_requests_their_receipts_and_the_file(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader)
+    await hotel.house.ask("chat", "chat-plain", user)
+    await hotel.house.ask("messages", "chat-plain", user, headers={"user-agent": "=cmd|danger"})
+    await hotel.house.ask("chat", "chat-error-500", user)
+    rows = await hotel.house.rows(user)
+    log = (await reader.get("/requests")).text
+    assert all(row["id"] in log for row in rows)
+    failed = (await reader.get("/requests?outcome=failed")).text
+    assert [row["id"] in failed for row in rows] == [False, False, True]
+    first, _, last = [(await reader.get(f"/requests/{row['id']}")).text for row in rows]
+    assert "gave an answer" in first
+    assert "not counted" in last
+    assert "failed before it gave any output" in last
+    lines = list(csv.DictReader(io.StringIO((await reader.get("/requests.csv")).text)))
+    assert [line["id"] for line in lines] == [row["id"] for row in reversed(rows)]
+    assert not any(cell.startswith("=") for line in lines for cell in line.values())
+
+
+async def test_requests_of_others_are_not_there(hotel: Hotel) -> None:
+    ann, bob = await hotel.reader().join(ANN), await hotel.reader().join("bob@example.com")
+    user = await on_lab(hotel, ann)
+    await hotel.house.ask("chat", "chat-plain", user)
+    row = await hotel.house.row(user)
+    assert (await ann.get(f"/requests/{row['id']}")).status_code == 200
+    stranger = await bob.get(f"/requests/{row['id']}")
+    assert stranger.status_code == 404
+    assert row["id"] not in (await bob.get("/requests")).text
+    assert row["id"] not in (await bob.get("/requests.csv")).text
+    assert row["id"] not in (await bob.get("/settings/export")).text
+
+
+async def test_a_long_log_is_read_page_by_page(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader)
+    for _ in range(60):
+        await hotel.house.ask("chat", "chat-plain", user)
+    rows = {row["id"] for row in await hotel.house.rows(user)}
+    first = (await reader.get("/requests")).text
+    older = re.search(r'href="(/requests\?[^"]*before=[^"]+)"', first)
+    assert older is not None
+    second = (await reader.get(older[1].replace("&amp;", "&"))).text
+    seen = [set(re.findall(r"/requests/(req_\w+)", page)) for page in (first, second)]
+    assert seen[0] | seen[1] == rows
+    assert not seen[0] & seen[1]
+    assert (await reader.get("/requests?before=x")).status_code == 400
+
+
+async def test_the_overview_counts_what_the_ledger_counts(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    empty = (await reader.get("/dashboard")).text
+    assert "No requests in these days" in empty
+    user = await on_lab(hotel, reader)
+    for model in ("chat-plain", "messages-plain", "chat-error-500"):
+        await hotel.house.ask("chat", model, user)
+    await hotel.house.rows(user)
+    page = (await reader.get("/dashboard?days=30")).text
+    assert '<p class="value">2 <small>of 50,000</small></p>' in page
+    assert "3, 1 of them not counted" in page
+    assert "<title>2027-01-15: chat-plain 1</title>" in page
+
+
+async def test_the_first_minute_turns_green(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    waiting = (await reader.get("/welcome")).text
+    assert "Waiting for your first request" in waiting
+    assert "data-done" not in waiting
+    user = await on_lab(hotel, reader)
+    await hotel.house.ask("chat", "chat-plain", user)
+    row = await hotel.house.row(user)
+    page = (await reader.get("/welcome")).text
+    assert "data-done" in page
+    assert f"/requests/{row['id']}" in page
+    assert user.key not in page
+
+
+# ---- live slots
+
+
+async def running(hotel: Hotel, reader: Reader) -> str:
+    """The id of the request that the page of live slots shows, once it has reached its provider."""
+    async with asyncio.timeout(PATIENCE):
+        while not hotel.house.visits:  # noqa: ASYNC110 - the simulator's journal is a list
+            await asyncio.sleep(0)
+    page = (await reader.get("/slots")).text
+    assert "1 of 64 in use" in page
+    (id,) = re.findall(r'name="id" value="(req_\w+)"', page)
+    return id
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("dialect", ["chat", "messages"])
+async def test_a_running_request_can_be_ended_by_its_owner_alone(
+    hotel: Hotel, dialect: str, stream: bool
+) -> None:
+    ann, bob = await hotel.reader().join(ANN), await hotel.reader().join("bob@example.com")
+    user = await on_lab(hotel, ann)
+    model = f"{dialect}-hang-mid" if stream else f"{dialect}-hang"
+    caller = await hotel.house.begin(dialect, model, user, stream=stream)
+    head = await caller.head() if stream else None
+    id = await running(hotel, ann)
+    assert (await bob.get("/slots")).text.count("req_") == 0
+    await bob.post("/slots/end", id=id)
+    assert hotel.house.held(user) == 1
+    await ann.post("/slots/end", id=id)
+    if head is not None:
+        assert b"has ended this request" in (await caller.rest(head)).body
+    else:
+        answer = await caller.answer()
+        assert (answer.status, answer.code) == (400, "ended_by_owner")
+    row = await hotel.house.row(user)
+    assert (row["outcome"], row["counted"], row["error_code"]) == ("ended_by_owner", True, "ended_by_owner")
+    assert hotel.house.held(user) == 0
+
+
+# ---- the plan
+
+
+async def test_another_plan_is_asked_of_the_operator(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    async with hotel.house.store.database.transaction() as conn:
+        await accounts.create_user(
+            conn, "boss@example.com", plan="pro", admin=True, verified=True, now=1, id="usr_boss"
+        )
+    assert (await reader.post("/plan/ask", plan="no-such-plan")).status_code == 400
+    assert (await reader.post("/plan/ask", plan="ten")).status_code == 303
+    assert "asked for" in (await reader.get("/plan")).text
+    await hotel.posted()
+    (mail,) = hotel.mailbox.texts("boss@example.com")
+    assert f"penstock user set --email {ANN} --plan ten" in mail

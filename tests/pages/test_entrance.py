@@ -1,0 +1,453 @@
+"""Coming in: sign-up, codes, sign-in, sessions, the second factor, a forgotten password; and those who try to break in."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from pwdlib import PasswordHash
+from pyotp.totp import TOTP
+from sqlalchemy import func, select
+
+from penstock.domain import accounts
+from penstock.domain.passwords import AT_ONCE, WAITING, BadPassword, PasswordHasher, check_choice
+from penstock.errors import Overloaded
+from penstock.store.schema import sessions, users
+from tests.pages.reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
+
+ANN = "ann@example.com"
+OTHER = "another long sentence"
+
+
+async def ask(hotel: Hotel, key: str) -> int:
+    """The status of a small request with this key."""
+    answer = await hotel.house.http("GET", "/v1/models", key)
+    return answer.status
+
+
+# ---- sign up
+
+
+async def test_a_key_exists_from_sign_up_and_works_once_the_address_is_verified(hotel: Hotel) -> None:
+    reader = hotel.reader()
+    await reader.sign_up(ANN)
+    async with hotel.house.store.database.connect() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+    before = await hotel.house.key(user.id)
+    refused = await hotel.house.http("GET", "/v1/models", before)
+    assert (refused.status, refused.code) == (403, "email_not_verified")
+    answer = await reader.post("/verify", code=hotel.mailbox.code(ANN))
+    assert answer.headers["location"] == "/welcome"
+    assert await ask(hotel, await reader.key()) == 200
+
+
+async def test_a_code_is_not_in_the_subject_and_not_in_an_address(hotel: Hotel) -> None:
+    reader = hotel.reader()
+    await reader.sign_up(ANN)
+    code = hotel.mailbox.code(ANN)
+    (mail,) = hotel.mailbox.all()
+    assert code not in str(mail["subject"])
+    assert "text/html" in {part.get_content_type() for part in mail.walk()}
+
+
+async def test_a_code_is_good_for_five_tries(hotel: Hotel) -> None:
+    reader = hotel.reader()
+    await reader.sign_up(ANN)
+    right = hotel.mailbox.code(ANN)
+    wrong = "000000" if right != "000000" else "000001"
+    for left in ("4 more tries", "3 more", "2 more", "1 more try", "Ask for a new one"):
+        assert left in (await reader.post("/verify", code=wrong)).text
+    answer = await reader.post("/verify", code=right)
+    assert answer.status_code == 400
+    assert "tried too often" in answer.text
+
+
+async def test_a_code_is_good_once_for_ten_minutes_and_in_its_own_browser(hotel: Hotel) -> None:
+    reader, stranger = hotel.reader(), hotel.reader()
+    await reader.sign_up(ANN)
+    code = hotel.mailbox.code(ANN)
+    assert (await stranger.post("/verify", code=code)).headers["location"] == "/signup"
+    hotel.house.clock.now += 601
+    assert "more than ten minutes old" in (await reader.post("/verify", code=code)).text
+    assert (await reader.post("/verify/resend")).status_code == 303
+    await hotel.posted()
+    fresh = hotel.mailbox.code(ANN)
+    token = reader.token
+    assert (await reader.post("/verify", code=fresh)).headers["location"] == "/welcome"
+    assert reader.token != token, "the browser's token is another one now"
+    assert (await reader.post("/verify", code=fresh)).headers["location"] == "/signup"
+
+
+async def test_guesses_are_counted_by_address_whatever_is_sent_anew(hotel: Hotel) -> None:
+    """Ten checks an hour and thirty a day: with all the resends and networks that somebody may have."""
+    checked = 0
+    for hour in range(16):  # to the end of the day
+        for turn in range(8):
+            guesser = hotel.reader(f"198.51.{hour}.{turn}")
+            answer = await guesser.post("/signup", email=ANN, password=PASSWORD)
+            if answer.status_code == 303:
+                for _ in range(3):
+                    said = await guesser.post("/verify", code="999999")
+                    checked += "not the code that was sent" in said.text
+            await guesser.http.aclose()
+        hotel.house.clock.now += 3600
+    assert 0 < checked <= 30
+
+
+async def test_an_address_with_an_account_is_answered_like_any_other(hotel: Hotel) -> None:
+    ann = await hotel.reader().join(ANN)
+    hotel.house.clock.now += 3600
+    answers = []
+    for address in (ANN, "new@example.com"):
+        stranger = hotel.reader()
+        hashes = hotel.hasher.made
+        first = await stranger.post("/signup", email=address, password=OTHER)
+        second = await stranger.get("/verify")
+        third = await stranger.post("/verify", code="123456")
+        plain = [
+            re.sub(r"value=\"[0-9a-f]{32}\"", "", page.text).replace(address, "X") for page in (second, third)
+        ]
+        answers.append((first.status_code, first.headers["location"], plain, hotel.hasher.made - hashes))
+    assert answers[0] == answers[1]
+    await hotel.posted()
+    assert "You have an account already" in hotel.mailbox.texts(ANN)[-1]
+    assert await ann.is_in()
+    assert (await hotel.reader().sign_in(ANN, OTHER)).status_code == 400
+    assert (await hotel.reader().sign_in(ANN)).headers["location"] == "/dashboard"
+
+
+async def test_the_password_is_that_of_the_browser_that_verified(hotel: Hotel) -> None:
+    """Whoever signs up first with an address that is not theirs has nothing from it."""
+    thief, owner = hotel.reader("198.51.100.1"), hotel.reader("198.51.100.2")
+    await thief.sign_up(ANN, "the password of a thief")
+    hotel.house.clock.now += 61
+    await owner.join(ANN, OTHER)
+    assert (await hotel.reader().sign_in(ANN, "the password of a thief")).status_code == 400
+    assert (await hotel.reader().sign_in(ANN, OTHER)).status_code == 303
+
+
+async def test_sign_up_can_be_closed_or_be_for_some_domains(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path / "closed", signup="closed") as hotel:
+        answer = await hotel.reader().post("/signup", email=ANN, password=PASSWORD)
+        assert answer.status_code == 403
+        assert 'href="/signup"' not in (await hotel.reader().get("/")).text
+    async with open_hotel(tmp_path / "some", signup_domains=("example.org",)) as hotel:
+        answer = await hotel.reader().post("/signup", email=ANN, password=PASSWORD)
+        assert "Sign up with an address at example.org" in answer.text
+        await hotel.reader().join("ann@example.org")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "short",
+        "password1",
+        "Password123!",
+        "12345678",
+        "aaaaaaaaaa",
+        "ann@example.com",
+        "abcdefgh",
+        "x" * 1025,
+    ],
+)
+def test_obvious_passwords_are_refused(password: str) -> None:
+    with pytest.raises(BadPassword):
+        check_choice(password, ANN)
+
+
+@pytest.mark.parametrize("password", ["correct horse", "ä" * 5 + "öü-!", "x y" * 300, "tr0ub4dor&3"])
+def test_other_passwords_are_taken(password: str) -> None:
+    check_choice(password, ANN)
+
+
+# ---- sign in
+
+
+async def test_sign_in_and_out(hotel: Hotel) -> None:
+    await hotel.reader().join(ANN)
+    reader = hotel.reader()
+    assert not await reader.is_in()
+    assert "do not belong together" in (await reader.sign_in(ANN, OTHER)).text
+    assert (await reader.sign_in(ANN)).headers["location"] == "/dashboard"
+    assert await reader.is_in()
+    token = reader.token
+    assert (await reader.post("/signout")).status_code == 303
+    assert not await reader.is_in()
+    reader.http.cookies.set(COOKIE, token)
+    assert not await reader.is_in(), "the session is gone, not the cookie alone"
+
+
+async def test_an_unknown_address_costs_the_same_work_and_gets_the_same_answer(hotel: Hotel) -> None:
+    await hotel.reader().join(ANN)
+    answers = []
+    for address in (ANN, "nobody@example.com", "not an address"):
+        hashes = hotel.hasher.made
+        answer = await hotel.reader().sign_in(address, OTHER)
+        body = re.sub(r"value=\"[^\"]*\"", "", answer.text)
+        answers.append((answer.status_code, body, hotel.hasher.made - hashes))
+    assert answers[0] == answers[1] == answers[2]
+    hotel.house.clock.now += 61
+    forgot = [await hotel.reader().post("/forgot", email=address) for address in (ANN, "nobody@example.com")]
+    assert {(answer.status_code, answer.headers["location"]) for answer in forgot} == {(303, "/reset")}
+
+
+async def test_wrong_passwords_shut_out_a_network_and_not_the_owner(hotel: Hotel) -> None:
+    await hotel.reader().join(ANN)
+    thief = hotel.reader("198.51.100.7")
+    statuses = [(await thief.sign_in(ANN, f"a wrong guess {n}")).status_code for n in range(10)]
+    assert statuses == [400] * 8 + [429] * 2
+    late = await thief.sign_in(ANN)
+    assert late.status_code == 429
+    assert int(late.headers["retry-after"]) > 0
+    assert (await hotel.reader("203.0.113.5").sign_in(ANN)).status_code == 303
+
+
+async def test_a_flood_of_sign_ins_is_bounded() -> None:
+    hasher = PasswordHasher()
+    running = [0]
+    real = hasher._hash
+
+    class Watched(PasswordHash):
+        def verify_and_update(  # the library's own names
+            self,
+            password: str | bytes,
+            hash: str | bytes,  # noqa: A002
+        ) -> tuple[bool, str | None]:
+            running.append(running[-1] + 1)
+            try:
+                return real.verify_and_update(password, hash)
+            finally:
+                running.append(running[-1] - 1)
+
+    hasher._hash = Watched(real.hashers)
+    done = await asyncio.gather(*(hasher.check("guess", None) for _ in range(100)), return_exceptions=True)
+    refused = [one for one in done if isinstance(one, Overloaded)]
+    assert len(refused) == 100 - WAITING
+    assert max(running) <= AT_ONCE
+    assert all(one.retry_after for one in refused)
+
+
+# ---- forms
+
+
+async def test_a_form_from_elsewhere_is_refused(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    for headers in (
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "same-site"},
+    ):
+        answer = await reader.post("/settings/leave", headers, current=PASSWORD)
+        assert answer.status_code == 403, headers
+    without = await reader.http.post("/settings/leave", data={"current": PASSWORD})
+    assert without.status_code == 403
+    guessed = await reader.http.post("/settings/leave", data={"current": PASSWORD, "form_token": "0" * 32})
+    assert guessed.status_code == 403
+    async with hotel.house.store.database.connect() as conn:
+        assert (await accounts.user_by_email(conn, ANN)).leaving_at is None
+
+
+async def test_a_form_that_is_too_large_or_no_form(hotel: Hotel) -> None:
+    reader = hotel.reader()
+    await reader.get("/signin")
+    assert (await reader.http.post("/signin", content=b"x" * 70_000)).status_code == 413
+    assert (await reader.http.post("/signin", content=b"email=%ff%fe&password=%ff")).status_code == 400
+
+
+async def test_cookies_are_closed_to_scripts_and_other_sites(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path) as hotel:
+        plain = (await hotel.reader().get("/signin")).headers["set-cookie"]
+        assert plain.startswith("penstock=")
+        assert "HttpOnly; SameSite=Lax" in plain
+        assert "Secure" not in plain
+        secure = await hotel.reader("203.0.113.9").get("/signin", headers={"x-forwarded-proto": "https"})
+        cookie = secure.headers["set-cookie"]
+        assert cookie.startswith("__Host-penstock=")
+        assert "Path=/;" in cookie
+        assert cookie.endswith("; Secure")
+
+
+async def test_where_to_go_after_signing_in_is_a_page_of_ours(hotel: Hotel) -> None:
+    await hotel.reader().join(ANN)
+    for wanted, path in (
+        ("/keys?x=1", "/keys?x=1"),
+        ("https://evil.example", "/dashboard"),
+        ("//evil.example", "/dashboard"),
+    ):
+        answer = await hotel.reader().post("/signin", email=ANN, password=PASSWORD, next=wanted)
+        assert answer.headers["location"] == path
+    asked = await hotel.reader().get("/requests?model=x")
+    assert asked.headers["location"] == "/signin?next=/requests%3Fmodel%3Dx"
+
+
+# ---- sessions
+
+
+async def test_sessions_are_listed_ended_and_end_by_themselves(hotel: Hotel) -> None:
+    first = await hotel.reader().join(ANN)
+    second = hotel.reader()
+    await second.sign_in(ANN)
+    page = (await first.get("/settings")).text
+    (other,) = re.findall(r'name="id" value="(ses_\w+)"', page)
+    stranger = await hotel.reader().join("bob@example.com")
+    await stranger.post("/settings/sessions/end", id=other)
+    assert await second.is_in(), "a stranger cannot end it"
+    await first.post("/settings/sessions/end", id=other)
+    assert not await second.is_in()
+    assert await first.is_in()
+    hotel.house.clock.now += 86_400 + 61
+    assert not await first.is_in(), "not used for a day"
+    await second.sign_in(ANN)
+    for _ in range(20):
+        hotel.house.clock.now += 80_000
+        await second.get("/settings")
+    assert not await second.is_in(), "fourteen days at most, however used"
+
+
+async def test_a_disabled_account_has_no_session(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+        await accounts.change_user(conn, user.id, accounts.Changes(disabled=True), now=1)
+    assert not await reader.is_in()
+
+
+# ---- a forgotten password
+
+
+async def test_a_new_password_ends_every_session_and_is_told(hotel: Hotel) -> None:
+    before = await hotel.reader().join(ANN)
+    reader = hotel.reader()
+    hotel.house.clock.now += 61
+    assert (await reader.post("/forgot", email=ANN)).headers["location"] == "/reset"
+    await hotel.posted()
+    code = hotel.mailbox.code(ANN)
+    weak = await reader.post("/reset", code=code, password="password")
+    assert "first passwords" in weak.text
+    answer = await reader.post("/reset", code=code, password=OTHER)
+    assert answer.headers["location"].startswith("/dashboard")
+    assert await reader.is_in()
+    assert not await before.is_in()
+    assert (await hotel.reader().sign_in(ANN)).status_code == 400
+    await hotel.posted()
+    assert "Every other session" in hotel.mailbox.texts(ANN)[-1]
+
+
+async def test_an_account_of_the_command_line_gets_its_password_by_mail(hotel: Hotel) -> None:
+    user = await hotel.house.user()
+    assert (await hotel.reader().sign_in(user.email, "")).status_code == 400
+    reader = hotel.reader()
+    await reader.post("/forgot", email=user.email)
+    await hotel.posted()
+    await reader.post("/reset", code=hotel.mailbox.code(user.email), password=OTHER)
+    assert await reader.is_in()
+
+
+async def test_a_change_of_the_password(hotel: Hotel) -> None:
+    reader, other = await hotel.reader().join(ANN), hotel.reader()
+    await other.sign_in(ANN)
+    assert "not your password" in (await reader.post("/settings/password", current="no", password=OTHER)).text
+    answer = await reader.post("/settings/password", current=PASSWORD, password=OTHER)
+    assert answer.status_code == 303
+    assert await reader.is_in()
+    assert not await other.is_in()
+
+
+# ---- the second factor
+
+
+async def switch_on(reader: Reader, hotel: Hotel) -> tuple[str, list[str]]:
+    """The secret and the recovery codes."""
+    page = (await reader.post("/settings/factor", current=PASSWORD)).text
+    secret = re.search(r"<code>([A-Z2-7]{32})</code>", page)
+    assert secret is not None
+    assert "<svg" in page
+    wrong = await reader.post("/settings/factor/confirm", code="000000")
+    assert wrong.status_code == 400
+    done = await reader.post("/settings/factor/confirm", code=TOTP(secret[1]).at(int(hotel.house.clock.now)))
+    return secret[1], re.findall(r"\b[a-z2-7]{6}-[a-z2-7]{7}(?=\n|</code>)", done.text)
+
+
+async def test_the_second_factor(hotel: Hotel) -> None:
+    owner = await hotel.reader().join(ANN)
+    secret, recovery = await switch_on(owner, hotel)
+    assert len(set(recovery)) == 10
+    reader = hotel.reader()
+    assert (await reader.sign_in(ANN)).headers["location"].startswith("/signin/code")
+    assert not await reader.is_in(), "a password alone is not enough"
+    now = int(hotel.house.clock.now)
+    assert (await reader.post("/signin/code", code=TOTP(secret).at(now))).status_code == 400, "used already"
+    hotel.house.clock.now += 30
+    code = TOTP(secret).at(now + 30)
+    assert (await reader.post("/signin/code", code=code)).headers["location"] == "/dashboard"
+    assert await reader.is_in()
+    again = hotel.reader()
+    await again.sign_in(ANN)
+    assert (await again.post("/signin/code", code=recovery[3])).status_code == 303
+    third = hotel.reader()
+    await third.sign_in(ANN)
+    assert (await third.post("/signin/code", code=recovery[3])).status_code == 400, "it was used"
+    hotel.house.clock.now += 601
+    assert (await third.post("/signin/code", code=recovery[4])).headers["location"] == "/signin", "too late"
+    assert (await owner.post("/settings/factor/off", current=PASSWORD)).status_code == 303
+    assert (await hotel.reader().sign_in(ANN)).headers["location"] == "/dashboard"
+
+
+async def test_guesses_of_the_second_factor_are_counted(hotel: Hotel) -> None:
+    owner = await hotel.reader().join(ANN)
+    await switch_on(owner, hotel)
+    thieves = [hotel.reader(f"198.51.100.{n}") for n in range(3)]
+    for thief in thieves:
+        await thief.sign_in(ANN)
+    answers = [await thief.post("/signin/code", code="123456") for thief in thieves for _ in range(6)]
+    statuses = ["Too many tries" in answer.text for answer in answers]
+    assert statuses == [False] * 10 + [True] * 8
+
+
+# ---- address, data, the end
+
+
+async def test_another_address(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    await hotel.reader().join("bob@example.com")
+    hotel.house.clock.now += 61
+    await reader.post("/settings/email", current=PASSWORD, email="bob@example.com")
+    assert (await reader.post("/settings/email/code", code="123456")).status_code == 400, (
+        "somebody else's: no code"
+    )
+    await reader.post("/settings/email", current=PASSWORD, email="ann@example.net")
+    await hotel.posted()
+    code = hotel.mailbox.code("ann@example.net")
+    assert (await reader.post("/settings/email/code", code=code)).status_code == 303
+    await hotel.posted()
+    assert "now ann@example.net" in hotel.mailbox.texts(ANN)[-1]
+    assert (await hotel.reader().sign_in("ann@example.net")).status_code == 303
+    assert (await hotel.reader().sign_in(ANN)).status_code == 400
+
+
+async def test_all_that_is_kept_can_be_had_and_holds_no_secret(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    key = await reader.key()
+    answer = await reader.get("/settings/export")
+    export = answer.json()
+    assert export["account"]["email"] == ANN
+    assert {"signed_up", "verified", "signed_in"} <= {entry["action"] for entry in export["audit"]}
+    assert key not in answer.text
+    assert reader.token not in answer.text
+
+
+async def test_an_account_can_be_left_and_kept_after_all(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    assert (await reader.post("/settings/leave", current="no")).status_code == 400
+    await reader.post("/settings/leave", current=PASSWORD)
+    assert "will be deleted on" in (await reader.get("/dashboard")).text
+    await reader.post("/settings/stay")
+    assert "will be deleted on" not in (await reader.get("/dashboard")).text
+    await reader.post("/settings/leave", current=PASSWORD)
+    async with hotel.house.store.database.transaction() as conn:
+        week = int(hotel.house.clock.now * 1000) + 7 * 86_400_000
+        assert await accounts.delete_leavers(conn, now=week - 1) == 0
+        assert await accounts.delete_leavers(conn, now=week) == 1
+        assert await conn.scalar(select(func.count()).select_from(sessions)) == 0
+        assert await conn.scalar(select(func.count()).where(users.c.email == ANN)) == 0
+    assert not await reader.is_in()

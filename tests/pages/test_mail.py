@@ -1,0 +1,133 @@
+"""Mails on their way: over real SMTP, tried again while it fails, given up when it is of no use, and never kept after."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from sqlalchemy import select
+
+from penstock.domain.outbox import TRIES, Mail
+from penstock.postman import Console, Files, Smtp, compose, route_of
+from penstock.store.schema import outbox
+from tests.pages.reader import PASSWORD, Hotel, open_hotel
+
+ANN = "ann@example.com"
+
+
+class Server:
+    """An SMTP server's own mind: what it answers next, and what it was given."""
+
+    def __init__(self) -> None:
+        self.answers: list[str] = []
+        self.taken: list[Envelope] = []
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+        answer = self.answers.pop(0) if self.answers else "250 taken"
+        if answer.startswith("250"):
+            self.taken.append(envelope)
+        return answer
+
+
+@asynccontextmanager
+async def smtp_hotel(tmp_path: Path) -> AsyncGenerator[tuple[Hotel, Server]]:
+    mind = Server()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: SMTP(mind, loop=loop), "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        async with open_hotel(
+            tmp_path, mail_url=f"smtp://127.0.0.1:{port}", brand="Acme", mail_from=""
+        ) as hotel:
+            yield hotel, mind
+    finally:
+        listening.close()
+        await listening.wait_closed()
+
+
+async def rows(hotel: Hotel) -> list[Any]:
+    async with hotel.house.store.database.connect() as conn:
+        return list(await conn.execute(select(outbox).order_by(outbox.c.created_at)))
+
+
+async def begin(hotel: Hotel) -> None:
+    """Somebody signs up; the answer does not wait for the mail."""
+    answer = await hotel.reader().post("/signup", email=ANN, password=PASSWORD)
+    assert answer.status_code == 303
+
+
+async def test_a_mail_goes_out_over_smtp_and_is_not_kept(tmp_path: Path) -> None:
+    async with smtp_hotel(tmp_path) as (hotel, server):
+        await begin(hotel)
+        await hotel.posted()
+        (envelope,) = server.taken
+        assert envelope.rcpt_tos == [ANN]
+        text = envelope.content.decode() if isinstance(envelope.content, bytes) else str(envelope.content)
+        assert "From: Acme <no-reply@localhost>" in text
+        (row,) = await rows(hotel)
+        assert (row.sealed, row.due_at, row.error) == (None, None, None)
+        assert row.sent_at is not None
+
+
+async def test_what_is_not_taken_is_tried_again_later(tmp_path: Path) -> None:
+    async with smtp_hotel(tmp_path) as (hotel, server):
+        server.answers = ["451 busy"] * 3
+        await begin(hotel)
+        await hotel.posted()
+        assert server.taken == []
+        (row,) = await rows(hotel)
+        assert row.error.startswith("451")
+        for _ in range(3):
+            hotel.house.clock.now += 30 * 2**4
+            await hotel.posted()
+        assert len(server.taken) == 1, "once, however often it was tried"
+        await hotel.posted()
+        assert len(server.taken) == 1
+
+
+async def test_what_will_never_be_taken_is_given_up(tmp_path: Path) -> None:
+    async with smtp_hotel(tmp_path) as (hotel, server):
+        server.answers = ["550 no such user"]
+        await begin(hotel)
+        await hotel.posted()
+        (row,) = await rows(hotel)
+        assert (row.sealed, row.due_at, row.sent_at) == (None, None, None)
+        assert row.error.startswith("550")
+        hotel.house.clock.now += 1_000_000
+        await hotel.posted()
+        assert server.taken == []
+
+
+async def test_a_server_that_is_away_is_asked_so_often_and_no_more(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, mail_url="smtp://127.0.0.1:1") as hotel:
+        await begin(hotel)
+        for _ in range(TRIES + 2):
+            await hotel.posted()
+            hotel.house.clock.now += 30 * 2**TRIES
+        (row,) = await rows(hotel)
+        assert (row.tries, row.due_at, row.sealed) == (TRIES, None, None)
+
+
+async def test_a_mail_in_the_database_cannot_be_read(hotel: Hotel) -> None:
+    reader = hotel.reader()
+    await reader.post("/signup", email=ANN, password=PASSWORD)
+    await hotel.posted()
+    code = hotel.mailbox.code(ANN)
+    data = b"".join(file.read_bytes() for file in hotel.house.settings.data.glob("penstock.db*"))
+    assert code.encode() not in data
+    assert PASSWORD.encode() not in data
+    assert reader.token.encode() not in data
+
+
+async def test_the_console_and_the_routes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = compose(
+        Mail("test", ANN, "A subject", ("First.", "Last."), "123456"), "Acme <a@b.example>", "eml_1", 0.0
+    )
+    await Console().send(message)
+    assert "123456" in capsys.readouterr().out
+    assert isinstance(route_of("console:"), Console)
+    assert isinstance(route_of(f"file:{tmp_path}"), Files)
+    assert isinstance(route_of("smtps://user:p%40ss@mail.example.com"), Smtp)

@@ -1,0 +1,137 @@
+"""Pages for everybody, and what machines read: each is there, in its own words, and true."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from jsonschema import Draft202012Validator
+
+from penstock.web.api import ROUTES
+from penstock.web.documents import ENTRIES, MENU, render_text
+from tests.pages.reader import Hotel, open_hotel
+from tests.service.house import PRO
+
+CONTRACT: dict[str, Any] = msgspec.json.decode(
+    (Path(__file__).parents[2] / "src/penstock/web/openapi.json").read_bytes()
+)
+
+
+async def test_every_link_of_every_public_page_leads_somewhere(hotel: Hotel) -> None:
+    reader = hotel.reader()
+    seen: set[str] = set()
+    left = ["/"]
+    while left:
+        path = left.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        answer = await reader.get(path)
+        assert answer.status_code in {200, 302, 303}, path
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            page_left = set(re.findall(r'(?:href|src)="(/[^"#]*)', answer.text))
+            left += [found.replace("&amp;", "&") for found in page_left]
+            relative = re.findall(r'href="([a-z-]+)"', answer.text)
+            left += [f"/docs/{name}" for name in relative]
+    assert {f"/docs/{entry.slug}" for entry in ENTRIES} <= seen
+    assert {f"/models/{model}" for model in PRO} <= seen
+
+
+async def test_every_page_of_the_documentation_and_its_twin(hotel: Hotel) -> None:
+    reader = hotel.reader()
+    for entry in ENTRIES:
+        page = (await reader.get(f"/docs/{entry.slug}")).text
+        twin = await reader.get(f"/docs/{entry.slug}.md")
+        assert twin.headers["content-type"] == "text/markdown; charset=utf-8"
+        assert twin.text.startswith("# ")
+        for text in (page, twin.text):
+            assert "127.0.0.1:8484" not in text, "the reader's own address stands there"
+        assert "&lt;div" not in page
+    assert (await reader.get("/docs/no-such-page")).status_code == 404
+
+
+async def test_what_the_menu_calls_a_page_is_on_it(hotel: Hotel) -> None:
+    for _, entries in MENU:
+        for entry in entries:
+            text = (await hotel.reader().get(f"/docs/{entry.slug}.md")).text
+            assert text.splitlines()[0] == f"# {entry.title}"
+
+
+def test_html_in_a_text_is_shown_and_not_obeyed() -> None:
+    page = render_text("# T\n\n<script>alert(1)</script>\n\n[x](javascript:alert(1))\n", "http://h").html
+    assert "<script>" not in page
+    assert 'href="javascript' not in page
+
+
+async def test_the_operator_can_put_other_terms_in_their_place(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path) as hotel:
+        assert "the terms of Penstock" in (await hotel.reader().get("/terms")).text
+        pages = hotel.house.settings.data / "pages"
+        pages.mkdir()
+        (pages / "terms.md").write_text("# Our own\n\nNo <b>dogs</b>.\n")
+        page = (await hotel.reader().get("/terms")).text
+        assert "Our own" in page
+        assert "<b>dogs" not in page
+
+
+async def test_what_machines_read_about_the_service(hotel: Hotel) -> None:
+    text = (await hotel.reader().get("/llms.txt")).text
+    assert f"{hotel.origin}/api/v1" in text
+    for entry in ENTRIES:
+        assert f"{hotel.origin}/docs/{entry.slug}.md" in text
+    assert "claude-haiku-4.5" in text
+
+
+# ---- the contract
+
+
+def test_the_contract_has_every_route_of_the_api() -> None:
+    documented = {(method.upper(), path) for path, methods in CONTRACT["paths"].items() for method in methods}
+    served = {
+        (method, route.suffix)
+        for route in ROUTES
+        if route.kind != "hello"
+        for method in route.methods
+        if method != "HEAD"
+    }
+    assert documented == served | {("GET", "/models/{id}")}
+
+
+def resolved(schema: Any) -> Any:
+    """A schema with what it refers to in place."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            found: Any = CONTRACT
+            for name in schema["$ref"].removeprefix("#/").split("/"):
+                found = found[name]
+            return resolved(found)
+        return {name: resolved(value) for name, value in schema.items()}
+    return [resolved(value) for value in schema] if isinstance(schema, list) else schema
+
+
+@pytest.mark.parametrize("path", list(CONTRACT["paths"]))
+async def test_answers_are_as_the_contract_says(hotel: Hotel, path: str) -> None:
+    key = await (await hotel.reader().join("ann@example.com")).key()
+    ((method, operation),) = CONTRACT["paths"][path].items()
+    headers = {"x-api-key": key}
+    where = "/api/v1" + path.replace("{id}", "claude-haiku-4.5")
+    given: dict[str, Any] = {}
+    if method == "post":
+        content = operation["requestBody"]["content"]["application/json"]
+        given = {"json": content["example"]}
+        Draft202012Validator(resolved(content["schema"])).validate(content["example"])
+    reader = hotel.reader()
+    answer = await reader.http.request(method, where, headers=headers, **given)
+    assert answer.status_code == 200, answer.text
+    told = operation["responses"]["200"]
+    Draft202012Validator(resolved(told["content"]["application/json"]["schema"])).validate(answer.json())
+    assert {name.lower() for name in told["headers"]} <= set(answer.headers)
+    for native in ("native", "simple"):
+        refused = await reader.http.request(
+            method, where, headers={"x-api-key": "sk-ps-wrong", "x-error-format": native}, **given
+        )
+        assert refused.status_code == 401
+        schema = operation["responses"]["401"]["content"]["application/json"]["schema"]
+        Draft202012Validator(resolved(schema)).validate(refused.json())
+        assert isinstance(refused.json()["error"], dict) == (native == "native")
