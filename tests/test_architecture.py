@@ -76,6 +76,7 @@ LONGER: dict[str, str] = {
     "core/turn.py": "the neutral form is closed and small: all of it on one page, most lines say what a field means",
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "store/migrations/versions/0001_initial.py:_entrance": "a part of the first schema, table by table",
+    "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
     "relay.py": "the life of a request on one page, phase by phase",
     "settings.py": "a table of all settings, and beside it the only reader of what sets them",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
