@@ -362,7 +362,7 @@ BAD = {
     has_a_name_that_says_something: [("core/utils.py", ""), ("helpers/text.py", "")],
     leaves_no_notes_to_self: [("relay.py", "x = 1  # TODO later"), ("relay.py", "'FIXME'")],
     keeps_to_size: [
-        ("relay.py", "x = 1\n" * 401),
+        ("blame.py", "x = 1\n" * 401),
         ("relay.py", "class A:\n  def f(self):\n" + "    x = 1\n" * 60),
     ],
 }
