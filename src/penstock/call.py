@@ -7,17 +7,19 @@ import msgspec
 
 from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare
 from penstock.core.envelope import Envelope
-from penstock.core.lanes import Lane
+from penstock.core.lanes import Lane, Translation
 from penstock.core.route import Attempt
 from penstock.core.toolnames import ToolNames
 from penstock.core.turn import Failed, Loss, Usage, fold
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
 from penstock.domain.ledger import OpenRow
-from penstock.errors import CallerError, EndedByOwner, PenstockError
+from penstock.errors import CallerError, Draining, EndedByOwner, OurError, PenstockError
 from penstock.exchange import Exchange
 from penstock.switchboard import Choice
 
+_ENDED = "The owner of the key has ended this request."
+_STOPPED = "The service was stopped before the answer was complete. Send the request again."
 _REPLY_IDS = {"chat": "chatcmpl-", "messages": "msg_", "responses": "resp_"}
 
 
@@ -85,6 +87,17 @@ class Call:
         self.delivered: Callable[[], None] = _nothing
         """Called when the caller has the whole answer; frees its slot."""
 
+    def stopped(self) -> EndedByOwner | Draining | None:
+        """Why it was cancelled, where the caller is to be told: the cancellation is taken back then."""
+        stopped: EndedByOwner | Draining | None = None
+        if self.ended:
+            stopped = EndedByOwner(_ENDED)
+        elif self.exchange.recalled and not self.exchange.lost:
+            stopped = Draining(_STOPPED)
+        if stopped is not None and self.task is not None:
+            self.task.uncancel()
+        return stopped
+
     @property
     def reply_id(self) -> str:
         """The id of an answer that we write ourselves, in the form of the caller's dialect."""
@@ -106,6 +119,7 @@ class Record:
         "losses",
         "outcome",
         "refund_reason",
+        "sent_at",
         "status",
         "usage",
     )
@@ -115,6 +129,8 @@ class Record:
         self.attempt = choice.attempts[0]
         self.day = day
         self.attempts = 0
+        self.sent_at = 0.0
+        """When the first attempt began, on the monotonic clock."""
         self.contacted = False
         self.outcome = "error"
         self.status: int | None = None
@@ -125,8 +141,19 @@ class Record:
         self.first_byte_at: float | None = None
         self.losses: tuple[Loss, ...] = ()
 
+    def begin(self, attempt: Attempt, losses: tuple[Loss, ...], now: float) -> None:
+        """The next attempt is made; what the last one reported is not of the answer that the caller gets."""
+        if not self.attempts:
+            self.sent_at = now
+        self.attempt = attempt
+        self.attempts += 1
+        self.losses = losses
+        self.usage = Usage()
+        self.estimated = False
+        self.first_byte_at = None
+
     def broke(self, error: PenstockError, *, output: bool) -> None:
-        """The upstream failed or refused. Refunded unless the caller had ``output`` of it."""
+        """The upstream failed or refused, or we stopped. Refunded unless the caller had ``output`` of it."""
         self.error_code = error.code
         self.status = 200
         if isinstance(error, EndedByOwner):
@@ -134,6 +161,10 @@ class Record:
             return
         if isinstance(error, CallerError):
             self.outcome, self.refund_reason = "refused", "provider_refused"
+            return
+        if isinstance(error, OurError):
+            self.outcome = "error"
+            self.refund_reason = None if output else error.code
             return
         self.outcome = "upstream_error"
         if not output:
@@ -150,6 +181,21 @@ def prepared_for(call: Call, attempt: Attempt) -> Prepared:
         profile=attempt.profile,
         strict=call.strict,
     )
+
+
+def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, names: ToolNames) -> Lane:
+    """Bytes where both sides speak the same dialect in the same form, events elsewhere. ``public``: the model's id."""
+    if attempt.dialect == call.dialect.name and not content_type.startswith(b"application/json"):
+        return call.dialect.Meter(model=public, withhold_usage=not call.envelope.include_usage)
+    upstream = DIALECTS[attempt.dialect]
+    writer = call.dialect.Writer(
+        model=public,
+        reply_id=call.reply_id,
+        created=int(call.now),
+        include_usage=call.envelope.include_usage,
+        input_estimate=call.envelope.estimate_input(),
+    )
+    return Translation(upstream.Reader(profile=attempt.profile), writer, names)
 
 
 _BYTES_PER_TOKEN = 4

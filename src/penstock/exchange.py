@@ -37,6 +37,8 @@ class Exchange(Protocol):
     client: str
     """The caller's address; behind a trusted proxy the address the proxy names."""
     lost: bool
+    recalled: bool
+    """True once the server can wait no longer: the handler's task is cancelled then, and may still tell the caller why."""
     started: bool
     """True once ``start`` was called: from then on an HTTP status can no longer be chosen."""
     stalled: bool

@@ -8,21 +8,21 @@ ledger holds the request, and whatever happens after that ends in ``_settle``: t
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 
 from penstock.aside import Aside
 from penstock.blame import error_in_reply, error_of, refusal
-from penstock.call import Call, Record, meter, open_row, prepared_for, whole_answer
+from penstock.call import Call, Record, lane_for, meter, open_row, prepared_for, whole_answer
 from penstock.core.dialects import DIALECTS, Prepared, translation_header
-from penstock.core.lanes import Lane, Translation
 from penstock.core.limits import limit_headers
 from penstock.core.route import Attempt
-from penstock.core.toolnames import ToolNames
 from penstock.delivery import Delivery, UpstreamBroke
 from penstock.domain.ledger import Ledger, Settlement
 from penstock.domain.limits import Gate
 from penstock.errors import (
+    CallerError,
     CannotRecord,
     EndedByOwner,
     InternalError,
@@ -40,7 +40,6 @@ log = logging.getLogger("penstock.relay")
 
 _RETRY_AFTER = 5
 """Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""
-_ENDED = "The owner of the key has ended this request."
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
@@ -133,18 +132,12 @@ class Relay:
             self._measure(call, record, "unrecorded")
             raise
         except PenstockError as error:
-            record.broke(error, output=False)
-            record.status = error.status
-            self._settle(call, record)
+            self._failed(call, record, error)
             raise
         except asyncio.CancelledError:
-            if call.ended and call.task is not None:
-                call.task.uncancel()
-                error = EndedByOwner(_ENDED)
-                record.broke(error, output=False)
-                record.status = error.status
-                self._settle(call, record)
-                raise error from None
+            stopped = call.stopped()
+            if stopped is not None:
+                raise self._failed(call, record, stopped) from None
             record.outcome = "client_gone"
             if not record.contacted:
                 record.refund_reason = "not_sent"
@@ -166,13 +159,13 @@ class Relay:
         failure: ProviderError | None = None
         for attempt in attempts:
             if attempt is not attempts[0]:
+                if self._left(record) <= 0:
+                    break
                 try:
                     prepared = await self._prepare(call, attempt)
                 except InvalidRequest:
                     continue  # it cannot be said there; what failed before is what the caller is told
-            record.attempt = attempt
-            record.attempts += 1
-            record.losses = prepared.losses
+            record.begin(attempt, prepared.losses, self._clock())
             try:
                 await self._send(call, attempt, prepared, record)
             except ProviderError as error:
@@ -185,23 +178,32 @@ class Relay:
                 failure.retry_after = _RETRY_AFTER
             raise failure
 
+    def _left(self, record: Record) -> float:
+        """Seconds left for further attempts: all of a request have one total."""
+        return record.sent_at + self._timings.deadlines.total - self._clock()
+
     async def _send(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
         self._board.sending(attempt, self._clock())
         record.contacted = True
         if call.envelope.stream:
             await self._stream(call, attempt, prepared, record)
         else:
-            response = await self._post(call, attempt, prepared)
+            response = await self._post(call, attempt, prepared, record)
             try:
                 await self._whole(call, attempt, prepared, response, record)
             finally:
                 response.close()
 
-    async def _post(self, call: Call, attempt: Attempt, prepared: Prepared) -> UpstreamResponse:
+    async def _post(
+        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
+    ) -> UpstreamResponse:
         """The upstream's good answer, as far as its head. Raises what the caller is to be told of any other."""
         board = self._board
         endpoint = board.endpoint(attempt)
         own = call.dialect.name == attempt.dialect
+        deadlines = self._timings.deadlines
+        if record.attempts > 1:
+            deadlines = replace(deadlines, total=self._left(record))
         try:
             response = await self._client.send(
                 endpoint.origin,
@@ -209,7 +211,7 @@ class Relay:
                 endpoint.path,
                 board.headers(attempt, call.version if own else None, call.betas if own else None),
                 prepared.body,
-                self._timings.deadlines,
+                deadlines,
                 stream=call.envelope.stream,
             )
         except UpstreamFailure as failure:
@@ -244,10 +246,10 @@ class Relay:
         except asyncio.CancelledError:
             # After the reply's end nobody waits for the upstream's any more; that is no loss of the caller.
             if delivery.done_at is None:
-                if not call.ended or not exchange.started or call.task is None:
+                stopped = call.stopped()
+                if stopped is None:
                     raise
-                call.task.uncancel()
-                delivery.broke(EndedByOwner(_ENDED))
+                delivery.broke(stopped)
         finally:
             exchange.watch(None)
             self._deliveries.discard(delivery)
@@ -264,15 +266,17 @@ class Relay:
             record.broke(error, output=delivery.lane is not None and delivery.lane.output_bytes > 0)
             if isinstance(error, ProviderError):
                 self._blame(call, attempt, error)
-            elif not isinstance(error, EndedByOwner):
+            elif isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
                 self._gate.refused(call.principal.key_id, exchange.client)
 
     async def _deliver(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, delivery: Delivery
     ) -> None:
-        response = await self._post(call, attempt, prepared)
+        response = await self._post(call, attempt, prepared, record)
         try:
-            delivery.attach(response, _lane(call, attempt, response, record.choice.model.id, prepared.names))
+            content_type = response.header(b"content-type") or b""
+            lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared.names)
+            delivery.attach(response, lane)
             await response.stream(delivery.sink)
             delivery.finish()
         except UpstreamBroke:
@@ -358,6 +362,13 @@ class Relay:
 
     # ---- settle
 
+    def _failed(self, call: Call, record: Record, error: PenstockError) -> PenstockError:
+        """Settle a call that ends with this error in place of an answer."""
+        record.broke(error, output=False)
+        record.status = error.status
+        self._settle(call, record)
+        return error
+
     def _settle(self, call: Call, record: Record) -> None:
         """Always, and without waiting: the settlement is queued, the refund is done."""
         refunded = record.refund_reason is not None
@@ -400,19 +411,3 @@ class Relay:
 
 _TICK = 0.25
 """Seconds between looks at the open streams."""
-
-
-def _lane(call: Call, attempt: Attempt, response: UpstreamResponse, public: str, names: ToolNames) -> Lane:
-    """Bytes where both sides speak the same dialect in the same form, events elsewhere. ``public``: the model's id."""
-    content_type = response.header(b"content-type") or b""
-    if attempt.dialect == call.dialect.name and not content_type.startswith(b"application/json"):
-        return call.dialect.Meter(model=public, withhold_usage=not call.envelope.include_usage)
-    upstream = DIALECTS[attempt.dialect]
-    writer = call.dialect.Writer(
-        model=public,
-        reply_id=call.reply_id,
-        created=int(call.now),
-        include_usage=call.envelope.include_usage,
-        input_estimate=call.envelope.estimate_input(),
-    )
-    return Translation(upstream.Reader(profile=attempt.profile), writer, names)

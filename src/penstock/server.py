@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
 BACKLOG = 2048
+LAST_WORDS = 1.0
+"""Seconds that recalled requests have to tell their callers, and what they said to get out."""
 SETTLE = 5.0
 """Seconds that cancelled handlers have to settle what they began."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -74,7 +76,11 @@ class Listener:
 
 
 async def _end(wire: Wire) -> None:
-    """Abort what is left, and wait for the handlers to settle."""
+    """Recall what is left, which has a moment to tell its callers, then abort it; wait for the handlers to settle."""
+    wire.recall()
+    if tasks := wire.running():
+        await asyncio.wait(tasks, timeout=LAST_WORDS)
+        await _until(wire.quiet, LAST_WORDS)
     wire.kill()
     if tasks := wire.running():
         _, left = await asyncio.wait(tasks, timeout=SETTLE)

@@ -35,7 +35,7 @@ async def handler(exchange: Exchange) -> None:
         say(f"ended {exchange.path}")
     except asyncio.CancelledError:
         await asyncio.sleep(0.05)  # settling takes a moment, and is waited for
-        say(f"cancelled {exchange.path} {exchange.lost}")
+        say(f"cancelled {exchange.path} {exchange.lost} {exchange.recalled}")
 
 
 async def site(scope: Message, receive, send) -> None:

@@ -133,7 +133,7 @@ async def test_what_does_not_end_in_time_is_cut_and_settled() -> None:
         server.stop()
         answer = await stream.answer()
         assert (answer.whole, answer.body) == (False, b"first ")
-        assert await server.rest() == ["draining", "cancelled /v1/ever True", "shut-down"]
+        assert await server.rest() == ["draining", "cancelled /v1/ever False True", "shut-down"]
         assert await server.process.wait() == 0
 
 
@@ -146,7 +146,7 @@ async def test_second_signal_ends_at_once(delay: float) -> None:
         assert await server.event() == "draining"
         server.stop(signal.SIGINT)
         assert (await stream.answer()).whole is False
-        assert await server.rest() == ["cancelled /v1/ever True", "shut-down"]
+        assert await server.rest() == ["cancelled /v1/ever False True", "shut-down"]
         assert await server.process.wait() == 0
 
 

@@ -143,7 +143,7 @@ class Watched:
         self.waiting = asyncio.Event()
         self.ended = asyncio.Event()
         self.cancelled = False
-        self.lost = False
+        self.lost = self.recalled = False
 
     async def __call__(self, exchange: Exchange) -> None:
         try:
@@ -159,7 +159,7 @@ class Watched:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.cancelled = True
-            self.lost = exchange.lost
+            self.lost, self.recalled = exchange.lost, exchange.recalled
             exchange.write(b"into the void")
             exchange.end()
             raise
@@ -206,7 +206,8 @@ async def test_closing_the_listener_cancels_what_runs() -> None:
         await caller.send(get())
         await within(PATIENT, handler.waiting.wait())
     assert handler.ended.is_set()
-    assert handler.lost
+    assert handler.recalled
+    assert not handler.lost
 
 
 # ---- callers who do not read

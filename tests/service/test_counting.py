@@ -29,6 +29,7 @@ def test_the_page_is_the_one_that_is_tested_here() -> None:
         "provider_refused",
         "not_sent",
         "internal_error",
+        "draining",
     }
     settings = Settings()
     assert (settings.errors_per_minute, settings.errors_per_minute_address) == (120, 60)
@@ -189,18 +190,6 @@ async def test_a_stream_that_breaks_off_after_some_output_counts(house: House, d
     user = await house.user()
     await house.ask(dialect, f"{dialect}-cut", user, stream=True)
     assert await _books(house, user) == (1, [("upstream_error", True, None)])
-
-
-async def test_what_a_stopped_service_was_doing_counts(house: House) -> None:
-    user = await house.user()
-    await house.begin("chat", "wire-chat", user, stream=True)
-    await house.wires["wire-chat"].next()
-    await house.stop()
-    async with house.store.database.connect() as conn:
-        found = (await conn.exec_driver_sql("select outcome, counted from requests")).all()
-    assert [tuple(row) for row in found] == [("client_gone", 1)]
-    await house.start()
-    assert (await house.http("GET", "/v1/models", user.key)).headers["x-ratelimit-remaining"] == "49999"
 
 
 @both

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.house import House, User, open_house
+from tests.service.scripted import Asked
 from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
@@ -103,3 +104,31 @@ async def test_bodies_in_receipt_are_bounded_for_a_user_and_for_all(tmp_path: Pa
         await _taken(house, 0)
         assert (await house.ask("chat", "chat-plain", first)).status == 200
         await _taken(house, 0)
+
+
+@both
+async def test_what_a_failed_attempt_estimated_is_not_in_the_row_of_the_next(
+    house: House, dialect: str
+) -> None:
+    user = await house.user()
+
+    def cut(asked: Asked) -> None:
+        asked.begin()
+        asked.cut()
+
+    house.wires[f"wire-{dialect}"].script = cut
+    house.wires[f"spare-{dialect}"].script = lambda asked: asked.stream(*FRAMES[dialect])
+    answer = await house.ask(dialect, f"pair-{dialect}", user, stream=True)
+    assert (answer.status, answer.whole) == (200, True)
+    row = await house.row(user)
+    assert (row["attempts"], row["estimated"]) == (2, False)
+    assert (row["input_tokens"], row["output_tokens"]) == (11, 5)
+
+
+@both
+async def test_all_attempts_of_a_request_share_its_total_deadline(tmp_path: Path, dialect: str) -> None:
+    async with open_house(tmp_path / "data", upstream_total=0.3) as house:
+        user = await house.user()
+        answer = await house.ask(dialect, f"pair-{dialect}", user)
+        assert (answer.status, answer.code) == (502, "provider_timeout")
+        assert house.wires[f"spare-{dialect}"].asked == []

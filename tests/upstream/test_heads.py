@@ -62,7 +62,7 @@ class NoWire:
     def pause(self) -> None:
         raise AssertionError
 
-    resume = drop = pause
+    suspend = resume = drop = pause
 
 
 @given(ANSWERS, st.lists(st.tuples(st.integers(0, 120), st.integers(0, 3), PIECES), max_size=4))

@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
         "_reusable",
         "_status",
         "_streaming",
+        "_suspended_at",
         "_transport",
         "_unsent",
         "_waiter",
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._response: UpstreamResponse | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._reading = True
+        self._suspended_at = 0.0
         self._interim = False
         self.idle_since = 0.0
 
@@ -113,6 +115,7 @@ class Connection(asyncio.Protocol):
         self._waiter = waiter = self._loop.create_future()
         self._deadlines = deadlines
         self._due = due
+        self._suspended_at = 0.0
         self._streaming = stream
         self._quiet_since = response.sent_at
         self._heard = False
@@ -135,8 +138,17 @@ class Connection(asyncio.Protocol):
             self._reading = False
             cast("asyncio.Transport", self._transport).pause_reading()
 
+    def suspend(self) -> None:
+        """Stop reading, because the one who is answered takes no more: that is not the upstream's time."""
+        if not self._suspended_at:
+            self._suspended_at = self._loop.time()
+        self.pause()
+
     def resume(self) -> None:
-        """Read on; the idle deadline starts anew."""
+        """Read on; the idle deadline starts anew, and the total one goes on where it was suspended."""
+        if self._suspended_at:
+            self._due += self._loop.time() - self._suspended_at
+            self._suspended_at = 0.0
         if not self._reading and self.usable():
             self._reading = True
             self._heard = True
@@ -162,7 +174,7 @@ class Connection(asyncio.Protocol):
         response, transport = self._response, self._transport
         if response is None or transport is None:
             return
-        if now >= self._due:
+        if now >= self._due and not self._suspended_at:
             self._fail(FailureReason.TOTAL_TIMEOUT, "the answer was not complete within the total deadline")
         elif response.abandoned():
             response.close()

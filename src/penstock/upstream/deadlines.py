@@ -14,4 +14,4 @@ class Deadlines:
     idle: float = 60.0
     """Between two bytes of the answer, suspended while we do not read; streams only."""
     total: float = 1800.0
-    """From the call of ``send`` to the end of the body."""
+    """From the call of ``send`` to the end of the body, without the time for which its reader paused it."""

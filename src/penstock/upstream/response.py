@@ -22,6 +22,10 @@ class Wire(Protocol):
         """Stop reading."""
         ...
 
+    def suspend(self) -> None:
+        """Stop reading, and stop the clock."""
+        ...
+
     def resume(self) -> None:
         """Read on."""
         ...
@@ -141,10 +145,10 @@ class UpstreamResponse:
         return done
 
     def pause(self) -> None:
-        """Stop reading until ``resume``; TCP then holds the upstream back. Only the total deadline goes on."""
+        """Stop reading until ``resume``; TCP then holds the upstream back. The deadlines are suspended."""
         self._paused = True
         if self._connection is not None:
-            self._connection.pause()
+            self._connection.suspend()
 
     def resume(self) -> None:
         """Read on."""

@@ -89,6 +89,11 @@ class Wire:
             connection.close_if_idle()
         self.check_quiet()
 
+    def recall(self) -> None:
+        """Cancel the handlers that run; what they were answering ends with an error that says why."""
+        for exchange in list(self.exchanges):
+            exchange.recall()
+
     def kill(self) -> None:
         """Abort every connection; handlers that run are cancelled, those past their response go on."""
         for connection in list(self.connections):

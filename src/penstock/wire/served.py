@@ -5,7 +5,7 @@ import logging
 from http import HTTPStatus
 from typing import Final, Protocol
 
-from penstock.errors import EncodedBody, InternalError, PenstockError, RequestTooLarge
+from penstock.errors import Draining, EncodedBody, InternalError, PenstockError, RequestTooLarge
 from penstock.exchange import FlowWatcher, Handler, HeaderList
 from penstock.wire.head import Head
 
@@ -60,6 +60,7 @@ class ServedExchange:
 
     # defaults stand in the class: most are never changed, and setting two dozen attributes is felt per request
     lost = False
+    recalled = False
     started = False
     stalled = False
     watcher: FlowWatcher | None = None
@@ -287,12 +288,22 @@ class ServedExchange:
         if self.task is not None:
             self.task.cancel()
 
+    def recall(self) -> None:
+        """The server ends: cancel the handler, which has a moment to tell the caller."""
+        if self.task is None or self.done or self.lost or self.recalled:
+            return
+        self.recalled = True
+        self.task.cancel()
+
     async def run(self, handler: Handler) -> None:
         """Run the handler to its end, and see to it that the caller gets an answer or a cut."""
         try:
             await handler(self)
         except asyncio.CancelledError:
             if self.lost:
+                return
+            if self.recalled:
+                self._fail(Draining("The service was stopped before it could answer.", retry_after=1))
                 return
             log.exception("the handler of %s %s was cancelled from inside", self.method, self.path)
         except PenstockError as error:
