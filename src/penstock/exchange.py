@@ -32,6 +32,8 @@ class Exchange(Protocol):
     method: str
     path: str
     """Percent-encoded, as received, without the query string."""
+    query: bytes
+    """What came after the path's ``?``, as received."""
     headers: HeaderList
     """Names in lower case, in the order received. Not to be changed: the next request of the connection may share it."""
     client: str

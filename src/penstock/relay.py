@@ -296,7 +296,12 @@ class Relay:
         """One timer for all streams; it stops itself when none is left."""
         now = self._clock()
         for delivery in tuple(self._deliveries):
-            delivery.tick(now)
+            try:
+                delivery.tick(now)
+            except Exception:
+                # this one gets no more keep-alives; all others do
+                log.exception("a stream could not be kept alive")
+                self._deliveries.discard(delivery)
         if self._deliveries:
             asyncio.get_running_loop().call_later(_TICK, self._tick)
         else:

@@ -3,6 +3,7 @@
 One per process. The rule of choice is pure and lives in ``core/route``; here is what it is applied to.
 """
 
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -24,10 +25,12 @@ from penstock.core.route import (
     succeeded,
 )
 from penstock.domain.catalog import Catalog, Resolution
-from penstock.errors import InvalidRequest, NoProvider
+from penstock.errors import InvalidRequest, NoProvider, ProviderCredentials
 from penstock.providers.detect import Secrets
 from penstock.providers.table import Header, sign
 from penstock.upstream import Origin, parse_base_url
+
+log = logging.getLogger("penstock.switchboard")
 
 SUFFIXES: dict[DialectName, bytes] = {
     "chat": b"/chat/completions",
@@ -118,9 +121,15 @@ class Switchboard:
         return found
 
     def headers(self, attempt: Attempt, version: bytes | None, betas: bytes | None) -> tuple[Header, ...]:
-        """The request's headers, credentials included; ``version`` and ``betas`` are a messages caller's own."""
+        """The request's headers, credentials included; ``version`` and ``betas`` are a messages caller's own.
+
+        Raises ``ProviderCredentials`` when the secret is there no more: nothing is sent unsigned.
+        """
         upstream = attempt.upstream
         secret = self._secrets.get(upstream.secret)
+        if secret is None and upstream.secret:
+            log.error("a provider's secret cannot be had", extra={"provider": upstream.id})
+            raise ProviderCredentials("The service cannot sign in to this model's provider.")
         signed = sign(upstream, secret, attempt.dialect, version=version, betas=betas)
         return (*signed, _JSON, _AGENT)
 

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 from penstock.domain.catalog import Catalog
 from penstock.domain.catalog_store import default_catalog
 from penstock.domain.catalog_toml import parse
-from penstock.domain.listing import list_models, one_model
+from penstock.domain.listing import list_models, one_model, page_of
+from penstock.errors import InvalidRequest
 from penstock.providers.table import KINDS
 
 DEFAULT = parse(default_catalog(), KINDS)
@@ -50,3 +51,49 @@ def test_one_model_by_id_or_alias_if_the_caller_may_use_it():
     assert msgspec.json.decode(found)["id"] == "claude-sonnet-4.6"
     assert one_model(CATALOG, "free", None, "claude-opus-4.6") is None
     assert one_model(CATALOG, "free", None, "nothing") is None
+
+
+def paged(query: bytes) -> tuple[list[str], bool]:
+    answer = msgspec.json.decode(list_models(CATALOG, "pro", page=page_of(query)))
+    ids = [entry["id"] for entry in answer["data"]]
+    assert (answer["first_id"], answer["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
+    return ids, answer["has_more"]
+
+
+def test_pages_forwards_and_backwards_are_the_whole_list():
+    every = [model.id for model in CATALOG.offered("pro")]
+    assert paged(b"beta=true") == (every, False)
+    assert paged(b"limit=1000") == (every, False)
+    assert paged(b"limit=11") == (every, False)
+    for limit in (1, 4, 10):
+        forwards, more = paged(b"limit=%d" % limit)
+        while more:
+            ids, more = paged(b"limit=%d&after_id=%b" % (limit, forwards[-1].encode()))
+            forwards += ids
+        assert forwards == every
+        backwards, more = paged(b"limit=%d&before_id=%b" % (limit, every[-1].encode()))
+        while more:
+            ids, more = paged(b"limit=%d&before_id=%b" % (limit, backwards[0].encode()))
+            backwards = ids + backwards
+        assert [*backwards, every[-1]] == every
+    assert paged(b"after_id=" + every[-1].encode()) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        (b"limit=0", "limit"),
+        (b"limit=1001", "limit"),
+        (b"limit=x", "limit"),
+        (b"limit=-1", "limit"),
+        (b"limit=1" + b"0" * 5000, "limit"),
+        (b"after_id=nobody", "after_id"),
+        (b"before_id=nobody", "before_id"),
+        (b"after_id=claude-sonnet-4.6&before_id=claude-sonnet-4.6", "before_id"),
+    ],
+    ids=["0", "1001", "word", "negative", "long", "after", "before", "both"],
+)
+def test_a_page_that_cannot_be_is_refused(query: bytes, param: str):
+    with pytest.raises(InvalidRequest) as caught:
+        paged(query)
+    assert caught.value.param == param

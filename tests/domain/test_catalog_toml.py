@@ -5,9 +5,10 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.core.route import Capabilities, Model, Target
-from penstock.domain.catalog import Plan
+from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.catalog_store import default_catalog
 from penstock.domain.catalog_toml import CatalogError, Document, check, dump, parse
 from penstock.providers.table import KINDS
@@ -231,3 +232,17 @@ def test_control_characters_are_escaped_as_toml_wants_them():
 def test_the_default_catalogue_survives_being_written():
     document = parse(default_catalog(), KINDS)
     assert parse(dump(document), KINDS) == document
+
+
+def test_a_simulator_of_another_name_is_the_built_in_one():
+    text = '[[provider]]\nid = "drill"\nkind = "simulator"\n'
+    (row,) = parse(text, KINDS).providers
+    assert row.speaks == ()
+    made = Catalog(
+        providers=(row,),
+        models=(),
+        plans=(),
+        available=lambda _: True,
+        simulator=replace(KINDS["simulator"], speaks=(("chat", "http://127.0.0.1:4/v1"),)),
+    )
+    assert made.upstreams["drill"].url("chat") == "http://127.0.0.1:4/v1"

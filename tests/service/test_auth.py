@@ -55,6 +55,17 @@ async def test_every_route_takes_the_key_in_either_header(
     assert house.asked == asked
 
 
+@pytest.mark.parametrize("name", ["x-api-key", "authorization"])
+async def test_a_header_with_a_key_comes_once(house: House, name: str) -> None:
+    """Of two, a proxy before us might judge by the first and we by the last."""
+    user, other = await house.user(), await house.user()
+    lines = "".join(f"{name}: {key}\r\n" for key in (user.key, other.key))
+    caller = await house.send(f"GET /v1/models HTTP/1.1\r\nhost: x\r\n{lines}\r\n".encode())
+    answer = await caller.answer()
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert f"more than one {name} header" in answer.error
+
+
 async def test_a_well_formed_key_that_is_not_there_is_401(house: House) -> None:
     user = await house.user()
     async with house.store.database.transaction() as conn:

@@ -132,3 +132,44 @@ async def test_all_attempts_of_a_request_share_its_total_deadline(tmp_path: Path
         answer = await house.ask(dialect, f"pair-{dialect}", user)
         assert (answer.status, answer.code) == (502, "provider_timeout")
         assert house.wires[f"spare-{dialect}"].asked == []
+
+
+async def test_a_secret_that_vanishes_is_no_unsigned_request(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = await house.user()
+    assert house.service is not None
+    monkeypatch.setattr(house.service._secrets, "_environ", {})
+    house.service._secrets.forget()
+    answer = await house.ask("chat", "wire-chat", user)
+    assert (answer.status, answer.code) == (502, "provider_credentials")
+    counted = await house.http(
+        "POST",
+        "/v1/messages/count_tokens",
+        user.key,
+        body=b'{"model":"wire-messages","messages":[{"role":"user","content":"x"}]}',
+    )
+    assert (counted.status, counted.code) == (502, "provider_credentials")
+    assert house.asked == 0
+    assert "a provider's secret cannot be had" in caplog.text
+    assert await house.used(user) == 0
+
+
+async def test_a_stream_that_cannot_be_kept_alive_leaves_the_others_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_house(tmp_path / "data", keepalive=0.1, head_hold=0.0) as house:
+        user = await house.user()
+        broken = await house.begin("chat", "wire-chat", user, stream=True)
+        await house.wires["wire-chat"].next()
+        await broken.head()
+        assert house.service is not None
+        assert house.service._api is not None
+        (delivery,) = house.service._api._relay._deliveries
+        delivery._keepalive_frame = delivery._exchange = None  # pyright: ignore[reportAttributeAccessIssue]
+        other = await house.begin("messages", "wire-messages", user, stream=True)
+        await house.wires["wire-messages"].next()
+        await other.head()
+        for _ in range(3):
+            await other.until(b": keep-alive\n\n")
+        assert caplog.text.count("a stream could not be kept alive") == 1

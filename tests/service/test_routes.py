@@ -186,3 +186,14 @@ async def test_unknown_routes_are_404_and_wrong_methods_405_with_allow(house: Ho
         assert answer.headers["allow"] == allowed
         assert answer.code == "method_not_allowed"
     assert house.asked == 0
+
+
+async def test_the_model_list_comes_in_pages_where_asked_for(house: House) -> None:
+    user = await house.user()
+    first = await house.http("GET", "/v1/models?limit=2&beta=true", user.key)
+    assert (len(first.json["data"]), first.json["has_more"]) == (2, True)
+    second = await house.http("GET", f"/v1/models?limit=2&after_id={first.json['last_id']}", user.key)
+    assert second.json["first_id"] != first.json["last_id"]
+    assert not {entry["id"] for entry in second.json["data"]} & {entry["id"] for entry in first.json["data"]}
+    wrong = await house.http("GET", "/v1/models?limit=0", user.key)
+    assert (wrong.status, wrong.code) == (400, "invalid_request")

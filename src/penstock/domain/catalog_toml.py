@@ -190,7 +190,9 @@ def _provider(
     row = kinds.get(kind)
     if row is None and entry.kind:
         problems.append(f'{path}.kind: unknown kind "{kind}"{_meant(kind, kinds)}')
-    speaks: dict[DialectName, str] = dict(row.speaks) if row is not None and entry.speaks is None else {}
+    speaks: dict[DialectName, str] = {}
+    if row is not None and entry.speaks is None and kind != "simulator":  # which has no address of its own
+        speaks = dict(row.speaks)
     if entry.speaks is not None:
         speaks = {dialect: url.rstrip("/") for dialect, url in entry.speaks.items()}
     for dialect, url in speaks.items():

@@ -1,15 +1,16 @@
 """The answers of ``GET /models`` and ``GET /models/{id}``: one superset that the OpenAI and the Anthropic SDKs both parse.
 
-Paging parameters are ignored: a catalogue fits one page, and ``has_more`` says so.
+Without a ``limit`` it is all of them: OpenAI's clients know no pages, and Anthropic's go on until there are no more.
 """
 
 from datetime import UTC, datetime
+from urllib.parse import parse_qs
 
 import msgspec
 
 from penstock.core.route import Model
 from penstock.domain.catalog import Catalog
-from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
+from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
 
 class Support(msgspec.Struct, frozen=True):
@@ -94,7 +95,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
 
 class ModelList(msgspec.Struct, frozen=True):
-    """All models of a caller."""
+    """Models of a caller; ``has_more``: there are others in the direction asked for."""
 
     object: str
     data: tuple[ModelInfo, ...]
@@ -106,11 +107,51 @@ class ModelList(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 
 
-def list_models(catalog: Catalog, plan_id: str, allowed: frozenset[str] | None = None) -> bytes:
-    """The models that a caller of this plan, with this key's own list, may use, as JSON."""
-    data = tuple(model_info(model) for model in catalog.offered(plan_id, allowed))
+class Page(msgspec.Struct, frozen=True):
+    """Which part of the list is asked for: at most ``limit`` models, next to the one named."""
+
+    limit: int | None = None
+    after_id: str | None = None
+    before_id: str | None = None
+
+
+_ALL = Page()
+_LIMITS = range(1, 1001)
+
+
+def page_of(query: bytes) -> Page:
+    """The page that a query string asks for; anything else in it is ignored. Raises ``InvalidRequest``."""
+    asked = {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
+    limit, after_id, before_id = (asked.get(name) for name in ("limit", "after_id", "before_id"))
+    if limit is not None and not (limit.isascii() and limit.isdigit() and int(limit[:9]) in _LIMITS):
+        raise InvalidRequest("limit must be a whole number from 1 to 1000.", param="limit")
+    if after_id is not None and before_id is not None:
+        raise InvalidRequest("Send after_id or before_id, not both.", param="before_id")
+    return Page(None if limit is None else int(limit[:9]), after_id, before_id)
+
+
+def list_models(
+    catalog: Catalog, plan_id: str, allowed: frozenset[str] | None = None, page: Page = _ALL
+) -> bytes:
+    """The models that a caller of this plan, with this key's own list, may use, as JSON.
+
+    Raises ``InvalidRequest`` when the page is next to a model that is not among them.
+    """
+    offered = tuple(catalog.offered(plan_id, allowed))
+    ids = [model.id for model in offered]
+    for name, cursor in (("after_id", page.after_id), ("before_id", page.before_id)):
+        if cursor is not None and cursor not in ids:
+            raise InvalidRequest(f"{name} is none of your models.", param=name)
+    start = 0 if page.after_id is None else ids.index(page.after_id) + 1
+    end = len(ids) if page.before_id is None else ids.index(page.before_id)
+    has_more = page.limit is not None and end - start > page.limit
+    if page.limit is not None and page.before_id is not None:
+        start = max(start, end - page.limit)
+    elif page.limit is not None:
+        end = min(end, start + page.limit)
+    data = tuple(model_info(model) for model in offered[start:end])
     first, last = (data[0].id, data[-1].id) if data else (None, None)
-    return _encode(ModelList("list", data, has_more=False, first_id=first, last_id=last))
+    return _encode(ModelList("list", data, has_more=has_more, first_id=first, last_id=last))
 
 
 def one_model(catalog: Catalog, plan_id: str, allowed: frozenset[str] | None, name: str) -> bytes | None:

@@ -19,7 +19,7 @@ from penstock.core.limits import LimitState, limit_headers
 from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.keys import Keyring, Principal, check, pick_key
 from penstock.domain.limits import Gate
-from penstock.domain.listing import list_models, one_model
+from penstock.domain.listing import list_models, one_model, page_of
 from penstock.errors import (
     CallerError,
     EndedByOwner,
@@ -255,7 +255,7 @@ class Api:
         allowed = None if principal.models is None else frozenset(principal.models)
         catalog = self._catalog()
         if model_id is None:
-            self._reply(visit, list_models(catalog, plan.id, allowed))
+            self._reply(visit, list_models(catalog, plan.id, allowed, page_of(visit.exchange.query)))
             return
         answer = one_model(catalog, plan.id, allowed, model_id)
         if answer is None:

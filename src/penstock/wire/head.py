@@ -20,7 +20,15 @@ METHODS: Final = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 }
 VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
-ONCE: Final = (b"host", b"content-length", b"transfer-encoding", b"content-encoding")
+ONCE: Final = (
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"content-encoding",
+    b"x-api-key",
+    b"authorization",
+)
+"""What two of would leave open which is meant: the frame of a request, and who sends it."""
 CHUNKED: Final = -1
 SHORT_LINE: Final = 64
 """Header lines up to here are remembered when split: clients repeat them, and keys and cookies are longer."""

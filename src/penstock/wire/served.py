@@ -80,6 +80,7 @@ class ServedExchange:
         self.line = line
         self.method = head.method
         self.path = head.path
+        self.query = head.query
         self.headers = head.headers
         self.fields = head.fields
         self.client = client
