@@ -40,6 +40,7 @@ from penstock.exchange import Exchange, HeaderList
 from penstock.metrics import Metrics
 from penstock.relay import Relay
 from penstock.token_counting import TokenCount, TokenCounter
+from penstock.web import doctoring
 from penstock.web.asking import BodyReader, api_version, betas_of
 from penstock.web.clients import Families
 from penstock.web.intake import Intake
@@ -49,7 +50,7 @@ log = logging.getLogger("penstock.api")
 PREFIXES = ("/api/v1", "/v1", "/api/v1/v1", "/v1/v1")
 """The same routes under each: Anthropic's SDKs and Claude Code append ``/v1/...`` to whatever base they are given."""
 
-Kind = Literal["generate", "count_tokens", "models", "hello"]
+Kind = Literal["generate", "count_tokens", "models", "doctor", "hello"]
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -67,6 +68,7 @@ ROUTES = (
     Route("/messages/count_tokens", "count_tokens", "messages", ("POST",)),
     Route("/responses", "generate", "responses", ("POST",)),
     Route("/models", "models", "chat", ("GET", "HEAD")),
+    Route("/doctor", "doctor", "chat", ("GET",)),
     Route("/api/hello", "hello", "chat", ("GET", "HEAD")),
     Route("", "hello", "chat", ("GET", "HEAD")),
     Route("/", "hello", "chat", ("GET", "HEAD")),
@@ -176,6 +178,8 @@ class Api:
                 self._reply(visit, _HELLO)
             case "models":
                 await self._models(visit, model_id)
+            case "doctor":
+                await self._doctor(visit)
             case "generate":
                 await self._generate(visit, DIALECTS[route.dialect])
             case "count_tokens":
@@ -266,13 +270,27 @@ class Api:
             )
         self._reply(visit, answer)
 
+    async def _doctor(self, visit: Visit) -> None:
+        principal, plan = await self._admit(visit)
+        exchange = visit.exchange
+        if doctoring.wants_stream(exchange):
+            head = self._head(visit)
+            head[0] = (b"content-type", b"text/event-stream; charset=utf-8")
+            exchange.start(200, [*head, (b"x-accel-buffering", b"no")])
+            await doctoring.stream(exchange)
+            self._metrics.answered(visit.dialect, 200)
+            return
+        allowed = None if principal.models is None else frozenset(principal.models)
+        models = tuple(model.id for model in self._catalog().offered(plan.id, allowed))
+        self._reply(visit, doctoring.examine(exchange, _key(exchange), plan, models, visit.now))
+
     # ---- who calls
 
     async def _admit(self, visit: Visit) -> tuple[Principal, Plan]:
         """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""
         exchange, gate = visit.exchange, self._gate
         try:
-            key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
+            key = _key(exchange)
             principal = self._keyring.cached(key) or await self._keyring.identify(key)
         except CallerError:
             # After the look-up, so that others behind the same address who have a key are not locked out with this one.
@@ -348,7 +366,7 @@ class Api:
     def _known(self, exchange: Exchange) -> Principal | None:
         """The caller of a route that asks for no key, if its key was looked up a moment ago."""
         try:
-            key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
+            key = _key(exchange)
         except CallerError:
             return None
         return self._keyring.cached(key)
@@ -367,6 +385,10 @@ def _model_of(path: str) -> str | None:
         if path.startswith(prefix) and len(path) > len(prefix):
             return unquote(path[len(prefix) :])
     return None
+
+
+def _key(exchange: Exchange) -> str:
+    return pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
 
 
 def _text(value: bytes | None) -> str | None:
