@@ -224,7 +224,7 @@ async def test_after_every_kind_of_answer_the_headers_say_what_the_ledger_holds(
 
 _STEPS = (
     "penstock.switchboard.Switchboard.choose",
-    "penstock.relay.prepare",
+    "penstock.relay.prepared_for",
     "penstock.domain.limits.Gate.count",
     "penstock.relay.open_row",
     "penstock.domain.ledger.Ledger.opened",
@@ -283,9 +283,11 @@ async def test_a_restart_keeps_the_days_count_exactly(house: House) -> None:
     assert (await house.ask("chat", "chat-error-500", user)).status == 502
     for _ in range(5):
         await house.ask("messages", "messages-plain", spent)
-    caller = await house.begin("chat", "wire-chat", user)
-    await house.wires["wire-chat"].next()
-    await house.restart()  # with one request running: it is cut off and stays counted
+    caller = await house.begin("chat", "wire-chat", user, stream=True)
+    (await house.wires["wire-chat"].next()).begin(*FRAMES["chat"][:3])
+    await caller.head()
+    await caller.until(b"Hi ")
+    await house.restart()  # with one request running, of which the caller has something: it stays counted
     caller.leave()
     answer = await house.http("GET", "/v1/models", user.key)
     assert int(answer.headers["x-ratelimit-limit"]) - int(answer.headers["x-ratelimit-remaining"]) == 8
