@@ -1,14 +1,17 @@
 """Rows and ends of requests as the relay writes them, for tests of the ledger and the limits."""
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.turn import Usage
 from penstock.domain.ledger import Ledger, OpenRow, Settlement
+from penstock.domain.rollups import rebuild
 from penstock.domain.usage import reconcile
 from penstock.store.database import Database
-from penstock.store.schema import requests, usage_days
+from penstock.store.schema import model_days, requests, usage_days, usage_errors, usage_hours
 
 DAY = 20_000
 
@@ -78,8 +81,24 @@ async def states(database: Database) -> dict[str, tuple[str, str | None, bool]]:
 
 
 async def agree(database: Database, day: int = DAY) -> None:
+    """The counts are those of the rows, and so are the sums, whenever they are looked at."""
     async with database.connect() as conn:
         assert await reconcile(conn, day) == []
+    async with database.transaction() as conn:
+        kept = await sums_of(conn)
+        await rebuild(conn, 0)
+        made = await sums_of(conn)
+        await conn.rollback()
+    assert kept == made
+
+
+async def sums_of(conn: AsyncConnection) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything that pages read instead of the rows."""
+    found = {}
+    for table in (usage_hours, usage_errors, model_days):
+        rows = await conn.execute(select(table).order_by(*table.primary_key.columns))
+        found[table.name] = [tuple(row) for row in rows]
+    return found
 
 
 async def open_ledger(database: Database, boot: str) -> Ledger:

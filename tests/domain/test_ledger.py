@@ -308,6 +308,7 @@ async def test_the_reconciler_sees_a_count_that_is_not_the_rows(database: Databa
         assert await reconcile(conn, DAY) == [Mismatch("usr_b", 2, 0)]
 
 
+ROOT = Path(__file__).parents[2]
 WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
@@ -346,7 +347,7 @@ async def test_a_killed_process_loses_nothing_and_doubles_nothing(tmp_path: Path
             str(tmp_path),
             f"boot{boot}",
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src")))},
         )
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"

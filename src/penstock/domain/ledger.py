@@ -12,9 +12,10 @@ from itertools import chain
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from penstock.domain.ledger_rows import OpenRow, Settlement, first_of_each, opening, settling
+from penstock.domain.rollups import rebuild, rolling
 from penstock.errors import CannotRecord
 from penstock.store.database import BatchConnection, Database, RowRefused, WriteFailed
 from penstock.store.schema import requests
@@ -72,14 +73,18 @@ class Ledger:
         """
         file, records = Spool.open(spool or database.path.parent / SPOOL_NAME)
         settlements = first_of_each([_decode(record) for record in records])
+        left = (requests.c.state == "open", requests.c.boot != boot)
         async with database.transaction() as conn:
+            oldest = await conn.scalar(select(func.min(requests.c.created_at)).where(*left))
             for text, values in settling(settlements):
                 await conn.exec_driver_sql(text, values)
             aborted = await conn.execute(
                 update(requests)
-                .where(requests.c.state == "open", requests.c.boot != boot)
+                .where(*left)
                 .values(state="settled", outcome="aborted", error_code="server_died", estimated=True)
             )
+            if oldest is not None:
+                await rebuild(conn, oldest)
         file.clear()
         return cls(database.batch_connection(), file, boot, aborted.rowcount)
 
@@ -154,6 +159,8 @@ class _Book:
         self._retry_at = 0.0
         self.retry_in: float | None = None
         self.trouble: str | None = None
+        self._running: dict[str, OpenRow] = {}
+        """The rows that are open in the database: what an end is added to the sums by, once."""
         self.owed: dict[str, Settlement] = {}
         """Settlements that the database has not taken yet. Each belongs to a row that it took, so they are few."""
 
@@ -194,8 +201,13 @@ class _Book:
         """Write all in one transaction; gives what was not written, and notes whether the database is in trouble."""
         if not opens and not ends:
             return set(), ends
+        rows = {row.id: row for row, _ in opens}
+        found = [(rows.get(end.id) or self._running.get(end.id), end) for end in ends]
+        ended = [(row, end) for row, end in found if row is not None]
         try:
-            self._connection.write(chain(opening([row for row, _ in opens], self._boot), settling(ends)))
+            self._connection.write(
+                chain(opening(list(rows.values()), self._boot), rolling(ended), settling(ends))
+            )
         except WriteFailed as error:
             self._fail(str(error))
             return {future for _, future in opens}, ends
@@ -208,6 +220,9 @@ class _Book:
                 )
             return {future for _, future in opens}, []
         self.trouble = None
+        self._running.update(rows)
+        for row, _ in ended:
+            del self._running[row.id]
         return set(), []
 
     def _one_by_one(

@@ -227,6 +227,43 @@ usage_days = Table(
 )
 """``used`` is what counts against the plan: requests that were counted and not refunded."""
 
+usage_hours = Table(
+    "usage_hours",
+    metadata,
+    Column("user_id", String(40), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    *(Column(f"first_{number}", BigInteger, nullable=False) for number in range(12)),
+)
+"""Sums of settled requests by hour (epoch hours); ``first_*`` count them by class of the time to the first byte."""
+
+usage_errors = Table(
+    "usage_errors",
+    metadata,
+    Column("user_id", String(40), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("cause", String(64), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+)
+
+model_days = Table(
+    "model_days",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("trouble", BigInteger, nullable=False),
+    Column("timed", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+)
+"""``trouble``: by fault of a provider or ours; ``first_ms``: the sum of the times to the first byte of ``timed`` requests."""
+
 requests = Table(
     "requests",
     metadata,

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.core.limits import day_of, reset_of
-from penstock.domain import accounts, audit, history, issuing, mails, outbox
+from penstock.domain import accounts, audit, history, issuing, mails, outbox, rollups
 from penstock.domain.accounts import User
-from penstock.domain.history import Filter, Outcomes
+from penstock.domain.history import Filter
+from penstock.domain.rollups import DayOfModel
 from penstock.errors import InvalidRequest
 from penstock.store.schema import plan_wishes
 from penstock.web.charts import COLOURS, Stack, stacked
@@ -64,10 +65,9 @@ class DeskPages:
         days = range(today - length + 1, today + 1)
         async with context.database.connect() as conn:
             used = await history.used_on(conn, user.id, today)
-            by_day = await history.by_day(conn, user.id, days)
-            sums = await history.sums(conn, user.id, days)
-            errors = await history.errors(conn, user.id, days)
-            waits = await history.first_bytes(conn, user.id, days)
+            by_day = await rollups.by_day(conn, user.id, days)
+            sums = await rollups.sums(conn, user.id, days)
+            errors = await rollups.errors(conn, user.id, days)
             keys = await issuing.working_keys(conn, user.id, now=context.now())
         series = _series(by_day)
         bars = _bars(by_day, series, days)
@@ -83,8 +83,8 @@ class DeskPages:
                 "ranges": tuple(RANGES),
                 "sums": sums,
                 "errors": errors,
-                "p50": history.percentile(waits, 0.5),
-                "p95": history.percentile(waits, 0.95),
+                "p50": rollups.percentile(sums.classes, 0.5),
+                "p95": rollups.percentile(sums.classes, 0.95),
                 "series": series,
                 "bars": bars,
                 "chart": stacked(
@@ -175,14 +175,14 @@ class DeskPages:
         async with context.database.connect() as conn:
             row = await history.receipt(conn, user.id, request.path_params["id"])
             keys = {key.id: key for key in await issuing.list_keys(conn, user.id)}
-            used = await history.used_on(conn, user.id, row.day)
+            before = await history.rank(conn, row, user.id)
         return context.pages.render(
             request,
             "desk/receipt.html",
             {
                 "row": row,
                 "key": keys.get(row.key_id),
-                "used": used,
+                "before": before,
                 "plan": context.plan(user.plan_id),
                 "counting": _why(row),
             },
@@ -273,7 +273,7 @@ def _cells(row: history.Receipt) -> list[object]:
     return cells
 
 
-def _series(by_day: Sequence[Outcomes]) -> list[str]:
+def _series(by_day: Sequence[DayOfModel]) -> list[str]:
     """The models of the chart, the most used first; beyond the colours they are put together."""
     totals: dict[str, int] = {}
     for row in by_day:
@@ -282,7 +282,7 @@ def _series(by_day: Sequence[Outcomes]) -> list[str]:
     return names if len(names) <= COLOURS else [*names[: COLOURS - 1], "others"]
 
 
-def _bars(by_day: Sequence[Outcomes], series: Sequence[str], days: range) -> list[Stack]:
+def _bars(by_day: Sequence[DayOfModel], series: Sequence[str], days: range) -> list[Stack]:
     places = {name: at for at, name in enumerate(series)}
     heights = {number: [0] * len(series) for number in days}
     for row in by_day:

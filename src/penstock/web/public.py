@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from penstock.core.limits import day_of
 from penstock.core.route import Model
-from penstock.domain import history
+from penstock.domain import rollups
 from penstock.domain.catalog import Catalog
-from penstock.domain.history import ModelDay
+from penstock.domain.rollups import ModelDay
 from penstock.web.context import SiteContext
 from penstock.web.documents import MENU, render_text
 from penstock.web.errors_pages import PageNotFound
@@ -123,7 +123,7 @@ class PublicPages:
             today = day_of(context.clock())
             days = range(today - STATUS_DAYS + 1, today + 1)
             async with context.database.connect() as conn:
-                rows = _uptimes(await history.model_days(conn, days), days)
+                rows = _uptimes(await rollups.models_by_day(conn, days), days)
             self._status = (context.clock(), rows)
         return context.pages.render(request, "status.html", {"rows": rows, "days": STATUS_DAYS})
 
@@ -211,7 +211,7 @@ def _uptimes(rows: Sequence[ModelDay], days: range) -> list[Uptime]:
 
 def _uptime(model: str, found: dict[int, ModelDay], days: range) -> Uptime:
     asked = sum(row.requests for row in found.values())
-    failed = sum(row.failed for row in found.values())
+    failed = sum(row.trouble for row in found.values())
     answered = f"{100 * (asked - failed) / asked:.2f}%" if asked else "-"
     waits = [row.first_byte_ms for row in found.values() if row.first_byte_ms is not None]
     first = datetime.fromtimestamp(days.start * 86_400, UTC).strftime("%Y-%m-%d")
@@ -224,5 +224,5 @@ def _uptime(model: str, found: dict[int, ModelDay], days: range) -> Uptime:
 def _state(row: ModelDay | None) -> str:
     if row is None or not row.requests:
         return "none"
-    share = row.failed / row.requests
+    share = row.trouble / row.requests
     return "good" if share < 0.01 else "warn" if share < 0.1 else "bad"

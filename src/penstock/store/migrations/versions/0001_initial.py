@@ -135,6 +135,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_api_keys_user_id", "api_keys", ["user_id"])
     _entrance()
+    _sums()
 
 
 def _entrance() -> None:
@@ -232,4 +233,40 @@ def _entrance() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("user_id", name="pk_plan_wishes"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_plan_wishes_user_id", ondelete="CASCADE"),
+    )
+
+
+def _sums() -> None:
+    """What pages read instead of the rows of requests."""
+    op.create_table(
+        "usage_hours",
+        sa.Column("user_id", sa.String(40), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(128), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("refunded", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+        *(sa.Column(f"first_{number}", sa.BigInteger(), nullable=False) for number in range(12)),
+        sa.PrimaryKeyConstraint("user_id", "hour", "model", name="pk_usage_hours"),
+    )
+    op.create_table(
+        "usage_errors",
+        sa.Column("user_id", sa.String(40), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("cause", sa.String(64), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "day", "cause", name="pk_usage_errors"),
+    )
+    op.create_table(
+        "model_days",
+        sa.Column("model", sa.String(128), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("trouble", sa.BigInteger(), nullable=False),
+        sa.Column("timed", sa.BigInteger(), nullable=False),
+        sa.Column("first_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "day", name="pk_model_days"),
     )

@@ -1,0 +1,151 @@
+"""``python -m bench.pages``: how long the pages of an account take with a million rows in SQLite.
+
+A database is filled with ``--rows`` requests of ``--people`` accounts over 90 days, one of which has a fifth of them; the sums are made
+from the rows, as after a crash. Then each page is fetched from a running server ``--times`` times, signed in as that account. What is
+printed is the time of the fastest and of the median fetch, in milliseconds.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx2
+from sqlalchemy import insert
+
+from penstock.bootstrap import open_store
+from penstock.core.limits import day_of
+from penstock.domain import accounts, rollups
+from penstock.domain.credentials import set_password
+from penstock.domain.passwords import PasswordHasher
+from penstock.domain.sessions import form_token
+from penstock.settings import Settings
+from penstock.store.schema import requests, usage_days
+
+EMAIL = "heavy@example.com"
+PASSWORD = "a long enough sentence"
+PAGES = (
+    "/dashboard",
+    "/dashboard?days=90",
+    "/requests",
+    "/requests?model=deepseek-3.2",
+    "/requests?outcome=failed",
+    "/keys",
+    "/status",
+)
+MODELS = ("claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1")
+DAYS = 90
+BATCH = 5000
+
+
+async def fill(data: Path, rows: int, people: int) -> None:
+    """The database, with its sums."""
+    draw = random.Random(1)
+    today = day_of(time.time())
+    async with open_store(Settings(data=data)) as store:
+        async with store.database.transaction() as conn:
+            user = await accounts.create_user(
+                conn, EMAIL, plan="pro", admin=False, verified=True, now=1, id="usr_0"
+            )
+            await set_password(conn, user.id, await PasswordHasher().hash(PASSWORD), now=1)
+        for start in range(0, rows, BATCH):
+            made = [_row(draw, start + at, today, people) for at in range(min(BATCH, rows - start))]
+            async with store.database.transaction() as conn:
+                await conn.execute(insert(requests), made)
+        async with store.database.transaction() as conn:
+            await conn.execute(
+                insert(usage_days), [{"user_id": "usr_0", "day": today, "used": 100, "refunded": 0}]
+            )
+            await rollups.rebuild(conn, 0)
+
+
+def _row(draw: random.Random, number: int, today: int, people: int) -> dict[str, object]:
+    day = today - draw.randrange(DAYS)
+    failed = draw.random() < 0.02
+    return {
+        "id": f"req_{number:016x}",
+        "user_id": "usr_0" if number % 5 == 0 else f"usr_{draw.randrange(1, people)}",
+        "key_id": "key_0",
+        "day": day,
+        "created_at": day * 86_400_000 + draw.randrange(86_400_000),
+        "boot": "bench",
+        "state": "settled",
+        "dialect": "chat",
+        "model": draw.choice(MODELS),
+        "requested_model": "m",
+        "stream": True,
+        "client": "openai",
+        "provider": "p",
+        "upstream_model": "m",
+        "upstream_dialect": "chat",
+        "attempts": 1,
+        "status": 502 if failed else 200,
+        "outcome": "upstream_error" if failed else "completed",
+        "counted": not failed,
+        "refund_reason": "no_output" if failed else None,
+        "error_code": "provider_timeout" if failed else None,
+        "input_tokens": draw.randrange(10_000),
+        "output_tokens": draw.randrange(1000),
+        "cache_read_tokens": 0,
+        "cache_write_tokens": 0,
+        "reasoning_tokens": None,
+        "estimated": False,
+        "first_byte_ms": draw.randrange(5000),
+        "total_ms": draw.randrange(60_000),
+        "translation": None,
+    }
+
+
+def measure(data: Path, times: int) -> None:
+    """Each page, from a server of its own."""
+    command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--data", str(data)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        origin = next(
+            found[0] for line in server.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+", line))
+        )
+        with httpx2.Client(base_url=origin, trust_env=False, timeout=120) as reader:
+            reader.get("/signin")
+            fields = {
+                "form_token": form_token(reader.cookies["penstock"]),
+                "email": EMAIL,
+                "password": PASSWORD,
+            }
+            assert reader.post("/signin", data=fields).status_code == 303
+            print(f"{'page':<32}{'fastest':>10}{'median':>10}  ms")
+            for page in PAGES:
+                taken = []
+                for _ in range(times):
+                    began = time.perf_counter()
+                    assert reader.get(page).status_code == 200
+                    taken.append((time.perf_counter() - began) * 1000)
+                print(f"{page:<32}{min(taken):>10.1f}{statistics.median(taken):>10.1f}")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--times", type=int, default=20)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        asyncio.run(fill(Path(folder), given.rows, given.people))
+        print(f"{given.rows:,} rows of {given.people:,} accounts made in {time.perf_counter() - began:.0f} s")
+        measure(Path(folder), given.times)
+
+
+if __name__ == "__main__":
+    main()

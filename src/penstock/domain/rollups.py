@@ -1,0 +1,262 @@
+"""Sums of the ledger, by hour, kept in the transactions that settle its rows: what pages read instead of the rows.
+
+``usage_hours`` has a row for each account, hour and model, ``usage_errors`` one for each account, day and cause,
+``model_days`` one for each model and day, all accounts together. The statements are text for a whole batch, as the ledger's
+are; ``rebuild`` makes the same sums from the rows, after a crash and in the tests, which compare the two.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.domain.ledger_rows import OpenRow, Settlement, fit, whole
+from penstock.store.bulk import Bulk, Row
+from penstock.store.schema import model_days, requests, usage_errors, usage_hours
+
+HOUR_MS = 3_600_000
+BOUNDS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200)
+"""Milliseconds at which the classes of the time to the first byte end; the last class has no end."""
+CLASSES = tuple(f"first_{number}" for number in range(len(BOUNDS) + 1))
+TROUBLE = ("upstream_error", "error", "aborted")
+"""Outcomes that are a provider's fault or ours."""
+
+_SUMS = (
+    "requests",
+    "refunded",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    *CLASSES,
+)
+
+
+def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> Bulk:
+    columns = (*key, *sums)
+    more = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in sums)
+    return Bulk(
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ",  # noqa: S608 - names of this file alone
+        f"({', '.join('?' * len(columns))})",
+        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {more}",
+    )
+
+
+_HOURS = _adding("usage_hours", ("user_id", "hour", "model"), _SUMS)
+_ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
+_MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
+
+
+def rolling(ended: Sequence[tuple[OpenRow, Settlement]]) -> Iterator[tuple[str, Row]]:
+    """The statements that add requests which are being settled for the first time."""
+    hours: dict[tuple[str, int, str], list[int]] = {}
+    errors: dict[tuple[str, int, str], int] = {}
+    models: dict[tuple[str, int], list[int]] = {}
+    for row, end in ended:
+        usage, first = end.usage, whole(end.first_byte_ms)
+        sums = hours.setdefault((row.user_id, row.created_at // HOUR_MS, row.model), [0] * len(_SUMS))
+        sums[0] += 1
+        sums[1] += not end.counted
+        sums[2] += whole(usage.input) or 0
+        sums[3] += whole(usage.output) or 0
+        sums[4] += whole(usage.cache_read) or 0
+        sums[5] += whole(usage.cache_write) or 0
+        if first is not None:
+            sums[6 + class_of(first)] += 1
+        if end.outcome != "completed":
+            cause = fit(end.outcome, 32) if end.error_code is None else fit(end.error_code, 64)
+            key = (row.user_id, row.created_at // HOUR_MS // 24, cause)
+            errors[key] = errors.get(key, 0) + 1
+        day = models.setdefault((row.model, row.created_at // HOUR_MS // 24), [0, 0, 0, 0])
+        day[0] += 1
+        day[1] += end.outcome in TROUBLE
+        day[2] += first is not None
+        day[3] += first or 0
+    yield from _HOURS.statements([(*key, *map(_bounded, sums)) for key, sums in hours.items()])
+    yield from _ERRORS.statements([(*key, count) for key, count in errors.items()])
+    yield from _MODELS.statements([(*key, *map(_bounded, sums)) for key, sums in models.items()])
+
+
+def class_of(first_byte_ms: int) -> int:
+    """The class that a time to the first byte is in."""
+    for number, bound in enumerate(BOUNDS):
+        if first_byte_ms < bound:
+            return number
+    return len(BOUNDS)
+
+
+_MOST = 2**53
+"""What an upstream claims to have counted is added up to here, so that a sum of sums stays within 64 bits."""
+
+
+def _bounded(value: int) -> int:
+    return min(value, _MOST)
+
+
+# ---- the same from the rows
+
+
+async def rebuild(conn: AsyncConnection, since: int) -> None:
+    """Make all sums from ``since`` (epoch milliseconds; the whole day that it is in) on anew, from the rows."""
+    day = since // HOUR_MS // 24
+    settled = and_(requests.c.state == "settled", requests.c.created_at >= day * 24 * HOUR_MS)
+    hour = requests.c.created_at // HOUR_MS
+    of_day = requests.c.created_at // (24 * HOUR_MS)
+    await conn.execute(delete(usage_hours).where(usage_hours.c.hour >= day * 24))
+    await conn.execute(delete(usage_errors).where(usage_errors.c.day >= day))
+    await conn.execute(delete(model_days).where(model_days.c.day >= day))
+    by_hour = (requests.c.user_id, hour, requests.c.model)
+    await conn.execute(
+        insert(usage_hours).from_select(
+            ["user_id", "hour", "model", *_SUMS],
+            select(*by_hour, *_sums()).where(settled).group_by(*by_hour),
+        )
+    )
+    cause = func.coalesce(requests.c.error_code, requests.c.outcome)
+    by_cause = (requests.c.user_id, of_day, cause)
+    await conn.execute(
+        insert(usage_errors).from_select(
+            ["user_id", "day", "cause", "requests"],
+            select(*by_cause, func.count())
+            .where(settled, requests.c.outcome != "completed")
+            .group_by(*by_cause),
+        )
+    )
+    by_model = (requests.c.model, of_day)
+    trouble = func.sum(case((requests.c.outcome.in_(TROUBLE), 1), else_=0))
+    first = requests.c.first_byte_ms
+    await conn.execute(
+        insert(model_days).from_select(
+            ["model", "day", "requests", "trouble", "timed", "first_ms"],
+            select(*by_model, func.count(), trouble, func.count(first), func.coalesce(func.sum(first), 0))
+            .where(settled)
+            .group_by(*by_model),
+        )
+    )
+
+
+def _sums() -> list[ColumnElement[int]]:
+    first = requests.c.first_byte_ms
+    starts = (None, *BOUNDS)
+    ends = (*BOUNDS, None)
+    classes: list[ColumnElement[int]] = []
+    for start, end in zip(starts, ends, strict=True):
+        within = first.is_not(None) if start is None else first >= start
+        if end is not None:
+            within = and_(within, first < end)
+        classes.append(func.sum(case((within, 1), else_=0)))
+    tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    return [
+        func.count(),
+        func.sum(case((requests.c.counted, 0), else_=1)),
+        *(func.coalesce(func.sum(requests.c[name]), 0) for name in tokens),
+        *classes,
+    ]
+
+
+# ---- what pages ask for
+
+
+class DayOfModel(msgspec.Struct, frozen=True):
+    """Counted requests of an account with a model on a day."""
+
+    day: int
+    model: str
+    requests: int
+
+
+class Sums(msgspec.Struct, frozen=True):
+    """Some days of an account. ``classes`` are the requests in each class of the time to the first byte."""
+
+    requests: int
+    refunded: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    classes: tuple[int, ...]
+
+
+class ModelDay(msgspec.Struct, frozen=True):
+    """How a model did on a day, for all accounts together. ``first_byte_ms`` is a mean."""
+
+    day: int
+    model: str
+    requests: int
+    trouble: int
+    first_byte_ms: int | None
+
+
+async def by_day(conn: AsyncConnection, user_id: str, days: range) -> list[DayOfModel]:
+    """Counted requests on each of ``days`` (UTC day numbers) with each model."""
+    day = usage_hours.c.hour // 24
+    counted = func.sum(usage_hours.c.requests - usage_hours.c.refunded)
+    rows = await conn.execute(
+        select(day, usage_hours.c.model, counted)
+        .where(_of(user_id, days))
+        .group_by(day, usage_hours.c.model)
+        .order_by(day)
+    )
+    return [DayOfModel(number, model, int(count)) for number, model, count in rows if count]
+
+
+async def sums(conn: AsyncConnection, user_id: str, days: range) -> Sums:
+    """``days`` together."""
+    row = await conn.execute(
+        select(*(func.coalesce(func.sum(usage_hours.c[name]), 0) for name in _SUMS)).where(_of(user_id, days))
+    )
+    values = [int(value) for value in row.one()]
+    return Sums(*values[:6], classes=tuple(values[6:]))
+
+
+async def errors(conn: AsyncConnection, user_id: str, days: range) -> list[tuple[str, int]]:
+    """How often requests of ``days`` did not complete, by cause, the most frequent first."""
+    count = func.sum(usage_errors.c.requests)
+    rows = await conn.execute(
+        select(usage_errors.c.cause, count)
+        .where(
+            usage_errors.c.user_id == user_id,
+            usage_errors.c.day >= days.start,
+            usage_errors.c.day < days.stop,
+        )
+        .group_by(usage_errors.c.cause)
+        .order_by(count.desc(), usage_errors.c.cause)
+    )
+    return [(cause, int(number)) for cause, number in rows]
+
+
+async def models_by_day(conn: AsyncConnection, days: range) -> list[ModelDay]:
+    """Every model on each of ``days``."""
+    columns = model_days.c
+    rows = await conn.execute(select(model_days).where(columns.day >= days.start, columns.day < days.stop))
+    return [
+        ModelDay(
+            row.day, row.model, row.requests, row.trouble, row.first_ms // row.timed if row.timed else None
+        )
+        for row in rows
+    ]
+
+
+def percentile(classes: Sequence[int], share: float) -> int | None:
+    """The time to the first byte, in milliseconds, below which ``share`` of the requests lie: within its class by its share."""
+    total = sum(classes)
+    if not total:
+        return None
+    wanted = share * total
+    below = 0
+    for number, count in enumerate(classes):
+        if count and below + count >= wanted:
+            start = BOUNDS[number - 1] if number else 0
+            end = BOUNDS[number] if number < len(BOUNDS) else 2 * BOUNDS[-1]
+            return round(start + (end - start) * (wanted - below) / count)
+        below += count
+    return 2 * BOUNDS[-1]
+
+
+def _of(user_id: str, days: range) -> ColumnElement[bool]:
+    return and_(
+        usage_hours.c.user_id == user_id,
+        usage_hours.c.hour >= days.start * 24,
+        usage_hours.c.hour < days.stop * 24,
+    )
