@@ -125,7 +125,8 @@ async def test_answers_are_as_the_contract_says(hotel: Hotel, path: str) -> None
     answer = await reader.http.request(method, where, headers=headers, **given)
     assert answer.status_code == 200, answer.text
     told = operation["responses"]["200"]
-    Draft202012Validator(resolved(told["content"]["application/json"]["schema"])).validate(answer.json())
+    if "application/json" in told["content"]:
+        Draft202012Validator(resolved(told["content"]["application/json"]["schema"])).validate(answer.json())
     assert {name.lower() for name in told["headers"]} <= set(answer.headers)
     for native in ("native", "simple"):
         refused = await reader.http.request(

@@ -43,6 +43,7 @@ from penstock.token_counting import TokenCount, TokenCounter
 from penstock.web import doctoring
 from penstock.web.asking import BodyReader, api_version, betas_of
 from penstock.web.clients import Families
+from penstock.web.explaining import HELP
 from penstock.web.intake import Intake
 
 log = logging.getLogger("penstock.api")
@@ -336,6 +337,9 @@ class Api:
             head.append((b"retry-after", b"5"))
         if error.should_retry is not None:
             head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+        page = HELP.get(error.code)
+        if page is not None:
+            head.append((b"link", b'<%b>; rel="help"' % page))
         if isinstance(error, MethodNotAllowed):
             head.append((b"allow", error.allow.encode()))
         if isinstance(error, InvalidKey):

@@ -1,0 +1,14 @@
+"""Which page explains a refusal: told in the header ``Link`` with ``rel="help"``, so that a 403 or a 429 is no dead end."""
+
+HELP: dict[str, bytes] = {
+    "missing_api_key": b"/docs/authentication",
+    "invalid_api_key": b"/docs/authentication#when-it-is-refused",
+    "email_not_verified": b"/verify",
+    "address_not_allowed": b"/docs/authentication#keys",
+    "account_disabled": b"/docs/authentication#when-it-is-refused",
+    "model_not_on_plan": b"/pricing",
+    "daily_limit_reached": b"/docs/limits#the-day",
+    "concurrent_limit_reached": b"/slots",
+    "too_many_refused_requests": b"/docs/limits#refused-requests",
+}
+"""By the code of the error."""
