@@ -78,7 +78,10 @@ class Files:
 
 
 class Smtp:
-    """Sends over SMTP: ``smtps://`` with TLS from the start, ``smtp://`` with STARTTLS where the server offers it."""
+    """Sends over SMTP: ``smtps://`` with TLS from the start, ``smtp://`` with STARTTLS where the server offers it.
+
+    A password goes over TLS alone, but on this machine: otherwise whoever sits between could take the offer away and read it.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -87,6 +90,8 @@ class Smtp:
         self._port = parts.port or (465 if self._tls else 587)
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
+        nearby = self._host in {"localhost", "127.0.0.1", "::1"}
+        self._start_tls = True if self._user and not self._tls and not nearby else None
 
     async def send(self, message: EmailMessage) -> None:
         try:
@@ -97,6 +102,7 @@ class Smtp:
                 username=self._user,
                 password=self._password,
                 use_tls=self._tls,
+                start_tls=self._start_tls,
                 timeout=SMTP_SECONDS,
             )
         except aiosmtplib.SMTPResponseException as error:
@@ -128,6 +134,7 @@ class Postman:
         self._sender = sender
         self._now = now
         self._woken = asyncio.Event()
+        self._round = asyncio.Lock()
 
     def wake(self) -> None:
         """A mail was queued."""
@@ -142,6 +149,8 @@ class Postman:
                 log.warning("the database does not answer; mails wait")
             except VaultError as error:
                 log.error("mails cannot be read: %s", error)  # noqa: TRY400 - the text says it all
+            except Exception:
+                log.exception("a round of mails failed")
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._woken.wait()
@@ -150,7 +159,11 @@ class Postman:
             self._woken.clear()
 
     async def send_due(self) -> int:
-        """Send the mails that are due; how many were sent."""
+        """Send the mails that are due; how many were sent. One round at a time, so that its end means that they are out."""
+        async with self._round:
+            return await self._send_due()
+
+    async def _send_due(self) -> int:
         count = 0
         while True:
             async with self._database.connect() as conn:

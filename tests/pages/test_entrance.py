@@ -160,6 +160,32 @@ def test_other_passwords_are_taken(password: str) -> None:
     check_choice(password, ANN)
 
 
+@pytest.mark.parametrize("typed", ["a.nn+probe@gmail.com", "ANN@gmail.com", "ann@googlemail.com"])
+async def test_how_an_owner_wrote_the_address_is_not_told(hotel: Hotel, typed: str) -> None:
+    await hotel.reader().join("Ann@gmail.com")
+    hotel.house.clock.now += 3601
+    stranger = hotel.reader()
+    await stranger.post("/signup", email=typed, password=OTHER)
+    await stranger.post("/forgot", email=typed)
+    for path in ("/verify", "/reset"):
+        assert "Ann@gmail.com" not in (await stranger.get(path)).text
+    hotel.house.clock.now += 61
+    await stranger.post("/forgot", email=typed)
+    hotel.house.clock.now += 61
+    await stranger.post("/reset/resend")
+    await hotel.posted()
+    assert {str(mail["to"]) for mail in hotel.mailbox.all()} == {"Ann@gmail.com"}, "never to another spelling"
+
+
+async def test_signing_in_elsewhere_before_the_code_sends_another(hotel: Hotel) -> None:
+    await hotel.reader().sign_up(ANN)
+    hotel.house.clock.now += 61
+    other = hotel.reader()
+    assert (await other.sign_in(ANN)).headers["location"] == "/verify"
+    await hotel.posted()
+    assert (await other.post("/verify", code=hotel.mailbox.code(ANN))).headers["location"] == "/welcome"
+
+
 # ---- sign in
 
 
@@ -199,6 +225,15 @@ async def test_wrong_passwords_shut_out_a_network_and_not_the_owner(hotel: Hotel
     late = await thief.sign_in(ANN)
     assert late.status_code == 429
     assert int(late.headers["retry-after"]) > 0
+    assert (await hotel.reader("203.0.113.5").sign_in(ANN)).status_code == 303
+
+
+async def test_guesses_from_everywhere_do_not_shut_out_the_owner(hotel: Hotel) -> None:
+    await hotel.reader().join(ANN)
+    for n in range(20):
+        thief = hotel.reader(f"198.51.100.{n}")
+        for guess in range(8):
+            assert (await thief.sign_in(ANN, f"a wrong guess {guess}")).status_code == 400
     assert (await hotel.reader("203.0.113.5").sign_in(ANN)).status_code == 303
 
 
@@ -310,6 +345,9 @@ async def test_a_disabled_account_has_no_session(hotel: Hotel) -> None:
         user = await accounts.user_by_email(conn, ANN)
         await accounts.change_user(conn, user.id, accounts.Changes(disabled=True), now=1)
     assert not await reader.is_in()
+    refused = await hotel.reader().sign_in(ANN)
+    assert refused.status_code == 403
+    assert "disabled" in refused.text
 
 
 # ---- a forgotten password

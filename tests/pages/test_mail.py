@@ -111,6 +111,13 @@ async def test_a_server_that_is_away_is_asked_so_often_and_no_more(tmp_path: Pat
         assert (row.tries, row.due_at, row.sealed) == (TRIES, None, None)
 
 
+async def test_a_password_is_not_sent_without_tls_to_another_machine() -> None:
+    assert Smtp("smtp://user:secret@mail.example.com:587")._start_tls is True
+    assert Smtp("smtp://user:secret@127.0.0.1:587")._start_tls is None
+    assert Smtp("smtp://mail.example.com")._start_tls is None
+    assert Smtp("smtps://user:secret@mail.example.com")._tls is True
+
+
 async def test_a_mail_in_the_database_cannot_be_read(hotel: Hotel) -> None:
     reader = hotel.reader()
     await reader.post("/signup", email=ANN, password=PASSWORD)

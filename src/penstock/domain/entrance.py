@@ -16,14 +16,13 @@ from penstock.domain.codes import Purpose, Wish, WrongCode
 from penstock.domain.issuing import KeyWish
 from penstock.domain.passwords import PasswordHasher, check_choice
 from penstock.domain.tallies import Limit, TooOften, forget, spend
-from penstock.errors import CallerError
+from penstock.errors import AccountDisabled, CallerError
 from penstock.store.database import Database
 from penstock.store.vault import Entropy, Vault
 
 FIRST_KEY = "default"
 SIGN_INS_BY_PAIR = Limit("sign_in_pair", 8, 900)
-"""Wrong passwords for one address from one network; others can still sign in to it."""
-SIGN_INS_BY_ADDRESS = Limit("sign_in_address", 100, 3600)
+"""Others can still sign in to the address."""
 SIGN_INS_BY_NETWORK = Limit("sign_in_network", 60, 900)
 SIGN_UPS_BY_NETWORK = Limit("sign_ups_network", 20, 3600)
 SECOND_FACTORS = Limit("second_factor", 10, 900)
@@ -107,11 +106,12 @@ class Entrance:
             await spend(conn, SIGN_UPS_BY_NETWORK, visitor.network, now=now)
             user = await accounts.find_user(conn, address)
             if user is None:
-                user = await self._new_account(conn, address, visitor, now)
+                user = await self._new_account(conn, address, hashed, visitor, now)
             known = user.verified_at is not None
+            # The page says what was typed: how the owner wrote the address is for the owner to know.
             wish = Wish(
                 "verify",
-                user.email,
+                address,
                 accounts.canonical_email(address),
                 visitor.digest,
                 visitor.network,
@@ -135,7 +135,9 @@ class Entrance:
             allowed = ", ".join(self._rules.domains)
             raise SignUpClosed(f"Sign up with an address at {allowed}.", param="email")
 
-    async def _new_account(self, conn: AsyncConnection, address: str, visitor: Visitor, now: int) -> User:
+    async def _new_account(
+        self, conn: AsyncConnection, address: str, hashed: str, visitor: Visitor, now: int
+    ) -> User:
         user = await accounts.create_user(
             conn,
             address,
@@ -145,7 +147,9 @@ class Entrance:
             now=now,
             id=accounts.new_user_id(self._entropy(16)),
         )
-        # It exists from now on, and is refused until the address is verified.
+        # For signing in from elsewhere before the code was entered; whoever enters it sets theirs.
+        await credentials.set_password(conn, user.id, hashed, now=now)
+        # The key exists from now on, and is refused until the address is verified.
         await issuing.create_key(
             conn,
             self._vault,
@@ -155,7 +159,7 @@ class Entrance:
             entropy=self._entropy,
             keep=self._rules.keep_keys,
         )
-        await self._note(conn, user.id, "signed_up", "", visitor, now)
+        await self._note(conn, user.id, "signed_up", visitor, now)
         return user
 
     async def verify(self, digits: str, visitor: Visitor, *, now: int) -> User:
@@ -171,7 +175,7 @@ class Entrance:
                 if used.password is not None:
                     await credentials.set_password(conn, user.id, used.password, now=now)
                 await sessions.end_all(conn, user.id)
-                await self._note(conn, user.id, "verified", "", visitor, now)
+                await self._note(conn, user.id, "verified", visitor, now)
         return _or_raise(used, user)
 
     async def resend(self, purpose: Purpose, visitor: Visitor, *, now: int) -> None:
@@ -191,7 +195,10 @@ class Entrance:
             )
             code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
             if before.user_id is not None:
-                await self._mail(conn, _MAIL_OF[purpose](self._rules.brand, before.email, code), now)
+                recipient = before.email
+                if purpose != "new_email":
+                    recipient = (await accounts.get_user(conn, before.user_id)).email
+                await self._mail(conn, _MAIL_OF[purpose](self._rules.brand, recipient, code), now)
         self._mail_queued()
 
     # ---- sign in
@@ -204,12 +211,8 @@ class Entrance:
         subject = _canonical(email)
         pair = f"{subject} {visitor.network}"
         async with self._database.transaction() as conn:
-            for limit, of in (
-                (SIGN_INS_BY_NETWORK, visitor.network),
-                (SIGN_INS_BY_ADDRESS, subject),
-                (SIGN_INS_BY_PAIR, pair),
-            ):
-                await spend(conn, limit, of, now=now)
+            await spend(conn, SIGN_INS_BY_NETWORK, visitor.network, now=now)
+            await spend(conn, SIGN_INS_BY_PAIR, pair, now=now)
             user = await accounts.find_user(conn, email) if subject else None
             kept = (
                 credentials.Credentials() if user is None else await credentials.credentials_of(conn, user.id)
@@ -221,11 +224,13 @@ class Entrance:
                 if checked.renewed is not None and kept.password is not None:
                     await credentials.renew_hash(conn, user.id, kept.password, checked.renewed)
             elif user is not None:
-                await self._note(conn, user.id, "sign_in_failed", "", visitor, now)
+                await self._note(conn, user.id, "sign_in_failed", visitor, now)
         if user is None or not checked.good:
             raise WrongPassword(
                 "The e-mail address and the password do not belong together.", param="password"
             )
+        if user.disabled_at is not None:
+            raise AccountDisabled("This account is disabled. Ask the operator of this service.")
         if user.verified_at is None:
             await self._verify_again(user, kept, visitor, now)
             return SignedIn(user, "verification")
@@ -256,7 +261,7 @@ class Entrance:
             if good:
                 await forget(conn, SECOND_FACTORS, user_id)
                 if not digits.strip().isdecimal():
-                    await self._note(conn, user_id, "recovery_code_used", "", visitor, now)
+                    await self._note(conn, user_id, "recovery_code_used", visitor, now)
         return good
 
     # ---- a forgotten password
@@ -268,7 +273,7 @@ class Entrance:
             user = await accounts.find_user(conn, address)
             wish = Wish(
                 "reset",
-                address if user is None else user.email,
+                address,
                 accounts.canonical_email(address),
                 visitor.digest,
                 visitor.network,
@@ -295,7 +300,7 @@ class Entrance:
                 # Who reads the mailbox has verified the address by that.
                 user = await accounts.change_user(conn, used.user_id, Changes(verified=True), now=now)
                 await self._set_password(conn, user, hashed, now)
-                await self._note(conn, user.id, "password_reset", "", visitor, now)
+                await self._note(conn, user.id, "password_reset", visitor, now)
         self._mail_queued()
         return _or_raise(used, user)
 
@@ -323,7 +328,7 @@ class Entrance:
         hashed = await self._hasher.hash(password)
         async with self._database.transaction() as conn:
             await self._set_password(conn, user, hashed, now, but=session)
-            await self._note(conn, user.id, "password_changed", "", visitor, now)
+            await self._note(conn, user.id, "password_changed", visitor, now)
         self._mail_queued()
 
     async def ask_new_email(self, user: User, email: str, visitor: Visitor, *, now: int) -> None:
@@ -350,7 +355,7 @@ class Entrance:
                 changed = await accounts.change_email(conn, user.id, used.email)
                 mail = mails.address_changed(self._rules.brand, user.email, used.email)
                 await self._mail(conn, mail, now)
-                await self._note(conn, user.id, "email_changed", "", visitor, now)
+                await self._note(conn, user.id, "email_changed", visitor, now)
         self._mail_queued()
         return _or_raise(used, changed)
 

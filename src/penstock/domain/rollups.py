@@ -19,7 +19,7 @@ HOUR_MS = 3_600_000
 BOUNDS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200)
 """Milliseconds at which the classes of the time to the first byte end; the last class has no end."""
 CLASSES = tuple(f"first_{number}" for number in range(len(BOUNDS) + 1))
-TROUBLE = ("upstream_error", "error", "aborted")
+TROUBLE = ("upstream_error", "error", "aborted", "draining")
 """Outcomes that are a provider's fault or ours."""
 
 _SUMS = (
