@@ -204,10 +204,7 @@ class Entrance:
     # ---- sign in
 
     async def sign_in(self, email: str, password: str, visitor: Visitor, *, now: int) -> SignedIn:
-        """Check a password. Raises ``WrongPassword``, ``TooOften``, ``Overloaded``.
-
-        An account whose owner has asked for its deletion is kept by this.
-        """
+        """Check a password. Raises ``WrongPassword``, ``AccountDisabled``, ``TooOften``, ``Overloaded``."""
         subject = _canonical(email)
         pair = f"{subject} {visitor.network}"
         async with self._database.transaction() as conn:
