@@ -367,15 +367,9 @@ class Entrance:
         await outbox.queue(conn, self._vault, mail, now=now, entropy=self._entropy)
 
     async def _note(
-        self,
-        conn: AsyncConnection,
-        user_id: str,
-        action: audit.Action,
-        about: str,
-        visitor: Visitor,
-        now: int,
+        self, conn: AsyncConnection, user_id: str, action: audit.Action, visitor: Visitor, now: int
     ) -> None:
-        await audit.note(conn, user_id, action, about, visitor.address, now=now, entropy=self._entropy)
+        await audit.note(conn, user_id, action, "", visitor.address, now=now, entropy=self._entropy)
 
 
 _MAIL_OF = {"verify": mails.verification, "reset": mails.reset, "new_email": mails.new_address}
