@@ -39,6 +39,8 @@ PRINTS = {
     '-d \'{"model": "no-such-model"': '"code":"model_not_found"',
     "no-such-model": "model_not_found Error code: 404 - There is no model",
     "python -c 'import openai": "'claude-haiku-4.5'",
+    "v1/doctor -H": '"key_header":"authorization"',
+    "v1/doctor?stream=true": '"event":4',
     "api/v1/models -H": '"claude-haiku-4.5"',
     "count_tokens": '"input_tokens":',
     '"name": "weather"': "weather",
