@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent / "src" / "penstock"
 LEAVES = {"errors", "exchange", "settings"}
 BELOW_RELAY = LEAVES | {
     "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame", "tokens",
-    "token_counting", "aside",
+    "token_counting", "aside", "federation",
 }  # fmt: skip
 BELOW_APP = BELOW_RELAY | {"relay", "web"}
 
@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": LEAVES,
     "server": LEAVES | {"wire"},
     "postman": LEAVES | {"store", "domain"},
+    "federation": LEAVES,
     "front": BELOW_APP | {"postman"},
     "app": BELOW_APP | {"server", "front"},
     "bootstrap": LEAVES | {"__version__", "core", "store", "domain", "providers"},
@@ -77,6 +78,7 @@ LONGER: dict[str, str] = {
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "store/migrations/versions/0001_initial.py:_entrance": "a part of the first schema, table by table",
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
+    "domain/entrance.py": "every way in, side by side, because they share what a stranger may not learn",
     "relay.py": "the life of a request on one page, phase by phase",
     "settings.py": "a table of all settings, and beside it the only reader of what sets them",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",

@@ -13,6 +13,7 @@ from penstock.domain.limits import Gate
 from penstock.domain.passwords import PasswordHasher
 from penstock.domain.sessions import Lifetime
 from penstock.errors import DatabaseUnavailable
+from penstock.federation import Federation, providers_of
 from penstock.metrics import Metrics
 from penstock.postman import Postman, route_of
 from penstock.settings import Settings
@@ -56,6 +57,7 @@ class Front:
             first_plan=settings.signup_plan,
             keep_keys=settings.keys_reveal,
         )
+        self.federation = Federation(providers_of(settings))
         context = SiteContext(
             database=database,
             vault=vault,
@@ -63,7 +65,11 @@ class Front:
             gate=gate,
             entrance=Entrance(database, vault, self.hasher, rules, secrets.token_bytes, self.postman.wake),
             pages=Pages(
-                brand=settings.brand, public_url=settings.public_url, catalog=catalog, signup=rules.open
+                brand=settings.brand,
+                public_url=settings.public_url,
+                catalog=catalog,
+                signup=rules.open,
+                federation=self.federation.providers,
             ),
             lifetime=self._lifetime,
             entropy=secrets.token_bytes,
@@ -72,6 +78,7 @@ class Front:
         )
         self.site = Site(
             context,
+            federation=self.federation,
             end=end,
             mail_queued=self.postman.wake,
             keep_keys=settings.keys_reveal,

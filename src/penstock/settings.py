@@ -205,6 +205,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about("Only mail addresses at these domains may sign up; none: all.", "domains such as example.com"),
     ] = ()
     signup_plan: Annotated[str, about("The plan of those who sign up.", "the id of a plan")] = "free"
+    github_client: Annotated[
+        str, about("Sign-in through GitHub: the id of your OAuth app.", "a client id", default="none")
+    ] = ""
+    github_secret: Annotated[str, about("Its secret.", "a client secret", default="none", secret=True)] = ""
+    google_client: Annotated[
+        str, about("Sign-in through Google: the id of your client.", "a client id", default="none")
+    ] = ""
+    google_secret: Annotated[str, about("Its secret.", "a client secret", default="none", secret=True)] = ""
+    oidc_issuer: Annotated[
+        str,
+        about(
+            "Sign-in through another OpenID provider: its issuer.",
+            "a URL such as https://id.example.com",
+            pattern=r"^$|^https?://\S+$",
+            default="none",
+        ),
+    ] = ""
+    oidc_client: Annotated[str, about("The id of your client there.", "a client id", default="none")] = ""
+    oidc_secret: Annotated[str, about("Its secret.", "a client secret", default="none", secret=True)] = ""
+    oidc_name: Annotated[
+        str, about("What the button says.", "a name of 1 to 40 characters", pattern=r"^.{1,40}$")
+    ] = "single sign-on"
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[
@@ -368,7 +390,7 @@ def shown(settings: Settings, name: str) -> str:
     """The value of a setting as it may be printed: without passwords and tokens."""
     value: object = getattr(settings, name)
     if _FIELDS[name].secret:
-        return _without_secrets(str(value), whole=name.endswith("_token"))
+        return _without_secrets(str(value), whole=name.endswith(("_token", "_secret")))
     return ", ".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
 
 

@@ -38,6 +38,8 @@ ROUTES: dict[str, Kind] = {
     "/verify/resend": "strangers",
     "/signin": "strangers",
     "/signin/code": "strangers",
+    "/signin/with/{provider}": "strangers",
+    "/signin/with/{provider}/back": "strangers",
     "/signout": "strangers",
     "/forgot": "strangers",
     "/reset": "strangers",
@@ -73,7 +75,7 @@ ROUTES: dict[str, Kind] = {
     "/readyz": "operator",
     "/metrics": "operator",
 }
-FILL = {"{id:path}": "claude-haiku-4.5", "{slug}": "quickstart", "{id}": "req_of_ann"}
+FILL = {"{id:path}": "claude-haiku-4.5", "{slug}": "quickstart", "{id}": "req_of_ann", "{provider}": "github"}
 ROLES = ("anonymous", "unverified", "user", "other user", "disabled", "admin", "key only")
 
 

@@ -48,8 +48,8 @@ async def credentials_of(conn: AsyncConnection, user_id: str) -> Credentials:
     return Credentials() if found is None else Credentials(*found)
 
 
-async def set_password(conn: AsyncConnection, user_id: str, hashed: str, *, now: int) -> None:
-    """Set or replace the password's hash."""
+async def set_password(conn: AsyncConnection, user_id: str, hashed: str | None, *, now: int) -> None:
+    """Set or replace the password's hash; None leaves the account without a password."""
     row = {"user_id": user_id, "password": hashed, "password_at": now}
     await conn.execute(upsert(conn, credentials, ("user_id",), ("password", "password_at")), row)
 

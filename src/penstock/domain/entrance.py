@@ -136,7 +136,7 @@ class Entrance:
             raise SignUpClosed(f"Sign up with an address at {allowed}.", param="email")
 
     async def _new_account(
-        self, conn: AsyncConnection, address: str, hashed: str, visitor: Visitor, now: int
+        self, conn: AsyncConnection, address: str, hashed: str | None, visitor: Visitor, now: int
     ) -> User:
         user = await accounts.create_user(
             conn,
@@ -231,6 +231,28 @@ class Entrance:
         if user.verified_at is None:
             await self._verify_again(user, kept, visitor, now)
             return SignedIn(user, "verification")
+        return SignedIn(user, "second_factor" if kept.second_factor else "nothing")
+
+    async def vouched(self, email: str, visitor: Visitor, *, now: int) -> SignedIn:
+        """Somebody whose address another service has verified: the account of the mailbox, or a new one.
+
+        A password that was set before the address was verified may be anybody's, and is dropped. Raises ``SignUpClosed``,
+        ``AccountDisabled``, ``BadEmail``, ``TooOften``.
+        """
+        address = accounts.parse_email(email)
+        async with self._database.transaction() as conn:
+            user = await accounts.find_user(conn, address)
+            if user is None:
+                self._check_open(address)
+                await spend(conn, SIGN_UPS_BY_NETWORK, visitor.network, now=now)
+                user = await self._new_account(conn, address, None, visitor, now)
+            if user.disabled_at is not None:
+                raise AccountDisabled("This account is disabled. Ask the operator of this service.")
+            if user.verified_at is None:
+                user = await accounts.change_user(conn, user.id, Changes(verified=True), now=now)
+                await credentials.set_password(conn, user.id, None, now=now)
+                await self._note(conn, user.id, "verified", visitor, now)
+            kept = await credentials.credentials_of(conn, user.id)
         return SignedIn(user, "second_factor" if kept.second_factor else "nothing")
 
     async def _verify_again(

@@ -9,16 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from penstock.domain import accounts, audit, codes, sessions
+from penstock.domain import accounts, codes, sessions
 from penstock.domain.accounts import User
 from penstock.domain.codes import WrongCode
 from penstock.domain.credentials import credentials_of
-from penstock.domain.sessions import Stage
 from penstock.errors import CallerError, Overloaded
+from penstock.web.beginning import begin_session
 from penstock.web.context import SiteContext, go, next_path
 from penstock.web.session import (
     Form,
-    address_of,
     cookies_of,
     read_form,
     viewer_of,
@@ -83,7 +82,7 @@ class AccountPages:
             except CallerError as refused:
                 error = refused
             else:
-                await self._begin(request, user, "signed_in")
+                await begin_session(request, self._context, user, "signed_in")
                 return go("/welcome")
         return self._code_form(request, asked.email, "/verify", "/signup", error)
 
@@ -113,9 +112,9 @@ class AccountPages:
         if done.wants == "verification":
             return go("/verify")
         if done.wants == "second_factor":
-            await self._begin(request, done.user, "password")
+            await begin_session(request, self._context, done.user, "password")
             return go(f"/signin/code?next={quote(wanted, safe='/')}")
-        await self._begin(request, done.user, "signed_in")
+        await begin_session(request, self._context, done.user, "signed_in")
         return go(wanted)
 
     async def second_factor(self, request: Request) -> Response:
@@ -138,7 +137,7 @@ class AccountPages:
                 async with self._context.database.transaction() as conn:
                     user = await accounts.get_user(conn, pending.user_id)
                     await sessions.end(conn, pending)
-                await self._begin(request, user, "signed_in")
+                await begin_session(request, self._context, user, "signed_in")
                 return go(wanted)
             error = error or "This is not the code that is shown now, or it was used before."
         return self._context.pages.render(
@@ -194,9 +193,9 @@ class AccountPages:
         except (CallerError, Overloaded) as error:
             return self._form(request, "account/reset.html", form, error, more)
         if await self._wants_second_factor(user):
-            await self._begin(request, user, "password")
+            await begin_session(request, self._context, user, "password")
             return go("/signin/code")
-        await self._begin(request, user, "signed_in")
+        await begin_session(request, self._context, user, "signed_in")
         return go("/dashboard", "password")
 
     async def resend_reset(self, request: Request) -> Response:
@@ -208,30 +207,6 @@ class AccountPages:
     async def _wants_second_factor(self, user: User) -> bool:
         async with self._context.database.connect() as conn:
             return (await credentials_of(conn, user.id)).second_factor
-
-    async def _begin(self, request: Request, user: User, stage: Stage) -> None:
-        """A session with a token of its own: what the browser had before is worth nothing to whoever knows it."""
-        context, now = self._context, self._context.now()
-        cookies = cookies_of(request)
-        token = sessions.new_token(context.entropy)
-        agent = request.headers.get("user-agent", "")
-        address = address_of(request)
-        async with context.database.transaction() as conn:
-            if cookies.viewer is not None:
-                await sessions.end(conn, cookies.viewer.session)
-            await sessions.start(
-                conn,
-                token,
-                user.id,
-                stage,
-                now=now,
-                address=address,
-                agent=agent,
-                entropy=context.entropy,
-            )
-            if stage == "signed_in":
-                await audit.note(conn, user.id, "signed_in", "", address, now=now, entropy=context.entropy)
-        cookies.fresh = token
 
     async def _resend(self, request: Request, purpose: codes.Purpose, page: str) -> Response:
         await read_form(request)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from penstock.domain.catalog import Catalog
+from penstock.federation import Provider
 from penstock.web.icons import icon
 from penstock.web.session import Viewer, form_token_of, viewer_of
 
@@ -49,8 +50,19 @@ PRIVATE = (
 class Pages:
     """Renders templates. One per process."""
 
-    def __init__(self, *, brand: str, public_url: str, catalog: Callable[[], Catalog], signup: bool) -> None:
-        """``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves."""
+    def __init__(
+        self,
+        *,
+        brand: str,
+        public_url: str,
+        catalog: Callable[[], Catalog],
+        signup: bool,
+        federation: Mapping[str, Provider],
+    ) -> None:
+        """``federation`` are the other ways in.
+
+        ``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves.
+        """
         self._public_url = public_url
         self._catalog = catalog
         self._templates = Environment(
@@ -66,6 +78,7 @@ class Pages:
             "public_places": PUBLIC,
             "private_places": PRIVATE,
             "signup": signup,
+            "federation": list(federation.values()),
             "asset": _Assets(),
             "icon": icon,
         }

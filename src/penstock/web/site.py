@@ -15,12 +15,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.errors import PenstockError
+from penstock.federation import Federation
 from penstock.metrics import Metrics
 from penstock.web.account import AccountPages
 from penstock.web.context import SiteContext
 from penstock.web.desk import DeskPages
 from penstock.web.documents import DocumentPages
 from penstock.web.errors_pages import ErrorPages
+from penstock.web.federated import FederatedPages
 from penstock.web.key_pages import KeyPages
 from penstock.web.profile import ProfilePages
 from penstock.web.public import PublicPages
@@ -82,6 +84,7 @@ class Site:
         self,
         context: SiteContext,
         *,
+        federation: Federation,
         end: Callable[[str, str], bool],
         mail_queued: Callable[[], None],
         keep_keys: bool,
@@ -99,6 +102,7 @@ class Site:
             PublicPages(context, texts),
             DocumentPages(context),
             AccountPages(context),
+            FederatedPages(context, federation),
             DeskPages(context, end, mail_queued),
             KeyPages(context, keep=keep_keys),
             ProfilePages(context, mail_queued),

@@ -1,0 +1,210 @@
+"""Sign-in by way of others: GitHub, Google, or any OpenID provider, with the authorization code flow and PKCE (RFC 6749, 7636).
+
+What is taken from a provider is one thing: an e-mail address that the provider says it has verified. The answers come over
+TLS from the addresses in the table or in the issuer's own configuration, so they need no signature of their own (OpenID
+Connect Core 3.1.3.7). Needs the extra ``oidc``, whose libraries are loaded only where they are installed.
+"""
+
+# pyright: reportPossiblyUnboundVariable=false, reportUnknownVariableType=false, reportConstantRedefinition=false
+# The names of the extra are used only where providers_of has found that it is there; its library is not annotated.
+
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+
+import msgspec
+
+from penstock.errors import CallerError, Unavailable
+from penstock.settings import Settings, SettingsError
+
+try:
+    from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
+    from httpx2 import HTTPError
+
+    INSTALLED = True
+except ImportError:  # the extra is not installed
+    INSTALLED = False
+
+_JSON = {"accept": "application/json"}
+SECONDS = 10.0
+"""How long a provider may take for each of its answers."""
+
+
+class FederationRefused(CallerError):
+    """The provider, or the person at it, did not vouch for an address; the text says why."""
+
+    status = 403
+    code = "federation_refused"
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """Where one provider is reached. ``emails`` is what tells the address; ``issuer`` has them where they are ''."""
+
+    id: str
+    name: str
+    client: str
+    secret: str
+    scope: str
+    issuer: str = ""
+    authorize: str = ""
+    token: str = ""
+    emails: str = ""
+
+
+GITHUB = Provider(
+    "github",
+    "GitHub",
+    "",
+    "",
+    "user:email",
+    authorize="https://github.com/login/oauth/authorize",
+    token="https://github.com/login/oauth/access_token",  # noqa: S106 - an address
+    emails="https://api.github.com/user/emails",
+)
+GOOGLE = Provider("google", "Google", "", "", "openid email", issuer="https://accounts.google.com")
+OIDC = Provider("oidc", "", "", "", "openid email")
+
+
+class Answer(Protocol):
+    """The part of an HTTP answer that is read."""
+
+    status_code: int
+
+    def json(self) -> Any:
+        """The body."""
+        ...
+
+
+class OAuthClient(Protocol):
+    """The part of Authlib's client that is used."""
+
+    async def __aenter__(self) -> Self:
+        """Opened."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Closed."""
+        ...
+
+    def create_authorization_url(self, url: str, *, state: str, code_verifier: str) -> tuple[str, str]:
+        """Where the browser is to go, and the state."""
+        ...
+
+    async def fetch_token(self, url: str, *, code: str, code_verifier: str) -> object:
+        """The token for a code; the client keeps it."""
+        ...
+
+    async def request(
+        self, method: str, url: str, *, withhold_token: bool, headers: dict[str, str]
+    ) -> Answer:
+        """A request, with the token unless it is withheld."""
+        ...
+
+
+def providers_of(settings: Settings) -> dict[str, Provider]:
+    """The providers that are configured. Raises ``SettingsError`` when the extra is missing."""
+    change = msgspec.structs.replace
+    found = [
+        change(GITHUB, client=settings.github_client, secret=settings.github_secret),
+        change(GOOGLE, client=settings.google_client, secret=settings.google_secret),
+        change(
+            OIDC,
+            name=settings.oidc_name,
+            client=settings.oidc_client,
+            secret=settings.oidc_secret,
+            issuer=settings.oidc_issuer,
+        ),
+    ]
+    configured = {provider.id: provider for provider in found if provider.client}
+    if configured and not INSTALLED:
+        named = ", ".join(provider.name for provider in configured.values())
+        raise SettingsError([f"sign-in through {named} needs more packages: pip install 'penstock[oidc]'"])
+    return configured
+
+
+class Federation:
+    """Asks the providers. One per process."""
+
+    def __init__(self, providers: dict[str, Provider]) -> None:
+        self.providers = providers
+        self._found: dict[str, Provider] = {}
+
+    async def begin(self, provider: Provider, back: str, state: str, verifier: str) -> str:
+        """Where to send the browser. ``back`` is where it comes back to. Raises ``Unavailable``."""
+        full = await self._full(provider)
+        async with self._client(provider, back) as client:
+            url, _ = client.create_authorization_url(full.authorize, state=state, code_verifier=verifier)
+        return str(url)
+
+    async def finish(self, provider: Provider, back: str, code: str, verifier: str) -> str:
+        """The verified address of who came back with ``code``. Raises ``FederationRefused``, ``Unavailable``."""
+        full = await self._full(provider)
+        async with self._client(provider, back) as client:
+            try:
+                await client.fetch_token(full.token, code=code, code_verifier=verifier)
+                answer = await client.request("GET", full.emails, withhold_token=False, headers=_JSON)
+                told = answer.json()
+            except OAuthError as error:
+                raise FederationRefused(
+                    f"{provider.name} did not accept the sign-in. Begin again."
+                ) from error
+            except (HTTPError, ValueError) as error:
+                raise _away(provider) from error
+        address = _verified(told) if answer.status_code == 200 else None
+        if address is None:
+            raise FederationRefused(f"{provider.name} has no verified e-mail address of yours.")
+        return address
+
+    async def _full(self, provider: Provider) -> Provider:
+        """The provider with its addresses, which an issuer tells itself; asked for once."""
+        if not provider.issuer:
+            return provider
+        found = self._found.get(provider.id)
+        if found is None:
+            url = provider.issuer.rstrip("/") + "/.well-known/openid-configuration"
+            async with self._client(provider, "") as client:
+                try:
+                    told = (await client.request("GET", url, withhold_token=True, headers=_JSON)).json()
+                    found = msgspec.structs.replace(
+                        provider,
+                        authorize=str(told["authorization_endpoint"]),
+                        token=str(told["token_endpoint"]),
+                        emails=str(told["userinfo_endpoint"]),
+                    )
+                except (HTTPError, ValueError, KeyError, TypeError) as error:
+                    raise _away(provider) from error
+            self._found[provider.id] = found
+        return found
+
+    def _client(self, provider: Provider, back: str) -> OAuthClient:
+        client: object = AsyncOAuth2Client(
+            client_id=provider.client,
+            client_secret=provider.secret,
+            scope=provider.scope,
+            redirect_uri=back,
+            code_challenge_method="S256",
+            timeout=SECONDS,
+            follow_redirects=False,
+            trust_env=False,
+        )
+        return cast("OAuthClient", client)
+
+
+def _away(provider: Provider) -> Unavailable:
+    return Unavailable(f"{provider.name} does not answer at the moment; please try again.", retry_after=5)
+
+
+def _verified(told: Any) -> str | None:
+    """The address in a provider's answer: GitHub's list with the primary one, or the claims of OpenID Connect."""
+    if isinstance(told, list):
+        for entry in cast("list[Any]", told):
+            mine = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+            if mine.get("primary") is True and mine.get("verified") is True:
+                return str(mine.get("email") or "") or None
+        return None
+    if not isinstance(told, dict):
+        return None
+    claims = cast("dict[str, Any]", told)
+    verified = claims.get("email_verified") in (True, "true")
+    return str(claims.get("email") or "") or None if verified else None

@@ -1,0 +1,27 @@
+"""A session begins: the same for every way in."""
+
+from starlette.requests import Request
+
+from penstock.domain import audit, sessions
+from penstock.domain.accounts import User
+from penstock.domain.sessions import Stage
+from penstock.web.context import SiteContext
+from penstock.web.session import address_of, cookies_of
+
+
+async def begin_session(request: Request, context: SiteContext, user: User, stage: Stage) -> None:
+    """A session with a token of its own: what the browser had before is worth nothing to whoever knows it."""
+    now = context.now()
+    cookies = cookies_of(request)
+    token = sessions.new_token(context.entropy)
+    agent = request.headers.get("user-agent", "")
+    address = address_of(request)
+    async with context.database.transaction() as conn:
+        if cookies.viewer is not None:
+            await sessions.end(conn, cookies.viewer.session)
+        await sessions.start(
+            conn, token, user.id, stage, now=now, address=address, agent=agent, entropy=context.entropy
+        )
+        if stage == "signed_in":
+            await audit.note(conn, user.id, "signed_in", "", address, now=now, entropy=context.entropy)
+    cookies.fresh = token

@@ -1,0 +1,120 @@
+"""Pages for signing in by way of others: off to the provider, and back.
+
+What has to be remembered meanwhile goes along in ``state``, sealed: which browser began, until when, and where it wanted to
+go. A provider's answer is worth nothing in another browser, nor after ten minutes.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from penstock.core.keyformat import base62
+from penstock.errors import CallerError, PenstockError, Unavailable
+from penstock.federation import Federation, FederationRefused, Provider
+from penstock.store.vault import VaultError
+from penstock.web.beginning import begin_session
+from penstock.web.context import SiteContext, go, next_path
+from penstock.web.errors_pages import PageNotFound
+from penstock.web.session import visitor_of
+
+STATE_MS = 10 * 60_000
+_ABOUT = b"federation|state"
+
+
+class _State(msgspec.Struct, frozen=True):
+    """What goes along. ``until`` is epoch milliseconds."""
+
+    provider: str
+    visitor: bytes
+    verifier: str
+    until: int
+    next: str
+
+
+class FederatedPages:
+    """The pages under ``/signin/with``."""
+
+    def __init__(self, context: SiteContext, federation: Federation) -> None:
+        self._context = context
+        self._federation = federation
+
+    def routes(self) -> list[Route]:
+        """Every route, by hand."""
+        return [
+            Route("/signin/with/{provider}", self.begin),
+            Route("/signin/with/{provider}/back", self.back),
+        ]
+
+    async def begin(self, request: Request) -> Response:
+        """Off to the provider."""
+        context, provider = self._context, self._provider(request)
+        visitor = visitor_of(request)
+        verifier = base62(int.from_bytes(context.entropy(40)), 54)
+        wanted = next_path(request.query_params.get("next", ""))
+        state = _State(provider.id, visitor.digest, verifier, context.now() + STATE_MS, wanted)
+        sealed = context.vault.seal(msgspec.msgpack.encode(state), _ABOUT, context.entropy)
+        try:
+            url = await self._federation.begin(
+                provider, self._address(request, provider), urlsafe_b64encode(sealed).decode(), verifier
+            )
+        except Unavailable as error:
+            return self._refused(request, error)
+        return RedirectResponse(url, status_code=303, headers={"cache-control": "no-store"})
+
+    async def back(self, request: Request) -> Response:
+        """Back from the provider, with a code or without."""
+        context, provider = self._context, self._provider(request)
+        visitor = visitor_of(request)
+        try:
+            state = self._state(request.query_params.get("state", ""))
+            if (
+                state.provider != provider.id
+                or state.visitor != visitor.digest
+                or state.until < context.now()
+            ):
+                raise FederationRefused(
+                    "This sign-in was begun in another browser, or too long ago. Begin again."
+                )
+            code = request.query_params.get("code", "")
+            if not code:
+                raise FederationRefused(f"The sign-in through {provider.name} was not completed.")
+            email = await self._federation.finish(
+                provider, self._address(request, provider), code, state.verifier
+            )
+            done = await context.entrance.vouched(email, visitor, now=context.now())
+        except (CallerError, Unavailable) as error:
+            return self._refused(request, error)
+        if done.wants == "second_factor":
+            await begin_session(request, context, done.user, "password")
+            return go("/signin/code")
+        await begin_session(request, context, done.user, "signed_in")
+        return go(state.next)
+
+    def _provider(self, request: Request) -> Provider:
+        provider = self._federation.providers.get(request.path_params["provider"])
+        if provider is None:
+            raise PageNotFound("There is no sign-in by this way here.")
+        return provider
+
+    def _address(self, request: Request, provider: Provider) -> str:
+        return f"{self._context.pages.origin(request)}/signin/with/{provider.id}/back"
+
+    def _state(self, text: str) -> _State:
+        try:
+            sealed = urlsafe_b64decode(text.encode("ascii", "replace"))
+            return msgspec.msgpack.decode(self._context.vault.unseal(sealed, _ABOUT), type=_State)
+        except (NotBase64, VaultError, msgspec.DecodeError) as error:
+            raise FederationRefused("This sign-in was not begun here. Begin again.") from error
+
+    def _refused(self, request: Request, error: PenstockError) -> Response:
+        return self._context.pages.render(
+            request,
+            "account/signin.html",
+            {"email": "", "error": error.message, "next": "/dashboard"},
+            status=error.status,
+            headers={"cache-control": "no-store"},
+        )
