@@ -7,8 +7,10 @@ clients heal and compact by them. Everything else is the provider's failure, and
 import msgspec
 
 from penstock.core.dialects import Dialect
+from penstock.core.overflow import overflow_in
 from penstock.core.turn import Failed
 from penstock.errors import (
+    ContextOverflow,
     InvalidRequest,
     PenstockError,
     ProviderCredentials,
@@ -65,8 +67,11 @@ class _Outline(msgspec.Struct):
 _outline = msgspec.json.Decoder(_Outline).decode
 
 
-async def refusal(response: UpstreamResponse, dialect: Dialect) -> PenstockError:
-    """What an upstream's error status means for the caller: whose fault it is decides (DESIGN decision 3)."""
+async def refusal(response: UpstreamResponse, dialect: Dialect, caller: str) -> PenstockError:
+    """What an upstream's error status means for the caller: whose fault it is decides (DESIGN decision 3).
+
+    ``dialect`` is the upstream's, ``caller`` the name of the caller's.
+    """
     status = response.status
     if status in (400, 413, 422):
         try:
@@ -74,6 +79,10 @@ async def refusal(response: UpstreamResponse, dialect: Dialect) -> PenstockError
         except UpstreamFailure as failure:
             return error_of(failure)
         text = dialect.error_text(status, body) or "The provider refused the request as invalid."
+        overflow = overflow_in(text, body)
+        if overflow is not None:
+            translated = caller == "messages" and dialect.name != caller
+            return ContextOverflow(overflow.wording(text) if translated else text)
         return RequestTooLarge(text) if status == 413 else InvalidRequest(text)
     if status in (401, 403):
         return ProviderCredentials(

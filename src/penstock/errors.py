@@ -4,7 +4,7 @@ The tree, in one picture::
 
     PenstockError
       CallerError                     4xx: the caller can mend it
-        InvalidRequest 400            MissingKey, InvalidKey 401
+        InvalidRequest 400: ContextOverflow     MissingKey, InvalidKey 401
         EmailNotVerified, AccountDisabled, AddressNotAllowed, ModelNotOnPlan 403
         RouteNotFound, ModelNotFound 404      MethodNotAllowed 405
         EndedByOwner 400              ReceiptTimeout 408            RequestTooLarge 413
@@ -61,6 +61,12 @@ class CallerError(PenstockError):
 
 class InvalidRequest(CallerError):
     """The body, a header or a field is wrong; ``param`` names the field (``messages[2].content``)."""
+
+
+class ContextOverflow(InvalidRequest):
+    """The prompt does not fit the model; OpenAI's clients know the code, Claude Code the words."""
+
+    code = "context_length_exceeded"
 
 
 class MissingKey(CallerError):

@@ -219,7 +219,7 @@ class Relay:
         if 200 <= response.status < 300:
             return response
         try:
-            raise await refusal(response, DIALECTS[attempt.dialect])
+            raise await refusal(response, DIALECTS[attempt.dialect], call.dialect.name)
         finally:
             response.close()
 

@@ -114,7 +114,7 @@ class TokenCounter:
             if response.status in _NO_COUNTER:
                 return None
             if not 200 <= response.status < 300:
-                raise await refusal(response, DIALECTS["messages"])
+                raise await refusal(response, DIALECTS["messages"], "messages")
             body = await response.read(ERROR_BODY_MOST)
         except UpstreamFailure as failure:
             raise error_of(failure) from failure
