@@ -57,6 +57,7 @@ VENDORS = {
 def test_every_vendors_words_are_recognised_and_told_in_anthropics(vendor: str) -> None:
     said, tokens, most = VENDORS[vendor]
     found = overflow_in(said, b"")
+    assert found is not None
     assert found == Overflow(tokens, most)
     wording = found.wording(said)
     assert wording.lower().startswith("prompt is too long")
@@ -75,6 +76,7 @@ def test_every_vendors_words_are_recognised_and_told_in_anthropics(vendor: str) 
 )
 def test_a_code_says_it_as_well(body: bytes) -> None:
     found = overflow_in("no", body)
+    assert found is not None
     assert found == Overflow()
     assert found.wording("no") == "prompt is too long: no"
 
