@@ -79,11 +79,13 @@ async def refusal(response: UpstreamResponse, dialect: Dialect, caller: str) -> 
         except UpstreamFailure as failure:
             return error_of(failure)
         text = dialect.error_text(status, body) or "The provider refused the request as invalid."
+        if status == 413:
+            return RequestTooLarge(text)
         overflow = overflow_in(text, body)
-        if overflow is not None:
-            translated = caller == "messages" and dialect.name != caller
-            return ContextOverflow(overflow.wording(text) if translated else text)
-        return RequestTooLarge(text) if status == 413 else InvalidRequest(text)
+        if overflow is None:
+            return InvalidRequest(text)
+        translated = caller == "messages" and dialect.name != caller
+        return ContextOverflow(overflow.wording(text) if translated else text)
     if status in (401, 403):
         return ProviderCredentials(
             "The provider refused this service's credentials; the operator has been told."

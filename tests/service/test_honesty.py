@@ -140,7 +140,7 @@ async def test_what_the_provider_refuses_goes_back_in_its_own_words_and_nowhere_
         )
         assert answer.status == (413 if status == 413 else 400)
         assert answer.error == text
-        assert answer.code == ("request_too_large" if status == 413 else "invalid_request")
+        assert answer.code == ("request_too_large" if status == 413 else "context_length_exceeded")
     assert house.wires[f"spare-{dialect}"].asked == [], "another provider would refuse it as well"
     for row in await house.rows(user):
         assert (row["outcome"], row["counted"], row["refund_reason"]) == (
