@@ -13,6 +13,7 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from penstock.aside import Aside
+from penstock.bootstrap import open_database
 from penstock.core.limits import day_of
 from penstock.domain.catalog_store import CatalogSource
 from penstock.domain.keys import Keyring
@@ -70,8 +71,9 @@ class Service:
         async with AsyncExitStack() as stack:
             boot = secrets.token_hex(8)
             clock = asyncio.get_running_loop().time
-            database = await Database.open(settings.database_url, synchronous=settings.database_synchronous)
+            database = await open_database(settings)
             stack.push_async_callback(database.close)
+            await stack.enter_async_context(database.claimed())
             vault = Vault.make(settings.secret_path, secrets.token_bytes)
             ledger = await Ledger.open(database, boot=boot)
             stack.push_async_callback(ledger.close)

@@ -18,7 +18,7 @@ from penstock.domain.catalog_toml import parse
 from penstock.providers.detect import Secrets, find_local
 from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
-from penstock.store.database import Database, StoreError, upsert
+from penstock.store.database import Database, Pool, StoreError, upsert
 from penstock.store.schema import revisions
 from penstock.store.vault import Vault, VaultError
 
@@ -65,13 +65,29 @@ class Greeting(msgspec.Struct, frozen=True):
         return f"Greeting({self.brand})"
 
 
+async def open_database(settings: Settings, *, migrate: bool = True) -> Database:
+    """The database that the settings name. Raises ``StoreError``."""
+    return await Database.open(
+        settings.database_url,
+        directory=settings.data,
+        synchronous=settings.database_synchronous,
+        pool=Pool(
+            size=settings.database_pool,
+            connect=settings.database_connect,
+            statement=settings.database_statement,
+            lock=settings.database_lock,
+        ),
+        migrate=migrate,
+    )
+
+
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncGenerator[Store]:
     """Open the database and the secrets file, both made when they are new, with the default catalogue in a new one.
 
     Raises ``StoreError`` (``VaultError`` when the secrets file is not the one that the database belongs to).
     """
-    database = await Database.open(settings.database_url, synchronous=settings.database_synchronous)
+    database = await open_database(settings)
     try:
         async with database.connect() as conn:
             new = await revision(conn) == 0

@@ -14,7 +14,7 @@ from penstock.commands.place import CommandError
 from penstock.domain.catalog_toml import CatalogError
 from penstock.errors import PenstockError
 from penstock.settings import SettingsError
-from penstock.store.database import StoreError
+from penstock.store.backend import StoreError
 
 app = App(
     name="penstock",

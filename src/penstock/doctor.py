@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.bootstrap import is_loopback
+from penstock.bootstrap import is_loopback, open_database
 from penstock.core.limits import day_of
 from penstock.core.route import Upstream
 from penstock.domain import accounts, issuing
@@ -143,9 +143,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[Database | None]:
     if _is_new(settings.database_url):
         yield None
         return
-    database = await Database.open(
-        settings.database_url, synchronous=settings.database_synchronous, migrate=False
-    )
+    database = await open_database(settings, migrate=False)
     try:
         yield database
     finally:
@@ -155,13 +153,15 @@ async def _opened(settings: Settings) -> AsyncGenerator[Database | None]:
 async def _database(database: Database, settings: Settings) -> list[Finding]:
     findings: list[Finding] = []
     async with database.connect() as conn:
-        damage = (await conn.exec_driver_sql("PRAGMA quick_check(1)")).scalar_one()
+        damage = "ok"
+        if database.path is not None:
+            damage = (await conn.exec_driver_sql("PRAGMA quick_check(1)")).scalar_one()
         if damage != "ok":
-            text = f"{database.path} is damaged: {damage}"
+            text = f"{database.name} is damaged: {damage}"
             return [Finding("fail", "database", text, "stop the server and restore the backup")]
         people = await conn.scalar(select(func.count()).select_from(users)) or 0
         findings.append(
-            Finding("ok", "database", f"{database.path}, schema as this program needs it, {people} accounts")
+            Finding("ok", "database", f"{database.name}, schema as this program needs it, {people} accounts")
         )
         findings += await _keys(conn, settings)
         if not await accounts.any_admin(conn):

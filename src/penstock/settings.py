@@ -69,8 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_url: Annotated[
         str,
         about(
-            "The database. This version keeps its data in SQLite.",
-            "a URL such as sqlite:////srv/penstock.db",
+            "The database: a SQLite file, or PostgreSQL.",
+            "a URL such as sqlite:////srv/penstock.db or postgresql://user:password@host/penstock",
             pattern=r"^$|^[a-z0-9+]+:/",
             default="`DATA/penstock.db`",
             secret=True,
@@ -83,6 +83,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "fails either, for more work on each write."
         ),
     ] = "NORMAL"
+    database_pool: Annotated[
+        int, Meta(ge=1, le=100), about("PostgreSQL: connections kept for reading, and as many for writing.")
+    ] = 5
+    database_connect: Annotated[Timer, about("PostgreSQL: to connect.")] = 5.0
+    database_statement: Annotated[Timer, about("PostgreSQL: for one statement.")] = 15.0
+    database_lock: Annotated[
+        Timer, about("PostgreSQL: to wait for a lock, or for a connection of the pool.")
+    ] = 5.0
     redis_url: Annotated[
         str,
         about(

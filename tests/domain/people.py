@@ -12,6 +12,7 @@ from penstock.domain.accounts import User, create_user, new_user_id
 from penstock.store.database import Database
 from penstock.store.schema import plans
 from penstock.store.vault import Vault
+from tests.stores import Engine
 
 NOW = 1_800_000_000_000
 """Epoch milliseconds."""
@@ -43,8 +44,8 @@ class Queries:
 
 
 @asynccontextmanager
-async def open_database(directory: Path) -> AsyncGenerator[Database]:
-    database = await Database.open(f"sqlite:///{directory}/penstock.db")
+async def open_database(engine: Engine, directory: Path) -> AsyncGenerator[Database]:
+    database = await engine.open(directory)
     try:
         async with database.transaction() as conn:
             for position, plan in enumerate(("free", "pro")):

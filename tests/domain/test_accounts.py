@@ -12,11 +12,12 @@ from penstock.domain import accounts
 from penstock.domain.accounts import BadEmail, Changes, EmailTaken, NoSuchPlan, NoSuchUser
 from penstock.store.database import Database
 from tests.domain.people import NOW, make_user, open_database
+from tests.stores import Engine
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_database(tmp_path) as database:
+async def database(engine: Engine, tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(engine, tmp_path) as database:
         yield database
 
 

@@ -18,14 +18,15 @@ from penstock.providers.detect import Secrets
 from penstock.providers.table import KINDS
 from penstock.store.database import Database
 from penstock.store.schema import users
+from tests.stores import Engine
 
 DEFAULT = parse(default_catalog(), KINDS)
 NOW = 1_764_000_000_000
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+async def database(engine: Engine, tmp_path: Path) -> AsyncIterator[Database]:
+    opened = await engine.open(tmp_path)
     yield opened
     await opened.close()
 

@@ -17,15 +17,16 @@ from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_rows import Settlement
 from penstock.domain.usage import Mismatch, reconcile
 from penstock.errors import CannotRecord
-from penstock.store import database as module
+from penstock.store import sqlite as module
 from penstock.store.database import Database
 from penstock.store.schema import requests, usage_days
 from tests.domain.books import DAY, agree, end, open_ledger, row, states, url, used
+from tests.stores import Engine
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncGenerator[Database]:
-    opened = await Database.open(url(tmp_path))
+async def database(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
+    opened = await engine.open(tmp_path)
     yield opened
     await opened.close()
 

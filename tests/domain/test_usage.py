@@ -14,11 +14,12 @@ from penstock.domain.ledger_rows import OpenRow, Settlement
 from penstock.domain.usage import day_report
 from penstock.store.database import Database
 from tests.domain.people import make_user, open_database
+from tests.stores import Engine
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_database(tmp_path) as database:
+async def database(engine: Engine, tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(engine, tmp_path) as database:
         yield database
 
 

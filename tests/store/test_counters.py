@@ -11,6 +11,7 @@ from sqlalchemy import insert
 from penstock.store.counters import Counters, LeaseInfo, MemoryCounters
 from penstock.store.database import Database
 from penstock.store.schema import usage_days
+from tests.stores import Engine
 
 DAY = 20_000
 
@@ -29,8 +30,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncGenerator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+async def database(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
+    opened = await engine.open(tmp_path)
     yield opened
     await opened.close()
 

@@ -11,17 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from penstock.errors import DatabaseUnavailable
 from penstock.store import database as module
-from penstock.store.database import (
-    BatchConnection,
-    Database,
-    RowRefused,
-    SchemaBehind,
-    SchemaTooNew,
-    StoreError,
-    WriteFailed,
-    upsert,
-)
+from penstock.store.backend import RowRefused, StoreError, WriteFailed
+from penstock.store.database import Database, SchemaBehind, SchemaTooNew, upsert
 from penstock.store.schema import HEAD, revisions
+from penstock.store.sqlite import SqliteBatch
 
 
 def url(directory: Path) -> str:
@@ -227,7 +220,8 @@ async def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("postgresql://localhost/penstock", "SQLite only"),
+        ("mysql://localhost/penstock", "SQLite or PostgreSQL"),
+        ("postgresql://localhost", "names no database"),
         ("sqlite://", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
         ("penstock.db", "not a URL"),
@@ -240,8 +234,8 @@ async def test_an_address_that_cannot_be_used_is_explained(address: str, words: 
 # ---- the connection of a writing thread
 
 
-def batch(tmp_path: Path) -> BatchConnection:
-    connection = BatchConnection(tmp_path / "b.db", "NORMAL", 0.05)
+def batch(tmp_path: Path) -> SqliteBatch:
+    connection = SqliteBatch(tmp_path / "b.db", "NORMAL", 0.05)
     connection.write([("CREATE TABLE t (id INTEGER PRIMARY KEY, word TEXT NOT NULL)", ())])
     return connection
 
@@ -291,7 +285,7 @@ def test_a_locked_database_is_a_failed_write(tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_opened_is_a_failed_write(tmp_path: Path) -> None:
-    connection = BatchConnection(tmp_path / "nowhere" / "b.db", "NORMAL", 0.05)
+    connection = SqliteBatch(tmp_path / "nowhere" / "b.db", "NORMAL", 0.05)
     with pytest.raises(WriteFailed, match="unable to open"):
         connection.write([("SELECT 1", ())])
     (tmp_path / "nowhere").mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.store.database import StoreError
+from penstock.store.backend import StoreError
 from penstock.store.instance import LOCK_NAME, DataInUse, InstanceLock
 
 HOLDER = """

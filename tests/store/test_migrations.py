@@ -10,7 +10,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from penstock.store import migrate as migration
-from penstock.store.database import OLDER, Database, StoreError
+from penstock.store.backend import StoreError
+from penstock.store.database import OLDER, Database
 from penstock.store.migrate import migrate
 from penstock.store.schema import HEAD
 

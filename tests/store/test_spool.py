@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.store.database import StoreError
+from penstock.store.backend import StoreError
 from penstock.store.spool import RESERVED, Spool
 
 

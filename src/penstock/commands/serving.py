@@ -45,13 +45,13 @@ def serve(
     ).settings
     if settings.workers > 1:
         raise CommandError(
-            "several workers need PostgreSQL and Redis to share limits and the ledger, which come with a later version: "
-            "serve with --workers 1"
+            "several workers need Redis to share their limits, which comes with a later version: serve with --workers 1"
         )
     configure(settings.log_level, settings.log_format)
     with ExitStack() as locks:
-        # The database may lie elsewhere; it too has one server.
-        for place_of in dict.fromkeys((settings.data.resolve(), database_directory(settings.database_url))):
+        # A SQLite file may lie elsewhere; it too has one server.
+        beside = database_directory(settings.database_url)
+        for place_of in dict.fromkeys((settings.data.resolve(), beside or settings.data.resolve())):
             locks.callback(InstanceLock.take(place_of).release)
         _serve(settings)
 

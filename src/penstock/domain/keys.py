@@ -30,7 +30,7 @@ from penstock.errors import (
     MissingKey,
     Unavailable,
 )
-from penstock.store.database import StoreError
+from penstock.store.backend import StoreError
 from penstock.store.schema import api_keys, users
 from penstock.store.vault import Vault
 

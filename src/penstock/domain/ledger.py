@@ -71,13 +71,16 @@ class Ledger:
         ``aborted``. They stay counted: that we died is no proof that the provider gave nothing. Raises ``StoreError``,
         ``DatabaseUnavailable``.
         """
-        file, records = Spool.open(spool or database.path.parent / SPOOL_NAME)
+        file, records = Spool.open(spool or database.directory / SPOOL_NAME)
         settlements = first_of_each([_decode(record) for record in records])
-        left = (requests.c.state == "open", requests.c.boot != boot)
         async with database.transaction() as conn:
+            found = await conn.scalars(
+                select(requests.c.boot).where(requests.c.state == "open", requests.c.boot != boot).distinct()
+            )
+            dead = await database.gone(conn, list(found))
+            left = (requests.c.state == "open", requests.c.boot.in_(dead))
             oldest = await conn.scalar(select(func.min(requests.c.created_at)).where(*left))
-            for text, values in settling(settlements):
-                await conn.exec_driver_sql(text, values)
+            await database.execute(conn, settling(settlements))
             aborted = await conn.execute(
                 update(requests)
                 .where(*left)
@@ -86,7 +89,7 @@ class Ledger:
             if oldest is not None:
                 await rebuild(conn, oldest)
         file.clear()
-        return cls(database.batch_connection(), file, boot, aborted.rowcount)
+        return cls(database.batch_connection(boot), file, boot, aborted.rowcount)
 
     @property
     def trouble(self) -> str | None:

@@ -82,6 +82,10 @@ _SETTLE = Bulk(
     " FROM (VALUES ",
     "(" + ", ".join("?" * 19) + ")",
     ") AS v WHERE requests.id = v.column1 AND requests.state = 'open'",
+    (
+        *("text", "int", "text", "bool", "text", "text", *["bigint"] * 5, "bool"),
+        *("text", "text", "text", "int", "int", "int", "text"),
+    ),
 )
 _SETTLE_PLAIN = Bulk(
     "UPDATE requests SET state = 'settled', attempts = 1, status = v.column2, outcome = v.column3,"
@@ -90,6 +94,7 @@ _SETTLE_PLAIN = Bulk(
     " FROM (VALUES ",
     "(" + ", ".join("?" * 10) + ")",
     ") AS v WHERE requests.id = v.column1 AND requests.state = 'open'",
+    ("text", "int", "text", *["bigint"] * 5, "int", "int"),
 )
 """For almost every request, at half the cost: what it leaves out is already in the open row."""
 

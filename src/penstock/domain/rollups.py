@@ -8,7 +8,7 @@ are; ``rebuild`` makes the same sums from the rows, after a crash and in the tes
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger_rows import OpenRow, Settlement, fit, whole
@@ -101,8 +101,8 @@ async def rebuild(conn: AsyncConnection, since: int) -> None:
     """Make all sums from ``since`` (epoch milliseconds; the whole day that it is in) on anew, from the rows."""
     day = since // HOUR_MS // 24
     settled = and_(requests.c.state == "settled", requests.c.created_at >= day * 24 * HOUR_MS)
-    hour = requests.c.created_at // HOUR_MS
-    of_day = requests.c.created_at // (24 * HOUR_MS)
+    hour = requests.c.created_at // _constant(HOUR_MS)
+    of_day = requests.c.created_at // _constant(24 * HOUR_MS)
     await conn.execute(delete(usage_hours).where(usage_hours.c.hour >= day * 24))
     await conn.execute(delete(usage_errors).where(usage_errors.c.day >= day))
     await conn.execute(delete(model_days).where(model_days.c.day >= day))
@@ -190,7 +190,7 @@ class ModelDay(msgspec.Struct, frozen=True):
 
 async def by_day(conn: AsyncConnection, user_id: str, days: range) -> list[DayOfModel]:
     """Counted requests on each of ``days`` (UTC day numbers) with each model."""
-    day = usage_hours.c.hour // 24
+    day = usage_hours.c.hour // _constant(24)
     counted = func.sum(usage_hours.c.requests - usage_hours.c.refunded)
     rows = await conn.execute(
         select(day, usage_hours.c.model, counted)
@@ -252,6 +252,11 @@ def percentile(classes: Sequence[int], share: float) -> int | None:
             return round(start + (end - start) * (wanted - below) / count)
         below += count
     return 2 * BOUNDS[-1]
+
+
+def _constant(number: int) -> ColumnElement[int]:
+    """A number in the statement itself: PostgreSQL takes two parameters for different, and so what is grouped by them."""
+    return literal(number, literal_execute=True)
 
 
 def _of(user_id: str, days: range) -> ColumnElement[bool]:

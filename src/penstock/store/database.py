@@ -1,20 +1,18 @@
-"""The database: the only file that knows SQLite from PostgreSQL.
+"""The database, on SQLite or on PostgreSQL: opened, checked, and used in transactions of one kind.
 
-SQLite is opened twice: one connection that writes, so that writers of this process queue fairly instead of polling the
-file's lock, and a pool that can only read. Statements elsewhere are portable SQLAlchemy Core; where a dialect's own
-insert is needed, ``upsert`` picks it.
+Statements elsewhere are portable SQLAlchemy Core; where a dialect's own insert is needed, ``upsert`` picks it. What
+differs otherwise is in ``sqlite.py`` and ``postgresql.py``, and nobody but this file chooses between them.
 """
 
 import asyncio
-import os
-import sqlite3
+import random
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
 
+import asyncpg
 from sqlalchemy import (
     Column,
     Connection,
@@ -22,31 +20,47 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
-    event,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.dml import Insert, ReturningInsert
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.bulk import Row
+from penstock.store.backend import Backend, BatchConnection, RowRefused, StoreError, WriteFailed
+from penstock.store.bulk import Row, numbered
+from penstock.store.postgresql import Pool, PostgresqlBackend, owner_key
 from penstock.store.schema import HEAD, metadata
+from penstock.store.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
 
-Synchronous = Literal["NORMAL", "FULL"]
-"""What SQLite syncs: NORMAL loses nothing when the process dies, FULL nothing when the power fails either."""
+__all__ = [
+    "BatchConnection",
+    "Database",
+    "Pool",
+    "RowRefused",
+    "SchemaBehind",
+    "SchemaTooNew",
+    "StoreError",
+    "Synchronous",
+    "WriteFailed",
+    "database_directory",
+    "parse_url",
+    "upsert",
+]
 
 OLDER: tuple[str, ...] = ()
 """The revisions before ``HEAD``, from which this program can migrate."""
 
-BUSY_SECONDS = 5.0
-READERS = 4
 RETRY_SECONDS = 0.02
+PAUSE_FIRST = 0.05
+PAUSE_LAST = 2.0
+"""After connecting failed: seconds until the next attempt, doubled each time, half of it left to chance."""
+
+_OUT_OF_REACH = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What connecting fails with, before SQLAlchemy has a connection whose errors it wraps."""
 
 alembic_version = Table(
     "alembic_version",
@@ -55,10 +69,6 @@ alembic_version = Table(
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 """Alembic's own table, as Alembic makes it."""
-
-
-class StoreError(Exception):
-    """The store cannot be opened; the message is for the operator, and tells what to do."""
 
 
 class SchemaTooNew(StoreError):
@@ -72,34 +82,44 @@ class SchemaBehind(StoreError):
 class Database:
     """An open database. Reads: ``connect``; writes: ``transaction``."""
 
-    def __init__(self, url: URL, synchronous: Synchronous, busy_seconds: float) -> None:
-        self.path = Path(str(url.database))
-        self._synchronous: Synchronous = synchronous
-        self._busy_seconds = busy_seconds
-        self._writing = self._engine(pool_size=1, max_overflow=0)
-        self._reading = self._engine(pool_size=READERS, max_overflow=READERS)
-        event.listen(self._writing.sync_engine, "begin", _begin_immediate)
-        event.listen(self._reading.sync_engine, "begin", _begin)
-        event.listen(self._reading.sync_engine, "connect", _only_read)
+    def __init__(self, backend: Backend, directory: Path | None, patience: float) -> None:
+        self.name = backend.name
+        """What messages call it, without a password."""
+        self.path = backend.path
+        """Its file; None on PostgreSQL."""
+        self._backend = backend
+        self._directory = directory or (backend.path.parent if backend.path else None)
+        self._patience = patience
+        self._writing = backend.writing
+        self._reading = backend.reading
+        self._pause = 0.0
+        self._again_at = 0.0
 
     @classmethod
     async def open(
         cls,
         url: str,
         *,
+        directory: Path | None = None,
         synchronous: Synchronous = "NORMAL",
         busy_seconds: float = BUSY_SECONDS,
+        pool: Pool = Pool(),  # noqa: B008 - frozen
         migrate: bool = True,
     ) -> "Database":
-        """Open the database at ``url`` (``sqlite:////var/lib/penstock/penstock.db``), made when it is not there yet.
+        """Open the database at ``url`` (``sqlite:////var/lib/penstock/penstock.db``, ``postgresql://user@host/name``).
 
-        An older schema is migrated in a process of its own (Alembic is slow to load and is not needed again), or
-        refused when ``migrate`` is False. Raises ``StoreError`` with what to do: not writable, locked, not ours,
-        ``SchemaTooNew``, ``SchemaBehind``.
+        ``directory`` is where this process keeps its files beside it, by default a SQLite file's. A SQLite file that is
+        not there yet is made. An older schema is migrated in a process of its own (Alembic is slow to load and is not
+        needed again), or refused when ``migrate`` is False. Raises ``StoreError`` with what to do: out of reach, not
+        writable, locked, not ours, ``SchemaTooNew``, ``SchemaBehind``.
         """
         parsed = parse_url(url)
-        make_file(Path(str(parsed.database)))
-        database = cls(parsed, synchronous, busy_seconds)
+        backend: Backend
+        if is_postgresql(parsed):
+            backend = PostgresqlBackend(parsed, pool)
+        else:
+            backend = SqliteBackend(Path(str(parsed.database)), synchronous, busy_seconds)
+        database = cls(backend, directory, busy_seconds)
         try:
             try:
                 await database._prepare()
@@ -113,6 +133,13 @@ class Database:
             raise
         return database
 
+    @property
+    def directory(self) -> Path:
+        """Where this process keeps its files beside the database. Raises ``StoreError`` when it was given none."""
+        if self._directory is None:
+            raise StoreError(f"no directory was given for what belongs beside {self.name}")
+        return self._directory
+
     async def close(self) -> None:
         """Close every connection."""
         await self._writing.dispose()
@@ -120,150 +147,102 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection, None]:
-        """A write transaction (``BEGIN IMMEDIATE``): committed at the end of the block, rolled back when it raises.
+        """A write transaction; no other runs at the same time. Committed at the end of the block, or rolled back.
 
-        Keep it short: the ledger waits for it. Raises ``DatabaseUnavailable`` when the database cannot take it now;
+        Keep it short: others wait for it. Raises ``DatabaseUnavailable`` when the database cannot take it now;
         a broken constraint comes as SQLAlchemy's ``IntegrityError``.
         """
-        try:
-            async with self._writing.begin() as conn:
-                yield conn
-        except (OperationalError, PoolTimeout) as error:
-            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
+        async with self._connected(self._writing) as conn, conn.begin():
+            yield conn
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[AsyncConnection, None]:
         """A consistent view to read from; writing through it is an error. Raises ``DatabaseUnavailable``."""
+        async with self._connected(self._reading) as conn:
+            yield conn
+
+    def batch_connection(self, owner: str = "") -> BatchConnection:
+        """A plain connection for a thread that writes batches of its own making, such as the ledger's.
+
+        While it lives, ``gone`` tells others that ``owner`` is alive.
+        """
+        return self._backend.batch_connection(owner)
+
+    @asynccontextmanager
+    async def claimed(self) -> AsyncGenerator[None]:
+        """This process is the one server of the database, because it keeps the limits in its memory.
+
+        Raises ``StoreError`` when there is another. A SQLite file's one server is seen to by the lock of its directory.
+        """
+        if self.path is not None:
+            yield
+            return
+        async with self._connected(self._reading) as conn:
+            alone = await conn.exec_driver_sql(
+                "SELECT pg_try_advisory_lock($1)", (owner_key("the one server"),)
+            )
+            if not alone.scalar_one():
+                raise StoreError(f"another server uses {self.name}: several need Redis to share their limits")
+            await conn.rollback()
+            yield
+
+    async def execute(self, conn: AsyncConnection, statements: Iterable[tuple[str, Row]]) -> None:
+        """Execute a batch's statements, which have ``?`` for each value, in a transaction of ours."""
+        on_postgresql = conn.dialect.name == "postgresql"
+        for text, values in statements:
+            await conn.exec_driver_sql(numbered(text) if on_postgresql else text, values)
+
+    async def gone(self, conn: AsyncConnection, owners: Sequence[str]) -> list[str]:
+        """Those owners of batch connections that are dead; they stay so until the transaction ends.
+
+        On SQLite all: whoever asks is the one server of the file.
+        """
+        if conn.dialect.name != "postgresql":
+            return list(owners)
+        taken = "SELECT pg_try_advisory_xact_lock($1)"
+        return [
+            owner for owner in owners if (await conn.exec_driver_sql(taken, (owner_key(owner),))).scalar_one()
+        ]
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, None]:
+        if self._pause and time.monotonic() < self._again_at:
+            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5)
         try:
-            async with self._reading.connect() as conn:
-                yield conn
-        except (OperationalError, PoolTimeout) as error:
+            conn = await engine.connect()
+        except (DBAPIError, PoolTimeout, *_OUT_OF_REACH) as error:
+            # A pool that is empty says nothing about the server.
+            if self.path is None and not isinstance(error, PoolTimeout):
+                self._pause = min(PAUSE_LAST, 2 * self._pause or PAUSE_FIRST)
+                self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - jitter, so that processes do not return in step
             raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
-
-    def batch_connection(self) -> "BatchConnection":
-        """A plain connection for a thread that writes batches of its own making, such as the ledger's."""
-        return BatchConnection(self.path, self._synchronous, self._busy_seconds)
-
-    def _engine(self, pool_size: int, max_overflow: int) -> AsyncEngine:
-        engine = create_async_engine(
-            URL.create("sqlite+aiosqlite", database=str(self.path)),
-            pool_size=pool_size,
-            max_overflow=max_overflow,
-            pool_timeout=self._busy_seconds,
-            connect_args={"isolation_level": None, "timeout": self._busy_seconds},
-        )
-        event.listen(engine.sync_engine, "connect", self._set_pragmas)
-        return engine
-
-    def _set_pragmas(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        cursor = connection.cursor()
-        for pragma in pragmas(self._synchronous):
-            cursor.execute(pragma)
-        cursor.close()
+        self._pause = 0.0
+        try:
+            yield conn
+        except DBAPIError as error:
+            if not self._backend.unavailable(error):
+                raise
+            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
+        finally:
+            await conn.close()
 
     async def _prepare(self) -> None:
         """Make the tables of a new database, or see whether the schema is the one this program knows."""
         # SQLite does not wait for its lock when a new file is first turned to WAL, so two starts at once must try again.
-        deadline = time.monotonic() + self._busy_seconds
+        deadline = time.monotonic() + self._patience
         while True:
             try:
                 async with self._writing.begin() as conn:
                     if not await conn.run_sync(make_tables):
-                        check_revision(await conn.run_sync(stored_revision), self.path)
+                        check_revision(await conn.run_sync(stored_revision), self.name)
                 return
-            except DBAPIError as error:
-                if "locked" not in str(error.orig) or time.monotonic() > deadline:
-                    raise StoreError(explain(error, self.path)) from error
+            except (DBAPIError, *_OUT_OF_REACH) as error:
+                if not self._backend.passing(error) or time.monotonic() > deadline:
+                    raise StoreError(self._backend.explain(error)) from error
             await asyncio.sleep(RETRY_SECONDS)
 
 
-class WriteFailed(Exception):
-    """The database cannot take a batch now: locked, full, unreadable. Nothing of the batch was written."""
-
-
-class RowRefused(Exception):
-    """A row of a batch cannot be stored as it is. Nothing of the batch was written."""
-
-
-class BatchConnection:
-    """One transaction per call on a connection without SQLAlchemy, whose 15 us a statement would double a row's cost.
-
-    Opened with the first call, in the thread that calls, and anew after a failure.
-    """
-
-    __slots__ = ("_busy_seconds", "_connection", "_path", "_synchronous")
-
-    def __init__(self, path: Path, synchronous: Synchronous, busy_seconds: float) -> None:
-        self._path = path
-        self._synchronous: Synchronous = synchronous
-        self._busy_seconds = busy_seconds
-        self._connection: sqlite3.Connection | None = None
-
-    def write(self, statements: Iterable[tuple[str, Row]]) -> None:
-        """Execute all statements in one ``BEGIN IMMEDIATE`` transaction. Raises ``WriteFailed`` or ``RowRefused``."""
-        try:
-            connection = self._connection or self._connect()
-            connection.execute("BEGIN IMMEDIATE")
-            for text, values in statements:
-                connection.execute(text, values)
-            connection.execute("COMMIT")
-        except _REFUSALS as error:
-            self.close()
-            raise RowRefused(str(error)) from error
-        except sqlite3.Error as error:
-            self.close()
-            raise WriteFailed(str(error)) from error
-
-    def close(self) -> None:
-        """Close the connection, which rolls back what was not committed."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _connect(self) -> sqlite3.Connection:
-        # Used by one thread at a time, but closed by another: the loop's, once the writing thread has ended.
-        connection = sqlite3.connect(
-            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
-        )
-        try:
-            for pragma in pragmas(self._synchronous):
-                connection.execute(pragma)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        self._connection = connection
-        return connection
-
-
-_REFUSALS = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    OverflowError,
-    UnicodeEncodeError,
-)
-
 UNAVAILABLE = "The service's database cannot be reached at the moment; please retry."
-
-
-def pragmas(synchronous: Synchronous) -> tuple[str, ...]:
-    """What every connection that may write is told first."""
-    return ("PRAGMA journal_mode=WAL", f"PRAGMA synchronous={synchronous}", "PRAGMA foreign_keys=ON")
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _only_read(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only=ON")
-    cursor.close()
 
 
 def parse_url(url: str) -> URL:
@@ -272,29 +251,29 @@ def parse_url(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError as error:
         raise StoreError(
-            "PENSTOCK_DATABASE_URL is not a URL such as sqlite:////var/lib/penstock/penstock.db"
+            "PENSTOCK_DATABASE_URL is not a URL such as sqlite:////var/lib/penstock/penstock.db or "
+            "postgresql://user:password@host/penstock"
         ) from error
+    if is_postgresql(parsed):
+        if not parsed.database:
+            raise StoreError("the PostgreSQL URL names no database: postgresql://user:password@host/penstock")
+        return parsed
     if parsed.get_backend_name() != "sqlite":
-        raise StoreError(f"this version keeps its data in SQLite only, not in {parsed.get_backend_name()}")
+        raise StoreError(f"data are kept in SQLite or PostgreSQL, not in {parsed.get_backend_name()}")
     if not parsed.database or parsed.database == ":memory:":
         raise StoreError("the SQLite database must be a file: several connections share it")
     return parsed
 
 
-def database_directory(url: str) -> Path:
-    """The directory that the database at ``url`` lies in. Raises ``StoreError``."""
-    return Path(str(parse_url(url).database)).resolve().parent
+def is_postgresql(url: URL) -> bool:
+    """Whether it is a PostgreSQL database's."""
+    return url.get_backend_name() in ("postgresql", "postgres")
 
 
-def make_file(path: Path) -> None:
-    """Make the file and its directory readable by their owner only, since SQLite would use the umask."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise StoreError(f"cannot write in {path.parent}, where SQLite keeps its journal")
+def database_directory(url: str) -> Path | None:
+    """The directory that the database's file lies in; None on PostgreSQL. Raises ``StoreError``."""
+    parsed = parse_url(url)
+    return None if is_postgresql(parsed) else Path(str(parsed.database)).resolve().parent
 
 
 def make_tables(connection: Connection) -> bool:
@@ -314,34 +293,20 @@ def stored_revision(connection: Connection) -> str | None:
     return connection.execute(select(alembic_version.c.version_num)).scalar_one_or_none()
 
 
-def check_revision(revision: str | None, path: Path) -> None:
+def check_revision(revision: str | None, name: str) -> None:
     """Raise unless the stored revision is ``HEAD``."""
     if revision == HEAD:
         return
     if revision is None:
-        raise StoreError(f"{path} is a SQLite database, but not one of Penstock's")
+        raise StoreError(f"{name} is a database, but not one of Penstock's")
     if revision in OLDER:
         raise SchemaBehind(
-            f"{path} is at schema {revision}, this program needs {HEAD}: run `penstock migrate`"
+            f"{name} is at schema {revision}, this program needs {HEAD}: run `penstock migrate`"
         )
     raise SchemaTooNew(
-        f"{path} is at schema {revision}, which is newer than this program's {HEAD}: upgrade Penstock, "
+        f"{name} is at schema {revision}, which is newer than this program's {HEAD}: upgrade Penstock, "
         "or restore the backup that was made before the upgrade"
     )
-
-
-def explain(error: DBAPIError, path: Path) -> str:
-    """A database error in the operator's terms."""
-    text = str(error.orig)
-    if "locked" in text:
-        return f"{path} is locked by another process that does not let go; see who has it open (fuser {path})"
-    if "readonly" in text or "unable to open" in text:
-        return f"cannot write {path}: {text}"
-    if "not a database" in text or "malformed" in text:
-        return f"{path} is not a SQLite database, or is damaged: {text}"
-    if "full" in text:
-        return f"no space left for {path}"
-    return f"cannot use {path}: {text}"
 
 
 async def _migrate_apart(url: str) -> None:

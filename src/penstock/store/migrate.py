@@ -3,6 +3,7 @@
 Kept out of the server: Alembic takes a quarter of a second and 12 MB to load and is needed once per upgrade.
 """
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -13,17 +14,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from penstock.store.database import (
-    BUSY_SECONDS,
-    OLDER,
-    StoreError,
-    check_revision,
-    explain,
-    make_file,
-    parse_url,
-    stored_revision,
-)
+from penstock.store.backend import StoreError
+from penstock.store.database import OLDER, check_revision, is_postgresql, parse_url, stored_revision
+from penstock.store.postgresql import Pool, PostgresqlBackend
 from penstock.store.schema import HEAD
+from penstock.store.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
 
 
 def migrate(url: str) -> tuple[str | None, str]:
@@ -32,17 +27,17 @@ def migrate(url: str) -> tuple[str | None, str]:
     An empty database gets every step from the first; one at ``HEAD`` is left alone. Raises ``StoreError`` when the
     database is not ours, newer than the program, locked or not writable, or when a step leaves a dangling reference.
     """
-    path = Path(str(parse_url(url).database))
+    parsed = parse_url(url)
+    if is_postgresql(parsed):
+        return asyncio.run(_migrate_server(parsed))
+    path = Path(str(parsed.database))
     make_file(path)
     engine = _engine(path)
     try:
         with engine.begin() as connection:
-            before = stored_revision(connection)
+            before = _upgrade(connection, str(path))
             if before == HEAD:
                 return before, HEAD
-            if before is not None or connection.dialect.get_table_names(connection):
-                _refuse_strangers(before, path)
-            command.upgrade(_config(connection), HEAD)
             dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
             if dangling:
                 raise StoreError(
@@ -55,9 +50,28 @@ def migrate(url: str) -> tuple[str | None, str]:
         engine.dispose()
 
 
-def _refuse_strangers(revision: str | None, path: Path) -> None:
-    if revision not in OLDER:
-        check_revision(revision, path)
+async def _migrate_server(url: URL) -> tuple[str | None, str]:
+    """The same on PostgreSQL, whose schema changes are part of the transaction too. One process at a time does it."""
+    backend = PostgresqlBackend(url, Pool(statement=3600.0, lock=3600.0, idle=3600.0))
+    try:
+        async with backend.writing.begin() as connection:
+            return await connection.run_sync(_upgrade, backend.name), HEAD
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise StoreError(backend.explain(error)) from error
+    finally:
+        await backend.writing.dispose()
+        await backend.reading.dispose()
+
+
+def _upgrade(connection: Connection, name: str) -> str | None:
+    """All steps that are missing; the revision from before. Raises ``StoreError`` for what is not ours."""
+    before = stored_revision(connection)
+    if before == HEAD:
+        return before
+    if (before is not None or connection.dialect.get_table_names(connection)) and before not in OLDER:
+        check_revision(before, name)
+    command.upgrade(_config(connection), HEAD)
+    return before
 
 
 def _config(connection: Connection) -> Config:
@@ -74,13 +88,9 @@ def _engine(path: Path) -> Engine:
         poolclass=NullPool,
         connect_args={"isolation_level": None, "timeout": BUSY_SECONDS},
     )
-    event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def _begin_immediate(connection: Connection) -> None:
     # Foreign keys stay off, SQLite's default: changing a table by remaking it would delete what refers to it.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    event.listen(engine, "begin", begin_immediate)
+    return engine
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from penstock.store.database import StoreError
+from penstock.store.backend import StoreError
 
 RESERVED = 1 << 20
 _HEADER = struct.Struct("<II")

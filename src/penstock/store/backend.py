@@ -1,0 +1,73 @@
+"""What a database engine offers to ``store/database.py``, and how its failures are named to the rest."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from penstock.store.bulk import Row
+
+
+class StoreError(Exception):
+    """The store cannot be opened; the message is for the operator, and tells what to do."""
+
+
+class WriteFailed(Exception):
+    """The database cannot take a batch now: locked, full, out of reach. What was not committed is rolled back."""
+
+
+class RowRefused(Exception):
+    """A row of a batch cannot be stored as it is. Nothing of the batch was written."""
+
+
+class BatchConnection(Protocol):
+    """A connection for one thread that writes batches, without SQLAlchemy's 15 us a statement.
+
+    Opened with the first call, in the thread that calls, and anew after a failure.
+    """
+
+    def write(self, statements: Iterable[tuple[str, Row]]) -> None:
+        """Execute all statements, with ``?`` for each value, in one transaction. Raises ``WriteFailed``, ``RowRefused``."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection, which rolls back what was not committed. From any thread, once none is writing."""
+        ...
+
+
+class Backend(Protocol):
+    """One opened engine. ``writing`` begins write transactions, which exclude each other; ``reading`` can only read."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the database: a path, or an address without its password."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The database's file, where it is one."""
+        ...
+
+    @property
+    def writing(self) -> AsyncEngine: ...
+
+    @property
+    def reading(self) -> AsyncEngine: ...
+
+    def passing(self, error: Exception) -> bool:
+        """Whether a failure at the start is worth another try."""
+        ...
+
+    def unavailable(self, error: DBAPIError) -> bool:
+        """Whether a failure is the database's state, and not the statement's fault."""
+        ...
+
+    def explain(self, error: Exception) -> str:
+        """A failure in the operator's terms."""
+        ...
+
+    def batch_connection(self, owner: str) -> BatchConnection:
+        """A connection that shows, while it lives, that ``owner`` is alive."""
+        ...

@@ -1,0 +1,247 @@
+"""PostgreSQL through asyncpg: write transactions that exclude each other as SQLite's do, and a view that only reads.
+
+A write transaction takes the installation's one advisory lock first, so that code written for SQLite's single writer
+holds for any number of processes. The ledger's batches do not take it: their statements need no lock but the rows'.
+"""
+
+# pyright: reportUnknownMemberType=false
+# asyncpg is not annotated; Server says what is used of it.
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, cast
+
+import asyncpg
+import msgspec
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from penstock.store.backend import RowRefused, WriteFailed
+from penstock.store.bulk import Row, numbered
+
+WRITE_LOCK = 0x70656E73746F636B
+"""The advisory lock of write transactions and migrations: "penstock" in ASCII."""
+
+OUT_OF_REACH = ("08", "25", "40", "53", "55", "57", "58", "XX")
+"""SQLSTATE classes that are the server's state: connections, a transaction's mode or loss of a race, resources, locks,
+operators' intervention, system errors, damage."""
+
+DEADLOCKED = ("40P01", "40001")
+ATTEMPTS = 5
+"""How often a batch is tried that lost its rows to another worker's."""
+
+
+class Server(Protocol):
+    """A connection of asyncpg's, as far as it is used."""
+
+    async def execute(self, query: str, *values: object) -> str:
+        """Execute one statement."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[object]:
+        """A transaction: committed at the end of the block, or rolled back."""
+        ...
+
+    async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 - asyncpg's own
+        """Part from the server."""
+        ...
+
+    def terminate(self) -> None:
+        """Drop the connection."""
+        ...
+
+
+_connect = cast("Callable[..., Awaitable[Server]]", asyncpg.connect)
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """How a PostgreSQL server is used. Times are in seconds."""
+
+    size: int = 5
+    connect: float = 5.0
+    statement: float = 15.0
+    lock: float = 5.0
+    idle: float = 30.0
+    """How long a transaction may sit idle before the server ends it."""
+
+
+class PostgresqlBackend:
+    """A PostgreSQL database, opened."""
+
+    path = None
+
+    def __init__(self, url: URL, pool: Pool) -> None:
+        self._url = url.set(drivername="postgresql+asyncpg")
+        self._pool = pool
+        self.name = url.set(password=None, query={}).render_as_string()
+        self.writing = self._engine("READ COMMITTED", {})
+        self.reading = self._engine("REPEATABLE READ", {"default_transaction_read_only": "on"})
+        event.listen(self.writing.sync_engine, "begin", take_turn)
+
+    def passing(self, error: Exception) -> bool:
+        return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in DEADLOCKED
+
+    def unavailable(self, error: DBAPIError) -> bool:
+        if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+            return True
+        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in OUT_OF_REACH
+
+    def explain(self, error: Exception) -> str:
+        return explain(error, self.name)
+
+    def batch_connection(self, owner: str) -> "PostgresqlBatch":
+        return PostgresqlBatch(self._url, self._pool, owner)
+
+    def _engine(self, isolation: str, more: dict[str, str]) -> AsyncEngine:
+        pool = self._pool
+        # A dead connection is noticed when it is taken out, so the first request after the server is back finds a new one.
+        return create_async_engine(
+            self._url,
+            pool_size=pool.size,
+            max_overflow=pool.size,
+            pool_timeout=pool.lock,
+            pool_pre_ping=True,
+            isolation_level=isolation,
+            connect_args={"timeout": pool.connect, "server_settings": server_settings(pool) | more},
+        )
+
+
+class PostgresqlBatch:
+    """One transaction per call, on a connection and an event loop of the writing thread's own.
+
+    The connection holds the advisory lock of its owner: while the server still works for a process, even for one that
+    was killed a moment ago, nobody takes it for dead.
+    """
+
+    __slots__ = ("_connection", "_loop", "_owner", "_pool", "_url")
+
+    def __init__(self, url: URL, pool: Pool, owner: str) -> None:
+        self._url = url.set(drivername="postgresql")
+        self._pool = pool
+        self._owner = owner
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: Server | None = None
+
+    def write(self, statements: Iterable[tuple[str, Row]]) -> None:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        try:
+            connection = self._connection or self._loop.run_until_complete(self._connect())
+        except (*_FAILURES, ValueError) as error:
+            self._abandon()
+            raise WriteFailed(str(error) or type(error).__name__) from error
+        try:
+            self._loop.run_until_complete(_transact(connection, list(statements)))
+        except _REFUSALS as error:
+            raise RowRefused(str(error)) from error
+        except _FAILURES as error:
+            self._abandon()
+            raise WriteFailed(str(error) or type(error).__name__) from error
+
+    def close(self) -> None:
+        if self._loop is None:
+            return
+        # Called on the thread of another running loop, where this one may not run: so in one more thread.
+        closing = threading.Thread(target=self._close, name="penstock-batch-close")
+        closing.start()
+        closing.join()
+
+    def _close(self) -> None:
+        if self._loop is not None:
+            if self._connection is not None:
+                self._loop.run_until_complete(_part(self._connection))
+                self._connection = None
+            self._loop.close()
+            self._loop = None
+
+    async def _connect(self) -> Server:
+        connection = await _connect(
+            self._url.render_as_string(hide_password=False),
+            timeout=self._pool.connect,
+            command_timeout=self._pool.statement + self._pool.lock,
+            server_settings=server_settings(self._pool),
+        )
+        self._connection = connection
+        if self._owner:
+            await connection.execute("SELECT pg_advisory_lock($1)", owner_key(self._owner))
+        return connection
+
+    def _abandon(self) -> None:
+        """After a failure: the next write begins with a new connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._loop is not None:
+            connection.terminate()
+            self._loop.run_until_complete(
+                asyncio.sleep(0)
+            )  # the transport closes its socket in the loop's next turn
+
+
+async def _transact(connection: Server, statements: list[tuple[str, Row]]) -> None:
+    for left in range(ATTEMPTS - 1, -1, -1):
+        try:
+            async with connection.transaction():
+                for text, values in statements:
+                    await connection.execute(numbered(text), *values)
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+            if not left:
+                raise
+        else:
+            return
+
+
+async def _part(connection: Server) -> None:
+    try:
+        await connection.close(timeout=2)
+    except _FAILURES:
+        connection.terminate()
+    await asyncio.sleep(0)
+
+
+_REFUSALS = (
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    ValueError,  # asyncpg's own refusal of a value that is not of the column's type, and of text that is no UTF-8
+    OverflowError,
+)
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+def take_turn(connection: Connection) -> None:
+    """Wait for the write lock, which the end of the transaction gives back."""
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock($1)", (WRITE_LOCK,))
+
+
+def server_settings(pool: Pool) -> dict[str, str]:
+    """What the server is told about a connection, in its own units: milliseconds."""
+    return {
+        "application_name": "penstock",
+        "statement_timeout": str(int(pool.statement * 1000)),
+        "lock_timeout": str(int(pool.lock * 1000)),
+        "idle_in_transaction_session_timeout": str(int(pool.idle * 1000)),
+        "timezone": "UTC",
+    }
+
+
+def owner_key(owner: str) -> int:
+    """The advisory lock of an owner: 64 bits of a hash, signed, as the server wants it."""
+    return int.from_bytes(hashlib.sha256(b"penstock:" + owner.encode()).digest()[:8], "big", signed=True)
+
+
+def explain(error: Exception, name: str) -> str:
+    """A failure in the operator's terms."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    state = str(getattr(cause, "sqlstate", None) or "")
+    if isinstance(cause, OSError | TimeoutError):
+        return f"{name} cannot be reached: {cause}" if str(cause) else f"{name} did not answer in time"
+    if state.startswith("28"):
+        return f"{name} refuses the user or the password: {cause}"
+    if state == "3D000":
+        return f"{name} does not exist; make it: createdb"
+    if state == "42501":
+        return f"{name}: the user may not do what is needed: {cause}"
+    return f"cannot use {name}: {cause}"

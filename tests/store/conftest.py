@@ -1,0 +1,5 @@
+"""The engines that these tests run on."""
+
+from tests.stores import engine, postgresql
+
+__all__ = ["engine", "postgresql"]

@@ -1,0 +1,155 @@
+"""The engines that the store runs on, for tests: a SQLite file, or a PostgreSQL database of the test's own.
+
+The server is the one at ``PENSTOCK_TEST_POSTGRESQL`` or on this machine's usual port; where there is none, a cluster is
+started for the test process and removed with it. A database is a copy of a template that has the schema already.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import pytest
+
+from penstock.store.database import Database
+
+USUAL = ("postgresql://postgres@127.0.0.1:5432", "postgresql://root@127.0.0.1:5432")
+T = TypeVar("T")
+_numbers = itertools.count(1)
+
+
+class Engine:
+    """One engine; ``url`` names the test's own database on it."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self.url = url
+
+    async def open(self, directory: Path) -> Database:
+        """The database, opened. ``directory`` is for what lies beside it."""
+        return await Database.open(self.url, directory=directory)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Engine]:
+    """Each test that wants it runs once on each engine."""
+    if request.param == "sqlite":
+        yield Engine("sqlite", f"sqlite:///{tmp_path}/penstock.db")
+        return
+    with _database() as made:
+        yield made
+
+
+@pytest.fixture
+def postgresql() -> Generator[Engine]:
+    """For tests of PostgreSQL alone."""
+    with _database() as made:
+        yield made
+
+
+@contextmanager
+def _database() -> Generator[Engine]:
+    name = f"penstock_test_{os.getpid()}_{next(_numbers)}"
+    execute(f"CREATE DATABASE {name} TEMPLATE {template()}")
+    try:
+        yield Engine("postgresql", f"{server()}/{name}")
+    finally:
+        execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def execute(statement: str) -> None:
+    """One statement on the server; its names are made here."""
+
+    async def executing() -> None:
+        connection = await asyncpg.connect(f"{server()}/postgres", timeout=30)
+        await connection.execute(statement)
+        await connection.close()
+
+    _run(executing())
+
+
+@cache
+def template() -> str:
+    """A database with the schema, for this process."""
+    name = f"penstock_template_{os.getpid()}"
+    execute(f"CREATE DATABASE {name}")
+    atexit.register(lambda: execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+    async def filling() -> None:
+        await (await Database.open(f"{server()}/{name}", directory=Path(tempfile.gettempdir()))).close()
+
+    _run(filling())
+    return name
+
+
+@cache
+def server() -> str:
+    """The address of a server that lets us make databases, without a database's name."""
+    given = os.environ.get("PENSTOCK_TEST_POSTGRESQL")
+    for address in (given,) if given else USUAL:
+        if _run(_answers(address)):
+            return address
+    return _start()
+
+
+def _run(work: Coroutine[None, None, T]) -> T:
+    """What is waited for, on a loop of its own: the test's may be running already."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+async def _answers(address: str) -> bool:
+    try:
+        connection = await asyncpg.connect(f"{address}/postgres", timeout=5)
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        return False
+    may = await connection.fetchval(
+        "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+    )
+    await connection.close()
+    return bool(may)
+
+
+def _start() -> str:
+    """A cluster in a directory of its own; PostgreSQL does not run as root, so root starts it as ``postgres``."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    place = programs[-1] if programs else Path(shutil.which("postgres") or "/nowhere/postgres").parent
+    folder = Path(tempfile.mkdtemp(prefix="penstock-postgresql-"))
+    be: list[str] = []
+    if os.geteuid() == 0:
+        who = pwd.getpwnam("postgres")
+        os.chown(folder, who.pw_uid, who.pw_gid)
+        be = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
+    with socket.socket() as plug:
+        plug.bind(("127.0.0.1", 0))
+        port = plug.getsockname()[1]
+    data = folder / "data"
+    subprocess.run(
+        [*be, place / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N"],
+        check=True,
+        capture_output=True,
+    )
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=300"
+    control = [*be, place / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
+    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True)
+
+    def end() -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return f"postgresql://postgres@127.0.0.1:{port}"
