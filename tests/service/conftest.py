@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.service.house import House, open_house
+from tests.stores import engine, postgresql
+
+__all__ = ["engine", "house", "postgresql"]
 
 
 @pytest.fixture

@@ -354,7 +354,7 @@ async def _make_key(store: Store, user_id: str, wish: issuing.KeyWish) -> str:
 
 @asynccontextmanager
 async def furnished(
-    data: Path, journal: Callable[[Visit], None]
+    data: Path, journal: Callable[[Visit], None], database_url: str = ""
 ) -> AsyncGenerator[tuple[Store, dict[str, Scripted]]]:
     """The house without its service: a data directory with the catalogue, and the running upstreams by name."""
     async with AsyncExitStack() as stack:
@@ -362,7 +362,7 @@ async def furnished(
         application = Application(simulator(journal=journal, gap=0), lambda _path: True, None, _refuse)
         simulated = await listen(application, "127.0.0.1", 0, ServerLimits())
         stack.push_async_callback(simulated.close)
-        store = await stack.enter_async_context(open_store(Settings(data=data)))
+        store = await stack.enter_async_context(open_store(Settings(data=data, database_url=database_url)))
         ports = {name: wire.port for name, wire in wires.items()}
         async with store.database.transaction() as conn:
             await catalog_store.apply(conn, catalogue(simulated.port, ports), KINDS, 1)
@@ -374,7 +374,7 @@ async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
     """A house on a data directory of its own. Refusals are not limited unless the settings say so."""
     given = replace(Settings(data=data, errors_per_minute=0, cache_seconds=0.0), **settings)
     visits: list[Visit] = []
-    async with furnished(data, visits.append) as (store, wires):
+    async with furnished(data, visits.append, given.database_url) as (store, wires):
         house = House(given, store, wires)
         house.visits = visits
         await house.start()

@@ -21,6 +21,7 @@ from penstock.store.schema import requests, usage_days
 from tests.service.house import User, furnished, make_user
 from tests.service.scripted import PATIENCE
 from tests.service.talk import DIALECTS, FRAMES, PATHS, Answer, Caller, body_of, frames_of, request
+from tests.stores import Engine
 
 ROUNDS = 8
 CALLERS = 12
@@ -119,7 +120,9 @@ async def _books(store: Store, user: User) -> tuple[list[dict[str, Any]], int]:
     return rows, used or 0
 
 
-async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(
+    engine: Engine, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     chance = random.Random(7)
     nonces = list(range(100_000))
@@ -132,17 +135,17 @@ async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(tmp_
         if len(visits) == kill_at:
             reached.set()
 
-    async with furnished(data, journal) as (store, _):
+    async with furnished(data, journal, engine.url) as (store, _):
         user = await make_user(store, "lab", 1)
         for _ in range(ROUNDS):
             kill_at, reached = len(visits) + chance.randrange(1, 120), asyncio.Event()
-            async with _serving(data) as server:
+            async with _serving(data, database_url=engine.url) as server:
                 load = [asyncio.create_task(_load(server, user, nonces, told)) for _ in range(CALLERS)]
                 async with asyncio.timeout(PATIENCE):
                     await reached.wait()
                 await server.kill()
                 await asyncio.gather(*load)
-        async with _serving(data) as server:
+        async with _serving(data, database_url=engine.url) as server:
             answer = await server.http("GET", "/v1/models", user.key)
             await server.stop()
         rows, used = await _books(store, user)
@@ -163,14 +166,14 @@ async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(tmp_
     assert int(answer.headers["x-ratelimit-limit"]) - int(answer.headers["x-ratelimit-remaining"]) == used
 
 
-async def test_the_last_requests_of_a_day_are_exact_across_a_kill(tmp_path: Path) -> None:
+async def test_the_last_requests_of_a_day_are_exact_across_a_kill(engine: Engine, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    async with furnished(data, lambda _visit: None) as (store, _):
+    async with furnished(data, lambda _visit: None, engine.url) as (store, _):
         user = await make_user(store, "few", 1)
         body = body_of("chat", "chat-plain")
         passed = 0
         for count in (3, 9):
-            async with _serving(data) as server:
+            async with _serving(data, database_url=engine.url) as server:
                 asks = (server.http("POST", PATHS["chat"], user.key, body) for _ in range(count))
                 answers = await asyncio.gather(*asks)
                 passed += sum(answer.status == 200 for answer in answers)

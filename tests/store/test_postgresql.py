@@ -48,7 +48,7 @@ async def away(engine: Engine) -> AsyncGenerator[None]:
 async def test_a_second_server_is_refused_while_limits_are_in_memory(
     database: Database, engine: Engine, tmp_path: Path
 ) -> None:
-    other = await engine.open(tmp_path)
+    other = await Database.open(engine.url, directory=tmp_path, busy_seconds=0.1)
     async with database.claimed():
         with pytest.raises(StoreError, match="several need Redis"):
             async with other.claimed():

@@ -172,7 +172,8 @@ class Database:
     async def claimed(self) -> AsyncGenerator[None]:
         """This process is the one server of the database, because it keeps the limits in its memory.
 
-        Raises ``StoreError`` when there is another. A SQLite file's one server is seen to by the lock of its directory.
+        Raises ``StoreError`` when there is another, and still is after a moment: the server notices the end of one that
+        was killed a little later. A SQLite file's one server is seen to by the lock of its directory.
         """
         if self.path is not None:
             yield

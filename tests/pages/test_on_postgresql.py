@@ -1,0 +1,47 @@
+"""The pages, with the data in PostgreSQL: the conversations that write the most, once more."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from tests.pages.reader import Hotel, open_hotel
+from tests.pages.test_desk import (
+    test_a_key_is_made_shown_rolled_and_revoked,
+    test_a_long_log_is_read_page_by_page,
+    test_another_plan_is_asked_of_the_operator,
+    test_requests_their_receipts_and_the_file,
+    test_the_overview_counts_what_the_ledger_counts,
+)
+from tests.pages.test_entrance import (
+    test_a_key_exists_from_sign_up_and_works_once_the_address_is_verified,
+    test_a_new_password_ends_every_session_and_is_told,
+    test_an_account_can_be_left_and_kept_after_all,
+    test_another_address,
+    test_guesses_are_counted_by_address_whatever_is_sent_anew,
+    test_sessions_are_listed_ended_and_end_by_themselves,
+    test_the_second_factor,
+)
+from tests.stores import Engine, postgresql
+
+__all__ = [
+    "postgresql",
+    "test_a_key_exists_from_sign_up_and_works_once_the_address_is_verified",
+    "test_a_key_is_made_shown_rolled_and_revoked",
+    "test_a_long_log_is_read_page_by_page",
+    "test_a_new_password_ends_every_session_and_is_told",
+    "test_an_account_can_be_left_and_kept_after_all",
+    "test_another_address",
+    "test_another_plan_is_asked_of_the_operator",
+    "test_guesses_are_counted_by_address_whatever_is_sent_anew",
+    "test_requests_their_receipts_and_the_file",
+    "test_sessions_are_listed_ended_and_end_by_themselves",
+    "test_the_overview_counts_what_the_ledger_counts",
+    "test_the_second_factor",
+]
+
+
+@pytest.fixture
+async def hotel(postgresql: Engine, tmp_path: Path) -> AsyncGenerator[Hotel]:
+    async with open_hotel(tmp_path, database_url=postgresql.url) as opened:
+        yield opened
