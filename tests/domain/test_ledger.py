@@ -221,7 +221,7 @@ async def test_what_is_owed_is_written_without_a_new_request_to_carry_it(tmp_pat
     database = await Database.open(url(tmp_path), busy_seconds=0.01)
     ledger = await open_ledger(database, "b1")
     await ledger.opened(row("r1"))
-    other = sqlite3.connect(database.path, isolation_level=None)
+    other = sqlite3.connect(tmp_path / "penstock.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     ledger.settle(end("r1", refund="no_output", status=502))
     await until(lambda: ledger.owed == 1)
@@ -241,7 +241,7 @@ async def test_a_full_disk_refuses_rows_until_there_is_room(
     database = await Database.open(url(tmp_path))
     ledger = await open_ledger(database, "b1")
     await ledger.opened(row("r0"))
-    other = sqlite3.connect(database.path)
+    other = sqlite3.connect(tmp_path / "penstock.db")
     pages = other.execute("PRAGMA page_count").fetchone()[0]
     other.close()
     # Read when a connection is made, which is after each failure; the rename makes the first one.

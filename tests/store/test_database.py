@@ -34,7 +34,7 @@ async def test_a_new_database_is_made_private_and_stamped(tmp_path: Path) -> Non
         assert (await conn.exec_driver_sql("PRAGMA journal_mode")).scalar_one() == "wal"
         assert (await conn.exec_driver_sql("PRAGMA foreign_keys")).scalar_one() == 1
     await database.close()
-    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((directory / "penstock.db").stat().st_mode) == 0o600
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
@@ -123,7 +123,7 @@ async def test_what_reads_cannot_write_and_sees_one_moment(tmp_path: Path) -> No
 
 async def test_a_database_that_stays_locked_is_unavailable_and_not_a_crash(tmp_path: Path) -> None:
     database = await Database.open(url(tmp_path), busy_seconds=0.05)
-    other = sqlite3.connect(database.path, isolation_level=None)
+    other = sqlite3.connect(tmp_path / "penstock.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseUnavailable) as caught:
         async with database.transaction():

@@ -71,7 +71,9 @@ async def test_read_and_write_in_one_transaction_loses_no_increment(
         async with where.transaction() as conn:
             value = await conn.scalar(select(revisions.c.value).where(revisions.c.subject == "t"))
             await asyncio.sleep(0)
-            await conn.execute(update(revisions).where(revisions.c.subject == "t").values(value=value + 1))
+            await conn.execute(
+                update(revisions).where(revisions.c.subject == "t").values(value=(value or 0) + 1)
+            )
 
     await asyncio.gather(*(add(where) for where in (database, *others) for _ in range(25)))
     async with database.connect() as conn:
