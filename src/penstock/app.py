@@ -13,7 +13,6 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from penstock.aside import Aside
-from penstock.bootstrap import open_database
 from penstock.core.limits import day_of
 from penstock.domain.catalog_store import CatalogSource
 from penstock.domain.keys import Keyring
@@ -31,6 +30,7 @@ from penstock.server import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.counters import MemoryCounters
 from penstock.store.database import Database
+from penstock.store.opening import open_database
 from penstock.store.vault import Vault
 from penstock.switchboard import Switchboard
 from penstock.token_counting import TokenCounter, Turns

@@ -18,7 +18,9 @@ from penstock.domain.catalog_toml import parse
 from penstock.providers.detect import Secrets, find_local
 from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
-from penstock.store.database import Database, Pool, StoreError, upsert
+from penstock.store.backend import StoreError
+from penstock.store.database import Database, upsert
+from penstock.store.opening import open_database
 from penstock.store.schema import revisions
 from penstock.store.vault import Vault, VaultError
 
@@ -63,22 +65,6 @@ class Greeting(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Greeting({self.brand})"
-
-
-async def open_database(settings: Settings, *, migrate: bool = True) -> Database:
-    """The database that the settings name. Raises ``StoreError``."""
-    return await Database.open(
-        settings.database_url,
-        directory=settings.data,
-        synchronous=settings.database_synchronous,
-        pool=Pool(
-            size=settings.database_pool,
-            connect=settings.database_connect,
-            statement=settings.database_statement,
-            lock=settings.database_lock,
-        ),
-        migrate=migrate,
-    )
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.bootstrap import is_loopback, open_database
+from penstock.bootstrap import is_loopback
 from penstock.core.limits import day_of
 from penstock.core.route import Upstream
 from penstock.domain import accounts, issuing
@@ -28,7 +28,9 @@ from penstock.errors import Unavailable
 from penstock.providers.detect import Secrets
 from penstock.providers.table import KINDS, sign
 from penstock.settings import Loaded, Settings, SettingsError, load
-from penstock.store.database import Database, StoreError
+from penstock.store.backend import StoreError
+from penstock.store.database import Database
+from penstock.store.opening import open_database
 from penstock.store.schema import api_keys, requests, users
 from penstock.store.vault import Vault, VaultError
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
