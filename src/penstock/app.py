@@ -28,9 +28,11 @@ from penstock.providers.table import KINDS
 from penstock.relay import Relay, Timings
 from penstock.server import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
-from penstock.store.counters import MemoryCounters
+from penstock.store.counters import Counters, MemoryCounters
 from penstock.store.database import Database
 from penstock.store.opening import open_database
+from penstock.store.redis_counters import SCRIPTS, RedisCounters
+from penstock.store.redis_link import RedisLink
 from penstock.store.vault import Vault
 from penstock.switchboard import Switchboard
 from penstock.token_counting import TokenCounter, Turns
@@ -73,11 +75,13 @@ class Service:
             clock = asyncio.get_running_loop().time
             database = await open_database(settings)
             stack.push_async_callback(database.close)
-            await stack.enter_async_context(database.claimed())
+            if not settings.redis_url:
+                await stack.enter_async_context(database.claimed())
             vault = Vault.make(settings.secret_path, secrets.token_bytes)
             ledger = await Ledger.open(database, boot=boot)
             stack.push_async_callback(ledger.close)
-            gate = await _gate(settings, database, self._now)
+            counters = await stack.enter_async_context(_counters(settings, database, self._now, boot))
+            gate = _gate(settings, counters, self._now)
             keyring = Keyring(
                 database, vault, cache_seconds=settings.cache_seconds, clock=clock, now=self._now
             )
@@ -197,9 +201,29 @@ async def _stop_keeping(keeping: asyncio.Task[None], database: Database, keyring
             await keyring.flush(conn)
 
 
-async def _gate(settings: Settings, database: Database, now: Callable[[], float]) -> Gate:
+@asynccontextmanager
+async def _counters(
+    settings: Settings, database: Database, now: Callable[[], float], boot: str
+) -> AsyncGenerator[Counters]:
+    """In memory, or in Redis where several servers share them. The ledger has been opened before."""
+    if not settings.redis_url:
+        yield await MemoryCounters.open(database, today=day_of(now()), clock=now)
+        return
+    link = RedisLink(settings.redis_url, timeout=settings.redis_timeout, scripts=SCRIPTS)
+    counters = RedisCounters(link, database, now, prefix=settings.redis_prefix, node=boot)
+    keeping = asyncio.create_task(counters.keep())
+    try:
+        yield counters
+    finally:
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+        await link.close()
+
+
+def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> Gate:
     return Gate(
-        await MemoryCounters.open(database, today=day_of(now()), clock=now),
+        counters,
         refused_per_key=settings.errors_per_minute,
         refused_per_address=settings.errors_per_minute_address,
         countings_per_minute=settings.token_counts_per_minute,

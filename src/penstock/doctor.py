@@ -31,6 +31,7 @@ from penstock.settings import Loaded, Settings, SettingsError, load
 from penstock.store.backend import StoreError
 from penstock.store.database import Database
 from penstock.store.opening import open_database
+from penstock.store.redis_link import RedisAway, RedisLink
 from penstock.store.schema import api_keys, requests, users
 from penstock.store.vault import Vault, VaultError
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
@@ -77,6 +78,7 @@ async def examine(environ: Mapping[str, str], file: Path | None, flags: Mapping[
     findings += _settings(loaded)
     findings += _directory(settings.data)
     findings += _clock(time.time())
+    findings += await _redis(settings)
     try:
         async with _opened(settings) as database:
             if database is None:
@@ -177,6 +179,21 @@ async def _database(database: Database, settings: Settings) -> list[Finding]:
             findings.append(Finding("fail", "clock", text, "the clock was set back; set it right"))
         findings.append(await _ledger(conn))
     return findings
+
+
+async def _redis(settings: Settings) -> list[Finding]:
+    """Whether Redis answers, where it is used."""
+    if not settings.redis_url:
+        return []
+    link = RedisLink(settings.redis_url, timeout=max(2.0, settings.redis_timeout), scripts=())
+    try:
+        await link.submit("PING")
+    except RedisAway as error:
+        mend = "see PENSTOCK_REDIS_URL, and that it runs"
+        return [Finding("fail", "redis", f"it does not answer: {error}", mend)]
+    finally:
+        await link.close()
+    return [Finding("ok", "redis", "it answers")]
 
 
 async def _ledger(conn: AsyncConnection) -> Finding:

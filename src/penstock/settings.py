@@ -94,13 +94,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_url: Annotated[
         str,
         about(
-            "Where several processes share their limits. One process needs none.",
+            "Where several servers on one PostgreSQL share their limits. One server needs none.",
             "a URL such as redis://localhost:6379/0",
             pattern=r"^$|^(rediss?|unix)://\S+$",
             default="none",
             secret=True,
         ),
     ] = ""
+    redis_timeout: Annotated[
+        Timer, about("How long Redis may take; a server goes on with its share of the limits then.")
+    ] = 0.25
+    redis_prefix: Annotated[
+        str,
+        about("What the names of its keys begin with.", "a text without spaces", pattern=r"^[!-z]{0,64}$"),
+    ] = "penstock:"
     mail_url: Annotated[
         str,
         about(

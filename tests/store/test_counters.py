@@ -11,6 +11,7 @@ from sqlalchemy import insert
 from penstock.store.counters import Counters, LeaseInfo, MemoryCounters
 from penstock.store.database import Database
 from penstock.store.schema import usage_days
+from tests.redis import redis_counters, redis_server
 from tests.stores import Engine
 
 DAY = 20_000
@@ -36,10 +37,15 @@ async def database(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
     await opened.close()
 
 
-@pytest.fixture(params=["memory"])
-async def counters(request: pytest.FixtureRequest, database: Database, clock: Clock) -> Counters:
-    assert request.param == "memory"
-    return await MemoryCounters.open(database, today=DAY, clock=clock)
+@pytest.fixture(params=["memory", "redis"])
+async def counters(
+    request: pytest.FixtureRequest, database: Database, clock: Clock
+) -> AsyncGenerator[Counters]:
+    if request.param == "memory":
+        yield await MemoryCounters.open(database, today=DAY, clock=clock)
+        return
+    async with redis_counters(redis_server().url, database, clock) as made:
+        yield made
 
 
 async def test_no_more_slots_than_the_limit(counters: Counters) -> None:

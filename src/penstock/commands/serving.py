@@ -45,7 +45,7 @@ def serve(
     ).settings
     if settings.workers > 1:
         raise CommandError(
-            "several workers need Redis to share their limits, which comes with a later version: serve with --workers 1"
+            "several workers under one command come with a later version: start one server for each, with PostgreSQL and Redis"
         )
     configure(settings.log_level, settings.log_format)
     with ExitStack() as locks:

@@ -209,6 +209,10 @@ class Gate:
         if queue is not None:
             queue[0].call()
 
+    async def refresh(self, user_id: str, now: float) -> None:
+        """Look how the user stands with all servers, for those who only look; ``now`` is epoch seconds."""
+        await self._counters.refresh(user_id, self._days.day_told(now))
+
     def running(self, user_id: str) -> list[LeaseInfo]:
         """What holds the user's slots, the oldest first."""
         return self._counters.leases(user_id)

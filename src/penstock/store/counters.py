@@ -63,6 +63,10 @@ class Counters(Protocol):
         """How many requests of the day count."""
         ...
 
+    async def refresh(self, user_id: str, day: int) -> None:
+        """Look how the user stands with all servers, before ``used``, ``in_use`` and ``leases`` are asked."""
+        ...
+
 
 class MemoryLease:
     """A slot in the table of this process. Dropping the last reference frees it too, so no holder can leak it."""
@@ -162,6 +166,9 @@ class MemoryCounters:
     def used(self, user_id: str, day: int) -> int:
         counts = self._days.get(day)
         return 0 if counts is None else counts.get(user_id, 0)
+
+    async def refresh(self, user_id: str, day: int) -> None:
+        """Nothing to look at: it is all here."""
 
     def _roll(self, day: int) -> None:
         """Go on to a new day and drop those before yesterday, whose late refunds the database alone keeps."""

@@ -257,6 +257,7 @@ class Api:
 
     async def _models(self, visit: Visit, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
+        await self._gate.refresh(principal.user_id, visit.now)
         allowed = None if principal.models is None else frozenset(principal.models)
         catalog = self._catalog()
         if model_id is None:

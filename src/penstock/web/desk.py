@@ -63,6 +63,7 @@ class DeskPages:
         today = day_of(context.clock())
         length = RANGES.get(request.query_params.get("days", ""), 7)
         days = range(today - length + 1, today + 1)
+        await context.gate.refresh(user.id, context.clock())
         async with context.database.connect() as conn:
             used = await history.used_on(conn, user.id, today)
             by_day = await rollups.by_day(conn, user.id, days)
@@ -194,6 +195,7 @@ class DeskPages:
         """What runs now."""
         context = self._context
         user = signed_in(request).user
+        await context.gate.refresh(user.id, context.clock())
         held = context.gate.running(user.id)
         now = context.clock()
         rows = [(lease.request_id, int((now - lease.since) * 1000)) for lease in held]

@@ -1,0 +1,320 @@
+"""Leases and daily counts in Redis, exact over all servers that share it; never the only copy of anything.
+
+A slot is a member of the user's sorted set, scored by when it ends in Redis's own time: 15 seconds after its holder last said
+that it lives, which holders do every 5. A count of a day is a number that is made from the database when it is not there, so
+a Redis that was emptied is full again with the next request. When Redis does not answer, each server grants its share of a
+user's slots, and a small part of the day; then 503. What was granted meanwhile is told to Redis when it is back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import cast
+
+from sqlalchemy import select
+
+from penstock.errors import DatabaseUnavailable, Unavailable
+from penstock.store.counters import LeaseInfo
+from penstock.store.database import Database
+from penstock.store.redis_link import RedisAway, RedisLink, Reply, Script
+from penstock.store.schema import usage_days
+
+log = logging.getLogger("penstock.counters")
+
+LEASE_MS = 15_000
+HEARTBEAT_SECONDS = 5.0
+NUDGE_SECONDS = 0.5
+"""How long a request that waits for a slot may not notice that another server has freed one."""
+DAY_SECONDS = 3 * 86_400
+SLICE = 100
+SLICE_MOST = 500
+"""Without Redis a server counts up to a hundredth of a user's day, and at most so many requests; then it answers 503."""
+
+_NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+_ACQUIRE = Script(
+    _NOW
+    + """redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local taken = redis.call('ZCARD', KEYS[1])
+if taken >= tonumber(ARGV[1]) then return {0, redis.call('ZRANGE', KEYS[1], 0, -1)} end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3] * 4)
+return {1, {}}"""
+)
+_RENEW = Script(
+    _NOW
+    + """for number = 2, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[number]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[1] * 4)
+return redis.call('ZCOUNT', KEYS[1], now, '+inf')"""
+)
+_LOOK = Script(
+    _NOW
+    + """redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+return redis.call('ZRANGE', KEYS[1], 0, -1)"""
+)
+_COUNT = Script(
+    """local used = redis.call('GET', KEYS[1])
+if not used then return {-1, 0} end
+if tonumber(used) >= tonumber(ARGV[1]) then return {0, tonumber(used)} end
+return {1, redis.call('INCR', KEYS[1])}"""
+)
+_ADD = Script(
+    """local used = redis.call('GET', KEYS[1])
+if not used then return -1 end
+return redis.call('SET', KEYS[1], math.max(0, used + ARGV[1]), 'KEEPTTL') and 1"""
+)
+SCRIPTS = (_ACQUIRE, _RENEW, _LOOK, _COUNT, _ADD)
+
+
+class RedisLease:
+    """A slot of this process's, in the user's set."""
+
+    __slots__ = ("_counters", "_request_id", "_user_id")
+
+    def __init__(self, counters: "RedisCounters", user_id: str, request_id: str) -> None:
+        self._counters: RedisCounters | None = counters
+        self._user_id = user_id
+        self._request_id = request_id
+
+    def release(self) -> None:
+        """Free the slot. Calling it again does nothing."""
+        counters = self._counters
+        if counters is not None:
+            self._counters = None
+            counters.free(self._user_id, self._request_id)
+
+    __del__ = release
+
+
+class RedisCounters:
+    """One per process. Everything it is asked without waiting it answers from what Redis last said and what it holds itself."""
+
+    def __init__(
+        self, link: RedisLink, database: Database, clock: Callable[[], float], *, prefix: str, node: str
+    ) -> None:
+        """``clock`` gives epoch seconds; ``node`` is a new name for this process."""
+        self._link = link
+        self._database = database
+        self._clock = clock
+        self._prefix = prefix
+        self._node = node
+        self._held: dict[str, dict[str, LeaseInfo]] = {}
+        self._elsewhere: dict[str, list[LeaseInfo]] = {}
+        """What other servers hold, as Redis last told."""
+        self._used: dict[tuple[str, int], int] = {}
+        self._owed: dict[tuple[str, int], int] = {}
+        """What was counted or taken back and Redis does not know."""
+        self._spent: dict[tuple[str, int], int] = {}
+        """What was counted since Redis went away."""
+        self._released: Callable[[str], None] | None = None
+        self._refused: set[str] = set()
+        self._nodes = 1
+        self.trouble: str | None = None
+        """Why Redis is not used at the moment; None when all is well."""
+
+    # ---- slots
+
+    async def lease(self, user_id: str, limit: int, request_id: str) -> RedisLease | None:
+        if limit < 1:
+            return None
+        info = LeaseInfo(request_id, self._clock())
+        asking = self._link.call(_ACQUIRE, self._leases_key(user_id), limit, self._member(info), LEASE_MS)
+        try:
+            reply = await asyncio.shield(asking)
+        except RedisAway as error:
+            self._away(error)
+            return self._local(user_id, limit, info)
+        except asyncio.CancelledError:
+            asking.add_done_callback(lambda _: self._give_back(user_id, info))
+            raise
+        self._back()
+        granted, members = cast("tuple[int, list[bytes]]", reply)
+        if not granted:
+            self._note(user_id, members)
+            self._refused.add(user_id)
+            return None
+        return self._hold(user_id, info)
+
+    def free(self, user_id: str, request_id: str) -> None:
+        """What ``RedisLease.release`` does, once per lease."""
+        held = self._held[user_id]
+        info = held.pop(request_id)
+        if not held:
+            del self._held[user_id]
+        self._give_back(user_id, info)
+        if self._released is not None:
+            self._released(user_id)
+
+    def leases(self, user_id: str) -> list[LeaseInfo]:
+        own = list(self._held.get(user_id, {}).values())
+        return sorted(own + self._elsewhere.get(user_id, []), key=lambda info: info.since)
+
+    def in_use(self, user_id: str) -> int:
+        return len(self._held.get(user_id, ())) + len(self._elsewhere.get(user_id, ()))
+
+    def watch(self, released: Callable[[str], None]) -> None:
+        self._released = released
+
+    def _hold(self, user_id: str, info: LeaseInfo) -> RedisLease:
+        self._held.setdefault(user_id, {})[info.request_id] = info
+        return RedisLease(self, user_id, info.request_id)
+
+    def _local(self, user_id: str, limit: int, info: LeaseInfo) -> RedisLease | None:
+        share = max(1, limit // self._nodes)
+        return self._hold(user_id, info) if len(self._held.get(user_id, ())) < share else None
+
+    def _give_back(self, user_id: str, info: LeaseInfo) -> None:
+        # If this is lost the slot ends by itself.
+        self._link.submit("ZREM", self._leases_key(user_id), self._member(info))
+
+    def _note(self, user_id: str, members: list[bytes]) -> None:
+        own = self._held.get(user_id, {})
+        found = [_info(member) for member in members]
+        self._elsewhere[user_id] = [info for info in found if info.request_id not in own]
+        if not self._elsewhere[user_id]:
+            del self._elsewhere[user_id]
+
+    # ---- days
+
+    async def count(self, user_id: str, day: int, limit: int) -> int | None:
+        key = self._day_key(user_id, day)
+        for _ in range(3):
+            asking = self._link.call(_COUNT, key, limit)
+            try:
+                reply = await asyncio.shield(asking)
+            except RedisAway as error:
+                self._away(error)
+                return self._count_alone(user_id, day, limit)
+            except asyncio.CancelledError:
+                asking.add_done_callback(lambda done: self._uncount(user_id, day, done))
+                raise
+            self._back()
+            known, used = cast("tuple[int, int]", reply)
+            if known >= 0:
+                self._used[user_id, day] = used
+                return used if known else None
+            await self._load(user_id, day)
+        raise Unavailable("The day's count cannot be kept at the moment; please retry.", retry_after=5)
+
+    def refund(self, user_id: str, day: int) -> None:
+        self._used[user_id, day] = max(0, self._used.get((user_id, day), 0) - 1)
+        self._add(user_id, day, -1)
+
+    def used(self, user_id: str, day: int) -> int:
+        return self._used.get((user_id, day), 0)
+
+    async def refresh(self, user_id: str, day: int) -> None:
+        """Ask Redis how the user stands, for those who only look. What cannot be asked stays as it was known."""
+        looking = self._link.call(_LOOK, self._leases_key(user_id))
+        counting = self._link.submit("GET", self._day_key(user_id, day))
+        try:
+            members = await asyncio.shield(looking)
+            used = await asyncio.shield(counting)
+            if used is None:
+                await self._load(user_id, day)
+                used = await asyncio.shield(self._link.submit("GET", self._day_key(user_id, day)))
+        except (RedisAway, DatabaseUnavailable):
+            return
+        self._note(user_id, cast("list[bytes]", members))
+        self._used[user_id, day] = int(cast("bytes", used or b"0"))
+
+    async def _load(self, user_id: str, day: int) -> None:
+        """Make the count from the database's, unless somebody has meanwhile. Raises ``DatabaseUnavailable``."""
+        async with self._database.connect() as conn:
+            used = await conn.scalar(
+                select(usage_days.c.used).where(usage_days.c.user_id == user_id, usage_days.c.day == day)
+            )
+        command = ("SET", self._day_key(user_id, day), used or 0, "NX", "EX", DAY_SECONDS)
+        try:
+            await asyncio.shield(self._link.submit(*command))
+        except RedisAway as error:
+            self._away(error)
+
+    def _count_alone(self, user_id: str, day: int, limit: int) -> int | None:
+        used = self._used.get((user_id, day))
+        spent = self._spent.get((user_id, day), 0)
+        if used is not None and used >= limit:
+            return None
+        if used is None or spent >= max(1, min(SLICE_MOST, limit // SLICE)):
+            raise Unavailable("Requests cannot be counted at the moment; please retry.", retry_after=5)
+        self._spent[user_id, day] = spent + 1
+        self._used[user_id, day] = used + 1
+        self._owed[user_id, day] = self._owed.get((user_id, day), 0) + 1
+        return used + 1
+
+    def _uncount(self, user_id: str, day: int, done: asyncio.Future[Reply]) -> None:
+        """Whoever was to be counted had left: the count that was made all the same is taken back."""
+        if (
+            not done.cancelled()
+            and done.exception() is None
+            and cast("tuple[int, int]", done.result())[0] == 1
+        ):
+            self._add(user_id, day, -1)
+
+    def _add(self, user_id: str, day: int, more: int) -> None:
+        adding = self._link.call(_ADD, self._day_key(user_id, day), more)
+        adding.add_done_callback(lambda done: self._added(user_id, day, more, done))
+
+    def _added(self, user_id: str, day: int, more: int, done: asyncio.Future[Reply]) -> None:
+        if not done.cancelled() and isinstance(done.exception(), RedisAway):
+            self._owed[user_id, day] = self._owed.get((user_id, day), 0) + more
+
+    # ---- going on
+
+    async def keep(self) -> None:
+        """Say every few seconds that this process lives and what it holds, until cancelled."""
+        turn = 0
+        while True:
+            if turn % round(HEARTBEAT_SECONDS / NUDGE_SECONDS) == 0:
+                await self.beat()
+            turn += 1
+            waiting, self._refused = self._refused, set()
+            for user_id in waiting:
+                if self._released is not None:
+                    self._released(user_id)
+            await asyncio.sleep(NUDGE_SECONDS)
+
+    async def beat(self) -> None:
+        """Renew every slot of this process, and settle what is owed."""
+        asked = [self._link.call(_RENEW, f"{self._prefix}nodes", LEASE_MS, self._node)]
+        for user_id, held in self._held.items():
+            members = [self._member(info) for info in held.values()]
+            asked.append(self._link.call(_RENEW, self._leases_key(user_id), LEASE_MS, *members))
+        try:
+            nodes, *_ = await asyncio.shield(asyncio.gather(*asked))
+        except RedisAway as error:
+            self._away(error)
+            return
+        self._nodes = max(1, int(cast("int", nodes)))
+        self._back()
+
+    def _away(self, error: RedisAway) -> None:
+        if self.trouble is None:
+            log.error("Redis does not answer; each server goes on with its share of the limits: %s", error)
+        self.trouble = str(error)
+
+    def _back(self) -> None:
+        if self.trouble is not None:
+            log.warning("Redis answers again")
+            self.trouble = None
+            self._spent.clear()
+        if self._owed:
+            owed, self._owed = self._owed, {}
+            for (user_id, day), more in owed.items():
+                if more:
+                    self._add(user_id, day, more)
+
+    # ---- names: everything of a user's is in one slot of a cluster
+
+    def _leases_key(self, user_id: str) -> str:
+        return f"{self._prefix}{{{user_id}}}:slots"
+
+    def _day_key(self, user_id: str, day: int) -> str:
+        return f"{self._prefix}{{{user_id}}}:day:{day}"
+
+    def _member(self, info: LeaseInfo) -> str:
+        return f"{info.request_id}|{self._node}|{info.since:.3f}"
+
+
+def _info(member: bytes) -> LeaseInfo:
+    request_id, _, since = member.decode().split("|")
+    return LeaseInfo(request_id, float(since))

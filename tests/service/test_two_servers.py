@@ -1,0 +1,120 @@
+"""Two servers on one PostgreSQL and one Redis: one day, one set of slots, one ledger, and news that reach both."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from penstock.app import Service
+from penstock.commands.serving import limits_of
+from penstock.core.limits import day_of
+from penstock.domain import accounts, issuing
+from penstock.domain.usage import reconcile
+from penstock.providers.detect import Secrets
+from penstock.server import Listener, listen
+from tests.redis import redis_server
+from tests.service.house import VENDOR_KEY, House, User, open_house
+from tests.service.talk import Caller, body_of, request
+from tests.stores import Engine
+
+
+class Pair:
+    """A house, and a second server beside it."""
+
+    def __init__(self, house: House, other: Listener) -> None:
+        assert house.listener is not None
+        self.house = house
+        self.ports = (house.listener.port, other.port)
+
+    async def ask(self, number: int, user: User, model: str = "chat-plain") -> int:
+        """The status that one of them answers with."""
+        ends = await asyncio.open_connection("127.0.0.1", self.ports[number % 2])
+        caller = Caller(*ends, lambda _: None)
+        body = body_of("chat", model)
+        await caller.send(request("POST", "/v1/chat/completions", {"x-api-key": user.key}, body))
+        answer = await caller.answer()
+        caller.leave()
+        return answer.status
+
+
+@pytest.fixture
+async def pair(postgresql: Engine, tmp_path: Path) -> AsyncGenerator[Pair]:
+    shared = {
+        "database_url": postgresql.url,
+        "redis_url": redis_server().url,
+        "redis_prefix": f"test:{secrets.token_hex(8)}:",
+        "redis_timeout": 5.0,
+        "revision_poll": 0.05,
+    }
+    async with open_house(tmp_path / "data", **shared) as house, AsyncExitStack() as stack:
+        (tmp_path / "other").mkdir()
+        settings = replace(house.settings, data=tmp_path / "other", secret_file=house.settings.secret_path)
+        service = Service(settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=house.clock)
+        await stack.enter_async_context(service.running())
+        other = await listen(service.application, "127.0.0.1", 0, limits_of(settings))
+        stack.push_async_callback(other.close)
+        yield Pair(house, other)
+
+
+async def test_the_last_requests_of_a_day_and_the_books_are_exact(pair: Pair) -> None:
+    user = await pair.house.user("few")
+    statuses = await asyncio.gather(*(pair.ask(number, user) for number in range(40)))
+    assert sorted(statuses) == [200] * 5 + [429] * 35
+    assert await pair.house.used(user) == 5
+    async with pair.house.store.database.connect() as conn:
+        assert await reconcile(conn, day_of(pair.house.clock.now)) == []
+
+
+async def test_slots_are_those_of_both(pair: Pair) -> None:
+    user = await pair.house.user("one")
+    holding = await pair.house.begin("chat", "wire-chat", user, stream=True)
+    asked = await pair.house.wires["wire-chat"].next()
+    assert await pair.ask(1, user) == 429
+    asked.reset()
+    await holding.answer()
+    holding.leave()
+    async with asyncio.timeout(10):
+        while await pair.ask(1, user) != 200:
+            pass
+
+
+async def test_what_is_refunded_here_can_be_used_there(pair: Pair) -> None:
+    user = await pair.house.user("few")
+    for _ in range(4):
+        assert await pair.ask(0, user) == 200
+    for number in range(6):
+        assert await pair.ask(number, user, "chat-error-500") == 502
+    assert [await pair.ask(1, user), await pair.ask(0, user)] == [200, 429]
+
+
+async def test_a_key_that_is_revoked_here_is_dead_there(pair: Pair) -> None:
+    user = await pair.house.user()
+    assert await pair.ask(1, user) == 200
+    async with pair.house.store.database.transaction() as conn:
+        (row,) = await issuing.working_keys(conn, user.id, now=0)
+        await issuing.revoke_key(conn, user.id, row.id, now=1)
+    assert [await pair.ask(0, user), await pair.ask(1, user)] == [401, 401]
+    async with pair.house.store.database.transaction() as conn:
+        await accounts.change_user(conn, user.id, accounts.Changes(plan_id="few"), now=1)
+
+
+async def test_a_server_that_comes_later_closes_no_rows_of_one_that_runs(pair: Pair, tmp_path: Path) -> None:
+    user = await pair.house.user()
+    holding = await pair.house.begin("chat", "wire-chat", user, stream=True)
+    asked = await pair.house.wires["wire-chat"].next()
+    (tmp_path / "third").mkdir()
+    settings = replace(
+        pair.house.settings, data=tmp_path / "third", secret_file=pair.house.settings.secret_path
+    )
+    third = Service(settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=pair.house.clock)
+    async with third.running(), pair.house.store.database.connect() as conn:
+        found = await conn.exec_driver_sql("SELECT state FROM requests")
+        assert [row.state for row in found] == ["open"]
+    asked.reset()
+    await holding.answer()
+    holding.leave()
+    assert (await pair.house.row(user))["outcome"] == "upstream_error"

@@ -1,0 +1,269 @@
+"""Limits that several servers share: exact between them, right after Redis was emptied, and bounded while it is away."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import insert
+
+from penstock.errors import Unavailable
+from penstock.store import redis_counters as module
+from penstock.store.database import Database
+from penstock.store.redis_counters import RedisCounters
+from penstock.store.schema import usage_days
+from tests.redis import RedisServer, own_server, redis_counters, redis_server
+from tests.stores import Engine
+
+DAY = 20_000
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+    opened = await Engine("sqlite", f"sqlite:///{tmp_path}/penstock.db").open(tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def server() -> Generator[RedisServer]:
+    """A server that the test may stop."""
+    made = own_server()
+    yield made
+    made.stop()
+
+
+async def several(
+    stack: AsyncExitStack,
+    database: Database,
+    number: int,
+    *,
+    url: str = "",
+    prefix: str = "",
+    patience: float = 5.0,
+) -> list[RedisCounters]:
+    """The counters of as many servers."""
+    url, prefix = (
+        url or redis_server().url,
+        prefix or f"test:{secrets.token_hex(8)}:",
+    )
+    making = [
+        redis_counters(url, database, lambda: 1000.0, prefix=prefix, patience=patience) for _ in range(number)
+    ]
+    return [await stack.enter_async_context(one) for one in making]
+
+
+async def test_slots_are_exact_over_servers(database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        servers = await several(stack, database, 4)
+        for number in range(50):
+            tries = [
+                one.lease("u", 10, f"r{number}-{at}-{n}") for at, one in enumerate(servers) for n in range(8)
+            ]
+            held = [lease for lease in await asyncio.gather(*tries) if lease is not None]
+            assert len(held) == 10
+            await servers[0].refresh("u", DAY)
+            assert servers[0].in_use("u") == 10
+            assert len({info.request_id for info in servers[0].leases("u")}) == 10
+            for lease in held:
+                lease.release()
+
+
+async def test_the_last_requests_of_a_day_are_exact_over_servers(database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        servers = await several(stack, database, 4)
+        counted = await asyncio.gather(*(one.count("u", DAY, 100) for one in servers for _ in range(64)))
+        assert sorted(number for number in counted if number is not None) == list(range(1, 101))
+        servers[3].refund("u", DAY)
+        await servers[3].refresh("u", DAY)
+        assert sorted(await asyncio.gather(*(one.count("u", DAY, 100) for one in servers)), key=str) == [
+            100,
+            None,
+            None,
+            None,
+        ]
+
+
+async def test_a_slot_of_a_server_that_died_ends_by_itself(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEASE_MS", 200)
+    async with AsyncExitStack() as stack:
+        dead, alive = await several(stack, database, 2)
+        lease = await dead.lease("u", 1, "r1")
+        assert lease is not None
+        assert await alive.lease("u", 1, "r2") is None
+        async with asyncio.timeout(5):
+            while (other := await alive.lease("u", 1, "r2")) is None:  # noqa: ASYNC110 - Redis tells nobody
+                await asyncio.sleep(0.02)
+        assert other is not None
+
+
+async def test_a_slot_lasts_as_long_as_its_holder_says_that_it_lives(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEASE_MS", 400)
+    async with AsyncExitStack() as stack:
+        one, other = await several(stack, database, 2)
+        lease = await one.lease("u", 1, "r1")
+        for _ in range(6):
+            await asyncio.sleep(0.1)
+            await one.beat()
+            assert await other.lease("u", 1, "r2") is None
+        assert lease is not None
+        lease.release()
+        assert await one.lease("u", 1, "r3") is not None
+
+
+async def test_a_redis_that_was_emptied_grants_no_day_twice_and_learns_the_slots_again(
+    database: Database, server: RedisServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = await several(stack, database, 2, url=server.url)
+        lease = await one.lease("u", 2, "r1")
+        for _ in range(7):
+            await one.count("u", DAY, 10)
+        async with database.transaction() as conn:
+            await conn.execute(insert(usage_days).values(user_id="u", day=DAY, used=7, refunded=0))
+        client = Redis.from_url(server.url)
+        await client.flushall()
+        await client.script_flush()
+        await client.aclose()
+        await one.beat()
+        assert await other.count("u", DAY, 10) == 8
+        second = await other.lease("u", 2, "r2")
+        assert await other.lease("u", 2, "r3") is None, "the slot from before is known again"
+        assert None not in (lease, second)
+
+
+async def test_while_redis_is_away_each_server_has_its_share_and_then_503(
+    database: Database, server: RedisServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = await several(stack, database, 2, url=server.url, patience=0.5)
+        assert await one.count("u", DAY, 1000) == 1
+        for counters in (one, other, one):
+            await counters.beat()
+        server.stop()
+        held = [await one.lease("u", 10, f"r{number}") for number in range(8)]
+        assert sum(lease is not None for lease in held) == 5, "half of ten, because there are two servers"
+        assert one.trouble is not None
+        used = [await one.count("u", DAY, 1000) for _ in range(10)]
+        assert used == list(range(2, 12)), "a hundredth of the day"
+        with pytest.raises(Unavailable):
+            await one.count("u", DAY, 1000)
+        with pytest.raises(Unavailable):
+            await other.count("stranger", DAY, 1000)
+        async with database.transaction() as conn:
+            await conn.execute(insert(usage_days).values(user_id="u", day=DAY, used=11, refunded=0))
+        server.start()
+        await one.beat()
+        assert await other.count("u", DAY, 1000) == 12
+        assert await other.lease("u", 10, "s1") is not None
+        assert sum(info.request_id.startswith("r") for info in other.leases("u")) in {0, 5}
+        assert one.trouble is None
+
+
+async def test_what_was_counted_alone_is_told_when_redis_is_back_with_its_memory(
+    database: Database, server: RedisServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        (one,) = await several(stack, database, 1, url=server.url, patience=0.3)
+        client = Redis.from_url(server.url)
+        assert await one.count("u", DAY, 1000) == 1
+        sleeping = asyncio.ensure_future(client.execute_command("DEBUG", "SLEEP", "1.5"))
+        await asyncio.sleep(0.05)
+        assert [await one.count("u", DAY, 1000) for _ in range(3)] == [2, 3, 4]
+        await sleeping
+        async with asyncio.timeout(10):
+            while one.trouble is not None:
+                await one.beat()
+        await one.refresh("u", DAY)
+        # The command that was under way when Redis fell asleep may have been carried out as well.
+        assert 4 <= one.used("u", DAY) <= 5
+        await client.aclose()
+
+
+async def test_who_leaves_while_asking_leaves_nothing(database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = await several(stack, database, 2)
+        await one.count("u", DAY, 100)
+        for number in range(40):
+            leased = asyncio.ensure_future(one.lease("u", 1, f"r{number}"))
+            counted = asyncio.ensure_future(one.count("u", DAY, 100))
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+            leased.cancel()
+            counted.cancel()
+            await asyncio.wait((leased, counted))
+            if not leased.cancelled() and (lease := leased.result()) is not None:
+                lease.release()
+            if not counted.cancelled():
+                one.refund("u", DAY)
+        async with asyncio.timeout(5):
+            while (lease := await other.lease("u", 1, "last")) is None:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+        await other.refresh("u", DAY)
+        assert other.used("u", DAY) == 1
+        assert lease is not None
+
+
+RACER = """
+import asyncio, sys
+from pathlib import Path
+from tests.redis import redis_counters
+from tests.stores import Engine
+
+async def main(url, prefix, directory, name):
+    database = await Engine("sqlite", f"sqlite:///{directory}/penstock.db").open(Path(directory))
+    async with redis_counters(url, database, lambda: 0.0, prefix=prefix) as counters:
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        granted = counted = 0
+        for round in range(200):
+            leases = await asyncio.gather(*(counters.lease(f"u{round}", 3, f"{name}-{round}-{n}") for n in range(4)))
+            granted += sum(lease is not None for lease in leases)
+            used = await asyncio.gather(*(counters.count(f"u{round}", 20000, 5) for _ in range(4)))
+            counted += sum(number is not None for number in used)
+            globals().setdefault("kept", []).append(leases)
+        print(granted, counted, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+    await database.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_two_processes_race_and_are_never_one_over(database: Database, tmp_path: Path) -> None:
+    prefix = f"test:{secrets.token_hex(8)}:"
+    command = [sys.executable, "-c", RACER, redis_server().url, prefix, str(tmp_path)]
+    racers = [
+        await asyncio.create_subprocess_exec(
+            *command,
+            name,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "PATH": "/usr/bin:/bin"},
+        )
+        for name in ("one", "two")
+    ]
+    results = []
+    for racer in racers:
+        assert racer.stdout is not None
+        assert await racer.stdout.readline() == b"ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write(b"go\n")
+    for racer in racers:
+        assert racer.stdout is not None
+        results.append([int(number) for number in (await racer.stdout.readline()).split()])
+    for racer in racers:
+        await racer.communicate(b"end\n")
+    granted, counted = (sum(numbers) for numbers in zip(*results, strict=True))
+    assert (granted, counted) == (200 * 3, 200 * 5)
