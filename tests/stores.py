@@ -72,13 +72,13 @@ def _database() -> Generator[Engine]:
 
 def execute(statement: str) -> None:
     """One statement on the server; its names are made here."""
+    _run(_executing(statement))
 
-    async def executing() -> None:
-        connection = await asyncpg.connect(f"{server()}/postgres", timeout=30)
-        await connection.execute(statement)
-        await connection.close()
 
-    _run(executing())
+async def _executing(statement: str) -> None:
+    connection = await asyncpg.connect(f"{server()}/postgres", timeout=30)
+    await connection.execute(statement)
+    await connection.close()
 
 
 @cache
@@ -86,7 +86,8 @@ def template() -> str:
     """A database with the schema, for this process."""
     name = f"penstock_template_{os.getpid()}"
     execute(f"CREATE DATABASE {name}")
-    atexit.register(lambda: execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    # at exit no loop runs any more, and a pool's thread could not be started
+    atexit.register(lambda: asyncio.run(_executing(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
 
     async def filling() -> None:
         await (await Database.open(f"{server()}/{name}", directory=Path(tempfile.gettempdir()))).close()

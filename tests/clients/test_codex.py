@@ -86,10 +86,10 @@ def test_a_stream_that_breaks_is_told_in_our_words(everywhere: Running, tmp_path
     assert "simulated" not in failure(events).lower()
 
 
-def test_a_refusal_is_told_in_the_providers_words(everywhere: Running, tmp_path: Path) -> None:
+def test_a_prompt_that_does_not_fit_is_known_as_one(everywhere: Running, tmp_path: Path) -> None:
     user = everywhere.user("drills", "codex-refused")
     events = codex(tmp_path, everywhere.base, user.key, "drill-refused", PROMPT.format("of-codex-refused"))
-    assert "prompt is too long: 212345 tokens > 200000 maximum" in failure(events)
+    assert "ran out of room in the model's context window" in failure(events), "Codex's words for the code"
     assert [arrival.status for arrival in everywhere.of(user)] == [400]
 
 
