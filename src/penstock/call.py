@@ -7,10 +7,10 @@ import msgspec
 
 from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare
 from penstock.core.envelope import Envelope
-from penstock.core.lanes import Lane, Translation
+from penstock.core.lanes import Lane, Overheard, Translation
+from penstock.core.recall import Listener, Recall, Thoughts
 from penstock.core.route import Attempt
-from penstock.core.toolnames import ToolNames
-from penstock.core.turn import Failed, Loss, Usage, fold
+from penstock.core.turn import AnyEvent, Failed, Loss, Usage, fold
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
 from penstock.domain.ledger import OpenRow
@@ -171,7 +171,7 @@ class Record:
             self.refund_reason = "no_output"
 
 
-def prepared_for(call: Call, attempt: Attempt) -> Prepared:
+def prepared_for(call: Call, attempt: Attempt, thoughts: Thoughts) -> Prepared:
     """The body of a call as this attempt's upstream is to get it. Raises ``InvalidRequest`` where it cannot be said there."""
     return prepare(
         call.envelope,
@@ -180,14 +180,19 @@ def prepared_for(call: Call, attempt: Attempt) -> Prepared:
         model=attempt.model,
         profile=attempt.profile,
         strict=call.strict,
+        recall=Recall(thoughts, call.principal.user_id, attempt.provider),
     )
 
 
-def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, names: ToolNames) -> Lane:
+def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, prepared: Prepared) -> Lane:
     """Bytes where both sides speak the same dialect in the same form, events elsewhere. ``public``: the model's id."""
-    if attempt.dialect == call.dialect.name and not content_type.startswith(b"application/json"):
-        return call.dialect.Meter(model=public, withhold_usage=not call.envelope.include_usage)
     upstream = DIALECTS[attempt.dialect]
+    listener = None if prepared.recall is None else Listener(prepared.recall)
+    if attempt.dialect == call.dialect.name and not content_type.startswith(b"application/json"):
+        lane = call.dialect.Meter(model=public, withhold_usage=not call.envelope.include_usage)
+        if listener is None:
+            return lane
+        return Overheard(lane, upstream.Reader(profile=attempt.profile), listener)
     writer = call.dialect.Writer(
         model=public,
         reply_id=call.reply_id,
@@ -195,7 +200,7 @@ def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, nam
         include_usage=call.envelope.include_usage,
         input_estimate=call.envelope.estimate_input(),
     )
-    return Translation(upstream.Reader(profile=attempt.profile), writer, names)
+    return Translation(upstream.Reader(profile=attempt.profile), writer, prepared.names, listener)
 
 
 _BYTES_PER_TOKEN = 4
@@ -216,7 +221,7 @@ def meter(call: Call, record: Record, lane: Lane | None) -> None:
     record.usage = usage
 
 
-def whole_answer(call: Call, record: Record, names: ToolNames, body: bytes) -> tuple[bytes, Failed | None]:
+def whole_answer(call: Call, record: Record, prepared: Prepared, body: bytes) -> tuple[bytes, Failed | None]:
     """An upstream's whole answer as the caller gets it, its token counts noted; or what is wrong with it.
 
     Where it is written anew it has counts in it, because the SDKs rely on them: estimates if the upstream gave none.
@@ -226,15 +231,25 @@ def whole_answer(call: Call, record: Record, names: ToolNames, body: bytes) -> t
         out, usage, failed = call.dialect.meter_reply(body, model=public)
         if failed is None:
             record.usage = _completed(call, record, usage, len(body))
+            if prepared.recall is not None:
+                _listen(prepared.recall, call.dialect.read_reply(body, attempt.profile))
         return out, failed
     events = DIALECTS[attempt.dialect].read_reply(body, attempt.profile)
-    reply = fold(names.restored(events))
+    if prepared.recall is not None:
+        _listen(prepared.recall, events)
+    reply = fold(prepared.names.restored(events))
     if reply.failure is not None:
         return b"", reply.failure
     record.usage = _completed(call, record, reply.usage, len(body))
     reply = msgspec.structs.replace(reply, usage=record.usage)
     out = call.dialect.write_reply(reply, model=public, reply_id=call.reply_id, created=int(call.now))
     return out, None
+
+
+def _listen(recall: Recall, events: list[AnyEvent]) -> None:
+    listener = Listener(recall)
+    for event in events:
+        listener.take(event)
 
 
 def _completed(call: Call, record: Record, usage: Usage, length: int) -> Usage:

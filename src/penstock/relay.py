@@ -17,6 +17,7 @@ from penstock.blame import error_in_reply, error_of, refusal
 from penstock.call import Call, Record, lane_for, meter, open_row, prepared_for, whole_answer
 from penstock.core.dialects import DIALECTS, Prepared, translation_header
 from penstock.core.limits import limit_headers
+from penstock.core.recall import Thoughts
 from penstock.core.route import Attempt
 from penstock.delivery import Delivery, UpstreamBroke
 from penstock.domain.ledger import Ledger, Settlement
@@ -65,6 +66,7 @@ class Relay:
         metrics: Metrics,
         timings: Timings,
         aside: Aside,
+        thoughts: Thoughts,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -75,6 +77,7 @@ class Relay:
         self._metrics = metrics
         self._timings = timings
         self._aside = aside
+        self._thoughts = thoughts
         self._clock = clock
         self._deliveries: set[Delivery] = set()
         self._calls: dict[str, Call] = {}
@@ -116,8 +119,8 @@ class Relay:
     async def _prepare(self, call: Call, attempt: Attempt) -> Prepared:
         """The upstream's body; a request that cannot be said there fails here, before it counts."""
         if len(call.envelope.body) <= self._aside.above:
-            return prepared_for(call, attempt)
-        return await self._aside.run(prepared_for, call, attempt)
+            return prepared_for(call, attempt, self._thoughts)
+        return await self._aside.run(prepared_for, call, attempt, self._thoughts)
 
     # ---- open
 
@@ -275,7 +278,7 @@ class Relay:
         response = await self._post(call, attempt, prepared, record)
         try:
             content_type = response.header(b"content-type") or b""
-            lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared.names)
+            lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared)
             delivery.attach(response, lane)
             await response.stream(delivery.sink)
             delivery.finish()
@@ -316,7 +319,7 @@ class Relay:
             body = await response.read(self._timings.max_reply)
         except UpstreamFailure as failure:
             raise error_of(failure) from failure
-        out, failed = whole_answer(call, record, prepared.names, body)
+        out, failed = whole_answer(call, record, prepared, body)
         if failed is not None:
             raise error_in_reply(failed, body)
         record.first_byte_at = self._clock()

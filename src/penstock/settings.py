@@ -171,6 +171,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upstream_idle: Annotated[Timer, about("Between two bytes of a stream.")] = 60.0
     upstream_total: Annotated[Timer, about("From the request to the end of the answer.")] = 1800.0
     max_reply: Annotated[Bytes, about("A provider's answer that is not a stream.")] = 64 * 1024 * 1024
+    thoughts_kept: Annotated[
+        int,
+        Meta(ge=0, le=2**32),
+        about(
+            "Memory of a process for reasoning that callers do not send back in tool loops; 0: none is kept.",
+            "bytes, from 0 to 4294967296",
+        ),
+    ] = 32 * 1024 * 1024
 
     head_hold: Annotated[
         Seconds,

@@ -259,7 +259,9 @@ def test_reasoning_goes_back_where_the_upstream_wants_it() -> None:
         assistant(Text("b")),
         USER,
     )
-    deepseek, losses = write(*turns, profile=Profile(reasoning_field="reasoning_content"))
+    deepseek, losses = write(
+        *turns, profile=Profile(reasoning_field="reasoning_content", reasoning_required=True)
+    )
     assert [message.get("reasoning_content") for message in deepseek["messages"] if message["role"] == "assistant"] == [
         "think", "", None,
     ]  # fmt: skip

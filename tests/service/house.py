@@ -108,6 +108,8 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> Document:
         _provider("wire-responses", "custom", "responses", wires["wire-responses"], "env:VENDOR_KEY")
     )
     models.append(_model("wire-responses", ("wire-responses", "up-responses")))
+    providers.append(_provider("deep-chat", "deepseek", "chat", wires["wire-chat"], "env:VENDOR_KEY"))
+    models.append(_model("deep-chat", ("deep-chat", "up-chat")))
     few = ("plain", "tools", "cut", "error-400", "error-500")
     models += (_model(f"responses-{name}", ("sim-responses", SCENARIOS[name])) for name in few)
     names = tuple(model.id for model in models)

@@ -294,9 +294,7 @@ class _Writing:
         if any(thought.redacted is not None for thought in thoughts):
             self.lose("messages.redacted_thinking")
         carried: Json = {}
-        if text or (
-            calling and field == "reasoning_content"
-        ):  # DeepSeek wants it with every call, if only empty
+        if text or (calling and self.profile.reasoning_required):
             carried[field] = text
         details: list[Raw] = []
         for thought in thoughts:

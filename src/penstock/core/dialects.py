@@ -7,20 +7,18 @@ the first one refuses the request instead.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
-
-import msgspec
-from msgspec import Raw
 
 from penstock.core import chat, messages, responses
 from penstock.core.envelope import Envelope, Name, too_deep
 from penstock.core.lanes import EventReader, EventWriter, Lane
 from penstock.core.losses import LOSSES
+from penstock.core.passing import Prepared, passed
 from penstock.core.profile import Profile
-from penstock.core.responses_thoughts import is_ours
-from penstock.core.signature import PREFIX
-from penstock.core.toolnames import NO_NAMES, ToolNames, fitted
+from penstock.core.recall import Recall, recalled
+from penstock.core.toolids import CHAT_LIMIT, RESPONSES_LIMIT
+from penstock.core.toolnames import fitted
 from penstock.core.turn import AnyEvent, Failed, Loss, Reply, Request, Usage
 from penstock.errors import InvalidRequest, PenstockError
 
@@ -152,27 +150,28 @@ DIALECTS: Mapping[str, Dialect] = {
 # ---- a request on its way
 
 
-class Prepared(msgspec.Struct, frozen=True):
-    """What goes to the upstream, what of the caller's request it does not say, and the way back for tool names."""
-
-    body: bytes
-    losses: tuple[Loss, ...] = ()
-    names: ToolNames = NO_NAMES
-
-
 def prepare(
-    envelope: Envelope, *, caller: str, upstream: str, model: str, profile: Profile, strict: bool = False
+    envelope: Envelope,
+    *,
+    caller: str,
+    upstream: str,
+    model: str,
+    profile: Profile,
+    strict: bool = False,
+    recall: Recall | None = None,
 ) -> Prepared:
     """The body for ``model`` (the upstream's own id) of an upstream that speaks ``upstream``.
+
+    ``recall`` has the thoughts that this provider's models had for this caller.
 
     Deterministic. Raises ``InvalidRequest`` where the request cannot be said there, and with ``strict`` where it cannot
     be said in full.
     """
     try:
         if caller == upstream:
-            prepared = _same(envelope, model, profile)
+            prepared = passed(envelope, model, profile, recall)
         else:
-            prepared = _translated(envelope, caller, upstream, model, profile)
+            prepared = _translated(envelope, caller, upstream, model, profile, recall)
     except RecursionError as error:
         raise too_deep() from error
     if strict and prepared.losses:
@@ -184,17 +183,28 @@ def prepare(
     return prepared
 
 
-def _translated(envelope: Envelope, caller: str, upstream: str, model: str, profile: Profile) -> Prepared:
+_ID_LIMITS = {"chat": CHAT_LIMIT, "responses": RESPONSES_LIMIT}
+"""Of the callers that may not send reasoning back; those of Messages do, since the format asks it of them."""
+
+
+def _translated(
+    envelope: Envelope, caller: str, upstream: str, model: str, profile: Profile, recall: Recall | None
+) -> Prepared:
     request, lost = DIALECTS[caller].read_request(envelope.body)
     if request.web_search:
         if profile.web_search == "refused":
             raise InvalidRequest("tools: web_search is not available with this model.", param="tools")
         lost.append(Loss("tools.web_search", "dropped"))
     request, names = fitted(request)
+    limit = _ID_LIMITS.get(caller)
+    if recall is not None and limit is not None:
+        recall = replace(recall, limit=limit)
+        request = recalled(request, recall)
     body, more = DIALECTS[upstream].write_request(request, model=model, profile=profile)
     words = CALLERS_WORDS.get(caller, {})
     told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
-    return Prepared(body, tuple(dict.fromkeys(told)), names)
+    keeping = recall if limit is not None and request.tools else None
+    return Prepared(body, tuple(dict.fromkeys(told)), names, keeping)
 
 
 CALLERS_WORDS: Mapping[str, Mapping[str, str]] = {
@@ -253,134 +263,3 @@ def _told(loss: Loss) -> str:
     return (
         f"{_UNTELLABLE.sub('?', loss.field[:_FIELD_MOST])}={_UNTELLABLE.sub('?', loss.outcome[:_FIELD_MOST])}"
     )
-
-
-# ---- the same dialect on both sides
-
-_OUR_SIGNATURE = f'"{PREFIX}'.encode()
-_list = msgspec.json.Decoder(list[dict[str, Raw]]).decode
-_blocks = msgspec.json.Decoder(list[Raw]).decode
-_encode = msgspec.json.Encoder().encode
-
-
-class _Signed(msgspec.Struct):
-    type: str = ""
-    signature: str | None = None
-
-
-_signed = msgspec.json.Decoder(_Signed).decode
-
-
-def _same(envelope: Envelope, model: str, profile: Profile) -> Prepared:
-    if envelope.dialect == "responses":
-        return _same_responses(envelope, model, profile)
-    changes: dict[str, bytes] = {}
-    if (
-        envelope.dialect == "chat"
-        and envelope.stream
-        and not envelope.include_usage
-        and profile.stream_options
-    ):
-        changes["stream_options"] = envelope.usage_options()
-    elif envelope.dialect == "messages" and profile.native_anthropic and _OUR_SIGNATURE in envelope.body:
-        turns = _without_our_thoughts(bytes(envelope.fields["messages"]))
-        if turns is not None:
-            return Prepared(
-                envelope.encode(model, {"messages": turns}), (Loss("messages.thinking", "dropped"),)
-            )
-    return Prepared(envelope.encode(model, changes))
-
-
-def _without_our_thoughts(turns: bytes) -> bytes | None:
-    """The messages without thinking that another provider's model did, or None where there is none.
-
-    A conversation that has moved to Anthropic would be refused for signatures that Anthropic did not make. All other
-    blocks stay as they were, byte for byte.
-    """
-    rows = _list(turns)
-    changed = False
-    for row in rows:
-        content = bytes(row.get("content", Raw()))
-        if content.startswith(b"[") and _OUR_SIGNATURE in content:
-            blocks = _blocks(content)
-            kept = [block for block in blocks if not _is_our_thought(block)]
-            if len(kept) < len(blocks):
-                changed = True
-                row["content"] = Raw(_encode(kept))
-    if not changed:
-        return None
-    return _encode([row for row in rows if bytes(row.get("content", Raw())) != b"[]"])
-
-
-def _is_our_thought(block: Raw) -> bool:
-    try:
-        found = _signed(block)
-    except msgspec.ValidationError:
-        return False
-    return found.type == "thinking" and (found.signature or "").startswith(PREFIX)
-
-
-# ---- the same dialect on both sides: Responses
-
-_OUR_THOUGHTS = (_OUR_SIGNATURE, b'"gwe1.')
-_REASONING = "reasoning.encrypted_content"
-
-
-class _Item(msgspec.Struct):
-    type: str | None = None
-    encrypted_content: str | None = None
-
-
-_items = msgspec.json.Decoder(list[Raw]).decode
-_item = msgspec.json.Decoder(_Item).decode
-_words = msgspec.json.Decoder(list[str] | None).decode
-
-
-def _same_responses(envelope: Envelope, model: str, profile: Profile) -> Prepared:
-    """The caller's body, but stored nowhere: what one caller stores at the operator's provider is not another's to read.
-
-    Where the caller wanted to have it stored, so that reasoning could be referred to, it is asked for in the form that
-    can be sent back.
-    """
-    changes: dict[str, bytes] = {}
-    losses: list[Loss] = []
-    stored = envelope.fields.get("store")
-    if stored is None or bytes(stored) != b"false":
-        changes["store"] = b"false"
-        if stored is not None and bytes(stored) == b"true":
-            losses.append(Loss("store", "dropped"))
-        if profile.encrypted_reasoning:
-            included = _included(envelope)
-            if _REASONING not in included:
-                changes["include"] = _encode([*included, _REASONING])
-    if any(mark in envelope.body for mark in _OUR_THOUGHTS):
-        items = _without_our_reasoning(bytes(envelope.fields["input"]))
-        if items is not None:
-            changes["input"] = items
-            losses.append(Loss("input.reasoning", "dropped"))
-    return Prepared(envelope.encode(model, changes), tuple(losses))
-
-
-def _included(envelope: Envelope) -> list[str]:
-    raw = envelope.fields.get("include")
-    try:
-        return [] if raw is None else _words(raw) or []
-    except msgspec.ValidationError as error:
-        raise InvalidRequest("include must be a list of strings.", param="include") from error
-
-
-def _without_our_reasoning(items: bytes) -> bytes | None:
-    """The input without reasoning that another provider's model did, or None where there is none."""
-    if not items.startswith(b"["):
-        return None
-    rows = _items(items)
-    kept = [row for row in rows if not _is_our_reasoning(row)]
-    return _encode(kept) if len(kept) < len(rows) else None
-
-
-def _is_our_reasoning(row: Raw) -> bool:
-    try:
-        item = _item(row)
-    except msgspec.ValidationError:
-        return False
-    return item.type == "reasoning" and is_ours(item.encrypted_content or "")

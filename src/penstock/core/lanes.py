@@ -25,18 +25,40 @@ from penstock.core.turn import (
 class Lane(Protocol):
     """Upstream bytes in, caller bytes out; each return value ends at a frame boundary."""
 
-    usage: Usage
-    failure: Failed | None
-    """Set when the upstream broke off or reported an error; nothing of it was written, the relay uses its own words."""
-    done: bool
-    """The reply is complete, as far as the dialect has said it yet; something of its end may still follow."""
-    ended: bool
-    """Nothing more will come out: the dialect's last word has been written, or ``failure`` is set."""
-    stop: StopReason | None
-    started: bool
-    """A first real event has been seen."""
-    output_bytes: int
-    """Length of the generated text so far, for an estimate where the upstream gives no usage."""
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        ...
+
+    @property
+    def failure(self) -> Failed | None:
+        """Set when the upstream broke off or reported an error; nothing of it was written, the relay has words of its own."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """The reply is complete, as far as the dialect has said it yet; something of its end may still follow."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will come out: the dialect's last word has been written, or ``failure`` is set."""
+        ...
+
+    @property
+    def stop(self) -> StopReason | None:
+        """Why the reply ended."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """A first real event has been seen."""
+        ...
+
+    @property
+    def output_bytes(self) -> int:
+        """Length of the generated text so far, for an estimate where the upstream gives no usage."""
+        ...
 
     @property
     def sequence(self) -> int:
@@ -77,10 +99,19 @@ class EventWriter(Protocol):
         ...
 
 
+class EventListener(Protocol):
+    """Told of every event of a reply, with the names that the upstream knows tools by."""
+
+    def take(self, event: AnyEvent) -> None:
+        """Take the next event."""
+        ...
+
+
 class Translation:
     """Reads one dialect and writes another, keeping usage, end and failure on the side."""
 
     __slots__ = (
+        "_listener",
         "_names",
         "_reader",
         "_writer",
@@ -93,8 +124,15 @@ class Translation:
         "usage",
     )
 
-    def __init__(self, reader: EventReader, writer: EventWriter, names: ToolNames = NO_NAMES) -> None:
+    def __init__(
+        self,
+        reader: EventReader,
+        writer: EventWriter,
+        names: ToolNames = NO_NAMES,
+        listener: EventListener | None = None,
+    ) -> None:
         """``names`` restores what the caller calls its tools."""
+        self._listener = listener
         self._reader = reader
         self._writer = writer
         self._names = names
@@ -137,8 +175,74 @@ class Translation:
             elif isinstance(event, Failed):
                 self.failure = event
                 self.ended = True
+        if self._listener is not None:
+            for event in events:
+                self._listener.take(event)
         if self.failure is not None:
             events = [event for event in events if not isinstance(event, Failed)]
         if self._names:
             events = self._names.restored(events)
         return self._writer.write(events)
+
+
+class Overheard:
+    """A lane of bytes whose reply is read on the side for a listener; nothing of what crosses is changed."""
+
+    __slots__ = ("_lane", "_listener", "_reader")
+
+    def __init__(self, lane: Lane, reader: EventReader, listener: EventListener) -> None:
+        self._lane = lane
+        self._reader = reader
+        self._listener = listener
+
+    @property
+    def usage(self) -> Usage:
+        """Of the lane itself."""
+        return self._lane.usage
+
+    @property
+    def failure(self) -> Failed | None:
+        """Of the lane itself."""
+        return self._lane.failure
+
+    @property
+    def done(self) -> bool:
+        """Of the lane itself."""
+        return self._lane.done
+
+    @property
+    def ended(self) -> bool:
+        """Of the lane itself."""
+        return self._lane.ended
+
+    @property
+    def stop(self) -> StopReason | None:
+        """Of the lane itself."""
+        return self._lane.stop
+
+    @property
+    def started(self) -> bool:
+        """Of the lane itself."""
+        return self._lane.started
+
+    @property
+    def output_bytes(self) -> int:
+        """Of the lane itself."""
+        return self._lane.output_bytes
+
+    @property
+    def sequence(self) -> int:
+        """Of the lane itself."""
+        return self._lane.sequence
+
+    def feed(self, data: bytes) -> bytes:
+        """What the caller gets for these upstream bytes."""
+        for event in self._reader.feed(data):
+            self._listener.take(event)
+        return self._lane.feed(data)
+
+    def finish(self) -> bytes:
+        """What the caller gets at the upstream's end."""
+        for event in self._reader.finish():
+            self._listener.take(event)
+        return self._lane.finish()

@@ -30,6 +30,8 @@ class Profile(msgspec.Struct, frozen=True):
     """How reasoning is switched on or off: DeepSeek's and Z.ai's ``thinking.type`` or Qwen's ``enable_thinking``."""
     reasoning_field: Literal["reasoning_content", "reasoning", "none"] = "none"
     """Where earlier reasoning goes back in the history; ``none``: it is not sent."""
+    reasoning_required: bool = False
+    """Refuses an assistant message with tool calls that has no such member, even an empty one."""
     image_urls: bool = True
     """Takes images by http(s) URL; otherwise those are refused."""
     tool_images: bool = False
