@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.core.dialects import CALLERS_WORDS, DIALECTS, LOSSES, prepare, translation_header
 from penstock.core.envelope import read
-from penstock.core.losses import OTHER_FIELDS, OTHER_MESSAGE_FIELDS, Row
+from penstock.core.losses import OTHER_FIELDS, OTHER_MESSAGE_FIELDS, Row, shown
 from penstock.core.profile import Profile
 from penstock.core.signature import Origin, sign
 from penstock.core.turn import Loss
@@ -223,18 +223,22 @@ def test_no_row_is_there_twice() -> None:
     assert all((row.outcome == "refused") == (row.told == "") for row in LOSSES)
 
 
-def test_the_page_shows_the_table() -> None:
-    page = (ROOT / "docs" / "translation.md").read_text("utf-8")
-    for caller, upstream, heading in (
-        ("chat", "messages", "## Chat callers"),
-        ("messages", "chat", "## Messages callers"),
-        ("responses", "any", "## Responses callers"),
-        ("any", "responses", "## Responses upstreams"),
-    ):
-        section = page.split(heading)[1].split("\n## ")[0]
-        shown = [
-            tuple(cell.strip().strip("`") for cell in line.strip("|").split("|"))
-            for line in section.splitlines()
-            if line.startswith("| ") and not line.startswith("| field ")
-        ]
-        assert shown == [(row.field, row.outcome, row.told, row.how) for row in rows(caller, upstream)]
+PAGES = ("docs/translation.md", "src/penstock/web/docs/translation.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_show_the_table(page: str) -> None:
+    """``scripts/translation.py`` writes them."""
+    text = (ROOT / page).read_text("utf-8")
+    assert shown(text) == text
+    first = f"| `{LOSSES[0].field}` | "
+    damaged = text.replace(first, "| `other` | ", 1)
+    assert shown(damaged) == text != damaged
+    with pytest.raises(ValueError, match="no section"):
+        shown("# Translation")
+
+
+def test_the_pages_say_the_same_of_every_field() -> None:
+    # scripts/translation.py makes it so
+    first, second = ((ROOT / page).read_text("utf-8").partition("\n## Chat callers")[2] for page in PAGES)
+    assert first == second != ""

@@ -1,4 +1,4 @@
-"""The one table of what does not cross between dialects in full; ``docs/translation.md`` shows the same rows.
+"""The one table of what does not cross between dialects in full; ``scripts/translation.py`` writes it into the docs.
 
 What is not in it crosses exactly. Every ``Loss`` that a reader or a writer reports has its row here, and so has every
 field that is refused because its loss would change what the caller receives or pays.
@@ -214,3 +214,30 @@ LOSSES = (
     + tuple(Row("responses", "any", *row) for row in _RESPONSES_TO_OTHERS)
     + tuple(Row("any", "responses", *row) for row in _OTHERS_TO_RESPONSES)
 )
+
+
+_SECTIONS = (
+    ("chat", "messages", "## Chat callers of Messages upstreams"),
+    ("messages", "chat", "## Messages callers of Chat upstreams"),
+    ("responses", "any", "## Responses callers of Chat and Messages upstreams"),
+    ("any", "responses", "## Responses upstreams"),
+)
+
+
+def shown(page: str) -> str:
+    """A Markdown ``page`` with the rows, each table in the section of its heading and in place of what stood there."""
+    for caller, upstream, heading in _SECTIONS:
+        before, found, rest = page.partition(f"\n{heading}\n")
+        if not found:
+            raise ValueError(f"the page has no section {heading!r}")
+        lines = rest.split("\n")
+        start = next(at for at, line in enumerate(lines) if line.startswith("| field "))
+        end = next(at for at, line in enumerate(lines) if at > start and not line.startswith("|"))
+        rows = [row for row in LOSSES if (row.caller, row.upstream) == (caller, upstream)]
+        lines[start + 2 : end] = [_line(row) for row in rows]
+        page = before + found + "\n".join(lines)
+    return page
+
+
+def _line(row: Row) -> str:
+    return f"| `{row.field}` | {row.outcome} | {f'`{row.told}`' if row.told else ''} | {row.how} |"

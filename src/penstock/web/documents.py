@@ -66,6 +66,7 @@ MENU: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("messages", "Messages"),
             Entry("responses", "Responses"),
             Entry("streaming", "Streaming"),
+            Entry("translation", "Translation"),
             Entry("errors", "Errors"),
         ),
     ),
