@@ -7,6 +7,7 @@ import msgspec
 
 from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare
 from penstock.core.envelope import Envelope
+from penstock.core.hiding import Hiding
 from penstock.core.lanes import Lane, Overheard, Translation
 from penstock.core.recall import Listener, Recall, Thoughts
 from penstock.core.route import Attempt
@@ -200,7 +201,8 @@ def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, pre
         include_usage=call.envelope.include_usage,
         input_estimate=call.envelope.estimate_input(),
     )
-    return Translation(upstream.Reader(profile=attempt.profile), writer, prepared.names, listener)
+    reader = upstream.Reader(profile=attempt.profile)
+    return Translation(reader, writer, prepared.names, listener, hides_thoughts=prepared.hides_thoughts)
 
 
 _BYTES_PER_TOKEN = 4
@@ -237,7 +239,10 @@ def whole_answer(call: Call, record: Record, prepared: Prepared, body: bytes) ->
     events = DIALECTS[attempt.dialect].read_reply(body, attempt.profile)
     if prepared.recall is not None:
         _listen(prepared.recall, events)
-    reply = fold(prepared.names.restored(events))
+    events = prepared.names.restored(events)
+    if prepared.hides_thoughts:
+        events = Hiding().without_text(events)
+    reply = fold(events)
     if reply.failure is not None:
         return b"", reply.failure
     record.usage = _completed(call, record, reply.usage, len(body))

@@ -30,6 +30,7 @@ from penstock.errors import InvalidRequest
 
 NATIVE = Profile(native_anthropic=True, system_turns=True, thinking="adaptive", sampling=False)
 OLD = Profile(native_anthropic=True, thinking="budget")
+HIDING = Profile(native_anthropic=True, thinking="adaptive", thoughts_hidden=True)
 PLAIN = Profile()
 OURS = sign(Origin("deepseek-chat"))
 SCHEMA = {"type": "object", "properties": {"z": {"type": "string"}, "a": {}}}
@@ -259,7 +260,6 @@ def system_row(**fields: Any) -> list[dict[str, Any]]:
         ({"brand_new": 1}, "brand_new=dropped"),
         ({"thinking": {"type": "between_tools"}}, "thinking.type=adaptive"),
         ({"thinking": {"type": "adaptive", "display": "updates"}}, "thinking.display=dropped"),
-        ({"thinking": {"type": "adaptive", "display": "omitted"}}, "thinking.display=dropped"),
         ({"output_config": {"task_budget": {"type": "tokens", "total": 5}}}, "output_config.task_budget=dropped"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools.type=synthesized"),
         ({"tools": [{"type": "text_editor_20250728", "name": "e"}]}, "tools.type=synthesized"),
@@ -575,6 +575,8 @@ def test_a_forced_call_while_reasoning_is_refused() -> None:
         ("none", None, NATIVE, {"type": "disabled"}, None),
         (None, Thinking("disabled"), NATIVE, {"type": "disabled"}, None),
         (None, Thinking("adaptive", shown=False), NATIVE, {"type": "adaptive", "display": "omitted"}, None),
+        ("high", None, HIDING, {"type": "adaptive", "display": "summarized"}, {"effort": "high"}),
+        (None, Thinking("adaptive", shown=False), HIDING, {"type": "adaptive", "display": "omitted"}, None),
         ("minimal", None, OLD, {"type": "enabled", "budget_tokens": 1024}, None),
         ("low", None, OLD, {"type": "enabled", "budget_tokens": 2048}, None),
         ("high", None, OLD, {"type": "enabled", "budget_tokens": 9999}, None),

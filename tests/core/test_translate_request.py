@@ -226,7 +226,6 @@ def test_a_turn_of_claude_code_for_a_chat_upstream() -> None:
     assert out["thinking"] == {"type": "enabled"}
     assert {
         "context_management=dropped",
-        "thinking.display=dropped",
         "messages.output_config=dropped",
         "messages.tool_result.image=moved",
         "messages.tool_result.is_error=marked",

@@ -68,6 +68,7 @@ def test_what_each_generation_of_claude_takes(model: str, thinking: str, samplin
             system_turns,
         )
         assert profile.native_anthropic
+        assert profile.thoughts_hidden is (model == "claude-sonnet-5-5")
 
 
 # ---- signing

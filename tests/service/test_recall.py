@@ -135,3 +135,22 @@ async def test_none_is_kept_where_the_operator_wants_none(house: House) -> None:
     await wire.next()
     asked: Any = (await wire.next()).json
     assert [block["type"] for block in asked["messages"][1]["content"]] == ["text", "tool_use"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_asks_for_no_text_of_thoughts_gets_none(house: House, stream: bool) -> None:
+    user = await house.user()
+    said = {"role": "assistant", "content": "Hello.", "reasoning_content": "I ponder."}
+    head: dict[str, Any] = {"id": "x", "created": 7, "model": "up-chat"}
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+    whole = msgspec.json.encode({**head, "choices": [{**choice, "message": said}]})
+    frames = b"data: %b\n\ndata: [DONE]\n\n" % msgspec.json.encode(
+        {**head, "choices": [{**choice, "delta": said}]}
+    )
+    house.wires["wire-chat"].script = lambda asked: asked.stream(frames) if stream else asked.answer(whole)
+    for display, seen in (("omitted", False), ("summarized", True)):
+        thinking = {"type": "adaptive", "display": display}
+        answer = await house.ask("messages", "wire-chat", user, stream=stream, thinking=thinking)
+        assert b"Hello." in answer.body
+        assert (b"I ponder." in answer.body) is seen
+        assert b'"thinking"' in answer.body

@@ -204,7 +204,8 @@ def _translated(
     words = CALLERS_WORDS.get(caller, {})
     told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
     keeping = recall if limit is not None and request.tools else None
-    return Prepared(body, tuple(dict.fromkeys(told)), names, keeping)
+    hides = request.thinking is not None and request.thinking.shown is False
+    return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides)
 
 
 CALLERS_WORDS: Mapping[str, Mapping[str, str]] = {

@@ -6,6 +6,7 @@ on the side. A dialect's ``Meter`` is the lane of same-dialect traffic; ``Transl
 
 from typing import Protocol
 
+from penstock.core.hiding import Hiding
 from penstock.core.toolnames import NO_NAMES, ToolNames
 from penstock.core.turn import (
     AnyEvent,
@@ -111,6 +112,7 @@ class Translation:
     """Reads one dialect and writes another, keeping usage, end and failure on the side."""
 
     __slots__ = (
+        "_hiding",
         "_listener",
         "_names",
         "_reader",
@@ -130,8 +132,11 @@ class Translation:
         writer: EventWriter,
         names: ToolNames = NO_NAMES,
         listener: EventListener | None = None,
+        *,
+        hides_thoughts: bool = False,
     ) -> None:
-        """``names`` restores what the caller calls its tools."""
+        """``names`` restores what the caller calls its tools; with ``hides_thoughts`` it gets no text of thoughts."""
+        self._hiding = Hiding() if hides_thoughts else None
         self._listener = listener
         self._reader = reader
         self._writer = writer
@@ -182,6 +187,8 @@ class Translation:
             events = [event for event in events if not isinstance(event, Failed)]
         if self._names:
             events = self._names.restored(events)
+        if self._hiding is not None:
+            events = self._hiding.without_text(events)
         return self._writer.write(events)
 
 

@@ -79,7 +79,7 @@ _MESSAGES_TO_CHAT: tuple[tuple[str, Outcome, str, str], ...] = (
     ("metadata.user_id", "lossy", "hashed", "longer than the provider takes"),
     ("thinking", "dropped", "dropped", "where the model has no switch for it"),
     ("thinking.type", "lossy", "adaptive", "between_tools"),
-    ("thinking.display", "dropped", "dropped", "reasoning is given as text"),
+    ("thinking.display", "dropped", "dropped", "other than summarized and omitted"),
     ("output_config.effort", "dropped", "dropped", "where the model has no effort"),
     ("output_config.format", "lossy", "prompted", "the schema in the prompt, where the model takes none"),
     ("output_config.format.strict", "dropped", "dropped", "a schema outside the strict subset"),

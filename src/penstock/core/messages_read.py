@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw
 
 from penstock.core import messages_wire as wire
 from penstock.core.envelope import invalid
+from penstock.core.hiding import unhidden
 from penstock.core.turn import (
     AnyPart,
     CacheTtl,
@@ -116,10 +117,10 @@ class _Reading:
         shown: bool | None = None
         if config.display == "summarized":
             shown = True
+        elif config.display == "omitted":
+            shown = False
         elif config.display is not None:
-            # ``omitted`` too: other dialects cannot give a thought without its text
             self.lose("thinking.display")
-            shown = False if config.display == "omitted" else None
         mode = config.type
         if mode == "between_tools":
             self.lose("thinking.type", "adaptive")
@@ -265,7 +266,7 @@ class _Reading:
             raise InvalidRequest(f"{name}: thinking belongs in an assistant message.", param=name)
         if isinstance(block, wire.Redacted):
             return Thought(redacted=block.data)
-        return Thought(block.thinking, block.signature or None)
+        return unhidden(Thought(block.thinking, block.signature or None))
 
     def image(self, block: wire.Image, name: str) -> Image:
         cache = _ttl(block.cache_control)

@@ -38,8 +38,11 @@ def thinking_for(
     if off:
         return {"type": "disabled"}, None
     shown: Json = {}
-    if asked is not None and asked.shown is not None:
-        shown = {"display": "summarized" if asked.shown else "omitted"}
+    wanted_shown = None if asked is None else asked.shown
+    if wanted_shown is None and profile.thoughts_hidden:
+        wanted_shown = True  # who asks for reasoning in another dialect wants to see it
+    if wanted_shown is not None:
+        shown = {"display": "summarized" if wanted_shown else "omitted"}
     budget = None if asked is None else asked.budget
     if profile.thinking == "adaptive":
         if budget is not None and effort is None:

@@ -20,13 +20,15 @@ from penstock.errors import InvalidRequest
 class Prepared(msgspec.Struct, frozen=True):
     """What goes to the upstream, what of the caller's request it does not say, and the way back for tool names.
 
-    ``recall`` keeps the reply's thoughts, where the caller may not send them back.
+    ``recall`` keeps the reply's thoughts, where the caller may not send them back; with ``hides_thoughts`` the caller gets
+    thoughts without their text.
     """
 
     body: bytes
     losses: tuple[Loss, ...] = ()
     names: ToolNames = NO_NAMES
     recall: Recall | None = None
+    hides_thoughts: bool = False
 
 
 _CALLS = b'"tool_calls"'

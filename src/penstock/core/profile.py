@@ -57,6 +57,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Takes temperature, top_p and top_k."""
     thinking: Literal["none", "budget", "adaptive"] = "budget"
     """How reasoning is asked for: not at all, ``enabled`` with a budget, or ``adaptive`` with an effort."""
+    thoughts_hidden: bool = False
+    """Gives thoughts without their text unless asked to show it (``thinking.display``)."""
     structured_output: bool = True
     """Takes ``output_config.format``."""
     system_turns: bool = False

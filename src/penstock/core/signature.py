@@ -15,11 +15,13 @@ PREFIX = "gw1."
 class Origin(msgspec.Struct, frozen=True, array_like=True):
     """What a gateway signature says: the ``model`` that made the thought, by its upstream's name, and the ``carrier``.
 
-    The carrier is JSON text that goes back to that upstream as it came (``reasoning_details``), or ''.
+    The carrier is JSON text that goes back to that upstream as it came (``reasoning_details``), or ''. ``text`` is that of
+    the thought, where its caller did not want to see it.
     """
 
     model: str
     carrier: str = ""
+    text: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -28,7 +30,9 @@ _decode = msgspec.json.Decoder(Origin).decode
 
 def sign(origin: Origin) -> str:
     """The signature for ``origin``; the same for the same origin."""
-    return PREFIX + base64.urlsafe_b64encode(_encode(origin)).decode("ascii").rstrip("=")
+    # the last member only where it says something, so that a signature stays what it has always been
+    told: object = origin if origin.text else (origin.model, origin.carrier)
+    return PREFIX + base64.urlsafe_b64encode(_encode(told)).decode("ascii").rstrip("=")
 
 
 def is_ours(signature: str) -> bool:

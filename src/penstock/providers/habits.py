@@ -24,9 +24,11 @@ CLAUDE: tuple[tuple[str, Profile], ...] = (
     ("claude-*-4-5*", BUDGET),
     ("claude-*-4-6*", ADAPTIVE),
     ("claude-*-4-7*", NO_SAMPLING),
-    ("claude-*", and_also(NO_SAMPLING, system_turns=True)),
+    ("claude-*-4-8*", and_also(NO_SAMPLING, system_turns=True)),
+    ("claude-*", and_also(NO_SAMPLING, system_turns=True, thoughts_hidden=True)),
 )
-"""From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken."""
+"""From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken, from 5 on
+thoughts come without their text unless it is asked for."""
 
 OPENAI = Profile(
     max_tokens_field="max_completion_tokens",
