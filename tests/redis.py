@@ -48,6 +48,11 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, such as one that stops it for a while."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
 
 def own_server() -> RedisServer:
     """One that the test may stop and empty."""

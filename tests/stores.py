@@ -125,32 +125,54 @@ async def _answers(address: str) -> bool:
 
 
 def _start() -> str:
+    cluster = Cluster()
+    cluster.start()
+    atexit.register(cluster.remove)
+    return cluster.address
+
+
+class Cluster:
     """A cluster in a directory of its own; PostgreSQL does not run as root, so root starts it as ``postgres``."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    place = programs[-1] if programs else Path(shutil.which("postgres") or "/nowhere/postgres").parent
-    folder = Path(tempfile.mkdtemp(prefix="penstock-postgresql-"))
-    be: list[str] = []
-    if os.geteuid() == 0:
-        who = pwd.getpwnam("postgres")
-        os.chown(folder, who.pw_uid, who.pw_gid)
-        be = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
-    with socket.socket() as plug:
-        plug.bind(("127.0.0.1", 0))
-        port = plug.getsockname()[1]
-    data = folder / "data"
-    subprocess.run(
-        [*be, place / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N"],
-        check=True,
-        capture_output=True,
-    )
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=300"
-    control = [*be, place / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
-    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True)
 
-    def end() -> None:
+    def __init__(self) -> None:
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        place = programs[-1] if programs else Path(shutil.which("postgres") or "/nowhere/postgres").parent
+        self._folder = Path(tempfile.mkdtemp(prefix="penstock-postgresql-"))
+        be: list[str] = []
+        if os.geteuid() == 0:
+            who = pwd.getpwnam("postgres")
+            os.chown(self._folder, who.pw_uid, who.pw_gid)
+            be = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
+        with socket.socket() as plug:
+            plug.bind(("127.0.0.1", 0))
+            self._port = plug.getsockname()[1]
+        self.address = f"postgresql://postgres@127.0.0.1:{self._port}"
+        self._data = self._folder / "data"
+        making = [*be, place / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-N"]
+        subprocess.run(making, check=True, capture_output=True)
+        self._control = [*be, place / "pg_ctl", "-D", self._data, "-w", "-l", self._folder / "log"]
+
+    def start(self) -> None:
+        """Start it, with what it had."""
+        options = (
+            f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+            " -c max_connections=300"
+        )
+        subprocess.run([*self._control, "-o", options, "start"], check=True, capture_output=True)
+
+    def stop(self) -> None:
+        """End it, as if by a crash."""
+        subprocess.run([*self._control, "-m", "immediate", "stop"], check=True, capture_output=True)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server and all its processes, such as one that stops them for a while."""
+        leader = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        for process in (leader, *map(int, children)):
+            os.kill(process, number)
+
+    def remove(self) -> None:
+        """End it and delete its directory."""
         with contextlib.suppress(subprocess.CalledProcessError):
-            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(end)
-    return f"postgresql://postgres@127.0.0.1:{port}"
+            self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)

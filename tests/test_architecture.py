@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent / "src" / "penstock"
 LEAVES = {"errors", "exchange", "settings"}
 BELOW_RELAY = LEAVES | {
     "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame", "tokens",
-    "token_counting", "aside", "federation",
+    "token_counting", "aside", "federation", "health",
 }  # fmt: skip
 BELOW_APP = BELOW_RELAY | {"relay", "web"}
 
@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "providers": LEAVES | {"core"},
     "store": LEAVES | {"core"},
     "domain": LEAVES | {"core", "store"},
-    "metrics": set(),
+    "health": set(),
+    "metrics": {"health"},
     "switchboard": LEAVES | {"core", "domain", "providers", "upstream"},
     "call": LEAVES | {"core", "domain", "switchboard"},
     "blame": LEAVES | {"core", "upstream"},

@@ -22,6 +22,7 @@ from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.front import Front
+from penstock.health import Health, Trouble
 from penstock.metrics import Metrics
 from penstock.providers.detect import Secrets
 from penstock.providers.simulator import simulate
@@ -94,7 +95,8 @@ class Service:
             await source.refresh()
             client = UpstreamClient()
             stack.push_async_callback(client.close)
-            metrics = Metrics()
+            health = _health(database, ledger, counters)
+            metrics = Metrics(health)
             switchboard = Switchboard(source.get, self._secrets, random.random)
             timings = _timings(settings)
             estimator = Estimator(most_text=settings.token_count_text)
@@ -133,11 +135,14 @@ class Service:
                 gate,
                 relay.end,
                 metrics,
+                health,
                 self._now,
                 lambda: self._not_ready,
             )
             await stack.enter_async_context(self.front.running())
-            keeping = asyncio.create_task(_keep(settings, database, source, keyring, gate, self._secrets))
+            keeping = asyncio.create_task(
+                _keep(settings, database, source, keyring, gate, self._secrets, health)
+            )
             stack.push_async_callback(_stop_keeping, keeping, database, keyring)
             self._not_ready = ""
             try:
@@ -171,11 +176,13 @@ async def _keep(
     keyring: Keyring,
     gate: Gate,
     secrets_of: Secrets,
+    health: Health,
 ) -> None:
     """What is done every few seconds beside the requests: follow the catalogue, write when keys were last used."""
     flushed = time.monotonic()
     while True:
         await asyncio.sleep(settings.revision_poll)
+        health.look()
         ahead = gate.clock_stepped()
         if ahead is not None:
             log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
@@ -221,6 +228,13 @@ async def _counters(
         with suppress(asyncio.CancelledError):
             await keeping
         await link.close()
+
+
+def _health(database: Database, ledger: Ledger, counters: Counters) -> Health:
+    parts: dict[str, Trouble] = {"database": lambda: database.trouble, "ledger": lambda: ledger.trouble}
+    if isinstance(counters, RedisCounters):
+        parts["redis"] = lambda: counters.trouble
+    return Health(parts, owed=lambda: ledger.owed)
 
 
 def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> Gate:

@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
+from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -182,18 +183,31 @@ async def _database(database: Database, settings: Settings) -> list[Finding]:
 
 
 async def _redis(settings: Settings) -> list[Finding]:
-    """Whether Redis answers, where it is used."""
+    """Whether Redis answers, where it is used, in what time, and whether it forgets by itself."""
     if not settings.redis_url:
         return []
     link = RedisLink(settings.redis_url, timeout=max(2.0, settings.redis_timeout), scripts=())
     try:
         await link.submit("PING")
+        asked_at = time.perf_counter()
+        await link.submit("PING")
+        seconds = time.perf_counter() - asked_at
+        memory = cast("Mapping[str, object]", await link.submit("INFO", "memory"))
     except RedisAway as error:
-        mend = "see PENSTOCK_REDIS_URL, and that it runs"
+        mend = "see PENSTOCK_REDIS_URL, and that it runs; until then each server goes on with its share"
         return [Finding("fail", "redis", f"it does not answer: {error}", mend)]
+    except RedisError as error:
+        return [Finding("fail", "redis", f"it refuses: {error}", "see the user's rights in Redis")]
     finally:
         await link.close()
-    return [Finding("ok", "redis", "it answers")]
+    findings: list[Finding] = []
+    if seconds > settings.redis_timeout / 2:
+        text = f"it takes {seconds * 1000:,.0f} ms to answer, of {settings.redis_timeout * 1000:,.0f} that it may"
+        findings.append(Finding("warn", "redis", text, "bring it nearer, or raise redis_timeout"))
+    if str(memory.get("maxmemory_policy")).startswith("allkeys"):
+        text = "it drops any key when its memory is full, slots that are taken among them"
+        findings.append(Finding("warn", "redis", text, "maxmemory-policy noeviction or volatile-ttl"))
+    return findings or [Finding("ok", "redis", f"it answers within {seconds * 1000:,.1f} ms")]
 
 
 async def _ledger(conn: AsyncConnection) -> Finding:

@@ -14,6 +14,7 @@ from penstock.domain.passwords import PasswordHasher
 from penstock.domain.sessions import Lifetime
 from penstock.errors import DatabaseUnavailable
 from penstock.federation import Federation, providers_of
+from penstock.health import Health
 from penstock.metrics import Metrics
 from penstock.postman import Postman, route_of
 from penstock.settings import Settings
@@ -40,6 +41,7 @@ class Front:
         gate: Gate,
         end: Callable[[str, str], bool],
         metrics: Metrics,
+        health: Health,
         now: Callable[[], float],
         not_ready: Callable[[], str],
     ) -> None:
@@ -86,6 +88,7 @@ class Front:
             metrics=metrics,
             metrics_token=settings.metrics_token,
             ready=not_ready,
+            health=health,
         ).app()
 
     @asynccontextmanager

@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from penstock.health import Health
+
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, float("inf"))
 _EDGES = tuple("+Inf" if edge == float("inf") else str(edge) for edge in _SECONDS)
 
@@ -42,7 +44,8 @@ class _Times:
 class Metrics(Collector):
     """The counts of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, health: Health) -> None:
+        self._health = health
         self._answered: dict[tuple[str, int], int] = {}
         self._outcomes: dict[tuple[str, str, str], int] = {}
         self._tokens: dict[tuple[str, str], int] = {}
@@ -132,3 +135,24 @@ class Metrics(Collector):
             first.add_metric((model,), times.buckets(), times.total)
         yield first
         yield GaugeMetricFamily("penstock_running", "Requests being relayed now.", value=self._running)
+        yield from self._parts()
+
+    def _parts(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily(
+            "penstock_part_up",
+            "Whether a part that this server needs works (1) or not (0).",
+            labels=("part",),
+        )
+        failures = CounterMetricFamily(
+            "penstock_part_failures", "How often a part was found to have stopped working.", labels=("part",)
+        )
+        for part in self._health.look():
+            up.add_metric((part.name,), float(part.works))
+            failures.add_metric((part.name,), part.failures)
+        yield up
+        yield failures
+        yield GaugeMetricFamily(
+            "penstock_settlements_owed",
+            "Ends of requests that the database has not taken yet.",
+            value=self._health.owed,
+        )

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import secrets
+import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import insert, update
 
 from penstock.bootstrap import Store, open_store
@@ -21,6 +23,7 @@ from penstock.settings import load
 from penstock.store.database import Database
 from penstock.store.schema import api_keys, requests, usage_days
 from tests.cli.conftest import Call
+from tests.redis import RedisServer, own_server
 
 
 def find(report: Report, subject: str) -> list[Finding]:
@@ -228,3 +231,36 @@ def test_the_command_says_it_in_lines_and_by_its_code(call: Call, data: Path) ->
     assert failed.code == 1
     assert "fail  secrets   others can read the secrets file" in failed.out
     assert call("doctor", "--json").json["ok"] is False
+
+
+@pytest.fixture
+def redis() -> Generator[RedisServer]:
+    server = own_server()
+    yield server
+    server.stop()
+
+
+async def test_redis_is_asked_where_it_is_used(environ: dict[str, str], redis: RedisServer) -> None:
+    async with installation(environ):
+        given = environ | {"PENSTOCK_REDIS_URL": redis.url, "PENSTOCK_REDIS_TIMEOUT": "60"}
+        assert [finding.level for finding in find(await examine(given, None, {}), "redis")] == ["ok"]
+        client = Redis.from_url(redis.url)
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        await client.aclose()
+        (forgetful,) = find(await examine(given, None, {}), "redis")
+        assert (forgetful.level, "drops any key" in forgetful.text) == ("warn", True)
+        redis.stop()
+        report = await examine(given, None, {})
+    assert not report.ok
+    (away,) = find(report, "redis")
+    assert (away.level, "does not answer" in away.text) == ("fail", True)
+
+
+async def test_a_postgresql_that_is_away_fails(environ: dict[str, str]) -> None:
+    with socket.socket() as plug:
+        plug.bind(("127.0.0.1", 0))
+        away = f"postgresql://penstock@127.0.0.1:{plug.getsockname()[1]}/penstock"
+        report = await examine(environ | {"PENSTOCK_DATABASE_URL": away}, None, {})
+    assert not report.ok
+    (finding,) = find(report, "database")
+    assert (finding.level, "cannot be reached" in finding.text) == ("fail", True)

@@ -94,6 +94,8 @@ class Database:
         self._reading = backend.reading
         self._pause = 0.0
         self._again_at = 0.0
+        self.trouble: str | None = None
+        """Why it could not be used when it was last asked, for the operator; None when it could."""
 
     @classmethod
     async def open(
@@ -216,6 +218,7 @@ class Database:
             if self.path is None and not isinstance(error, PoolTimeout):
                 self._pause = min(PAUSE_LAST, 2 * self._pause or PAUSE_FIRST)
                 self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - jitter, so that processes do not return in step
+            self.trouble = self._backend.explain(error)
             raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
         self._pause = 0.0
         try:
@@ -223,7 +226,10 @@ class Database:
         except DBAPIError as error:
             if not self._backend.unavailable(error):
                 raise
+            self.trouble = self._backend.explain(error)
             raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
+        else:
+            self.trouble = None
         finally:
             await conn.close()
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.errors import PenstockError
 from penstock.federation import Federation
+from penstock.health import Health
 from penstock.metrics import Metrics
 from penstock.web.account import AccountPages
 from penstock.web.context import SiteContext
@@ -92,6 +93,7 @@ class Site:
         metrics: Metrics,
         metrics_token: str,
         ready: Callable[[], str],
+        health: Health,
     ) -> None:
         """``end`` ends a running request of a user, ``ready`` gives '' or why no traffic should come.
 
@@ -110,6 +112,7 @@ class Site:
         self._metrics = metrics
         self._token = metrics_token
         self._ready = ready
+        self._health = health
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -143,9 +146,11 @@ class Site:
         return PlainTextResponse("ok\n", headers={"cache-control": "no-store"})
 
     async def _readiness(self, _request: Request) -> Response:
+        """Names the parts that fail, and stays ready: they are every server's, so to send callers away helps none."""
         why_not = self._ready()
+        failing = [f"{part.name} does not work\n" for part in self._health.look() if not part.works]
         return PlainTextResponse(
-            f"{why_not or 'ready'}\n",
+            f"{why_not or 'ready'}\n{''.join(failing)}",
             status_code=503 if why_not else 200,
             headers={"cache-control": "no-store"},
         )

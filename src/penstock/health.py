@@ -1,0 +1,45 @@
+"""How the parts that a process needs are doing: what readiness and the metrics say of them."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+Trouble = Callable[[], str | None]
+"""Why a part does not work at the moment, for the operator; None when all is well."""
+
+
+class PartHealth(msgspec.Struct, frozen=True):
+    """One part: whether it works now, and how often it was seen to stop working."""
+
+    name: str
+    works: bool
+    failures: int
+
+
+class Health:
+    """Looks at its parts when it is asked, and remembers how often each was found to have failed."""
+
+    def __init__(self, parts: Mapping[str, Trouble], *, owed: Callable[[], int]) -> None:
+        """``owed`` tells how many ends of requests the database has not taken yet."""
+        self._parts = parts
+        self._owed = owed
+        self._failing: set[str] = set()
+        self._failures: dict[str, int] = {}
+
+    @property
+    def owed(self) -> int:
+        """How many ends of requests wait for the database."""
+        return self._owed()
+
+    def look(self) -> list[PartHealth]:
+        """Every part as it is now."""
+        found: list[PartHealth] = []
+        for name, trouble in self._parts.items():
+            works = trouble() is None
+            if works:
+                self._failing.discard(name)
+            elif name not in self._failing:
+                self._failing.add(name)
+                self._failures[name] = self._failures.get(name, 0) + 1
+            found.append(PartHealth(name, works, self._failures.get(name, 0)))
+        return found
