@@ -9,7 +9,7 @@ from penstock.core.chat_chunks import Choice, Chunk, Counts, Delta, failure_in, 
 from penstock.core.chat_pattern import TextPattern, learn
 from penstock.core.chat_reader import MAX_BODY, Reader
 from penstock.core.chat_writer import Writer
-from penstock.core.splice import find_values, replace_known, replace_top_level
+from penstock.core.splice import find_values, replace_known, replace_spans
 from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
 from penstock.core.turn import (
     CallArgs,
@@ -256,17 +256,13 @@ class Meter:
             if key >= 0:
                 self._head = data[key:end]
                 self._spliced = data[key:start] + self._public
+        changed = replace_spans(data, spans, self._public)
         where = raw.find(data)
         if where < 0:  # data on several lines: one line, then, with the same event
             frame = parse_frame(raw)
             name = b"event: " + frame.event + b"\n" if frame is not None and frame.event else b""
-            return (
-                name
-                + b"data: "
-                + replace_top_level(data, "model", self._public).replace(b"\n", b" ")
-                + b"\n\n"
-            )
-        return raw[:where] + replace_top_level(data, "model", self._public) + raw[where + len(data) :]
+            return name + b"data: " + changed.replace(b"\n", b" ") + b"\n\n"
+        return raw[:where] + changed + raw[where + len(data) :]
 
     def _wrap(self, body: bytes) -> bytes:
         """A plain JSON answer (or one chunk a line) as the stream that was asked for."""

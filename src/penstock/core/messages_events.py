@@ -140,7 +140,7 @@ def usage_of(raw: Raw | UnsetType) -> Usage | None:
         return None
     try:
         found = _usage(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return Usage(
         input=_count(found.input_tokens),
@@ -172,7 +172,7 @@ def explanation_of(raw: Raw | UnsetType) -> str | None:
         return None
     try:
         return _details(raw).explanation
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -180,7 +180,7 @@ def cited(raw: Raw) -> list[AnyEvent]:
     """The citation of a web page; other kinds point into the caller's own documents and have no other form."""
     try:
         found = _citation(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     if found.type != "web_search_result_location" or not found.url:
         return []
@@ -226,7 +226,7 @@ def _unread(name: bytes, data: bytes, error: msgspec.ValidationError) -> Failed 
     """What to make of an event whose members have types that we do not know."""
     try:
         kind = _typed(data).type or name.decode("latin-1")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         kind = name.decode("latin-1")
     if kind == "error":
         return failure_of(data)

@@ -61,12 +61,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Open:
-    """An item that has begun. ``waiting`` are its events while an earlier item is still going."""
+    """An item that has begun, ``at`` its place. ``waiting`` are its events while an earlier item is still going."""
 
-    __slots__ = ("ended", "given", "kind", "named", "pieces", "raw", "waiting")
+    __slots__ = ("at", "ended", "given", "kind", "named", "pieces", "raw", "waiting")
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, at: int) -> None:
         self.kind = kind
+        self.at = at
         self.given: set[tuple[Kind, int]] = set()  # parts of which something has been given out
         self.waiting: list[AnyEvent] = []
         self.ended = False
@@ -162,9 +163,10 @@ class Assembly:
 
     def _new(self, kind: str, id: str | None, index: int | None) -> _Open:
         """Begin an item. Only a call keeps the items after it waiting until it is done."""
-        for earlier in self._order[self._current :]:
-            earlier.ended = earlier.ended or not earlier.calls
-        opened = _Open(kind)
+        if self._order:  # those before the last were ended by the one after them
+            last = self._order[-1]
+            last.ended = last.ended or not last.calls
+        opened = _Open(kind, len(self._order))
         self._order.append(opened)
         if id:
             self._by_id[id] = opened
@@ -189,7 +191,7 @@ class Assembly:
             return
         opened.named = self._called = True
         custom = opened.kind == "custom_tool_call"
-        id = item.call_id or item.id or f"call_{self._order.index(opened)}"
+        id = item.call_id or item.id or f"call_{opened.at}"
         nth = self._ids[id] = self._ids.get(id, 0) + 1
         id = id if nth == 1 else distinct(id, nth)
         events: list[AnyEvent] = [CallOpened(id, item.name, item.namespace, custom)]
@@ -225,7 +227,7 @@ class Assembly:
                 self._emit(opened, [*gap, ThoughtDelta(text)], out)
 
     def _follows_text(self, opened: _Open) -> bool:
-        at = self._order.index(opened)
+        at = opened.at
         return at > 0 and self._order[at - 1].kind == "message" and bool(self._order[at - 1].given)
 
     def _item_done(self, opened: _Open, item: Item, out: list[AnyEvent]) -> None:
@@ -286,10 +288,10 @@ class Assembly:
             out += opened.waiting
             opened.waiting = []
             out += events
-        elif opened in order[self._current :]:
+        elif opened.at > self._current:
             opened.waiting += events
         elif not opened.calls:  # late, and something else has begun: after that, then
-            late = _Open(opened.kind)
+            late = _Open(opened.kind, len(order))
             late.ended = True
             late.waiting = events
             order.append(late)

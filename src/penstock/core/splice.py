@@ -60,14 +60,19 @@ def _is_key(token: bytes, key: str) -> bool:
         return False
 
 
-def replace_at(json: bytes, path: tuple[str, ...], new_value: bytes) -> bytes:
-    """``json`` with each value at ``path`` replaced by ``new_value`` (itself JSON); unchanged where the path is absent."""
+def replace_spans(json: bytes, spans: list[tuple[int, int]], new_value: bytes) -> bytes:
+    """``json`` with what lies at ``spans`` replaced by ``new_value`` (itself JSON)."""
     pieces: list[bytes] = []
     at = 0
-    for start, end in find_values(json, path):
+    for start, end in spans:
         pieces += (json[at:start], new_value)
         at = end
     return b"".join((*pieces, json[at:])) if pieces else json
+
+
+def replace_at(json: bytes, path: tuple[str, ...], new_value: bytes) -> bytes:
+    """``json`` with each value at ``path`` replaced by ``new_value`` (itself JSON); unchanged where the path is absent."""
+    return replace_spans(json, find_values(json, path), new_value)
 
 
 def replace_top_level(json: bytes, key: str, new_value: bytes) -> bytes:

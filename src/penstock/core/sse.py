@@ -14,6 +14,7 @@ MAX_FRAME = 4 * 1024 * 1024
 """Bytes of one unfinished frame; a single tool call may be one huge frame."""
 
 _BOM = b"\xef\xbb\xbf"
+_LEAST = len(b"data")
 
 
 class FrameTooLarge(ValueError):
@@ -100,6 +101,8 @@ class Frames:
 
 def parse_frame(raw: bytes) -> Frame | None:
     """The frame that ``raw`` (its lines, with or without the empty one) holds; None where it has no data line."""
+    if len(raw) < _LEAST:
+        return None
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     event = b""
