@@ -80,7 +80,13 @@ class Service:
             if not settings.redis_url:
                 await stack.enter_async_context(database.claimed())
             vault = Vault.make(settings.secret_path, secrets.token_bytes)
-            ledger = await Ledger.open(database, boot=boot)
+            ledger = await Ledger.open(
+                database,
+                boot=boot,
+                journal_bytes=settings.journal_bytes,
+                pace=settings.journal_pace,
+                durable=settings.database_synchronous == "FULL",
+            )
             stack.push_async_callback(ledger.close)
             counters = await stack.enter_async_context(_counters(settings, database, self._now, boot))
             gate = _gate(settings, counters, self._now)
@@ -195,7 +201,7 @@ async def _keep(
                 async with database.transaction() as conn:
                     await keyring.flush(conn)
         except DatabaseUnavailable:
-            # Requests go on with what is known; the ledger refuses what cannot be recorded.
+            # Requests go on with what is known, and are recorded in the journal.
             log.warning("the database does not answer")
         except Exception:
             log.exception("a round of housekeeping failed")

@@ -43,7 +43,9 @@ Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set. Times are in seconds, sizes in bytes."""
 
-    data: Annotated[Path, about("Directory of the database, the secrets file and the spool.")] = Path("data")
+    data: Annotated[Path, about("Directory of the database, the secrets file and the journal.")] = Path(
+        "data"
+    )
     host: Annotated[str, about("Where to listen.", "a host name or an IP address", pattern=r"^[^\s/]+$")] = (
         "127.0.0.1"
     )
@@ -79,10 +81,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_synchronous: Annotated[
         Literal["NORMAL", "FULL"],
         about(
-            "What SQLite syncs: with `NORMAL` nothing is lost when the process dies, with `FULL` nothing when the power "
-            "fails either, for more work on each write."
+            "What SQLite and the journal sync: with `NORMAL` nothing is lost when the process dies, with `FULL` nothing "
+            "when the power fails either, for more work on each write."
         ),
     ] = "NORMAL"
+    journal_bytes: Annotated[
+        Bytes,
+        about(
+            "Requests that the database does not have yet are in a journal in the data directory, which begins with 2 MiB. "
+            "While the database is away each of its two files grows up to this; when it is full requests are refused."
+        ),
+    ] = 32 << 20
+    journal_pace: Annotated[
+        Timer, about("How long what is in the journal may wait for company before it goes to the database.")
+    ] = 0.05
     database_pool: Annotated[
         int, Meta(ge=1, le=100), about("PostgreSQL: connections kept for reading, and as many for writing.")
     ] = 5

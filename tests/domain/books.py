@@ -1,5 +1,7 @@
 """Rows and ends of requests as the relay writes them, for tests of the ledger and the limits."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +105,14 @@ async def sums_of(conn: AsyncConnection) -> dict[str, list[tuple[Any, ...]]]:
 
 async def open_ledger(database: Database, boot: str) -> Ledger:
     return await Ledger.open(database, boot=boot)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Give the loop and the writing thread turns until it holds; pytest's time limit is the end of patience."""
+    while not holds():  # noqa: ASYNC110 - what it waits for happens in a thread that tells nobody
+        await asyncio.sleep(0.005)
+
+
+async def written(ledger: Ledger) -> None:
+    """The database has all that was recorded."""
+    await until(lambda: ledger.owed == 0)

@@ -3,9 +3,8 @@
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,9 @@ from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_rows import Settlement
 from penstock.domain.usage import Mismatch, reconcile
 from penstock.errors import CannotRecord
-from penstock.store import sqlite as module
 from penstock.store.database import Database
 from penstock.store.schema import requests, usage_days
-from tests.domain.books import DAY, agree, end, open_ledger, row, states, url, used
+from tests.domain.books import DAY, agree, end, open_ledger, row, states, url, used, written
 from tests.stores import Engine
 
 
@@ -31,11 +29,17 @@ async def database(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
     await opened.close()
 
 
-async def test_a_row_is_there_and_counted_before_the_upstream_is_asked(database: Database) -> None:
+async def test_a_row_is_there_and_counted_while_its_request_runs(database: Database) -> None:
     ledger = await open_ledger(database, "b1")
     await ledger.opened(row("r1"))
+    await written(ledger)
     assert await states(database) == {"r1": ("open", None, True)}
     assert await used(database) == (1, 0)
+    ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
+    await written(ledger)
+    assert await states(database) == {"r1": ("settled", "upstream_error", False)}
+    assert await used(database) == (0, 1)
+    await agree(database)
     await ledger.close()
 
 
@@ -108,10 +112,15 @@ PLAIN = Settlement(
     ],
     ids=["plain", "unknown", "fallback", "not_sent", "estimated", "translated", "error", "refunded"],
 )
-async def test_everything_about_an_end_is_in_its_row(database: Database, settlement: Settlement) -> None:
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+async def test_everything_about_an_end_is_in_its_row(
+    database: Database, settlement: Settlement, apart: bool
+) -> None:
     ledger = await open_ledger(database, "b1")
     opened = replace(row("r1"), provider="p", upstream_model="m-1", upstream_dialect="messages")
     await ledger.opened(opened)
+    if apart:
+        await written(ledger)
     ledger.settle(settlement)
     await ledger.close()
     async with database.connect() as conn:
@@ -174,129 +183,11 @@ async def test_rows_of_a_dead_process_are_closed_and_stay_counted(database: Data
     assert await used(database) == (2, 0)
 
 
-async def test_what_cannot_be_written_is_refused_and_what_runs_is_settled_later(database: Database) -> None:
-    ledger = await open_ledger(database, "b1")
-    await ledger.opened(row("r1"))
-    async with database.transaction() as conn:
-        await conn.exec_driver_sql("ALTER TABLE requests RENAME TO elsewhere")
-    with pytest.raises(CannotRecord):
-        await ledger.opened(row("r2"))
-    assert ledger.trouble is not None
-    ledger.settle(end("r1"))
-    with pytest.raises(CannotRecord):
-        await ledger.opened(row("r3"))
-    async with database.transaction() as conn:
-        await conn.exec_driver_sql("ALTER TABLE elsewhere RENAME TO requests")
-    await ledger.opened(row("r4"))
-    await ledger.close()
-    found = await states(database)
-    assert set(found) == {"r1", "r4"}
-    assert found["r1"][0] == "settled"
-    assert await used(database) == (2, 0)
-
-
-async def test_ends_that_the_database_never_took_are_applied_at_the_next_start(database: Database) -> None:
-    ledger = await open_ledger(database, "b1")
-    await ledger.opened(row("r1"))
-    async with database.transaction() as conn:
-        await conn.exec_driver_sql("ALTER TABLE requests RENAME TO elsewhere")
-    ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
-    await ledger.close()
-    async with database.transaction() as conn:
-        await conn.exec_driver_sql("ALTER TABLE elsewhere RENAME TO requests")
-    again = await open_ledger(database, "b2")
-    await again.close()
-    assert await states(database) == {"r1": ("settled", "upstream_error", False)}
-    assert await used(database) == (0, 1)
-    assert again.recovered == 0
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Give the loop and the writing thread turns until it holds; pytest's time limit is the end of patience."""
-    while not holds():  # noqa: ASYNC110 - what it waits for happens in a thread that tells nobody
-        await asyncio.sleep(0.005)
-
-
-async def test_what_is_owed_is_written_without_a_new_request_to_carry_it(tmp_path: Path) -> None:
-    database = await Database.open(url(tmp_path), busy_seconds=0.01)
-    ledger = await open_ledger(database, "b1")
-    await ledger.opened(row("r1"))
-    other = sqlite3.connect(tmp_path / "penstock.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    ledger.settle(end("r1", refund="no_output", status=502))
-    await until(lambda: ledger.owed == 1)
-    with pytest.raises(CannotRecord):
-        await ledger.opened(row("r2"))
-    assert "locked" in str(ledger.trouble)
-    other.close()
-    await until(lambda: ledger.owed == 0 and ledger.trouble is None)
-    assert await states(database) == {"r1": ("settled", "completed", False)}
-    await ledger.close()
-    await database.close()
-
-
-async def test_a_full_disk_refuses_rows_until_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database = await Database.open(url(tmp_path))
-    ledger = await open_ledger(database, "b1")
-    await ledger.opened(row("r0"))
-    other = sqlite3.connect(tmp_path / "penstock.db")
-    pages = other.execute("PRAGMA page_count").fetchone()[0]
-    other.close()
-    # Read when a connection is made, which is after each failure; the rename makes the first one.
-    full = [f"PRAGMA max_page_count={pages}"]
-    normal = module.pragmas("NORMAL")
-    monkeypatch.setattr(module, "pragmas", lambda _synchronous: (*normal, *full))
-    async with database.transaction() as conn:
-        await conn.exec_driver_sql("ALTER TABLE requests RENAME TO elsewhere")
-    with pytest.raises(CannotRecord):
-        await ledger.opened(row("lost"))
-    async with database.transaction() as conn:
-        await conn.exec_driver_sql("ALTER TABLE elsewhere RENAME TO requests")
-    taken: list[str] = []
-
-    async def fill() -> None:
-        for number in range(1, 1000):
-            await ledger.opened(row(f"r{number}"))
-            taken.append(f"r{number}")
-
-    with pytest.raises(CannotRecord):
-        await fill()
-    assert "full" in str(ledger.trouble)
-    ledger.settle(end("r0"))
-    await until(lambda: ledger.owed == 0)
-    assert "full" in str(ledger.trouble) or ledger.trouble is None, "an end needs no room, and is written"
-    full.clear()
-    await ledger.opened(row("room"))
-    assert ledger.trouble is None
-    await ledger.close()
-    found = await states(database)
-    assert set(found) == {"r0", "room", *taken}
-    assert found["r0"][0] == "settled"
-    await agree(database)
-    await database.close()
-
-
 async def test_after_the_end_nothing_is_taken(database: Database) -> None:
     ledger = await open_ledger(database, "b1")
     await ledger.close()
     with pytest.raises(CannotRecord):
         await ledger.opened(row("r1"))
-
-
-async def test_one_bad_row_does_not_take_its_neighbours_with_it(database: Database) -> None:
-    ledger = await open_ledger(database, "b1")
-    await ledger.opened(row("r1"))
-    results = await asyncio.gather(
-        ledger.opened(row("r1")),
-        *(ledger.opened(row(f"n{number}")) for number in range(5)),
-        return_exceptions=True,
-    )
-    assert isinstance(results[0], CannotRecord)
-    assert results[1:] == [None] * 5
-    await ledger.close()
-    await agree(database)
 
 
 async def test_the_reconciler_sees_a_count_that_is_not_the_rows(database: Database) -> None:
@@ -357,7 +248,8 @@ async def test_a_killed_process_loses_nothing_and_doubles_nothing(tmp_path: Path
         process.send_signal(signal.SIGKILL)
         rest = await process.stdout.read()
         await process.wait()
-        sent.update(line.split()[1] for line in rest.decode().splitlines() if line.count(" ") == 1)
+        whole, _, _torn = rest.decode().rpartition("\n")
+        sent.update(line.split()[1] for line in whole.splitlines())
     database = await Database.open(url(tmp_path))
     ledger = await Ledger.open(database, boot="last")
     await ledger.close()

@@ -176,6 +176,7 @@ class House:
         self.listener: Listener | None = None
         self._stack = AsyncExitStack()
         self._people = itertools.count(1)
+        self._stopped = True
 
     # ---- the service
 
@@ -186,10 +187,12 @@ class House:
         await self._stack.enter_async_context(self.service.running())
         self.listener = await listen(self.service.application, "127.0.0.1", 0, limits_of(self.settings))
         self._stack.push_async_callback(self.listener.close)
+        self._stopped = False
 
     async def stop(self) -> None:
         """Close it; then the ledger is complete."""
         await self._stack.aclose()
+        self._stopped = True
 
     async def restart(self, **changes: Any) -> None:
         """Close it and open it again on the same data."""
@@ -262,8 +265,17 @@ class House:
 
     # ---- the books
 
+    async def _booked(self) -> None:
+        """The database has all that was recorded."""
+        if self.service is None or self.service._api is None or self._stopped:
+            return
+        ledger = self.service._api._relay._ledger
+        while ledger.owed:
+            await asyncio.sleep(0.001)
+
     async def report(self, user: User) -> DayReport:
         """The user's day, once nothing of it is open any more."""
+        await self._booked()
         async with asyncio.timeout(PATIENCE), self.store.database.connect() as conn:
             found = await accounts.user_by_email(conn, user.email)
             while True:
@@ -275,6 +287,7 @@ class House:
     async def rows(self, user: User) -> list[dict[str, Any]]:
         """The user's rows of the ledger in the order of arrival, once none is open any more."""
         mine = select(requests).where(requests.c.user_id == user.id).order_by(requests.c.id)
+        await self._booked()
         async with asyncio.timeout(PATIENCE), self.store.database.connect() as conn:
             while True:
                 rows = [dict(row) for row in (await conn.execute(mine)).mappings()]
@@ -374,7 +387,7 @@ async def furnished(
 @asynccontextmanager
 async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
     """A house on a data directory of its own. Refusals are not limited unless the settings say so."""
-    given = replace(Settings(data=data, errors_per_minute=0, cache_seconds=0.0), **settings)
+    given = replace(Settings(data=data, errors_per_minute=0, cache_seconds=0.0, journal_pace=0.001), **settings)
     visits: list[Visit] = []
     async with furnished(data, visits.append, given.database_url) as (store, wires):
         house = House(given, store, wires)

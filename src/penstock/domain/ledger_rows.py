@@ -1,10 +1,11 @@
 """What the ledger keeps of a request, and the statements that write it.
 
 The statements are text for a whole batch, built once; their values are always parameters. They are written for SQLite
-and PostgreSQL alike.
+and PostgreSQL alike. A request that has ended by the time its batch is written is one ``INSERT``; one that has not is an
+``INSERT`` of an open row, and an ``UPDATE`` later.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +15,7 @@ from penstock.store.bulk import Bulk, Row
 MAX_COUNT = 2**63 - 1
 
 
-class OpenRow(msgspec.Struct, frozen=True, gc=False):
+class OpenRow(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="row"):
     """A request that is about to be sent. ``created_at`` is in epoch milliseconds, ``day`` a UTC day number."""
 
     id: str
@@ -32,7 +33,7 @@ class OpenRow(msgspec.Struct, frozen=True, gc=False):
     upstream_dialect: str
 
 
-class Settlement(msgspec.Struct, frozen=True, gc=False):
+class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="end"):
     """How a request ended. Times are in milliseconds.
 
     With ``counted`` False it is refunded, for ``refund_reason``. ``attempts`` 1 says that the provider, model and dialect
@@ -59,19 +60,22 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 _INSERT = Bulk(
     "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, dialect, model, requested_model, stream, client,"
     " provider, upstream_model, upstream_dialect, state, attempts, counted, estimated) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', 0, TRUE, FALSE)",
+    "(" + ", ".join("?" * 14) + ", 'open', 0, TRUE, FALSE)",
+    "",
+)
+_INSERT_SETTLED = Bulk(
+    "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, dialect, model, requested_model, stream, client,"
+    " provider, upstream_model, upstream_dialect, state, status, outcome, counted, refund_reason, error_code, input_tokens,"
+    " output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, estimated, attempts, first_byte_ms, total_ms,"
+    " translation) VALUES ",
+    "(" + ", ".join("?" * 14) + ", 'settled'" + ", ?" * 15 + ")",
     "",
 )
 _COUNT = Bulk(
     "INSERT INTO usage_days (user_id, day, used, refunded) VALUES ",
-    "(?, ?, ?, 0)",
-    " ON CONFLICT (user_id, day) DO UPDATE SET used = usage_days.used + excluded.used",
-)
-_REFUND = Bulk(
-    "UPDATE usage_days SET used = usage_days.used - back.n, refunded = usage_days.refunded + back.n"
-    " FROM (SELECT user_id, day, count(*) AS n FROM requests WHERE state = 'open' AND id IN (",
-    "?",
-    ") GROUP BY user_id, day) AS back WHERE usage_days.user_id = back.user_id AND usage_days.day = back.day",
+    "(?, ?, ?, ?)",
+    " ON CONFLICT (user_id, day) DO UPDATE SET used = usage_days.used + excluded.used,"
+    " refunded = usage_days.refunded + excluded.refunded",
 )
 _SETTLE = Bulk(
     "UPDATE requests SET state = 'settled', status = v.column2, outcome = v.column3, counted = v.column4,"
@@ -99,41 +103,57 @@ _SETTLE_PLAIN = Bulk(
 """For almost every request, at half the cost: what it leaves out is already in the open row."""
 
 
-def opening(rows: Sequence[OpenRow], boot: str) -> Iterator[tuple[str, Row]]:
-    """The statements that write new rows and count them."""
-    values: list[Row] = []
-    counts: dict[tuple[str, int], int] = {}
-    for row in rows:
-        counted = (row.user_id, row.day)
-        counts[counted] = counts.get(counted, 0) + 1
-        values.append(
-            (
-                row.id,
-                row.user_id,
-                row.key_id,
-                row.day,
-                row.created_at,
-                boot,
-                row.dialect,
-                row.model,
-                fit(row.requested_model, 128),
-                row.stream,
-                fit(row.client, 64),
-                row.provider,
-                fit(row.upstream_model, 256),
-                row.upstream_dialect,
-            )
-        )
-    yield from _INSERT.statements(values)
-    yield from _COUNT.statements([(user_id, day, n) for (user_id, day), n in counts.items()])
+class Batch(msgspec.Struct, frozen=True):
+    """What is written in one transaction: rows that the database has not, and ends of these and of rows that are open there.
+
+    ``open_rows`` are the ones there; of a request's ends only the first is in a batch.
+    """
+
+    new: Sequence[OpenRow]
+    ends: Sequence[Settlement]
+    open_rows: Mapping[str, OpenRow]
+
+    def ended(self) -> list[tuple[OpenRow, Settlement]]:
+        """Each end with its row."""
+        rows = {row.id: row for row in self.new}
+        found: list[tuple[OpenRow, Settlement]] = []
+        for end in self.ends:
+            row = rows.get(end.id) or self.open_rows.get(end.id)
+            if row is not None:
+                found.append((row, end))
+        return found
 
 
-def settling(ends: Sequence[Settlement]) -> Iterator[tuple[str, Row]]:
-    """The statements that refund and settle open rows; rows that are not open are left as they are."""
-    # Refunds first: they look at the rows that are still open.
-    yield from _REFUND.statements([(end.id,) for end in ends if not end.counted])
-    yield from _SETTLE_PLAIN.statements([_settled_plainly(end) for end in ends if is_plain(end)])
-    yield from _SETTLE.statements([_settled(end) for end in ends if not is_plain(end)])
+def booking(batch: Batch, boot: str) -> Iterator[tuple[str, Row]]:
+    """The statements that write a batch, and count it by user and day.
+
+    The order of the keys is the same in every process, so that two of them do not wait for each other.
+    """
+    ends = {end.id: end for end in batch.ends}
+    whole: list[Row] = []
+    open_: list[Row] = []
+    counts: dict[tuple[str, int], list[int]] = {}
+    for row in batch.new:
+        end = ends.pop(row.id, None)
+        count = counts.setdefault((row.user_id, row.day), [0, 0])
+        if end is None:
+            open_.append(_opened(row, boot))
+            count[0] += 1
+        else:
+            whole.append(_whole(row, end, boot))
+            count[not end.counted] += 1
+    later = list(ends.values())
+    for end in later:
+        row = batch.open_rows.get(end.id)
+        if row is not None and not end.counted:
+            count = counts.setdefault((row.user_id, row.day), [0, 0])
+            count[0] -= 1
+            count[1] += 1
+    yield from _INSERT_SETTLED.statements(whole)
+    yield from _INSERT.statements(open_)
+    yield from _SETTLE_PLAIN.statements([_settled_plainly(end) for end in later if is_plain(end)])
+    yield from _SETTLE.statements([_settled(end) for end in later if not is_plain(end)])
+    yield from _COUNT.statements([(*key, *counts[key]) for key in sorted(counts)])
 
 
 def is_plain(end: Settlement) -> bool:
@@ -145,6 +165,60 @@ def is_plain(end: Settlement) -> bool:
         and end.refund_reason is None
         and end.translation is None
         and not end.estimated
+    )
+
+
+def _opened(row: OpenRow, boot: str) -> Row:
+    return (
+        row.id,
+        row.user_id,
+        row.key_id,
+        row.day,
+        row.created_at,
+        boot,
+        row.dialect,
+        row.model,
+        fit(row.requested_model, 128),
+        row.stream,
+        fit(row.client, 64),
+        row.provider,
+        fit(row.upstream_model, 256),
+        row.upstream_dialect,
+    )
+
+
+def _whole(row: OpenRow, end: Settlement, boot: str) -> Row:
+    usage = end.usage
+    return (
+        row.id,
+        row.user_id,
+        row.key_id,
+        row.day,
+        row.created_at,
+        boot,
+        row.dialect,
+        row.model,
+        fit(row.requested_model, 128),
+        row.stream,
+        fit(row.client, 64),
+        end.provider,
+        fit(end.upstream_model, 256),
+        end.upstream_dialect,
+        end.status,
+        fit(end.outcome, 32),
+        end.counted,
+        None if end.refund_reason is None else fit(end.refund_reason, 32),
+        None if end.error_code is None else fit(end.error_code, 64),
+        whole(usage.input),
+        whole(usage.output),
+        whole(usage.cache_read),
+        whole(usage.cache_write),
+        whole(usage.reasoning),
+        end.estimated,
+        end.attempts,
+        whole(end.first_byte_ms),
+        whole(end.total_ms),
+        None if end.translation is None else fit(end.translation, 4096),
     )
 
 
@@ -187,6 +261,35 @@ def _settled(end: Settlement) -> Row:
         whole(end.total_ms),
         None if end.translation is None else fit(end.translation, 4096),
     )
+
+
+def fitted(record: OpenRow | Settlement) -> OpenRow | Settlement:
+    """The same record with values that every format can hold: callers and upstreams name and count what they like."""
+    match record:
+        case OpenRow():
+            return msgspec.structs.replace(
+                record,
+                requested_model=fit(record.requested_model, 128),
+                client=fit(record.client, 64),
+                upstream_model=fit(record.upstream_model, 256),
+            )
+        case Settlement():
+            usage = record.usage
+            return msgspec.structs.replace(
+                record,
+                upstream_model=fit(record.upstream_model, 256),
+                translation=None if record.translation is None else fit(record.translation, 4096),
+                first_byte_ms=whole(record.first_byte_ms),
+                total_ms=whole(record.total_ms),
+                usage=Usage(
+                    input=whole(usage.input),
+                    output=whole(usage.output),
+                    cache_read=whole(usage.cache_read),
+                    cache_write=whole(usage.cache_write),
+                    reasoning=whole(usage.reasoning),
+                    cache_write_1h=whole(usage.cache_write_1h),
+                ),
+            )
 
 
 def fit(text: str, most: int) -> str:

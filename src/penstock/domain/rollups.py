@@ -73,9 +73,9 @@ def rolling(ended: Sequence[tuple[OpenRow, Settlement]]) -> Iterator[tuple[str, 
         day[1] += end.outcome in TROUBLE
         day[2] += first is not None
         day[3] += first or 0
-    yield from _HOURS.statements([(*key, *map(_bounded, sums)) for key, sums in hours.items()])
-    yield from _ERRORS.statements([(*key, count) for key, count in errors.items()])
-    yield from _MODELS.statements([(*key, *map(_bounded, sums)) for key, sums in models.items()])
+    yield from _HOURS.statements([(*key, *map(_bounded, hours[key])) for key in sorted(hours)])
+    yield from _ERRORS.statements([(*key, errors[key]) for key in sorted(errors)])
+    yield from _MODELS.statements([(*key, *map(_bounded, models[key])) for key in sorted(models)])
 
 
 def class_of(first_byte_ms: int) -> int:

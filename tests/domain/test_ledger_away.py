@@ -1,0 +1,267 @@
+"""The ledger while its database is away, its disk full, or its process dead: kept in the journal, written once."""
+
+import asyncio
+import errno
+import os
+import sqlite3
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from penstock.domain.ledger import Ledger
+from penstock.domain.rollups import rebuild
+from penstock.errors import CannotRecord
+from penstock.store.database import Database
+from penstock.store.journal import Journal
+from tests.domain.books import agree, end, open_ledger, row, states, until, url, used, written
+from tests.stores import Engine
+
+
+@pytest.fixture
+async def database(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
+    opened = await engine.open(tmp_path)
+    yield opened
+    await opened.close()
+
+
+async def hide(database: Database) -> None:
+    """Let the database take no rows."""
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE requests RENAME TO elsewhere")
+
+
+async def show(database: Database, *statements: str) -> None:
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE elsewhere RENAME TO requests")
+        for statement in statements:
+            await conn.exec_driver_sql(statement)
+
+
+def journals(database: Database) -> list[Path]:
+    return sorted((database.directory / "journal").iterdir())
+
+
+async def test_the_journal_is_gone_when_the_database_has_all(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    assert len(journals(database)) == 2
+    await ledger.close()
+    assert journals(database) == []
+
+
+async def test_while_the_database_is_away_the_journal_takes_what_comes(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    await hide(database)
+    await ledger.opened(row("r2"))
+    await until(lambda: ledger.trouble is not None)
+    ledger.settle(end("r1"))
+    await ledger.opened(row("r3"))
+    ledger.settle(end("r3", refund="no_output", status=502))
+    await show(database)
+    await written(ledger)
+    assert ledger.trouble is None
+    assert await states(database) == {
+        "r1": ("settled", "completed", True),
+        "r2": ("open", None, True),
+        "r3": ("settled", "completed", False),
+    }
+    assert await used(database) == (2, 1)
+    await ledger.close()
+
+
+async def test_what_the_database_never_took_is_written_at_the_next_start(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    await hide(database)
+    ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
+    await ledger.opened(row("r2"))
+    await ledger.opened(row("r3"))
+    ledger.settle(end("r3"))
+    await ledger.close()
+    await show(database)
+    again = await open_ledger(database, "b2")
+    await again.close()
+    assert await states(database) == {
+        "r1": ("settled", "upstream_error", False),
+        "r2": ("settled", "aborted", True),
+        "r3": ("settled", "completed", True),
+    }
+    assert again.recovered == 1
+    assert await used(database) == (2, 1)
+    await agree(database)
+    assert journals(database) == []
+
+
+async def test_what_the_database_has_already_is_not_written_again(database: Database) -> None:
+    """A process that is killed between the commit and the forgetting leaves a journal of what is written."""
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await ledger.opened(row("r2"))
+    ledger.settle(end("r2", refund="no_output", status=502))
+    kept = {file: file.read_bytes() for file in journals(database)}
+    await ledger.close()
+    for file, data in kept.items():
+        file.write_bytes(data)
+    again = await open_ledger(database, "b2")
+    await again.close()
+    assert await states(database) == {
+        "r1": ("settled", "aborted", True),
+        "r2": ("settled", "completed", False),
+    }
+    assert await used(database) == (1, 1)
+    await agree(database)
+
+
+async def test_the_journal_of_a_living_process_is_left_alone(database: Database) -> None:
+    first = await open_ledger(database, "b1")
+    await hide(database)
+    await first.opened(row("r1"))
+    await until(lambda: first.trouble is not None)
+    await show(database)
+    second = await open_ledger(database, "b2")
+    assert [file.name for file in journals(database)] == ["b1.0", "b1.1", "b2.0", "b2.1"]
+    await written(first)
+    await first.close()
+    await second.close()
+    assert list(await states(database)) == ["r1"]
+
+
+async def test_a_row_whose_owner_was_taken_for_dead_gets_its_true_end(database: Database) -> None:
+    """Another server closed what was open here while the database was out of our reach."""
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    await hide(database)
+    ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
+    await until(lambda: ledger.trouble is not None)
+    await show(
+        database, "UPDATE requests SET state = 'settled', outcome = 'aborted', error_code = 'server_died'"
+    )
+    async with database.transaction() as conn:
+        await rebuild(conn, 0)
+    await written(ledger)
+    assert await states(database) == {"r1": ("settled", "upstream_error", False)}
+    assert await used(database) == (0, 1)
+    await agree(database)
+    await ledger.close()
+
+
+async def test_a_full_journal_refuses_until_there_is_room(database: Database) -> None:
+    ledger = await Ledger.open(database, boot="b1", journal_bytes=1 << 20)
+    await hide(database)
+    taken: list[str] = []
+
+    async def fill() -> None:
+        for number in range(50_000):
+            await ledger.opened(row(f"r{number}"))
+            taken.append(f"r{number}")
+            if number == 10:
+                await until(lambda: ledger.trouble is not None)
+
+    with pytest.raises(CannotRecord):
+        await fill()
+    ledger.settle(end("r0"))
+    await show(database)
+    await written(ledger)
+    await ledger.opened(row("room"))
+    await ledger.close()
+    found = await states(database)
+    assert set(found) == {"room", *taken}
+    assert found["r0"][0] == "settled"
+    await agree(database)
+
+
+async def test_a_disk_that_is_full_refuses_and_loses_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = await open_ledger(database, "b1")
+    await hide(database)
+
+    def full(*_arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    taken: list[str] = []
+
+    async def fill() -> None:
+        for number in range(50_000):
+            await ledger.opened(row(f"r{number}"))
+            taken.append(f"r{number}")
+
+    with pytest.raises(CannotRecord):
+        await fill()
+    await show(database)
+    await ledger.close()
+    assert set(await states(database)) == set(taken)
+
+
+async def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
+    database = await Database.open(url(tmp_path), busy_seconds=0.01)
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    other = sqlite3.connect(tmp_path / "penstock.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    ledger.settle(end("r1", refund="no_output", status=502))
+    await until(lambda: ledger.trouble is not None)
+    assert "locked" in str(ledger.trouble)
+    other.close()
+    await written(ledger)
+    assert ledger.trouble is None
+    assert await states(database) == {"r1": ("settled", "completed", False)}
+    await ledger.close()
+    await database.close()
+
+
+async def test_a_durable_ledger_waits_for_the_disk(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = Journal.sync
+
+    def counting(journal: Journal) -> None:
+        sync(journal)
+        synced.append(1)
+
+    monkeypatch.setattr(Journal, "sync", counting)
+    ledger = await Ledger.open(database, boot="b1", durable=True)
+    await ledger.opened(row("first"))
+    assert len(synced) == 1
+    await asyncio.gather(*(ledger.opened(row(f"r{number}")) for number in range(50)))
+    assert 2 <= len(synced) <= 4, "those who come while the disk works wait together"
+    await ledger.close()
+    assert len(await states(database)) == 51
+
+
+async def test_a_row_that_is_there_is_not_written_again(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    for id in ("r1", "n1", "n2"):
+        await ledger.opened(row(id))
+    ledger.settle(end("n1"))
+    await ledger.close()
+    assert await states(database) == {
+        "r1": ("open", None, True),
+        "n1": ("settled", "completed", True),
+        "n2": ("open", None, True),
+    }
+
+
+async def test_one_bad_row_does_not_take_its_neighbours_with_it(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(replace(row("bad"), provider=None))
+    await ledger.opened(row("n1"))
+    await ledger.opened(row("n2"))
+    ledger.settle(end("n2"))
+    await ledger.close()
+    assert set(await states(database)) == {"n1", "n2"}
+    assert "request bad cannot be stored" in caplog.text
+    await agree(database)
