@@ -270,7 +270,7 @@ class House:
         if self.service is None or self.service._api is None or self._stopped:
             return
         ledger = self.service._api._relay._ledger
-        while ledger.owed:
+        while ledger.owed:  # noqa: ASYNC110 - the thread that writes tells nobody
             await asyncio.sleep(0.001)
 
     async def report(self, user: User) -> DayReport:
@@ -387,7 +387,9 @@ async def furnished(
 @asynccontextmanager
 async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
     """A house on a data directory of its own. Refusals are not limited unless the settings say so."""
-    given = replace(Settings(data=data, errors_per_minute=0, cache_seconds=0.0, journal_pace=0.001), **settings)
+    given = replace(
+        Settings(data=data, errors_per_minute=0, cache_seconds=0.0, journal_pace=0.001), **settings
+    )
     visits: list[Visit] = []
     async with furnished(data, visits.append, given.database_url) as (store, wires):
         house = House(given, store, wires)

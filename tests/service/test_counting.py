@@ -1,12 +1,16 @@
 """docs/counting.md, sentence by sentence: what counts, and what is given back. What is raced is in test_limits."""
 
+import asyncio
 import re
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock.domain.limits import DOOR_SECONDS, Gate
 from penstock.settings import Settings
+from penstock.store.journal import Journal
 from tests.service.house import House, User, open_house
 from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, Answer, body_of, request
 
@@ -39,20 +43,27 @@ def test_the_page_is_the_one_that_is_tested_here() -> None:
 
 
 @both
-async def test_a_request_is_counted_and_in_the_ledger_before_the_provider_gets_it(
+async def test_a_request_is_counted_and_in_the_journal_before_the_provider_gets_it(
     house: House, dialect: str
 ) -> None:
     user = await house.user()
     caller = await house.begin(dialect, f"wire-{dialect}", user)
     asked = await house.wires[f"wire-{dialect}"].next()
+    kept = b"".join(file.read_bytes() for file in (house.settings.data / "journal").iterdir())
+    assert user.id.encode() in kept
+    while not (rows := await _rows(house)):  # noqa: ASYNC110 - the thread that writes tells nobody
+        await asyncio.sleep(0.001)
+    assert rows == [("open", 1)]
     async with house.store.database.connect() as conn:
-        found = (await conn.exec_driver_sql("select state, counted from requests")).all()
-        used = (await conn.exec_driver_sql("select used from usage_days")).scalar_one()
-    assert [tuple(row) for row in found] == [("open", 1)]
-    assert used == 1
+        assert (await conn.exec_driver_sql("select used from usage_days")).scalar_one() == 1
     asked.answer(REPLIES[dialect])
     assert (await caller.answer()).status == 200
     assert await _books(house, user) == (1, [("completed", True, None)])
+
+
+async def _rows(house: House) -> list[tuple[Any, ...]]:
+    async with house.store.database.connect() as conn:
+        return [tuple(row) for row in await conn.exec_driver_sql("select state, counted from requests")]
 
 
 @both
@@ -153,22 +164,29 @@ async def test_what_the_provider_refuses_is_given_back_and_counts_as_refused(
 
 @both
 async def test_who_leaves_before_anything_was_sent_gets_it_back(
-    house: House, dialect: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dialect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user = await house.user()
-    async with house.store.database.transaction():  # the ledger cannot write while this is open
+    disk = threading.Event()
+    sync = Journal.sync
+
+    def slow(journal: Journal) -> None:
+        disk.wait()
+        sync(journal)
+
+    monkeypatch.setattr(Journal, "sync", slow)
+    async with open_house(tmp_path / "data", database_synchronous="FULL") as house:
+        user = await house.user()
         caller = await house.begin(dialect, f"wire-{dialect}", user)
         while not house.held(user):
             await house.http("GET", "/v1/models", user.key)
         caller.leave()
         while house.held(user):
             await house.http("GET", "/v1/models", user.key)
-    rows = await house.rows(user)
-    while not rows:
-        rows = await house.rows(user)
-    assert await _books(house, user) == (0, [("client_gone", False, "not_sent")])
-    assert house.asked == 0
-    assert (await house.http("GET", "/v1/models", user.key)).headers["x-ratelimit-remaining"] == "50000"
+        disk.set()
+        assert await _books(house, user) == (0, [("client_gone", False, "not_sent")])
+        assert house.asked == 0
+        seen = await house.http("GET", "/v1/models", user.key)
+        assert seen.headers["x-ratelimit-remaining"] == "50000"
 
 
 @both

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from penstock.store.journal import JournalFull, Segment
 from penstock.web.clients import FAMILIES
 from tests.service.house import House, open_house
 from tests.service.talk import DIALECTS, PATHS, Answer, body_of
@@ -280,27 +281,38 @@ async def test_the_callers_own_429_and_a_failure_of_the_provider_are_no_refusals
             assert (await house.ask("chat", "chat-plain", user)).code == "daily_limit_reached"
 
 
-async def test_a_request_that_cannot_be_recorded_is_503_and_not_sent(house: House) -> None:
+async def test_a_request_that_cannot_be_recorded_is_503_and_not_sent(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     user = await house.user()
-    async with house.store.database.transaction() as conn:
-        await conn.exec_driver_sql("alter table requests rename to requests_away")
-    try:
+
+    def full(_segment: Segment, _record: bytes) -> None:
+        raise JournalFull("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "append", full)
         for dialect in DIALECTS:
             for stream in (False, True):
                 answer = await house.ask(dialect, f"{dialect}-plain", user, stream=stream)
                 assert (answer.status, answer.code) == (503, "cannot_record")
                 assert "retry-after" in answer.headers
                 assert answer.headers["x-ratelimit-remaining"] == answer.headers["x-ratelimit-limit"]
-    finally:
-        async with house.store.database.transaction() as conn:
-            await conn.exec_driver_sql("alter table requests_away rename to requests")
     assert house.asked == 0
-    answer = await house.ask("chat", "chat-plain", user)
-    while answer.status == 503:  # until the ledger has tried again
-        answer = await house.ask("chat", "chat-plain", user)
-    assert answer.status == 200
+    assert (await house.ask("chat", "chat-plain", user)).status == 200
     assert len(await house.rows(user)) == 1
     assert await house.used(user) == 1
+
+
+async def test_requests_go_on_while_the_database_takes_no_rows(house: House) -> None:
+    user = await house.user()
+    async with house.store.database.transaction() as conn:
+        await conn.exec_driver_sql("alter table requests rename to requests_away")
+    for dialect in DIALECTS:
+        assert (await house.ask(dialect, f"{dialect}-plain", user)).status == 200
+    async with house.store.database.transaction() as conn:
+        await conn.exec_driver_sql("alter table requests_away rename to requests")
+    assert len(await house.rows(user)) == len(DIALECTS)
+    assert await house.used(user) == len(DIALECTS)
 
 
 async def test_a_bug_of_ours_is_a_500_in_the_callers_form_and_gives_the_request_back(

@@ -7,7 +7,7 @@ import pytest
 
 from tests.service.house import House, open_house
 from tests.service.test_counting import (
-    test_a_request_is_counted_and_in_the_ledger_before_the_provider_gets_it,
+    test_a_request_is_counted_and_in_the_journal_before_the_provider_gets_it,
     test_a_stream_that_breaks_off_after_some_output_counts,
     test_no_output_is_given_back,
     test_what_the_provider_refuses_is_given_back_and_counts_as_refused,
@@ -27,7 +27,7 @@ __all__ = [
     "test_64_who_race_for_10_slots_are_never_11",
     "test_64_who_race_for_the_last_requests_of_a_day_get_exactly_those",
     "test_a_change_of_plan_is_felt_at_once_and_compares_the_days_count_with_the_new_limit",
-    "test_a_request_is_counted_and_in_the_ledger_before_the_provider_gets_it",
+    "test_a_request_is_counted_and_in_the_journal_before_the_provider_gets_it",
     "test_a_restart_keeps_the_days_count_exactly",
     "test_a_stream_that_breaks_off_after_some_output_counts",
     "test_after_every_kind_of_answer_the_headers_say_what_the_ledger_holds",

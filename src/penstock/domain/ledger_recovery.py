@@ -119,10 +119,11 @@ async def _look_up(
     there: dict[str, OpenRow | None] = {}
     dead: dict[str, OpenRow] = {}
     for start in range(0, len(ids), _CHUNK):
+        # Locked: PostgreSQL may still be at work on the commit of a process that was killed a moment ago.
         found = await conn.execute(
-            select(*_COLUMNS, requests.c.state, requests.c.error_code).where(
-                requests.c.id.in_(ids[start : start + _CHUNK])
-            )
+            select(*_COLUMNS, requests.c.state, requests.c.error_code)
+            .where(requests.c.id.in_(ids[start : start + _CHUNK]))
+            .with_for_update()
         )
         for values in found:
             row = OpenRow(*values[: len(_COLUMNS)])
