@@ -177,6 +177,8 @@ class House:
         self._stack = AsyncExitStack()
         self._people = itertools.count(1)
         self._stopped = True
+        self.beside: list[Service] = []
+        """Other servers on the same database."""
 
     # ---- the service
 
@@ -266,12 +268,11 @@ class House:
     # ---- the books
 
     async def _booked(self) -> None:
-        """The database has all that was recorded."""
-        if self.service is None or self.service._api is None or self._stopped:
-            return
-        ledger = self.service._api._relay._ledger
-        while ledger.owed:  # noqa: ASYNC110 - the thread that writes tells nobody
-            await asyncio.sleep(0.001)
+        """The database has all that was recorded, by this service and by those beside it."""
+        services = [] if self.service is None or self._stopped else [self.service]
+        for service in (*services, *self.beside):
+            while service._api is not None and service._api._relay._ledger.owed:  # noqa: ASYNC110 - a thread that tells nobody
+                await asyncio.sleep(0.001)
 
     async def report(self, user: User) -> DayReport:
         """The user's day, once nothing of it is open any more."""

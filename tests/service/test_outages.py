@@ -86,6 +86,7 @@ async def pair_of(tmp_path: Path, **shared: Any) -> AsyncGenerator[Pair]:
         settings = replace(house.settings, data=tmp_path / "other", secret_file=house.settings.secret_path)
         service = Service(settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=house.clock)
         await stack.enter_async_context(service.running())
+        house.beside.append(service)
         other = await listen(service.application, "127.0.0.1", 0, limits_of(settings))
         stack.push_async_callback(other.close)
         assert house.listener is not None
