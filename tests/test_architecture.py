@@ -80,6 +80,7 @@ LONGER: dict[str, str] = {
     "store/migrations/versions/0001_initial.py:_entrance": "a part of the first schema, table by table",
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
     "domain/entrance.py": "every way in, side by side, because they share what a stranger may not learn",
+    "providers/table.py": "a table of providers, a row each",
     "relay.py": "the life of a request on one page, phase by phase",
     "settings.py": "a table of all settings, and beside it the only reader of what sets them",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",

@@ -49,6 +49,8 @@ def error_in_reply(failed: Failed, body: bytes) -> ProviderError:
     """An error object or garbage inside a 200, in words for the caller; ``body`` tells the two apart."""
     if failed.kind == "overloaded_error":
         return ProviderOverloaded("The provider is overloaded.")
+    if failed.truncated:
+        return ProviderCut("The provider broke off before the reply was complete.")
     try:
         reported = _outline(body).error is not None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -248,6 +248,18 @@ def test_ids_are_given_back_as_the_upstream_made_them() -> None:
     assert [message["tool_call_id"] for message in written[2:]] == ids
 
 
+def test_ids_of_exactly_nine_letters_and_digits() -> None:
+    """Mistral takes no others."""
+    ids = ("functions.add:0", "call_0", "abcDEF123", "x" * 50)
+    calls = [assistant(*(ToolCall(id, "f", "{}") for id in ids)), user(*(ToolResult(id) for id in ids))]
+    body, _ = write(*calls, profile=Profile(tool_id_length=9))
+    written = [call["id"] for call in body["messages"][0]["tool_calls"]]
+    assert all(len(id) == 9 and id.isalnum() for id in written)
+    assert len(set(written)) == 4
+    assert written[2] == "abcDEF123"
+    assert [message["tool_call_id"] for message in body["messages"][1:]] == written
+
+
 def test_reasoning_goes_back_where_the_upstream_wants_it() -> None:
     """Row 8: DeepSeek refuses calls without their reasoning."""
     turns = (
@@ -355,9 +367,18 @@ def test_tool_choice(choice: ToolChoice, wanted: object) -> None:
     tools = (Tool("f", SCHEMA),)
     assert write(tools=tools, tool_choice=choice)[0]["tool_choice"] == wanted
     assert "tool_choice" not in write(tool_choice=choice)[0]
-    thinking = Profile(thinking_switch="thinking")
-    body, losses = write(tools=tools, tool_choice=choice, thinking=Thinking("adaptive"), profile=thinking)
+    thinking = Profile(thinking_switch="thinking", forced_while_thinking=False, thinks_by_default=True)
     forced = choice.mode in {"any", "tool"}
+    body, losses = write(tools=tools, tool_choice=choice, effort="high", profile=thinking)
+    assert body["tool_choice"] == ("auto" if forced else wanted)
+    body, losses = write(tools=tools, tool_choice=choice, profile=thinking)
+    assert body["tool_choice"] == wanted
+    assert (body.get("thinking"), losses) == (
+        ({"type": "disabled"}, {"effort": "disabled"}) if forced else (None, {})
+    )
+    body, losses = write(tools=tools, tool_choice=choice, thinking=Thinking("disabled"), profile=thinking)
+    assert (body["tool_choice"], losses) == (wanted, {})
+    body, losses = write(tools=tools, tool_choice=choice, thinking=Thinking("adaptive"), profile=thinking)
     assert body["tool_choice"] == ("auto" if forced else wanted)
     assert losses == ({"tool_choice": "auto"} if forced else {})
 

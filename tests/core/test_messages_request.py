@@ -559,6 +559,13 @@ def test_strict_tools_where_they_are_known() -> None:
     assert lost(request, PLAIN) == ["tools.function.strict=dropped"]
 
 
+def test_what_may_take_longer_than_ten_minutes_is_streamed() -> None:
+    assert "stream" not in written(asked(max_tokens=21_333))
+    assert written(asked(max_tokens=21_334))["stream"] is True
+    assert "stream" not in written(asked(), Profile(default_max_tokens=8192))
+    assert written(asked(), Profile(default_max_tokens=64_000))["stream"] is True
+
+
 def test_a_forced_call_while_reasoning_is_refused() -> None:
     forced = asked(tools=(Tool("t", msgspec.Raw(b"{}")),), tool_choice=ToolChoice("any"), effort="high")
     with pytest.raises(InvalidRequest) as caught:

@@ -284,6 +284,11 @@ def test_a_whole_answer_is_what_the_api_defines() -> None:
     assert body["content"][0]["signature"].startswith("gw1.")
 
 
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_in_place_of_an_answer_is_read_to_its_end(name: str) -> None:
+    assert read_reply(STREAMS[name], DEFAULT_PROFILE) == expected(name)
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [

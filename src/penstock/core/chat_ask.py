@@ -5,9 +5,10 @@ from typing import assert_never, cast
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from penstock.core.profile import Profile
-from penstock.core.turn import Effort, OutputFormat, Request
+from penstock.core.turn import Effort, OutputFormat, Request, Thinking, ToolChoice
 
 Lose = Callable[[str, str], None]
 """Takes a field and what became of it."""
@@ -48,16 +49,31 @@ def answer_format(output: OutputFormat | None, profile: Profile, lose: Lose) -> 
     return Form({"type": "json_schema", "json_schema": schema})
 
 
-def choice(request: Request, profile: Profile, lose: Lose) -> str | dict[str, object] | None:
+def unforced(request: Request, profile: Profile, lose: Lose) -> Request:
+    """The request without what excludes itself where a model that reasons cannot be made to call a tool.
+
+    Reasoning that nobody asked for gives way; of two wishes the forced call does.
+    """
+    choice = request.tool_choice
+    if profile.forced_while_thinking or choice is None or choice.mode not in {"any", "tool"}:
+        return request
+    thinking, effort = request.thinking, request.effort
+    if (thinking is not None and thinking.mode == "disabled") or effort == "none":
+        return request
+    if thinking is not None or effort is not None:
+        lose("tool_choice", "auto")
+        return replace(request, tool_choice=ToolChoice("auto"))
+    if profile.thinks_by_default:
+        lose("effort", "disabled")
+        return replace(request, thinking=Thinking("disabled"))
+    return request
+
+
+def choice(request: Request) -> str | dict[str, object] | None:
     """The ``tool_choice``, or None for none."""
     wanted = request.tool_choice
     if wanted is None:
         return None
-    forced = wanted.mode in {"any", "tool"}
-    thinks = request.thinking is not None and request.thinking.mode != "disabled"
-    if forced and thinks and profile.thinking_switch == "thinking":
-        lose("tool_choice", "auto")  # refused while the model reasons
-        return "auto"
     match wanted.mode:
         case "auto" | "none":
             return wanted.mode

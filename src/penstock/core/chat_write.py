@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from penstock.core import chat_wire as wire
 from penstock.core import signature, toolids
-from penstock.core.chat_ask import answer_format, choice, reasoning, strict_fits
+from penstock.core.chat_ask import answer_format, choice, reasoning, strict_fits, unforced
 from penstock.core.profile import Profile
 from penstock.core.turn import (
     Document,
@@ -63,13 +63,15 @@ class _Writing:
     def body(self, request: Request) -> Json:
         """The whole body; what a prompt cache keys on comes first."""
         profile = self.profile
+        if request.tools:
+            request = unforced(request, profile, self.lose)
         body: Json = {"model": self.model}
         asked = answer_format(request.output, profile, self.lose)
         if request.tools:
             body["tools"] = [self.tool(tool) for tool in request.tools]
         body["messages"] = self.messages(request.turns, asked.instruction)
         if request.tools:
-            chosen = choice(request, profile, self.lose)
+            chosen = choice(request)
             if chosen is not None:
                 body["tool_choice"] = chosen
             if request.parallel_tools is False:
@@ -316,7 +318,11 @@ class _Writing:
         }
 
     def call_id(self, id: str) -> str:
-        return toolids.shortened(toolids.plain(toolids.inward(id)), self.profile.tool_id_limit)
+        own = toolids.plain(toolids.inward(id))
+        length = self.profile.tool_id_length
+        if length is not None:
+            return toolids.exact(own, length)
+        return toolids.shortened(own, self.profile.tool_id_limit)
 
     # ---- content
 

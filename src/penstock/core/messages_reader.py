@@ -297,8 +297,14 @@ def _input(block: Block) -> str | None:
     return None if text in ("{}", "null", '""') else text
 
 
-def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:  # noqa: ARG001 - as in the other dialect
-    """A whole answer as events; an error object or something else than an answer is one ``Failed``."""
+_SSE_STARTS = (b"event:", b"data:", b":")
+
+
+def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
+    """A whole answer as events, or a stream that is read to its end; anything else is one ``Failed``."""
+    if body.lstrip().startswith(_SSE_STARTS):
+        reader = Reader(profile=profile)
+        return [*reader.feed(body), *reader.finish()]
     try:
         message = decode_message(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -34,6 +34,9 @@ from penstock.errors import InvalidRequest
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
 
+_LONGEST_WHOLE = 21_333
+"""Tokens of an answer that may take longer than ten minutes, at 128,000 an hour: Anthropic wants to stream these. The
+whole of such a stream is read like any other answer."""
 _IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _BILLING = "x-anthropic-billing-header:"
 _ONLY_JSON = "Answer with one JSON object and nothing else: no words around it and no code fence."
@@ -97,7 +100,7 @@ class _Writing:
             body["stop_sequences"] = stop
         if request.user is not None:
             body["metadata"] = {"user_id": request.user}
-        if request.stream:
+        if request.stream or max_tokens > _LONGEST_WHOLE:
             body["stream"] = True
         return _encode(body), list(self.losses)
 

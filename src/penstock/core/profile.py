@@ -28,6 +28,10 @@ class Profile(msgspec.Struct, frozen=True):
     reasoning_effort: bool = True
     thinking_switch: Literal["none", "thinking", "enable_thinking"] = "none"
     """How reasoning is switched on or off: DeepSeek's and Z.ai's ``thinking.type`` or Qwen's ``enable_thinking``."""
+    thinks_by_default: bool = False
+    """Reasons where the request says nothing of it."""
+    forced_while_thinking: bool = True
+    """Can be made to call a tool while it reasons."""
     reasoning_field: Literal["reasoning_content", "reasoning", "none"] = "none"
     """Where earlier reasoning goes back in the history; ``none``: it is not sent."""
     reasoning_required: bool = False
@@ -39,6 +43,8 @@ class Profile(msgspec.Struct, frozen=True):
     parallel_tool_calls: bool = True
     max_stop: int | None = 4
     tool_id_limit: int = 64
+    tool_id_length: int | None = None
+    """Ids of tool calls are exactly so many letters and digits."""
     cache_control: bool = False
     """Keeps Anthropic-style ``cache_control`` on parts."""
     prefill: Literal["none", "prefix", "partial"] = "none"

@@ -48,6 +48,13 @@ def shortened(id: str, limit: int) -> str:
     return id if len(id) <= limit else _hashed(id.encode("utf-8", "surrogatepass"))
 
 
+def exact(id: str, length: int) -> str:
+    """``id`` for an upstream whose ids are exactly ``length`` letters and digits: itself, or so much of its hash."""
+    if len(id) == length and id.isascii() and id.isalnum():
+        return id
+    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+
+
 def distinct(id: str, nth: int) -> str:
     """The id for the ``nth`` call (2, 3 ...) of a reply in which an upstream used ``id`` again; ``plain`` undoes it."""
     return f"{id}-gwr{nth}"
