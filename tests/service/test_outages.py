@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
@@ -21,11 +22,11 @@ from penstock.domain.usage import reconcile
 from penstock.providers.detect import Secrets
 from penstock.server import listen
 from penstock.store.redis_counters import RedisCounters
-from tests.redis import RedisServer, own_server
+from tests.redis import RedisServer, own_server, redis_server
 from tests.service.house import VENDOR_KEY, House, User, open_house
 from tests.service.scripted import PATIENCE
 from tests.service.talk import Answer, Caller, body_of, request, text_of
-from tests.stores import Engine
+from tests.stores import Cluster, Engine
 
 pytestmark = pytest.mark.xdist_group("outages")
 
@@ -229,3 +230,61 @@ async def test_without_redis_nobody_has_more_slots_or_more_of_a_day_than_the_pla
         assert (unknown.status, unknown.headers["retry-after"]) == (503, "5")
         redis.start()
         await pair.until_well(stranger)
+
+
+# ---- PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Generator[Cluster]:
+    made = Cluster()
+    made.start()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+async def on_own_postgresql(cluster: Cluster, tmp_path: Path) -> AsyncGenerator[Pair]:
+    """Two servers whose database the test may stop."""
+    name = f"penstock_{secrets.token_hex(4)}"
+    connection = await asyncpg.connect(f"{cluster.address}/postgres")
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    short = {"database_connect": 1.0, "database_statement": 1.0, "database_lock": 1.0}
+    url = f"{cluster.address}/{name}"
+    async with pair_of(
+        tmp_path, database_url=url, redis_url=redis_server().url, redis_timeout=5.0, **short
+    ) as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("fault", ["stopped", "slow"])
+async def test_while_postgresql_is_away_known_keys_are_known_and_nothing_is_lost(
+    on_own_postgresql: Pair, cluster: Cluster, fault: str
+) -> None:
+    pair = on_own_postgresql
+    users = [await pair.house.user("lab") for _ in range(6)]
+    stranger = await pair.house.user("lab")
+    load = Load(pair, users)
+    await load.until(60, 200)
+    if fault == "stopped":
+        cluster.stop()
+    else:
+        cluster.signal(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while b"database does not work" not in (await pair.get(0, "/readyz")).body:
+                pass
+        unknown = await pair.ask(0, stranger, "x")
+        assert unknown.status == 503, unknown.body
+        assert "retry-after" in unknown.headers
+    finally:
+        if fault == "stopped":
+            cluster.start()
+        else:
+            cluster.signal(signal.SIGCONT)
+    await load.until(60, 200)
+    await load.end()
+    await pair.until_well(stranger)
+    assert set(load.statuses) <= {200, 503}, load.refused
+    await books(pair.house, users)

@@ -36,6 +36,8 @@ from penstock.store.vault import Vault
 
 log = logging.getLogger("penstock.keys")
 
+_PATIENCE = 2.0
+"""Seconds that a caller waits for a look-up."""
 _MOST = 50_000
 """Keys remembered; the one looked up longest ago goes first."""
 _STALE = 600.0
@@ -176,6 +178,7 @@ class Keyring:
         self._now = now
         self._entries: dict[bytes, _Entry] = {}
         self._loading: dict[bytes, asyncio.Task[Principal | Refusal]] = {}
+        self._hanging: set[asyncio.Task[Principal | Refusal]] = set()
         self._generation = 0
         # Memory holds no keys: an entry is found by a digest whose key dies with the process. It is not the stored digest
         # because BLAKE2 costs a fifth of HMAC-SHA-256, and every request pays for it.
@@ -205,7 +208,7 @@ class Keyring:
             # A task of its own: a caller that goes away must not take the look-up from the others who wait for it.
             loading = asyncio.create_task(self._load(mark, key, self._generation))
             self._loading[mark] = loading
-        match await asyncio.shield(loading):
+        match await self._waited(mark, loading):
             case Principal() as principal:
                 return principal
             case Refusal.UNANSWERED:
@@ -214,6 +217,16 @@ class Keyring:
                 )
             case refusal:
                 raise InvalidKey(_WORDS[refusal])
+
+    async def _waited(self, mark: bytes, loading: asyncio.Task[Principal | Refusal]) -> Principal | Refusal:
+        """What the look-up found. One that hangs is given up once, and goes on for those who come later."""
+        await asyncio.wait((loading,), timeout=0 if loading in self._hanging else _PATIENCE)
+        if loading.done():
+            return loading.result()
+        if loading not in self._hanging:
+            self._hanging.add(loading)
+            loading.add_done_callback(self._hanging.discard)
+        return self._unanswered(mark, TimeoutError())
 
     def forget(self, user_id: str | None = None) -> None:
         """Look this account's keys (None: all keys) up again at their next use."""

@@ -228,6 +228,10 @@ class Database:
                 raise
             self.trouble = self._backend.explain(error)
             raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
+        except TimeoutError as error:
+            await conn.invalidate()  # it hangs, so there is nothing to roll back on it
+            self.trouble = self._backend.explain(error)
+            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
         else:
             self.trouble = None
         finally:

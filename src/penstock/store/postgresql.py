@@ -107,7 +107,12 @@ class PostgresqlBackend:
             pool_timeout=pool.lock,
             pool_pre_ping=True,
             isolation_level=isolation,
-            connect_args={"timeout": pool.connect, "server_settings": server_settings(pool) | more},
+            connect_args={
+                "timeout": pool.connect,
+                # The server's own deadlines come first, unless it hangs.
+                "command_timeout": pool.statement + pool.lock,
+                "server_settings": server_settings(pool) | more,
+            },
         )
 
 
