@@ -13,6 +13,8 @@ from hypothesis import settings
 # pytest-timeout bounds a test; a bound per example only fails on a busy machine.
 settings.register_profile("penstock", deadline=None, print_blob=True)
 settings.load_profile("penstock")
+# for tests/test_coverage.py, which asks what the written examples reach and not what chance does
+settings.register_profile("written", deadline=None, max_examples=1, derandomize=True, database=None)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:

@@ -69,6 +69,7 @@ class Reader:
         "_json",
         "_reason",
         "_sequence",
+        "_size",
         "_sniffed",
         "_started",
         "done",
@@ -78,6 +79,7 @@ class Reader:
         self._frames = Frames()
         self._sniffed = False
         self._json: list[bytes] | None = None  # the body, where it turned out to be plain JSON
+        self._size = 0
         self._started = False
         self._blocks: dict[int, _Open] = {}
         self._current: int | None = None  # the block whose events go straight out
@@ -99,6 +101,10 @@ class Reader:
                     self._json = []
         if self._json is not None:
             self._json.append(data)
+            self._size += len(data)
+            if self._size > MAX_BODY:
+                self.done = True
+                return [Failed("api_error", f"the answer is larger than {MAX_BODY} bytes")]
             return []
         try:
             return self._take(self._frames.feed(data))
