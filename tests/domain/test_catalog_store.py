@@ -220,3 +220,17 @@ def test_merging_twice_is_merging_once(before: Document, document: Document):
 @given(DOCUMENTS, DOCUMENTS)
 def test_nothing_changed_means_the_same(before: Document, after: Document):
     assert (difference(before, after) == []) == (before == after)
+
+
+async def test_habits_that_the_operator_changed_are_kept_and_told(database: Database):
+    await apply(database, DEFAULT)
+    changed = parse('[[provider]]\nid = "anthropic"\nprofile = { sampling = false }', KINDS)
+    assert [str(change) for change in await apply(database, changed)] == [
+        "updated provider anthropic (profile)"
+    ]
+    found = next(row for row in (await load(database)).providers if row.id == "anthropic")
+    assert found.habits == (("sampling", False),)
+    assert not found.profile_of("claude-sonnet-4-5").sampling
+    async with database.connect() as conn:
+        assert "profile = { sampling = false }" in await catalog_store.export(conn, KINDS)
+    assert await apply(database, changed) == []

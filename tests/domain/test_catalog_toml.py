@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.core.route import Capabilities, Model, Target
+from penstock.core.route import Capabilities, Model, Target, with_habits
 from penstock.domain.catalog import Catalog, Plan
+from penstock.domain.catalog_dump import dump
 from penstock.domain.catalog_store import default_catalog
-from penstock.domain.catalog_toml import CatalogError, Document, check, dump, parse
+from penstock.domain.catalog_toml import CatalogError, Document, check, parse
 from penstock.providers.table import KINDS
 
 PROVIDER = '[[provider]]\nid = "anthropic"\n'
@@ -169,6 +170,36 @@ def test_a_refused_secret_is_not_repeated():
     assert "sk-ant" not in "\n".join(problems(PROVIDER + 'secret = "sk-ant-123"\n'))
 
 
+# ---- habits
+
+
+def test_habits_of_a_provider_are_changed_for_all_its_models():
+    document = parse(
+        '[[provider]]\nid = "openai"\n[provider.profile]\nreasoning_effort = false\nmax_stop = 9', KINDS
+    )
+    (row,) = document.providers
+    assert row.habits == (("reasoning_effort", False), ("max_stop", 9))
+    for model in ("gpt-5.6", "gpt-4o"):
+        was, now = KINDS["openai"].profile_of(model), row.profile_of(model)
+        assert now == replace(was, max_stop=9, reasoning_effort=False)
+    assert "profile = { reasoning_effort = false, max_stop = 9 }" in dump(document)
+    assert parse(dump(document), KINDS) == document
+
+
+@pytest.mark.parametrize(
+    ("habit", "expected"),
+    [
+        ("max_stops = 9", 'provider[0].profile.max_stops: unknown key; did you mean "max_stop"?'),
+        ('max_stop = "9"', "provider[0].profile.max_stop: expected `int | null`, got `str`"),
+        ('reasoning_field = "x"', "provider[0].profile.reasoning_field: invalid enum value 'x'"),
+    ],
+)
+def test_a_mistake_in_a_habit_is_named_by_its_place(habit: str, expected: str):
+    with pytest.raises(CatalogError) as caught:
+        parse(f'[[provider]]\nid = "openai"\nprofile = {{ {habit} }}', KINDS)
+    assert caught.value.problems == (expected,)
+
+
 # ---- writing
 
 TEXT = st.text(min_size=1, max_size=12).filter(lambda s: s.isprintable() or "\n" in s)
@@ -212,7 +243,19 @@ PLANS = st.builds(
 DOCUMENTS = st.builds(
     Document,
     providers=st.lists(
-        st.sampled_from(list(KINDS.values())).filter(lambda k: k.speaks), unique_by=lambda p: p.id
+        st.builds(
+            with_habits,
+            st.sampled_from(list(KINDS.values())).filter(lambda k: k.speaks),
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "max_stop": st.integers(1, 9),
+                    "prefill": st.sampled_from(["none", "prefix"]),
+                    "top_k": st.booleans(),
+                },
+            ),
+        ),
+        unique_by=lambda p: p.id,
     ).map(tuple),
     models=st.lists(MODELS, unique_by=lambda m: m.id, max_size=4).map(tuple),
     plans=st.lists(PLANS, unique_by=lambda p: p.id, max_size=3).map(tuple),

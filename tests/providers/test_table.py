@@ -1,10 +1,13 @@
 """The provider table: every row is complete, reachable in principle, and documented."""
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
+from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.route import DIALECT_NAMES
 from penstock.providers.detect import Secret
 from penstock.providers.table import ANTHROPIC_VERSION, KINDS, PROVIDERS, Provider, sign
@@ -93,3 +96,13 @@ def test_signing_to_others():
     assert sign(KINDS["ollama"], None, "chat") == ()
     assert sign(KINDS["ollama"], KEY, "chat") == ()
     assert sign(KINDS["custom"], None, "chat") == ()
+
+
+def test_the_page_names_every_habit_with_its_default():
+    section = PAGE.partition("### Habits")[2].partition("### ")[0]
+    shown = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]*?)`? \|", section, re.MULTILINE))
+    defaults = {
+        name: "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in msgspec.structs.asdict(DEFAULT_PROFILE).items()
+    }
+    assert shown == defaults

@@ -19,6 +19,8 @@ Feature = Literal["images", "documents", "tools"]
 """What a request asks of a model beyond text."""
 
 Auth = Literal["x-api-key", "bearer", "none"]
+Habit = bool | int | str | None
+"""The value of a profile's flag."""
 Thinks = Literal["none", "budget", "adaptive"]
 
 MOST_ATTEMPTS = 3
@@ -85,6 +87,8 @@ class Upstream(msgspec.Struct, frozen=True):
     secret: str = ""
     profile: Profile = DEFAULT_PROFILE
     model_profiles: tuple[tuple[str, Profile], ...] = ()
+    habits: tuple[tuple[str, Habit], ...] = ()
+    """What the operator has changed of all these profiles, by the names of their flags."""
 
     def url(self, dialect: DialectName) -> str | None:
         """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""
@@ -99,6 +103,25 @@ class Upstream(msgspec.Struct, frozen=True):
             if fnmatchcase(model, pattern):
                 return profile
         return self.profile
+
+
+def with_habits(upstream: Upstream, habits: Mapping[str, object]) -> Upstream:
+    """``upstream`` with these flags of its profiles, for all of its models. Raises ``msgspec.ValidationError``."""
+    if not habits:
+        return upstream
+    given = msgspec.convert(habits, Profile)
+    values: dict[str, Habit] = {
+        name: getattr(given, name) for name in Profile.__struct_fields__ if name in habits
+    }
+    return msgspec.structs.replace(
+        upstream,
+        profile=msgspec.structs.replace(upstream.profile, **values),
+        model_profiles=tuple(
+            (pattern, msgspec.structs.replace(profile, **values))
+            for pattern, profile in upstream.model_profiles
+        ),
+        habits=tuple(values.items()),
+    )
 
 
 # ---- what is known of its health

@@ -9,9 +9,10 @@ from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.profile import DEFAULT_PROFILE
-from penstock.core.route import Capabilities, DialectName, Model, Target, Upstream
+from penstock.core.route import Capabilities, DialectName, Model, Target, Upstream, with_habits
 from penstock.domain.catalog import Catalog, Plan
-from penstock.domain.catalog_toml import CatalogError, Document, check, dump
+from penstock.domain.catalog_dump import dump
+from penstock.domain.catalog_toml import CatalogError, Document, check
 from penstock.store.database import Database
 from penstock.store.schema import models as models_table
 from penstock.store.schema import plans as plans_table
@@ -50,6 +51,7 @@ _Row = TypeVar("_Row", Upstream, Model, Plan)
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_serving = msgspec.json.Decoder(_Serving).decode
 _decode_capabilities = msgspec.json.Decoder(Capabilities).decode
+_decode_habits = msgspec.json.Decoder(dict[str, object]).decode
 _decode_speaks = msgspec.json.Decoder(dict[DialectName, str]).decode
 
 
@@ -63,18 +65,19 @@ def default_catalog() -> str:
 
 async def load(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> Document:
     """The whole catalogue, in its order; ``kinds`` (the provider table) gives each provider its habits."""
-    providers = [
-        Upstream(
+    providers: list[Upstream] = []
+    for row in await conn.execute(_in_order(providers_table)):
+        known = kinds.get(row.kind)
+        upstream = Upstream(
             id=row.id,
             kind=row.kind,
             speaks=tuple(_decode_speaks(row.speaks).items()),
             auth=row.auth,
             secret=row.secret,
-            profile=kinds[row.kind].profile if row.kind in kinds else DEFAULT_PROFILE,
-            model_profiles=kinds[row.kind].model_profiles if row.kind in kinds else (),
+            profile=DEFAULT_PROFILE if known is None else known.profile,
+            model_profiles=() if known is None else known.model_profiles,
         )
-        for row in await conn.execute(_in_order(providers_table))
-    ]
+        providers.append(with_habits(upstream, _decode_habits(row.profile)))
     models: list[Model] = []
     for row in await conn.execute(_in_order(models_table)):
         serving = _decode_serving(row.targets)
@@ -232,6 +235,11 @@ def difference(before: Document, after: Document) -> list[Change]:
     ]
 
 
+_FIELD_NAMES = {"habits": "profile"}
+_FOLLOWING = frozenset({"profile", "model_profiles"})
+"""What follows from other fields of a row."""
+
+
 def _changes(kind: Kind, before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
     old, new = {row.id: row for row in before}, {row.id: row for row in after}
     changes: list[Change] = []
@@ -240,7 +248,11 @@ def _changes(kind: Kind, before: Sequence[Row], after: Sequence[Row]) -> list[Ch
         if was is None:
             changes.append(Change(kind, row.id, "added"))
             continue
-        fields = tuple(name for name in row.__struct_fields__ if getattr(was, name) != getattr(row, name))
+        fields = tuple(
+            _FIELD_NAMES.get(name, name)
+            for name in row.__struct_fields__
+            if name not in _FOLLOWING and getattr(was, name) != getattr(row, name)
+        )
         if fields:
             changes.append(Change(kind, row.id, "updated", fields))
     changes += [Change(kind, row.id, "removed") for row in before if row.id not in new]
@@ -291,6 +303,7 @@ def _provider_values(row: Upstream, position: int) -> dict[str, str | int | None
         "secret": row.secret,
         "auth": row.auth,
         "kind": row.kind,
+        "profile": _json(dict(row.habits)),
         "position": position,
     }
 

@@ -3,7 +3,6 @@
 The format is described in ``docs/providers.md``. A document may be partial: what it does not name stays as it is.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from penstock.core.profile import DEFAULT_PROFILE
-from penstock.core.route import Auth, Capabilities, DialectName, Feature, Model, Target, Upstream
+from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.route import Auth, Capabilities, DialectName, Feature, Model, Target, Upstream, with_habits
 from penstock.domain.catalog import Plan
 
 ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
@@ -61,6 +60,7 @@ class _ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     speaks: dict[DialectName, str] | None = None
     secret: str | None = None
     auth: Auth | None = None
+    profile: dict[str, object] = {}
 
 
 class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +87,7 @@ _SECTIONS = ("provider", "model", "plan")
 # Which struct the dictionaries under a key are, so that a misspelt key is found wherever it stands.
 _STRUCTS: Mapping[str, type[msgspec.Struct]] = {
     "provider": _ProviderEntry,
+    "profile": Profile,
     "model": _ModelEntry,
     "plan": _PlanEntry,
     "targets": _TargetEntry,
@@ -150,10 +151,14 @@ def _entries(
         try:
             entries.append((index, msgspec.convert(value, kind)))
         except msgspec.ValidationError as error:
-            found = _PATH.match(str(error))
-            what, where = (found["what"], found["where"] or "") if found else (str(error), "")
-            problems.append(f"{section}[{index}]{where}: {what[:1].lower()}{what[1:]}")
+            problems.append(_told(f"{section}[{index}]", error))
     return entries
+
+
+def _told(path: str, error: msgspec.ValidationError) -> str:
+    found = _PATH.match(str(error))
+    what, where = (found["what"], found["where"] or "") if found else (str(error), "")
+    return f"{path}{where}: {what[:1].lower()}{what[1:]}"
 
 
 def _misspelt(path: str, value: object, kind: type[msgspec.Struct]) -> Iterator[str]:
@@ -203,7 +208,7 @@ def _provider(
     secret = entry.secret if entry.secret is not None else (row.secret if row is not None else "")
     if not _SECRET.match(secret):
         problems.append(f'{path}.secret: write "env:NAME" or "file:PATH" ("" for none), never the key itself')
-    return Upstream(
+    upstream = Upstream(
         id=entry.id,
         kind=kind,
         speaks=tuple(speaks.items()),
@@ -212,6 +217,11 @@ def _provider(
         profile=row.profile if row is not None else DEFAULT_PROFILE,
         model_profiles=row.model_profiles if row is not None else (),
     )
+    try:
+        return with_habits(upstream, entry.profile)
+    except msgspec.ValidationError as error:
+        problems.append(_told(f"{path}.profile", error))
+        return upstream
 
 
 def _is_base_url(url: str) -> bool:
@@ -324,69 +334,3 @@ def _wrong_targets(path: str, model: Model, providers: Mapping[str, Upstream]) -
         for dialect in target.via:
             if spoken and dialect not in spoken:
                 yield f'{path}.targets[{place}].via: "{target.provider}" does not speak {dialect}'
-
-
-# ---- writing
-
-
-def dump(document: Document) -> str:
-    """The document as TOML that reads back to the same document."""
-    blocks: list[str] = []
-    for row in document.providers:
-        lines = [
-            "[[provider]]",
-            _line("id", row.id),
-            _line("kind", row.kind),
-            _line("speaks", dict(row.speaks)),
-        ]
-        lines += [_line("secret", row.secret), _line("auth", row.auth)]
-        blocks.append("\n".join(lines))
-    for model in document.models:
-        lines = ["[[model]]", _line("id", model.id), _line("name", model.name)]
-        if model.aliases:
-            lines.append(_line("aliases", list(model.aliases)))
-        if model.auto:
-            lines.append(_line("auto", list(model.auto)))
-        else:
-            targets = ",\n".join("    " + _value(msgspec.to_builtins(target)) for target in model.targets)
-            lines.append(f"targets = [\n{targets},\n]")
-        if model.max_output_tokens is not None:
-            lines.append(_line("max_output_tokens", model.max_output_tokens))
-        if model.context_tokens is not None:
-            lines.append(_line("context_tokens", model.context_tokens))
-        capabilities = msgspec.to_builtins(model.capabilities)
-        if capabilities:
-            lines.append(_line("capabilities", capabilities))
-        blocks.append("\n".join(lines))
-    for plan in document.plans:
-        lines = ["[[plan]]", _line("id", plan.id), _line("name", plan.name)]
-        lines += [_line("daily_requests", plan.daily_requests)]
-        lines += [_line("concurrent_requests", plan.concurrent_requests)]
-        lines += [_line("queue_seconds", plan.queue_seconds), _line("models", list(plan.models))]
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _line(key: str, value: object) -> str:
-    return f"{key} = {_value(value)}"
-
-
-def _value(value: object) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case str():
-            # JSON's escapes are TOML's too, but TOML wants DEL escaped.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-        case dict():
-            pairs = cast("dict[str, object]", value)
-            return (
-                "{ " + ", ".join(_line(key, inner) for key, inner in pairs.items()) + " }" if pairs else "{}"
-            )
-        case list() | tuple():
-            items = cast("list[object]", value)
-            return "[" + ", ".join(_value(item) for item in items) + "]"
-        case _:
-            raise TypeError(f"no TOML for {type(value).__name__}")

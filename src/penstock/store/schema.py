@@ -190,6 +190,7 @@ providers = Table(
     Column("secret", Text, nullable=False),
     Column("auth", String(32), nullable=False),
     Column("kind", String(64), nullable=False),
+    Column("profile", Text, nullable=False),
     Column("position", Integer, nullable=False),
 )
 

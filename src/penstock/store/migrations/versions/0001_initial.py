@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("secret", sa.Text(), nullable=False),
         sa.Column("auth", sa.String(32), nullable=False),
         sa.Column("kind", sa.String(64), nullable=False),
+        sa.Column("profile", sa.Text(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_providers"),
     )
