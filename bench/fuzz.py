@@ -20,7 +20,7 @@ from penstock.core.dialects import DIALECTS, prepare
 from penstock.core.envelope import Name, read
 from penstock.core.lanes import Translation
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.sse import Frame, Frames, FrameTooLarge, complete_prefix, split_whole
+from penstock.core.sse import Frame, Frames, FrameTooLarge, complete_prefix, parse_frame, split_whole
 from penstock.core.turn import AnyEvent, Failed, Stopped, fold
 from penstock.errors import InvalidRequest
 
@@ -139,9 +139,9 @@ def _crossing(dialect: str, caller: str) -> Target:
     )
 
 
-def _is_valid(frame: bytes) -> bool:
-    data = frame.decode().rpartition("data: ")[2]
-    return data.strip() == "[DONE]" or isinstance(json.loads(data), dict)
+def _is_valid(raw: bytes) -> bool:
+    frame = parse_frame(raw)
+    return frame is not None and (frame.data == b"[DONE]" or isinstance(json.loads(frame.data), dict))
 
 
 def _meter(dialect: str) -> Target:
