@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
@@ -156,10 +156,10 @@ class Service:
             finally:
                 self._not_ready = "stopping"
 
-    async def _handle(self, exchange: Exchange) -> None:
+    def _handle(self, exchange: Exchange) -> Awaitable[None]:
         if self._api is None:
             raise InternalError("The service has not started.")
-        await self._api(exchange)
+        return self._api(exchange)
 
     def _reject(self, exchange: Exchange, error: PenstockError) -> None:
         if self._api is None:

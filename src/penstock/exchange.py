@@ -10,6 +10,18 @@ from typing import Protocol
 HeaderList = list[tuple[bytes, bytes]]
 
 
+class Letterhead:
+    """The headers of a request without their ``content-length``: one object for all requests of a connection that share them.
+
+    ``read`` is the handler's, to keep what it has made of them.
+    """
+
+    __slots__ = ("read",)
+
+    def __init__(self) -> None:
+        self.read: object = None
+
+
 class FlowWatcher(Protocol):
     """Told when the caller reads too slowly, and when it has caught up; both are plain calls from the event loop."""
 
@@ -36,6 +48,9 @@ class Exchange(Protocol):
     """What came after the path's ``?``, as received."""
     headers: HeaderList
     """Names in lower case, in the order received. Not to be changed: the next request of the connection may share it."""
+    letterhead: Letterhead
+    length: int
+    """Bytes of body that the caller announced; negative when it did not say."""
     client: str
     """The caller's address; behind a trusted proxy the address the proxy names."""
     lost: bool

@@ -17,6 +17,7 @@ from penstock.core.route import (
     Health,
     HealthKey,
     Model,
+    Upstream,
     Upstreams,
     automatic,
     failed,
@@ -26,7 +27,7 @@ from penstock.core.route import (
 )
 from penstock.domain.catalog import Catalog, Resolution
 from penstock.errors import InvalidRequest, NoProvider, ProviderCredentials
-from penstock.providers.detect import Secrets
+from penstock.providers.detect import Secret, Secrets
 from penstock.providers.table import Header, sign
 from penstock.upstream import Origin, parse_base_url
 
@@ -69,6 +70,18 @@ class _Sole(msgspec.Struct, frozen=True):
         return self.model is model and self.upstreams is upstreams
 
 
+class _Signed(msgspec.Struct, frozen=True):
+    """An attempt's headers, as good as the provider's row and its secret are the same."""
+
+    upstream: Upstream
+    secret: Secret | None
+    headers: tuple[Header, ...]
+
+
+_SIGNED_MOST = 256
+"""Kept at most: callers choose version and betas."""
+
+
 class Switchboard:
     """Chooses attempts, keeps their health, and knows how to reach and sign them."""
 
@@ -80,6 +93,7 @@ class Switchboard:
         self._health: dict[HealthKey, Health] = {}
         self._endpoints: dict[tuple[str, DialectName], Endpoint] = {}
         self._sole: dict[tuple[str, DialectName], _Sole] = {}
+        self._signed: dict[tuple[HealthKey, DialectName, bytes | None, bytes | None], _Signed] = {}
 
     def choose(self, resolution: Resolution, envelope: Envelope, dialect: DialectName, now: float) -> Choice:
         """What serves this request. ``now`` is monotonic.
@@ -127,11 +141,18 @@ class Switchboard:
         """
         upstream = attempt.upstream
         secret = self._secrets.get(upstream.secret)
+        key = (attempt.key, attempt.dialect, version, betas)
+        known = self._signed.get(key)
+        if known is not None and known.secret is secret and known.upstream is upstream:
+            return known.headers
         if secret is None and upstream.secret:
             log.error("a provider's secret cannot be had", extra={"provider": upstream.id})
             raise ProviderCredentials("The service cannot sign in to this model's provider.")
-        signed = sign(upstream, secret, attempt.dialect, version=version, betas=betas)
-        return (*signed, _JSON, _AGENT)
+        headers = (*sign(upstream, secret, attempt.dialect, version=version, betas=betas), _JSON, _AGENT)
+        if len(self._signed) >= _SIGNED_MOST:
+            self._signed.clear()
+        self._signed[key] = _Signed(upstream, secret, headers)
+        return headers
 
     def sending(self, attempt: Attempt, now: float) -> None:
         """An attempt is about to be sent."""

@@ -186,9 +186,15 @@ class Keyring:
         self._touched: dict[str, int] = {}
         self._unwritten: dict[str, int] = {}
 
-    def cached(self, key: str) -> Principal | None:
-        """Who ``key`` belongs to, when that was looked up a moment ago; otherwise ``identify`` has to be asked."""
-        entry = self._entries.get(self._marked(key))
+    def mark(self, key: str) -> bytes:
+        """What ``key`` is remembered by in this process."""
+        digest = self._mark.copy()
+        digest.update(key.encode())
+        return digest.digest()
+
+    def cached(self, mark: bytes) -> Principal | None:
+        """Whom the key of this ``mark`` belongs to, when that was looked up a moment ago; else ask ``identify``."""
+        entry = self._entries.get(mark)
         if entry is not None and self._clock() < entry.fresh_until:
             return entry.principal
         return None
@@ -199,10 +205,10 @@ class Keyring:
             raise InvalidKey(
                 "This is not an API key of this service: they begin with `sk-ps-`. Check that it was copied whole."
             )
-        found = self.cached(key)
+        mark = self.mark(key)
+        found = self.cached(mark)
         if found is not None:
             return found
-        mark = self._marked(key)
         loading = self._loading.get(mark)
         if loading is None:
             # A task of its own: a caller that goes away must not take the look-up from the others who wait for it.
@@ -264,11 +270,6 @@ class Keyring:
             raise
         oldest = max(writing.values())
         self._touched = {key: minute for key, minute in self._touched.items() if minute >= oldest}
-
-    def _marked(self, key: str) -> bytes:
-        digest = self._mark.copy()
-        digest.update(key.encode())
-        return digest.digest()
 
     async def _load(self, mark: bytes, key: str, generation: int) -> Principal | Refusal:
         """Look up and remember, unless ``forget`` was called since ``generation``."""

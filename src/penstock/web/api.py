@@ -17,7 +17,7 @@ from penstock.core.dialects import DIALECTS, Dialect
 from penstock.core.envelope import Envelope
 from penstock.core.limits import LimitState, limit_headers
 from penstock.domain.catalog import Catalog, Plan
-from penstock.domain.keys import Keyring, Principal, check, pick_key
+from penstock.domain.keys import Keyring, Principal, check
 from penstock.domain.limits import Gate
 from penstock.domain.listing import list_models, one_model, page_of
 from penstock.errors import (
@@ -41,10 +41,11 @@ from penstock.metrics import Metrics
 from penstock.relay import Relay
 from penstock.token_counting import TokenCount, TokenCounter
 from penstock.web import doctoring
-from penstock.web.asking import BodyReader, api_version, betas_of
+from penstock.web.asking import BodyReader
 from penstock.web.clients import Families
 from penstock.web.explaining import HELP
 from penstock.web.intake import Intake
+from penstock.web.sender import Sender, sender_of
 
 log = logging.getLogger("penstock.api")
 
@@ -146,7 +147,10 @@ class Api:
         route = _TABLE.get(exchange.path)
         visit = Visit(exchange, self._new_id(), _dialect(exchange, route), self._now())
         try:
-            await self._answer(visit, route)
+            if route is not None and route.kind == "generate" and exchange.method == "POST":
+                await self._generate(visit, DIALECTS[route.dialect])  # nearly all: one coroutine less
+            else:
+                await self._answer(visit, route)
         except PenstockError as error:
             self._note_refusal(visit, error)
             self._refuse(visit, error)
@@ -210,9 +214,8 @@ class Api:
     ) -> Call:
         """What the body and the headers ask for. Raises ``InvalidRequest``, and what resolving the model raises."""
         exchange = visit.exchange
-        version, betas = (
-            (api_version(exchange), betas_of(exchange)) if dialect.name == "messages" else (None, None)
-        )
+        sender = self._sender(exchange)
+        version, betas = sender.version(exchange) if dialect.name == "messages" else (None, None)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
         return Call(
@@ -223,10 +226,10 @@ class Api:
             plan=plan,
             envelope=envelope,
             resolution=resolution,
-            client=self._families.of(exchange.header(b"user-agent")).name,
+            client=sender.client,
             now=visit.now,
             started=started,
-            strict=exchange.header(b"x-penstock-strict") == b"1",
+            strict=sender.strict,
             version=version,
             betas=betas,
         )
@@ -250,7 +253,7 @@ class Api:
     async def _count(self, visit: Visit, principal: Principal, plan: Plan, body: bytes) -> TokenCount:
         exchange = visit.exchange
         envelope = await self._reader.read(body, "messages", counting=True)
-        version, betas = api_version(exchange), betas_of(exchange)
+        version, betas = self._sender(exchange).version(exchange)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
         return await self._counter.count(principal.user_id, envelope, resolution, version, betas)
@@ -284,7 +287,7 @@ class Api:
             return
         allowed = None if principal.models is None else frozenset(principal.models)
         models = tuple(model.id for model in self._catalog().offered(plan.id, allowed))
-        self._reply(visit, doctoring.examine(exchange, _key(exchange), plan, models, visit.now))
+        self._reply(visit, doctoring.examine(exchange, self._sender(exchange).key, plan, models, visit.now))
 
     # ---- who calls
 
@@ -292,8 +295,8 @@ class Api:
         """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""
         exchange, gate = visit.exchange, self._gate
         try:
-            key = _key(exchange)
-            principal = self._keyring.cached(key) or await self._keyring.identify(key)
+            sender = self._sender(exchange)
+            principal = self._keyring.cached(sender.mark) or await self._keyring.identify(sender.key)
         except CallerError:
             # After the look-up, so that others behind the same address who have a key are not locked out with this one.
             gate.check_door(None, exchange.client)
@@ -307,6 +310,10 @@ class Api:
         gate.check_door(principal.key_id, exchange.client)
         self._keyring.touch(principal.key_id)
         return principal, plan
+
+    def _sender(self, exchange: Exchange) -> Sender:
+        """Raises ``MissingKey`` or ``InvalidKey``."""
+        return sender_of(exchange, self._keyring.mark, self._families)
 
     def _note_refusal(self, visit: Visit, error: PenstockError) -> None:
         """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
@@ -371,10 +378,10 @@ class Api:
     def _known(self, exchange: Exchange) -> Principal | None:
         """The caller of a route that asks for no key, if its key was looked up a moment ago."""
         try:
-            key = _key(exchange)
+            sender = self._sender(exchange)
         except CallerError:
             return None
-        return self._keyring.cached(key)
+        return self._keyring.cached(sender.mark)
 
 
 def _dialect(exchange: Exchange, route: Route | None) -> str:
@@ -390,11 +397,3 @@ def _model_of(path: str) -> str | None:
         if path.startswith(prefix) and len(path) > len(prefix):
             return unquote(path[len(prefix) :])
     return None
-
-
-def _key(exchange: Exchange) -> str:
-    return pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")

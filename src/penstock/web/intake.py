@@ -50,9 +50,8 @@ class Intake:
         Raises ``ConcurrentLimitReached`` or ``Overloaded``.
         """
         size = self._max_body
-        length = exchange.header(b"content-length")
-        if length is not None and length.isdigit():
-            size = min(size, int(length))
+        if 0 <= exchange.length < size:
+            size = exchange.length
         user_id = principal.user_id
         held = self._users.get(user_id, 0)
         if held + size > self._max_body * (concurrent + 1):

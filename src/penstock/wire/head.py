@@ -12,7 +12,7 @@ from typing import Final
 import httptools
 
 from penstock.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed
-from penstock.exchange import HeaderList
+from penstock.exchange import HeaderList, Letterhead
 from penstock.wire.terms import ServerLimits
 
 END: Final = b"\r\n\r\n"
@@ -74,6 +74,7 @@ class Head:
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
+        self.letterhead = Letterhead()
         self._parser = httptools.HttpRequestParser(_no_callbacks)
 
     def feed(self, data: bytes, start: int) -> int:
@@ -150,6 +151,7 @@ class Head:
         head.query = self.query
         head.version = self.version
         head.headers = [pair if each[0] == b"content-length" else each for each in self.headers]
+        head.letterhead = self.letterhead
         head.fields = {**self.fields, b"content-length": digits}
         head.keep_alive = self.keep_alive
         head.encoded = self.encoded

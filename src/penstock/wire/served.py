@@ -83,6 +83,8 @@ class ServedExchange:
         self.query = head.query
         self.headers = head.headers
         self.fields = head.fields
+        self.letterhead = head.letterhead
+        self.length = head.length
         self.client = client
         self.http_1_0 = head.version == "1.0"
         self.complete = head.length == 0

@@ -1,0 +1,49 @@
+"""Who sends a request, by its headers: read once for all requests of a connection that have the same ones."""
+
+from collections.abc import Callable
+
+from penstock.domain.keys import pick_key
+from penstock.exchange import Exchange
+from penstock.web.asking import api_version, betas_of
+from penstock.web.clients import Families
+
+
+class Sender:
+    """What the headers say of the caller. ``key`` is its API key, ``mark`` what the key ring knows that by."""
+
+    __slots__ = ("_version", "client", "key", "mark", "strict")
+
+    def __init__(self, key: str, mark: bytes, client: str, *, strict: bool) -> None:
+        """``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused."""
+        self.key = key
+        self.mark = mark
+        self.client = client
+        self.strict = strict
+        self._version: tuple[bytes, bytes | None] | None = None
+
+    def version(self, exchange: Exchange) -> tuple[bytes, bytes | None]:
+        """The API version and the betas of a messages caller. Raises ``InvalidRequest``."""
+        version = self._version
+        if version is None:
+            version = self._version = (api_version(exchange), betas_of(exchange))
+        return version
+
+
+def sender_of(exchange: Exchange, mark: Callable[[str], bytes], families: Families) -> Sender:
+    """The sender of a request. Raises ``MissingKey`` or ``InvalidKey``."""
+    known = exchange.letterhead.read
+    if isinstance(known, Sender):
+        return known
+    key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
+    sender = Sender(
+        key,
+        mark(key),
+        families.of(exchange.header(b"user-agent")).name,
+        strict=exchange.header(b"x-penstock-strict") == b"1",
+    )
+    exchange.letterhead.read = sender
+    return sender
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
