@@ -79,7 +79,7 @@ async def redis_counters(
     url: str, database: Database, clock: Callable[[], float], *, prefix: str = "", patience: float = 5.0
 ) -> AsyncGenerator[RedisCounters]:
     """Counters of a process of its own; those with one prefix share what they count."""
-    link = RedisLink(url, timeout=patience, scripts=SCRIPTS)
+    link = RedisLink(url, timeout=patience, scripts=SCRIPTS, pause=0)
     prefix = prefix or f"test:{secrets.token_hex(8)}:"
     try:
         yield RedisCounters(link, database, clock, prefix=prefix, node=secrets.token_hex(4))

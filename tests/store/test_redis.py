@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack
@@ -14,7 +15,8 @@ from sqlalchemy import insert
 from penstock.errors import Unavailable
 from penstock.store import redis_counters as module
 from penstock.store.database import Database
-from penstock.store.redis_counters import RedisCounters
+from penstock.store.redis_counters import SCRIPTS, RedisCounters
+from penstock.store.redis_link import RedisAway, RedisLink
 from penstock.store.schema import usage_days
 from tests.redis import RedisServer, own_server, redis_counters, redis_server
 from tests.stores import Engine
@@ -183,10 +185,56 @@ async def test_what_was_counted_alone_is_told_when_redis_is_back_with_its_memory
         async with asyncio.timeout(10):
             while one.trouble is not None:
                 await one.beat()
+        # The command that was under way when Redis fell asleep was carried out as well, as Redis alone knows.
         await one.refresh("u", DAY)
-        # The command that was under way when Redis fell asleep may have been carried out as well.
-        assert 4 <= one.used("u", DAY) <= 5
+        assert 4 <= one.used("u", DAY) <= 7
+        async with database.transaction() as conn:
+            await conn.execute(insert(usage_days).values(user_id="u", day=DAY, used=4, refunded=0))
+        await one.put_right()
+        await one.refresh("u", DAY)
+        assert one.used("u", DAY) == 4
         await client.aclose()
+
+
+async def test_a_slot_that_could_not_be_given_back_is_given_back_when_redis_answers(
+    database: Database, server: RedisServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = await several(stack, database, 2, url=server.url, patience=0.2)
+        held = [await one.lease("u", 2, f"r{number}") for number in range(2)]
+        assert await other.lease("u", 2, "s0") is None
+        server.signal(signal.SIGSTOP)
+        for lease in held:
+            assert lease is not None
+            lease.release()
+        alone = await one.lease("u", 1, "r3")
+        assert alone is not None
+        alone.release()
+        server.signal(signal.SIGCONT)
+        async with asyncio.timeout(10):
+            while one.trouble is not None:
+                await one.beat()
+        await one.refresh("u", DAY)  # after what was sent before it
+        lease = await other.lease("u", 1, "s1")
+        assert lease is not None
+        lease.release()
+
+
+async def test_a_redis_that_hangs_is_not_waited_for_by_every_request(
+    database: Database, server: RedisServer
+) -> None:
+    link = RedisLink(server.url, timeout=0.2, scripts=SCRIPTS, pause=60)
+    assert await link.submit("PING")
+    server.signal(signal.SIGSTOP)
+    with pytest.raises(RedisAway) as first:
+        await link.submit("PING")
+    next_one = link.submit("PING")
+    assert next_one.done()
+    with pytest.raises(RedisAway) as second:
+        await next_one
+    assert (first.value.sent, second.value.sent) == (True, False)
+    server.signal(signal.SIGCONT)
+    await link.close()
 
 
 async def test_who_leaves_while_asking_leaves_nothing(database: Database) -> None:

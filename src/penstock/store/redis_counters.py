@@ -3,7 +3,8 @@
 A slot is a member of the user's sorted set, scored by when it ends in Redis's own time: 15 seconds after its holder last said
 that it lives, which holders do every 5. A count of a day is a number that is made from the database when it is not there, so
 a Redis that was emptied is full again with the next request. When Redis does not answer, each server grants its share of a
-user's slots, and a small part of the day; then 503. What was granted meanwhile is told to Redis when it is back.
+user's slots, and a small part of the day; then 503. What was granted meanwhile is told to Redis when it is back, and
+counts that Redis may have made without being able to say so are compared with the database's.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ LEASE_MS = 15_000
 HEARTBEAT_SECONDS = 5.0
 NUDGE_SECONDS = 0.5
 """How long a request that waits for a slot may not notice that another server has freed one."""
+QUIET_SECONDS = 1.0
+"""For how long nobody must have counted for a user, so that the database's count is Redis's own."""
 DAY_SECONDS = 3 * 86_400
 SLICE = 100
 SLICE_MOST = 500
@@ -62,7 +65,12 @@ _ADD = Script(
 if not used then return -1 end
 return redis.call('SET', KEYS[1], math.max(0, used + ARGV[1]), 'KEEPTTL') and 1"""
 )
-SCRIPTS = (_ACQUIRE, _RENEW, _LOOK, _COUNT, _ADD)
+_PUT_RIGHT = Script(
+    """if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+return 1"""
+)
+SCRIPTS = (_ACQUIRE, _RENEW, _LOOK, _COUNT, _ADD, _PUT_RIGHT)
 
 
 class RedisLease:
@@ -105,6 +113,10 @@ class RedisCounters:
         """What was counted or taken back and Redis does not know."""
         self._spent: dict[tuple[str, int], int] = {}
         """What was counted since Redis went away."""
+        self._doubted: dict[tuple[str, int], int] = {}
+        """How many counts Redis was asked for and did not answer: it may have made them."""
+        self._unreturned: dict[tuple[str, str], float] = {}
+        """Slots (user, member) that Redis may believe taken, and until when."""
         self._released: Callable[[str], None] | None = None
         self._refused: set[str] = set()
         self._nodes = 1
@@ -122,7 +134,10 @@ class RedisCounters:
             reply = await asyncio.shield(asking)
         except RedisAway as error:
             self._away(error)
-            return self._local(user_id, limit, info)
+            lease = self._local(user_id, limit, info)
+            if lease is None:
+                self._give_back(user_id, info)  # Redis may have granted it
+            return lease
         except asyncio.CancelledError:
             asking.add_done_callback(lambda _: self._give_back(user_id, info))
             raise
@@ -163,8 +178,19 @@ class RedisCounters:
         return self._hold(user_id, info) if len(self._held.get(user_id, ())) < share else None
 
     def _give_back(self, user_id: str, info: LeaseInfo) -> None:
-        # If this is lost the slot ends by itself.
-        self._link.submit("ZREM", self._leases_key(user_id), self._member(info))
+        if self._link.closed:
+            return
+        member = self._member(info)
+        returning = self._link.submit("ZREM", self._leases_key(user_id), member)
+        returning.add_done_callback(lambda done: self._given_back(user_id, member, done))
+
+    def _given_back(self, user_id: str, member: str, done: asyncio.Future[Reply]) -> None:
+        if not done.cancelled() and isinstance(done.exception(), RedisAway):
+            now = self._clock()
+            self._unreturned[user_id, member] = now + LEASE_MS / 1000
+            oldest = next(iter(self._unreturned))
+            if self._unreturned[oldest] < now:
+                del self._unreturned[oldest]  # it has ended by itself
 
     def _note(self, user_id: str, members: list[bytes]) -> None:
         own = self._held.get(user_id, {})
@@ -183,6 +209,8 @@ class RedisCounters:
                 reply = await asyncio.shield(asking)
             except RedisAway as error:
                 self._away(error)
+                if error.sent:
+                    self._doubted[user_id, day] = self._doubted.get((user_id, day), 0) + 1
                 return self._count_alone(user_id, day, limit)
             except asyncio.CancelledError:
                 asking.add_done_callback(lambda done: self._uncount(user_id, day, done))
@@ -219,15 +247,19 @@ class RedisCounters:
 
     async def _load(self, user_id: str, day: int) -> None:
         """Make the count from the database's, unless somebody has meanwhile. Raises ``DatabaseUnavailable``."""
-        async with self._database.connect() as conn:
-            used = await conn.scalar(
-                select(usage_days.c.used).where(usage_days.c.user_id == user_id, usage_days.c.day == day)
-            )
-        command = ("SET", self._day_key(user_id, day), used or 0, "NX", "EX", DAY_SECONDS)
+        used = await self._in_database(user_id, day)
+        command = ("SET", self._day_key(user_id, day), used, "NX", "EX", DAY_SECONDS)
         try:
             await asyncio.shield(self._link.submit(*command))
         except RedisAway as error:
             self._away(error)
+
+    async def _in_database(self, user_id: str, day: int) -> int:
+        async with self._database.connect() as conn:
+            used = await conn.scalar(
+                select(usage_days.c.used).where(usage_days.c.user_id == user_id, usage_days.c.day == day)
+            )
+        return used or 0
 
     def _count_alone(self, user_id: str, day: int, limit: int) -> int | None:
         used = self._used.get((user_id, day))
@@ -264,8 +296,9 @@ class RedisCounters:
         """Say every few seconds that this process lives and what it holds, until cancelled."""
         turn = 0
         while True:
-            if turn % round(HEARTBEAT_SECONDS / NUDGE_SECONDS) == 0:
+            if turn % round(HEARTBEAT_SECONDS / NUDGE_SECONDS) == 0 or self.trouble is not None:
                 await self.beat()
+                await self.put_right()
             turn += 1
             waiting, self._refused = self._refused, set()
             for user_id in waiting:
@@ -287,6 +320,33 @@ class RedisCounters:
         self._nodes = max(1, int(cast("int", nodes)))
         self._back()
 
+    async def put_right(self) -> None:
+        """Take out of Redis what it counted without an answer, for users who have paused for a moment.
+
+        Never more than was in doubt, so that a count which the database does not have yet stays.
+        """
+        if not self._doubted or self.trouble is not None:
+            return
+        doubted = list(self._doubted.items())
+        try:
+            before = [await self._known(user_id, day) for (user_id, day), _ in doubted]
+            await asyncio.sleep(QUIET_SECONDS)
+            for ((user_id, day), number), known in zip(doubted, before, strict=True):
+                used = await self._in_database(user_id, day)
+                if known is None or known <= used:
+                    self._doubted.pop((user_id, day), None)  # made anew meanwhile, or all of it is true
+                    continue
+                right = max(used, known - number)
+                if await self._link.call(_PUT_RIGHT, self._day_key(user_id, day), known, right):
+                    del self._doubted[user_id, day]
+                    self._used[user_id, day] = right
+        except (RedisAway, DatabaseUnavailable):
+            return  # with the next beat
+
+    async def _known(self, user_id: str, day: int) -> int | None:
+        used = cast("bytes | None", await self._link.submit("GET", self._day_key(user_id, day)))
+        return None if used is None else int(used)
+
     def _away(self, error: RedisAway) -> None:
         if self.trouble is None:
             log.error("Redis does not answer; each server goes on with its share of the limits: %s", error)
@@ -297,6 +357,9 @@ class RedisCounters:
             log.warning("Redis answers again")
             self.trouble = None
             self._spent.clear()
+            unreturned, self._unreturned = self._unreturned, {}
+            for user_id, member in unreturned:
+                self._link.submit("ZREM", self._leases_key(user_id), member)
         if self._owed:
             owed, self._owed = self._owed, {}
             for (user_id, day), more in owed.items():

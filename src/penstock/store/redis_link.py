@@ -20,8 +20,16 @@ Reply = object
 Command = tuple[str | bytes | int | float, ...]
 
 
+PAUSE_SECONDS = 1.0
+"""After a failure: how long nothing is sent, so that a Redis that hangs does not cost every request its time-out."""
+
+
 class RedisAway(Exception):
-    """Redis did not answer, or not in time; what became of the command is not known."""
+    """Redis did not answer, or not in time; what became of the command is not known, if it was ``sent``."""
+
+    def __init__(self, text: str, *, sent: bool) -> None:
+        super().__init__(text)
+        self.sent = sent
 
 
 class Script:
@@ -35,13 +43,20 @@ class Script:
 class RedisLink:
     """Sends commands in the order in which they are given. All on one event loop."""
 
-    def __init__(self, url: str, *, timeout: float, scripts: Sequence[Script]) -> None:
-        """``timeout`` in seconds bounds each round; ``scripts`` are loaded when the server does not have them."""
+    def __init__(
+        self, url: str, *, timeout: float, scripts: Sequence[Script], pause: float = PAUSE_SECONDS
+    ) -> None:
+        """``timeout`` in seconds bounds each round; ``scripts`` are loaded when the server does not have them.
+
+        For ``pause`` seconds after a failure commands fail at once.
+        """
         self._redis = Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, max_connections=2
         )
         self._timeout = timeout
         self._scripts = scripts
+        self._pause = pause
+        self._again_at = 0.0
         self._waiting: list[tuple[Command, asyncio.Future[Reply]]] = []
         self._sending: asyncio.Task[None] | None = None
         self._closed = False
@@ -51,7 +66,10 @@ class RedisLink:
         """Send a command with the next round. The future raises ``RedisAway``, or ``RedisError`` for a refusal."""
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self._closed:
-            _fail(future, RedisAway("closed"))
+            _fail(future, RedisAway("closed", sent=False))
+            return future
+        if self._again_at and self._loop.time() < self._again_at:
+            _fail(future, RedisAway("it did not answer a moment ago", sent=False))
             return future
         self._waiting.append((command, future))
         if self._sending is None:
@@ -61,6 +79,11 @@ class RedisLink:
     def call(self, script: Script, key: str, *arguments: str | float) -> asyncio.Future[Reply]:
         """Call a script of one key."""
         return self.submit("EVALSHA", script.digest, 1, key, *arguments)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is sent any more."""
+        return self._closed
 
     async def close(self) -> None:
         """Send what waits, and part. What comes later is not sent: a slot that is not given back ends by itself."""
@@ -76,11 +99,13 @@ class RedisLink:
                 async with asyncio.timeout(self._timeout):
                     replies = await self._round([command for command, _ in batch])
             except (RedisError, OSError, TimeoutError) as error:
+                self._again_at = self._loop.time() + self._pause
                 await self._drop()
-                away = RedisAway(str(error) or type(error).__name__)
+                away = RedisAway(str(error) or type(error).__name__, sent=True)
                 for _, future in batch:
                     _fail(future, away)
                 continue
+            self._again_at = 0.0
             for (_, future), reply in zip(batch, replies, strict=True):
                 if isinstance(reply, Exception):
                     _fail(future, reply)
