@@ -12,6 +12,8 @@ from msgspec import Raw
 
 from penstock.core.chat_calls import Calls
 from penstock.core.chat_chunks import CallFragment, Choice, Chunk, Counts, Delta, present, read_loosely
+from penstock.core.chat_tags import ThinkTags
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.signature import Origin, sign
 from penstock.core.turn import (
     AnyEvent,
@@ -62,12 +64,14 @@ class Assembly:
         "_native",
         "_refusal",
         "_sequence",
+        "_tags",
         "done",
         "finished",
         "started",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Profile = DEFAULT_PROFILE) -> None:
+        self._tags = ThinkTags() if profile.think_tags else None
         self.started = False
         self.finished = False  # a finish_reason came
         self.done = False  # the terminal event was given
@@ -138,6 +142,9 @@ class Assembly:
 
     def end(self, out: list[AnyEvent]) -> None:
         """Close what is open and stop, as the dialect's own end allows."""
+        if self._tags is not None:
+            for kind, piece in self._tags.finish():
+                self._say(kind, piece, out)
         waiting = self._calls.flush()
         if waiting:
             self._open("call", out)
@@ -172,7 +179,7 @@ class Assembly:
             self._refusal.append(delta.refusal)
             self._say("text", delta.refusal, out)
         if delta.content:
-            self._say("text", delta.content, out)
+            self._content(delta.content, out)
         if delta.annotations:
             self._cite(delta.annotations, out)
         calls = delta.tool_calls
@@ -185,6 +192,13 @@ class Assembly:
                 out += events
             if self._late and not self._calls.busy:
                 self._give_late(out)
+
+    def _content(self, text: str, out: list[AnyEvent]) -> None:
+        if self._tags is None:
+            self._say("text", text, out)
+            return
+        for kind, piece in self._tags.feed(text):
+            self._say(kind, piece, out)
 
     def _say(self, kind: Literal["text", "thought"], text: str, out: list[AnyEvent]) -> None:
         if self._kind == kind:

@@ -21,9 +21,9 @@ class Reader:
 
     __slots__ = ("_assembly", "_body", "_frames", "_sniffed", "_start")
 
-    def __init__(self, *, profile: Profile = DEFAULT_PROFILE) -> None:  # noqa: ARG002 - no habit of today changes reading
+    def __init__(self, *, profile: Profile = DEFAULT_PROFILE) -> None:
         self._frames = Frames()
-        self._assembly = Assembly()
+        self._assembly = Assembly(profile)
         self._sniffed = False
         self._start: bytes = b""  # too little to see what it is
         self._body: bytearray | None = None  # JSON without frames: a whole answer, or one chunk a line
@@ -166,7 +166,7 @@ def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent
         reader = Reader(profile=profile)
         return [*reader.feed(body), *reader.finish()]
     out: list[AnyEvent] = []
-    _take_whole(text, Assembly(), out)
+    _take_whole(text, Assembly(profile), out)
     return out
 
 

@@ -13,6 +13,7 @@ from msgspec import Raw
 from penstock.core import chat_wire as wire
 from penstock.core import signature, toolids
 from penstock.core.chat_ask import answer_format, choice, reasoning, strict_fits, unforced
+from penstock.core.chat_tags import tagged
 from penstock.core.profile import Profile
 from penstock.core.turn import (
     Document,
@@ -265,6 +266,9 @@ class _Writing:
                 case _:
                     assert_never(part)
         text = "".join(texts)
+        if self.profile.reasoning_field == "think_tags":
+            thought = "".join(thought.text for thought in thoughts)
+            text, thoughts = (tagged(thought, text) if thought else text), []
         carried = self.thoughts(thoughts, calling=bool(calls))
         if not text and not calls and not carried:
             return
@@ -288,7 +292,7 @@ class _Writing:
     def thoughts(self, thoughts: list[Thought], *, calling: bool) -> Json:
         """Earlier reasoning in the member where this upstream wants it back."""
         field = self.profile.reasoning_field
-        if field == "none":
+        if field in {"none", "think_tags"}:
             if thoughts:
                 self.lose("messages.thinking")
             return {}

@@ -65,7 +65,7 @@ def _chat(envelope: Envelope, model: str, profile: Profile, recall: Recall | Non
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
         changes["stream_options"] = envelope.usage_options()
-    if recall is None or profile.reasoning_field == "none":
+    if recall is None or profile.reasoning_field in {"none", "think_tags"}:
         return Prepared(envelope.encode(model, changes))
     if _CALLS in envelope.body:
         messages = recalled_messages(

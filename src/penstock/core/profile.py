@@ -32,8 +32,10 @@ class Profile(msgspec.Struct, frozen=True):
     """Reasons where the request says nothing of it."""
     forced_while_thinking: bool = True
     """Can be made to call a tool while it reasons."""
-    reasoning_field: Literal["reasoning_content", "reasoning", "none"] = "none"
-    """Where earlier reasoning goes back in the history; ``none``: it is not sent."""
+    think_tags: bool = False
+    """Gives reasoning inside the text, between ``<think>`` and ``</think>`` at its beginning."""
+    reasoning_field: Literal["reasoning_content", "reasoning", "think_tags", "none"] = "none"
+    """Where earlier reasoning goes back in the history (``think_tags``: into the text); ``none``: it is not sent."""
     reasoning_required: bool = False
     """Refuses an assistant message with tool calls that has no such member, even an empty one."""
     image_urls: bool = True
