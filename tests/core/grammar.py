@@ -100,7 +100,7 @@ def check_chat(stream: bytes) -> None:
         for call in choice["delta"].get("tool_calls", ()):
             if "id" in call:
                 calls += 1
-                assert call["function"]["name"]
+                assert call[call["type"]]["name"]
             else:
-                assert "name" not in call["function"]
+                assert "name" not in call.get("function", call.get("custom"))
             assert call["index"] == calls

@@ -4,6 +4,7 @@ from typing import assert_never
 
 import msgspec
 
+from penstock.core.freetext import text_of
 from penstock.core.signature import is_ours
 from penstock.core.toolids import CHAT_LIMIT, outward
 from penstock.core.turn import Document, Image, Reply, StopReason, Text, Thought, ToolCall, ToolResult, Usage
@@ -93,6 +94,21 @@ class Call(msgspec.Struct, frozen=True):
     type: str = "function"
 
 
+class CalledCustom(msgspec.Struct, frozen=True):
+    """Name and text of a free-text call."""
+
+    name: str
+    input: str
+
+
+class CustomCall(msgspec.Struct, frozen=True):
+    """A call of a tool that takes free text."""
+
+    id: str
+    custom: CalledCustom
+    type: str = "custom"
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """The assistant's message of a whole answer; ``content`` and ``refusal`` are always there, if only as null."""
 
@@ -101,7 +117,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     refusal: str | None
     reasoning_content: str | None = None
     reasoning_details: list[Detail] = []
-    tool_calls: list[Call] = []
+    tool_calls: list[Call | CustomCall] = []
     annotations: list[Annotation] = []
 
 
@@ -147,7 +163,7 @@ def write_reply(reply: Reply, *, model: str, reply_id: str, created: int) -> byt
     texts: list[str] = []
     thoughts: list[str] = []
     details: list[Detail] = []
-    calls: list[Call] = []
+    calls: list[Call | CustomCall] = []
     for part in reply.parts:
         match part:
             case Text(text):
@@ -158,7 +174,11 @@ def write_reply(reply: Reply, *, model: str, reply_id: str, created: int) -> byt
                 if detail is not None:
                     details.append(detail)
             case ToolCall(id, name, arguments):
-                calls.append(Call(outward(id, CHAT_LIMIT), CalledFunction(name, arguments)))
+                own = outward(id, CHAT_LIMIT)
+                if part.custom:
+                    calls.append(CustomCall(own, CalledCustom(name, text_of(arguments))))
+                else:
+                    calls.append(Call(own, CalledFunction(name, arguments)))
             case Image() | Document() | ToolResult():
                 pass
             case _:

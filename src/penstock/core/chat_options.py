@@ -5,7 +5,7 @@ from typing import assert_never
 from msgspec import UNSET, Raw
 
 from penstock.core import chat_wire as wire
-from penstock.core.turn import CacheTtl, Effort, OutputFormat, Thinking, Tool, ToolChoice
+from penstock.core.turn import CacheTtl, CallerName, Effort, OutputFormat, Thinking, Tool, ToolChoice
 from penstock.errors import InvalidRequest
 
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
@@ -50,7 +50,7 @@ def custom_tool(spec: wire.CustomSpec) -> Tool:
     if grammar is not None and grammar.definition:
         asked = f"The input must match this {grammar.syntax or 'grammar'} definition:\n{grammar.definition}"
         description = f"{description}\n\n{asked}" if description else asked
-    return Tool(spec.name, _CUSTOM_INPUT, description or None)
+    return Tool(spec.name, _CUSTOM_INPUT, description or None, caller=CallerName(spec.name, custom=True))
 
 
 def mode(word: str, field: str) -> ToolChoice:

@@ -10,11 +10,14 @@ from penstock.core.chat_answer import (
     THOUGHT_FORMAT,
     Annotation,
     Call,
+    CalledCustom,
     CalledFunction,
+    CustomCall,
     Detail,
     Page,
     token_counts,
 )
+from penstock.core.freetext import FreeText
 from penstock.core.signature import is_ours
 from penstock.core.toolids import CHAT_LIMIT, outward
 from penstock.core.turn import (
@@ -66,6 +69,7 @@ class Writer:
         "_cited_to",
         "_ended",
         "_estimate",
+        "_free",
         "_head",
         "_ids",
         "_include_usage",
@@ -106,6 +110,7 @@ class Writer:
         self._ended = False
         self._usage = Usage()
         self._calls = 0
+        self._free: FreeText | None = None  # of the open call, where it takes free text
         self._args = True  # the last call has arguments, or there is none
         self._thoughts = -1  # index of the last thought block
         self._block: Literal["", "thought", "signed", "other"] = ""
@@ -152,13 +157,23 @@ class Writer:
             case CallOpened(id, name):
                 self._block_of("other", pieces)
                 self._args = False
-                call = Call(outward(id, CHAT_LIMIT), CalledFunction(name, ""))
+                own = outward(id, CHAT_LIMIT)
+                self._free = FreeText() if event.custom else None
+                call = (
+                    CustomCall(own, CalledCustom(name, ""))
+                    if event.custom
+                    else Call(own, CalledFunction(name, ""))
+                )
                 self._call(b"," + _encode(call)[1:], pieces, self._calls)
                 self._calls += 1
             case CallArgs(fragment):
-                self._args = True
                 self._unseen += len(fragment)
-                self._call(b',"function":{"arguments":' + _encode(fragment) + b"}}", pieces, self._calls - 1)
+                if self._free is not None:
+                    self._input(self._free.feed(fragment), pieces)
+                else:
+                    self._args = True
+                    arguments = b',"function":{"arguments":' + _encode(fragment) + b"}}"
+                    self._call(arguments, pieces, self._calls - 1)
             case Stopped():
                 self._stop(event, pieces)
             case _:
@@ -171,8 +186,18 @@ class Writer:
         """A fragment of a call; calls are counted by themselves, whatever other blocks stand between them."""
         self._delta(b'{"tool_calls":[{"index":' + _encode(index) + members + b"]}", pieces)
 
+    def _input(self, text: str, pieces: list[bytes]) -> None:
+        """More of a free-text call, in the form that OpenAI streams it in."""
+        if text:
+            self._call(b',"custom":{"input":' + _encode(text) + b"}}", pieces, self._calls - 1)
+
     def _block_of(self, kind: Literal["thought", "other"], pieces: list[bytes]) -> None:
-        if not self._args:
+        if self._free is not None:
+            free, self._free = self._free, None
+            self._args = True
+            text, given = free.finish(), "".join(free.given)
+            self._input(text[len(given) :] if text.startswith(given) else "", pieces)
+        elif not self._args:
             self._args = True
             self._call(b',"function":{"arguments":"{}"}}', pieces, self._calls - 1)
         self._block = kind

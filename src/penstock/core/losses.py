@@ -47,7 +47,7 @@ _CHAT_TO_MESSAGES: tuple[tuple[str, Outcome, str, str], ...] = (
     ("thinking.budget_tokens", "lossy", "effort", "the nearest effort, where a model takes no budget"),
     ("response_format", "lossy", "instructed", "asked for in the system prompt"),
     ("response_format.json_schema.schema", "lossy", "adapted", "unsupported constraints become descriptions"),
-    ("tools.custom", "lossy", "function", "a function with one string; its grammar becomes a description"),
+    ("tools.custom", "lossy", "function", "a function with one string, custom again in the answer; its grammar is described"),
     ("tools.function.strict", "dropped", "dropped", "where the model knows no strict tools"),
     ("tool_choice.allowed_tools", "lossy", "filtered", "the other tools are not offered"),
     ("messages.tool_calls.custom", "lossy", "function", "a function call with one string"),

@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import UNSET, Raw
 
+from penstock.core.freetext import FreeText
 from penstock.core.responses_answer import (
     INCOMPLETE,
     Annotation,
@@ -28,7 +29,6 @@ from penstock.core.responses_answer import (
     frame,
     token_counts,
 )
-from penstock.core.responses_text import FreeText
 from penstock.core.responses_thoughts import sealed_redacted, sealed_signature
 from penstock.core.signature import Origin, sign
 from penstock.core.toolids import RESPONSES_LIMIT, outward

@@ -91,3 +91,10 @@ class FreeText:
                 at = escape.end()
         self._held = text[at:]
         return "".join(out)
+
+
+def text_of(arguments: str) -> str:
+    """The free text of whole arguments."""
+    free = FreeText()
+    free.feed(arguments)
+    return free.finish()
