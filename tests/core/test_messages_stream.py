@@ -340,7 +340,7 @@ def test_usage_is_estimated_until_it_is_known() -> None:
 
 
 # what a meter does not look into, it does not judge
-ONLY_READ = {"33-garbage-event", "arguments-of-a-call-never-begun"}
+ONLY_READ = {"arguments-of-a-call-never-begun"}
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -356,7 +356,7 @@ def test_a_metered_stream_is_untouched_up_to_an_error(name: str) -> None:
         assert rest in (b"", b"data: [DONE]\n\n")
     elif name not in ONLY_READ:
         assert (meter.done, meter.failure) == (False, last)
-        assert not rest or b"error" in rest.split(b"\n\n")[0]
+        assert not rest or b"error" in rest.split(b"\n\n")[0] or name == "33-garbage-event"
     if name not in ONLY_READ:
         assert meter.usage == fold(expected(name)).usage
 

@@ -127,3 +127,18 @@ def test_whole_answers() -> None:
         out, _, failed = meter_reply((VECTORS / name / "upstream.json").read_bytes(), model="public")
         assert out == b""
         assert failed is not None
+
+
+@pytest.mark.parametrize("pieces", [1, 40])
+def test_garbage_in_the_middle_is_a_failure_and_not_the_callers_to_read(pieces: int) -> None:
+    stream = (VECTORS / "text" / "upstream.sse").read_bytes()
+    at = stream.index(b"\n\n", stream.index(b"output_text.delta")) + 2
+    broken = stream[:at] + b"event: x\ndata: {]]\n\n" + stream[at:]
+    meter = Meter(model=None, withhold_usage=False)
+    size = -(-len(broken) // pieces)
+    out = (
+        b"".join(meter.feed(broken[start : start + size]) for start in range(0, len(broken), size))
+        + meter.finish()
+    )
+    assert out == stream[:at]
+    assert meter.failure is not None

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.sse import Frame, Frames, FrameTooLarge, complete_prefix, parse_frame, split_whole
+from penstock.core.sse import (
+    Frame,
+    Frames,
+    FrameTooLarge,
+    complete_prefix,
+    is_plain,
+    parse_frame,
+    split_whole,
+)
 
 CASES: dict[str, tuple[bytes, list[tuple[bytes, bytes]]]] = {
     "one": (b"data: a\n\n", [(b"", b"a")]),
@@ -127,3 +135,21 @@ def test_many_small_reads_of_a_large_frame_take_linear_work() -> None:
     for _ in range(2 * 1024 * 1024 // 64):
         assert frames.feed(b"x" * 64) == []
     assert len(frames.feed(b"\ndata: a\n\n")) == 1
+
+
+@pytest.mark.parametrize(
+    ("whole", "plain"),
+    [
+        (b'event: x\ndata: {"a":1}\n\n', True),
+        (b'event: x\ndata: {"a":1}\r\n\r\n', True),
+        (b'event: x\ndata: {"a":1}}\n\n', False),
+        (b"event: x\ndata: {]]\n\n", False),
+        (b"event: x\ndata: " + b"[" * 5000 + b"\n\n", False),
+        (b'event: x\ndata: {"a":1}\n\nevent: x\ndata: {"a":1}\n\n', False),
+        (b'data: {"a":1}\n\n', False),
+        (b": comment\n\n", False),
+        (b"", False),
+    ],
+)
+def test_a_frame_in_its_usual_form_is_known(whole: bytes, plain: bool) -> None:
+    assert is_plain(whole) is plain

@@ -19,7 +19,7 @@ from penstock.core.messages_events import (
 from penstock.core.messages_reader import read_reply
 from penstock.core.messages_writer import Writer
 from penstock.core.splice import replace_known
-from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
+from penstock.core.sse import MAX_FRAME, complete_prefix, is_plain, parse_frame, split_whole
 from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
 
 _encode = msgspec.json.Encoder().encode
@@ -122,13 +122,13 @@ class Meter:
         self._held.clear()
 
     def _relay(self, whole: bytes) -> bytes:
-        if self.started and _MARKS[0] not in whole and _MARKS[1] not in whole:
+        if self.started and _MARKS[0] not in whole and _MARKS[1] not in whole and is_plain(whole):
             self._count(whole)
             return whole
         pieces: list[bytes] = []
         for raw in split_whole(whole):
-            # Until the reply has begun every frame is read, so that garbage is not relayed as a reply.
-            if not self.started or _MARKS[0] in raw or _MARKS[1] in raw:
+            # What is not JSON is read as well: a caller's SDK would fail over it with words that tell nobody whose fault it is.
+            if not self.started or _MARKS[0] in raw or _MARKS[1] in raw or not is_plain(raw):
                 pieces.append(self._see(raw))
                 if self.ended:
                     break

@@ -22,7 +22,7 @@ from penstock.core.responses_events import (
 from penstock.core.responses_reader import read_reply
 from penstock.core.responses_writer import Writer
 from penstock.core.splice import replace_at, replace_top_level
-from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
+from penstock.core.sse import MAX_FRAME, complete_prefix, is_plain, parse_frame, split_whole
 from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
 
 _BOM = b"\xef\xbb\xbf"
@@ -132,14 +132,14 @@ class Meter:
         self._held.clear()
 
     def _relay(self, whole: bytes) -> bytes:
-        if self.started and _MARKS[0] not in whole and _MARKS[1] not in whole:
+        if self.started and _MARKS[0] not in whole and _MARKS[1] not in whole and is_plain(whole):
             self._count(whole)
             self._last = whole
             return whole
         pieces: list[bytes] = []
         for raw in split_whole(whole):
-            # Until the reply has begun every frame is read, so that garbage is not relayed as a reply.
-            if not self.started or _MARKS[0] in raw or _MARKS[1] in raw:
+            # What is not JSON is read as well: a caller's SDK would fail over it with words that tell nobody whose fault it is.
+            if not self.started or _MARKS[0] in raw or _MARKS[1] in raw or not is_plain(raw):
                 relayed = self._see(raw)
             else:
                 self._count(raw)

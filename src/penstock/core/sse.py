@@ -152,3 +152,19 @@ def split_whole(whole: bytes) -> list[bytes]:
     if at < len(whole):
         pieces.append(whole[at:])
     return pieces
+
+
+_json = msgspec.json.Decoder(msgspec.Raw).decode
+_DATA = b"\ndata: "
+
+
+def is_plain(whole: bytes) -> bool:
+    """Whether these bytes are one frame in its usual form, a line of event and one of JSON. False says nothing."""
+    at = whole.find(_DATA)
+    if at < 0:
+        return False
+    try:
+        _json(whole[at + 7 :])
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
