@@ -31,6 +31,7 @@ app.command(
     help="Show, change and export providers, models and plans.",
 )
 app.command("penstock.commands.looking:usage", name="usage")
+app.command("penstock.commands.reconciling:reconcile", name="reconcile")
 app.command("penstock.commands.looking:settings", name="settings")
 app.command("penstock.commands.looking:examine", name="doctor")
 app.command("penstock.commands.looking:secrets_app", name="secrets")

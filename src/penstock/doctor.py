@@ -24,7 +24,7 @@ from penstock.core.limits import day_of
 from penstock.core.route import Upstream
 from penstock.domain import accounts, issuing
 from penstock.domain.catalog_store import CatalogSource
-from penstock.domain.usage import reconcile
+from penstock.domain.reconciliation import compare
 from penstock.errors import Unavailable
 from penstock.providers.detect import Secrets
 from penstock.providers.table import KINDS, sign
@@ -211,16 +211,19 @@ async def _redis(settings: Settings) -> list[Finding]:
 
 
 async def _ledger(conn: AsyncConnection) -> Finding:
-    """Whether today's and yesterday's counts are the rows behind them."""
+    """Whether today's and yesterday's counts and sums are the rows behind them."""
     today = day_of(time.time())
-    wrong = [found for day in (today - 1, today) for found in await reconcile(conn, day)]
+    wrong = [found for day in (today - 1, today) for found in await compare(conn, day)]
     if not wrong:
         return Finding("ok", "ledger", "the counts of today and yesterday are the rows behind them")
     first = wrong[0]
     text = (
-        f"{len(wrong)} counts differ from their rows; {first.user_id} has {first.used} for {first.rows} rows"
+        f"{len(wrong)} numbers differ from their rows; {first.table}.{first.column} of "
+        f"{' '.join(map(str, first.of))} is {first.kept} for {first.rows}"
     )
-    return Finding("fail", "ledger", text, "report it, with `penstock usage` of that account")
+    return Finding(
+        "fail", "ledger", text, "report it; penstock reconcile --repair makes them those of the rows"
+    )
 
 
 async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:

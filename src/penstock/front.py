@@ -6,11 +6,13 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from penstock.core.limits import day_of
 from penstock.domain import accounts, codes, sessions, tallies
 from penstock.domain.catalog import Catalog
 from penstock.domain.entrance import Entrance, Rules
 from penstock.domain.limits import Gate
 from penstock.domain.passwords import PasswordHasher
+from penstock.domain.reconciliation import compare
 from penstock.domain.sessions import Lifetime
 from penstock.errors import DatabaseUnavailable
 from penstock.federation import Federation, providers_of
@@ -27,6 +29,9 @@ from penstock.web.site import Site
 log = logging.getLogger("penstock.front")
 
 _TIDY_SECONDS = 300.0
+_DAY_SETTLES = 900.0
+"""Seconds after midnight when what a server recorded in the day before is surely in the database."""
+_DIFFERENCES_LOGGED = 10
 
 
 class Front:
@@ -48,6 +53,8 @@ class Front:
         """``end`` ends a running request of a user, ``now`` gives epoch seconds, ``not_ready`` '' or why none should come."""
         self._database = database
         self._now = now
+        self._health = health
+        self._reconciled = 0
         self._lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
         self.hasher = PasswordHasher()
         self.postman = Postman(database, vault, route_of(settings.mail_url), settings.mail_from, now)
@@ -116,6 +123,21 @@ class Front:
                     gone = await accounts.delete_leavers(conn, now=at)
                 if gone:
                     log.info("accounts deleted, as their owners had asked", extra={"rows": gone})
+                await self._reconcile()
             except DatabaseUnavailable:
                 log.warning("the database does not answer; what is over stays for now")
             await asyncio.sleep(_TIDY_SECONDS)
+
+    async def _reconcile(self) -> None:
+        """Once a day: whether yesterday's counts and sums are the ledger's rows."""
+        yesterday = day_of(self._now() - _DAY_SETTLES) - 1
+        if yesterday <= self._reconciled:
+            return
+        async with self._database.connect() as conn:
+            found = await compare(conn, yesterday)
+        self._reconciled = yesterday
+        self._health.differences = len(found)
+        for it in found[:_DIFFERENCES_LOGGED]:
+            log.error("%s.%s of %s is %d, its rows say %d", it.table, it.column, it.of, it.kept, it.rows)
+        if found:
+            log.error("counts differ from the ledger; see penstock reconcile", extra={"rows": len(found)})

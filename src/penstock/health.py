@@ -25,6 +25,8 @@ class Health:
         self._owed = owed
         self._failing: set[str] = set()
         self._failures: dict[str, int] = {}
+        self.differences: int | None = None
+        """How many counts and sums of the last whole day are not those of the ledger; None before that was looked at."""
 
     @property
     def owed(self) -> int:

@@ -156,3 +156,9 @@ class Metrics(Collector):
             "Ends of requests that the database has not taken yet.",
             value=self._health.owed,
         )
+        if self._health.differences is not None:
+            yield GaugeMetricFamily(
+                "penstock_ledger_differences",
+                "Counts and sums of the last whole day that are not those of the ledger's rows.",
+                value=self._health.differences,
+            )

@@ -1,5 +1,6 @@
 """The commands, called in this process: what they print, what they change, and how they fail."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,28 @@ def test_a_day_without_requests(call: Call, ann: dict[str, Any]) -> None:
     assert "0 of 50000 requests counted, 0 refunded" in call("usage", EMAIL).out
 
 
+def test_a_planted_difference_is_shown_and_repaired(call: Call, ann: dict[str, Any], data: Path) -> None:
+    with sqlite3.connect(data / "penstock.db") as planting:
+        insert = "INSERT INTO usage_days (user_id, day, used, refunded) VALUES (?, 20000, 3, 0)"
+        planting.execute(insert, (ann["id"],))
+        row = (
+            "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
+            " client, provider, upstream_model, upstream_dialect, attempts, counted, estimated)"
+            " VALUES ('r', 'usr_b', 'k', 20000, 1728000000000, 'b', 'open', 'chat', 'm', 'm', 0, '', 'p', 'm', 'chat', 1, 1, 0)"
+        )
+        planting.execute(row)
+    planting.close()
+    shown = call("reconcile", "--day", "2024-10-04", "--json")
+    assert (shown.code, shown.json["day"], shown.json["repaired"]) == (1, "2024-10-04", False)
+    wrong = {"table": "usage_days", "of": [ann["id"], 20000], "column": "used", "kept": 3, "rows": 0}
+    missing = {"table": "usage_days", "of": ["usr_b", 20000], "column": "used", "kept": 0, "rows": 1}
+    assert shown.json["differences"] == sorted([wrong, missing], key=lambda it: it["of"])
+    assert call("reconcile", "--day", "2024-10-04").out.count("usage_days") == 2
+    assert call("reconcile", "--day", "2024-10-04", "--repair").code == 0
+    assert "every count and sum" in call("reconcile", "--day", "2024-10-04").out
+    assert call("reconcile", "--day", "2024-10").code == 1
+
+
 def test_settings_are_shown_with_their_origin(
     call: Call, monkeypatch: pytest.MonkeyPatch, data: Path
 ) -> None:
@@ -267,7 +290,7 @@ def test_a_data_directory_that_cannot_be(call: Call, tmp_path: Path) -> None:
     [
         ("serve",), ("user", "create"), ("user", "set"), ("user", "list"), ("key", "create"), ("key", "list"),
         ("key", "revoke"), ("key", "roll"), ("catalog", "show"), ("catalog", "apply"), ("catalog", "export"), ("usage",),
-        ("settings",), ("doctor",), ("secrets", "rotate"), ("secrets", "make"), ("migrate",), ("simulate",),
+        ("reconcile",), ("settings",), ("doctor",), ("secrets", "rotate"), ("secrets", "make"), ("migrate",), ("simulate",),
     ],
 )  # fmt: skip
 def test_help_has_an_example(call: Call, command: tuple[str, ...]) -> None:

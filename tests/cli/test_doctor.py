@@ -132,7 +132,8 @@ async def test_a_count_that_is_not_the_rows_behind_it_fails(environ: dict[str, s
         report = await examine(environ, None, {})
         (finding,) = find(report, "ledger")
         assert not report.ok
-        assert (finding.level, "usr_a has 3 for 0 rows" in finding.text) == ("fail", True)
+        assert (finding.level, "usage_days.used of usr_a" in finding.text) == ("fail", True)
+        assert "is 3 for 0" in finding.text
 
 
 async def test_a_database_that_is_none_fails(environ: dict[str, str], tmp_path: Path) -> None:

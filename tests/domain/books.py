@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.turn import Usage
 from penstock.domain.ledger import Ledger, OpenRow, Settlement
+from penstock.domain.reconciliation import compare
 from penstock.domain.rollups import rebuild
-from penstock.domain.usage import reconcile
 from penstock.store.database import Database
 from penstock.store.schema import model_days, requests, usage_days, usage_errors, usage_hours
 
@@ -85,7 +85,7 @@ async def states(database: Database) -> dict[str, tuple[str, str | None, bool]]:
 async def agree(database: Database, day: int = DAY) -> None:
     """The counts are those of the rows, and so are the sums, whenever they are looked at."""
     async with database.connect() as conn:
-        assert await reconcile(conn, day) == []
+        assert await compare(conn, day) == []
     async with database.transaction() as conn:
         kept = await sums_of(conn)
         await rebuild(conn, 0)

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import asdict, replace
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from penstock.core.turn import Usage
 from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_rows import Settlement
-from penstock.domain.usage import Mismatch, reconcile
 from penstock.errors import CannotRecord
 from penstock.store.database import Database
-from penstock.store.schema import requests, usage_days
-from tests.domain.books import DAY, agree, end, open_ledger, row, states, url, used, written
+from penstock.store.schema import requests
+from tests.domain.books import agree, end, open_ledger, row, states, url, used, written
 from tests.stores import Engine
 
 
@@ -188,16 +187,6 @@ async def test_after_the_end_nothing_is_taken(database: Database) -> None:
     await ledger.close()
     with pytest.raises(CannotRecord):
         await ledger.opened(row("r1"))
-
-
-async def test_the_reconciler_sees_a_count_that_is_not_the_rows(database: Database) -> None:
-    ledger = await open_ledger(database, "b1")
-    await ledger.opened(row("r1"))
-    await ledger.close()
-    async with database.transaction() as conn:
-        await conn.execute(insert(usage_days).values(user_id="usr_b", day=DAY, used=2, refunded=0))
-    async with database.connect() as conn:
-        assert await reconcile(conn, DAY) == [Mismatch("usr_b", 2, 0)]
 
 
 ROOT = Path(__file__).parents[2]

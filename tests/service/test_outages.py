@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from penstock.app import Service
 from penstock.commands.serving import limits_of
 from penstock.core.limits import day_of
-from penstock.domain.usage import reconcile
+from penstock.domain.reconciliation import compare
 from penstock.providers.detect import Secrets
 from penstock.server import listen
 from penstock.store.redis_counters import RedisCounters
@@ -147,7 +147,7 @@ async def books(house: House, users: list[User]) -> None:
         assert len(got) <= len(rows), "the provider got what is not in the books"
         assert len(sent) >= len(got) - 1
     async with house.store.database.connect() as conn:
-        assert await reconcile(conn, day_of(house.clock.now)) == []
+        assert await compare(conn, day_of(house.clock.now)) == []
 
 
 # ---- Redis

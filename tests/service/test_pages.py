@@ -1,10 +1,14 @@
 """What is beside the data plane: the landing page, health, readiness and the operator's numbers."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from penstock.bootstrap import local_servers
+from penstock.core.limits import day_of
+from penstock.store.schema import usage_days
 from tests.service.house import PRO, House, open_house
 from tests.service.talk import DIALECTS
 
@@ -116,3 +120,17 @@ def test_our_own_simulator_is_never_taken_for_a_model_server() -> None:
     servers = dict(local_servers())
     assert set(servers) == {"ollama", "llama-server", "vllm", "lmstudio"}
     assert not any(":9000/" in url for url in servers.values())
+
+
+async def test_yesterdays_books_are_looked_at_by_the_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_house(tmp_path / "data") as house:
+        yesterday = day_of(house.clock.now) - 1
+        async with house.store.database.transaction() as conn:
+            await conn.execute(insert(usage_days).values(user_id="usr_x", day=yesterday, used=2, refunded=0))
+        await house.restart()
+        async with asyncio.timeout(20):
+            while b"penstock_ledger_differences 1.0" not in (await house.page("/metrics")).body:
+                pass
+    assert f"usage_days.used of ('usr_x', {yesterday}) is 2, its rows say 0" in caplog.text

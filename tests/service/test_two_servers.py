@@ -13,7 +13,7 @@ from penstock.app import Service
 from penstock.commands.serving import limits_of
 from penstock.core.limits import day_of
 from penstock.domain import accounts, issuing
-from penstock.domain.usage import reconcile
+from penstock.domain.reconciliation import compare
 from penstock.providers.detect import Secrets
 from penstock.server import Listener, listen
 from tests.redis import redis_server
@@ -67,7 +67,7 @@ async def test_the_last_requests_of_a_day_and_the_books_are_exact(pair: Pair) ->
     assert sorted(statuses) == [200] * 5 + [429] * 35
     assert await pair.house.used(user) == 5
     async with pair.house.store.database.connect() as conn:
-        assert await reconcile(conn, day_of(pair.house.clock.now)) == []
+        assert await compare(conn, day_of(pair.house.clock.now)) == []
 
 
 async def test_slots_are_those_of_both(pair: Pair) -> None:

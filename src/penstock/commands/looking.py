@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +15,12 @@ from penstock.commands.place import (
     Place,
     answer,
     answer_json,
+    day_named,
     moment,
     open_place,
     read_settings,
     table,
 )
-from penstock.core.limits import day_of
 from penstock.domain import accounts, issuing
 from penstock.domain.usage import DayReport, RequestLine, day_report
 from penstock.settings import environment, markdown, rows, shown
@@ -107,7 +106,7 @@ def usage(
     json
         Print {"email", "plan", "day", "counted", "refunded", "limit", "requests"}.
     """
-    number, label = _day(day)
+    number, label = day_named(day)
     report = asyncio.run(_usage(place, email, number, label))
     if json:
         answer_json(report)
@@ -129,14 +128,6 @@ def usage(
             for line in report.requests
         ]
         answer(table(("AT (UTC)", "ID", "MODEL", "STATUS", "OUTCOME", "COUNTS"), lines))
-
-
-def _day(text: str | None) -> tuple[int, str]:
-    try:
-        at = datetime.now(UTC) if text is None else datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise CommandError(f"{text!r} is not a day such as 2026-11-25") from None
-    return day_of(at.timestamp()), at.strftime("%Y-%m-%d")
 
 
 def _counts(line: RequestLine) -> str:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import msgspec
 from cyclopts import Parameter
 
 from penstock.bootstrap import Store, open_store
+from penstock.core.limits import day_of
 from penstock.settings import Loaded, environment, load
 
 
@@ -81,3 +83,12 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def moment(ms: int | None) -> str:
     """An instant as ``2026-11-25 01:58`` UTC; a dash for none."""
     return "-" if ms is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(ms / 1000))
+
+
+def day_named(text: str | None) -> tuple[int, str]:
+    """The day that an option names, by default today: its UTC number, and its date. Raises ``CommandError``."""
+    try:
+        at = datetime.now(UTC) if text is None else datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise CommandError(f"{text!r} is not a day such as 2026-11-25") from None
+    return day_of(at.timestamp()), at.strftime("%Y-%m-%d")

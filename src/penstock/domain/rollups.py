@@ -6,9 +6,10 @@ are; ``rebuild`` makes the same sums from the rows, after a crash and in the tes
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, literal, select
+from sqlalchemy import ColumnElement, Select, Table, and_, case, delete, func, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger_rows import OpenRow, Settlement, fit, whole
@@ -22,7 +23,7 @@ CLASSES = tuple(f"first_{number}" for number in range(len(BOUNDS) + 1))
 TROUBLE = ("upstream_error", "error", "aborted", "draining")
 """Outcomes that are a provider's fault or ours."""
 
-_SUMS = (
+SUMS = (
     "requests",
     "refunded",
     "input_tokens",
@@ -43,7 +44,7 @@ def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> Bulk:
     )
 
 
-_HOURS = _adding("usage_hours", ("user_id", "hour", "model"), _SUMS)
+_HOURS = _adding("usage_hours", ("user_id", "hour", "model"), SUMS)
 _ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
 _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
 
@@ -55,7 +56,7 @@ def rolling(ended: Sequence[tuple[OpenRow, Settlement]]) -> Iterator[tuple[str, 
     models: dict[tuple[str, int], list[int]] = {}
     for row, end in ended:
         usage, first = end.usage, whole(end.first_byte_ms)
-        sums = hours.setdefault((row.user_id, row.created_at // HOUR_MS, row.model), [0] * len(_SUMS))
+        sums = hours.setdefault((row.user_id, row.created_at // HOUR_MS, row.model), [0] * len(SUMS))
         sums[0] += 1
         sums[1] += not end.counted
         sums[2] += whole(usage.input) or 0
@@ -97,42 +98,73 @@ def _bounded(value: int) -> int:
 # ---- the same from the rows
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """A table of sums: its key, its sums, the part of it that is meant, and the same made from the rows."""
+
+    table: Table
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    part: ColumnElement[bool]
+    made: Select[*tuple[Any, ...]]
+
+    @property
+    def kept(self) -> Select[*tuple[Any, ...]]:
+        """What the table has, in the columns' order of ``made``."""
+        return select(*(self.table.c[name] for name in (*self.key, *self.columns))).where(self.part)
+
+
 async def rebuild(conn: AsyncConnection, since: int) -> None:
     """Make all sums from ``since`` (epoch milliseconds; the whole day that it is in) on anew, from the rows."""
-    day = since // HOUR_MS // 24
-    settled = and_(requests.c.state == "settled", requests.c.created_at >= day * 24 * HOUR_MS)
+    for sums in sums_of_rows(since // HOUR_MS // 24, None):
+        await conn.execute(delete(sums.table).where(sums.part))
+        await conn.execute(insert(sums.table).from_select([*sums.key, *sums.columns], sums.made))
+
+
+def sums_of_rows(first: int, end: int | None) -> tuple[Kept, Kept, Kept]:
+    """The three tables of sums, from day ``first`` to before ``end``, with their sums of the rows."""
+    settled = and_(requests.c.state == "settled", requests.c.created_at >= first * 24 * HOUR_MS)
+    hours, days, models = (
+        usage_hours.c.hour >= first * 24,
+        usage_errors.c.day >= first,
+        model_days.c.day >= first,
+    )
+    if end is not None:
+        settled = and_(settled, requests.c.created_at < end * 24 * HOUR_MS)
+        hours = and_(hours, usage_hours.c.hour < end * 24)
+        days, models = and_(days, usage_errors.c.day < end), and_(models, model_days.c.day < end)
     hour = requests.c.created_at // _constant(HOUR_MS)
     of_day = requests.c.created_at // _constant(24 * HOUR_MS)
-    await conn.execute(delete(usage_hours).where(usage_hours.c.hour >= day * 24))
-    await conn.execute(delete(usage_errors).where(usage_errors.c.day >= day))
-    await conn.execute(delete(model_days).where(model_days.c.day >= day))
     by_hour = (requests.c.user_id, hour, requests.c.model)
-    await conn.execute(
-        insert(usage_hours).from_select(
-            ["user_id", "hour", "model", *_SUMS],
-            select(*by_hour, *_sums()).where(settled).group_by(*by_hour),
-        )
-    )
     cause = func.coalesce(requests.c.error_code, requests.c.outcome)
     by_cause = (requests.c.user_id, of_day, cause)
-    await conn.execute(
-        insert(usage_errors).from_select(
-            ["user_id", "day", "cause", "requests"],
+    by_model = (requests.c.model, of_day)
+    trouble = func.sum(case((requests.c.outcome.in_(TROUBLE), 1), else_=0))
+    first_byte = requests.c.first_byte_ms
+    timed = (func.count(first_byte), func.coalesce(func.sum(first_byte), 0))
+    return (
+        Kept(
+            usage_hours,
+            ("user_id", "hour", "model"),
+            SUMS,
+            hours,
+            select(*by_hour, *_sums()).where(settled).group_by(*by_hour),
+        ),
+        Kept(
+            usage_errors,
+            ("user_id", "day", "cause"),
+            ("requests",),
+            days,
             select(*by_cause, func.count())
             .where(settled, requests.c.outcome != "completed")
             .group_by(*by_cause),
-        )
-    )
-    by_model = (requests.c.model, of_day)
-    trouble = func.sum(case((requests.c.outcome.in_(TROUBLE), 1), else_=0))
-    first = requests.c.first_byte_ms
-    await conn.execute(
-        insert(model_days).from_select(
-            ["model", "day", "requests", "trouble", "timed", "first_ms"],
-            select(*by_model, func.count(), trouble, func.count(first), func.coalesce(func.sum(first), 0))
-            .where(settled)
-            .group_by(*by_model),
-        )
+        ),
+        Kept(
+            model_days,
+            ("model", "day"),
+            ("requests", "trouble", "timed", "first_ms"),
+            models,
+            select(*by_model, func.count(), trouble, *timed).where(settled).group_by(*by_model),
+        ),
     )
 
 
@@ -204,7 +236,7 @@ async def by_day(conn: AsyncConnection, user_id: str, days: range) -> list[DayOf
 async def sums(conn: AsyncConnection, user_id: str, days: range) -> Sums:
     """``days`` together."""
     row = await conn.execute(
-        select(*(func.coalesce(func.sum(usage_hours.c[name]), 0) for name in _SUMS)).where(_of(user_id, days))
+        select(*(func.coalesce(func.sum(usage_hours.c[name]), 0) for name in SUMS)).where(_of(user_id, days))
     )
     values = [int(value) for value in row.one()]
     return Sums(*values[:6], classes=tuple(values[6:]))

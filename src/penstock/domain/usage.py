@@ -1,7 +1,7 @@
 """What an account used on a day: the count against its plan, and the ledger's rows behind it."""
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts import User
@@ -62,30 +62,3 @@ async def day_report(conn: AsyncConnection, user: User, day: int, *, most: int =
     )
     lines = [RequestLine(*row) for row in rows]
     return DayReport(used, refunded, limit or 0, tuple(reversed(lines)))
-
-
-class Mismatch(msgspec.Struct, frozen=True):
-    """A user whose count of a day is not the number of its counted rows; there should never be one."""
-
-    user_id: str
-    used: int
-    rows: int
-
-
-async def reconcile(conn: AsyncConnection, day: int) -> list[Mismatch]:
-    """Compare the counts of ``day`` (UTC day number) with the ledger's rows."""
-    counts = await conn.execute(
-        select(usage_days.c.user_id, usage_days.c.used).where(usage_days.c.day == day)
-    )
-    used = {row.user_id: row.used for row in counts}
-    counted = await conn.execute(
-        select(requests.c.user_id, func.count().label("rows"))
-        .where(requests.c.day == day, requests.c.counted)
-        .group_by(requests.c.user_id)
-    )
-    rows = {row.user_id: row.rows for row in counted}
-    return [
-        Mismatch(user_id, used.get(user_id, 0), rows.get(user_id, 0))
-        for user_id in sorted(used.keys() | rows.keys())
-        if used.get(user_id, 0) != rows.get(user_id, 0)
-    ]

@@ -350,6 +350,16 @@ def upsert(
     )
 
 
+def upsert_adding(
+    conn: AsyncConnection | Connection, table: Table, key: Sequence[str], sums: Sequence[str]
+) -> Insert:
+    """``INSERT`` of a row with sums, or that much more where the row is there."""
+    ours = postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+    return ours.on_conflict_do_update(
+        index_elements=list(key), set_={name: table.c[name] + ours.excluded[name] for name in sums}
+    )
+
+
 def tally(
     conn: AsyncConnection | Connection, table: Table, key: Sequence[str], count: str
 ) -> ReturningInsert[int]:
