@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := .venv/bin/python -m pip -qq
 STAMP := .venv/.stamps
 
-.PHONY: help env serve test lint format bench lock clients clean
+.PHONY: help env serve test chaos lint format bench lock clients clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ serve: $(STAMP)/project ## run the gateway (ARGS="--port 9000"); needs no config
 
 test: env clients lint ## all that CI runs (ARGS="-k name" narrows pytest)
 	.venv/bin/pytest -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
+
+chaos: env # the tests that kill servers under load, a hundred times over (ROUNDS=...); about ten minutes
+	@scripts/services.sh
+	PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) .venv/bin/pytest --log-cli-level INFO --timeout 3600 tests/service/test_kill.py -k "killed" $(ARGS)
 
 lint: env ## ruff and the type checker
 	.venv/bin/ruff check

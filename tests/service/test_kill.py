@@ -1,11 +1,14 @@
 """``penstock serve`` as a process that is killed and restarted under load: the books and the provider's journal agree."""
 
 import asyncio
+import logging
 import os
 import random
 import re
+import secrets
 import signal
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,12 +21,16 @@ from penstock.bootstrap import Store
 from penstock.core.limits import day_of
 from penstock.providers.simulator import Visit
 from penstock.store.schema import requests, usage_days
+from tests.redis import redis_server
 from tests.service.house import User, furnished, make_user
 from tests.service.scripted import PATIENCE
 from tests.service.talk import DIALECTS, FRAMES, PATHS, Answer, Caller, body_of, frames_of, request
 from tests.stores import Engine
 
-ROUNDS = 8
+log = logging.getLogger(__name__)
+
+ROUNDS = int(os.environ.get("PENSTOCK_TEST_ROUNDS", "8"))
+"""How often a server is killed; ``make chaos`` does it a hundred times."""
 CALLERS = 12
 _NONCE = re.compile(rb"nonce-(\d+)-")
 
@@ -164,6 +171,48 @@ async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(
     assert len(rows) - len(told) <= ROUNDS * CALLERS
     assert used == sum(row["counted"] for row in rows) == len(rows)
     assert int(answer.headers["x-ratelimit-limit"]) - int(answer.headers["x-ratelimit-remaining"]) == used
+    aborted = sum(outcome == "aborted" for outcome in outcomes.values())
+    log.info(
+        "%s: %d kills, %d requests reached the provider, %d rows, %d complete answers, %d cut off, 0 lost, 0 doubled",
+        engine.name,
+        ROUNDS,
+        len(seen),
+        len(rows),
+        len(told),
+        aborted,
+    )
+
+
+async def test_the_slot_that_a_killed_server_held_in_redis_is_free_again_by_itself(
+    postgresql: Engine, tmp_path: Path
+) -> None:
+    """After 15 seconds at most, beside another server that lives on."""
+    shared = {
+        "database_url": postgresql.url,
+        "redis_url": redis_server().url,
+        "redis_prefix": f"test:{secrets.token_hex(8)}:",
+    }
+    async with furnished(tmp_path / "one", lambda _visit: None, postgresql.url) as (store, wires):
+        user = await make_user(store, "one", 1)
+        (tmp_path / "two").mkdir()
+        secret = {"secret_file": str(tmp_path / "one" / "secrets.json")}
+        async with (
+            _serving(tmp_path / "one", **shared) as killed,
+            _serving(tmp_path / "two", **shared, **secret) as other,
+        ):
+            holding = await killed.call()
+            body = body_of("chat", "wire-chat", stream=True)
+            await holding.send(request("POST", PATHS["chat"], {"x-api-key": user.key}, body))
+            await wires["wire-chat"].next()
+            small = body_of("chat", "chat-plain")
+            assert (await other.http("POST", PATHS["chat"], user.key, small)).status == 429
+            await killed.kill()
+            began = time.monotonic()
+            async with asyncio.timeout(PATIENCE):
+                while (await other.http("POST", PATHS["chat"], user.key, small)).status == 429:  # noqa: ASYNC110 - Redis tells nobody
+                    await asyncio.sleep(0.1)
+            log.info("the slot was free after %.1f s", time.monotonic() - began)
+            holding.leave()
 
 
 async def test_the_last_requests_of_a_day_are_exact_across_a_kill(engine: Engine, tmp_path: Path) -> None:
