@@ -121,10 +121,22 @@ def test_an_error_that_cannot_be_read_is_still_one(name: str) -> None:
     kind = b'"error"' if name == "messages" else b'"response.failed"'
     for frame in (
         b'data: {"type":"error","error":"no","index":{}}\n\n',
+        b'data: {"type":"error","error":{"message":"\xff"}}\n\n',
         b'event: error\ndata: {"type":"error","error":' + deep + b"]" * 5000 + b"}\n\n",
         b'data: {"type":' + kind + b',"item":' + deep + b"\n\n",
     ):
         assert isinstance(events(name, frame)[-1], Failed)
+
+
+def test_an_event_of_the_wrong_types_is_judged_by_its_name() -> None:
+    delta = b'data: {"type":"content_block_delta","index":{}}\n\n'
+    named = b'event: content_block_delta\ndata: {"type":5}\n\n'
+    unknown = b'event: of_tomorrow\ndata: {"type":5}\n\n'
+    for frame in (delta, named):
+        (failed,) = events("messages", frame)
+        assert isinstance(failed, Failed)
+        assert "malformed content_block_delta event" in failed.message
+    assert messages().reason == fold(events("messages", data(START) + unknown + data(STOP))).reason
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -276,7 +288,11 @@ def test_chunks_one_a_line_end_where_the_body_does() -> None:
         assert fold(events("chat", body)).parts == (Text("ab"),)
     (cut,) = (event for event in events("chat", lines[0] + b"\n{") if isinstance(event, Failed))
     assert cut.truncated
-    assert isinstance(events("chat", lines[0] + b'\n{"error":{"message":"x"}}\n' + lines[1])[-1], Failed)
+    error = b'\n{"error":{"message":"x"}}'
+    for rest in (b"", b"\n" + lines[1]):
+        failed = events("chat", lines[0] + error + rest)[-1]
+        assert isinstance(failed, Failed)
+        assert failed.message == "x"
 
 
 def test_the_chat_meter_reads_what_it_relays() -> None:

@@ -11,7 +11,7 @@ refused: it is no character, and upstreams differ in what they make of it.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, assert_never
 
 import msgspec
 from msgspec import Meta, Raw
@@ -210,6 +210,8 @@ def _read(body: bytes, dialect: Name, *, counting: bool) -> Envelope:
         case "responses":
             max_tokens = _typed(fields, "max_output_tokens", _integer, "an integer")
             _check_input(fields)
+        case _:
+            assert_never(dialect)
     return Envelope(dialect, body, fields, model, stream, max_tokens, include_usage)
 
 

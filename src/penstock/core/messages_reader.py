@@ -256,9 +256,7 @@ class Reader:
         if index in self._blocks:
             self._stop_at(index, out)
 
-    def _stop_at(self, index: int | None, out: list[AnyEvent]) -> None:
-        if index is None:
-            return
+    def _stop_at(self, index: int, out: list[AnyEvent]) -> None:
         block = self._blocks[index]
         block.ended = True
         events: list[AnyEvent] = []
@@ -285,9 +283,7 @@ class Reader:
 
     def _flush(self, out: list[AnyEvent]) -> None:
         """End whatever is still open."""
-        while self._blocks:
-            if self._current is None:
-                self._current = min(self._blocks)
+        while self._current is not None:
             self._stop_at(self._current, out)
 
     def _fail(self, message: str, out: list[AnyEvent]) -> None:

@@ -5,7 +5,7 @@ items, give arguments or text only when an item is done, leave out ids, or send 
 therefore knows which of its parts were given out already, and what belongs to a later item waits while a call is going.
 """
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -225,6 +225,8 @@ class Assembly:
                 opened.raw = opened.raw or kind == "reasoning"
                 gap = [ThoughtDelta(_GAP)] if begins and not fresh else []
                 self._emit(opened, [*gap, ThoughtDelta(text)], out)
+            case _:
+                assert_never(kind)
 
     def _follows_text(self, opened: _Open) -> bool:
         at = opened.at
