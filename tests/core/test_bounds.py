@@ -29,6 +29,11 @@ def test_many_of_anything_are_too_many(one: bytes) -> None:
     assert not passes(b"[" + b",".join([one] * 10 * MOST) + b"]")
 
 
+def test_what_is_too_short_for_many_is_not_looked_at() -> None:
+    assert passes(b"[1,2,3]")
+    assert passes(b"[1,2]" + b" " * 10 * MOST)
+
+
 def test_what_a_text_holds_is_not_counted() -> None:
     text = json.dumps({"text": 'a, {b}, [c], \\"d\\", \\\\' * 10 * MOST}).encode()
     assert passes(text)

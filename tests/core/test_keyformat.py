@@ -15,6 +15,7 @@ ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 def test_a_known_key() -> None:
     key = keyformat.make(bytes(32))
+    assert keyformat.is_well_formed(key)
     assert key == "sk-ps-" + "0" * 43 + "0Oxu95"
     assert keyformat.make(b"\xff" * 32) == "sk-ps-yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp13UEViN"
     checksum = 0

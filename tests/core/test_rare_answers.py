@@ -325,6 +325,91 @@ def test_a_whole_chat_answer_has_our_model() -> None:
         assert DIALECTS["chat"].meter_reply(raw, model=None)[0] == raw
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"base_resp": {"status_code": 1008, "status_msg": "no money"}, "choices": "x"}, "no money"),
+        ({"detail": "gone"}, "gone"),
+    ],
+)
+def test_errors_that_have_no_error_member(row: Any, message: str) -> None:
+    found = events("chat", data(choice({"content": "Hi"}), row, end=DONE))[-1]
+    assert isinstance(found, Failed)
+    assert found.message == message
+
+
+def test_a_chunk_that_means_nothing_is_passed_over() -> None:
+    rows = ({"id": "c"}, {"msg": None, "x": 1})
+    reply = fold(events("chat", data(choice({"content": "Hi"}), *rows, choice(finish="stop"), end=DONE)))
+    assert (reply.parts, reply.reason) == ((Text("Hi"),), "end_turn")
+
+
+def fragment(arguments: str | None = None, **more: Any) -> dict[str, Any]:
+    name = more.pop("name", None)
+    return choice({"tool_calls": [{**more, "function": {"name": name, "arguments": arguments}}]})
+
+
+def test_a_call_that_is_spoken_of_again_by_its_id() -> None:
+    rows = (
+        fragment('{"a":', id="1", name="a"),
+        fragment('{"b":2}', id="2", name="b"),
+        fragment("1}", id="1"),
+    )
+    assert fold(events("chat", data(*rows, choice(finish="tool_calls"), end=DONE))).parts == (
+        ToolCall("1", "a", '{"a":1}'),
+        ToolCall("2", "b", '{"b":2}'),
+    )
+
+
+def test_arguments_without_a_name_are_a_failure_and_nothing_without_a_name_is_nothing() -> None:
+    found = events("chat", data(fragment('{"a":1}', index=0), choice(finish="tool_calls"), end=DONE))[-1]
+    assert isinstance(found, Failed)
+    assert found.message == "a tool call without a name"
+    rows = (fragment("", index=0, id="1"), fragment("{}", index=1, id="2", name="b"))
+    assert fold(events("chat", data(*rows, choice(finish="tool_calls"), end=DONE))).parts == (
+        ToolCall("2", "b", "{}"),
+    )
+
+
+def test_arguments_so_far_again_and_again() -> None:
+    rows = (
+        fragment('{"a":"x', index=0, id="1", name="a"),
+        fragment('{"a":"x', index=0),
+        fragment('{"a":"xy"}', index=0),
+    )
+    (call,) = fold(events("chat", data(*rows, choice(finish="tool_calls"), end=DONE))).parts
+    assert call == ToolCall("1", "a", '{"a":"xy"}')
+
+
+def test_the_model_of_like_and_of_broken_lines_changes() -> None:
+    rows = [{"id": str(at), "model": "up", **choice({"tool_calls": [{"index": 0}]})} for at in range(3)]
+    out, _ = metered("chat", data(*rows, end=DONE))
+    assert out.count(b'"public"') == 3
+    lines = b'event: x\ndata: {"model":"up",\ndata: "choices":[]}\n\n'
+    for start in (lines, lines.removeprefix(b"event: x\n")):
+        out, _ = metered("chat", start + DONE)
+        assert out == start.split(b"data")[0] + b'data: {"model":"public", "choices":[]}\n\n' + DONE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metered_frame_may_come_in_three_reads(name: str) -> None:
+    stream = {
+        "chat": data(choice({"content": "Hi"}), end=DONE),
+        "messages": data(START, STOP),
+        "responses": data({"type": "response.created", "response": {"model": "up"}}),
+    }[name]
+    lane = DIALECTS[name].Meter(model="up", withhold_usage=False)
+    out = b"".join(lane.feed(piece) for piece in (stream[:5], stream[5:9], stream[9:]))
+    assert out == stream
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_no_answer(name: str) -> None:
+    reader = DIALECTS[name].Reader(profile=DEFAULT_PROFILE)
+    assert reader.feed(b" ") == reader.feed(b"") == []
+    assert isinstance(reader.finish()[-1], Failed)
+
+
 # ---- Messages
 
 
@@ -457,6 +542,31 @@ def test_arguments_that_come_when_another_call_is_on_are_too_late() -> None:
         ToolCall("c0", "get", "{}"),
         ToolCall("c1", "get", "{}"),
     )
+
+
+def test_an_item_that_is_done_twice_says_everything_once() -> None:
+    item = {"type": "function_call", "id": "f", "call_id": "c", "name": "get", "arguments": '{"a":1}'}
+    text = {"type": "message", "id": "m", "content": [{"type": "output_text", "text": "Hi"}]}
+    done = [{"type": "response.output_item.done", "output_index": 0, "item": item}]
+    late = {
+        "type": "response.output_text.delta",
+        "item_id": "m",
+        "output_index": 1,
+        "content_index": 1,
+        "delta": "!",
+    }
+    said = {"type": "response.output_item.done", "output_index": 1, "item": text}
+    note = {"type": "response.output_text.annotation.added", "output_index": 1}
+    stream = data(*done, *done, said, late, note, {"type": "response.completed", "response": {}})
+    reply = fold(events("responses", stream))
+    assert reply.parts[0] == ToolCall("c", "get", '{"a":1}')
+    assert "".join(part.text for part in reply.parts if isinstance(part, Text)) == "Hi!"
+
+
+def test_an_error_of_the_wrong_types_is_still_one() -> None:
+    (failed,) = events("responses", data({"type": "error", "output_index": {}, "message": "no room"}))
+    assert isinstance(failed, Failed)
+    assert failed.message == "no room"
 
 
 def test_a_thought_after_its_signature() -> None:

@@ -84,6 +84,7 @@ def written(
     [
         (messages({"role": 5, "content": "x"}), "messages", "messages[0].role"),
         (messages({"role": "user", "content": 5}), "messages", "messages[0].content"),
+        (messages({"role": "bishop", "content": 5}), "messages", "messages[0].content"),
         ({"model": "m", "input": [1]}, "responses", "input[0]"),
         ({"model": "m", "input": [{}] * 100_001}, "responses", "input"),
         ({"model": " ", "input": "x"}, "responses", "model"),
@@ -289,6 +290,12 @@ def test_reasoning_that_holds_nothing_is_nothing() -> None:
     assert told == []
 
 
+def test_a_tool_of_the_wrong_types_is_named() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        neutral(responses(tools=[{"type": "function", "name": 5}]), "responses")
+    assert caught.value.param == "tools[0].name"
+
+
 def test_a_choice_of_none_of_the_tools_is_refused() -> None:
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "other"}]}
     tools = [{"type": "function", "name": "get", "parameters": {}}]
@@ -364,6 +371,27 @@ def test_documents_of_text_in_results_are_text_and_empty_text_is_left_out() -> N
     assert "words" in body["messages"][2]["content"]
     assert [part["type"] for part in body["messages"][3]["content"]] == ["image_url"]
     assert told == []
+
+
+def test_parts_where_they_do_not_belong_are_told_in_chat() -> None:
+    odd = Turn("user", (Thought("x"), ToolCall("t", "get", "{}"), Text("hi")))
+    said = Turn("assistant", (Image("https://x"), Text("x")))
+    empty = Turn("system", (Text(""), Image("https://x")))
+    body, told = written("chat", empty, ASK, said, odd)
+    assert [row["role"] for row in body["messages"]] == ["user", "assistant", "user"]
+    assert told == [
+        "messages.assistant.image=dropped",
+        "messages.user.thought=dropped",
+        "messages.user.toolcall=dropped",
+    ]
+
+
+def test_a_forced_call_where_nobody_reasons_stays() -> None:
+    profile = Profile(forced_while_thinking=False)
+    body, told = written(
+        "chat", tools=(Tool("get", Raw(b"{}")),), tool_choice=ToolChoice("any"), profile=profile
+    )
+    assert (body["tool_choice"], told) == ("required", [])
 
 
 # ---- writing for Messages

@@ -27,6 +27,7 @@ from penstock.core.route import (
     probing,
     state,
     succeeded,
+    with_habits,
 )
 
 BOTH = Upstream("both", "custom", (("messages", "https://b/m"), ("chat", "https://b/c")))
@@ -253,3 +254,11 @@ def test_health_never_forgets_more_than_ten_and_always_lets_a_probe_through_in_t
         assert health.outcomes < 1 << 10
         assert (health.opened_at is None) == (health.outcomes.bit_count() < 5)
         assert state(health, now + PROBE_AFTER) != "open"
+
+
+def test_habits_that_are_given_change_and_the_others_stay() -> None:
+    special = Upstream("s", "custom", (), model_profiles=(("r*", Profile(top_k=True, max_stop=2)),))
+    changed = with_habits(special, {"max_stop": 1})
+    assert changed.profile == Profile(max_stop=1)
+    assert changed.profile_of("r1") == Profile(top_k=True, max_stop=1)
+    assert with_habits(special, {}) is special

@@ -96,3 +96,7 @@ def test_what_is_not_json_does_no_harm(noise: bytes, text: str) -> None:
 def test_a_known_value_is_replaced_where_a_search_would_replace_it(text: bytes) -> None:
     assert replace_known(text, ("model",), "up/x", b'"ours"') == replace_top_level(text, "model", b'"ours"')
     assert json.loads(replace_known(text, ("model",), "up/x", b'"ours"'))["model"] == "ours"
+
+
+def test_brackets_that_nothing_opened_hold_nothing() -> None:
+    assert find_values(b'}{"model":"x"}', ("model",)) == []

@@ -153,3 +153,10 @@ def test_many_small_reads_of_a_large_frame_take_linear_work() -> None:
 )
 def test_a_frame_in_its_usual_form_is_known(whole: bytes, plain: bool) -> None:
     assert is_plain(whole) is plain
+
+
+def test_nothing_and_what_follows_the_last_frame_are_kept() -> None:
+    frames = Frames()
+    assert frames.feed(b"data: a\r") == frames.feed(b"") == []
+    assert frames.feed(b"\n\r") == [Frame(b"", b"a")]
+    assert split_whole(b"data: a\r\n\r\ndata: b") == [b"data: a\r\n\r\n", b"data: b"]

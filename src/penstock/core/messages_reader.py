@@ -185,9 +185,9 @@ class Reader:
     def _start(self, index: int, block: Block, out: list[AnyEvent]) -> None:
         if index in self._blocks:
             self._stop(index, out)
-        current = None if self._current is None else self._blocks[self._current]
-        if current is not None and not current.called:
-            self._stop_at(self._current, out)
+        current = self._current
+        if current is not None and not self._blocks[current].called:
+            self._stop_at(current, out)
         opened = self._blocks[index] = _Open(called=block.type == "tool_use")
         if self._current is None:
             self._current = index
