@@ -93,7 +93,7 @@ class Assembly:
         if not self.started:
             self.started = True
             self._model = chunk.model or ""
-            self._calls.name_reply(chunk.id or "")
+            self._calls.name_reply(chunk.id or "", self._model)
             out.append(Started(chunk.id or "", self._model))
         if chunk.choices:
             for choice in chunk.choices:

@@ -2,9 +2,12 @@
 
 import re
 
-from penstock.core.chat_chunks import CallFragment
+from msgspec import Raw
+
+from penstock.core.call_signatures import carried
+from penstock.core.chat_chunks import CallFragment, present
 from penstock.core.toolids import distinct
-from penstock.core.turn import AnyEvent, CallArgs, CallOpened
+from penstock.core.turn import AnyEvent, CallArgs, CallOpened, ThoughtSigned
 
 _STRING_MARK = re.compile(r'["\\]')
 _MARK = re.compile(r'["{}\[\]]')
@@ -58,11 +61,12 @@ class Extent:
 class _Call:
     """One call as far as it is known. ``pieces`` are its arguments; the first ``sent`` of them were given out."""
 
-    __slots__ = ("extent", "id", "name", "opened", "pieces", "repeats", "sent", "size")
+    __slots__ = ("extent", "extra", "id", "name", "opened", "pieces", "repeats", "sent", "size")
 
     def __init__(self) -> None:
         self.id = ""
         self.name = ""
+        self.extra: Raw | None = None
         self.pieces: list[str] = []
         self.size = 0
         self.sent = 0
@@ -114,7 +118,7 @@ class _Call:
 class Calls:
     """The calls of one reply. One is open at a time; what arrives for a later one waits until it is complete."""
 
-    __slots__ = ("_by_index", "_current", "_ids", "_order", "_reply_id")
+    __slots__ = ("_by_index", "_current", "_ids", "_model", "_order", "_reply_id")
 
     def __init__(self) -> None:
         self._order: list[_Call] = []
@@ -122,9 +126,11 @@ class Calls:
         self._current = 0
         self._ids: dict[str, int] = {}
         self._reply_id = ""
+        self._model = ""
 
-    def name_reply(self, reply_id: str) -> None:
-        """Give the reply's id, from which ids of calls without one are made."""
+    def name_reply(self, reply_id: str, model: str) -> None:
+        """Give the reply's id, from which ids of calls without one are made, and whose calls they are."""
+        self._model = model
         self._reply_id = _ID_UNSAFE.sub("", reply_id)[-20:]
 
     @property
@@ -152,6 +158,8 @@ class Calls:
             call = self._find(fragment, name, arguments, position if many else None)
             call.id = call.id or fragment.id or ""
             call.name = call.name or name
+            if present(fragment.extra_content):
+                call.extra = fragment.extra_content.copy()
             if arguments:
                 call.add(arguments)
         return self._due(flush=False)
@@ -201,6 +209,8 @@ class Calls:
                     self._current += 1
                     continue
                 call.opened = True
+                if call.extra is not None:
+                    events.append(ThoughtSigned(carried(self._model, call.extra)))
                 events.append(CallOpened(self._unique(call), call.name))
             if not call.blank:  # a call without arguments has {}
                 events += [CallArgs(piece) for piece in call.pieces[call.sent :]]

@@ -24,6 +24,7 @@ class CallFragment(msgspec.Struct, frozen=True, gc=False):
     index: int | None = None
     id: str | None = None
     function: Function | None = None
+    extra_content: Raw = Raw()
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
@@ -324,7 +325,10 @@ def _parts(content: list[dict[str, object]]) -> tuple[str, str]:
 
 
 def _fragment(value: dict[str, object]) -> CallFragment:
-    return CallFragment(_int(value.get("index")), _str(value.get("id")), _function(value.get("function")))
+    extra = _raw(value.get("extra_content"))
+    return CallFragment(
+        _int(value.get("index")), _str(value.get("id")), _function(value.get("function")), extra
+    )
 
 
 def _function(value: object) -> Function | None:

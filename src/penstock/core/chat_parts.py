@@ -1,11 +1,11 @@
-"""The parts of a Chat message that need taking apart: images, files, and the many carriers of reasoning."""
+"""The parts of a Chat message that are more than their text: images, files, and the many carriers of reasoning."""
 
 import base64
 import binascii
 from urllib.parse import unquote_to_bytes
 
 from penstock.core import chat_wire as wire
-from penstock.core.turn import CacheTtl, Document, Image, Thought
+from penstock.core.turn import CacheTtl, Document, Image, Text, Thought
 from penstock.errors import InvalidRequest
 
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
@@ -72,6 +72,19 @@ def image_at(url: str, detail: str | None, param: str, cache: CacheTtl | None) -
     return Image(media_type=media_type, data=data, detail=detail, cache=cache)
 
 
+def image_url(image: Image, *, urls: bool) -> dict[str, object]:
+    """The ``image_url`` for an image. ``urls``: the upstream takes http(s) URLs. Raises ``InvalidRequest``."""
+    if image.url is None:
+        url = f"data:{image.media_type};base64,{image.data}"
+    elif urls:
+        url = image.url
+    else:
+        raise InvalidRequest(
+            "messages: this model takes images as base64 data only, not by URL.", param="messages"
+        )
+    return {"url": url} if image.detail is None else {"url": url, "detail": image.detail}
+
+
 def document(file: wire.FileContent, where: str, cache: CacheTtl | None) -> Document:
     if file.file_id is not None:
         param = f"{where}.file.file_id"
@@ -97,6 +110,12 @@ def document_of(file_data: str, title: str | None, param: str, cache: CacheTtl |
             raise InvalidRequest(f"{param}: not base64 of UTF-8 text.", param=param) from error
         return Document(media_type="text/plain", data=text, title=title, cache=cache)
     raise InvalidRequest(f"{param}: files must be PDF or text.", param=param)
+
+
+def document_text(document: Document) -> Text:
+    """A text document as text, under its title."""
+    text = document.data or ""
+    return Text(f"{document.title}\n\n{text}" if document.title else text, document.cache)
 
 
 def _data_url(url: str, param: str) -> tuple[str, str]:

@@ -12,7 +12,9 @@ from msgspec import Raw
 
 from penstock.core import chat_wire as wire
 from penstock.core import signature, toolids
+from penstock.core.call_signatures import SKIPPED, extra_of
 from penstock.core.chat_ask import answer_format, choice, reasoning, strict_fits, unforced
+from penstock.core.chat_parts import document_text, image_url
 from penstock.core.chat_tags import tagged
 from penstock.core.profile import Profile
 from penstock.core.turn import (
@@ -226,7 +228,7 @@ class _Writing:
             if isinstance(part, Text) or (isinstance(part, Image) and self.profile.tool_images):
                 held.append(part)
             elif isinstance(part, Document) and part.media_type == "text/plain":
-                held.append(_document_text(part))
+                held.append(document_text(part))
             else:
                 kind = "image" if isinstance(part, Image) else "document"
                 self.lose(f"messages.tool_result.{kind}", "moved")
@@ -249,6 +251,7 @@ class _Writing:
         texts: list[str] = []
         calls: list[Json] = []
         thoughts: list[Thought] = []
+        extra: Raw | None = None  # of the next call
         for part in turn.parts:
             match part:
                 case Text(text, cache):
@@ -258,9 +261,13 @@ class _Writing:
                     if cache is not None:
                         self.lose("messages.assistant.cache_control")
                 case ToolCall():
-                    calls.append(self.call(part))
+                    calls.append(self.call(part, extra if calls or extra else self.unsigned))
+                    extra = None
                 case Thought():
-                    thoughts.append(part)
+                    own = extra_of(part) if self.unsigned else None
+                    extra = extra if own is None else own
+                    if own is None or part.text:
+                        thoughts.append(part)
                 case Image() | Document() | ToolResult():
                     self.lose("messages.assistant." + type(part).__name__.lower())
                 case _:
@@ -306,20 +313,28 @@ class _Writing:
         for thought in thoughts:
             origin = signature.read(thought.signature) if thought.signature is not None else None
             if origin is not None and origin.model == self.model and origin.carrier:
-                details += _entries(origin.carrier)
+                details += signature.entries(origin.carrier)
         if details:
             carried["reasoning_details"] = details
         return carried
 
-    def call(self, call: ToolCall) -> Json:
+    @property
+    def unsigned(self) -> Raw | None:
+        """What the first call of a message has where nothing else is known, if the upstream wants signatures there."""
+        return SKIPPED if self.profile.call_signatures else None
+
+    def call(self, call: ToolCall, extra: Raw | None) -> Json:
         if call.cache is not None:
             self.lose("messages.assistant.cache_control")
         arguments = call.arguments if call.arguments.strip() else "{}"
-        return {
+        written: Json = {
             "id": self.call_id(call.id),
             "type": "function",
             "function": {"name": call.name, "arguments": arguments},
         }
+        if extra is not None:
+            written["extra_content"] = extra
+        return written
 
     def call_id(self, id: str) -> str:
         own = toolids.plain(toolids.inward(id))
@@ -350,7 +365,7 @@ class _Writing:
                     if not text:
                         continue
                 case Image():
-                    item = {"type": "image_url", "image_url": self.image(part)}
+                    item = {"type": "image_url", "image_url": image_url(part, urls=self.profile.image_urls)}
                 case Document():
                     item = self.document(part)
                 case _:
@@ -359,39 +374,15 @@ class _Writing:
             written.append(item)
         return written
 
-    def image(self, image: Image) -> Json:
-        if image.url is not None:
-            if not self.profile.image_urls:
-                raise InvalidRequest(
-                    "messages: this model takes images as base64 data only, not by URL.", param="messages"
-                )
-            url = image.url
-        else:
-            url = f"data:{image.media_type};base64,{image.data}"
-        return {"url": url} if image.detail is None else {"url": url, "detail": image.detail}
-
     def document(self, document: Document) -> Json:
         if document.url is not None:
             raise InvalidRequest(
                 "messages: this model takes documents as data only, not by URL.", param="messages"
             )
         if document.media_type == "text/plain":
-            return {"type": "text", "text": _document_text(document).text}
+            return {"type": "text", "text": document_text(document).text}
         file: Json = {
             "filename": document.title or "document.pdf",
             "file_data": f"data:{document.media_type};base64,{document.data}",
         }
         return {"type": "file", "file": file}
-
-
-def _document_text(document: Document) -> Text:
-    """A text document as text, under its title."""
-    text = document.data or ""
-    return Text(f"{document.title}\n\n{text}" if document.title else text, document.cache)
-
-
-def _entries(carrier: str) -> list[Raw]:
-    try:
-        return msgspec.json.decode(carrier, type=list[Raw])
-    except (ValueError, RecursionError):
-        return []  # damaged on its way through the caller; the text has gone already

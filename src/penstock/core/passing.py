@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from penstock.core.envelope import Envelope
 from penstock.core.profile import Profile
-from penstock.core.recall import Recall, recalled_messages
+from penstock.core.recall import REASONING_FIELDS, Recall, recalled_messages
 from penstock.core.responses_thoughts import is_ours
 from penstock.core.signature import PREFIX
 from penstock.core.toolnames import NO_NAMES, ToolNames
@@ -65,15 +65,10 @@ def _chat(envelope: Envelope, model: str, profile: Profile, recall: Recall | Non
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
         changes["stream_options"] = envelope.usage_options()
-    if recall is None or profile.reasoning_field in {"none", "think_tags"}:
+    if recall is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
         return Prepared(envelope.encode(model, changes))
     if _CALLS in envelope.body:
-        messages = recalled_messages(
-            bytes(envelope.fields["messages"]),
-            recall,
-            profile.reasoning_field,
-            required=profile.reasoning_required,
-        )
+        messages = recalled_messages(bytes(envelope.fields["messages"]), recall, profile)
         if messages is not None:
             changes["messages"] = messages
     return Prepared(envelope.encode(model, changes), recall=recall if "tools" in envelope.fields else None)

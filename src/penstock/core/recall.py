@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core import signature
+from penstock.core.call_signatures import SKIPPED, extra_of
+from penstock.core.profile import Profile
 from penstock.core.toolids import inward, outward, plain
 from penstock.core.turn import (
     AnyEvent,
@@ -264,6 +266,7 @@ class _Function(msgspec.Struct, frozen=True):
 class _Call(msgspec.Struct, frozen=True):
     id: str = ""
     function: _Function = _Function()
+    extra_content: Raw | None = None
 
 
 _messages = msgspec.json.Decoder(list[dict[str, Raw]]).decode
@@ -273,42 +276,62 @@ _CARRIERS = frozenset(
 )
 
 
-def recalled_messages(messages: bytes, recall: Recall, field: str, *, required: bool) -> bytes | None:
-    """The Chat messages with the reasoning that their caller left out, in ``field``; None where there is none to add.
+def recalled_messages(messages: bytes, recall: Recall, profile: Profile) -> bytes | None:
+    """The Chat messages with the reasoning that their caller left out; None where there is none to add.
 
-    ``required``: the upstream wants the field with every call, if only empty. Everything else stays byte for byte.
+    Everything else stays byte for byte.
     """
     rows = _messages(messages)
     changed = False
     for row in rows:
         sent = row.get("tool_calls")
-        if sent is None or any(_says_something(row.get(name)) for name in _CARRIERS):
+        if sent is None:
             continue
         try:
             calls = _calls(sent)
         except msgspec.ValidationError:
             continue
-        thoughts = [
-            placed.thought
+        found = [
+            [placed.thought for placed in recall.find(call.id, call.function.name, call.function.arguments)]
             for call in calls
-            for placed in recall.find(call.id, call.function.name, call.function.arguments)
         ]
-        if not thoughts and not (required and calls and field not in row):
-            continue
-        row[field] = Raw(_encode("".join(thought.text for thought in thoughts)))
-        details = [
-            entry
-            for thought in thoughts
-            if thought.signature and (origin := signature.read(thought.signature)) and origin.carrier
-            for entry in _entries(origin.carrier.encode())
-        ]
-        if details:
-            row["reasoning_details"] = Raw(_encode(details))
-        changed = True
+        if profile.call_signatures and calls and all(call.extra_content is None for call in calls):
+            row["tool_calls"] = _signed(sent, found)
+            changed = True
+        if profile.reasoning_field in REASONING_FIELDS:
+            thoughts = [thought for of_call in found for thought in of_call]
+            changed = _reasoned(row, thoughts, profile) or changed
     return _encode(rows) if changed else None
 
 
-_entries = msgspec.json.Decoder(list[Raw]).decode
+REASONING_FIELDS = frozenset({"reasoning_content", "reasoning"})
+
+
+def _reasoned(row: dict[str, Raw], thoughts: list[Thought], profile: Profile) -> bool:
+    """Put reasoning into a message with calls; whether there was any to put."""
+    field = profile.reasoning_field
+    if any(_says_something(row.get(name)) for name in _CARRIERS):
+        return False
+    if not thoughts and not (profile.reasoning_required and field not in row):
+        return False
+    row[field] = Raw(_encode("".join(thought.text for thought in thoughts)))
+    origins = [signature.read(thought.signature) for thought in thoughts if thought.signature]
+    details = [entry for origin in origins if origin for entry in signature.entries(origin.carrier)]
+    if details:
+        row["reasoning_details"] = Raw(_encode(details))
+    return True
+
+
+def _signed(sent: Raw, found: list[list[Thought]]) -> Raw:
+    """The calls with the signatures that stood on them; the first has one, if only to say that it is lost."""
+    calls = _messages(sent)
+    for at, (call, thoughts) in enumerate(zip(calls, found, strict=True)):
+        known = next((extra for thought in thoughts if (extra := extra_of(thought)) is not None), None)
+        if known is not None:
+            call["extra_content"] = known
+        elif not at:
+            call["extra_content"] = SKIPPED
+    return Raw(_encode(calls))
 
 
 def _says_something(raw: Raw | None) -> bool:

@@ -8,6 +8,7 @@ Anthropic would refuse it, so it is dropped there; the maker gets its carrier ba
 import base64
 
 import msgspec
+from msgspec import Raw
 
 PREFIX = "gw1."
 
@@ -26,6 +27,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Origin).decode
+_entries = msgspec.json.Decoder(list[Raw]).decode
 
 
 def sign(origin: Origin) -> str:
@@ -49,3 +51,11 @@ def read(signature: str) -> Origin | None:
         return _decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
     except ValueError:
         return None
+
+
+def entries(carrier: str) -> list[Raw]:
+    """The entries of a carrier that is a list (``reasoning_details``); none where it is anything else, or damaged."""
+    try:
+        return _entries(carrier)
+    except (ValueError, RecursionError):
+        return []

@@ -214,6 +214,21 @@ _ROWS: tuple[Provider, ...] = (
         ),
     ),
     Provider(
+        id="gemini",
+        name="Google Gemini",
+        speaks={"chat": "https://generativelanguage.googleapis.com/v1beta/openai"},
+        env="GEMINI_API_KEY",
+        docs="https://ai.google.dev/gemini-api/docs/openai",
+        profile=Profile(
+            strict_tools=False,
+            parallel_tool_calls=False,
+            image_urls=False,
+            max_stop=5,
+            user_field="none",
+            call_signatures=True,
+        ),
+    ),
+    Provider(
         id="groq",
         name="Groq",
         speaks={"chat": "https://api.groq.com/openai/v1", "responses": "https://api.groq.com/openai/v1"},
