@@ -36,6 +36,7 @@ app.command("penstock.commands.looking:settings", name="settings")
 app.command("penstock.commands.looking:examine", name="doctor")
 app.command("penstock.commands.looking:secrets_app", name="secrets")
 app.command("penstock.commands.migrating:migrate", name="migrate")
+app.command("penstock.commands.moving:move_to", name="move")
 app.command("penstock.commands.serving:simulate", name="simulate")
 
 

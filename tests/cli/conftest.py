@@ -9,6 +9,9 @@ import msgspec
 import pytest
 
 from penstock.cli import main
+from tests.stores import postgresql
+
+__all__ = ["Call", "Outcome", "call", "data", "postgresql"]
 
 
 class Outcome(msgspec.Struct, frozen=True):

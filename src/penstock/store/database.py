@@ -54,6 +54,9 @@ __all__ = [
 OLDER: tuple[str, ...] = ()
 """The revisions before ``HEAD``, from which this program can migrate."""
 
+ONE_SERVER = "the one server"
+"""The owner whose lock a server holds that shares its database with no other."""
+
 RETRY_SECONDS = 0.02
 PAUSE_FIRST = 0.05
 PAUSE_LAST = 2.0
@@ -181,9 +184,7 @@ class Database:
             yield
             return
         async with self._connected(self._reading) as conn:
-            alone = await conn.exec_driver_sql(
-                "SELECT pg_try_advisory_lock($1)", (owner_key("the one server"),)
-            )
+            alone = await conn.exec_driver_sql("SELECT pg_try_advisory_lock($1)", (owner_key(ONE_SERVER),))
             if not alone.scalar_one():
                 raise StoreError(f"another server uses {self.name}: several need Redis to share their limits")
             await conn.rollback()

@@ -1,0 +1,90 @@
+"""``penstock move``: from the SQLite file of an installation to PostgreSQL."""
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+from sqlalchemy.engine import URL
+
+from penstock.commands.place import HERE, CommandError, Place, answer, answer_json, read_settings, tell
+from penstock.domain.ledger import DIRECTORY
+from penstock.domain.ledger_recovery import replay
+from penstock.settings import Settings
+from penstock.store.database import database_directory, is_postgresql, parse_url
+from penstock.store.instance import InstanceLock
+from penstock.store.moving import MovedTable, move
+from penstock.store.opening import open_database
+
+
+class _Moved(msgspec.Struct, rename={"source": "from", "target": "to"}):
+    source: str
+    target: str
+    tables: list[MovedTable]
+
+
+def move_to(
+    *,
+    to: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = HERE,
+) -> None:
+    """Carry a SQLite installation over to an empty PostgreSQL database. The SQLite file stays as it is.
+
+    Example: penstock move --to postgresql://penstock@db.example.com/penstock
+
+    Parameters
+    ----------
+    to
+        The database to fill, as PENSTOCK_DATABASE_URL will name it; - reads it from stdin, unseen by others.
+    json
+        Print {"from", "to", "tables": [{"name", "rows", "checksum"}]}.
+    """
+    url = sys.stdin.readline().strip() if to == "-" else to
+    moved = _move(read_settings(place).settings, url)
+    if json:
+        answer_json(moved)
+        return
+    rows = sum(table.rows for table in moved.tables)
+    filled = sum(table.rows > 0 for table in moved.tables)
+    answer(
+        f"Moved {rows} rows of {filled} tables from {moved.source} to {moved.target}; "
+        "read back, they are the same.\n"
+        "\n"
+        "Now set, with the password if there is one:\n"
+        f"  PENSTOCK_DATABASE_URL={moved.target}\n"
+        "and start the server. The data directory is still needed, for the secrets file and the journal.\n"
+        "Before a second server is started, set PENSTOCK_REDIS_URL on both, so that they share limits.\n"
+        f"{moved.source} is as it was: keep it as a copy, and start no server on it."
+    )
+
+
+def _move(settings: Settings, to: str) -> _Moved:
+    url = parse_url(to)
+    if not is_postgresql(url):
+        raise CommandError("--to takes a PostgreSQL database: postgresql://user@host/penstock")
+    beside = database_directory(settings.database_url)
+    if beside is None:
+        raise CommandError("this installation is on PostgreSQL already")
+    file = Path(str(parse_url(settings.database_url).database))
+    if not file.exists():
+        raise CommandError(f"there is no database to move: {file} does not exist")
+    with ExitStack() as locks:
+        for directory in dict.fromkeys((settings.data.resolve(), beside)):
+            locks.callback(InstanceLock.take(directory).release)
+        return asyncio.run(_carry(settings, url))
+
+
+async def _carry(settings: Settings, url: URL) -> _Moved:
+    source = await open_database(settings, migrate=False)
+    try:
+        # What a killed server did not get to write.
+        await replay(source, settings.data / DIRECTORY)
+        tell(f"penstock: moving {source.name}; this may take a while")
+        tables = await move(source, url)
+    finally:
+        await source.close()
+    return _Moved(source.name, url.set(password=None).render_as_string(), tables)
