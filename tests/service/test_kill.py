@@ -1,15 +1,18 @@
 """``penstock serve`` as a process that is killed and restarted under load: the books and the provider's journal agree."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import re
 import secrets
+import shutil
 import signal
+import sqlite3
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -70,12 +73,14 @@ class Process:
 
 
 @asynccontextmanager
-async def _serving(data: Path, **settings: str) -> AsyncGenerator[Process]:
+async def _serving(data: Path, *, by: Sequence[str] = (), **settings: str) -> AsyncGenerator[Process]:
+    """``by`` is a program that starts the one after it."""
     environ = {name: text for name, text in os.environ.items() if not name.startswith("PENSTOCK_")}
     environ = {name: text for name, text in environ.items() if not name.endswith("_API_KEY")}
     given = {"drain_delay": "0", "errors_per_minute": "0", "data": str(data), "port": "0"} | settings
     environ |= {f"PENSTOCK_{name.upper()}": text for name, text in given.items()} | {"VENDOR_KEY": "v"}
     process = await asyncio.create_subprocess_exec(
+        *by,
         sys.executable,
         "-m",
         "penstock",
@@ -288,3 +293,75 @@ async def test_an_idle_server_ends_at_once_and_cleanly_after_it_has_recorded_som
             log = await server.stop()
         assert "Traceback" not in log
         assert server.demo_key not in log
+
+
+async def test_a_full_disk_refuses_before_the_provider_is_asked_and_recovers_by_itself(
+    tmp_path: Path,
+) -> None:
+    """The data directory is a file system of 10 MiB that the test fills and empties."""
+    small = tmp_path / "small"
+    small.mkdir()
+    visits: list[Visit] = []
+    async with furnished(tmp_path / "data", visits.append) as (store, _):
+        user = await make_user(store, "lab", 1)
+        mount = f'mount -t tmpfs -o size=10m,mode=700 tmpfs {small} && cp -a {tmp_path}/data/. {small} && exec "$@"'
+        by = ("unshare", "-rm", "sh", "-c", mount, "sh")
+        async with _serving(small, by=by) as server:
+            inside = Path(f"/proc/{server.process.pid}/root{small}")
+            statuses: list[int] = []
+
+            async def ask(nonce: int) -> int:
+                text = [{"role": "user", "content": f"nonce-{nonce}-"}]
+                model = f"claude-sonnet-4-6-{nonce}-{'x' * 80}"
+                answer = await server.http(
+                    "POST", PATHS["chat"], user.key, body_of("chat", model, messages=text)
+                )
+                statuses.append(answer.status)
+                return answer.status
+
+            async def keep_asking(first: int) -> None:
+                nonce = first
+                while await ask(nonce) != 503:
+                    nonce += 16
+
+            assert await ask(0) == 200
+            await asyncio.to_thread(_fill, inside / "filler")
+            await asyncio.gather(*(keep_asking(number) for number in range(1, 17)))
+            assert set(statuses) == {200, 503}
+            reached = len(visits)
+            assert [await ask(1_000_000 + number) for number in range(20)] == [503] * 20
+            assert len(visits) == reached, "the provider was asked for what could not be recorded"
+            (inside / "filler").unlink()
+            async with asyncio.timeout(PATIENCE):
+                while await ask(2_000_000 + len(statuses)) != 200:
+                    pass
+                seen = {int(_NONCE.findall(visit.body)[0]) for visit in visits}
+                while (rows := _names(inside / "penstock.db", tmp_path / "copy")) != len(seen):  # noqa: ASYNC110 - a thread writes
+                    await asyncio.sleep(0.05)
+            assert rows == len(seen) == len(visits) == statuses.count(200)
+
+
+def _fill(file: Path) -> None:
+    """Until not another byte goes on the file system."""
+    with file.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+
+def _names(file: Path, copy: Path) -> int:
+    """How many requests are in the books, each once; -1 while they are being written.
+
+    SQLite would look for the file outside of the server's file system, so a copy is read.
+    """
+    copy.mkdir(exist_ok=True)
+    for name in (file.name, f"{file.name}-wal"):
+        shutil.copyfile(file.with_name(name), copy / name)
+    counted = "SELECT count(DISTINCT requested_model), (SELECT sum(used) FROM usage_days) FROM requests"
+    try:
+        with contextlib.closing(sqlite3.connect(copy / file.name)) as books:
+            rows, used = books.execute(counted).fetchone()
+    except sqlite3.DatabaseError:
+        return -1
+    finally:
+        shutil.rmtree(copy)
+    return int(rows) if rows == used else -1

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from penstock.cli import main
+from penstock.domain.reconciliation import compare
 from tests.service.house import House, User, open_house
 from tests.service.scripted import PATIENCE, Asked
 from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of, request
@@ -421,3 +423,35 @@ async def test_a_change_of_the_catalogue_is_followed(tmp_path: Path) -> None:
 
         await _until(served)
         assert (await house.ask("chat", "chat-plain", user)).status == 403
+
+
+async def test_a_wall_clock_that_steps_grants_no_day_twice_and_is_told_the_operator(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_house(tmp_path / "data", revision_poll=0.05) as house:
+        user = await house.user("few")
+
+        async def asked(at: float, times: int) -> list[int]:
+            house.clock.now = at
+            statuses: list[int] = []
+            for _ in range(times):
+                # unchecked: after a step back the day that is told ends more than a day ahead
+                caller = await house.begin("chat", "chat-plain", user)
+                statuses.append((await caller.answer(checked=False)).status)
+                caller.leave()
+            return statuses
+
+        assert await asked(MIDNIGHT - 10, 6) == [200] * 5 + [429]
+        assert await asked(MIDNIGHT + 10, 3) == [200] * 3
+        assert await asked(MIDNIGHT - 7200, 3) == [200] * 2 + [429], "it is still the new day"
+        assert await asked(MIDNIGHT + 20, 1) == [429]
+        assert await asked(MIDNIGHT + 20 + 26 * 3600, 6) == [200] * 5 + [429]
+        async with asyncio.timeout(20):
+            while "the wall clock jumped forward" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
+                await asyncio.sleep(0.01)
+        rows = await house.rows(user)
+        day = int(MIDNIGHT // 86_400)
+        assert Counter(row["day"] for row in rows) == {day - 1: 5, day: 5, day + 1: 5}
+        async with house.store.database.connect() as conn:
+            for number in (day - 1, day, day + 1):
+                assert await compare(conn, number) == []
