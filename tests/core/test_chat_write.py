@@ -248,6 +248,17 @@ def test_ids_are_given_back_as_the_upstream_made_them() -> None:
     assert [message["tool_call_id"] for message in written[2:]] == ids
 
 
+@pytest.mark.parametrize(
+    ("effort", "sent"),
+    [("none", "low"), ("minimal", "low"), ("medium", "medium"), ("xhigh", "high"), ("max", "high")],
+)
+def test_an_effort_that_the_model_does_not_know_becomes_the_nearest(effort: Any, sent: str) -> None:
+    body, losses = write(effort=effort, profile=Profile(least_effort="low", most_effort="high"))
+    assert body["reasoning_effort"] == sent
+    assert losses == ({} if effort == sent else {"effort": "nearest"})
+    assert write(effort=effort)[0]["reasoning_effort"] == effort
+
+
 def test_ids_of_exactly_nine_letters_and_digits() -> None:
     """Mistral takes no others."""
     ids = ("functions.add:0", "call_0", "abcDEF123", "x" * 50)

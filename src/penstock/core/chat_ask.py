@@ -111,13 +111,24 @@ def reasoning(request: Request, profile: Profile, lose: Lose) -> dict[str, objec
         effort = effort_for(thinking.budget)
     if profile.reasoning_effort:
         if effort is not None and not (off and profile.thinking_switch != "none"):
-            asked["reasoning_effort"] = effort
+            asked["reasoning_effort"] = known = nearest(effort, profile)
+            if known != effort:
+                lose("effort", "nearest")
     else:
         if request.effort is not None:
             lose("effort", "dropped")
         if thinking is not None and not asked:
             lose("thinking", "dropped")
     return asked
+
+
+_EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+def nearest(effort: Effort, profile: Profile) -> Effort:
+    """The effort that the model knows and that is nearest to the one asked for."""
+    least, most = _EFFORTS.index(profile.least_effort), _EFFORTS.index(profile.most_effort)
+    return _EFFORTS[min(max(_EFFORTS.index(effort), least), most)]
 
 
 def effort_for(budget: int) -> Effort:

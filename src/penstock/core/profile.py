@@ -26,6 +26,9 @@ class Profile(msgspec.Struct, frozen=True):
     json_schema: bool = True
     """Takes ``response_format`` of type ``json_schema``; otherwise ``json_object`` and the schema in the prompt."""
     reasoning_effort: bool = True
+    least_effort: Literal["none", "minimal", "low"] = "none"
+    most_effort: Literal["high", "xhigh", "max"] = "max"
+    """The least and the most ``reasoning_effort`` that it knows; others become the nearest of these."""
     thinking_switch: Literal["none", "thinking", "enable_thinking"] = "none"
     """How reasoning is switched on or off: DeepSeek's and Z.ai's ``thinking.type`` or Qwen's ``enable_thinking``."""
     thinks_by_default: bool = False
