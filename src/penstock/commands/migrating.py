@@ -1,33 +1,70 @@
 """``penstock migrate``, apart from the commands that serve because Alembic takes 12 MB and is needed here alone."""
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from penstock.commands.place import HERE, Place, answer, answer_json, read_settings
+from penstock.store.database import database_directory
+from penstock.store.instance import InstanceLock
+from penstock.store.migrate import back_up_older, revision_of
 from penstock.store.migrate import migrate as migrate_database
+from penstock.store.schema import HEAD
 
 
 class _Migrated(msgspec.Struct):
     before: str | None
     after: str
+    backup: str | None = None
 
 
-def migrate(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+def migrate(
+    *,
+    check: Annotated[bool, Parameter(negative="")] = False,
+    backup: bool = True,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = HERE,
+) -> int:
     """Bring the database to the schema of this program. Serving does that too; this is for doing it apart.
 
     Example: penstock migrate --data /var/lib/penstock
 
     Parameters
     ----------
+    check
+        Only say what would be done; the exit status is 1 when there is something.
+    backup
+        Copy a SQLite database before it is changed, to a file beside it.
     json
-        Print {"before", "after"}.
+        Print {"before", "after", "backup"}.
     """
-    before, after = migrate_database(read_settings(place).settings.database_url)
+    url = read_settings(place).settings.database_url
+    before = revision_of(url)
+    if check:
+        _say(_Migrated(before, HEAD), json, "to do: from {} to schema {}")
+        return int(before != HEAD)
+    copy: Path | None = None
+    with ExitStack() as locks:
+        directory = database_directory(url)
+        if before != HEAD and directory is not None:
+            locks.callback(InstanceLock.take(directory).release)
+            copy = back_up_older(url) if backup else None
+        before, after = migrate_database(url)
+    _say(
+        _Migrated(before, after, None if copy is None else str(copy)), json, "Migrated from {} to schema {}."
+    )
+    return 0
+
+
+def _say(found: _Migrated, json: bool, text: str) -> None:
     if json:
-        answer_json(_Migrated(before, after))
-    elif before == after:
-        answer(f"The database is at schema {after} already.")
+        answer_json(found)
+    elif found.before == found.after:
+        answer(f"The database is at schema {found.after} already.")
     else:
-        answer(f"Migrated from {before or 'nothing'} to schema {after}.")
+        if found.backup is not None:
+            answer(f"Copied to {found.backup}")
+        answer(text.format(found.before or "nothing", found.after))

@@ -15,10 +15,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from penstock.store.backend import StoreError
+from penstock.store.backup import back_up
 from penstock.store.database import OLDER, check_revision, is_postgresql, parse_url, stored_revision
 from penstock.store.postgresql import Pool, PostgresqlBackend
 from penstock.store.schema import HEAD
 from penstock.store.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
+
+SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def migrate(url: str) -> tuple[str | None, str]:
@@ -63,20 +66,66 @@ async def _migrate_server(url: URL) -> tuple[str | None, str]:
         await backend.reading.dispose()
 
 
+def revision_of(url: str) -> str | None:
+    """The revision that is there now, ``HEAD`` or an older one; None for a database that is empty or not made yet.
+
+    Raises ``StoreError`` for what is not ours, newer than the program, or out of reach.
+    """
+    parsed = parse_url(url)
+    if is_postgresql(parsed):
+        return asyncio.run(_server_revision(parsed))
+    path = Path(str(parsed.database))
+    if not path.exists():
+        return None
+    engine = _engine(path)
+    try:
+        with engine.begin() as connection:
+            return _revision(connection, str(path))
+    except DBAPIError as error:
+        raise StoreError(explain(error, path)) from error
+    finally:
+        engine.dispose()
+
+
+def back_up_older(url: str) -> Path | None:
+    """A copy of a SQLite database that ``migrate`` would change; None where there is nothing to keep. Raises ``StoreError``."""
+    parsed = parse_url(url)
+    if is_postgresql(parsed):
+        return None
+    revision = revision_of(url)
+    return None if revision in (None, HEAD) else back_up(Path(str(parsed.database)), revision)
+
+
+async def _server_revision(url: URL) -> str | None:
+    backend = PostgresqlBackend(url, Pool())
+    try:
+        async with backend.reading.connect() as connection:
+            return await connection.run_sync(_revision, backend.name)
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise StoreError(backend.explain(error)) from error
+    finally:
+        await backend.writing.dispose()
+        await backend.reading.dispose()
+
+
+def _revision(connection: Connection, name: str) -> str | None:
+    found = stored_revision(connection)
+    if (found is not None or connection.dialect.get_table_names(connection)) and found not in OLDER:
+        check_revision(found, name)
+    return found
+
+
 def _upgrade(connection: Connection, name: str) -> str | None:
     """All steps that are missing; the revision from before. Raises ``StoreError`` for what is not ours."""
-    before = stored_revision(connection)
-    if before == HEAD:
-        return before
-    if (before is not None or connection.dialect.get_table_names(connection)) and before not in OLDER:
-        check_revision(before, name)
-    command.upgrade(_config(connection), HEAD)
+    before = _revision(connection, name)
+    if before != HEAD:
+        command.upgrade(_config(connection), HEAD)
     return before
 
 
 def _config(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(SCRIPTS))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
@@ -94,9 +143,11 @@ def _engine(path: Path) -> Engine:
 
 
 def main() -> None:
-    """Migrate the database whose URL is on stdin; the process answers 1 and one line on stderr when it cannot."""
+    """Copy and migrate the database whose URL is on stdin; the process answers 1 and one line on stderr when it cannot."""
+    url = sys.stdin.read().strip()
     try:
-        before, after = migrate(sys.stdin.read().strip())
+        back_up_older(url)
+        before, after = migrate(url)
     except StoreError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error

@@ -1,0 +1,43 @@
+"""Copies a SQLite database while it may be in use, to a file that its owner alone can read."""
+
+import os
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from penstock.store.backend import StoreError
+from penstock.store.sqlite import BUSY_SECONDS
+
+
+def back_up(path: Path, label: str) -> Path:
+    """Copy the database at ``path`` beside it, under its name with ``label`` and the time; gives the copy.
+
+    Raises ``StoreError`` when the disk has no room for the copy and for as much again, which changing the tables may
+    take, or when copying fails; no copy is left then.
+    """
+    copy = path.with_name(f"{path.name}.{label}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.backup")
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as source:
+            _check_room(source, path)
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            try:
+                with closing(sqlite3.connect(copy)) as target:
+                    source.backup(target)
+            except BaseException:
+                copy.unlink()
+                raise
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"cannot copy {path} to {copy}: {error}") from error
+    return copy
+
+
+def _check_room(source: sqlite3.Connection, path: Path) -> None:
+    (pages,) = source.execute("PRAGMA page_count").fetchone()
+    (page,) = source.execute("PRAGMA page_size").fetchone()
+    needed, free = 2 * pages * page, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise StoreError(
+            f"{path.parent} has {free >> 20} MiB left; the copy and the migration may take {(needed >> 20) + 1} MiB"
+        )
