@@ -56,8 +56,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bootstrap": LEAVES | {"__version__", "core", "store", "domain", "providers"},
     "doctor": LEAVES | {"core", "store", "domain", "providers", "upstream", "bootstrap"},
     "logs": LEAVES,
-    "commands": BELOW_APP | {"app", "server", "bootstrap", "doctor", "logs"},
-    "cli": LEAVES | {"__version__", "store", "domain", "commands"},
+    "supervisor": set(),
+    "commands": BELOW_APP | {"app", "server", "supervisor", "bootstrap", "doctor", "logs"},
+    "cli": LEAVES | {"__version__", "store", "domain", "server", "commands"},
     "__main__": {"cli"},
 }
 

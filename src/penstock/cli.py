@@ -13,6 +13,7 @@ from penstock import __version__
 from penstock.commands.place import CommandError
 from penstock.domain.catalog_toml import CatalogError
 from penstock.errors import PenstockError
+from penstock.server import CannotListen
 from penstock.settings import SettingsError
 from penstock.store.backend import StoreError
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(error), 1)
     except PenstockError as error:
         return _failed(error.message, 1)
-    except (CommandError, StoreError) as error:
+    except (CommandError, StoreError, CannotListen) as error:
         return _failed(str(error), 1)
     except KeyboardInterrupt:
         return 130

@@ -162,3 +162,73 @@ class Metrics(Collector):
                 "Counts and sums of the last whole day that are not those of the ledger's rows.",
                 value=self._health.differences,
             )
+
+
+class SharedMetrics:
+    """The metrics of all workers of one machine, since a scraper cannot choose which of them answers it.
+
+    Each worker writes its own to a file every few seconds; whoever is asked adds those of the others, and says by a label
+    ``worker``, a process id, whose each number is.
+    """
+
+    def __init__(self, metrics: Metrics, directory: Path, *, alone: bool) -> None:
+        """``directory`` is shared by the workers; with ``alone`` there is one, and no label."""
+        self._metrics = metrics
+        self._directory = directory
+        self._alone = alone
+        self._name = str(os.getpid())
+
+    def tell(self) -> None:
+        """Let the others know."""
+        if self._alone:
+            return
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new = self._directory / f"{self._name}.new"
+            new.write_bytes(self._metrics.render())
+            new.replace(self._directory / f"{self._name}.prom")
+        except OSError as error:
+            log.warning("the other workers are not told our metrics: %s", error)
+
+    def forget(self) -> None:
+        """This worker ends."""
+        (self._directory / f"{self._name}.prom").unlink(missing_ok=True)
+
+    def render(self) -> bytes:
+        """All of them in the text format."""
+        own = self._metrics.render()
+        if self._alone:
+            return own
+        told = {self._name: own}
+        for file in self._directory.glob("*.prom"):
+            try:
+                if file.stem not in told and time.time() - file.stat().st_mtime < _FRESH_SECONDS:
+                    told[file.stem] = file.read_bytes()
+            except FileNotFoundError:
+                pass  # it has just ended
+        return gathered(told)
+
+
+def gathered(told: Mapping[str, bytes]) -> bytes:
+    """Several renderings, by worker, as one."""
+    families: dict[str, Metric] = {}
+    for worker, text in sorted(told.items()):
+        for family in text_string_to_metric_families(text.decode()):
+            into = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            for sample in family.samples:
+                into.add_sample(sample.name, {**sample.labels, "worker": worker}, sample.value)
+    registry = CollectorRegistry()
+    registry.register(_Gathered(tuple(families.values())))
+    return generate_latest(registry)
+
+
+class _Gathered(Collector):
+    def __init__(self, families: tuple[Metric, ...]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+_FRESH_SECONDS = 30.0
+"""A worker that has not told for so long is no more."""

@@ -7,7 +7,6 @@ import gc
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,7 +17,18 @@ from penstock.wire.connection import Connection
 from penstock.wire.hub import Wire
 from penstock.wire.terms import Application, ASGIApp, ServerLimits
 
-__all__ = ["ASGIApp", "Application", "Listener", "ServerLimits", "bind", "listen", "serve"]
+__all__ = [
+    "ASGIApp",
+    "Application",
+    "CannotListen",
+    "Listener",
+    "ServerLimits",
+    "bind",
+    "listen",
+    "reserve",
+    "serve",
+    "serve_on",
+]
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +40,10 @@ LAST_WORDS = 1.0
 SETTLE = 5.0
 """Seconds that cancelled handlers have to settle what they began."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class CannotListen(Exception):
+    """The address cannot be had; the message is for the operator."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -117,23 +131,49 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
-    The port is reserved first, so that a second start fails before it touches anything: one line on stderr and exit
-    code 1. ``lifespan`` is entered before the first connection is accepted and left after the last request has
+    The port is reserved first, so that a second start fails before it touches anything: ``CannotListen``. The rest is
+    ``serve_on``'s.
+    """
+    sockets = reserve(host, port)
+    serve_on(application, sockets, limits=limits, lifespan=lifespan, on_started=on_started)
+
+
+def reserve(host: str, port: int) -> list[socket.socket]:
+    """As ``bind``, with the reason in the operator's terms. Raises ``CannotListen``."""
+    try:
+        return bind(host, port)
+    except OSError as error:
+        why = "the port is in use" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
+        raise CannotListen(f"Cannot listen on {host} port {port}: {why}.") from error
+
+
+def serve_on(
+    application: Application,
+    sockets: Sequence[socket.socket],
+    *,
+    limits: ServerLimits,
+    lifespan: Lifespan | None = None,
+    on_started: Callable[[int], None] | None = None,
+    lifeline: int | None = None,
+) -> None:
+    """Serve on bound sockets, which are closed in the end, until SIGTERM, SIGINT or SIGHUP.
+
+    ``lifespan`` is entered before the first connection is accepted and left after the last request has
     settled; the site's ASGI lifespan is not run (``lambda: site.router.lifespan_context(site)`` hands a Starlette
     site's in). What ``lifespan`` raises comes out of here. ``on_started`` is told the port.
 
     Draining: for ``limits.drain_delay`` new requests are answered 503, then the sockets are closed and what runs has
     ``limits.drain`` to finish; then it is aborted and its handlers cancelled. A second signal goes there at once, a
     third kills the process.
+
+    With a ``lifeline``, this is one of several processes that accept from the sockets. SIGHUP makes it part: it accepts no
+    more, and for ``limits.drain_delay`` serves what still comes on its connections, closing each after its response. The
+    end of the lifeline, a pipe's descriptor, is as good as SIGTERM. Without one SIGHUP is ignored.
     """
-    try:
-        sockets = bind(host, port)
-    except OSError as error:
-        why = "the port is in use" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
-        sys.exit(f"Cannot listen on {host} port {port}: {why}.")
+    service = _serve(application, sockets, limits, lifespan or contextlib.nullcontext, on_started, lifeline)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(application, sockets, limits, lifespan or contextlib.nullcontext, on_started))
+            runner.run(service)
     finally:
         for sock in sockets:
             sock.close()
@@ -145,9 +185,10 @@ async def _serve(
     limits: ServerLimits,
     lifespan: Lifespan,
     on_started: Callable[[int], None] | None,
+    lifeline: int | None,
 ) -> None:
     loop = asyncio.get_running_loop()
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, part, hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
         if stop.is_set():
@@ -156,8 +197,22 @@ async def _serve(
                 loop.remove_signal_handler(number)
         stop.set()
 
+    def told_to_part() -> None:
+        part.set()
+        stop.set()
+
     for number in SIGNALS:
         loop.add_signal_handler(number, signalled)
+    if lifeline is None:
+        loop.add_signal_handler(signal.SIGHUP, log.warning, "one process has nothing to reload: restart it")
+    else:
+        loop.add_signal_handler(signal.SIGHUP, told_to_part)
+
+        def left_alone() -> None:
+            loop.remove_reader(lifeline)
+            signalled()
+
+        loop.add_reader(lifeline, left_alone)
     async with lifespan():
         wire = Wire(application, limits, loop)
         servers = await _accept(wire, sockets)
@@ -167,7 +222,12 @@ async def _serve(
         if on_started is not None:
             on_started(sockets[0].getsockname()[1])
         await stop.wait()
-        wire.drain()
+        if part.is_set():
+            for server in servers:
+                server.close()
+            wire.part()
+        else:
+            wire.drain()
         await _until(hurry, limits.drain_delay)
         for server in servers:
             server.close()

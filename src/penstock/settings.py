@@ -50,7 +50,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535), about("Port to listen on; 0 takes a free one.")] = 8484
-    workers: Annotated[int, Meta(ge=1, le=64), about("Serving processes. This version serves with one.")] = 1
+    workers: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        about("Serving processes, for several cores; more than one need PostgreSQL and Redis."),
+    ] = 1
     public_url: Annotated[
         str,
         about(

@@ -79,7 +79,7 @@ def test_an_account_can_be_closed_and_opened(call: Call, ann: dict[str, Any]) ->
         (("key", "list", "--email=b@example.com"), "There is no account for b@example.com."),
         (("catalog", "apply", "nowhere.toml"), "cannot read nowhere.toml"),
         (("usage", EMAIL, "--day=yesterday"), "'yesterday' is not a day such as 2026-11-25"),
-        (("serve", "--workers=2"), "several workers under one command"),
+        (("serve", "--workers=2"), "several workers need PostgreSQL and Redis"),
         (("serve", "--port=70000"), "--port: '70000' is not a whole number from 0 to 65535"),
     ],
 )

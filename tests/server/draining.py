@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from penstock.exchange import Exchange
-from penstock.server import Application, ServerLimits, serve
+from penstock.server import Application, CannotListen, ServerLimits, serve
 from penstock.wire.terms import Message
 from tests.server.rig import reject
 
@@ -56,7 +56,10 @@ def main() -> None:
         handler, lambda path: path.startswith("/v1"), site, reject, draining=lambda: say("draining")
     )
     limits = ServerLimits(drain_delay=delay, drain=drain)
-    serve(application, host="127.0.0.1", port=port, limits=limits, lifespan=lifespan, on_started=say)
+    try:
+        serve(application, host="127.0.0.1", port=port, limits=limits, lifespan=lifespan, on_started=say)
+    except CannotListen as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

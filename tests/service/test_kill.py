@@ -10,10 +10,7 @@ import secrets
 import shutil
 import signal
 import sqlite3
-import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +23,9 @@ from penstock.providers.simulator import Visit
 from penstock.store.schema import requests, usage_days
 from tests.redis import redis_server
 from tests.service.house import User, furnished, make_user
+from tests.service.processes import Process, serving
 from tests.service.scripted import PATIENCE
-from tests.service.talk import DIALECTS, FRAMES, PATHS, Answer, Caller, body_of, frames_of, request
+from tests.service.talk import DIALECTS, FRAMES, PATHS, body_of, frames_of, request
 from tests.stores import Engine
 
 log = logging.getLogger(__name__)
@@ -36,71 +34,6 @@ ROUNDS = int(os.environ.get("PENSTOCK_TEST_ROUNDS", "8"))
 """How often a server is killed; ``make chaos`` does it a hundred times."""
 CALLERS = 12
 _NONCE = re.compile(rb"nonce-(\d+)-")
-
-
-class Process:
-    """A ``penstock serve``."""
-
-    def __init__(self, process: asyncio.subprocess.Process, port: int, key: str) -> None:
-        self.process = process
-        self.port = port
-        self.demo_key = key
-
-    async def call(self) -> Caller:
-        """A connection."""
-        return Caller(*await asyncio.open_connection("127.0.0.1", self.port), lambda _answer: None)
-
-    async def http(self, method: str, path: str, key: str, body: bytes = b"") -> Answer:
-        """One request on a connection of its own."""
-        caller = await self.call()
-        try:
-            await caller.send(request(method, path, {"x-api-key": key}, body))
-            return await caller.answer()
-        finally:
-            caller.leave()
-
-    async def kill(self) -> None:
-        """End it as a power cut would."""
-        self.process.kill()
-        await self.process.communicate()
-
-    async def stop(self) -> str:
-        """End it as a service manager does; gives what it logged."""
-        self.process.send_signal(signal.SIGTERM)
-        _, err = await self.process.communicate()
-        assert self.process.returncode == 0, err.decode()
-        return err.decode()
-
-
-@asynccontextmanager
-async def _serving(data: Path, *, by: Sequence[str] = (), **settings: str) -> AsyncGenerator[Process]:
-    """``by`` is a program that starts the one after it."""
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("PENSTOCK_")}
-    environ = {name: text for name, text in environ.items() if not name.endswith("_API_KEY")}
-    given = {"drain_delay": "0", "errors_per_minute": "0", "data": str(data), "port": "0"} | settings
-    environ |= {f"PENSTOCK_{name.upper()}": text for name, text in given.items()} | {"VENDOR_KEY": "v"}
-    process = await asyncio.create_subprocess_exec(
-        *by,
-        sys.executable,
-        "-m",
-        "penstock",
-        "serve",
-        env=environ,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            greeting = await process.stdout.readuntil(f"Data        {data}\n".encode())
-        found = re.search(rb"serving on http://127\.0\.0\.1:(\d+)\n", greeting)
-        assert found is not None
-        key = re.search(rb"Demo key +(sk-ps-\w+)\n", greeting)
-        yield Process(process, int(found[1]), "" if key is None else key[1].decode())
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
 
 
 async def _load(server: Process, user: User, nonces: "list[int]", told: dict[str, str]) -> None:
@@ -151,13 +84,13 @@ async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(
         user = await make_user(store, "lab", 1)
         for _ in range(ROUNDS):
             kill_at, reached = len(visits) + chance.randrange(1, 120), asyncio.Event()
-            async with _serving(data, database_url=engine.url) as server:
+            async with serving(data, database_url=engine.url) as server:
                 load = [asyncio.create_task(_load(server, user, nonces, told)) for _ in range(CALLERS)]
                 async with asyncio.timeout(PATIENCE):
                     await reached.wait()
                 await server.kill()
                 await asyncio.gather(*load)
-        async with _serving(data, database_url=engine.url) as server:
+        async with serving(data, database_url=engine.url) as server:
             answer = await server.http("GET", "/v1/models", user.key)
             await server.stop()
         rows, used = await _books(store, user)
@@ -202,8 +135,8 @@ async def test_the_slot_that_a_killed_server_held_in_redis_is_free_again_by_itse
         (tmp_path / "two").mkdir()
         secret = {"secret_file": str(tmp_path / "one" / "secrets.json")}
         async with (
-            _serving(tmp_path / "one", **shared) as killed,
-            _serving(tmp_path / "two", **shared, **secret) as other,
+            serving(tmp_path / "one", **shared) as killed,
+            serving(tmp_path / "two", **shared, **secret) as other,
         ):
             holding = await killed.call()
             body = body_of("chat", "wire-chat", stream=True)
@@ -227,13 +160,13 @@ async def test_the_last_requests_of_a_day_are_exact_across_a_kill(engine: Engine
         body = body_of("chat", "chat-plain")
         passed = 0
         for count in (3, 9):
-            async with _serving(data, database_url=engine.url) as server:
+            async with serving(data, database_url=engine.url) as server:
                 asks = (server.http("POST", PATHS["chat"], user.key, body) for _ in range(count))
                 answers = await asyncio.gather(*asks)
                 passed += sum(answer.status == 200 for answer in answers)
                 await server.kill()
         assert passed == 5
-        async with _serving(
+        async with serving(
             data, database_url=engine.url
         ) as server:  # which finds the journal of the last one
             await server.stop()
@@ -247,7 +180,7 @@ async def test_stopping_lets_streams_finish_and_answers_503_meanwhile(tmp_path: 
     data = tmp_path / "data"
     async with furnished(data, lambda _visit: None) as (store, wires):
         user = await make_user(store, "lab", 1)
-        async with _serving(data, drain_delay="30") as server:
+        async with serving(data, drain_delay="30") as server:
             caller, late = await server.call(), await server.call()
             body = body_of(dialect, f"wire-{dialect}", stream=True)
             await caller.send(request("POST", PATHS[dialect], {"x-api-key": user.key}, body))
@@ -284,7 +217,7 @@ async def test_an_idle_server_ends_at_once_and_cleanly_after_it_has_recorded_som
     tmp_path: Path,
 ) -> None:
     data = tmp_path / "data"
-    async with _serving(data) as server:
+    async with serving(data) as server:
         body = body_of("chat", "claude-haiku-4.5")
         answer = await server.http("POST", "/v1/chat/completions", server.demo_key, body)
         assert answer.status == 200
@@ -306,7 +239,7 @@ async def test_a_full_disk_refuses_before_the_provider_is_asked_and_recovers_by_
         user = await make_user(store, "lab", 1)
         mount = f'mount -t tmpfs -o size=10m,mode=700 tmpfs {small} && cp -a {tmp_path}/data/. {small} && exec "$@"'
         by = ("unshare", "-rm", "sh", "-c", mount, "sh")
-        async with _serving(small, by=by) as server:
+        async with serving(small, by=by) as server:
             inside = Path(f"/proc/{server.process.pid}/root{small}")
             statuses: list[int] = []
 

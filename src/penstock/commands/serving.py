@@ -1,9 +1,13 @@
 """Commands that run: ``serve`` and ``simulate``."""
 
+import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 
+import msgspec
+
+from penstock import server
 from penstock.app import Service
 from penstock.bootstrap import Greeting, bootstrap, open_store, render
 from penstock.commands.place import HERE, CommandError, Place, answer, read_settings
@@ -12,11 +16,11 @@ from penstock.exchange import Exchange
 from penstock.logs import configure
 from penstock.providers.detect import Secrets
 from penstock.providers.simulator import simulate as simulator
-from penstock.server import Application, ServerLimits
-from penstock.server import serve as run
+from penstock.server import Application, ServerLimits, reserve
 from penstock.settings import Settings, environment
 from penstock.store.database import database_directory
 from penstock.store.instance import InstanceLock
+from penstock.supervisor import supervise
 
 
 def serve(
@@ -37,15 +41,17 @@ def serve(
     port
         Port to listen on; 0 takes a free one.
     workers
-        Serving processes.
+        Serving processes, for several cores; they need PostgreSQL and Redis. SIGHUP replaces them one by one.
     """
     given = {"host": host, "port": port, "workers": workers}
-    settings = read_settings(
-        place, {name: str(value) for name, value in given.items() if value is not None}
-    ).settings
-    if settings.workers > 1:
+    flags = {name: str(value) for name, value in given.items() if value is not None}
+    settings = read_settings(place, flags).settings
+    if settings.workers > 1 and not (
+        settings.redis_url and database_directory(settings.database_url) is None
+    ):
         raise CommandError(
-            "several workers under one command come with a later version: start one server for each, with PostgreSQL and Redis"
+            "several workers need PostgreSQL and Redis to share what they know: "
+            "set PENSTOCK_DATABASE_URL and PENSTOCK_REDIS_URL"
         )
     configure(settings.log_level, settings.log_format)
     with ExitStack() as locks:
@@ -53,10 +59,22 @@ def serve(
         beside = database_directory(settings.database_url)
         for place_of in dict.fromkeys((settings.data.resolve(), beside or settings.data.resolve())):
             locks.callback(InstanceLock.take(place_of).release)
-        _serve(settings)
+        sockets = reserve(settings.host, settings.port)
+        if settings.workers == 1:
+            serve_on(sockets, settings)
+        else:
+            _supervise(sockets, settings, place, flags)
 
 
-def _serve(settings: Settings) -> None:
+def serve_on(
+    sockets: Sequence[socket.socket],
+    settings: Settings,
+    *,
+    greets: bool = True,
+    ready: Callable[[], None] | None = None,
+    lifeline: int | None = None,
+) -> None:
+    """Serve as one process; ``ready`` is called when it does. For ``lifeline`` see ``penstock.server.serve_on``."""
     secrets_of = Secrets(environment())
     service = Service(settings, secrets_of)
     greetings: list[Greeting] = []
@@ -69,18 +87,37 @@ def _serve(settings: Settings) -> None:
             yield
 
     def started(port: int) -> None:
-        # To stdout and not to the log: it holds the demo key.
-        sys.stdout.write(render(greetings[0], settings.url(port)))
-        sys.stdout.flush()
+        if greets:
+            # To stdout and not to the log: it holds the demo key.
+            sys.stdout.write(render(greetings[0], settings.url(port)))
+            sys.stdout.flush()
+        if ready is not None:
+            ready()
 
-    run(
+    server.serve_on(
         service.application,
-        host=settings.host,
-        port=settings.port,
+        sockets,
         limits=limits_of(settings),
         lifespan=lifespan,
         on_started=started,
+        lifeline=lifeline,
     )
+
+
+def _supervise(
+    sockets: Sequence[socket.socket], settings: Settings, place: Place, flags: dict[str, str]
+) -> None:
+    def orders(greets: bool) -> bytes:
+        told = {
+            "data": None if place.data is None else str(place.data),
+            "config": None if place.config is None else str(place.config),
+            "flags": flags,
+            "greets": greets,
+        }
+        return msgspec.json.encode(told) + b"\n"
+
+    command = (sys.executable, "-m", "penstock.commands.working")
+    supervise(command, orders, sockets, settings.workers)
 
 
 def limits_of(settings: Settings) -> ServerLimits:
@@ -114,7 +151,7 @@ def simulate(*, host: str = "127.0.0.1", port: int = 9000) -> None:
         Port to listen on; 0 takes a free one.
     """
     configure("info", "text")
-    run(
+    server.serve(
         Application(handler=simulator, owns=lambda _path: True, site=None, reject=_reject),
         host=host,
         port=port,

@@ -260,7 +260,7 @@ class Connection(asyncio.Protocol):
         if error is not None:
             self.refuse_unread(head, error)
             return
-        if wire.draining:
+        if wire.draining or wire.parting:
             self.keep_alive = False
         scheme = wire.proxies.scheme(head.headers) if self._client_trusted else "http"
         call = self.call = SiteCall(self, head, self._client(head), scheme, wire.date_header)
@@ -358,7 +358,7 @@ class Connection(asyncio.Protocol):
 
     def head_lines(self) -> bytes:
         wire = self._wire
-        if wire.draining or (self._phase is not RUN and not self._can_skip()):
+        if wire.draining or wire.parting or (self._phase is not RUN and not self._can_skip()):
             self.keep_alive = False
         return wire.date_line if self.keep_alive else wire.date_and_close
 

@@ -50,6 +50,8 @@ class Wire:
         self.exchanges: set[ServedExchange] = set()
         self.site_tasks: set[asyncio.Task[None]] = set()
         self.draining = False
+        self.parting = False
+        """Each response closes its connection, because other processes go on."""
         self.closing = False
         self.quiet = asyncio.Event()
         """Set, while closing, once no connection is open and no handler runs."""
@@ -76,6 +78,10 @@ class Wire:
         now = self.loop.time()
         for connection in [c for c in self.connections if now >= c.deadline or now >= c.stall_at]:
             connection.overdue(now)
+
+    def part(self) -> None:
+        """From now on each response closes its connection; what comes on open ones is still served."""
+        self.parting = True
 
     def drain(self) -> None:
         """From now on, new requests of the data plane are answered 503, and each response closes its connection."""

@@ -1,0 +1,63 @@
+"""One worker of ``penstock serve --workers N``: started by the supervisor, with its sockets as inherited descriptors."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from penstock.commands.place import Place, read_settings
+from penstock.commands.serving import serve_on
+from penstock.errors import PenstockError
+from penstock.logs import configure
+from penstock.settings import SettingsError
+from penstock.store.backend import StoreError
+from penstock.supervisor import READY
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What the command line said, and whether this worker greets the operator."""
+
+    data: str | None
+    config: str | None
+    flags: dict[str, str]
+    greets: bool
+
+
+def main() -> None:
+    """Serve on the sockets whose descriptors are the arguments; the last one is the pipe to say ``READY`` on."""
+    *listening, says = map(int, sys.argv[1:])
+    lifeline = sys.stdin.fileno()
+    orders = msgspec.json.decode(_line(lifeline), type=Orders)
+    place = Place(
+        None if orders.data is None else Path(orders.data),
+        None if orders.config is None else Path(orders.config),
+    )
+    settings = read_settings(place, orders.flags).settings
+    configure(settings.log_level, settings.log_format)
+
+    def ready() -> None:
+        os.write(says, READY)
+        os.close(says)
+
+    sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
+    try:
+        serve_on(sockets, settings, greets=orders.greets, ready=ready, lifeline=lifeline)
+    except (StoreError, SettingsError, PenstockError) as error:
+        sys.exit(f"penstock: {error}")
+
+
+def _line(descriptor: int) -> bytes:
+    """Read up to the end of the line and no further: what comes after is the supervisor's silence."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(descriptor, 1)
+        if not piece:
+            break
+        line += piece
+    return line
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Several serving processes on one address: started, watched, replaced one after another, and stopped together.
+
+All workers accept from the same listening sockets, which the supervisor made and keeps open, so that no connection is
+refused or lost while one of them is replaced. A worker gets its orders on its standard input, whose end later tells it
+that the supervisor is gone, and says on a pipe of its own that it serves.
+
+The first worker is started alone, because it makes what is not there yet; then the others. One that dies is started
+again after a pause that doubles. SIGHUP replaces them one by one: a new worker serves before the old one is told to part
+from its callers. SIGTERM and SIGINT are passed on, and the supervisor ends when all have; a second one hurries them.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+log = logging.getLogger("penstock.supervisor")
+
+READY = b"ready\n"
+READY_SECONDS = 120.0
+"""How long a worker may take to serve; the first one may have a schema to migrate."""
+PAUSE_FIRST = 0.5
+PAUSE_LAST = 30.0
+STEADY_SECONDS = 60.0
+"""A worker that has lived so long died of something new."""
+
+
+class _Worker:
+    __slots__ = ("process", "replaced", "since")
+
+    def __init__(self, process: asyncio.subprocess.Process, since: float) -> None:
+        self.process = process
+        self.since = since
+        self.replaced = False
+
+
+class Supervisor:
+    """Keeps ``count`` workers at work. ``run`` once."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        orders: Callable[[bool], bytes],
+        sockets: Sequence[socket.socket],
+        count: int,
+    ) -> None:
+        """``command`` starts a worker. ``orders`` are one line for it; True asks the first to greet the operator.
+
+        The descriptors of the sockets, and after them the pipe's on which to say ``READY``, are the command's last
+        arguments.
+        """
+        self._command = command
+        self._orders = orders
+        self._sockets = sockets
+        self._count = count
+        self._slots: list[_Worker | None] = []
+        self._all: set[_Worker] = set()
+        self._watching: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._rolling: asyncio.Task[None] | None = None
+        self._roll_again = False
+
+    async def run(self) -> int:
+        """Work until told to stop; the exit status, not 0 when the first worker could not serve."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopped)
+        loop.add_signal_handler(signal.SIGHUP, self._roll)
+        try:
+            first = await self._start(greets=True)
+            if first is None:
+                return 0 if self._stop.is_set() else 1
+            self._slots = [first, *([None] * (self._count - 1))]
+            for slot in range(self._count):
+                self._watch(slot)
+            await self._stop.wait()
+        finally:
+            self._stop.set()
+            self._signal(signal.SIGTERM)
+            for task in (*self._watching, *([self._rolling] if self._rolling else ())):
+                task.cancel()
+            await asyncio.gather(*(worker.process.wait() for worker in self._all))
+        return 0
+
+    async def _start(self, *, greets: bool = False) -> _Worker | None:
+        """A worker that serves; None when it does not come to that, or we are to stop."""
+        if self._stop.is_set():
+            return None
+        ready, says = os.pipe()
+        descriptors = [*(sock.fileno() for sock in self._sockets), says]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, *map(str, descriptors), stdin=asyncio.subprocess.PIPE, pass_fds=descriptors
+            )
+        finally:
+            os.close(says)
+        worker = _Worker(process, asyncio.get_running_loop().time())
+        self._all.add(worker)
+        if self._stop.is_set():
+            process.terminate()
+        if process.stdin is not None:
+            process.stdin.write(self._orders(greets))
+        try:
+            if await _said_ready(ready):
+                return worker
+        except TimeoutError:
+            log.error("worker %d does not serve after %.0f s", process.pid, READY_SECONDS)  # noqa: TRY400 - that is all
+            process.kill()
+        status = await process.wait()
+        if not self._stop.is_set():
+            log.error("worker %d has ended with status %d before it served", process.pid, status)
+        self._all.discard(worker)
+        return None
+
+    def _watch(self, slot: int) -> None:
+        task = asyncio.create_task(self._keep(slot))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    async def _keep(self, slot: int) -> None:
+        """See to it that a slot has a worker, until that is replaced."""
+        pause = PAUSE_FIRST
+        worker = self._slots[slot] or await self._start()
+        while not self._stop.is_set():
+            self._slots[slot] = worker
+            if worker is not None:
+                status = await worker.process.wait()
+                self._all.discard(worker)
+                if worker.replaced or self._stop.is_set():
+                    return
+                log.error(
+                    "worker %d has ended with status %d; another is started", worker.process.pid, status
+                )
+                if asyncio.get_running_loop().time() - worker.since > STEADY_SECONDS:
+                    pause = PAUSE_FIRST
+            await asyncio.sleep(pause)
+            pause = min(PAUSE_LAST, 2 * pause)
+            worker = await self._start()
+
+    # ---- signals
+
+    def _stopped(self) -> None:
+        if self._stop.is_set():
+            self._signal(signal.SIGTERM)  # which a worker that drains takes as a word to hurry
+        self._stop.set()
+
+    def _signal(self, number: int) -> None:
+        for worker in self._all:
+            if worker.process.returncode is None:
+                worker.process.send_signal(number)
+
+    def _roll(self) -> None:
+        if self._rolling is None or self._rolling.done():
+            self._rolling = asyncio.create_task(self._replace_all())
+        else:
+            self._roll_again = True
+
+    async def _replace_all(self) -> None:
+        while True:
+            self._roll_again = False
+            log.info("replacing %d workers", len(self._slots))
+            for slot in range(len(self._slots)):
+                worker = await self._start()
+                if worker is None:
+                    log.error("a new worker does not serve; the old ones go on")
+                    return
+                old, self._slots[slot] = self._slots[slot], worker
+                if old is not None:
+                    old.replaced = True
+                    if old.process.returncode is None:
+                        old.process.send_signal(signal.SIGHUP)
+                self._watch(slot)
+            log.info("all workers are new")
+            if not self._roll_again:
+                return
+
+
+async def _said_ready(descriptor: int) -> bool:
+    """False when the worker has ended without a word. Raises ``TimeoutError``."""
+    reader = asyncio.StreamReader()
+    with os.fdopen(descriptor, "rb") as pipe:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                return await reader.readline() == READY
+        finally:
+            transport.close()
+
+
+def supervise(
+    command: Sequence[str],
+    orders: Callable[[bool], bytes],
+    sockets: Sequence[socket.socket],
+    count: int,
+) -> None:
+    """Run a ``Supervisor`` and exit the process with its status."""
+
+    async def running() -> int:
+        return await Supervisor(command, orders, sockets, count).run()
+
+    sys.exit(asyncio.run(running()))

@@ -1,0 +1,197 @@
+"""``penstock serve --workers``: one service on several processes, whichever of them a caller meets."""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from penstock.bootstrap import Store
+from penstock.store.schema import requests, usage_days
+from tests.redis import redis_server
+from tests.service.house import User, furnished, make_user
+from tests.service.processes import Process, serving
+from tests.service.scripted import PATIENCE, Scripted
+from tests.service.talk import FRAMES, PATHS, Answer, body_of, request
+from tests.stores import Engine
+
+CHAT = PATHS["chat"]
+PLAIN = body_of("chat", "chat-plain")
+SLOT_PATIENCE = 30.0
+"""A slot of a process that was killed is free after 15 seconds."""
+
+
+@asynccontextmanager
+async def working(
+    engine: Engine, tmp_path: Path, workers: int = 2, **settings: str
+) -> AsyncGenerator[tuple[Process, Store, dict[str, Scripted]]]:
+    """A server with so many workers, all of them up, and what is round it."""
+    data = tmp_path / "data"
+    shared = {
+        "database_url": engine.url,
+        "redis_url": redis_server().url,
+        "redis_prefix": f"test:{secrets.token_hex(8)}:",
+        "redis_timeout": "5",
+        "workers": str(workers),
+    }
+    async with (
+        furnished(data, lambda _visit: None, engine.url) as (store, wires),
+        serving(data, **shared | {"drain_delay": "0.5"} | settings) as server,
+    ):
+        await until(lambda: len(server.workers()) == workers)
+        yield server, store, wires
+
+
+async def until(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - it happens in other processes
+            await asyncio.sleep(0.02)
+
+
+async def ask(server: Process, user: User, times: int) -> list[Answer]:
+    """So many requests at once, each on a connection of its own."""
+    return await asyncio.gather(*(server.http("POST", CHAT, user.key, PLAIN) for _ in range(times)))
+
+
+async def counted(store: Store, user: User) -> tuple[int, int]:
+    """What is counted, and the settled rows behind it."""
+    async with store.database.connect() as conn:
+        used = await conn.scalar(select(usage_days.c.used).where(usage_days.c.user_id == user.id))
+        rows = await conn.scalar(
+            select(func.count()).where(requests.c.user_id == user.id, requests.c.state == "settled")
+        )
+    return used or 0, rows or 0
+
+
+async def test_the_last_requests_of_a_day_are_exact_whoever_is_met(
+    postgresql: Engine, tmp_path: Path
+) -> None:
+    async with working(postgresql, tmp_path) as (server, store, _):
+        user = await make_user(store, "few", 1)
+        statuses = sorted(answer.status for answer in await ask(server, user, 40))
+        assert statuses == [200] * 5 + [429] * 35
+        await server.stop()
+        assert await counted(store, user) == (5, 5)
+
+
+async def test_a_slot_is_one_slot_of_all_workers_and_a_killed_one_gives_it_back(
+    postgresql: Engine, tmp_path: Path
+) -> None:
+    async with working(postgresql, tmp_path) as (server, store, wires):
+        user = await make_user(store, "one", 1)
+        caller = await server.call()
+        body = body_of("chat", "wire-chat", stream=True)
+        await caller.send(request("POST", CHAT, {"x-api-key": user.key}, body))
+        asked = await wires["wire-chat"].next()
+        asked.begin(*FRAMES["chat"][:3])
+        assert {answer.status for answer in await ask(server, user, 12)} == {429}
+        before = server.workers()
+        for worker in before:
+            os.kill(worker, signal.SIGKILL)
+        caller.leave()
+        async with asyncio.timeout(SLOT_PATIENCE):
+            while True:
+                try:
+                    (answer,) = await ask(server, user, 1)
+                except (ConnectionError, asyncio.IncompleteReadError):
+                    continue
+                if answer.status == 200:
+                    break
+                assert answer.status == 429
+                await asyncio.sleep(0.2)
+        await until(lambda: len(server.workers()) == 2 and not server.workers() & before)
+        log = await server.stop()
+        assert log.count("has ended with status -9") == 2
+        assert await counted(store, user) == (2, 2)
+
+
+async def test_a_rolling_restart_loses_no_request(postgresql: Engine, tmp_path: Path) -> None:
+    async with working(postgresql, tmp_path) as (server, store, _):
+        user = await make_user(store, "lab", 1)
+        before = server.workers()
+        rolled = asyncio.Event()
+        answered = 0
+
+        async def load(*, keeping: bool) -> None:
+            """One caller; it keeps its connection as long as it may, or makes a new one each time."""
+            nonlocal answered
+            caller = await server.call()
+            while not rolled.is_set():
+                await caller.send(request("POST", CHAT, {"x-api-key": user.key}, PLAIN))
+                answer = await caller.answer()
+                assert answer.status == 200, answer.body
+                answered += 1
+                if not keeping or answer.headers.get("connection") == "close":
+                    caller.leave()
+                    caller = await server.call()
+            caller.leave()
+
+        callers = [asyncio.create_task(load(keeping=number % 2 == 0)) for number in range(8)]
+        await asyncio.sleep(0)
+        server.process.send_signal(signal.SIGHUP)
+
+        def all_new() -> bool:
+            for caller in callers:
+                if caller.done():
+                    caller.result()
+            now = server.workers()
+            return len(now) == 2 and not now & before
+
+        await until(all_new, 2 * PATIENCE)
+        rolled.set()
+        await asyncio.gather(*callers)
+        await server.stop()
+        assert await counted(store, user) == (answered, answered)
+
+
+async def test_a_revoked_key_dies_in_every_worker(postgresql: Engine, tmp_path: Path) -> None:
+    async with working(postgresql, tmp_path, 3) as (server, store, _):
+        user = await make_user(store, "lab", 1)
+        assert {answer.status for answer in await ask(server, user, 12)} == {200}
+        revoking = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "penstock", "key", "revoke", "--email", user.email, "--name", "default"),
+            env={
+                **os.environ,
+                "PENSTOCK_DATA": str(tmp_path / "data"),
+                "PENSTOCK_DATABASE_URL": postgresql.url,
+            },
+        )
+        assert await revoking.wait() == 0
+        async with asyncio.timeout(PATIENCE):
+            while {answer.status for answer in await ask(server, user, 24)} != {401}:  # noqa: ASYNC110 - in other processes
+                await asyncio.sleep(0.2)
+
+
+async def test_workers_do_not_outlive_their_supervisor(postgresql: Engine, tmp_path: Path) -> None:
+    async with working(postgresql, tmp_path, drain="5") as (server, _, _):
+        workers = server.workers()
+        await server.kill()
+        await until(lambda: not any(alive(worker) for worker in workers))
+
+
+def alive(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_service_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "penstock", "serve", "--port", "0", "--workers", "2"),
+        env={
+            **os.environ,
+            "PENSTOCK_DATA": str(tmp_path),
+            "PENSTOCK_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+            "PENSTOCK_REDIS_URL": redis_server().url,
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert b"cannot be reached" in err
