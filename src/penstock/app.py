@@ -23,7 +23,7 @@ from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.front import Front
 from penstock.health import Health, Trouble
-from penstock.metrics import Metrics
+from penstock.metrics import Metrics, SharedMetrics
 from penstock.providers.detect import Secrets
 from penstock.providers.simulator import simulate
 from penstock.providers.table import KINDS
@@ -103,6 +103,8 @@ class Service:
             stack.push_async_callback(client.close)
             health = _health(database, ledger, counters)
             metrics = Metrics(health)
+            shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
+            stack.callback(shared.forget)
             switchboard = Switchboard(source.get, self._secrets, random.random)
             timings = _timings(settings)
             estimator = Estimator(most_text=settings.token_count_text)
@@ -140,14 +142,14 @@ class Service:
                 source.get,
                 gate,
                 relay.end,
-                metrics,
+                shared,
                 health,
                 self._now,
                 lambda: self._not_ready,
             )
             await stack.enter_async_context(self.front.running())
             keeping = asyncio.create_task(
-                _keep(settings, database, source, keyring, gate, self._secrets, health)
+                _keep(settings, database, source, keyring, gate, self._secrets, health, shared)
             )
             stack.push_async_callback(_stop_keeping, keeping, database, keyring)
             self._not_ready = ""
@@ -183,12 +185,14 @@ async def _keep(
     gate: Gate,
     secrets_of: Secrets,
     health: Health,
+    metrics: SharedMetrics,
 ) -> None:
     """What is done every few seconds beside the requests: follow the catalogue, write when keys were last used."""
     flushed = time.monotonic()
     while True:
         await asyncio.sleep(settings.revision_poll)
         health.look()
+        metrics.tell()
         ahead = gate.clock_stepped()
         if ahead is not None:
             log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})

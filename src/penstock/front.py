@@ -17,7 +17,7 @@ from penstock.domain.sessions import Lifetime
 from penstock.errors import DatabaseUnavailable
 from penstock.federation import Federation, providers_of
 from penstock.health import Health
-from penstock.metrics import Metrics
+from penstock.metrics import SharedMetrics
 from penstock.postman import Postman, route_of
 from penstock.settings import Settings
 from penstock.store.database import Database
@@ -45,7 +45,7 @@ class Front:
         catalog: Callable[[], Catalog],
         gate: Gate,
         end: Callable[[str, str], bool],
-        metrics: Metrics,
+        metrics: SharedMetrics,
         health: Health,
         now: Callable[[], float],
         not_ready: Callable[[], str],

@@ -4,15 +4,22 @@ Counting is a dictionary's business, because every request pays for it; promethe
 are asked for. No label ever holds anything of a request but its dialect, status, provider and public model.
 """
 
+import logging
+import os
+import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from penstock.health import Health
+
+log = logging.getLogger("penstock.metrics")
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, float("inf"))
 _EDGES = tuple("+Inf" if edge == float("inf") else str(edge) for edge in _SECONDS)

@@ -46,10 +46,11 @@ class CannotListen(Exception):
     """The address cannot be had; the message is for the operator."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Reserve ``host`` (a name or an address; each of a name's addresses) and ``port`` (0: any free one, one for all).
 
-    Nothing is accepted yet. Raises ``OSError`` when the name is unknown or the port is in use.
+    Nothing is accepted yet. ``shared``: other sockets of ours may be bound to the same; the kernel spreads connections
+    over those that listen. Raises ``OSError`` when the name is unknown or the port is in use.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
@@ -58,6 +59,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
             sock = socket.socket(family, kind, protocol)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             chosen = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
@@ -138,10 +141,10 @@ def serve(
     serve_on(application, sockets, limits=limits, lifespan=lifespan, on_started=on_started)
 
 
-def reserve(host: str, port: int) -> list[socket.socket]:
+def reserve(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """As ``bind``, with the reason in the operator's terms. Raises ``CannotListen``."""
     try:
-        return bind(host, port)
+        return bind(host, port, shared=shared)
     except OSError as error:
         why = "the port is in use" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
         raise CannotListen(f"Cannot listen on {host} port {port}: {why}.") from error
@@ -166,7 +169,7 @@ def serve_on(
     ``limits.drain`` to finish; then it is aborted and its handlers cancelled. A second signal goes there at once, a
     third kills the process.
 
-    With a ``lifeline``, this is one of several processes that accept from the sockets. SIGHUP makes it part: it accepts no
+    With a ``lifeline``, this is one of several processes that serve the address. SIGHUP makes it part: it accepts no
     more, and for ``limits.drain_delay`` serves what still comes on its connections, closing each after its response. The
     end of the lifeline, a pipe's descriptor, is as good as SIGTERM. Without one SIGHUP is ignored.
     """

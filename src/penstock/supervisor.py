@@ -1,8 +1,9 @@
 """Several serving processes on one address: started, watched, replaced one after another, and stopped together.
 
-All workers accept from the same listening sockets, which the supervisor made and keeps open, so that no connection is
-refused or lost while one of them is replaced. A worker gets its orders on its standard input, whose end later tells it
-that the supervisor is gone, and says on a pipe of its own that it serves.
+Each worker has sockets of its own on the one address, over which the kernel spreads connections. The supervisor made them
+and keeps them open, and hands them to the next worker of the same slot: no connection is refused or lost while a worker is
+replaced, and those of one that died wait for its successor. A worker gets its orders on its standard input, whose end
+later tells it that the supervisor is gone, and says on a pipe of its own that it serves.
 
 The first worker is started alone, because it makes what is not there yet; then the others. One that dies is started
 again after a pause that doubles. SIGHUP replaces them one by one: a new worker serves before the old one is told to part
@@ -38,16 +39,16 @@ class _Worker:
 
 
 class Supervisor:
-    """Keeps ``count`` workers at work. ``run`` once."""
+    """Keeps workers at work. ``run`` once."""
 
     def __init__(
         self,
         command: Sequence[str],
         orders: Callable[[bool], bytes],
-        sockets: Sequence[socket.socket],
-        count: int,
+        sockets: Sequence[Sequence[socket.socket]],
     ) -> None:
-        """``command`` starts a worker. ``orders`` are one line for it; True asks the first to greet the operator.
+        """``sockets`` are those of each worker. ``command`` starts a worker. ``orders`` are one line for it; True asks the
+        first to greet the operator.
 
         The descriptors of the sockets, and after them the pipe's on which to say ``READY``, are the command's last
         arguments.
@@ -55,7 +56,6 @@ class Supervisor:
         self._command = command
         self._orders = orders
         self._sockets = sockets
-        self._count = count
         self._slots: list[_Worker | None] = []
         self._all: set[_Worker] = set()
         self._watching: set[asyncio.Task[None]] = set()
@@ -70,11 +70,11 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopped)
         loop.add_signal_handler(signal.SIGHUP, self._roll)
         try:
-            first = await self._start(greets=True)
+            first = await self._start(0, greets=True)
             if first is None:
                 return 0 if self._stop.is_set() else 1
-            self._slots = [first, *([None] * (self._count - 1))]
-            for slot in range(self._count):
+            self._slots = [first, *([None] * (len(self._sockets) - 1))]
+            for slot in range(len(self._slots)):
                 self._watch(slot)
             await self._stop.wait()
         finally:
@@ -85,12 +85,12 @@ class Supervisor:
             await asyncio.gather(*(worker.process.wait() for worker in self._all))
         return 0
 
-    async def _start(self, *, greets: bool = False) -> _Worker | None:
+    async def _start(self, slot: int, *, greets: bool = False) -> _Worker | None:
         """A worker that serves; None when it does not come to that, or we are to stop."""
         if self._stop.is_set():
             return None
         ready, says = os.pipe()
-        descriptors = [*(sock.fileno() for sock in self._sockets), says]
+        descriptors = [*(sock.fileno() for sock in self._sockets[slot]), says]
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command, *map(str, descriptors), stdin=asyncio.subprocess.PIPE, pass_fds=descriptors
@@ -123,7 +123,7 @@ class Supervisor:
     async def _keep(self, slot: int) -> None:
         """See to it that a slot has a worker, until that is replaced."""
         pause = PAUSE_FIRST
-        worker = self._slots[slot] or await self._start()
+        worker = self._slots[slot] or await self._start(slot)
         while not self._stop.is_set():
             self._slots[slot] = worker
             if worker is not None:
@@ -138,7 +138,7 @@ class Supervisor:
                     pause = PAUSE_FIRST
             await asyncio.sleep(pause)
             pause = min(PAUSE_LAST, 2 * pause)
-            worker = await self._start()
+            worker = await self._start(slot)
 
     # ---- signals
 
@@ -163,7 +163,7 @@ class Supervisor:
             self._roll_again = False
             log.info("replacing %d workers", len(self._slots))
             for slot in range(len(self._slots)):
-                worker = await self._start()
+                worker = await self._start(slot)
                 if worker is None:
                     log.error("a new worker does not serve; the old ones go on")
                     return
@@ -195,12 +195,11 @@ async def _said_ready(descriptor: int) -> bool:
 def supervise(
     command: Sequence[str],
     orders: Callable[[bool], bytes],
-    sockets: Sequence[socket.socket],
-    count: int,
+    sockets: Sequence[Sequence[socket.socket]],
 ) -> None:
     """Run a ``Supervisor`` and exit the process with its status."""
 
     async def running() -> int:
-        return await Supervisor(command, orders, sockets, count).run()
+        return await Supervisor(command, orders, sockets).run()
 
     sys.exit(asyncio.run(running()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import sys
@@ -195,3 +196,21 @@ async def test_a_service_that_cannot_start_says_why_and_ends(tmp_path: Path) -> 
     _, err = await process.communicate()
     assert process.returncode == 1
     assert b"cannot be reached" in err
+
+
+COUNTED = re.compile(r'penstock_requests_total\{dialect="chat",status="200",worker="(\d+)"\} (\S+)')
+
+
+async def test_metrics_are_those_of_all_workers(postgresql: Engine, tmp_path: Path) -> None:
+    async with working(postgresql, tmp_path, revision_poll="0.1") as (server, store, _):
+        user = await make_user(store, "lab", 1)
+        answered = 0
+        seen: dict[str, float] = {}
+        async with asyncio.timeout(PATIENCE):
+            while len(seen) < 2 or sum(seen.values()) < answered:
+                if len(seen) < 2:
+                    answered += len(await ask(server, user, 8))
+                told = (await server.http("GET", "/metrics", "")).body.decode()
+                seen = {worker: float(count) for worker, count in COUNTED.findall(told)}
+        assert sum(seen.values()) == answered
+        assert set(map(int, seen)) == server.workers()

@@ -59,11 +59,10 @@ def serve(
         beside = database_directory(settings.database_url)
         for place_of in dict.fromkeys((settings.data.resolve(), beside or settings.data.resolve())):
             locks.callback(InstanceLock.take(place_of).release)
-        sockets = reserve(settings.host, settings.port)
         if settings.workers == 1:
-            serve_on(sockets, settings)
+            serve_on(reserve(settings.host, settings.port), settings)
         else:
-            _supervise(sockets, settings, place, flags)
+            _supervise(settings, place, flags)
 
 
 def serve_on(
@@ -104,9 +103,11 @@ def serve_on(
     )
 
 
-def _supervise(
-    sockets: Sequence[socket.socket], settings: Settings, place: Place, flags: dict[str, str]
-) -> None:
+def _supervise(settings: Settings, place: Place, flags: dict[str, str]) -> None:
+    sockets = [reserve(settings.host, settings.port, shared=True)]
+    port: int = sockets[0][0].getsockname()[1]
+    sockets += [reserve(settings.host, port, shared=True) for _ in range(1, settings.workers)]
+
     def orders(greets: bool) -> bytes:
         told = {
             "data": None if place.data is None else str(place.data),
@@ -117,7 +118,7 @@ def _supervise(
         return msgspec.json.encode(told) + b"\n"
 
     command = (sys.executable, "-m", "penstock.commands.working")
-    supervise(command, orders, sockets, settings.workers)
+    supervise(command, orders, sockets)
 
 
 def limits_of(settings: Settings) -> ServerLimits:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penstock.errors import PenstockError
 from penstock.federation import Federation
 from penstock.health import Health
-from penstock.metrics import Metrics
+from penstock.metrics import SharedMetrics
 from penstock.web.account import AccountPages
 from penstock.web.context import SiteContext
 from penstock.web.desk import DeskPages
@@ -90,7 +90,7 @@ class Site:
         mail_queued: Callable[[], None],
         keep_keys: bool,
         texts: Path,
-        metrics: Metrics,
+        metrics: SharedMetrics,
         metrics_token: str,
         ready: Callable[[], str],
         health: Health,
