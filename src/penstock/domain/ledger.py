@@ -79,8 +79,8 @@ class Ledger:
         Their journals (``journal/`` beside the database) are written first; rows that are then still open are closed as
         ``aborted``. They stay counted: that we died is no proof that the provider gave nothing. Each of the journal's two
         files may grow to ``journal_bytes``; what is in it waits ``pace`` seconds for company. With ``durable`` a request
-        waits until the disk has its record: nothing is
-        lost when the power fails either. Raises ``StoreError``, ``DatabaseUnavailable``.
+        waits until the disk has its record: nothing is lost when the power fails either. Raises ``StoreError``,
+        ``DatabaseUnavailable``.
         """
         directory = database.directory / DIRECTORY
         await replay(database, directory)

@@ -168,7 +168,8 @@ def is_plain(end: Settlement) -> bool:
     )
 
 
-def _opened(row: OpenRow, boot: str) -> Row:
+def _asked(row: OpenRow, boot: str) -> Row:
+    """What a row says of the request itself."""
     return (
         row.id,
         row.user_id,
@@ -181,26 +182,17 @@ def _opened(row: OpenRow, boot: str) -> Row:
         fit(row.requested_model, 128),
         row.stream,
         fit(row.client, 64),
-        row.provider,
-        fit(row.upstream_model, 256),
-        row.upstream_dialect,
     )
+
+
+def _opened(row: OpenRow, boot: str) -> Row:
+    return (*_asked(row, boot), row.provider, fit(row.upstream_model, 256), row.upstream_dialect)
 
 
 def _whole(row: OpenRow, end: Settlement, boot: str) -> Row:
     usage = end.usage
     return (
-        row.id,
-        row.user_id,
-        row.key_id,
-        row.day,
-        row.created_at,
-        boot,
-        row.dialect,
-        row.model,
-        fit(row.requested_model, 128),
-        row.stream,
-        fit(row.client, 64),
+        *_asked(row, boot),
         end.provider,
         fit(end.upstream_model, 256),
         end.upstream_dialect,
