@@ -355,7 +355,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--date", default=time.strftime("%Y-%m-%d"))
     parser.add_argument("--markdown", metavar="FILE", help="write the table there")
-    parser.add_argument("--keep", metavar="DIR", default=str(ROOT / "bench" / ".build" / "fuzz"), help="for the inputs")
+    parser.add_argument(
+        "--keep", metavar="DIR", default=str(ROOT / "bench" / ".build" / "fuzz"), help="for the inputs"
+    )
     options = parser.parse_args()
     tried, faults = run(seed=options.seed, seconds=options.seconds)
     text = _markdown(tried, faults, options)
