@@ -15,11 +15,13 @@ from penstock.domain import accounts, issuing
 from penstock.domain.accounts import User
 from penstock.domain.catalog_store import CatalogSource, apply, default_catalog, offer_local, revision
 from penstock.domain.catalog_toml import parse
+from penstock.domain.ledger import DIRECTORY
+from penstock.domain.ledger_recovery import check_journals
 from penstock.providers.detect import Secrets, find_local
 from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
 from penstock.store.backend import StoreError
-from penstock.store.database import Database, upsert
+from penstock.store.database import Database, SchemaBehind, upsert
 from penstock.store.opening import open_database
 from penstock.store.schema import revisions
 from penstock.store.vault import Vault, VaultError
@@ -73,7 +75,11 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
 
     Raises ``StoreError`` (``VaultError`` when the secrets file is not the one that the database belongs to).
     """
-    database = await open_database(settings)
+    try:
+        database = await open_database(settings, migrate=False)
+    except SchemaBehind:
+        check_journals(settings.data / DIRECTORY)
+        database = await open_database(settings)
     try:
         async with database.connect() as conn:
             new = await revision(conn) == 0

@@ -11,6 +11,7 @@ from penstock.store import backup, database, migrate
 from penstock.store.backend import StoreError
 from penstock.store.backup import back_up
 from penstock.store.instance import InstanceLock
+from penstock.store.journal import Journal
 from penstock.store.schema import HEAD
 from tests.cli.conftest import Call
 from tests.stores import Engine
@@ -114,3 +115,19 @@ def test_a_copy_that_has_no_room_is_not_begun(
     with pytest.raises(StoreError, match="0 MiB left"):
         back_up(data / "penstock.db", "x")
     assert _copies(data) == []
+
+
+def test_a_journal_that_the_new_program_cannot_read_is_told_before_anything_is_changed(
+    call: Call, data: Path, older: Path
+) -> None:
+    journal = Journal.open(data / "journal", "b0", 1 << 20)
+    journal.current.append(b"of another version")
+    journal.close(keep=True)
+    for command in (("migrate", "--check"), ("migrate",), ("user", "list")):
+        refused = call(*command)
+        assert (refused.code, "start that version once" in refused.err) == (1, True), command
+    assert _execute(older, "SELECT version_num FROM alembic_version") == [("before",)]
+    assert _copies(data) == []
+    for file in (data / "journal").iterdir():
+        file.unlink()
+    assert call("migrate").code == 0

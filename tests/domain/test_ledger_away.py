@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -10,9 +11,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from penstock.domain import ledger as writing
 from penstock.domain.ledger import Ledger
+from penstock.domain.ledger_recovery import check_journals
+from penstock.domain.ledger_rows import Batch
 from penstock.domain.rollups import rebuild
 from penstock.errors import CannotRecord
+from penstock.store.backend import StoreError
 from penstock.store.database import Database
 from penstock.store.journal import Journal
 from tests.domain.books import agree, end, open_ledger, row, states, until, url, used, written
@@ -265,3 +270,64 @@ async def test_one_bad_row_does_not_take_its_neighbours_with_it(
     assert set(await states(database)) == {"n1", "n2"}
     assert "request bad cannot be stored" in caplog.text
     await agree(database)
+
+
+async def test_a_fault_of_ours_in_the_writing_is_told_and_the_next_start_writes_it_all(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def faulty(_batch: Batch, _boot: str) -> None:
+        raise LookupError("a bug")
+
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "booking", faulty)
+        ledger.settle(end("r1"))
+        await until(lambda: ledger.trouble is not None)
+    assert "LookupError" in str(ledger.trouble)
+    assert "nothing is written" in caplog.text
+    await ledger.opened(row("r2"))
+    ledger.settle(end("r2"))
+    await ledger.close()
+    again = await open_ledger(database, "b2")
+    await again.close()
+    assert await states(database) == {
+        "r1": ("settled", "completed", True),
+        "r2": ("settled", "completed", True),
+    }
+    await agree(database)
+
+
+# ---- journals of other versions
+
+VECTOR = Path(__file__).parent / "vectors" / "journal-0.1"
+"""What a server of version 0.1 left when it was killed: it has to be readable for ever."""
+
+
+async def test_a_journal_of_an_earlier_version_is_read(database: Database) -> None:
+    directory = database.directory / "journal"
+    shutil.copytree(VECTOR, directory)
+    check_journals(directory)
+    ledger = await open_ledger(database, "b1")
+    await ledger.close()
+    assert await states(database) == {
+        "r1": ("settled", "completed", True),
+        "r2": ("settled", "upstream_error", False),
+        "r3": ("settled", "aborted", True),
+    }
+    await agree(database)
+    assert journals(database) == []
+
+
+async def test_a_journal_that_cannot_be_read_is_told_and_left_as_it_is(database: Database) -> None:
+    journal = Journal.open(database.directory / "journal", "b0", 1 << 20)
+    journal.current.append(b"\x93\xa5later\x01\x02")
+    journal.close(keep=True)
+    kept = {file: file.read_bytes() for file in journals(database)}
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"b0\.0 was written by another version .* has 1 records"):
+            check_journals(database.directory / "journal")
+    with pytest.raises(StoreError, match="start that version once"):
+        await open_ledger(database, "b1")
+    assert {file: file.read_bytes() for file in kept} == kept

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.house import House, User, open_house
-from tests.service.scripted import Asked
+from tests.service.scripted import PATIENCE, Asked
 from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
@@ -173,3 +173,24 @@ async def test_a_stream_that_cannot_be_kept_alive_leaves_the_others_alone(
         for _ in range(3):
             await other.until(b": keep-alive\n\n")
         assert caplog.text.count("a stream could not be kept alive") == 1
+
+
+async def test_a_ledger_that_has_stopped_writing_by_a_fault_of_ours_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests went on into the journal, and nobody was told that none of them got any further."""
+
+    def faulty(*_arguments: object) -> None:
+        raise LookupError("a bug")
+
+    user = await house.user()
+    monkeypatch.setattr("penstock.domain.ledger.booking", faulty)
+    assert (await house.ask("chat", "chat-plain", user)).status == 200
+    async with asyncio.timeout(PATIENCE):
+        while (await house.page("/readyz")).body == b"ready\n":
+            pass
+    assert (await house.page("/readyz")).body == b"ready\nledger does not work\n"
+    assert 'penstock_part_up{part="ledger"} 0.0' in (await house.page("/metrics")).body.decode()
+    monkeypatch.undo()
+    await house.restart()
+    assert (await house.row(user))["outcome"] == "completed"

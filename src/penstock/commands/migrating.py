@@ -8,6 +8,8 @@ import msgspec
 from cyclopts import Parameter
 
 from penstock.commands.place import HERE, Place, answer, answer_json, read_settings
+from penstock.domain.ledger import DIRECTORY
+from penstock.domain.ledger_recovery import check_journals
 from penstock.store.database import database_directory
 from penstock.store.instance import InstanceLock
 from penstock.store.migrate import back_up_older, revision_of
@@ -41,8 +43,10 @@ def migrate(
     json
         Print {"before", "after", "backup"}.
     """
-    url = read_settings(place).settings.database_url
+    settings = read_settings(place).settings
+    url = settings.database_url
     before = revision_of(url)
+    check_journals(settings.data / DIRECTORY)
     if check:
         _say(_Migrated(before, HEAD), json, "to do: from {} to schema {}")
         return int(before != HEAD)

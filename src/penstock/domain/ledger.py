@@ -63,6 +63,7 @@ class Ledger:
         self._something = asyncio.Event()
         self._syncing: asyncio.Future[None] | None = None
         self._writing = asyncio.create_task(self._keep_writing(), name="penstock-ledger")
+        self._writing.add_done_callback(self._writing_ended)
 
     @classmethod
     async def open(
@@ -133,12 +134,12 @@ class Ledger:
             return
         self._closed = True
         self._something.set()
-        await self._writing
+        await asyncio.wait((self._writing,))
         if self._syncing is not None:
             await self._syncing
         self._connection.close()
         self._thread.shutdown()
-        self._journal.close(keep=self.owed > 0)
+        self._journal.close(keep=self.owed > 0 or self._failure(self._writing) is not None)
 
     # ---- to the database
 
@@ -152,6 +153,19 @@ class Ledger:
                 return
             segment.clear()
             self._in_flight = 0
+
+    def _writing_ended(self, writing: asyncio.Task[None]) -> None:
+        """It ends when the ledger is closed, and otherwise by a bug of ours: the journal has what comes from then on."""
+        failure = self._failure(writing)
+        if failure is not None:
+            self.trouble = (
+                f"writing has ended by a fault of the program ({type(failure).__name__}): restart it"
+            )
+            log.critical("nothing is written to the database until a restart", exc_info=failure)
+
+    @staticmethod
+    def _failure(writing: asyncio.Task[None]) -> BaseException | None:
+        return asyncio.CancelledError() if writing.cancelled() else writing.exception()
 
     def _take(self) -> tuple[Batch, Segment]:
         """All that was recorded and is not written yet, and the segment of the journal that holds it."""

@@ -18,7 +18,7 @@ from penstock.core.turn import Usage
 from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking, first_of_each
 from penstock.domain.rollups import rebuild, rolling
 from penstock.store.database import Database, RowRefused, StoreError
-from penstock.store.journal import left_behind
+from penstock.store.journal import Left, left_behind
 from penstock.store.schema import requests
 
 log = logging.getLogger("penstock.ledger")
@@ -71,12 +71,7 @@ async def absorb_one_by_one(
 async def replay(database: Database, directory: Path) -> None:
     """Write what is in the journals of dead processes, and remove these. Raises ``StoreError``, ``DatabaseUnavailable``."""
     for left in left_behind(directory):
-        try:
-            records = [_decode(record) for record in left.records]
-        except msgspec.DecodeError as error:
-            raise StoreError(
-                f"{left.files[0]} was written by another version of the program: start that one once, or move the file away"
-            ) from error
+        records = _decoded(left)
         new = [record for record in records if isinstance(record, OpenRow)]
         ends = [record for record in records if isinstance(record, Settlement)]
         try:
@@ -84,6 +79,29 @@ async def replay(database: Database, directory: Path) -> None:
         except RowRefused:
             await absorb_one_by_one(database, new, ends, left.owner)
         left.forget()
+
+
+def check_journals(directory: Path) -> None:
+    """Raise ``StoreError`` where a dead process has left a journal that this program cannot read.
+
+    To be asked before the database is changed: afterwards the program that can read it does not open the database any more.
+    """
+    for left in left_behind(directory):
+        try:
+            _decoded(left)
+        finally:
+            left.release()
+
+
+def _decoded(left: Left) -> list[OpenRow | Settlement]:
+    try:
+        return [_decode(record) for record in left.records]
+    except msgspec.DecodeError as error:
+        raise StoreError(
+            f"{left.files[0]} was written by another version of the program, and has {len(left.records)} records for the "
+            "ledger: start that version once and stop it in the ordinary way, so that it writes them; without them, move "
+            f"{left.files[0].stem}.* away"
+        ) from error
 
 
 async def close_dead_rows(database: Database, boot: str) -> int:

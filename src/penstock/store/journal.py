@@ -113,6 +113,10 @@ class Left(msgspec.Struct, frozen=True):
         """Remove the files, now that the database has what was in them."""
         for file in self.files:
             file.unlink(missing_ok=True)
+        self.release()
+
+    def release(self) -> None:
+        """Leave the files to whoever opens the directory next."""
         os.close(self.descriptor)
 
 
