@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from functools import cache
 
 from penstock.store.database import Database
-from penstock.store.redis_counters import SCRIPTS, RedisCounters
+from penstock.store.redis_counters import RedisCounters
 from penstock.store.redis_link import RedisLink
+from penstock.store.redis_scripts import SCRIPTS
 
 
 class RedisServer:

@@ -33,8 +33,9 @@ from penstock.settings import Settings
 from penstock.store.counters import Counters, MemoryCounters
 from penstock.store.database import Database
 from penstock.store.opening import open_database
-from penstock.store.redis_counters import SCRIPTS, RedisCounters
+from penstock.store.redis_counters import RedisCounters
 from penstock.store.redis_link import RedisLink
+from penstock.store.redis_scripts import SCRIPTS
 from penstock.store.vault import Vault
 from penstock.switchboard import Switchboard
 from penstock.token_counting import TokenCounter, Turns

@@ -90,15 +90,15 @@ class Relay:
 
         Raises the ``PenstockError`` the caller is to get; nothing has been sent to the caller in that case.
         """
-        plan, user = call.plan, call.principal.user_id
-        lease = await self._gate.enter(user, plan.concurrent_requests, plan.queue_seconds, call.request_id)
+        user = call.principal.user_id
+        lease = await self._gate.enter(user, call.plan, call.request_id, call.now)
         call.delivered = lease.release
         call.task = asyncio.current_task()
         self._calls[call.request_id] = call
         try:
             choice = self._board.choose(call.resolution, call.envelope, call.dialect.name, self._clock())
             prepared = await self._prepare(call, choice.attempts[0])
-            day = await self._gate.count(user, plan.daily_requests, call.now)
+            day = self._gate.count(lease, call.now)
             self._metrics.entered()
             await self._counted(call, prepared, Record(choice, day))
         finally:

@@ -1,6 +1,7 @@
 """The gate: slots, days and refusals, with clocks that tests set."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.core.limits import DAY_SECONDS, limit_headers
 from penstock.domain.catalog import Plan
@@ -18,14 +20,27 @@ from penstock.store.database import Database
 from tests.domain.books import agree, end, open_ledger, row, url, used
 
 DAY = 20_000
+NOW = DAY * DAY_SECONDS + 1000.0
 PLAN = Plan("p", "P", daily_requests=5, concurrent_requests=2, models=())
+ONE = replace(PLAN, concurrent_requests=1)
+QUEUED = replace(ONE, queue_seconds=30)
+_ids = itertools.count()
+
+
+async def count(gate: Gate, plan: Plan, now: float) -> int:
+    """The day in which a request counts that has ended since."""
+    lease = await gate.enter("u", plan, f"c{next(_ids)}", now)
+    try:
+        return gate.count(lease, now)
+    finally:
+        lease.release()
 
 
 class Clock:
     """Epoch and monotonic seconds that go on together unless the wall clock is set."""
 
     def __init__(self) -> None:
-        self.wall = DAY * DAY_SECONDS + 1000.0
+        self.wall = NOW
         self.steady = 50.0
 
     def epoch(self) -> float:
@@ -63,25 +78,25 @@ async def gate(tmp_path: Path, clock: Clock) -> AsyncGenerator[Gate]:
 
 
 async def test_the_refusal_names_what_holds_the_slots(gate: Gate, clock: Clock) -> None:
-    one = await gate.enter("u", 2, 0, "req_1")
+    one = await gate.enter("u", PLAN, "req_1", NOW)
     clock.go(7)
-    two = await gate.enter("u", 2, 0, "req_2")
+    two = await gate.enter("u", PLAN, "req_2", NOW)
     with pytest.raises(ConcurrentLimitReached) as caught:
-        await gate.enter("u", 2, 0, "req_3")
+        await gate.enter("u", PLAN, "req_3", NOW)
     assert "2 of 2" in caught.value.message
     assert "req_1 for 7 s" in caught.value.message
     assert 1 <= (caught.value.retry_after or 0) <= 60
     two.release()
-    await gate.enter("u", 2, 0, "req_4")
+    await gate.enter("u", PLAN, "req_4", NOW)
     one.release()
 
 
 async def test_those_who_wait_go_in_the_order_they_came(gate: Gate) -> None:
-    first = await gate.enter("u", 1, 30, "r0")
+    first = await gate.enter("u", QUEUED, "r0", NOW)
     order: list[str] = []
 
     async def wait(name: str) -> None:
-        lease = await gate.enter("u", 1, 30, name)
+        lease = await gate.enter("u", QUEUED, name, NOW)
         order.append(name)
         await asyncio.sleep(0)
         lease.release()
@@ -94,22 +109,22 @@ async def test_those_who_wait_go_in_the_order_they_came(gate: Gate) -> None:
 
 
 async def test_one_who_leaves_the_queue_takes_nobodys_turn(gate: Gate) -> None:
-    first = await gate.enter("u", 1, 30, "r0")
-    gone = asyncio.ensure_future(gate.enter("u", 1, 30, "r1"))
-    stays = asyncio.ensure_future(gate.enter("u", 1, 30, "r2"))
+    first = await gate.enter("u", QUEUED, "r0", NOW)
+    gone = asyncio.ensure_future(gate.enter("u", QUEUED, "r1", NOW))
+    stays = asyncio.ensure_future(gate.enter("u", QUEUED, "r2", NOW))
     await asyncio.sleep(0)
     first.release()
     gone.cancel()
     lease = await stays
     assert gone.cancelled() or gone.result() is None
     lease.release()
-    (await gate.enter("u", 1, 0, "r3")).release()
+    (await gate.enter("u", ONE, "r3", NOW)).release()
 
 
 async def test_the_wait_is_bounded(gate: Gate) -> None:
-    held = await gate.enter("u", 1, 0, "r0")
+    held = await gate.enter("u", ONE, "r0", NOW)
     with pytest.raises(ConcurrentLimitReached):
-        await asyncio.wait_for(gate.enter("u", 1, 1, "r1"), 10)
+        await asyncio.wait_for(gate.enter("u", replace(ONE, queue_seconds=1), "r1", NOW), 10)
     held.release()
 
 
@@ -118,42 +133,42 @@ async def test_the_wait_is_bounded(gate: Gate) -> None:
 
 async def test_the_daily_refusal_says_when_the_day_ends(gate: Gate, clock: Clock) -> None:
     for _ in range(5):
-        assert await gate.count("u", 5, clock.wall) == DAY
+        assert await count(gate, PLAN, clock.wall) == DAY
     with pytest.raises(DailyLimitReached) as caught:
-        await gate.count("u", 5, clock.wall)
+        await count(gate, PLAN, clock.wall)
     assert caught.value.message == DAILY_TEXT
     assert caught.value.retry_after == DAY_SECONDS - 1000
     assert caught.value.should_retry is False
     clock.go(DAY_SECONDS - 1000)
-    assert await gate.count("u", 5, clock.wall) == DAY + 1
+    assert await count(gate, PLAN, clock.wall) == DAY + 1
 
 
 async def test_a_better_plan_takes_effect_at_once(gate: Gate, clock: Clock) -> None:
     for _ in range(5):
-        await gate.count("u", 5, clock.wall)
-    assert await gate.count("u", 6, clock.wall) == DAY
+        await count(gate, PLAN, clock.wall)
+    assert await count(gate, replace(PLAN, daily_requests=6), clock.wall) == DAY
 
 
 async def test_a_clock_that_steps_back_hands_no_day_out_twice(gate: Gate, clock: Clock) -> None:
     clock.go(DAY_SECONDS)
     for _ in range(5):
-        assert await gate.count("u", 5, clock.wall) == DAY + 1
+        assert await count(gate, PLAN, clock.wall) == DAY + 1
     clock.wall -= 7200
     with pytest.raises(DailyLimitReached):
-        await gate.count("u", 5, clock.wall)
+        await count(gate, PLAN, clock.wall)
     assert gate.state("u", PLAN, clock.wall).remaining == 0
 
 
 async def test_a_clock_that_jumps_forward_is_reported_once(gate: Gate, clock: Clock) -> None:
-    await gate.count("u", 5, clock.wall)
+    await count(gate, PLAN, clock.wall)
     clock.wall += 26 * 3600
-    await gate.count("u", 5, clock.wall)
+    await count(gate, PLAN, clock.wall)
     assert gate.clock_stepped() == pytest.approx(26 * 3600)
     assert gate.clock_stepped() is None
 
 
 async def test_all_headers_name_the_same_instant_and_count(gate: Gate, clock: Clock) -> None:
-    await gate.count("u", 5, clock.wall)
+    await count(gate, PLAN, clock.wall)
     headers = dict(limit_headers(gate.state("u", PLAN, clock.wall), clock.wall, "messages"))
     reset = (DAY + 1) * DAY_SECONDS
     assert headers[b"x-ratelimit-limit"] == b"5"
@@ -238,13 +253,14 @@ async def _walk(directory: Path, chance: random.Random, steps: int) -> None:
         today = int(clock.wall // DAY_SECONDS)
         if what == "admit":
             try:
-                lease = await gate.enter("usr_a", concurrent, 0, f"r{step}")
+                plan = replace(PLAN, daily_requests=daily, concurrent_requests=concurrent)
+                lease = await gate.enter("usr_a", plan, f"r{step}", clock.wall)
             except ConcurrentLimitReached:
                 assert len(running) >= concurrent
                 continue
             assert len(running) < concurrent
             try:
-                day = await gate.count("usr_a", daily, clock.wall)
+                day = gate.count(lease, clock.wall)
             except DailyLimitReached:
                 assert model.get(today, 0) >= daily
                 lease.release()

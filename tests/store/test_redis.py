@@ -1,6 +1,8 @@
 """Limits that several servers share: exact between them, right after Redis was emptied, and bounded while it is away."""
 
 import asyncio
+import logging
+import os
 import secrets
 import signal
 import sys
@@ -15,14 +17,19 @@ from sqlalchemy import insert
 from penstock.errors import Unavailable
 from penstock.store import redis_counters as module
 from penstock.store.database import Database
-from penstock.store.redis_counters import SCRIPTS, RedisCounters
+from penstock.store.redis_counters import RedisCounters
 from penstock.store.redis_link import RedisAway, RedisLink
+from penstock.store.redis_scripts import SCRIPTS
 from penstock.store.schema import usage_days
+from tests.asking import DAY, counted, slot
 from tests.redis import RedisServer, own_server, redis_counters, redis_server
 from tests.stores import Engine
 
-DAY = 20_000
 ROOT = Path(__file__).parents[2]
+RACES = int(os.environ.get("PENSTOCK_TEST_RACES", "200"))
+"""How often two processes race; ``make chaos`` has them do it a thousand times."""
+
+log = logging.getLogger(__name__)
 
 
 @pytest.fixture
@@ -65,7 +72,7 @@ async def test_slots_are_exact_over_servers(database: Database) -> None:
         servers = await several(stack, database, 4)
         for number in range(50):
             tries = [
-                one.lease("u", 10, f"r{number}-{at}-{n}") for at, one in enumerate(servers) for n in range(8)
+                slot(one, "u", 10, f"r{number}-{at}-{n}") for at, one in enumerate(servers) for n in range(8)
             ]
             held = [lease for lease in await asyncio.gather(*tries) if lease is not None]
             assert len(held) == 10
@@ -79,11 +86,11 @@ async def test_slots_are_exact_over_servers(database: Database) -> None:
 async def test_the_last_requests_of_a_day_are_exact_over_servers(database: Database) -> None:
     async with AsyncExitStack() as stack:
         servers = await several(stack, database, 4)
-        counted = await asyncio.gather(*(one.count("u", DAY, 100) for one in servers for _ in range(64)))
-        assert sorted(number for number in counted if number is not None) == list(range(1, 101))
+        numbers = await asyncio.gather(*(counted(one, "u", DAY, 100) for one in servers for _ in range(64)))
+        assert sorted(number for number in numbers if number is not None) == list(range(1, 101))
         servers[3].refund("u", DAY)
         await servers[3].refresh("u", DAY)
-        assert sorted(await asyncio.gather(*(one.count("u", DAY, 100) for one in servers)), key=str) == [
+        assert sorted(await asyncio.gather(*(counted(one, "u", DAY, 100) for one in servers)), key=str) == [
             100,
             None,
             None,
@@ -97,11 +104,11 @@ async def test_a_slot_of_a_server_that_died_ends_by_itself(
     monkeypatch.setattr(module, "LEASE_MS", 200)
     async with AsyncExitStack() as stack:
         dead, alive = await several(stack, database, 2)
-        lease = await dead.lease("u", 1, "r1")
+        lease = await slot(dead, "u", 1, "r1")
         assert lease is not None
-        assert await alive.lease("u", 1, "r2") is None
+        assert await slot(alive, "u", 1, "r2") is None
         async with asyncio.timeout(5):
-            while (other := await alive.lease("u", 1, "r2")) is None:  # noqa: ASYNC110 - Redis tells nobody
+            while (other := await slot(alive, "u", 1, "r2")) is None:  # noqa: ASYNC110 - Redis tells nobody
                 await asyncio.sleep(0.02)
         assert other is not None
 
@@ -112,14 +119,14 @@ async def test_a_slot_lasts_as_long_as_its_holder_says_that_it_lives(
     monkeypatch.setattr(module, "LEASE_MS", 400)
     async with AsyncExitStack() as stack:
         one, other = await several(stack, database, 2)
-        lease = await one.lease("u", 1, "r1")
+        lease = await slot(one, "u", 1, "r1")
         for _ in range(6):
             await asyncio.sleep(0.1)
             await one.beat()
-            assert await other.lease("u", 1, "r2") is None
+            assert await slot(other, "u", 1, "r2") is None
         assert lease is not None
         lease.release()
-        assert await one.lease("u", 1, "r3") is not None
+        assert await slot(one, "u", 1, "r3") is not None
 
 
 async def test_a_redis_that_was_emptied_grants_no_day_twice_and_learns_the_slots_again(
@@ -127,9 +134,9 @@ async def test_a_redis_that_was_emptied_grants_no_day_twice_and_learns_the_slots
 ) -> None:
     async with AsyncExitStack() as stack:
         one, other = await several(stack, database, 2, url=server.url)
-        lease = await one.lease("u", 2, "r1")
+        lease = await slot(one, "u", 2, "r1")
         for _ in range(7):
-            await one.count("u", DAY, 10)
+            await counted(one, "u", DAY, 10)
         async with database.transaction() as conn:
             await conn.execute(insert(usage_days).values(user_id="u", day=DAY, used=7, refunded=0))
         client = Redis.from_url(server.url)
@@ -137,9 +144,9 @@ async def test_a_redis_that_was_emptied_grants_no_day_twice_and_learns_the_slots
         await client.script_flush()
         await client.aclose()
         await one.beat()
-        assert await other.count("u", DAY, 10) == 8
-        second = await other.lease("u", 2, "r2")
-        assert await other.lease("u", 2, "r3") is None, "the slot from before is known again"
+        assert await counted(other, "u", DAY, 10) == 8
+        second = await slot(other, "u", 2, "r2")
+        assert await slot(other, "u", 2, "r3") is None, "the slot from before is known again"
         assert None not in (lease, second)
 
 
@@ -148,25 +155,25 @@ async def test_while_redis_is_away_each_server_has_its_share_and_then_503(
 ) -> None:
     async with AsyncExitStack() as stack:
         one, other = await several(stack, database, 2, url=server.url, patience=0.5)
-        assert await one.count("u", DAY, 1000) == 1
+        assert await counted(one, "u", DAY, 1000) == 1
         for counters in (one, other, one):
             await counters.beat()
         server.stop()
-        held = [await one.lease("u", 10, f"r{number}") for number in range(8)]
+        held = [await slot(one, "u", 10, f"r{number}") for number in range(8)]
         assert sum(lease is not None for lease in held) == 5, "half of ten, because there are two servers"
         assert one.trouble is not None
-        used = [await one.count("u", DAY, 1000) for _ in range(10)]
+        used = [await counted(one, "u", DAY, 1000) for _ in range(10)]
         assert used == list(range(2, 12)), "a hundredth of the day"
         with pytest.raises(Unavailable):
-            await one.count("u", DAY, 1000)
+            await counted(one, "u", DAY, 1000)
         with pytest.raises(Unavailable):
-            await other.count("stranger", DAY, 1000)
+            await counted(other, "stranger", DAY, 1000)
         async with database.transaction() as conn:
             await conn.execute(insert(usage_days).values(user_id="u", day=DAY, used=11, refunded=0))
         server.start()
         await one.beat()
-        assert await other.count("u", DAY, 1000) == 12
-        assert await other.lease("u", 10, "s1") is not None
+        assert await counted(other, "u", DAY, 1000) == 12
+        assert await slot(other, "u", 10, "s1") is not None
         assert sum(info.request_id.startswith("r") for info in other.leases("u")) in {0, 5}
         assert one.trouble is None
 
@@ -177,10 +184,10 @@ async def test_what_was_counted_alone_is_told_when_redis_is_back_with_its_memory
     async with AsyncExitStack() as stack:
         (one,) = await several(stack, database, 1, url=server.url, patience=0.3)
         client = Redis.from_url(server.url)
-        assert await one.count("u", DAY, 1000) == 1
+        assert await counted(one, "u", DAY, 1000) == 1
         sleeping = asyncio.ensure_future(client.execute_command("DEBUG", "SLEEP", "1.5"))
         await asyncio.sleep(0.05)
-        assert [await one.count("u", DAY, 1000) for _ in range(3)] == [2, 3, 4]
+        assert [await counted(one, "u", DAY, 1000) for _ in range(3)] == [2, 3, 4]
         await sleeping
         async with asyncio.timeout(10):
             while one.trouble is not None:
@@ -201,13 +208,13 @@ async def test_a_slot_that_could_not_be_given_back_is_given_back_when_redis_answ
 ) -> None:
     async with AsyncExitStack() as stack:
         one, other = await several(stack, database, 2, url=server.url, patience=0.2)
-        held = [await one.lease("u", 2, f"r{number}") for number in range(2)]
-        assert await other.lease("u", 2, "s0") is None
+        held = [await slot(one, "u", 2, f"r{number}") for number in range(2)]
+        assert await slot(other, "u", 2, "s0") is None
         server.signal(signal.SIGSTOP)
         for lease in held:
             assert lease is not None
             lease.release()
-        alone = await one.lease("u", 1, "r3")
+        alone = await slot(one, "u", 1, "r3")
         assert alone is not None
         alone.release()
         server.signal(signal.SIGCONT)
@@ -215,7 +222,7 @@ async def test_a_slot_that_could_not_be_given_back_is_given_back_when_redis_answ
             while one.trouble is not None:
                 await one.beat()
         await one.refresh("u", DAY)  # after what was sent before it
-        lease = await other.lease("u", 1, "s1")
+        lease = await slot(other, "u", 1, "s1")
         assert lease is not None
         lease.release()
 
@@ -240,46 +247,40 @@ async def test_a_redis_that_hangs_is_not_waited_for_by_every_request(
 async def test_who_leaves_while_asking_leaves_nothing(database: Database) -> None:
     async with AsyncExitStack() as stack:
         one, other = await several(stack, database, 2)
-        await one.count("u", DAY, 100)
-        for number in range(40):
-            leased = asyncio.ensure_future(one.lease("u", 1, f"r{number}"))
-            counted = asyncio.ensure_future(one.count("u", DAY, 100))
-            for _ in range(number % 4):
+        for number in range(60):
+            asking = asyncio.ensure_future(one.lease("u", 1, f"r{number}", DAY, 100))
+            for _ in range(number % 6):
                 await asyncio.sleep(0)
-            leased.cancel()
-            counted.cancel()
-            await asyncio.wait((leased, counted))
-            if not leased.cancelled() and (lease := leased.result()) is not None:
+            asking.cancel()
+            await asyncio.wait((asking,))
+            if not asking.cancelled() and (lease := asking.result()) is not None:
                 lease.release()
-            if not counted.cancelled():
-                one.refund("u", DAY)
         async with asyncio.timeout(5):
-            while (lease := await other.lease("u", 1, "last")) is None:  # noqa: ASYNC110 - as above
+            while (lease := await slot(other, "u", 1, "last")) is None:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
-        await other.refresh("u", DAY)
-        assert other.used("u", DAY) == 1
-        assert lease is not None
+        lease.release()
+        assert await counted(other, "u", DAY, 100) == 1
 
 
 RACER = """
 import asyncio, sys
 from pathlib import Path
+from tests.asking import DAY, counted, slot
 from tests.redis import redis_counters
 from tests.stores import Engine
 
-async def main(url, prefix, directory, name):
+async def main(url, prefix, directory, name, rounds):
     database = await Engine("sqlite", f"sqlite:///{directory}/penstock.db").open(Path(directory))
     async with redis_counters(url, database, lambda: 0.0, prefix=prefix) as counters:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        granted = counted = 0
-        for round in range(200):
-            leases = await asyncio.gather(*(counters.lease(f"u{round}", 3, f"{name}-{round}-{n}") for n in range(4)))
-            granted += sum(lease is not None for lease in leases)
-            used = await asyncio.gather(*(counters.count(f"u{round}", 20000, 5) for _ in range(4)))
-            counted += sum(number is not None for number in used)
-            globals().setdefault("kept", []).append(leases)
-        print(granted, counted, flush=True)
+        kept, last = [], 0
+        for round in range(int(rounds)):
+            leases = await asyncio.gather(*(slot(counters, f"u{round}", 3, f"{name}-{round}-{n}") for n in range(4)))
+            kept += [lease for lease in leases if lease is not None]
+            used = await asyncio.gather(*(counted(counters, f"v{round}", 20000, 5) for _ in range(4)))
+            last += sum(number is not None for number in used)
+        print(len(kept), last, flush=True)
         await asyncio.to_thread(sys.stdin.readline)
     await database.close()
 
@@ -294,6 +295,7 @@ async def test_two_processes_race_and_are_never_one_over(database: Database, tmp
         await asyncio.create_subprocess_exec(
             *command,
             name,
+            str(RACES),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=ROOT,
@@ -313,5 +315,6 @@ async def test_two_processes_race_and_are_never_one_over(database: Database, tmp
         results.append([int(number) for number in (await racer.stdout.readline()).split()])
     for racer in racers:
         await racer.communicate(b"end\n")
-    granted, counted = (sum(numbers) for numbers in zip(*results, strict=True))
-    assert (granted, counted) == (200 * 3, 200 * 5)
+    granted, last = (sum(numbers) for numbers in zip(*results, strict=True))
+    assert (granted, last) == (RACES * 3, RACES * 5)
+    log.info("two processes: %d races for the last slot and for the last request of a day, none over", RACES)

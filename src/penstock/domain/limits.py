@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from math import ceil
@@ -29,13 +29,16 @@ NAMED_HOLDERS = 3
 
 
 class PlanLimits(Protocol):
-    """The two limits of a plan."""
+    """The limits of a plan."""
 
     @property
     def daily_requests(self) -> int: ...
 
     @property
     def concurrent_requests(self) -> int: ...
+
+    @property
+    def queue_seconds(self) -> int: ...
 
 
 class RefusedWindows:
@@ -166,36 +169,43 @@ class Gate:
 
     # ---- at once
 
-    async def enter(self, user_id: str, concurrent: int, queue_seconds: int, request_id: str) -> Lease:
-        """A slot among the user's ``concurrent``; waits up to ``queue_seconds`` for one, first come first served.
+    async def enter(self, user_id: str, plan: PlanLimits, request_id: str, now: float) -> Lease:
+        """One of the plan's slots; waits up to its ``queue_seconds`` for one, first come first served.
 
-        Raises ``ConcurrentLimitReached``. A caller that is cancelled while it waits leaves no trace.
+        ``now`` (epoch seconds) says in which day the request counts, once it does: see ``count``. Raises
+        ``ConcurrentLimitReached``. A caller that is cancelled while it waits leaves no trace.
         """
+        day = self._days.day_at(now, self._monotonic())
         if user_id not in self._waiting:
-            lease = await self._counters.lease(user_id, concurrent, request_id)
+            lease = await self._lease(user_id, plan, request_id, day)
             if lease is not None:
                 return lease
-        if queue_seconds > 0 and len(self._waiting.get(user_id, ())) < WAITING_PER_USER:
-            return await self._wait(user_id, concurrent, queue_seconds, request_id)
-        raise self._full(user_id, concurrent)
+        if plan.queue_seconds > 0 and len(self._waiting.get(user_id, ())) < WAITING_PER_USER:
+            return await self._wait(user_id, plan, request_id, day)
+        raise self._full(user_id, plan.concurrent_requests)
 
-    async def _wait(self, user_id: str, concurrent: int, seconds: int, request_id: str) -> Lease:
+    def _lease(
+        self, user_id: str, plan: PlanLimits, request_id: str, day: int
+    ) -> Coroutine[None, None, Lease | None]:
+        return self._counters.lease(user_id, plan.concurrent_requests, request_id, day, plan.daily_requests)
+
+    async def _wait(self, user_id: str, plan: PlanLimits, request_id: str, day: int) -> Lease:
         loop = asyncio.get_running_loop()
         waiter = _Waiter(loop.create_future())
         queue = self._waiting.setdefault(user_id, deque())
         queue.append(waiter)
-        timer = loop.call_later(seconds, waiter.expire)
+        timer = loop.call_later(plan.queue_seconds, waiter.expire)
         try:
             while True:
                 await waiter.turn
                 # Renewed before the next await, so that a slot freed meanwhile calls again.
                 waiter.turn = loop.create_future()
                 if queue[0] is waiter:
-                    lease = await self._counters.lease(user_id, concurrent, request_id)
+                    lease = await self._lease(user_id, plan, request_id, day)
                     if lease is not None:
                         return lease
                 if waiter.expired:
-                    raise self._full(user_id, concurrent)
+                    raise self._full(user_id, plan.concurrent_requests)
         finally:
             timer.cancel()
             queue.remove(waiter)
@@ -235,15 +245,15 @@ class Gate:
 
     # ---- in a day
 
-    async def count(self, user_id: str, daily: int, now: float) -> int:
-        """Count one request against the day of ``now`` (epoch seconds), and return that day.
+    def count(self, lease: Lease, now: float) -> int:
+        """Count the request that holds ``lease``, and return the day in which it counts. ``now`` is epoch seconds.
 
         Raises ``DailyLimitReached`` with the documented text; nothing is counted then.
         """
-        day = self._days.day_at(now, self._monotonic())
-        if await self._counters.count(user_id, day, daily) is None:
-            raise DailyLimitReached(DAILY_TEXT, retry_after=max(1, seconds_until(reset_of(day), now)))
-        return day
+        if lease.count() is None:
+            left = seconds_until(reset_of(lease.day), now)
+            raise DailyLimitReached(DAILY_TEXT, retry_after=max(1, left))
+        return lease.day
 
     def refund(self, user_id: str, day: int) -> None:
         """Take back a request that was counted in ``day``, once; the ledger's settlement does the same durably."""

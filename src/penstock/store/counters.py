@@ -22,21 +22,36 @@ class LeaseInfo(msgspec.Struct, frozen=True):
 
 
 class Lease(Protocol):
-    """One slot of a user, held until ``release``, or until its holder is gone."""
+    """One slot of a user, held until ``release``, or until its holder is gone, and its place in a day."""
+
+    @property
+    def day(self) -> int:
+        """The UTC day number that it was asked for."""
+        ...
+
+    def count(self) -> int | None:
+        """Count the request: what of the day is used afterwards, or None (and nothing counted) where that is spent.
+
+        Once a lease, while it is held. Raises ``Unavailable`` where it cannot be known.
+        """
+        ...
 
     def release(self) -> None:
-        """Free the slot. Calling it again does nothing."""
+        """Free the slot, and the place in the day where it was not counted. Calling it again does nothing."""
         ...
 
 
 class Counters(Protocol):
     """Concurrency leases and daily counts. Every implementation passes ``tests/store/test_counters.py``.
 
-    ``limit`` is the caller's limit of now: a change of plan takes effect with the next call.
+    Limits are the caller's of now: a change of plan takes effect with the next call.
     """
 
-    async def lease(self, user_id: str, limit: int, request_id: str) -> Lease | None:
-        """A slot, or None when ``limit`` slots are taken. Request ids are unique."""
+    async def lease(self, user_id: str, limit: int, request_id: str, day: int, daily: int) -> Lease | None:
+        """A slot, or None when ``limit`` slots are taken. Request ids are unique.
+
+        The request counts when ``Lease.count`` is called, as one of the ``daily`` ones of ``day``.
+        """
         ...
 
     def leases(self, user_id: str) -> list[LeaseInfo]:
@@ -49,10 +64,6 @@ class Counters(Protocol):
 
     def watch(self, released: Callable[[str], None]) -> None:
         """Call ``released(user_id)`` whenever a slot became free."""
-        ...
-
-    async def count(self, user_id: str, day: int, limit: int) -> int | None:
-        """Count one request: what is used afterwards, or None (and nothing counted) when ``limit`` is reached."""
         ...
 
     def refund(self, user_id: str, day: int) -> None:
@@ -71,12 +82,20 @@ class Counters(Protocol):
 class MemoryLease:
     """A slot in the table of this process. Dropping the last reference frees it too, so no holder can leak it."""
 
-    __slots__ = ("_counters", "_request_id", "_user_id")
+    __slots__ = ("_counters", "_daily", "_request_id", "_user_id", "day")
 
-    def __init__(self, counters: "MemoryCounters", user_id: str, request_id: str) -> None:
+    def __init__(
+        self, counters: "MemoryCounters", user_id: str, request_id: str, day: int, daily: int
+    ) -> None:
         self._counters: MemoryCounters | None = counters
         self._user_id = user_id
         self._request_id = request_id
+        self.day = day
+        self._daily = daily
+
+    def count(self) -> int | None:
+        counters = self._counters
+        return None if counters is None else counters.count(self._user_id, self.day, self._daily)
 
     def release(self) -> None:
         counters = self._counters
@@ -114,7 +133,13 @@ class MemoryCounters:
         counters._newest = today
         return counters
 
-    async def lease(self, user_id: str, limit: int, request_id: str) -> MemoryLease | None:
+    async def lease(
+        self, user_id: str, limit: int, request_id: str, day: int, daily: int
+    ) -> MemoryLease | None:
+        if day > self._newest:
+            self._roll(day)
+        elif day < self._floor:
+            await self._load(day)
         slots = self._slots.get(user_id)
         if slots is None:
             if limit < 1:
@@ -123,7 +148,7 @@ class MemoryCounters:
         elif len(slots) >= limit:
             return None
         slots[request_id] = self._clock()
-        return MemoryLease(self, user_id, request_id)
+        return MemoryLease(self, user_id, request_id, day, daily)
 
     def free(self, user_id: str, request_id: str) -> None:
         """What ``MemoryLease.release`` does, once per lease."""
@@ -144,11 +169,8 @@ class MemoryCounters:
     def watch(self, released: Callable[[str], None]) -> None:
         self._released = released
 
-    async def count(self, user_id: str, day: int, limit: int) -> int | None:
-        if day > self._newest:
-            self._roll(day)
-        elif day < self._floor:
-            await self._load(day)
+    def count(self, user_id: str, day: int, limit: int) -> int | None:
+        """What ``MemoryLease.count`` does."""
         counts = self._days.get(day)
         if counts is None:
             counts = self._days[day] = {}

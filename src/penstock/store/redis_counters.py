@@ -17,7 +17,8 @@ from sqlalchemy import select
 from penstock.errors import DatabaseUnavailable, Unavailable
 from penstock.store.counters import LeaseInfo
 from penstock.store.database import Database
-from penstock.store.redis_link import RedisAway, RedisLink, Reply, Script
+from penstock.store.redis_link import RedisAway, RedisLink, Reply
+from penstock.store.redis_scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, RENEW
 from penstock.store.schema import usage_days
 
 log = logging.getLogger("penstock.counters")
@@ -33,55 +34,35 @@ SLICE = 100
 SLICE_MOST = 500
 """Without Redis a server counts up to a hundredth of a user's day, and at most so many requests; then it answers 503."""
 
-_NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
-_ACQUIRE = Script(
-    _NOW
-    + """redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local taken = redis.call('ZCARD', KEYS[1])
-if taken >= tonumber(ARGV[1]) then return {0, redis.call('ZRANGE', KEYS[1], 0, -1)} end
-redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3] * 4)
-return {1, {}}"""
-)
-_RENEW = Script(
-    _NOW
-    + """for number = 2, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[number]) end
-redis.call('PEXPIRE', KEYS[1], ARGV[1] * 4)
-return redis.call('ZCOUNT', KEYS[1], now, '+inf')"""
-)
-_LOOK = Script(
-    _NOW
-    + """redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-return redis.call('ZRANGE', KEYS[1], 0, -1)"""
-)
-_COUNT = Script(
-    """local used = redis.call('GET', KEYS[1])
-if not used then return {-1, 0} end
-if tonumber(used) >= tonumber(ARGV[1]) then return {0, tonumber(used)} end
-return {1, redis.call('INCR', KEYS[1])}"""
-)
-_ADD = Script(
-    """local used = redis.call('GET', KEYS[1])
-if not used then return -1 end
-return redis.call('SET', KEYS[1], math.max(0, used + ARGV[1]), 'KEEPTTL') and 1"""
-)
-_PUT_RIGHT = Script(
-    """if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
-return 1"""
-)
-SCRIPTS = (_ACQUIRE, _RENEW, _LOOK, _COUNT, _ADD, _PUT_RIGHT)
-
 
 class RedisLease:
-    """A slot of this process's, in the user's set."""
+    """A slot of this process's in the user's set, and what Redis said of the day when it granted it."""
 
-    __slots__ = ("_counters", "_request_id", "_user_id")
+    __slots__ = ("_counters", "_daily", "_kept", "_request_id", "_used", "_user_id", "day")
 
-    def __init__(self, counters: "RedisCounters", user_id: str, request_id: str) -> None:
+    def __init__(
+        self, counters: "RedisCounters", user_id: str, request_id: str, day: int, daily: int
+    ) -> None:
         self._counters: RedisCounters | None = counters
         self._user_id = user_id
         self._request_id = request_id
+        self.day = day
+        self._daily = daily
+        self._used: int | None = None
+        self._kept: bool | None = None
+        """Whether Redis keeps a place in the day, which nobody has taken yet; None where it did not say."""
+
+    def told(self, used: int, *, kept: bool) -> None:
+        """What Redis said of the day."""
+        self._used = used if kept else None
+        self._kept = kept
+
+    def count(self) -> int | None:
+        counters = self._counters
+        if self._kept is None and counters is not None:
+            return counters.count_alone(self._user_id, self.day, self._daily)
+        self._kept = False
+        return self._used
 
     def release(self) -> None:
         """Free the slot. Calling it again does nothing."""
@@ -89,6 +70,8 @@ class RedisLease:
         if counters is not None:
             self._counters = None
             counters.free(self._user_id, self._request_id)
+            if self._kept:
+                counters.refund(self._user_id, self.day)
 
     __del__ = release
 
@@ -125,29 +108,59 @@ class RedisCounters:
 
     # ---- slots
 
-    async def lease(self, user_id: str, limit: int, request_id: str) -> RedisLease | None:
+    async def lease(
+        self, user_id: str, limit: int, request_id: str, day: int, daily: int
+    ) -> RedisLease | None:
         if limit < 1:
             return None
         info = LeaseInfo(request_id, self._clock())
-        asking = self._link.call(_ACQUIRE, self._leases_key(user_id), limit, self._member(info), LEASE_MS)
+        keys = self._leases_key(user_id), self._day_key(user_id, day)
+        asking = self._link.call(ADMIT, keys, limit, self._member(info), LEASE_MS, daily)
         try:
             reply = await asyncio.shield(asking)
         except RedisAway as error:
             self._away(error)
-            lease = self._local(user_id, limit, info)
-            if lease is None:
+            self._doubt(user_id, day, error)
+            if len(self._held.get(user_id, ())) >= max(1, limit // self._nodes):
                 self._give_back(user_id, info)  # Redis may have granted it
-            return lease
+                return None
+            return self._hold(user_id, info, day, daily)
         except asyncio.CancelledError:
-            asking.add_done_callback(lambda _: self._give_back(user_id, info))
+            asking.add_done_callback(lambda done: self._undo(user_id, day, info, done))
             raise
         self._back()
-        granted, members = cast("tuple[int, list[bytes]]", reply)
-        if not granted:
+        answer = cast("list[int]", reply)
+        if not answer[0]:
+            _, members = cast("tuple[int, list[bytes]]", reply)
             self._note(user_id, members)
             self._refused.add(user_id)
             return None
-        return self._hold(user_id, info)
+        lease = self._hold(user_id, info, day, daily)
+        if answer[1] >= 0:
+            self._used[user_id, day] = answer[2]
+            lease.told(answer[2], kept=answer[1] == 1)
+            return lease
+        try:
+            await self._count(lease, user_id, day, daily)
+        except BaseException:
+            lease.release()
+            raise
+        return lease
+
+    def _undo(self, user_id: str, day: int, info: LeaseInfo, done: asyncio.Future[Reply]) -> None:
+        """Whoever asked had left: what was granted all the same is given back."""
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            answer = cast("list[int]", done.result())
+            if not answer[0]:
+                return
+            if answer[1] == 1:
+                self._add(user_id, day, -1)
+        elif isinstance(error, RedisAway):
+            self._doubt(user_id, day, error)
+        self._give_back(user_id, info)
 
     def free(self, user_id: str, request_id: str) -> None:
         """What ``RedisLease.release`` does, once per lease."""
@@ -169,13 +182,9 @@ class RedisCounters:
     def watch(self, released: Callable[[str], None]) -> None:
         self._released = released
 
-    def _hold(self, user_id: str, info: LeaseInfo) -> RedisLease:
+    def _hold(self, user_id: str, info: LeaseInfo, day: int, daily: int) -> RedisLease:
         self._held.setdefault(user_id, {})[info.request_id] = info
-        return RedisLease(self, user_id, info.request_id)
-
-    def _local(self, user_id: str, limit: int, info: LeaseInfo) -> RedisLease | None:
-        share = max(1, limit // self._nodes)
-        return self._hold(user_id, info) if len(self._held.get(user_id, ())) < share else None
+        return RedisLease(self, user_id, info.request_id, day, daily)
 
     def _give_back(self, user_id: str, info: LeaseInfo) -> None:
         if self._link.closed:
@@ -201,27 +210,33 @@ class RedisCounters:
 
     # ---- days
 
-    async def count(self, user_id: str, day: int, limit: int) -> int | None:
-        key = self._day_key(user_id, day)
+    async def _count(self, lease: RedisLease, user_id: str, day: int, daily: int) -> None:
+        """Ask for a place in a day whose count is not there: it is made from the database's first.
+
+        Raises ``DatabaseUnavailable``, ``Unavailable``.
+        """
         for _ in range(3):
-            asking = self._link.call(_COUNT, key, limit)
+            await self._load(user_id, day)
+            asking = self._link.call(COUNT, (self._day_key(user_id, day),), daily)
             try:
                 reply = await asyncio.shield(asking)
             except RedisAway as error:
                 self._away(error)
-                if error.sent:
-                    self._doubted[user_id, day] = self._doubted.get((user_id, day), 0) + 1
-                return self._count_alone(user_id, day, limit)
+                self._doubt(user_id, day, error)
+                return
             except asyncio.CancelledError:
                 asking.add_done_callback(lambda done: self._uncount(user_id, day, done))
                 raise
-            self._back()
-            known, used = cast("tuple[int, int]", reply)
-            if known >= 0:
+            _, counted, used = cast("tuple[int, int, int]", reply)
+            if counted >= 0:
                 self._used[user_id, day] = used
-                return used if known else None
-            await self._load(user_id, day)
+                lease.told(used, kept=counted == 1)
+                return
         raise Unavailable("The day's count cannot be kept at the moment; please retry.", retry_after=5)
+
+    def _doubt(self, user_id: str, day: int, error: RedisAway) -> None:
+        if error.sent:
+            self._doubted[user_id, day] = self._doubted.get((user_id, day), 0) + 1
 
     def refund(self, user_id: str, day: int) -> None:
         self._used[user_id, day] = max(0, self._used.get((user_id, day), 0) - 1)
@@ -232,7 +247,7 @@ class RedisCounters:
 
     async def refresh(self, user_id: str, day: int) -> None:
         """Ask Redis how the user stands, for those who only look. What cannot be asked stays as it was known."""
-        looking = self._link.call(_LOOK, self._leases_key(user_id))
+        looking = self._link.call(LOOK, (self._leases_key(user_id),))
         counting = self._link.submit("GET", self._day_key(user_id, day))
         try:
             members = await asyncio.shield(looking)
@@ -261,7 +276,8 @@ class RedisCounters:
             )
         return used or 0
 
-    def _count_alone(self, user_id: str, day: int, limit: int) -> int | None:
+    def count_alone(self, user_id: str, day: int, limit: int) -> int | None:
+        """Count a request that Redis was not asked about. Raises ``Unavailable`` when this server's share is spent."""
         used = self._used.get((user_id, day))
         spent = self._spent.get((user_id, day), 0)
         if used is not None and used >= limit:
@@ -275,15 +291,16 @@ class RedisCounters:
 
     def _uncount(self, user_id: str, day: int, done: asyncio.Future[Reply]) -> None:
         """Whoever was to be counted had left: the count that was made all the same is taken back."""
-        if (
-            not done.cancelled()
-            and done.exception() is None
-            and cast("tuple[int, int]", done.result())[0] == 1
-        ):
+        if done.cancelled():
+            return
+        error = done.exception()
+        if isinstance(error, RedisAway):
+            self._doubt(user_id, day, error)
+        elif error is None and cast("tuple[int, int, int]", done.result())[1] == 1:
             self._add(user_id, day, -1)
 
     def _add(self, user_id: str, day: int, more: int) -> None:
-        adding = self._link.call(_ADD, self._day_key(user_id, day), more)
+        adding = self._link.call(ADD, (self._day_key(user_id, day),), more)
         adding.add_done_callback(lambda done: self._added(user_id, day, more, done))
 
     def _added(self, user_id: str, day: int, more: int, done: asyncio.Future[Reply]) -> None:
@@ -308,10 +325,10 @@ class RedisCounters:
 
     async def beat(self) -> None:
         """Renew every slot of this process, and settle what is owed."""
-        asked = [self._link.call(_RENEW, f"{self._prefix}nodes", LEASE_MS, self._node)]
+        asked = [self._link.call(RENEW, (f"{self._prefix}nodes",), LEASE_MS, self._node)]
         for user_id, held in self._held.items():
             members = [self._member(info) for info in held.values()]
-            asked.append(self._link.call(_RENEW, self._leases_key(user_id), LEASE_MS, *members))
+            asked.append(self._link.call(RENEW, (self._leases_key(user_id),), LEASE_MS, *members))
         try:
             nodes, *_ = await asyncio.shield(asyncio.gather(*asked))
         except RedisAway as error:
@@ -337,7 +354,7 @@ class RedisCounters:
                     self._doubted.pop((user_id, day), None)  # made anew meanwhile, or all of it is true
                     continue
                 right = max(used, known - number)
-                if await self._link.call(_PUT_RIGHT, self._day_key(user_id, day), known, right):
+                if await self._link.call(PUT_RIGHT, (self._day_key(user_id, day),), known, right):
                     del self._doubted[user_id, day]
                     self._used[user_id, day] = right
         except (RedisAway, DatabaseUnavailable):

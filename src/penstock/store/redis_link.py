@@ -76,9 +76,9 @@ class RedisLink:
             self._sending = self._loop.create_task(self._rounds())
         return future
 
-    def call(self, script: Script, key: str, *arguments: str | float) -> asyncio.Future[Reply]:
-        """Call a script of one key."""
-        return self.submit("EVALSHA", script.digest, 1, key, *arguments)
+    def call(self, script: Script, keys: Sequence[str], *arguments: str | float) -> asyncio.Future[Reply]:
+        """Call a script."""
+        return self.submit("EVALSHA", script.digest, len(keys), *keys, *arguments)
 
     @property
     def closed(self) -> bool:
