@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent / "src" / "penstock"
 LEAVES = {"errors", "exchange", "settings"}
 BELOW_RELAY = LEAVES | {
     "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame", "tokens",
-    "token_counting", "aside", "federation", "health",
+    "token_counting", "aside", "federation", "health", "pauses",
 }  # fmt: skip
 BELOW_APP = BELOW_RELAY | {"relay", "web"}
 
@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"health"},
     "switchboard": LEAVES | {"core", "domain", "providers", "upstream"},
     "call": LEAVES | {"core", "domain", "switchboard"},
+    "pauses": {"core", "call"},
     "blame": LEAVES | {"core", "upstream"},
     "tokens": set(),
     "aside": set(),

@@ -292,6 +292,7 @@ def _timings(settings: Settings) -> Timings:
         head_hold=settings.head_hold,
         keepalive=settings.keepalive,
         max_reply=settings.max_reply,
+        max_pauses=settings.max_pauses,
     )
 
 

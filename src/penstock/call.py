@@ -8,7 +8,8 @@ import msgspec
 from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare
 from penstock.core.envelope import Envelope
 from penstock.core.hiding import Hiding
-from penstock.core.lanes import Lane, Overheard, Translation
+from penstock.core.lanes import EventReader, Lane, Overheard, Translation
+from penstock.core.pausing import Resuming
 from penstock.core.recall import Listener, Recall, Thoughts
 from penstock.core.route import Attempt
 from penstock.core.turn import AnyEvent, Failed, Loss, Usage, fold
@@ -120,6 +121,7 @@ class Record:
         "losses",
         "outcome",
         "refund_reason",
+        "resumed",
         "sent_at",
         "status",
         "usage",
@@ -130,6 +132,8 @@ class Record:
         self.attempt = choice.attempts[0]
         self.day = day
         self.attempts = 0
+        self.resumed = 0
+        """How often the upstream has paused its turn and was asked to go on."""
         self.sent_at = 0.0
         """When the first attempt began, on the monotonic clock."""
         self.contacted = False
@@ -148,6 +152,7 @@ class Record:
             self.sent_at = now
         self.attempt = attempt
         self.attempts += 1
+        self.resumed = 0
         self.losses = losses
         self.usage = Usage()
         self.estimated = False
@@ -201,7 +206,11 @@ def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, pre
         include_usage=call.envelope.include_usage,
         input_estimate=call.envelope.estimate_input(),
     )
-    reader = upstream.Reader(profile=attempt.profile)
+    reader: EventReader
+    if attempt.dialect == "messages" and call.dialect.name != "messages":
+        reader = Resuming(profile=attempt.profile)
+    else:
+        reader = upstream.Reader(profile=attempt.profile)
     return Translation(reader, writer, prepared.names, listener, hides_thoughts=prepared.hides_thoughts)
 
 
@@ -223,10 +232,13 @@ def meter(call: Call, record: Record, lane: Lane | None) -> None:
     record.usage = usage
 
 
-def whole_answer(call: Call, record: Record, prepared: Prepared, body: bytes) -> tuple[bytes, Failed | None]:
+def whole_answer(
+    call: Call, record: Record, prepared: Prepared, body: bytes, events: list[AnyEvent] | None = None
+) -> tuple[bytes, Failed | None]:
     """An upstream's whole answer as the caller gets it, its token counts noted; or what is wrong with it.
 
-    Where it is written anew it has counts in it, because the SDKs rely on them: estimates if the upstream gave none.
+    ``events`` is what a translated answer says, where that is known already. Where the answer is written anew it has
+    counts in it, because the SDKs rely on them: estimates if the upstream gave none.
     """
     public, attempt = record.choice.model.id, record.attempt
     if attempt.dialect == call.dialect.name:
@@ -236,7 +248,8 @@ def whole_answer(call: Call, record: Record, prepared: Prepared, body: bytes) ->
             if prepared.recall is not None:
                 _listen(prepared.recall, call.dialect.read_reply(body, attempt.profile))
         return out, failed
-    events = DIALECTS[attempt.dialect].read_reply(body, attempt.profile)
+    if events is None:
+        events = DIALECTS[attempt.dialect].read_reply(body, attempt.profile)
     if prepared.recall is not None:
         _listen(prepared.recall, events)
     events = prepared.names.restored(events)

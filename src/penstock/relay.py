@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,7 @@ from penstock.core.dialects import DIALECTS, Prepared, translation_header
 from penstock.core.limits import limit_headers
 from penstock.core.recall import Thoughts
 from penstock.core.route import Attempt
+from penstock.core.turn import AnyEvent
 from penstock.delivery import Delivery, UpstreamBroke
 from penstock.domain.ledger import Ledger, Settlement
 from penstock.domain.limits import Gate
@@ -34,6 +36,7 @@ from penstock.errors import (
 )
 from penstock.exchange import HeaderList
 from penstock.metrics import Metrics
+from penstock.pauses import going_on, may_be_paused, whole_turn
 from penstock.switchboard import Switchboard
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
 
@@ -45,12 +48,13 @@ _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """The relay's timers, in seconds, and the bound on a whole answer, in bytes."""
+    """The relay's timers, in seconds, and the bounds of an answer: a whole one's bytes, and how often a turn may pause."""
 
     deadlines: Deadlines = Deadlines()
     head_hold: float = 20.0
     keepalive: float = 15.0
     max_reply: int = 64 * 1024 * 1024
+    max_pauses: int = 8
 
 
 class Relay:
@@ -205,7 +209,7 @@ class Relay:
         endpoint = board.endpoint(attempt)
         own = call.dialect.name == attempt.dialect
         deadlines = self._timings.deadlines
-        if record.attempts > 1:
+        if record.attempts > 1 or record.resumed:
             deadlines = replace(deadlines, total=self._left(record))
         try:
             response = await self._client.send(
@@ -281,6 +285,12 @@ class Relay:
             lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared)
             delivery.attach(response, lane)
             await response.stream(delivery.sink)
+            while record.resumed < self._timings.max_pauses and (again := going_on(lane, prepared)):
+                prepared = again
+                response.close()
+                response = await self._resume(call, attempt, prepared, record)
+                delivery.attach(response, lane)
+                await response.stream(delivery.sink)
             delivery.finish()
         except UpstreamBroke:
             delivery.broke()
@@ -315,11 +325,12 @@ class Relay:
     async def _whole(
         self, call: Call, attempt: Attempt, prepared: Prepared, response: UpstreamResponse, record: Record
     ) -> None:
-        try:
-            body = await response.read(self._timings.max_reply)
-        except UpstreamFailure as failure:
-            raise error_of(failure) from failure
-        out, failed = whole_answer(call, record, prepared, body)
+        body = await self._read(response)
+        events: list[AnyEvent] | None = None
+        if may_be_paused(call, attempt, body):
+            ask = partial(self._next_answer, call, attempt, record)
+            events = await whole_turn(attempt, prepared, body, self._timings.max_pauses, ask)
+        out, failed = whole_answer(call, record, prepared, body, events)
         if failed is not None:
             raise error_in_reply(failed, body)
         record.first_byte_at = self._clock()
@@ -329,6 +340,31 @@ class Relay:
         call.exchange.start(200, head)
         call.exchange.end(out)
         record.outcome, record.status = "completed", 200
+
+    async def _read(self, response: UpstreamResponse) -> bytes:
+        try:
+            return await response.read(self._timings.max_reply)
+        except UpstreamFailure as failure:
+            raise error_of(failure) from failure
+
+    # ---- turns that pause
+
+    async def _resume(
+        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
+    ) -> UpstreamResponse:
+        """The next answer of a turn that was paused; that it is refused is not the caller's fault."""
+        record.resumed += 1
+        try:
+            return await self._post(call, attempt, prepared, record)
+        except CallerError as error:
+            raise ProviderError("The provider paused its answer and would not go on with it.") from error
+
+    async def _next_answer(self, call: Call, attempt: Attempt, record: Record, prepared: Prepared) -> bytes:
+        response = await self._resume(call, attempt, prepared, record)
+        try:
+            return await self._read(response)
+        finally:
+            response.close()
 
     # ---- the head of a good answer
 

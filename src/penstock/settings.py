@@ -187,6 +187,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upstream_idle: Annotated[Timer, about("Between two bytes of a stream.")] = 60.0
     upstream_total: Annotated[Timer, about("From the request to the end of the answer.")] = 1800.0
     max_reply: Annotated[Bytes, about("A provider's answer that is not a stream.")] = 64 * 1024 * 1024
+    max_pauses: Annotated[
+        Count,
+        about(
+            "How often a provider may pause one answer (`pause_turn`) and is asked to go on with it, for callers whose "
+            "format has no word for that."
+        ),
+    ] = 8
     thoughts_kept: Annotated[
         int,
         Meta(ge=0, le=2**32),

@@ -115,12 +115,12 @@ class Translation:
         "_hiding",
         "_listener",
         "_names",
-        "_reader",
         "_writer",
         "done",
         "ended",
         "failure",
         "output_bytes",
+        "reader",
         "started",
         "stop",
         "usage",
@@ -138,7 +138,7 @@ class Translation:
         """``names`` restores what the caller calls its tools; with ``hides_thoughts`` it gets no text of thoughts."""
         self._hiding = Hiding() if hides_thoughts else None
         self._listener = listener
-        self._reader = reader
+        self.reader = reader
         self._writer = writer
         self._names = names
         self.usage = Usage()
@@ -156,11 +156,11 @@ class Translation:
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
-        return self._cross(self._reader.feed(data))
+        return self._cross(self.reader.feed(data))
 
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end."""
-        return self._cross(self._reader.finish())
+        return self._cross(self.reader.finish())
 
     def _cross(self, events: list[AnyEvent]) -> bytes:
         if not events or self.failure is not None:

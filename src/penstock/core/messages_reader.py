@@ -5,6 +5,8 @@ format open a second block before they have closed the first, repeat an index, o
 block then waits until the call before it is complete.
 """
 
+from typing import Protocol
+
 import msgspec
 from msgspec import UNSET
 
@@ -44,6 +46,18 @@ MAX_BODY = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
+class Heard(Protocol):
+    """Told of the events as the upstream wrote them, beside what they mean."""
+
+    def take(self, event: StreamEvent, data: bytes) -> None:
+        """Take the next event; ``data`` is its JSON."""
+        ...
+
+    def take_whole(self, body: bytes) -> None:
+        """Take an answer that came as one JSON object."""
+        ...
+
+
 class _Open:
     """A block that has begun. ``waiting`` are its events while an earlier block is still going."""
 
@@ -66,6 +80,7 @@ class Reader:
         "_current",
         "_detail",
         "_frames",
+        "_heard",
         "_json",
         "_reason",
         "_sequence",
@@ -75,8 +90,14 @@ class Reader:
         "done",
     )
 
-    def __init__(self, *, profile: Profile = DEFAULT_PROFILE) -> None:  # noqa: ARG002 - no habit of today changes reading
+    def __init__(
+        self,
+        *,
+        profile: Profile = DEFAULT_PROFILE,  # noqa: ARG002 - no habit of today changes reading
+        heard: Heard | None = None,
+    ) -> None:
         self._frames = Frames()
+        self._heard = heard
         self._sniffed = False
         self._json: list[bytes] | None = None  # the body, where it turned out to be plain JSON
         self._size = 0
@@ -118,7 +139,10 @@ class Reader:
             return []
         if self._json is not None:
             self.done = True
-            return read_reply(b"".join(self._json).removeprefix(_BOM))
+            body = b"".join(self._json).removeprefix(_BOM)
+            if self._heard is not None:
+                self._heard.take_whole(body)
+            return read_reply(body)
         out = self._take(self._frames.finish())
         if not self.done:
             self.done = True
@@ -133,6 +157,8 @@ class Reader:
                 out.append(event)
                 self.done = True
             elif event is not None:
+                if self._heard is not None:
+                    self._heard.take(event, frame.data)
                 self._event(event, out)
             if self.done:
                 break
