@@ -7,6 +7,7 @@ rules; a change to one is a change to the architecture and wants a word in ``doc
 import ast
 import io
 import re
+import subprocess
 import sys
 import tokenize
 from collections.abc import Callable, Iterator
@@ -52,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": LEAVES | {"wire"},
     "postman": LEAVES | {"store", "domain"},
     "federation": LEAVES,
-    "front": BELOW_APP | {"postman"},
+    "oauth": LEAVES | {"federation"},
+    "front": BELOW_APP | {"postman", "oauth"},
     "app": BELOW_APP | {"server", "front"},
     "bootstrap": LEAVES | {"__version__", "core", "store", "domain", "providers"},
     "doctor": LEAVES | {"core", "store", "domain", "providers", "upstream", "bootstrap"},
@@ -86,6 +88,16 @@ LONGER: dict[str, str] = {
     "relay.py": "the life of a request on one page, phase by phase",
     "settings.py": "a table of all settings, and beside it the only reader of what sets them",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
+}
+
+# Imports inside functions: what only some installations or requests need is loaded when the first one does, because what
+# is imported stays in memory. Why, and what each costs: docs/decisions/0009-late-imports.md.
+LATE: dict[str, str] = {
+    "app.py:_redis": "the Redis client, for several servers",
+    "front.py:federation_of": "the OAuth client, where a provider to sign in with is configured",
+    "store/database.py:_backend": "the PostgreSQL driver, where that is the database",
+    "tokens/estimator.py:Estimator._count": "the tokenizer, at the first estimate",
+    "web/documents.py:_rendered": "Markdown and its lexers, at the first page that is written in it",
 }
 
 NAMES_THAT_SAY_NOTHING = {
@@ -169,16 +181,22 @@ def imports_only_what_its_part_may(module: Module) -> Iterator[str]:
 
 
 def imports_at_the_top_by_full_name(module: Module) -> Iterator[str]:
-    for function in ast.walk(module.tree):
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            for node in ast.walk(function):
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    yield f"{module.path}:{node.lineno}: import inside {function.name}()"
+    for what, line in late_imports(module):
+        if what not in LATE:
+            yield f"{module.path}:{line}: import inside {what.partition(':')[2]}(), which is not in LATE"
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call) and called(node) in {"import_module", "__import__"}:
             yield f"{module.path}:{node.lineno}: import by a call"
         if isinstance(node, ast.ImportFrom) and node.level:
             yield f"{module.path}:{node.lineno}: relative import"
+
+
+def late_imports(module: Module) -> Iterator[tuple[str, int]]:
+    """Each import inside a function: the function as LATE names it, and the line."""
+    for name, function in functions(module.tree, ""):
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                yield f"{module.path}:{name}", node.lineno
 
 
 def core_is_pure(module: Module) -> Iterator[str]:
@@ -329,6 +347,21 @@ def test_the_table_of_longer_things_is_true() -> None:
     over = {what for module in MODULES for what, lines, most in sizes(module) if lines > most}
     assert not set(LONGER) - over, "no longer too long: take them out of LONGER"
     assert all(reason.strip() for reason in LONGER.values())
+
+
+def test_the_table_of_late_imports_is_true() -> None:
+    late = {what for module in MODULES for what, _ in late_imports(module)}
+    assert not set(LATE) - late, "imported nothing late: take them out of LATE"
+
+
+def test_serving_loads_nothing_that_only_some_need() -> None:
+    """What Alembic, Authlib and the rest take in memory is 30 MB, and half a second of each start."""
+    loaded = "import sys, penstock.commands.serving, penstock.cli; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", loaded], check=True, capture_output=True, text=True
+    ).stdout
+    late = {"alembic", "asyncpg", "authlib", "httpx2", "markdown_it", "pygments", "redis", "tiktoken"}
+    assert not late & set(modules.split())
 
 
 BAD = {

@@ -33,9 +33,6 @@ from penstock.settings import Settings
 from penstock.store.counters import Counters, MemoryCounters
 from penstock.store.database import Database
 from penstock.store.opening import open_database
-from penstock.store.redis_counters import RedisCounters
-from penstock.store.redis_link import RedisLink
-from penstock.store.redis_scripts import SCRIPTS
 from penstock.store.vault import Vault
 from penstock.switchboard import Switchboard
 from penstock.token_counting import TokenCounter, Turns
@@ -89,7 +86,7 @@ class Service:
                 durable=settings.database_synchronous == "FULL",
             )
             stack.push_async_callback(ledger.close)
-            counters = await stack.enter_async_context(_counters(settings, database, self._now, boot))
+            counters, redis = await stack.enter_async_context(_counters(settings, database, self._now, boot))
             gate = _gate(settings, counters, self._now)
             keyring = Keyring(
                 database, vault, cache_seconds=settings.cache_seconds, clock=clock, now=self._now
@@ -102,7 +99,7 @@ class Service:
             await source.refresh()
             client = UpstreamClient()
             stack.push_async_callback(client.close)
-            health = _health(database, ledger, counters)
+            health = _health(database, ledger, redis)
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
@@ -224,16 +221,28 @@ async def _stop_keeping(keeping: asyncio.Task[None], database: Database, keyring
 @asynccontextmanager
 async def _counters(
     settings: Settings, database: Database, now: Callable[[], float], boot: str
-) -> AsyncGenerator[Counters]:
-    """In memory, or in Redis where several servers share them. The ledger has been opened before."""
-    if not settings.redis_url:
-        yield await MemoryCounters.open(database, today=day_of(now()), clock=now)
-        return
+) -> AsyncGenerator[tuple[Counters, dict[str, Trouble]]]:
+    """In memory, or in Redis where several servers share them; with its trouble then. The ledger has been opened before."""
+    if settings.redis_url:
+        async with _redis(settings, database, now, boot) as shared:
+            yield shared
+    else:
+        yield await MemoryCounters.open(database, today=day_of(now()), clock=now), {}
+
+
+@asynccontextmanager
+async def _redis(
+    settings: Settings, database: Database, now: Callable[[], float], boot: str
+) -> AsyncGenerator[tuple[Counters, dict[str, Trouble]]]:
+    from penstock.store.redis_counters import RedisCounters  # noqa: PLC0415 - 6 MB, for several servers
+    from penstock.store.redis_link import RedisLink  # noqa: PLC0415 - the same
+    from penstock.store.redis_scripts import SCRIPTS  # noqa: PLC0415 - the same
+
     link = RedisLink(settings.redis_url, timeout=settings.redis_timeout, scripts=SCRIPTS)
     counters = RedisCounters(link, database, now, prefix=settings.redis_prefix, node=boot)
     keeping = asyncio.create_task(counters.keep())
     try:
-        yield counters
+        yield counters, {"redis": lambda: counters.trouble}
     finally:
         keeping.cancel()
         with suppress(asyncio.CancelledError):
@@ -241,11 +250,9 @@ async def _counters(
         await link.close()
 
 
-def _health(database: Database, ledger: Ledger, counters: Counters) -> Health:
+def _health(database: Database, ledger: Ledger, more: dict[str, Trouble]) -> Health:
     parts: dict[str, Trouble] = {"database": lambda: database.trouble, "ledger": lambda: ledger.trouble}
-    if isinstance(counters, RedisCounters):
-        parts["redis"] = lambda: counters.trouble
-    return Health(parts, owed=lambda: ledger.owed)
+    return Health(parts | more, owed=lambda: ledger.owed)
 
 
 def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> Gate:

@@ -19,7 +19,7 @@ from penstock.federation import Federation, providers_of
 from penstock.health import Health
 from penstock.metrics import SharedMetrics
 from penstock.postman import Postman, route_of
-from penstock.settings import Settings
+from penstock.settings import Settings, SettingsError
 from penstock.store.database import Database
 from penstock.store.vault import Vault
 from penstock.web.context import SiteContext
@@ -66,7 +66,7 @@ class Front:
             first_plan=settings.signup_plan,
             keep_keys=settings.keys_reveal,
         )
-        self.federation = Federation(providers_of(settings))
+        self.federation = federation_of(settings)
         context = SiteContext(
             database=database,
             vault=vault,
@@ -78,7 +78,7 @@ class Front:
                 public_url=settings.public_url,
                 catalog=catalog,
                 signup=rules.open,
-                federation=self.federation.providers,
+                federation=self.federation.providers if self.federation else {},
             ),
             lifetime=self._lifetime,
             entropy=secrets.token_bytes,
@@ -141,3 +141,18 @@ class Front:
             log.error("%s.%s of %s is %d, its rows say %d", it.table, it.column, it.of, it.kept, it.rows)
         if found:
             log.error("counts differ from the ledger; see penstock reconcile", extra={"rows": len(found)})
+
+
+def federation_of(settings: Settings) -> Federation | None:
+    """What asks the configured providers. Raises ``SettingsError`` when the extra is missing."""
+    providers = providers_of(settings)
+    if not providers:
+        return None
+    try:
+        from penstock.oauth import ProviderClient  # noqa: PLC0415 - 6 MB, for those who sign in through others
+    except ImportError as error:
+        named = ", ".join(provider.name for provider in providers.values())
+        raise SettingsError(
+            [f"sign-in through {named} needs more packages: pip install 'penstock[oidc]'"]
+        ) from error
+    return ProviderClient(providers)

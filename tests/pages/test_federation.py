@@ -1,6 +1,7 @@
 """Signing in by way of others: a whole OpenID provider and one like GitHub's, on this machine; and those who cheat."""
 
 import secrets
+import sys
 from base64 import b64decode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,7 +16,8 @@ from aiohttp import web
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from penstock.domain import accounts
-from penstock.federation import GITHUB, providers_of
+from penstock.federation import GITHUB
+from penstock.front import federation_of
 from penstock.settings import Settings, SettingsError
 from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
 
@@ -210,7 +212,9 @@ async def test_github_tells_addresses_in_a_list(issuer: Issuer, tmp_path: Path) 
     async with open_hotel(tmp_path, github_client="penstock", github_secret=SECRET) as hotel:
         assert hotel.house.service is not None
         assert hotel.house.service.front is not None
-        providers = hotel.house.service.front.federation.providers
+        federation = hotel.house.service.front.federation
+        assert federation is not None
+        providers = federation.providers
         assert providers["github"].token == GITHUB.token
         providers["github"] = msgspec.structs.replace(
             providers["github"],
@@ -226,7 +230,8 @@ async def test_github_tells_addresses_in_a_list(issuer: Issuer, tmp_path: Path) 
 
 
 def test_without_its_packages_it_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.federation.INSTALLED", False)
-    assert providers_of(Settings()) == {}
-    with pytest.raises(SettingsError, match=r"penstock\[oidc\]"):
-        providers_of(Settings(google_client="c", google_secret="s"))
+    monkeypatch.delitem(sys.modules, "penstock.oauth", raising=False)
+    monkeypatch.setitem(sys.modules, "authlib.integrations.httpx_client", None)
+    assert federation_of(Settings()) is None
+    with pytest.raises(SettingsError, match=r"Google needs more packages: .*penstock\[oidc\]"):
+        federation_of(Settings(google_client="c", google_secret="s"))

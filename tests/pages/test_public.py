@@ -58,8 +58,10 @@ async def test_what_the_menu_calls_a_page_is_on_it(hotel: Hotel) -> None:
             assert text.splitlines()[0] == f"# {entry.title}"
 
 
-def test_html_in_a_text_is_shown_and_not_obeyed() -> None:
-    page = render_text("# T\n\n<script>alert(1)</script>\n\n[x](javascript:alert(1))\n", "http://h").html
+async def test_html_in_a_text_is_shown_and_not_obeyed() -> None:
+    page = (
+        await render_text("# T\n\n<script>alert(1)</script>\n\n[x](javascript:alert(1))\n", "http://h")
+    ).html
     assert "<script>" not in page
     assert 'href="javascript' not in page
 

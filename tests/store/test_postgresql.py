@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.backend import RowRefused, StoreError, WriteFailed
+from penstock.store.backend import Pool, RowRefused, StoreError, WriteFailed
 from penstock.store.database import Database
 from penstock.store.migrate import migrate
-from penstock.store.postgresql import Pool, explain
+from penstock.store.postgresql import explain
 from penstock.store.schema import HEAD, revisions
 from tests.stores import Engine, execute
 

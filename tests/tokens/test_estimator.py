@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from penstock.tokens.estimator import Estimator, family_of
 from penstock.tokens.images import LARGEST_IMAGE, PAGE, document_tokens, image_tokens
-from penstock.tokens.vocabulary import Vocabulary
+from penstock.tokens.vocabulary import O200k
 
 LONG = "Twelve grey geese went over the weir. " * 20
 
@@ -120,10 +120,10 @@ async def test_text_is_looked_up_in_the_vocabulary(estimator: Estimator) -> None
     short = await estimator.estimate(of({"type": "text", "text": ""}), "gpt-5")
     text = "hello world, 你好 🙂 1234567"
     # hello| world|,| |你好| 🙂|...: counted by the reference program for the vocabulary
-    assert Vocabulary().count("hello world") == 2
-    assert await estimator.estimate(
-        of({"type": "text", "text": text}), "gpt-5"
-    ) == short - 1 + Vocabulary().count(text)
+    assert O200k().count("hello world") == 2
+    assert await estimator.estimate(of({"type": "text", "text": text}), "gpt-5") == short - 1 + O200k().count(
+        text
+    )
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,9 +1,11 @@
 """What a database engine offers to ``store/database.py``, and how its failures are named to the rest."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,6 +22,17 @@ class WriteFailed(Exception):
 
 class RowRefused(Exception):
     """A row of a batch cannot be stored as it is. Nothing of the batch was written."""
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """How a PostgreSQL server is used. Times are in seconds."""
+
+    size: int = 5
+    connect: float = 5.0
+    statement: float = 15.0
+    lock: float = 5.0
+    idle: float = 30.0
+    """How long a transaction may sit idle before the server ends it."""
 
 
 class BatchConnection(Protocol):
@@ -51,6 +64,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def out_of_reach(self) -> tuple[type[Exception], ...]:
+        """What connecting fails with, before SQLAlchemy has a connection whose errors it wraps."""
+        ...
+
+    @property
     def writing(self) -> AsyncEngine: ...
 
     @property
@@ -71,3 +89,8 @@ class Backend(Protocol):
     def batch_connection(self, owner: str) -> BatchConnection:
         """A connection that shows, while it lives, that ``owner`` is alive."""
         ...
+
+
+def owner_key(owner: str) -> int:
+    """The advisory lock of an owner: 64 bits of a hash, signed, as the server wants it."""
+    return int.from_bytes(hashlib.sha256(b"penstock:" + owner.encode()).digest()[:8], "big", signed=True)

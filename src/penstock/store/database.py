@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 from sqlalchemy import (
     Column,
     Connection,
@@ -30,9 +29,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.dml import Insert, ReturningInsert
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.backend import Backend, BatchConnection, RowRefused, StoreError, WriteFailed
+from penstock.store.backend import (
+    Backend,
+    BatchConnection,
+    Pool,
+    RowRefused,
+    StoreError,
+    WriteFailed,
+    owner_key,
+)
 from penstock.store.bulk import Row, numbered
-from penstock.store.postgresql import Pool, PostgresqlBackend, owner_key
 from penstock.store.schema import HEAD, metadata
 from penstock.store.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
 
@@ -61,9 +67,6 @@ RETRY_SECONDS = 0.02
 PAUSE_FIRST = 0.05
 PAUSE_LAST = 2.0
 """After connecting failed: seconds until the next attempt, doubled each time, half of it left to chance."""
-
-_OUT_OF_REACH = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What connecting fails with, before SQLAlchemy has a connection whose errors it wraps."""
 
 alembic_version = Table(
     "alembic_version",
@@ -118,13 +121,7 @@ class Database:
         needed again), or refused when ``migrate`` is False. Raises ``StoreError`` with what to do: out of reach, not
         writable, locked, not ours, ``SchemaTooNew``, ``SchemaBehind``.
         """
-        parsed = parse_url(url)
-        backend: Backend
-        if is_postgresql(parsed):
-            backend = PostgresqlBackend(parsed, pool)
-        else:
-            backend = SqliteBackend(Path(str(parsed.database)), synchronous, busy_seconds)
-        database = cls(backend, directory, busy_seconds)
+        database = cls(_backend(parse_url(url), synchronous, busy_seconds, pool), directory, busy_seconds)
         try:
             try:
                 await database._prepare()
@@ -214,7 +211,7 @@ class Database:
             raise DatabaseUnavailable(UNAVAILABLE, retry_after=5)
         try:
             conn = await engine.connect()
-        except (DBAPIError, PoolTimeout, *_OUT_OF_REACH) as error:
+        except (DBAPIError, PoolTimeout, *self._backend.out_of_reach) as error:
             # A pool that is empty says nothing about the server.
             if self.path is None and not isinstance(error, PoolTimeout):
                 self._pause = min(PAUSE_LAST, 2 * self._pause or PAUSE_FIRST)
@@ -248,13 +245,21 @@ class Database:
                     if not await conn.run_sync(make_tables):
                         check_revision(await conn.run_sync(stored_revision), self.name)
                 return
-            except (DBAPIError, *_OUT_OF_REACH) as error:
+            except (DBAPIError, *self._backend.out_of_reach) as error:
                 if not self._backend.passing(error) or time.monotonic() > deadline:
                     raise StoreError(self._backend.explain(error)) from error
             await asyncio.sleep(RETRY_SECONDS)
 
 
 UNAVAILABLE = "The service's database cannot be reached at the moment; please retry."
+
+
+def _backend(url: URL, synchronous: Synchronous, busy_seconds: float, pool: Pool) -> Backend:
+    if not is_postgresql(url):
+        return SqliteBackend(Path(str(url.database)), synchronous, busy_seconds)
+    from penstock.store.postgresql import PostgresqlBackend  # noqa: PLC0415 - a driver of 3 MB that SQLite does not need
+
+    return PostgresqlBackend(url, pool)
 
 
 def parse_url(url: str) -> URL:

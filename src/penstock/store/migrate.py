@@ -14,10 +14,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from penstock.store.backend import StoreError
+from penstock.store.backend import Pool, StoreError
 from penstock.store.backup import back_up
 from penstock.store.database import OLDER, check_revision, is_postgresql, parse_url, stored_revision
-from penstock.store.postgresql import Pool, PostgresqlBackend
+from penstock.store.postgresql import PostgresqlBackend
 from penstock.store.schema import HEAD
 from penstock.store.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
 

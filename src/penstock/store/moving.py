@@ -22,9 +22,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.backend import StoreError
+from penstock.store.backend import Pool, StoreError, owner_key
 from penstock.store.database import ONE_SERVER, Database, check_revision, make_tables, stored_revision
-from penstock.store.postgresql import Pool, PostgresqlBackend, owner_key
+from penstock.store.postgresql import PostgresqlBackend
 from penstock.store.schema import metadata
 
 BATCH: Final = 1000

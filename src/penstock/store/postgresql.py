@@ -8,20 +8,18 @@ holds for any number of processes. The ledger's batches do not take it: their st
 # asyncpg is not annotated; Server says what is used of it.
 
 import asyncio
-import hashlib
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, cast
 
 import asyncpg
-import msgspec
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from penstock.store.backend import RowRefused, WriteFailed
+from penstock.store.backend import Pool, RowRefused, WriteFailed, owner_key
 from penstock.store.bulk import Row, numbered
 
 WRITE_LOCK = 0x70656E73746F636B
@@ -59,21 +57,11 @@ class Server(Protocol):
 _connect = cast("Callable[..., Awaitable[Server]]", asyncpg.connect)
 
 
-class Pool(msgspec.Struct, frozen=True, kw_only=True):
-    """How a PostgreSQL server is used. Times are in seconds."""
-
-    size: int = 5
-    connect: float = 5.0
-    statement: float = 15.0
-    lock: float = 5.0
-    idle: float = 30.0
-    """How long a transaction may sit idle before the server ends it."""
-
-
 class PostgresqlBackend:
     """A PostgreSQL database, opened."""
 
     path = None
+    out_of_reach = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
     def __init__(self, url: URL, pool: Pool) -> None:
         self._url = url.set(drivername="postgresql+asyncpg")
@@ -213,7 +201,7 @@ _REFUSALS = (
     ValueError,  # asyncpg's own refusal of a value that is not of the column's type, and of text that is no UTF-8
     OverflowError,
 )
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_FAILURES = PostgresqlBackend.out_of_reach
 
 
 def take_turn(connection: Connection) -> None:
@@ -230,11 +218,6 @@ def server_settings(pool: Pool) -> dict[str, str]:
         "idle_in_transaction_session_timeout": str(int(pool.idle * 1000)),
         "timezone": "UTC",
     }
-
-
-def owner_key(owner: str) -> int:
-    """The advisory lock of an owner: 64 bits of a hash, signed, as the server wants it."""
-    return int.from_bytes(hashlib.sha256(b"penstock:" + owner.encode()).digest()[:8], "big", signed=True)
 
 
 def explain(error: Exception, name: str) -> str:

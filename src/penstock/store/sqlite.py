@@ -28,6 +28,8 @@ READERS = 4
 class SqliteBackend:
     """A SQLite file, opened."""
 
+    out_of_reach = (OSError, TimeoutError)
+
     def __init__(self, path: Path, synchronous: Synchronous, busy_seconds: float) -> None:
         make_file(path)
         self.path = path

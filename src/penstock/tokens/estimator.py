@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from threading import Event
+from typing import Protocol
 
 import msgspec
 from msgspec import Raw
 
-from penstock.tokens.vocabulary import Vocabulary
 from penstock.tokens.weigh import weigh
 
 
@@ -38,6 +38,18 @@ FAMILIES = (
 )
 """By a word in the provider's name for the model; the first that is in it."""
 _OTHER = Family("", 1.1, 140)
+
+
+class Vocabulary(Protocol):
+    """What splits text into tokens."""
+
+    def slices(self, text: str) -> list[str]:
+        """The text in the pieces that ``count`` is to be given."""
+        ...
+
+    def count(self, piece: str) -> int:
+        """Tokens of a piece of text. Other threads run meanwhile."""
+        ...
 
 
 class Estimator:
@@ -65,7 +77,9 @@ class Estimator:
 
     def _count(self, fields: Mapping[str, Raw], family: Family, left_off: Event) -> int:
         if self._vocabulary is None:
-            self._vocabulary = Vocabulary()
+            from penstock.tokens.vocabulary import O200k  # noqa: PLC0415 - 3 MB of programs before the 90 of the words
+
+            self._vocabulary = O200k()
         vocabulary = self._vocabulary
         weighed = weigh(fields)
         tokens = looked_up = 0

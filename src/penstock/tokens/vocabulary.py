@@ -25,7 +25,7 @@ _SLICE = 64 * 1024
 """Characters looked up at a time: a text of one kind costs more than its length, and between two slices it can be left off."""
 
 
-class Vocabulary:
+class O200k:
     """Splits text into tokens, to be counted."""
 
     __slots__ = ("_encoding",)

@@ -137,7 +137,7 @@ class PublicPages:
             else files("penstock.web").joinpath("texts", f"{name}.md").read_text("utf-8")
         )
         brand = self._context.entrance.rules.brand
-        content = render_text(source.replace("{{brand}}", brand), self._context.pages.origin(request))
+        content = await render_text(source.replace("{{brand}}", brand), self._context.pages.origin(request))
         more = {"heading": TEXTS[name], "content": content.html}
         return self._context.pages.render(request, "text.html", more)
 
