@@ -1,72 +1,65 @@
-"""The command line: which command is where, and how its failures are told.
+"""The command line: how commands are called, and how their failures are told.
 
-Each command's module is loaded when it is called, because loading all of them takes longer than most of them run.
+A server keeps in memory whatever its process has loaded, so a plain ``serve`` is understood here, without what reads every
+command line and writes the help. All else is ``commands/table.py``'s.
 """
 
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from cyclopts import App, CycloptsError
+from penstock.errors import OperatorError, PenstockError
 
-from penstock import __version__
-from penstock.commands.place import CommandError
-from penstock.domain.catalog_toml import CatalogError
-from penstock.errors import PenstockError
-from penstock.server import CannotListen
-from penstock.settings import SettingsError
-from penstock.store.backend import StoreError
-
-app = App(
-    name="penstock",
-    help="A self-hostable LLM API gateway: `penstock serve` runs it, the rest looks after it.",
-    version=__version__,
-    help_epilogue="Settings come from the environment (PENSTOCK_...) and penstock.toml; see `penstock settings`.",
-)
-app.command("penstock.commands.serving:serve", name="serve")
-app.command("penstock.commands.people:app", name="user")
-app.command("penstock.commands.keys:app", name="key")
-app.command(
-    "penstock.commands.catalogue:app",
-    name="catalog",
-    help="Show, change and export providers, models and plans.",
-)
-app.command("penstock.commands.looking:usage", name="usage")
-app.command("penstock.commands.reconciling:reconcile", name="reconcile")
-app.command("penstock.commands.looking:settings", name="settings")
-app.command("penstock.commands.looking:examine", name="doctor")
-app.command("penstock.commands.looking:secrets_app", name="secrets")
-app.command("penstock.commands.migrating:migrate", name="migrate")
-app.command("penstock.commands.moving:move_to", name="move")
-app.command("penstock.commands.serving:simulate", name="simulate")
+_TEXT, _NUMBER = str.isprintable, str.isdecimal
+_SERVE = {"--host": _TEXT, "--port": _NUMBER, "--workers": _NUMBER, "--data": _TEXT, "--config": _TEXT}
+"""The options of ``serve``, and what makes a value of theirs a plain one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, 1 when it failed, 2 when it was called wrongly."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        result = app(
-            None if arguments is None else list(arguments),
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
-    except CycloptsError as error:
-        return _failed(str(error), 2)
-    except SettingsError as error:
-        return _failed(str(error), 1)
-    except CatalogError as error:
-        return _failed(str(error), 1)
+        options = plain_serve(given)
+        return _call(given) if options is None else _serve(options)
+    except OperatorError as error:
+        return _failed(str(error), error.exit_code)
     except PenstockError as error:
         return _failed(error.message, 1)
-    except (CommandError, StoreError, CannotListen) as error:
-        return _failed(str(error), 1)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (`penstock user list | head`); nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return result if isinstance(result, int) else 0
+
+
+def plain_serve(arguments: Sequence[str]) -> dict[str, str] | None:
+    """The options of ``serve``, where it is called with nothing but plain ones, each once; else None."""
+    if not arguments or arguments[0] != "serve" or len(arguments) % 2 == 0:
+        return None
+    pairs = list(zip(arguments[1::2], arguments[2::2], strict=True))
+    for name, value in pairs:
+        plain = _SERVE.get(name)
+        if plain is None or not value.isascii() or not plain(value) or value[:1] in ("", "-"):
+            return None
+    options = {name.removeprefix("--"): value for name, value in pairs}
+    return options if len(options) == len(pairs) else None
+
+
+def _serve(options: dict[str, str]) -> int:
+    from penstock.commands.place import Place  # noqa: PLC0415 - only one of the two is loaded
+    from penstock.commands.running import run  # noqa: PLC0415 - the same
+
+    place = {name: Path(options.pop(name)) for name in ("data", "config") if name in options}
+    run(Place(**place), options)
+    return 0
+
+
+def _call(arguments: list[str]) -> int:
+    from penstock.commands.table import call  # noqa: PLC0415 - the same
+
+    return call(arguments)
 
 
 def _failed(text: str, code: int) -> int:

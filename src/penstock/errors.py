@@ -34,6 +34,12 @@ class Fault(StrEnum):
     PROVIDER = "provider"
 
 
+class OperatorError(Exception):
+    """A command, or the start of the server, cannot go on; the text is for the operator. Never part of an answer."""
+
+    exit_code = 1
+
+
 class PenstockError(Exception):
     """An answer other than success. ``retry_after`` is in whole seconds; ``should_retry`` None leaves it to the client."""
 

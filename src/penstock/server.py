@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import uvloop
 
+from penstock.errors import OperatorError
 from penstock.wire.connection import Connection
 from penstock.wire.hub import Wire
 from penstock.wire.terms import Application, ASGIApp, ServerLimits
@@ -42,7 +43,7 @@ SETTLE = 5.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class CannotListen(Exception):
+class CannotListen(OperatorError):
     """The address cannot be had; the message is for the operator."""
 
 

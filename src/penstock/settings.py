@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, inspect
 
+from penstock.errors import OperatorError
+
 PREFIX = "PENSTOCK_"
 CONFIG = "PENSTOCK_CONFIG"
 FILE = "penstock.toml"
@@ -335,7 +337,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.public_url or f"http://{host}:{port}"
 
 
-class SettingsError(Exception):
+class SettingsError(OperatorError):
     """The settings cannot be used. ``problems`` has one line each: the setting, where it was set, what is wrong."""
 
     def __init__(self, problems: list[str]) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from penstock.app import Service
 from penstock.bootstrap import Store, open_store
-from penstock.commands.serving import limits_of
+from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
 from penstock.core.route import Capabilities, DialectName, Model, Target, Upstream
 from penstock.domain import accounts, catalog_store, issuing

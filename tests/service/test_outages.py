@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from penstock.app import Service
-from penstock.commands.serving import limits_of
+from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
 from penstock.domain.reconciliation import compare
 from penstock.providers.detect import Secrets

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from penstock.app import Service
-from penstock.commands.serving import limits_of
+from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
 from penstock.domain import accounts, issuing
 from penstock.domain.reconciliation import compare

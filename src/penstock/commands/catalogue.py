@@ -9,6 +9,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from penstock.bootstrap import Store
+from penstock.commands.options import At
 from penstock.commands.place import HERE, CommandError, Place, answer, answer_json, now_ms, open_place, table
 from penstock.domain import catalog_store
 from penstock.domain.catalog import Catalog
@@ -47,7 +48,7 @@ class _Applied(msgspec.Struct):
 
 
 @app.command
-def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
     """Show the models and plans, and what is set up to serve them in this environment.
 
     Example: penstock catalog show
@@ -96,7 +97,7 @@ def apply(
     *,
     prune: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Add and update what FILE names; running servers follow within seconds.
 
@@ -129,7 +130,7 @@ async def _apply(place: Place, text: str, *, prune: bool) -> list[Change]:
 
 
 @app.command
-def export(*, place: Place = HERE) -> None:
+def export(*, place: At = HERE) -> None:
     """Print the whole catalogue as TOML, to be edited and applied.
 
     Example: penstock catalog export > catalog.toml

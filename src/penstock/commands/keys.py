@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from penstock.commands.options import At
 from penstock.commands.place import (
     HERE,
     CommandError,
@@ -56,7 +57,7 @@ def create(
     address: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     days: Annotated[int | None, Parameter(name="--expires-days")] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Make another key for an account.
 
@@ -99,7 +100,7 @@ async def _create(place: Place, email: str, wish: KeyWish) -> NewKey:
 
 
 @app.command(name="list")
-def show(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+def show(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
     """List the keys of an account, the newest first. The keys themselves are not shown.
 
     Example: penstock key list --email ann@example.com
@@ -133,7 +134,7 @@ def revoke(
     name: str | None = None,
     id: str | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """End a key for good; a running server follows within five seconds.
 
@@ -175,7 +176,7 @@ def roll(
     id: str | None = None,
     grace: int = 0,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Replace a key by a new one of the same name and bounds.
 

@@ -9,6 +9,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from penstock import doctor
+from penstock.commands.options import At
 from penstock.commands.place import (
     HERE,
     CommandError,
@@ -54,7 +55,7 @@ def settings(
     *,
     markdown_: Annotated[bool, Parameter(name="--markdown", negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Show the settings in force and where each comes from, without passwords.
 
@@ -91,7 +92,7 @@ def usage(
     email: str,
     day: str | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Show what an account used on a day (UTC).
 
@@ -143,7 +144,7 @@ async def _usage(place: Place, email: str, day: int, label: str) -> _Usage:
     )
 
 
-def examine(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> int:
+def examine(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> int:
     """Check the installation: settings, files, database, secrets, providers, clock. Exit code 1 when something fails.
 
     Example: penstock doctor
@@ -182,7 +183,7 @@ def make(file: Path) -> None:
 
 
 @secrets_app.command
-def rotate(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+def rotate(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
     """Put a new pepper and a new sealing key first; all keys go on working, running servers follow.
 
     Example: penstock secrets rotate

@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from penstock.commands.place import HERE, Place, answer, answer_json, read_settings
+from penstock.commands.options import At
+from penstock.commands.place import HERE, answer, answer_json, read_settings
 from penstock.domain.ledger import DIRECTORY
 from penstock.domain.ledger_recovery import check_journals
 from penstock.store.database import database_directory
@@ -28,7 +29,7 @@ def migrate(
     check: Annotated[bool, Parameter(negative="")] = False,
     backup: bool = True,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> int:
     """Bring the database to the schema of this program. Serving does that too; this is for doing it apart.
 

@@ -10,7 +10,8 @@ import msgspec
 from cyclopts import Parameter
 from sqlalchemy.engine import URL
 
-from penstock.commands.place import HERE, CommandError, Place, answer, answer_json, read_settings, tell
+from penstock.commands.options import At
+from penstock.commands.place import HERE, CommandError, answer, answer_json, read_settings, tell
 from penstock.domain.ledger import DIRECTORY
 from penstock.domain.ledger_recovery import replay
 from penstock.settings import Settings
@@ -30,7 +31,7 @@ def move_to(
     *,
     to: Annotated[str, Parameter(allow_leading_hyphen=True)],
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Carry a SQLite installation over to an empty PostgreSQL database. The SQLite file stays as it is.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from penstock.commands.options import At
 from penstock.commands.place import (
     HERE,
     CommandError,
@@ -55,7 +56,7 @@ def create(
     admin: Annotated[bool, Parameter(negative="")] = False,
     verified: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Make an account and its first key.
 
@@ -112,7 +113,7 @@ def change(
     disabled: Annotated[bool | None, Parameter(negative="--enabled")] = None,
     admin: Annotated[bool | None, Parameter(negative="--no-admin")] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Change an account; a running server follows within five seconds.
 
@@ -150,7 +151,7 @@ async def _change(place: Place, email: str, changes: Changes) -> User:
 
 
 @app.command(name="list")
-def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: Place = HERE) -> None:
+def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
     """List all accounts, by address.
 
     Example: penstock user list --json

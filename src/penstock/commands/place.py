@@ -7,27 +7,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
 
 from penstock.bootstrap import Store, open_store
 from penstock.core.limits import day_of
+from penstock.errors import OperatorError
 from penstock.settings import Loaded, environment, load
 
 
-class CommandError(Exception):
+class CommandError(OperatorError):
     """A command cannot do what it was asked; the text is one line for the operator."""
 
 
-@Parameter(name="*")
 @dataclass(frozen=True)
 class Place:
     """Which installation a command works on."""
 
-    data: Annotated[Path | None, Parameter(help="Data directory, in place of PENSTOCK_DATA.")] = None
-    config: Annotated[Path | None, Parameter(help="Settings file, in place of penstock.toml.")] = None
+    data: Path | None = None
+    """Data directory, in place of PENSTOCK_DATA."""
+    config: Path | None = None
+    """Settings file, in place of penstock.toml."""
 
 
 HERE = Place()

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from penstock.commands.options import At
 from penstock.commands.place import (
     HERE,
     CommandError,
@@ -30,7 +31,7 @@ def reconcile(
     day: str | None = None,
     repair_: Annotated[bool, Parameter(name="--repair", negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> int:
     """Compare the counts and sums of a day (UTC) with the ledger's rows. Exit code 1 when any differs and stays so.
 

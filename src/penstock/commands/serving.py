@@ -1,26 +1,16 @@
 """Commands that run: ``serve`` and ``simulate``."""
 
-import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
-
-import msgspec
 
 from penstock import server
-from penstock.app import Service
-from penstock.bootstrap import Greeting, bootstrap, open_store, render
-from penstock.commands.place import HERE, CommandError, Place, answer, read_settings
+from penstock.commands.options import At
+from penstock.commands.place import HERE, answer
+from penstock.commands.running import run
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
 from penstock.logs import configure
-from penstock.providers.detect import Secrets
 from penstock.providers.simulator import simulate as simulator
-from penstock.server import Application, ServerLimits, reserve
-from penstock.settings import Settings, environment
-from penstock.store.database import database_directory
-from penstock.store.instance import InstanceLock
-from penstock.supervisor import supervise
+from penstock.server import Application, ServerLimits
 
 
 def serve(
@@ -28,7 +18,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     workers: int | None = None,
-    place: Place = HERE,
+    place: At = HERE,
 ) -> None:
     """Serve until stopped. Needs no configuration.
 
@@ -44,99 +34,7 @@ def serve(
         Serving processes, for several cores; they need PostgreSQL and Redis. SIGHUP replaces them one by one.
     """
     given = {"host": host, "port": port, "workers": workers}
-    flags = {name: str(value) for name, value in given.items() if value is not None}
-    settings = read_settings(place, flags).settings
-    if settings.workers > 1 and not (
-        settings.redis_url and database_directory(settings.database_url) is None
-    ):
-        raise CommandError(
-            "several workers need PostgreSQL and Redis to share what they know: "
-            "set PENSTOCK_DATABASE_URL and PENSTOCK_REDIS_URL"
-        )
-    configure(settings.log_level, settings.log_format)
-    with ExitStack() as locks:
-        # A SQLite file may lie elsewhere; it too has one server.
-        beside = database_directory(settings.database_url)
-        for place_of in dict.fromkeys((settings.data.resolve(), beside or settings.data.resolve())):
-            locks.callback(InstanceLock.take(place_of).release)
-        if settings.workers == 1:
-            serve_on(reserve(settings.host, settings.port), settings)
-        else:
-            _supervise(settings, place, flags)
-
-
-def serve_on(
-    sockets: Sequence[socket.socket],
-    settings: Settings,
-    *,
-    greets: bool = True,
-    ready: Callable[[], None] | None = None,
-    lifeline: int | None = None,
-) -> None:
-    """Serve as one process; ``ready`` is called when it does. For ``lifeline`` see ``penstock.server.serve_on``."""
-    secrets_of = Secrets(environment())
-    service = Service(settings, secrets_of)
-    greetings: list[Greeting] = []
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncGenerator[None]:
-        async with open_store(settings) as store:
-            greetings.append(await bootstrap(store, secrets_of))
-        async with service.running():
-            yield
-
-    def started(port: int) -> None:
-        if greets:
-            # To stdout and not to the log: it holds the demo key.
-            sys.stdout.write(render(greetings[0], settings.url(port)))
-            sys.stdout.flush()
-        if ready is not None:
-            ready()
-
-    server.serve_on(
-        service.application,
-        sockets,
-        limits=limits_of(settings),
-        lifespan=lifespan,
-        on_started=started,
-        lifeline=lifeline,
-    )
-
-
-def _supervise(settings: Settings, place: Place, flags: dict[str, str]) -> None:
-    sockets = [reserve(settings.host, settings.port, shared=True)]
-    port: int = sockets[0][0].getsockname()[1]
-    sockets += [reserve(settings.host, port, shared=True) for _ in range(1, settings.workers)]
-
-    def orders(greets: bool) -> bytes:
-        told = {
-            "data": None if place.data is None else str(place.data),
-            "config": None if place.config is None else str(place.config),
-            "flags": flags,
-            "greets": greets,
-        }
-        return msgspec.json.encode(told) + b"\n"
-
-    command = (sys.executable, "-m", "penstock.commands.working")
-    supervise(command, orders, sockets)
-
-
-def limits_of(settings: Settings) -> ServerLimits:
-    """What the server is told."""
-    return ServerLimits(
-        header_bytes=settings.header_bytes,
-        header_count=settings.header_count,
-        request_line=settings.request_line,
-        header_deadline=settings.header_deadline,
-        body_deadline=settings.body_deadline,
-        body_rate=settings.body_rate,
-        max_body=settings.max_body,
-        keepalive_idle=settings.keepalive_idle,
-        caller_stall=settings.caller_stall,
-        drain_delay=settings.drain_delay,
-        drain=settings.drain,
-        trusted_proxies=settings.trusted_proxies,
-    )
+    run(place, {name: str(value) for name, value in given.items() if value is not None})
 
 
 def simulate(*, host: str = "127.0.0.1", port: int = 9000) -> None:

@@ -8,11 +8,9 @@ from pathlib import Path
 import msgspec
 
 from penstock.commands.place import Place, read_settings
-from penstock.commands.serving import serve_on
-from penstock.errors import PenstockError
+from penstock.commands.running import serve_on
+from penstock.errors import OperatorError, PenstockError
 from penstock.logs import configure
-from penstock.settings import SettingsError
-from penstock.store.backend import StoreError
 from penstock.supervisor import READY
 
 
@@ -44,7 +42,7 @@ def main() -> None:
     sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
     try:
         serve_on(sockets, settings, greets=orders.greets, ready=ready, lifeline=lifeline)
-    except (StoreError, SettingsError, PenstockError) as error:
+    except (OperatorError, PenstockError) as error:
         sys.exit(f"penstock: {error}")
 
 

@@ -16,6 +16,7 @@ from msgspec import Meta
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.route import Auth, Capabilities, DialectName, Feature, Model, Target, Upstream, with_habits
 from penstock.domain.catalog import Plan
+from penstock.errors import OperatorError
 
 ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 RowId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -29,7 +30,7 @@ _SECRET = re.compile(r"^(|env:[A-Za-z_][A-Za-z0-9_]*|file:.+|sealed:.+)$")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?$", re.DOTALL)
 
 
-class CatalogError(Exception):
+class CatalogError(OperatorError):
     """A document that cannot be applied. ``problems`` has one line each, beginning with the place in the file."""
 
     def __init__(self, problems: Iterable[str]) -> None:

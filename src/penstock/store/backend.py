@@ -9,10 +9,11 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from penstock.errors import OperatorError
 from penstock.store.bulk import Row
 
 
-class StoreError(Exception):
+class StoreError(OperatorError):
     """The store cannot be opened; the message is for the operator, and tells what to do."""
 
 

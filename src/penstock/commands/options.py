@@ -1,0 +1,10 @@
+"""The options that commands share."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from penstock.commands.place import Place
+
+At = Annotated[Place, Parameter(name="*")]
+"""``--data`` and ``--config``."""

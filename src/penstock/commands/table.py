@@ -1,0 +1,50 @@
+"""Which command is where, and how a command line becomes a call of one.
+
+Each command's module is loaded when it is called, because loading all of them takes longer than most of them run.
+"""
+
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from penstock import __version__
+from penstock.errors import OperatorError
+
+
+class CalledWrongly(OperatorError):
+    """There is no such command, or it has no such option."""
+
+    exit_code = 2
+
+
+app = App(
+    name="penstock",
+    help="A self-hostable LLM API gateway: `penstock serve` runs it, the rest looks after it.",
+    version=__version__,
+    help_epilogue="Settings come from the environment (PENSTOCK_...) and penstock.toml; see `penstock settings`.",
+)
+app.command("penstock.commands.serving:serve", name="serve")
+app.command("penstock.commands.people:app", name="user")
+app.command("penstock.commands.keys:app", name="key")
+app.command(
+    "penstock.commands.catalogue:app",
+    name="catalog",
+    help="Show, change and export providers, models and plans.",
+)
+app.command("penstock.commands.looking:usage", name="usage")
+app.command("penstock.commands.reconciling:reconcile", name="reconcile")
+app.command("penstock.commands.looking:settings", name="settings")
+app.command("penstock.commands.looking:examine", name="doctor")
+app.command("penstock.commands.looking:secrets_app", name="secrets")
+app.command("penstock.commands.migrating:migrate", name="migrate")
+app.command("penstock.commands.moving:move_to", name="move")
+app.command("penstock.commands.serving:simulate", name="simulate")
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Call the command that the arguments name; its exit code. Raises ``CalledWrongly``, and what the command raises."""
+    try:
+        result = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        raise CalledWrongly(str(error)) from error
+    return result if isinstance(result, int) else 0
