@@ -444,7 +444,6 @@ REFUSED: list[tuple[Mapping[str, object], str]] = [
     ({"stop": [1]}, "stop[0]"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"audio": {"voice": "x"}}, "audio"),
-    ({"web_search_options": {}}, "web_search_options"),
     ({"tools": [{"type": "function"}]}, "tools[0]"),
     ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),

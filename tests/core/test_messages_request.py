@@ -328,7 +328,6 @@ def test_fields_that_ask_for_nothing_are_no_loss() -> None:
         ({"messages": system_row(content=[PAGE])}, "messages[1].content[0]"),
         ({"system": 5}, "system"),
         ({"system": [{"type": "image"}]}, "system[0].type"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0]"),
         ({"tools": [{"type": "computer_toolset_20260801", "name": "computer"}]}, "tools[0]"),
         ({"tools": [{"name": "t"}]}, "tools[0].input_schema"),
         ({"tools": [{"name": "t", "input_schema": 5}]}, "tools[0].input_schema"),

@@ -255,7 +255,7 @@ def test_an_error_mark_of_a_tool_comes_back() -> None:
         (chat(USER, web_search_options={}), "chat", "web_search_options"),
         (messages(USER, mcp_servers=[{"type": "url"}]), "messages", "mcp_servers"),
         (messages(USER, container="c"), "messages", "container"),
-        (messages(USER, tools=[{"type": "web_search_20250305", "name": "web_search"}]), "messages", "tools[0]"),
+        (messages(USER, tools=[{"type": "web_search_20250305", "name": "web_search"}]), "messages", "tools"),
         ({**messages(USER), "max_tokens": 0}, "messages", "max_tokens"),
         (messages(USER, stop_sequences=["a", "b", "c", "d", "e"]), "messages", "stop_sequences"),
         (messages(USER, {"role": "assistant", "content": "The"}), "messages", "messages"),

@@ -52,9 +52,15 @@ def answer_format(output: OutputFormat | None, profile: Profile, lose: Lose) -> 
 def unforced(request: Request, profile: Profile, lose: Lose) -> Request:
     """The request without what excludes itself where a model that reasons cannot be made to call a tool.
 
-    Reasoning that nobody asked for gives way; of two wishes the forced call does.
+    Where only ``auto`` is taken, ``none`` means that no tools are offered. Reasoning that nobody asked for gives way; of
+    two wishes the forced call does.
     """
     choice = request.tool_choice
+    if not profile.forced_tools and choice is not None and choice.mode != "auto":
+        if choice.mode == "none":
+            return replace(request, tools=(), tool_choice=None)
+        lose("tool_choice", "auto")
+        return replace(request, tool_choice=ToolChoice("auto"))
     if profile.forced_while_thinking or choice is None or choice.mode not in {"any", "tool"}:
         return request
     thinking, effort = request.thinking, request.effort

@@ -83,9 +83,12 @@ def read_request(body: bytes) -> tuple[Request, list[Loss]]:
     request = reading.request(sent)
     for name, raw in fields.items():
         if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
-            if name in {"audio", "web_search_options"}:
+            if name == "audio":
                 raise InvalidRequest(f"{name} is not available for this model.", param=name)
-            reading.lose(name)
+            if name == "web_search_options":
+                request = msgspec.structs.replace(request, web_search=True)
+            else:
+                reading.lose(name)
     for name in sorted(names - _MESSAGE_FIELDS):
         reading.lose(f"messages.{name}")
     return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]

@@ -14,6 +14,7 @@ from penstock.core import chat_wire as wire
 from penstock.core import signature, toolids
 from penstock.core.call_signatures import SKIPPED, extra_of
 from penstock.core.chat_ask import answer_format, choice, reasoning, strict_fits, unforced
+from penstock.core.chat_order import Json, going_on, ordered, prefill
 from penstock.core.chat_parts import document_text, image_url
 from penstock.core.chat_tags import tagged
 from penstock.core.profile import Profile
@@ -30,9 +31,6 @@ from penstock.core.turn import (
     Turn,
 )
 from penstock.errors import InvalidRequest
-
-Json = dict[str, object]
-"""An object about to be encoded; it never leaves the writing modules of this dialect."""
 
 _BILLING = "x-anthropic-billing-header:"
 _IDENTIFIER_LIMIT = 128
@@ -72,7 +70,8 @@ class _Writing:
         asked = answer_format(request.output, profile, self.lose)
         if request.tools:
             body["tools"] = [self.tool(tool) for tool in request.tools]
-        body["messages"] = self.messages(request.turns, asked.instruction)
+        messages = ordered(self.messages(request.turns, asked.instruction), profile, self.lose)
+        body["messages"] = messages
         if request.tools:
             chosen = choice(request)
             if chosen is not None:
@@ -98,9 +97,12 @@ class _Writing:
             body["response_format"] = asked.format
         if request.user is not None:
             self.user(request.user, body)
+        if profile.prefill == "continue":
+            body |= going_on(messages)
         body["stream"] = request.stream
         if request.stream and profile.stream_options:
-            body["stream_options"] = {"include_usage": True}
+            every = {"continuous_usage_stats": True} if profile.continuous_usage else {}
+            body["stream_options"] = {"include_usage": True, **every}
         return body
 
     def sampling(self, request: Request, body: Json) -> None:
@@ -279,22 +281,13 @@ class _Writing:
         carried = self.thoughts(thoughts, calling=bool(calls))
         if not text and not calls and not carried:
             return
-        message: Json = {"role": "assistant", "content": text if text or not calls else None, **carried}
+        nothing = None if calls and self.profile.null_content else ""
+        message: Json = {"role": "assistant", "content": text or nothing, **carried}
         if calls:
             message["tool_calls"] = calls
         elif last:
-            self.prefill(message, text)
+            prefill(message, self.profile)
         messages.append(message)
-
-    def prefill(self, message: Json, text: str) -> None:
-        """Ask that the answer go on from the last message; only some upstreams can."""
-        if self.profile.prefill == "none":
-            raise InvalidRequest(
-                "messages: this model cannot continue an assistant message; end with a user message.",
-                param="messages",
-            )
-        message["content"] = text.rstrip()
-        message[self.profile.prefill] = True
 
     def thoughts(self, thoughts: list[Thought], *, calling: bool) -> Json:
         """Earlier reasoning in the member where this upstream wants it back."""

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
+
 from penstock.core import chat, messages, responses
 from penstock.core.envelope import Envelope, Name, too_deep
 from penstock.core.lanes import EventReader, EventWriter, Lane
 from penstock.core.losses import LOSSES
-from penstock.core.passing import Prepared, passed
+from penstock.core.passing import Prepared, passed, with_extra
 from penstock.core.profile import Profile
 from penstock.core.recall import Recall, recalled
 from penstock.core.toolids import CHAT_LIMIT, RESPONSES_LIMIT
@@ -174,6 +176,8 @@ def prepare(
             prepared = _translated(envelope, caller, upstream, model, profile, recall)
     except RecursionError as error:
         raise too_deep() from error
+    if profile.extra_body:
+        prepared = with_extra(prepared, profile)
     if strict and prepared.losses:
         loss = prepared.losses[0]
         raise InvalidRequest(
@@ -192,9 +196,7 @@ def _translated(
 ) -> Prepared:
     request, lost = DIALECTS[caller].read_request(envelope.body)
     if request.web_search:
-        if profile.web_search == "refused":
-            raise InvalidRequest("tools: web_search is not available with this model.", param="tools")
-        lost.append(Loss("tools.web_search", "dropped"))
+        request = _searching(request, caller, upstream, profile, lost)
     request, names = fitted(request)
     limit = _ID_LIMITS.get(caller)
     if recall is not None and limit is not None:
@@ -206,6 +208,25 @@ def _translated(
     keeping = recall if limit is not None and request.tools else None
     hides = request.thinking is not None and request.thinking.shown is False
     return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides)
+
+
+def _searching(request: Request, caller: str, upstream: str, profile: Profile, lost: list[Loss]) -> Request:
+    """The request with what becomes of its offer of the provider's own web search.
+
+    Codex always makes that offer, so it may be dropped there; other callers ask for a search where they say so.
+    """
+    field = "web_search_options" if caller == "chat" else "tools.web_search"
+    taken = any(tool.name == "web_search" for tool in request.tools)
+    if profile.web_search == "mapped" and upstream != "chat" and not taken:
+        lost.append(Loss(field, "mapped"))
+        return request
+    if profile.web_search == "refused" or caller != "responses":
+        param = field if caller == "chat" else "tools"
+        raise InvalidRequest(
+            f"{param}: the provider's web_search is not available with this model.", param=param
+        )
+    lost.append(Loss(field, "dropped"))
+    return msgspec.structs.replace(request, web_search=False)
 
 
 CALLERS_WORDS: Mapping[str, Mapping[str, str]] = {
@@ -226,6 +247,7 @@ CALLERS_WORDS: Mapping[str, Mapping[str, str]] = {
         "cache_control": "input.prompt_cache_breakpoint",
         "user": "safety_identifier",
         "messages.system": "input.developer",
+        "messages.role": "input.role",
         "messages.thinking": "input.reasoning",
         "messages.redacted_thinking": "input.reasoning",
         "messages.image_url.detail": "input.input_image.detail",

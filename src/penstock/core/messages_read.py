@@ -90,7 +90,12 @@ class _Reading:
         request = Request(
             model=sent.model,
             turns=tuple(turns),
-            tools=tuple(self.tool(tool, f"tools[{at}]") for at, tool in enumerate(sent.tools or ())),
+            tools=tuple(
+                self.tool(tool, f"tools[{at}]")
+                for at, tool in enumerate(sent.tools or ())
+                if not _is_search(tool)
+            ),
+            web_search=any(map(_is_search, sent.tools or ())),
             tool_choice=ToolChoice(choice.type, choice.name) if choice else None,
             parallel_tools=False if choice and choice.disable_parallel_tool_use else None,
             max_tokens=sent.max_tokens,
@@ -309,6 +314,10 @@ class _Reading:
         self.lose("messages.search_result", "text")
         text = "\n".join(inner.text for inner in block.content)
         return Text(f"{block.title}\n{block.source}\n{text}", _ttl(block.cache_control))
+
+
+def _is_search(tool: wire.Tool) -> bool:
+    return tool.type is not None and tool.type.startswith("web_search_")
 
 
 def _no_files(name: str) -> InvalidRequest:

@@ -39,6 +39,7 @@ _LONGEST_WHOLE = 21_333
 whole of such a stream is read like any other answer."""
 _IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _BILLING = "x-anthropic-billing-header:"
+_SEARCH: Json = {"type": "web_search_20250305", "name": "web_search"}
 _ONLY_JSON = "Answer with one JSON object and nothing else: no words around it and no code fence."
 _ONLY_SCHEMA = (
     "Answer with one JSON object and nothing else, with no code fence. It must fit this JSON Schema:\n"
@@ -81,8 +82,11 @@ class _Writing:
         body: Json = {"model": model}
         if blocks:
             body["system"] = blocks
-        if request.tools:
-            body["tools"] = [self.tool(tool) for tool in request.tools]
+        tools = [self.tool(tool) for tool in request.tools]
+        if request.web_search:
+            tools.append(_SEARCH)
+        if tools:
+            body["tools"] = tools
         body["messages"] = messages
         body["max_tokens"] = max_tokens
         choice = self.tool_choice(request, thinking)

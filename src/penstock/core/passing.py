@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.envelope import Envelope
-from penstock.core.profile import Profile
+from penstock.core.profile import Profile, extra_fields
 from penstock.core.recall import REASONING_FIELDS, Recall, recalled_messages
 from penstock.core.responses_thoughts import is_ours
 from penstock.core.signature import PREFIX
@@ -29,6 +29,16 @@ class Prepared(msgspec.Struct, frozen=True):
     names: ToolNames = NO_NAMES
     recall: Recall | None = None
     hides_thoughts: bool = False
+
+
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def with_extra(prepared: Prepared, profile: Profile) -> Prepared:
+    """What goes to the upstream with the fields that its profile adds."""
+    fields = _fields(prepared.body)
+    more = {name: raw for name, raw in extra_fields(profile.extra_body).items() if name not in fields}
+    return msgspec.structs.replace(prepared, body=_encode(fields | more))
 
 
 _CALLS = b'"tool_calls"'

@@ -4,13 +4,19 @@ A profile is data beside a provider's row; a new OpenAI-compatible provider is u
 numbers refer to the translation matrix in ``docs/translation.md``.
 """
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
 
 class Profile(msgspec.Struct, frozen=True):
     """One upstream's habits, for both written dialects."""
+
+    extra_body: str = ""
+    """A JSON object: fields that every request gets, in any dialect, unless the caller has set them."""
 
     # towards Chat upstreams
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -19,8 +25,16 @@ class Profile(msgspec.Struct, frozen=True):
     """System messages may stand in the middle; otherwise they become wrapped user text."""
     system_as_string: bool = False
     """The upstream wants one string where the format allows text parts."""
+    roles_alternate: bool = False
+    """Refuses two messages of one role in a row, which are then made one."""
+    user_after_tool: bool = True
+    """A user's message may come right after a tool's; otherwise the assistant says a word between them."""
+    null_content: bool = True
+    """Takes ``null`` as the content of an assistant's message that only calls tools; otherwise that is an empty string."""
     stream_options: bool = True
     """Takes ``stream_options.include_usage``."""
+    continuous_usage: bool = False
+    """Takes ``stream_options.continuous_usage_stats``, so that a stream that ends early has its counts."""
     top_k: bool = False
     strict_tools: bool = True
     json_schema: bool = True
@@ -33,6 +47,8 @@ class Profile(msgspec.Struct, frozen=True):
     """How reasoning is switched on or off: DeepSeek's and Z.ai's ``thinking.type`` or Qwen's ``enable_thinking``."""
     thinks_by_default: bool = False
     """Reasons where the request says nothing of it."""
+    forced_tools: bool = True
+    """Can be made to call a tool (``tool_choice`` other than ``auto``)."""
     forced_while_thinking: bool = True
     """Can be made to call a tool while it reasons."""
     think_tags: bool = False
@@ -54,10 +70,14 @@ class Profile(msgspec.Struct, frozen=True):
     """Ids of tool calls are exactly so many letters and digits."""
     cache_control: bool = False
     """Keeps Anthropic-style ``cache_control`` on parts."""
-    prefill: Literal["none", "prefix", "partial"] = "none"
+    prefill: Literal["none", "prefix", "partial", "continue"] = "none"
+    """How it is told to go on from the last message: a member of that, or vLLM's ``continue_final_message``."""
     user_field: Literal["user", "safety_identifier", "none"] = "user"
-    web_search: Literal["dropped", "refused"] = "dropped"
-    """What becomes of an offer of the provider's own web search, which Codex always makes, where it cannot be carried."""
+    web_search: Literal["dropped", "refused", "mapped"] = "dropped"
+    """What becomes of an offer of the provider's own web search, which Codex always makes, in another dialect.
+
+    ``mapped``: it is the upstream's own, in Messages.
+    """
 
     # towards Responses upstreams, besides what is the same as in Chat
     encrypted_reasoning: bool = False
@@ -78,6 +98,19 @@ class Profile(msgspec.Struct, frozen=True):
     """Takes ``role: system`` inside ``messages``; otherwise those become wrapped user text."""
     default_max_tokens: int = 8192
     """Sent where the caller set none, since Messages requires one."""
+
+    def __post_init__(self) -> None:
+        if self.extra_body:
+            try:
+                extra_fields(self.extra_body)
+            except msgspec.DecodeError as error:
+                raise ValueError(f"extra_body is not a JSON object: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def extra_fields(extra_body: str) -> dict[str, msgspec.Raw]:
+    """The fields of an ``extra_body``, as they are written there. Raises ``msgspec.DecodeError``."""
+    return _fields(extra_body)
 
 
 DEFAULT_PROFILE = Profile()

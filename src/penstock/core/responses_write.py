@@ -67,8 +67,11 @@ class _Writing:
     def body(self, request: Request) -> Json:
         """The whole body; what a prompt cache keys on comes first."""
         body: Json = {"model": self.model}
-        if request.tools:
-            body["tools"] = [self.tool(tool) for tool in request.tools]
+        tools = [self.tool(tool) for tool in request.tools]
+        if request.web_search:
+            tools.append({"type": "web_search"})
+        if tools:
+            body["tools"] = tools
         body["input"] = self.items(request.turns)
         if request.tools:
             self.choose(request, body)

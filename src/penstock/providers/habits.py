@@ -1,4 +1,4 @@
-"""The habits that many rows of the provider table share: those of Claude's generations, of OpenAI, of local servers."""
+"""The habits that many rows of the provider table share: those of Claude's generations, OpenAI, Qwen and local servers."""
 
 import msgspec
 
@@ -38,13 +38,28 @@ OPENAI = Profile(
 )
 OPENAI_CLASSIC = and_also(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)
 
+QWEN = Profile(
+    top_k=True,
+    strict_tools=False,
+    json_schema=False,
+    reasoning_effort=False,
+    thinking_switch="enable_thinking",
+    reasoning_field="reasoning_content",
+    max_stop=None,
+    cache_control=True,
+    prefill="partial",
+    user_field="none",
+    structured_output=False,
+)
+
 LOCAL = Profile(
     top_k=True,
     strict_tools=False,
     system_anywhere=False,
+    roles_alternate=True,
     max_stop=None,
     user_field="none",
     reasoning_effort=False,
     structured_output=False,
 )
-"""Servers of open models: their chat templates often insist on one system message, first."""
+"""Servers of open models: their chat templates often insist on one system message, first, and on turns."""

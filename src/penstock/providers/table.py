@@ -12,7 +12,7 @@ import msgspec
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.route import Auth, DialectName, Upstream
 from penstock.providers.detect import Secret
-from penstock.providers.habits import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, and_also
+from penstock.providers.habits import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, and_also
 
 Header = tuple[bytes, bytes]
 
@@ -104,35 +104,10 @@ _ROWS: tuple[Provider, ...] = (
         },
         env="DASHSCOPE_API_KEY",
         docs="https://www.alibabacloud.com/help/en/model-studio/anthropic-api-messages",
-        profile=Profile(
-            top_k=True,
-            strict_tools=False,
-            json_schema=False,
-            reasoning_effort=False,
-            thinking_switch="enable_thinking",
-            reasoning_field="reasoning_content",
-            max_stop=None,
-            cache_control=True,
-            prefill="partial",
-            user_field="none",
-            structured_output=False,
-        ),
+        profile=QWEN,
         model_profiles=(
-            (
-                "qwen3-coder*",  # these do not reason, and refuse to be asked
-                Profile(
-                    top_k=True,
-                    strict_tools=False,
-                    json_schema=False,
-                    reasoning_effort=False,
-                    max_stop=None,
-                    cache_control=True,
-                    prefill="partial",
-                    user_field="none",
-                    thinking="none",
-                    structured_output=False,
-                ),
-            ),
+            # these do not reason, and refuse to be asked
+            ("qwen3-coder*", and_also(QWEN, thinking_switch="none", reasoning_field="none", thinking="none")),
         ),
         note="Keys of mainland China go to dashscope.aliyuncs.com instead.",
     ),
@@ -205,7 +180,7 @@ _ROWS: tuple[Provider, ...] = (
         docs="https://docs.z.ai/scenario-example/develop-tools/claude",
         profile=Profile(
             thinking_switch="thinking",
-            forced_while_thinking=False,
+            forced_tools=False,
             reasoning_field="reasoning_content",
             reasoning_effort=False,
             strict_tools=False,
@@ -248,6 +223,8 @@ _ROWS: tuple[Provider, ...] = (
         env="MISTRAL_API_KEY",
         docs="https://docs.mistral.ai/resources/migration-guides",
         profile=Profile(
+            roles_alternate=True,
+            user_after_tool=False,
             stream_options=False,  # usage comes by itself, and an unknown field is a 422
             reasoning_effort=False,
             tool_id_length=9,
@@ -307,7 +284,12 @@ _ROWS: tuple[Provider, ...] = (
         auth="none",
         docs="https://docs.ollama.com/api/anthropic-compatibility",
         profile=and_also(
-            LOCAL, top_k=False, system_anywhere=True, image_urls=False, reasoning_field="reasoning"
+            LOCAL,
+            top_k=False,
+            system_anywhere=True,
+            roles_alternate=False,
+            image_urls=False,
+            reasoning_field="reasoning",
         ),
         local=True,
         note="Its messages endpoint has no tool_choice, no image URLs and no token counting.",
@@ -328,7 +310,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:8000/v1", "messages": "http://127.0.0.1:8000/v1"},
         auth="none",
         docs="https://docs.vllm.ai/en/stable/serving/openai_compatible_server/",
-        profile=and_also(LOCAL, reasoning_field="reasoning"),
+        profile=and_also(LOCAL, reasoning_field="reasoning", continuous_usage=True, prefill="continue"),
         local=True,
     ),
     Provider(
@@ -337,7 +319,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:1234/v1", "messages": "http://127.0.0.1:1234/v1"},
         auth="none",
         docs="https://lmstudio.ai/docs/developer/anthropic-compat",
-        profile=and_also(LOCAL, reasoning_field="reasoning_content"),
+        profile=and_also(LOCAL, reasoning_field="reasoning_content", null_content=False),
         local=True,
     ),
     Provider(
