@@ -31,11 +31,11 @@ class RedisServer:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def start(self) -> None:
-        """Start it, empty."""
+    def start(self, *more: str) -> None:
+        """Start it, empty, with ``more`` options."""
         program = shutil.which("redis-server") or "/usr/bin/redis-server"
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        options += ["--enable-debug-command", "yes"]
+        options += ["--enable-debug-command", "yes", *more]
         self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, cwd="/")
         deadline = time.monotonic() + 20
         while not self.answers():
@@ -73,6 +73,14 @@ def redis_server() -> RedisServer:
     server = own_server()
     atexit.register(server.stop)
     return server
+
+
+async def order(url: str, *commands: str) -> None:
+    """What an operator does to a server, each command as one text."""
+    link = RedisLink(url, timeout=30, scripts=())
+    for command in commands:
+        await link.submit(*command.split())
+    await link.close()
 
 
 @asynccontextmanager

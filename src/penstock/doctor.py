@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 import msgspec
-from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,7 +31,7 @@ from penstock.settings import Loaded, Settings, SettingsError, load
 from penstock.store.backend import StoreError
 from penstock.store.database import Database
 from penstock.store.opening import open_database
-from penstock.store.redis_link import RedisAway, RedisLink
+from penstock.store.redis_link import RedisAway, RedisLink, RedisRefused
 from penstock.store.schema import api_keys, requests, users
 from penstock.store.vault import Vault, VaultError
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
@@ -192,19 +191,19 @@ async def _redis(settings: Settings) -> list[Finding]:
         asked_at = time.perf_counter()
         await link.submit("PING")
         seconds = time.perf_counter() - asked_at
-        memory = cast("Mapping[str, object]", await link.submit("INFO", "memory"))
+        memory = cast("bytes", await link.submit("INFO", "memory"))
+    except RedisRefused as error:
+        return [Finding("fail", "redis", f"it refuses: {error}", "see the user's rights in Redis")]
     except RedisAway as error:
         mend = "see PENSTOCK_REDIS_URL, and that it runs; until then each server goes on with its share"
         return [Finding("fail", "redis", f"it does not answer: {error}", mend)]
-    except RedisError as error:
-        return [Finding("fail", "redis", f"it refuses: {error}", "see the user's rights in Redis")]
     finally:
         await link.close()
     findings: list[Finding] = []
     if seconds > settings.redis_timeout / 2:
         text = f"it takes {seconds * 1000:,.0f} ms to answer, of {settings.redis_timeout * 1000:,.0f} that it may"
         findings.append(Finding("warn", "redis", text, "bring it nearer, or raise redis_timeout"))
-    if str(memory.get("maxmemory_policy")).startswith("allkeys"):
+    if b"maxmemory_policy:allkeys" in memory:
         text = "it drops any key when its memory is full, slots that are taken among them"
         findings.append(Finding("warn", "redis", text, "maxmemory-policy noeviction or volatile-ttl"))
     return findings or [Finding("ok", "redis", f"it answers within {seconds * 1000:,.1f} ms")]

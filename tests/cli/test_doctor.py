@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 from sqlalchemy import insert, update
 
 from penstock.bootstrap import Store, open_store
@@ -23,7 +22,7 @@ from penstock.settings import load
 from penstock.store.database import Database
 from penstock.store.schema import api_keys, requests, usage_days
 from tests.cli.conftest import Call
-from tests.redis import RedisServer, own_server
+from tests.redis import RedisServer, order, own_server
 
 
 def find(report: Report, subject: str) -> list[Finding]:
@@ -245,9 +244,7 @@ async def test_redis_is_asked_where_it_is_used(environ: dict[str, str], redis: R
     async with installation(environ):
         given = environ | {"PENSTOCK_REDIS_URL": redis.url, "PENSTOCK_REDIS_TIMEOUT": "60"}
         assert [finding.level for finding in find(await examine(given, None, {}), "redis")] == ["ok"]
-        client = Redis.from_url(redis.url)
-        await client.config_set("maxmemory-policy", "allkeys-lru")
-        await client.aclose()
+        await order(redis.url, "CONFIG SET maxmemory-policy allkeys-lru")
         (forgetful,) = find(await examine(given, None, {}), "redis")
         assert (forgetful.level, "drops any key" in forgetful.text) == ("warn", True)
         redis.stop()

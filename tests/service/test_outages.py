@@ -13,7 +13,6 @@ from typing import Any
 import asyncpg
 import pytest
 from msgspec.structs import replace
-from redis.asyncio import Redis
 
 from penstock.app import Service
 from penstock.commands.running import limits_of
@@ -22,7 +21,7 @@ from penstock.domain.reconciliation import compare
 from penstock.providers.detect import Secrets
 from penstock.server import listen
 from penstock.store.redis_counters import RedisCounters
-from tests.redis import RedisServer, own_server, redis_server
+from tests.redis import RedisServer, order, own_server, redis_server
 from tests.service.house import VENDOR_KEY, House, User, open_house
 from tests.service.scripted import PATIENCE
 from tests.service.talk import Answer, Caller, body_of, request, text_of
@@ -161,10 +160,7 @@ def redis() -> Generator[RedisServer]:
 
 
 async def flush(redis: RedisServer) -> None:
-    client = Redis.from_url(redis.url)
-    await client.flushall()
-    await client.script_flush()
-    await client.aclose()
+    await order(redis.url, "FLUSHALL", "SCRIPT FLUSH")
 
 
 @pytest.mark.parametrize("fault", ["stopped", "slow", "emptied", "restarted"])

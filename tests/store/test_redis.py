@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 from sqlalchemy import insert
 
 from penstock.errors import Unavailable
@@ -22,7 +21,7 @@ from penstock.store.redis_link import RedisAway, RedisLink
 from penstock.store.redis_scripts import SCRIPTS
 from penstock.store.schema import usage_days
 from tests.asking import DAY, counted, slot
-from tests.redis import RedisServer, own_server, redis_counters, redis_server
+from tests.redis import RedisServer, order, own_server, redis_counters, redis_server
 from tests.stores import Engine
 
 ROOT = Path(__file__).parents[2]
@@ -139,10 +138,7 @@ async def test_a_redis_that_was_emptied_grants_no_day_twice_and_learns_the_slots
             await counted(one, "u", DAY, 10)
         async with database.transaction() as conn:
             await conn.execute(insert(usage_days).values(user_id="u", day=DAY, used=7, refunded=0))
-        client = Redis.from_url(server.url)
-        await client.flushall()
-        await client.script_flush()
-        await client.aclose()
+        await order(server.url, "FLUSHALL", "SCRIPT FLUSH")
         await one.beat()
         assert await counted(other, "u", DAY, 10) == 8
         second = await slot(other, "u", 2, "r2")
@@ -183,9 +179,8 @@ async def test_what_was_counted_alone_is_told_when_redis_is_back_with_its_memory
 ) -> None:
     async with AsyncExitStack() as stack:
         (one,) = await several(stack, database, 1, url=server.url, patience=0.3)
-        client = Redis.from_url(server.url)
         assert await counted(one, "u", DAY, 1000) == 1
-        sleeping = asyncio.ensure_future(client.execute_command("DEBUG", "SLEEP", "1.5"))
+        sleeping = asyncio.ensure_future(order(server.url, "DEBUG SLEEP 1.5"))
         await asyncio.sleep(0.05)
         assert [await counted(one, "u", DAY, 1000) for _ in range(3)] == [2, 3, 4]
         await sleeping
@@ -200,7 +195,6 @@ async def test_what_was_counted_alone_is_told_when_redis_is_back_with_its_memory
         await one.put_right()
         await one.refresh("u", DAY)
         assert one.used("u", DAY) == 4
-        await client.aclose()
 
 
 async def test_a_slot_that_could_not_be_given_back_is_given_back_when_redis_answers(

@@ -211,3 +211,12 @@ class MemoryCounters:
         for user_id, day, used in rows:
             self._days.setdefault(day, {}).setdefault(user_id, used)
         self._floor = floor
+
+
+async def used_of(database: Database, user_id: str, day: int) -> int:
+    """What the database has of one user's day. Raises ``DatabaseUnavailable``."""
+    async with database.connect() as conn:
+        used = await conn.scalar(
+            select(usage_days.c.used).where(usage_days.c.user_id == user_id, usage_days.c.day == day)
+        )
+    return used or 0

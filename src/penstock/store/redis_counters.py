@@ -10,16 +10,14 @@ counts that Redis may have made without being able to say so are compared with t
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
-from sqlalchemy import select
-
 from penstock.errors import DatabaseUnavailable, Unavailable
-from penstock.store.counters import LeaseInfo
+from penstock.store.counters import LeaseInfo, used_of
 from penstock.store.database import Database
-from penstock.store.redis_link import RedisAway, RedisLink, Reply
+from penstock.store.redis_link import Outcome, RedisAway, RedisLink
 from penstock.store.redis_scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, RENEW
-from penstock.store.schema import usage_days
 
 log = logging.getLogger("penstock.counters")
 
@@ -115,9 +113,10 @@ class RedisCounters:
             return None
         info = LeaseInfo(request_id, self._clock())
         keys = self._leases_key(user_id), self._day_key(user_id, day)
-        asking = self._link.call(ADMIT, keys, limit, self._member(info), LEASE_MS, daily)
+        undo = partial(self._undo, user_id, day, info)
+        asking = self._link.call(ADMIT, keys, limit, self._member(info), LEASE_MS, daily, then=undo)
         try:
-            reply = await asyncio.shield(asking)
+            reply = await asking
         except RedisAway as error:
             self._away(error)
             self._doubt(user_id, day, error)
@@ -126,7 +125,8 @@ class RedisCounters:
                 return None
             return self._hold(user_id, info, day, daily)
         except asyncio.CancelledError:
-            asking.add_done_callback(lambda done: self._undo(user_id, day, info, done))
+            if not asking.cancelled():  # the answer came first
+                undo(asking.exception() or asking.result())
             raise
         self._back()
         answer = cast("list[int]", reply)
@@ -147,19 +147,16 @@ class RedisCounters:
             raise
         return lease
 
-    def _undo(self, user_id: str, day: int, info: LeaseInfo, done: asyncio.Future[Reply]) -> None:
+    def _undo(self, user_id: str, day: int, info: LeaseInfo, outcome: Outcome) -> None:
         """Whoever asked had left: what was granted all the same is given back."""
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is None:
-            answer = cast("list[int]", done.result())
-            if not answer[0]:
+        if isinstance(outcome, RedisAway):
+            self._doubt(user_id, day, outcome)
+        else:
+            granted, counted = cast("list[int]", outcome)[:2]
+            if not granted:
                 return
-            if answer[1] == 1:
+            if counted == 1:
                 self._add(user_id, day, -1)
-        elif isinstance(error, RedisAway):
-            self._doubt(user_id, day, error)
         self._give_back(user_id, info)
 
     def free(self, user_id: str, request_id: str) -> None:
@@ -187,14 +184,13 @@ class RedisCounters:
         return RedisLease(self, user_id, info.request_id, day, daily)
 
     def _give_back(self, user_id: str, info: LeaseInfo) -> None:
-        if self._link.closed:
-            return
-        member = self._member(info)
-        returning = self._link.submit("ZREM", self._leases_key(user_id), member)
-        returning.add_done_callback(lambda done: self._given_back(user_id, member, done))
+        if not self._link.closed:
+            member = self._member(info)
+            then = partial(self._given_back, user_id, member)
+            self._link.tell(then, "ZREM", self._leases_key(user_id), member)
 
-    def _given_back(self, user_id: str, member: str, done: asyncio.Future[Reply]) -> None:
-        if not done.cancelled() and isinstance(done.exception(), RedisAway):
+    def _given_back(self, user_id: str, member: str, outcome: Outcome) -> None:
+        if isinstance(outcome, RedisAway):
             now = self._clock()
             self._unreturned[user_id, member] = now + LEASE_MS / 1000
             oldest = next(iter(self._unreturned))
@@ -217,15 +213,17 @@ class RedisCounters:
         """
         for _ in range(3):
             await self._load(user_id, day)
-            asking = self._link.call(COUNT, (self._day_key(user_id, day),), daily)
+            uncount = partial(self._uncount, user_id, day)
+            asking = self._link.call(COUNT, (self._day_key(user_id, day),), daily, then=uncount)
             try:
-                reply = await asyncio.shield(asking)
+                reply = await asking
             except RedisAway as error:
                 self._away(error)
                 self._doubt(user_id, day, error)
                 return
             except asyncio.CancelledError:
-                asking.add_done_callback(lambda done: self._uncount(user_id, day, done))
+                if not asking.cancelled():
+                    uncount(asking.exception() or asking.result())
                 raise
             _, counted, used = cast("tuple[int, int, int]", reply)
             if counted >= 0:
@@ -250,11 +248,11 @@ class RedisCounters:
         looking = self._link.call(LOOK, (self._leases_key(user_id),))
         counting = self._link.submit("GET", self._day_key(user_id, day))
         try:
-            members = await asyncio.shield(looking)
-            used = await asyncio.shield(counting)
+            members = await looking
+            used = await counting
             if used is None:
                 await self._load(user_id, day)
-                used = await asyncio.shield(self._link.submit("GET", self._day_key(user_id, day)))
+                used = await self._link.submit("GET", self._day_key(user_id, day))
         except (RedisAway, DatabaseUnavailable):
             return
         self._note(user_id, cast("list[bytes]", members))
@@ -262,19 +260,12 @@ class RedisCounters:
 
     async def _load(self, user_id: str, day: int) -> None:
         """Make the count from the database's, unless somebody has meanwhile. Raises ``DatabaseUnavailable``."""
-        used = await self._in_database(user_id, day)
+        used = await used_of(self._database, user_id, day)
         command = ("SET", self._day_key(user_id, day), used, "NX", "EX", DAY_SECONDS)
         try:
-            await asyncio.shield(self._link.submit(*command))
+            await self._link.submit(*command)
         except RedisAway as error:
             self._away(error)
-
-    async def _in_database(self, user_id: str, day: int) -> int:
-        async with self._database.connect() as conn:
-            used = await conn.scalar(
-                select(usage_days.c.used).where(usage_days.c.user_id == user_id, usage_days.c.day == day)
-            )
-        return used or 0
 
     def count_alone(self, user_id: str, day: int, limit: int) -> int | None:
         """Count a request that Redis was not asked about. Raises ``Unavailable`` when this server's share is spent."""
@@ -289,22 +280,19 @@ class RedisCounters:
         self._owed[user_id, day] = self._owed.get((user_id, day), 0) + 1
         return used + 1
 
-    def _uncount(self, user_id: str, day: int, done: asyncio.Future[Reply]) -> None:
+    def _uncount(self, user_id: str, day: int, outcome: Outcome) -> None:
         """Whoever was to be counted had left: the count that was made all the same is taken back."""
-        if done.cancelled():
-            return
-        error = done.exception()
-        if isinstance(error, RedisAway):
-            self._doubt(user_id, day, error)
-        elif error is None and cast("tuple[int, int, int]", done.result())[1] == 1:
+        if isinstance(outcome, RedisAway):
+            self._doubt(user_id, day, outcome)
+        elif cast("tuple[int, int, int]", outcome)[1] == 1:
             self._add(user_id, day, -1)
 
     def _add(self, user_id: str, day: int, more: int) -> None:
-        adding = self._link.call(ADD, (self._day_key(user_id, day),), more)
-        adding.add_done_callback(lambda done: self._added(user_id, day, more, done))
+        then = partial(self._added, user_id, day, more)
+        self._link.tell(then, "EVALSHA", ADD.digest, 1, self._day_key(user_id, day), more)
 
-    def _added(self, user_id: str, day: int, more: int, done: asyncio.Future[Reply]) -> None:
-        if not done.cancelled() and isinstance(done.exception(), RedisAway):
+    def _added(self, user_id: str, day: int, more: int, outcome: Outcome) -> None:
+        if isinstance(outcome, RedisAway):
             self._owed[user_id, day] = self._owed.get((user_id, day), 0) + more
 
     # ---- going on
@@ -330,7 +318,7 @@ class RedisCounters:
             members = [self._member(info) for info in held.values()]
             asked.append(self._link.call(RENEW, (self._leases_key(user_id),), LEASE_MS, *members))
         try:
-            nodes, *_ = await asyncio.shield(asyncio.gather(*asked))
+            nodes, *_ = await asyncio.gather(*asked)
         except RedisAway as error:
             self._away(error)
             return
@@ -349,7 +337,7 @@ class RedisCounters:
             before = [await self._known(user_id, day) for (user_id, day), _ in doubted]
             await asyncio.sleep(QUIET_SECONDS)
             for ((user_id, day), number), known in zip(doubted, before, strict=True):
-                used = await self._in_database(user_id, day)
+                used = await used_of(self._database, user_id, day)
                 if known is None or known <= used:
                     self._doubted.pop((user_id, day), None)  # made anew meanwhile, or all of it is true
                     continue
@@ -376,7 +364,7 @@ class RedisCounters:
             self._spent.clear()
             unreturned, self._unreturned = self._unreturned, {}
             for user_id, member in unreturned:
-                self._link.submit("ZREM", self._leases_key(user_id), member)
+                self._link.tell(_nothing, "ZREM", self._leases_key(user_id), member)
         if self._owed:
             owed, self._owed = self._owed, {}
             for (user_id, day), more in owed.items():
@@ -393,6 +381,10 @@ class RedisCounters:
 
     def _member(self, info: LeaseInfo) -> str:
         return f"{info.request_id}|{self._node}|{info.since:.3f}"
+
+
+def _nothing(_outcome: Outcome) -> None:
+    """What is told once more and lost again ends by itself."""
 
 
 def _info(member: bytes) -> LeaseInfo:

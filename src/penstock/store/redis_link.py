@@ -1,27 +1,36 @@
 """One connection to Redis for all requests of a process: the commands of a moment go out together.
 
-A call a command costs redis-py a round trip and some hundred microseconds each; what is asked for in one turn of the loop, or
-while the round before is under way, is one pipeline here. Nobody who waits for an answer owns the connection, so a caller who
-is cancelled leaves nothing half read.
+What is asked for in one turn of the loop is one write, and answers come in the order of the commands, so a command costs the
+worker a few microseconds where a call with a round trip of its own costs a hundred (``docs/decisions/0007``). Nobody
+who waits for an answer owns the connection: a caller who is cancelled leaves nothing half read, and may say what is to
+be done with the answer that nobody waits for any more. After any failure the connection is given up, so that what
+comes late is nobody's answer.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# redis-py's answers are of any type; what each command gives is checked where it is used.
+# pyright: reportUnknownMemberType=false
+# hiredis gives answers of any type; what each command gives is checked where it is used.
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import cast
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+import hiredis
+import msgspec
+
+from penstock.store.redis_address import RedisAddress
 
 Reply = object
 Command = tuple[str | bytes | int | float, ...]
-
+Outcome = object
+"""A reply, or a ``RedisAway`` in its place."""
+Then = Callable[[Outcome], None]
 
 PAUSE_SECONDS = 1.0
 """After a failure: how long nothing is sent, so that a Redis that hangs does not cost every request its time-out."""
+
+_INCOMPLETE = object()
 
 
 class RedisAway(Exception):
@@ -32,6 +41,13 @@ class RedisAway(Exception):
         self.sent = sent
 
 
+class RedisRefused(RedisAway):
+    """Redis has answered, with an error: it did nothing."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, sent=False)
+
+
 class Script:
     """A script, called by its digest."""
 
@@ -40,45 +56,125 @@ class Script:
         self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+class _Asked(msgspec.Struct, gc=False):
+    """A command, who waits for its answer, and who gets it where nobody does."""
+
+    command: Command
+    future: asyncio.Future[Reply] | None
+    then: Then | None
+    sent_at: float = 0.0
+
+    def gone(self) -> bool:
+        """Whether who waited has left."""
+        return self.future is not None and self.future.cancelled()
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell whoever is to know."""
+        future = self.future
+        if future is None or future.cancelled():
+            if self.then is not None:
+                self.then(outcome)
+        elif isinstance(outcome, RedisAway):
+            _fail(future, outcome)
+        else:
+            future.set_result(outcome)
+
+
+class _Connection(asyncio.Protocol):
+    """One socket: writes commands, and gives each answer to whoever asked first."""
+
+    def __init__(self, link: "RedisLink") -> None:
+        self._link = link
+        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._transport: asyncio.Transport | None = None
+        self.asked: deque[_Asked] = deque()
+        """What was sent and is not answered."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def write(self, asked: Sequence[_Asked]) -> None:
+        """Send commands."""
+        if self._transport is not None:
+            self.asked.extend(asked)
+            self._transport.write(b"".join([_packed(one.command) for one in asked]))
+
+    def data_received(self, data: bytes) -> None:
+        reader, asked = self._reader, self.asked
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not _INCOMPLETE:
+                self._link.answered(asked.popleft(), reply)
+        except (hiredis.ProtocolError, IndexError):
+            self.drop(RedisAway("what it says is not Redis's protocol", sent=True))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._link.lost(self, RedisAway(str(exc) if exc else "it closed the connection", sent=True))
+
+    def drop(self, error: RedisAway) -> None:
+        """Give the connection up; whoever waits is told ``error``."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._link.lost(self, error)
+
+    def close(self) -> None:
+        """Part from Redis, after what was sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+
 class RedisLink:
     """Sends commands in the order in which they are given. All on one event loop."""
 
     def __init__(
         self, url: str, *, timeout: float, scripts: Sequence[Script], pause: float = PAUSE_SECONDS
     ) -> None:
-        """``timeout`` in seconds bounds each round; ``scripts`` are loaded when the server does not have them.
+        """``timeout`` in seconds bounds each answer, and connecting; ``scripts`` are loaded when a connection begins.
 
-        For ``pause`` seconds after a failure commands fail at once.
+        For ``pause`` seconds after a failure commands fail at once. Raises ``StoreError`` where ``url`` cannot be used.
         """
-        self._redis = Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, max_connections=2
-        )
+        self._address = RedisAddress.parse(url)
         self._timeout = timeout
-        self._scripts = scripts
+        self._scripts = {script.digest: script for script in scripts}
         self._pause = pause
         self._again_at = 0.0
-        self._waiting: list[tuple[Command, asyncio.Future[Reply]]] = []
-        self._sending: asyncio.Task[None] | None = None
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._waiting: list[_Asked] = []
+        self._timing: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
 
-    def submit(self, *command: str | bytes | float) -> asyncio.Future[Reply]:
-        """Send a command with the next round. The future raises ``RedisAway``, or ``RedisError`` for a refusal."""
+    def submit(self, *command: str | bytes | float, then: Then | None = None) -> asyncio.Future[Reply]:
+        """Send a command with the others of this turn of the loop.
+
+        The future raises ``RedisAway``. When it is cancelled before its command is sent, that is not sent; when it is cancelled
+        later, ``then`` gets the reply, or the ``RedisAway``.
+        """
         future: asyncio.Future[Reply] = self._loop.create_future()
-        if self._closed:
-            _fail(future, RedisAway("closed", sent=False))
-            return future
-        if self._again_at and self._loop.time() < self._again_at:
-            _fail(future, RedisAway("it did not answer a moment ago", sent=False))
-            return future
-        self._waiting.append((command, future))
-        if self._sending is None:
-            self._sending = self._loop.create_task(self._rounds())
+        self._put(_Asked(command, future, then))
         return future
 
-    def call(self, script: Script, keys: Sequence[str], *arguments: str | float) -> asyncio.Future[Reply]:
-        """Call a script."""
-        return self.submit("EVALSHA", script.digest, len(keys), *keys, *arguments)
+    def call(
+        self, script: Script, keys: Sequence[str], *arguments: str | float, then: Then | None = None
+    ) -> asyncio.Future[Reply]:
+        """Call a script; ``then`` as above."""
+        return self.submit("EVALSHA", script.digest, len(keys), *keys, *arguments, then=then)
+
+    def tell(self, then: Then, *command: str | bytes | float) -> None:
+        """Send a command that nobody waits for; ``then`` gets the reply, or the ``RedisAway``, if need be at once."""
+        self._put(_Asked(command, None, then))
+
+    def _put(self, asked: _Asked) -> None:
+        if self._closed:
+            asked.settle(RedisAway("closed", sent=False))
+        elif self._again_at and self._loop.time() < self._again_at:
+            asked.settle(RedisAway("it did not answer a moment ago", sent=False))
+        else:
+            if not self._waiting and self._connecting is None:
+                self._loop.call_soon(self._flush)
+            self._waiting.append(asked)
 
     @property
     def closed(self) -> bool:
@@ -88,54 +184,124 @@ class RedisLink:
     async def close(self) -> None:
         """Send what waits, and part. What comes later is not sent: a slot that is not given back ends by itself."""
         self._closed = True
-        if self._sending is not None:
-            await self._sending
-        await self._redis.aclose()
+        if self._waiting or (self._connection is not None and self._connection.asked):
+            self._drained = self._loop.create_future()
+            await self._drained
+        if self._connecting is not None:
+            await self._connecting
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._timing is not None:
+            self._timing.cancel()
 
-    async def _rounds(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                async with asyncio.timeout(self._timeout):
-                    replies = await self._round([command for command, _ in batch])
-            except (RedisError, OSError, TimeoutError) as error:
-                self._again_at = self._loop.time() + self._pause
-                await self._drop()
-                away = RedisAway(str(error) or type(error).__name__, sent=True)
-                for _, future in batch:
-                    _fail(future, away)
-                continue
-            self._again_at = 0.0
-            for (_, future), reply in zip(batch, replies, strict=True):
-                if isinstance(reply, Exception):
-                    _fail(future, reply)
-                elif not future.done():
-                    future.set_result(reply)
-        self._sending = None
+    # ---- sending
 
-    async def _round(self, commands: list[Command]) -> list[Reply]:
-        replies = await self._pipeline(commands)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            # A script that was not there did nothing, so these alone are sent again.
-            lost = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            await self._pipeline([("SCRIPT LOAD", script.text) for script in self._scripts])
-            again = await self._pipeline([commands[number] for number in lost])
-            for number, reply in zip(lost, again, strict=True):
-                replies[number] = reply
-        return replies
+    def _flush(self) -> None:
+        connection = self._connection
+        if connection is None:
+            if self._connecting is None and self._waiting:
+                self._connecting = self._loop.create_task(self._connect())
+            return
+        asked, self._waiting = self._waiting, []
+        self._send(connection, [one for one in asked if not one.gone()])
 
-    async def _pipeline(self, commands: list[Command]) -> list[Reply]:
-        pipe = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        return cast("list[Reply]", await pipe.execute(raise_on_error=False))
+    def _send(self, connection: _Connection, asked: list[_Asked]) -> None:
+        if asked:
+            asked[0].sent_at = self._loop.time()
+            for one in asked:
+                one.sent_at = asked[0].sent_at
+            connection.write(asked)
+            if self._timing is None:
+                self._timing = self._loop.call_later(self._timeout, self._look)
+        self._check_drained()
 
-    async def _drop(self) -> None:
-        """After a failure nothing more is read from the connection: what comes late is nobody's answer."""
-        await self._redis.connection_pool.disconnect(inuse_connections=True)
+    async def _connect(self) -> None:
+        """Connect, and send what waits then; or tell those who wait that it could not be done."""
+        connection = _Connection(self)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._address.connect(connection)
+                greeting = [
+                    *self._address.greeting(),
+                    *(("SCRIPT", "LOAD", script.text) for script in self._scripts.values()),
+                ]
+                replies = [self._loop.create_future() for _ in greeting]
+                asked = zip(greeting, replies, strict=True)
+                connection.write([_Asked(command, reply, None) for command, reply in asked])
+                await asyncio.gather(*replies)
+        except (RedisAway, OSError, TimeoutError) as error:
+            self._connecting = None
+            connection.drop(RedisAway("", sent=False))
+            self._failed(RedisAway(str(error) or "it cannot be connected to in time", sent=False))
+            return
+        self._connecting = None
+        self._connection = connection
+        self._flush()
+
+    def _look(self) -> None:
+        """Give up a connection whose oldest command has waited too long."""
+        self._timing = None
+        connection = self._connection
+        if connection is None or not connection.asked:
+            return
+        left = connection.asked[0].sent_at + self._timeout - self._loop.time()
+        if left <= 0:
+            connection.drop(RedisAway("it did not answer in time", sent=True))
+        else:
+            self._timing = self._loop.call_later(left, self._look)
+
+    # ---- answers
+
+    def answered(self, asked: _Asked, reply: Reply) -> None:
+        """What a connection does with each answer."""
+        self._again_at = 0.0
+        if isinstance(reply, hiredis.ReplyError):
+            text = str(reply)
+            if text.startswith("NOSCRIPT") and not asked.gone() and self._connection is not None:
+                # Somebody has emptied Redis of its scripts. This one did nothing, so it is sent again, as text.
+                _, digest, *rest = asked.command
+                asked.command = ("EVAL", self._scripts[str(digest)].text, *rest)
+                self._send(self._connection, [asked])
+                return
+            reply = RedisRefused(text)
+        asked.settle(reply)
+        self._check_drained()
+
+    def lost(self, connection: _Connection, error: RedisAway) -> None:
+        """What a connection does when it ends."""
+        asked = list(connection.asked)
+        connection.asked.clear()
+        if connection is self._connection:
+            self._connection = None
+        for one in asked:
+            one.settle(error)
+        if asked and self._connecting is None:
+            self._failed(error)
+        self._check_drained()
+
+    def _failed(self, error: RedisAway) -> None:
+        """Nothing is asked for a moment; those who wait already are not kept waiting."""
+        self._again_at = self._loop.time() + self._pause
+        waiting, self._waiting = self._waiting, []
+        unsent = RedisAway(str(error), sent=False)
+        for one in waiting:
+            if not one.gone():
+                one.settle(unsent)
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        drained = self._drained
+        if drained is not None and not self._waiting and not drained.done():
+            connection = self._connection
+            if connection is None or not connection.asked:
+                drained.set_result(None)
 
 
-def _fail(future: asyncio.Future[Reply], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # a command that nobody waits for may fail without a word
+def _packed(command: Command) -> bytes:
+    return cast("bytes", hiredis.pack_command(command))  # pyright: ignore[reportArgumentType] - its stub says tuples of one
+
+
+def _fail(future: asyncio.Future[Reply], error: RedisAway) -> None:
+    future.set_exception(error)
+    future.exception()  # a command that nobody waits for may fail without a word
