@@ -169,6 +169,9 @@ async def test_whatever_becomes_of_redis_requests_go_on_within_limits_and_the_bo
 ) -> None:
     async with pair_of(tmp_path, database_url=postgresql.url, redis_url=redis.url) as pair:
         users = [await pair.house.user("lab") for _ in range(6)]
+        # a server has a share of the day for those whom it knows
+        first = [await pair.ask(server, user, "first") for user in users for server in (0, 1)]
+        assert {answer.status for answer in first} == {200}
         load = Load(pair, users)
         await load.until(60, 200)
         if fault == "stopped":
