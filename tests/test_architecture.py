@@ -86,7 +86,6 @@ LONGER: dict[str, str] = {
     "domain/entrance.py": "every way in, side by side, because they share what a stranger may not learn",
     "providers/table.py": "a table of providers, a row each",
     "relay.py": "the life of a request on one page, phase by phase",
-    "settings.py": "a table of all settings, and beside it the only reader of what sets them",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
 }
 

@@ -1,6 +1,6 @@
 """What is set up on this machine: the secrets that references point to, and model servers on loopback ports.
 
-The environment comes as an argument; ``settings.py`` alone reads it.
+The environment comes as an argument; ``penstock.settings`` alone reads it.
 """
 
 import asyncio

@@ -1,0 +1,11 @@
+"""The settings: a table of what can be set, and what reads it from the command line, the environment and penstock.toml.
+
+``load`` puts together what the command line, the environment (``PENSTOCK_NAME``), the file and the defaults say, in that
+order of precedence, and reports every mistake at once, each with its place.
+"""
+
+from penstock.settings.fields import Row, markdown, rows, shown
+from penstock.settings.loading import Loaded, SettingsError, environment, load
+from penstock.settings.table import Settings
+
+__all__ = ["Loaded", "Row", "Settings", "SettingsError", "environment", "load", "markdown", "rows", "shown"]
