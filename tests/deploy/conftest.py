@@ -29,7 +29,8 @@ targets = [{{ provider = "simulator-here", model = "sim-hang-mid=5" }}]
 [[plan]]
 id = "pro"
 daily_requests = 50000
-concurrent_requests = 10
+concurrent_requests = 1
+queue_seconds = 20
 models = ["held"]
 """
 

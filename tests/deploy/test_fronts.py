@@ -137,6 +137,16 @@ def test_a_stream_arrives_as_it_is_made(front: Front, gateway: Gateway) -> None:
         assert len(events) >= 3
 
 
+def test_a_caller_that_leaves_gives_its_slot_back(front: Front, gateway: Gateway) -> None:
+    # The plan has one slot, and the stream would hold it for ever; the second caller waits for it.
+    for _ in range(2):
+        with (
+            client(front, gateway) as caller,
+            caller.stream("POST", "/chat/completions", json=ASK) as response,
+        ):
+            assert response.status_code == 200, response.read()
+
+
 def test_the_callers_address_and_errors_come_through(front: Front, gateway: Gateway) -> None:
     with client(front, gateway) as caller:
         unknown = caller.post("/messages", json={"model": "no-such-model", "max_tokens": 1, "messages": []})
