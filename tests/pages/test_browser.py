@@ -212,6 +212,22 @@ async def test_without_scripts_the_pages_work(browser: Browser, hotel: Hotel) ->
     assert "from openai" in await reader.page.locator(".tabs .panel:visible").inner_text()
 
 
+async def test_on_a_phone_every_place_is_in_the_menu(browser: Browser, hotel: Hotel) -> None:
+    reader = await watched(browser, hotel)
+    await join(reader)
+    await reader.page.set_viewport_size({"width": 390, "height": 800})
+    await reader.go("/models")
+    await reader.page.click("header summary")
+    places = await reader.page.locator("header .menu a:visible").all_inner_texts()
+    assert places == ["Models", "Plans", "Docs", "Status"]
+    await reader.page.click("header .menu >> text=Sign out")
+    await reader.page.wait_for_selector("text=You are signed out")
+    await reader.page.click("header summary")
+    await reader.page.click("header .menu >> text=Sign in")
+    await reader.page.wait_for_url("**/signin")
+    assert reader.complaints == []
+
+
 async def test_the_theme_is_the_readers_choice(browser: Browser, hotel: Hotel) -> None:
     reader = await watched(browser, hotel)
     await reader.go("/")

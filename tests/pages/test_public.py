@@ -58,6 +58,14 @@ async def test_what_the_menu_calls_a_page_is_on_it(hotel: Hotel) -> None:
             assert text.splitlines()[0] == f"# {entry.title}"
 
 
+async def test_a_name_in_a_text_may_be_broken_between_its_words_but_no_address() -> None:
+    page = (
+        await render_text("# T\n\n`messages.tool_calls` at `http://127.0.0.1:8484/api/v1`\n", "http://h")
+    ).html
+    assert "messages.<wbr>tool_<wbr>calls" in page
+    assert "<code>http://h/api/v1</code>" in page
+
+
 async def test_html_in_a_text_is_shown_and_not_obeyed() -> None:
     page = (
         await render_text("# T\n\n<script>alert(1)</script>\n\n[x](javascript:alert(1))\n", "http://h")

@@ -12,6 +12,7 @@ _ICONS = {
     "dial": '<circle cx="10" cy="10" r="6.5"/><path d="M10 10V5.5"/>',
     "sun": '<circle cx="10" cy="10" r="6.5"/><path d="M10 3.5a6.5 6.5 0 0 1 0 13z" fill="currentColor"/>',
     "copy": '<rect x="7" y="7" width="9" height="9" rx="1.5"/><path d="M13 4.500H6A1.500 1.500 0 0 0 4.500 6v7"/>',
+    "menu": '<path d="M3 5.5h14M3 10h14M3 14.5h14"/>',
     "check": '<path d="M4 10.500 8 14.500 16 6"/>',
 }
 

@@ -23,6 +23,7 @@ def render(source: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     markdown.use(anchors_plugin, min_level=2, max_level=3, slug_func=_anchor)
     markdown.use(container_plugin, "tabs", render=_nothing)
     markdown.add_render_rule("fence", _fence)
+    markdown.add_render_rule("code_inline", _name)
     markdown.add_render_rule("table_open", _table_open)
     markdown.add_render_rule("table_close", _table_close)
     tokens = markdown.parse(source)
@@ -93,6 +94,11 @@ def _code(text: str, language: str) -> str:
 def _fence(_renderer: RendererHTML, tokens: list[Token], index: int, _options: object, _env: object) -> str:
     token = tokens[index]
     return _code(token.content, token.info.strip().partition(" ")[0])
+
+
+def _name(_renderer: RendererHTML, tokens: list[Token], index: int, _options: object, _env: object) -> str:
+    """Code in a line; a long name may be broken after a dot or an underscore between its words."""
+    return f"<code>{re.sub(r'(?<=[a-z][._])(?=[a-z])', '<wbr>', escape(tokens[index].content))}</code>"
 
 
 def _table_open(

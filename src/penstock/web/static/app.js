@@ -87,5 +87,8 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// ---- on a phone the account's places are in a line that is longer than the window
+document.querySelector(".side [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
 showCopy(document);
 showTimes(document);
