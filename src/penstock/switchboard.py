@@ -148,7 +148,9 @@ class Switchboard:
         if secret is None and upstream.secret:
             log.error("a provider's secret cannot be had", extra={"provider": upstream.id})
             raise ProviderCredentials("The service cannot sign in to this model's provider.")
-        headers = (*sign(upstream, secret, attempt.dialect, version=version, betas=betas), _JSON, _AGENT)
+        old_api = attempt.profile.old_api
+        signed = sign(upstream, secret, attempt.dialect, version=version, betas=betas, old_api=old_api)
+        headers = (*signed, _JSON, _AGENT)
         if len(self._signed) >= _SIGNED_MOST:
             self._signed.clear()
         self._signed[key] = _Signed(upstream, secret, headers)

@@ -89,6 +89,17 @@ def test_signing_to_anthropic():
     )
 
 
+def test_the_old_api_is_asked_in_its_own_version():
+    at = KINDS["bedrock"]
+    for version in (b"2026-10-21", b"2023-06-01", None):
+        assert sign(at, KEY, "messages", version=version, old_api=True)[1] == (
+            b"anthropic-version", b"2023-06-01",
+        )  # fmt: skip
+    assert at.profile_of("anthropic.claude-opus-4-6").old_api
+    assert not at.profile_of("anthropic.claude-opus-4-7").old_api
+    assert not KINDS["anthropic"].profile_of("claude-haiku-4-5").old_api
+
+
 def test_signing_to_others():
     bearer = (b"authorization", b"Bearer sk-1")
     assert sign(KINDS["openai"], KEY, "chat", version=b"x", betas=b"y") == (bearer,)

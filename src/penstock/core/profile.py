@@ -84,6 +84,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Gives reasoning in an encrypted form that can be sent back, where asked (``include``)."""
 
     # towards Messages upstreams
+    old_api: bool = False
+    """Knows the API version 2023-06-01 alone, which takes all that 2026-10-21 takes."""
     native_anthropic: bool = False
     """Anthropic's own API: signatures are checked there, and the billing block of Claude Code is kept."""
     sampling: bool = True

@@ -274,7 +274,11 @@ _ROWS: tuple[Provider, ...] = (
         env="AWS_BEARER_TOKEN_BEDROCK",
         docs="https://docs.aws.amazon.com/bedrock/latest/userguide/inference-messages-api.html",
         profile=OPENAI_CLASSIC,
-        model_profiles=tuple((f"anthropic.{pattern}", profile) for pattern, profile in CLAUDE),
+        model_profiles=tuple(
+            # the newer API version is there for the models without sampling parameters
+            (f"anthropic.{pattern}", and_also(profile, old_api=profile.sampling))
+            for pattern, profile in CLAUDE
+        ),
         note='The region is part of the URL: write yours into the catalogue. Claude models need `via = ["messages"]`.',
     ),
     Provider(
@@ -377,18 +381,21 @@ def sign(
     *,
     version: bytes | None = None,
     betas: bytes | None = None,
+    old_api: bool = False,
 ) -> tuple[Header, ...]:
     """The headers that authenticate us to ``at`` and say which API version is meant.
 
     ``version`` and ``betas`` are the caller's own ``anthropic-version`` and ``anthropic-beta``; they go to messages
-    upstreams alone, unchanged. Nothing else of the caller's is ever among the headers.
+    upstreams alone, unchanged; but one that has the ``old_api`` alone is asked in that. Nothing else of the caller's is
+    ever among the headers.
     """
     headers = _credentials(at.auth, secret, at.kind)
     if dialect != "messages":
         return headers
+    spoken = version if version and not old_api else ANTHROPIC_VERSION
     if betas:
-        return (*headers, (b"anthropic-version", version or ANTHROPIC_VERSION), (b"anthropic-beta", betas))
-    return (*headers, (b"anthropic-version", version or ANTHROPIC_VERSION))
+        return (*headers, (b"anthropic-version", spoken), (b"anthropic-beta", betas))
+    return (*headers, (b"anthropic-version", spoken))
 
 
 @lru_cache(maxsize=256)
