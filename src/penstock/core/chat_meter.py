@@ -10,7 +10,7 @@ from penstock.core.chat_pattern import TextPattern, learn
 from penstock.core.chat_reader import MAX_BODY, Reader
 from penstock.core.chat_writer import Writer
 from penstock.core.splice import find_values, replace_known, replace_spans
-from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
+from penstock.core.sse import MAX_FRAME, complete_prefix, is_comment, parse_frame, split_whole
 from penstock.core.turn import (
     CallArgs,
     CallOpened,
@@ -170,6 +170,9 @@ class Meter:
                     continue
             if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
                 data, event = raw[6:-2], b""
+            elif is_comment(raw):
+                pieces.append(raw)
+                continue
             else:
                 frame = parse_frame(raw if self.started else raw.removeprefix(_BOM))
                 if frame is None:

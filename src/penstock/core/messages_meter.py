@@ -19,11 +19,26 @@ from penstock.core.messages_events import (
 from penstock.core.messages_reader import read_reply
 from penstock.core.messages_writer import Writer
 from penstock.core.splice import replace_known
-from penstock.core.sse import MAX_FRAME, complete_prefix, is_plain, parse_frame, split_whole
+from penstock.core.sse import (
+    MAX_FRAME,
+    STRING,
+    complete_prefix,
+    is_comment,
+    is_plain,
+    parse_frame,
+    split_whole,
+)
 from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
 
 _encode = msgspec.json.Encoder().encode
 
+# the one frame that nearly all reads are: a piece of text, of a thought or of a call's arguments, and nothing else
+_PIECE = re.compile(
+    rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta", ?"index": ?\d{1,6}, ?"delta": ?'
+    rb'\{"type": ?"(?:text|thinking|input_json)_delta", ?"(?:text|thinking|partial_json)": ?('
+    + STRING
+    + rb") {0,64}\} {0,64}\}\n\n"
+).fullmatch
 _MARKS = (b"message_", b"error")
 _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*"')
 _CLOSING = b'"}'
@@ -72,6 +87,11 @@ class Meter:
             return b""
         held = self._held
         if not held:
+            if self.started:
+                piece = _PIECE(data)
+                if piece is not None:
+                    self.output_bytes += piece.end(1) - piece.start(1) - 2
+                    return data
             end = complete_prefix(data)
             if end < len(data):
                 held += data[end:]
@@ -127,6 +147,14 @@ class Meter:
             return whole
         pieces: list[bytes] = []
         for raw in split_whole(whole):
+            piece = _PIECE(raw) if self.started else None
+            if piece is not None:
+                self.output_bytes += piece.end(1) - piece.start(1) - 2
+                pieces.append(raw)
+                continue
+            if is_comment(raw):
+                pieces.append(raw)
+                continue
             # What is not JSON is read as well: a caller's SDK would fail over it with words that tell nobody whose fault it is.
             if not self.started or _MARKS[0] in raw or _MARKS[1] in raw or not is_plain(raw):
                 pieces.append(self._see(raw))

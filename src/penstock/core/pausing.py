@@ -36,24 +36,23 @@ _PIECES = 256
 class _Block:
     """A block as it began, and what has been added to it."""
 
-    __slots__ = ("_joined", "_pieces", "citations", "raw", "signature")
+    __slots__ = ("_joined", "citations", "pieces", "raw", "signature")
 
     def __init__(self, raw: Raw) -> None:
         self.raw = raw
         self.signature: str | None = None
         self.citations: list[Raw] = []
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []
         self._joined: list[str] = []
 
-    def add(self, piece: str) -> None:
-        self._pieces.append(piece)
-        if len(self._pieces) >= _PIECES:
-            self._joined.append("".join(self._pieces))
-            self._pieces.clear()
+    def join(self) -> None:
+        """Put the pieces together."""
+        self._joined.append("".join(self.pieces))
+        self.pieces.clear()
 
     def whole(self) -> Raw | None:
         """The block as it goes back; None for an empty text, which may not."""
-        text = "".join((*self._joined, *self._pieces))
+        text = "".join((*self._joined, *self.pieces))
         fields = _fields(self.raw)
         match _text(fields, "type"):
             case "text":
@@ -93,10 +92,17 @@ class Said:
     def take(self, event: StreamEvent, data: bytes) -> None:
         """Take the next event; ``data`` is its JSON."""
         delta = event.delta
-        if event.type == "content_block_delta":
+        if delta is not None and event.type == "content_block_delta":
             block = self._blocks.get(event.index)
-            if block is not None and delta is not None:
-                self._grow(block, delta)
+            if block is not None:
+                piece = delta.text or delta.thinking or delta.partial_json
+                if piece:
+                    block.pieces.append(piece)
+                    self._size += len(piece)
+                    if len(block.pieces) >= _PIECES or self._size > MAX_BODY:
+                        self._grown(block)
+                else:
+                    self._sign(block, delta)
         elif event.type == "content_block_start":
             began = _started(data).content_block
             if began is not UNSET:
@@ -126,17 +132,16 @@ class Said:
             return []
         return [*self._whole, *(block for block in blocks if block is not None)]
 
-    def _grow(self, block: _Block, delta: Delta) -> None:
-        piece = delta.text or delta.thinking or delta.partial_json
-        if piece:
-            self._size += len(piece)
-            if self._size <= MAX_BODY:
-                block.add(piece)
-        elif delta.signature:
+    def _grown(self, block: _Block) -> None:
+        block.join()
+        if self._size > MAX_BODY:
+            self._blocks.clear()  # of what is larger nothing is kept
+
+    def _sign(self, block: _Block, delta: Delta) -> None:
+        if delta.signature:
             block.signature = delta.signature
         elif delta.citation is not UNSET:
             block.citations.append(delta.citation.copy())
-            self._size += len(bytes(delta.citation))
 
     def _metered(self, usage: Usage | None) -> None:
         if usage is not None:

@@ -22,10 +22,30 @@ from penstock.core.responses_events import (
 from penstock.core.responses_reader import read_reply
 from penstock.core.responses_writer import Writer
 from penstock.core.splice import replace_at, replace_top_level
-from penstock.core.sse import MAX_FRAME, complete_prefix, is_plain, parse_frame, split_whole
+from penstock.core.sse import (
+    MAX_FRAME,
+    STRING,
+    complete_prefix,
+    is_comment,
+    is_plain,
+    parse_frame,
+    split_whole,
+)
 from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
 
 _BOM = b"\xef\xbb\xbf"
+_MEMBER = rb'"[a-z_]{1,40}": ?(?:' + STRING + rb"|\d{1,15}|\[\]|null)"
+# the one frame that nearly all reads are: a piece of text, of reasoning or of a call's input, and nothing else
+_PIECE = re.compile(
+    rb'event: response\.[a-z_.]{1,60}\.delta\ndata: \{"type": ?"response\.[a-z_.]{1,60}\.delta"'
+    rb"(?:, ?(?!\"delta\")"
+    + _MEMBER
+    + rb')*+, ?"delta": ?('
+    + STRING
+    + rb")(?:, ?(?!\"delta\")"
+    + _MEMBER
+    + rb")*+\}\n\n"
+).fullmatch
 # quotes in text are escaped, so the first is a key
 _MARKS = (b'"response"', b"error")
 _GENERATED = re.compile(rb'"delta"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
@@ -82,6 +102,12 @@ class Meter:
             return b""
         held = self._held
         if not held:
+            if self.started:
+                piece = _PIECE(data)
+                if piece is not None:
+                    self.output_bytes += piece.end(1) - piece.start(1) - 2
+                    self._last = data
+                    return data
             end = complete_prefix(data)
             if end < len(data):
                 held += data[end:]
@@ -138,6 +164,15 @@ class Meter:
             return whole
         pieces: list[bytes] = []
         for raw in split_whole(whole):
+            piece = _PIECE(raw) if self.started else None
+            if piece is not None:
+                self.output_bytes += piece.end(1) - piece.start(1) - 2
+                pieces.append(raw)
+                self._last = raw
+                continue
+            if is_comment(raw):
+                pieces.append(raw)
+                continue
             # What is not JSON is read as well: a caller's SDK would fail over it with words that tell nobody whose fault it is.
             if not self.started or _MARKS[0] in raw or _MARKS[1] in raw or not is_plain(raw):
                 relayed = self._see(raw)

@@ -15,6 +15,7 @@ MAX_FRAME = 4 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _LEAST = len(b"data")
+_DATA = b"\ndata: "
 
 
 class FrameTooLarge(ValueError):
@@ -48,9 +49,18 @@ class Frames:
             data = self._plain_line_ends(data)
         held = self._held
         if not held and data.endswith(b"\n\n"):
-            if data.find(b"\n") == len(data) - 2 and data.startswith(b"data: "):  # one frame of one line
+            first, last = data.find(b"\n"), len(data) - 2
+            if first == last:
+                if data.startswith(b"data: "):  # one frame of one line
+                    self._fresh = False
+                    return [Frame(b"", data[6:-2])]
+            elif (
+                data.startswith(_DATA, first)
+                and data.find(b"\n", first + 1) == last
+                and data.startswith(b"event: ")
+            ):  # one frame of two
                 self._fresh = False
-                return [Frame(b"", data[6:-2])]
+                return [Frame(data[7:first], data[first + 7 : -2])]
             return self._cut(data)
         held += data
         end = held.rfind(b"\n\n", self._scanned)
@@ -105,6 +115,10 @@ def parse_frame(raw: bytes) -> Frame | None:
         return None
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if raw.startswith(b"event: "):
+        end = raw.find(b"\n")
+        if raw.startswith(b"data: ", end + 1) and raw.find(b"\n", end + 7) < 0:  # the usual two lines
+            return Frame(raw[7:end], raw[end + 7 :])
     event = b""
     data: bytes | None = None
     for line in raw.split(b"\n"):
@@ -154,8 +168,15 @@ def split_whole(whole: bytes) -> list[bytes]:
     return pieces
 
 
+def is_comment(raw: bytes) -> bool:
+    """Whether a frame is one comment, as upstreams send them to keep a connection. False says nothing."""
+    return raw.startswith(b":") and raw.find(b"\n") == len(raw) - 2
+
+
+STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
+"""A JSON string, as a pattern: what is like it is valid, bar the UTF-8 in it, which a relay leaves as it is."""
+
 _json = msgspec.json.Decoder(msgspec.Raw).decode
-_DATA = b"\ndata: "
 
 
 def is_plain(whole: bytes) -> bool:
