@@ -62,6 +62,20 @@ def postgresql() -> Generator[Engine]:
         yield made
 
 
+@pytest.fixture
+def empty_postgresql(postgresql: Engine) -> Engine:
+    """A database without tables, as createdb makes it."""
+    remake(postgresql)
+    return postgresql
+
+
+def remake(engine: Engine) -> None:
+    """Empty a PostgreSQL database to its last table."""
+    name = engine.url.rpartition("/")[2]
+    execute(f"DROP DATABASE {name} WITH (FORCE)")
+    execute(f"CREATE DATABASE {name}")
+
+
 @contextmanager
 def _database() -> Generator[Engine]:
     name = f"penstock_test_{os.getpid()}_{next(_numbers)}"

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from penstock.core.limits import day_of
-from penstock.domain import accounts, codes, sessions, tallies
+from penstock.domain import accounts, codes, retention, sessions, tallies
 from penstock.domain.catalog import Catalog
 from penstock.domain.entrance import Entrance, Rules
 from penstock.domain.limits import Gate
@@ -55,6 +55,7 @@ class Front:
         self._now = now
         self._health = health
         self._reconciled = 0
+        self._retain_days = settings.retain_days
         self._lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
         self.hasher = PasswordHasher()
         self.postman = Postman(database, vault, route_of(settings.mail_url), settings.mail_from, now)
@@ -124,6 +125,7 @@ class Front:
                 if gone:
                     log.info("accounts deleted, as their owners had asked", extra={"rows": gone})
                 await self._reconcile()
+                await retention.keep(self._database, day_of(self._now()), self._retain_days)
             except DatabaseUnavailable:
                 log.warning("the database does not answer; what is over stays for now")
             await asyncio.sleep(_TIDY_SECONDS)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.turn import Usage
 from penstock.domain.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.reconciliation import compare
-from penstock.domain.rollups import rebuild
+from penstock.domain.retention import first_day_kept
+from penstock.domain.rollups import HOUR_MS, sums_of_rows
 from penstock.store.database import Database
 from penstock.store.schema import model_days, requests, usage_days, usage_errors, usage_hours
 
@@ -88,10 +89,17 @@ async def agree(database: Database, day: int = DAY) -> None:
         assert await compare(conn, day) == []
     async with database.transaction() as conn:
         kept = await sums_of(conn)
-        await rebuild(conn, 0)
+        await rebuild(conn, await first_day_kept(conn) * 24 * HOUR_MS)
         made = await sums_of(conn)
         await conn.rollback()
     assert kept == made
+
+
+async def rebuild(conn: AsyncConnection, since: int) -> None:
+    """Make all sums from ``since`` (epoch milliseconds; the whole day that it is in) on anew, from the rows."""
+    for sums in sums_of_rows(since // HOUR_MS // 24, None):
+        await conn.execute(delete(sums.table).where(sums.part))
+        await conn.execute(insert(sums.table).from_select([*sums.key, *sums.columns], sums.made))
 
 
 async def sums_of(conn: AsyncConnection) -> dict[str, list[tuple[Any, ...]]]:
@@ -99,7 +107,9 @@ async def sums_of(conn: AsyncConnection) -> dict[str, list[tuple[Any, ...]]]:
     found = {}
     for table in (usage_hours, usage_errors, model_days):
         rows = await conn.execute(select(table).order_by(*table.primary_key.columns))
-        found[table.name] = [tuple(row) for row in rows]
+        key = len(table.primary_key.columns)
+        # What was taken back leaves a row of zeros.
+        found[table.name] = [tuple(row) for row in rows if any(row[key:])]
     return found
 
 

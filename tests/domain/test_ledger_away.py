@@ -15,12 +15,11 @@ from penstock.domain import ledger as writing
 from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_recovery import check_journals
 from penstock.domain.ledger_rows import Batch
-from penstock.domain.rollups import rebuild
 from penstock.errors import CannotRecord
 from penstock.store.backend import StoreError
 from penstock.store.database import Database
 from penstock.store.journal import Journal
-from tests.domain.books import agree, end, open_ledger, row, states, until, url, used, written
+from tests.domain.books import agree, end, open_ledger, rebuild, row, states, until, url, used, written
 from tests.stores import Engine
 
 

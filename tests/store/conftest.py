@@ -1,5 +1,5 @@
 """The engines that these tests run on."""
 
-from tests.stores import engine, postgresql
+from tests.stores import empty_postgresql, engine, postgresql
 
-__all__ = ["engine", "postgresql"]
+__all__ = ["empty_postgresql", "engine", "postgresql"]

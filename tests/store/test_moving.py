@@ -12,7 +12,7 @@ from penstock.store.backend import StoreError
 from penstock.store.database import Database
 from penstock.store.moving import BATCH, move
 from penstock.store.schema import metadata, plans, users
-from tests.stores import Engine, execute, server
+from tests.stores import Engine
 
 ROWS = BATCH + 3
 
@@ -72,23 +72,15 @@ async def counts(engine: Engine, directory: Path) -> set[int]:
     return found
 
 
-@pytest.fixture
-def empty(postgresql: Engine) -> Engine:
-    """A database without tables, as createdb makes it."""
-    name = make_url(postgresql.url).database
-    execute(f"DROP DATABASE {name} WITH (FORCE)")
-    execute(f"CREATE DATABASE {name}")
-    assert postgresql.url == f"{server()}/{name}"
-    return postgresql
-
-
-async def test_every_row_of_every_table_arrives(source: Database, empty: Engine, tmp_path: Path) -> None:
+async def test_every_row_of_every_table_arrives(
+    source: Database, empty_postgresql: Engine, tmp_path: Path
+) -> None:
     await fill(source, ROWS)
-    moved = await move(source, make_url(empty.url))
+    moved = await move(source, make_url(empty_postgresql.url))
     assert {table.name for table in moved} == set(metadata.tables)
     assert {table.rows for table in moved} == {ROWS}
     assert len({table.checksum for table in moved}) == len(moved)
-    target = await Database.open(empty.url, directory=tmp_path, migrate=False)
+    target = await Database.open(empty_postgresql.url, directory=tmp_path, migrate=False)
     assert await everything(target) == await everything(source)
     await target.close()
 
@@ -130,8 +122,8 @@ async def test_a_database_that_has_rows_is_refused_and_keeps_them(
     await target.close()
 
 
-async def test_a_database_of_another_program_is_refused(source: Database, empty: Engine) -> None:
-    target = await Database.open(empty.url)
+async def test_a_database_of_another_program_is_refused(source: Database, empty_postgresql: Engine) -> None:
+    target = await Database.open(empty_postgresql.url)
     async with target.transaction() as conn:
         for table in (*reversed(metadata.sorted_tables), None):
             name = "alembic_version" if table is None else table.name
@@ -139,7 +131,7 @@ async def test_a_database_of_another_program_is_refused(source: Database, empty:
         await conn.exec_driver_sql("CREATE TABLE theirs (id int)")
     await target.close()
     with pytest.raises(StoreError, match="not one of Penstock's"):
-        await move(source, make_url(empty.url))
+        await move(source, make_url(empty_postgresql.url))
 
 
 async def test_a_database_that_a_server_has_claimed_is_refused(
@@ -168,16 +160,16 @@ async def test_a_database_that_anyone_of_ours_is_connected_to_is_refused(
     ids=["too long", "a NUL", "too large"],
 )
 async def test_a_row_that_postgresql_cannot_store_is_told_and_nothing_is_moved(
-    source: Database, empty: Engine, tmp_path: Path, column: str, bad: object
+    source: Database, empty_postgresql: Engine, tmp_path: Path, column: str, bad: object
 ) -> None:
     await fill(source, 3)
     async with source.transaction() as conn:
         row = {c.name: value(c, 4) for c in plans.columns} | {column: bad}
         await conn.execute(insert(plans), [row])
     with pytest.raises(StoreError, match="plans") as caught:
-        await move(source, make_url(empty.url))
+        await move(source, make_url(empty_postgresql.url))
     assert str(bad) not in str(caught.value)
-    assert await counts(empty, tmp_path) == {0}
+    assert await counts(empty_postgresql, tmp_path) == {0}
 
 
 async def test_what_the_database_changes_on_its_way_in_is_noticed(

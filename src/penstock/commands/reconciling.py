@@ -62,10 +62,12 @@ def reconcile(
 
 async def _found(place: Place, day: int, repairing: bool) -> list[Difference]:
     async with open_place(place) as store:
-        if not repairing:
+        try:
+            if repairing:
+                return await repair(store.database, day)
             async with store.database.connect() as conn:
                 return await compare(conn, day)
-        try:
-            return await repair(store.database, day)
         except RowsGone:
-            raise CommandError("the rows of that day are not kept any more: nothing was changed") from None
+            raise CommandError(
+                "the rows of that day are not kept any more (see retain_days); its counts and sums stay as they are"
+            ) from None

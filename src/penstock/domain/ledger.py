@@ -161,6 +161,7 @@ class Ledger:
             self.trouble = (
                 f"writing has ended by a fault of the program ({type(failure).__name__}): restart it"
             )
+        if isinstance(failure, Exception):
             log.critical("nothing is written to the database until a restart", exc_info=failure)
 
     @staticmethod

@@ -1,7 +1,8 @@
 """Writing what may have been written already: a batch that failed half-way, and what a dead process left behind.
 
 The database is asked first which rows it has. What is there is not written or counted again, and only an open row is
-settled. One exception: a row that another process closed because it took its owner for dead gets its true end.
+settled. One exception: a row that another process closed because it took its owner for dead gets its true end. What is of
+a day whose rows are not kept any more is left out: the database could not tell whether it had it.
 """
 
 import logging
@@ -16,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.turn import Usage
 from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking, first_of_each
-from penstock.domain.rollups import rebuild, rolling
+from penstock.domain.retention import first_day_kept
+from penstock.domain.rollups import rolling
 from penstock.store.database import Database, RowRefused, StoreError
 from penstock.store.journal import Left, left_behind
 from penstock.store.schema import requests
@@ -41,19 +43,23 @@ async def absorb(database: Database, new: Sequence[OpenRow], ends: Sequence[Sett
         async with database.transaction() as conn:
             there, dead = await _look_up(conn, list(rows.keys() | {end.id for end in ends}))
             missing = [row for row in rows.values() if row.id not in there and row.id not in dead]
+            missing = await _of_kept_days(conn, missing)
             reopened = {end.id: dead[end.id] for end in ends if end.id in dead}
             if reopened:
                 await conn.execute(
                     update(requests)
-                    .where(requests.c.id.in_(list(reopened)))
+                    .where(
+                        requests.c.id.in_(list(reopened)),
+                        requests.c.day.in_({row.day for row in reopened.values()}),
+                    )
                     .values(state="open", outcome=None, error_code=None, estimated=False)
                 )
             open_rows = {id: row for id, row in there.items() if row is not None} | reopened
             writable = open_rows.keys() | {row.id for row in missing}
             batch = Batch(missing, [end for end in first_of_each(ends) if end.id in writable], open_rows)
+            taken_back = [(row, _aborted(row)) for row in reopened.values()]
+            await database.execute(conn, rolling(taken_back, sign=-1))
             await _write(database, conn, batch, boot)
-            if reopened:
-                await rebuild(conn, min(row.created_at for row in reopened.values()))
     except DBAPIError as error:
         raise RowRefused(str(error.orig)) from error
 
@@ -128,6 +134,14 @@ async def _absorb_or_tell(
         await absorb(database, new, ends, boot)
     except RowRefused:
         log.exception("request %s cannot be stored", id)
+
+
+async def _of_kept_days(conn: AsyncConnection, rows: list[OpenRow]) -> list[OpenRow]:
+    first = await first_day_kept(conn) if rows else 0
+    kept = [row for row in rows if row.day >= first]
+    if len(kept) < len(rows):
+        log.warning("%d requests are of days that are not kept any more", len(rows) - len(kept))
+    return kept
 
 
 async def _look_up(

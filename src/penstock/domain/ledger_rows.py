@@ -84,11 +84,11 @@ _SETTLE = Bulk(
     " estimated = v.column12, provider = v.column13, upstream_model = v.column14, upstream_dialect = v.column15,"
     " attempts = v.column16, first_byte_ms = v.column17, total_ms = v.column18, translation = v.column19"
     " FROM (VALUES ",
-    "(" + ", ".join("?" * 19) + ")",
-    ") AS v WHERE requests.id = v.column1 AND requests.state = 'open'",
+    "(" + ", ".join("?" * 20) + ")",
+    ") AS v WHERE requests.id = v.column1 AND requests.day = v.column20 AND requests.state = 'open'",
     (
         *("text", "int", "text", "bool", "text", "text", *["bigint"] * 5, "bool"),
-        *("text", "text", "text", "int", "int", "int", "text"),
+        *("text", "text", "text", "int", "int", "int", "text", "int"),
     ),
 )
 _SETTLE_PLAIN = Bulk(
@@ -96,9 +96,9 @@ _SETTLE_PLAIN = Bulk(
     " input_tokens = v.column4, output_tokens = v.column5, cache_read_tokens = v.column6,"
     " cache_write_tokens = v.column7, reasoning_tokens = v.column8, first_byte_ms = v.column9, total_ms = v.column10"
     " FROM (VALUES ",
-    "(" + ", ".join("?" * 10) + ")",
-    ") AS v WHERE requests.id = v.column1 AND requests.state = 'open'",
-    ("text", "int", "text", *["bigint"] * 5, "int", "int"),
+    "(" + ", ".join("?" * 11) + ")",
+    ") AS v WHERE requests.id = v.column1 AND requests.day = v.column11 AND requests.state = 'open'",
+    ("text", "int", "text", *["bigint"] * 5, "int", "int", "int"),
 )
 """For almost every request, at half the cost: what it leaves out is already in the open row."""
 
@@ -106,7 +106,8 @@ _SETTLE_PLAIN = Bulk(
 class Batch(msgspec.Struct, frozen=True):
     """What is written in one transaction: rows that the database has not, and ends of these and of rows that are open there.
 
-    ``open_rows`` are the ones there; of a request's ends only the first is in a batch.
+    ``open_rows`` are the ones there; an end that is not of a new row is of one of them. Of a request's ends only the first is
+    in a batch.
     """
 
     new: Sequence[OpenRow]
@@ -142,17 +143,22 @@ def booking(batch: Batch, boot: str) -> Iterator[tuple[str, Row]]:
         else:
             whole.append(_whole(row, end, boot))
             count[not end.counted] += 1
-    later = list(ends.values())
-    for end in later:
-        row = batch.open_rows.get(end.id)
-        if row is not None and not end.counted:
+    plain: list[Row] = []
+    other: list[Row] = []
+    for end in ends.values():
+        row = batch.open_rows[end.id]
+        if is_plain(end):
+            plain.append(_settled_plainly(end, row.day))
+        else:
+            other.append(_settled(end, row.day))
+        if not end.counted:
             count = counts.setdefault((row.user_id, row.day), [0, 0])
             count[0] -= 1
             count[1] += 1
     yield from _INSERT_SETTLED.statements(whole)
     yield from _INSERT.statements(open_)
-    yield from _SETTLE_PLAIN.statements([_settled_plainly(end) for end in later if is_plain(end)])
-    yield from _SETTLE.statements([_settled(end) for end in later if not is_plain(end)])
+    yield from _SETTLE_PLAIN.statements(plain)
+    yield from _SETTLE.statements(other)
     yield from _COUNT.statements([(*key, *counts[key]) for key in sorted(counts)])
 
 
@@ -214,7 +220,7 @@ def _whole(row: OpenRow, end: Settlement, boot: str) -> Row:
     )
 
 
-def _settled_plainly(end: Settlement) -> Row:
+def _settled_plainly(end: Settlement, day: int) -> Row:
     usage = end.usage
     return (
         end.id,
@@ -227,10 +233,11 @@ def _settled_plainly(end: Settlement) -> Row:
         whole(usage.reasoning),
         whole(end.first_byte_ms),
         whole(end.total_ms),
+        day,
     )
 
 
-def _settled(end: Settlement) -> Row:
+def _settled(end: Settlement, day: int) -> Row:
     usage = end.usage
     return (
         end.id,
@@ -252,6 +259,7 @@ def _settled(end: Settlement) -> Row:
         whole(end.first_byte_ms),
         whole(end.total_ms),
         None if end.translation is None else fit(end.translation, 4096),
+        day,
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.domain.retention import first_day_kept
 from penstock.domain.rollups import Kept, sums_of_rows
 from penstock.store.database import Database, upsert_adding
 from penstock.store.schema import requests, usage_days
@@ -28,11 +29,16 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class RowsGone(Exception):
-    """The rows of the day are not kept any more, so there is nothing to go by."""
+    """The rows of the day are not all kept any more, so there is nothing to go by."""
 
 
 async def compare(conn: AsyncConnection, day: int) -> list[Difference]:
-    """Every number of ``day`` (UTC day number) that is not that of the rows. ``conn`` is one consistent view."""
+    """Every number of ``day`` (UTC day number) that is not that of the rows. ``conn`` is one consistent view.
+
+    Raises ``RowsGone`` where rows of the day were removed for their age.
+    """
+    if day < await first_day_kept(conn):
+        raise RowsGone
     found: list[Difference] = []
     for kept in (_counts(day), *sums_of_rows(day, day + 1)):
         have = await _numbers(conn, kept, kept.kept)
@@ -51,7 +57,7 @@ async def compare(conn: AsyncConnection, day: int) -> list[Difference]:
 async def repair(database: Database, day: int) -> list[Difference]:
     """Make the numbers of ``day`` those of the rows; gives what was different.
 
-    Raises ``RowsGone`` where the day has numbers and no rows, and ``DatabaseUnavailable``.
+    Raises ``RowsGone`` as ``compare`` does, and where the day has numbers and no rows; ``DatabaseUnavailable``.
     """
     async with database.transaction() as conn:
         # In a view of its own, taken while no other repair can run.

@@ -2,14 +2,14 @@
 
 ``usage_hours`` has a row for each account, hour and model, ``usage_errors`` one for each account, day and cause,
 ``model_days`` one for each model and day, all accounts together. The statements are text for a whole batch, as the ledger's
-are; ``rebuild`` makes the same sums from the rows, after a crash and in the tests, which compare the two.
+are; ``sums_of_rows`` makes the same from the rows, for ``domain/reconciliation.py``, which compares the two.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, and_, case, delete, func, insert, literal, select
+from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger_rows import OpenRow, Settlement, fit, whole
@@ -49,8 +49,8 @@ _ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
 _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
 
 
-def rolling(ended: Sequence[tuple[OpenRow, Settlement]]) -> Iterator[tuple[str, Row]]:
-    """The statements that add requests which are being settled for the first time."""
+def rolling(ended: Sequence[tuple[OpenRow, Settlement]], *, sign: int = 1) -> Iterator[tuple[str, Row]]:
+    """The statements that add requests which are being settled for the first time, or with ``sign`` -1 take them out again."""
     hours: dict[tuple[str, int, str], list[int]] = {}
     errors: dict[tuple[str, int, str], int] = {}
     models: dict[tuple[str, int], list[int]] = {}
@@ -74,9 +74,9 @@ def rolling(ended: Sequence[tuple[OpenRow, Settlement]]) -> Iterator[tuple[str, 
         day[1] += end.outcome in TROUBLE
         day[2] += first is not None
         day[3] += first or 0
-    yield from _HOURS.statements([(*key, *map(_bounded, hours[key])) for key in sorted(hours)])
-    yield from _ERRORS.statements([(*key, errors[key]) for key in sorted(errors)])
-    yield from _MODELS.statements([(*key, *map(_bounded, models[key])) for key in sorted(models)])
+    yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
+    yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
+    yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])
 
 
 def class_of(first_byte_ms: int) -> int:
@@ -91,8 +91,8 @@ _MOST = 2**53
 """What an upstream claims to have counted is added up to here, so that a sum of sums stays within 64 bits."""
 
 
-def _bounded(value: int) -> int:
-    return min(value, _MOST)
+def _bounded(values: Sequence[int], sign: int) -> list[int]:
+    return [sign * min(value, _MOST) for value in values]
 
 
 # ---- the same from the rows
@@ -111,13 +111,6 @@ class Kept(msgspec.Struct, frozen=True):
     def kept(self) -> Select[*tuple[Any, ...]]:
         """What the table has, in the columns' order of ``made``."""
         return select(*(self.table.c[name] for name in (*self.key, *self.columns))).where(self.part)
-
-
-async def rebuild(conn: AsyncConnection, since: int) -> None:
-    """Make all sums from ``since`` (epoch milliseconds; the whole day that it is in) on anew, from the rows."""
-    for sums in sums_of_rows(since // HOUR_MS // 24, None):
-        await conn.execute(delete(sums.table).where(sums.part))
-        await conn.execute(insert(sums.table).from_select([*sums.key, *sums.columns], sums.made))
 
 
 def sums_of_rows(first: int, end: int | None) -> tuple[Kept, Kept, Kept]:
@@ -253,6 +246,7 @@ async def errors(conn: AsyncConnection, user_id: str, days: range) -> list[tuple
             usage_errors.c.day < days.stop,
         )
         .group_by(usage_errors.c.cause)
+        .having(count > 0)
         .order_by(count.desc(), usage_errors.c.cause)
     )
     return [(cause, int(number)) for cause, number in rows]

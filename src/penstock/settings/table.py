@@ -83,6 +83,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     journal_pace: Annotated[
         Timer, about("How long what is in the journal may wait for company before it goes to the database.")
     ] = 0.05
+    retain_days: Annotated[
+        int,
+        Meta(ge=0, le=36_500),
+        about(
+            "Days for which the ledger keeps each request; 0: for ever. Daily counts and sums by hour stay. PostgreSQL drops "
+            "a month at a time, once all of it is older, or a day where fewer than 62 are kept."
+        ),
+    ] = 396
     database_pool: Annotated[
         int, Meta(ge=1, le=100), about("PostgreSQL: connections kept for reading, and as many for writing.")
     ] = 5

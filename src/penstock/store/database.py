@@ -39,6 +39,7 @@ from penstock.store.backend import (
     owner_key,
 )
 from penstock.store.bulk import Row, numbered
+from penstock.store.partitions import is_partitioned, make_others
 from penstock.store.schema import HEAD, metadata
 from penstock.store.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
 
@@ -57,7 +58,7 @@ __all__ = [
     "upsert",
 ]
 
-OLDER: tuple[str, ...] = ()
+OLDER: tuple[str, ...] = ("0001", "0002")
 """The revisions before ``HEAD``, from which this program can migrate."""
 
 ONE_SERVER = "the one server"
@@ -298,6 +299,8 @@ def make_tables(connection: Connection) -> bool:
     if connection.dialect.get_table_names(connection):
         return False
     metadata.create_all(connection)
+    if is_partitioned(connection):
+        make_others(connection)
     alembic_version.metadata.create_all(connection)
     connection.execute(alembic_version.insert().values(version_num=HEAD))
     return True

@@ -5,6 +5,7 @@ Kept out of the server: Alembic takes a quarter of a second and 12 MB to load an
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 from alembic import command
@@ -14,9 +15,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from penstock.core.limits import day_of
 from penstock.store.backend import Pool, StoreError
 from penstock.store.backup import back_up
 from penstock.store.database import OLDER, check_revision, is_postgresql, parse_url, stored_revision
+from penstock.store.partitions import is_partitioned, make_ahead
 from penstock.store.postgresql import PostgresqlBackend
 from penstock.store.schema import HEAD
 from penstock.store.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
@@ -116,10 +119,15 @@ def _revision(connection: Connection, name: str) -> str | None:
 
 
 def _upgrade(connection: Connection, name: str) -> str | None:
-    """All steps that are missing; the revision from before. Raises ``StoreError`` for what is not ours."""
+    """All steps that are missing, and the partitions of the months to come; the revision from before.
+
+    Raises ``StoreError`` for what is not ours.
+    """
     before = _revision(connection, name)
     if before != HEAD:
         command.upgrade(_config(connection), HEAD)
+    if is_partitioned(connection):
+        make_ahead(connection, day_of(time.time()))
     return before
 
 

@@ -24,8 +24,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.errors import DatabaseUnavailable
 from penstock.store.backend import Pool, StoreError, owner_key
 from penstock.store.database import ONE_SERVER, Database, check_revision, make_tables, stored_revision
+from penstock.store.partitions import make_for
 from penstock.store.postgresql import PostgresqlBackend
-from penstock.store.schema import metadata
+from penstock.store.schema import metadata, requests
 
 BATCH: Final = 1000
 """Rows in one COPY."""
@@ -70,6 +71,8 @@ async def move(source: Database, url: URL) -> list[MovedTable]:
         async with source.transaction() as old, target.writing.begin() as new:
             await _refuse_company(new, target.name)
             await _prepare(new, target.name)
+            days = list(await old.scalars(select(requests.c.day).distinct().order_by(requests.c.day)))
+            await new.run_sync(lambda connection: make_for(connection, days))
             sent = [await _copy(old, new, table) for table in metadata.sorted_tables]
             for table, moved in zip(metadata.sorted_tables, sent, strict=True):
                 if await _summary(new, table) != moved:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"
+HEAD = "0003"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -271,7 +271,7 @@ requests = Table(
     Column("id", String(40), primary_key=True),
     Column("user_id", String(40), nullable=False),
     Column("key_id", String(40), nullable=False),
-    Column("day", Integer, nullable=False),
+    Column("day", Integer, primary_key=True),
     Column("created_at", BigInteger, nullable=False),
     Column("boot", String(40), nullable=False),
     Column("state", String(8), nullable=False),
@@ -307,4 +307,15 @@ requests = Table(
         postgresql_where=text("state = 'open'"),
     ),
     Index("ix_requests_created_at", "created_at"),
+    postgresql_partition_by="RANGE (day)",
 )
+"""One row per request. The day is part of the key because PostgreSQL keeps the rows in partitions by it
+(``store/partitions.py``); an id alone is unique all the same, since each is made once and its row's day never changes."""
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("subject", String(32), primary_key=True),
+    Column("first_day", Integer, nullable=False),
+)
+"""For ``requests``: the first day (UTC day number) whose rows are all kept; those of earlier days may be gone."""
