@@ -193,3 +193,24 @@ async def test_a_deletion_by_hand_is_noticed_where_all_of_a_day_is_gone(database
         await conn.execute(delete(requests).where(requests.c.day == OLD))
     with pytest.raises(RowsGone):
         await repair(database, OLD)
+
+
+async def test_a_row_that_moves_to_its_month_while_it_ends_gets_its_end(
+    postgresql: Engine, tmp_path: Path
+) -> None:
+    """An end that had waited for the moving found no row, since it had been planned without the month's partition."""
+    database = await postgresql.open(tmp_path)
+    ledger = await Ledger.open(database, boot="b1", pace=0.001)
+    await ledger.opened(row("r1", day=OLD))
+    await written(ledger)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with database.transaction() as conn:
+        await conn.run_sync(lambda connection: make_for(connection, [OLD]))
+        ledger.settle(end("r1"))
+        async with database.connect() as watching:
+            while not (await watching.exec_driver_sql(waiting)).scalar_one():
+                await watching.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+    await ledger.close()
+    assert await states(database) == {"r1": ("settled", "completed", True)}
+    await agree(database, OLD)
+    await database.close()

@@ -2,7 +2,7 @@
 
 Where rows are kept for less than two months there is one for each day. Days that no partition was made for, such as those
 of a clock that is wrong, are in the default partition, so that no row is ever refused; they are moved once theirs is made.
-A new partition is filled and then attached, because making it in its place would lock out who reads and writes.
+Whoever uses the log waits while a partition is made: a statement that was planned without it would miss what moved there.
 """
 
 import re
@@ -94,14 +94,13 @@ def drop_before(connection: Connection, day: int) -> list[Partition]:
 
 
 def _attach(connection: Connection, part: Partition) -> None:
+    connection.exec_driver_sql("LOCK TABLE requests IN ACCESS EXCLUSIVE MODE")
     for statement in _ATTACHING:
         connection.execute(_About(part, statement))
 
 
 _ATTACHING: Final = (
     "CREATE TABLE {name} (LIKE requests INCLUDING DEFAULTS INCLUDING CONSTRAINTS)",
-    # Nobody may add a row of these days to the default partition between their moving and the attaching.
-    "LOCK TABLE requests_other IN ACCESS EXCLUSIVE MODE",
     (
         "WITH moved AS (DELETE FROM requests_other WHERE day >= {first} AND day < {end} RETURNING *)"
         " INSERT INTO {name} SELECT * FROM moved"
