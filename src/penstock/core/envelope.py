@@ -31,54 +31,18 @@ class _StreamOptions(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     role: str
-    content: str | list[Raw] | None = None
-
-
-class _Ordinary(msgspec.Struct):
-    """What every request has that is as it should be: one typed pass instead of a look at each field."""
-
-    model: Annotated[str, Meta(pattern=r"\S")]
-    messages: Annotated[list[_Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
-    stream: bool | None = None
-
-
-class _OrdinaryChat(_Ordinary):
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
-    stream_options: _StreamOptions | None = None
-
-    def most_tokens(self) -> int | None:
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-
-    def wants_usage(self) -> bool:
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
-
-
-class _OrdinaryMessages(_Ordinary, kw_only=True):
-    max_tokens: Annotated[int, Meta(ge=0)]
-    temperature: float | None = None
-
-    def most_tokens(self) -> int | None:
-        return self.max_tokens
-
-    def wants_usage(self) -> bool:
-        return True
+    content: Raw = Raw(b"null")
 
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_messages = msgspec.json.Decoder(Annotated[list[_Message], Meta(min_length=1, max_length=MAX_MESSAGES)]).decode
 _string = msgspec.json.Decoder(str).decode
 _flag = msgspec.json.Decoder(bool | None).decode
 _integer = msgspec.json.Decoder(int | None).decode
 _number = msgspec.json.Decoder(float | None).decode
 _stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _encode = msgspec.json.Encoder().encode
-_ORDINARY: dict[str, Callable[[bytes], _OrdinaryChat | _OrdinaryMessages]] = {
-    "chat": msgspec.json.Decoder(_OrdinaryChat).decode,
-    "messages": msgspec.json.Decoder(_OrdinaryMessages).decode,
-}
-
 _QUOTE = b'"'[0]
 _ABSENT = Raw()
 _ROLES = frozenset((b'"user"', b'"assistant"', b'"system"', b'"tool"', b'"developer"'))
@@ -91,6 +55,10 @@ _REFERENCE = b'"item_reference"'
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MEMBER = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*')
 _AFTER = re.compile(rb"[ \t\r\n]*[,}]")
+_PIECE = 4096
+"""Bytes whose encoding is checked at once."""
+_CONTINUED = 3
+"""The most bytes of a character after its first."""
 _NO_TOOLS = frozenset((b"[]", b"null"))
 
 
@@ -183,16 +151,6 @@ def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
 
 def _read(body: bytes, dialect: Name, *, counting: bool) -> Envelope:
     fields = _object(body)
-    ordinary = _ORDINARY.get(dialect)
-    if ordinary is not None and not counting:
-        try:
-            top = ordinary(body)
-        except (msgspec.ValidationError, msgspec.DecodeError):
-            pass  # looked at field by field below, for an error that names what is wrong
-        else:
-            return Envelope(
-                dialect, body, fields, top.model, bool(top.stream), top.most_tokens(), top.wants_usage()
-            )
     model = _text(fields, "model")
     stream = "stream" in fields and bool(_typed(fields, "stream", _flag, "true or false"))
     include_usage = True
@@ -219,16 +177,31 @@ def _read(body: bytes, dialect: Name, *, counting: bool) -> Envelope:
 
 
 def _object(body: bytes) -> dict[str, Raw]:
+    if not body.isascii():
+        _check_utf8(body)
     try:
-        if not body.isascii():
-            body.decode()
         return _fields(body)
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body is not valid UTF-8 (byte {error.start}).") from error
     except msgspec.ValidationError as error:
         raise InvalidRequest("The body must be a JSON object.") from error
     except msgspec.DecodeError as error:
         raise InvalidRequest(_what_is_malformed(body, str(error))) from error
+
+
+def _check_utf8(body: bytes) -> None:
+    """Piece by piece, because most of a long text is ASCII, and a piece that is not fits into the processor's cache."""
+    at, length = 0, len(body)
+    while at < length:
+        end = at + _PIECE
+        most = min(end + _CONTINUED, length)
+        while end < most and body[end] & 0xC0 == 0x80:  # inside of a character
+            end += 1
+        piece = body[at:end]
+        if not piece.isascii():
+            try:
+                piece.decode()
+            except UnicodeDecodeError as error:
+                raise InvalidRequest(f"The body is not valid UTF-8 (byte {at + error.start}).") from error
+        at = end
 
 
 def _what_is_malformed(body: bytes, reason: str) -> str:
@@ -316,6 +289,8 @@ def _check_messages(fields: dict[str, Raw]) -> None:
     raw = fields.get("messages")
     if raw is None:
         raise InvalidRequest("messages is required.", param="messages")
+    if _are_messages(raw):
+        return
     try:
         messages = _objects(raw)
     except msgspec.ValidationError as error:
@@ -332,6 +307,15 @@ def _check_messages(fields: dict[str, Raw]) -> None:
         if content is not None and memoryview(content)[0] not in _CONTENT_STARTS:
             field = f"messages[{at}].content"
             raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
+
+
+def _are_messages(raw: Raw) -> bool:
+    """Whether nothing is wrong with them, in one typed pass; what is wrong takes a look at each."""
+    try:
+        messages = _messages(raw)
+    except msgspec.ValidationError:
+        return False
+    return all(memoryview(message.content)[0] in _CONTENT_STARTS for message in messages)
 
 
 def _check_input(fields: dict[str, Raw]) -> None:
