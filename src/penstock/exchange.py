@@ -76,7 +76,8 @@ class Exchange(Protocol):
     def start(self, status: int, headers: HeaderList) -> None:
         """Begin the response; the head is sent with the first bytes that follow, in one write.
 
-        Without a ``content-length`` header the body is chunked. The server adds ``date`` and ``connection`` itself.
+        Without a ``content-length`` header the server tells the length of a body that comes whole with ``end``; any other
+        is chunked. ``date`` and ``connection`` are the server's own to add.
         """
         ...
 

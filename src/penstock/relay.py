@@ -172,9 +172,12 @@ class Relay:
                     prepared = await self._prepare(call, attempt)
                 except InvalidRequest:
                     continue  # it cannot be said there; what failed before is what the caller is told
-            record.begin(attempt, prepared.losses, self._clock())
+            now = self._clock()
+            record.begin(attempt, prepared.losses, now)
+            self._board.sending(attempt, now)
+            record.contacted = True
             try:
-                await self._send(call, attempt, prepared, record)
+                await (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
             except ProviderError as error:
                 self._blame(call, attempt, error)
                 failure = error
@@ -188,18 +191,6 @@ class Relay:
     def _left(self, record: Record) -> float:
         """Seconds left for further attempts: all of a request have one total."""
         return record.sent_at + self._timings.deadlines.total - self._clock()
-
-    async def _send(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
-        self._board.sending(attempt, self._clock())
-        record.contacted = True
-        if call.envelope.stream:
-            await self._stream(call, attempt, prepared, record)
-        else:
-            response = await self._post(call, attempt, prepared, record)
-            try:
-                await self._whole(call, attempt, prepared, response, record)
-            finally:
-                response.close()
 
     async def _post(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
@@ -322,10 +313,12 @@ class Relay:
 
     # ---- whole answers
 
-    async def _whole(
-        self, call: Call, attempt: Attempt, prepared: Prepared, response: UpstreamResponse, record: Record
-    ) -> None:
-        body = await self._read(response)
+    async def _whole(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
+        response = await self._post(call, attempt, prepared, record)
+        try:
+            body = await self._read(response)
+        finally:
+            response.close()
         events: list[AnyEvent] | None = None
         if may_be_paused(call, attempt, body):
             ask = partial(self._next_answer, call, attempt, record)
@@ -335,9 +328,7 @@ class Relay:
             raise error_in_reply(failed, body)
         record.first_byte_at = self._clock()
         self._board.succeeded(attempt)
-        head = self._head(call, record, prepared, b"application/json")
-        head.append((b"content-length", str(len(out)).encode()))
-        call.exchange.start(200, head)
+        call.exchange.start(200, self._head(call, record, prepared, b"application/json"))
         call.exchange.end(out)
         record.outcome, record.status = "completed", 200
 

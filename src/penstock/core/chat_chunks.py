@@ -130,12 +130,12 @@ class Regular(msgspec.Struct, frozen=True, gc=False):
 
 
 _regular = msgspec.json.Decoder(Regular).decode
-_UNUSUAL = (b'"error"', b"insufficient_system_resource")
+_ERROR, _NO_RESOURCE = b'"error"', b"insufficient_system_resource"
 
 
 def read_regular(body: bytes) -> Regular | None:
     """A whole answer that reports no error anywhere; None for any other, which ``read_chunk`` has to look at."""
-    if any(mark in body for mark in _UNUSUAL):
+    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0:
         return None
     try:
         answer = _regular(body)
@@ -187,6 +187,9 @@ def present(raw: Raw) -> bool:
     return len(raw) > 0 and bytes(raw) not in {b"null", b"false", b'""', b"{}"}
 
 
+_NOT_DETAILED, _NOT_MADE_OF = PromptDetails(), CompletionDetails()
+
+
 class Counts:
     """The usage of one answer, gathered from every chunk that has some.
 
@@ -207,12 +210,10 @@ class Counts:
 
     def add(self, tokens: Tokens) -> Usage:
         """Take a report; the counts as they stand, as a disjoint partition."""
-        prompt = _known(tokens.prompt_tokens, tokens.input_tokens)
-        completion = _known(tokens.completion_tokens, tokens.output_tokens)
-        details = tokens.prompt_tokens_details or PromptDetails()
-        made = tokens.completion_tokens_details or CompletionDetails()
-        self._prompt = _known(prompt, self._prompt)
-        self._completion = _known(completion, self._completion)
+        details = tokens.prompt_tokens_details or _NOT_DETAILED
+        made = tokens.completion_tokens_details or _NOT_MADE_OF
+        self._prompt = _known(tokens.prompt_tokens, tokens.input_tokens, self._prompt)
+        self._completion = _known(tokens.completion_tokens, tokens.output_tokens, self._completion)
         self._total = _known(tokens.total_tokens, self._total)
         self._cached = _known(
             details.cached_tokens,

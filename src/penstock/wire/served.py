@@ -119,10 +119,8 @@ class ServedExchange:
     def start(self, status: int, headers: HeaderList) -> None:
         if self.started:
             raise RuntimeError("the response was started twice")
-        left = UNDECIDED
-        for name, value in headers:
-            if name == b"content-length":
-                left = int(value)
+        announced = dict(headers).get(b"content-length")
+        left = UNDECIDED if announced is None else int(announced)
         if self.method == "HEAD" or status in BODILESS:
             left = NO_BODY
         status_line = STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
