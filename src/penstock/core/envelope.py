@@ -36,7 +36,9 @@ class _Message(msgspec.Struct):
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
-_messages = msgspec.json.Decoder(Annotated[list[_Message], Meta(min_length=1, max_length=MAX_MESSAGES)]).decode
+_messages = msgspec.json.Decoder(
+    Annotated[list[_Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+).decode
 _string = msgspec.json.Decoder(str).decode
 _flag = msgspec.json.Decoder(bool | None).decode
 _integer = msgspec.json.Decoder(int | None).decode
