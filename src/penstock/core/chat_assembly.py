@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.chat_calls import Calls
-from penstock.core.chat_chunks import CallFragment, Choice, Chunk, Counts, Delta, present, read_loosely
+from penstock.core.chat_chunks import CallFragment, Choice, Chunk, Delta, present, read_loosely
 from penstock.core.chat_tags import ThinkTags
+from penstock.core.chat_usage import Counts
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.signature import Origin, sign
 from penstock.core.turn import (

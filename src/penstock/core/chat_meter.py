@@ -5,9 +5,10 @@ from typing import assert_never
 
 import msgspec
 
-from penstock.core.chat_chunks import Choice, Chunk, Counts, Delta, failure_in, read_chunk, read_regular
+from penstock.core.chat_chunks import Choice, Chunk, Delta, failure_in, read_chunk, read_regular
 from penstock.core.chat_pattern import TextPattern, learn
 from penstock.core.chat_reader import MAX_BODY, Reader
+from penstock.core.chat_usage import Counts
 from penstock.core.chat_writer import Writer
 from penstock.core.splice import find_values, replace_known, replace_spans
 from penstock.core.sse import MAX_FRAME, complete_prefix, is_comment, parse_frame, split_whole
