@@ -69,6 +69,23 @@ def test_a_body_that_is_not_good_json_is_refused_with_the_reason(body: bytes, wo
     assert words in refused(body).message
 
 
+@given(
+    st.integers(min_value=3900, max_value=4100),
+    st.sampled_from([*("é€😀".encode()[i:j] for i in range(9) for j in range(i, 10)), b"\x80" * 9]),
+    st.sampled_from([b"", "ü".encode() * 5000]),
+)
+def test_the_encoding_is_judged_as_a_whole_wherever_a_character_falls(
+    before: int, middle: bytes, after: bytes
+) -> None:
+    body = with_content(b'"%b%b%b"' % (b"x" * before, middle, after))
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        assert refused(body).message == f"The body is not valid UTF-8 (byte {error.start})."
+    else:
+        assert read(body, "chat").body == body
+
+
 @pytest.mark.parametrize(
     "text", [b'"\\ud83d\\ude00"', '"😀 \u2028 ÿ"'.encode(), b'"\\u0000\\"\\/\x7f"', b"null"]
 )

@@ -11,10 +11,10 @@ refused: it is no character, and upstreams differ in what they make of it.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar, assert_never
+from typing import Literal, TypeVar, assert_never
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 
 from penstock.errors import InvalidRequest
 
@@ -36,9 +36,7 @@ class _Message(msgspec.Struct):
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
-_messages = msgspec.json.Decoder(
-    Annotated[list[_Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
-).decode
+_messages = msgspec.json.Decoder(list[_Message]).decode
 _string = msgspec.json.Decoder(str).decode
 _flag = msgspec.json.Decoder(bool | None).decode
 _integer = msgspec.json.Decoder(int | None).decode
@@ -47,7 +45,6 @@ _stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _encode = msgspec.json.Encoder().encode
 _QUOTE = b'"'[0]
 _ABSENT = Raw()
-_ROLES = frozenset((b'"user"', b'"assistant"', b'"system"', b'"tool"', b'"developer"'))
 _CONTENT_STARTS = frozenset(b'"[n')
 _NULL = Raw(b"null")
 _NOTHING = frozenset((b"null", b"false"))
@@ -291,33 +288,30 @@ def _check_messages(fields: dict[str, Raw]) -> None:
     raw = fields.get("messages")
     if raw is None:
         raise InvalidRequest("messages is required.", param="messages")
-    if _are_messages(raw):
-        return
     try:
-        messages = _objects(raw)
+        messages = _messages(raw)
     except msgspec.ValidationError as error:
-        raise invalid(error, "messages") from error
+        raise _not_messages(raw) from error
     if not messages:
         raise InvalidRequest("messages must not be empty.", param="messages")
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequest(f"messages may hold at most {MAX_MESSAGES} messages.", param="messages")
     for at, message in enumerate(messages):
-        role = message.get("role")
-        if role is None or bytes(role) not in _ROLES:
-            _check_role(role, f"messages[{at}].role")
-        content = message.get("content")
-        if content is not None and memoryview(content)[0] not in _CONTENT_STARTS:
+        if memoryview(message.content)[0] not in _CONTENT_STARTS:
             field = f"messages[{at}].content"
             raise InvalidRequest(f"{field} must be a string or a list of blocks.", param=field)
 
 
-def _are_messages(raw: Raw) -> bool:
-    """Whether nothing is wrong with them, in one typed pass; what is wrong takes a look at each."""
+def _not_messages(raw: Raw) -> InvalidRequest:
+    """What is wrong with ``messages`` that are not a list of objects with a role each."""
     try:
-        messages = _messages(raw)
-    except msgspec.ValidationError:
-        return False
-    return all(memoryview(message.content)[0] in _CONTENT_STARTS for message in messages)
+        roles = [message.get("role") for message in _objects(raw)]
+    except msgspec.ValidationError as shape:
+        return invalid(shape, "messages")
+    at = next(at for at, role in enumerate(roles) if role is None or memoryview(role)[0] != _QUOTE)
+    name = f"messages[{at}].role"
+    missing = roles[at] is None
+    return InvalidRequest(f"{name} is required." if missing else f"{name} must be a string.", param=name)
 
 
 def _check_input(fields: dict[str, Raw]) -> None:
@@ -347,14 +341,6 @@ def _check_input(fields: dict[str, Raw]) -> None:
                 ' (in clients: "store": false).',
                 param=f"input[{at}]",
             )
-
-
-def _check_role(role: Raw | None, name: str) -> None:
-    """Any other role than the usual ones is the upstream's to judge, as long as it is a string."""
-    if role is None:
-        raise InvalidRequest(f"{name} is required.", param=name)
-    if memoryview(role)[0] != _QUOTE:
-        raise InvalidRequest(f"{name} must be a string.", param=name)
 
 
 def invalid(error: msgspec.ValidationError, root: str = "") -> InvalidRequest:
