@@ -8,15 +8,12 @@ import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from html import escape
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
-
-import aiosmtplib
 
 from penstock.domain import outbox
 from penstock.domain.outbox import Due, Mail
@@ -94,6 +91,8 @@ class Smtp:
         self._start_tls = True if self._user and not self._tls and not nearby else None
 
     async def send(self, message: EmailMessage) -> None:
+        import aiosmtplib  # noqa: PLC0415 - only where mail goes over SMTP
+
         try:
             await aiosmtplib.send(
                 message,
@@ -192,6 +191,8 @@ class Postman:
 
 def compose(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
     """The mail as it goes out: text, and the same as plain HTML. ``now`` is epoch seconds."""
+    from email.headerregistry import Address  # noqa: PLC0415 - tables of the grammar of mail, for the first mail
+
     message = EmailMessage()
     name, _, address = sender.rpartition("<")
     local, _, domain = address.rstrip("> ").rpartition("@")

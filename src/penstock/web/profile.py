@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
-import segno
 from markupsafe import Markup
 from pyotp.totp import TOTP
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -306,6 +305,8 @@ class ProfilePages:
 
     def _picture(self, secret: str, email: str) -> Markup:
         """The secret as a QR code, drawn as SVG."""
+        import segno  # noqa: PLC0415 - only where a second factor is set up
+
         uri = TOTP(secret).provisioning_uri(name=email, issuer_name=self._context.entrance.rules.brand)
         out = io.BytesIO()
         segno.make(uri, error="m").save(
