@@ -53,7 +53,9 @@ async def fill(data: Path, rows: int, people: int) -> None:
             user = await accounts.create_user(
                 conn, EMAIL, plan="pro", admin=False, verified=True, now=1, id="usr_0"
             )
-            await set_password(conn, user.id, await PasswordHasher().hash(PASSWORD), now=1)
+            await set_password(
+                conn, user.id, await PasswordHasher(at_once=1, waiting=1).hash(PASSWORD), now=1
+            )
         for start in range(0, rows, BATCH):
             made = [_row(draw, start + at, today, people) for at in range(min(BATCH, rows - start))]
             async with store.database.transaction() as conn:

@@ -10,6 +10,7 @@ from penstock.core.limits import day_of
 from penstock.domain import accounts, codes, retention, sessions, tallies
 from penstock.domain.catalog import Catalog
 from penstock.domain.entrance import Entrance, Rules
+from penstock.domain.guards import guards_of
 from penstock.domain.limits import Gate
 from penstock.domain.passwords import PasswordHasher
 from penstock.domain.reconciliation import compare
@@ -57,7 +58,7 @@ class Front:
         self._reconciled = 0
         self._retain_days = settings.retain_days
         self._lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
-        self.hasher = PasswordHasher()
+        self.hasher = PasswordHasher(at_once=settings.passwords_at_once, waiting=settings.passwords_waiting)
         self.postman = Postman(database, vault, route_of(settings.mail_url), settings.mail_from, now)
         rules = Rules(
             brand=settings.brand,
@@ -66,6 +67,7 @@ class Front:
             domains=settings.signup_domains,
             first_plan=settings.signup_plan,
             keep_keys=settings.keys_reveal,
+            guards=guards_of(settings),
         )
         self.federation = federation_of(settings)
         context = SiteContext(

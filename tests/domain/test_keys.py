@@ -18,11 +18,11 @@ from penstock.domain.keys import Keyring, Principal, check, pick_key
 from penstock.errors import (
     AccountDisabled,
     AddressNotAllowed,
+    DatabaseUnavailable,
     EmailNotVerified,
     InvalidKey,
     MissingKey,
     PenstockError,
-    Unavailable,
 )
 from penstock.store.database import Database
 from penstock.store.vault import Vault
@@ -256,10 +256,10 @@ async def test_without_the_database_a_key_is_never_wrong(rig: Rig) -> None:
     assert rig.queries.count == asked
     rig.clock.seconds = 600.0
     assert rig.ring.cached(rig.ring.mark(rig.made.key)) is None
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(DatabaseUnavailable) as caught:
         await rig.identify()
     assert (caught.value.status, caught.value.retry_after) == (503, 2)
-    with pytest.raises(Unavailable):
+    with pytest.raises(DatabaseUnavailable):
         await rig.ring.identify(OURS[0])
 
 
@@ -290,7 +290,7 @@ async def test_a_secrets_file_that_is_gone_makes_no_key_wrong(rig: Rig) -> None:
     rig.vault.path.unlink()
     rig.clock.seconds = 10.0
     assert (await rig.identify()).key_id == rig.made.id
-    with pytest.raises(Unavailable):
+    with pytest.raises(DatabaseUnavailable):
         await rig.ring.identify(OURS[0])
 
 

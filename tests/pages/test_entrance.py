@@ -10,7 +10,7 @@ from pyotp.totp import TOTP
 from sqlalchemy import func, select
 
 from penstock.domain import accounts
-from penstock.domain.passwords import AT_ONCE, WAITING, BadPassword, PasswordHasher, check_choice
+from penstock.domain.passwords import NOBODY, BadPassword, PasswordHasher, check_choice
 from penstock.errors import Overloaded
 from penstock.store.schema import sessions, users
 from tests.pages.reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
@@ -238,7 +238,7 @@ async def test_guesses_from_everywhere_do_not_shut_out_the_owner(hotel: Hotel) -
 
 
 async def test_a_flood_of_sign_ins_is_bounded() -> None:
-    hasher = PasswordHasher()
+    hasher = PasswordHasher(at_once=2, waiting=18)
     running = [0]
     real = hasher._hash
 
@@ -257,9 +257,18 @@ async def test_a_flood_of_sign_ins_is_bounded() -> None:
     hasher._hash = Watched(real.hashers)
     done = await asyncio.gather(*(hasher.check("guess", None) for _ in range(100)), return_exceptions=True)
     refused = [one for one in done if isinstance(one, Overloaded)]
-    assert len(refused) == 100 - WAITING
-    assert max(running) <= AT_ONCE
+    assert len(refused) == 100 - 20
+    assert max(running) <= 2
     assert all(one.retry_after for one in refused)
+
+
+async def test_what_is_checked_for_nobody_is_the_work_of_anybody() -> None:
+    hasher = PasswordHasher(at_once=1, waiting=1)
+    made = await hasher.hash("a long enough sentence")
+    assert made.split("$")[:4] == NOBODY.split("$")[:4], "the same parameters"
+    assert [len(part) for part in made.split("$")] == [len(part) for part in NOBODY.split("$")]
+    assert not (await hasher.check("anything", None)).good
+    assert not hasher._hash.verify("anything", NOBODY), "a hash that can be checked, and not a broken one"
 
 
 # ---- forms
@@ -440,6 +449,19 @@ async def test_guesses_of_the_second_factor_are_counted(hotel: Hotel) -> None:
     answers = [await thief.post("/signin/code", code="123456") for thief in thieves for _ in range(6)]
     statuses = ["Too many tries" in answer.text for answer in answers]
     assert statuses == [False] * 10 + [True] * 8
+
+
+async def test_guesses_of_the_second_factor_have_a_bound_in_the_day(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, second_factor_tries_day=12) as hotel:
+        await switch_on(await hotel.reader().join(ANN), hotel)
+        refused: list[bool] = []
+        for n in range(2):
+            hotel.house.clock.now += 900
+            thief = hotel.reader(f"198.51.100.{n}")
+            await thief.sign_in(ANN)
+            answers = [await thief.post("/signin/code", code="123456") for _ in range(9)]
+            refused += ["Too many tries" in answer.text for answer in answers]
+        assert refused == [False] * 12 + [True] * 6
 
 
 # ---- address, data, the end

@@ -14,6 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import keyformat
+from penstock.domain.guards import Guards
 from penstock.domain.tallies import Limit, TooOften, spend
 from penstock.errors import CallerError
 from penstock.store.schema import one_time_codes
@@ -29,8 +30,6 @@ SENDS_BY_ADDRESS = (
     Limit("code_sends_hour", 5, 3600),
     Limit("code_sends_day", 10, 86_400),
 )
-SENDS_BY_NETWORK = Limit("code_sends_network", 20, 3600)
-SENDS_BY_ALL = Limit("code_sends_all", 2000, 3600)
 TRIES_BY_ADDRESS = (Limit("code_tries_hour", 10, 3600), Limit("code_tries_day", 30, 86_400))
 
 
@@ -66,10 +65,12 @@ class Wish(msgspec.Struct, frozen=True):
     password: str | None = None
 
 
-async def issue(conn: AsyncConnection, vault: Vault, wish: Wish, *, now: int, entropy: Entropy) -> str:
+async def issue(
+    conn: AsyncConnection, vault: Vault, wish: Wish, guards: Guards, *, now: int, entropy: Entropy
+) -> str:
     """Make a code, which the caller mails or not. Raises ``TooOften``, whether the address has an account or not."""
-    await spend(conn, SENDS_BY_ALL, "", now=now)
-    await spend(conn, SENDS_BY_NETWORK, wish.network, now=now)
+    await spend(conn, guards.codes_by_all, "", now=now)
+    await spend(conn, guards.codes_by_network, wish.network, now=now)
     for limit in SENDS_BY_ADDRESS:
         await spend(conn, limit, wish.canonical, now=now)
     await withdraw(conn, wish.visitor, wish.purpose)

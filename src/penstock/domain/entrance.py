@@ -13,19 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.domain import accounts, audit, codes, credentials, issuing, mails, outbox, sessions
 from penstock.domain.accounts import BadEmail, Changes, User
 from penstock.domain.codes import Purpose, Wish, WrongCode
+from penstock.domain.guards import Guards
 from penstock.domain.issuing import KeyWish
 from penstock.domain.passwords import PasswordHasher, check_choice
-from penstock.domain.tallies import Limit, TooOften, forget, spend
+from penstock.domain.tallies import TooOften, forget, spend
 from penstock.errors import AccountDisabled, CallerError
 from penstock.store.database import Database
 from penstock.store.vault import Entropy, Vault
 
 FIRST_KEY = "default"
-SIGN_INS_BY_PAIR = Limit("sign_in_pair", 8, 900)
-"""Others can still sign in to the address."""
-SIGN_INS_BY_NETWORK = Limit("sign_in_network", 60, 900)
-SIGN_UPS_BY_NETWORK = Limit("sign_ups_network", 20, 3600)
-SECOND_FACTORS = Limit("second_factor", 10, 900)
 
 
 class SignUpClosed(CallerError):
@@ -50,6 +46,7 @@ class Rules(msgspec.Struct, frozen=True):
     domains: tuple[str, ...]
     first_plan: str
     keep_keys: bool
+    guards: Guards
 
 
 class Visitor(msgspec.Struct, frozen=True):
@@ -103,7 +100,7 @@ class Entrance:
         check_choice(password, address)
         hashed = await self._hasher.hash(password)
         async with self._database.transaction() as conn:
-            await spend(conn, SIGN_UPS_BY_NETWORK, visitor.network, now=now)
+            await spend(conn, self._rules.guards.sign_ups_by_network, visitor.network, now=now)
             user = await accounts.find_user(conn, address)
             if user is None:
                 user = await self._new_account(conn, address, hashed, visitor, now)
@@ -118,7 +115,7 @@ class Entrance:
                 None if known else user.id,
                 hashed,
             )
-            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            code = await self._code(conn, wish, now)
             mail = (
                 mails.existing_account(self._rules.brand, user.email, self._rules.url)
                 if known
@@ -193,7 +190,7 @@ class Entrance:
                 before.user_id,
                 before.password,
             )
-            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            code = await self._code(conn, wish, now)
             if before.user_id is not None:
                 recipient = before.email
                 if purpose != "new_email":
@@ -208,8 +205,8 @@ class Entrance:
         subject = _canonical(email)
         pair = f"{subject} {visitor.network}"
         async with self._database.transaction() as conn:
-            await spend(conn, SIGN_INS_BY_NETWORK, visitor.network, now=now)
-            await spend(conn, SIGN_INS_BY_PAIR, pair, now=now)
+            await spend(conn, self._rules.guards.sign_ins_by_network, visitor.network, now=now)
+            await spend(conn, self._rules.guards.sign_ins_by_pair, pair, now=now)
             user = await accounts.find_user(conn, email) if subject else None
             kept = (
                 credentials.Credentials() if user is None else await credentials.credentials_of(conn, user.id)
@@ -217,7 +214,7 @@ class Entrance:
         checked = await self._hasher.check(password, kept.password)
         async with self._database.transaction() as conn:
             if user is not None and checked.good:
-                await forget(conn, SIGN_INS_BY_PAIR, pair)
+                await forget(conn, self._rules.guards.sign_ins_by_pair, pair)
                 if checked.renewed is not None and kept.password is not None:
                     await credentials.renew_hash(conn, user.id, kept.password, checked.renewed)
             elif user is not None:
@@ -244,7 +241,7 @@ class Entrance:
             user = await accounts.find_user(conn, address)
             if user is None:
                 self._check_open(address)
-                await spend(conn, SIGN_UPS_BY_NETWORK, visitor.network, now=now)
+                await spend(conn, self._rules.guards.sign_ups_by_network, visitor.network, now=now)
                 user = await self._new_account(conn, address, None, visitor, now)
             if user.disabled_at is not None:
                 raise AccountDisabled("This account is disabled. Ask the operator of this service.")
@@ -268,17 +265,19 @@ class Entrance:
                 user.id,
                 kept.password,
             )
-            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            code = await self._code(conn, wish, now)
             await self._mail(conn, mails.verification(self._rules.brand, user.email, code), now)
         self._mail_queued()
 
     async def second_factor(self, user_id: str, digits: str, visitor: Visitor, *, now: int) -> bool:
         """Whether the second factor is right. Raises ``TooOften``."""
         async with self._database.transaction() as conn:
-            await spend(conn, SECOND_FACTORS, user_id, now=now)
+            for limit in self._rules.guards.second_factors:
+                await spend(conn, limit, user_id, now=now)
             good = await credentials.use_second_factor(conn, self._vault, user_id, digits, now=now)
             if good:
-                await forget(conn, SECOND_FACTORS, user_id)
+                for limit in self._rules.guards.second_factors:
+                    await forget(conn, limit, user_id)
                 if not digits.strip().isdecimal():
                     await self._note(conn, user_id, "recovery_code_used", visitor, now)
         return good
@@ -298,7 +297,7 @@ class Entrance:
                 visitor.network,
                 None if user is None else user.id,
             )
-            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            code = await self._code(conn, wish, now)
             if user is not None:
                 await self._mail(conn, mails.reset(self._rules.brand, user.email, code), now)
         self._mail_queued()
@@ -332,12 +331,12 @@ class Entrance:
         """
         pair = f"{user.id} {visitor.network}"
         async with self._database.transaction() as conn:
-            await spend(conn, SIGN_INS_BY_PAIR, pair, now=now)
+            await spend(conn, self._rules.guards.sign_ins_by_pair, pair, now=now)
             kept = await credentials.credentials_of(conn, user.id)
         if not (await self._hasher.check(password, kept.password)).good:
             raise WrongPassword("This is not your password.", param="password")
         async with self._database.transaction() as conn:
-            await forget(conn, SIGN_INS_BY_PAIR, pair)
+            await forget(conn, self._rules.guards.sign_ins_by_pair, pair)
 
     async def change_password(
         self, user: User, password: str, session: bytes, visitor: Visitor, *, now: int
@@ -360,7 +359,7 @@ class Entrance:
             wish = Wish(
                 "new_email", address, canonical, visitor.digest, visitor.network, user.id if free else None
             )
-            code = await codes.issue(conn, self._vault, wish, now=now, entropy=self._entropy)
+            code = await self._code(conn, wish, now)
             if free:
                 await self._mail(conn, mails.new_address(self._rules.brand, address, code), now)
         self._mail_queued()
@@ -384,6 +383,10 @@ class Entrance:
         await credentials.set_password(conn, user.id, hashed, now=now)
         await sessions.end_all(conn, user.id, but=but)
         await self._mail(conn, mails.password_changed(self._rules.brand, user.email, self._rules.url), now)
+
+    async def _code(self, conn: AsyncConnection, wish: Wish, now: int) -> str:
+        guards = self._rules.guards
+        return await codes.issue(conn, self._vault, wish, guards, now=now, entropy=self._entropy)
 
     async def _mail(self, conn: AsyncConnection, mail: outbox.Mail, now: int) -> None:
         await outbox.queue(conn, self._vault, mail, now=now, entropy=self._entropy)

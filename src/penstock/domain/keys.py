@@ -25,6 +25,7 @@ from penstock.domain.issuing import read_list
 from penstock.errors import (
     AccountDisabled,
     AddressNotAllowed,
+    DatabaseUnavailable,
     EmailNotVerified,
     InvalidKey,
     MissingKey,
@@ -200,7 +201,7 @@ class Keyring:
         return None
 
     async def identify(self, key: str) -> Principal:
-        """Who ``key`` belongs to. Raises ``InvalidKey``, or ``Unavailable`` when the database does not answer."""
+        """Who ``key`` belongs to. Raises ``InvalidKey``, or ``DatabaseUnavailable`` when the database does not answer."""
         if not is_well_formed(key):
             raise InvalidKey(
                 "This is not an API key of this service: they begin with `sk-ps-`. Check that it was copied whole."
@@ -218,7 +219,7 @@ class Keyring:
             case Principal() as principal:
                 return principal
             case Refusal.UNANSWERED:
-                raise Unavailable(
+                raise DatabaseUnavailable(
                     "The API key cannot be checked right now. Try again in a moment.", retry_after=2
                 )
             case refusal:

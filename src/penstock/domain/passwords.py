@@ -1,8 +1,8 @@
 """Passwords: which are taken, and their hashes, made by threads so that no request waits for them.
 
 argon2id with 19 MiB, two passes and one lane (OWASP's password storage cheat sheet); the parameters are in each hash, and
-a hash made with others is renewed when its owner signs in. At most two are made at a time, and at most twenty wait:
-whoever comes then is asked to come again, so that a flood of sign-ins takes neither the processors nor the memory.
+a hash made with others is renewed when its owner signs in. A few are made at a time, and a few more wait: whoever comes
+then is asked to come again, so that a flood of sign-ins takes neither the processors nor the memory.
 """
 
 import asyncio
@@ -20,8 +20,7 @@ T = TypeVar("T")
 
 SHORTEST = 8
 LONGEST = 1024
-AT_ONCE = 2
-WAITING = 20
+PASSES, KIBIBYTES, LANES = 2, 19_456, 1
 
 # The first that anybody tries, and the words they are made of; lower case, without digits and signs at the end.
 _WORDS = """
@@ -66,15 +65,20 @@ def check_choice(password: str, email: str) -> None:
         raise BadPassword("This is among the first passwords that anybody would try.", param="password")
 
 
+NOBODY = f"$argon2id$v=19$m={KIBIBYTES},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
+"""For addresses without an account, or an account without a password: the same work, and no password that is known to give
+a digest of zeros."""
+
+
 class PasswordHasher:
     """Makes and checks hashes. One per process."""
 
-    def __init__(self) -> None:
-        self._hash = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=19_456, parallelism=1),))
-        self._room = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
-        # For addresses without an account, or an account without a password: the same work, and never a match.
-        self._nobody = self._hash.hash("a password that nobody has")
+    def __init__(self, *, at_once: int, waiting: int) -> None:
+        """``at_once`` hashes are made at the same time, and ``waiting`` more wait for that."""
+        self._hash = PasswordHash((Argon2Hasher(time_cost=PASSES, memory_cost=KIBIBYTES, parallelism=LANES),))
+        self._room = asyncio.Semaphore(at_once)
+        self._most = at_once + waiting
+        self._inside = 0
         self.made = 0
         """How many hashes were made or checked: what an attack costs us."""
 
@@ -86,18 +90,16 @@ class PasswordHasher:
         """Whether ``password`` is what ``kept`` was made of; the same work where there is none. Raises ``Overloaded``."""
         if len(password) > LONGEST:
             password = ""
-        good, renewed = await self._work(
-            partial(self._hash.verify_and_update, password, kept or self._nobody)
-        )
+        good, renewed = await self._work(partial(self._hash.verify_and_update, password, kept or NOBODY))
         return Checked(good and kept is not None, renewed if kept is not None else None)
 
     async def _work(self, work: Callable[[], T]) -> T:
-        if self._waiting >= WAITING:
+        if self._inside >= self._most:
             raise Overloaded("Too many people are signing in at the moment; please try again.", retry_after=2)
-        self._waiting += 1
+        self._inside += 1
         try:
             async with self._room:
                 self.made += 1
                 return await asyncio.to_thread(work)
         finally:
-            self._waiting -= 1
+            self._inside -= 1

@@ -22,6 +22,7 @@ Seconds = Annotated[float, Meta(ge=0, le=YEAR, extra={"expects": "a number of se
 Timer = Annotated[float, Meta(gt=0, le=YEAR, extra={"expects": "a number of seconds above 0"})]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 32)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+Tries = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -275,6 +276,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "a number of seconds, at most 5",
         ),
     ] = 0.3
+    sign_in_tries: Annotated[
+        Tries,
+        about("Wrong passwords for an account from one network in 15 minutes; other networks still get in."),
+    ] = 8
+    sign_in_tries_network: Annotated[
+        Tries, about("Sign-ins from one network in 15 minutes; more, where many people share an address.")
+    ] = 60
+    sign_ups_network: Annotated[Tries, about("New accounts from one network in an hour.")] = 20
+    codes_network: Annotated[Tries, about("Codes that are mailed for one network in an hour.")] = 20
+    codes_all: Annotated[
+        Tries, about("Codes that are mailed in an hour; what your mail provider takes, perhaps.")
+    ] = 2000
+    second_factor_tries: Annotated[
+        Tries, about("Codes of the second factor for an account in 15 minutes.")
+    ] = 10
+    second_factor_tries_day: Annotated[Tries, about("The same in a day (UTC).")] = 50
+    passwords_at_once: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        about("Passwords that a process checks at once; each takes a processor for some 40 ms, and 19 MiB."),
+    ] = 2
+    passwords_waiting: Annotated[
+        int, Meta(ge=1, le=10_000), about("How many more wait for that; who comes then is answered 503.")
+    ] = 20
 
     drain_delay: Annotated[
         Seconds, about("After the signal to stop: how long new requests are answered with 503.")
