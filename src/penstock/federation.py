@@ -60,6 +60,19 @@ class Federation(Protocol):
         ...
 
 
+class Unfederated:
+    """Where no provider is configured: there is nobody to ask."""
+
+    def __init__(self) -> None:
+        self.providers: dict[str, Provider] = {}
+
+    async def begin(self, provider: Provider, back: str, state: str, verifier: str) -> str:  # noqa: ARG002 - as of Federation
+        raise FederationRefused("There is no sign-in by this way here.")
+
+    async def finish(self, provider: Provider, back: str, code: str, verifier: str) -> str:  # noqa: ARG002 - as of Federation
+        raise FederationRefused("There is no sign-in by this way here.")
+
+
 def providers_of(settings: Settings) -> dict[str, Provider]:
     """The providers that are configured."""
     change = msgspec.structs.replace

@@ -16,7 +16,7 @@ from penstock.domain.passwords import PasswordHasher
 from penstock.domain.reconciliation import compare
 from penstock.domain.sessions import Lifetime
 from penstock.errors import DatabaseUnavailable
-from penstock.federation import Federation, providers_of
+from penstock.federation import Federation, Unfederated, providers_of
 from penstock.health import Health
 from penstock.metrics import SharedMetrics
 from penstock.postman import Postman, route_of
@@ -81,7 +81,7 @@ class Front:
                 public_url=settings.public_url,
                 catalog=catalog,
                 signup=rules.open,
-                federation=self.federation.providers if self.federation else {},
+                federation=self.federation.providers,
             ),
             lifetime=self._lifetime,
             entropy=secrets.token_bytes,
@@ -147,11 +147,11 @@ class Front:
             log.error("counts differ from the ledger; see penstock reconcile", extra={"rows": len(found)})
 
 
-def federation_of(settings: Settings) -> Federation | None:
+def federation_of(settings: Settings) -> Federation:
     """What asks the configured providers. Raises ``SettingsError`` when the extra is missing."""
     providers = providers_of(settings)
     if not providers:
-        return None
+        return Unfederated()
     try:
         from penstock.oauth import ProviderClient  # noqa: PLC0415 - 6 MB, for those who sign in through others
     except ImportError as error:
