@@ -60,15 +60,7 @@ class Front:
         self._lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
         self.hasher = PasswordHasher(at_once=settings.passwords_at_once, waiting=settings.passwords_waiting)
         self.postman = Postman(database, vault, route_of(settings.mail_url), settings.mail_from, now)
-        rules = Rules(
-            brand=settings.brand,
-            url=settings.url(settings.port),
-            open=settings.signup == "open",
-            domains=settings.signup_domains,
-            first_plan=settings.signup_plan,
-            keep_keys=settings.keys_reveal,
-            guards=guards_of(settings),
-        )
+        rules = _rules(settings)
         self.federation = federation_of(settings)
         context = SiteContext(
             database=database,
@@ -160,3 +152,15 @@ def federation_of(settings: Settings) -> Federation:
             [f"sign-in through {named} needs more packages: pip install 'penstock[oidc]'"]
         ) from error
     return ProviderClient(providers)
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        brand=settings.brand,
+        url=settings.url(settings.port),
+        open=settings.signup == "open",
+        domains=settings.signup_domains,
+        first_plan=settings.signup_plan,
+        keep_keys=settings.keys_reveal,
+        guards=guards_of(settings),
+    )
