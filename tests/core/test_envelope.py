@@ -69,6 +69,11 @@ def test_a_body_that_is_not_good_json_is_refused_with_the_reason(body: bytes, wo
     assert words in refused(body).message
 
 
+@pytest.mark.parametrize("before", range(4096 - 54, 4096 - 48))
+def test_a_character_may_lie_where_a_long_body_is_cut(before: int) -> None:
+    assert read(with_content(b'"%b%b"' % (b"x" * before, "😀".encode())), "chat").model == "m"
+
+
 @given(
     st.integers(min_value=3900, max_value=4100),
     st.sampled_from([*("é€😀".encode()[i:j] for i in range(9) for j in range(i, 10)), b"\x80" * 9]),
