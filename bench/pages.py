@@ -64,7 +64,8 @@ async def fill(data: Path, rows: int, people: int) -> None:
             await conn.execute(
                 insert(usage_days), [{"user_id": "usr_0", "day": today, "used": 100, "refunded": 0}]
             )
-            await rollups.rebuild(conn, 0)
+            for sums in rollups.sums_of_rows(0, None):
+                await conn.execute(insert(sums.table).from_select([*sums.key, *sums.columns], sums.made))
 
 
 def _row(draw: random.Random, number: int, today: int, people: int) -> dict[str, object]:
