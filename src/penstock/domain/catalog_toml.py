@@ -26,7 +26,7 @@ NotNegative = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 QueueSeconds = Annotated[int, Meta(ge=0, le=600)]
 Label = Annotated[str, Meta(max_length=100)]
 
-_SECRET = re.compile(r"^(|env:[A-Za-z_][A-Za-z0-9_]*|file:.+|sealed:.+)$")
+_SECRET = re.compile(r"^(|env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?$", re.DOTALL)
 
 

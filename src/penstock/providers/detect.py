@@ -4,7 +4,7 @@ The environment comes as an argument; ``penstock.settings`` alone reads it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,15 +45,10 @@ class Secret:
 
 
 class Secrets:
-    """Looks up references: ``env:NAME``, ``file:PATH``, ``sealed:TEXT`` (kept encrypted in the database), or '' for none.
+    """Looks up references: ``env:NAME``, ``file:PATH``, or '' for none. A file is read once, until ``forget``."""
 
-    A file is read once, until ``forget``. ``unseal`` turns the text of a sealed reference into the secret; it raises
-    ``ValueError`` when it cannot.
-    """
-
-    def __init__(self, environ: Mapping[str, str], unseal: Callable[[str], str] | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._unseal = unseal
         self._known: dict[str, Secret | str] = {}
 
     def get(self, reference: str) -> Secret | None:
@@ -73,7 +68,7 @@ class Secrets:
         return found if isinstance(found, str) else None
 
     def forget(self) -> None:
-        """Read files and sealed secrets again at the next use, so that a rotated key is taken up."""
+        """Read files again at the next use, so that a rotated key is taken up."""
         self._known.clear()
 
     def _look(self, reference: str) -> Secret | str:
@@ -91,10 +86,8 @@ class Secrets:
                     return Secret(value) if value else f"{rest} is not set"
                 case "file":
                     return Secret(Path(rest).read_text("utf-8").strip())
-                case "sealed" if self._unseal is not None:
-                    return Secret(self._unseal(rest))
                 case _:
-                    return "the reference is none of env:NAME, file:PATH and sealed:TEXT"
+                    return "the reference is neither env:NAME nor file:PATH"
         except OSError as error:
             return f"{rest} cannot be read: {error.strerror}"
         except ValueError:
