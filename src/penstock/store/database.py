@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     Column,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     Table,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -42,6 +43,9 @@ from penstock.store.bulk import Row, numbered
 from penstock.store.partitions import is_partitioned, make_others
 from penstock.store.schema import HEAD, metadata
 from penstock.store.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 __all__ = [
     "BatchConnection",
@@ -351,7 +355,7 @@ def upsert(
 
     Portable: it is the insert of the connection's dialect. Rows are given to ``execute`` beside it.
     """
-    ours = postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+    ours = _insert(conn, table)
     if not change:
         return ours.on_conflict_do_nothing(index_elements=list(key))
     return ours.on_conflict_do_update(
@@ -363,7 +367,7 @@ def upsert_adding(
     conn: AsyncConnection | Connection, table: Table, key: Sequence[str], sums: Sequence[str]
 ) -> Insert:
     """``INSERT`` of a row with sums, or that much more where the row is there."""
-    ours = postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+    ours = _insert(conn, table)
     return ours.on_conflict_do_update(
         index_elements=list(key), set_={name: table.c[name] + ours.excluded[name] for name in sums}
     )
@@ -373,8 +377,16 @@ def tally(
     conn: AsyncConnection | Connection, table: Table, key: Sequence[str], count: str
 ) -> ReturningInsert[int]:
     """``INSERT`` of a row with a count, or that much more where the row is there; gives the count as it is then."""
-    ours = postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+    ours = _insert(conn, table)
     more = ours.on_conflict_do_update(
         index_elements=list(key), set_={count: table.c[count] + ours.excluded[count]}
     )
     return more.returning(table.c[count])
+
+
+def _insert(conn: AsyncConnection | Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    if conn.dialect.name != "postgresql":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - 2 MB that SQLite does not need
+
+    return postgresql.insert(table)

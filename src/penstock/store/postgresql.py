@@ -14,13 +14,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, cast
 
 import asyncpg
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, MetaData, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from penstock.store.backend import Pool, RowRefused, WriteFailed, owner_key
 from penstock.store.bulk import Row, numbered
+from penstock.store.schema import metadata
 
 WRITE_LOCK = 0x70656E73746F636B
 """The advisory lock of write transactions and migrations: "penstock" in ASCII."""
@@ -66,6 +67,7 @@ class PostgresqlBackend:
     def __init__(self, url: URL, pool: Pool) -> None:
         self._url = url.set(drivername="postgresql+asyncpg")
         self._pool = pool
+        tell_dialect(metadata)
         self.name = url.set(password=None, query={}).render_as_string()
         self.writing = self._engine("READ COMMITTED", {})
         self.reading = self._engine("REPEATABLE READ", {"default_transaction_read_only": "on"})
@@ -202,6 +204,17 @@ _REFUSALS = (
     OverflowError,
 )
 _FAILURES = PostgresqlBackend.out_of_reach
+
+
+def tell_dialect(tables: MetaData) -> None:
+    """Set what is PostgreSQL's alone in the tables, which the schema keeps in ``info``: set there it would load the dialect
+    for everybody, 2 MB.
+    """
+    for table in tables.tables.values():
+        for item in (table, *table.indexes):
+            options: dict[str, object] = item.info.get("postgresql", {})
+            for name, value in options.items():
+                item.dialect_options["postgresql"][name] = value
 
 
 def take_turn(connection: Connection) -> None:

@@ -304,10 +304,10 @@ requests = Table(
         "ix_requests_open_boot",
         "boot",
         sqlite_where=text("state = 'open'"),
-        postgresql_where=text("state = 'open'"),
+        info={"postgresql": {"where": text("state = 'open'")}},
     ),
     Index("ix_requests_created_at", "created_at"),
-    postgresql_partition_by="RANGE (day)",
+    info={"postgresql": {"partition_by": "RANGE (day)"}},
 )
 """One row per request. The day is part of the key because PostgreSQL keeps the rows in partitions by it
 (``store/partitions.py``); an id alone is unique all the same, since each is made once and its row's day never changes."""
