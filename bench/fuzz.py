@@ -130,12 +130,22 @@ def _crossing(dialect: str, caller: str) -> Target:
         if not all(map(_is_valid, split_whole(out))) or not all(map(_is_valid, split_whole(again))):
             raise Wrong("what was written is no stream of JSON")
 
+    return _streamed(f"{dialect} to {caller}", dialect, check, crossed)
+
+
+def _streamed(
+    name: str,
+    dialect: str,
+    check: Callable[[bytes, list[bytes]], None],
+    run: Callable[[Iterable[bytes]], object],
+) -> Target:
+    """What is fed with a stream; ``run`` is timed with it in reads."""
     seeds = streams(dialect)
     return Target(
-        f"{dialect} to {caller}",
+        name,
         lambda mutator, large: mutator.stream(seeds, large=large),
         check,
-        lambda data: _discard(crossed(_reads(data))),
+        lambda data: _discard(run(_reads(data))),
     )
 
 
@@ -159,13 +169,7 @@ def _meter(dialect: str) -> Target:
         if whole != cut:
             raise Wrong(f"cut elsewhere: {cut}, whole {whole}")
 
-    seeds = streams(dialect)
-    return Target(
-        f"{dialect}.Meter",
-        lambda mutator, large: mutator.stream(seeds, large=large),
-        check,
-        lambda data: _discard(metered(_reads(data))),
-    )
+    return _streamed(f"{dialect}.Meter", dialect, check, metered)
 
 
 def _reply(dialect: str) -> Target:

@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core import chat, messages, responses
-from penstock.core.messages_meter import _PIECE as MESSAGES_PIECE
-from penstock.core.responses_meter import _PIECE as RESPONSES_PIECE
 from penstock.core.sse import Frames, is_comment, parse_frame
 
 BEGUN: dict[str, bytes] = {
@@ -22,7 +20,7 @@ PIECES: dict[str, bytes] = {
     "responses": b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":7,'
     b'"item_id":"i","output_index":0,"content_index":0,"delta":%b,"logprobs":[],"obfuscation":"x"}\n\n',
 }
-KNOWN = {"messages": MESSAGES_PIECE, "responses": RESPONSES_PIECE}
+KNOWN = {"messages": messages.Meter.PIECE.fullmatch, "responses": responses.Meter.PIECE.fullmatch}
 both = pytest.mark.parametrize("dialect", PIECES)
 
 
@@ -73,9 +71,9 @@ def test_pieces_with_more_in_them_are_read_like_others(dialect: str) -> None:
 
 def test_padding_and_spaces_are_usual() -> None:
     padded = PIECES["messages"].replace(b"}}\n\n", b"}       }\n\n").replace(b'":', b'": ') % b'"a"'
-    assert MESSAGES_PIECE(padded)
+    assert KNOWN["messages"](padded)
     spaced = PIECES["responses"].replace(b'":', b'": ').replace(b',"', b', "') % b'"a"'
-    assert RESPONSES_PIECE(spaced)
+    assert KNOWN["responses"](spaced)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,8 @@ from typing import cast
 
 from penstock.core.chat_ask import Lose
 from penstock.core.profile import Profile
+from penstock.core.writing import Json
 from penstock.errors import InvalidRequest
-
-Json = dict[str, object]
-"""An object about to be encoded; it never leaves the writing modules of this dialect."""
 
 BRIDGE = "Understood."
 """What the assistant says between a tool's result and the user, where it has to say something there."""

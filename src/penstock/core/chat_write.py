@@ -4,7 +4,6 @@ Deterministic, and the messages of one turn are a byte prefix of those of the ne
 nothing in a message depends on what comes after it. Only a marked prefix that is to be continued ends differently.
 """
 
-import hashlib
 from typing import assert_never
 
 import msgspec
@@ -14,7 +13,7 @@ from penstock.core import chat_wire as wire
 from penstock.core import signature, toolids
 from penstock.core.call_signatures import SKIPPED, extra_of
 from penstock.core.chat_ask import answer_format, choice, reasoning, strict_fits, unforced
-from penstock.core.chat_order import Json, going_on, ordered, prefill
+from penstock.core.chat_order import going_on, ordered, prefill
 from penstock.core.chat_parts import document_text, image_url
 from penstock.core.chat_tags import tagged
 from penstock.core.profile import Profile
@@ -30,10 +29,8 @@ from penstock.core.turn import (
     ToolResult,
     Turn,
 )
+from penstock.core.writing import BILLING, Json, Writing
 from penstock.errors import InvalidRequest
-
-_BILLING = "x-anthropic-billing-header:"
-_IDENTIFIER_LIMIT = 128
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,21 +42,13 @@ def write_request(request: Request, *, model: str, profile: Profile) -> tuple[by
     """
     writing = _Writing(model, profile)
     body = writing.body(request)
-    return _encode(body), [Loss(field, outcome) for field, outcome in writing.losses.items()]
+    return _encode(body), writing.losses
 
 
-class _Writing:
-    """One request being written; ``losses`` are told once each."""
+class _Writing(Writing):
+    """One request being written."""
 
-    __slots__ = ("losses", "model", "profile")
-
-    def __init__(self, model: str, profile: Profile) -> None:
-        self.model = model
-        self.profile = profile
-        self.losses: dict[str, str] = {}
-
-    def lose(self, field: str, outcome: str = "dropped") -> None:
-        self.losses.setdefault(field, outcome)
+    __slots__ = ()
 
     def body(self, request: Request) -> Json:
         """The whole body; what a prompt cache keys on comes first."""
@@ -76,16 +65,9 @@ class _Writing:
             chosen = choice(request)
             if chosen is not None:
                 body["tool_choice"] = chosen
-            if request.parallel_tools is False:
-                if profile.parallel_tool_calls:
-                    body["parallel_tool_calls"] = False
-                else:
-                    self.lose("parallel_tool_calls")
-        if request.max_tokens is not None:
-            if request.max_tokens < 1:
-                raise InvalidRequest("max_tokens must be at least 1 for this model.", param="max_tokens")
-            body[profile.max_tokens_field] = request.max_tokens
-        self.sampling(request, body)
+            self.parallel(request, body)
+        self.limit(request, profile.max_tokens_field, body)
+        self.sampling(request, body, top_k=profile.top_k)
         if request.stop:
             if profile.max_stop is not None and len(request.stop) > profile.max_stop:
                 raise InvalidRequest(
@@ -95,8 +77,7 @@ class _Writing:
         body.update(reasoning(request, profile, self.lose))
         if asked.format is not None:
             body["response_format"] = asked.format
-        if request.user is not None:
-            self.user(request.user, body)
+        self.user(request, body)
         if profile.prefill == "continue":
             body |= going_on(messages)
         body["stream"] = request.stream
@@ -104,31 +85,6 @@ class _Writing:
             every = {"continuous_usage_stats": True} if profile.continuous_usage else {}
             body["stream_options"] = {"include_usage": True, **every}
         return body
-
-    def sampling(self, request: Request, body: Json) -> None:
-        profile = self.profile
-        for name, value, taken in (
-            ("temperature", request.temperature, profile.sampling),
-            ("top_p", request.top_p, profile.sampling),
-            ("top_k", request.top_k, profile.sampling and profile.top_k),
-        ):
-            if value is not None:
-                if taken:
-                    body[name] = value
-                else:
-                    self.lose(name)
-
-    def user(self, user: str, body: Json) -> None:
-        match self.profile.user_field:
-            case "none":
-                self.lose("user")
-            case "user" | "safety_identifier" as field:
-                if len(user) > _IDENTIFIER_LIMIT:
-                    self.lose("user", "hashed")
-                    user = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
-                body[field] = user
-            case _:
-                assert_never(self.profile.user_field)
 
     def tool(self, tool: Tool) -> Json:
         function: Json = {"name": tool.name}
@@ -191,7 +147,7 @@ class _Writing:
         texts: list[Text] = []
         for part in turn.parts:
             if isinstance(part, Text) and part.text:
-                if part.text.startswith(_BILLING):
+                if part.text.startswith(BILLING):
                     # its hash changes with every request and would defeat every prompt cache
                     self.lose("system.billing_header")
                 else:

@@ -202,6 +202,7 @@ _OTHERS_TO_RESPONSES: tuple[tuple[str, Outcome, str, str], ...] = (
     ("top_p", "dropped", "dropped", "where the model takes none"),
     ("top_k", "dropped", "dropped", ""),
     ("effort", "dropped", "dropped", "where the model has none"),
+    ("effort", "lossy", "nearest", "one that the model does not know"),
     ("thinking", "dropped", "dropped", "where the model has no effort"),
     ("thinking.budget_tokens", "lossy", "effort", "the nearest effort"),
     ("parallel_tool_calls", "dropped", "dropped", "where the model has no such switch"),

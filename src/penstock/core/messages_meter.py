@@ -7,6 +7,7 @@ import re
 
 import msgspec
 
+from penstock.core.frame_meter import FrameMeter
 from penstock.core.messages_events import (
     StreamEvent,
     decode_message,
@@ -19,16 +20,8 @@ from penstock.core.messages_events import (
 from penstock.core.messages_reader import read_reply
 from penstock.core.messages_writer import Writer
 from penstock.core.splice import replace_known
-from penstock.core.sse import (
-    MAX_FRAME,
-    STRING,
-    complete_prefix,
-    is_comment,
-    is_plain,
-    parse_frame,
-    split_whole,
-)
-from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
+from penstock.core.sse import STRING, Frame, parse_frame
+from penstock.core.turn import AnyEvent, Failed, Usage, merge_usage
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,132 +31,32 @@ _PIECE = re.compile(
     rb'\{"type": ?"(?:text|thinking|input_json)_delta", ?"(?:text|thinking|partial_json)": ?('
     + STRING
     + rb") {0,64}\} {0,64}\}\n\n"
-).fullmatch
-_MARKS = (b"message_", b"error")
+)
 _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*"')
 _CLOSING = b'"}'
 
 
-class Meter:
-    """Relays whole frames and keeps usage, end and failure on the side.
+class Meter(FrameMeter):
+    """A Messages stream. The value of ``message.model`` becomes ``model`` (None: stays) in ``message_start``."""
 
-    The value of ``message.model`` becomes ``model`` (None: stays) in ``message_start``; nothing else changes. A frame that
-    reports an error is not relayed: its text is the operator's, and the relay has words of its own. After a failure or
-    ``message_stop`` nothing more is relayed.
-    """
+    PIECE = _PIECE
+    MARKS = (b"message_", b"error")
 
-    sequence = 0  # events are not numbered in this dialect
+    __slots__ = ("_reason",)
 
-    __slots__ = (
-        "_called",
-        "_held",
-        "_model",
-        "_reason",
-        "done",
-        "ended",
-        "failure",
-        "output_bytes",
-        "started",
-        "stop",
-        "usage",
-    )
-
-    def __init__(self, *, model: str | None, withhold_usage: bool) -> None:  # noqa: ARG002 - usage is part of the dialect
-        self._model = model
-        self._held = bytearray()
-        self.ended = False
-        self._called = False
+    def __init__(self, *, model: str | None, withhold_usage: bool) -> None:
+        super().__init__(model=model, withhold_usage=withhold_usage)
         self._reason: str | None = None
-        self.usage = Usage()
-        self.failure: Failed | None = None
-        self.done = False
-        self.stop: StopReason | None = None
-        self.started = False
-        self.output_bytes = 0
 
-    def feed(self, data: bytes) -> bytes:
-        """What may be relayed now: the frames that ``data`` completes."""
-        if self.ended:
-            return b""
-        held = self._held
-        if not held:
-            if self.started:
-                piece = _PIECE(data)
-                if piece is not None:
-                    self.output_bytes += piece.end(1) - piece.start(1) - 2
-                    return data
-            end = complete_prefix(data)
-            if end < len(data):
-                held += data[end:]
-                data = data[:end]
-        else:
-            known = len(held)
-            held += data
-            end = complete_prefix(held, known)
-            data = bytes(held[:end])
-            del held[:end]
-        out = self._relay(data) if data else b""
-        if len(held) > MAX_FRAME and not self.ended:
-            self._fail(Failed("api_error", f"an event of the stream is larger than {MAX_FRAME} bytes"))
-        return out
+    def _complete(self, frame: Frame) -> bool:
+        return isinstance(read_event(frame.event, frame.data), StreamEvent)
 
-    def finish(self) -> bytes:
-        """What may be relayed at the upstream's end; sets ``failure`` if that came before the dialect's own."""
-        if self.ended:
-            return b""
-        rest = bytes(self._held)
-        if not self.started and rest.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-            return self._wrap(rest)
-        out = b""
-        frame = parse_frame(rest)
-        if frame is not None and isinstance(read_event(frame.event, frame.data), StreamEvent):
-            out = self._relay(rest.rstrip(b"\r\n") + b"\n\n")
-        if not self.ended:
-            self._fail(Failed("api_error", "upstream stream truncated", truncated=True))
-        return out
+    def _events(self, body: bytes) -> list[AnyEvent]:
+        return read_reply(body)
 
-    def _wrap(self, body: bytes) -> bytes:
-        """A plain JSON answer as the stream that was asked for."""
-        events = read_reply(body.removeprefix(b"\xef\xbb\xbf"))
-        reply = fold(events)
-        self.usage = reply.usage
-        if reply.failure is not None:
-            self._fail(reply.failure)
-            return b""
-        self.started = self.done = self.ended = True
-        self.stop = reply.reason
-        model = self._model or reply.model
-        writer = Writer(model=model, reply_id=reply.id, created=0, include_usage=True, input_estimate=0)
+    def _written(self, events: list[AnyEvent], model: str, reply_id: str) -> bytes:
+        writer = Writer(model=model, reply_id=reply_id, created=0, include_usage=True, input_estimate=0)
         return writer.write(events)
-
-    def _fail(self, failed: Failed) -> None:
-        self.failure = failed
-        self.ended = True
-        self._held.clear()
-
-    def _relay(self, whole: bytes) -> bytes:
-        if self.started and _MARKS[0] not in whole and _MARKS[1] not in whole and is_plain(whole):
-            self._count(whole)
-            return whole
-        pieces: list[bytes] = []
-        for raw in split_whole(whole):
-            piece = _PIECE(raw) if self.started else None
-            if piece is not None:
-                self.output_bytes += piece.end(1) - piece.start(1) - 2
-                pieces.append(raw)
-                continue
-            if is_comment(raw):
-                pieces.append(raw)
-                continue
-            # What is not JSON is read as well: a caller's SDK would fail over it with words that tell nobody whose fault it is.
-            if not self.started or _MARKS[0] in raw or _MARKS[1] in raw or not is_plain(raw):
-                pieces.append(self._see(raw))
-                if self.ended:
-                    break
-            else:
-                self._count(raw)
-                pieces.append(raw)
-        return b"".join(pieces)
 
     def _count(self, whole: bytes) -> None:
         """Add the length of the generated text, as it stands in the JSON."""
@@ -196,8 +89,7 @@ class Meter:
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self._reason = event.delta.stop_reason
             case "message_stop":
-                self.done = self.ended = True
-                self.stop = reason_of(self._reason, called=self._called)
+                self._end(reason_of(self._reason, called=self._called))
             case _:
                 self._count(raw)
         return raw

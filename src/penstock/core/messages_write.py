@@ -29,6 +29,7 @@ from penstock.core.turn import (
     ToolResult,
     Turn,
 )
+from penstock.core.writing import BILLING
 from penstock.errors import InvalidRequest
 
 _encode = msgspec.json.Encoder().encode
@@ -38,7 +39,6 @@ _LONGEST_WHOLE = 21_333
 """Tokens of an answer that may take longer than ten minutes, at 128,000 an hour: Anthropic wants to stream these. The
 whole of such a stream is read like any other answer."""
 _IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
-_BILLING = "x-anthropic-billing-header:"
 _SEARCH: Json = {"type": "web_search_20250305", "name": "web_search"}
 _ONLY_JSON = "Answer with one JSON object and nothing else: no words around it and no code fence."
 _ONLY_SCHEMA = (
@@ -113,7 +113,7 @@ class _Writing:
     def system_block(self, part: AnyPart) -> Json | None:
         if not isinstance(part, Text):
             raise InvalidRequest("A system message holds text only.", param="messages")
-        if not part.text.strip() or (part.text.startswith(_BILLING) and not self.profile.native_anthropic):
+        if not part.text.strip() or (part.text.startswith(BILLING) and not self.profile.native_anthropic):
             return None
         return _cached({"type": "text", "text": part.text}, part.cache)
 

@@ -7,6 +7,7 @@ import re
 
 import msgspec
 
+from penstock.core.frame_meter import FrameMeter
 from penstock.core.responses_events import (
     CALLS,
     ENDS,
@@ -22,16 +23,8 @@ from penstock.core.responses_events import (
 from penstock.core.responses_reader import read_reply
 from penstock.core.responses_writer import Writer
 from penstock.core.splice import replace_at, replace_top_level
-from penstock.core.sse import (
-    MAX_FRAME,
-    STRING,
-    complete_prefix,
-    is_comment,
-    is_plain,
-    parse_frame,
-    split_whole,
-)
-from penstock.core.turn import Failed, StopReason, Usage, fold, merge_usage
+from penstock.core.sse import STRING, Frame, parse_frame
+from penstock.core.turn import AnyEvent, Failed, Usage, merge_usage
 
 _BOM = b"\xef\xbb\xbf"
 _MEMBER = rb'"[a-z_]{1,40}": ?(?:' + STRING + rb"|\d{1,15}|\[\]|null)"
@@ -45,9 +38,7 @@ _PIECE = re.compile(
     + rb")(?:, ?(?!\"delta\")"
     + _MEMBER
     + rb")*+\}\n\n"
-).fullmatch
-# quotes in text are escaped, so the first is a key
-_MARKS = (b'"response"', b"error")
+)
 _GENERATED = re.compile(rb'"delta"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
 _CALLED = tuple(b'"%b"' % kind.encode() for kind in CALLS)
 _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
@@ -55,40 +46,13 @@ _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _encode = msgspec.json.Encoder().encode
 
 
-class Meter:
-    """Relays whole frames and keeps usage, end and failure on the side.
+class Meter(FrameMeter):
+    """A Responses stream. The value of ``response.model`` becomes ``model`` (None: stays) wherever a frame holds a response."""
 
-    The value of ``response.model`` becomes ``model`` (None: stays) wherever a frame holds a response; nothing else
-    changes. A frame that reports a failure is not relayed: its text is the operator's, and the relay has words of its
-    own. After a failure or a terminal event nothing more is relayed.
-    """
+    PIECE = _PIECE
+    MARKS = (b'"response"', b"error")  # quotes in text are escaped, so the first is a key
 
-    __slots__ = (
-        "_called",
-        "_held",
-        "_last",
-        "_model",
-        "done",
-        "ended",
-        "failure",
-        "output_bytes",
-        "started",
-        "stop",
-        "usage",
-    )
-
-    def __init__(self, *, model: str | None, withhold_usage: bool) -> None:  # noqa: ARG002 - usage is part of the dialect
-        self._model = model
-        self._held = bytearray()
-        self._called = False
-        self._last = b""  # the last frame that was relayed, for its number
-        self.ended = False
-        self.usage = Usage()
-        self.failure: Failed | None = None
-        self.done = False
-        self.stop: StopReason | None = None
-        self.started = False
-        self.output_bytes = 0
+    __slots__ = ()
 
     @property
     def sequence(self) -> int:
@@ -96,95 +60,15 @@ class Meter:
         found = _SEQUENCE.findall(self._last)
         return int(found[-1]) + 1 if found else 0
 
-    def feed(self, data: bytes) -> bytes:
-        """What may be relayed now: the frames that ``data`` completes."""
-        if self.ended:
-            return b""
-        held = self._held
-        if not held:
-            if self.started:
-                piece = _PIECE(data)
-                if piece is not None:
-                    self.output_bytes += piece.end(1) - piece.start(1) - 2
-                    self._last = data
-                    return data
-            end = complete_prefix(data)
-            if end < len(data):
-                held += data[end:]
-                data = data[:end]
-        else:
-            known = len(held)
-            held += data
-            end = complete_prefix(held, known)
-            data = bytes(held[:end])
-            del held[:end]
-        out = self._relay(data) if data else b""
-        if len(held) > MAX_FRAME and not self.ended:
-            self._fail(Failed("api_error", f"an event of the stream is larger than {MAX_FRAME} bytes"))
-        return out
+    def _complete(self, frame: Frame) -> bool:
+        return is_json(frame.data)
 
-    def finish(self) -> bytes:
-        """What may be relayed at the upstream's end; sets ``failure`` if that came before the dialect's own."""
-        if self.ended:
-            return b""
-        rest = bytes(self._held)
-        if not self.started and rest.removeprefix(_BOM).lstrip().startswith(b"{"):
-            return self._wrap(rest)
-        out = b""
-        frame = parse_frame(rest)
-        if frame is not None and is_json(frame.data):
-            out = self._relay(rest.rstrip(b"\r\n") + b"\n\n")
-        if not self.ended:
-            self._fail(Failed("api_error", "upstream stream truncated", truncated=True))
-        return out
+    def _events(self, body: bytes) -> list[AnyEvent]:
+        return read_reply(body)
 
-    def _wrap(self, body: bytes) -> bytes:
-        """A plain JSON answer as the stream that was asked for."""
-        events = read_reply(body)
-        reply = fold(events)
-        self.usage = reply.usage
-        if reply.failure is not None:
-            self._fail(reply.failure)
-            return b""
-        self.started = self.done = self.ended = True
-        self.stop = reply.reason
-        model = self._model or reply.model
-        writer = Writer(model=model, reply_id=reply.id, created=0, include_usage=True, input_estimate=0)
+    def _written(self, events: list[AnyEvent], model: str, reply_id: str) -> bytes:
+        writer = Writer(model=model, reply_id=reply_id, created=0, include_usage=True, input_estimate=0)
         return writer.write(events)
-
-    def _fail(self, failed: Failed) -> None:
-        self.failure = failed
-        self.ended = True
-        self._held.clear()
-
-    def _relay(self, whole: bytes) -> bytes:
-        if self.started and _MARKS[0] not in whole and _MARKS[1] not in whole and is_plain(whole):
-            self._count(whole)
-            self._last = whole
-            return whole
-        pieces: list[bytes] = []
-        for raw in split_whole(whole):
-            piece = _PIECE(raw) if self.started else None
-            if piece is not None:
-                self.output_bytes += piece.end(1) - piece.start(1) - 2
-                pieces.append(raw)
-                self._last = raw
-                continue
-            if is_comment(raw):
-                pieces.append(raw)
-                continue
-            # What is not JSON is read as well: a caller's SDK would fail over it with words that tell nobody whose fault it is.
-            if not self.started or _MARKS[0] in raw or _MARKS[1] in raw or not is_plain(raw):
-                relayed = self._see(raw)
-            else:
-                self._count(raw)
-                relayed = raw
-            if relayed:
-                pieces.append(relayed)
-                self._last = relayed
-            if self.ended:
-                break
-        return b"".join(pieces)
 
     def _count(self, whole: bytes) -> None:
         """Add the length of the generated text, as it stands in the JSON."""
@@ -208,16 +92,15 @@ class Meter:
         if event.response is None:
             self._count(raw)
         if event.type in ENDS:
-            self._end(event.type, event.response or Response())
+            self._finished(event.type, event.response or Response())
         return self._with_model(raw, frame.event, frame.data, event)
 
-    def _end(self, kind: str, response: Response) -> None:
+    def _finished(self, kind: str, response: Response) -> None:
         usage = usage_of(response.usage)
         if usage is not None:
             self.usage = merge_usage(self.usage, usage)
-        self.done = self.ended = True
         called = self._called or any(item.type in CALLS for item in response.output or ())
-        self.stop = reason_of(response, kind, called=called, refused=False)
+        self._end(reason_of(response, kind, called=called, refused=False))
 
     def _with_model(self, raw: bytes, name: bytes, data: bytes, event: StreamEvent) -> bytes:
         """The frame ``raw`` with our model in its response, if it has one."""

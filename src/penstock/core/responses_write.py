@@ -4,14 +4,13 @@ Deterministic, and the items of one turn are a byte prefix of those of the next.
 false, and reasoning is asked for in the encrypted form that can be sent back.
 """
 
-import hashlib
 from collections.abc import Iterable
 from typing import assert_never
 
 import msgspec
 
 from penstock.core import toolids
-from penstock.core.chat_ask import effort_for, strict_fits
+from penstock.core.chat_ask import effort_for, nearest, strict_fits
 from penstock.core.chat_wire import TOOL_ERROR_MARK
 from penstock.core.profile import Profile
 from penstock.core.responses_thoughts import carrier_of
@@ -29,13 +28,9 @@ from penstock.core.turn import (
     ToolResult,
     Turn,
 )
+from penstock.core.writing import BILLING, Json, Writing
 from penstock.errors import InvalidRequest
 
-Json = dict[str, object]
-"""An object about to be encoded; it never leaves this module."""
-
-_BILLING = "x-anthropic-billing-header:"
-_IDENTIFIER_LIMIT = 128
 _SCHEMA_NAME = "output"
 
 _encode = msgspec.json.Encoder().encode
@@ -48,21 +43,13 @@ def write_request(request: Request, *, model: str, profile: Profile) -> tuple[by
     """
     writing = _Writing(model, profile)
     body = writing.body(request)
-    return _encode(body), [Loss(field, outcome) for field, outcome in writing.losses.items()]
+    return _encode(body), writing.losses
 
 
-class _Writing:
-    """One request being written; ``losses`` are told once each."""
+class _Writing(Writing):
+    """One request being written."""
 
-    __slots__ = ("losses", "model", "profile")
-
-    def __init__(self, model: str, profile: Profile) -> None:
-        self.model = model
-        self.profile = profile
-        self.losses: dict[str, str] = {}
-
-    def lose(self, field: str, outcome: str = "dropped") -> None:
-        self.losses.setdefault(field, outcome)
+    __slots__ = ()
 
     def body(self, request: Request) -> Json:
         """The whole body; what a prompt cache keys on comes first."""
@@ -75,18 +62,14 @@ class _Writing:
         body["input"] = self.items(request.turns)
         if request.tools:
             self.choose(request, body)
-        if request.max_tokens is not None:
-            if request.max_tokens < 1:
-                raise InvalidRequest("max_tokens must be at least 1 for this model.", param="max_tokens")
-            body["max_output_tokens"] = request.max_tokens
-        self.sampling(request, body)
+        self.limit(request, "max_output_tokens", body)
+        self.sampling(request, body, top_k=False)
         if request.stop:
             raise InvalidRequest("stop: this model takes no stop sequences.", param="stop")
         self.reason(request, body)
         if request.output is not None:
             body["text"] = {"format": self.form(request.output)}
-        if request.user is not None:
-            self.user(request.user, body)
+        self.user(request, body)
         body["store"] = False
         body["stream"] = request.stream
         return body
@@ -103,21 +86,7 @@ class _Writing:
                     body["tool_choice"] = {"type": "function", "name": wanted.name}
                 case _:
                     assert_never(wanted.mode)
-        if request.parallel_tools is False:
-            if self.profile.parallel_tool_calls:
-                body["parallel_tool_calls"] = False
-            else:
-                self.lose("parallel_tool_calls")
-
-    def sampling(self, request: Request, body: Json) -> None:
-        for name, value in (("temperature", request.temperature), ("top_p", request.top_p)):
-            if value is not None:
-                if self.profile.sampling:
-                    body[name] = value
-                else:
-                    self.lose(name)
-        if request.top_k is not None:
-            self.lose("top_k")
+        self.parallel(request, body)
 
     def reason(self, request: Request, body: Json) -> None:
         """Effort, and a summary of the reasoning where the caller wants to see it."""
@@ -138,7 +107,9 @@ class _Writing:
             self.lose("thinking.budget_tokens", "effort")
         asked: Json = {}
         if effort is not None:
-            asked["effort"] = effort
+            asked["effort"] = known = nearest(effort, self.profile)
+            if known != effort:
+                self.lose("effort", "nearest")
         if thinks and thinking is not None and thinking.shown is not False:
             asked["summary"] = "auto"
         if asked:
@@ -155,18 +126,6 @@ class _Writing:
         if output.strict and not form["strict"]:
             self.lose("output_config.format.strict")
         return form
-
-    def user(self, user: str, body: Json) -> None:
-        match self.profile.user_field:
-            case "none":
-                self.lose("user")
-            case "user" | "safety_identifier" as field:
-                if len(user) > _IDENTIFIER_LIMIT:
-                    self.lose("user", "hashed")
-                    user = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
-                body[field] = user
-            case _:
-                assert_never(self.profile.user_field)
 
     def tool(self, tool: Tool) -> Json:
         written: Json = {"type": "function", "name": tool.name}
@@ -209,7 +168,7 @@ class _Writing:
         texts: list[Text] = []
         for part in turn.parts:
             if isinstance(part, Text) and part.text:
-                if part.text.startswith(_BILLING):
+                if part.text.startswith(BILLING):
                     # its hash changes with every request and would defeat every prompt cache
                     self.lose("system.billing_header")
                 else:
