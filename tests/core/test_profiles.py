@@ -9,7 +9,7 @@ import pytest
 from penstock.core.dialects import prepare
 from penstock.core.envelope import Name, read
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.route import with_habits
+from penstock.core.route import Model, Target, Upstreams, plan, with_habits
 from penstock.errors import InvalidRequest
 from penstock.providers.habits import and_also
 from penstock.providers.table import KINDS
@@ -259,6 +259,87 @@ def test_a_tool_of_the_callers_with_that_name_comes_first() -> None:
     assert [tool["name"] for tool in body["tools"]] == ["web_search"]
     assert "input_schema" in body["tools"][0]
     assert told == {"tools.web_search": "dropped"}
+
+
+# ---- caches
+
+MARKED = {
+    "role": "user",
+    "content": [
+        {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": "b", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+        {"type": "text", "text": "c"},
+    ],
+}
+
+
+@pytest.mark.parametrize("upstream", ["chat", "responses"])
+def test_29_cache_marks_are_carried_to_openai(upstream: str) -> None:
+    body, told = sent(MARKED, upstream=upstream, profile=KINDS["openai"].profile_of("gpt-5.6"))
+    (message,) = body["messages" if upstream == "chat" else "input"]
+    marks = [part.get("prompt_cache_breakpoint") for part in message["content"]]
+    assert marks == [{"mode": "explicit"}, {"mode": "explicit", "ttl": "12h"}, None]
+    assert told == {}
+    older, told = sent(MARKED, upstream=upstream, profile=KINDS["openai"].profile_of("gpt-5.2"))
+    assert "prompt_cache_breakpoint" not in json.dumps(older)
+    assert told == {"cache_control": "dropped"}
+
+
+def test_a_mark_on_a_tool_is_told_where_only_parts_have_them() -> None:
+    tool = {**TOOL, "cache_control": {"type": "ephemeral"}}
+    _, told = sent(HI, profile=Profile(cache_breakpoints=True), tools=[tool])
+    assert told == {"cache_control": "dropped"}
+    body, told = sent(MARKED, profile=Profile(cache_control=True), tools=[tool])
+    assert body["tools"][0]["cache_control"] == {"type": "ephemeral"}
+    assert body["messages"][0]["content"][1]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert told == {}
+
+
+@pytest.mark.parametrize("upstream", ["chat", "responses"])
+def test_a_session_of_claude_code_has_a_cache_key_of_its_own(upstream: str) -> None:
+    def key(user: str, profile: Profile = KINDS["openai"].profile) -> Any:
+        body, _ = sent(HI, upstream=upstream, profile=profile, metadata={"user_id": user})
+        return body.get("prompt_cache_key")
+
+    one = key("user_1_account__session_11111111")
+    assert len(one) == 32
+    assert key("user_2_account__session_11111111") == one != key("user_1_account__session_2222")
+    assert key("user_1") is key("user_1_session_") is None
+    assert key("user_1_account__session_11111111", Profile()) is None
+
+
+# ---- what a caller left out
+
+
+def test_an_answer_that_nobody_limited_ends_where_the_model_ends() -> None:
+    target = Target("anthropic", "claude-sonnet-4-6")
+    model = Model("m", "m", targets=(target,), max_output_tokens=64_000)
+    for habits, limit in (({}, 64_000), ({"default_max_tokens": 500}, 500)):
+        upstreams = Upstreams([with_habits(KINDS["anthropic"], habits)])
+        (attempt,) = plan(model, upstreams, {}, frozenset(), "chat", 0.0, 0.0)
+        body, _ = sent(HI, caller="chat", upstream="messages", profile=attempt.profile)
+        assert body["max_tokens"] == limit
+        assert body.get("stream", False) is (limit > 21_333)
+
+
+def test_a_forced_call_goes_before_reasoning_that_nobody_asked_for() -> None:
+    forced = {"tools": [{"type": "function", "function": {"name": "get"}}], "tool_choice": "required"}
+    for name, thinking in (("claude-sonnet-5-5", {"type": "disabled"}), ("claude-opus-4-8", None)):
+        profile = KINDS["anthropic"].profile_of(name)
+        body, told = sent(HI, caller="chat", upstream="messages", profile=profile, **forced)
+        assert body.get("thinking") == thinking
+        assert told == ({"reasoning_effort": "disabled"} if thinking else {})
+        body, _ = sent(
+            HI, caller="chat", upstream="messages", profile=profile, **{**forced, "tool_choice": "auto"}
+        )
+        assert "thinking" not in body
+
+
+def test_an_effort_that_a_model_does_not_know_is_the_nearest_in_responses_too() -> None:
+    profile = KINDS["openai"].profile_of("gpt-5")
+    body, told = sent(HI, upstream="responses", profile=profile, output_config={"effort": "max"})
+    assert body["reasoning"]["effort"] == "high"
+    assert told == {"output_config.effort": "nearest"}
 
 
 # ---- rows

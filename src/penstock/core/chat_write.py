@@ -101,15 +101,15 @@ class _Writing(Writing):
         return written
 
     def mark(self, part: Text | Image | Document | Tool, written: Json) -> None:
-        """Keep a cache mark where the upstream takes them as Anthropic writes them."""
-        if part.cache is None:
-            return
-        if self.profile.cache_control:
+        """Keep a cache mark where the upstream takes them as Anthropic or as OpenAI writes them."""
+        if part.cache is not None and self.profile.cache_control:
             mark: Json = {"type": "ephemeral"}
             if part.cache == "1h":
                 mark["ttl"] = "1h"
             written["cache_control"] = mark
-        else:
+        elif not isinstance(part, Tool):
+            self.cache_mark(part, written)
+        elif part.cache is not None:
             self.lose("cache_control")
 
     # ---- messages
@@ -298,7 +298,8 @@ class _Writing(Writing):
         """One string where that says it all, else a list of parts."""
         texts = [part for part in parts if isinstance(part, Text) and part.text]
         only_text = all(isinstance(part, Text) for part in parts)
-        marked = self.profile.cache_control and any(part.cache is not None for part in texts)
+        kept = self.profile.cache_control or self.profile.cache_breakpoints
+        marked = kept and any(part.cache is not None for part in texts)
         if only_text and not marked and (len(texts) == 1 or self.profile.system_as_string):
             if any(part.cache is not None for part in texts):
                 self.lose("cache_control")

@@ -77,6 +77,11 @@ class _Writing:
         if not messages:
             raise InvalidRequest("messages must hold a message of the user.", param="messages")
         thinking, effort = thinking_for(request, self.profile, max_tokens, messages, self.lose)
+        if thinking is None and self.profile.thinks_by_default and _forces(request):
+            self.lose(
+                "reasoning_effort", "disabled"
+            )  # nobody asked for it, and a call cannot be forced with it
+            thinking = {"type": "disabled"}
         if effort is not None:
             output = {"effort": effort, **output}
         body: Json = {"model": model}
@@ -331,6 +336,11 @@ class _Writing:
                 body["top_k"] = request.top_k
             else:
                 self.lose("top_k")
+
+
+def _forces(request: Request) -> bool:
+    choice = request.tool_choice
+    return bool(request.tools) and choice is not None and choice.mode in ("any", "tool")
 
 
 _LEAST_TOP_P = 0.95

@@ -70,6 +70,10 @@ class Profile(msgspec.Struct, frozen=True):
     """Ids of tool calls are exactly so many letters and digits."""
     cache_control: bool = False
     """Keeps Anthropic-style ``cache_control`` on parts."""
+    cache_breakpoints: bool = False
+    """Takes OpenAI's ``prompt_cache_breakpoint`` on parts, in Responses too."""
+    prompt_cache_key: bool = False
+    """Finds caches by ``prompt_cache_key``, in Responses too: a session of Claude Code's gets one."""
     prefill: Literal["none", "prefix", "partial", "continue"] = "none"
     """How it is told to go on from the last message: a member of that, or vLLM's ``continue_final_message``."""
     user_field: Literal["user", "safety_identifier", "none"] = "user"

@@ -264,18 +264,19 @@ class _Writing(Writing):
     def content(self, parts: Iterable[Text | Image | Document]) -> list[Json]:
         written: list[Json] = []
         for part in parts:
-            if part.cache is not None:
-                self.lose("cache_control")
             match part:
                 case Text(text):
-                    if text:
-                        written.append({"type": "input_text", "text": text})
+                    if not text:
+                        continue
+                    item: Json = {"type": "input_text", "text": text}
                 case Image():
-                    written.append(self.image(part))
+                    item = self.image(part)
                 case Document():
-                    written.append(_document(part))
+                    item = _document(part)
                 case _:
                     assert_never(part)
+            self.cache_mark(part, item)
+            written.append(item)
         return written
 
     def image(self, image: Image) -> Json:

@@ -293,7 +293,7 @@ def _grouped(
 ) -> tuple[tuple[_Candidate, ...], ...]:
     ranked: dict[tuple[int, bool], list[_Candidate]] = {}
     for target in model.targets:
-        attempt = _attempt(target, upstreams.get(target.provider), dialect)
+        attempt = _attempt(target, upstreams.get(target.provider), dialect, model.max_output_tokens)
         if attempt is None:
             continue
         candidate = _Candidate(
@@ -307,7 +307,9 @@ def _grouped(
     return tuple(tuple(ranked[rank]) for rank in sorted(ranked))
 
 
-def _attempt(target: Target, upstream: Upstream | None, dialect: DialectName) -> Attempt | None:
+def _attempt(
+    target: Target, upstream: Upstream | None, dialect: DialectName, longest: int | None
+) -> Attempt | None:
     if upstream is None:
         return None
     spoken: dict[DialectName, str] = dict(upstream.speaks)
@@ -316,7 +318,11 @@ def _attempt(target: Target, upstream: Upstream | None, dialect: DialectName) ->
     if not spoken:
         return None
     chosen = dialect if dialect in spoken else next(iter(spoken))
-    return Attempt(upstream, target.model, chosen, spoken[chosen], upstream.profile_of(target.model))
+    profile = upstream.profile_of(target.model)
+    if longest is not None and "default_max_tokens" not in dict(upstream.habits):
+        # an answer that its caller has not limited ends where the model ends
+        profile = msgspec.structs.replace(profile, default_max_tokens=longest)
+    return Attempt(upstream, target.model, chosen, spoken[chosen], profile)
 
 
 def _draw(group: list[tuple[int, Attempt]], spread: float, drawn: list[Attempt]) -> None:

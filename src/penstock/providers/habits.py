@@ -25,16 +25,17 @@ CLAUDE: tuple[tuple[str, Profile], ...] = (
     ("claude-*-4-6*", ADAPTIVE),
     ("claude-*-4-7*", NO_SAMPLING),
     ("claude-*-4-8*", and_also(NO_SAMPLING, system_turns=True)),
-    ("claude-*", and_also(NO_SAMPLING, system_turns=True, thoughts_hidden=True)),
+    ("claude-*", and_also(NO_SAMPLING, system_turns=True, thoughts_hidden=True, thinks_by_default=True)),
 )
 """From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken, from 5 on
-thoughts come without their text unless it is asked for."""
+they reason unless told not to, and thoughts come without their text unless it is asked for."""
 
 OPENAI = Profile(
     max_tokens_field="max_completion_tokens",
     system_role="developer",
     user_field="safety_identifier",
     encrypted_reasoning=True,
+    prompt_cache_key=True,
 )
 OPENAI_CLASSIC = and_also(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)
 

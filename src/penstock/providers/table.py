@@ -68,6 +68,8 @@ _ROWS: tuple[Provider, ...] = (
             ("gpt-3.5*", OPENAI_CLASSIC),
             ("chatgpt-*", OPENAI_CLASSIC),
             ("o[1-9]*", and_also(OPENAI, least_effort="low", most_effort="high")),
+            ("gpt-5.[6-9]*", and_also(OPENAI, cache_breakpoints=True)),
+            ("gpt-[6-9]*", and_also(OPENAI, cache_breakpoints=True)),
             ("gpt-5", and_also(OPENAI, least_effort="minimal", most_effort="high")),
             ("gpt-5-*", and_also(OPENAI, least_effort="minimal", most_effort="high")),
         ),
