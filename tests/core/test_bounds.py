@@ -2,11 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.bounds import check_values
+from penstock.core.bounds import check_values, real
 from penstock.errors import InvalidRequest
 
 MOST = 1000
@@ -71,3 +72,15 @@ def test_it_counts_what_a_walk_counts(value: object) -> None:
     assert passes(body, max(values, 1))
     if values > 1:
         assert not passes(body, values - 1)
+
+
+@pytest.mark.parametrize("text", ["1e300", "1E-300", "-0.0", "1.5", "123456789012345678901234567890.5"])
+def test_numbers_are_read_as_they_are_written(text: str) -> None:
+    decode = msgspec.json.Decoder(float_hook=real).decode
+    assert decode(text) == json.loads(text)
+    assert decode(f'{{"a": [{text}]}}') == {"a": [json.loads(text)]}
+
+
+def test_numbers_beyond_all_others_are_refused() -> None:
+    with pytest.raises(msgspec.ValidationError, match="out of range"):
+        msgspec.json.Decoder(float_hook=real).decode(b"[1e400]")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core import chat, messages, responses
-from penstock.core.sse import Frames, is_comment, parse_frame
+from penstock.core.sse import Frames, parse_frame
 
 BEGUN: dict[str, bytes] = {
     "messages": b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","model":"up"}}\n\n',
@@ -76,24 +76,11 @@ def test_padding_and_spaces_are_usual() -> None:
     assert KNOWN["responses"](spaced)
 
 
-@pytest.mark.parametrize(
-    ("raw", "found"),
-    [
-        (b": ping\n\n", True),
-        (b":\n\n", True),
-        (b": a\ndata: b\n\n", False),
-        (b": a\n", False),
-        (b"a\n\n", False),
-    ],
-)
-def test_a_comment_alone_is_known(raw: bytes, found: bool) -> None:
-    assert is_comment(raw) is found
-
-
 @pytest.mark.parametrize("dialect", [chat, messages, responses])
 def test_comments_go_through(dialect: Any) -> None:
     made = dialect.Meter(model="up", withhold_usage=False)
-    assert made.feed(b": ping\n\n: pong\n\n") == b": ping\n\n: pong\n\n"
+    noise = b": ping\n\nevent: x\n\n: data\n\nid: 7\n\n"
+    assert made.feed(noise) == noise
     assert not made.started
 
 

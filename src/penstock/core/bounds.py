@@ -1,10 +1,24 @@
-"""How many values a body may hold, found out before any of them is made.
+"""What bounds the work that a body of JSON makes: how many values it holds, and how its numbers are read.
 
 A million empty lists fit into three megabytes, and each costs what a long text does. Nesting needs no bound of its own: the
 decoder's (about a thousand levels) was measured to be reached within 0.1 ms.
 """
 
+from math import isinf
+
 from penstock.errors import InvalidRequest
+
+
+def real(text: str) -> float:
+    """A number with a fraction or an exponent, as a decoder's ``float_hook`` where values of any kind are read.
+
+    The decoder's own way takes 15 us for one such as ``1e300``, and 100 KB hold ten thousand of them.
+    """
+    value = float(text)
+    if isinf(value):
+        raise ValueError("number out of range")
+    return value
+
 
 _BYTES_A_VALUE = 2
 """The least that a value takes: a digit and a comma."""

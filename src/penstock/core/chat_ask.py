@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from penstock.core.bounds import real
 from penstock.core.profile import Profile
 from penstock.core.turn import Effort, OutputFormat, Request, Thinking, ToolChoice
 
@@ -19,7 +20,7 @@ _ONLY_SCHEMA = (
 _SCHEMA_MAPS = ("properties", "$defs", "definitions")
 _SCHEMA_LISTS = ("anyOf", "allOf", "oneOf")
 
-_decode = msgspec.json.Decoder().decode
+_decode = msgspec.json.Decoder(float_hook=real).decode
 
 
 class Form(msgspec.Struct, frozen=True):

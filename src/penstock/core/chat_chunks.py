@@ -7,6 +7,7 @@ from typing import Annotated, cast
 import msgspec
 from msgspec import Meta, Raw
 
+from penstock.core.bounds import real
 from penstock.core.chat_usage import CompletionDetails, PromptDetails, Tokens
 from penstock.core.failures import kind_of, words
 from penstock.core.turn import Failed
@@ -75,7 +76,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
 
 
 _strict = msgspec.json.Decoder(Chunk).decode
-_any = msgspec.json.Decoder().decode
+_any = msgspec.json.Decoder(float_hook=real).decode
 _encode = msgspec.json.Encoder().encode
 _HALF = re.compile("[\ud800-\udfff]")
 

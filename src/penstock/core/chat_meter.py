@@ -11,7 +11,7 @@ from penstock.core.chat_reader import MAX_BODY, Reader
 from penstock.core.chat_usage import Counts
 from penstock.core.chat_writer import Writer
 from penstock.core.splice import find_values, replace_known, replace_spans
-from penstock.core.sse import MAX_FRAME, complete_prefix, is_comment, parse_frame, split_whole
+from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
 from penstock.core.turn import (
     CallArgs,
     CallOpened,
@@ -171,7 +171,7 @@ class Meter:
                     continue
             if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
                 data, event = raw[6:-2], b""
-            elif is_comment(raw):
+            elif b"data" not in raw:  # a comment and the like
                 pieces.append(raw)
                 continue
             else:

@@ -4,7 +4,9 @@ from typing import cast
 
 import msgspec
 
-_decode = msgspec.json.Decoder().decode
+from penstock.core.bounds import real
+
+_decode = msgspec.json.Decoder(float_hook=real).decode
 
 _TEXT_KEYS = ("message", "error", "detail", "msg", "status_msg", "error_msg", "reason")
 _DEPTH = 4

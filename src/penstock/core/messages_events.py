@@ -7,6 +7,7 @@ without breaking the reply.
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from penstock.core.bounds import real
 from penstock.core.failures import kind_of, words
 from penstock.core.turn import AnyEvent, Cited, Failed, StopReason, Usage
 
@@ -103,7 +104,7 @@ _typed = msgspec.json.Decoder(_Typed).decode
 _usage = msgspec.json.Decoder(_Usage).decode
 _details = msgspec.json.Decoder(_Details).decode
 _citation = msgspec.json.Decoder(_Citation).decode
-_anything = msgspec.json.Decoder().decode
+_anything = msgspec.json.Decoder(float_hook=real).decode
 
 READ_TYPES = frozenset(
     (

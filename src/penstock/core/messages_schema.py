@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import msgspec
 
+from penstock.core.bounds import real
 from penstock.errors import InvalidRequest
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=real).decode
 _encode = msgspec.json.Encoder().encode
 
 _UNSUPPORTED = (

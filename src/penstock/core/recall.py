@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core import signature
+from penstock.core.bounds import real
 from penstock.core.call_signatures import SKIPPED, extra_of
 from penstock.core.profile import Profile
 from penstock.core.toolids import inward, outward, plain
@@ -42,7 +43,7 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     after: int
 
 
-_decode = msgspec.json.Decoder().decode
+_decode = msgspec.json.Decoder(float_hook=real).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 _OVERHEAD = 400
 """Bytes that an entry takes besides its text, about."""

@@ -7,6 +7,7 @@ shown (annotations) may be wrong without breaking the reply.
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from penstock.core.bounds import real
 from penstock.core.failures import kind_of, words
 from penstock.core.turn import Cited, Failed, StopReason, Usage
 
@@ -104,7 +105,7 @@ decode_response = msgspec.json.Decoder(Response).decode
 _typed = msgspec.json.Decoder(_Typed).decode
 _usage = msgspec.json.Decoder(_Usage).decode
 _annotation = msgspec.json.Decoder(_Annotation).decode
-_anything = msgspec.json.Decoder().decode
+_anything = msgspec.json.Decoder(float_hook=real).decode
 
 CALLS = ("function_call", "custom_tool_call")
 """Types of items that are calls of the caller's tools."""

@@ -168,11 +168,6 @@ def split_whole(whole: bytes) -> list[bytes]:
     return pieces
 
 
-def is_comment(raw: bytes) -> bool:
-    """Whether a frame is one comment, as upstreams send them to keep a connection. False says nothing."""
-    return raw.startswith(b":") and raw.find(b"\n") == len(raw) - 2
-
-
 STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 """A JSON string, as a pattern: what is like it is valid, bar the UTF-8 in it, which a relay leaves as it is."""
 
