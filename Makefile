@@ -27,9 +27,10 @@ serve: $(STAMP)/project compiled ## run the gateway (ARGS="--port 9000"); needs 
 test: env compiled clients lint ## all that CI runs (ARGS="-k name" narrows pytest)
 	.venv/bin/pytest -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
 
-chaos: env # the tests that kill servers under load, a hundred times over (ROUNDS=...); about ten minutes
+chaos: env # servers killed under load (ROUNDS=100, on each engine) and races between processes and workers (RACES=1000); half an hour
 	@scripts/services.sh
-	PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) .venv/bin/pytest --log-cli-level INFO --timeout 3600 tests/service/test_kill.py -k "killed" $(ARGS)
+	PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) .venv/bin/pytest --log-cli-level INFO \
+		--timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py -k "killed or race" $(ARGS)
 
 lint: env ## ruff and the type checker
 	.venv/bin/ruff check

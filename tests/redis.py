@@ -75,6 +75,16 @@ def redis_server() -> RedisServer:
     return server
 
 
+def shared_redis(lease: float = 15.0) -> dict[str, str]:
+    """Settings of servers that share the usual one, under a prefix of the test's own; ``lease`` in seconds."""
+    return {
+        "redis_url": redis_server().url,
+        "redis_prefix": f"test:{secrets.token_hex(8)}:",
+        "redis_timeout": "5",
+        "redis_lease": str(lease),
+    }
+
+
 async def order(url: str, *commands: str) -> None:
     """What an operator does to a server, each command as one text."""
     link = RedisLink(url, timeout=30, scripts=())
@@ -85,13 +95,19 @@ async def order(url: str, *commands: str) -> None:
 
 @asynccontextmanager
 async def redis_counters(
-    url: str, database: Database, clock: Callable[[], float], *, prefix: str = "", patience: float = 5.0
+    url: str,
+    database: Database,
+    clock: Callable[[], float],
+    *,
+    prefix: str = "",
+    patience: float = 5.0,
+    lease: float = 15.0,
 ) -> AsyncGenerator[RedisCounters]:
     """Counters of a process of its own; those with one prefix share what they count."""
     link = RedisLink(url, timeout=patience, scripts=SCRIPTS, pause=0)
     prefix = prefix or f"test:{secrets.token_hex(8)}:"
     try:
-        yield RedisCounters(link, database, clock, prefix=prefix, node=secrets.token_hex(4))
+        yield RedisCounters(link, database, clock, prefix=prefix, node=secrets.token_hex(4), lease=lease)
     finally:
         await link.close()
         await asyncio.sleep(0)

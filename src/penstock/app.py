@@ -239,7 +239,9 @@ async def _redis(
     from penstock.store.redis_scripts import SCRIPTS  # noqa: PLC0415 - the same
 
     link = RedisLink(settings.redis_url, timeout=settings.redis_timeout, scripts=SCRIPTS)
-    counters = RedisCounters(link, database, now, prefix=settings.redis_prefix, node=boot)
+    counters = RedisCounters(
+        link, database, now, prefix=settings.redis_prefix, node=boot, lease=settings.redis_lease
+    )
     keeping = asyncio.create_task(counters.keep())
     try:
         yield counters, {"redis": lambda: counters.trouble}

@@ -3,7 +3,8 @@
 Each worker has sockets of its own on the one address, over which the kernel spreads connections. The supervisor made them
 and keeps them open, and hands them to the next worker of the same slot: no connection is refused or lost while a worker is
 replaced, and those of one that died wait for its successor. A worker gets its orders on its standard input, whose end
-later tells it that the supervisor is gone, and says on a pipe of its own that it serves.
+later tells it that the supervisor is gone, and says on a pipe of its own that it serves, and from then on that its loop
+turns. One that says nothing for too long is killed: nobody is served by it, and nobody would notice.
 
 The first worker is started alone, because it makes what is not there yet; then the others. One that dies is started
 again after a pause that doubles. SIGHUP replaces them one by one: a new worker serves before the old one is told to part
@@ -21,6 +22,14 @@ from collections.abc import Callable, Sequence
 log = logging.getLogger("penstock.supervisor")
 
 READY = b"ready\n"
+ALIVE = b"."
+BEATS = 4
+"""How often within ``worker_hung`` a worker says that it lives; so often must nothing be heard in turn, for a machine that
+was asleep wakes all timers at once."""
+WHERE = signal.SIGUSR2
+"""Asks a worker where each of its threads is, which it tells on its standard error even when its loop is stuck."""
+LAST_WORDS_SECONDS = 1.0
+"""What it has for that before it is killed."""
 READY_SECONDS = 120.0
 """How long a worker may take to serve; the first one may have a schema to migrate."""
 PAUSE_FIRST = 0.5
@@ -46,9 +55,11 @@ class Supervisor:
         command: Sequence[str],
         orders: Callable[[bool], bytes],
         sockets: Sequence[Sequence[socket.socket]],
+        *,
+        hung: float,
     ) -> None:
-        """``sockets`` are those of each worker. ``command`` starts a worker. ``orders`` are one line for it; True asks the
-        first to greet the operator.
+        """``sockets`` are those of each worker, which is replaced after ``hung`` seconds without a word. ``command`` starts a
+        worker. ``orders`` are one line for it; True asks the first to greet the operator.
 
         The descriptors of the sockets, and after them the pipe's on which to say ``READY``, are the command's last
         arguments.
@@ -56,9 +67,11 @@ class Supervisor:
         self._command = command
         self._orders = orders
         self._sockets = sockets
+        self._hung = hung
         self._slots: list[_Worker | None] = []
         self._all: set[_Worker] = set()
         self._watching: set[asyncio.Task[None]] = set()
+        self._hearing: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._rolling: asyncio.Task[None] | None = None
         self._roll_again = False
@@ -83,6 +96,7 @@ class Supervisor:
             for task in (*self._watching, *([self._rolling] if self._rolling else ())):
                 task.cancel()
             await asyncio.gather(*(worker.process.wait() for worker in self._all))
+            await asyncio.gather(*self._hearing)
         return 0
 
     async def _start(self, slot: int, *, greets: bool = False) -> _Worker | None:
@@ -103,17 +117,51 @@ class Supervisor:
             process.terminate()
         if process.stdin is not None:
             process.stdin.write(self._orders(greets))
+        voice = await _Voice.of(ready)
         try:
-            if await _said_ready(ready):
-                return worker
+            async with asyncio.timeout(READY_SECONDS):
+                if await voice.reader.readline() == READY:
+                    self._hear(worker, voice)
+                    return worker
         except TimeoutError:
             log.error("worker %d does not serve after %.0f s", process.pid, READY_SECONDS)  # noqa: TRY400 - that is all
             process.kill()
+        voice.transport.close()
         status = await process.wait()
         if not self._stop.is_set():
             log.error("worker %d has ended with status %d before it served", process.pid, status)
         self._all.discard(worker)
         return None
+
+    def _hear(self, worker: _Worker, voice: "_Voice") -> None:
+        task = asyncio.create_task(self._heard(worker.process, voice))
+        self._hearing.add(task)
+        task.add_done_callback(self._hearing.discard)
+
+    async def _heard(self, process: asyncio.subprocess.Process, voice: "_Voice") -> None:
+        """Listen to a worker until it ends, and end it when it has been silent for too long."""
+        silent = 0
+        try:
+            while silent < BEATS:
+                try:
+                    async with asyncio.timeout(self._hung / BEATS):
+                        if not await voice.reader.read(4096):
+                            return
+                    silent = 0
+                except TimeoutError:
+                    silent += 1
+        finally:
+            voice.transport.close()
+        if process.returncode is None:
+            log.error(
+                "worker %d hangs: it has said nothing for %.0f s; it is killed", process.pid, self._hung
+            )
+            process.send_signal(WHERE)
+            try:
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
 
     def _watch(self, slot: int) -> None:
         task = asyncio.create_task(self._keep(slot))
@@ -178,28 +226,34 @@ class Supervisor:
                 return
 
 
-async def _said_ready(descriptor: int) -> bool:
-    """False when the worker has ended without a word. Raises ``TimeoutError``."""
-    reader = asyncio.StreamReader()
-    with os.fdopen(descriptor, "rb") as pipe:
+class _Voice:
+    """The end of a worker's pipe."""
+
+    __slots__ = ("reader", "transport")
+
+    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
+        self.reader = reader
+        self.transport = transport
+
+    @classmethod
+    async def of(cls, descriptor: int) -> "_Voice":
+        reader = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), pipe
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
         )
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                return await reader.readline() == READY
-        finally:
-            transport.close()
+        return cls(reader, transport)
 
 
 def supervise(
     command: Sequence[str],
     orders: Callable[[bool], bytes],
     sockets: Sequence[Sequence[socket.socket]],
+    *,
+    hung: float,
 ) -> None:
     """Run a ``Supervisor`` and exit the process with its status."""
 
     async def running() -> int:
-        return await Supervisor(command, orders, sockets).run()
+        return await Supervisor(command, orders, sockets, hung=hung).run()
 
     sys.exit(asyncio.run(running()))

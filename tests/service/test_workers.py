@@ -1,30 +1,36 @@
 """``penstock serve --workers``: one service on several processes, whichever of them a caller meets."""
 
 import asyncio
+import logging
 import os
 import re
-import secrets
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import func, select
 
 from penstock.bootstrap import Store
 from penstock.store.schema import requests, usage_days
-from tests.redis import redis_server
+from tests.redis import redis_server, shared_redis
 from tests.service.house import User, furnished, make_user
 from tests.service.processes import Process, serving
 from tests.service.scripted import PATIENCE, Scripted
-from tests.service.talk import FRAMES, PATHS, Answer, body_of, request
+from tests.service.talk import FRAMES, PATHS, REPLIES, Answer, body_of, request
 from tests.stores import Engine
+
+log = logging.getLogger(__name__)
 
 CHAT = PATHS["chat"]
 PLAIN = body_of("chat", "chat-plain")
-SLOT_PATIENCE = 30.0
-"""A slot of a process that was killed is free after 15 seconds."""
+WIRED = body_of("chat", "wire-chat")
+RACES = int(os.environ.get("PENSTOCK_TEST_RACES", "20"))
+"""How often two workers race; ``make chaos`` has them do it a thousand times."""
+SLOT_SECONDS = 3.0
+"""How long a slot outlives a process that was killed."""
 
 
 @asynccontextmanager
@@ -33,13 +39,7 @@ async def working(
 ) -> AsyncGenerator[tuple[Process, Store, dict[str, Scripted]]]:
     """A server with so many workers, all of them up, and what is round it."""
     data = tmp_path / "data"
-    shared = {
-        "database_url": engine.url,
-        "redis_url": redis_server().url,
-        "redis_prefix": f"test:{secrets.token_hex(8)}:",
-        "redis_timeout": "5",
-        "workers": str(workers),
-    }
+    shared = {"database_url": engine.url, "workers": str(workers)} | shared_redis(SLOT_SECONDS)
     async with (
         furnished(data, lambda _visit: None, engine.url) as (store, wires),
         serving(data, **shared | {"drain_delay": "0.5"} | settings) as server,
@@ -69,15 +69,29 @@ async def counted(store: Store, user: User) -> tuple[int, int]:
     return used or 0, rows or 0
 
 
-async def test_the_last_requests_of_a_day_are_exact_whoever_is_met(
+async def test_two_workers_race_for_the_last_slot_and_the_last_request_and_none_is_one_over(
     postgresql: Engine, tmp_path: Path
 ) -> None:
-    async with working(postgresql, tmp_path) as (server, store, _):
-        user = await make_user(store, "few", 1)
-        statuses = sorted(answer.status for answer in await ask(server, user, 40))
-        assert statuses == [200] * 5 + [429] * 35
+    """Each race is between new connections, over which the kernel spreads the workers, of a new user."""
+    async with working(postgresql, tmp_path) as (server, store, wires):
+        for number in range(RACES):
+            one, few = [
+                await make_user(store, plan, 2 * number + at) for at, plan in enumerate(("one", "few"))
+            ]
+            asking = [server.http("POST", CHAT, one.key, WIRED) for _ in range(4)]
+            racers = asyncio.as_completed([asyncio.ensure_future(one_of) for one_of in asking])
+            async with asyncio.timeout(PATIENCE):
+                refused = [(await first).status for first in islice(racers, 3)]
+            assert refused == [429] * 3, "one at a time"
+            assert sorted(answer.status for answer in await ask(server, few, 8)) == [200] * 5 + [429] * 3
+            (await wires["wire-chat"].next()).answer(REPLIES["chat"])
+            assert [(await last).status for last in racers] == [200]
+        log.info(
+            "two workers: %d races for the last slot and for the last request of a day, none over", RACES
+        )
         await server.stop()
-        assert await counted(store, user) == (5, 5)
+        async with store.database.connect() as conn:
+            assert sorted({*(await conn.execute(select(usage_days.c.used))).scalars()}) == [1, 5]
 
 
 async def test_a_slot_is_one_slot_of_all_workers_and_a_killed_one_gives_it_back(
@@ -95,7 +109,7 @@ async def test_a_slot_is_one_slot_of_all_workers_and_a_killed_one_gives_it_back(
         for worker in before:
             os.kill(worker, signal.SIGKILL)
         caller.leave()
-        async with asyncio.timeout(SLOT_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     (answer,) = await ask(server, user, 1)
@@ -166,6 +180,22 @@ async def test_a_revoked_key_dies_in_every_worker(postgresql: Engine, tmp_path: 
         async with asyncio.timeout(PATIENCE):
             while {answer.status for answer in await ask(server, user, 24)} != {401}:  # noqa: ASYNC110 - in other processes
                 await asyncio.sleep(0.2)
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced_and_the_others_serve_meanwhile(
+    postgresql: Engine, tmp_path: Path
+) -> None:
+    async with working(postgresql, tmp_path, worker_hung="2") as (server, store, _):
+        user = await make_user(store, "lab", 1)
+        before = server.workers()
+        hanging = min(before)
+        os.kill(hanging, signal.SIGSTOP)
+        await until(lambda: hanging not in server.workers() and len(server.workers()) == 2)
+        assert before & server.workers() == before - {hanging}
+        assert {answer.status for answer in await ask(server, user, 12)} == {200}
+        log = await server.stop()
+        assert f"worker {hanging} hangs: it has said nothing for 2 s" in log
+        assert await counted(store, user) == (12, 12)
 
 
 async def test_workers_do_not_outlive_their_supervisor(postgresql: Engine, tmp_path: Path) -> None:

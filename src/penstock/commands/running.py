@@ -98,7 +98,7 @@ def _supervise(settings: Settings, place: Place, flags: dict[str, str]) -> None:
         return msgspec.json.encode(told) + b"\n"
 
     command = (sys.executable, "-m", "penstock.commands.working")
-    supervise(command, orders, sockets)
+    supervise(command, orders, sockets, hung=settings.worker_hung)
 
 
 def limits_of(settings: Settings) -> ServerLimits:

@@ -1,8 +1,11 @@
 """One worker of ``penstock serve --workers N``: started by the supervisor, with its sockets as inherited descriptors."""
 
+import asyncio
+import faulthandler
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -11,7 +14,7 @@ from penstock.commands.place import Place, read_settings
 from penstock.commands.running import serve_on
 from penstock.errors import OperatorError, PenstockError
 from penstock.logs import configure
-from penstock.supervisor import READY
+from penstock.supervisor import ALIVE, BEATS, READY, WHERE
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -24,7 +27,8 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Serve on the sockets whose descriptors are the arguments; the last one is the pipe to say ``READY`` on."""
+    """Serve on the sockets whose descriptors are the arguments; the last one is the pipe to say ``READY`` and ``ALIVE`` on."""
+    faulthandler.register(WHERE)
     *listening, says = map(int, sys.argv[1:])
     lifeline = sys.stdin.fileno()
     orders = msgspec.json.decode(_line(lifeline), type=Orders)
@@ -35,9 +39,16 @@ def main() -> None:
     settings = read_settings(place, orders.flags).settings
     configure(settings.log_level, settings.log_format)
 
+    os.set_blocking(says, False)  # a supervisor that does not listen holds nobody up
+
     def ready() -> None:
         os.write(says, READY)
-        os.close(says)
+        speak()
+
+    def speak() -> None:
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(says, ALIVE)
+        asyncio.get_running_loop().call_later(settings.worker_hung / (2 * BEATS), speak)
 
     sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
     try:

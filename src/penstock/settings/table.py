@@ -40,6 +40,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(ge=1, le=64),
         about("Serving processes, for several cores; more than one need PostgreSQL and Redis."),
     ] = 1
+    worker_hung: Annotated[
+        float,
+        Meta(ge=1, le=3600),
+        about(
+            "Seconds after which a worker that says nothing is killed and replaced; each speaks four times as often.",
+            "a number of seconds from 1 to 3600",
+        ),
+    ] = 30.0
     public_url: Annotated[
         str,
         about(
@@ -113,6 +121,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_timeout: Annotated[
         Timer, about("How long Redis may take; a server goes on with its share of the limits then.")
     ] = 0.25
+    redis_lease: Annotated[
+        float,
+        Meta(ge=1, le=3600),
+        about(
+            "How long a slot outlives the last word of the server that holds it; servers speak three times as often.",
+            "a number of seconds from 1 to 3600",
+        ),
+    ] = 15.0
     redis_prefix: Annotated[
         str,
         about("What the names of its keys begin with.", "a text without spaces", pattern=r"^[!-z]{0,64}$"),

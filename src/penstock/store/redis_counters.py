@@ -1,10 +1,11 @@
 """Leases and daily counts in Redis, exact over all servers that share it; never the only copy of anything.
 
-A slot is a member of the user's sorted set, scored by when it ends in Redis's own time: 15 seconds after its holder last said
-that it lives, which holders do every 5. A count of a day is a number that is made from the database when it is not there, so
-a Redis that was emptied is full again with the next request. When Redis does not answer, each server grants its share of a
-user's slots, and a small part of the day; then 503. What was granted meanwhile is told to Redis when it is back, and
-counts that Redis may have made without being able to say so are compared with the database's.
+A slot is a member of the user's sorted set, scored by when it ends in Redis's own time: some seconds (``redis_lease``) after
+its holder last said that it lives, which holders do three times as often. A count of a day is a number that is made from the
+database when it is not there, so a Redis that was emptied is full again with the next request. When Redis does not
+answer, each server grants its share of a user's slots, and a small part of the day; then 503. What was granted meanwhile is
+told to Redis when it is back, and counts that Redis may have made without being able to say so are compared with the
+database's.
 """
 
 import asyncio
@@ -21,8 +22,8 @@ from penstock.store.redis_scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, REN
 
 log = logging.getLogger("penstock.counters")
 
-LEASE_MS = 15_000
-HEARTBEAT_SECONDS = 5.0
+BEATS = 3
+"""How often within the time of a slot its holder says that it lives."""
 NUDGE_SECONDS = 0.5
 """How long a request that waits for a slot may not notice that another server has freed one."""
 QUIET_SECONDS = 1.0
@@ -78,14 +79,22 @@ class RedisCounters:
     """One per process. Everything it is asked without waiting it answers from what Redis last said and what it holds itself."""
 
     def __init__(
-        self, link: RedisLink, database: Database, clock: Callable[[], float], *, prefix: str, node: str
+        self,
+        link: RedisLink,
+        database: Database,
+        clock: Callable[[], float],
+        *,
+        prefix: str,
+        node: str,
+        lease: float = 15.0,
     ) -> None:
-        """``clock`` gives epoch seconds; ``node`` is a new name for this process."""
+        """``clock`` gives epoch seconds; ``node`` is a new name for this process; ``lease`` is in seconds."""
         self._link = link
         self._database = database
         self._clock = clock
         self._prefix = prefix
         self._node = node
+        self._lease_ms = round(lease * 1000)
         self._held: dict[str, dict[str, LeaseInfo]] = {}
         self._elsewhere: dict[str, list[LeaseInfo]] = {}
         """What other servers hold, as Redis last told."""
@@ -114,7 +123,7 @@ class RedisCounters:
         info = LeaseInfo(request_id, self._clock())
         keys = self._leases_key(user_id), self._day_key(user_id, day)
         undo = partial(self._undo, user_id, day, info)
-        asking = self._link.call(ADMIT, keys, limit, self._member(info), LEASE_MS, daily, then=undo)
+        asking = self._link.call(ADMIT, keys, limit, self._member(info), self._lease_ms, daily, then=undo)
         try:
             reply = await asking
         except RedisAway as error:
@@ -192,7 +201,7 @@ class RedisCounters:
     def _given_back(self, user_id: str, member: str, outcome: Outcome) -> None:
         if isinstance(outcome, RedisAway):
             now = self._clock()
-            self._unreturned[user_id, member] = now + LEASE_MS / 1000
+            self._unreturned[user_id, member] = now + self._lease_ms / 1000
             oldest = next(iter(self._unreturned))
             if self._unreturned[oldest] < now:
                 del self._unreturned[oldest]  # it has ended by itself
@@ -300,8 +309,10 @@ class RedisCounters:
     async def keep(self) -> None:
         """Say every few seconds that this process lives and what it holds, until cancelled."""
         turn = 0
+        beat = self._lease_ms / 1000 / BEATS
+        nudge = min(NUDGE_SECONDS, beat)
         while True:
-            if turn % round(HEARTBEAT_SECONDS / NUDGE_SECONDS) == 0 or self.trouble is not None:
+            if turn % int(beat / nudge) == 0 or self.trouble is not None:
                 await self.beat()
                 await self.put_right()
             turn += 1
@@ -309,14 +320,14 @@ class RedisCounters:
             for user_id in waiting:
                 if self._released is not None:
                     self._released(user_id)
-            await asyncio.sleep(NUDGE_SECONDS)
+            await asyncio.sleep(nudge)
 
     async def beat(self) -> None:
         """Renew every slot of this process, and settle what is owed."""
-        asked = [self._link.call(RENEW, (f"{self._prefix}nodes",), LEASE_MS, self._node)]
+        asked = [self._link.call(RENEW, (f"{self._prefix}nodes",), self._lease_ms, self._node)]
         for user_id, held in self._held.items():
             members = [self._member(info) for info in held.values()]
-            asked.append(self._link.call(RENEW, (self._leases_key(user_id),), LEASE_MS, *members))
+            asked.append(self._link.call(RENEW, (self._leases_key(user_id),), self._lease_ms, *members))
         try:
             nodes, *_ = await asyncio.gather(*asked)
         except RedisAway as error:
