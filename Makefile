@@ -29,8 +29,8 @@ test: env compiled clients lint ## all that CI runs (ARGS="-k name" narrows pyte
 
 chaos: env # servers killed under load (ROUNDS=100, on each engine) and races between processes and workers (RACES=1000); half an hour
 	@scripts/services.sh
-	PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) .venv/bin/pytest --log-cli-level INFO \
-		--timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py -k "killed or race" $(ARGS)
+	PENSTOCK_TEST_PATIENCE=120 PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) \
+		.venv/bin/pytest --log-cli-level INFO --timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py -k "killed or race" $(ARGS)
 
 lint: env ## ruff and the type checker
 	.venv/bin/ruff check

@@ -120,6 +120,7 @@ class Service:
                 thoughts=Thoughts(settings.thoughts_kept),
                 clock=clock,
             )
+            gate.ended_by(relay.end)
             self._api = Api(
                 relay=relay,
                 counter=_counter(settings, client, switchboard, estimator, clock),
@@ -139,7 +140,6 @@ class Service:
                 vault,
                 source.get,
                 gate,
-                relay.end,
                 shared,
                 health,
                 self._now,

@@ -45,13 +45,12 @@ class Front:
         vault: Vault,
         catalog: Callable[[], Catalog],
         gate: Gate,
-        end: Callable[[str, str], bool],
         metrics: SharedMetrics,
         health: Health,
         now: Callable[[], float],
         not_ready: Callable[[], str],
     ) -> None:
-        """``end`` ends a running request of a user, ``now`` gives epoch seconds, ``not_ready`` '' or why none should come."""
+        """``now`` gives epoch seconds, ``not_ready`` '' or why none should come."""
         self._database = database
         self._now = now
         self._health = health
@@ -83,7 +82,6 @@ class Front:
         self.site = Site(
             context,
             federation=self.federation,
-            end=end,
             mail_queued=self.postman.wake,
             keep_keys=settings.keys_reveal,
             texts=settings.data / "pages",

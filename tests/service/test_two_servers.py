@@ -18,7 +18,7 @@ from penstock.providers.detect import Secrets
 from penstock.server import Listener, listen
 from tests.redis import redis_server
 from tests.service.house import VENDOR_KEY, House, User, open_house
-from tests.service.talk import Caller, body_of, request
+from tests.service.talk import FRAMES, Caller, body_of, request
 from tests.stores import Engine
 
 
@@ -81,6 +81,26 @@ async def test_slots_are_those_of_both(pair: Pair) -> None:
     async with asyncio.timeout(10):
         while await pair.ask(1, user) != 200:
             pass
+
+
+async def test_a_request_that_runs_here_is_ended_by_its_owner_there(pair: Pair) -> None:
+    house = pair.house
+    user, somebody = await house.user(), await house.user()
+    holding = await house.begin("chat", "wire-chat", user, stream=True)
+    (await house.wires["wire-chat"].next()).begin(*FRAMES["chat"][:3])
+    await holding.head()
+    api = house.beside[0]._api
+    assert api is not None
+    gate = api._gate
+    await gate.refresh(user.id, house.clock())
+    (running,) = gate.running(user.id)
+    assert not await gate.end(somebody.id, running.request_id)
+    assert await gate.end(user.id, running.request_id)
+    await holding.until(b"has ended this request")
+    holding.leave()
+    row = await house.row(user)
+    assert (row["outcome"], row["counted"]) == ("ended_by_owner", True)
+    assert not await gate.end(user.id, running.request_id)
 
 
 async def test_what_is_refunded_here_can_be_used_there(pair: Pair) -> None:

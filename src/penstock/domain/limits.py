@@ -128,6 +128,7 @@ class Gate:
         self._refused_per_address = refused_per_address
         self._countings = RefusedWindows(countings_per_minute)
         self._waiting: dict[str, deque[_Waiter]] = {}
+        self._end: Callable[[str, str], bool] = _nothing_runs
         counters.watch(self._released)
 
     # ---- the door
@@ -223,6 +224,18 @@ class Gate:
         """Look how the user stands with all servers, for those who only look; ``now`` is epoch seconds."""
         await self._counters.refresh(user_id, self._days.day_told(now))
 
+    def ended_by(self, end: Callable[[str, str], bool]) -> None:
+        """``end(user_id, request_id)`` ends a running request of this process; whether there was one."""
+        self._end = end
+        self._counters.ended_by(end)
+
+    async def end(self, user_id: str, request_id: str) -> bool:
+        """End a running request of this user on whichever server it runs; whether there is one.
+
+        Elsewhere it ends within a second.
+        """
+        return self._end(user_id, request_id) or await self._counters.end_elsewhere(user_id, request_id)
+
     def running(self, user_id: str) -> list[LeaseInfo]:
         """What holds the user's slots, the oldest first."""
         return self._counters.leases(user_id)
@@ -274,6 +287,10 @@ class Gate:
             plan.concurrent_requests,
             self._counters.in_use(user_id),
         )
+
+
+def _nothing_runs(_user_id: str, _request_id: str) -> bool:
+    return False
 
 
 @lru_cache(maxsize=4096)

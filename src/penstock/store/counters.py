@@ -15,10 +15,11 @@ from penstock.store.schema import usage_days
 
 
 class LeaseInfo(msgspec.Struct, frozen=True):
-    """A slot that is taken. ``since`` is in epoch seconds."""
+    """A slot that is taken. ``since`` is in epoch seconds; ``node`` is the server that holds it, '' for this one."""
 
     request_id: str
     since: float
+    node: str = ""
 
 
 class Lease(Protocol):
@@ -76,6 +77,14 @@ class Counters(Protocol):
 
     async def refresh(self, user_id: str, day: int) -> None:
         """Look how the user stands with all servers, before ``used``, ``in_use`` and ``leases`` are asked."""
+        ...
+
+    async def end_elsewhere(self, user_id: str, request_id: str) -> bool:
+        """Have another server end a request that holds one of the user's slots; whether one does."""
+        ...
+
+    def ended_by(self, end: Callable[[str, str], bool]) -> None:
+        """Call ``end(user_id, request_id)`` when another server asks for it."""
         ...
 
 
@@ -191,6 +200,12 @@ class MemoryCounters:
 
     async def refresh(self, user_id: str, day: int) -> None:
         """Nothing to look at: it is all here."""
+
+    async def end_elsewhere(self, user_id: str, request_id: str) -> bool:  # noqa: ARG002 - there is no other
+        return False
+
+    def ended_by(self, end: Callable[[str, str], bool]) -> None:
+        """Nobody else asks."""
 
     def _roll(self, day: int) -> None:
         """Go on to a new day and drop those before yesterday, whose late refunds the database alone keeps."""

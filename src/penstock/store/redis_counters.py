@@ -17,6 +17,7 @@ from typing import cast
 from penstock.errors import DatabaseUnavailable, Unavailable
 from penstock.store.counters import LeaseInfo, used_of
 from penstock.store.database import Database
+from penstock.store.redis_lease import RedisLease
 from penstock.store.redis_link import Outcome, RedisAway, RedisLink
 from penstock.store.redis_scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, RENEW
 
@@ -25,54 +26,14 @@ log = logging.getLogger("penstock.counters")
 BEATS = 3
 """How often within the time of a slot its holder says that it lives."""
 NUDGE_SECONDS = 0.5
-"""How long a request that waits for a slot may not notice that another server has freed one."""
+"""How long a request that waits for a slot may not notice that another server has freed one, or that it is to end."""
+ENDS_AT_ONCE = 100
 QUIET_SECONDS = 1.0
 """For how long nobody must have counted for a user, so that the database's count is Redis's own."""
 DAY_SECONDS = 3 * 86_400
 SLICE = 100
 SLICE_MOST = 500
 """Without Redis a server counts up to a hundredth of a user's day, and at most so many requests; then it answers 503."""
-
-
-class RedisLease:
-    """A slot of this process's in the user's set, and what Redis said of the day when it granted it."""
-
-    __slots__ = ("_counters", "_daily", "_kept", "_request_id", "_used", "_user_id", "day")
-
-    def __init__(
-        self, counters: "RedisCounters", user_id: str, request_id: str, day: int, daily: int
-    ) -> None:
-        self._counters: RedisCounters | None = counters
-        self._user_id = user_id
-        self._request_id = request_id
-        self.day = day
-        self._daily = daily
-        self._used: int | None = None
-        self._kept: bool | None = None
-        """Whether Redis keeps a place in the day, which nobody has taken yet; None where it did not say."""
-
-    def told(self, used: int, *, kept: bool) -> None:
-        """What Redis said of the day."""
-        self._used = used if kept else None
-        self._kept = kept
-
-    def count(self) -> int | None:
-        counters = self._counters
-        if self._kept is None and counters is not None:
-            return counters.count_alone(self._user_id, self.day, self._daily)
-        self._kept = False
-        return self._used
-
-    def release(self) -> None:
-        """Free the slot. Calling it again does nothing."""
-        counters = self._counters
-        if counters is not None:
-            self._counters = None
-            counters.free(self._user_id, self._request_id)
-            if self._kept:
-                counters.refund(self._user_id, self.day)
-
-    __del__ = release
 
 
 class RedisCounters:
@@ -108,6 +69,7 @@ class RedisCounters:
         self._unreturned: dict[tuple[str, str], float] = {}
         """Slots (user, member) that Redis may believe taken, and until when."""
         self._released: Callable[[str], None] | None = None
+        self._end: Callable[[str, str], bool] | None = None
         self._refused: set[str] = set()
         self._nodes = 1
         self.trouble: str | None = None
@@ -187,6 +149,36 @@ class RedisCounters:
 
     def watch(self, released: Callable[[str], None]) -> None:
         self._released = released
+
+    async def end_elsewhere(self, user_id: str, request_id: str) -> bool:
+        try:
+            self._note(
+                user_id, cast("list[bytes]", await self._link.call(LOOK, (self._leases_key(user_id),)))
+            )
+            for info in self._elsewhere.get(user_id, ()):
+                if info.request_id == request_id:
+                    key = self._ends_key(info.node)
+                    await self._link.submit("RPUSH", key, f"{user_id}|{request_id}")
+                    await self._link.submit("PEXPIRE", key, self._lease_ms)
+                    return True
+        except RedisAway as error:
+            self._away(error)
+        return False
+
+    def ended_by(self, end: Callable[[str, str], bool]) -> None:
+        self._end = end
+
+    async def _end_what_others_ask(self) -> None:
+        """End those of our requests whose owners have asked another server for it."""
+        try:
+            asked = await self._link.submit("LPOP", self._ends_key(self._node), ENDS_AT_ONCE)
+        except RedisAway as error:
+            self._away(error)
+            return
+        for one in cast("list[bytes]", asked or []):
+            user_id, _, request_id = one.decode().partition("|")
+            if self._end is not None:
+                self._end(user_id, request_id)
 
     def _hold(self, user_id: str, info: LeaseInfo, day: int, daily: int) -> RedisLease:
         self._held.setdefault(user_id, {})[info.request_id] = info
@@ -316,6 +308,8 @@ class RedisCounters:
                 await self.beat()
                 await self.put_right()
             turn += 1
+            if self._held and self.trouble is None:
+                await self._end_what_others_ask()
             waiting, self._refused = self._refused, set()
             for user_id in waiting:
                 if self._released is not None:
@@ -387,6 +381,9 @@ class RedisCounters:
     def _leases_key(self, user_id: str) -> str:
         return f"{self._prefix}{{{user_id}}}:slots"
 
+    def _ends_key(self, node: str) -> str:
+        return f"{self._prefix}ends:{node}"
+
     def _day_key(self, user_id: str, day: int) -> str:
         return f"{self._prefix}{{{user_id}}}:day:{day}"
 
@@ -399,5 +396,5 @@ def _nothing(_outcome: Outcome) -> None:
 
 
 def _info(member: bytes) -> LeaseInfo:
-    request_id, _, since = member.decode().split("|")
-    return LeaseInfo(request_id, float(since))
+    request_id, node, since = member.decode().split("|")
+    return LeaseInfo(request_id, float(since), node)

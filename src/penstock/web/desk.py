@@ -31,12 +31,9 @@ CSV_ROWS = 10_000
 class DeskPages:
     """The pages of an account."""
 
-    def __init__(
-        self, context: SiteContext, end: Callable[[str, str], bool], mail_queued: Callable[[], None]
-    ) -> None:
-        """``end`` ends a running request of a user; ``mail_queued`` is called after a mail was queued."""
+    def __init__(self, context: SiteContext, mail_queued: Callable[[], None]) -> None:
+        """``mail_queued`` is called after a mail was queued."""
         self._context = context
-        self._end = end
         self._mail_queued = mail_queued
 
     def routes(self) -> list[Route]:
@@ -207,7 +204,8 @@ class DeskPages:
         """End one of one's own requests."""
         user = signed_in(request).user
         form = await read_form(request)
-        return go("/slots", "ended" if self._end(user.id, form.text("id")) else "")
+        ended = await self._context.gate.end(user.id, form.text("id"))
+        return go("/slots", "ended" if ended else "")
 
     # ---- the plan
 

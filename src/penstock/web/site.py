@@ -86,7 +86,6 @@ class Site:
         context: SiteContext,
         *,
         federation: Federation,
-        end: Callable[[str, str], bool],
         mail_queued: Callable[[], None],
         keep_keys: bool,
         texts: Path,
@@ -95,7 +94,7 @@ class Site:
         ready: Callable[[], str],
         health: Health,
     ) -> None:
-        """``end`` ends a running request of a user, ``ready`` gives '' or why no traffic should come.
+        """``ready`` gives '' or why no traffic should come.
 
         ``texts`` is where the operator's own terms and the like are looked for.
         """
@@ -105,7 +104,7 @@ class Site:
             DocumentPages(context),
             AccountPages(context),
             FederatedPages(context, federation),
-            DeskPages(context, end, mail_queued),
+            DeskPages(context, mail_queued),
             KeyPages(context, keep=keep_keys),
             ProfilePages(context, mail_queued),
         )
