@@ -115,16 +115,23 @@ async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(
         assert by_id[id]["requested_model"] == model, "a caller has an answer that is not in the books"
     assert len(rows) - len(told) <= ROUNDS * CALLERS
     assert used == sum(row["counted"] for row in rows) == len(rows)
-    assert int(answer.headers["x-ratelimit-limit"]) - int(answer.headers["x-ratelimit-remaining"]) == used
+    told_used = int(answer.headers["x-ratelimit-limit"]) - int(answer.headers["x-ratelimit-remaining"])
+    if engine.name == "sqlite":
+        assert told_used == used
+    else:
+        # what Redis had counted when a server was killed that had not written it down yet stays counted there
+        assert used <= told_used <= used + ROUNDS * CALLERS
     aborted = sum(outcome == "aborted" for outcome in outcomes.values())
     log.info(
-        "%s: %d kills, %d requests reached the provider, %d rows, %d complete answers, %d cut off, 0 lost, 0 doubled",
+        "%s: %d kills, %d requests reached the provider, %d rows, %d complete answers, %d cut off, 0 lost, 0 doubled, "
+        "%d counted without a row",
         engine.name,
         ROUNDS,
         len(seen),
         len(rows),
         len(told),
         aborted,
+        told_used - used,
     )
 
 

@@ -45,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(ge=1, le=3600),
         about(
             "Seconds after which a worker that says nothing is killed and replaced; each speaks four times as often.",
-            "a number of seconds from 1 to 3600",
+            "a number of seconds of at least 1",
         ),
     ] = 30.0
     public_url: Annotated[
@@ -126,7 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(ge=1, le=3600),
         about(
             "How long a slot outlives the last word of the server that holds it; servers speak three times as often.",
-            "a number of seconds from 1 to 3600",
+            "a number of seconds of at least 1",
         ),
     ] = 15.0
     redis_prefix: Annotated[
