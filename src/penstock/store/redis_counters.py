@@ -23,8 +23,7 @@ from penstock.store.redis_scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, REN
 
 log = logging.getLogger("penstock.counters")
 
-BEATS = 3
-"""How often within the time of a slot its holder says that it lives."""
+BEATS = 3  # in the time of a slot
 NUDGE_SECONDS = 0.5
 """How long a request that waits for a slot may not notice that another server has freed one, or that it is to end."""
 ENDS_AT_ONCE = 100
@@ -68,7 +67,7 @@ class RedisCounters:
         """How many counts Redis was asked for and did not answer: it may have made them."""
         self._unreturned: dict[tuple[str, str], float] = {}
         """Slots (user, member) that Redis may believe taken, and until when."""
-        self._released: Callable[[str], None] | None = None
+        self._released: Callable[[str], None] = _nothing
         self._end: Callable[[str, str], bool] | None = None
         self._refused: set[str] = set()
         self._nodes = 1
@@ -137,8 +136,7 @@ class RedisCounters:
         if not held:
             del self._held[user_id]
         self._give_back(user_id, info)
-        if self._released is not None:
-            self._released(user_id)
+        self._released(user_id)
 
     def leases(self, user_id: str) -> list[LeaseInfo]:
         own = list(self._held.get(user_id, {}).values())
@@ -185,25 +183,28 @@ class RedisCounters:
         return RedisLease(self, user_id, info.request_id, day, daily)
 
     def _give_back(self, user_id: str, info: LeaseInfo) -> None:
-        if not self._link.closed:
-            member = self._member(info)
-            then = partial(self._given_back, user_id, member)
-            self._link.tell(then, "ZREM", self._leases_key(user_id), member)
+        then = partial(self._given_back, user_id, info)
+        self._link.tell(then, "ZREM", self._leases_key(user_id), self._member(info))
 
-    def _given_back(self, user_id: str, member: str, outcome: Outcome) -> None:
+    def _given_back(self, user_id: str, info: LeaseInfo, outcome: Outcome) -> None:
         if isinstance(outcome, RedisAway):
             now = self._clock()
-            self._unreturned[user_id, member] = now + self._lease_ms / 1000
+            self._unreturned[user_id, self._member(info)] = now + self._lease_ms / 1000
             oldest = next(iter(self._unreturned))
             if self._unreturned[oldest] < now:
                 del self._unreturned[oldest]  # it has ended by itself
+        elif user_id in self._elsewhere:
+            # somebody may have been refused because of it while it was on its way back
+            others = self._elsewhere[user_id]
+            self._elsewhere[user_id] = [one for one in others if one.request_id != info.request_id]
 
     def _note(self, user_id: str, members: list[bytes]) -> None:
         own = self._held.get(user_id, {})
-        found = [_info(member) for member in members]
-        self._elsewhere[user_id] = [info for info in found if info.request_id not in own]
-        if not self._elsewhere[user_id]:
-            del self._elsewhere[user_id]
+        others = [info for info in map(_info, members) if info.request_id not in own]
+        if others:
+            self._elsewhere[user_id] = others
+        else:
+            self._elsewhere.pop(user_id, None)
 
     # ---- days
 
@@ -312,8 +313,7 @@ class RedisCounters:
                 await self._end_what_others_ask()
             waiting, self._refused = self._refused, set()
             for user_id in waiting:
-                if self._released is not None:
-                    self._released(user_id)
+                self._released(user_id)
             await asyncio.sleep(nudge)
 
     async def beat(self) -> None:
@@ -392,7 +392,7 @@ class RedisCounters:
 
 
 def _nothing(_outcome: Outcome) -> None:
-    """What is told once more and lost again ends by itself."""
+    """Nobody is to know; what is given back once more and lost again ends by itself."""
 
 
 def _info(member: bytes) -> LeaseInfo:
