@@ -1,4 +1,4 @@
-"""The migrations and ``schema.py`` are one and the same, and an upgrade is whole or did not happen."""
+"""An upgrade is whole or did not happen, and a database of another program is refused."""
 
 import sqlite3
 import subprocess
@@ -33,15 +33,6 @@ def script() -> ScriptDirectory:
     config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     return ScriptDirectory.from_config(config)
-
-
-async def test_the_migrations_make_what_the_schema_says(tmp_path: Path) -> None:
-    database = await Database.open(url(tmp_path / "schema.db"))
-    await database.close()
-    assert migrate(url(tmp_path / "migrated.db")) == (None, HEAD)
-    made = statements(tmp_path / "schema.db")
-    assert statements(tmp_path / "migrated.db") == made
-    assert {"requests", "usage_days", "users", "ix_requests_user_day", "alembic_version"} <= set(made)
 
 
 def test_the_program_knows_its_own_steps() -> None:

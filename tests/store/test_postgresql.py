@@ -11,9 +11,8 @@ from sqlalchemy import insert, select, update
 from penstock.errors import DatabaseUnavailable
 from penstock.store.backend import Pool, RowRefused, StoreError, WriteFailed
 from penstock.store.database import Database
-from penstock.store.migrate import migrate
 from penstock.store.postgresql import explain
-from penstock.store.schema import HEAD, revisions
+from penstock.store.schema import revisions
 from tests.stores import Engine, execute
 
 
@@ -130,34 +129,6 @@ async def test_who_is_alive_is_told_by_its_connection(database: Database) -> Non
     batch.close()
     async with database.transaction() as conn:
         assert await database.gone(conn, ["alive", "dead"]) == ["alive", "dead"]
-
-
-async def test_the_migrations_make_what_the_schema_says(engine: Engine, tmp_path: Path) -> None:
-    name = f"{name_of(engine)}_migrated"
-    execute(f"CREATE DATABASE {name}")
-    url = engine.url.replace(name_of(engine), name)
-    try:
-        assert await asyncio.to_thread(migrate, url) == (None, HEAD)
-        assert await asyncio.to_thread(migrate, url) == (HEAD, HEAD)
-        made = [await columns(await Database.open(where, directory=tmp_path)) for where in (url, engine.url)]
-        assert made[0] == made[1]
-        assert len(made[0]) > 100
-    finally:
-        execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def columns(database: Database) -> list[tuple[object, ...]]:
-    """Every column and index of a database."""
-    async with database.connect() as conn:
-        found = await conn.exec_driver_sql(
-            "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable"
-            " FROM information_schema.columns WHERE table_schema = 'public'"
-            " UNION ALL SELECT tablename, indexname, indexdef, NULL, NULL FROM pg_indexes WHERE schemaname = 'public'"
-            " ORDER BY 1, 2"
-        )
-        rows = [tuple(row) for row in found]
-    await database.close()
-    return rows
 
 
 @pytest.mark.parametrize(
