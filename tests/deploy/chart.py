@@ -1,7 +1,8 @@
 """The part of Helm's template language that the chart keeps to, so that it can be rendered where Helm cannot be had.
 
 Known: ``.Values.a.b``, ``.Release``, ``.Chart``, variables, ``if ... end``, ``range $name, $value := ... end``, and the filters
-``quote``, ``toYaml`` and ``nindent``. Anything else is an error, so the chart cannot use what was not tested.
+``quote``, ``toYaml`` and ``nindent``. Anything else is an error, so the chart cannot use what was not tested. What Helm 3.17.1
+itself made of the chart, with the values of the tests, was the same document by document on 2026-11-29.
 """
 
 import re
