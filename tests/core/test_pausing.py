@@ -8,7 +8,8 @@ import pytest
 
 from penstock.core import messages
 from penstock.core.lanes import Translation
-from penstock.core.pausing import Resuming, continued
+from penstock.core.messages_events import Block, Delta, StreamEvent
+from penstock.core.pausing import Resuming, Said, continued
 from penstock.core.turn import (
     AnyEvent,
     CallOpened,
@@ -233,6 +234,37 @@ def test_deltas_of_no_block_and_of_no_kind_are_no_blocks() -> None:
     reader = Resuming()
     reader.whole(stream[:at] + odd + stream[at:])
     assert _turns(reader.resume(_REQUEST))[1]["content"] == blocks
+
+
+@pytest.mark.parametrize("cut", [1, 300])
+def test_what_is_larger_than_any_answer_is_not_kept(cut: int) -> None:
+    piece = "x" * (4_000_000 if cut == 1 else 230_000)
+    said = Said()
+    start = b'{"type":"content_block_start","content_block":{"type":"text","text":""}}'
+    said.take(StreamEvent(type="content_block_start", content_block=Block("text")), start)
+    for _ in range(17 if cut == 1 else cut):
+        said.take(StreamEvent(type="content_block_delta", delta=Delta(text=piece)), b"")
+    assert said.content() == []
+
+
+def test_blocks_that_are_no_blocks_are_not_kept() -> None:
+    said = Said()
+    said.take_whole(b'{"content": 7}')
+    assert said.content() == []
+
+
+def test_a_call_that_broke_off_ends_the_reply() -> None:
+    stream = streamed([_SEARCH]).replace(b'"partial_json": "}"', b'"partial_json": ""')
+    reader = Resuming()
+    assert reader.whole(stream)[-1] == Stopped("pause_turn")
+    assert not reader.paused
+
+
+def test_a_citation_that_is_none_is_none() -> None:
+    stream = streamed([_CITED]).replace(b'"citation":', b'"cited":')
+    reader = Resuming()
+    reader.whole(stream)
+    assert _turns(reader.resume(_REQUEST))[1]["content"] == [{"type": "text", "text": "A gate."}]
 
 
 def test_thoughts_without_a_signature_go_back_without_one() -> None:

@@ -99,6 +99,39 @@ def test_details_of_reasoning_are_put_together_where_roles_alternate() -> None:
     assert told == {"input.role": "merged"}
 
 
+def test_calls_in_two_messages_are_of_one_where_roles_alternate() -> None:
+    body, _ = sent(
+        HI,
+        {"role": "assistant", "content": [CALL]},
+        {"role": "assistant", "content": [{**CALL, "id": "t2"}]},
+        profile=Profile(roles_alternate=True),
+        tools=[TOOL],
+    )
+    assert [call["id"] for call in body["messages"][1]["tool_calls"]] == ["t1", "t2"]
+    assert body["messages"][1]["content"] is None
+
+
+def test_an_empty_text_beside_an_image_is_left_out() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
+    empty = {"type": "text", "text": ""}
+    for upstream in ("chat", "responses"):
+        body, _ = sent(
+            {"role": "user", "content": [empty, image]}, upstream=upstream, profile=DEFAULT_PROFILE
+        )
+        (message,) = body["messages" if upstream == "chat" else "input"]
+        assert len(message["content"]) == 1
+
+
+@pytest.mark.parametrize("budget", [None, 3000])
+def test_a_budget_goes_with_the_switch_that_has_one(budget: int | None) -> None:
+    thinking = {"type": "adaptive"} if budget is None else {"type": "enabled", "budget_tokens": budget}
+    body, _ = sent(
+        HI, profile=Profile(thinking_switch="enable_thinking", reasoning_effort=False), thinking=thinking
+    )
+    assert body["enable_thinking"] is True
+    assert body.get("thinking_budget") == budget
+
+
 def test_results_of_several_tools_are_never_one() -> None:
     rows, _ = roles(
         HI,

@@ -294,6 +294,8 @@ def test_reasoning_and_the_form_of_the_answer() -> None:
     assert reading(text={"format": {"type": "text"}})[0].output is None
     update = {"type": "configuration_update", "reasoning": {"effort": "low"}}
     assert reading(USER, update, reasoning={"effort": "high"})[0].effort == "low"
+    formed = {"type": "configuration_update", "text": {"format": {"type": "json_object"}}}
+    assert reading(USER, formed)[0].output == OutputFormat()
 
 
 def test_fields_that_do_not_cross_are_told() -> None:

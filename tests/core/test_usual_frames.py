@@ -52,6 +52,21 @@ def test_a_usual_piece_counts_like_one_in_another_form(dialect: str, text: str, 
 
 
 @both
+def test_a_usual_piece_goes_through_and_is_counted(dialect: str) -> None:
+    frame = PIECES[dialect] % b'"some text"'
+    one = meter(dialect)
+    assert one.feed(frame) == frame
+    assert one.output_bytes == len("some text")
+    assert one.feed(frame + frame) == frame + frame
+    assert one.feed(frame + b": ping\n\n" + frame[:20]) == frame + b": ping\n\n"
+    assert one.feed(frame[20:]) == frame
+    assert one.output_bytes == 5 * len("some text")
+    other = frame.replace(b"\n", b"\r\n")
+    assert one.feed(other + other) == other + other
+    assert one.output_bytes == 7 * len("some text")
+
+
+@both
 @pytest.mark.parametrize("text", [b'"a\\q"', b'"a\\u12"', b'"a\x01"', b'"a', b"a", b'"a" "b"', b"", b'"\\"'])
 def test_what_is_no_json_is_not_taken_for_a_piece(dialect: str, text: bytes) -> None:
     frame = PIECES[dialect] % text
@@ -74,6 +89,16 @@ def test_padding_and_spaces_are_usual() -> None:
     assert KNOWN["messages"](padded)
     spaced = PIECES["responses"].replace(b'":', b'": ').replace(b',"', b', "') % b'"a"'
     assert KNOWN["responses"](spaced)
+
+
+@both
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_what_is_no_json_fails_before_a_frame_that_is(dialect: str, end: bytes) -> None:
+    frame = PIECES[dialect] % b'"a"'
+    broken = b"event: x\ndata:{nonsense\n\n".replace(b"\n", end)
+    two = meter(dialect)
+    assert two.feed(frame + broken + frame) == frame
+    assert two.failure is not None
 
 
 @pytest.mark.parametrize("dialect", [chat, messages, responses])

@@ -51,7 +51,7 @@ class _Block:
         self.pieces.clear()
 
     def whole(self) -> Raw | None:
-        """The block as it goes back; None for an empty text, which may not."""
+        """The block as it goes back; None for an empty text, which may not. Raises ``msgspec.DecodeError``."""
         text = "".join((*self._joined, *self.pieces))
         fields = _fields(self.raw)
         match _text(fields, "type"):
@@ -67,6 +67,7 @@ class _Block:
                 if self.signature is not None:
                     fields["signature"] = Raw(_encode(self.signature))
             case _ if text:
+                _fields(text)
                 fields["input"] = Raw(text.encode())
             case _:
                 return self.raw

@@ -176,9 +176,9 @@ _json = msgspec.json.Decoder(msgspec.Raw).decode
 
 def is_plain(whole: bytes) -> bool:
     """Whether these bytes are one frame in its usual form, a line of event and one of JSON. False says nothing."""
-    at = whole.find(_DATA)
-    if at < 0:
-        return False
+    at = whole.find(b"\n")
+    if not whole.startswith(_DATA, at) or whole.find(b"\r", 0, max(at - 1, 0)) >= 0:
+        return False  # the line of JSON has to be the second one, or there may be another frame before it
     try:
         _json(whole[at + 7 :])
     except (msgspec.DecodeError, RecursionError):
