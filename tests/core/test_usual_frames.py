@@ -57,6 +57,7 @@ def test_a_usual_piece_goes_through_and_is_counted(dialect: str) -> None:
     one = meter(dialect)
     assert one.feed(frame) == frame
     assert one.output_bytes == len("some text")
+    assert one.sequence == (8 if dialect == "responses" else 0)
     assert one.feed(frame + frame) == frame + frame
     assert one.feed(frame + b": ping\n\n" + frame[:20]) == frame + b": ping\n\n"
     assert one.feed(frame[20:]) == frame

@@ -4,6 +4,7 @@ A frame is decoded only if it can be one of those that matter; a piece of the an
 """
 
 import re
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from penstock.core.sse import (
@@ -19,7 +20,7 @@ from penstock.core.turn import AnyEvent, Failed, StopReason, Usage, fold
 _BOM = b"\xef\xbb\xbf"
 
 
-class FrameMeter:
+class FrameMeter(ABC):
     """Relays whole frames and keeps usage, end and failure on the side.
 
     A frame that reports a failure is not relayed: its text is the operator's, and the relay has words of its own. After a
@@ -108,25 +109,25 @@ class FrameMeter:
 
     # ---- what a dialect says
 
+    @abstractmethod
     def _complete(self, frame: Frame) -> bool:
         """Whether what the stream left without its empty line is a frame all the same."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _see(self, raw: bytes) -> bytes:
         """Read one frame; what of it is relayed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _count(self, whole: bytes) -> None:
         """Add the length of the generated text, as it stands in the JSON."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _events(self, body: bytes) -> list[AnyEvent]:
         """What an answer says that is plain JSON."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _written(self, events: list[AnyEvent], model: str, reply_id: str) -> bytes:
         """The stream of these events."""
-        raise NotImplementedError
 
     # ---- what is the same
 
