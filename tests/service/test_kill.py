@@ -275,13 +275,20 @@ async def test_a_full_disk_refuses_before_the_provider_is_asked_and_recovers_by_
             assert [await ask(1_000_000 + number) for number in range(20)] == [503] * 20
             assert len(visits) == reached, "the provider was asked for what could not be recorded"
             (inside / "filler").unlink()
+            emptied = time.monotonic()
             async with asyncio.timeout(PATIENCE):
                 while await ask(2_000_000 + len(statuses)) != 200:
                     pass
+                served = time.monotonic() - emptied
                 seen = {int(_NONCE.findall(visit.body)[0]) for visit in visits}
                 while (rows := _names(inside / "penstock.db", tmp_path / "copy")) != len(seen):  # noqa: ASYNC110 - a thread writes
                     await asyncio.sleep(0.05)
             assert rows == len(seen) == len(visits) == statuses.count(200)
+            refused = statuses.count(503)
+            log.info(
+                "a full disk: %d answers until no room was left, %d refused, served again after %.2f s, all %d in the books",
+                len(statuses) - refused, refused, served, rows,
+            )  # fmt: skip
 
 
 def _fill(file: Path) -> None:

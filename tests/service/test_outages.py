@@ -1,8 +1,10 @@
 """Redis and PostgreSQL fail under two servers: nobody is unlimited, unknown or mixed up, and all is well again by itself."""
 
 import asyncio
+import logging
 import secrets
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,6 +28,8 @@ from tests.service.house import VENDOR_KEY, House, User, open_house
 from tests.service.scripted import PATIENCE
 from tests.service.talk import Answer, Caller, body_of, request, text_of
 from tests.stores import Cluster, Engine
+
+log = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.xdist_group("outages")
 
@@ -99,6 +103,7 @@ class Load:
     def __init__(self, pair: Pair, users: list[User]) -> None:
         self._pair = pair
         self.statuses: Counter[int] = Counter()
+        self.slowest = 0.0
         self.refused: set[tuple[int, str | None]] = set()
         self._tasks = [asyncio.create_task(self._user(user)) for user in users]
 
@@ -107,7 +112,9 @@ class Load:
         while True:
             turn += 1
             text = f"nonce of {user.id} in turn {turn}"
+            began = time.monotonic()
             answer = await self._pair.ask(turn % 2, user, text)
+            self.slowest = max(self.slowest, time.monotonic() - began)
             self.statuses[answer.status] += 1
             if answer.status == 200:
                 assert text_of("chat", answer) == text
@@ -174,6 +181,7 @@ async def test_whatever_becomes_of_redis_requests_go_on_within_limits_and_the_bo
         assert {answer.status for answer in first} == {200}
         load = Load(pair, users)
         await load.until(60, 200)
+        usual, load.slowest = load.slowest, 0.0
         if fault == "stopped":
             redis.stop()
         elif fault == "slow":
@@ -194,9 +202,14 @@ async def test_whatever_becomes_of_redis_requests_go_on_within_limits_and_the_bo
                 redis.start()
             else:
                 redis.signal(signal.SIGCONT)
+        mended = time.monotonic()
         await load.until(60, 200)
         await load.end()
         await pair.until_well(users[0])
+        log.info(
+            "%s: answers %s, the slowest %.2f s (%.2f s before), all well %.1f s after it was over",
+            fault, dict(load.statuses), load.slowest, usual, time.monotonic() - mended,
+        )  # fmt: skip
         assert set(load.statuses) == {200}, load.refused
         await books(pair.house, users)
 
