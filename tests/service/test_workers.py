@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 CHAT = PATHS["chat"]
 PLAIN = body_of("chat", "chat-plain")
 WIRED = body_of("chat", "wire-chat")
-RACES = int(os.environ.get("PENSTOCK_TEST_RACES", "20"))
+RACES = int(os.environ.get("PENSTOCK_TEST_RACES", "10"))
 """How often two workers race; ``make chaos`` has them do it a thousand times."""
-SLOT_SECONDS = 3.0
+SLOT_SECONDS = 2.0
 """How long a slot outlives a process that was killed."""
 
 
@@ -146,7 +146,7 @@ async def test_a_rolling_restart_loses_no_request(postgresql: Engine, tmp_path: 
                     caller = await server.call()
             caller.leave()
 
-        callers = [asyncio.create_task(load(keeping=number % 2 == 0)) for number in range(8)]
+        callers = [asyncio.create_task(load(keeping=number % 2 == 0)) for number in range(4)]
         await asyncio.sleep(0)
         server.process.send_signal(signal.SIGHUP)
 
