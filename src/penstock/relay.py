@@ -105,6 +105,11 @@ class Relay:
             day = self._gate.count(lease, call.now)
             self._metrics.entered()
             await self._counted(call, prepared, Record(choice, day))
+        except asyncio.CancelledError:
+            stopped = call.stopped()  # while its body was prepared: nothing is counted yet
+            if stopped is not None:
+                raise stopped from None
+            raise
         finally:
             del self._calls[call.request_id]
             lease.release()

@@ -4,16 +4,20 @@ import asyncio
 import csv
 import io
 import re
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from penstock import call as calls
 from penstock.domain import accounts
 from penstock.store.schema import audit
 from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.service.house import User
 from tests.service.scripted import PATIENCE
+from tests.service.talk import body_of
 
 ANN = "ann@example.com"
 
@@ -217,6 +221,35 @@ async def test_a_running_request_can_be_ended_by_its_owner_alone(
         assert (answer.status, answer.code) == (400, "ended_by_owner")
     row = await hotel.house.row(user)
     assert (row["outcome"], row["counted"], row["error_code"]) == ("ended_by_owner", True, "ended_by_owner")
+    assert hotel.house.held(user) == 0
+
+
+@pytest.mark.parametrize("dialect", ["chat", "messages"])
+async def test_a_request_can_be_ended_before_it_has_reached_its_provider(
+    hotel: Hotel, monkeypatch: pytest.MonkeyPatch, dialect: str
+) -> None:
+    ann = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, ann)
+    loop, begun, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    prepare = calls.prepare
+
+    def held(*args: Any, **kwargs: Any) -> Any:
+        loop.call_soon_threadsafe(begun.set)
+        assert go.wait(PATIENCE)
+        return prepare(*args, **kwargs)
+
+    monkeypatch.setattr(calls, "prepare", held)
+    text = [{"role": "user", "content": "x" * 300_000}]
+    asked = asyncio.create_task(
+        hotel.house.post(dialect, body_of(dialect, f"{dialect}-plain", messages=text), user)
+    )
+    await begun.wait()
+    (id,) = re.findall(r'name="id" value="(req_\w+)"', (await ann.get("/slots")).text)
+    await ann.post("/slots/end", id=id)
+    answer = await asked
+    go.set()
+    assert (answer.status, answer.code) == (400, "ended_by_owner")
+    assert await hotel.house.rows(user) == []
     assert hotel.house.held(user) == 0
 
 
