@@ -68,6 +68,16 @@ def test_a_usual_piece_goes_through_and_is_counted(dialect: str) -> None:
 
 
 @both
+def test_text_that_looks_like_the_end_of_its_frame_counts_to_its_own_end(dialect: str) -> None:
+    text = b'"{\\"query\\":\\"x\\"}, and \\"}"'
+    frame = PIECES[dialect] % text
+    one, two = meter(dialect), meter(dialect)
+    one.feed(frame)
+    two.feed(frame.replace(b"\n", b"\r\n"))
+    assert one.output_bytes == two.output_bytes == len(text) - 2
+
+
+@both
 @pytest.mark.parametrize("text", [b'"a\\q"', b'"a\\u12"', b'"a\x01"', b'"a', b"a", b'"a" "b"', b"", b'"\\"'])
 def test_what_is_no_json_is_not_taken_for_a_piece(dialect: str, text: bytes) -> None:
     frame = PIECES[dialect] % text

@@ -32,8 +32,7 @@ _PIECE = re.compile(
     + STRING
     + rb") {0,64}\} {0,64}\}\n\n"
 )
-_GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*"')
-_CLOSING = b'"}'
+_GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + STRING + rb")")
 
 
 class Meter(FrameMeter):
@@ -61,8 +60,7 @@ class Meter(FrameMeter):
     def _count(self, whole: bytes) -> None:
         """Add the length of the generated text, as it stands in the JSON."""
         for value in _GENERATED.finditer(whole):
-            end = whole.find(_CLOSING, value.end())
-            self.output_bytes += (len(whole) if end < 0 else end) - value.end()
+            self.output_bytes += value.end(1) - value.start(1) - 2
         if not self._called and b'"tool_use"' in whole:
             self._called = True
 
