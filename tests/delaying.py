@@ -30,12 +30,16 @@ class Delaying:
             task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while piece := await source.read(65536):
-                await asyncio.sleep(self._chance.random() * self.most)
-                sink.write(piece)
-                await sink.drain()
-        sink.close()
+        try:
+            with suppress(OSError):
+                while piece := await source.read(65536):
+                    await asyncio.sleep(self._chance.random() * self.most)
+                    sink.write(piece)
+                    await sink.drain()
+            sink.close()
+        finally:
+            if not sink.is_closing():  # cut
+                sink.transport.abort()
 
     async def end(self) -> None:
         """Cut every connection."""
@@ -50,6 +54,8 @@ async def delaying(port: int, seed: int) -> AsyncGenerator[Delaying]:
     proxy = Delaying(port, random.Random(seed))
     server = await asyncio.start_server(proxy.met, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
-    yield proxy
-    server.close()
-    await proxy.end()
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.end()
