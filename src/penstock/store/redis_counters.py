@@ -194,13 +194,11 @@ class RedisCounters:
             if self._unreturned[oldest] < now:
                 del self._unreturned[oldest]  # it has ended by itself
         else:
-            # somebody may have been refused because of it while it was on its way back; who was told so in the same read
-            # has yet to wake up and note it
+            # whoever was refused because of it meanwhile may have yet to wake up, and note it
             asyncio.get_running_loop().call_soon(self._not_elsewhere, user_id, info.request_id)
 
     def _not_elsewhere(self, user_id: str, request_id: str) -> None:
-        others = self._elsewhere.get(user_id)
-        if others is not None:
+        if others := self._elsewhere.get(user_id):
             self._elsewhere[user_id] = [one for one in others if one.request_id != request_id]
 
     def _note(self, user_id: str, members: list[bytes]) -> None:
