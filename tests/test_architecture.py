@@ -85,7 +85,6 @@ LONGER: dict[str, str] = {
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
     "domain/entrance.py": "every way in, side by side, because they share what a stranger may not learn",
     "providers/table.py": "a table of providers, a row each",
-    "store/redis_counters.py": "what a slot and a count go through with Redis there, away and back, told in one place",
     "relay.py": "the life of a request on one page, phase by phase",
     "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
 }

@@ -161,6 +161,27 @@ async def test_the_commands_of_a_turn_are_one_write_and_answers_may_come_in_any_
         assert [type(outcome) for outcome in told] == [RedisRefused]
 
 
+async def test_answers_are_dealt_with_in_their_order_whoever_gets_them() -> None:
+    """A slot that is given back, and who was refused because of it: read together, the refusal comes first."""
+    async with peered() as (peer, link):
+        dealt: list[Outcome] = []
+
+        async def wait(word: str) -> None:
+            dealt.append(await link.submit(word))
+
+        first = asyncio.create_task(wait("ONE"))
+        await peer.greeted()
+        await peer.reads.get()
+        second = asyncio.create_task(wait("TWO"))
+        await asyncio.sleep(0)
+        link.tell(dealt.append, "THREE")
+        third = asyncio.create_task(wait("FOUR"))
+        await peer.reads.get()
+        peer.say(b":1\r\n:2\r\n:3\r\n:4\r\n")
+        await asyncio.gather(first, second, third)
+        assert dealt == [1, 2, 3, 4]
+
+
 async def test_who_leaves_before_his_command_is_sent_sends_none_and_who_leaves_later_gets_no_others() -> None:
     async with peered() as (peer, link):
         first = link.submit("ONE")

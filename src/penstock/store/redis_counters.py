@@ -193,13 +193,10 @@ class RedisCounters:
             oldest = next(iter(self._unreturned))
             if self._unreturned[oldest] < now:
                 del self._unreturned[oldest]  # it has ended by itself
-        else:
-            # whoever was refused because of it meanwhile may have yet to wake up, and note it
-            asyncio.get_running_loop().call_soon(self._not_elsewhere, user_id, info.request_id)
-
-    def _not_elsewhere(self, user_id: str, request_id: str) -> None:
-        if others := self._elsewhere.get(user_id):
-            self._elsewhere[user_id] = [one for one in others if one.request_id != request_id]
+        elif user_id in self._elsewhere:
+            # somebody may have been refused because of it while it was on its way back
+            others = self._elsewhere[user_id]
+            self._elsewhere[user_id] = [one for one in others if one.request_id != info.request_id]
 
     def _note(self, user_id: str, members: list[bytes]) -> None:
         own = self._held.get(user_id, {})

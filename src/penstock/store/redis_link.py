@@ -3,8 +3,8 @@
 What is asked for in one turn of the loop is one write, and answers come in the order of the commands, so a command costs the
 worker a few microseconds where a call with a round trip of its own costs a hundred (``docs/decisions/0007``). Nobody
 who waits for an answer owns the connection: a caller who is cancelled leaves nothing half read, and may say what is to
-be done with the answer that nobody waits for any more. After any failure the connection is given up, so that what
-comes late is nobody's answer.
+be done with the answer that nobody waits for any more. Answers are dealt with in their order, whoever is to get them.
+After any failure the connection is given up, so that what comes late is nobody's answer.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -73,7 +73,8 @@ class _Asked(msgspec.Struct, gc=False):
         future = self.future
         if future is None or future.cancelled():
             if self.then is not None:
-                self.then(outcome)
+                # not at once: who waits for an answer before this one wakes up first
+                asyncio.get_running_loop().call_soon(self.then, outcome)
         elif isinstance(outcome, RedisAway):
             _fail(future, outcome)
         else:
@@ -163,7 +164,7 @@ class RedisLink:
         return self.submit("EVALSHA", script.digest, len(keys), *keys, *arguments, then=then)
 
     def tell(self, then: Then, *command: str | bytes | float) -> None:
-        """Send a command that nobody waits for; ``then`` gets the reply, or the ``RedisAway``, if need be at once."""
+        """Send a command that nobody waits for; ``then`` gets the reply, or the ``RedisAway``."""
         self._put(_Asked(command, None, then))
 
     def _put(self, asked: _Asked) -> None:
