@@ -1,7 +1,46 @@
-"""Tables that the first schema got in the course of time, as steps 0001 and 0002 make them. Never edited any more."""
+"""Tables of the first schema that more than one step makes. Never edited any more: a change is a new step."""
 
 import sqlalchemy as sa
 from alembic import op
+
+
+def requests(*key: str, partitioned_by: str | None = None) -> None:
+    """The request log, with its primary ``key``; on PostgreSQL in partitions, where that is asked for."""
+    op.create_table(
+        "requests",
+        sa.Column("id", sa.String(40), nullable=False),
+        sa.Column("user_id", sa.String(40), nullable=False),
+        sa.Column("key_id", sa.String(40), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("boot", sa.String(40), nullable=False),
+        sa.Column("state", sa.String(8), nullable=False),
+        sa.Column("dialect", sa.String(16), nullable=False),
+        sa.Column("model", sa.String(128), nullable=False),
+        sa.Column("requested_model", sa.String(128), nullable=False),
+        sa.Column("stream", sa.Boolean(), nullable=False),
+        sa.Column("client", sa.String(64), nullable=False),
+        sa.Column("provider", sa.String(64), nullable=False),
+        sa.Column("upstream_model", sa.String(256), nullable=False),
+        sa.Column("upstream_dialect", sa.String(16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Integer()),
+        sa.Column("outcome", sa.String(32)),
+        sa.Column("counted", sa.Boolean(), nullable=False),
+        sa.Column("refund_reason", sa.String(32)),
+        sa.Column("error_code", sa.String(64)),
+        sa.Column("input_tokens", sa.BigInteger()),
+        sa.Column("output_tokens", sa.BigInteger()),
+        sa.Column("cache_read_tokens", sa.BigInteger()),
+        sa.Column("cache_write_tokens", sa.BigInteger()),
+        sa.Column("reasoning_tokens", sa.BigInteger()),
+        sa.Column("estimated", sa.Boolean(), nullable=False),
+        sa.Column("first_byte_ms", sa.Integer()),
+        sa.Column("total_ms", sa.Integer()),
+        sa.Column("translation", sa.Text()),
+        sa.PrimaryKeyConstraint(*key, name="pk_requests"),
+        postgresql_partition_by=partitioned_by,
+    )
 
 
 def entrance() -> None:

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from penstock.store.migrations.first_tables import entrance, sums
+from penstock.store.migrations.first_tables import entrance, requests, sums
 
 revision = "0001"
 down_revision = None
@@ -48,40 +48,7 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_providers"),
     )
-    op.create_table(
-        "requests",
-        sa.Column("id", sa.String(40), nullable=False),
-        sa.Column("user_id", sa.String(40), nullable=False),
-        sa.Column("key_id", sa.String(40), nullable=False),
-        sa.Column("day", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("boot", sa.String(40), nullable=False),
-        sa.Column("state", sa.String(8), nullable=False),
-        sa.Column("dialect", sa.String(16), nullable=False),
-        sa.Column("model", sa.String(128), nullable=False),
-        sa.Column("requested_model", sa.String(128), nullable=False),
-        sa.Column("stream", sa.Boolean(), nullable=False),
-        sa.Column("client", sa.String(64), nullable=False),
-        sa.Column("provider", sa.String(64), nullable=False),
-        sa.Column("upstream_model", sa.String(256), nullable=False),
-        sa.Column("upstream_dialect", sa.String(16), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("status", sa.Integer()),
-        sa.Column("outcome", sa.String(32)),
-        sa.Column("counted", sa.Boolean(), nullable=False),
-        sa.Column("refund_reason", sa.String(32)),
-        sa.Column("error_code", sa.String(64)),
-        sa.Column("input_tokens", sa.BigInteger()),
-        sa.Column("output_tokens", sa.BigInteger()),
-        sa.Column("cache_read_tokens", sa.BigInteger()),
-        sa.Column("cache_write_tokens", sa.BigInteger()),
-        sa.Column("reasoning_tokens", sa.BigInteger()),
-        sa.Column("estimated", sa.Boolean(), nullable=False),
-        sa.Column("first_byte_ms", sa.Integer()),
-        sa.Column("total_ms", sa.Integer()),
-        sa.Column("translation", sa.Text()),
-        sa.PrimaryKeyConstraint("id", name="pk_requests"),
-    )
+    requests("id")
     op.create_index("ix_requests_created_at", "requests", ["created_at"])
     op.create_index("ix_requests_open_boot", "requests", ["boot"], sqlite_where=OPEN, postgresql_where=OPEN)
     op.create_index("ix_requests_user_day", "requests", ["user_id", "day"])

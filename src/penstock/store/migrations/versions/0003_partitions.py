@@ -6,6 +6,7 @@ The rows are copied into the new table, because PostgreSQL cannot turn a table i
 import sqlalchemy as sa
 from alembic import op
 
+from penstock.store.migrations.first_tables import requests
 from penstock.store.partitions import is_partitioned, make_for, make_others
 
 revision = "0003"
@@ -22,7 +23,7 @@ def upgrade() -> None:
     if is_partitioned(connection):
         op.drop_constraint("pk_requests", "requests")
     op.rename_table("requests", "requests_before")
-    _requests()
+    requests("id", "day", partitioned_by="RANGE (day)")
     if is_partitioned(connection):
         make_others(connection)
         days = connection.exec_driver_sql("SELECT DISTINCT day FROM requests_before ORDER BY day").scalars()
@@ -38,42 +39,4 @@ def upgrade() -> None:
         sa.Column("subject", sa.String(32), nullable=False),
         sa.Column("first_day", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("subject", name="pk_retention"),
-    )
-
-
-def _requests() -> None:
-    op.create_table(
-        "requests",
-        sa.Column("id", sa.String(40), nullable=False),
-        sa.Column("user_id", sa.String(40), nullable=False),
-        sa.Column("key_id", sa.String(40), nullable=False),
-        sa.Column("day", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("boot", sa.String(40), nullable=False),
-        sa.Column("state", sa.String(8), nullable=False),
-        sa.Column("dialect", sa.String(16), nullable=False),
-        sa.Column("model", sa.String(128), nullable=False),
-        sa.Column("requested_model", sa.String(128), nullable=False),
-        sa.Column("stream", sa.Boolean(), nullable=False),
-        sa.Column("client", sa.String(64), nullable=False),
-        sa.Column("provider", sa.String(64), nullable=False),
-        sa.Column("upstream_model", sa.String(256), nullable=False),
-        sa.Column("upstream_dialect", sa.String(16), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("status", sa.Integer()),
-        sa.Column("outcome", sa.String(32)),
-        sa.Column("counted", sa.Boolean(), nullable=False),
-        sa.Column("refund_reason", sa.String(32)),
-        sa.Column("error_code", sa.String(64)),
-        sa.Column("input_tokens", sa.BigInteger()),
-        sa.Column("output_tokens", sa.BigInteger()),
-        sa.Column("cache_read_tokens", sa.BigInteger()),
-        sa.Column("cache_write_tokens", sa.BigInteger()),
-        sa.Column("reasoning_tokens", sa.BigInteger()),
-        sa.Column("estimated", sa.Boolean(), nullable=False),
-        sa.Column("first_byte_ms", sa.Integer()),
-        sa.Column("total_ms", sa.Integer()),
-        sa.Column("translation", sa.Text()),
-        sa.PrimaryKeyConstraint("id", "day", name="pk_requests"),
-        postgresql_partition_by="RANGE (day)",
     )
