@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare
+from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare, translation_header
 from penstock.core.envelope import Envelope
 from penstock.core.hiding import Hiding
 from penstock.core.lanes import EventReader, Lane, Overheard, Translation
@@ -15,7 +15,7 @@ from penstock.core.route import Attempt
 from penstock.core.turn import AnyEvent, Failed, Loss, Usage, fold
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
-from penstock.domain.ledger import OpenRow
+from penstock.domain.ledger import OpenRow, Settlement
 from penstock.errors import CallerError, Draining, EndedByOwner, OurError, PenstockError
 from penstock.exchange import Exchange
 from penstock.switchboard import Choice
@@ -304,4 +304,27 @@ def open_row(call: Call, record: Record) -> OpenRow:
         provider=attempt.provider,
         upstream_model=attempt.model,
         upstream_dialect=attempt.dialect,
+    )
+
+
+def settlement(call: Call, record: Record, now: float) -> Settlement:
+    """How the ledger is told that the request has ended, at ``now`` of the monotonic clock."""
+    attempt = record.attempt
+    first = record.first_byte_at
+    return Settlement(
+        id=call.request_id,
+        status=record.status,
+        outcome=record.outcome,
+        counted=record.refund_reason is None,
+        refund_reason=record.refund_reason,
+        error_code=record.error_code,
+        usage=record.usage,
+        estimated=record.estimated,
+        provider=attempt.provider,
+        upstream_model=attempt.model,
+        upstream_dialect=attempt.dialect,
+        attempts=record.attempts,
+        first_byte_ms=None if first is None else int((first - call.started) * 1000),
+        total_ms=int((now - call.started) * 1000),
+        translation=translation_header(record.losses) if record.losses else None,
     )

@@ -8,12 +8,16 @@ another upstream). Bytes move by plain calls from the upstream's socket to the c
 upstream is paused, so memory stays bounded.
 """
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from penstock.core.lanes import Lane
 from penstock.errors import PenstockError, ProviderCut, ProviderError, ProviderOverloaded
 from penstock.exchange import Exchange
+
+log = logging.getLogger("penstock.delivery")
 
 COMMENT = b": keep-alive\n\n"
 """A keep-alive every SSE reader ignores; the only one that is safe before the reply's first event."""
@@ -178,6 +182,44 @@ class Delivery:
         exchange.write(out)
 
 
+class OpenDeliveries:
+    """Those that are on their way, and the one timer for all of them; it stops itself when none is left."""
+
+    __slots__ = ("_clock", "_deliveries", "_ticking")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._deliveries: set[Delivery] = set()
+        self._ticking = False
+
+    def add(self, delivery: Delivery) -> None:
+        """One begins."""
+        self._deliveries.add(delivery)
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(_TICK, self._tick)
+
+    def discard(self, delivery: Delivery) -> None:
+        """One is over."""
+        self._deliveries.discard(delivery)
+
+    def _tick(self) -> None:
+        now = self._clock()
+        for delivery in tuple(self._deliveries):
+            try:
+                delivery.tick(now)
+            except Exception:
+                # this one gets no more keep-alives; all others do
+                log.exception("a stream could not be kept alive")
+                self._deliveries.discard(delivery)
+        if self._deliveries:
+            asyncio.get_running_loop().call_later(_TICK, self._tick)
+        else:
+            self._ticking = False
+
+
+_TICK = 0.25
+"""Seconds between looks at the open streams."""
 _LINGER = 2.0
 """Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
 

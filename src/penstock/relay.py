@@ -15,14 +15,14 @@ import msgspec
 
 from penstock.aside import Aside
 from penstock.blame import error_in_reply, error_of, refusal
-from penstock.call import Call, Record, lane_for, meter, open_row, prepared_for, whole_answer
+from penstock.call import Call, Record, lane_for, meter, open_row, prepared_for, settlement, whole_answer
 from penstock.core.dialects import DIALECTS, Prepared, translation_header
 from penstock.core.limits import limit_headers
 from penstock.core.recall import Thoughts
 from penstock.core.route import Attempt
 from penstock.core.turn import AnyEvent
-from penstock.delivery import Delivery, UpstreamBroke
-from penstock.domain.ledger import Ledger, Settlement
+from penstock.delivery import Delivery, OpenDeliveries, UpstreamBroke
+from penstock.domain.ledger import Ledger
 from penstock.domain.limits import Gate
 from penstock.errors import (
     CallerError,
@@ -83,9 +83,8 @@ class Relay:
         self._aside = aside
         self._thoughts = thoughts
         self._clock = clock
-        self._deliveries: set[Delivery] = set()
+        self._open = OpenDeliveries(clock)
         self._calls: dict[str, Call] = {}
-        self._ticking = False
 
     # ---- admit
 
@@ -240,7 +239,7 @@ class Relay:
             hold_until=call.started + self._timings.head_hold,
             keepalive=self._timings.keepalive,
         )
-        self._watch(delivery)
+        self._open.add(delivery)
         exchange.watch(delivery)
         try:
             await self._deliver(call, attempt, prepared, record, delivery)
@@ -255,7 +254,7 @@ class Relay:
                 delivery.broke(stopped)
         finally:
             exchange.watch(None)
-            self._deliveries.discard(delivery)
+            self._open.discard(delivery)
             meter(call, record, delivery.lane)
             record.first_byte_at = delivery.first_byte_at
         error = delivery.error
@@ -294,27 +293,6 @@ class Relay:
             delivery.broke(error_of(failure))
         finally:
             response.close()
-
-    def _watch(self, delivery: Delivery) -> None:
-        self._deliveries.add(delivery)
-        if not self._ticking:
-            self._ticking = True
-            asyncio.get_running_loop().call_later(_TICK, self._tick)
-
-    def _tick(self) -> None:
-        """One timer for all streams; it stops itself when none is left."""
-        now = self._clock()
-        for delivery in tuple(self._deliveries):
-            try:
-                delivery.tick(now)
-            except Exception:
-                # this one gets no more keep-alives; all others do
-                log.exception("a stream could not be kept alive")
-                self._deliveries.discard(delivery)
-        if self._deliveries:
-            asyncio.get_running_loop().call_later(_TICK, self._tick)
-        else:
-            self._ticking = False
 
     # ---- whole answers
 
@@ -411,30 +389,9 @@ class Relay:
 
     def _settle(self, call: Call, record: Record) -> None:
         """Always, and without waiting: the settlement is queued, the refund is done."""
-        refunded = record.refund_reason is not None
-        if refunded:
+        if record.refund_reason is not None:
             self._gate.refund(call.principal.user_id, record.day)
-        attempt = record.attempt
-        first = record.first_byte_at
-        self._ledger.settle(
-            Settlement(
-                id=call.request_id,
-                status=record.status,
-                outcome=record.outcome,
-                counted=not refunded,
-                refund_reason=record.refund_reason,
-                error_code=record.error_code,
-                usage=record.usage,
-                estimated=record.estimated,
-                provider=attempt.provider,
-                upstream_model=attempt.model,
-                upstream_dialect=attempt.dialect,
-                attempts=record.attempts,
-                first_byte_ms=None if first is None else int((first - call.started) * 1000),
-                total_ms=int((self._clock() - call.started) * 1000),
-                translation=translation_header(record.losses) if record.losses else None,
-            )
-        )
+        self._ledger.settle(settlement(call, record, self._clock()))
         self._measure(call, record, record.outcome)
 
     def _measure(self, call: Call, record: Record, outcome: str) -> None:
@@ -447,7 +404,3 @@ class Relay:
             output_tokens=record.usage.output or 0,
             first_byte=None if first is None else first - call.started,
         )
-
-
-_TICK = 0.25
-"""Seconds between looks at the open streams."""

@@ -165,7 +165,7 @@ async def test_a_stream_that_cannot_be_kept_alive_leaves_the_others_alone(
         await broken.head()
         assert house.service is not None
         assert house.service._api is not None
-        (delivery,) = house.service._api._relay._deliveries
+        (delivery,) = house.service._api._relay._open._deliveries
         delivery._keepalive_frame = delivery._exchange = None  # pyright: ignore[reportAttributeAccessIssue]
         other = await house.begin("messages", "wire-messages", user, stream=True)
         await house.wires["wire-messages"].next()

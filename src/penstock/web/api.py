@@ -147,10 +147,7 @@ class Api:
         route = _TABLE.get(exchange.path)
         visit = Visit(exchange, self._new_id(), _dialect(exchange, route), self._now())
         try:
-            if route is not None and route.kind == "generate" and exchange.method == "POST":
-                await self._generate(visit, DIALECTS[route.dialect])  # nearly always; no coroutine between
-            else:
-                await self._answer(visit, route)
+            await self._answer(visit, route)
         except PenstockError as error:
             self._note_refusal(visit, error)
             self._refuse(visit, error)
