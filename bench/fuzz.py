@@ -18,10 +18,11 @@ from typing import Any
 from bench.mutations import LARGE, ROOT, Mutator, streams
 from penstock.core.dialects import DIALECTS, prepare
 from penstock.core.envelope import Name, read
+from penstock.core.fold import fold
 from penstock.core.lanes import Translation
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import Frame, Frames, FrameTooLarge, complete_prefix, parse_frame, split_whole
-from penstock.core.turn import AnyEvent, Failed, Stopped, fold
+from penstock.core.turn import AnyEvent, Failed, Stopped
 from penstock.errors import InvalidRequest
 
 NAMES: tuple[Name, ...] = ("chat", "messages", "responses")

@@ -79,7 +79,6 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 # What is longer, and why splitting it would hide it: "core/chat.py" or "core/chat.py:Reader.feed" -> the reason.
 LONGER: dict[str, str] = {
-    "core/turn.py": "the neutral form is closed and small: all of it on one page, most lines say what a field means",
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "store/migrations/first_tables.py:entrance": "a part of the first schema, table by table",
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",

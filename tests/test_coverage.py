@@ -27,7 +27,7 @@ exclude_also =
 
 UNTAKEN: dict[tuple[str, str], str] = {
     (
-        "turn.py",
+        "fold.py",
         "if self._call is not None:",
     ): "a call is open wherever the kind is 'call'; the type cannot say so",
     ("dialects.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is",

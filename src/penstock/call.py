@@ -7,12 +7,13 @@ import msgspec
 
 from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare, translation_header
 from penstock.core.envelope import Envelope
+from penstock.core.fold import fold
 from penstock.core.hiding import Hiding
 from penstock.core.lanes import EventReader, Lane, Overheard, Translation
 from penstock.core.pausing import Resuming
 from penstock.core.recall import Listener, Recall, Thoughts
 from penstock.core.route import Attempt
-from penstock.core.turn import AnyEvent, Failed, Loss, Usage, fold
+from penstock.core.turn import AnyEvent, Failed, Loss, Usage
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
 from penstock.domain.ledger import OpenRow, Settlement

@@ -15,8 +15,9 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
 from penstock.core.dialects import DIALECTS
+from penstock.core.fold import fold
 from penstock.core.profile import DEFAULT_PROFILE
-from penstock.core.turn import Reply, Text, ToolCall, fold
+from penstock.core.turn import Reply, Text, ToolCall
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests" / "vectors"

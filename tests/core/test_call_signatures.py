@@ -10,10 +10,11 @@ from penstock.core.chat_meter import Meter
 from penstock.core.chat_reader import Reader, read_reply
 from penstock.core.dialects import DIALECTS, prepare
 from penstock.core.envelope import read
+from penstock.core.fold import fold
 from penstock.core.lanes import Overheard
 from penstock.core.profile import Profile
 from penstock.core.recall import Listener, Recall, Thoughts
-from penstock.core.turn import Thought, ToolCall, fold
+from penstock.core.turn import Thought, ToolCall
 from tests.core.grammar import check_messages, frames
 
 GEMINI = Profile(call_signatures=True)

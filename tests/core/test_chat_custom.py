@@ -8,9 +8,9 @@ from openai.types.chat import ChatCompletion
 
 from penstock.core.dialects import DIALECTS, prepare
 from penstock.core.envelope import read
+from penstock.core.fold import fold
 from penstock.core.lanes import Translation
 from penstock.core.profile import Profile
-from penstock.core.turn import fold
 from tests.core.grammar import check_chat
 
 PROFILE = Profile(native_anthropic=True)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.chat import Meter, Reader, meter_reply
-from penstock.core.turn import AnyEvent, Failed, Metered, Stopped, Usage, fold
+from penstock.core.fold import fold
+from penstock.core.turn import AnyEvent, Failed, Metered, Stopped, Usage
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "chat"
 STREAMS = sorted(path.parent for path in VECTORS.glob("*/upstream.sse"))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from penstock.core.chat_reader import Reader, read_reply
 from penstock.core.chat_tags import ThinkTags, tagged
 from penstock.core.chat_write import write_request
+from penstock.core.fold import fold
 from penstock.core.profile import Profile
-from penstock.core.turn import Request, Text, Thought, ToolCall, ToolResult, Turn, fold
+from penstock.core.turn import Request, Text, Thought, ToolCall, ToolResult, Turn
 
 TAGS = Profile(think_tags=True, reasoning_field="think_tags")
 CASES = [

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
 from penstock.core.chat import KEEPALIVE, Reader, Writer, error_frame, read_reply, write_reply
+from penstock.core.fold import events_of, fold
 from penstock.core.turn import (
     AnyEvent,
     CallArgs,
@@ -33,8 +34,6 @@ from penstock.core.turn import (
     ThoughtSigned,
     ToolCall,
     Usage,
-    events_of,
-    fold,
 )
 from penstock.errors import Overloaded
 

@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from penstock.core.fold import fold
 from penstock.core.messages import KEEPALIVE, Writer, error_frame, write_reply
 from penstock.core.turn import (
     AnyEvent,
@@ -23,7 +24,6 @@ from penstock.core.turn import (
     ThoughtRedacted,
     ThoughtSigned,
     Usage,
-    fold,
 )
 from penstock.errors import ProviderOverloaded
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.fold import fold
 from penstock.core.messages import (
     Meter,
     Reader,
@@ -38,7 +39,6 @@ from penstock.core.turn import (
     ThoughtSigned,
     ToolCall,
     Usage,
-    fold,
 )
 from penstock.errors import ProviderCut
 from tests.core.grammar import check_messages, frames

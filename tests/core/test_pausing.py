@@ -7,21 +7,11 @@ import msgspec
 import pytest
 
 from penstock.core import messages
+from penstock.core.fold import fold
 from penstock.core.lanes import Translation
 from penstock.core.messages_events import Block, Delta, StreamEvent
 from penstock.core.pausing import Resuming, Said, continued
-from penstock.core.turn import (
-    AnyEvent,
-    CallOpened,
-    Failed,
-    Reply,
-    Stopped,
-    Text,
-    Thought,
-    ToolCall,
-    Usage,
-    fold,
-)
+from penstock.core.turn import AnyEvent, CallOpened, Failed, Reply, Stopped, Text, Thought, ToolCall, Usage
 
 _SEARCH = {
     "type": "server_tool_use",

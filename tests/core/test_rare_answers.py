@@ -8,6 +8,7 @@ import pytest
 from penstock.core.chat_calls import Extent
 from penstock.core.dialects import DIALECTS
 from penstock.core.failures import words
+from penstock.core.fold import events_of, fold
 from penstock.core.lanes import Translation
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.signature import Origin, sign
@@ -34,8 +35,6 @@ from penstock.core.turn import (
     ToolCall,
     ToolResult,
     Usage,
-    events_of,
-    fold,
 )
 
 MAX_BODY = 64 * 1024 * 1024

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.core.fold import fold
 from penstock.core.responses import Meter, Reader, Writer, meter_reply
-from penstock.core.turn import Started, TextDelta, Usage, fold
+from penstock.core.turn import Started, TextDelta, Usage
 from tests.core.responses_grammar import check_responses, frames
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "responses"

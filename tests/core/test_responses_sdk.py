@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 
+from penstock.core.fold import fold
 from penstock.core.responses import KEEPALIVE, Writer, write_reply
 from penstock.core.turn import (
     AnyEvent,
@@ -23,7 +24,6 @@ from penstock.core.turn import (
     ThoughtRedacted,
     ThoughtSigned,
     Usage,
-    fold,
 )
 
 EVENTS: list[AnyEvent] = [

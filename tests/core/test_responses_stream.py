@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.dialects import DIALECTS
+from penstock.core.fold import fold
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.responses import Reader, Writer, read_reply, write_reply
 from penstock.core.turn import (
@@ -31,7 +32,6 @@ from penstock.core.turn import (
     ThoughtSigned,
     ToolCall,
     Usage,
-    fold,
 )
 from penstock.errors import ProviderOverloaded
 from tests.core.responses_grammar import check_responses, frames

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from penstock.core.dialects import DIALECTS, prepare
 from penstock.core.envelope import Name, read
+from penstock.core.fold import fold
 from penstock.core.lanes import Translation
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.toolnames import NO_NAMES, fitted, joined, legal
-from penstock.core.turn import CallArgs, CallerName, CallOpened, Started, Stopped, ToolCall, fold
+from penstock.core.turn import CallArgs, CallerName, CallOpened, Started, Stopped, ToolCall
 
 LONG = "mcp__a_server_with_a_very_long_name__" + "x" * 60
 DOTTED = "functions.get weather"

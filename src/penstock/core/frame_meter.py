@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from penstock.core.fold import fold
 from penstock.core.sse import (
     MAX_FRAME,
     Frame,
@@ -15,7 +16,7 @@ from penstock.core.sse import (
     parse_frame,
     split_whole,
 )
-from penstock.core.turn import AnyEvent, Failed, StopReason, Usage, fold
+from penstock.core.turn import AnyEvent, Failed, StopReason, Usage
 
 _BOM = b"\xef\xbb\xbf"
 

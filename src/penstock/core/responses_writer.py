@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import UNSET, Raw
 
+from penstock.core.fold import events_of
 from penstock.core.freetext import FreeText
 from penstock.core.responses_answer import (
     INCOMPLETE,
@@ -47,7 +48,6 @@ from penstock.core.turn import (
     ThoughtRedacted,
     ThoughtSigned,
     Usage,
-    events_of,
     merge_usage,
 )
 from penstock.errors import PenstockError, ProviderCut
