@@ -211,6 +211,18 @@ def test_blocks_that_cannot_go_back_end_the_reply() -> None:
     assert isinstance(events[-1], Stopped | Failed)
 
 
+@pytest.mark.parametrize("write", [whole, streamed])
+@pytest.mark.parametrize("other", [b'"\xff": 1', b'"a": ' + b"[" * 900 + b"]" * 900, b'"a": "\xff"'])
+def test_whatever_a_block_holds_the_reply_ends_or_goes_on(write: Any, other: bytes) -> None:
+    answer = write([{"type": "text", "text": ""}]).replace(b'"text": ""', b'"text": "Hi", ' + other, 1)
+    reader = Resuming()
+    events = reader.whole(answer)
+    if reader.paused:
+        assert reader.resume(_REQUEST)
+    else:
+        assert isinstance(events[-1], Stopped | Failed)
+
+
 def test_deltas_of_no_block_and_of_no_kind_are_no_blocks() -> None:
     blocks = [{"type": "text", "text": "Hi"}]
     odd = (

@@ -418,6 +418,8 @@ def test_schemas_are_fitted_all_the_way_down() -> None:
     }
     with pytest.raises(InvalidRequest, match="schema cannot be read"):
         fitted_schema(b'{"minimum":1e9999}')
+    with pytest.raises(InvalidRequest, match="schema cannot be read"):
+        fitted_schema(b'{"type":"\xff"}')
 
 
 def test_system_messages_hold_text_alone() -> None:

@@ -51,11 +51,11 @@ _LISTS = ("anyOf", "allOf", "oneOf")
 def fitted(schema: bytes) -> tuple[bytes, bool]:
     """The schema as it may be sent, and whether that took a change; an unchanged one stays byte for byte.
 
-    ``schema`` must be a JSON object. Raises ``InvalidRequest`` for a number that is out of range.
+    ``schema`` must be a JSON object. Raises ``InvalidRequest`` for a number that is out of range, and for text that is none.
     """
     try:
         before = _decode(schema)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The schema cannot be read: {error}.") from error
     after = _fit(before)
     return (schema, False) if after == before else (_encode(after), True)

@@ -51,7 +51,7 @@ class _Block:
         self.pieces.clear()
 
     def whole(self) -> Raw | None:
-        """The block as it goes back; None for an empty text, which may not. Raises ``msgspec.DecodeError``."""
+        """The block as it goes back; None for an empty text, which may not. Raises what decoding does."""
         text = "".join((*self._joined, *self.pieces))
         fields = _fields(self.raw)
         match _text(fields, "type"):
@@ -118,7 +118,7 @@ class Said:
         """Take a reply that came as one JSON object."""
         try:
             found = _whole(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return
         self._whole = found.content or []
         self._metered(usage_of(found.usage))
@@ -128,10 +128,13 @@ class Said:
         if self._size > MAX_BODY:
             return []
         try:
-            blocks = [block.whole() for _, block in sorted(self._blocks.items())]
-        except msgspec.DecodeError:
+            blocks = [*self._whole, *(block.whole() for _, block in sorted(self._blocks.items()))]
+            said = [block for block in blocks if block is not None]
+            for block in said:
+                _fields(block)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return []
-        return [*self._whole, *(block for block in blocks if block is not None)]
+        return said
 
     def _grown(self, block: _Block) -> None:
         block.join()
