@@ -82,6 +82,6 @@ def test_every_field_that_the_code_logs_is_allowed() -> None:
                     for key in node.value.keys
                     if isinstance(key, ast.Constant) and isinstance(key.value, str)
                 }
-    used -= {"expects", "default", "secret"}  # of msgspec.Meta, in settings/table.py
+    used -= {"expects", "default", "secret"}  # of msgspec.Meta, in settings/schema.py
     assert used
     assert used <= set(logs.FIELDS)

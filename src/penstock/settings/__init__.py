@@ -4,8 +4,8 @@
 order of precedence, and reports every mistake at once, each with its place.
 """
 
-from penstock.settings.fields import Row, markdown, rows, shown
-from penstock.settings.loading import Loaded, SettingsError, environment, load
-from penstock.settings.table import Settings
+from penstock.settings.describe import Row, markdown, rows, shown
+from penstock.settings.load import Loaded, SettingsError, environment, load
+from penstock.settings.schema import Settings
 
 __all__ = ["Loaded", "Row", "Settings", "SettingsError", "environment", "load", "markdown", "rows", "shown"]

@@ -9,7 +9,7 @@ from typing import cast, get_type_hints
 
 from msgspec import Struct, inspect
 
-from penstock.settings.table import YEAR, Settings
+from penstock.settings.schema import YEAR, Settings
 
 PREFIX = "PENSTOCK_"
 """What the variables of the settings begin with."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from penstock.errors import OperatorError
-from penstock.settings.fields import FIELDS, PREFIX, Field
-from penstock.settings.table import Settings
+from penstock.settings.describe import FIELDS, PREFIX, Field
+from penstock.settings.schema import Settings
 
 CONFIG = "PENSTOCK_CONFIG"
 FILE = "penstock.toml"
