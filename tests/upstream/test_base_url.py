@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.upstream import Origin, parse_base_url
-from penstock.upstream.request import Heads
+from penstock.upstream.request_head import Heads
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.upstream import Origin, UpstreamResponse
-from penstock.upstream.head import last_head
-from penstock.upstream.request import Heads
+from penstock.upstream.request_head import Heads
+from penstock.upstream.response_head import last_head
 
 ORIGIN = Origin("https", "a.example", 443)
 START = b"POST /x HTTP/1.1\r\nhost: a.example\r\naccept-encoding: identity\r\n"

@@ -7,7 +7,7 @@ from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
 from penstock.upstream.origin import Origin, OriginStats
 from penstock.upstream.pool import Pool
-from penstock.upstream.request import Headers
+from penstock.upstream.request_head import Headers
 from penstock.upstream.response import UpstreamResponse
 
 _TICK = 0.25

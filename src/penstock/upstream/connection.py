@@ -8,9 +8,9 @@ import httptools
 
 from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
-from penstock.upstream.head import last_head
 from penstock.upstream.origin import Origin
 from penstock.upstream.response import UpstreamResponse
+from penstock.upstream.response_head import last_head
 
 _JOIN = 16 * 1024
 """Up to here head and body are joined for one write; above, the copy costs more than the second buffer."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from penstock.upstream.connection import Connection
 from penstock.upstream.failures import FailureReason, no_connection
 from penstock.upstream.origin import Origin
-from penstock.upstream.request import Heads
+from penstock.upstream.request_head import Heads
 
 
 class Owner(Protocol):

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from penstock.upstream.failures import UpstreamFailure, bad_answer, too_large
-from penstock.upstream.head import Header, all_headers, values_of
 from penstock.upstream.inflate import Inflater
+from penstock.upstream.response_head import Header, all_headers, values_of
 
 Sink = Callable[[bytes], None]
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from operator import itemgetter
 
-from penstock.upstream.head import Header
 from penstock.upstream.origin import Origin
+from penstock.upstream.response_head import Header
 
 Headers = Sequence[Header]
 
