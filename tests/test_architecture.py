@@ -85,7 +85,7 @@ LONGER: dict[str, str] = {
     "domain/entrance.py": "every way in, side by side, because they share what a stranger may not learn",
     "providers/table.py": "a table of providers, a row each",
     "relay.py": "the life of a request on one page, phase by phase",
-    "wire/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
+    "server/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
 }
 
 # Imports inside functions: what only some installations or requests need is loaded when the first one does, because what

@@ -28,7 +28,7 @@ from penstock.providers.detect import Secrets
 from penstock.providers.simulator import simulate
 from penstock.providers.table import KINDS
 from penstock.relay import Relay, Timings
-from penstock.server import Application, Listener, ServerLimits, listen
+from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.counters import Counters, MemoryCounters
 from penstock.store.database import Database

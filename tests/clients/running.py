@@ -25,7 +25,7 @@ from penstock.exchange import Exchange, Handler, HeaderList
 from penstock.providers.detect import Secrets
 from penstock.providers.simulator import Visit, simulator
 from penstock.providers.table import KINDS
-from penstock.server import Application, ServerLimits, listen
+from penstock.server.listen import Application, ServerLimits, listen
 from penstock.settings import Settings
 
 T = TypeVar("T")

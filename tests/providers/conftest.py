@@ -11,7 +11,7 @@ import pytest
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
 from penstock.providers.simulator import Visit, simulator
-from penstock.server import Application, ServerLimits, listen
+from penstock.server.listen import Application, ServerLimits, listen
 
 
 @dataclass(frozen=True, slots=True)

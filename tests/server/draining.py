@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from penstock.exchange import Exchange
-from penstock.server import Application, CannotListen, ServerLimits, serve
-from penstock.wire.terms import Message
-from tests.server.rig import reject
+from penstock.server.limits import Message
+from penstock.server.listen import Application, CannotListen, ServerLimits, serve
+from tests.server.running_server import reject
 
 
 def say(what: object) -> None:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from penstock.server import ServerLimits
-from tests.server.rig import Server, chunked, get, post, serving
+from penstock.server.listen import ServerLimits
+from tests.server.running_server import Server, chunked, get, post, serving
 
 H = b"Host: a\r\n"
 OK = 200

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.server import bind
-from tests.server.rig import Caller, get, post
+from penstock.server.listen import bind
+from tests.server.running_server import Caller, get, post
 
 ROOT = Path(__file__).parents[2]
 LONG = 1000.0

@@ -7,8 +7,8 @@ import pytest
 
 from penstock.errors import InvalidRequest, ReceiptTimeout, RequestTooLarge
 from penstock.exchange import Exchange
-from penstock.server import ServerLimits
-from tests.server.rig import CLOSE, chunked, echo, get, post, serving, until, within
+from penstock.server.listen import ServerLimits
+from tests.server.running_server import CLOSE, chunked, echo, get, post, serving, until, within
 
 BIG = bytes(range(256)) * 4096  # 1 MiB
 

@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from penstock.exchange import Exchange
-from penstock.server import ServerLimits
-from tests.server.rig import Server, chunked, get, post, serving, until, within
+from penstock.server.listen import ServerLimits
+from tests.server.running_server import Server, chunked, get, post, serving, until, within
 
 QUICK = ServerLimits(
     header_deadline=0.15, body_deadline=0.15, body_rate=50_000, keepalive_idle=0.15, caller_stall=0.3
@@ -110,7 +110,7 @@ async def test_body_that_is_skipped_has_a_deadline_too() -> None:
 
 
 async def test_caller_who_sends_for_ever_after_a_refusal_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.wire.connection.LINGER", 0.1)
+    monkeypatch.setattr("penstock.server.connection.LINGER", 0.1)
     async with serving(limits=ServerLimits(max_body=10, header_deadline=0.2)) as server:
         caller = await server.call()
         await caller.send(post(b"x" * 100)[:-50])

@@ -27,7 +27,7 @@ from penstock.exchange import Exchange
 from penstock.providers.detect import Secrets
 from penstock.providers.simulator import Visit, simulator
 from penstock.providers.table import KINDS
-from penstock.server import Application, Listener, ServerLimits, listen
+from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.schema import requests, usage_days
 from tests.service.scripted import PATIENCE, Scripted, scripted

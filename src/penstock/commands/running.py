@@ -10,17 +10,17 @@ from contextlib import ExitStack, asynccontextmanager
 
 import msgspec
 
-from penstock import server
 from penstock.app import Service
 from penstock.bootstrap import Greeting, bootstrap, open_store, render
 from penstock.commands.place import CommandError, Place, read_settings
 from penstock.logs import configure
 from penstock.providers.detect import Secrets
-from penstock.server import ServerLimits, reserve
+from penstock.server import listen
+from penstock.server.listen import ServerLimits, reserve
+from penstock.server.supervisor import supervise
 from penstock.settings import Settings, environment
 from penstock.store.database import database_directory
 from penstock.store.instance import InstanceLock
-from penstock.supervisor import supervise
 
 
 def run(place: Place, flags: dict[str, str]) -> None:
@@ -53,7 +53,7 @@ def serve_on(
     ready: Callable[[], None] | None = None,
     lifeline: int | None = None,
 ) -> None:
-    """Serve as one process; ``ready`` is called when it does. For ``lifeline`` see ``penstock.server.serve_on``."""
+    """Serve as one process; ``ready`` is called when it does. For ``lifeline`` see ``penstock.server.listen.serve_on``."""
     secrets_of = Secrets(environment())
     service = Service(settings, secrets_of)
     greetings: list[Greeting] = []
@@ -73,7 +73,7 @@ def serve_on(
         if ready is not None:
             ready()
 
-    server.serve_on(
+    listen.serve_on(
         service.application,
         sockets,
         limits=limits_of(settings),

@@ -2,7 +2,6 @@
 
 import sys
 
-from penstock import server
 from penstock.commands.options import At
 from penstock.commands.place import HERE, answer
 from penstock.commands.running import run
@@ -10,7 +9,8 @@ from penstock.errors import PenstockError
 from penstock.exchange import Exchange
 from penstock.logs import configure
 from penstock.providers.simulator import simulate as simulator
-from penstock.server import Application, ServerLimits
+from penstock.server import listen
+from penstock.server.listen import Application, ServerLimits
 
 
 def serve(
@@ -50,7 +50,7 @@ def simulate(*, host: str = "127.0.0.1", port: int = 9000) -> None:
         Port to listen on; 0 takes a free one.
     """
     configure("info", "text")
-    server.serve(
+    listen.serve(
         Application(handler=simulator, owns=lambda _path: True, site=None, reject=_reject),
         host=host,
         port=port,

@@ -14,7 +14,7 @@ from penstock.commands.place import Place, read_settings
 from penstock.commands.running import serve_on
 from penstock.errors import OperatorError, PenstockError
 from penstock.logs import configure
-from penstock.supervisor import ALIVE, BEATS, READY, WHERE
+from penstock.server.supervisor import ALIVE, BEATS, READY, WHERE
 
 
 class Orders(msgspec.Struct, frozen=True):

@@ -11,12 +11,12 @@ from typing import Final, cast
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from penstock.errors import Draining, EncodedBody, PenstockError, ReceiptTimeout, RequestTooLarge
-from penstock.wire.chunked import ChunkedReader
-from penstock.wire.head import CHUNKED, Familiar, Head
-from penstock.wire.hub import Wire
-from penstock.wire.served import ServedExchange
-from penstock.wire.site import SiteCall
-from penstock.wire.terms import ASGIApp
+from penstock.server.asgi_bridge import SiteCall
+from penstock.server.chunked import ChunkedReader
+from penstock.server.limits import ASGIApp
+from penstock.server.request_head import CHUNKED, Familiar, Head
+from penstock.server.served_exchange import ServedExchange
+from penstock.server.shared_state import Wire
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import uvloop
 
 from penstock.errors import OperatorError
-from penstock.wire.connection import Connection
-from penstock.wire.hub import Wire
-from penstock.wire.terms import Application, ASGIApp, ServerLimits
+from penstock.server.connection import Connection
+from penstock.server.limits import Application, ASGIApp, ServerLimits
+from penstock.server.shared_state import Wire
 
 __all__ = [
     "ASGIApp",

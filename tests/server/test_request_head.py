@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import PenstockError
-from penstock.wire.chunked import ChunkedReader
-from penstock.wire.forwarded import Proxies
-from penstock.wire.head import Familiar, Head
-from penstock.wire.terms import ServerLimits
-from tests.server.rig import chunked
+from penstock.server.chunked import ChunkedReader
+from penstock.server.forwarded import Proxies
+from penstock.server.limits import ServerLimits
+from penstock.server.request_head import Familiar, Head
+from tests.server.running_server import chunked
 from tests.server.test_corpus import CORPUS
 
 LIMITS = ServerLimits(header_bytes=2048, header_count=10, request_line=1024)

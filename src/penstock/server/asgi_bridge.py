@@ -10,8 +10,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from penstock.errors import PenstockError, RequestTooLarge
 from penstock.exchange import HeaderList
-from penstock.wire.head import Head
-from penstock.wire.terms import ASGIApp, Message
+from penstock.server.limits import ASGIApp, Message
+from penstock.server.request_head import Head
 
 log = logging.getLogger("uvicorn.error")
 

@@ -13,7 +13,7 @@ import httptools
 
 from penstock.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed
 from penstock.exchange import HeaderList, Letterhead
-from penstock.wire.terms import ServerLimits
+from penstock.server.limits import ServerLimits
 
 END: Final = b"\r\n\r\n"
 METHODS: Final = {

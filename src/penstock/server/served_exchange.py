@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from penstock.errors import Draining, EncodedBody, InternalError, PenstockError, RequestTooLarge
 from penstock.exchange import FlowWatcher, Handler, HeaderList
-from penstock.wire.head import Head
+from penstock.server.request_head import Head
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from time import time
 from typing import Protocol
 
 from penstock.exchange import HeaderList
-from penstock.wire.forwarded import Proxies
-from penstock.wire.served import ServedExchange
-from penstock.wire.terms import Application, ServerLimits
+from penstock.server.forwarded import Proxies
+from penstock.server.limits import Application, ServerLimits
+from penstock.server.served_exchange import ServedExchange
 
 log = logging.getLogger(__name__)
 

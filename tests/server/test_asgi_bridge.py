@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from penstock.exchange import Exchange
-from penstock.server import ServerLimits
-from penstock.wire.terms import Message
-from tests.server.rig import chunked, echo, get, post, serving, within
+from penstock.server.limits import Message
+from penstock.server.listen import ServerLimits
+from tests.server.running_server import chunked, echo, get, post, serving, within
 
 QUICK = ServerLimits(max_body=200_000, body_deadline=0.15, body_rate=1_000_000, caller_stall=0.3)
 PATIENT = 30.0

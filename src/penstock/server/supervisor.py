@@ -19,7 +19,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-log = logging.getLogger("penstock.supervisor")
+log = logging.getLogger("penstock.server.supervisor")
 
 READY = b"ready\n"
 ALIVE = b"."

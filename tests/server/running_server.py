@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from penstock.errors import PenstockError, simple_body
 from penstock.exchange import Exchange, Handler
-from penstock.server import Application, ASGIApp, Listener, ServerLimits, listen
-from penstock.wire.connection import Connection
+from penstock.server.connection import Connection
+from penstock.server.listen import Application, ASGIApp, Listener, ServerLimits, listen
 
 CLOSE = b"connection: close"
 
