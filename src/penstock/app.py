@@ -24,8 +24,8 @@ from penstock.exchange import Exchange
 from penstock.front import Front
 from penstock.health import Health, Trouble
 from penstock.metrics import Metrics, SharedMetrics
-from penstock.providers.detect import Secrets
-from penstock.providers.simulator import simulate
+from penstock.providers.secrets import Secrets
+from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
 from penstock.relay import Relay, Timings
 from penstock.server.listen import Application, Listener, ServerLimits, listen

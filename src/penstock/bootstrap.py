@@ -17,7 +17,7 @@ from penstock.domain.catalog_store import CatalogSource, apply, default_catalog,
 from penstock.domain.catalog_toml import parse
 from penstock.domain.ledger import DIRECTORY
 from penstock.domain.ledger_recovery import check_journals
-from penstock.providers.detect import Secrets, find_local
+from penstock.providers.secrets import Secrets, find_local
 from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
 from penstock.store.backend import StoreError

@@ -25,7 +25,7 @@ from penstock.domain import accounts, issuing
 from penstock.domain.catalog_store import CatalogSource
 from penstock.domain.reconciliation import compare
 from penstock.errors import Unavailable
-from penstock.providers.detect import Secrets
+from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, sign
 from penstock.settings import Loaded, Settings, SettingsError, load
 from penstock.store.backend import StoreError

@@ -27,7 +27,7 @@ from penstock.core.route import (
 )
 from penstock.domain.catalog import Catalog, Resolution
 from penstock.errors import InvalidRequest, NoProvider, ProviderCredentials
-from penstock.providers.detect import Secret, Secrets
+from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import Header, sign
 from penstock.upstream import Origin, parse_base_url
 

@@ -22,8 +22,8 @@ from penstock.domain import accounts, catalog_store, issuing
 from penstock.domain.catalog_toml import parse
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange, Handler, HeaderList
-from penstock.providers.detect import Secrets
-from penstock.providers.simulator import Visit, simulator
+from penstock.providers.secrets import Secrets
+from penstock.providers.simulator.handler import Visit, simulator
 from penstock.providers.table import KINDS
 from penstock.server.listen import Application, ServerLimits, listen
 from penstock.settings import Settings

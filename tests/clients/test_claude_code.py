@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock.domain.limits import DAILY_TEXT
-from penstock.providers.sim_script import AFTER_TOOL
+from penstock.providers.simulator.script import AFTER_TOOL
 from tests.clients.claude_code import claude
 from tests.clients.running import ON_PRO, Running, User
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.providers.sim_script import AFTER_TOOL
+from penstock.providers.simulator.script import AFTER_TOOL
 from tests.clients.codex import codex
 from tests.clients.running import Running
 

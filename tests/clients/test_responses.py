@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from penstock.providers.sim_script import AFTER_TOOL, OPENING
+from penstock.providers.simulator.script import AFTER_TOOL, OPENING
 from tests.clients.running import Running, User
 
 pytestmark = pytest.mark.xdist_group("clients")

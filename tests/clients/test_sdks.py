@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from penstock.providers.sim_script import AFTER_TOOL, OPENING
+from penstock.providers.simulator.script import AFTER_TOOL, OPENING
 from tests.clients.running import ON_PRO, PNG, UPSTREAM_KEY, Running, User
 
 pytestmark = pytest.mark.xdist_group("sdks")

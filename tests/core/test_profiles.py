@@ -11,7 +11,7 @@ from penstock.core.envelope import Name, read
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.route import Model, Target, Upstreams, plan, with_habits
 from penstock.errors import InvalidRequest
-from penstock.providers.habits import and_also
+from penstock.providers.profiles import and_also
 from penstock.providers.table import KINDS
 
 HI = {"role": "user", "content": "hi"}

@@ -14,7 +14,7 @@ from penstock.domain import catalog_store
 from penstock.domain.catalog import Plan
 from penstock.domain.catalog_store import CatalogSource, Change, default_catalog, difference, merge
 from penstock.domain.catalog_toml import CatalogError, Document, parse
-from penstock.providers.detect import Secrets
+from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.store.database import Database
 from penstock.store.schema import users

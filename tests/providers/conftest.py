@@ -10,7 +10,7 @@ import pytest
 
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
-from penstock.providers.simulator import Visit, simulator
+from penstock.providers.simulator.handler import Visit, simulator
 from penstock.server.listen import Application, ServerLimits, listen
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.providers.sim_ask import scenarios_of
-from penstock.providers.simulator import SCENARIOS
+from penstock.providers.simulator.handler import SCENARIOS
+from penstock.providers.simulator.request import scenarios_of
 from tests.providers.conftest import Answer, Sim
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/some/prefix/v1/messages", "/v1/responses"

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.route import DIALECT_NAMES
-from penstock.providers.detect import Secret
+from penstock.providers.secrets import Secret
 from penstock.providers.table import ANTHROPIC_VERSION, KINDS, PROVIDERS, Provider, sign
 
 PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text("utf-8")

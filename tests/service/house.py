@@ -24,8 +24,8 @@ from penstock.domain.catalog_toml import Document, parse
 from penstock.domain.usage import DayReport, day_report
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
-from penstock.providers.detect import Secrets
-from penstock.providers.simulator import Visit, simulator
+from penstock.providers.secrets import Secrets
+from penstock.providers.simulator.handler import Visit, simulator
 from penstock.providers.table import KINDS
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings

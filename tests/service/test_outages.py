@@ -20,7 +20,7 @@ from penstock.app import Service
 from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
 from penstock.domain.reconciliation import compare
-from penstock.providers.detect import Secrets
+from penstock.providers.secrets import Secrets
 from penstock.server.listen import listen
 from penstock.store.redis_counters import RedisCounters
 from tests.redis import RedisServer, order, own_server, redis_server

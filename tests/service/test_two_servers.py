@@ -14,7 +14,7 @@ from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
 from penstock.domain import accounts, issuing
 from penstock.domain.reconciliation import compare
-from penstock.providers.detect import Secrets
+from penstock.providers.secrets import Secrets
 from penstock.server.listen import Listener, listen
 from tests.redis import redis_server
 from tests.service.house import VENDOR_KEY, House, User, open_house

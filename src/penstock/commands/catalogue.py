@@ -15,7 +15,7 @@ from penstock.domain import catalog_store
 from penstock.domain.catalog import Catalog
 from penstock.domain.catalog_store import CatalogSource, Change
 from penstock.domain.catalog_toml import parse
-from penstock.providers.detect import Secrets
+from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment
 

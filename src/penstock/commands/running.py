@@ -14,7 +14,7 @@ from penstock.app import Service
 from penstock.bootstrap import Greeting, bootstrap, open_store, render
 from penstock.commands.place import CommandError, Place, read_settings
 from penstock.logs import configure
-from penstock.providers.detect import Secrets
+from penstock.providers.secrets import Secrets
 from penstock.server import listen
 from penstock.server.listen import ServerLimits, reserve
 from penstock.server.supervisor import supervise

@@ -11,8 +11,8 @@ import msgspec
 
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.route import Auth, DialectName, Upstream
-from penstock.providers.detect import Secret
-from penstock.providers.habits import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, and_also
+from penstock.providers.profiles import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, and_also
+from penstock.providers.secrets import Secret
 
 Header = tuple[bytes, bytes]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.providers.detect import Found, Secret, Secrets, find_local
+from penstock.providers.secrets import Found, Secret, Secrets, find_local
 from tests.providers.conftest import Sim
 
 # ---- secrets

@@ -11,9 +11,9 @@ from typing import Literal
 
 from penstock.core.route import DialectName
 from penstock.exchange import Exchange, Handler, HeaderList
-from penstock.providers import sim_wire
-from penstock.providers.sim_ask import Ask, Unreadable, read, scenarios_of
-from penstock.providers.sim_script import compose, number
+from penstock.providers.simulator import dialects
+from penstock.providers.simulator.request import Ask, Unreadable, read, scenarios_of
+from penstock.providers.simulator.script import compose, number
 
 SCENARIOS: Mapping[str, str] = {
     "ok": "plain text, whatever tools or thinking are offered",
@@ -152,22 +152,22 @@ class _Answer:
     async def run(self) -> None:
         path = self._visit.path.rstrip("/")
         if path.endswith("/models"):
-            self._send(200, _JSON, sim_wire.models(tuple(f"sim-{name}" for name in SCENARIOS)))
+            self._send(200, _JSON, dialects.models(tuple(f"sim-{name}" for name in SCENARIOS)))
             return
         counting = path.endswith("/messages/count_tokens")
         dialect = _dialect_of(path)
         if dialect is None or self._visit.method != "POST":
-            self._send(404, _JSON, sim_wire.error("chat", 404, "The simulator has no such route."))
+            self._send(404, _JSON, dialects.error("chat", 404, "The simulator has no such route."))
             return
         try:
             ask = read(self._visit.body, dialect)
         except Unreadable as error:
-            self._send(400, _JSON, sim_wire.error(dialect, 400, str(error)))
+            self._send(400, _JSON, dialects.error(dialect, 400, str(error)))
             return
         header = self._exchange.header(b"x-simulate")
         scenarios = scenarios_of(ask.model, None if header is None else header.decode("latin-1"))
         if counting:
-            self._send(200, _JSON, sim_wire.counted(ask.input_tokens))
+            self._send(200, _JSON, dialects.counted(ask.input_tokens))
             return
         if "slow" in scenarios:
             self._gap = number(scenarios["slow"], 50) / 1000
@@ -189,13 +189,13 @@ class _Answer:
             status = name.removeprefix("error-")
             if name.startswith("error-") and status.isdigit() and status != "200":
                 message = scenarios[name] or f"A simulated error with status {status}."
-                self._send(int(status), _JSON, sim_wire.error(dialect, int(status), message))
+                self._send(int(status), _JSON, dialects.error(dialect, int(status), message))
                 return True
         if "overflow" in scenarios:
             code = None if dialect == "messages" else "context_length_exceeded"
-            self._send(400, _JSON, sim_wire.error(dialect, 400, _OVERFLOW[dialect], code))
+            self._send(400, _JSON, dialects.error(dialect, 400, _OVERFLOW[dialect], code))
         elif "error-200" in scenarios:
-            self._send(200, _JSON, sim_wire.error(dialect, 529, "A simulated error in a good answer."))
+            self._send(200, _JSON, dialects.error(dialect, 529, "A simulated error in a good answer."))
         elif "html" in scenarios:
             self._send(200, b"text/html", b"<html><body>A simulated page of some proxy.</body></html>")
         elif "empty" in scenarios:
@@ -209,7 +209,7 @@ class _Answer:
     # ---- whole answers
 
     async def _whole(self, ask: Ask, scenarios: Mapping[str, str]) -> None:
-        body = sim_wire.whole(ask.dialect, compose(ask, scenarios))
+        body = dialects.whole(ask.dialect, compose(ask, scenarios))
         if "badutf8" in scenarios:
             body = _spoilt(body)
         half = len(body) // 2
@@ -233,7 +233,7 @@ class _Answer:
     # ---- streams
 
     async def _stream(self, ask: Ask, scenarios: Mapping[str, str]) -> None:
-        frames = list(sim_wire.frames(ask.dialect, compose(ask, scenarios), include_usage=ask.include_usage))
+        frames = list(dialects.frames(ask.dialect, compose(ask, scenarios), include_usage=ask.include_usage))
         half = max(len(frames) // 2, 1)
         last = frames.pop() if "unfinished" not in scenarios else b""
         if "unfinished" in scenarios:
@@ -251,7 +251,7 @@ class _Answer:
                 self._cut()
                 return
             if name == "error-in-stream":
-                self._end(sim_wire.error_frame(ask.dialect, "A simulated error in the middle of a stream."))
+                self._end(dialects.error_frame(ask.dialect, "A simulated error in the middle of a stream."))
                 return
             self._exchange.flush()
             await self._visit.proceed.wait()
@@ -275,7 +275,7 @@ class _Answer:
                 await self._flow.clear.wait()
             yield piece
             if "pings" in scenarios:
-                yield sim_wire.keepalive(dialect)
+                yield dialects.keepalive(dialect)
             if self._gap > 0:
                 await asyncio.sleep(self._gap)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from penstock.providers.sim_ask import Json
+from penstock.providers.simulator.request import Json
 
 _MOST_DEPTH = 8
 _MOST_ITEMS = 100

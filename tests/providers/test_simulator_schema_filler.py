@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.providers.sim_filler import filler
+from penstock.providers.simulator.schema_filler import filler
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Literal, cast
 
 import msgspec
 
-from penstock.providers.sim_ask import Ask, Json, Tool
-from penstock.providers.sim_filler import filler
+from penstock.providers.simulator.request import Ask, Json, Tool
+from penstock.providers.simulator.schema_filler import filler
 
 Reason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
 

@@ -6,8 +6,8 @@ from typing import Literal
 import msgspec
 
 from penstock.core.route import DialectName
-from penstock.providers.sim_ask import Json
-from penstock.providers.sim_script import Block, Script
+from penstock.providers.simulator.request import Json
+from penstock.providers.simulator.script import Block, Script
 
 CREATED = 1_764_000_000
 """The time that every answer bears, in epoch seconds: the same request gives the same bytes."""
