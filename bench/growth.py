@@ -30,10 +30,10 @@ from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking
 from penstock.domain.reconciliation import compare
 from penstock.domain.retention import keep
 from penstock.domain.rollups import rolling
-from penstock.store.database import Database
-from penstock.store.migrate import migrate
-from penstock.store.partitions import make_for
-from penstock.store.schema import requests
+from penstock.store.sql.database import Database
+from penstock.store.sql.migrate import migrate
+from penstock.store.sql.partitions import make_for
+from penstock.store.sql.schema import requests
 
 SCHEMAS = Path(__file__).parent.parent / "tests" / "store" / "schemas"
 NAME = "penstock_bench_growth"

@@ -13,10 +13,10 @@ from statistics import median
 import uvloop
 
 from penstock.store.counters import Counters, MemoryCounters
-from penstock.store.database import Database
-from penstock.store.redis_counters import RedisCounters
-from penstock.store.redis_link import RedisLink
-from penstock.store.redis_scripts import SCRIPTS
+from penstock.store.redis.counters import RedisCounters
+from penstock.store.redis.link import RedisLink
+from penstock.store.redis.scripts import SCRIPTS
+from penstock.store.sql.database import Database
 
 _DAY = 20_000
 _DAILY = 10**9

@@ -26,7 +26,7 @@ from penstock.domain.credentials import set_password
 from penstock.domain.passwords import PasswordHasher
 from penstock.domain.sessions import form_token
 from penstock.settings import Settings
-from penstock.store.schema import requests, usage_days
+from penstock.store.sql.schema import requests, usage_days
 
 EMAIL = "heavy@example.com"
 PASSWORD = "a long enough sentence"

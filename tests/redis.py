@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 
-from penstock.store.database import Database
-from penstock.store.redis_counters import RedisCounters
-from penstock.store.redis_link import RedisLink
-from penstock.store.redis_scripts import SCRIPTS
+from penstock.store.redis.counters import RedisCounters
+from penstock.store.redis.link import RedisLink
+from penstock.store.redis.scripts import SCRIPTS
+from penstock.store.sql.database import Database
 
 
 class RedisServer:

@@ -26,7 +26,7 @@ from typing import TypeVar
 import asyncpg
 import pytest
 
-from penstock.store.database import Database
+from penstock.store.sql.database import Database
 
 USUAL = ("postgresql://postgres@127.0.0.1:5432", "postgresql://root@127.0.0.1:5432")
 T = TypeVar("T")

@@ -97,8 +97,8 @@ LATE: dict[str, str] = {
     "front.py:federation_of": "the OAuth client, where a provider to sign in with is configured",
     "postman.py:Smtp.send": "the SMTP client, where mail goes over SMTP",
     "postman.py:compose": "the grammar of mail, at the first mail",
-    "store/database.py:_backend": "the PostgreSQL driver, where that is the database",
-    "store/database.py:_insert": "PostgreSQL's dialect, likewise",
+    "store/sql/database.py:_backend": "the PostgreSQL driver, where that is the database",
+    "store/sql/database.py:_insert": "PostgreSQL's dialect, likewise",
     "tokens/estimator.py:Estimator._count": "the tokenizer, at the first estimate",
     "web/documents.py:_rendered": "Markdown and its lexers, at the first page that is written in it",
     "web/profile.py:ProfilePages._picture": "what draws QR codes, where a second factor is set up",
@@ -371,7 +371,7 @@ BAD = {
     imports_only_what_its_part_may: [
         ("core/chat.py", "from penstock import relay"),
         ("core/chat.py", "from penstock.settings import Settings"),
-        ("core/chat.py", "if TYPE_CHECKING:\n    import penstock.store.schema"),
+        ("core/chat.py", "if TYPE_CHECKING:\n    import penstock.store.sql.schema"),
         ("store/counters.py", "from penstock.domain import limits"),
         ("domain/catalog.py", "from penstock import domain, providers"),
         ("upstream.py", "from penstock.settings import Settings"),
@@ -395,10 +395,10 @@ BAD = {
         ("core/sse.py", "async def f(): ..."),
     ],
     sql_is_never_built_from_text: [
-        ("store/database.py", "from sqlalchemy import text\ntext(f'select {x}')"),
-        ("store/database.py", "from sqlalchemy.sql import text as t\nt('select %s' % x)"),
-        ("store/database.py", "import sqlalchemy as sa\nsa.text('select {}'.format(x))"),
-        ("store/database.py", "connection.exec_driver_sql('pragma ' + x)"),
+        ("store/sql/database.py", "from sqlalchemy import text\ntext(f'select {x}')"),
+        ("store/sql/database.py", "from sqlalchemy.sql import text as t\nt('select %s' % x)"),
+        ("store/sql/database.py", "import sqlalchemy as sa\nsa.text('select {}'.format(x))"),
+        ("store/sql/database.py", "connection.exec_driver_sql('pragma ' + x)"),
     ],
     opens_with_a_docstring: [("relay.py", "import json")],
     has_a_name_that_says_something: [("core/utils.py", ""), ("helpers/text.py", "")],
@@ -413,7 +413,7 @@ GOOD = [
         "core/chat.py",
         "from penstock import errors\nfrom penstock.core import turn\nimport msgspec, json\nfrom urllib import parse",
     ),
-    ("store/database.py", "from sqlalchemy import text\ntext('select :x')\npage.text(f'{x}')"),
+    ("store/sql/database.py", "from sqlalchemy import text\ntext('select :x')\npage.text(f'{x}')"),
     (
         "web/site.py",
         "from penstock import relay\nfrom penstock.domain.keys import find\nfrom starlette.responses import Response",
@@ -438,8 +438,8 @@ def test_the_rules_leave_the_rest_alone(path: str, source: str) -> None:
 
 def test_a_cycle_is_seen() -> None:
     modules = [
-        Module.parse("store/__init__.py", "from penstock.store.schema import users"),
-        Module.parse("store/schema.py", "from penstock import store"),
+        Module.parse("store/__init__.py", "from penstock.store.sql.schema import users"),
+        Module.parse("store/sql/schema.py", "from penstock import store"),
     ]
     with pytest.raises(CycleError):
         TopologicalSorter(import_graph(modules)).prepare()

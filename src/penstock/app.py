@@ -31,9 +31,9 @@ from penstock.relay import Relay, Timings
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.counters import Counters, MemoryCounters
-from penstock.store.database import Database
-from penstock.store.opening import open_database
-from penstock.store.vault import Vault
+from penstock.store.secrets_file import Vault
+from penstock.store.sql.database import Database
+from penstock.store.sql.opening import open_database
 from penstock.switchboard import Switchboard
 from penstock.token_counting import TokenCounter, Turns
 from penstock.tokens.estimator import Estimator
@@ -234,9 +234,9 @@ async def _counters(
 async def _redis(
     settings: Settings, database: Database, now: Callable[[], float], boot: str
 ) -> AsyncGenerator[tuple[Counters, dict[str, Trouble]]]:
-    from penstock.store.redis_counters import RedisCounters  # noqa: PLC0415 - 6 MB, for several servers
-    from penstock.store.redis_link import RedisLink  # noqa: PLC0415 - the same
-    from penstock.store.redis_scripts import SCRIPTS  # noqa: PLC0415 - the same
+    from penstock.store.redis.counters import RedisCounters  # noqa: PLC0415 - 6 MB, for several servers
+    from penstock.store.redis.link import RedisLink  # noqa: PLC0415 - the same
+    from penstock.store.redis.scripts import SCRIPTS  # noqa: PLC0415 - the same
 
     link = RedisLink(settings.redis_url, timeout=settings.redis_timeout, scripts=SCRIPTS)
     counters = RedisCounters(

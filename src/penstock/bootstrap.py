@@ -20,11 +20,11 @@ from penstock.domain.ledger_recovery import check_journals
 from penstock.providers.secrets import Secrets, find_local
 from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
-from penstock.store.backend import StoreError
-from penstock.store.database import Database, SchemaBehind, upsert
-from penstock.store.opening import open_database
-from penstock.store.schema import revisions
-from penstock.store.vault import Vault, VaultError
+from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.sql.backend import StoreError
+from penstock.store.sql.database import Database, SchemaBehind, upsert
+from penstock.store.sql.opening import open_database
+from penstock.store.sql.schema import revisions
 
 DEMO_EMAIL = "demo@penstock.localhost"
 """The demo user of an installation that has no other; no mail can reach it."""

@@ -28,12 +28,12 @@ from penstock.errors import Unavailable
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, sign
 from penstock.settings import Loaded, Settings, SettingsError, load
-from penstock.store.backend import StoreError
-from penstock.store.database import Database
-from penstock.store.opening import open_database
-from penstock.store.redis_link import RedisAway, RedisLink, RedisRefused
-from penstock.store.schema import api_keys, requests, users
-from penstock.store.vault import Vault, VaultError
+from penstock.store.redis.link import RedisAway, RedisLink, RedisRefused
+from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.sql.backend import StoreError
+from penstock.store.sql.database import Database
+from penstock.store.sql.opening import open_database
+from penstock.store.sql.schema import api_keys, requests, users
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
 
 Level = Literal["ok", "warn", "fail"]

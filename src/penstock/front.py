@@ -21,8 +21,8 @@ from penstock.health import Health
 from penstock.metrics import SharedMetrics
 from penstock.postman import Postman, route_of
 from penstock.settings import Settings, SettingsError
-from penstock.store.database import Database
-from penstock.store.vault import Vault
+from penstock.store.secrets_file import Vault
+from penstock.store.sql.database import Database
 from penstock.web.context import SiteContext
 from penstock.web.pages import Pages
 from penstock.web.site import Site

@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 from penstock.domain import outbox
 from penstock.domain.outbox import Due, Mail
 from penstock.errors import DatabaseUnavailable
-from penstock.store.database import Database
-from penstock.store.vault import Vault, VaultError
+from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.sql.database import Database
 
 log = logging.getLogger("penstock.postman")
 

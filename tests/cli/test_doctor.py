@@ -19,8 +19,8 @@ from penstock.domain.accounts import create_user, new_user_id
 from penstock.domain.catalog_toml import parse
 from penstock.providers.table import KINDS
 from penstock.settings import load
-from penstock.store.database import Database
-from penstock.store.schema import api_keys, requests, usage_days
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import api_keys, requests, usage_days
 from tests.cli.conftest import Call
 from tests.redis import RedisServer, order, own_server
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from penstock.store import backup, database, migrate
-from penstock.store.backend import StoreError
-from penstock.store.backup import back_up
-from penstock.store.instance import InstanceLock
+from penstock.store.instance_lock import InstanceLock
 from penstock.store.journal import Journal
-from penstock.store.schema import HEAD
+from penstock.store.sql import backup, database, migrate
+from penstock.store.sql.backend import StoreError
+from penstock.store.sql.backup import back_up
+from penstock.store.sql.schema import HEAD
 from tests.cli.conftest import Call
 from tests.stores import Engine
 

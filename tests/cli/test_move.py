@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 
 from penstock.domain.ledger import DIRECTORY
 from penstock.domain.ledger_rows import OpenRow
-from penstock.store.instance import InstanceLock
+from penstock.store.instance_lock import InstanceLock
 from penstock.store.journal import Journal
 from tests.cli.conftest import Call
 from tests.stores import Engine

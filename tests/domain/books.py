@@ -13,8 +13,8 @@ from penstock.domain.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.reconciliation import compare
 from penstock.domain.retention import first_day_kept
 from penstock.domain.rollups import HOUR_MS, sums_of_rows
-from penstock.store.database import Database
-from penstock.store.schema import model_days, requests, usage_days, usage_errors, usage_hours
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import model_days, requests, usage_days, usage_errors, usage_hours
 
 DAY = 20_000
 

@@ -9,9 +9,9 @@ from sqlalchemy import event, insert
 from sqlalchemy.engine import Connection
 
 from penstock.domain.accounts import User, create_user, new_user_id
-from penstock.store.database import Database
-from penstock.store.schema import plans
-from penstock.store.vault import Vault
+from penstock.store.secrets_file import Vault
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import plans
 from tests.stores import Engine
 
 NOW = 1_800_000_000_000

@@ -16,8 +16,8 @@ from penstock.domain.catalog_store import CatalogSource, Change, default_catalog
 from penstock.domain.catalog_toml import CatalogError, Document, parse
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
-from penstock.store.database import Database
-from penstock.store.schema import users
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import users
 from tests.stores import Engine
 
 DEFAULT = parse(default_catalog(), KINDS)

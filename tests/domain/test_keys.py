@@ -24,8 +24,8 @@ from penstock.errors import (
     MissingKey,
     PenstockError,
 )
-from penstock.store.database import Database
-from penstock.store.vault import Vault
+from penstock.store.secrets_file import Vault
+from penstock.store.sql.database import Database
 from tests.domain.people import NOW, Clock, Queries, make_user, make_vault, open_database
 from tests.stores import Engine
 

@@ -11,9 +11,9 @@ from penstock.core.keyformat import display, is_well_formed
 from penstock.domain import issuing
 from penstock.domain.accounts import User
 from penstock.domain.issuing import BadKeyWish, KeyNotKept, KeyWish, NewKey, NoSuchKey
-from penstock.store.database import Database
-from penstock.store.schema import api_keys
-from penstock.store.vault import Vault, VaultError
+from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import api_keys
 from tests.domain.people import NOW, make_user, make_vault, open_database
 from tests.stores import Engine
 

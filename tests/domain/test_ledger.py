@@ -15,8 +15,8 @@ from penstock.core.turn import Usage
 from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_rows import Settlement
 from penstock.errors import CannotRecord
-from penstock.store.database import Database
-from penstock.store.schema import requests
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import requests
 from tests.domain.books import agree, end, open_ledger, row, states, url, used, written
 from tests.stores import Engine
 

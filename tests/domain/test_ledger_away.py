@@ -16,9 +16,9 @@ from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_recovery import check_journals
 from penstock.domain.ledger_rows import Batch
 from penstock.errors import CannotRecord
-from penstock.store.backend import StoreError
-from penstock.store.database import Database
 from penstock.store.journal import Journal
+from penstock.store.sql.backend import StoreError
+from penstock.store.sql.database import Database
 from tests.domain.books import agree, end, open_ledger, rebuild, row, states, until, url, used, written
 from tests.stores import Engine
 

@@ -16,7 +16,7 @@ from penstock.domain.catalog import Plan
 from penstock.domain.limits import DAILY_TEXT, DOOR_SECONDS, Gate
 from penstock.errors import ConcurrentLimitReached, DailyLimitReached, LimitReached, TooManyRefused
 from penstock.store.counters import MemoryCounters
-from penstock.store.database import Database
+from penstock.store.sql.database import Database
 from tests.domain.books import agree, end, open_ledger, row, url, used
 
 DAY = 20_000

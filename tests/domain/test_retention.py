@@ -13,9 +13,9 @@ from penstock.domain.ledger import Ledger
 from penstock.domain.reconciliation import RowsGone, compare, repair
 from penstock.domain.retention import first_day_kept, keep
 from penstock.domain.rollups import by_day, sums
-from penstock.store.database import Database
-from penstock.store.partitions import make_for
-from penstock.store.schema import requests
+from penstock.store.sql.database import Database
+from penstock.store.sql.partitions import make_for
+from penstock.store.sql.schema import requests
 from tests.domain.books import DAY, agree, end, open_ledger, row, states, until, used, written
 from tests.stores import Engine
 

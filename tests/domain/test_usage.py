@@ -12,7 +12,7 @@ from penstock.core.turn import Usage
 from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_rows import OpenRow, Settlement
 from penstock.domain.usage import day_report
-from penstock.store.database import Database
+from penstock.store.sql.database import Database
 from tests.domain.people import make_user, open_database
 from tests.stores import Engine
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from penstock import call as calls
 from penstock.domain import accounts
-from penstock.store.schema import audit
+from penstock.store.sql.schema import audit
 from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.service.house import User
 from tests.service.scripted import PATIENCE

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from penstock.domain import accounts
 from penstock.domain.passwords import NOBODY, BadPassword, PasswordHasher, check_choice
 from penstock.errors import Overloaded
-from penstock.store.schema import sessions, users
+from penstock.store.sql.schema import sessions, users
 from tests.pages.reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
 
 ANN = "ann@example.com"

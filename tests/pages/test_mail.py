@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from penstock.domain.outbox import TRIES, Mail
 from penstock.postman import Console, Files, Smtp, compose, route_of
-from penstock.store.schema import outbox
+from penstock.store.sql.schema import outbox
 from tests.pages.reader import PASSWORD, Hotel, open_hotel
 
 ANN = "ann@example.com"

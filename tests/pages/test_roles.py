@@ -10,7 +10,7 @@ from starlette.routing import Mount, Route
 
 from penstock.domain import accounts
 from penstock.domain.sessions import form_token
-from penstock.store.schema import api_keys, users
+from penstock.store.sql.schema import api_keys, users
 from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.service.house import User
 

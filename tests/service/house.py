@@ -29,7 +29,7 @@ from penstock.providers.simulator.handler import Visit, simulator
 from penstock.providers.table import KINDS
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
-from penstock.store.schema import requests, usage_days
+from penstock.store.sql.schema import requests, usage_days
 from tests.service.scripted import PATIENCE, Scripted, scripted
 from tests.service.talk import DIALECTS, PATHS, Answer, Caller, body_of, check_api_head, request
 

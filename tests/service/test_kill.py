@@ -19,7 +19,7 @@ from sqlalchemy import select
 from penstock.bootstrap import Store
 from penstock.core.limits import day_of
 from penstock.providers.simulator.handler import Visit
-from penstock.store.schema import requests, usage_days
+from penstock.store.sql.schema import requests, usage_days
 from tests.redis import shared_redis
 from tests.service.house import User, furnished, make_user
 from tests.service.processes import Process, serving

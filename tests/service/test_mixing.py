@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import select
 
-from penstock.store.schema import requests, usage_days
+from penstock.store.sql.schema import requests, usage_days
 from tests.delaying import delaying
 from tests.redis import redis_server, shared_redis
 from tests.service.house import House, User, open_house

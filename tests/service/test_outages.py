@@ -22,7 +22,7 @@ from penstock.core.limits import day_of
 from penstock.domain.reconciliation import compare
 from penstock.providers.secrets import Secrets
 from penstock.server.listen import listen
-from penstock.store.redis_counters import RedisCounters
+from penstock.store.redis.counters import RedisCounters
 from tests.redis import RedisServer, order, own_server, redis_server
 from tests.service.house import VENDOR_KEY, House, User, open_house
 from tests.service.scripted import PATIENCE

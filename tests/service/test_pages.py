@@ -8,7 +8,7 @@ from sqlalchemy import insert
 
 from penstock.bootstrap import local_servers
 from penstock.core.limits import day_of
-from penstock.store.schema import usage_days
+from penstock.store.sql.schema import usage_days
 from tests.service.house import PRO, House, open_house
 from tests.service.talk import DIALECTS
 

@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 from sqlalchemy import insert
 
-from penstock.store.database import Database
-from penstock.store.schema import requests
-from tests.store.test_moving import value
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import requests
+from tests.store.test_transfer import value
 from tests.stores import Engine
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations" / "capacity.md").read_text()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.store.bulk import LARGEST, Bulk
+from penstock.store.sql.bulk import LARGEST, Bulk
 
 BULK = Bulk("VALUES ", "(?, ?, 0)", " END")
 

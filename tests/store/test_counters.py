@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import insert
 
 from penstock.store.counters import Counters, LeaseInfo, MemoryCounters
-from penstock.store.database import Database
-from penstock.store.schema import usage_days
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import usage_days
 from tests.asking import DAY, counted, slot
 from tests.redis import redis_counters, redis_server
 from tests.stores import Engine

@@ -10,11 +10,11 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store import database as module
-from penstock.store.backend import RowRefused, StoreError, WriteFailed
-from penstock.store.database import Database, SchemaBehind, SchemaTooNew, upsert
-from penstock.store.schema import HEAD, revisions
-from penstock.store.sqlite import SqliteBatch
+from penstock.store.sql import database as module
+from penstock.store.sql.backend import RowRefused, StoreError, WriteFailed
+from penstock.store.sql.database import Database, SchemaBehind, SchemaTooNew, upsert
+from penstock.store.sql.schema import HEAD, revisions
+from penstock.store.sql.sqlite import SqliteBatch
 
 
 def url(directory: Path) -> str:

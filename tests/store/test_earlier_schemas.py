@@ -16,10 +16,10 @@ from sqlalchemy import select
 from penstock.core.limits import day_of
 from penstock.domain import history
 from penstock.domain.reconciliation import compare, repair
-from penstock.store.database import OLDER, Database, SchemaBehind
-from penstock.store.migrate import migrate
-from penstock.store.partitions import partitions
-from penstock.store.schema import HEAD, metadata, providers, requests, users
+from penstock.store.sql.database import OLDER, Database, SchemaBehind
+from penstock.store.sql.migrate import migrate
+from penstock.store.sql.partitions import partitions
+from penstock.store.sql.schema import HEAD, metadata, providers, requests, users
 from tests.stores import Engine, remake
 
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.sql"))

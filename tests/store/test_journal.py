@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.store.backend import StoreError
 from penstock.store.journal import FIRST_SIZE, Journal, JournalFull, left_behind
+from penstock.store.sql.backend import StoreError
 
 MOST = 4 << 20
 

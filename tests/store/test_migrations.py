@@ -9,11 +9,11 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from penstock.store import migrate as migration
-from penstock.store.backend import StoreError
-from penstock.store.database import OLDER, Database
-from penstock.store.migrate import migrate
-from penstock.store.schema import HEAD
+from penstock.store.sql import migrate as migration
+from penstock.store.sql.backend import StoreError
+from penstock.store.sql.database import OLDER, Database
+from penstock.store.sql.migrate import migrate
+from penstock.store.sql.schema import HEAD
 
 
 def url(path: Path) -> str:
@@ -77,7 +77,7 @@ def test_a_newer_database_is_refused(tmp_path: Path, revision: str) -> None:
 
 def run(address: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "penstock.store.migrate"],
+        [sys.executable, "-m", "penstock.store.sql.migrate"],
         input=address,
         capture_output=True,
         text=True,

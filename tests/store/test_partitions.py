@@ -8,10 +8,10 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection, func, insert, select
 
-from penstock.store.database import Database
-from penstock.store.partitions import AHEAD, Partition, drop_before, make_ahead, make_for, partitions
-from penstock.store.schema import requests
-from tests.store.test_moving import value
+from penstock.store.sql.database import Database
+from penstock.store.sql.partitions import AHEAD, Partition, drop_before, make_ahead, make_for, partitions
+from penstock.store.sql.schema import requests
+from tests.store.test_transfer import value
 from tests.stores import Engine
 
 NOVEMBER, DECEMBER, JANUARY = 20_758, 20_788, 20_819

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.backend import Pool, RowRefused, StoreError, WriteFailed
-from penstock.store.database import Database
-from penstock.store.postgresql import explain
-from penstock.store.schema import revisions
+from penstock.store.sql.backend import Pool, RowRefused, StoreError, WriteFailed
+from penstock.store.sql.database import Database
+from penstock.store.sql.postgresql import explain
+from penstock.store.sql.schema import revisions
 from tests.stores import Engine, execute
 
 

@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import insert
 
 from penstock.errors import Unavailable
-from penstock.store.database import Database
-from penstock.store.redis_counters import RedisCounters
-from penstock.store.redis_link import RedisAway, RedisLink
-from penstock.store.redis_scripts import SCRIPTS
-from penstock.store.schema import usage_days
+from penstock.store.redis.counters import RedisCounters
+from penstock.store.redis.link import RedisAway, RedisLink
+from penstock.store.redis.scripts import SCRIPTS
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import usage_days
 from tests.asking import DAY, counted, slot
 from tests.redis import RedisServer, order, own_server, redis_counters, redis_server
 from tests.stores import Engine

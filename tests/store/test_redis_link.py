@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from penstock.store.backend import StoreError
-from penstock.store.redis_address import RedisAddress
-from penstock.store.redis_link import Outcome, RedisAway, RedisLink, RedisRefused, Script
+from penstock.store.redis.address import RedisAddress
+from penstock.store.redis.link import Outcome, RedisAway, RedisLink, RedisRefused, Script
+from penstock.store.sql.backend import StoreError
 from tests.redis import RedisServer, redis_server
 
 ECHO = Script("return {KEYS[1], ARGV[1]}")

@@ -25,7 +25,7 @@ from penstock.commands.place import (
 from penstock.domain import accounts, issuing
 from penstock.domain.usage import DayReport, RequestLine, day_report
 from penstock.settings import environment, markdown, rows, shown
-from penstock.store.vault import Vault
+from penstock.store.secrets_file import Vault
 
 secrets_app = App(name="secrets", help="The secrets file: peppers of API keys and keys of sealed copies.")
 

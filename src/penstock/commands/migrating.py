@@ -11,11 +11,11 @@ from penstock.commands.options import At
 from penstock.commands.place import HERE, answer, answer_json, read_settings
 from penstock.domain.ledger import DIRECTORY
 from penstock.domain.ledger_recovery import check_journals
-from penstock.store.database import database_directory
-from penstock.store.instance import InstanceLock
-from penstock.store.migrate import back_up_older, revision_of
-from penstock.store.migrate import migrate as migrate_database
-from penstock.store.schema import HEAD
+from penstock.store.instance_lock import InstanceLock
+from penstock.store.sql.database import database_directory
+from penstock.store.sql.migrate import back_up_older, revision_of
+from penstock.store.sql.migrate import migrate as migrate_database
+from penstock.store.sql.schema import HEAD
 
 
 class _Migrated(msgspec.Struct):

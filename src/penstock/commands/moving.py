@@ -15,10 +15,10 @@ from penstock.commands.place import HERE, CommandError, answer, answer_json, rea
 from penstock.domain.ledger import DIRECTORY
 from penstock.domain.ledger_recovery import replay
 from penstock.settings import Settings
-from penstock.store.database import database_directory, is_postgresql, parse_url
-from penstock.store.instance import InstanceLock
-from penstock.store.moving import MovedTable, move
-from penstock.store.opening import open_database
+from penstock.store.instance_lock import InstanceLock
+from penstock.store.sql.database import database_directory, is_postgresql, parse_url
+from penstock.store.sql.opening import open_database
+from penstock.store.sql.transfer import MovedTable, move
 
 
 class _Moved(msgspec.Struct, rename={"source": "from", "target": "to"}):

@@ -19,8 +19,8 @@ from penstock.server import listen
 from penstock.server.listen import ServerLimits, reserve
 from penstock.server.supervisor import supervise
 from penstock.settings import Settings, environment
-from penstock.store.database import database_directory
-from penstock.store.instance import InstanceLock
+from penstock.store.instance_lock import InstanceLock
+from penstock.store.sql.database import database_directory
 
 
 def run(place: Place, flags: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import keyformat
 from penstock.errors import InvalidRequest
-from penstock.store.schema import plans, users
+from penstock.store.sql.schema import plans, users
 
 
 class BadEmail(InvalidRequest):

@@ -10,8 +10,8 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import keyformat
-from penstock.store.schema import audit
-from penstock.store.vault import Entropy
+from penstock.store.secrets_file import Entropy
+from penstock.store.sql.schema import audit
 
 Action = Literal[
     "signed_up",

@@ -13,11 +13,11 @@ from penstock.core.route import Capabilities, DialectName, Model, Target, Upstre
 from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.catalog_dump import dump
 from penstock.domain.catalog_toml import CatalogError, Document, check
-from penstock.store.database import Database
-from penstock.store.schema import models as models_table
-from penstock.store.schema import plans as plans_table
-from penstock.store.schema import providers as providers_table
-from penstock.store.schema import revisions, users
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import models as models_table
+from penstock.store.sql.schema import plans as plans_table
+from penstock.store.sql.schema import providers as providers_table
+from penstock.store.sql.schema import revisions, users
 
 SUBJECT = "catalog"
 """Its row in ``revisions``."""

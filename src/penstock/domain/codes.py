@@ -17,8 +17,8 @@ from penstock.core import keyformat
 from penstock.domain.guards import Guards
 from penstock.domain.tallies import Limit, TooOften, spend
 from penstock.errors import CallerError
-from penstock.store.schema import one_time_codes
-from penstock.store.vault import Entropy, Vault
+from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.sql.schema import one_time_codes
 
 Purpose = Literal["verify", "reset", "new_email"]
 

@@ -14,9 +14,9 @@ from pyotp.totp import TOTP
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.store.database import upsert
-from penstock.store.schema import credentials, recovery_codes
-from penstock.store.vault import Entropy, Vault
+from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.sql.database import upsert
+from penstock.store.sql.schema import credentials, recovery_codes
 
 STEP_SECONDS = 30
 DRIFT_STEPS = 1

@@ -18,8 +18,8 @@ from penstock.domain.issuing import KeyWish
 from penstock.domain.passwords import PasswordHasher, check_choice
 from penstock.domain.tallies import TooOften, forget, spend
 from penstock.errors import AccountDisabled, CallerError
-from penstock.store.database import Database
-from penstock.store.vault import Entropy, Vault
+from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.sql.database import Database
 
 FIRST_KEY = "default"
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import InvalidRequest
-from penstock.store.schema import requests, usage_days
+from penstock.store.sql.schema import requests, usage_days
 
 PAGE = 50
 

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import keyformat
 from penstock.errors import InvalidRequest
-from penstock.store.schema import api_keys
-from penstock.store.vault import Entropy, Vault, VaultError
+from penstock.store.secrets_file import Entropy, Vault, VaultError
+from penstock.store.sql.schema import api_keys
 
 MOST_KEYS = 100
 """Working keys that one account may have."""

@@ -31,9 +31,9 @@ from penstock.errors import (
     MissingKey,
     Unavailable,
 )
-from penstock.store.backend import StoreError
-from penstock.store.schema import api_keys, users
-from penstock.store.vault import Vault
+from penstock.store.secrets_file import Vault
+from penstock.store.sql.backend import StoreError
+from penstock.store.sql.schema import api_keys, users
 
 log = logging.getLogger("penstock.keys")
 

@@ -18,8 +18,8 @@ from penstock.domain.ledger_recovery import absorb, absorb_one_by_one, close_dea
 from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking, first_of_each, fitted
 from penstock.domain.rollups import rolling
 from penstock.errors import CannotRecord, DatabaseUnavailable
-from penstock.store.database import BatchConnection, Database, RowRefused, WriteFailed
 from penstock.store.journal import Journal, JournalFull, Segment
+from penstock.store.sql.database import BatchConnection, Database, RowRefused, WriteFailed
 
 log = logging.getLogger("penstock.ledger")
 

@@ -19,9 +19,9 @@ from penstock.core.turn import Usage
 from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking, first_of_each
 from penstock.domain.retention import first_day_kept
 from penstock.domain.rollups import rolling
-from penstock.store.database import Database, RowRefused, StoreError
 from penstock.store.journal import Left, left_behind
-from penstock.store.schema import requests
+from penstock.store.sql.database import Database, RowRefused, StoreError
+from penstock.store.sql.schema import requests
 
 log = logging.getLogger("penstock.ledger")
 

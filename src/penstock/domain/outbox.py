@@ -9,8 +9,8 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import keyformat
-from penstock.store.schema import outbox
-from penstock.store.vault import Entropy, Vault
+from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.sql.schema import outbox
 
 TRIES = 8
 """After so many a mail is given up: about four hours after the first."""

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.retention import first_day_kept
 from penstock.domain.rollups import Kept, sums_of_rows
-from penstock.store.database import Database, upsert_adding
-from penstock.store.schema import requests, usage_days
+from penstock.store.sql.database import Database, upsert_adding
+from penstock.store.sql.schema import requests, usage_days
 
 Key = tuple[str | int, ...]
 

@@ -10,9 +10,9 @@ from sqlalchemy import delete, exists, func, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.store.database import Database, upsert
-from penstock.store.partitions import drop_before, is_partitioned, make_ahead
-from penstock.store.schema import requests, retention
+from penstock.store.sql.database import Database, upsert
+from penstock.store.sql.partitions import drop_before, is_partitioned, make_ahead
+from penstock.store.sql.schema import requests, retention
 
 log = logging.getLogger("penstock.retention")
 

@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger_rows import OpenRow, Settlement, fit, whole
-from penstock.store.bulk import Bulk, Row
-from penstock.store.schema import model_days, requests, usage_errors, usage_hours
+from penstock.store.sql.bulk import Bulk, Row
+from penstock.store.sql.schema import model_days, requests, usage_errors, usage_hours
 
 HOUR_MS = 3_600_000
 BOUNDS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200)

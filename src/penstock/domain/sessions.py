@@ -14,8 +14,8 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import keyformat
-from penstock.store.schema import sessions
-from penstock.store.vault import Entropy
+from penstock.store.secrets_file import Entropy
+from penstock.store.sql.schema import sessions
 
 Stage = Literal["password", "signed_in"]
 """``password``: the second factor is still missing, so nothing is allowed but giving it."""

@@ -11,8 +11,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import LimitReached
-from penstock.store.database import tally
-from penstock.store.schema import tallies
+from penstock.store.sql.database import tally
+from penstock.store.sql.schema import tallies
 
 
 class Limit(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts import User
-from penstock.store.schema import plans, requests, usage_days
+from penstock.store.sql.schema import plans, requests, usage_days
 
 
 class RequestLine(msgspec.Struct, frozen=True):

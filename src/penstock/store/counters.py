@@ -10,8 +10,8 @@ from typing import Protocol
 import msgspec
 from sqlalchemy import select
 
-from penstock.store.database import Database
-from penstock.store.schema import usage_days
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import usage_days
 
 
 class LeaseInfo(msgspec.Struct, frozen=True):

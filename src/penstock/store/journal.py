@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from penstock.store.backend import StoreError
+from penstock.store.sql.backend import StoreError
 
 FIRST_SIZE: Final = 1 << 20
 """Bytes a segment begins with."""

@@ -10,8 +10,8 @@ from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.entrance import Entrance
 from penstock.domain.limits import Gate
 from penstock.domain.sessions import Lifetime
-from penstock.store.database import Database
-from penstock.store.vault import Entropy, Vault
+from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.sql.database import Database
 from penstock.web.pages import Pages
 
 

@@ -16,7 +16,7 @@ from penstock.domain.accounts import User
 from penstock.domain.history import Filter
 from penstock.domain.rollups import DayOfModel
 from penstock.errors import InvalidRequest
-from penstock.store.schema import plan_wishes
+from penstock.store.sql.schema import plan_wishes
 from penstock.web.charts import COLOURS, Stack, stacked
 from penstock.web.context import SiteContext, go
 from penstock.web.pages import NO_STORE, day

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from penstock.core.keyformat import base62
 from penstock.errors import CallerError, PenstockError, Unavailable
 from penstock.federation import Federation, FederationRefused, Provider
-from penstock.store.vault import VaultError
+from penstock.store.secrets_file import VaultError
 from penstock.web.beginning import begin_session
 from penstock.web.context import SiteContext, go, next_path
 from penstock.web.errors_pages import PageNotFound

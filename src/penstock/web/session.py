@@ -21,7 +21,7 @@ from penstock.domain.entrance import Visitor
 from penstock.domain.limits import network_of
 from penstock.domain.sessions import Lifetime, Session, digest_of, form_token, is_token, new_token
 from penstock.errors import CallerError, InvalidRequest, RequestTooLarge
-from penstock.store.database import Database
+from penstock.store.sql.database import Database
 
 FORM_FIELD = "form_token"
 FORM_HEADER = "x-form-token"

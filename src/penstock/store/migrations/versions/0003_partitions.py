@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from penstock.store.migrations.first_tables import requests
-from penstock.store.partitions import is_partitioned, make_for, make_others
+from penstock.store.sql.partitions import is_partitioned, make_for, make_others
 
 revision = "0003"
 down_revision = "0002"

@@ -1,8 +1,8 @@
 """The database as the settings name it."""
 
 from penstock.settings import Settings
-from penstock.store.backend import Pool
-from penstock.store.database import Database
+from penstock.store.sql.backend import Pool
+from penstock.store.sql.database import Database
 
 
 async def open_database(settings: Settings, *, migrate: bool = True) -> Database:

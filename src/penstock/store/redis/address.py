@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from penstock.store.backend import StoreError
+from penstock.store.sql.backend import StoreError
 
 _PORT = 6379
 _OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}

@@ -22,11 +22,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.backend import Pool, StoreError, owner_key
-from penstock.store.database import ONE_SERVER, Database, check_revision, make_tables, stored_revision
-from penstock.store.partitions import make_for
-from penstock.store.postgresql import PostgresqlBackend
-from penstock.store.schema import metadata, requests
+from penstock.store.sql.backend import Pool, StoreError, owner_key
+from penstock.store.sql.database import ONE_SERVER, Database, check_revision, make_tables, stored_revision
+from penstock.store.sql.partitions import make_for
+from penstock.store.sql.postgresql import PostgresqlBackend
+from penstock.store.sql.schema import metadata, requests
 
 BATCH: Final = 1000
 """Rows in one COPY."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.store.backend import StoreError
-from penstock.store.instance import LOCK_NAME, DataInUse, InstanceLock
+from penstock.store.instance_lock import LOCK_NAME, DataInUse, InstanceLock
+from penstock.store.sql.backend import StoreError
 
 HOLDER = """
 import sys, time

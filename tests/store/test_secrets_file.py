@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.store.vault import Vault, VaultError
+from penstock.store.secrets_file import Vault, VaultError
 
 ABOUT = b"api_keys|key_1|sealed"
 
@@ -36,7 +36,7 @@ def test_made_once_for_its_owner_alone(vault: Vault, path: Path) -> None:
 
 
 def test_processes_that_start_at_once_share_one(path: Path) -> None:
-    program = "import sys, secrets; from pathlib import Path; from penstock.store.vault import Vault\n"
+    program = "import sys, secrets; from pathlib import Path; from penstock.store.secrets_file import Vault\n"
     program += "input(); print(Vault.make(Path(sys.argv[1]), secrets.token_bytes).digests('key')[0].hex())"
     racers = [
         subprocess.Popen(

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, func, insert, select
 from sqlalchemy.engine import make_url
 
-from penstock.store import moving
-from penstock.store.backend import StoreError
-from penstock.store.database import Database
-from penstock.store.moving import move
-from penstock.store.schema import metadata, plans, users
+from penstock.store.sql import transfer
+from penstock.store.sql.backend import StoreError
+from penstock.store.sql.database import Database
+from penstock.store.sql.schema import metadata, plans, users
+from penstock.store.sql.transfer import move
 from tests.stores import Engine
 
 ROWS = 53
@@ -77,7 +77,7 @@ async def counts(engine: Engine, directory: Path) -> set[int]:
 async def test_every_row_of_every_table_arrives(
     source: Database, empty_postgresql: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "BATCH", 50)
+    monkeypatch.setattr(transfer, "BATCH", 50)
     await fill(source, ROWS)
     moved = await move(source, make_url(empty_postgresql.url))
     assert {table.name for table in moved} == set(metadata.tables)

@@ -19,7 +19,7 @@ from typing import cast
 import hiredis
 import msgspec
 
-from penstock.store.redis_address import RedisAddress
+from penstock.store.redis.address import RedisAddress
 
 Reply = object
 Command = tuple[str | bytes | int | float, ...]

@@ -7,8 +7,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from penstock.store.backend import StoreError
-from penstock.store.sqlite import BUSY_SECONDS
+from penstock.store.sql.backend import StoreError
+from penstock.store.sql.sqlite import BUSY_SECONDS
 
 
 def back_up(path: Path, label: str) -> Path:

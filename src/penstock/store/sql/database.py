@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.dml import Insert, ReturningInsert
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.backend import (
+from penstock.store.sql.backend import (
     Backend,
     BatchConnection,
     Pool,
@@ -39,10 +39,10 @@ from penstock.store.backend import (
     WriteFailed,
     owner_key,
 )
-from penstock.store.bulk import Row, numbered
-from penstock.store.partitions import is_partitioned, make_others
-from penstock.store.schema import HEAD, metadata
-from penstock.store.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
+from penstock.store.sql.bulk import Row, numbered
+from penstock.store.sql.partitions import is_partitioned, make_others
+from penstock.store.sql.schema import HEAD, metadata
+from penstock.store.sql.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -262,7 +262,7 @@ UNAVAILABLE = "The service's database cannot be reached at the moment; please re
 def _backend(url: URL, synchronous: Synchronous, busy_seconds: float, pool: Pool) -> Backend:
     if not is_postgresql(url):
         return SqliteBackend(Path(str(url.database)), synchronous, busy_seconds)
-    from penstock.store.postgresql import PostgresqlBackend  # noqa: PLC0415 - a driver of 3 MB that SQLite does not need
+    from penstock.store.sql.postgresql import PostgresqlBackend  # noqa: PLC0415 - a driver of 3 MB that SQLite does not need
 
     return PostgresqlBackend(url, pool)
 
@@ -338,7 +338,7 @@ async def _migrate_apart(url: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "penstock.store.migrate",
+        "penstock.store.sql.migrate",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

@@ -16,10 +16,10 @@ from typing import cast
 
 from penstock.errors import DatabaseUnavailable, Unavailable
 from penstock.store.counters import LeaseInfo, used_of
-from penstock.store.database import Database
-from penstock.store.redis_lease import RedisLease
-from penstock.store.redis_link import Outcome, RedisAway, RedisLink
-from penstock.store.redis_scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, RENEW
+from penstock.store.redis.lease import RedisLease
+from penstock.store.redis.link import Outcome, RedisAway, RedisLink
+from penstock.store.redis.scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, RENEW
+from penstock.store.sql.database import Database
 
 log = logging.getLogger("penstock.counters")
 

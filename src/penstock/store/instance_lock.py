@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from penstock.store.backend import StoreError
+from penstock.store.sql.backend import StoreError
 
 LOCK_NAME = "server.lock"
 

@@ -22,7 +22,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from penstock.store.backend import StoreError
+from penstock.store.sql.backend import StoreError
 
 Entropy = Callable[[int], bytes]
 """Gives that many unpredictable bytes: ``secrets.token_bytes`` outside tests."""

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from penstock.store.backend import RowRefused, StoreError, WriteFailed
-from penstock.store.bulk import Row
+from penstock.store.sql.backend import RowRefused, StoreError, WriteFailed
+from penstock.store.sql.bulk import Row
 
 Synchronous = Literal["NORMAL", "FULL"]
 """What SQLite syncs: NORMAL loses nothing when the process dies, FULL nothing when the power fails either."""

@@ -16,13 +16,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from penstock.core.limits import day_of
-from penstock.store.backend import Pool, StoreError
-from penstock.store.backup import back_up
-from penstock.store.database import OLDER, check_revision, is_postgresql, parse_url, stored_revision
-from penstock.store.partitions import is_partitioned, make_ahead
-from penstock.store.postgresql import PostgresqlBackend
-from penstock.store.schema import HEAD
-from penstock.store.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
+from penstock.store.sql.backend import Pool, StoreError
+from penstock.store.sql.backup import back_up
+from penstock.store.sql.database import OLDER, check_revision, is_postgresql, parse_url, stored_revision
+from penstock.store.sql.partitions import is_partitioned, make_ahead
+from penstock.store.sql.postgresql import PostgresqlBackend
+from penstock.store.sql.schema import HEAD
+from penstock.store.sql.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
 
 SCRIPTS = Path(__file__).parent / "migrations"
 

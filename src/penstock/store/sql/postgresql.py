@@ -19,9 +19,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from penstock.store.backend import Pool, RowRefused, WriteFailed, owner_key
-from penstock.store.bulk import Row, numbered
-from penstock.store.schema import metadata
+from penstock.store.sql.backend import Pool, RowRefused, WriteFailed, owner_key
+from penstock.store.sql.bulk import Row, numbered
+from penstock.store.sql.schema import metadata
 
 WRITE_LOCK = 0x70656E73746F636B
 """The advisory lock of write transactions and migrations: "penstock" in ASCII."""

@@ -3,7 +3,7 @@
 Every key of a script belongs to one user, so that a cluster keeps them together.
 """
 
-from penstock.store.redis_link import Script
+from penstock.store.redis.link import Script
 
 _NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 _COUNT = """local used = redis.call('GET', day)

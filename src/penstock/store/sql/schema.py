@@ -310,7 +310,7 @@ requests = Table(
     info={"postgresql": {"partition_by": "RANGE (day)"}},
 )
 """One row per request. The day is part of the key because PostgreSQL keeps the rows in partitions by it
-(``store/partitions.py``); an id alone is unique all the same, since each is made once and its row's day never changes."""
+(``store/sql/partitions.py``); an id alone is unique all the same, since each is made once and its row's day never changes."""
 
 retention = Table(
     "retention",

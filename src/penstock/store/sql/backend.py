@@ -1,4 +1,4 @@
-"""What a database engine offers to ``store/database.py``, and how its failures are named to the rest."""
+"""What a database engine offers to ``store/sql/database.py``, and how its failures are named to the rest."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.errors import OperatorError
-from penstock.store.bulk import Row
+from penstock.store.sql.bulk import Row
 
 
 class StoreError(OperatorError):
