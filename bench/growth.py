@@ -24,7 +24,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import func, select
 
-from penstock.core.turn import Usage
+from penstock.core.neutral.request import Usage
 from penstock.domain import history
 from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking
 from penstock.domain.reconciliation import compare

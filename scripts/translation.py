@@ -1,11 +1,11 @@
-"""Write the table of ``core/losses.py`` into ``docs/translation.md``, and its sections into the page of the site.
+"""Write the table of ``core/dialects/losses.py`` into ``docs/translation.md``, and its sections into the page of the site.
 
 Run it after a change of either; a test fails where they differ.
 """
 
 from pathlib import Path
 
-from penstock.core.losses import shown
+from penstock.core.dialects.losses import shown
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_HERE = "\n## Chat callers"

@@ -77,7 +77,7 @@ CORE_FORBIDDEN_CALLS = {"breakpoint", "input", "open", "print", "now", "today", 
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
-# What is longer, and why splitting it would hide it: "core/chat.py" or "core/chat.py:Reader.feed" -> the reason.
+# What is longer, and why splitting it would hide it: "core/dialects/chat/dialect.py" or "core/dialects/chat/dialect.py:Reader.feed" -> the reason.
 LONGER: dict[str, str] = {
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "store/migrations/first_tables.py:entrance": "a part of the first schema, table by table",
@@ -369,9 +369,9 @@ def test_serving_loads_nothing_that_only_some_need() -> None:
 
 BAD = {
     imports_only_what_its_part_may: [
-        ("core/chat.py", "from penstock import relay"),
-        ("core/chat.py", "from penstock.settings import Settings"),
-        ("core/chat.py", "if TYPE_CHECKING:\n    import penstock.store.sql.schema"),
+        ("core/dialects/chat/dialect.py", "from penstock import relay"),
+        ("core/dialects/chat/dialect.py", "from penstock.settings import Settings"),
+        ("core/dialects/chat/dialect.py", "if TYPE_CHECKING:\n    import penstock.store.sql.schema"),
         ("store/counters.py", "from penstock.domain import limits"),
         ("domain/catalog.py", "from penstock import domain, providers"),
         ("upstream.py", "from penstock.settings import Settings"),
@@ -410,7 +410,7 @@ BAD = {
 }
 GOOD = [
     (
-        "core/chat.py",
+        "core/dialects/chat/dialect.py",
         "from penstock import errors\nfrom penstock.core import turn\nimport msgspec, json\nfrom urllib import parse",
     ),
     ("store/sql/database.py", "from sqlalchemy import text\ntext('select :x')\npage.text(f'{x}')"),

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from penstock.aside import Aside
 from penstock.core.limits import day_of
-from penstock.core.recall import Thoughts
+from penstock.core.reasoning.cache import Thoughts
 from penstock.domain.catalog_store import CatalogSource
 from penstock.domain.keys import Keyring
 from penstock.domain.ledger import Ledger

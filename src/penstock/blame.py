@@ -6,9 +6,9 @@ clients heal and compact by them. Everything else is the provider's failure, and
 
 import msgspec
 
-from penstock.core.dialects import Dialect
-from penstock.core.overflow import overflow_in
-from penstock.core.turn import Failed
+from penstock.core.dialects.context_overflow import overflow_in
+from penstock.core.dialects.registry import Dialect
+from penstock.core.neutral.request import Failed
 from penstock.errors import (
     ContextOverflow,
     InvalidRequest,

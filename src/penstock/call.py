@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.core.dialects import DIALECTS, Dialect, Prepared, prepare, translation_header
-from penstock.core.envelope import Envelope
-from penstock.core.fold import fold
-from penstock.core.hiding import Hiding
-from penstock.core.lanes import EventReader, Lane, Overheard, Translation
-from penstock.core.pausing import Resuming
-from penstock.core.recall import Listener, Recall, Thoughts
-from penstock.core.route import Attempt
-from penstock.core.turn import AnyEvent, Failed, Loss, Usage
+from penstock.core.body.envelope import Envelope
+from penstock.core.dialects.lanes import EventReader, Lane, Overheard, Translation
+from penstock.core.dialects.messages.paused_turn import Resuming
+from penstock.core.dialects.registry import DIALECTS, Dialect, Prepared, prepare, translation_header
+from penstock.core.neutral.fold import fold
+from penstock.core.neutral.request import AnyEvent, Failed, Loss, Usage
+from penstock.core.reasoning.cache import Listener, Recall, Thoughts
+from penstock.core.reasoning.redact import Hiding
+from penstock.core.routing import Attempt
 from penstock.domain.catalog import Plan, Resolution
 from penstock.domain.keys import Principal
 from penstock.domain.ledger import OpenRow, Settlement

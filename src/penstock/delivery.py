@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from penstock.core.lanes import Lane
+from penstock.core.dialects.lanes import Lane
 from penstock.errors import PenstockError, ProviderCut, ProviderError, ProviderOverloaded
 from penstock.exchange import Exchange
 

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.bootstrap import is_loopback
 from penstock.core.limits import day_of
-from penstock.core.route import Upstream
+from penstock.core.routing import Upstream
 from penstock.domain import accounts, issuing
 from penstock.domain.catalog_store import CatalogSource
 from penstock.domain.reconciliation import compare

@@ -1,6 +1,6 @@
 """Going on with a turn that a Messages upstream has paused, for callers whose dialect has no word for that.
 
-The reading of such a turn is in ``core/pausing.py``; a caller of Messages gets the pause as it is and goes on itself.
+The reading of such a turn is in ``core/dialects/messages/paused_turn.py``; a caller of Messages gets the pause as it is and goes on itself.
 """
 
 from collections.abc import Awaitable, Callable
@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from penstock.call import Call
-from penstock.core.dialects import Prepared
-from penstock.core.lanes import Lane, Translation
-from penstock.core.pausing import Resuming
-from penstock.core.route import Attempt
-from penstock.core.turn import AnyEvent
+from penstock.core.dialects.lanes import Lane, Translation
+from penstock.core.dialects.messages.paused_turn import Resuming
+from penstock.core.dialects.registry import Prepared
+from penstock.core.neutral.request import AnyEvent
+from penstock.core.routing import Attempt
 
 
 def going_on(lane: Lane, prepared: Prepared) -> Prepared | None:

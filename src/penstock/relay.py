@@ -16,11 +16,11 @@ import msgspec
 from penstock.aside import Aside
 from penstock.blame import error_in_reply, error_of, refusal
 from penstock.call import Call, Record, lane_for, meter, open_row, prepared_for, settlement, whole_answer
-from penstock.core.dialects import DIALECTS, Prepared, translation_header
+from penstock.core.dialects.registry import DIALECTS, Prepared, translation_header
 from penstock.core.limits import limit_headers
-from penstock.core.recall import Thoughts
-from penstock.core.route import Attempt
-from penstock.core.turn import AnyEvent
+from penstock.core.neutral.request import AnyEvent
+from penstock.core.reasoning.cache import Thoughts
+from penstock.core.routing import Attempt
 from penstock.delivery import Delivery, OpenDeliveries, UpstreamBroke
 from penstock.domain.ledger import Ledger
 from penstock.domain.limits import Gate

@@ -1,6 +1,6 @@
 """Where attempts go: the current catalogue's providers with their secrets, addresses and health.
 
-One per process. The rule of choice is pure and lives in ``core/route``; here is what it is applied to.
+One per process. The rule of choice is pure and lives in ``core/routing``; here is what it is applied to.
 """
 
 import logging
@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.core.envelope import Envelope
-from penstock.core.route import (
+from penstock.core.body.envelope import Envelope
+from penstock.core.routing import (
     FRESH,
     Attempt,
     DialectName,

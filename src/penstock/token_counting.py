@@ -8,9 +8,9 @@ from typing import Literal
 import msgspec
 
 from penstock.blame import ERROR_BODY_MOST, error_of, refusal
-from penstock.core.dialects import DIALECTS
-from penstock.core.envelope import Envelope
-from penstock.core.route import Attempt
+from penstock.core.body.envelope import Envelope
+from penstock.core.dialects.registry import DIALECTS
+from penstock.core.routing import Attempt
 from penstock.domain.catalog import Resolution
 from penstock.switchboard import Switchboard
 from penstock.tokens.estimator import Estimator

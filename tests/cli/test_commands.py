@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import __version__
-from penstock.core.keyformat import display, is_well_formed
+from penstock.core.api_key import display, is_well_formed
 from penstock.settings import markdown
 from tests.cli.conftest import Call
 

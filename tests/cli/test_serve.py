@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from penstock.bootstrap import DEMO_EMAIL
-from penstock.core.keyformat import is_well_formed
+from penstock.core.api_key import is_well_formed
 
 PENSTOCK = [sys.executable, "-m", "penstock"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.turn import Usage
+from penstock.core.neutral.request import Usage
 from penstock.domain.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.reconciliation import compare
 from penstock.domain.retention import first_day_kept

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.route import Model, Target, Upstream
+from penstock.core.routing import Model, Target, Upstream
 from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.catalog_store import default_catalog
 from penstock.domain.catalog_toml import Document, check, parse

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.core.route import Capabilities, Model, Target, with_habits
+from penstock.core.routing import Capabilities, Model, Target, with_habits
 from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.catalog_dump import dump
 from penstock.domain.catalog_store import default_catalog

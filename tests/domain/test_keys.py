@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core import keyformat
+from penstock.core import api_key
 from penstock.domain import accounts, issuing, keys
 from penstock.domain.accounts import User
 from penstock.domain.issuing import KeyWish, NewKey
@@ -30,7 +30,7 @@ from tests.domain.people import NOW, Clock, Queries, make_user, make_vault, open
 from tests.stores import Engine
 
 PLAIN = KeyWish()
-OURS = [keyformat.make(bytes([n]) * 32) for n in range(3)]
+OURS = [api_key.make(bytes([n]) * 32) for n in range(3)]
 THEIRS = ["sk-ant-api03-x", "sk-proj-1", "x", OURS[0][:-1], OURS[0] + "0"]
 
 
@@ -172,7 +172,7 @@ async def test_a_well_formed_stranger_is_looked_up_and_refused(rig: Rig) -> None
     for _ in range(2):
         before = rig.queries.count
         with pytest.raises(InvalidKey, match="does not exist"):
-            await rig.ring.identify(keyformat.make(secrets.token_bytes(32)))
+            await rig.ring.identify(api_key.make(secrets.token_bytes(32)))
         assert rig.queries.count > before
 
 

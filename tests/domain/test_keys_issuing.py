@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from penstock.core.keyformat import display, is_well_formed
+from penstock.core.api_key import display, is_well_formed
 from penstock.domain import issuing
 from penstock.domain.accounts import User
 from penstock.domain.issuing import BadKeyWish, KeyNotKept, KeyWish, NewKey, NoSuchKey

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import asdict, replace
 from sqlalchemy import select
 
-from penstock.core.turn import Usage
+from penstock.core.neutral.request import Usage
 from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_rows import Settlement
 from penstock.errors import CannotRecord

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.limits import day_of
-from penstock.core.turn import Usage
+from penstock.core.neutral.request import Usage
 from penstock.domain.ledger import Ledger
 from penstock.domain.ledger_rows import OpenRow, Settlement
 from penstock.domain.usage import day_report

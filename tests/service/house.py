@@ -16,7 +16,7 @@ from penstock.app import Service
 from penstock.bootstrap import Store, open_store
 from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
-from penstock.core.route import Capabilities, DialectName, Model, Target, Upstream
+from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream
 from penstock.domain import accounts, catalog_store, issuing
 from penstock.domain.catalog import Plan
 from penstock.domain.catalog_store import default_catalog

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.core.test_pausing import streamed, whole
+from tests.core.dialects.messages.test_paused_turn import streamed, whole
 from tests.service.house import House, User
 from tests.service.scripted import Asked
 from tests.service.talk import Answer, text_of

@@ -12,7 +12,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core import keyformat
+from penstock.core import api_key
 from penstock.errors import InvalidRequest
 from penstock.store.sql.schema import plans, users
 
@@ -74,7 +74,7 @@ _IGNORES_PLUS_TAGS = frozenset(
 
 def new_user_id(random: bytes) -> str:
     """``usr_...`` from 16 random bytes."""
-    return keyformat.identifier("usr", random)
+    return api_key.identifier("usr", random)
 
 
 def parse_email(text: str) -> str:

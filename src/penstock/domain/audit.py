@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core import keyformat
+from penstock.core import api_key
 from penstock.store.secrets_file import Entropy
 from penstock.store.sql.schema import audit
 
@@ -59,7 +59,7 @@ async def note(
     """Write down that ``action`` was done to the account from ``address``."""
     await conn.execute(
         insert(audit).values(
-            id=keyformat.identifier("aud", entropy(16)),
+            id=api_key.identifier("aud", entropy(16)),
             at=now,
             user_id=user_id,
             action=action,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.route import Model, Target, Upstream, Upstreams
+from penstock.core.routing import Model, Target, Upstream, Upstreams
 from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
 
 Family = Literal["haiku", "sonnet", "opus"]

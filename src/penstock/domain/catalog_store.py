@@ -8,8 +8,8 @@ import msgspec
 from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.profile import DEFAULT_PROFILE
-from penstock.core.route import Capabilities, DialectName, Model, Target, Upstream, with_habits
+from penstock.core.dialects.profile import DEFAULT_PROFILE
+from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream, with_habits
 from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.catalog_dump import dump
 from penstock.domain.catalog_toml import CatalogError, Document, check

@@ -13,8 +13,17 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.route import Auth, Capabilities, DialectName, Feature, Model, Target, Upstream, with_habits
+from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
+from penstock.core.routing import (
+    Auth,
+    Capabilities,
+    DialectName,
+    Feature,
+    Model,
+    Target,
+    Upstream,
+    with_habits,
+)
 from penstock.domain.catalog import Plan
 from penstock.errors import OperatorError
 

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core import keyformat
+from penstock.core import api_key
 from penstock.domain.guards import Guards
 from penstock.domain.tallies import Limit, TooOften, spend
 from penstock.errors import CallerError
@@ -74,7 +74,7 @@ async def issue(
     for limit in SENDS_BY_ADDRESS:
         await spend(conn, limit, wish.canonical, now=now)
     await withdraw(conn, wish.visitor, wish.purpose)
-    id = keyformat.identifier("otc", entropy(16))
+    id = api_key.identifier("otc", entropy(16))
     digits = _digits(entropy)
     await conn.execute(
         insert(one_time_codes).values(

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core import keyformat
+from penstock.core import api_key
 from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy, Vault, VaultError
 from penstock.store.sql.schema import api_keys
@@ -230,15 +230,15 @@ async def _insert(
     entropy: Entropy,
     keep: bool,
 ) -> NewKey:
-    id = keyformat.identifier("key", entropy(16))
-    key = keyformat.make(entropy(keyformat.RANDOM_BYTES))
+    id = api_key.identifier("key", entropy(16))
+    key = api_key.make(entropy(api_key.RANDOM_BYTES))
     await conn.execute(
         insert(api_keys).values(
             id=id,
             user_id=user_id,
             name=name,
-            prefix=keyformat.start_of(key),
-            last4=keyformat.end_of(key),
+            prefix=api_key.start_of(key),
+            last4=api_key.end_of(key),
             digest=vault.digests(key)[0],
             pepper_id=vault.pepper_id,
             sealed=vault.seal(key.encode(), _about(id), entropy) if keep else None,
@@ -312,7 +312,7 @@ def _row(row: Row[*tuple[Any, ...]]) -> KeyRow:
         id=row.id,
         user_id=row.user_id,
         name=row.name,
-        shown=keyformat.shown(row.prefix, row.last4),
+        shown=api_key.shown(row.prefix, row.last4),
         models=read_list(row.models),
         addresses=read_list(row.addresses),
         created_at=row.created_at,

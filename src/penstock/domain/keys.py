@@ -20,7 +20,7 @@ from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.keyformat import is_well_formed
+from penstock.core.api_key import is_well_formed
 from penstock.domain.issuing import read_list
 from penstock.errors import (
     AccountDisabled,

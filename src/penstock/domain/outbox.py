@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core import keyformat
+from penstock.core import api_key
 from penstock.store.secrets_file import Entropy, Vault
 from penstock.store.sql.schema import outbox
 
@@ -40,7 +40,7 @@ class Due(msgspec.Struct, frozen=True):
 
 async def queue(conn: AsyncConnection, vault: Vault, mail: Mail, *, now: int, entropy: Entropy) -> None:
     """Have a mail sent, once this transaction is committed."""
-    id = keyformat.identifier("eml", entropy(16))
+    id = api_key.identifier("eml", entropy(16))
     sealed = vault.seal(msgspec.json.encode(mail), _about(id), entropy)
     await conn.execute(
         insert(outbox).values(

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core import keyformat
+from penstock.core import api_key
 from penstock.store.secrets_file import Entropy
 from penstock.store.sql.schema import sessions
 
@@ -49,7 +49,7 @@ class Lifetime(msgspec.Struct, frozen=True):
 
 def new_token(entropy: Entropy) -> str:
     """A token for a cookie: 43 base62 characters."""
-    return keyformat.base62(int.from_bytes(entropy(32)), TOKEN_LENGTH)
+    return api_key.base62(int.from_bytes(entropy(32)), TOKEN_LENGTH)
 
 
 def is_token(text: str) -> bool:
@@ -79,7 +79,7 @@ async def start(
     entropy: Entropy,
 ) -> Session:
     """Begin a session under a new token."""
-    id = keyformat.identifier("ses", entropy(16))
+    id = api_key.identifier("ses", entropy(16))
     session = Session(digest_of(token), id, user_id, stage, now, now, address[:64], _printable(agent)[:200])
     await conn.execute(insert(sessions).values(**msgspec.structs.asdict(session)))
     return session

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 import msgspec
 
 from penstock.call import Call
-from penstock.core.dialects import DIALECTS, Dialect
-from penstock.core.envelope import Envelope
+from penstock.core.body.envelope import Envelope
+from penstock.core.dialects.registry import DIALECTS, Dialect
 from penstock.core.limits import LimitState, limit_headers
 from penstock.domain.catalog import Catalog, Plan
 from penstock.domain.keys import Keyring, Principal, check

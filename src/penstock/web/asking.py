@@ -3,9 +3,9 @@
 import re
 
 from penstock.aside import Aside
-from penstock.core import envelope as envelopes
-from penstock.core.bounds import check_values
-from penstock.core.envelope import Envelope, Name
+from penstock.core.body import envelope as envelopes
+from penstock.core.body.envelope import Envelope, Name
+from penstock.core.body.value_limits import check_values
 from penstock.errors import InvalidRequest
 from penstock.exchange import Exchange
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from penstock.core.keyformat import base62
+from penstock.core.api_key import base62
 from penstock.errors import CallerError, PenstockError, Unavailable
 from penstock.federation import Federation, FederationRefused, Provider
 from penstock.store.secrets_file import VaultError

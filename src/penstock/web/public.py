@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from penstock.core.limits import day_of
-from penstock.core.route import Model
+from penstock.core.routing import Model
 from penstock.domain import rollups
 from penstock.domain.catalog import Catalog
 from penstock.domain.rollups import ModelDay

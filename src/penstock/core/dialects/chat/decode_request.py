@@ -1,0 +1,320 @@
+"""A Chat request as turns: the first half of ``docs/translation.md`` section 2.1, row by row."""
+
+from collections.abc import Sequence
+from typing import assert_never
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from penstock.core.body.envelope import invalid
+from penstock.core.dialects.chat import options
+from penstock.core.dialects.chat import request_schema as wire
+from penstock.core.dialects.chat.parts import document, image, thoughts
+from penstock.core.neutral.request import (
+    AnyPart,
+    CacheTtl,
+    Document,
+    Image,
+    Loss,
+    Request,
+    Role,
+    Text,
+    Thought,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    Turn,
+)
+from penstock.core.tools.call_ids import inward
+from penstock.errors import InvalidRequest
+
+# top-level fields that are carried, checked or of no consequence for the answer
+_CARRIED = frozenset(
+    {
+        "model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "stop", "stream",
+        "stream_options", "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls",
+        "reasoning_effort", "reasoning", "thinking", "enable_thinking", "response_format", "n", "modalities", "user",
+        "safety_identifier",
+    }
+)  # fmt: skip
+# values with which a field that cannot be carried asks for nothing
+_IDLE: dict[str, frozenset[bytes]] = {
+    "frequency_penalty": frozenset({b"0", b"0.0"}),
+    "presence_penalty": frozenset({b"0", b"0.0"}),
+    "logprobs": frozenset({b"false"}),
+    "top_logprobs": frozenset({b"0"}),
+    "logit_bias": frozenset({b"{}"}),
+    "store": frozenset({b"false"}),
+    "metadata": frozenset({b"{}"}),
+    "service_tier": frozenset({b'"auto"'}),
+}
+_MESSAGE_FIELDS = frozenset(
+    {
+        "role", "content", "cache_control", "refusal", "tool_calls", "function_call", "audio", "reasoning_content",
+        "reasoning", "reasoning_details", "thinking_blocks", "reasoning_text", "reasoning_opaque", "tool_call_id",
+        # what answers carry and callers send back as they got it, or marks of a beginning to go on from
+        "annotations", "prefix", "partial", "provider_specific_fields", "is_error",
+    }
+)  # fmt: skip
+
+_body = msgspec.json.Decoder(wire.Body).decode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_messages = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_request(body: bytes) -> tuple[Request, list[Loss]]:
+    """The request in ``body`` (checked by the envelope before), and what of it the neutral form does not carry.
+
+    Raises ``InvalidRequest`` naming the field.
+    """
+    try:
+        sent = _body(body)
+        fields = _fields(body)
+        names: set[str] = set()
+        for message in _messages(fields["messages"]):
+            names.update(message)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("The body is not valid JSON.") from error
+    reading = _Reading()
+    request = reading.request(sent)
+    for name, raw in fields.items():
+        if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
+            if name == "audio":
+                raise InvalidRequest(f"{name} is not available for this model.", param=name)
+            if name == "web_search_options":
+                request = msgspec.structs.replace(request, web_search=True)
+            else:
+                reading.lose(name)
+    for name in sorted(names - _MESSAGE_FIELDS):
+        reading.lose(f"messages.{name}")
+    return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]
+
+
+class _Reading:
+    """One reading: the losses gathered on the way, each told once."""
+
+    __slots__ = ("losses",)
+
+    def __init__(self) -> None:
+        self.losses: dict[str, str] = {}
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        self.losses.setdefault(field, outcome)
+
+    def request(self, sent: wire.Body) -> Request:
+        options.check(sent)
+        tools = self.tools(sent)
+        choice, tools = self.tool_choice(sent, tools)
+        effort, thinking = options.reasoning(sent)
+        limit = sent.max_completion_tokens
+        return Request(
+            model=sent.model,
+            turns=self.turns(sent.messages),
+            tools=tools,
+            tool_choice=choice,
+            parallel_tools=sent.parallel_tool_calls,
+            max_tokens=sent.max_tokens if limit is None else limit,
+            temperature=sent.temperature,
+            top_p=sent.top_p,
+            top_k=sent.top_k if sent.top_k is not None and sent.top_k > 0 else None,  # 0 and -1 switch it off
+            stop=(sent.stop,) if isinstance(sent.stop, str) else tuple(sent.stop or ()),
+            stream=bool(sent.stream),
+            effort=effort,
+            thinking=thinking,
+            output=options.output(sent.response_format),
+            user=sent.safety_identifier or sent.user or None,
+        )
+
+    # ---- tools
+
+    def tools(self, sent: wire.Body) -> tuple[Tool, ...]:
+        tools: list[Tool] = []
+        for at, tool in enumerate(sent.tools or ()):
+            match tool:
+                case wire.FunctionTool(function=spec):
+                    mark = tool.cache_control or spec.cache_control
+                    tools.append(options.tool(spec, mark, f"tools[{at}].function"))
+                case wire.CustomTool(custom=spec):
+                    self.lose("tools.custom", "function")
+                    tools.append(options.custom_tool(spec))
+                case _:
+                    assert_never(tool)
+        for at, spec in enumerate(sent.functions or ()):
+            tools.append(options.tool(spec, spec.cache_control, f"functions[{at}]"))
+        return tuple(tools)
+
+    def tool_choice(
+        self, sent: wire.Body, tools: tuple[Tool, ...]
+    ) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
+        choice = sent.tool_choice
+        if choice is None:
+            match sent.function_call:
+                case None:
+                    return None, tools
+                case wire.Named(name=name):
+                    return ToolChoice("tool", name), tools
+                case str():
+                    return options.mode(sent.function_call, "function_call"), tools
+                case _:
+                    assert_never(sent.function_call)
+        match choice:
+            case str():
+                return options.mode(choice, "tool_choice"), tools
+            case wire.ChosenFunction(function=named) | wire.ChosenCustom(custom=named):
+                return ToolChoice("tool", named.name), tools
+            case wire.AllowedTools(allowed_tools=allowed):
+                self.lose("tool_choice.allowed_tools", "filtered")
+                names = {
+                    tool.function.name if isinstance(tool, wire.ChosenFunction) else tool.custom.name
+                    for tool in allowed.tools
+                }
+                kept = tuple(tool for tool in tools if tool.name in names)
+                if not kept:
+                    raise InvalidRequest("tool_choice allows none of the tools.", param="tool_choice")
+                return ToolChoice("any" if allowed.mode == "required" else "auto"), kept
+            case _:
+                assert_never(choice)
+
+    # ---- messages
+
+    def turns(self, messages: list[wire.AnyMessage]) -> tuple[Turn, ...]:
+        """One turn a message, but tool results and the user message after them are one, as Messages has it."""
+        if not messages:
+            raise InvalidRequest("messages must not be empty.", param="messages")
+        turns: list[Turn] = []
+        results: list[AnyPart] = []
+        called = ""  # the id made for the last legacy function call, which has none
+        for at, message in enumerate(messages):
+            path = f"messages[{at}]"
+            match message:
+                case wire.ToolMessage(tool_call_id=id):
+                    results.append(self.result(inward(id), message, path))
+                    continue
+                case wire.FunctionMessage():
+                    results.append(self.result(called or f"call_{message.name}", message, path))
+                    continue
+                case wire.User():
+                    parts = self.parts(message.content, path, "user")
+                    _add(turns, "user", [*results, *_marked(parts, message.cache_control)])
+                    results = []
+                    continue
+                case _:
+                    _add(turns, "user", results)
+                    results = []
+            match message:
+                case wire.System() | wire.Developer():
+                    parts = self.parts(message.content, path, "system")
+                    _add(turns, "system", _marked(parts, message.cache_control))
+                case wire.Assistant():
+                    called = f"call_function_{at}"
+                    parts = self.assistant(message, path, called)
+                    _add(turns, "assistant", _marked(parts, message.cache_control))
+                case _:
+                    assert_never(message)
+        _add(turns, "user", results)
+        if not any(turn.role != "system" for turn in turns):
+            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
+        return tuple(turns)
+
+    def result(self, call_id: str, message: wire.ToolMessage | wire.FunctionMessage, path: str) -> ToolResult:
+        parts = self.parts(message.content, path, "tool")
+        is_error = (
+            bool(parts) and isinstance(parts[0], Text) and parts[0].text.startswith(wire.TOOL_ERROR_MARK)
+        )
+        if is_error and isinstance(parts[0], Text):
+            rest = Text(parts[0].text.removeprefix(wire.TOOL_ERROR_MARK), parts[0].cache)
+            parts = [rest, *parts[1:]] if rest.text else parts[1:]
+        return ToolResult(
+            call_id, tuple(parts), is_error or bool(message.is_error), options.ttl(message.cache_control)
+        )
+
+    def assistant(self, message: wire.Assistant, path: str, function_id: str) -> list[AnyPart]:
+        if message.audio is not UNSET and bytes(message.audio) != b"null":
+            raise InvalidRequest(f"{path}.audio: audio is not supported.", param=f"{path}.audio")
+        parts: list[AnyPart] = [*thoughts(message)]
+        if message.content is not None:
+            parts += self.parts(message.content, path, "assistant")
+        if message.refusal:
+            self.lose("messages.refusal", "text")
+            parts.append(Text(message.refusal))
+        for call in message.tool_calls or ():
+            match call:
+                case wire.FunctionCall(id=id, function=function):
+                    parts.append(_call(inward(id), function))
+                case wire.CustomCall(id=id, custom=custom):
+                    self.lose("messages.tool_calls.custom", "function")
+                    arguments = _encode({"input": custom.input}).decode()
+                    parts.append(ToolCall(inward(id), custom.name, arguments))
+                case _:
+                    assert_never(call)
+        if message.function_call is not None:
+            parts.append(_call(function_id, message.function_call))
+        return parts
+
+    def parts(self, content: wire.Content, path: str, role: str) -> list[Text | Image | Document]:
+        if content is None:
+            raise InvalidRequest(f"{path}.content is required.", param=f"{path}.content")
+        if isinstance(content, str):
+            return [Text(content)] if content else []
+        parts: list[Text | Image | Document] = []
+        for at, part in enumerate(content):
+            where = f"{path}.content[{at}]"
+            cache = self.cache(part)
+            if role in {"system", "assistant"} and not isinstance(part, wire.Text | wire.Refusal):
+                raise InvalidRequest(
+                    f"{where}: only text is allowed in a {role} message.", param=f"{where}.type"
+                )
+            match part:
+                case wire.Text(text=text) | wire.Refusal(refusal=text):
+                    if isinstance(part, wire.Refusal):
+                        self.lose("messages.content.refusal", "text")
+                    if text:
+                        parts.append(Text(text, cache))
+                case wire.Image(image_url=source):
+                    parts.append(
+                        image(wire.ImageUrl(source) if isinstance(source, str) else source, where, cache)
+                    )
+                case wire.File(file=file):
+                    parts.append(document(file, where, cache))
+                case wire.Audio():
+                    raise InvalidRequest(
+                        f"{where}: audio input is not supported.", param=f"{where}.input_audio"
+                    )
+                case _:
+                    assert_never(part)
+        return parts
+
+    def cache(self, part: wire.AnyPart) -> CacheTtl | None:
+        if part.cache_control is not None:
+            return options.ttl(part.cache_control)
+        mark = part.prompt_cache_breakpoint
+        if mark is None:
+            return None
+        self.lose("messages.prompt_cache_breakpoint", "1h" if mark.ttl == "12h" else "5m")
+        return "1h" if mark.ttl == "12h" else "5m"
+
+
+def _add(turns: list[Turn], role: Role, parts: list[AnyPart]) -> None:
+    """Add a turn; one without any content says nothing and upstreams refuse it."""
+    if parts:
+        turns.append(Turn(role, tuple(parts)))
+
+
+def _call(id: str, function: wire.Function) -> ToolCall:
+    return ToolCall(id, function.name, function.arguments if function.arguments.strip() else "{}")
+
+
+def _marked(parts: Sequence[AnyPart], mark: wire.Cache | None) -> list[AnyPart]:
+    """``parts`` with a message's own cache mark on the last of them that can bear one."""
+    ttl = options.ttl(mark)
+    if ttl is None:
+        return list(parts)
+    for at in range(len(parts) - 1, -1, -1):
+        part = parts[at]
+        if not isinstance(part, Thought):
+            return [*parts[:at], msgspec.structs.replace(part, cache=ttl), *parts[at + 1 :]]
+    return list(parts)

@@ -1,0 +1,267 @@
+"""Events as the Chat stream that a caller gets."""
+
+from typing import Literal, assert_never
+
+import msgspec
+
+from penstock.core.dialects.chat.answer import (
+    FINISH,
+    NATIVE,
+    THOUGHT_FORMAT,
+    Annotation,
+    Call,
+    CalledCustom,
+    CalledFunction,
+    CustomCall,
+    Detail,
+    Page,
+    token_counts,
+)
+from penstock.core.neutral.request import (
+    AnyEvent,
+    CallArgs,
+    CallOpened,
+    Cited,
+    Failed,
+    Metered,
+    Started,
+    Stopped,
+    TextDelta,
+    ThoughtDelta,
+    ThoughtRedacted,
+    ThoughtSigned,
+    Usage,
+    merge_usage,
+)
+from penstock.core.reasoning.signature import is_ours
+from penstock.core.tools.call_ids import CHAT_LIMIT, outward
+from penstock.core.tools.custom_input import FreeText
+from penstock.errors import PenstockError, ProviderCut, native_body
+
+KEEPALIVE = b": keep-alive\n\n"
+"""May go between any two frames; a comment, which no client takes for data."""
+
+_DONE = b"data: [DONE]\n\n"
+_CHARS_PER_TOKEN = 4
+
+_encode = msgspec.json.Encoder().encode
+
+
+def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
+    """An error inside a stream, as the OpenAI SDKs raise it; no ``[DONE]`` comes after it."""
+    return b"data: " + native_body(error, request_id) + b"\n\n"
+
+
+BROKEN_OFF = ProviderCut("The provider broke off its answer.")
+
+
+class Writer:
+    """Writes one reply as chunks. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+
+    sequence = 0  # events are not numbered in this dialect
+
+    __slots__ = (
+        "_annotations",
+        "_args",
+        "_block",
+        "_calls",
+        "_chars",
+        "_cited_to",
+        "_ended",
+        "_estimate",
+        "_free",
+        "_head",
+        "_ids",
+        "_include_usage",
+        "_request_id",
+        "_role_sent",
+        "_span",
+        "_tail",
+        "_text_head",
+        "_text_tail",
+        "_thoughts",
+        "_unseen",
+        "_usage",
+        "error",
+    )
+
+    def __init__(
+        self, *, model: str, reply_id: str, created: int, include_usage: bool, input_estimate: int
+    ) -> None:
+        """``created`` is in Unix seconds; ``input_estimate`` in tokens, for a usage that the upstream did not give."""
+        self.error: PenstockError = BROKEN_OFF
+        self._request_id = reply_id
+        self._ids = (
+            b'data: {"id":'
+            + _encode(reply_id)
+            + b',"object":"chat.completion.chunk","created":'
+            + _encode(created)
+            + b',"model":'
+            + _encode(model)
+            + b',"choices":['
+        )
+        self._head = self._ids + b'{"index":0,"delta":'
+        self._tail = b',"logprobs":null,"finish_reason":null}]}\n\n'
+        self._text_head = self._head + b'{"content":'
+        self._text_tail = b"}" + self._tail
+        self._include_usage = include_usage
+        self._estimate = input_estimate
+        self._role_sent = False
+        self._ended = False
+        self._usage = Usage()
+        self._calls = 0
+        self._free: FreeText | None = None  # of the open call, where it takes free text
+        self._args = True  # the last call has arguments, or there is none
+        self._thoughts = -1  # index of the last thought block
+        self._block: Literal["", "thought", "signed", "other"] = ""
+        self._chars = 0  # of text, which citations count in
+        self._unseen = 0  # of reasoning and arguments
+        self._span = (0, 0)
+        self._cited_to = 0
+        self._annotations: list[Annotation] = []
+
+    def write(self, events: list[AnyEvent]) -> bytes:
+        """The frames of ``events``; nothing after the terminal one."""
+        pieces: list[bytes] = []
+        for event in events:
+            if self._ended:
+                break
+            if isinstance(event, TextDelta) and self._block == "other" and self._args:
+                self._chars += len(event.text)
+                pieces.append(self._text_head + _encode(event.text) + self._text_tail)
+            else:
+                self._other(event, pieces)
+        return b"".join(pieces)
+
+    def _other(self, event: AnyEvent, pieces: list[bytes]) -> None:
+        if isinstance(event, Failed):
+            self._ended = True
+            pieces.append(error_frame(self.error, self._request_id))
+            return
+        if not self._role_sent:
+            self._role_sent = True
+            self._delta(b'{"role":"assistant","content":"","refusal":null}', pieces)
+        match event:
+            case Started():
+                pass
+            case Metered(usage):
+                self._usage = merge_usage(self._usage, usage)
+            case Cited():
+                self._cite(event)
+            case TextDelta(text):
+                self._block_of("other", pieces)
+                self._chars += len(text)
+                self._delta(b'{"content":' + _encode(text) + b"}", pieces)
+            case ThoughtDelta() | ThoughtSigned() | ThoughtRedacted():
+                self._thought(event, pieces)
+            case CallOpened(id, name):
+                self._block_of("other", pieces)
+                self._args = False
+                own = outward(id, CHAT_LIMIT)
+                self._free = FreeText() if event.custom else None
+                call = (
+                    CustomCall(own, CalledCustom(name, ""))
+                    if event.custom
+                    else Call(own, CalledFunction(name, ""))
+                )
+                self._call(b"," + _encode(call)[1:], pieces, self._calls)
+                self._calls += 1
+            case CallArgs(fragment):
+                self._unseen += len(fragment)
+                if self._free is not None:
+                    self._input(self._free.feed(fragment), pieces)
+                else:
+                    self._args = True
+                    arguments = b',"function":{"arguments":' + _encode(fragment) + b"}}"
+                    self._call(arguments, pieces, self._calls - 1)
+            case Stopped():
+                self._stop(event, pieces)
+            case _:
+                assert_never(event)
+
+    def _delta(self, delta: bytes, pieces: list[bytes]) -> None:
+        pieces.append(self._head + delta + self._tail)
+
+    def _call(self, members: bytes, pieces: list[bytes], index: int) -> None:
+        """A fragment of a call; calls are counted by themselves, whatever other blocks stand between them."""
+        self._delta(b'{"tool_calls":[{"index":' + _encode(index) + members + b"]}", pieces)
+
+    def _input(self, text: str, pieces: list[bytes]) -> None:
+        """More of a free-text call, in the form that OpenAI streams it in."""
+        if text:
+            self._call(b',"custom":{"input":' + _encode(text) + b"}}", pieces, self._calls - 1)
+
+    def _block_of(self, kind: Literal["thought", "other"], pieces: list[bytes]) -> None:
+        if self._free is not None:
+            free, self._free = self._free, None
+            self._args = True
+            text, given = free.finish(), "".join(free.given)
+            self._input(text[len(given) :] if text.startswith(given) else "", pieces)
+        elif not self._args:
+            self._args = True
+            self._call(b',"function":{"arguments":"{}"}}', pieces, self._calls - 1)
+        self._block = kind
+
+    def _thought(self, event: ThoughtDelta | ThoughtSigned | ThoughtRedacted, pieces: list[bytes]) -> None:
+        """Reasoning as readable text and, beside it, as entries that bring signatures back to us.
+
+        ``format`` is sent once an entry: the SDK joins what it gets for the same index.
+        """
+        begins = self._block != "thought"
+        self._block_of("thought", pieces)
+        if begins or isinstance(event, ThoughtRedacted):
+            self._thoughts += 1
+        index = self._thoughts
+        form = THOUGHT_FORMAT if begins else None
+        match event:
+            case ThoughtDelta(text):
+                self._unseen += len(text)
+                detail = _encode(Detail("reasoning.text", index, text=text, format=form))
+                self._delta(
+                    b'{"reasoning_content":' + _encode(text) + b',"reasoning_details":[' + detail + b"]}",
+                    pieces,
+                )
+            case ThoughtSigned(signature):
+                if not is_ours(signature):
+                    detail = _encode(Detail("reasoning.text", index, signature=signature, format=form))
+                    self._delta(b'{"reasoning_details":[' + detail + b"]}", pieces)
+                elif begins:
+                    self._thoughts -= 1
+                self._block = "signed"
+            case ThoughtRedacted(data):
+                detail = _encode(Detail("reasoning.encrypted", index, data=data, format=THOUGHT_FORMAT))
+                self._delta(b'{"reasoning_details":[' + detail + b"]}", pieces)
+                self._block = "signed"
+            case _:
+                assert_never(event)
+
+    def _cite(self, event: Cited) -> None:
+        """Keep a citation of the text since the last one, or of the same text again."""
+        if self._chars > self._cited_to:
+            self._span = (self._cited_to, self._chars)
+            self._cited_to = self._chars
+        start, end = self._span
+        self._annotations.append(Annotation(Page(start, end, event.url, event.title)))
+
+    def _stop(self, event: Stopped, pieces: list[bytes]) -> None:
+        self._ended = True
+        self._block_of("other", pieces)
+        if self._annotations:
+            self._delta(b'{"annotations":' + _encode(self._annotations) + b"}", pieces)
+        if event.reason == "refusal" and event.detail:
+            self._delta(b'{"refusal":' + _encode(event.detail) + b"}", pieces)
+        extra = b""
+        if event.stop_sequence is not None:
+            extra = b',"matched_stop":' + _encode(event.stop_sequence)
+        if event.reason in NATIVE:
+            extra += b',"native_finish_reason":' + _encode(NATIVE[event.reason])
+        finish = _encode(FINISH[event.reason])
+        pieces.append(self._head + b'{},"logprobs":null,"finish_reason":' + finish + extra + b"}]}\n\n")
+        if self._include_usage:
+            counts = token_counts(
+                self._usage,
+                input_estimate=self._estimate,
+                output_estimate=-(-(self._chars + self._unseen) // _CHARS_PER_TOKEN),
+            )
+            pieces.append(self._ids + b'],"usage":' + _encode(counts) + b"}\n\n")
+        pieces.append(_DONE)

@@ -1,0 +1,298 @@
+"""One chunk (or one whole answer) of a Chat upstream as data, read strictly where it is regular and loosely where not."""
+
+import json
+import re
+from typing import Annotated, cast
+
+import msgspec
+from msgspec import Meta, Raw
+
+from penstock.core.body.value_limits import real
+from penstock.core.dialects.chat.usage import CompletionDetails, PromptDetails, Tokens
+from penstock.core.dialects.upstream_error_text import kind_of, words
+from penstock.core.neutral.request import Failed
+
+
+class Function(msgspec.Struct, frozen=True, gc=False):
+    """The function of a call, whole or a fragment of it."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CallFragment(msgspec.Struct, frozen=True, gc=False):
+    """A tool call, or the next piece of one."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
+    extra_content: Raw = Raw()
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """What a chunk adds; in a whole answer the message itself. ``reasoning_details`` stays JSON until it is needed."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: Raw = Raw()
+    refusal: str | None = None
+    tool_calls: list[CallFragment] | None = None
+    function_call: Function | None = None
+    annotations: Raw = Raw()
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """One alternative; only the first is ever read."""
+
+    index: int | None = None
+    delta: Delta | None = None
+    message: Delta | None = None
+    finish_reason: str | None = None
+    native_finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    matched_stop: str | int | None = None
+    usage: Tokens | None = None
+    error: Raw = Raw()
+
+
+class BaseResp(msgspec.Struct, frozen=True, gc=False):
+    """MiniMax's way to report an error inside a 200."""
+
+    status_code: int | None = None
+    status_msg: str | None = None
+
+
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """One chunk of a stream, or a whole answer."""
+
+    id: str | None = None
+    model: str | None = None
+    created: int | None = None
+    choices: list[Choice] | None = None
+    usage: Tokens | None = None
+    error: Raw = Raw()
+    base_resp: BaseResp | None = None
+
+
+_strict = msgspec.json.Decoder(Chunk).decode
+_any = msgspec.json.Decoder(float_hook=real).decode
+_encode = msgspec.json.Encoder().encode
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def read_chunk(data: bytes) -> Chunk | None:
+    """The chunk in ``data``; None where that is not a JSON object. Members of a wrong type count as absent."""
+    try:
+        return _strict(data)
+    except (ValueError, RecursionError):
+        value = read_loosely(data)
+    return _chunk(cast("dict[str, object]", value)) if isinstance(value, dict) else None
+
+
+class Regular(msgspec.Struct, frozen=True, gc=False):
+    """A whole answer with nothing unusual about it, as far as a meter reads it: its choices are not looked into."""
+
+    model: str
+    choices: Annotated[list[Raw], Meta(min_length=1)]
+    usage: Tokens
+    error: Raw = Raw()
+    base_resp: BaseResp | None = None
+
+
+_regular = msgspec.json.Decoder(Regular).decode
+_ERROR, _NO_RESOURCE = b'"error"', b"insufficient_system_resource"
+
+
+def read_regular(body: bytes) -> Regular | None:
+    """A whole answer that reports no error anywhere; None for any other, which ``read_chunk`` has to look at."""
+    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0:
+        return None
+    try:
+        answer = _regular(body)
+    except (ValueError, RecursionError):
+        return None
+    return None if answer.base_resp is not None else answer
+
+
+def read_loosely(data: bytes) -> object:
+    """Any JSON, or None. Half a surrogate pair, which servers that cut text by UTF-16 units send, becomes U+FFFD."""
+    try:
+        return _any(data)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        text = json.dumps(json.loads(data.decode("utf-8", "replace")), ensure_ascii=False)
+        return _any(_HALF.sub("\ufffd", text).encode())
+    except (ValueError, RecursionError):
+        return None
+
+
+def failure_in(chunk: Chunk, data: bytes) -> Failed | None:
+    """The error that a chunk reports instead of, or beside, a choice."""
+    if present(chunk.error):
+        error = read_loosely(bytes(chunk.error))
+        return Failed(kind_of(error), words(error) or "an error object without a message")
+    if chunk.base_resp is not None and chunk.base_resp.status_code:
+        return Failed("api_error", chunk.base_resp.status_msg or f"status {chunk.base_resp.status_code}")
+    if chunk.choices:
+        first = chunk.choices[0]
+        if present(first.error):
+            error = read_loosely(bytes(first.error))
+            return Failed(kind_of(error), words(error) or "an error object without a message")
+        if first.finish_reason == "error":
+            return Failed("api_error", "finish_reason error")
+        if first.finish_reason == "insufficient_system_resource":
+            return Failed("overloaded_error", "finish_reason insufficient_system_resource")
+    elif chunk.choices is None and chunk.usage is None:
+        value = read_loosely(data)
+        if isinstance(value, dict) and ("message" in value or "detail" in value or "msg" in value):
+            text = words(cast("object", value))
+            if text is not None:
+                return Failed(kind_of(cast("object", value)), text)
+    return None
+
+
+def present(raw: Raw) -> bool:
+    """Whether a member was there and not null, false or an empty string."""
+    return len(raw) > 0 and bytes(raw) not in {b"null", b"false", b'""', b"{}"}
+
+
+# ---- loose reading: what a regular upstream never needs
+
+
+def _chunk(value: dict[str, object]) -> Chunk:
+    choices = _objects(value.get("choices"))
+    return Chunk(
+        id=_str(value.get("id")),
+        model=_str(value.get("model")),
+        created=_int(value.get("created")),
+        choices=None if choices is None else [_choice(item) for item in choices],
+        usage=_tokens(value.get("usage")),
+        error=_raw(value.get("error")),
+        base_resp=_base_resp(value.get("base_resp")),
+    )
+
+
+def _choice(value: dict[str, object]) -> Choice:
+    return Choice(
+        index=_int(value.get("index")),
+        delta=_delta(value.get("delta")),
+        message=_delta(value.get("message")),
+        finish_reason=_str(value.get("finish_reason")),
+        native_finish_reason=_str(value.get("native_finish_reason")),
+        stop_reason=_str(value.get("stop_reason")),
+        matched_stop=_str(value.get("matched_stop")),
+        usage=_tokens(value.get("usage")),
+        error=_raw(value.get("error")),
+    )
+
+
+def _delta(value: object) -> Delta | None:
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[str, object]", value)
+    calls = _objects(members.get("tool_calls"))
+    parts = _objects(members.get("content"))
+    thinking, text = (None, _str(members.get("content"))) if parts is None else _parts(parts)
+    return Delta(
+        content=text,
+        reasoning_content=_str(members.get("reasoning_content")) or thinking,
+        reasoning=_str(members.get("reasoning")),
+        reasoning_details=_raw(members.get("reasoning_details")),
+        refusal=_str(members.get("refusal")),
+        tool_calls=None if calls is None else [_fragment(item) for item in calls],
+        function_call=_function(members.get("function_call")),
+        annotations=_raw(members.get("annotations")),
+    )
+
+
+def _parts(content: list[dict[str, object]]) -> tuple[str, str]:
+    """Thinking and text of Mistral's content lists: ``{type: thinking, thinking: [{text}]}`` and ``{type: text}``."""
+    thinking: list[str] = []
+    texts: list[str] = []
+    for part in content:
+        inner = part.get("thinking")
+        if isinstance(inner, str):
+            thinking.append(inner)
+        elif (pieces := _objects(inner)) is not None:
+            thinking += [_str(piece.get("text")) or "" for piece in pieces]
+        else:
+            texts.append(_str(part.get("text")) or "")
+    return "".join(thinking), "".join(texts)
+
+
+def _fragment(value: dict[str, object]) -> CallFragment:
+    extra = _raw(value.get("extra_content"))
+    return CallFragment(
+        _int(value.get("index")), _str(value.get("id")), _function(value.get("function")), extra
+    )
+
+
+def _function(value: object) -> Function | None:
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[str, object]", value)
+    arguments = members.get("arguments")
+    if isinstance(arguments, dict):  # an object where the format wants its JSON text
+        return Function(_str(members.get("name")), _encode(cast("object", arguments)).decode())
+    return Function(_str(members.get("name")), _str(arguments))
+
+
+def _tokens(value: object) -> Tokens | None:
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[str, object]", value)
+    prompt = members.get("prompt_tokens_details")
+    made = members.get("completion_tokens_details")
+    given = cast("dict[str, object]", prompt) if isinstance(prompt, dict) else {}
+    spent = cast("dict[str, object]", made) if isinstance(made, dict) else {}
+    return Tokens(
+        prompt_tokens=_int(members.get("prompt_tokens")),
+        completion_tokens=_int(members.get("completion_tokens")),
+        total_tokens=_int(members.get("total_tokens")),
+        input_tokens=_int(members.get("input_tokens")),
+        output_tokens=_int(members.get("output_tokens")),
+        prompt_tokens_details=PromptDetails(
+            _int(given.get("cached_tokens")),
+            _int(given.get("cache_write_tokens")),
+            _int(given.get("cache_creation_tokens")),
+        ),
+        completion_tokens_details=CompletionDetails(_int(spent.get("reasoning_tokens"))),
+        prompt_cache_hit_tokens=_int(members.get("prompt_cache_hit_tokens")),
+        cached_tokens=_int(members.get("cached_tokens")),
+        cache_read_input_tokens=_int(members.get("cache_read_input_tokens")),
+        cache_creation_input_tokens=_int(members.get("cache_creation_input_tokens")),
+    )
+
+
+def _base_resp(value: object) -> BaseResp | None:
+    if not isinstance(value, dict):
+        return None
+    members = cast("dict[str, object]", value)
+    return BaseResp(_int(members.get("status_code")), _str(members.get("status_msg")))
+
+
+def _objects(value: object) -> list[dict[str, object]] | None:
+    if not isinstance(value, list):
+        return None
+    items = cast("list[object]", value)
+    return [cast("dict[str, object]", item) for item in items if isinstance(item, dict)]
+
+
+def _str(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _int(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19:
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _raw(value: object) -> Raw:
+    return Raw() if value is None else Raw(_encode(value))

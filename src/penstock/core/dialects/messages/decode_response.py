@@ -1,0 +1,374 @@
+"""Messages upstream answers, streamed or whole, as events.
+
+Blocks of a Messages stream come one after another, and then this is little more than a change of words. Imitations of the
+format open a second block before they have closed the first, repeat an index, or forget a stop: what belongs to a later
+block then waits until the call before it is complete.
+"""
+
+from typing import Protocol
+
+import msgspec
+from msgspec import UNSET
+
+from penstock.core.dialects.messages.response_schema import (
+    Block,
+    Delta,
+    Message,
+    StreamEvent,
+    cited,
+    decode_message,
+    explanation_of,
+    failure_of,
+    read_event,
+    reason_of,
+    usage_at_start,
+    usage_of,
+)
+from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
+from penstock.core.neutral.request import (
+    AnyEvent,
+    CallArgs,
+    CallOpened,
+    Failed,
+    Metered,
+    Started,
+    Stopped,
+    TextDelta,
+    ThoughtDelta,
+    ThoughtRedacted,
+    ThoughtSigned,
+)
+from penstock.core.sse import Frame, Frames, FrameTooLarge
+
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes of an answer that is plain JSON although a stream was asked for."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Heard(Protocol):
+    """Told of the events as the upstream wrote them, beside what they mean."""
+
+    def take(self, event: StreamEvent, data: bytes) -> None:
+        """Take the next event; ``data`` is its JSON."""
+        ...
+
+    def take_whole(self, body: bytes) -> None:
+        """Take an answer that came as one JSON object."""
+        ...
+
+
+class _Open:
+    """A block that has begun. ``waiting`` are its events while an earlier block is still going."""
+
+    __slots__ = ("called", "ended", "given", "signature", "waiting")
+
+    def __init__(self, *, called: bool) -> None:
+        self.called = called
+        self.signature = ""
+        self.given: str | None = None  # a call's whole input, until a fragment of it comes
+        self.ended = False
+        self.waiting: list[AnyEvent] = []
+
+
+class Reader:
+    """A Messages stream as events; the result does not depend on where the bytes were cut."""
+
+    __slots__ = (
+        "_blocks",
+        "_called",
+        "_current",
+        "_detail",
+        "_frames",
+        "_heard",
+        "_json",
+        "_reason",
+        "_sequence",
+        "_size",
+        "_sniffed",
+        "_started",
+        "done",
+    )
+
+    def __init__(
+        self,
+        *,
+        profile: Profile = DEFAULT_PROFILE,  # noqa: ARG002 - no habit of today changes reading
+        heard: Heard | None = None,
+    ) -> None:
+        self._frames = Frames()
+        self._heard = heard
+        self._sniffed = False
+        self._json: list[bytes] | None = None  # the body, where it turned out to be plain JSON
+        self._size = 0
+        self._started = False
+        self._blocks: dict[int, _Open] = {}
+        self._current: int | None = None  # the block whose events go straight out
+        self._called = False
+        self._reason: str | None = None
+        self._sequence: str | None = None
+        self._detail: str | None = None
+        self.done = False
+
+    def feed(self, data: bytes) -> list[AnyEvent]:
+        """The events completed by ``data``; none after the end."""
+        if self.done or not data:
+            return []
+        if not self._sniffed:
+            start = data.removeprefix(_BOM).lstrip()
+            if start:
+                self._sniffed = True
+                if start.startswith(b"{"):
+                    self._json = []
+        if self._json is not None:
+            self._json.append(data)
+            self._size += len(data)
+            if self._size > MAX_BODY:
+                self.done = True
+                return [Failed("api_error", f"the answer is larger than {MAX_BODY} bytes")]
+            return []
+        try:
+            return self._take(self._frames.feed(data))
+        except FrameTooLarge as error:
+            self.done = True
+            return [Failed("api_error", str(error))]
+
+    def finish(self) -> list[AnyEvent]:
+        """The events of the end of the body: ``Failed`` if the stream was not complete."""
+        if self.done:
+            return []
+        if self._json is not None:
+            self.done = True
+            body = b"".join(self._json).removeprefix(_BOM)
+            if self._heard is not None:
+                self._heard.take_whole(body)
+            return read_reply(body)
+        out = self._take(self._frames.finish())
+        if not self.done:
+            self.done = True
+            out.append(Failed("api_error", "upstream stream truncated", truncated=True))
+        return out
+
+    def _take(self, frames: list[Frame]) -> list[AnyEvent]:
+        out: list[AnyEvent] = []
+        for frame in frames:
+            event = read_event(frame.event, frame.data)
+            if isinstance(event, Failed):
+                out.append(event)
+                self.done = True
+            elif event is not None:
+                if self._heard is not None:
+                    self._heard.take(event, frame.data)
+                self._event(event, out)
+            if self.done:
+                break
+        return out
+
+    def _event(self, event: StreamEvent, out: list[AnyEvent]) -> None:
+        if not self._started:
+            self._begin(event.message, out)
+        match event.type:
+            case "content_block_delta":
+                if event.delta is not None:
+                    self._delta(event.index, event.delta, out)
+            case "content_block_start":
+                if event.content_block is not None:
+                    self._start(event.index, event.content_block, out)
+            case "content_block_stop":
+                self._stop(event.index, out)
+            case "message_delta":
+                self._message_delta(event, out)
+            case "message_stop":
+                self._flush(out)
+                self.done = True
+                reason = reason_of(self._reason, called=self._called)
+                out.append(Stopped(reason, self._sequence, self._detail))
+            case _:
+                pass
+
+    def _begin(self, message: Message | None, out: list[AnyEvent]) -> None:
+        self._started = True
+        message = message or Message()
+        out.append(Started(message.id or "", message.model or ""))
+        usage = usage_at_start(message.usage)
+        if usage is not None:
+            out.append(Metered(usage))
+
+    def _message_delta(self, event: StreamEvent, out: list[AnyEvent]) -> None:
+        self._flush(out)
+        delta = event.delta
+        if delta is not None and delta.stop_reason is not None:
+            # a later delta without a reason takes nothing back
+            self._reason = delta.stop_reason
+            self._sequence = delta.stop_sequence
+            self._detail = explanation_of(delta.stop_details)
+        usage = usage_of(event.usage)
+        if usage is not None:
+            out.append(Metered(usage))
+
+    # ---- blocks
+
+    def _start(self, index: int, block: Block, out: list[AnyEvent]) -> None:
+        if index in self._blocks:
+            self._stop(index, out)
+        current = self._current
+        if current is not None and not self._blocks[current].called:
+            self._stop_at(current, out)
+        opened = self._blocks[index] = _Open(called=block.type == "tool_use")
+        if self._current is None:
+            self._current = index
+        events: list[AnyEvent] = []
+        match block.type:
+            case "text":
+                if block.text:
+                    events.append(TextDelta(block.text))
+            case "thinking":
+                if block.thinking:
+                    events.append(ThoughtDelta(block.thinking))
+                opened.signature = block.signature or ""
+            case "redacted_thinking":
+                events.append(ThoughtRedacted(block.data or ""))
+            case "tool_use":
+                self._called = True
+                events.append(CallOpened(block.id or "", block.name or ""))
+                opened.given = _input(block)
+            case _:
+                # what a server tool did is not part of the reply in any other dialect
+                pass
+        self._emit(index, events, out)
+
+    def _delta(self, index: int, delta: Delta, out: list[AnyEvent]) -> None:
+        events: list[AnyEvent] = []
+        opened = self._blocks.get(index)
+        match delta.type:
+            case "text_delta":
+                if delta.text:
+                    events.append(TextDelta(delta.text))
+            case "thinking_delta":
+                if delta.thinking:
+                    events.append(ThoughtDelta(delta.thinking))
+            case "input_json_delta":
+                if opened is None:
+                    self._fail("the upstream sent arguments of a tool call that it never began", out)
+                elif delta.partial_json and opened.called:
+                    opened.given = None
+                    events.append(CallArgs(delta.partial_json))
+            case "signature_delta":
+                if opened is not None:
+                    opened.signature = delta.signature or opened.signature
+                elif delta.signature:
+                    events.append(ThoughtSigned(delta.signature))
+            case "citations_delta":
+                if delta.citation is not UNSET:
+                    events += cited(delta.citation)
+            case _:
+                pass
+        if events:
+            self._emit(index, events, out)
+
+    def _emit(self, index: int, events: list[AnyEvent], out: list[AnyEvent]) -> None:
+        """Give events out, or keep them while a call that began earlier is not complete."""
+        current = self._current
+        if current is None or current == index:
+            out += events
+        elif index in self._blocks:
+            self._blocks[index].waiting += events
+        else:
+            # text of a block that never began: it gets one, so that it can wait
+            self._blocks[index] = late = _Open(called=False)
+            late.waiting += events
+
+    def _stop(self, index: int, out: list[AnyEvent]) -> None:
+        if index in self._blocks:
+            self._stop_at(index, out)
+
+    def _stop_at(self, index: int, out: list[AnyEvent]) -> None:
+        block = self._blocks[index]
+        block.ended = True
+        events: list[AnyEvent] = []
+        if block.signature:
+            events.append(ThoughtSigned(block.signature))
+        if block.given is not None:
+            events.append(CallArgs(block.given))
+        self._emit(index, events, out)
+        if index == self._current:
+            del self._blocks[index]
+            self._advance(out)
+
+    def _advance(self, out: list[AnyEvent]) -> None:
+        """Let the blocks that waited go on, up to one that has not ended."""
+        self._current = None
+        for index in sorted(self._blocks):
+            block = self._blocks[index]
+            out += block.waiting
+            block.waiting = []
+            if not block.ended:
+                self._current = index
+                return
+            del self._blocks[index]
+
+    def _flush(self, out: list[AnyEvent]) -> None:
+        """End whatever is still open."""
+        while self._current is not None:
+            self._stop_at(self._current, out)
+
+    def _fail(self, message: str, out: list[AnyEvent]) -> None:
+        self.done = True
+        out.append(Failed("api_error", message))
+
+
+def _input(block: Block) -> str | None:
+    """A call's input where it came whole; the usual ``{}`` of a stream is only a placeholder."""
+    if block.input is UNSET:
+        return None
+    text = bytes(block.input).decode("utf-8", "replace")
+    return None if text in ("{}", "null", '""') else text
+
+
+_SSE_STARTS = (b"event:", b"data:", b":")
+
+
+def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
+    """A whole answer as events, or a stream that is read to its end; anything else is one ``Failed``."""
+    if body.lstrip().startswith(_SSE_STARTS):
+        reader = Reader(profile=profile)
+        return [*reader.feed(body), *reader.finish()]
+    try:
+        message = decode_message(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [Failed("api_error", "the upstream's answer is not a Messages reply")]
+    if message.type == "error" or (message.error is not UNSET and bytes(message.error) != b"null"):
+        return [failure_of(body)]
+    if message.content is None:
+        return [Failed("api_error", "the upstream's answer has no content")]
+    events: list[AnyEvent] = [Started(message.id or "", message.model or "")]
+    usage = usage_of(message.usage)
+    if usage is not None:
+        events.append(Metered(usage))
+    called = False
+    for block in message.content:
+        called = called or block.type == "tool_use"
+        events += _whole(block)
+    reason = reason_of(message.stop_reason, called=called)
+    events.append(Stopped(reason, message.stop_sequence, explanation_of(message.stop_details)))
+    return events
+
+
+def _whole(block: Block) -> list[AnyEvent]:
+    match block.type:
+        case "text":
+            events: list[AnyEvent] = [TextDelta(block.text)] if block.text else []
+            for citation in block.citations or ():
+                events += cited(citation)
+            return events
+        case "thinking":
+            thought: list[AnyEvent] = [ThoughtDelta(block.thinking)] if block.thinking else []
+            return [*thought, ThoughtSigned(block.signature)] if block.signature else thought
+        case "redacted_thinking":
+            return [ThoughtRedacted(block.data or "")]
+        case "tool_use":
+            given = _input(block)
+            opened = CallOpened(block.id or "", block.name or "")
+            return [opened] if given is None else [opened, CallArgs(given)]
+        case _:
+            return []

@@ -1,0 +1,382 @@
+"""Writes the neutral form as a Messages request for one upstream.
+
+Deterministic: the same request gives the same bytes, and the messages of turn N are a prefix of those of turn N + 1,
+because prompt caches and preserved thinking depend on it. ``model``, ``system`` and ``tools`` come before ``messages``.
+"""
+
+from typing import assert_never
+
+import msgspec
+from msgspec import Raw
+
+from penstock.core.dialects.messages.json_schema_subset import fitted
+from penstock.core.dialects.messages.reasoning import Json, thinking_for
+from penstock.core.dialects.openai.encode_request import BILLING
+from penstock.core.dialects.profile import Profile
+from penstock.core.neutral.request import (
+    AnyPart,
+    CacheTtl,
+    Document,
+    Image,
+    Loss,
+    OutputFormat,
+    Request,
+    Role,
+    Text,
+    Thought,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from penstock.core.reasoning import signature
+from penstock.core.tools import call_ids
+from penstock.errors import InvalidRequest
+
+_encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
+
+_LONGEST_WHOLE = 21_333
+"""Tokens of an answer that may take longer than ten minutes, at 128,000 an hour: Anthropic wants to stream these. The
+whole of such a stream is read like any other answer."""
+_IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
+_SEARCH: Json = {"type": "web_search_20250305", "name": "web_search"}
+_ONLY_JSON = "Answer with one JSON object and nothing else: no words around it and no code fence."
+_ONLY_SCHEMA = (
+    "Answer with one JSON object and nothing else, with no code fence. It must fit this JSON Schema:\n"
+)
+
+
+def write_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
+    """The body for ``model`` (the upstream's own id) and what of the request it does not say.
+
+    Raises ``InvalidRequest`` where the request cannot be said at all.
+    """
+    return _Writing(profile).request(request, model)
+
+
+class _Writing:
+    """One request being written; collects losses, each once and in order."""
+
+    __slots__ = ("_ids", "_seen", "losses", "profile")
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.losses: dict[Loss, None] = {}
+        self._ids: dict[str, str] = {}
+        self._seen: dict[str, int] = {}
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        self.losses[Loss(field, outcome)] = None
+
+    def request(self, request: Request, model: str) -> tuple[bytes, list[Loss]]:
+        max_tokens = self.profile.default_max_tokens if request.max_tokens is None else request.max_tokens
+        system, turns = _split_system(request.turns)
+        blocks = [block for part in system if (block := self.system_block(part)) is not None]
+        output = self.output(request.output, blocks)
+        messages = self.messages(turns)
+        if not messages:
+            raise InvalidRequest("messages must hold a message of the user.", param="messages")
+        thinking, effort = thinking_for(request, self.profile, max_tokens, messages, self.lose)
+        if thinking is None and self.profile.thinks_by_default and _forces(request):
+            self.lose(
+                "reasoning_effort", "disabled"
+            )  # nobody asked for it, and a call cannot be forced with it
+            thinking = {"type": "disabled"}
+        if effort is not None:
+            output = {"effort": effort, **output}
+        body: Json = {"model": model}
+        if blocks:
+            body["system"] = blocks
+        tools = [self.tool(tool) for tool in request.tools]
+        if request.web_search:
+            tools.append(_SEARCH)
+        if tools:
+            body["tools"] = tools
+        body["messages"] = messages
+        body["max_tokens"] = max_tokens
+        choice = self.tool_choice(request, thinking)
+        if choice is not None:
+            body["tool_choice"] = choice
+        if thinking is not None:
+            body["thinking"] = thinking
+        if output:
+            body["output_config"] = output
+        self.sampling(request, body, thinks=thinking is not None and thinking["type"] != "disabled")
+        stop = [text for text in request.stop if text.strip()]
+        if len(stop) < len(request.stop):
+            self.lose("stop", "reduced")
+        if stop:
+            body["stop_sequences"] = stop
+        if request.user is not None:
+            body["metadata"] = {"user_id": request.user}
+        if request.stream or max_tokens > _LONGEST_WHOLE:
+            body["stream"] = True
+        return _encode(body), list(self.losses)
+
+    # ---- system
+
+    def system_block(self, part: AnyPart) -> Json | None:
+        if not isinstance(part, Text):
+            raise InvalidRequest("A system message holds text only.", param="messages")
+        if not part.text.strip() or (part.text.startswith(BILLING) and not self.profile.native_anthropic):
+            return None
+        return _cached({"type": "text", "text": part.text}, part.cache)
+
+    def output(self, output: OutputFormat | None, system: list[Json]) -> Json:
+        """The ``output_config`` for a format; where there is none for it, an instruction is added to ``system``."""
+        if output is None:
+            return {}
+        if output.schema is None:
+            self.lose("response_format", "instructed")
+            system.append({"type": "text", "text": _ONLY_JSON})
+            return {}
+        if not self.profile.structured_output:
+            self.lose("response_format", "instructed")
+            system.append({"type": "text", "text": _ONLY_SCHEMA + bytes(output.schema).decode()})
+            return {}
+        schema, changed = fitted(bytes(output.schema))
+        if changed:
+            self.lose("response_format.json_schema.schema", "adapted")
+        return {"format": {"type": "json_schema", "schema": Raw(schema)}}
+
+    # ---- messages
+
+    def messages(self, turns: list[Turn]) -> list[Json]:
+        messages: list[Json] = []
+        for role, parts in self.arranged(turns):
+            blocks = [block for part in parts if (block := self.block(part)) is not None]
+            if blocks:
+                messages.append({"role": role, "content": blocks})
+        last = messages[-1] if messages else None
+        if last is not None and last["role"] == "assistant" and last["content"][-1]["type"] == "text":
+            # a reply to be continued may not end in white space
+            last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()
+        return messages
+
+    def arranged(self, turns: list[Turn]) -> list[tuple[Role, list[AnyPart]]]:
+        """The turns as messages: system turns kept or wrapped, tool results of one turn together and first."""
+        rows: list[tuple[Role, list[AnyPart]]] = []
+        joins = False  # whether the next user turn continues the row before it
+        for at, turn in enumerate(turns):
+            if turn.role == "system":
+                texts = [part for part in turn.parts if isinstance(part, Text) and part.text.strip()]
+                if not texts:
+                    continue
+                if self.profile.system_turns and _may_stand(turns, at):
+                    if rows and rows[-1][0] == "system":
+                        rows[-1][1].extend(texts)
+                    else:
+                        rows.append(("system", list[AnyPart](texts)))
+                    continue
+                self.lose("messages.system", "wrapped")
+                wrapped = [Text(f"<system>\n{part.text}\n</system>", part.cache) for part in texts]
+                if rows and rows[-1][0] == "user":
+                    rows[-1][1].extend(wrapped)
+                else:
+                    rows.append(("user", list[AnyPart](wrapped)))
+                joins = True
+                continue
+            has_results = any(isinstance(part, ToolResult) for part in turn.parts)
+            joined = turn.role == "user" and bool(rows) and rows[-1][0] == "user" and (joins or has_results)
+            if joined:
+                rows[-1][1].extend(turn.parts)
+            else:
+                rows.append((turn.role, list(turn.parts)))
+            joins = turn.role == "user" and (has_results or joined)
+        for role, parts in rows:
+            if role == "user":
+                parts.sort(key=lambda part: not isinstance(part, ToolResult))
+        return rows
+
+    def block(self, part: AnyPart) -> Json | None:
+        match part:
+            case Text(text, cache):
+                return _cached({"type": "text", "text": text}, cache) if text.strip() else None
+            case Image():
+                return self.image(part)
+            case Document():
+                return self.document(part)
+            case Thought():
+                return self.thought(part)
+            case ToolCall():
+                return self.call(part)
+            case ToolResult():
+                return self.result(part)
+            case _:
+                assert_never(part)
+
+    def image(self, image: Image) -> Json:
+        if image.detail is not None and image.detail != "auto":
+            self.lose("messages.image_url.detail")
+        if image.url is not None:
+            return _cached({"type": "image", "source": {"type": "url", "url": image.url}}, image.cache)
+        if image.media_type not in _IMAGE_TYPES:
+            raise InvalidRequest("An image must be JPEG, PNG, GIF or WebP for this model.", param="messages")
+        source = {"type": "base64", "media_type": image.media_type, "data": image.data or ""}
+        return _cached({"type": "image", "source": source}, image.cache)
+
+    def document(self, document: Document) -> Json:
+        media_type = document.media_type or ""
+        if document.url is not None:
+            source = {"type": "url", "url": document.url}
+        elif media_type == "application/pdf":
+            source = {"type": "base64", "media_type": media_type, "data": document.data or ""}
+        elif media_type.startswith("text/"):
+            source = {"type": "text", "media_type": "text/plain", "data": document.data or ""}
+        else:
+            raise InvalidRequest("A file must be a PDF or plain text for this model.", param="messages")
+        block: Json = {"type": "document", "source": source}
+        if document.title:
+            block["title"] = document.title
+        return _cached(block, document.cache)
+
+    def thought(self, thought: Thought) -> Json | None:
+        """Anthropic checks signatures, so only its own go there; others get the text and what was theirs."""
+        if thought.redacted is not None:
+            return {"type": "redacted_thinking", "data": thought.redacted}
+        signed = thought.signature
+        if self.profile.native_anthropic:
+            if signed is None or signature.is_ours(signed):
+                self.lose("messages.thinking")
+                return None
+        elif signed is None or signature.is_ours(signed):
+            signed = ""
+            if not thought.text:
+                return None
+        return {"type": "thinking", "thinking": thought.text, "signature": signed}
+
+    def call(self, call: ToolCall) -> Json:
+        """Ids are made legal, and unique in the request: some clients count ``call_0`` anew in every turn."""
+        id = _legal_id(call.id)
+        nth = self._seen[id] = self._seen.get(id, 0) + 1
+        self._ids[id] = id if nth == 1 else call_ids.distinct(id, nth)
+        block: Json = {
+            "type": "tool_use",
+            "id": self._ids[id],
+            "name": call.name,
+            "input": self.arguments(call),
+        }
+        return _cached(block, call.cache)
+
+    def arguments(self, call: ToolCall) -> Raw:
+        arguments = call.arguments.strip().encode()
+        if not arguments:
+            return Raw(b"{}")
+        try:
+            _object(arguments)
+        except (msgspec.DecodeError, RecursionError):
+            # a broken call of the past must not wedge the session
+            self.lose("messages.tool_calls.function.arguments", "wrapped")
+            return Raw(_encode({"__raw_arguments": call.arguments}))
+        return Raw(arguments)
+
+    def result(self, result: ToolResult) -> Json:
+        id = _legal_id(result.call_id)
+        block: Json = {"type": "tool_result", "tool_use_id": self._ids.get(id, id)}
+        content = [inner for part in result.parts if (inner := self.block(part)) is not None]
+        if content:
+            block["content"] = content
+        if result.is_error:
+            block["is_error"] = True
+        return _cached(block, result.cache)
+
+    # ---- tools
+
+    def tool(self, tool: Tool) -> Json:
+        block: Json = {"name": tool.name}
+        if tool.description:
+            block["description"] = tool.description
+        block["input_schema"] = tool.schema
+        if tool.strict:
+            if self.profile.native_anthropic:
+                block["strict"] = True
+            else:
+                self.lose("tools.function.strict")
+        return _cached(block, tool.cache)
+
+    def tool_choice(self, request: Request, thinking: Json | None) -> Json | None:
+        if not request.tools:
+            return None
+        choice = request.tool_choice
+        mode = "auto" if choice is None else choice.mode
+        if mode in ("any", "tool") and thinking is not None and thinking["type"] != "disabled":
+            raise InvalidRequest(
+                "This model cannot be made to call a tool while it reasons: leave tool_choice or the reasoning out.",
+                param="tool_choice",
+            )
+        if choice is None and request.parallel_tools is not False:
+            return None
+        block: Json = {"type": mode}
+        if choice is not None and mode == "tool":
+            block["name"] = choice.name
+        if request.parallel_tools is False and mode != "none":
+            block["disable_parallel_tool_use"] = True
+        return block
+
+    # ---- sampling
+
+    def sampling(self, request: Request, body: Json, *, thinks: bool) -> None:
+        """Temperature, top_p and top_k where the upstream takes them; while it thinks it takes only top_p."""
+        temperature = request.temperature
+        if temperature is not None:
+            if not self.profile.sampling or (thinks and temperature != 1):
+                self.lose("temperature")
+            elif temperature > 1:
+                self.lose("temperature", f"clamped({temperature:g}->1)")
+                body["temperature"] = 1
+            else:
+                body["temperature"] = temperature
+        if request.top_p is not None:
+            if self.profile.sampling and not (thinks and request.top_p < _LEAST_TOP_P):
+                body["top_p"] = request.top_p
+            else:
+                self.lose("top_p")
+        if request.top_k is not None:
+            if self.profile.sampling and not thinks:
+                body["top_k"] = request.top_k
+            else:
+                self.lose("top_k")
+
+
+def _forces(request: Request) -> bool:
+    choice = request.tool_choice
+    return bool(request.tools) and choice is not None and choice.mode in ("any", "tool")
+
+
+_LEAST_TOP_P = 0.95
+"""What top_p must be at least while the model thinks."""
+
+
+def _cached(block: Json, cache: CacheTtl | None) -> Json:
+    if cache is not None:
+        block["cache_control"] = (
+            {"type": "ephemeral", "ttl": "1h"} if cache == "1h" else {"type": "ephemeral"}
+        )
+    return block
+
+
+def _split_system(turns: tuple[Turn, ...]) -> tuple[list[AnyPart], list[Turn]]:
+    """The parts of the leading system turns, and the other turns."""
+    system: list[AnyPart] = []
+    for at, turn in enumerate(turns):
+        if turn.role != "system":
+            return system, list(turns[at:])
+        system.extend(turn.parts)
+    return system, []
+
+
+def _may_stand(turns: list[Turn], at: int) -> bool:
+    """Whether a system message may stand here: after the user's, and last or before the assistant's."""
+    before = at - 1
+    while before >= 0 and turns[before].role == "system":
+        before -= 1
+    after = at + 1
+    while after < len(turns) and turns[after].role == "system":
+        after += 1
+    follows_user = before >= 0 and turns[before].role == "user"
+    return follows_user and (after == len(turns) or turns[after].role == "assistant")
+
+
+def _legal_id(id: str) -> str:
+    return call_ids.outward(call_ids.inward(id), call_ids.MESSAGES_LIMIT)

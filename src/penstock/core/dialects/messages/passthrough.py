@@ -1,0 +1,122 @@
+"""Messages traffic whose upstream speaks Messages: bytes in, the same bytes out, and what the ledger needs read on the side.
+
+A frame is decoded only if it can be one of the few that matter; a delta is just counted by its length.
+"""
+
+import re
+
+import msgspec
+
+from penstock.core.body.splice import replace_known
+from penstock.core.dialects.messages.decode_response import read_reply
+from penstock.core.dialects.messages.encode_response import Writer
+from penstock.core.dialects.messages.response_schema import (
+    StreamEvent,
+    decode_message,
+    failure_of,
+    read_event,
+    reason_of,
+    usage_at_start,
+    usage_of,
+)
+from penstock.core.dialects.passthrough import FrameMeter
+from penstock.core.neutral.request import AnyEvent, Failed, Usage, merge_usage
+from penstock.core.sse import STRING, Frame, parse_frame
+
+_encode = msgspec.json.Encoder().encode
+
+# the one frame that nearly all reads are: a piece of text, of a thought or of a call's arguments, and nothing else
+_PIECE = re.compile(
+    rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta", ?"index": ?\d{1,6}, ?"delta": ?'
+    rb'\{"type": ?"(?:text|thinking|input_json)_delta", ?"(?:text|thinking|partial_json)": ?('
+    + STRING
+    + rb") {0,64}\} {0,64}\}\n\n"
+)
+_GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + STRING + rb")")
+
+
+class Meter(FrameMeter):
+    """A Messages stream. The value of ``message.model`` becomes ``model`` (None: stays) in ``message_start``."""
+
+    PIECE = _PIECE
+    MARKS = (b"message_", b"error")
+
+    __slots__ = ("_reason",)
+
+    def __init__(self, *, model: str | None, withhold_usage: bool) -> None:
+        super().__init__(model=model, withhold_usage=withhold_usage)
+        self._reason: str | None = None
+
+    def _complete(self, frame: Frame) -> bool:
+        return isinstance(read_event(frame.event, frame.data), StreamEvent)
+
+    def _events(self, body: bytes) -> list[AnyEvent]:
+        return read_reply(body)
+
+    def _written(self, events: list[AnyEvent], model: str, reply_id: str) -> bytes:
+        writer = Writer(model=model, reply_id=reply_id, created=0, include_usage=True, input_estimate=0)
+        return writer.write(events)
+
+    def _count(self, whole: bytes) -> None:
+        """Add the length of the generated text, as it stands in the JSON."""
+        for value in _GENERATED.finditer(whole):
+            self.output_bytes += value.end(1) - value.start(1) - 2
+        if not self._called and b'"tool_use"' in whole:
+            self._called = True
+
+    def _see(self, raw: bytes) -> bytes:
+        """Read one frame; what of it is relayed."""
+        frame = parse_frame(raw)
+        if frame is None:
+            return raw
+        event = read_event(frame.event, frame.data)
+        if event is None:
+            return raw
+        if isinstance(event, Failed):
+            self._fail(event)
+            return b""
+        self.started = True
+        match event.type:
+            case "message_start":
+                if event.message is not None:
+                    self._meter(usage_at_start(event.message.usage))
+                    if self._model is not None and event.message.model not in (None, self._model):
+                        return _with_model(raw, frame.data, event.message.model, self._model)
+            case "message_delta":
+                self._meter(usage_of(event.usage))
+                if event.delta is not None and event.delta.stop_reason is not None:
+                    self._reason = event.delta.stop_reason
+            case "message_stop":
+                self._end(reason_of(self._reason, called=self._called))
+            case _:
+                self._count(raw)
+        return raw
+
+    def _meter(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.usage = merge_usage(self.usage, usage)
+
+
+def _with_model(raw: bytes, data: bytes, old: str, model: str) -> bytes:
+    """The frame ``raw`` with our model in its ``data``."""
+    changed = replace_known(data, ("message", "model"), old, _encode(model))
+    at = raw.find(data)
+    if at < 0:  # data on several lines: one line, then
+        return b"event: message_start\ndata: " + changed.replace(b"\n", b" ") + b"\n\n"
+    return raw[:at] + changed + raw[at + len(data) :]
+
+
+def meter_reply(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
+    """A whole Messages answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
+    try:
+        message = decode_message(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b"", Usage(), Failed("api_error", "the upstream's answer is not a Messages reply")
+    usage = usage_of(message.usage) or Usage()
+    if message.type == "error" or (message.error is not msgspec.UNSET and bytes(message.error) != b"null"):
+        return b"", usage, failure_of(body)
+    if message.content is None:
+        return b"", usage, Failed("api_error", "the upstream's answer has no content")
+    if model is None or message.model is None or message.model == model:
+        return body, usage, None
+    return replace_known(body, ("model",), message.model, _encode(model)), usage, None

@@ -1,0 +1,250 @@
+"""Turns that a Messages upstream pauses (``pause_turn``): what it said goes back to it, and it goes on from there.
+
+Only the Messages dialect can tell a caller of a pause, so for the others several replies of the upstream are read as
+one: the blocks go back byte for byte, whatever they are, the events run on, and the counts are added up.
+"""
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from penstock.core.dialects.messages.decode_response import MAX_BODY, Reader
+from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, usage_at_start, usage_of
+from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
+from penstock.core.neutral.request import AnyEvent, Metered, Started, Stopped, Usage, merge_usage
+
+
+class _Started(msgspec.Struct):
+    content_block: Raw | UnsetType = UNSET
+
+
+class _Whole(msgspec.Struct):
+    content: list[Raw] | None = None
+    usage: Raw | UnsetType = UNSET
+
+
+_started = msgspec.json.Decoder(_Started).decode
+_whole = msgspec.json.Decoder(_Whole).decode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_list = msgspec.json.Decoder(list[Raw]).decode
+_word = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+_PIECES = 256
+"""So many pieces of a block are put together at a time: apart they take ten times the room."""
+
+
+class _Block:
+    """A block as it began, and what has been added to it."""
+
+    __slots__ = ("_joined", "citations", "pieces", "raw", "signature")
+
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+        self.signature: str | None = None
+        self.citations: list[Raw] = []
+        self.pieces: list[str] = []
+        self._joined: list[str] = []
+
+    def join(self) -> None:
+        """Put the pieces together."""
+        self._joined.append("".join(self.pieces))
+        self.pieces.clear()
+
+    def whole(self) -> Raw | None:
+        """The block as it goes back; None for an empty text, which may not. Raises what decoding does."""
+        text = "".join((*self._joined, *self.pieces))
+        fields = _fields(self.raw)
+        match _text(fields, "type"):
+            case "text":
+                text = _text(fields, "text") + text
+                if not text:
+                    return None
+                fields["text"] = Raw(_encode(text))
+                if self.citations:
+                    fields["citations"] = Raw(_encode(self.citations))
+            case "thinking":
+                fields["thinking"] = Raw(_encode(_text(fields, "thinking") + text))
+                if self.signature is not None:
+                    fields["signature"] = Raw(_encode(self.signature))
+            case _ if text:
+                _fields(text)
+                fields["input"] = Raw(text.encode())
+            case _:
+                return self.raw
+        return Raw(_encode(fields))
+
+
+def _text(fields: dict[str, Raw], name: str) -> str:
+    raw = fields.get(name)
+    return _word(raw) if raw is not None and bytes(raw).startswith(b'"') else ""
+
+
+class Said:
+    """Told of every event of one reply by its reader; has the reply's blocks and counts at its end."""
+
+    __slots__ = ("_blocks", "_size", "_whole", "usage")
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, _Block] = {}
+        self._size = 0
+        self._whole: list[Raw] = []
+        self.usage = Usage()
+
+    def take(self, event: StreamEvent, data: bytes) -> None:
+        """Take the next event; ``data`` is its JSON."""
+        delta = event.delta
+        if delta is not None and event.type == "content_block_delta":
+            block = self._blocks.get(event.index)
+            if block is not None:
+                piece = delta.text or delta.thinking or delta.partial_json
+                if piece:
+                    block.pieces.append(piece)
+                    self._size += len(piece)
+                    if len(block.pieces) >= _PIECES or self._size > MAX_BODY:
+                        self._grown(block)
+                else:
+                    self._sign(block, delta)
+        elif event.type == "content_block_start":
+            began = _started(data).content_block
+            if began is not UNSET:
+                self._blocks[event.index] = _Block(began.copy())
+                self._size += len(data)
+        elif event.message is not None:
+            self._metered(usage_at_start(event.message.usage))
+        else:
+            self._metered(usage_of(event.usage))
+
+    def take_whole(self, body: bytes) -> None:
+        """Take a reply that came as one JSON object."""
+        try:
+            found = _whole(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        self._whole = found.content or []
+        self._metered(usage_of(found.usage))
+
+    def content(self) -> list[Raw]:
+        """The blocks in their order; none where they cannot be sent back."""
+        if self._size > MAX_BODY:
+            return []
+        try:
+            blocks = [*self._whole, *(block.whole() for _, block in sorted(self._blocks.items()))]
+            said = [block for block in blocks if block is not None]
+            for block in said:
+                _fields(block)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []
+        return said
+
+    def _grown(self, block: _Block) -> None:
+        block.join()
+        if self._size > MAX_BODY:
+            self._blocks.clear()  # of what is larger nothing is kept
+
+    def _sign(self, block: _Block, delta: Delta) -> None:
+        if delta.signature:
+            block.signature = delta.signature
+        elif delta.citation is not UNSET:
+            block.citations.append(delta.citation.copy())
+
+    def _metered(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.usage = merge_usage(self.usage, usage)
+
+
+class Resuming:
+    """Reads the replies of a turn, however often it is paused, as one reply."""
+
+    __slots__ = ("_before", "_pause", "_profile", "_reader", "_said")
+
+    def __init__(self, *, profile: Profile = DEFAULT_PROFILE) -> None:
+        self._profile = profile
+        self._before: Usage | None = None
+        self._pause: list[AnyEvent] = []  # what ends the reply, if nobody lets the turn go on
+        self._said = Said()
+        self._reader = Reader(profile=profile, heard=self._said)
+
+    @property
+    def paused(self) -> bool:
+        """The upstream waits to be asked to go on."""
+        return bool(self._pause)
+
+    def feed(self, data: bytes) -> list[AnyEvent]:
+        """The events of these bytes."""
+        events = self._reader.feed(data)
+        return self._joined(events) if self._before is not None or self._reader.done else events
+
+    def finish(self) -> list[AnyEvent]:
+        """The events of the end: of the pause, where the turn has not gone on."""
+        if self._pause:
+            events, self._pause = self._pause, []
+            return events
+        return self._joined(self._reader.finish())
+
+    def whole(self, body: bytes) -> list[AnyEvent]:
+        """The events of one whole reply."""
+        return self._joined([*self._reader.feed(body), *self._reader.finish()])
+
+    def resume(self, request: bytes) -> bytes:
+        """The body that lets the turn go on, where ``request`` was the last one's. The bytes of its reply come next."""
+        body = continued(request, self._said.content())
+        self._before = _sum(self._before, self._said.usage)
+        self._pause = []
+        self._said = Said()
+        self._reader = Reader(profile=self._profile, heard=self._said)
+        return body
+
+    def _joined(self, events: list[AnyEvent]) -> list[AnyEvent]:
+        out: list[AnyEvent] = []
+        for event in events:
+            match event:
+                case Started() if self._before is not None:
+                    pass
+                case Metered() if self._before is not None:
+                    out.append(Metered(_sum(self._before, self._said.usage)))
+                case Stopped("pause_turn"):
+                    said = self._said.content()
+                    if any(_text(_fields(block), "type") == "tool_use" for block in said):
+                        out.append(Stopped("tool_use"))  # the caller has to answer that first
+                    elif said:
+                        self._pause.append(event)
+                    else:
+                        out.append(event)
+                case _:
+                    out.append(event)
+        return out
+
+
+def continued(request: bytes, said: list[Raw]) -> bytes:
+    """The body of a Messages request with what the assistant ``said`` at its end; all else stays byte for byte."""
+    fields = _fields(request)
+    turns = _list(fields["messages"])
+    last = _fields(turns[-1])
+    content = bytes(last["content"])
+    if _text(last, "role") == "assistant" and content.startswith(b"["):
+        last["content"] = Raw(_encode([*_list(content), *said]))
+        turns[-1] = Raw(_encode(last))
+    else:
+        turns.append(Raw(_encode({"role": "assistant", "content": said})))
+    fields["messages"] = Raw(_encode(turns))
+    return _encode(fields)
+
+
+def _sum(before: Usage | None, usage: Usage) -> Usage:
+    """The counts of the replies before and of this one; what neither tells is unknown."""
+    if before is None:
+        return usage
+    return Usage(
+        input=_plus(before.input, usage.input),
+        output=_plus(before.output, usage.output),
+        cache_read=_plus(before.cache_read, usage.cache_read),
+        cache_write=_plus(before.cache_write, usage.cache_write),
+        reasoning=_plus(before.reasoning, usage.reasoning),
+        cache_write_1h=_plus(before.cache_write_1h, usage.cache_write_1h),
+    )
+
+
+def _plus(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other

@@ -1,0 +1,236 @@
+"""What the frames of a Messages stream and a whole Messages answer look like, and how their parts become events.
+
+Loose on purpose: many upstreams imitate the format. What is only counted (usage) or only shown (citations) may be wrong
+without breaking the reply.
+"""
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from penstock.core.body.value_limits import real
+from penstock.core.dialects.upstream_error_text import kind_of, words
+from penstock.core.neutral.request import AnyEvent, Cited, Failed, StopReason, Usage
+
+
+class Delta(msgspec.Struct, gc=False):
+    """The ``delta`` of ``content_block_delta`` and of ``message_delta``."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: str | None = None
+    citation: Raw | UnsetType = UNSET
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: Raw | UnsetType = UNSET
+
+
+class Block(msgspec.Struct):
+    """A content block, whole or as it starts."""
+
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Raw | UnsetType = UNSET
+    citations: list[Raw] | None = None
+
+
+class Message(msgspec.Struct):
+    """A whole answer, and the skeleton of one in ``message_start``."""
+
+    id: str | None = None
+    model: str | None = None
+    content: list[Block] | None = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: Raw | UnsetType = UNSET
+    usage: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+    type: str | None = None
+
+
+class StreamEvent(msgspec.Struct):
+    """The data of any frame."""
+
+    type: str = ""
+    index: int = 0
+    delta: Delta | None = None
+    content_block: Block | None = None
+    message: Message | None = None
+    usage: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+class _CacheCreation(msgspec.Struct):
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Details(msgspec.Struct):
+    explanation: str | None = None
+
+
+class _Citation(msgspec.Struct):
+    type: str = ""
+    url: str | None = None
+    title: str | None = None
+    cited_text: str | None = None
+
+
+decode_event = msgspec.json.Decoder(StreamEvent).decode
+decode_message = msgspec.json.Decoder(Message).decode
+_typed = msgspec.json.Decoder(_Typed).decode
+_usage = msgspec.json.Decoder(_Usage).decode
+_details = msgspec.json.Decoder(_Details).decode
+_citation = msgspec.json.Decoder(_Citation).decode
+_anything = msgspec.json.Decoder(float_hook=real).decode
+
+READ_TYPES = frozenset(
+    (
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "error",
+    )
+)
+"""Event types that mean something to us; all others are ignored."""
+
+_REASONS: dict[str, StopReason] = {
+    "end_turn": "end_turn",
+    "max_tokens": "max_tokens",
+    "stop_sequence": "stop_sequence",
+    "tool_use": "tool_use",
+    "pause_turn": "pause_turn",
+    "refusal": "refusal",
+    "model_context_window_exceeded": "context_window",
+}
+
+
+def reason_of(word: str | None, *, called: bool) -> StopReason:
+    """The reason a word stands for; where it is missing or unknown, whether a tool was ``called`` decides."""
+    return _REASONS.get(word or "", "tool_use" if called else "end_turn")
+
+
+def usage_of(raw: Raw | UnsetType) -> Usage | None:
+    """The counts of a ``usage`` object; None where there is none that can be read."""
+    if raw is UNSET:
+        return None
+    try:
+        found = _usage(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return Usage(
+        input=_count(found.input_tokens),
+        output=_count(found.output_tokens),
+        cache_read=_count(found.cache_read_input_tokens),
+        cache_write=_count(found.cache_creation_input_tokens),
+        reasoning=_count(found.output_tokens_details.thinking_tokens)
+        if found.output_tokens_details
+        else None,
+        cache_write_1h=_count(found.cache_creation.ephemeral_1h_input_tokens)
+        if found.cache_creation
+        else None,
+    )
+
+
+def usage_at_start(raw: Raw | UnsetType) -> Usage | None:
+    """The counts in ``message_start``: what it says of the output is only how far that had come."""
+    usage = usage_of(raw)
+    return None if usage is None else msgspec.structs.replace(usage, output=None, reasoning=None)
+
+
+def _count(value: int | None) -> int | None:
+    return value if value is not None and 0 <= value < 1 << 53 else None
+
+
+def explanation_of(raw: Raw | UnsetType) -> str | None:
+    """Why a reply was refused, out of ``stop_details``."""
+    if raw is UNSET or bytes(raw) == b"null":
+        return None
+    try:
+        return _details(raw).explanation
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def cited(raw: Raw) -> list[AnyEvent]:
+    """The citation of a web page; other kinds point into the caller's own documents and have no other form."""
+    try:
+        found = _citation(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    if found.type != "web_search_result_location" or not found.url:
+        return []
+    return [Cited(found.url, found.title or "", found.cited_text or "")]
+
+
+def failure_of(data: bytes) -> Failed:
+    """The failure that error JSON tells of."""
+    try:
+        value: object = _anything(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Failed("api_error", "the upstream reported an error that cannot be read")
+    return Failed(kind_of(value), words(value) or "the upstream reported an error without a message")
+
+
+def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
+    """The event of a frame, None where it is one to ignore, a failure where it cannot be read.
+
+    The type inside the data counts; ``name`` (the ``event:`` line) only where there is none.
+    """
+    try:
+        event = decode_event(data)
+    except msgspec.ValidationError as error:
+        return _unread(name, data, error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if not data.strip() or data.strip() == b"[DONE]":
+            return None
+        return Failed("api_error", "the upstream sent an event that is not JSON")
+    if (
+        event.error is not UNSET
+        and bytes(event.error) != b"null"
+        and event.type not in READ_TYPES - {"error"}
+    ):
+        return failure_of(data)
+    kind = event.type or name.decode("latin-1")
+    if kind not in READ_TYPES:
+        return None
+    event.type = kind
+    return failure_of(data) if kind == "error" else event
+
+
+def _unread(name: bytes, data: bytes, error: msgspec.ValidationError) -> Failed | None:
+    """What to make of an event whose members have types that we do not know."""
+    try:
+        kind = _typed(data).type or name.decode("latin-1")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        kind = name.decode("latin-1")
+    if kind == "error":
+        return failure_of(data)
+    if kind not in READ_TYPES:
+        return None
+    return Failed("api_error", f"the upstream sent a malformed {kind} event: {error}")

@@ -1,0 +1,94 @@
+"""What the writing of Chat and of Responses requests has in common: both are OpenAI's, field by field."""
+
+import hashlib
+from typing import assert_never
+
+from penstock.core.dialects.profile import Profile
+from penstock.core.neutral.request import Document, Image, Loss, Request, Text
+from penstock.errors import InvalidRequest
+
+Json = dict[str, object]
+"""An object about to be encoded; it never leaves the writing modules of its dialect."""
+
+_IDENTIFIER_LIMIT = 128
+BILLING = "x-anthropic-billing-header:"
+"""Begins a system text of Claude Code's whose hash changes with every request and would defeat every prompt cache."""
+
+
+class Writing:
+    """One request being written; losses are told once each."""
+
+    __slots__ = ("_losses", "model", "profile")
+
+    def __init__(self, model: str, profile: Profile) -> None:
+        self.model = model
+        self.profile = profile
+        self._losses: dict[str, str] = {}
+
+    @property
+    def losses(self) -> list[Loss]:
+        """What is not said."""
+        return [Loss(field, outcome) for field, outcome in self._losses.items()]
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        """Note what became of a field."""
+        self._losses.setdefault(field, outcome)
+
+    def limit(self, request: Request, field: str, body: Json) -> None:
+        """The most tokens of an answer, in the field that this upstream has for it."""
+        if request.max_tokens is not None:
+            if request.max_tokens < 1:
+                raise InvalidRequest("max_tokens must be at least 1 for this model.", param="max_tokens")
+            body[field] = request.max_tokens
+
+    def sampling(self, request: Request, body: Json, *, top_k: bool) -> None:
+        """Temperature, top_p and top_k, as far as the upstream takes them."""
+        taken = self.profile.sampling
+        for name, value, known in (
+            ("temperature", request.temperature, taken),
+            ("top_p", request.top_p, taken),
+            ("top_k", request.top_k, taken and top_k),
+        ):
+            if value is not None:
+                if known:
+                    body[name] = value
+                else:
+                    self.lose(name)
+
+    def parallel(self, request: Request, body: Json) -> None:
+        """One call at a time, where the upstream has a switch for it."""
+        if request.parallel_tools is False:
+            if self.profile.parallel_tool_calls:
+                body["parallel_tool_calls"] = False
+            else:
+                self.lose("parallel_tool_calls")
+
+    def cache_mark(self, part: Text | Image | Document, written: Json) -> None:
+        """Keep a cache mark in OpenAI's form, where the model takes it. Its own 30 minutes stand for Anthropic's 5."""
+        if part.cache is None:
+            return
+        if self.profile.cache_breakpoints:
+            lasting = {"ttl": "12h"} if part.cache == "1h" else {}
+            written["prompt_cache_breakpoint"] = {"mode": "explicit", **lasting}
+        else:
+            self.lose("cache_control")
+
+    def user(self, request: Request, body: Json) -> None:
+        """Who the end user is, as a hash where the name is too long."""
+        user = request.user
+        if user is None:
+            return
+        _, _, name = user.partition("session_")
+        if name and self.profile.prompt_cache_key:
+            # requests of one session of Claude Code's share their beginning, and find its cache by this
+            body["prompt_cache_key"] = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
+        match self.profile.user_field:
+            case "none":
+                self.lose("user")
+            case "user" | "safety_identifier" as field:
+                if len(user) > _IDENTIFIER_LIMIT:
+                    self.lose("user", "hashed")
+                    user = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
+                body[field] = user
+            case _:
+                assert_never(self.profile.user_field)

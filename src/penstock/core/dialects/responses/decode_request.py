@@ -1,0 +1,371 @@
+"""A Responses request as turns: what Codex, the OpenAI SDKs and others send to ``POST /responses``.
+
+Items lie side by side in the input; adjacent ones of the assistant (reasoning, text, calls) are one turn, and so are the
+outputs of tools with the user's message after them, as Messages has it.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar, assert_never
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from penstock.core.body.envelope import invalid
+from penstock.core.dialects.chat.parts import document_of, image_at
+from penstock.core.dialects.chat.request_schema import TOOL_ERROR_MARK
+from penstock.core.dialects.responses import request_schema as wire
+from penstock.core.dialects.responses.encrypted_reasoning import opened
+from penstock.core.dialects.responses.tools import Toolbox
+from penstock.core.neutral.request import (
+    AnyPart,
+    CacheTtl,
+    Document,
+    Effort,
+    Image,
+    Loss,
+    OutputFormat,
+    Request,
+    Role,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from penstock.core.tools.call_ids import inward
+from penstock.errors import InvalidRequest
+
+T = TypeVar("T")
+
+_CARRIED = frozenset(wire.Body.__struct_fields__) - {"store", "truncation"}
+# values with which a field that cannot be carried asks for nothing
+_IDLE: dict[str, frozenset[bytes]] = {
+    "store": frozenset({b"false"}),
+    "truncation": frozenset({b'"disabled"'}),
+    "metadata": frozenset({b"{}"}),
+    "service_tier": frozenset({b'"auto"'}),
+    "top_logprobs": frozenset({b"0"}),
+    "background": frozenset({b"false"}),
+    "context_management": frozenset({b"[]"}),
+}
+# what answers carry and callers send back as they got it
+_ITEM_FIELDS = frozenset({"type", "id", "status", "role", "content", "annotations"})
+_HOSTED = frozenset(
+    {
+        "web_search_call", "file_search_call", "code_interpreter_call", "mcp_list_tools", "mcp_call",
+        "mcp_approval_request", "mcp_approval_response", "local_shell_call", "local_shell_call_output", "shell_call",
+        "shell_call_output", "apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output",
+    }
+)  # fmt: skip
+"""Items of tools that have no form of their own elsewhere: what they hold stays in the conversation as text."""
+_BACK = frozenset(
+    {"mcp_approval_response", "local_shell_call_output", "shell_call_output", "apply_patch_call_output"}
+)
+"""Those of them that the caller said."""
+_ENCRYPTED = "reasoning.encrypted_content"
+"""What may be included, because it always is."""
+_MOST_TOLD = 40
+
+_body = msgspec.json.Decoder(wire.Body).decode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_kind = msgspec.json.Decoder(wire.Kind).decode
+_message = msgspec.json.Decoder(wire.Message).decode
+_function_call = msgspec.json.Decoder(wire.FunctionCall).decode
+_custom_call = msgspec.json.Decoder(wire.CustomCall).decode
+_call_output = msgspec.json.Decoder(wire.CallOutput).decode
+_reasoning = msgspec.json.Decoder(wire.Reasoning).decode
+_additional = msgspec.json.Decoder(wire.AdditionalTools).decode
+_update = msgspec.json.Decoder(wire.ConfigurationUpdate).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_request(body: bytes) -> tuple[Request, list[Loss]]:
+    """The request in ``body`` (checked by the envelope before), and what of it the neutral form does not carry.
+
+    Raises ``InvalidRequest`` naming the field or the item.
+    """
+    try:
+        sent = _body(body)
+        fields = _fields(body)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("The body is not valid JSON.") from error
+    reading = _Reading()
+    request = reading.request(sent)
+    for name, raw in fields.items():
+        if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
+            reading.lose(name)
+    return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]
+
+
+class _Reading:
+    """One reading: the losses gathered on the way, each told once."""
+
+    __slots__ = ("_format", "_reasoning", "losses", "toolbox", "turns")
+
+    def __init__(self) -> None:
+        self.losses: dict[str, str] = {}
+        self.toolbox = Toolbox(self.lose)
+        self.turns: list[Turn] = []
+        self._reasoning: wire.ReasoningOptions | None = None
+        self._format: wire.TextFormat | None = None
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        self.losses.setdefault(field, outcome)
+
+    def request(self, sent: wire.Body) -> Request:
+        _check(sent)
+        self._reasoning = sent.reasoning
+        self._format = sent.text.format if sent.text is not None else None
+        if sent.text is not None and sent.text.verbosity is not None:
+            self.lose("text.verbosity")
+        if any(more != _ENCRYPTED for more in sent.include or ()):
+            self.lose("include")
+        for at, tool in enumerate(sent.tools or ()):
+            self.toolbox.add(tool, f"tools[{at}]")
+        if sent.instructions:
+            self.add("system", [Text(sent.instructions)])
+        if isinstance(sent.input, str):
+            self.add("user", [Text(sent.input)] if sent.input else [])
+        else:
+            self.items(sent.input)
+        if not any(turn.role != "system" for turn in self.turns):
+            raise InvalidRequest("input must hold something besides instructions.", param="input")
+        choice = self.toolbox.choice(sent.tool_choice)
+        effort, thinking = self.reasoning()
+        return Request(
+            model=sent.model,
+            turns=tuple(self.turns),
+            tools=tuple(self.toolbox.tools),
+            tool_choice=choice,
+            parallel_tools=sent.parallel_tool_calls,
+            max_tokens=sent.max_output_tokens,
+            temperature=sent.temperature,
+            top_p=sent.top_p,
+            stream=bool(sent.stream),
+            effort=effort,
+            thinking=thinking,
+            output=_output(self._format),
+            user=sent.safety_identifier or sent.user or None,
+            web_search=self.toolbox.web_search,
+        )
+
+    def reasoning(self) -> tuple[Effort | None, Thinking | None]:
+        """The effort, and with a summary asked for that the reasoning be shown."""
+        asked = self._reasoning
+        if asked is None:
+            return None, None
+        if asked.context not in (None, "auto"):
+            self.lose("reasoning.context")
+        if asked.mode is not None:
+            self.lose("reasoning.mode")
+        shown = (asked.summary or asked.generate_summary) is not None
+        if asked.effort in (None, "none") or not shown:
+            return asked.effort, None
+        return asked.effort, Thinking("adaptive", shown=True)
+
+    # ---- items
+
+    def items(self, items: list[Raw]) -> None:
+        kinds: list[str] = []
+        for at, raw in enumerate(items):
+            kind = _decoded(_kind, raw, f"input[{at}]")
+            kinds.append(kind.type or ("message" if kind.role is not None else "item_reference"))
+            if kind.type == "additional_tools":  # before the calls of the history, whose names depend on them
+                self.lose("input.additional_tools", "hoisted")
+                for nth, tool in enumerate(_decoded(_additional, raw, f"input[{at}]").tools):
+                    self.toolbox.add(tool, f"input[{at}].tools[{nth}]")
+        results: list[AnyPart] = []
+        for at, (kind, raw) in enumerate(zip(kinds, items, strict=True)):
+            path = f"input[{at}]"
+            if kind in ("function_call_output", "custom_tool_call_output"):
+                results.append(self.result(_decoded(_call_output, raw, path), path))
+                continue
+            if kind == "message":
+                message = _decoded(_message, raw, path)
+                if message.role == "user":
+                    self.add("user", [*results, *self.parts(message.content, f"{path}.content", "user")])
+                    results = []
+                    self.tell(raw, _ITEM_FIELDS)
+                    continue
+            self.add("user", results)
+            results = []
+            self.item(kind, raw, path)
+        self.add("user", results)
+
+    def item(self, kind: str, raw: Raw, path: str) -> None:
+        """Any item but a tool's output and a message of the user."""
+        match kind:
+            case "message":
+                message = _decoded(_message, raw, path)
+                role = "assistant" if message.role == "assistant" else "system"
+                if message.phase is not None:
+                    self.lose("input.phase")
+                self.tell(raw, _ITEM_FIELDS | {"phase"})
+                self.add(role, [*self.parts(message.content, f"{path}.content", role)])
+            case "function_call":
+                call = _decoded(_function_call, raw, path)
+                arguments = call.arguments if call.arguments.strip() else "{}"
+                self.called(call.call_id, call.namespace, call.name, arguments)
+            case "custom_tool_call":
+                custom = _decoded(_custom_call, raw, path)
+                self.lose("input.custom_tool_call", "function")
+                arguments = _encode({"input": custom.input}).decode()
+                self.called(custom.call_id, custom.namespace, custom.name, arguments)
+            case "reasoning":
+                self.thought(_decoded(_reasoning, raw, path))
+            case "additional_tools":
+                pass
+            case "configuration_update":
+                update = _decoded(_update, raw, path)
+                self._reasoning = update.reasoning or self._reasoning
+                if update.text is not None:
+                    self._format = update.text.format or self._format
+            case "item_reference":
+                raise InvalidRequest(
+                    f"{path}: nothing is stored here that an item could refer to; send the item itself "
+                    '(in clients: "store": false).',
+                    param=path,
+                )
+            case _ if kind in _HOSTED:
+                self.lose(f"input.{kind}", "text")
+                told = Text(f"[{kind.replace('_', ' ')}: {_without_ids(raw)}]")
+                self.add("user" if kind in _BACK else "assistant", [told])
+            case _:
+                raise InvalidRequest(
+                    f"{path}: items of type {kind[:60]!r} are not available with this model.", param=path
+                )
+
+    def called(self, call_id: str, namespace: str | None, name: str, arguments: str) -> None:
+        self.add("assistant", [ToolCall(inward(call_id), self.toolbox.name(namespace, name), arguments)])
+
+    def result(self, item: wire.CallOutput, path: str) -> ToolResult:
+        output = item.output
+        is_error = isinstance(output, str) and output.startswith(TOOL_ERROR_MARK)
+        if isinstance(output, str):
+            output = output.removeprefix(TOOL_ERROR_MARK)
+        parts = self.parts(output, f"{path}.output", "user")
+        return ToolResult(inward(item.call_id), tuple(parts), is_error)
+
+    def thought(self, item: wire.Reasoning) -> None:
+        text = "\n\n".join(part.text for part in item.summary)
+        if not text and item.content:
+            text = "".join(part.text for part in item.content)
+        thought = opened(text, item.encrypted_content)
+        if thought is None:
+            if item.encrypted_content:
+                self.lose("input.reasoning.encrypted_content")
+            return
+        self.add("assistant", [thought])
+
+    # ---- content
+
+    def parts(self, content: wire.Content, path: str, role: str) -> list[Text | Image | Document]:
+        if isinstance(content, str):
+            return [Text(content)] if content else []
+        parts: list[Text | Image | Document] = []
+        for at, part in enumerate(content):
+            where = f"{path}[{at}]"
+            if role != "user" and isinstance(part, wire.InputImage | wire.InputFile):
+                raise InvalidRequest(f"{where}: only text is allowed in a message of {role}.", param=where)
+            cache = self.cache(part)
+            match part:
+                case wire.Refusal(refusal=text):
+                    self.lose("input.content.refusal", "text")
+                    parts.append(Text(text, cache))
+                case wire.InputImage():
+                    parts.append(self.image(part, where, cache))
+                case wire.InputFile():
+                    parts.append(self.file(part, where, cache))
+                case wire.InputAudio():
+                    raise InvalidRequest(f"{where}: audio input is not supported.", param=where)
+                case (
+                    wire.InputText(text=text)
+                    | wire.OutputText(text=text)
+                    | wire.PlainText(text=text)
+                    | wire.SummaryText(text=text)
+                    | wire.ReasoningText(text=text)
+                ):
+                    if text:
+                        parts.append(Text(text, cache))
+                case _:
+                    assert_never(part)
+        return parts
+
+    def image(self, part: wire.InputImage, where: str, cache: CacheTtl | None) -> Image:
+        if part.image_url is None:
+            raise _stored(f"{where}.file_id" if part.file_id is not None else f"{where}.image_url")
+        return image_at(part.image_url, part.detail, f"{where}.image_url", cache)
+
+    def file(self, part: wire.InputFile, where: str, cache: CacheTtl | None) -> Document:
+        if part.file_url is not None:
+            return Document(url=part.file_url, title=part.filename, cache=cache)
+        if part.file_data is None:
+            raise _stored(f"{where}.file_id" if part.file_id is not None else f"{where}.file_data")
+        return document_of(part.file_data, part.filename, f"{where}.file_data", cache)
+
+    def cache(self, part: wire.AnyPart) -> CacheTtl | None:
+        mark = part.prompt_cache_breakpoint
+        if mark is None:
+            return None
+        ttl: CacheTtl = "1h" if mark.ttl == "12h" else "5m"
+        self.lose("input.prompt_cache_breakpoint", ttl)
+        return ttl
+
+    def tell(self, raw: Raw, known: frozenset[str]) -> None:
+        """Tell of an item's fields that are not known."""
+        for name in _fields(raw).keys() - known:
+            if len(self.losses) < _MOST_TOLD:
+                self.lose(f"input.{name}")
+
+    def add(self, role: Role, parts: list[AnyPart]) -> None:
+        """Add what an item says. What the assistant said in several items is one turn; nothing is no turn."""
+        if not parts:
+            return
+        last = self.turns[-1] if self.turns else None
+        if role == "assistant" and last is not None and last.role == "assistant":
+            self.turns[-1] = Turn(role, (*last.parts, *parts))
+        else:
+            self.turns.append(Turn(role, tuple(parts)))
+
+
+def _decoded(decode: Callable[[Raw], T], raw: Raw, path: str) -> T:
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        raise invalid(error, path) from error
+
+
+def _check(sent: wire.Body) -> None:
+    """What a type cannot say."""
+    if not sent.model.strip():
+        raise InvalidRequest("model must not be empty.", param="model")
+    if sent.max_output_tokens is not None and sent.max_output_tokens < 1:
+        raise InvalidRequest("max_output_tokens must be at least 1.", param="max_output_tokens")
+    if sent.temperature is not None and not 0 <= sent.temperature <= 2:
+        raise InvalidRequest("temperature must be between 0 and 2.", param="temperature")
+    if sent.top_p is not None and not 0 <= sent.top_p <= 1:
+        raise InvalidRequest("top_p must be between 0 and 1.", param="top_p")
+
+
+def _output(wanted: wire.TextFormat | None) -> OutputFormat | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return OutputFormat()
+    if wanted.schema is UNSET or bytes(wanted.schema)[:1] != b"{":
+        raise InvalidRequest("text.format.schema must be an object.", param="text.format.schema")
+    return OutputFormat(wanted.schema.copy(), wanted.name, wanted.description, wanted.strict)
+
+
+def _stored(param: str) -> InvalidRequest:
+    return InvalidRequest(f"{param}: stored files are not available; send the data or a URL.", param=param)
+
+
+def _without_ids(raw: Raw) -> str:
+    """An item's own content as JSON text: ids and states mean nothing to another model."""
+    kept = {
+        name: value for name, value in _fields(raw).items() if name not in {"id", "type", "status", "call_id"}
+    }
+    return _encode(kept).decode()

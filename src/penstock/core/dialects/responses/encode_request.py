@@ -1,0 +1,311 @@
+"""Turns as a Responses request for one upstream.
+
+Deterministic, and the items of one turn are a byte prefix of those of the next. Nothing is stored there: ``store`` is
+false, and reasoning is asked for in the encrypted form that can be sent back.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+import msgspec
+
+from penstock.core.dialects.chat.ask import effort_for, nearest, strict_fits
+from penstock.core.dialects.chat.request_schema import TOOL_ERROR_MARK
+from penstock.core.dialects.openai.encode_request import BILLING, Json, Writing
+from penstock.core.dialects.profile import Profile
+from penstock.core.dialects.responses.encrypted_reasoning import carrier_of
+from penstock.core.neutral.request import (
+    AnyPart,
+    Document,
+    Image,
+    Loss,
+    OutputFormat,
+    Request,
+    Text,
+    Thought,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from penstock.core.tools import call_ids
+from penstock.errors import InvalidRequest
+
+_SCHEMA_NAME = "output"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def write_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
+    """The body for ``model`` (the upstream's own id), and what of the request it does not say.
+
+    Raises ``InvalidRequest`` where the request cannot be said at all.
+    """
+    writing = _Writing(model, profile)
+    body = writing.body(request)
+    return _encode(body), writing.losses
+
+
+class _Writing(Writing):
+    """One request being written."""
+
+    __slots__ = ()
+
+    def body(self, request: Request) -> Json:
+        """The whole body; what a prompt cache keys on comes first."""
+        body: Json = {"model": self.model}
+        tools = [self.tool(tool) for tool in request.tools]
+        if request.web_search:
+            tools.append({"type": "web_search"})
+        if tools:
+            body["tools"] = tools
+        body["input"] = self.items(request.turns)
+        if request.tools:
+            self.choose(request, body)
+        self.limit(request, "max_output_tokens", body)
+        self.sampling(request, body, top_k=False)
+        if request.stop:
+            raise InvalidRequest("stop: this model takes no stop sequences.", param="stop")
+        self.reason(request, body)
+        if request.output is not None:
+            body["text"] = {"format": self.form(request.output)}
+        self.user(request, body)
+        body["store"] = False
+        body["stream"] = request.stream
+        return body
+
+    def choose(self, request: Request, body: Json) -> None:
+        wanted = request.tool_choice
+        if wanted is not None:
+            match wanted.mode:
+                case "auto" | "none":
+                    body["tool_choice"] = wanted.mode
+                case "any":
+                    body["tool_choice"] = "required"
+                case "tool":
+                    body["tool_choice"] = {"type": "function", "name": wanted.name}
+                case _:
+                    assert_never(wanted.mode)
+        self.parallel(request, body)
+
+    def reason(self, request: Request, body: Json) -> None:
+        """Effort, and a summary of the reasoning where the caller wants to see it."""
+        thinking, effort = request.thinking, request.effort
+        thinks = thinking is not None and thinking.mode != "disabled"
+        if not self.profile.reasoning_effort:
+            if effort is not None:
+                self.lose("effort")
+            if thinking is not None:
+                self.lose("thinking")
+            return
+        if self.profile.encrypted_reasoning:
+            body["include"] = ["reasoning.encrypted_content"]
+        if thinking is not None and thinking.mode == "disabled":
+            effort = "none"
+        elif effort is None and thinking is not None and thinking.budget is not None:
+            effort = effort_for(thinking.budget)
+            self.lose("thinking.budget_tokens", "effort")
+        asked: Json = {}
+        if effort is not None:
+            asked["effort"] = known = nearest(effort, self.profile)
+            if known != effort:
+                self.lose("effort", "nearest")
+        if thinks and thinking is not None and thinking.shown is not False:
+            asked["summary"] = "auto"
+        if asked:
+            body["reasoning"] = asked
+
+    def form(self, output: OutputFormat) -> Json:
+        if output.schema is None:
+            return {"type": "json_object"}
+        form: Json = {"type": "json_schema", "name": output.name or _SCHEMA_NAME}
+        if output.description is not None:
+            form["description"] = output.description
+        form["schema"] = output.schema
+        form["strict"] = output.strict is not False and strict_fits(output.schema)
+        if output.strict and not form["strict"]:
+            self.lose("output_config.format.strict")
+        return form
+
+    def tool(self, tool: Tool) -> Json:
+        written: Json = {"type": "function", "name": tool.name}
+        if tool.description is not None:
+            written["description"] = tool.description
+        written["parameters"] = tool.schema
+        # strict unless told otherwise in this dialect, and then a schema outside the subset is refused
+        written["strict"] = bool(tool.strict) and self.profile.strict_tools and strict_fits(tool.schema)
+        if tool.strict and not written["strict"]:
+            self.lose("tools.strict")
+        if tool.cache is not None:
+            self.lose("cache_control")
+        return written
+
+    # ---- items
+
+    def items(self, turns: tuple[Turn, ...]) -> list[Json]:
+        items: list[Json] = []
+        for turn in turns:
+            match turn.role:
+                case "system":
+                    self.system(turn, items)
+                case "user":
+                    self.user_turn(turn, items)
+                case "assistant":
+                    self.assistant(turn, items)
+                case _:
+                    assert_never(turn.role)
+        said = [item for item in items if item.get("role") not in ("system", "developer")]
+        if not said:
+            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
+        if said[-1].get("role") == "assistant":
+            raise InvalidRequest(
+                "messages: this model cannot continue an assistant message; end with a user message.",
+                param="messages",
+            )
+        return items
+
+    def system(self, turn: Turn, items: list[Json]) -> None:
+        texts: list[Text] = []
+        for part in turn.parts:
+            if isinstance(part, Text) and part.text:
+                if part.text.startswith(BILLING):
+                    # its hash changes with every request and would defeat every prompt cache
+                    self.lose("system.billing_header")
+                else:
+                    texts.append(part)
+        if texts:
+            items.append(
+                {"type": "message", "role": self.profile.system_role, "content": self.content(texts)}
+            )
+
+    def user_turn(self, turn: Turn, items: list[Json]) -> None:
+        """The outputs of tools first, right after the calls; then all the rest as one message."""
+        rest: list[Text | Image | Document] = []
+        for part in turn.parts:
+            match part:
+                case ToolResult():
+                    items.append(self.result(part))
+                case Text() | Image() | Document():
+                    rest.append(part)
+                case Thought() | ToolCall():
+                    self.lose("messages.user." + type(part).__name__.lower())
+                case _:
+                    assert_never(part)
+        content = self.content(rest)
+        if content:
+            items.append({"type": "message", "role": "user", "content": content})
+
+    def result(self, result: ToolResult) -> Json:
+        """A tool's output; images and files stay in it."""
+        if result.cache is not None:
+            self.lose("messages.tool_result.cache_control")
+        mark = TOOL_ERROR_MARK if result.is_error else ""
+        if mark:
+            self.lose("messages.tool_result.is_error", "marked")
+        output: object
+        if all(isinstance(part, Text) for part in result.parts):
+            output = mark + "\n".join(part.text for part in result.parts if isinstance(part, Text))
+        else:
+            output = self.content([Text(mark), *result.parts])
+        return {"type": "function_call_output", "call_id": self.call_id(result.call_id), "output": output}
+
+    def assistant(self, turn: Turn, items: list[Json]) -> None:
+        text: list[str] = []
+        for part in turn.parts:
+            if isinstance(part, Text):
+                if part.cache is not None:
+                    self.lose("messages.assistant.cache_control")
+                text.append(part.text)
+                continue
+            _say(text, items)
+            text = []
+            self.spoken(part, items)
+        _say(text, items)
+
+    def spoken(self, part: AnyPart, items: list[Json]) -> None:
+        match part:
+            case ToolCall():
+                if part.cache is not None:
+                    self.lose("messages.assistant.cache_control")
+                arguments = part.arguments if part.arguments.strip() else "{}"
+                items.append(
+                    {
+                        "type": "function_call",
+                        "call_id": self.call_id(part.id),
+                        "name": part.name,
+                        "arguments": arguments,
+                    }
+                )
+            case Thought():
+                self.thought(part, items)
+            case Image() | Document() | ToolResult() | Text():
+                self.lose("messages.assistant." + type(part).__name__.lower())
+            case _:
+                assert_never(part)
+
+    def thought(self, thought: Thought, items: list[Json]) -> None:
+        """Reasoning goes back to the model that made it, and to no other."""
+        carrier = carrier_of(thought, self.model)
+        if carrier is None:
+            self.lose("messages.redacted_thinking" if thought.redacted is not None else "messages.thinking")
+            return
+        item: Json = {"type": "reasoning", "id": carrier.id, "summary": []}
+        if thought.text and carrier.raw:
+            item["content"] = [{"type": "reasoning_text", "text": thought.text}]
+        elif thought.text:
+            item["summary"] = [{"type": "summary_text", "text": thought.text}]
+        if carrier.encrypted_content is not None:
+            item["encrypted_content"] = carrier.encrypted_content
+        items.append(item)
+
+    def call_id(self, id: str) -> str:
+        return call_ids.shortened(call_ids.plain(call_ids.inward(id)), call_ids.RESPONSES_LIMIT)
+
+    def content(self, parts: Iterable[Text | Image | Document]) -> list[Json]:
+        written: list[Json] = []
+        for part in parts:
+            match part:
+                case Text(text):
+                    if not text:
+                        continue
+                    item: Json = {"type": "input_text", "text": text}
+                case Image():
+                    item = self.image(part)
+                case Document():
+                    item = _document(part)
+                case _:
+                    assert_never(part)
+            self.cache_mark(part, item)
+            written.append(item)
+        return written
+
+    def image(self, image: Image) -> Json:
+        url = image.url
+        if url is None:
+            url = f"data:{image.media_type};base64,{image.data}"
+        elif not self.profile.image_urls:
+            raise InvalidRequest(
+                "messages: this model takes images as base64 data only, not by URL.", param="messages"
+            )
+        return {"type": "input_image", "image_url": url, "detail": image.detail or "auto"}
+
+
+def _say(text: list[str], items: list[Json]) -> None:
+    joined = "".join(text)
+    if joined:
+        content: Json = {"type": "output_text", "text": joined, "annotations": ()}
+        items.append({"type": "message", "role": "assistant", "content": [content]})
+
+
+def _document(document: Document) -> Json:
+    if document.url is not None:
+        file: Json = {"type": "input_file", "file_url": document.url}
+        return file if document.title is None else {**file, "filename": document.title}
+    if document.media_type == "text/plain":
+        text = document.data or ""
+        return {"type": "input_text", "text": f"{document.title}\n\n{text}" if document.title else text}
+    return {
+        "type": "input_file",
+        "filename": document.title or "document.pdf",
+        "file_data": f"data:{document.media_type};base64,{document.data}",
+    }

@@ -1,0 +1,399 @@
+"""Events as the Responses stream or the whole response that a caller gets.
+
+Every event is numbered, every item is added, filled, done, and stands once more in the terminal event. The official SDK
+and Codex both wait for that terminal event, whatever happens.
+"""
+
+from typing import Literal, assert_never
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from penstock.core.dialects.responses.answer import (
+    INCOMPLETE,
+    Annotation,
+    CustomCall,
+    FunctionCall,
+    IncompleteDetails,
+    Message,
+    OutputText,
+    Reasoning,
+    Refusal,
+    Response,
+    Status,
+    SummaryText,
+    TokenCounts,
+    failed_frame,
+    failure,
+    frame,
+    token_counts,
+)
+from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
+from penstock.core.neutral.fold import events_of
+from penstock.core.neutral.request import (
+    AnyEvent,
+    CallArgs,
+    CallOpened,
+    Cited,
+    Failed,
+    Metered,
+    Reply,
+    Started,
+    Stopped,
+    TextDelta,
+    ThoughtDelta,
+    ThoughtRedacted,
+    ThoughtSigned,
+    Usage,
+    merge_usage,
+)
+from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.tools.call_ids import RESPONSES_LIMIT, outward
+from penstock.core.tools.custom_input import FreeText
+from penstock.errors import PenstockError, ProviderCut
+
+KEEPALIVE = b": keep-alive\n\n"
+"""May go between any two frames; a comment, which no client takes for data."""
+
+BROKEN_OFF = ProviderCut("The provider broke off its answer.")
+
+_CHARS_PER_TOKEN = 4
+_TEXT_TAIL = b',"logprobs":[]}\n\n'
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Writer:
+    """Writes one reply as frames. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+
+    __slots__ = (
+        "_annotations",
+        "_base",
+        "_call",
+        "_chars",
+        "_cited_to",
+        "_created",
+        "_estimate",
+        "_free",
+        "_head",
+        "_id",
+        "_item",
+        "_kind",
+        "_made",
+        "_model",
+        "_output",
+        "_pieces",
+        "_place",
+        "_source",
+        "_span",
+        "_usage",
+        "ended",
+        "error",
+        "sequence",
+        "started",
+    )
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        reply_id: str,
+        created: int,
+        include_usage: bool,  # noqa: ARG002 - the same in every dialect; this one always has usage
+        input_estimate: int,
+    ) -> None:
+        """``created`` in Unix seconds; ``input_estimate`` in tokens, for a usage that the upstream did not give."""
+        self.error: PenstockError = BROKEN_OFF
+        self.sequence = 0
+        """The number of the next event."""
+        self.started = False
+        self.ended = False
+        self._id = reply_id
+        self._base = reply_id.removeprefix("resp_")
+        self._model = model
+        self._created = created
+        self._estimate = input_estimate
+        self._source = model  # whose thoughts they are
+        self._usage = Usage()
+        self._output: list[Raw] = []  # the items that are done
+        self._kind: Literal["", "text", "thought", "call", "custom"] = ""
+        self._item = ""  # the id of the open item
+        self._place = b""  # of a delta of the open item: all up to its number, but for that
+        self._head = b""  # of a delta of the open item: its event and type
+        self._pieces: list[str] = []  # its text so far
+        self._call = CallOpened("", "")
+        self._free = FreeText()
+        self._annotations: list[Annotation] = []
+        self._chars = 0  # of the open message, which citations count in
+        self._cited_to = 0
+        self._span = (0, 0)
+        self._made = 0  # characters of all that was generated
+
+    def write(self, events: list[AnyEvent]) -> bytes:
+        """The frames of ``events``; nothing after the terminal one."""
+        out: list[bytes] = []
+        for event in events:
+            if self.ended:
+                break
+            if isinstance(event, TextDelta) and self._kind == "text":
+                self._delta(event.text, out)
+            else:
+                self._other(event, out)
+        return b"".join(out)
+
+    def response(self, status: Status, usage: TokenCounts | None = None, reason: str | None = None) -> bytes:
+        """The response object as it is now."""
+        details = None if reason is None else IncompleteDetails(reason)
+        return _encode(
+            Response(
+                id=self._id,
+                created_at=self._created,
+                status=status,
+                model=self._model,
+                output=self._output,
+                incomplete_details=details,
+                usage=usage,
+            )
+        )
+
+    def counts(self) -> TokenCounts:
+        """What has been counted, or is estimated."""
+        guess = -(-self._made // _CHARS_PER_TOKEN)
+        return token_counts(self._usage, input_estimate=self._estimate, output_estimate=guess)
+
+    def _other(self, event: AnyEvent, out: list[bytes]) -> None:
+        if isinstance(event, Metered):
+            self._usage = merge_usage(self._usage, event.usage)
+            return
+        if isinstance(event, Started):
+            self._source = event.model or self._source
+        if not self.started:
+            self.started = True
+            for kind in (b"response.created", b"response.in_progress"):
+                self._frame(kind, b',"response":' + self.response("in_progress"), out)
+        match event:
+            case Started():
+                pass
+            case TextDelta(text):
+                self._open_text(out)
+                self._delta(text, out)
+            case ThoughtDelta() | ThoughtSigned() | ThoughtRedacted():
+                self._thought(event, out)
+            case CallOpened():
+                self._open_call(event, out)
+            case CallArgs(fragment):
+                self._argue(fragment, out)
+            case Cited():
+                self._cite(event, out)
+            case Stopped():
+                self._stop(event, out)
+            case Failed():
+                self._fail(out)
+            case _:
+                assert_never(event)
+
+    # ---- frames
+
+    def _frame(self, kind: bytes, members: bytes, out: list[bytes]) -> None:
+        out.append(frame(kind, self.sequence, members))
+        self.sequence += 1
+
+    def _at(self, inner: bytes = b"") -> bytes:
+        """The members that say where an event belongs."""
+        return b',"item_id":%b,"output_index":%d%b' % (_encode(self._item), len(self._output), inner)
+
+    def _delta(self, text: str, out: list[bytes]) -> None:
+        self._chars += len(text)
+        self._made += len(text)
+        self._pieces.append(text)
+        tail = _TEXT_TAIL if self._kind == "text" else b"}\n\n"
+        out.append(b"%b%d%b%b%b" % (self._head, self.sequence, self._place, _encode(text), tail))
+        self.sequence += 1
+
+    def _open(self, prefix: str, out: list[bytes]) -> None:
+        """Begin an item, after what is open has been closed."""
+        self._close("completed", out)
+        self._item = f"{prefix}_{self._base}_{len(self._output)}"
+        self._pieces = []
+
+    def _added(self, item: msgspec.Struct, delta: bytes, inner: bytes, out: list[bytes]) -> None:
+        """Tell of the open item, whose deltas are events of type ``delta``."""
+        members = b',"output_index":%d,"item":%b' % (len(self._output), _encode(item))
+        self._frame(b"response.output_item.added", members, out)
+        self._head = b'event: %b\ndata: {"type":"%b","sequence_number":' % (delta, delta)
+        self._place = self._at(inner) + b',"delta":'
+
+    def _done(self, item: msgspec.Struct, out: list[bytes]) -> None:
+        encoded = _encode(item)
+        self._frame(
+            b"response.output_item.done", b',"output_index":%d,"item":%b' % (len(self._output), encoded), out
+        )
+        self._output.append(Raw(encoded))
+        self._kind = ""
+
+    # ---- items
+
+    def _open_text(self, out: list[bytes]) -> None:
+        self._open("msg", out)
+        self._annotations = []
+        self._chars = self._cited_to = 0
+        self._span = (0, 0)
+        self._kind = "text"
+        inner = b',"content_index":0'
+        self._added(Message(self._item, "in_progress", []), b"response.output_text.delta", inner, out)
+        part = b',"part":' + _encode(OutputText(""))
+        self._frame(b"response.content_part.added", self._at(inner) + part, out)
+
+    def _open_thought(self, out: list[bytes]) -> None:
+        self._open("rs", out)
+        self._kind = "thought"
+        inner = b',"summary_index":0'
+        self._added(Reasoning(self._item, []), b"response.reasoning_summary_text.delta", inner, out)
+
+    def _thought(self, event: ThoughtDelta | ThoughtSigned | ThoughtRedacted, out: list[bytes]) -> None:
+        if self._kind != "thought" or isinstance(event, ThoughtRedacted):
+            self._open_thought(out)
+        match event:
+            case ThoughtDelta(text):
+                if not self._pieces:
+                    part = b',"summary_index":0,"part":' + _encode(SummaryText(""))
+                    self._frame(b"response.reasoning_summary_part.added", self._at(part), out)
+                self._delta(text, out)
+            case ThoughtSigned(signature):
+                self._end_thought(sealed_signature(signature), out)
+            case ThoughtRedacted(data):
+                self._end_thought(sealed_redacted(data), out)
+            case _:
+                assert_never(event)
+
+    def _end_thought(self, encrypted: str, out: list[bytes]) -> None:
+        text = "".join(self._pieces)
+        summary = [SummaryText(text)] if text else []
+        if text:
+            inner = b',"summary_index":0'
+            self._frame(
+                b"response.reasoning_summary_text.done", self._at(inner) + b',"text":' + _encode(text), out
+            )
+            part = self._at(inner) + b',"part":' + _encode(summary[0])
+            self._frame(b"response.reasoning_summary_part.done", part, out)
+        self._done(Reasoning(self._item, summary, encrypted), out)
+
+    def _open_call(self, event: CallOpened, out: list[bytes]) -> None:
+        self._open("ctc" if event.custom else "fc", out)
+        self._call = event
+        self._kind = "custom" if event.custom else "call"
+        self._free = FreeText()
+        kind = b"custom_tool_call_input" if event.custom else b"function_call_arguments"
+        self._added(self._call_item("in_progress", ""), b"response.%b.delta" % kind, b"", out)
+
+    def _call_item(self, status: Status, text: str) -> FunctionCall | CustomCall:
+        call = self._call
+        made = CustomCall if call.custom else FunctionCall
+        id = outward(call.id, RESPONSES_LIMIT)
+        return made(self._item, status, id, call.name, text, call.namespace or UNSET)
+
+    def _argue(self, fragment: str, out: list[bytes]) -> None:
+        if self._kind == "call":
+            self._delta(fragment, out)
+        elif self._kind == "custom":
+            text = self._free.feed(fragment)
+            if text:
+                self._delta(text, out)
+
+    def _close(self, status: Status, out: list[bytes]) -> None:
+        """End the open item; ``status`` is how complete it is."""
+        match self._kind:
+            case "text":
+                self._close_text(status, out)
+            case "thought":
+                # callers send reasoning back with what is signed here, so that it finds its maker again
+                self._end_thought(sign(Origin(self._source)), out)
+            case "call":
+                if not self._pieces:
+                    self._delta("{}", out)
+                arguments = "".join(self._pieces)
+                members = b',"name":%b,"arguments":%b' % (_encode(self._call.name), _encode(arguments))
+                self._frame(b"response.function_call_arguments.done", self._at(members), out)
+                self._done(self._call_item(status, arguments), out)
+            case "custom":
+                text, given = self._free.finish(), "".join(self._pieces)
+                if text.startswith(given) and len(text) > len(given):
+                    self._delta(text[len(given) :], out)
+                self._frame(
+                    b"response.custom_tool_call_input.done", self._at(b',"input":' + _encode(text)), out
+                )
+                self._done(self._call_item(status, text), out)
+            case "":
+                pass
+            case _:
+                assert_never(self._kind)
+
+    def _close_text(self, status: Status, out: list[bytes]) -> None:
+        text = "".join(self._pieces)
+        at = self._at(b',"content_index":0')
+        self._frame(b"response.output_text.done", at + b',"text":' + _encode(text) + b',"logprobs":[]', out)
+        part = OutputText(text, self._annotations)
+        self._frame(b"response.content_part.done", at + b',"part":' + _encode(part), out)
+        self._done(Message(self._item, status, [part]), out)
+
+    def _cite(self, event: Cited, out: list[bytes]) -> None:
+        """A citation of the text since the last one, or of the same text again; it needs a message to stand in."""
+        if self._kind != "text":
+            return
+        if self._chars > self._cited_to:
+            self._span = (self._cited_to, self._chars)
+            self._cited_to = self._chars
+        annotation = Annotation.of(event, *self._span)
+        members = b',"content_index":0,"annotation_index":%d,"annotation":%b'
+        at = self._at(members % (len(self._annotations), _encode(annotation)))
+        self._frame(b"response.output_text.annotation.added", at, out)
+        self._annotations.append(annotation)
+
+    # ---- ends
+
+    def _stop(self, event: Stopped, out: list[bytes]) -> None:
+        reason = INCOMPLETE.get(event.reason)
+        status: Status = "completed" if reason is None else "incomplete"
+        said = "".join(self._pieces) if self._kind == "text" else ""
+        self._close(status, out)
+        if event.reason == "refusal" and event.detail and event.detail != said:
+            self._refuse(event.detail, out)
+        response = self.response(status, self.counts(), reason)
+        self._frame(b"response." + status.encode(), b',"response":' + response, out)
+        self.ended = True
+
+    def _refuse(self, text: str, out: list[bytes]) -> None:
+        """A refusal's explanation, as a message of its own."""
+        self._open("msg", out)
+        inner = b',"content_index":0'
+        self._added(Message(self._item, "in_progress", []), b"response.refusal.delta", inner, out)
+        at = self._at(inner)
+        self._frame(b"response.content_part.added", at + b',"part":' + _encode(Refusal("")), out)
+        self._delta(text, out)
+        self._frame(b"response.refusal.done", at + b',"refusal":' + _encode(text), out)
+        self._frame(b"response.content_part.done", at + b',"part":' + _encode(Refusal(text)), out)
+        self._done(Message(self._item, "completed", [Refusal(text)]), out)
+
+    def _fail(self, out: list[bytes]) -> None:
+        response = Response(
+            id=self._id,
+            created_at=self._created,
+            status="failed",
+            model=self._model,
+            output=self._output,
+            error=failure(self.error),
+        )
+        out.append(failed_frame(response, self.sequence))
+        self.sequence += 1
+        self.ended = True
+
+
+def write_reply(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+    """A whole response: what the stream of the same reply ends with. ``reply.failure`` is the relay's to answer."""
+    writer = Writer(model=model, reply_id=reply_id, created=created, include_usage=True, input_estimate=0)
+    reason = reply.reason or "end_turn"
+    events = events_of(msgspec.structs.replace(reply, reason=reason, failure=None))
+    writer.write(events)
+    usage = None if reply.usage == Usage() else writer.counts()
+    incomplete = INCOMPLETE.get(reason)
+    return writer.response("completed" if incomplete is None else "incomplete", usage, incomplete)

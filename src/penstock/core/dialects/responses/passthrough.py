@@ -1,0 +1,130 @@
+"""Responses traffic whose upstream speaks Responses: bytes in, the same bytes out, and what the ledger needs read on the side.
+
+A frame is decoded only if it holds a response or an error; a delta is just counted by its length.
+"""
+
+import re
+
+import msgspec
+
+from penstock.core.body.splice import replace_at, replace_top_level
+from penstock.core.dialects.passthrough import FrameMeter
+from penstock.core.dialects.responses.decode_response import read_reply
+from penstock.core.dialects.responses.encode_response import Writer
+from penstock.core.dialects.responses.response_schema import (
+    CALLS,
+    ENDS,
+    Response,
+    StreamEvent,
+    decode_response,
+    failure_in,
+    is_json,
+    read_event,
+    reason_of,
+    usage_of,
+)
+from penstock.core.neutral.request import AnyEvent, Failed, Usage, merge_usage
+from penstock.core.sse import STRING, Frame, parse_frame
+
+_BOM = b"\xef\xbb\xbf"
+_MEMBER = rb'"[a-z_]{1,40}": ?(?:' + STRING + rb"|\d{1,15}|\[\]|null)"
+# the one frame that nearly all reads are: a piece of text, of reasoning or of a call's input, and nothing else
+_PIECE = re.compile(
+    rb'event: response\.[a-z_.]{1,60}\.delta\ndata: \{"type": ?"response\.[a-z_.]{1,60}\.delta"'
+    rb"(?:, ?(?!\"delta\")"
+    + _MEMBER
+    + rb')*+, ?"delta": ?('
+    + STRING
+    + rb")(?:, ?(?!\"delta\")"
+    + _MEMBER
+    + rb")*+\}\n\n"
+)
+_GENERATED = re.compile(rb'"delta"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
+_CALLED = tuple(b'"%b"' % kind.encode() for kind in CALLS)
+_SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Meter(FrameMeter):
+    """A Responses stream. The value of ``response.model`` becomes ``model`` (None: stays) wherever a frame holds a response."""
+
+    PIECE = _PIECE
+    MARKS = (b'"response"', b"error")  # quotes in text are escaped, so the first is a key
+
+    __slots__ = ()
+
+    @property
+    def sequence(self) -> int:
+        """The number of the event that would come next."""
+        found = _SEQUENCE.findall(self._last)
+        return int(found[-1]) + 1 if found else 0
+
+    def _complete(self, frame: Frame) -> bool:
+        return is_json(frame.data)
+
+    def _events(self, body: bytes) -> list[AnyEvent]:
+        return read_reply(body)
+
+    def _written(self, events: list[AnyEvent], model: str, reply_id: str) -> bytes:
+        writer = Writer(model=model, reply_id=reply_id, created=0, include_usage=True, input_estimate=0)
+        return writer.write(events)
+
+    def _count(self, whole: bytes) -> None:
+        """Add the length of the generated text, as it stands in the JSON."""
+        for value in _GENERATED.finditer(whole):
+            self.output_bytes += value.end(1) - value.start(1)
+        if not self._called:
+            self._called = any(mark in whole for mark in _CALLED)
+
+    def _see(self, raw: bytes) -> bytes:
+        """Read one frame; what of it is relayed."""
+        frame = parse_frame(raw if self.started else raw.removeprefix(_BOM))
+        if frame is None:
+            return raw
+        event = read_event(frame.event, frame.data)
+        if event is None:
+            return raw
+        if isinstance(event, Failed):
+            self._fail(event)
+            return b""
+        self.started = True
+        if event.response is None:
+            self._count(raw)
+        if event.type in ENDS:
+            self._finished(event.type, event.response or Response())
+        return self._with_model(raw, frame.event, frame.data, event)
+
+    def _finished(self, kind: str, response: Response) -> None:
+        usage = usage_of(response.usage)
+        if usage is not None:
+            self.usage = merge_usage(self.usage, usage)
+        called = self._called or any(item.type in CALLS for item in response.output or ())
+        self._end(reason_of(response, kind, called=called, refused=False))
+
+    def _with_model(self, raw: bytes, name: bytes, data: bytes, event: StreamEvent) -> bytes:
+        """The frame ``raw`` with our model in its response, if it has one."""
+        response = event.response
+        if self._model is None or response is None or response.model in (None, self._model):
+            return raw
+        changed = replace_at(data, ("response", "model"), _encode(self._model))
+        at = raw.find(data)
+        if at < 0:  # data on several lines: one line, then
+            named = b"event: " + name + b"\n" if name else b""
+            return named + b"data: " + changed.replace(b"\n", b" ") + b"\n\n"
+        return raw[:at] + changed + raw[at + len(data) :]
+
+
+def meter_reply(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
+    """A whole response to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
+    try:
+        response = decode_response(body.removeprefix(_BOM))
+    except (ValueError, RecursionError):
+        return b"", Usage(), Failed("api_error", "the upstream's answer is not a Responses reply")
+    usage = usage_of(response.usage) or Usage()
+    failed = failure_in(response, body)
+    if failed is not None:
+        return b"", usage, failed
+    if model is None or response.model is None or response.model == model:
+        return body, usage, None
+    return replace_top_level(body, "model", _encode(model)), usage, None

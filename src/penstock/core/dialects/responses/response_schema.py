@@ -1,0 +1,270 @@
+"""What the events of a Responses stream and a whole response look like, and how their parts are counted.
+
+Loose on purpose, like its Messages counterpart: many upstreams imitate the format. What is only counted (usage) or only
+shown (annotations) may be wrong without breaking the reply.
+"""
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from penstock.core.body.value_limits import real
+from penstock.core.dialects.upstream_error_text import kind_of, words
+from penstock.core.neutral.request import Cited, Failed, StopReason, Usage
+
+
+class Part(msgspec.Struct, gc=False):
+    """A part of an item: text, refusal, summary or reasoning."""
+
+    type: str = ""
+    text: str | None = None
+    refusal: str | None = None
+    annotations: list[Raw] | None = None
+
+
+class Item(msgspec.Struct):
+    """An output item, whole or as it begins."""
+
+    type: str = ""
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    content: list[Part] | None = None
+    summary: list[Part] | None = None
+    encrypted_content: str | None = None
+
+
+class Incomplete(msgspec.Struct):
+    """Why a response is not complete."""
+
+    reason: str | None = None
+
+
+class Response(msgspec.Struct):
+    """A whole response, and the skeleton of one in the first events."""
+
+    id: str | None = None
+    model: str | None = None
+    status: str | None = None
+    output: list[Item] | None = None
+    incomplete_details: Incomplete | None = None
+    usage: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+
+
+class StreamEvent(msgspec.Struct):
+    """The data of any frame that means something to us."""
+
+    type: str = ""
+    output_index: int | None = None
+    item_id: str | None = None
+    content_index: int | None = None
+    summary_index: int | None = None
+    delta: str | None = None
+    text: str | None = None
+    refusal: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    item: Item | None = None
+    response: Response | None = None
+    annotation: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+    error: Raw | UnsetType = UNSET
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Annotation(msgspec.Struct):
+    type: str = ""
+    url: str | None = None
+    title: str | None = None
+
+
+_event = msgspec.json.Decoder(StreamEvent).decode
+decode_response = msgspec.json.Decoder(Response).decode
+_typed = msgspec.json.Decoder(_Typed).decode
+_usage = msgspec.json.Decoder(_Usage).decode
+_annotation = msgspec.json.Decoder(_Annotation).decode
+_anything = msgspec.json.Decoder(float_hook=real).decode
+
+CALLS = ("function_call", "custom_tool_call")
+"""Types of items that are calls of the caller's tools."""
+STARTS = frozenset({"response.created", "response.in_progress", "response.queued"})
+ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+READ_TYPES = (
+    STARTS
+    | ENDS
+    | frozenset(
+        {
+            "response.output_item.added",
+            "response.output_item.done",
+            "response.output_text.delta",
+            "response.output_text.done",
+            "response.output_text.annotation.added",
+            "response.refusal.delta",
+            "response.refusal.done",
+            "response.function_call_arguments.delta",
+            "response.function_call_arguments.done",
+            "response.custom_tool_call_input.delta",
+            "response.custom_tool_call_input.done",
+            "response.reasoning_summary_text.delta",
+            "response.reasoning_summary_text.done",
+            "response.reasoning_text.delta",
+            "response.reasoning_text.done",
+            "error",
+        }
+    )
+)
+"""Event types that mean something to us; all others are ignored."""
+
+
+def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
+    """The event of a frame, None where it is one to ignore, a failure where it cannot be read or reports one.
+
+    The type inside the data counts; ``name`` (the ``event:`` line) only where there is none.
+    """
+    try:
+        event = _event(data)
+    except msgspec.ValidationError as error:
+        return None if data.strip() == b"[DONE]" else _unread(name, data, error)
+    except (ValueError, RecursionError):
+        if not data.strip():
+            return None
+        return Failed("api_error", "the upstream sent an event that is not JSON")
+    kind = event.type or name.decode("latin-1")
+    if kind == "error" or (kind not in READ_TYPES and _present(event.error)):
+        return failure_of(data)
+    response = event.response
+    if kind in ("response.failed", "response.cancelled") or (kind in ENDS and _has_failed(response)):
+        return failed_response(response)
+    if kind not in READ_TYPES:
+        return None
+    event.type = kind
+    return event
+
+
+def _unread(name: bytes, data: bytes, error: msgspec.ValidationError) -> Failed | None:
+    """What to make of an event whose members have types that we do not know."""
+    try:
+        typed = _typed(data)
+    except (ValueError, RecursionError):
+        return Failed("api_error", "the upstream sent an event that is not a JSON object")
+    kind = typed.type or name.decode("latin-1")
+    if kind in ("error", "response.failed") or (kind not in READ_TYPES and _present(typed.error)):
+        return failure_of(data)
+    if kind not in READ_TYPES:
+        return None
+    return Failed("api_error", f"the upstream sent a malformed {kind} event: {error}")
+
+
+def is_json(data: bytes) -> bool:
+    """Whether the frame that the end of a stream left is a whole one."""
+    try:
+        _anything(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def failure_of(data: bytes) -> Failed:
+    """The failure that error JSON tells of."""
+    try:
+        value: object = _anything(data)
+    except (ValueError, RecursionError):
+        return Failed("api_error", "the upstream reported an error that cannot be read")
+    return Failed(kind_of(value), words(value) or "the upstream reported an error without a message")
+
+
+def failed_response(response: Response | None) -> Failed:
+    """The failure of a response whose status is one."""
+    if response is not None and _present(response.error):
+        return failure_of(bytes(response.error) if response.error is not UNSET else b"")
+    return Failed("api_error", "the upstream's response failed without saying why")
+
+
+def failure_in(response: Response, data: bytes) -> Failed | None:
+    """The failure that a whole answer is, or None."""
+    if _has_failed(response):
+        return failed_response(response)
+    if _present(response.error):
+        return failure_of(data)
+    if response.output is None:
+        return Failed("api_error", "the upstream's answer has no output")
+    return None
+
+
+def usage_of(raw: Raw | UnsetType) -> Usage | None:
+    """The counts of a ``usage`` object as a disjoint partition; None where there is none that can be read."""
+    if raw is UNSET:
+        return None
+    try:
+        found = _usage(raw)
+    except (ValueError, RecursionError):
+        return None
+    inner = found.input_tokens_details or _InputDetails()
+    read, write = _count(inner.cached_tokens), _count(inner.cache_write_tokens)
+    total = _count(found.input_tokens)
+    usage = Usage(
+        input=None if total is None else max(0, total - (read or 0) - (write or 0)),
+        output=_count(found.output_tokens),
+        cache_read=read,
+        cache_write=write,
+        reasoning=_count(found.output_tokens_details.reasoning_tokens)
+        if found.output_tokens_details
+        else None,
+    )
+    return None if usage == Usage() else usage
+
+
+def reason_of(response: Response, kind: str, *, called: bool, refused: bool) -> StopReason:
+    """Why the reply ended; ``kind`` is the event's type, or its like made from a whole answer's status."""
+    if kind == "response.incomplete":
+        details = response.incomplete_details
+        reason = details.reason if details is not None else None
+        return "refusal" if reason == "content_filter" else "max_tokens"
+    if refused:
+        return "refusal"
+    return "tool_use" if called else "end_turn"
+
+
+def cited(raw: Raw | UnsetType) -> Cited | None:
+    """The citation of a web page; other kinds point into files that no caller has."""
+    if raw is UNSET:
+        return None
+    try:
+        found = _annotation(raw)
+    except (ValueError, RecursionError):
+        return None
+    return Cited(found.url, found.title or "") if found.type == "url_citation" and found.url else None
+
+
+def _has_failed(response: Response | None) -> bool:
+    return response is not None and response.status in ("failed", "cancelled")
+
+
+def _present(raw: Raw | UnsetType) -> bool:
+    return raw is not UNSET and bytes(raw) not in (b"null", b"{}", b'""')
+
+
+def _count(value: int | None) -> int | None:
+    return value if value is not None and 0 <= value < 1 << 53 else None

@@ -1,0 +1,339 @@
+"""Reasoning that a caller does not send back: kept for a while by the tool calls that came of it, and put back there.
+
+Most Chat clients drop reasoning and its signatures, which DeepSeek, Kimi and MiniMax want to see again in a tool loop and
+Anthropic checks. A call is known again by its id, its name and its arguments together, because some models number their
+calls from 0 in every turn. Keys are digests, and hold whose call it was and which provider made it.
+"""
+
+import hashlib
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from penstock.core.body.value_limits import real
+from penstock.core.dialects.profile import Profile
+from penstock.core.neutral.request import (
+    AnyEvent,
+    AnyPart,
+    CallArgs,
+    CallOpened,
+    Request,
+    Stopped,
+    Text,
+    TextDelta,
+    Thought,
+    ThoughtDelta,
+    ThoughtRedacted,
+    ThoughtSigned,
+    ToolCall,
+    Turn,
+)
+from penstock.core.reasoning import signature
+from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
+from penstock.core.tools.call_ids import inward, outward, plain
+
+
+class Placed(msgspec.Struct, frozen=True, gc=False):
+    """A thought before a call; ``after`` so many characters of text that the turn had said by then."""
+
+    thought: Thought
+    after: int
+
+
+_decode = msgspec.json.Decoder(float_hook=real).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+_OVERHEAD = 400
+"""Bytes that an entry takes besides its text, about."""
+
+
+class Thoughts:
+    """The thoughts kept in this process, the least used of them given up where they take more than ``most`` bytes."""
+
+    __slots__ = ("_kept", "_most", "_size")
+
+    def __init__(self, most: int) -> None:
+        """``most`` 0 keeps nothing."""
+        self._kept: OrderedDict[bytes, tuple[Placed, ...]] = OrderedDict()
+        self._most = most
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, key: bytes, thoughts: tuple[Placed, ...]) -> None:
+        """Keep ``thoughts``, in place of what ``key`` had."""
+        cost = _cost(thoughts)
+        if cost > self._most:
+            return
+        before = self._kept.pop(key, None)
+        self._size += cost - (0 if before is None else _cost(before))
+        self._kept[key] = thoughts
+        while self._size > self._most:
+            _, least = self._kept.popitem(last=False)
+            self._size -= _cost(least)
+
+    def find(self, key: bytes) -> tuple[Placed, ...]:
+        """What was kept, if it still is."""
+        found = self._kept.get(key, ())
+        if found:
+            # large bodies are looked at in a thread, while the loop may be giving this one up
+            with suppress(KeyError):
+                self._kept.move_to_end(key)
+        return found
+
+
+def _cost(thoughts: tuple[Placed, ...]) -> int:
+    return _OVERHEAD + sum(
+        _bytes(placed.thought.text)
+        + _bytes(placed.thought.signature or "")
+        + _bytes(placed.thought.redacted or "")
+        for placed in thoughts
+    )
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The thoughts of one user by one provider. ``limit``: how long the ids may be that the caller sees; None: any."""
+
+    thoughts: Thoughts
+    user: str
+    provider: str
+    limit: int | None = None
+
+    def keep(self, call: CallOpened, arguments: str, thoughts: tuple[Placed, ...]) -> None:
+        """Keep what was thought before ``call``, which has its upstream's id."""
+        id = call.id if self.limit is None else inward(outward(call.id, self.limit))
+        self.thoughts.keep(self._key(id, call.name, arguments), thoughts)
+
+    def find(self, id: str, name: str, arguments: str) -> tuple[Placed, ...]:
+        """What was thought before this call."""
+        return self.thoughts.find(self._key(id, name, arguments)) if len(self.thoughts) else ()
+
+    def _key(self, id: str, name: str, arguments: str) -> bytes:
+        try:  # callers may format anew what they send back
+            written = _encode(_decode(arguments)) if arguments.strip() else b"{}"
+        except (ValueError, RecursionError):
+            written = arguments.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(written, digest_size=16)
+        for part in (self.user, self.provider, plain(id), name):
+            digest.update(b"\0" + part.encode("utf-8", "surrogatepass"))
+        return digest.digest()
+
+
+# ---- what is kept
+
+
+class Listener:
+    """Follows the events of one reply, and keeps the thoughts of its calls once it is complete."""
+
+    __slots__ = (
+        "_arguments",
+        "_before",
+        "_call",
+        "_calls",
+        "_pieces",
+        "_placed",
+        "_recall",
+        "_said",
+        "_since",
+    )
+
+    def __init__(self, recall: Recall) -> None:
+        self._recall = recall
+        self._said = 0
+        self._pieces: list[str] = []
+        self._since = 0  # characters said when the open thought began
+        self._placed: list[Placed] = []
+        self._call: CallOpened | None = None
+        self._before: list[Placed] = []
+        self._arguments: list[str] = []
+        self._calls: list[tuple[CallOpened, str, tuple[Placed, ...]]] = []
+
+    def take(self, event: AnyEvent) -> None:
+        """Take the next event."""
+        match event:
+            case TextDelta(text):
+                self._close()
+                self._said += len(text)
+            case CallArgs(fragment):
+                self._arguments.append(fragment)
+            case ThoughtDelta(text):
+                if not self._pieces:
+                    self._since = self._said
+                self._pieces.append(text)
+            case ThoughtSigned(signed):
+                at = self._since if self._pieces else self._said
+                self._placed.append(Placed(Thought("".join(self._pieces), signed), at))
+                self._pieces = []
+            case ThoughtRedacted(data):
+                self._close()
+                self._placed.append(Placed(Thought(redacted=data), self._said))
+            case CallOpened():
+                self._called()
+                self._close()
+                self._call, self._before, self._placed = event, self._placed, []
+            case Stopped():
+                self._called()
+                for call, arguments, placed in self._calls:
+                    self._recall.keep(call, arguments, placed)
+            case _:
+                pass
+
+    def _close(self) -> None:
+        if self._pieces:
+            self._placed.append(Placed(Thought("".join(self._pieces)), self._since))
+            self._pieces = []
+
+    def _called(self) -> None:
+        """The call before is complete."""
+        if self._call is not None and self._before:
+            self._calls.append((self._call, "".join(self._arguments), tuple(self._before)))
+        self._call, self._arguments = None, []
+
+
+# ---- what is given back
+
+
+def recalled(request: Request, recall: Recall) -> Request:
+    """The request with the thoughts that its caller left out, where they stood."""
+    if not len(recall.thoughts):
+        return request
+    turns = tuple(_turn(turn, recall) if turn.role == "assistant" else turn for turn in request.turns)
+    return msgspec.structs.replace(request, turns=turns) if turns != request.turns else request
+
+
+def _turn(turn: Turn, recall: Recall) -> Turn:
+    if any(
+        isinstance(part, Thought) and (part.signature or part.redacted is not None) for part in turn.parts
+    ):
+        return turn  # this caller keeps them
+    found = {
+        at: thoughts
+        for at, part in enumerate(turn.parts)
+        if isinstance(part, ToolCall) and (thoughts := recall.find(part.id, part.name, part.arguments))
+    }
+    if not found:
+        return turn
+    parts: list[AnyPart] = []
+    said: list[AnyPart] = []  # since the last call that something was thought before
+    start = 0
+    for at, part in enumerate(turn.parts):
+        if isinstance(part, Thought):
+            continue  # the same without what makes it good
+        if at in found:
+            parts += _among(said, found[at], start)
+            start += sum(len(inner.text) for inner in said if isinstance(inner, Text))
+            said = []
+        said.append(part)
+    return Turn(turn.role, (*parts, *said))
+
+
+def _among(said: list[AnyPart], thoughts: tuple[Placed, ...], start: int) -> list[AnyPart]:
+    """``said`` with ``thoughts`` where they stood in its text, of which the first character is the ``start``th."""
+    parts: list[AnyPart] = []
+    left = list(thoughts)
+    for part in said:
+        if isinstance(part, Text):
+            text = part.text
+            while left and left[0].after < start + len(text):
+                cut = max(0, left[0].after - start)
+                if cut:
+                    parts.append(Text(text[:cut]))
+                    text = text[cut:]
+                    start += cut
+                parts.append(left.pop(0).thought)
+            start += len(text)
+            parts.append(msgspec.structs.replace(part, text=text))
+        else:
+            parts.append(part)
+    return [*parts, *(placed.thought for placed in left)]
+
+
+# ---- Chat on both sides
+
+
+class _Function(msgspec.Struct, frozen=True):
+    name: str = ""
+    arguments: str = ""
+
+
+class _Call(msgspec.Struct, frozen=True):
+    id: str = ""
+    function: _Function = _Function()
+    extra_content: Raw | None = None
+
+
+_messages = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_calls = msgspec.json.Decoder(list[_Call]).decode
+_CARRIERS = frozenset(
+    {"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "reasoning_text"}
+)
+
+
+def recalled_messages(messages: bytes, recall: Recall, profile: Profile) -> bytes | None:
+    """The Chat messages with the reasoning that their caller left out; None where there is none to add.
+
+    Everything else stays byte for byte.
+    """
+    rows = _messages(messages)
+    changed = False
+    for row in rows:
+        sent = row.get("tool_calls")
+        if sent is None:
+            continue
+        try:
+            calls = _calls(sent)
+        except msgspec.ValidationError:
+            continue
+        found = [
+            [placed.thought for placed in recall.find(call.id, call.function.name, call.function.arguments)]
+            for call in calls
+        ]
+        if profile.call_signatures and calls and all(call.extra_content is None for call in calls):
+            row["tool_calls"] = _signed(sent, found)
+            changed = True
+        if profile.reasoning_field in REASONING_FIELDS:
+            thoughts = [thought for of_call in found for thought in of_call]
+            changed = _reasoned(row, thoughts, profile) or changed
+    return _encode(rows) if changed else None
+
+
+REASONING_FIELDS = frozenset({"reasoning_content", "reasoning"})
+
+
+def _reasoned(row: dict[str, Raw], thoughts: list[Thought], profile: Profile) -> bool:
+    """Put reasoning into a message with calls; whether there was any to put."""
+    field = profile.reasoning_field
+    if any(_says_something(row.get(name)) for name in _CARRIERS):
+        return False
+    if not thoughts and not (profile.reasoning_required and field not in row):
+        return False
+    row[field] = Raw(_encode("".join(thought.text for thought in thoughts)))
+    origins = [signature.read(thought.signature) for thought in thoughts if thought.signature]
+    details = [entry for origin in origins if origin for entry in signature.entries(origin.carrier)]
+    if details:
+        row["reasoning_details"] = Raw(_encode(details))
+    return True
+
+
+def _signed(sent: Raw, found: list[list[Thought]]) -> Raw:
+    """The calls with the signatures that stood on them; the first has one, if only to say that it is lost."""
+    calls = _messages(sent)
+    for at, (call, thoughts) in enumerate(zip(calls, found, strict=True)):
+        known = next((extra for thought in thoughts if (extra := extra_of(thought)) is not None), None)
+        if known is not None:
+            call["extra_content"] = known
+        elif not at:
+            call["extra_content"] = SKIPPED
+    return Raw(_encode(calls))
+
+
+def _says_something(raw: Raw | None) -> bool:
+    return raw is not None and bytes(raw) not in {b"null", b'""', b"[]"}

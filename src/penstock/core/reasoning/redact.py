@@ -1,0 +1,53 @@
+"""Thoughts without their text, for callers that ask for none of it (``thinking.display`` is ``omitted``).
+
+The text goes into the signature, which such a caller sends back: a model that wants its reasoning again still gets it.
+"""
+
+from penstock.core.neutral.request import (
+    AnyEvent,
+    CallOpened,
+    Stopped,
+    TextDelta,
+    Thought,
+    ThoughtDelta,
+    ThoughtSigned,
+)
+from penstock.core.reasoning import signature
+
+
+class Hiding:
+    """Takes the text of thoughts out of one reply's events."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+
+    def without_text(self, events: list[AnyEvent]) -> list[AnyEvent]:
+        """The next events as the caller gets them."""
+        left: list[AnyEvent] = []
+        for event in events:
+            if isinstance(event, ThoughtDelta):
+                self._pieces.append(event.text)
+            elif isinstance(event, ThoughtSigned):
+                left.append(self._signed(event))
+            else:
+                if self._pieces and isinstance(event, TextDelta | CallOpened | Stopped):
+                    left.append(self._signed(ThoughtSigned(signature.sign(signature.Origin("")))))
+                left.append(event)
+        return left
+
+    def _signed(self, event: ThoughtSigned) -> ThoughtSigned:
+        text, self._pieces = "".join(self._pieces), []
+        origin = signature.read(event.signature)
+        if origin is None or not text:
+            return event
+        return ThoughtSigned(signature.sign(signature.Origin(origin.model, origin.carrier, text)))
+
+
+def unhidden(thought: Thought) -> Thought:
+    """A thought that came back, with the text that its signature holds."""
+    if thought.text or thought.signature is None:
+        return thought
+    origin = signature.read(thought.signature)
+    return thought if origin is None or not origin.text else Thought(origin.text, thought.signature)

@@ -1,0 +1,95 @@
+"""A learnt form changes nothing but the cost: what is relayed and noted is as if every chunk had been decoded."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.dialects.chat import passthrough
+from penstock.core.dialects.chat.passthrough import Meter
+from penstock.core.dialects.chat.pattern import learn
+from penstock.core.dialects.chat.response_schema import read_chunk
+
+TEXTS = st.one_of(
+    st.text(max_size=12),
+    st.text("abc XYZ.,:{}[]", min_size=1, max_size=20),
+    st.sampled_from(
+        ['"', '","finish_reason":null', "\\", '"content":"x"', "é", "\n", "\u2028", '"model":"up/x"']
+    ),
+)
+EXTRAS = st.sampled_from(
+    [{}, {"system_fingerprint": "fp"}, {"obfuscation": "zz"}, {"x": {"content": "y", "model": "up/x"}}]
+)
+
+
+def frame(text: str | None, extra: dict[str, object], *, compact: bool, **delta: object) -> bytes:
+    chunk = {
+        "id": "c",
+        "model": "up/x",
+        "choices": [{"index": 0, "delta": {"content": text, **delta}, "finish_reason": None}],
+        **extra,
+    }
+    separators = (",", ":") if compact else (", ", ": ")
+    return b"data: " + json.dumps(chunk, separators=separators, ensure_ascii=False).encode() + b"\n\n"
+
+
+@given(
+    frames=st.lists(st.tuples(TEXTS, EXTRAS, st.booleans()), max_size=12),
+    cuts=st.lists(st.integers(0, 2000), max_size=4),
+    model=st.sampled_from(["ours", None, "up/x"]),
+)
+def test_a_learnt_form_changes_nothing(
+    frames: list[tuple[str, dict[str, object], bool]], cuts: list[int], model: str | None
+) -> None:
+    stream = b"".join(frame(text, extra, compact=compact) for text, extra, compact in frames)
+    stream += b'data: {"model":"up/x","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    decoding, learning = (Meter(model=model, withhold_usage=True) for _ in range(2))
+    decoding._lessons = 0
+    places = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
+    outs = [
+        b"".join(meter.feed(stream[a:b]) for a, b in pairwise(places)) + meter.finish()
+        for meter in (decoding, learning)
+    ]
+    assert outs[0] == outs[1]
+    assert (decoding.output_bytes, decoding.stop, decoding.done, decoding.failure) == (
+        learning.output_bytes,
+        learning.stop,
+        learning.done,
+        learning.failure,
+    )
+
+
+def test_chunks_of_the_learnt_form_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter(model="ours", withhold_usage=True)
+    meter.feed(frame("Hello", {}, compact=True))
+    monkeypatch.setattr(passthrough, "read_chunk", None)
+    out = meter.feed(frame(" world", {}, compact=True))
+    assert out == frame(" world", {}, compact=True).replace(b"up/x", b"ours")
+    assert meter.output_bytes == len("Hello world")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        frame("", {}, compact=True),
+        frame(None, {}, compact=True),
+        frame("a\\b", {}, compact=True),
+        frame("x", {"x": {"content": "x"}}, compact=True),
+        frame("x", {"usage": {"prompt_tokens": 1}}, compact=True),
+        frame("x", {}, compact=True, reasoning_content="y"),
+        frame("x", {}, compact=True, tool_calls=[{"index": 0}]),
+    ],
+)
+def test_nothing_is_learnt_from_a_chunk_with_more_than_plain_text(raw: bytes) -> None:
+    chunk = read_chunk(raw[6:-2])
+    assert chunk is not None
+    assert learn(raw, raw, chunk) is None
+
+
+def test_a_text_that_stands_elsewhere_teaches_nothing() -> None:
+    raw = b'data: {"x":{"content":"hi"},"choices":[{"index":0,"delta":{"c\\u006fntent":"hi"}}]}\n\n'
+    chunk = read_chunk(raw[6:-2])
+    assert chunk is not None
+    assert learn(raw, raw, chunk) is None

@@ -1,0 +1,107 @@
+"""Thoughts without their text: the caller does not see it, and the model gets it back all the same."""
+
+import json
+from typing import Any
+
+import pytest
+
+from penstock.core.body.envelope import read
+from penstock.core.dialects.lanes import Translation
+from penstock.core.dialects.profile import Profile
+from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.neutral.request import (
+    CallOpened,
+    Stopped,
+    TextDelta,
+    Thought,
+    ThoughtDelta,
+    ThoughtRedacted,
+    ThoughtSigned,
+)
+from penstock.core.reasoning.redact import Hiding, unhidden
+from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import read as read_signature
+from tests.core.dialects.chat_grammar import check_messages
+
+DEEPSEEK = Profile(reasoning_field="reasoning_content", thinking_switch="thinking")
+
+
+def ask(display: str, *turns: dict[str, Any]) -> Any:
+    rows = [{"role": "user", "content": "hi"}, *turns]
+    body = {
+        "model": "m",
+        "max_tokens": 99,
+        "messages": rows,
+        "thinking": {"type": "adaptive", "display": display},
+    }
+    envelope = read(json.dumps(body).encode(), "messages")
+    return prepare(envelope, caller="messages", upstream="chat", model="up", profile=DEEPSEEK)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_the_text_travels_in_the_signature_and_goes_back(size: int) -> None:
+    deltas = [{"reasoning_content": "I "}, {"reasoning_content": "think"}, {"content": "Hello"}]
+    frames = [{"id": "x", "model": "up", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    end = {"id": "x", "model": "up", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    stream = (
+        b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in [*frames, end])
+        + b"data: [DONE]\n\n"
+    )
+    prepared = ask("omitted")
+    assert prepared.losses == ()
+    writer = DIALECTS["messages"].Writer(
+        model="m", reply_id="r", created=1, include_usage=True, input_estimate=1
+    )
+    lane = Translation(
+        DIALECTS["chat"].Reader(profile=DEEPSEEK), writer, hides_thoughts=prepared.hides_thoughts
+    )
+    out = b"".join(lane.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + lane.finish()
+    check_messages(out)
+    assert b'think"' not in out
+    data = [json.loads(line[6:]) for line in out.split(b"\n") if line.startswith(b"data: ")]
+    deltas = [event["delta"] for event in data if event["type"] == "content_block_delta"]
+    assert [delta["type"] for delta in deltas] == ["signature_delta", "text_delta"]
+    content = [
+        {"type": "thinking", "thinking": "", "signature": deltas[0]["signature"]},
+        {"type": "text", "text": "Hello"},
+    ]
+    again = ask("omitted", {"role": "assistant", "content": content}, {"role": "user", "content": "go on"})
+    assert json.loads(again.body)["messages"][1] == {
+        "role": "assistant",
+        "content": "Hello",
+        "reasoning_content": "I think",
+    }
+
+
+def test_only_who_asks_for_it_gets_none() -> None:
+    assert ask("omitted").hides_thoughts
+    assert not ask("summarized").hides_thoughts
+
+
+def test_a_thought_without_a_signature_gets_one() -> None:
+    hiding = Hiding()
+    for end in (TextDelta("a"), CallOpened("c", "f"), Stopped("end_turn")):
+        assert hiding.without_text([ThoughtDelta("hm")]) == []
+        signed, last = hiding.without_text([end])
+        assert last == end
+        assert isinstance(signed, ThoughtSigned)
+        assert unhidden(Thought("", signed.signature)).text == "hm"
+
+
+def test_what_is_not_ours_stays() -> None:
+    hiding = Hiding()
+    events = [ThoughtSigned("EuSig"), ThoughtRedacted("r"), ThoughtSigned(sign(Origin("up", "[]")))]
+    assert hiding.without_text([ThoughtDelta("hm"), *events]) == events
+    for thought in (
+        Thought("hm", "x"),
+        Thought("", "EuSig"),
+        Thought(redacted="r"),
+        Thought("", sign(Origin("up"))),
+    ):
+        assert unhidden(thought) is thought
+
+
+def test_a_signature_without_text_is_what_it_was() -> None:
+    assert sign(Origin("up", "[]")) == "gw1.WyJ1cCIsIltdIl0"
+    assert read_signature("gw1.WyJ1cCIsIltdIl0") == Origin("up", "[]")
+    assert read_signature(sign(Origin("up", "", "hm"))) == Origin("up", "", "hm")

@@ -1,0 +1,60 @@
+"""Tool-call ids between dialects: legal outside, the same again inside."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.tools.call_ids import (
+    CHAT_LIMIT,
+    MESSAGES_LIMIT,
+    distinct,
+    inward,
+    outward,
+    plain,
+    shortened,
+)
+
+LEGAL = re.compile(r"[A-Za-z0-9_-]+\Z")
+
+
+def test_legal_ids_pass() -> None:
+    for id in ("toolu_01A09q90qw90lq917835lq9", "call_0", "a-b_c"):
+        assert outward(id, CHAT_LIMIT) == id
+        assert inward(id) == id
+
+
+def test_an_illegal_id_is_coded() -> None:
+    assert outward("functions.add:0", CHAT_LIMIT) == "gwi_ZnVuY3Rpb25zLmFkZDow"
+    assert inward("gwi_ZnVuY3Rpb25zLmFkZDow") == "functions.add:0"
+
+
+def test_an_id_that_looks_coded_is_coded_again() -> None:
+    assert inward(outward("gwi_ZnVuY3Rpb25zLmFkZDow", MESSAGES_LIMIT)) == "gwi_ZnVuY3Rpb25zLmFkZDow"
+
+
+def test_a_damaged_code_is_left_alone() -> None:
+    for id in ("gwi_", "gwi_%%%", "gwi__w", "gwi_a", "gwi_é"):
+        assert inward(id) == id
+
+
+def test_repeats_are_told_apart_and_undone() -> None:
+    assert distinct("call_0", 2) == "call_0-gwr2"
+    assert plain("call_0-gwr2") == plain("call_0") == "call_0"
+
+
+@given(st.text(max_size=120), st.sampled_from([CHAT_LIMIT, 64, MESSAGES_LIMIT]))
+def test_any_id(id: str, limit: int) -> None:
+    out = outward(id, limit)
+    assert LEGAL.match(out)
+    assert len(out) <= limit
+    assert outward(id, limit) == out
+    assert inward(out) == id or out.startswith("gwh_")
+    short = shortened(id, limit)
+    assert len(short) <= limit
+    assert short == id or len(id) > limit
+
+
+@given(st.lists(st.text(max_size=60), unique=True, max_size=8))
+def test_different_ids_stay_different(ids: list[str]) -> None:
+    assert len({outward(id, CHAT_LIMIT) for id in ids}) == len(ids)
