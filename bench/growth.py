@@ -25,11 +25,11 @@ import asyncpg
 from sqlalchemy import func, select
 
 from penstock.core.neutral.request import Usage
-from penstock.domain import history
-from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking
-from penstock.domain.reconciliation import compare
-from penstock.domain.retention import keep
-from penstock.domain.rollups import rolling
+from penstock.domain.ledger import history
+from penstock.domain.ledger.reconciliation import compare
+from penstock.domain.ledger.retention import keep
+from penstock.domain.ledger.rollups import rolling
+from penstock.domain.ledger.rows import Batch, OpenRow, Settlement, booking
 from penstock.store.sql.database import Database
 from penstock.store.sql.migrate import migrate
 from penstock.store.sql.partitions import make_for

@@ -21,10 +21,11 @@ from sqlalchemy import insert
 
 from penstock.bootstrap import open_store
 from penstock.core.limits import day_of
-from penstock.domain import accounts, rollups
-from penstock.domain.credentials import set_password
-from penstock.domain.passwords import PasswordHasher
-from penstock.domain.sessions import form_token
+from penstock.domain.accounts import accounts
+from penstock.domain.accounts.credentials import set_password
+from penstock.domain.accounts.passwords import PasswordHasher
+from penstock.domain.accounts.sessions import form_token
+from penstock.domain.ledger import rollups
 from penstock.settings import Settings
 from penstock.store.sql.schema import requests, usage_days
 

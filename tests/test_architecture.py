@@ -82,7 +82,7 @@ LONGER: dict[str, str] = {
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "store/migrations/first_tables.py:entrance": "a part of the first schema, table by table",
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
-    "domain/entrance.py": "every way in, side by side, because they share what a stranger may not learn",
+    "domain/accounts/sign_in.py": "every way in, side by side, because they share what a stranger may not learn",
     "providers/table.py": "a table of providers, a row each",
     "relay.py": "the life of a request on one page, phase by phase",
     "server/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
@@ -373,7 +373,7 @@ BAD = {
         ("core/dialects/chat/dialect.py", "from penstock.settings import Settings"),
         ("core/dialects/chat/dialect.py", "if TYPE_CHECKING:\n    import penstock.store.sql.schema"),
         ("store/counters.py", "from penstock.domain import limits"),
-        ("domain/catalog.py", "from penstock import domain, providers"),
+        ("domain/catalog/catalog.py", "from penstock import domain, providers"),
         ("upstream.py", "from penstock.settings import Settings"),
         ("web/api.py", "from penstock.app import build"),
         ("gadgets.py", ""),
@@ -416,7 +416,7 @@ GOOD = [
     ("store/sql/database.py", "from sqlalchemy import text\ntext('select :x')\npage.text(f'{x}')"),
     (
         "web/site.py",
-        "from penstock import relay\nfrom penstock.domain.keys import find\nfrom starlette.responses import Response",
+        "from penstock import relay\nfrom penstock.domain.keys.authentication import find\nfrom starlette.responses import Response",
     ),
 ]
 

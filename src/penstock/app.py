@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 from penstock.aside import Aside
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import Thoughts
-from penstock.domain.catalog_store import CatalogSource
-from penstock.domain.keys import Keyring
-from penstock.domain.ledger import Ledger
+from penstock.domain.catalog.catalog_store import CatalogSource
+from penstock.domain.keys.authentication import Keyring
+from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange

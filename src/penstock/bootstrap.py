@@ -11,12 +11,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock import __version__
-from penstock.domain import accounts, issuing
-from penstock.domain.accounts import User
-from penstock.domain.catalog_store import CatalogSource, apply, default_catalog, offer_local, revision
-from penstock.domain.catalog_toml import parse
-from penstock.domain.ledger import DIRECTORY
-from penstock.domain.ledger_recovery import check_journals
+from penstock.domain.accounts import accounts
+from penstock.domain.accounts.accounts import User
+from penstock.domain.catalog.catalog_store import CatalogSource, apply, default_catalog, offer_local, revision
+from penstock.domain.catalog.toml_document import parse
+from penstock.domain.keys import management
+from penstock.domain.ledger.ledger import DIRECTORY
+from penstock.domain.ledger.recovery import check_journals
 from penstock.providers.secrets import Secrets, find_local
 from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
@@ -95,12 +96,12 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
 async def _vault(database: Database, settings: Settings) -> Vault:
     path = settings.secret_path
     async with database.connect() as conn:
-        if not path.exists() and await issuing.any_key(conn):
+        if not path.exists() and await management.any_key(conn):
             raise VaultError(
                 f"there is no secrets file {path}, but the database holds API keys that were made with one: put it back"
             )
         vault = Vault.make(path, secrets.token_bytes)
-        await issuing.check_peppers(conn, vault)
+        await management.check_peppers(conn, vault)
     return vault
 
 
@@ -237,8 +238,8 @@ async def _demo(conn: AsyncConnection, store: Store) -> _Demo | None:
     user = await accounts.create_user(
         conn, DEMO_EMAIL, plan=DEMO_PLAN, admin=False, verified=True, now=now, id=id
     )
-    wish = issuing.KeyWish("demo")
-    made = await issuing.create_key(
+    wish = management.KeyWish("demo")
+    made = await management.create_key(
         conn, store.vault, user.id, wish, now=now, entropy=secrets.token_bytes, keep=keep
     )
     return _Demo(user, made.key)
@@ -246,9 +247,9 @@ async def _demo(conn: AsyncConnection, store: Store) -> _Demo | None:
 
 async def _shown_again(conn: AsyncConnection, store: Store, demo: User) -> str | None:
     """The newest working key that was kept."""
-    for row in await issuing.working_keys(conn, demo.id, now=_now()):
+    for row in await management.working_keys(conn, demo.id, now=_now()):
         if row.kept:
-            return await issuing.reveal_key(conn, store.vault, demo.id, row.id)
+            return await management.reveal_key(conn, store.vault, demo.id, row.id)
     return None
 
 

@@ -14,9 +14,9 @@ from penstock.core.neutral.request import AnyEvent, Failed, Loss, Usage
 from penstock.core.reasoning.cache import Listener, Recall, Thoughts
 from penstock.core.reasoning.redact import Hiding
 from penstock.core.routing import Attempt
-from penstock.domain.catalog import Plan, Resolution
-from penstock.domain.keys import Principal
-from penstock.domain.ledger import OpenRow, Settlement
+from penstock.domain.catalog.catalog import Plan, Resolution
+from penstock.domain.keys.authentication import Principal
+from penstock.domain.ledger.ledger import OpenRow, Settlement
 from penstock.errors import CallerError, Draining, EndedByOwner, OurError, PenstockError
 from penstock.exchange import Exchange
 from penstock.switchboard import Choice

@@ -21,9 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.bootstrap import is_loopback
 from penstock.core.limits import day_of
 from penstock.core.routing import Upstream
-from penstock.domain import accounts, issuing
-from penstock.domain.catalog_store import CatalogSource
-from penstock.domain.reconciliation import compare
+from penstock.domain.accounts import accounts
+from penstock.domain.catalog.catalog_store import CatalogSource
+from penstock.domain.keys import management
+from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import Unavailable
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, sign
@@ -236,7 +237,7 @@ async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
         return [Finding("warn", "secrets", f"{path} is not there yet", "the first start makes it")]
     try:
         vault = Vault(path)
-        await issuing.check_peppers(conn, vault)
+        await management.check_peppers(conn, vault)
     except VaultError as error:
         return [Finding("fail", "secrets", str(error), "the backup has it")]
     return [

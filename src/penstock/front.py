@@ -7,14 +7,15 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from penstock.core.limits import day_of
-from penstock.domain import accounts, codes, retention, sessions, tallies
-from penstock.domain.catalog import Catalog
-from penstock.domain.entrance import Entrance, Rules
-from penstock.domain.guards import guards_of
+from penstock.domain.accounts import accounts, attempt_limits, one_time_codes, sessions
+from penstock.domain.accounts.guards import guards_of
+from penstock.domain.accounts.passwords import PasswordHasher
+from penstock.domain.accounts.sessions import Lifetime
+from penstock.domain.accounts.sign_in import Entrance, Rules
+from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.ledger import retention
+from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.limits import Gate
-from penstock.domain.passwords import PasswordHasher
-from penstock.domain.reconciliation import compare
-from penstock.domain.sessions import Lifetime
 from penstock.errors import DatabaseUnavailable
 from penstock.federation import Federation, Unfederated, providers_of
 from penstock.health import Health
@@ -111,8 +112,8 @@ class Front:
                 at = int(self._now() * 1000)
                 async with self._database.transaction() as conn:
                     await sessions.tidy(conn, self._lifetime, now=at)
-                    await codes.tidy(conn, now=at)
-                    await tallies.tidy(conn, now=at)
+                    await one_time_codes.tidy(conn, now=at)
+                    await attempt_limits.tidy(conn, now=at)
                     gone = await accounts.delete_leavers(conn, now=at)
                 if gone:
                     log.info("accounts deleted, as their owners had asked", extra={"rows": gone})

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from penstock.domain import outbox
-from penstock.domain.outbox import Due, Mail
+from penstock.domain.mail import outbox
+from penstock.domain.mail.outbox import Due, Mail
 from penstock.errors import DatabaseUnavailable
 from penstock.store.secrets_file import Vault, VaultError
 from penstock.store.sql.database import Database

@@ -22,7 +22,7 @@ from penstock.core.neutral.request import AnyEvent
 from penstock.core.reasoning.cache import Thoughts
 from penstock.core.routing import Attempt
 from penstock.delivery import Delivery, OpenDeliveries, UpstreamBroke
-from penstock.domain.ledger import Ledger
+from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.limits import Gate
 from penstock.errors import (
     CallerError,

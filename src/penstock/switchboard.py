@@ -25,7 +25,7 @@ from penstock.core.routing import (
     probing,
     succeeded,
 )
-from penstock.domain.catalog import Catalog, Resolution
+from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import InvalidRequest, NoProvider, ProviderCredentials
 from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import Header, sign

@@ -11,7 +11,7 @@ from penstock.blame import ERROR_BODY_MOST, error_of, refusal
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.routing import Attempt
-from penstock.domain.catalog import Resolution
+from penstock.domain.catalog.catalog import Resolution
 from penstock.switchboard import Switchboard
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure

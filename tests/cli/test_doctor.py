@@ -14,9 +14,10 @@ from sqlalchemy import insert, update
 
 from penstock.bootstrap import Store, open_store
 from penstock.doctor import Finding, Report, examine
-from penstock.domain import catalog_store, issuing
-from penstock.domain.accounts import create_user, new_user_id
-from penstock.domain.catalog_toml import parse
+from penstock.domain.accounts.accounts import create_user, new_user_id
+from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog.toml_document import parse
+from penstock.domain.keys import management
 from penstock.providers.table import KINDS
 from penstock.settings import load
 from penstock.store.sql.database import Database
@@ -43,8 +44,8 @@ async def installation(environ: dict[str, str]) -> AsyncGenerator[Store]:
             now = time.time_ns() // 1_000_000
             id = new_user_id(secrets.token_bytes(16))
             await create_user(conn, "root@example.com", plan="pro", admin=True, verified=True, now=now, id=id)
-            wish = issuing.KeyWish()
-            await issuing.create_key(
+            wish = management.KeyWish()
+            await management.create_key(
                 conn, store.vault, id, wish, now=now, entropy=secrets.token_bytes, keep=True
             )
         yield store

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from sqlalchemy.engine import make_url
 
-from penstock.domain.ledger import DIRECTORY
-from penstock.domain.ledger_rows import OpenRow
+from penstock.domain.ledger.ledger import DIRECTORY
+from penstock.domain.ledger.rows import OpenRow
 from penstock.store.instance_lock import InstanceLock
 from penstock.store.journal import Journal
 from tests.cli.conftest import Call

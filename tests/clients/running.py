@@ -18,8 +18,10 @@ import uvloop
 
 from penstock.app import Service
 from penstock.bootstrap import Store, open_store
-from penstock.domain import accounts, catalog_store, issuing
-from penstock.domain.catalog_toml import parse
+from penstock.domain.accounts import accounts
+from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog.toml_document import parse
+from penstock.domain.keys import management
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange, Handler, HeaderList
 from penstock.providers.secrets import Secrets
@@ -201,11 +203,11 @@ class Running:
             user = await accounts.create_user(
                 conn, f"{name}@example.com", plan=plan, admin=False, verified=True, now=1, id=f"usr_{name}"
             )
-            made = await issuing.create_key(
+            made = await management.create_key(
                 conn,
                 store.vault,
                 user.id,
-                issuing.KeyWish(),
+                management.KeyWish(),
                 now=1,
                 entropy=lambda size: next(entropy).to_bytes(size, "big"),
                 keep=True,

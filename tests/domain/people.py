@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import event, insert
 from sqlalchemy.engine import Connection
 
-from penstock.domain.accounts import User, create_user, new_user_id
+from penstock.domain.accounts.accounts import User, create_user, new_user_id
 from penstock.store.secrets_file import Vault
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import plans

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain import accounts
-from penstock.domain.accounts import BadEmail, Changes, EmailTaken, NoSuchPlan, NoSuchUser
+from penstock.domain.accounts import accounts
+from penstock.domain.accounts.accounts import BadEmail, Changes, EmailTaken, NoSuchPlan, NoSuchUser
 from penstock.store.sql.database import Database
 from tests.domain.people import NOW, make_user, open_database
 from tests.stores import Engine

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.routing import Model, Target, Upstream
-from penstock.domain.catalog import Catalog, Plan
-from penstock.domain.catalog_store import default_catalog
-from penstock.domain.catalog_toml import Document, check, parse
+from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.catalog_store import default_catalog
+from penstock.domain.catalog.toml_document import Document, check, parse
 from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
 from penstock.providers.table import KINDS
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from penstock.core.routing import Model, Target
-from penstock.domain import catalog_store
-from penstock.domain.catalog import Plan
-from penstock.domain.catalog_store import CatalogSource, Change, default_catalog, difference, merge
-from penstock.domain.catalog_toml import CatalogError, Document, parse
+from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog.catalog import Plan
+from penstock.domain.catalog.catalog_store import CatalogSource, Change, default_catalog, difference, merge
+from penstock.domain.catalog.toml_document import CatalogError, Document, parse
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.store.sql.database import Database

@@ -12,12 +12,12 @@ from msgspec.structs import asdict, replace
 from sqlalchemy import select
 
 from penstock.core.neutral.request import Usage
-from penstock.domain.ledger import Ledger
-from penstock.domain.ledger_rows import Settlement
+from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.rows import Settlement
 from penstock.errors import CannotRecord
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import requests
-from tests.domain.books import agree, end, open_ledger, row, states, url, used, written
+from tests.domain.ledger_rows import agree, end, open_ledger, row, states, url, used, written
 from tests.stores import Engine
 
 

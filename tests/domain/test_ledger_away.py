@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from penstock.domain import ledger as writing
-from penstock.domain.ledger import Ledger
-from penstock.domain.ledger_recovery import check_journals
-from penstock.domain.ledger_rows import Batch
+from penstock.domain.ledger import ledger as writing
+from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.recovery import check_journals
+from penstock.domain.ledger.rows import Batch
 from penstock.errors import CannotRecord
 from penstock.store.journal import Journal
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import Database
-from tests.domain.books import agree, end, open_ledger, rebuild, row, states, until, url, used, written
+from tests.domain.ledger_rows import agree, end, open_ledger, rebuild, row, states, until, url, used, written
 from tests.stores import Engine
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from penstock.core.limits import DAY_SECONDS, limit_headers
-from penstock.domain.catalog import Plan
+from penstock.domain.catalog.catalog import Plan
 from penstock.domain.limits import DAILY_TEXT, DOOR_SECONDS, Gate
 from penstock.errors import ConcurrentLimitReached, DailyLimitReached, LimitReached, TooManyRefused
 from penstock.store.counters import MemoryCounters
 from penstock.store.sql.database import Database
-from tests.domain.books import agree, end, open_ledger, row, url, used
+from tests.domain.ledger_rows import agree, end, open_ledger, row, url, used
 
 DAY = 20_000
 NOW = DAY * DAY_SECONDS + 1000.0

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, update
 
-from penstock.domain.reconciliation import Difference, RowsGone, compare, repair
+from penstock.domain.ledger.reconciliation import Difference, RowsGone, compare, repair
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import model_days, requests, usage_days, usage_errors, usage_hours
-from tests.domain.books import DAY, agree, end, open_ledger, row
+from tests.domain.ledger_rows import DAY, agree, end, open_ledger, row
 from tests.stores import Engine
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select
 
-from penstock.domain import history, retention
-from penstock.domain.ledger import Ledger
-from penstock.domain.reconciliation import RowsGone, compare, repair
-from penstock.domain.retention import first_day_kept, keep
-from penstock.domain.rollups import by_day, sums
+from penstock.domain.ledger import history, retention
+from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.reconciliation import RowsGone, compare, repair
+from penstock.domain.ledger.retention import first_day_kept, keep
+from penstock.domain.ledger.rollups import by_day, sums
 from penstock.store.sql.database import Database
 from penstock.store.sql.partitions import make_for
 from penstock.store.sql.schema import requests
-from tests.domain.books import DAY, agree, end, open_ledger, row, states, until, used, written
+from tests.domain.ledger_rows import DAY, agree, end, open_ledger, row, states, until, used, written
 from tests.stores import Engine
 
 MAY_1 = 19_844

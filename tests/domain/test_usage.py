@@ -9,9 +9,9 @@ import pytest
 
 from penstock.core.limits import day_of
 from penstock.core.neutral.request import Usage
-from penstock.domain.ledger import Ledger
-from penstock.domain.ledger_rows import OpenRow, Settlement
-from penstock.domain.usage import day_report
+from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.rows import OpenRow, Settlement
+from penstock.domain.ledger.usage import day_report
 from penstock.store.sql.database import Database
 from tests.domain.people import make_user, open_database
 from tests.stores import Engine

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx2
 
-from penstock.domain.passwords import PasswordHasher
-from penstock.domain.sessions import form_token
+from penstock.domain.accounts.passwords import PasswordHasher
+from penstock.domain.accounts.sessions import form_token
 from tests.service.house import House, open_house
 
 PASSWORD = "a long enough sentence"

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from penstock import call as calls
-from penstock.domain import accounts
+from penstock.domain.accounts import accounts
 from penstock.store.sql.schema import audit
 from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.service.house import User

@@ -9,8 +9,8 @@ from pwdlib import PasswordHash
 from pyotp.totp import TOTP
 from sqlalchemy import func, select
 
-from penstock.domain import accounts
-from penstock.domain.passwords import NOBODY, BadPassword, PasswordHasher, check_choice
+from penstock.domain.accounts import accounts
+from penstock.domain.accounts.passwords import NOBODY, BadPassword, PasswordHasher, check_choice
 from penstock.errors import Overloaded
 from penstock.store.sql.schema import sessions, users
 from tests.pages.reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
-from penstock.domain import accounts
+from penstock.domain.accounts import accounts
 from penstock.federation import GITHUB
 from penstock.front import federation_of
 from penstock.settings import Settings, SettingsError

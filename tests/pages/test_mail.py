@@ -10,7 +10,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select
 
-from penstock.domain.outbox import TRIES, Mail
+from penstock.domain.mail.outbox import TRIES, Mail
 from penstock.postman import Console, Files, Smtp, compose, route_of
 from penstock.store.sql.schema import outbox
 from tests.pages.reader import PASSWORD, Hotel, open_hotel

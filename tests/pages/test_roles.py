@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 from starlette.routing import Mount, Route
 
-from penstock.domain import accounts
-from penstock.domain.sessions import form_token
+from penstock.domain.accounts import accounts
+from penstock.domain.accounts.sessions import form_token
 from penstock.store.sql.schema import api_keys, users
 from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.service.house import User

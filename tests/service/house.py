@@ -17,11 +17,13 @@ from penstock.bootstrap import Store, open_store
 from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
 from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream
-from penstock.domain import accounts, catalog_store, issuing
-from penstock.domain.catalog import Plan
-from penstock.domain.catalog_store import default_catalog
-from penstock.domain.catalog_toml import Document, parse
-from penstock.domain.usage import DayReport, day_report
+from penstock.domain.accounts import accounts
+from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog.catalog import Plan
+from penstock.domain.catalog.catalog_store import default_catalog
+from penstock.domain.catalog.toml_document import Document, parse
+from penstock.domain.keys import management
+from penstock.domain.ledger.usage import DayReport, day_report
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
 from penstock.providers.secrets import Secrets
@@ -207,9 +209,9 @@ class House:
         """A new account with a key."""
         return await make_user(self.store, plan, next(self._people), verified=verified, disabled=disabled)
 
-    async def key(self, user_id: str, wish: issuing.KeyWish | None = None) -> str:
+    async def key(self, user_id: str, wish: management.KeyWish | None = None) -> str:
         """Another key of an account."""
-        return await _make_key(self.store, user_id, wish or issuing.KeyWish())
+        return await _make_key(self.store, user_id, wish or management.KeyWish())
 
     # ---- conversations
 
@@ -357,12 +359,12 @@ async def make_user(
         await accounts.create_user(conn, email, plan=plan, admin=False, verified=verified, now=1, id=id)
         if disabled:
             await accounts.change_user(conn, id, accounts.Changes(disabled=True), now=1)
-    return User(id, email, await _make_key(store, id, issuing.KeyWish()))
+    return User(id, email, await _make_key(store, id, management.KeyWish()))
 
 
-async def _make_key(store: Store, user_id: str, wish: issuing.KeyWish) -> str:
+async def _make_key(store: Store, user_id: str, wish: management.KeyWish) -> str:
     async with store.database.transaction() as conn:
-        made = await issuing.create_key(
+        made = await management.create_key(
             conn, store.vault, user_id, wish, now=1, entropy=secrets.token_bytes, keep=True
         )
     return made.key

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.domain.issuing import KeyWish
+from penstock.domain.keys.management import KeyWish
 from tests.service.house import House
 from tests.service.talk import DIALECTS, PATHS, body_of
 

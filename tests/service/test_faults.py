@@ -184,7 +184,7 @@ async def test_a_ledger_that_has_stopped_writing_by_a_fault_of_ours_is_told(
         raise LookupError("a bug")
 
     user = await house.user()
-    monkeypatch.setattr("penstock.domain.ledger.booking", faulty)
+    monkeypatch.setattr("penstock.domain.ledger.ledger.booking", faulty)
     assert (await house.ask("chat", "chat-plain", user)).status == 200
     async with asyncio.timeout(PATIENCE):
         while (await house.page("/readyz")).body == b"ready\n":

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from penstock.cli import main
-from penstock.domain.reconciliation import compare
+from penstock.domain.ledger.reconciliation import compare
 from tests.service.house import House, User, open_house
 from tests.service.scripted import PATIENCE, Asked
 from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of, request
@@ -229,7 +229,7 @@ _STEPS = (
     "penstock.relay.prepared_for",
     "penstock.domain.limits.Gate.count",
     "penstock.relay.open_row",
-    "penstock.domain.ledger.Ledger.opened",
+    "penstock.domain.ledger.ledger.Ledger.opened",
     "penstock.switchboard.Switchboard.headers",
     "penstock.upstream.UpstreamClient.send",
     "penstock.upstream.UpstreamResponse.read",

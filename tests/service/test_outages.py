@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from penstock.app import Service
 from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
-from penstock.domain.reconciliation import compare
+from penstock.domain.ledger.reconciliation import compare
 from penstock.providers.secrets import Secrets
 from penstock.server.listen import listen
 from penstock.store.redis.counters import RedisCounters

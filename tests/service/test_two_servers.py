@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from penstock.app import Service
 from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
-from penstock.domain import accounts, issuing
-from penstock.domain.reconciliation import compare
+from penstock.domain.accounts import accounts
+from penstock.domain.keys import management
+from penstock.domain.ledger.reconciliation import compare
 from penstock.providers.secrets import Secrets
 from penstock.server.listen import Listener, listen
 from tests.redis import redis_server
@@ -116,8 +117,8 @@ async def test_a_key_that_is_revoked_here_is_dead_there(pair: Pair) -> None:
     user = await pair.house.user()
     assert await pair.ask(1, user) == 200
     async with pair.house.store.database.transaction() as conn:
-        (row,) = await issuing.working_keys(conn, user.id, now=0)
-        await issuing.revoke_key(conn, user.id, row.id, now=1)
+        (row,) = await management.working_keys(conn, user.id, now=0)
+        await management.revoke_key(conn, user.id, row.id, now=1)
     assert [await pair.ask(0, user), await pair.ask(1, user)] == [401, 401]
     async with pair.house.store.database.transaction() as conn:
         await accounts.change_user(conn, user.id, accounts.Changes(plan_id="few"), now=1)

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from penstock.core.limits import day_of
-from penstock.domain import history
-from penstock.domain.reconciliation import compare, repair
+from penstock.domain.ledger import history
+from penstock.domain.ledger.reconciliation import compare, repair
 from penstock.store.sql.database import OLDER, Database, SchemaBehind
 from penstock.store.sql.migrate import migrate
 from penstock.store.sql.partitions import partitions

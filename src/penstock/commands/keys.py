@@ -19,8 +19,9 @@ from penstock.commands.place import (
     open_place,
     table,
 )
-from penstock.domain import accounts, issuing
-from penstock.domain.issuing import KeyRow, KeyWish, NewKey
+from penstock.domain.accounts import accounts
+from penstock.domain.keys import management
+from penstock.domain.keys.management import KeyRow, KeyWish, NewKey
 
 app = App(name="key", help="Make, list, revoke and roll API keys.")
 
@@ -88,7 +89,7 @@ def create(
 async def _create(place: Place, email: str, wish: KeyWish) -> NewKey:
     async with open_place(place) as store, store.database.transaction() as conn:
         user = await accounts.user_by_email(conn, email)
-        return await issuing.create_key(
+        return await management.create_key(
             conn,
             store.vault,
             user.id,
@@ -124,7 +125,7 @@ def show(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, p
 async def _list(place: Place, email: str) -> tuple[KeyRow, ...]:
     async with open_place(place) as store, store.database.connect() as conn:
         user = await accounts.user_by_email(conn, email)
-        return await issuing.list_keys(conn, user.id)
+        return await management.list_keys(conn, user.id)
 
 
 @app.command
@@ -162,9 +163,9 @@ async def _revoke(place: Place, email: str, name: str | None, id: str | None) ->
     async with open_place(place) as store, store.database.transaction() as conn:
         now = now_ms()
         user = await accounts.user_by_email(conn, email)
-        found = _chosen(await issuing.working_keys(conn, user.id, now=now), email, name, id)
+        found = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)
         for row in found:
-            await issuing.revoke_key(conn, user.id, row.id, now=now)
+            await management.revoke_key(conn, user.id, row.id, now=now)
         return [row.id for row in found]
 
 
@@ -202,8 +203,8 @@ async def _roll(place: Place, email: str, name: str | None, id: str | None, grac
     async with open_place(place) as store, store.database.transaction() as conn:
         now = now_ms()
         user = await accounts.user_by_email(conn, email)
-        old = _chosen(await issuing.working_keys(conn, user.id, now=now), email, name, id)[0]
-        return await issuing.roll_key(
+        old = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)[0]
+        return await management.roll_key(
             conn,
             store.vault,
             old,

@@ -22,8 +22,9 @@ from penstock.commands.place import (
     read_settings,
     table,
 )
-from penstock.domain import accounts, issuing
-from penstock.domain.usage import DayReport, RequestLine, day_report
+from penstock.domain.accounts import accounts
+from penstock.domain.keys import management
+from penstock.domain.ledger.usage import DayReport, RequestLine, day_report
 from penstock.settings import environment, markdown, rows, shown
 from penstock.store.secrets_file import Vault
 
@@ -205,5 +206,5 @@ async def _rotate(place: Place) -> _Rotated:
     async with open_place(place) as store:
         store.vault.rotate(secrets.token_bytes)
         async with store.database.transaction() as conn:
-            resealed = await issuing.reseal_keys(conn, store.vault, secrets.token_bytes)
+            resealed = await management.reseal_keys(conn, store.vault, secrets.token_bytes)
     return _Rotated(store.vault.pepper_id, store.vault.seal_id, resealed)

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 from penstock.commands.options import At
 from penstock.commands.place import HERE, answer, answer_json, read_settings
-from penstock.domain.ledger import DIRECTORY
-from penstock.domain.ledger_recovery import check_journals
+from penstock.domain.ledger.ledger import DIRECTORY
+from penstock.domain.ledger.recovery import check_journals
 from penstock.store.instance_lock import InstanceLock
 from penstock.store.sql.database import database_directory
 from penstock.store.sql.migrate import back_up_older, revision_of

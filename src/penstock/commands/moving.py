@@ -12,8 +12,8 @@ from sqlalchemy.engine import URL
 
 from penstock.commands.options import At
 from penstock.commands.place import HERE, CommandError, answer, answer_json, read_settings, tell
-from penstock.domain.ledger import DIRECTORY
-from penstock.domain.ledger_recovery import replay
+from penstock.domain.ledger.ledger import DIRECTORY
+from penstock.domain.ledger.recovery import replay
 from penstock.settings import Settings
 from penstock.store.instance_lock import InstanceLock
 from penstock.store.sql.database import database_directory, is_postgresql, parse_url

@@ -19,8 +19,9 @@ from penstock.commands.place import (
     open_place,
     table,
 )
-from penstock.domain import accounts, issuing
-from penstock.domain.accounts import Changes, User
+from penstock.domain.accounts import accounts
+from penstock.domain.accounts.accounts import Changes, User
+from penstock.domain.keys import management
 
 app = App(name="user", help="Make, change and list accounts.")
 
@@ -92,11 +93,11 @@ async def _create(place: Place, email: str, *, plan: str, admin: bool, verified:
         user = await accounts.create_user(
             conn, email, plan=plan, admin=admin, verified=verified, now=now, id=id
         )
-        made = await issuing.create_key(
+        made = await management.create_key(
             conn,
             store.vault,
             user.id,
-            issuing.KeyWish(),
+            management.KeyWish(),
             now=now,
             entropy=secrets.token_bytes,
             keep=store.settings.keys_reveal,

@@ -17,7 +17,7 @@ from penstock.commands.place import (
     open_place,
     table,
 )
-from penstock.domain.reconciliation import Difference, RowsGone, compare, repair
+from penstock.domain.ledger.reconciliation import Difference, RowsGone, compare, repair
 
 
 class _Outcome(msgspec.Struct):

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from penstock.domain import accounts, codes, sessions
-from penstock.domain.accounts import User
-from penstock.domain.codes import WrongCode
-from penstock.domain.credentials import credentials_of
+from penstock.domain.accounts import accounts, one_time_codes, sessions
+from penstock.domain.accounts.accounts import User
+from penstock.domain.accounts.credentials import credentials_of
+from penstock.domain.accounts.one_time_codes import WrongCode
 from penstock.errors import CallerError, Overloaded
 from penstock.web.beginning import begin_session
 from penstock.web.context import SiteContext, go, next_path
@@ -69,7 +69,7 @@ class AccountPages:
     async def verify(self, request: Request) -> Response:
         """The code that shows that the address is read by who signs up."""
         async with self._context.database.connect() as conn:
-            asked = await codes.asked(conn, visitor_of(request).digest, "verify")
+            asked = await one_time_codes.asked(conn, visitor_of(request).digest, "verify")
         if asked is None:
             return go("/signup")
         error = None
@@ -177,7 +177,7 @@ class AccountPages:
     async def reset(self, request: Request) -> Response:
         """The code and the new password."""
         async with self._context.database.connect() as conn:
-            asked = await codes.asked(conn, visitor_of(request).digest, "reset")
+            asked = await one_time_codes.asked(conn, visitor_of(request).digest, "reset")
         if asked is None:
             return go("/forgot")
         more = {"email": asked.email}
@@ -208,7 +208,7 @@ class AccountPages:
         async with self._context.database.connect() as conn:
             return (await credentials_of(conn, user.id)).second_factor
 
-    async def _resend(self, request: Request, purpose: codes.Purpose, page: str) -> Response:
+    async def _resend(self, request: Request, purpose: one_time_codes.Purpose, page: str) -> Response:
         await read_form(request)
         try:
             await self._slowly(self._entrance.resend(purpose, visitor_of(request), now=self._context.now()))
@@ -216,7 +216,7 @@ class AccountPages:
             return go(page)
         except CallerError as error:
             async with self._context.database.connect() as conn:
-                asked = await codes.asked(conn, visitor_of(request).digest, purpose)
+                asked = await one_time_codes.asked(conn, visitor_of(request).digest, purpose)
             email = "" if asked is None else asked.email
             if purpose == "reset":
                 return self._form(request, "account/reset.html", None, error, {"email": email})

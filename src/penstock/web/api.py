@@ -16,10 +16,10 @@ from penstock.call import Call
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.registry import DIALECTS, Dialect
 from penstock.core.limits import LimitState, limit_headers
-from penstock.domain.catalog import Catalog, Plan
-from penstock.domain.keys import Keyring, Principal, check
+from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
+from penstock.domain.keys.authentication import Keyring, Principal, check
 from penstock.domain.limits import Gate
-from penstock.domain.listing import list_models, one_model, page_of
 from penstock.errors import (
     CallerError,
     EndedByOwner,

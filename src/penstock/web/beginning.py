@@ -2,9 +2,9 @@
 
 from starlette.requests import Request
 
-from penstock.domain import audit, sessions
-from penstock.domain.accounts import User
-from penstock.domain.sessions import Stage
+from penstock.domain.accounts import audit, sessions
+from penstock.domain.accounts.accounts import User
+from penstock.domain.accounts.sessions import Stage
 from penstock.web.context import SiteContext
 from penstock.web.session import address_of, cookies_of
 

@@ -6,10 +6,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from penstock.domain.catalog import Catalog, Plan
-from penstock.domain.entrance import Entrance
+from penstock.domain.accounts.sessions import Lifetime
+from penstock.domain.accounts.sign_in import Entrance
+from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.limits import Gate
-from penstock.domain.sessions import Lifetime
 from penstock.store.secrets_file import Entropy, Vault
 from penstock.store.sql.database import Database
 from penstock.web.pages import Pages

@@ -11,10 +11,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.core.limits import day_of, reset_of
-from penstock.domain import accounts, audit, history, issuing, mails, outbox, rollups
-from penstock.domain.accounts import User
-from penstock.domain.history import Filter
-from penstock.domain.rollups import DayOfModel
+from penstock.domain.accounts import accounts, audit
+from penstock.domain.accounts.accounts import User
+from penstock.domain.keys import management
+from penstock.domain.ledger import history, rollups
+from penstock.domain.ledger.history import Filter
+from penstock.domain.ledger.rollups import DayOfModel
+from penstock.domain.mail import messages, outbox
 from penstock.errors import InvalidRequest
 from penstock.store.sql.schema import plan_wishes
 from penstock.web.charts import COLOURS, Stack, stacked
@@ -66,7 +69,7 @@ class DeskPages:
             by_day = await rollups.by_day(conn, user.id, days)
             sums = await rollups.sums(conn, user.id, days)
             errors = await rollups.errors(conn, user.id, days)
-            keys = await issuing.working_keys(conn, user.id, now=context.now())
+            keys = await management.working_keys(conn, user.id, now=context.now())
         series = _series(by_day)
         bars = _bars(by_day, series, days)
         return context.pages.render(
@@ -106,10 +109,10 @@ class DeskPages:
         user = signed_in(request).user
         async with context.database.connect() as conn:
             first = await history.first_request(conn, user.id)
-            keys = await issuing.working_keys(conn, user.id, now=context.now())
+            keys = await management.working_keys(conn, user.id, now=context.now())
             key = None
             if first is None and keys and keys[-1].kept and keys[-1].last_used_at is None:
-                key = await issuing.reveal_key(conn, context.vault, user.id, keys[-1].id)
+                key = await management.reveal_key(conn, context.vault, user.id, keys[-1].id)
         base = f"{context.pages.origin(request)}/api/v1"
         return context.pages.render(
             request,
@@ -134,7 +137,7 @@ class DeskPages:
         chosen = _filter(request)
         async with context.database.connect() as conn:
             rows, cursor = await history.page(conn, user.id, chosen)
-            keys = await issuing.list_keys(conn, user.id)
+            keys = await management.list_keys(conn, user.id)
         return context.pages.render(
             request,
             "desk/requests.html",
@@ -172,7 +175,7 @@ class DeskPages:
         user = signed_in(request).user
         async with context.database.connect() as conn:
             row = await history.receipt(conn, user.id, request.path_params["id"])
-            keys = {key.id: key for key in await issuing.list_keys(conn, user.id)}
+            keys = {key.id: key for key in await management.list_keys(conn, user.id)}
             before = await history.rank(conn, row, user.id)
         return context.pages.render(
             request,
@@ -240,7 +243,7 @@ class DeskPages:
             await conn.execute(delete(plan_wishes).where(plan_wishes.c.user_id == user.id))
             await conn.execute(insert(plan_wishes).values(user_id=user.id, plan_id=wanted.id, created_at=now))
             for admin in await accounts.admins(conn):
-                mail = mails.plan_asked(context.entrance.rules.brand, admin, user.email, wanted.id)
+                mail = messages.plan_asked(context.entrance.rules.brand, admin, user.email, wanted.id)
                 await outbox.queue(conn, context.vault, mail, now=now, entropy=context.entropy)
             address = "" if request.client is None else request.client.host
             await audit.note(

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from penstock.domain.catalog import Plan
+from penstock.domain.catalog.catalog import Plan
 from penstock.exchange import Exchange
 
 EVENTS = 4

@@ -4,7 +4,7 @@ A body takes its place when its reading begins, and keeps it until its request h
 takes the largest there may be until it has arrived.
 """
 
-from penstock.domain.keys import Principal
+from penstock.domain.keys.authentication import Principal
 from penstock.errors import ConcurrentLimitReached, Overloaded
 from penstock.exchange import Exchange
 

@@ -7,10 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from penstock.domain import audit, issuing
-from penstock.domain.accounts import User
-from penstock.domain.issuing import BadKeyWish, KeyRow, KeyWish, NewKey
-from penstock.domain.sessions import new_token
+from penstock.domain.accounts import audit
+from penstock.domain.accounts.accounts import User
+from penstock.domain.accounts.sessions import new_token
+from penstock.domain.keys import management
+from penstock.domain.keys.management import BadKeyWish, KeyRow, KeyWish, NewKey
 from penstock.errors import CallerError, InvalidRequest
 from penstock.web.context import SiteContext, go
 from penstock.web.samples import first_commands
@@ -50,7 +51,7 @@ class KeyPages:
         try:
             wish = _wish(form)
             async with context.database.transaction() as conn:
-                made = await issuing.create_key(
+                made = await management.create_key(
                     conn,
                     context.vault,
                     user.id,
@@ -75,8 +76,8 @@ class KeyPages:
                 user, form.exact("password"), visitor_of(request), now=context.now()
             )
             async with context.database.transaction() as conn:
-                row = await issuing.get_key(conn, user.id, id)
-                key = await issuing.reveal_key(conn, context.vault, user.id, id)
+                row = await management.get_key(conn, user.id, id)
+                key = await management.reveal_key(conn, context.vault, user.id, id)
                 await self._note(request, conn, user, "key_shown", row.name)
         except CallerError as error:
             return await self._page(request, error=error)
@@ -92,8 +93,8 @@ class KeyPages:
             if grace not in dict(GRACES):
                 raise InvalidRequest("Choose when the old key stops working.", param="grace")
             async with context.database.transaction() as conn:
-                old = await issuing.get_key(conn, user.id, request.path_params["id"])
-                made = await issuing.roll_key(
+                old = await management.get_key(conn, user.id, request.path_params["id"])
+                made = await management.roll_key(
                     conn,
                     context.vault,
                     old,
@@ -114,8 +115,8 @@ class KeyPages:
         await read_form(request)
         try:
             async with context.database.transaction() as conn:
-                row = await issuing.get_key(conn, user.id, request.path_params["id"])
-                await issuing.revoke_key(conn, user.id, row.id, now=context.now())
+                row = await management.get_key(conn, user.id, request.path_params["id"])
+                await management.revoke_key(conn, user.id, row.id, now=context.now())
                 await self._note(request, conn, user, "key_revoked", row.name)
         except CallerError as error:
             return await self._page(request, error=error)
@@ -148,10 +149,10 @@ class KeyPages:
         await read_form(request)
         name = f"Playground {new_token(context.entropy)[:6]}"
         async with context.database.transaction() as conn:
-            for old in await issuing.working_keys(conn, user.id, now=now):
+            for old in await management.working_keys(conn, user.id, now=now):
                 if old.name.startswith("Playground "):
-                    await issuing.revoke_key(conn, user.id, old.id, now=now)
-            made = await issuing.create_key(
+                    await management.revoke_key(conn, user.id, old.id, now=now)
+            made = await management.create_key(
                 conn,
                 context.vault,
                 user.id,
@@ -175,7 +176,7 @@ class KeyPages:
         context, now = self._context, self._context.now()
         user = signed_in(request).user
         async with context.database.connect() as conn:
-            rows = await issuing.list_keys(conn, user.id)
+            rows = await management.list_keys(conn, user.id)
         base = f"{context.pages.origin(request)}/api/v1"
         offered = [model.id for model in context.catalog().offered(user.plan_id)]
         return context.pages.render(

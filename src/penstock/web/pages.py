@@ -11,7 +11,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from penstock.domain.catalog import Catalog
+from penstock.domain.catalog.catalog import Catalog
 from penstock.federation import Provider
 from penstock.web.icons import icon
 from penstock.web.session import Viewer, form_token_of, viewer_of

@@ -12,11 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from penstock.domain import accounts, audit, codes, credentials, history, issuing, mails, outbox, sessions
-from penstock.domain.accounts import User
-from penstock.domain.history import Filter, Receipt
-from penstock.domain.issuing import KeyRow
-from penstock.domain.sessions import Session
+from penstock.domain.accounts import accounts, audit, credentials, one_time_codes, sessions
+from penstock.domain.accounts.accounts import User
+from penstock.domain.accounts.sessions import Session
+from penstock.domain.keys import management
+from penstock.domain.keys.management import KeyRow
+from penstock.domain.ledger import history
+from penstock.domain.ledger.history import Filter, Receipt
+from penstock.domain.mail import messages, outbox
 from penstock.errors import CallerError, InvalidRequest, Overloaded
 from penstock.web.context import SiteContext, go
 from penstock.web.pages import NO_STORE
@@ -98,7 +101,7 @@ class ProfilePages:
         context = self._context
         user = signed_in(request).user
         async with context.database.connect() as conn:
-            asked = await codes.asked(conn, visitor_of(request).digest, "new_email")
+            asked = await one_time_codes.asked(conn, visitor_of(request).digest, "new_email")
         if asked is None:
             return go("/settings")
         error = None
@@ -226,7 +229,7 @@ class ProfilePages:
                 chosen = Filter(before=cursor)
             export = Export(
                 account=user,
-                keys=await issuing.list_keys(conn, user.id),
+                keys=await management.list_keys(conn, user.id),
                 sessions=[
                     msgspec.structs.replace(session, digest=b"")
                     for session in await sessions.sessions_of(conn, user.id, context.lifetime, now=now)
@@ -254,7 +257,7 @@ class ProfilePages:
         async with context.database.transaction() as conn:
             await accounts.set_leaving(conn, user.id, at)
             until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
-            mail = mails.deletion(rules.brand, user.email, rules.url, until)
+            mail = messages.deletion(rules.brand, user.email, rules.url, until)
             await outbox.queue(conn, context.vault, mail, now=now, entropy=context.entropy)
             await self._note(request, conn, user, "deletion_asked")
         self._mail_queued()

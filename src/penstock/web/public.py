@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from penstock.core.limits import day_of
 from penstock.core.routing import Model
-from penstock.domain import rollups
-from penstock.domain.catalog import Catalog
-from penstock.domain.rollups import ModelDay
+from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.ledger import rollups
+from penstock.domain.ledger.rollups import ModelDay
 from penstock.web.context import SiteContext
 from penstock.web.documents import MENU, render_text
 from penstock.web.errors_pages import PageNotFound

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from penstock.domain.keys import pick_key
+from penstock.domain.keys.authentication import pick_key
 from penstock.exchange import Exchange
 from penstock.web.asking import api_version, betas_of
 from penstock.web.clients import Families

@@ -15,11 +15,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penstock.domain import accounts, sessions
-from penstock.domain.accounts import User
-from penstock.domain.entrance import Visitor
+from penstock.domain.accounts import accounts, sessions
+from penstock.domain.accounts.accounts import User
+from penstock.domain.accounts.sessions import Lifetime, Session, digest_of, form_token, is_token, new_token
+from penstock.domain.accounts.sign_in import Visitor
 from penstock.domain.limits import network_of
-from penstock.domain.sessions import Lifetime, Session, digest_of, form_token, is_token, new_token
 from penstock.errors import CallerError, InvalidRequest, RequestTooLarge
 from penstock.store.sql.database import Database
 

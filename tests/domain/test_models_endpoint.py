@@ -6,10 +6,10 @@ from anthropic.types import ModelInfo as AnthropicModel
 from openai.types import Model as OpenAIModel
 from pydantic import TypeAdapter
 
-from penstock.domain.catalog import Catalog
-from penstock.domain.catalog_store import default_catalog
-from penstock.domain.catalog_toml import parse
-from penstock.domain.listing import list_models, one_model, page_of
+from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.catalog.catalog_store import default_catalog
+from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
+from penstock.domain.catalog.toml_document import parse
 from penstock.errors import InvalidRequest
 from penstock.providers.table import KINDS
 

@@ -9,10 +9,10 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.neutral.request import Usage
-from penstock.domain.ledger import Ledger, OpenRow, Settlement
-from penstock.domain.reconciliation import compare
-from penstock.domain.retention import first_day_kept
-from penstock.domain.rollups import HOUR_MS, sums_of_rows
+from penstock.domain.ledger.ledger import Ledger, OpenRow, Settlement
+from penstock.domain.ledger.reconciliation import compare
+from penstock.domain.ledger.retention import first_day_kept
+from penstock.domain.ledger.rollups import HOUR_MS, sums_of_rows
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import model_days, requests, usage_days, usage_errors, usage_hours
 

@@ -14,9 +14,9 @@ from itertools import chain
 
 import msgspec
 
-from penstock.domain.ledger_recovery import absorb, absorb_one_by_one, close_dead_rows, replay
-from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking, first_of_each, fitted
-from penstock.domain.rollups import rolling
+from penstock.domain.ledger.recovery import absorb, absorb_one_by_one, close_dead_rows, replay
+from penstock.domain.ledger.rollups import rolling
+from penstock.domain.ledger.rows import Batch, OpenRow, Settlement, booking, first_of_each, fitted
 from penstock.errors import CannotRecord, DatabaseUnavailable
 from penstock.store.journal import Journal, JournalFull, Segment
 from penstock.store.sql.database import BatchConnection, Database, RowRefused, WriteFailed

@@ -2,7 +2,7 @@
 
 ``usage_hours`` has a row for each account, hour and model, ``usage_errors`` one for each account, day and cause,
 ``model_days`` one for each model and day, all accounts together. The statements are text for a whole batch, as the ledger's
-are; ``sums_of_rows`` makes the same from the rows, for ``domain/reconciliation.py``, which compares the two.
+are; ``sums_of_rows`` makes the same from the rows, for ``domain/ledger/reconciliation.py``, which compares the two.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.domain.ledger_rows import OpenRow, Settlement, fit, whole
+from penstock.domain.ledger.rows import OpenRow, Settlement, fit, whole
 from penstock.store.sql.bulk import Bulk, Row
 from penstock.store.sql.schema import model_days, requests, usage_errors, usage_hours
 

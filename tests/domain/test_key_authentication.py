@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core import api_key
-from penstock.domain import accounts, issuing, keys
-from penstock.domain.accounts import User
-from penstock.domain.issuing import KeyWish, NewKey
-from penstock.domain.keys import Keyring, Principal, check, pick_key
+from penstock.domain.accounts import accounts
+from penstock.domain.accounts.accounts import User
+from penstock.domain.keys import authentication, management
+from penstock.domain.keys.authentication import Keyring, Principal, check, pick_key
+from penstock.domain.keys.management import KeyWish, NewKey
 from penstock.errors import (
     AccountDisabled,
     AddressNotAllowed,
@@ -48,7 +49,7 @@ class Rig:
 
 async def make_key(database: Database, vault: Vault, user: User, wish: KeyWish = PLAIN) -> NewKey:
     async with database.transaction() as conn:
-        return await issuing.create_key(
+        return await management.create_key(
             conn, vault, user.id, wish, now=NOW, entropy=secrets.token_bytes, keep=False
         )
 
@@ -183,7 +184,7 @@ async def test_a_change_takes_effect_within_five_seconds(rig: Rig) -> None:
     rig.clock.seconds = 5.0
     assert (await rig.identify()).plan_id == "pro"
     async with rig.database.transaction() as conn:
-        await issuing.revoke_key(conn, rig.user.id, rig.made.id, now=NOW)
+        await management.revoke_key(conn, rig.user.id, rig.made.id, now=NOW)
     rig.clock.seconds = 10.0
     with pytest.raises(InvalidKey, match="revoked"):
         await rig.identify()
@@ -213,8 +214,8 @@ async def test_a_look_up_under_way_while_forgetting_is_not_remembered(rig: Rig) 
 
 async def test_a_rolled_key_works_through_its_grace_and_not_after(rig: Rig) -> None:
     async with rig.database.transaction() as conn:
-        old = await issuing.get_key(conn, rig.user.id, rig.made.id)
-        new = await issuing.roll_key(
+        old = await management.get_key(conn, rig.user.id, rig.made.id)
+        new = await management.roll_key(
             conn, rig.vault, old, grace=60, now=NOW, entropy=secrets.token_bytes, keep=False
         )
     assert (await rig.ring.identify(new.key)).key_id == new.id
@@ -264,7 +265,7 @@ async def test_without_the_database_a_key_is_never_wrong(rig: Rig) -> None:
 
 
 async def test_the_ring_keeps_its_bounds(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "_MOST", 3)
+    monkeypatch.setattr(authentication, "_MOST", 3)
     made = [await make_key(rig.database, rig.vault, rig.user) for _ in range(6)]
     for key in made:
         await rig.ring.identify(key.key)
@@ -297,7 +298,7 @@ async def test_a_secrets_file_that_is_gone_makes_no_key_wrong(rig: Rig) -> None:
 async def test_the_last_use_is_kept_to_the_minute(rig: Rig) -> None:
     async def last_used() -> int | None:
         async with rig.database.connect() as conn:
-            return (await issuing.get_key(conn, rig.user.id, rig.made.id)).last_used_at
+            return (await management.get_key(conn, rig.user.id, rig.made.id)).last_used_at
 
     async def flush() -> None:
         async with rig.database.transaction() as conn:

@@ -24,7 +24,7 @@ from penstock.core.routing import (
     Upstream,
     with_habits,
 )
-from penstock.domain.catalog import Plan
+from penstock.domain.catalog.catalog import Plan
 from penstock.errors import OperatorError
 
 ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]

@@ -10,8 +10,8 @@ import msgspec
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.domain.retention import first_day_kept
-from penstock.domain.rollups import Kept, sums_of_rows
+from penstock.domain.ledger.retention import first_day_kept
+from penstock.domain.ledger.rollups import Kept, sums_of_rows
 from penstock.store.sql.database import Database, upsert_adding
 from penstock.store.sql.schema import requests, usage_days
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from penstock.core.routing import Capabilities, Model, Target, with_habits
-from penstock.domain.catalog import Catalog, Plan
-from penstock.domain.catalog_dump import dump
-from penstock.domain.catalog_store import default_catalog
-from penstock.domain.catalog_toml import CatalogError, Document, check, parse
+from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.catalog_store import default_catalog
+from penstock.domain.catalog.toml_document import CatalogError, Document, check, parse
+from penstock.domain.catalog.toml_writer import dump
 from penstock.providers.table import KINDS
 
 PROVIDER = '[[provider]]\nid = "anthropic"\n'

@@ -6,7 +6,7 @@ what those figures promise together is worth more than a choice.
 
 import msgspec
 
-from penstock.domain.tallies import Limit
+from penstock.domain.accounts.attempt_limits import Limit
 from penstock.settings import Settings
 
 _QUARTER, _HOUR, _DAY = 900, 3600, 86_400

@@ -5,7 +5,7 @@ from typing import cast
 
 import msgspec
 
-from penstock.domain.catalog_toml import Document
+from penstock.domain.catalog.toml_document import Document
 
 
 def dump(document: Document) -> str:

@@ -10,13 +10,15 @@ from typing import Literal
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.domain import accounts, audit, codes, credentials, issuing, mails, outbox, sessions
-from penstock.domain.accounts import BadEmail, Changes, User
-from penstock.domain.codes import Purpose, Wish, WrongCode
-from penstock.domain.guards import Guards
-from penstock.domain.issuing import KeyWish
-from penstock.domain.passwords import PasswordHasher, check_choice
-from penstock.domain.tallies import TooOften, forget, spend
+from penstock.domain.accounts import accounts, audit, credentials, one_time_codes, sessions
+from penstock.domain.accounts.accounts import BadEmail, Changes, User
+from penstock.domain.accounts.attempt_limits import TooOften, forget, spend
+from penstock.domain.accounts.guards import Guards
+from penstock.domain.accounts.one_time_codes import Purpose, Wish, WrongCode
+from penstock.domain.accounts.passwords import PasswordHasher, check_choice
+from penstock.domain.keys import management
+from penstock.domain.keys.management import KeyWish
+from penstock.domain.mail import messages, outbox
 from penstock.errors import AccountDisabled, CallerError
 from penstock.store.secrets_file import Entropy, Vault
 from penstock.store.sql.database import Database
@@ -117,9 +119,9 @@ class Entrance:
             )
             code = await self._code(conn, wish, now)
             mail = (
-                mails.existing_account(self._rules.brand, user.email, self._rules.url)
+                messages.existing_account(self._rules.brand, user.email, self._rules.url)
                 if known
-                else mails.verification(self._rules.brand, user.email, code)
+                else messages.verification(self._rules.brand, user.email, code)
             )
             await self._mail(conn, mail, now)
         self._mail_queued()
@@ -147,7 +149,7 @@ class Entrance:
         # For signing in from elsewhere before the code was entered; whoever enters it sets theirs.
         await credentials.set_password(conn, user.id, hashed, now=now)
         # The key exists from now on, and is refused until the address is verified.
-        await issuing.create_key(
+        await management.create_key(
             conn,
             self._vault,
             user.id,
@@ -165,9 +167,9 @@ class Entrance:
         Raises ``WrongCode``, ``TooOften``.
         """
         async with self._database.transaction() as conn:
-            used = await codes.use(conn, self._vault, visitor.digest, "verify", digits, now=now)
+            used = await one_time_codes.use(conn, self._vault, visitor.digest, "verify", digits, now=now)
             user = None
-            if isinstance(used, codes.Asked) and used.user_id is not None:
+            if isinstance(used, one_time_codes.Asked) and used.user_id is not None:
                 user = await accounts.change_user(conn, used.user_id, Changes(verified=True), now=now)
                 if used.password is not None:
                     await credentials.set_password(conn, user.id, used.password, now=now)
@@ -178,7 +180,7 @@ class Entrance:
     async def resend(self, purpose: Purpose, visitor: Visitor, *, now: int) -> None:
         """A new code for what this browser asked one for. Raises ``TooOften``, and ``WrongCode`` where it asked for none."""
         async with self._database.transaction() as conn:
-            before = await codes.asked(conn, visitor.digest, purpose)
+            before = await one_time_codes.asked(conn, visitor.digest, purpose)
             if before is None:
                 raise WrongCode("No code was asked for in this browser. Begin again.")
             wish = Wish(
@@ -266,7 +268,7 @@ class Entrance:
                 kept.password,
             )
             code = await self._code(conn, wish, now)
-            await self._mail(conn, mails.verification(self._rules.brand, user.email, code), now)
+            await self._mail(conn, messages.verification(self._rules.brand, user.email, code), now)
         self._mail_queued()
 
     async def second_factor(self, user_id: str, digits: str, visitor: Visitor, *, now: int) -> bool:
@@ -299,7 +301,7 @@ class Entrance:
             )
             code = await self._code(conn, wish, now)
             if user is not None:
-                await self._mail(conn, mails.reset(self._rules.brand, user.email, code), now)
+                await self._mail(conn, messages.reset(self._rules.brand, user.email, code), now)
         self._mail_queued()
 
     async def reset(self, digits: str, password: str, visitor: Visitor, *, now: int) -> User:
@@ -308,13 +310,13 @@ class Entrance:
         Raises ``WrongCode``, ``BadPassword``, ``TooOften``, ``Overloaded``.
         """
         async with self._database.connect() as conn:
-            before = await codes.asked(conn, visitor.digest, "reset")
+            before = await one_time_codes.asked(conn, visitor.digest, "reset")
         check_choice(password, "" if before is None else before.email)
         hashed = await self._hasher.hash(password)
         async with self._database.transaction() as conn:
-            used = await codes.use(conn, self._vault, visitor.digest, "reset", digits, now=now)
+            used = await one_time_codes.use(conn, self._vault, visitor.digest, "reset", digits, now=now)
             user = None
-            if isinstance(used, codes.Asked) and used.user_id is not None:
+            if isinstance(used, one_time_codes.Asked) and used.user_id is not None:
                 # Who reads the mailbox has verified the address by that.
                 user = await accounts.change_user(conn, used.user_id, Changes(verified=True), now=now)
                 await self._set_password(conn, user, hashed, now)
@@ -361,17 +363,17 @@ class Entrance:
             )
             code = await self._code(conn, wish, now)
             if free:
-                await self._mail(conn, mails.new_address(self._rules.brand, address, code), now)
+                await self._mail(conn, messages.new_address(self._rules.brand, address, code), now)
         self._mail_queued()
 
     async def confirm_new_email(self, user: User, digits: str, visitor: Visitor, *, now: int) -> User:
         """The code from the new address. Raises ``WrongCode``, ``TooOften``, ``EmailTaken``."""
         changed = None
         async with self._database.transaction() as conn:
-            used = await codes.use(conn, self._vault, visitor.digest, "new_email", digits, now=now)
-            if isinstance(used, codes.Asked) and used.user_id == user.id:
+            used = await one_time_codes.use(conn, self._vault, visitor.digest, "new_email", digits, now=now)
+            if isinstance(used, one_time_codes.Asked) and used.user_id == user.id:
                 changed = await accounts.change_email(conn, user.id, used.email)
-                mail = mails.address_changed(self._rules.brand, user.email, used.email)
+                mail = messages.address_changed(self._rules.brand, user.email, used.email)
                 await self._mail(conn, mail, now)
                 await self._note(conn, user.id, "email_changed", visitor, now)
         self._mail_queued()
@@ -382,11 +384,11 @@ class Entrance:
     ) -> None:
         await credentials.set_password(conn, user.id, hashed, now=now)
         await sessions.end_all(conn, user.id, but=but)
-        await self._mail(conn, mails.password_changed(self._rules.brand, user.email, self._rules.url), now)
+        await self._mail(conn, messages.password_changed(self._rules.brand, user.email, self._rules.url), now)
 
     async def _code(self, conn: AsyncConnection, wish: Wish, now: int) -> str:
         guards = self._rules.guards
-        return await codes.issue(conn, self._vault, wish, guards, now=now, entropy=self._entropy)
+        return await one_time_codes.issue(conn, self._vault, wish, guards, now=now, entropy=self._entropy)
 
     async def _mail(self, conn: AsyncConnection, mail: outbox.Mail, now: int) -> None:
         await outbox.queue(conn, self._vault, mail, now=now, entropy=self._entropy)
@@ -397,10 +399,10 @@ class Entrance:
         await audit.note(conn, user_id, action, "", visitor.address, now=now, entropy=self._entropy)
 
 
-_MAIL_OF = {"verify": mails.verification, "reset": mails.reset, "new_email": mails.new_address}
+_MAIL_OF = {"verify": messages.verification, "reset": messages.reset, "new_email": messages.new_address}
 
 
-def _or_raise(used: codes.Asked | WrongCode | TooOften, user: User | None) -> User:
+def _or_raise(used: one_time_codes.Asked | WrongCode | TooOften, user: User | None) -> User:
     """The user that a code was used for; raised here, after the transaction has kept the try."""
     if isinstance(used, WrongCode | TooOften):
         raise used

@@ -2,7 +2,7 @@
 
 Only a keyed digest of a key is kept for recognising it, and, where the operator allows showing keys again, a sealed copy.
 Every function takes a connection inside a transaction; ``now`` is epoch milliseconds. How a caller is recognised by a key
-is ``domain/keys.py``.
+is ``domain/keys/authentication.py``.
 """
 
 import ipaddress

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select, update
 
 from penstock.core.api_key import display, is_well_formed
-from penstock.domain import issuing
-from penstock.domain.accounts import User
-from penstock.domain.issuing import BadKeyWish, KeyNotKept, KeyWish, NewKey, NoSuchKey
+from penstock.domain.accounts.accounts import User
+from penstock.domain.keys import management
+from penstock.domain.keys.management import BadKeyWish, KeyNotKept, KeyWish, NewKey, NoSuchKey
 from penstock.store.secrets_file import Vault, VaultError
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import api_keys
@@ -40,7 +40,7 @@ async def make_key(
     database: Database, vault: Vault, user: User, wish: KeyWish = PLAIN, *, keep: bool = True
 ) -> NewKey:
     async with database.transaction() as conn:
-        return await issuing.create_key(
+        return await management.create_key(
             conn, vault, user.id, wish, now=NOW, entropy=secrets.token_bytes, keep=keep
         )
 
@@ -49,8 +49,8 @@ async def roll(
     database: Database, vault: Vault, user: User, key_id: str, grace: int, now: int = NOW
 ) -> NewKey:
     async with database.transaction() as conn:
-        old = await issuing.get_key(conn, user.id, key_id)
-        return await issuing.roll_key(
+        old = await management.get_key(conn, user.id, key_id)
+        return await management.roll_key(
             conn, vault, old, grace=grace, now=now, entropy=secrets.token_bytes, keep=True
         )
 
@@ -67,7 +67,7 @@ async def test_a_key_is_listed_but_not_stored(
     assert is_well_formed(made.key)
     assert made.key not in repr(made)
     async with database.connect() as conn:
-        (row,) = await issuing.list_keys(conn, user.id)
+        (row,) = await management.list_keys(conn, user.id)
     assert (row.id, row.name, row.shown) == (made.id, "laptop", display(made.key))
     assert (row.models, row.addresses, row.expires_at) == (wish.models, wish.addresses, NOW + 1)
     if database.path is not None:
@@ -83,18 +83,18 @@ async def test_a_kept_key_can_be_shown_again_by_its_owner_alone(
     made = await make_key(database, vault, user)
     other = await make_user(database, "eve@example.com")
     async with database.transaction() as conn:
-        assert await issuing.reveal_key(conn, vault, user.id, made.id) == made.key
+        assert await management.reveal_key(conn, vault, user.id, made.id) == made.key
         with pytest.raises(NoSuchKey):
-            await issuing.reveal_key(conn, vault, other.id, made.id)
+            await management.reveal_key(conn, vault, other.id, made.id)
         with pytest.raises(NoSuchKey):
-            await issuing.revoke_key(conn, other.id, made.id, now=NOW)
+            await management.revoke_key(conn, other.id, made.id, now=NOW)
 
 
 async def test_a_key_that_is_not_kept_is_shown_once(database: Database, vault: Vault, user: User) -> None:
     made = await make_key(database, vault, user, keep=False)
     async with database.transaction() as conn:
         with pytest.raises(KeyNotKept):
-            await issuing.reveal_key(conn, vault, user.id, made.id)
+            await management.reveal_key(conn, vault, user.id, made.id)
 
 
 async def test_a_sealed_copy_cannot_be_moved_to_another_key(
@@ -105,17 +105,17 @@ async def test_a_sealed_copy_cannot_be_moved_to_another_key(
         sealed = await conn.scalar(select(api_keys.c.sealed).where(api_keys.c.id == one.id))
         await conn.execute(update(api_keys).where(api_keys.c.id == other.id).values(sealed=sealed))
         with pytest.raises(VaultError, match="belongs to another row"):
-            await issuing.reveal_key(conn, vault, user.id, other.id)
+            await management.reveal_key(conn, vault, user.id, other.id)
 
 
 async def test_revoking_ends_a_key_and_its_copy(database: Database, vault: Vault, user: User) -> None:
     made = await make_key(database, vault, user)
     async with database.transaction() as conn:
-        await issuing.revoke_key(conn, user.id, made.id, now=NOW)
+        await management.revoke_key(conn, user.id, made.id, now=NOW)
         with pytest.raises(NoSuchKey):
-            await issuing.revoke_key(conn, user.id, made.id, now=NOW + 1)
-        assert await issuing.working_keys(conn, user.id, now=NOW) == ()
-        row = await issuing.get_key(conn, user.id, made.id)
+            await management.revoke_key(conn, user.id, made.id, now=NOW + 1)
+        assert await management.working_keys(conn, user.id, now=NOW) == ()
+        row = await management.get_key(conn, user.id, made.id)
         assert (row.revoked_at, row.kept) == (NOW, False)
 
 
@@ -127,7 +127,7 @@ async def test_rolling_gives_a_like_key_and_leaves_the_old_its_grace(
     new = await roll(database, vault, user, old.id, 3600)
     assert new.key != old.key
     async with database.connect() as conn:
-        was, now = [await issuing.get_key(conn, user.id, key.id) for key in (old, new)]
+        was, now = [await management.get_key(conn, user.id, key.id) for key in (old, new)]
     assert was.expires_at == NOW + 3_600_000
     assert was.revoked_at is None
     assert (now.name, now.models, now.addresses, now.expires_at) == (
@@ -139,7 +139,7 @@ async def test_a_grace_never_lengthens_a_key(database: Database, vault: Vault, u
     old = await make_key(database, vault, user, KeyWish(expires_at=NOW + 5))
     await roll(database, vault, user, old.id, 3600)
     async with database.connect() as conn:
-        assert (await issuing.get_key(conn, user.id, old.id)).expires_at == NOW + 5
+        assert (await management.get_key(conn, user.id, old.id)).expires_at == NOW + 5
 
 
 async def test_rolling_without_grace_ends_the_old_key_at_once(
@@ -148,7 +148,7 @@ async def test_rolling_without_grace_ends_the_old_key_at_once(
     old = await make_key(database, vault, user)
     await roll(database, vault, user, old.id, 0)
     async with database.connect() as conn:
-        assert (await issuing.get_key(conn, user.id, old.id)).revoked_at == NOW
+        assert (await management.get_key(conn, user.id, old.id)).revoked_at == NOW
     with pytest.raises(NoSuchKey, match="no longer works"):
         await roll(database, vault, user, old.id, 0)
     with pytest.raises(BadKeyWish):
@@ -183,9 +183,9 @@ async def test_what_a_key_cannot_be(
 async def test_names_come_by_themselves_and_keys_have_an_end(
     database: Database, vault: Vault, user: User
 ) -> None:
-    names = [(await make_key(database, vault, user)).name for _ in range(issuing.MOST_KEYS)]
+    names = [(await make_key(database, vault, user)).name for _ in range(management.MOST_KEYS)]
     assert names[:3] == ["default", "key 2", "key 3"]
-    assert len(set(names)) == issuing.MOST_KEYS
+    assert len(set(names)) == management.MOST_KEYS
     with pytest.raises(BadKeyWish, match="100 keys already"):
         await make_key(database, vault, user)
 
@@ -196,11 +196,11 @@ async def test_after_a_rotation_old_keys_are_known_and_copies_sealed_anew(
     made = await make_key(database, vault, user)
     vault.rotate(secrets.token_bytes)
     async with database.transaction() as conn:
-        await issuing.check_peppers(conn, vault)
-        assert await issuing.reveal_key(conn, vault, user.id, made.id) == made.key
-        assert await issuing.reseal_keys(conn, vault, secrets.token_bytes) == 1
-        assert await issuing.reseal_keys(conn, vault, secrets.token_bytes) == 0
-        assert await issuing.reveal_key(conn, vault, user.id, made.id) == made.key
+        await management.check_peppers(conn, vault)
+        assert await management.reveal_key(conn, vault, user.id, made.id) == made.key
+        assert await management.reseal_keys(conn, vault, secrets.token_bytes) == 1
+        assert await management.reseal_keys(conn, vault, secrets.token_bytes) == 0
+        assert await management.reveal_key(conn, vault, user.id, made.id) == made.key
         digest = await conn.scalar(select(api_keys.c.digest).where(api_keys.c.id == made.id))
     assert digest in vault.digests(made.key)
 
@@ -212,6 +212,6 @@ async def test_another_installations_secrets_are_noticed(
     stranger = Vault.make(tmp_path / "other.json", secrets.token_bytes)
     async with database.connect() as conn:
         with pytest.raises(VaultError, match=r"1 API keys .*other\.json does not hold"):
-            await issuing.check_peppers(conn, stranger)
+            await management.check_peppers(conn, stranger)
         with pytest.raises(VaultError, match="sealed with key"):
-            await issuing.reveal_key(conn, stranger, user.id, made.id)
+            await management.reveal_key(conn, stranger, user.id, made.id)

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.dialects.profile import DEFAULT_PROFILE
 from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream, with_habits
-from penstock.domain.catalog import Catalog, Plan
-from penstock.domain.catalog_dump import dump
-from penstock.domain.catalog_toml import CatalogError, Document, check
+from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.toml_document import CatalogError, Document, check
+from penstock.domain.catalog.toml_writer import dump
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import models as models_table
 from penstock.store.sql.schema import plans as plans_table

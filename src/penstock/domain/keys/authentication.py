@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.api_key import is_well_formed
-from penstock.domain.issuing import read_list
+from penstock.domain.keys.management import read_list
 from penstock.errors import (
     AccountDisabled,
     AddressNotAllowed,

@@ -1,6 +1,6 @@
 """The words of every mail, in one place. A code is never in a subject: subjects are shown on locked screens."""
 
-from penstock.domain.outbox import Mail
+from penstock.domain.mail.outbox import Mail
 
 _NOT_YOU = "If you did not ask for this, ignore this mail: nothing happens without the code."
 

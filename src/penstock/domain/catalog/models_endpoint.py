@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from penstock.core.routing import Model
-from penstock.domain.catalog import Catalog
+from penstock.domain.catalog.catalog import Catalog
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
 

@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.domain.accounts import User
+from penstock.domain.accounts.accounts import User
 from penstock.store.sql.schema import plans, requests, usage_days
 
 

@@ -16,9 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.neutral.request import Usage
-from penstock.domain.ledger_rows import Batch, OpenRow, Settlement, booking, first_of_each
-from penstock.domain.retention import first_day_kept
-from penstock.domain.rollups import rolling
+from penstock.domain.ledger.retention import first_day_kept
+from penstock.domain.ledger.rollups import rolling
+from penstock.domain.ledger.rows import Batch, OpenRow, Settlement, booking, first_of_each
 from penstock.store.journal import Left, left_behind
 from penstock.store.sql.database import Database, RowRefused, StoreError
 from penstock.store.sql.schema import requests
