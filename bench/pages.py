@@ -19,13 +19,13 @@ from pathlib import Path
 import httpx2
 from sqlalchemy import insert
 
-from penstock.bootstrap import open_store
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.credentials import set_password
 from penstock.domain.accounts.passwords import PasswordHasher
 from penstock.domain.accounts.sessions import form_token
 from penstock.domain.ledger import rollups
+from penstock.operations.first_start import open_store
 from penstock.settings import Settings
 from penstock.store.sql.schema import requests, usage_days
 

@@ -22,8 +22,8 @@ from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.front import Front
-from penstock.health import Health, Trouble
-from penstock.metrics import Metrics, SharedMetrics
+from penstock.operations.health import Health, Trouble
+from penstock.operations.metrics import Metrics, SharedMetrics
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS

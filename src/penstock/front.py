@@ -18,9 +18,9 @@ from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable
 from penstock.federation import Federation, Unfederated, providers_of
-from penstock.health import Health
-from penstock.metrics import SharedMetrics
-from penstock.postman import Postman, route_of
+from penstock.operations.health import Health
+from penstock.operations.mail_sender import Postman, route_of
+from penstock.operations.metrics import SharedMetrics
 from penstock.settings import Settings, SettingsError
 from penstock.store.secrets_file import Vault
 from penstock.store.sql.database import Database

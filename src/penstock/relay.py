@@ -35,7 +35,7 @@ from penstock.errors import (
     ProviderError,
 )
 from penstock.exchange import HeaderList
-from penstock.metrics import Metrics
+from penstock.operations.metrics import Metrics
 from penstock.pauses import going_on, may_be_paused, whole_turn
 from penstock.switchboard import Switchboard
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
-from penstock.bootstrap import Store, open_store
-from penstock.doctor import Finding, Report, examine
 from penstock.domain.accounts.accounts import create_user, new_user_id
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
+from penstock.operations.doctor import Finding, Report, examine
+from penstock.operations.first_start import Store, open_store
 from penstock.providers.table import KINDS
 from penstock.settings import load
 from penstock.store.sql.database import Database

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.bootstrap import DEMO_EMAIL
 from penstock.core.api_key import is_well_formed
+from penstock.operations.first_start import DEMO_EMAIL
 
 PENSTOCK = [sys.executable, "-m", "penstock"]
 

@@ -17,13 +17,13 @@ import msgspec
 import uvloop
 
 from penstock.app import Service
-from penstock.bootstrap import Store, open_store
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange, Handler, HeaderList
+from penstock.operations.first_start import Store, open_store
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import Visit, simulator
 from penstock.providers.table import KINDS

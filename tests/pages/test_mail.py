@@ -11,7 +11,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select
 
 from penstock.domain.mail.outbox import TRIES, Mail
-from penstock.postman import Console, Files, Smtp, compose, route_of
+from penstock.operations.mail_sender import Console, Files, Smtp, compose, route_of
 from penstock.store.sql.schema import outbox
 from tests.pages.reader import PASSWORD, Hotel, open_hotel
 

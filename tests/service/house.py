@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from penstock.app import Service
-from penstock.bootstrap import Store, open_store
 from penstock.commands.running import limits_of
 from penstock.core.limits import day_of
 from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream
@@ -26,6 +25,7 @@ from penstock.domain.keys import management
 from penstock.domain.ledger.usage import DayReport, day_report
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
+from penstock.operations.first_start import Store, open_store
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import Visit, simulator
 from penstock.providers.table import KINDS

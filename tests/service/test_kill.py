@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from penstock.bootstrap import Store
 from penstock.core.limits import day_of
+from penstock.operations.first_start import Store
 from penstock.providers.simulator.handler import Visit
 from penstock.store.sql.schema import requests, usage_days
 from tests.redis import shared_redis

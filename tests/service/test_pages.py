@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from penstock.bootstrap import local_servers
 from penstock.core.limits import day_of
+from penstock.operations.first_start import local_servers
 from penstock.store.sql.schema import usage_days
 from tests.service.house import PRO, House, open_house
 from tests.service.talk import DIALECTS

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from penstock.bootstrap import Store
+from penstock.operations.first_start import Store
 from penstock.store.sql.schema import requests, usage_days
 from tests.redis import redis_server, shared_redis
 from tests.service.house import User, furnished, make_user

@@ -8,13 +8,13 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from penstock.bootstrap import Store
 from penstock.commands.options import At
 from penstock.commands.place import HERE, CommandError, Place, answer, answer_json, now_ms, open_place, table
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import CatalogSource, Change
 from penstock.domain.catalog.toml_document import parse
+from penstock.operations.first_start import Store
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment

@@ -8,7 +8,6 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from penstock import doctor
 from penstock.commands.options import At
 from penstock.commands.place import (
     HERE,
@@ -25,6 +24,7 @@ from penstock.commands.place import (
 from penstock.domain.accounts import accounts
 from penstock.domain.keys import management
 from penstock.domain.ledger.usage import DayReport, RequestLine, day_report
+from penstock.operations import doctor
 from penstock.settings import environment, markdown, rows, shown
 from penstock.store.secrets_file import Vault
 

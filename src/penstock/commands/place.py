@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.bootstrap import Store, open_store
 from penstock.core.limits import day_of
 from penstock.errors import OperatorError
+from penstock.operations.first_start import Store, open_store
 from penstock.settings import Loaded, environment, load
 
 

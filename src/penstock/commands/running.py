@@ -11,9 +11,9 @@ from contextlib import ExitStack, asynccontextmanager
 import msgspec
 
 from penstock.app import Service
-from penstock.bootstrap import Greeting, bootstrap, open_store, render
 from penstock.commands.place import CommandError, Place, read_settings
-from penstock.logs import configure
+from penstock.operations.first_start import Greeting, bootstrap, open_store, render
+from penstock.operations.logs import configure
 from penstock.providers.secrets import Secrets
 from penstock.server import listen
 from penstock.server.listen import ServerLimits, reserve

@@ -7,7 +7,7 @@ from penstock.commands.place import HERE, answer
 from penstock.commands.running import run
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
-from penstock.logs import configure
+from penstock.operations.logs import configure
 from penstock.providers.simulator.handler import simulate as simulator
 from penstock.server import listen
 from penstock.server.listen import Application, ServerLimits

@@ -13,7 +13,7 @@ import msgspec
 from penstock.commands.place import Place, read_settings
 from penstock.commands.running import serve_on
 from penstock.errors import OperatorError, PenstockError
-from penstock.logs import configure
+from penstock.operations.logs import configure
 from penstock.server.supervisor import ALIVE, BEATS, READY, WHERE
 
 

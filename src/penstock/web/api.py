@@ -37,7 +37,7 @@ from penstock.errors import (
     simple_body,
 )
 from penstock.exchange import Exchange, HeaderList
-from penstock.metrics import Metrics
+from penstock.operations.metrics import Metrics
 from penstock.relay import Relay
 from penstock.token_counting import TokenCount, TokenCounter
 from penstock.web import doctoring

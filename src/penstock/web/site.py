@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.errors import PenstockError
 from penstock.federation import Federation
-from penstock.health import Health
-from penstock.metrics import SharedMetrics
+from penstock.operations.health import Health
+from penstock.operations.metrics import SharedMetrics
 from penstock.web.account import AccountPages
 from penstock.web.context import SiteContext
 from penstock.web.desk import DeskPages

@@ -17,9 +17,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from penstock.health import Health
+from penstock.operations.health import Health
 
-log = logging.getLogger("penstock.metrics")
+log = logging.getLogger("penstock.operations.metrics")
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, float("inf"))
 _EDGES = tuple("+Inf" if edge == float("inf") else str(edge) for edge in _SECONDS)

@@ -18,7 +18,6 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.bootstrap import is_loopback
 from penstock.core.limits import day_of
 from penstock.core.routing import Upstream
 from penstock.domain.accounts import accounts
@@ -26,6 +25,7 @@ from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys import management
 from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import Unavailable
+from penstock.operations.first_start import is_loopback
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, sign
 from penstock.settings import Loaded, Settings, SettingsError, load

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock import logs
+from penstock.operations import logs
 
 SOURCE = Path(logs.__file__).parent
 
@@ -64,7 +64,7 @@ def test_a_traceback_stays_in_one_object() -> None:
 
 
 def test_what_is_logged_reaches_stderr_before_the_end() -> None:
-    program = "import logging; from penstock.logs import configure; configure('info', 'json')\n"
+    program = "import logging; from penstock.operations.logs import configure; configure('info', 'json')\n"
     program += "log = logging.getLogger('penstock.x'); log.debug('no'); log.info('yes', extra={'rows': 3})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()

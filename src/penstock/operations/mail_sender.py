@@ -21,7 +21,7 @@ from penstock.errors import DatabaseUnavailable
 from penstock.store.secrets_file import Vault, VaultError
 from penstock.store.sql.database import Database
 
-log = logging.getLogger("penstock.postman")
+log = logging.getLogger("penstock.operations.mail_sender")
 
 POLL_SECONDS = 5.0
 """How long a mail may wait that another process queued, or that is to be tried again."""
