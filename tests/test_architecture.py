@@ -84,7 +84,7 @@ LONGER: dict[str, str] = {
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
     "domain/accounts/sign_in.py": "every way in, side by side, because they share what a stranger may not learn",
     "providers/table.py": "a table of providers, a row each",
-    "relay.py": "the life of a request on one page, phase by phase",
+    "relay/relay.py": "the life of a request on one page, phase by phase",
     "server/connection.py": "one state machine: what arrives, what is answered and what is overdue move the same phases",
 }
 
@@ -379,9 +379,9 @@ BAD = {
         ("gadgets.py", ""),
     ],
     imports_at_the_top_by_full_name: [
-        ("relay.py", "def f():\n    import json"),
-        ("relay.py", "class A:\n    async def f(self):\n        from json import loads"),
-        ("relay.py", "import importlib\nm = importlib.import_module('json')"),
+        ("relay/relay.py", "def f():\n    import json"),
+        ("relay/relay.py", "class A:\n    async def f(self):\n        from json import loads"),
+        ("relay/relay.py", "import importlib\nm = importlib.import_module('json')"),
         ("core/sse.py", "from . import turn"),
     ],
     core_is_pure: [
@@ -400,12 +400,12 @@ BAD = {
         ("store/sql/database.py", "import sqlalchemy as sa\nsa.text('select {}'.format(x))"),
         ("store/sql/database.py", "connection.exec_driver_sql('pragma ' + x)"),
     ],
-    opens_with_a_docstring: [("relay.py", "import json")],
+    opens_with_a_docstring: [("relay/relay.py", "import json")],
     has_a_name_that_says_something: [("core/utils.py", ""), ("helpers/text.py", "")],
-    leaves_no_notes_to_self: [("relay.py", "x = 1  # TODO later"), ("relay.py", "'FIXME'")],
+    leaves_no_notes_to_self: [("relay/relay.py", "x = 1  # TODO later"), ("relay/relay.py", "'FIXME'")],
     keeps_to_size: [
-        ("blame.py", "x = 1\n" * 401),
-        ("relay.py", "class A:\n  def f(self):\n" + "    x = 1\n" * 60),
+        ("relay/upstream_errors.py", "x = 1\n" * 401),
+        ("relay/relay.py", "class A:\n  def f(self):\n" + "    x = 1\n" * 60),
     ],
 }
 GOOD = [

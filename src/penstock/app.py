@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
-from penstock.aside import Aside
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import Thoughts
 from penstock.domain.catalog.catalog_store import CatalogSource
@@ -27,15 +26,16 @@ from penstock.operations.metrics import Metrics, SharedMetrics
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
-from penstock.relay import Relay, Timings
+from penstock.relay.offload import Aside
+from penstock.relay.relay import Relay, Timings
+from penstock.relay.router import Switchboard
+from penstock.relay.token_counting import TokenCounter, Turns
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.counters import Counters, MemoryCounters
 from penstock.store.secrets_file import Vault
 from penstock.store.sql.database import Database
 from penstock.store.sql.opening import open_database
-from penstock.switchboard import Switchboard
-from penstock.token_counting import TokenCounter, Turns
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient
 from penstock.web.api import Api, owns

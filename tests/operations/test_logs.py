@@ -15,7 +15,7 @@ SOURCE = Path(logs.__file__).parent
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
-    made = logging.LogRecord("penstock.relay", logging.WARNING, "f.py", 1, message, args, None)
+    made = logging.LogRecord("penstock.relay.relay", logging.WARNING, "f.py", 1, message, args, None)
     made.__dict__.update(extra)
     made.created = 0.0
     return made
@@ -24,10 +24,10 @@ def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
 def test_a_line_and_an_object() -> None:
     made = record("provider %s", "failed", code="provider_timeout", status=502, prompt="secret words")
     assert logs.Lines().format(made) == (
-        "1970-01-01T00:00:00Z WARNING penstock.relay: provider failed status=502 code=provider_timeout"
+        "1970-01-01T00:00:00Z WARNING penstock.relay.relay: provider failed status=502 code=provider_timeout"
     )
     assert msgspec.json.decode(logs.Json().format(made)) == {
-        "time": "1970-01-01T00:00:00Z", "level": "warning", "logger": "penstock.relay", "event": "provider failed",
+        "time": "1970-01-01T00:00:00Z", "level": "warning", "logger": "penstock.relay.relay", "event": "provider failed",
         "status": 502, "code": "provider_timeout",
     }  # fmt: skip
 

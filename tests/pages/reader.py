@@ -14,7 +14,7 @@ import httpx2
 
 from penstock.domain.accounts.passwords import PasswordHasher
 from penstock.domain.accounts.sessions import form_token
-from tests.service.house import House, open_house
+from tests.service.running_service import House, open_house
 
 PASSWORD = "a long enough sentence"
 COOKIE = "penstock"

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from penstock import call as calls
 from penstock.domain.accounts import accounts
+from penstock.relay import call as calls
 from penstock.store.sql.schema import audit
 from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
-from tests.service.house import User
+from tests.service.conversations import body_of
+from tests.service.running_service import User
 from tests.service.scripted import PATIENCE
-from tests.service.talk import body_of
 
 ANN = "ann@example.com"
 

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from penstock.web.api import ROUTES
 from penstock.web.documents import ENTRIES, MENU, render_text
 from tests.pages.reader import Hotel, open_hotel
-from tests.service.house import PRO
+from tests.service.running_service import PRO
 
 CONTRACT: dict[str, Any] = msgspec.json.decode(
     (Path(__file__).parents[2] / "src/penstock/web/openapi.json").read_bytes()

@@ -12,7 +12,7 @@ from penstock.domain.accounts import accounts
 from penstock.domain.accounts.sessions import form_token
 from penstock.store.sql.schema import api_keys, users
 from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
-from tests.service.house import User
+from tests.service.running_service import User
 
 Kind = Literal["open", "strangers", "account", "operator"]
 

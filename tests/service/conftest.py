@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.house import House, open_house
+from tests.service.running_service import House, open_house
 from tests.stores import engine, postgresql
 
 __all__ = ["engine", "house", "postgresql"]

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.service.conversations import Answer, Caller, request
 from tests.service.scripted import PATIENCE
-from tests.service.talk import Answer, Caller, request
 
 
 class Process:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from tests.service.talk import Answer
+from tests.service.conversations import Answer
 
 
 class Call(msgspec.Struct):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.house import House
+from tests.service.running_service import House
 
 OLD, NEW = "2023-06-01", "2026-10-21"
 SAMPLING = {"temperature": 1.0, "top_p": 0.9, "top_k": 5}

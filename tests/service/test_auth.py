@@ -3,8 +3,8 @@
 import pytest
 
 from penstock.domain.keys.management import KeyWish
-from tests.service.house import House
-from tests.service.talk import DIALECTS, PATHS, body_of
+from tests.service.conversations import DIALECTS, PATHS, body_of
+from tests.service.running_service import House
 
 FOREIGN = "sk-ant-api03-somebody-elses-key"
 ROUTES = (

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.house import House
-from tests.service.talk import DIALECTS, PATHS, Answer, body_of, request
+from tests.service.conversations import DIALECTS, PATHS, Answer, body_of, request
+from tests.service.running_service import House
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 NATIVE = {"x-error-format": "native"}

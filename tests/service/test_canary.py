@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.house import VENDOR_KEY, House, open_house
-from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of, request
+from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, body_of, request
+from tests.service.running_service import VENDOR_KEY, House, open_house
 
 PROMPT = "canary-prompt-7f3a9c"
 ANSWER = "canary-answer-51bd02"
@@ -80,7 +80,7 @@ async def test_keys_prompts_and_answers_are_nowhere_to_be_found(
         seen = await _everything(house, key)
         with monkeypatch.context() as broken:
             # a bug in the middle of everything, which logs a traceback
-            broken.setattr("penstock.relay.open_row", _broken)
+            broken.setattr("penstock.relay.relay.open_row", _broken)
             for dialect in DIALECTS:
                 body = body_of(dialect, f"{dialect}-plain", messages=[{"role": "user", "content": PROMPT}])
                 answer = await house.http("POST", PATHS[dialect], key, body=body)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.service.house import House, User, open_house
+from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, Caller, body_of, request
 from tests.service.replies import said
+from tests.service.running_service import House, User, open_house
 from tests.service.scripted import Asked
-from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, Caller, body_of, request
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 upstreams = pytest.mark.parametrize("upstream", DIALECTS)

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.house import House, User
+from tests.service.conversations import DIALECTS, FRAMES, REPLIES
 from tests.service.replies import Said, said
-from tests.service.talk import DIALECTS, FRAMES, REPLIES
+from tests.service.running_service import House, User
 
 # (of the caller, of the upstream, streamed)
 WAYS = [

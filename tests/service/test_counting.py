@@ -11,8 +11,8 @@ import pytest
 from penstock.domain.limits import DOOR_SECONDS, Gate
 from penstock.settings import Settings
 from penstock.store.journal import Journal
-from tests.service.house import House, User, open_house
-from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, Answer, body_of, request
+from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, Answer, body_of, request
+from tests.service.running_service import House, User, open_house
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 PAGE = Path(__file__).parents[2] / "docs" / "counting.md"

@@ -8,8 +8,8 @@ import pytest
 
 from penstock.store.journal import JournalFull, Segment
 from penstock.web.clients import FAMILIES
-from tests.service.house import House, open_house
-from tests.service.talk import DIALECTS, PATHS, Answer, body_of
+from tests.service.conversations import DIALECTS, PATHS, Answer, body_of
+from tests.service.running_service import House, open_house
 
 Headers = dict[str, str]
 
@@ -323,7 +323,7 @@ async def test_a_bug_of_ours_is_a_500_in_the_callers_form_and_gives_the_request_
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("penstock.switchboard.Switchboard.endpoint", broken)
+    monkeypatch.setattr("penstock.relay.router.Switchboard.endpoint", broken)
     for form in ("simple", "native"):
         answer = await house.ask("messages", "messages-plain", user, headers={"x-error-format": form})
         assert answer.status == 500

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.house import House, User, open_house
+from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, body_of
+from tests.service.running_service import House, User, open_house
 from tests.service.scripted import PATIENCE, Asked
-from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.house import House, open_house
+from tests.service.conversations import DIALECTS, FRAMES, REPLIES, Answer, frames_of
 from tests.service.replies import said
+from tests.service.running_service import House, open_house
 from tests.service.scripted import Asked
-from tests.service.talk import DIALECTS, FRAMES, REPLIES, Answer, frames_of
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 upstreams = pytest.mark.parametrize("upstream", DIALECTS)

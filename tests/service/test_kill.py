@@ -21,10 +21,10 @@ from penstock.operations.first_start import Store
 from penstock.providers.simulator.handler import Visit
 from penstock.store.sql.schema import requests, usage_days
 from tests.redis import shared_redis
-from tests.service.house import User, furnished, make_user
+from tests.service.conversations import DIALECTS, FRAMES, PATHS, body_of, frames_of, request
 from tests.service.processes import Process, serving
+from tests.service.running_service import User, furnished, make_user
 from tests.service.scripted import PATIENCE
-from tests.service.talk import DIALECTS, FRAMES, PATHS, body_of, frames_of, request
 from tests.stores import Engine
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from penstock import call as calls
+from penstock.relay import call as calls
 from penstock.web import asking
-from tests.service.house import House, open_house
-from tests.service.talk import DIALECTS, FRAMES, body_of
+from tests.service.conversations import DIALECTS, FRAMES, body_of
+from tests.service.running_service import House, open_house
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 PART = {"type": "text", "text": "x"}

@@ -13,9 +13,9 @@ import pytest
 
 from penstock.cli import main
 from penstock.domain.ledger.reconciliation import compare
-from tests.service.house import House, User, open_house
+from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, body_of, request
+from tests.service.running_service import House, User, open_house
 from tests.service.scripted import PATIENCE, Asked
-from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, body_of, request
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 MIDNIGHT = 1_800_057_600.0
@@ -225,20 +225,20 @@ async def test_after_every_kind_of_answer_the_headers_say_what_the_ledger_holds(
 
 
 _STEPS = (
-    "penstock.switchboard.Switchboard.choose",
-    "penstock.relay.prepared_for",
+    "penstock.relay.router.Switchboard.choose",
+    "penstock.relay.relay.prepared_for",
     "penstock.domain.limits.Gate.count",
-    "penstock.relay.open_row",
+    "penstock.relay.relay.open_row",
     "penstock.domain.ledger.ledger.Ledger.opened",
-    "penstock.switchboard.Switchboard.headers",
+    "penstock.relay.router.Switchboard.headers",
     "penstock.upstream.UpstreamClient.send",
     "penstock.upstream.UpstreamResponse.read",
     "penstock.upstream.UpstreamResponse.stream",
-    "penstock.delivery.Delivery.attach",
-    "penstock.delivery.Delivery.finish",
-    "penstock.relay.whole_answer",
-    "penstock.relay.Relay._head",
-    "penstock.switchboard.Switchboard.succeeded",
+    "penstock.relay.stream.Delivery.attach",
+    "penstock.relay.stream.Delivery.finish",
+    "penstock.relay.relay.whole_answer",
+    "penstock.relay.relay.Relay._head",
+    "penstock.relay.router.Switchboard.succeeded",
 )
 """Each step of a request, as what may have a bug in it."""
 

@@ -1,7 +1,7 @@
 """A whole answer that may take longer than Anthropic lets one take: it is streamed there, and whole for the caller."""
 
-from tests.service.house import House
-from tests.service.talk import FRAMES, text_of
+from tests.service.conversations import FRAMES, text_of
+from tests.service.running_service import House
 
 
 async def test_a_long_answer_is_streamed_upstream_and_given_whole(house: House) -> None:

@@ -15,9 +15,9 @@ from sqlalchemy import select
 from penstock.store.sql.schema import requests, usage_days
 from tests.delaying import delaying
 from tests.redis import redis_server, shared_redis
-from tests.service.house import House, User, open_house
+from tests.service.conversations import DIALECTS, text_of
+from tests.service.running_service import House, User, open_house
 from tests.service.scripted import PATIENCE
-from tests.service.talk import DIALECTS, text_of
 from tests.stores import Engine
 
 USERS, ROUNDS = 60, 6

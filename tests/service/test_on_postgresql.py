@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.house import House, open_house
+from tests.service.running_service import House, open_house
 from tests.service.test_counting import (
     test_a_request_is_counted_and_in_the_journal_before_the_provider_gets_it,
     test_a_stream_that_breaks_off_after_some_output_counts,

@@ -24,9 +24,9 @@ from penstock.providers.secrets import Secrets
 from penstock.server.listen import listen
 from penstock.store.redis.counters import RedisCounters
 from tests.redis import RedisServer, order, own_server, redis_server
-from tests.service.house import VENDOR_KEY, House, User, open_house
+from tests.service.conversations import Answer, Caller, body_of, request, text_of
+from tests.service.running_service import VENDOR_KEY, House, User, open_house
 from tests.service.scripted import PATIENCE
-from tests.service.talk import Answer, Caller, body_of, request, text_of
 from tests.stores import Cluster, Engine
 
 log = logging.getLogger(__name__)

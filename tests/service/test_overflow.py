@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.service.house import House
+from tests.service.running_service import House
 
 SAID = "This model's maximum context length is 65536 tokens. However, you requested 70123 tokens (66123 in the messages)."
 REFUSED = (

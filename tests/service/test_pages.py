@@ -9,8 +9,8 @@ from sqlalchemy import insert
 from penstock.core.limits import day_of
 from penstock.operations.first_start import local_servers
 from penstock.store.sql.schema import usage_days
-from tests.service.house import PRO, House, open_house
-from tests.service.talk import DIALECTS
+from tests.service.conversations import DIALECTS
+from tests.service.running_service import PRO, House, open_house
 
 
 async def test_the_landing_page_names_the_service_its_models_and_its_plans(house: House) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.house import House, User, open_house, raw
-from tests.service.talk import FRAMES, REPLIES, Answer, Frame
+from tests.service.conversations import FRAMES, REPLIES, Answer, Frame
+from tests.service.running_service import House, User, open_house, raw
 
 UPSTREAMS = ("chat", "messages", "responses")
 before = pytest.mark.parametrize("upstream", UPSTREAMS)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.service.house import FREE, PRO, STARTER, House
-from tests.service.talk import DIALECTS, PATHS, body_of, text_of
+from tests.service.conversations import DIALECTS, PATHS, body_of, text_of
+from tests.service.running_service import FREE, PRO, STARTER, House
 
 PREFIXES = ("/api/v1", "/v1", "/api/v1/v1", "/v1/v1")
 ROUTES = {"chat": "/chat/completions", "messages": "/messages"}

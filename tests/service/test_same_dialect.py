@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.house import VENDOR_KEY, House
+from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, Answer, body_of, request, text_of
+from tests.service.running_service import VENDOR_KEY, House
 from tests.service.scripted import Asked
-from tests.service.talk import DIALECTS, FRAMES, PATHS, REPLIES, Answer, body_of, request, text_of
 
 # As no encoder would write it: spacing, escapes, number forms, unknown fields and objects, and the model in the middle.
 _ODD = {

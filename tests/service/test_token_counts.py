@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.house import House, open_house, raw
-from tests.service.talk import REPLIES
+from tests.service.conversations import REPLIES
+from tests.service.running_service import House, open_house, raw
 
 
 async def test_tokens_are_counted_exactly_by_a_messages_upstream_for_nothing(house: House) -> None:

@@ -18,8 +18,8 @@ from penstock.domain.ledger.reconciliation import compare
 from penstock.providers.secrets import Secrets
 from penstock.server.listen import Listener, listen
 from tests.redis import redis_server
-from tests.service.house import VENDOR_KEY, House, User, open_house
-from tests.service.talk import FRAMES, Caller, body_of, request
+from tests.service.conversations import FRAMES, Caller, body_of, request
+from tests.service.running_service import VENDOR_KEY, House, User, open_house
 from tests.stores import Engine
 
 

@@ -16,10 +16,10 @@ from sqlalchemy import func, select
 from penstock.operations.first_start import Store
 from penstock.store.sql.schema import requests, usage_days
 from tests.redis import redis_server, shared_redis
-from tests.service.house import User, furnished, make_user
+from tests.service.conversations import FRAMES, PATHS, REPLIES, Answer, body_of, request
 from tests.service.processes import Process, serving
+from tests.service.running_service import User, furnished, make_user
 from tests.service.scripted import PATIENCE, Scripted
-from tests.service.talk import FRAMES, PATHS, REPLIES, Answer, body_of, request
 from tests.stores import Engine
 
 log = logging.getLogger(__name__)

@@ -54,7 +54,7 @@ class _Queued(QueueHandler):
 
 
 class Lines(logging.Formatter):
-    """``2026-11-25T01:58:03Z WARNING penstock.relay: provider failed code=provider_timeout``."""
+    """``2026-11-25T01:58:03Z WARNING penstock.relay.relay: provider failed code=provider_timeout``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback where there is one."""

@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 import msgspec
 
-from penstock.call import Call
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.registry import DIALECTS, Dialect
 from penstock.core.limits import LimitState, limit_headers
@@ -38,8 +37,9 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange, HeaderList
 from penstock.operations.metrics import Metrics
-from penstock.relay import Relay
-from penstock.token_counting import TokenCount, TokenCounter
+from penstock.relay.call import Call
+from penstock.relay.relay import Relay
+from penstock.relay.token_counting import TokenCount, TokenCounter
 from penstock.web import doctoring
 from penstock.web.asking import BodyReader
 from penstock.web.clients import Families

@@ -2,12 +2,12 @@
 
 import re
 
-from penstock.aside import Aside
 from penstock.core.body import envelope as envelopes
 from penstock.core.body.envelope import Envelope, Name
 from penstock.core.body.value_limits import check_values
 from penstock.errors import InvalidRequest
 from penstock.exchange import Exchange
+from penstock.relay.offload import Aside
 
 _VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
 _DEFAULT_VERSION = b"2023-06-01"

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.service.house import House
-from tests.service.talk import DIALECTS, FRAMES, frames_of
+from tests.service.conversations import DIALECTS, FRAMES, frames_of
+from tests.service.running_service import House
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 ERRORS = {"chat": b'"type":"error","error":{', "messages": b"event: error\n"}

@@ -13,15 +13,11 @@ from functools import partial
 
 import msgspec
 
-from penstock.aside import Aside
-from penstock.blame import error_in_reply, error_of, refusal
-from penstock.call import Call, Record, lane_for, meter, open_row, prepared_for, settlement, whole_answer
 from penstock.core.dialects.registry import DIALECTS, Prepared, translation_header
 from penstock.core.limits import limit_headers
 from penstock.core.neutral.request import AnyEvent
 from penstock.core.reasoning.cache import Thoughts
 from penstock.core.routing import Attempt
-from penstock.delivery import Delivery, OpenDeliveries, UpstreamBroke
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.limits import Gate
 from penstock.errors import (
@@ -36,11 +32,24 @@ from penstock.errors import (
 )
 from penstock.exchange import HeaderList
 from penstock.operations.metrics import Metrics
-from penstock.pauses import going_on, may_be_paused, whole_turn
-from penstock.switchboard import Switchboard
+from penstock.relay.call import (
+    Call,
+    Record,
+    lane_for,
+    meter,
+    open_row,
+    prepared_for,
+    settlement,
+    whole_answer,
+)
+from penstock.relay.continuation import going_on, may_be_paused, whole_turn
+from penstock.relay.offload import Aside
+from penstock.relay.router import Switchboard
+from penstock.relay.stream import Delivery, OpenDeliveries, UpstreamBroke
+from penstock.relay.upstream_errors import error_in_reply, error_of, refusal
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
 
-log = logging.getLogger("penstock.relay")
+log = logging.getLogger("penstock.relay.relay")
 
 _RETRY_AFTER = 5
 """Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""

@@ -19,7 +19,7 @@ from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.ledger import OpenRow, Settlement
 from penstock.errors import CallerError, Draining, EndedByOwner, OurError, PenstockError
 from penstock.exchange import Exchange
-from penstock.switchboard import Choice
+from penstock.relay.router import Choice
 
 _ENDED = "The owner of the key has ended this request."
 _STOPPED = "The service was stopped before the answer was complete. Send the request again."

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from tests.core.dialects.messages.test_paused_turn import streamed, whole
-from tests.service.house import House, User
+from tests.service.conversations import Answer, text_of
+from tests.service.running_service import House, User
 from tests.service.scripted import Asked
-from tests.service.talk import Answer, text_of
 
 _SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
 _TEXT = "part 1. part 2. part 3. "

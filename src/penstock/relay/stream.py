@@ -17,7 +17,7 @@ from penstock.core.dialects.lanes import Lane
 from penstock.errors import PenstockError, ProviderCut, ProviderError, ProviderOverloaded
 from penstock.exchange import Exchange
 
-log = logging.getLogger("penstock.delivery")
+log = logging.getLogger("penstock.relay.stream")
 
 COMMENT = b": keep-alive\n\n"
 """A keep-alive every SSE reader ignores; the only one that is safe before the reply's first event."""

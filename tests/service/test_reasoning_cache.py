@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.house import House
+from tests.service.running_service import House
 
 _TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
 _CALL = {"id": "toolu_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}

@@ -4,7 +4,7 @@ from email.utils import formatdate
 
 import msgspec
 
-from tests.service.house import MORNING, House, raw
+from tests.service.running_service import MORNING, House, raw
 
 PATH = "/api/v1/doctor"
 

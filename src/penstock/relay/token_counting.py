@@ -7,12 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from penstock.blame import ERROR_BODY_MOST, error_of, refusal
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Resolution
-from penstock.switchboard import Switchboard
+from penstock.relay.router import Switchboard
+from penstock.relay.upstream_errors import ERROR_BODY_MOST, error_of, refusal
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
 

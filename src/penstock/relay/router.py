@@ -31,7 +31,7 @@ from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import Header, sign
 from penstock.upstream import Origin, parse_base_url
 
-log = logging.getLogger("penstock.switchboard")
+log = logging.getLogger("penstock.relay.router")
 
 SUFFIXES: dict[DialectName, bytes] = {
     "chat": b"/chat/completions",

@@ -32,8 +32,8 @@ from penstock.providers.table import KINDS
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.store.sql.schema import requests, usage_days
+from tests.service.conversations import DIALECTS, PATHS, Answer, Caller, body_of, check_api_head, request
 from tests.service.scripted import PATIENCE, Scripted, scripted
-from tests.service.talk import DIALECTS, PATHS, Answer, Caller, body_of, check_api_head, request
 
 Headers = Mapping[str, str]
 _NONE: Headers = {}

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from penstock.call import Call
 from penstock.core.dialects.lanes import Lane, Translation
 from penstock.core.dialects.messages.paused_turn import Resuming
 from penstock.core.dialects.registry import Prepared
 from penstock.core.neutral.request import AnyEvent
 from penstock.core.routing import Attempt
+from penstock.relay.call import Call
 
 
 def going_on(lane: Lane, prepared: Prepared) -> Prepared | None:
