@@ -94,14 +94,14 @@ LATE: dict[str, str] = {
     "app.py:_redis": "the Redis client, for several servers",
     "cli.py:_call": "what reads every command line and writes the help: a server has no use for it",
     "cli.py:_serve": "the server, which other commands have no use for",
-    "front.py:federation_of": "the OAuth client, where a provider to sign in with is configured",
+    "site/process.py:federation_of": "the OAuth client, where a provider to sign in with is configured",
     "operations/mail_sender.py:Smtp.send": "the SMTP client, where mail goes over SMTP",
     "operations/mail_sender.py:compose": "the grammar of mail, at the first mail",
     "store/sql/database.py:_backend": "the PostgreSQL driver, where that is the database",
     "store/sql/database.py:_insert": "PostgreSQL's dialect, likewise",
     "tokens/estimator.py:Estimator._count": "the tokenizer, at the first estimate",
-    "web/documents.py:_rendered": "Markdown and its lexers, at the first page that is written in it",
-    "web/profile.py:ProfilePages._picture": "what draws QR codes, where a second factor is set up",
+    "site/document_pages.py:_rendered": "Markdown and its lexers, at the first page that is written in it",
+    "site/settings_pages.py:ProfilePages._picture": "what draws QR codes, where a second factor is set up",
 }
 
 NAMES_THAT_SAY_NOTHING = {
@@ -415,7 +415,7 @@ GOOD = [
     ),
     ("store/sql/database.py", "from sqlalchemy import text\ntext('select :x')\npage.text(f'{x}')"),
     (
-        "web/site.py",
+        "site/site.py",
         "from penstock import relay\nfrom penstock.domain.keys.authentication import find\nfrom starlette.responses import Response",
     ),
 ]

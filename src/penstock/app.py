@@ -20,7 +20,6 @@ from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
-from penstock.front import Front
 from penstock.operations.health import Health, Trouble
 from penstock.operations.metrics import Metrics, SharedMetrics
 from penstock.providers.secrets import Secrets
@@ -32,6 +31,7 @@ from penstock.relay.router import Switchboard
 from penstock.relay.token_counting import TokenCounter, Turns
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
+from penstock.site.process import Front
 from penstock.store.counters import Counters, MemoryCounters
 from penstock.store.secrets_file import Vault
 from penstock.store.sql.database import Database

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from penstock.domain.catalog.catalog_store import default_catalog
-from penstock.web.documents import ENTRIES
+from penstock.site.document_pages import ENTRIES
 from tests.clients.claude_code import environment
 from tests.clients.documents import KEY, LAB, ORIGIN, ROOT, Block, Reader, Server, blocks
 

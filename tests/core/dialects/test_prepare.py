@@ -229,7 +229,7 @@ def test_no_row_is_there_twice() -> None:
     assert all((row.outcome == "refused") == (row.told == "") for row in LOSSES)
 
 
-PAGES = ("docs/translation.md", "src/penstock/web/docs/translation.md")
+PAGES = ("docs/translation.md", "src/penstock/site/docs/translation.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

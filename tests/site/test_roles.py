@@ -11,8 +11,8 @@ from starlette.routing import Mount, Route
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.sessions import form_token
 from penstock.store.sql.schema import api_keys, users
-from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.service.running_service import User
+from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
 
 Kind = Literal["open", "strangers", "account", "operator"]
 

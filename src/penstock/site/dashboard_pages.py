@@ -19,12 +19,12 @@ from penstock.domain.ledger.history import Filter
 from penstock.domain.ledger.rollups import DayOfModel
 from penstock.domain.mail import messages, outbox
 from penstock.errors import InvalidRequest
+from penstock.site.charts import COLOURS, Stack, stacked
+from penstock.site.context import SiteContext, go
+from penstock.site.pages import NO_STORE, day
+from penstock.site.session import read_form, signed_in
+from penstock.site.snippets import first_commands
 from penstock.store.sql.schema import plan_wishes
-from penstock.web.charts import COLOURS, Stack, stacked
-from penstock.web.context import SiteContext, go
-from penstock.web.pages import NO_STORE, day
-from penstock.web.samples import first_commands
-from penstock.web.session import read_form, signed_in
 
 RANGES = {"7": 7, "30": 30, "90": 90}
 """The ranges of the overview, in days."""

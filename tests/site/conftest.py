@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.reader import Hotel, open_hotel
+from tests.site.page_reader import Hotel, open_hotel
 
 
 @pytest.fixture

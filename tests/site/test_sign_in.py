@@ -13,7 +13,7 @@ from penstock.domain.accounts import accounts
 from penstock.domain.accounts.passwords import NOBODY, BadPassword, PasswordHasher, check_choice
 from penstock.errors import Overloaded
 from penstock.store.sql.schema import sessions, users
-from tests.pages.reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
+from tests.site.page_reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
 
 ANN = "ann@example.com"
 OTHER = "another long sentence"

@@ -15,19 +15,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.errors import PenstockError
-from penstock.federation import Federation
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
-from penstock.web.account import AccountPages
-from penstock.web.context import SiteContext
-from penstock.web.desk import DeskPages
-from penstock.web.documents import DocumentPages
-from penstock.web.errors_pages import ErrorPages
-from penstock.web.federated import FederatedPages
-from penstock.web.key_pages import KeyPages
-from penstock.web.profile import ProfilePages
-from penstock.web.public import PublicPages
-from penstock.web.session import SessionMiddleware
+from penstock.site.context import SiteContext
+from penstock.site.dashboard_pages import DeskPages
+from penstock.site.document_pages import DocumentPages
+from penstock.site.error_pages import ErrorPages
+from penstock.site.key_pages import KeyPages
+from penstock.site.oauth.pages import FederatedPages
+from penstock.site.oauth.providers import Federation
+from penstock.site.public_pages import PublicPages
+from penstock.site.session import SessionMiddleware
+from penstock.site.settings_pages import ProfilePages
+from penstock.site.sign_in_pages import AccountPages
 
 _HEADERS = (
     (

@@ -14,12 +14,12 @@ from starlette.routing import Route
 
 from penstock.core.api_key import base62
 from penstock.errors import CallerError, PenstockError, Unavailable
-from penstock.federation import Federation, FederationRefused, Provider
+from penstock.site.context import SiteContext, go, next_path
+from penstock.site.error_pages import PageNotFound
+from penstock.site.oauth.providers import Federation, FederationRefused, Provider
+from penstock.site.session import visitor_of
+from penstock.site.start_session import begin_session
 from penstock.store.secrets_file import VaultError
-from penstock.web.beginning import begin_session
-from penstock.web.context import SiteContext, go, next_path
-from penstock.web.errors_pages import PageNotFound
-from penstock.web.session import visitor_of
 
 STATE_MS = 10 * 60_000
 _ABOUT = b"federation|state"

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.reader import Hotel, open_hotel
-from tests.pages.test_desk import (
+from tests.site.page_reader import Hotel, open_hotel
+from tests.site.test_dashboard import (
     test_a_key_is_made_shown_rolled_and_revoked,
     test_a_long_log_is_read_page_by_page,
     test_another_plan_is_asked_of_the_operator,
     test_requests_their_receipts_and_the_file,
     test_the_overview_counts_what_the_ledger_counts,
 )
-from tests.pages.test_entrance import (
+from tests.site.test_sign_in import (
     test_a_key_exists_from_sign_up_and_works_once_the_address_is_verified,
     test_a_new_password_ends_every_session_and_is_told,
     test_an_account_can_be_left_and_kept_after_all,

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from penstock.web.context import SiteContext
-from penstock.web.errors_pages import PageNotFound
+from penstock.site.context import SiteContext
+from penstock.site.error_pages import PageNotFound
 
 ORIGIN = "http://127.0.0.1:8484"
 """What stands in the files for the service's own address."""
@@ -149,7 +149,7 @@ _documents: dict[str, Document] = {}
 
 
 def _rendered(source: str) -> Document:
-    from penstock.web.markdown import render  # noqa: PLC0415 - 3 MB that serving the API does not need
+    from penstock.site.markdown import render  # noqa: PLC0415 - 3 MB that serving the API does not need
 
     html, contents = render(source)
     return Document(Markup(html), contents)  # noqa: S704 - as above

@@ -15,11 +15,11 @@ from penstock.core.routing import Model
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger import rollups
 from penstock.domain.ledger.rollups import ModelDay
-from penstock.web.context import SiteContext
-from penstock.web.documents import MENU, render_text
-from penstock.web.errors_pages import PageNotFound
-from penstock.web.pages import day
-from penstock.web.samples import first_commands
+from penstock.site.context import SiteContext
+from penstock.site.document_pages import MENU, render_text
+from penstock.site.error_pages import PageNotFound
+from penstock.site.pages import day
+from penstock.site.snippets import first_commands
 
 STATUS_DAYS = 90
 STATUS_SECONDS = 60.0

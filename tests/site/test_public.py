@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from penstock.site.document_pages import ENTRIES, MENU, render_text
 from penstock.web.api import ROUTES
-from penstock.web.documents import ENTRIES, MENU, render_text
-from tests.pages.reader import Hotel, open_hotel
 from tests.service.running_service import PRO
+from tests.site.page_reader import Hotel, open_hotel
 
 CONTRACT: dict[str, Any] = msgspec.json.decode(
-    (Path(__file__).parents[2] / "src/penstock/web/openapi.json").read_bytes()
+    (Path(__file__).parents[2] / "src/penstock/api/openapi.json").read_bytes()
 )
 
 

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from penstock.domain.catalog.catalog import Catalog
-from penstock.federation import Provider
-from penstock.web.icons import icon
-from penstock.web.session import Viewer, form_token_of, viewer_of
+from penstock.site.icons import icon
+from penstock.site.oauth.providers import Provider
+from penstock.site.session import Viewer, form_token_of, viewer_of
 
 NO_STORE = {"cache-control": "no-store, private"}
 

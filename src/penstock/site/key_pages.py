@@ -13,9 +13,9 @@ from penstock.domain.accounts.sessions import new_token
 from penstock.domain.keys import management
 from penstock.domain.keys.management import BadKeyWish, KeyRow, KeyWish, NewKey
 from penstock.errors import CallerError, InvalidRequest
-from penstock.web.context import SiteContext, go
-from penstock.web.samples import first_commands
-from penstock.web.session import Form, address_of, read_form, signed_in, visitor_of
+from penstock.site.context import SiteContext, go
+from penstock.site.session import Form, address_of, read_form, signed_in, visitor_of
+from penstock.site.snippets import first_commands
 
 GRACES = (("0", "at once"), ("3600", "in an hour"), ("86400", "in a day"), ("604800", "in a week"))
 """When a rolled key stops working: seconds, and how it is said."""

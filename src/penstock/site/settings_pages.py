@@ -21,9 +21,9 @@ from penstock.domain.ledger import history
 from penstock.domain.ledger.history import Filter, Receipt
 from penstock.domain.mail import messages, outbox
 from penstock.errors import CallerError, InvalidRequest, Overloaded
-from penstock.web.context import SiteContext, go
-from penstock.web.pages import NO_STORE
-from penstock.web.session import address_of, read_form, signed_in, visitor_of
+from penstock.site.context import SiteContext, go
+from penstock.site.pages import NO_STORE
+from penstock.site.session import address_of, read_form, signed_in, visitor_of
 
 UNDO_MS = 7 * 86_400_000
 """How long a deletion can be undone."""

@@ -1,7 +1,7 @@
 """Which page explains a refusal, and that it is there."""
 
 from penstock.web.explaining import HELP
-from tests.pages.reader import Hotel
+from tests.site.page_reader import Hotel
 
 
 async def test_a_refusal_names_the_page_that_explains_it_and_the_page_is_there(hotel: Hotel) -> None:

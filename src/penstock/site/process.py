@@ -17,18 +17,18 @@ from penstock.domain.ledger import retention
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable
-from penstock.federation import Federation, Unfederated, providers_of
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import Postman, route_of
 from penstock.operations.metrics import SharedMetrics
 from penstock.settings import Settings, SettingsError
+from penstock.site.context import SiteContext
+from penstock.site.oauth.providers import Federation, Unfederated, providers_of
+from penstock.site.pages import Pages
+from penstock.site.site import Site
 from penstock.store.secrets_file import Vault
 from penstock.store.sql.database import Database
-from penstock.web.context import SiteContext
-from penstock.web.pages import Pages
-from penstock.web.site import Site
 
-log = logging.getLogger("penstock.front")
+log = logging.getLogger("penstock.site.process")
 
 _TIDY_SECONDS = 300.0
 _DAY_SETTLES = 900.0
@@ -144,7 +144,7 @@ def federation_of(settings: Settings) -> Federation:
     if not providers:
         return Unfederated()
     try:
-        from penstock.oauth import ProviderClient  # noqa: PLC0415 - 6 MB, for those who sign in through others
+        from penstock.site.oauth.client import ProviderClient  # noqa: PLC0415 - 6 MB, for those who sign in through others
     except ImportError as error:
         named = ", ".join(provider.name for provider in providers.values())
         raise SettingsError(

@@ -14,15 +14,9 @@ from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.credentials import credentials_of
 from penstock.domain.accounts.one_time_codes import WrongCode
 from penstock.errors import CallerError, Overloaded
-from penstock.web.beginning import begin_session
-from penstock.web.context import SiteContext, go, next_path
-from penstock.web.session import (
-    Form,
-    cookies_of,
-    read_form,
-    viewer_of,
-    visitor_of,
-)
+from penstock.site.context import SiteContext, go, next_path
+from penstock.site.session import Form, cookies_of, read_form, viewer_of, visitor_of
+from penstock.site.start_session import begin_session
 
 T = TypeVar("T")
 _FIELDS = ("email", "password", "code")

@@ -5,8 +5,8 @@ from starlette.requests import Request
 from penstock.domain.accounts import audit, sessions
 from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Stage
-from penstock.web.context import SiteContext
-from penstock.web.session import address_of, cookies_of
+from penstock.site.context import SiteContext
+from penstock.site.session import address_of, cookies_of
 
 
 async def begin_session(request: Request, context: SiteContext, user: User, stage: Stage) -> None:

@@ -14,10 +14,10 @@ from sqlalchemy import select
 from penstock.domain.accounts import accounts
 from penstock.relay import call as calls
 from penstock.store.sql.schema import audit
-from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.service.conversations import body_of
 from tests.service.running_service import User
 from tests.service.scripted import PATIENCE
+from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
 
 ANN = "ann@example.com"
 

@@ -1,6 +1,6 @@
 """Sign-in by way of others, GitHub, Google or any OpenID provider: which are configured, and what is asked of them.
 
-``penstock.oauth`` does the asking; it is loaded only where a provider is configured.
+``penstock.site.oauth.client`` does the asking; it is loaded only where a provider is configured.
 """
 
 from typing import Protocol

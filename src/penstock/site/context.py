@@ -10,9 +10,9 @@ from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import Entrance
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.limits import Gate
+from penstock.site.pages import Pages
 from penstock.store.secrets_file import Entropy, Vault
 from penstock.store.sql.database import Database
-from penstock.web.pages import Pages
 
 
 class SiteContext(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
-from tests.pages.reader import PASSWORD, Hotel, open_hotel
+from tests.site.page_reader import PASSWORD, Hotel, open_hotel
 
 AXE = Path(__file__).parents[2] / ".clients" / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = (

@@ -16,10 +16,10 @@ from aiohttp import web
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from penstock.domain.accounts import accounts
-from penstock.federation import GITHUB
-from penstock.front import federation_of
 from penstock.settings import Settings, SettingsError
-from tests.pages.reader import PASSWORD, Hotel, Reader, open_hotel
+from penstock.site.oauth.providers import GITHUB
+from penstock.site.process import federation_of
+from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
 
 ANN = "ann@example.com"
 SECRET = "the-operators-own"
@@ -228,7 +228,7 @@ async def test_github_tells_addresses_in_a_list(issuer: Issuer, tmp_path: Path) 
 
 
 def test_without_its_packages_it_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "penstock.oauth", raising=False)
+    monkeypatch.delitem(sys.modules, "penstock.site.oauth.client", raising=False)
     monkeypatch.setitem(sys.modules, "authlib.integrations.httpx_client", None)
     assert federation_of(Settings()).providers == {}
     with pytest.raises(SettingsError, match=r"Google needs more packages: .*penstock\[oidc\]"):

@@ -13,7 +13,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
 from httpx2 import HTTPError
 
 from penstock.errors import Unavailable
-from penstock.federation import FederationRefused, Provider
+from penstock.site.oauth.providers import FederationRefused, Provider
 
 _JSON = {"accept": "application/json"}
 SECONDS = 10.0

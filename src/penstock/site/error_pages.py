@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from penstock.errors import CallerError, PenstockError
-from penstock.web.context import path_of
-from penstock.web.pages import Pages
-from penstock.web.session import SignInFirst
+from penstock.site.context import path_of
+from penstock.site.pages import Pages
+from penstock.site.session import SignInFirst
 
 log = logging.getLogger("penstock.site")
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from penstock.domain.mail.outbox import TRIES, Mail
 from penstock.operations.mail_sender import Console, Files, Smtp, compose, route_of
 from penstock.store.sql.schema import outbox
-from tests.pages.reader import PASSWORD, Hotel, open_hotel
+from tests.site.page_reader import PASSWORD, Hotel, open_hotel
 
 ANN = "ann@example.com"
 
