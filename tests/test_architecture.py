@@ -375,7 +375,7 @@ BAD = {
         ("store/counters.py", "from penstock.domain import limits"),
         ("domain/catalog/catalog.py", "from penstock import domain, providers"),
         ("upstream.py", "from penstock.settings import Settings"),
-        ("web/api.py", "from penstock.app import build"),
+        ("api/routes.py", "from penstock.app import build"),
         ("gadgets.py", ""),
     ],
     imports_at_the_top_by_full_name: [

@@ -12,6 +12,9 @@ from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
+from penstock.api.body_memory import Intake
+from penstock.api.request_body import BodyReader
+from penstock.api.routes import Api, owns
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import Thoughts
 from penstock.domain.catalog.catalog_store import CatalogSource
@@ -38,9 +41,6 @@ from penstock.store.sql.database import Database
 from penstock.store.sql.opening import open_database
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient
-from penstock.web.api import Api, owns
-from penstock.web.asking import BodyReader
-from penstock.web.intake import Intake
 
 log = logging.getLogger("penstock.app")
 

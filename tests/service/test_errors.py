@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from penstock.api.client_families import FAMILIES
 from penstock.store.journal import JournalFull, Segment
-from penstock.web.clients import FAMILIES
 from tests.service.conversations import DIALECTS, PATHS, Answer, body_of
 from tests.service.running_service import House, open_house
 

@@ -1,6 +1,6 @@
 """Which page explains a refusal, and that it is there."""
 
-from penstock.web.explaining import HELP
+from penstock.api.help_links import HELP
 from tests.site.page_reader import Hotel
 
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from penstock.api.routes import ROUTES
 from penstock.site.document_pages import ENTRIES, MENU, render_text
-from penstock.web.api import ROUTES
 from tests.service.running_service import PRO
 from tests.site.page_reader import Hotel, open_hotel
 

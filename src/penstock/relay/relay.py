@@ -1,6 +1,6 @@
 """The life of a request: admit, choose, prepare, open, send, stream, settle.
 
-``web/api`` has resolved who calls and what for; from here on there is one path for every dialect and every client. The
+``api/routes`` has resolved who calls and what for; from here on there is one path for every dialect and every client. The
 phases are methods of ``Relay`` in the order in which they happen. Nothing of the caller's goes to an upstream before the
 ledger holds the request, and whatever happens after that ends in ``_settle``: the row is settled, the slot is free.
 """

@@ -12,6 +12,12 @@ from urllib.parse import unquote
 
 import msgspec
 
+from penstock.api import connection_check
+from penstock.api.authenticate import Sender, sender_of
+from penstock.api.body_memory import Intake
+from penstock.api.client_families import Families
+from penstock.api.help_links import HELP
+from penstock.api.request_body import BodyReader
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.registry import DIALECTS, Dialect
 from penstock.core.limits import LimitState, limit_headers
@@ -40,12 +46,6 @@ from penstock.operations.metrics import Metrics
 from penstock.relay.call import Call
 from penstock.relay.relay import Relay
 from penstock.relay.token_counting import TokenCount, TokenCounter
-from penstock.web import doctoring
-from penstock.web.asking import BodyReader
-from penstock.web.clients import Families
-from penstock.web.explaining import HELP
-from penstock.web.intake import Intake
-from penstock.web.sender import Sender, sender_of
 
 log = logging.getLogger("penstock.api")
 
@@ -275,16 +275,18 @@ class Api:
     async def _doctor(self, visit: Visit) -> None:
         principal, plan = await self._admit(visit)
         exchange = visit.exchange
-        if doctoring.wants_stream(exchange):
+        if connection_check.wants_stream(exchange):
             head = self._head(visit)
             head[0] = (b"content-type", b"text/event-stream; charset=utf-8")
             exchange.start(200, [*head, (b"x-accel-buffering", b"no")])
-            await doctoring.stream(exchange)
+            await connection_check.stream(exchange)
             self._metrics.answered(visit.dialect, 200)
             return
         allowed = None if principal.models is None else frozenset(principal.models)
         models = tuple(model.id for model in self._catalog().offered(plan.id, allowed))
-        self._reply(visit, doctoring.examine(exchange, self._sender(exchange).key, plan, models, visit.now))
+        self._reply(
+            visit, connection_check.examine(exchange, self._sender(exchange).key, plan, models, visit.now)
+        )
 
     # ---- who calls
 

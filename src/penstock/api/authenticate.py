@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from penstock.api.client_families import Families
+from penstock.api.request_body import api_version, betas_of
 from penstock.domain.keys.authentication import pick_key
 from penstock.exchange import Exchange
-from penstock.web.asking import api_version, betas_of
-from penstock.web.clients import Families
 
 
 class Sender:
