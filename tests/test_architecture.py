@@ -360,7 +360,7 @@ def test_the_table_of_late_imports_is_true() -> None:
 
 def test_serving_loads_nothing_that_only_some_need() -> None:
     """What Alembic, Authlib and the rest take in memory is 30 MB, and half a second of each start."""
-    loaded = "import sys, penstock.commands.running, penstock.cli; print(*sys.modules)"
+    loaded = "import sys, penstock.commands.run_server, penstock.cli; print(*sys.modules)"
     command = [sys.executable, "-c", loaded]
     modules = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     late = "aiosmtplib alembic asyncpg authlib cyclopts httpx2 markdown_it pygments redis segno tiktoken"

@@ -1,7 +1,7 @@
 """The command line: how commands are called, and how their failures are told.
 
 A server keeps in memory whatever its process has loaded, so a plain ``serve`` is understood here, without what reads every
-command line and writes the help. All else is ``commands/table.py``'s.
+command line and writes the help. All else is ``commands/registry.py``'s.
 """
 
 import os
@@ -48,8 +48,8 @@ def plain_serve(arguments: Sequence[str]) -> dict[str, str] | None:
 
 
 def _serve(options: dict[str, str]) -> int:
-    from penstock.commands.place import Place  # noqa: PLC0415 - only one of the two is loaded
-    from penstock.commands.running import run  # noqa: PLC0415 - the same
+    from penstock.commands.installation import Place  # noqa: PLC0415 - only one of the two is loaded
+    from penstock.commands.run_server import run  # noqa: PLC0415 - the same
 
     place = {name: Path(options.pop(name)) for name in ("data", "config") if name in options}
     run(Place(**place), options)
@@ -57,7 +57,7 @@ def _serve(options: dict[str, str]) -> int:
 
 
 def _call(arguments: list[str]) -> int:
-    from penstock.commands.table import call  # noqa: PLC0415 - the same
+    from penstock.commands.registry import call  # noqa: PLC0415 - the same
 
     return call(arguments)
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from penstock.app import Service
-from penstock.commands.running import limits_of
+from penstock.commands.run_server import limits_of
 from penstock.core.limits import day_of
 from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream
 from penstock.domain.accounts import accounts

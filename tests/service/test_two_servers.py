@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from penstock.app import Service
-from penstock.commands.running import limits_of
+from penstock.commands.run_server import limits_of
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
 from penstock.domain.keys import management

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from penstock.commands.place import Place
+from penstock.commands.installation import Place
 
 At = Annotated[Place, Parameter(name="*")]
 """``--data`` and ``--config``."""

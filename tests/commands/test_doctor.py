@@ -22,7 +22,7 @@ from penstock.providers.table import KINDS
 from penstock.settings import load
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import api_keys, requests, usage_days
-from tests.cli.conftest import Call
+from tests.commands.conftest import Call
 from tests.redis import RedisServer, order, own_server
 
 

@@ -6,8 +6,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from penstock.commands.options import At
-from penstock.commands.place import (
+from penstock.commands.installation import (
     HERE,
     CommandError,
     Place,
@@ -17,6 +16,7 @@ from penstock.commands.place import (
     open_place,
     table,
 )
+from penstock.commands.options import At
 from penstock.domain.ledger.reconciliation import Difference, RowsGone, compare, repair
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, asynccontextmanager
 import msgspec
 
 from penstock.app import Service
-from penstock.commands.place import CommandError, Place, read_settings
+from penstock.commands.installation import CommandError, Place, read_settings
 from penstock.operations.first_start import Greeting, bootstrap, open_store, render
 from penstock.operations.logs import configure
 from penstock.providers.secrets import Secrets
@@ -97,7 +97,7 @@ def _supervise(settings: Settings, place: Place, flags: dict[str, str]) -> None:
         }
         return msgspec.json.encode(told) + b"\n"
 
-    command = (sys.executable, "-m", "penstock.commands.working")
+    command = (sys.executable, "-m", "penstock.commands.worker")
     supervise(command, orders, sockets, hung=settings.worker_hung)
 
 

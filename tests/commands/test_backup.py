@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.cli.conftest import Call
+from tests.commands.conftest import Call
 from tests.stores import Engine, execute
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations" / "backup.md"

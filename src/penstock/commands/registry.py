@@ -23,22 +23,22 @@ app = App(
     version=__version__,
     help_epilogue="Settings come from the environment (PENSTOCK_...) and penstock.toml; see `penstock settings`.",
 )
-app.command("penstock.commands.serving:serve", name="serve")
-app.command("penstock.commands.people:app", name="user")
-app.command("penstock.commands.keys:app", name="key")
+app.command("penstock.commands.serve:serve", name="serve")
+app.command("penstock.commands.user:app", name="user")
+app.command("penstock.commands.key:app", name="key")
 app.command(
-    "penstock.commands.catalogue:app",
+    "penstock.commands.catalog:app",
     name="catalog",
     help="Show, change and export providers, models and plans.",
 )
-app.command("penstock.commands.looking:usage", name="usage")
-app.command("penstock.commands.reconciling:reconcile", name="reconcile")
-app.command("penstock.commands.looking:settings", name="settings")
-app.command("penstock.commands.looking:examine", name="doctor")
-app.command("penstock.commands.looking:secrets_app", name="secrets")
-app.command("penstock.commands.migrating:migrate", name="migrate")
-app.command("penstock.commands.moving:move_to", name="move")
-app.command("penstock.commands.serving:simulate", name="simulate")
+app.command("penstock.commands.settings:usage", name="usage")
+app.command("penstock.commands.reconcile:reconcile", name="reconcile")
+app.command("penstock.commands.settings:settings", name="settings")
+app.command("penstock.commands.settings:examine", name="doctor")
+app.command("penstock.commands.settings:secrets_app", name="secrets")
+app.command("penstock.commands.migrate:migrate", name="migrate")
+app.command("penstock.commands.move:move_to", name="move")
+app.command("penstock.commands.serve:simulate", name="simulate")
 
 
 def call(arguments: Sequence[str]) -> int:

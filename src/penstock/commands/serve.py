@@ -2,9 +2,9 @@
 
 import sys
 
+from penstock.commands.installation import HERE, answer
 from penstock.commands.options import At
-from penstock.commands.place import HERE, answer
-from penstock.commands.running import run
+from penstock.commands.run_server import run
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.logs import configure

@@ -8,8 +8,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from penstock.commands.options import At
-from penstock.commands.place import (
+from penstock.commands.installation import (
     HERE,
     CommandError,
     Place,
@@ -21,6 +20,7 @@ from penstock.commands.place import (
     read_settings,
     table,
 )
+from penstock.commands.options import At
 from penstock.domain.accounts import accounts
 from penstock.domain.keys import management
 from penstock.domain.ledger.usage import DayReport, RequestLine, day_report

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from penstock.cli import plain_serve
-from penstock.commands.table import app
-from tests.cli.conftest import Call
+from penstock.commands.registry import app
+from tests.commands.conftest import Call
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.commands.place import Place, read_settings
-from penstock.commands.running import serve_on
+from penstock.commands.installation import Place, read_settings
+from penstock.commands.run_server import serve_on
 from penstock.errors import OperatorError, PenstockError
 from penstock.operations.logs import configure
 from penstock.server.supervisor import ALIVE, BEATS, READY, WHERE

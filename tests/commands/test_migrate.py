@@ -13,7 +13,7 @@ from penstock.store.sql import backup, database, migrate
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.backup import back_up
 from penstock.store.sql.schema import HEAD
-from tests.cli.conftest import Call
+from tests.commands.conftest import Call
 from tests.stores import Engine
 
 STEP = """

@@ -10,8 +10,8 @@ import msgspec
 from cyclopts import Parameter
 from sqlalchemy.engine import URL
 
+from penstock.commands.installation import HERE, CommandError, answer, answer_json, read_settings, tell
 from penstock.commands.options import At
-from penstock.commands.place import HERE, CommandError, answer, answer_json, read_settings, tell
 from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import replay
 from penstock.settings import Settings

@@ -7,8 +7,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from penstock.commands.options import At
-from penstock.commands.place import (
+from penstock.commands.installation import (
     HERE,
     CommandError,
     Place,
@@ -19,6 +18,7 @@ from penstock.commands.place import (
     open_place,
     table,
 )
+from penstock.commands.options import At
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import Changes, User
 from penstock.domain.keys import management

@@ -12,7 +12,7 @@ from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.rows import OpenRow
 from penstock.store.instance_lock import InstanceLock
 from penstock.store.journal import Journal
-from tests.cli.conftest import Call
+from tests.commands.conftest import Call
 from tests.stores import Engine
 
 SECRET = "not-for-the-screen"

@@ -8,8 +8,17 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from penstock.commands.installation import (
+    HERE,
+    CommandError,
+    Place,
+    answer,
+    answer_json,
+    now_ms,
+    open_place,
+    table,
+)
 from penstock.commands.options import At
-from penstock.commands.place import HERE, CommandError, Place, answer, answer_json, now_ms, open_place, table
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import CatalogSource, Change

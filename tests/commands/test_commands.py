@@ -11,7 +11,7 @@ import pytest
 from penstock import __version__
 from penstock.core.api_key import display, is_well_formed
 from penstock.settings import markdown
-from tests.cli.conftest import Call
+from tests.commands.conftest import Call
 
 EMAIL = "--email=ann@example.com"
 

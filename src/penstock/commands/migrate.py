@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from penstock.commands.installation import HERE, answer, answer_json, read_settings
 from penstock.commands.options import At
-from penstock.commands.place import HERE, answer, answer_json, read_settings
 from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import check_journals
 from penstock.store.instance_lock import InstanceLock
