@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetch the one thing of others that is in the package, by exact version and checksum: Swagger UI, for the API reference.
 set -euo pipefail
-cd "$(dirname "$0")/../src/penstock/web/static/swagger"
+cd "$(dirname "$0")/../src/penstock/site/static/swagger"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 (cd "$work" && npm pack --silent swagger-ui-dist@5.35.0 >/dev/null && tar xzf swagger-ui-dist-5.35.0.tgz)

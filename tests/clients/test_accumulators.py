@@ -14,10 +14,10 @@ import openai
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from penstock.core.dialects.profile import DEFAULT_PROFILE
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Reply, Text, ToolCall
+from penstock.core.profile import DEFAULT_PROFILE
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests" / "vectors"

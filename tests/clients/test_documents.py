@@ -19,7 +19,7 @@ from tests.clients.documents import KEY, LAB, ORIGIN, ROOT, Block, Reader, Serve
 
 pytestmark = pytest.mark.xdist_group("documents")
 
-SITE = tuple(f"src/penstock/web/docs/{entry.slug}.md" for entry in ENTRIES)
+SITE = tuple(f"src/penstock/site/docs/{entry.slug}.md" for entry in ENTRIES)
 PAGES = ("README.md", "docs/quickstart.md", *SITE)
 
 # Blocks that are not run on their page: the page, how the block begins, and what holds it instead.

@@ -214,8 +214,8 @@ def test_the_simulator_runs_alone(environ: dict[str, str]) -> None:
 
 STARTER = """
 import asyncio, os
-from penstock.bootstrap import bootstrap, open_store
-from penstock.providers.detect import Secrets
+from penstock.operations.first_start import bootstrap, open_store
+from penstock.providers.secrets import Secrets
 from penstock.settings import load
 
 async def start():

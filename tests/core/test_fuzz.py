@@ -5,9 +5,9 @@ import json
 import pytest
 
 from bench.fuzz import NAMES, run, targets
-from penstock.core.dialects.profile import DEFAULT_PROFILE
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.neutral.request import Failed, Stopped
+from penstock.core.profile import DEFAULT_PROFILE
 
 
 def test_no_reader_breaks() -> None:

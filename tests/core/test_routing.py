@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.routing import (
     FRESH,
     MOST_ATTEMPTS,

@@ -193,11 +193,11 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from penstock.core.turn import Usage
-from penstock.domain.ledger import Ledger
-from penstock.domain.ledger_rows import Settlement
-from penstock.store.database import Database
-from tests.domain.books import end, row, url
+from penstock.core.neutral.request import Usage
+from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.rows import Settlement
+from penstock.store.sql.database import Database
+from tests.domain.ledger_rows import end, row, url
 
 async def main(directory, boot):
     database = await Database.open(url(Path(directory)))

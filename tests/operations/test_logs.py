@@ -11,7 +11,7 @@ import pytest
 
 from penstock.operations import logs
 
-SOURCE = Path(logs.__file__).parent
+SOURCE = Path(logs.__file__).parents[1]
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:

@@ -14,7 +14,7 @@ from tests.service.running_service import PRO
 from tests.site.page_reader import Hotel, open_hotel
 
 CONTRACT: dict[str, Any] = msgspec.json.decode(
-    (Path(__file__).parents[2] / "src/penstock/api/openapi.json").read_bytes()
+    (Path(__file__).parents[2] / "src/penstock/site/openapi.json").read_bytes()
 )
 
 

@@ -14,7 +14,7 @@ from penstock.store.sql.backend import StoreError
 HOLDER = """
 import sys, time
 from pathlib import Path
-from penstock.store.instance import InstanceLock
+from penstock.store.instance_lock import InstanceLock
 lock = InstanceLock.take(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)

@@ -30,7 +30,7 @@ def statements(path: Path) -> dict[str, list[str]]:
 
 def script() -> ScriptDirectory:
     config = Config()
-    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(migration.__file__).parents[1] / "migrations"))
     config.set_main_option("path_separator", "os")
     return ScriptDirectory.from_config(config)
 

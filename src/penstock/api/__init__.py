@@ -1,1 +1,1 @@
-"""What faces HTTP: the data plane and the site."""
+"""The data plane."""

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 
 DialectName = Literal["chat", "messages", "responses"]
 DIALECT_NAMES: tuple[DialectName, ...] = get_args(DialectName)

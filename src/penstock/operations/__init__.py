@@ -1,1 +1,1 @@
-"""TODO-DOOR operations."""
+"""Running the service: first start, doctor, health, metrics, logs, maintenance, and the sending of mail."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from penstock.core.dialects.profile import Profile
+from penstock.core.profile import Profile
 
 
 def and_also(profile: Profile, **changes: bool | int | str | None) -> Profile:

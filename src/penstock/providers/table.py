@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.routing import Auth, DialectName, Upstream
 from penstock.providers.profiles import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, and_also
 from penstock.providers.secrets import Secret

@@ -1,1 +1,1 @@
-"""TODO-DOOR relay."""
+"""The life of a request."""

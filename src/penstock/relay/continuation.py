@@ -1,6 +1,6 @@
 """Going on with a turn that a Messages upstream has paused, for callers whose dialect has no word for that.
 
-The reading of such a turn is in ``core/dialects/messages/paused_turn.py``; a caller of Messages gets the pause as it is and goes on itself.
+A caller of Messages gets the pause as it is and goes on itself. ``core/dialects/messages/paused_turn.py`` reads such a turn.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,1 +1,1 @@
-"""TODO-DOOR site."""
+"""The pages."""

@@ -131,7 +131,7 @@ def _entry(request: Request) -> tuple[int, Entry]:
 
 @cache
 def _source(slug: str) -> str:
-    return files("penstock.api").joinpath("docs", f"{slug}.md").read_text("utf-8")
+    return files("penstock.site").joinpath("docs", f"{slug}.md").read_text("utf-8")
 
 
 async def render_text(source: str, origin: str) -> Document:

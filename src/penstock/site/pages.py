@@ -66,7 +66,7 @@ class Pages:
         self._public_url = public_url
         self._catalog = catalog
         self._templates = Environment(
-            loader=PackageLoader("penstock.api"),
+            loader=PackageLoader("penstock.site"),
             autoescape=True,
             undefined=StrictUndefined,
             auto_reload=False,
@@ -145,7 +145,7 @@ class _Assets:
     def __call__(self, name: str) -> str:
         path = self._known.get(name)
         if path is None:
-            content = files("penstock.api").joinpath("static", name).read_bytes()
+            content = files("penstock.site").joinpath("static", name).read_bytes()
             path = self._known[name] = f"/static/{name}?v={sha256(content).hexdigest()[:10]}"
         return path
 

@@ -134,7 +134,7 @@ class PublicPages:
         source = (
             own.read_text("utf-8")
             if own.is_file()
-            else files("penstock.api").joinpath("texts", f"{name}.md").read_text("utf-8")
+            else files("penstock.site").joinpath("texts", f"{name}.md").read_text("utf-8")
         )
         brand = self._context.entrance.rules.brand
         content = await render_text(source.replace("{{brand}}", brand), self._context.pages.origin(request))
@@ -165,7 +165,7 @@ class PublicPages:
 
     async def openapi(self, request: Request) -> Response:
         """The contract of the API, with this service's own address."""
-        text = files("penstock.api").joinpath("openapi.json").read_text("utf-8")
+        text = files("penstock.site").joinpath("openapi.json").read_text("utf-8")
         body = text.replace("http://127.0.0.1:8484", self._context.pages.origin(request))
         return Response(body, media_type="application/json", headers={"cache-control": "no-cache"})
 

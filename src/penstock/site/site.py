@@ -64,7 +64,7 @@ class Assets:
     """Static files. Their addresses change with their content, so they are kept for a year."""
 
     def __init__(self) -> None:
-        self._files = StaticFiles(packages=[("penstock.api", "static")])
+        self._files = StaticFiles(packages=[("penstock.site", "static")])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a file."""

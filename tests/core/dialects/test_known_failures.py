@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from penstock.core.body.envelope import Name, read
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.request import Metered, Usage
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.tools.names import fitted
 from tests.core.dialects.chat_grammar import check_chat, check_messages, frames
 from tests.core.dialects.responses_grammar import check_responses
 from tests.core.dialects.responses_grammar import frames as numbered
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 ELSEWHERE = {
     34: (

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from penstock.core.body.envelope import read
 from penstock.core.dialects.losses import OTHER_FIELDS, OTHER_MESSAGE_FIELDS, Row, shown
-from penstock.core.dialects.profile import Profile
 from penstock.core.dialects.registry import CALLERS_WORDS, DIALECTS, LOSSES, prepare, translation_header
 from penstock.core.neutral.request import Loss
+from penstock.core.profile import Profile
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.errors import InvalidRequest
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 NATIVE = Profile(native_anthropic=True)
 
 
@@ -139,7 +139,7 @@ def test_a_header_is_printable_and_bounded_whatever_a_caller_names_a_field(losse
 def reported(pattern: str) -> dict[str, set[str]]:
     """Every field and outcome that the modules of a dialect report, read from their source."""
     found: dict[str, set[str]] = {}
-    for path in (ROOT / "src/penstock/core").glob(pattern):
+    for path in (ROOT / "src/penstock/core/dialects").glob(pattern):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
                 "lose",
@@ -176,33 +176,39 @@ NEVER_SENT = {"responses": {"top_k", "stop", "thinking.budget_tokens", "system.b
             "chat",
             "messages",
             (
-                "chat_read.py",
-                "chat_options.py",
-                "chat_parts.py",
-                "messages_write.py",
-                "messages_reasoning.py",
+                "chat/decode_request.py",
+                "chat/options.py",
+                "chat/parts.py",
+                "messages/encode_request.py",
+                "messages/reasoning.py",
             ),
         ),
         (
             "messages",
             "chat",
-            ("messages_read.py", "chat_write.py", "chat_ask.py", "chat_order.py", "writing.py"),
+            (
+                "messages/decode_request.py",
+                "chat/encode_request.py",
+                "chat/ask.py",
+                "chat/order.py",
+                "openai/encode_request.py",
+            ),
         ),
         (
             "responses",
             "any",
             (
-                "responses_read.py",
-                "responses_tools.py",
-                "chat_write.py",
-                "chat_ask.py",
-                "chat_order.py",
-                "writing.py",
-                "messages_write.py",
-                "messages_reasoning.py",
+                "responses/decode_request.py",
+                "responses/tools.py",
+                "chat/encode_request.py",
+                "chat/ask.py",
+                "chat/order.py",
+                "openai/encode_request.py",
+                "messages/encode_request.py",
+                "messages/reasoning.py",
             ),
         ),
-        ("any", "responses", ("responses_write.py", "writing.py")),
+        ("any", "responses", ("responses/encode_request.py", "openai/encode_request.py")),
     ],
 )
 def test_whatever_the_code_reports_is_in_the_table(

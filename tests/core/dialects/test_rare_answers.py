@@ -8,7 +8,6 @@ import pytest
 from penstock.core.body.splice import find_values
 from penstock.core.dialects.chat.tool_call_assembly import Extent
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.profile import DEFAULT_PROFILE
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.dialects.upstream_error_text import words
 from penstock.core.neutral.fold import events_of, fold
@@ -33,6 +32,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Usage,
 )
+from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.core.sse import MAX_FRAME
 from penstock.core.tools.names import NO_NAMES

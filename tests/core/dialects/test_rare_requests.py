@@ -10,7 +10,6 @@ from penstock.core.body.envelope import Name, read
 from penstock.core.dialects.chat.ask import strict_fits
 from penstock.core.dialects.lanes import Overheard, Translation
 from penstock.core.dialects.messages.json_schema_subset import fitted as fitted_schema
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carried
 from penstock.core.neutral.request import (
@@ -30,6 +29,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.core.tools.names import fitted
 from penstock.errors import InvalidRequest

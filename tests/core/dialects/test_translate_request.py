@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.body.envelope import Name, read
-from penstock.core.dialects.profile import Profile
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.request import Text, ToolResult, Turn
+from penstock.core.profile import Profile
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.errors import InvalidRequest
 

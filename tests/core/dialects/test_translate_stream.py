@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.profile import DEFAULT_PROFILE
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.neutral.request import Failed, Stopped
+from penstock.core.profile import DEFAULT_PROFILE
 from tests.core.dialects.chat_grammar import check_chat, check_messages
 
-ROOT = Path(__file__).parent.parent / "vectors" / "translate"
+ROOT = Path(__file__).parents[2] / "vectors" / "translate"
 CASES = sorted(path.name for path in ROOT.iterdir())
 OTHER = {"chat": "messages", "messages": "chat"}
 

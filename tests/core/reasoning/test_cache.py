@@ -9,7 +9,6 @@ from penstock.core.body.envelope import read
 from penstock.core.dialects.chat.decode_response import Reader
 from penstock.core.dialects.chat.passthrough import Meter
 from penstock.core.dialects.lanes import Overheard
-from penstock.core.dialects.profile import Profile
 from penstock.core.dialects.registry import prepare
 from penstock.core.neutral.request import (
     AnyEvent,
@@ -30,6 +29,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import Listener, Placed, Recall, Thoughts, recalled
 from penstock.core.tools.call_ids import CHAT_LIMIT, inward, outward
 

@@ -7,7 +7,6 @@ import pytest
 
 from penstock.core.body.envelope import read
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.profile import Profile
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.request import (
     CallOpened,
@@ -18,6 +17,7 @@ from penstock.core.neutral.request import (
     ThoughtRedacted,
     ThoughtSigned,
 )
+from penstock.core.profile import Profile
 from penstock.core.reasoning.redact import Hiding, unhidden
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.core.reasoning.signature import read as read_signature

@@ -9,10 +9,10 @@ from penstock.core.body.envelope import read
 from penstock.core.dialects.chat.decode_response import Reader, read_reply
 from penstock.core.dialects.chat.passthrough import Meter
 from penstock.core.dialects.lanes import Overheard
-from penstock.core.dialects.profile import Profile
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Thought, ToolCall
+from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import Listener, Recall, Thoughts
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, carried, extra_of
 from tests.core.dialects.chat_grammar import check_messages, frames

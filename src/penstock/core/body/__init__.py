@@ -1,1 +1,1 @@
-"""TODO-DOOR body."""
+"""Bodies of JSON as bytes: checked, read at the top level, and changed in one place without touching the rest."""

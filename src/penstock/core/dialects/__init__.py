@@ -1,1 +1,1 @@
-"""TODO-DOOR dialects."""
+"""The dialects."""

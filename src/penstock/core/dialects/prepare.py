@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
-from penstock.core.dialects.profile import Profile, extra_fields
 from penstock.core.dialects.responses.encrypted_reasoning import is_ours
 from penstock.core.neutral.request import Loss
+from penstock.core.profile import Profile, extra_fields
 from penstock.core.reasoning.cache import REASONING_FIELDS, Recall, recalled_messages
 from penstock.core.reasoning.signature import PREFIX
 from penstock.core.tools.names import NO_NAMES, ToolNames

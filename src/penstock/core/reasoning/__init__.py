@@ -1,1 +1,1 @@
-"""TODO-DOOR reasoning."""
+"""Reasoning between dialects: signatures, the cache of what a caller may not send back, and redaction."""

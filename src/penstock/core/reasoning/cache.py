@@ -14,7 +14,6 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.value_limits import real
-from penstock.core.dialects.profile import Profile
 from penstock.core.neutral.request import (
     AnyEvent,
     AnyPart,
@@ -31,6 +30,7 @@ from penstock.core.neutral.request import (
     ToolCall,
     Turn,
 )
+from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
 from penstock.core.tools.call_ids import inward, outward, plain

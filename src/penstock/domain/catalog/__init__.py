@@ -1,1 +1,1 @@
-"""TODO-DOOR catalog."""
+"""The catalogue: providers, models and plans, as a TOML document, in the database, and as one snapshot."""

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.dialects.profile import DEFAULT_PROFILE
+from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream, with_habits
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.toml_document import CatalogError, Document, check
@@ -57,7 +57,7 @@ _decode_speaks = msgspec.json.Decoder(dict[DialectName, str]).decode
 
 def default_catalog() -> str:
     """The catalogue of a new installation, as TOML."""
-    return files("penstock.domain").joinpath("default_catalog.toml").read_text("utf-8")
+    return files("penstock.domain.catalog").joinpath("default_catalog.toml").read_text("utf-8")
 
 
 # ---- reading

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.routing import (
     Auth,
     Capabilities,

@@ -35,7 +35,7 @@ from penstock.store.secrets_file import Vault
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.schema import api_keys, users
 
-log = logging.getLogger("penstock.keys")
+log = logging.getLogger("penstock.domain.keys")
 
 _PATIENCE = 2.0
 """Seconds that a caller waits for a look-up."""

@@ -21,7 +21,7 @@ from penstock.errors import CannotRecord, DatabaseUnavailable
 from penstock.store.journal import Journal, JournalFull, Segment
 from penstock.store.sql.database import BatchConnection, Database, RowRefused, WriteFailed
 
-log = logging.getLogger("penstock.ledger")
+log = logging.getLogger("penstock.domain.ledger")
 
 __all__ = ["Ledger", "OpenRow", "Settlement"]
 

@@ -23,7 +23,7 @@ from penstock.store.journal import Left, left_behind
 from penstock.store.sql.database import Database, RowRefused, StoreError
 from penstock.store.sql.schema import requests
 
-log = logging.getLogger("penstock.ledger")
+log = logging.getLogger("penstock.domain.ledger")
 
 SERVER_DIED = "server_died"
 

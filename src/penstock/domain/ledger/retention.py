@@ -14,7 +14,7 @@ from penstock.store.sql.database import Database, upsert
 from penstock.store.sql.partitions import drop_before, is_partitioned, make_ahead
 from penstock.store.sql.schema import requests, retention
 
-log = logging.getLogger("penstock.retention")
+log = logging.getLogger("penstock.domain.ledger")
 
 DAY_MS = 86_400_000
 BATCH = 2000

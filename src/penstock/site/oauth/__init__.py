@@ -1,1 +1,1 @@
-"""TODO-DOOR oauth."""
+"""Sign-in through GitHub, Google or another OpenID provider."""

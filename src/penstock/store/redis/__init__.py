@@ -1,1 +1,1 @@
-"""TODO-DOOR redis."""
+"""Shared counters in Redis: the connection, the scripts, leases and daily counts."""

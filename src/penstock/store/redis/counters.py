@@ -21,7 +21,7 @@ from penstock.store.redis.link import Outcome, RedisAway, RedisLink
 from penstock.store.redis.scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, RENEW
 from penstock.store.sql.database import Database
 
-log = logging.getLogger("penstock.counters")
+log = logging.getLogger("penstock.store.redis")
 
 BEATS = 3  # in the time of a slot
 NUDGE_SECONDS = 0.5

@@ -1,1 +1,1 @@
-"""TODO-DOOR sql."""
+"""The database on SQLite and on PostgreSQL: schema, connections, migrations, partitions and transfer."""

@@ -24,7 +24,7 @@ from penstock.store.sql.postgresql import PostgresqlBackend
 from penstock.store.sql.schema import HEAD
 from penstock.store.sql.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
 
-SCRIPTS = Path(__file__).parent / "migrations"
+SCRIPTS = Path(__file__).parents[1] / "migrations"
 
 
 def migrate(url: str) -> tuple[str | None, str]:

@@ -8,9 +8,9 @@ from openai.types.chat import ChatCompletion
 
 from penstock.core.body.envelope import read
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.profile import Profile
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.fold import fold
+from penstock.core.profile import Profile
 from tests.core.dialects.chat_grammar import check_chat
 
 PROFILE = Profile(native_anthropic=True)

@@ -24,7 +24,7 @@ from penstock.core.neutral.request import (
     ThoughtSigned,
 )
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "chat"
+VECTORS = Path(__file__).parents[3] / "vectors" / "chat"
 STREAMS = sorted(path.parent for path in VECTORS.glob("*/upstream.sse"))
 WHOLE = sorted(path.parent for path in VECTORS.glob("*/upstream.json"))
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from penstock.core.dialects.chat.dialect import read_request, write_request
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
 from penstock.core.neutral.request import (
     AnyPart,
     Document,
@@ -29,6 +28,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.errors import InvalidRequest
 

@@ -44,7 +44,7 @@ from penstock.core.neutral.request import (
 )
 from penstock.errors import Overloaded
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "chat"
+VECTORS = Path(__file__).parents[3] / "vectors" / "chat"
 CASES = sorted(path.parent for path in VECTORS.glob("*/caller.sse"))
 
 

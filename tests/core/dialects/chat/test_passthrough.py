@@ -13,7 +13,7 @@ from penstock.core.dialects.chat.dialect import Meter, Reader, meter_reply
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import AnyEvent, Failed, Metered, Stopped, Usage
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "chat"
+VECTORS = Path(__file__).parents[3] / "vectors" / "chat"
 STREAMS = sorted(path.parent for path in VECTORS.glob("*/upstream.sse"))
 WHOLE = sorted(path.parent for path in VECTORS.glob("*/upstream.json"))
 

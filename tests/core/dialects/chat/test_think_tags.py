@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from penstock.core.dialects.chat.decode_response import Reader, read_reply
 from penstock.core.dialects.chat.encode_request import write_request
 from penstock.core.dialects.chat.think_tags import ThinkTags, tagged
-from penstock.core.dialects.profile import Profile
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Request, Text, Thought, ToolCall, ToolResult, Turn
+from penstock.core.profile import Profile
 
 TAGS = Profile(think_tags=True, reasoning_field="think_tags")
 CASES = [

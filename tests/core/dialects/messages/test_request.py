@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.dialects.messages.dialect import read_request, write_request
-from penstock.core.dialects.profile import Profile
 from penstock.core.neutral.request import (
     Document,
     Image,
@@ -25,6 +24,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.profile import Profile
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.errors import InvalidRequest
 

@@ -19,7 +19,6 @@ from penstock.core.dialects.messages.dialect import (
     read_reply,
     write_reply,
 )
-from penstock.core.dialects.profile import DEFAULT_PROFILE
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import (
     AnyEvent,
@@ -40,10 +39,11 @@ from penstock.core.neutral.request import (
     ToolCall,
     Usage,
 )
+from penstock.core.profile import DEFAULT_PROFILE
 from penstock.errors import ProviderCut
 from tests.core.dialects.chat_grammar import check_messages, frames
 
-VECTORS = sorted(path for path in (Path(__file__).parent.parent / "vectors" / "messages").iterdir())
+VECTORS = sorted(path for path in (Path(__file__).parents[3] / "vectors" / "messages").iterdir())
 CASES = {path.name: (path / "upstream.sse").read_bytes() for path in VECTORS}
 STREAMS = {name: stream for name, stream in CASES.items() if stream[:1] not in b"{<"}
 

@@ -13,7 +13,7 @@ from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Started, TextDelta, Usage
 from tests.core.dialects.responses_grammar import check_responses, frames
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "responses"
+VECTORS = Path(__file__).parents[3] / "vectors" / "responses"
 STREAMS = sorted(path.parent for path in VECTORS.glob("*/upstream.sse"))
 FRAMED = [case for case in STREAMS if not (case / "upstream.sse").read_bytes().startswith((b"{", b"<"))]
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from penstock.core.body.envelope import read
-from penstock.core.dialects.profile import Profile
 from penstock.core.dialects.registry import prepare, translation_header
 from penstock.core.dialects.responses.dialect import read_request, write_request
 from penstock.core.neutral.request import (
@@ -29,10 +28,11 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.profile import Profile
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.errors import InvalidRequest
 
-CODEX = Path(__file__).parent.parent / "vectors" / "responses" / "codex-turn" / "request.json"
+CODEX = Path(__file__).parents[3] / "vectors" / "responses" / "codex-turn" / "request.json"
 USER = {"role": "user", "content": "Hello"}
 GET = {"type": "function", "name": "get", "parameters": {"type": "object"}}
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.dialects.profile import DEFAULT_PROFILE
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.dialects.responses.dialect import Reader, Writer, read_reply, write_reply
 from penstock.core.neutral.fold import fold
@@ -33,10 +32,11 @@ from penstock.core.neutral.request import (
     ToolCall,
     Usage,
 )
+from penstock.core.profile import DEFAULT_PROFILE
 from penstock.errors import ProviderOverloaded
 from tests.core.dialects.responses_grammar import check_responses, frames
 
-ROOT = Path(__file__).parent.parent / "vectors"
+ROOT = Path(__file__).parents[3] / "vectors"
 VECTORS = ROOT / "responses"
 STREAMS = sorted(path.parent for path in VECTORS.glob("*/upstream.sse"))
 WHOLE = sorted(path.parent for path in VECTORS.glob("*/upstream.json"))

@@ -1,1 +1,1 @@
-"""TODO-DOOR chat."""
+"""The Chat Completions dialect (OpenAI's older format, spoken by most vendors)."""

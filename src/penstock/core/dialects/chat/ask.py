@@ -8,8 +8,8 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from penstock.core.body.value_limits import real
-from penstock.core.dialects.profile import Profile
 from penstock.core.neutral.request import Effort, OutputFormat, Request, Thinking, ToolChoice
+from penstock.core.profile import Profile
 
 Lose = Callable[[str, str], None]
 """Takes a field and what became of it."""

@@ -21,7 +21,6 @@ from penstock.core.dialects.chat.response_schema import (
 from penstock.core.dialects.chat.think_tags import ThinkTags
 from penstock.core.dialects.chat.tool_call_assembly import Calls
 from penstock.core.dialects.chat.usage import Counts
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
 from penstock.core.neutral.request import (
     AnyEvent,
     Cited,
@@ -35,6 +34,7 @@ from penstock.core.neutral.request import (
     ThoughtSigned,
     Usage,
 )
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.signature import Origin, sign
 
 _encode = msgspec.json.Encoder().encode

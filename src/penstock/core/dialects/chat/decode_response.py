@@ -4,9 +4,9 @@ from typing import cast
 
 from penstock.core.dialects.chat.assembly import Assembly
 from penstock.core.dialects.chat.response_schema import Chunk, failure_in, present, read_chunk, read_loosely
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.request import AnyEvent, Failed
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import Frame, Frames, FrameTooLarge
 
 MAX_BODY = 64 * 1024 * 1024

@@ -15,7 +15,6 @@ from penstock.core.dialects.chat.order import going_on, ordered, prefill
 from penstock.core.dialects.chat.parts import document_text, image_url
 from penstock.core.dialects.chat.think_tags import tagged
 from penstock.core.dialects.openai.encode_request import BILLING, Json, Writing
-from penstock.core.dialects.profile import Profile
 from penstock.core.neutral.request import (
     Document,
     Image,
@@ -28,6 +27,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
 from penstock.core.tools import call_ids

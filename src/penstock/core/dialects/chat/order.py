@@ -7,7 +7,7 @@ from typing import cast
 
 from penstock.core.dialects.chat.ask import Lose
 from penstock.core.dialects.openai.encode_request import Json
-from penstock.core.dialects.profile import Profile
+from penstock.core.profile import Profile
 from penstock.errors import InvalidRequest
 
 BRIDGE = "Understood."

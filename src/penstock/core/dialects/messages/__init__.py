@@ -1,1 +1,1 @@
-"""TODO-DOOR messages."""
+"""The Messages dialect (Anthropic's format)."""

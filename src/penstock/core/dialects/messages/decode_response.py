@@ -24,7 +24,6 @@ from penstock.core.dialects.messages.response_schema import (
     usage_at_start,
     usage_of,
 )
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
 from penstock.core.neutral.request import (
     AnyEvent,
     CallArgs,
@@ -38,6 +37,7 @@ from penstock.core.neutral.request import (
     ThoughtRedacted,
     ThoughtSigned,
 )
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import Frame, Frames, FrameTooLarge
 
 MAX_BODY = 64 * 1024 * 1024

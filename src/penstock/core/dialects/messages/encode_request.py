@@ -12,7 +12,6 @@ from msgspec import Raw
 from penstock.core.dialects.messages.json_schema_subset import fitted
 from penstock.core.dialects.messages.reasoning import Json, thinking_for
 from penstock.core.dialects.openai.encode_request import BILLING
-from penstock.core.dialects.profile import Profile
 from penstock.core.neutral.request import (
     AnyPart,
     CacheTtl,
@@ -29,6 +28,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.tools import call_ids
 from penstock.errors import InvalidRequest

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from penstock.core.dialects.profile import Profile
 from penstock.core.neutral.request import Effort, Request
+from penstock.core.profile import Profile
 
 Json = dict[str, Any]
 """An object about to be encoded; it never leaves the writer of a request."""

@@ -1,1 +1,1 @@
-"""TODO-DOOR openai."""
+"""What Chat and Responses share: both are OpenAI's, field by field."""

@@ -3,8 +3,8 @@
 import hashlib
 from typing import assert_never
 
-from penstock.core.dialects.profile import Profile
 from penstock.core.neutral.request import Document, Image, Loss, Request, Text
+from penstock.core.profile import Profile
 from penstock.errors import InvalidRequest
 
 Json = dict[str, object]

@@ -1,1 +1,1 @@
-"""TODO-DOOR responses."""
+"""The Responses dialect (OpenAI's newer format, spoken by Codex)."""

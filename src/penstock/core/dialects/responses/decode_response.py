@@ -1,9 +1,9 @@
 """Responses upstream answers, streamed or whole, as events, with an end that cannot be missed: one Stopped or one Failed."""
 
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
 from penstock.core.dialects.responses.assembly import Assembly
 from penstock.core.dialects.responses.response_schema import decode_response, failure_in, is_json, read_event
 from penstock.core.neutral.request import AnyEvent, Failed
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import Frame, Frames, FrameTooLarge
 
 MAX_BODY = 64 * 1024 * 1024

@@ -12,7 +12,6 @@ import msgspec
 from penstock.core.dialects.chat.ask import effort_for, nearest, strict_fits
 from penstock.core.dialects.chat.request_schema import TOOL_ERROR_MARK
 from penstock.core.dialects.openai.encode_request import BILLING, Json, Writing
-from penstock.core.dialects.profile import Profile
 from penstock.core.dialects.responses.encrypted_reasoning import carrier_of
 from penstock.core.neutral.request import (
     AnyPart,
@@ -28,6 +27,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.profile import Profile
 from penstock.core.tools import call_ids
 from penstock.errors import InvalidRequest
 

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from penstock.core.body.envelope import Name, read
-from penstock.core.dialects.profile import DEFAULT_PROFILE, Profile
 from penstock.core.dialects.registry import prepare
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.routing import Model, Target, Upstreams, plan, with_habits
 from penstock.errors import InvalidRequest
 from penstock.providers.profiles import and_also
