@@ -32,7 +32,7 @@ UNTAKEN: dict[tuple[str, str], str] = {
     ): "a call is open wherever the kind is 'call'; the type cannot say so",
     ("dialects/registry.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is",
     (
-        "dialects/responses/assembly.py",
+        "dialects/responses/decode_response.py",
         "elif not opened.calls:  # late, and something else has begun: after that, then",
     ): ("a call is never late: the items after it wait for its end"),
 }

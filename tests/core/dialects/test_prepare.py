@@ -172,27 +172,11 @@ NEVER_SENT = {"responses": {"top_k", "stop", "thinking.budget_tokens", "system.b
 @pytest.mark.parametrize(
     ("caller", "upstream", "sources"),
     [
-        (
-            "chat",
-            "messages",
-            (
-                "chat/decode_request.py",
-                "chat/options.py",
-                "chat/parts.py",
-                "messages/encode_request.py",
-                "messages/reasoning.py",
-            ),
-        ),
+        ("chat", "messages", ("chat/decode_request.py", "messages/encode_request.py")),
         (
             "messages",
             "chat",
-            (
-                "messages/decode_request.py",
-                "chat/encode_request.py",
-                "chat/ask.py",
-                "chat/order.py",
-                "openai/encode_request.py",
-            ),
+            ("messages/decode_request.py", "chat/encode_request.py", "openai/encode_request.py"),
         ),
         (
             "responses",
@@ -201,11 +185,8 @@ NEVER_SENT = {"responses": {"top_k", "stop", "thinking.budget_tokens", "system.b
                 "responses/decode_request.py",
                 "responses/tools.py",
                 "chat/encode_request.py",
-                "chat/ask.py",
-                "chat/order.py",
                 "openai/encode_request.py",
                 "messages/encode_request.py",
-                "messages/reasoning.py",
             ),
         ),
         ("any", "responses", ("responses/encode_request.py", "openai/encode_request.py")),

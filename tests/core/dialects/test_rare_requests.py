@@ -7,9 +7,9 @@ import pytest
 from msgspec import Raw
 
 from penstock.core.body.envelope import Name, read
-from penstock.core.dialects.chat.ask import strict_fits
 from penstock.core.dialects.lanes import Overheard, Translation
 from penstock.core.dialects.messages.json_schema_subset import fitted as fitted_schema
+from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carried
 from penstock.core.neutral.request import (

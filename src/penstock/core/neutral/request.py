@@ -10,6 +10,9 @@ from typing import Literal
 
 import msgspec
 
+BILLING_PREFIX = "x-anthropic-billing-header:"
+"""Begins a system text of Claude Code's whose hash changes with every request and would defeat every prompt cache."""
+
 
 class Part(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """One block of a turn."""

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.dialects.chat import passthrough
-from penstock.core.dialects.chat.passthrough import Meter
-from penstock.core.dialects.chat.pattern import learn
+from penstock.core.dialects.chat.passthrough import Meter, learn
 from penstock.core.dialects.chat.response_schema import read_chunk
 
 TEXTS = st.one_of(

@@ -7,18 +7,22 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from penstock.core.body.envelope import invalid
-from penstock.core.dialects.chat import options
 from penstock.core.dialects.chat import request_schema as wire
-from penstock.core.dialects.chat.parts import document, image, thoughts
+from penstock.core.dialects.openai.attachments import document_of, image_at
+from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.neutral.request import (
     AnyPart,
     CacheTtl,
+    CallerName,
     Document,
+    Effort,
     Image,
     Loss,
+    OutputFormat,
     Request,
     Role,
     Text,
+    Thinking,
     Thought,
     Tool,
     ToolCall,
@@ -28,6 +32,169 @@ from penstock.core.neutral.request import (
 )
 from penstock.core.tools.call_ids import inward
 from penstock.errors import InvalidRequest
+
+_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
+_CUSTOM_INPUT = Raw(b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}')
+
+
+def _check(sent: wire.Body) -> None:
+    """What a type cannot say."""
+    if not sent.model.strip():
+        raise InvalidRequest("model must not be empty.", param="model")
+    for name, limit in (
+        ("max_completion_tokens", sent.max_completion_tokens),
+        ("max_tokens", sent.max_tokens),
+    ):
+        if limit is not None and limit < 1:
+            raise InvalidRequest(f"{name} must be at least 1.", param=name)
+    if sent.temperature is not None and not 0 <= sent.temperature <= 2:
+        raise InvalidRequest("temperature must be between 0 and 2.", param="temperature")
+    if sent.top_p is not None and not 0 <= sent.top_p <= 1:
+        raise InvalidRequest("top_p must be between 0 and 1.", param="top_p")
+    if sent.n is not None and sent.n != 1:
+        raise InvalidRequest("n must be 1: this model gives one answer a request.", param="n")
+    if sent.modalities and any(kind != "text" for kind in sent.modalities):
+        raise InvalidRequest("modalities may only be text for this model.", param="modalities")
+
+
+def _tool(spec: wire.FunctionSpec, mark: wire.Cache | None, path: str) -> Tool:
+    if not spec.name:
+        raise InvalidRequest(f"{path}.name must not be empty.", param=f"{path}.name")
+    schema = _NO_PARAMETERS
+    if spec.parameters is not UNSET and bytes(spec.parameters) not in {b"null", b"{}"}:
+        if bytes(spec.parameters)[:1] != b"{":
+            raise InvalidRequest(f"{path}.parameters must be an object.", param=f"{path}.parameters")
+        schema = spec.parameters
+    return Tool(spec.name, schema, spec.description, spec.strict, _ttl(mark))
+
+
+def _custom_tool(spec: wire.CustomSpec) -> Tool:
+    """A free-text tool as a function with one string; what its grammar asks for is in words only."""
+    description = spec.description or ""
+    grammar = spec.format.grammar if spec.format is not None else None
+    if grammar is not None and grammar.definition:
+        asked = f"The input must match this {grammar.syntax or 'grammar'} definition:\n{grammar.definition}"
+        description = f"{description}\n\n{asked}" if description else asked
+    return Tool(spec.name, _CUSTOM_INPUT, description or None, caller=CallerName(spec.name, custom=True))
+
+
+def _choice_mode(word: str, field: str) -> ToolChoice:
+    match word:
+        case "auto" | "none":
+            return ToolChoice(word)
+        case "required":
+            return ToolChoice("any")
+        case _:
+            raise InvalidRequest(f"{field} must be none, auto, required or an object.", param=field)
+
+
+def _reasoning(sent: wire.Body) -> tuple[Effort | None, Thinking | None]:
+    """Effort and thinking, from OpenAI's field or the extensions of others."""
+    effort = sent.reasoning_effort
+    thinking: Thinking | None = None
+    if sent.thinking is not None:
+        match sent.thinking.type:
+            case "enabled":
+                budget = sent.thinking.budget_tokens
+                thinking = Thinking("enabled", budget) if budget is not None else Thinking("adaptive")
+            case "disabled":
+                thinking = Thinking("disabled")
+            case "adaptive" | "auto":
+                thinking = Thinking("adaptive")
+            case _:
+                assert_never(sent.thinking.type)
+    elif sent.reasoning is not None:
+        effort = effort or sent.reasoning.effort
+        if sent.reasoning.max_tokens is not None:
+            thinking = Thinking("enabled", sent.reasoning.max_tokens)
+        elif sent.reasoning.enabled is not None:
+            thinking = Thinking("adaptive" if sent.reasoning.enabled else "disabled")
+    elif sent.enable_thinking is not None:
+        thinking = Thinking("adaptive" if sent.enable_thinking else "disabled")
+    return effort, thinking
+
+
+def _output(wanted: wire.PlainFormat | wire.ObjectFormat | wire.SchemaFormat | None) -> OutputFormat | None:
+    match wanted:
+        case None | wire.PlainFormat():
+            return None
+        case wire.ObjectFormat():
+            return OutputFormat()
+        case wire.SchemaFormat(json_schema=schema):
+            if schema.schema is UNSET or bytes(schema.schema)[:1] != b"{":
+                raise InvalidRequest(
+                    "response_format.json_schema.schema must be an object.",
+                    param="response_format.json_schema.schema",
+                )
+            return OutputFormat(schema.schema, schema.name, schema.description, schema.strict)
+        case _:
+            assert_never(wanted)
+
+
+def _ttl(mark: wire.Cache | None) -> CacheTtl | None:
+    if mark is None:
+        return None
+    return "1h" if mark.ttl == "1h" else "5m"
+
+
+def thoughts(message: wire.Assistant) -> list[Thought]:
+    """The reasoning that a caller sends back, from whichever carrier keeps most of it."""
+    if message.thinking_blocks:
+        return [
+            Thought(redacted=block.data)
+            if block.data is not None
+            else Thought(block.thinking, block.signature)
+            for block in message.thinking_blocks
+        ]
+    details = _joined(message.reasoning_details or [])
+    if any(entry.signature or entry.data for entry in details):
+        return [
+            Thought(redacted=entry.data)
+            if entry.data is not None
+            else Thought(entry.text or entry.summary or "", entry.signature)
+            for entry in details
+        ]
+    if message.reasoning_opaque:
+        return [Thought(message.reasoning_text or "", message.reasoning_opaque)]
+    text = message.reasoning_content or message.reasoning or message.reasoning_text
+    if not text:
+        text = "".join(entry.text or entry.summary or "" for entry in details)
+    return [Thought(text)] if text else []
+
+
+def _joined(details: list[wire.Detail]) -> list[wire.Detail]:
+    """Entries of one index as one: a caller that just keeps the deltas of a stream sends them back in pieces."""
+    joined: list[wire.Detail] = []
+    for entry in details:
+        last = joined[-1] if joined else None
+        if last is None or entry.index is None or (last.index, last.type) != (entry.index, entry.type):
+            joined.append(entry)
+            continue
+        joined[-1] = wire.Detail(
+            entry.type,
+            entry.index,
+            text=(last.text or "") + (entry.text or ""),
+            summary=(last.summary or "") + (entry.summary or ""),
+            data=last.data if entry.data is None else (last.data or "") + entry.data,
+            signature=entry.signature or last.signature,
+            format=last.format or entry.format,
+        )
+    return joined
+
+
+def image(source: wire.ImageUrl, where: str, cache: CacheTtl | None) -> Image:
+    return image_at(source.url, source.detail, f"{where}.image_url.url", cache)
+
+
+def document(file: wire.FileContent, where: str, cache: CacheTtl | None) -> Document:
+    if file.file_id is not None:
+        param = f"{where}.file.file_id"
+        raise InvalidRequest(f"{param}: stored files are not available; send file_data.", param=param)
+    param = f"{where}.file.file_data"
+    if not file.file_data:
+        raise InvalidRequest(f"{param} is required.", param=param)
+    return document_of(file.file_data, file.filename, param, cache)
+
 
 # top-level fields that are carried, checked or of no consequence for the answer
 _CARRIED = frozenset(
@@ -106,10 +273,10 @@ class _Reading:
         self.losses.setdefault(field, outcome)
 
     def request(self, sent: wire.Body) -> Request:
-        options.check(sent)
+        _check(sent)
         tools = self.tools(sent)
         choice, tools = self.tool_choice(sent, tools)
-        effort, thinking = options.reasoning(sent)
+        effort, thinking = _reasoning(sent)
         limit = sent.max_completion_tokens
         return Request(
             model=sent.model,
@@ -125,7 +292,7 @@ class _Reading:
             stream=bool(sent.stream),
             effort=effort,
             thinking=thinking,
-            output=options.output(sent.response_format),
+            output=_output(sent.response_format),
             user=sent.safety_identifier or sent.user or None,
         )
 
@@ -137,14 +304,14 @@ class _Reading:
             match tool:
                 case wire.FunctionTool(function=spec):
                     mark = tool.cache_control or spec.cache_control
-                    tools.append(options.tool(spec, mark, f"tools[{at}].function"))
+                    tools.append(_tool(spec, mark, f"tools[{at}].function"))
                 case wire.CustomTool(custom=spec):
                     self.lose("tools.custom", "function")
-                    tools.append(options.custom_tool(spec))
+                    tools.append(_custom_tool(spec))
                 case _:
                     assert_never(tool)
         for at, spec in enumerate(sent.functions or ()):
-            tools.append(options.tool(spec, spec.cache_control, f"functions[{at}]"))
+            tools.append(_tool(spec, spec.cache_control, f"functions[{at}]"))
         return tuple(tools)
 
     def tool_choice(
@@ -158,12 +325,12 @@ class _Reading:
                 case wire.Named(name=name):
                     return ToolChoice("tool", name), tools
                 case str():
-                    return options.mode(sent.function_call, "function_call"), tools
+                    return _choice_mode(sent.function_call, "function_call"), tools
                 case _:
                     assert_never(sent.function_call)
         match choice:
             case str():
-                return options.mode(choice, "tool_choice"), tools
+                return _choice_mode(choice, "tool_choice"), tools
             case wire.ChosenFunction(function=named) | wire.ChosenCustom(custom=named):
                 return ToolChoice("tool", named.name), tools
             case wire.AllowedTools(allowed_tools=allowed):
@@ -222,14 +389,12 @@ class _Reading:
 
     def result(self, call_id: str, message: wire.ToolMessage | wire.FunctionMessage, path: str) -> ToolResult:
         parts = self.parts(message.content, path, "tool")
-        is_error = (
-            bool(parts) and isinstance(parts[0], Text) and parts[0].text.startswith(wire.TOOL_ERROR_MARK)
-        )
+        is_error = bool(parts) and isinstance(parts[0], Text) and parts[0].text.startswith(TOOL_ERROR_MARK)
         if is_error and isinstance(parts[0], Text):
-            rest = Text(parts[0].text.removeprefix(wire.TOOL_ERROR_MARK), parts[0].cache)
+            rest = Text(parts[0].text.removeprefix(TOOL_ERROR_MARK), parts[0].cache)
             parts = [rest, *parts[1:]] if rest.text else parts[1:]
         return ToolResult(
-            call_id, tuple(parts), is_error or bool(message.is_error), options.ttl(message.cache_control)
+            call_id, tuple(parts), is_error or bool(message.is_error), _ttl(message.cache_control)
         )
 
     def assistant(self, message: wire.Assistant, path: str, function_id: str) -> list[AnyPart]:
@@ -290,7 +455,7 @@ class _Reading:
 
     def cache(self, part: wire.AnyPart) -> CacheTtl | None:
         if part.cache_control is not None:
-            return options.ttl(part.cache_control)
+            return _ttl(part.cache_control)
         mark = part.prompt_cache_breakpoint
         if mark is None:
             return None
@@ -310,7 +475,7 @@ def _call(id: str, function: wire.Function) -> ToolCall:
 
 def _marked(parts: Sequence[AnyPart], mark: wire.Cache | None) -> list[AnyPart]:
     """``parts`` with a message's own cache mark on the last of them that can bear one."""
-    ttl = options.ttl(mark)
+    ttl = _ttl(mark)
     if ttl is None:
         return list(parts)
     for at in range(len(parts) - 1, -1, -1):

@@ -1,13 +1,333 @@
 """Chat upstream answers, streamed or whole, as events, with an end that cannot be missed: one Stopped or one Failed."""
 
-from typing import cast
+from typing import Literal, cast
 
-from penstock.core.dialects.chat.assembly import Assembly
-from penstock.core.dialects.chat.response_schema import Chunk, failure_in, present, read_chunk, read_loosely
+import msgspec
+from msgspec import Raw
+
+from penstock.core.dialects.chat.response_schema import (
+    CallFragment,
+    Choice,
+    Chunk,
+    Counts,
+    Delta,
+    failure_in,
+    present,
+    read_chunk,
+    read_loosely,
+)
+from penstock.core.dialects.chat.think_tags import ThinkTags
+from penstock.core.dialects.chat.tool_call_assembly import Calls
 from penstock.core.dialects.upstream_error_text import kind_of, words
-from penstock.core.neutral.request import AnyEvent, Failed
+from penstock.core.neutral.request import (
+    AnyEvent,
+    Cited,
+    Failed,
+    Metered,
+    Started,
+    Stopped,
+    StopReason,
+    TextDelta,
+    ThoughtDelta,
+    ThoughtSigned,
+    Usage,
+)
 from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.reasoning.signature import Origin, sign
 from penstock.core.sse import Frame, Frames, FrameTooLarge
+
+_encode = msgspec.json.Encoder().encode
+
+# vendors that repeat their finish reason as stop_reason: no stop sequence of the caller's
+_NOT_A_SEQUENCE = frozenset(
+    {
+        "stop",
+        "length",
+        "end_turn",
+        "eos",
+        "tool_calls",
+        "tool_use",
+        "max_tokens",
+        "stop_sequence",
+        "content_filter",
+    }
+)
+_WINDOW = frozenset({"model_context_window_exceeded", "context_window"})
+
+
+class Assembly:
+    """One answer under way: chunks and choices in, events in the neutral order out."""
+
+    __slots__ = (
+        "_blank",
+        "_calls",
+        "_cited",
+        "_counts",
+        "_details",
+        "_finish",
+        "_kind",
+        "_late",
+        "_model",
+        "_native",
+        "_refusal",
+        "_sequence",
+        "_tags",
+        "done",
+        "finished",
+        "started",
+    )
+
+    def __init__(self, profile: Profile = DEFAULT_PROFILE) -> None:
+        self._tags = ThinkTags() if profile.think_tags else None
+        self.started = False
+        self.finished = False  # a finish_reason came
+        self.done = False  # the terminal event was given
+        self._kind: Literal["", "text", "thought", "call"] = ""
+        self._calls = Calls()
+        self._blank = ""  # white space that may be nothing, or the beginning of a text
+        self._late: list[tuple[Literal["text", "thought"], str]] = []  # what came while a call was incomplete
+        self._details: list[dict[str, object]] = []  # of the open thought
+        self._counts = Counts()
+        self._finish = ""
+        self._native = ""
+        self._sequence: str | None = None
+        self._refusal: list[str] = []
+        self._cited: set[str] = set()
+        self._model = ""
+
+    def take(self, chunk: Chunk, out: list[AnyEvent]) -> None:
+        """Add what a chunk or a whole answer holds."""
+        if not self.started:
+            self.started = True
+            self._model = chunk.model or ""
+            self._calls.name_reply(chunk.id or "", self._model)
+            out.append(Started(chunk.id or "", self._model))
+        if chunk.choices:
+            for choice in chunk.choices:
+                if not choice.index:  # 0, or not given
+                    delta = choice.delta
+                    if delta is not None:
+                        self._delta(delta, out)
+                    elif choice.message is not None and not self.finished:
+                        self._delta(choice.message, out)
+                    if choice.finish_reason:
+                        self._finished(choice)
+                    if choice.usage is not None:
+                        out.append(Metered(self._counts.add(choice.usage)))
+                    break
+        if chunk.usage is not None:
+            usage = self._counts.add(chunk.usage)
+            if usage != Usage():
+                out.append(Metered(usage))
+
+    def goes_on(self, chunk: Chunk, out: list[AnyEvent]) -> bool:
+        """Take a chunk that only goes on with the open text, as nearly all do; False (and nothing done) for others."""
+        choices = chunk.choices
+        if self._kind != "text" or not choices or chunk.usage is not None or chunk.error:
+            return False
+        choice = choices[0]
+        delta = choice.delta
+        if (
+            delta is None
+            or not delta.content
+            or choice.finish_reason is not None
+            or choice.index
+            or delta.tool_calls is not None
+            or delta.reasoning_content is not None
+            or delta.reasoning is not None
+            or delta.reasoning_details
+            or delta.refusal is not None
+            or delta.function_call is not None
+            or delta.annotations
+            or choice.usage is not None
+            or choice.error
+            or chunk.base_resp is not None
+        ):
+            return False
+        out.append(TextDelta(delta.content))
+        return True
+
+    def end(self, out: list[AnyEvent]) -> None:
+        """Close what is open and stop, as the dialect's own end allows."""
+        if self._tags is not None:
+            for kind, piece in self._tags.finish():
+                self._say(kind, piece, out)
+        waiting = self._calls.flush()
+        if waiting:
+            self._open("call", out)
+            out += waiting
+        self._calls.close()
+        if self._calls.nameless:
+            self.fail(Failed("api_error", "a tool call without a name"), out)
+            return
+        self._give_late(out)
+        if self._blank and not self._calls.any and self._kind != "text":
+            text, self._blank = self._blank, ""
+            self._open("text", out)
+            out.append(TextDelta(text))
+        self._open("", out)
+        self.done = True
+        out.append(self._stopped())
+
+    def fail(self, failed: Failed, out: list[AnyEvent]) -> None:
+        """End with a failure; what was waiting is not given out, it may be half of something."""
+        self.done = True
+        out.append(failed)
+
+    # ---- one delta
+
+    def _delta(self, delta: Delta, out: list[AnyEvent]) -> None:
+        """The channels of one delta, in the order in which a model fills them."""
+        details = delta.reasoning_details
+        thought = delta.reasoning_content or delta.reasoning or ""
+        if details or thought:
+            self._reason(thought, details, out)
+        if delta.refusal:
+            self._refusal.append(delta.refusal)
+            self._say("text", delta.refusal, out)
+        if delta.content:
+            self._content(delta.content, out)
+        if delta.annotations:
+            self._cite(delta.annotations, out)
+        calls = delta.tool_calls
+        if calls is None and delta.function_call is not None:
+            calls = [CallFragment(index=0, function=delta.function_call)]
+        if calls:
+            events = self._calls.add(calls)
+            if events:
+                self._open("call", out)
+                out += events
+            if self._late and not self._calls.busy:
+                self._give_late(out)
+
+    def _content(self, text: str, out: list[AnyEvent]) -> None:
+        if self._tags is None:
+            self._say("text", text, out)
+            return
+        for kind, piece in self._tags.feed(text):
+            self._say(kind, piece, out)
+
+    def _say(self, kind: Literal["text", "thought"], text: str, out: list[AnyEvent]) -> None:
+        if self._kind == kind:
+            out.append(TextDelta(text) if kind == "text" else ThoughtDelta(text))
+        elif self._calls.busy:
+            self._late.append((kind, text))
+        elif kind == "thought":
+            self._open("thought", out)
+            out.append(ThoughtDelta(text))
+        elif text.isspace():
+            self._blank += text
+        else:
+            text, self._blank = self._blank + text, ""
+            self._open("text", out)
+            out.append(TextDelta(text))
+
+    def _give_late(self, out: list[AnyEvent]) -> None:
+        late, self._late = self._late, []
+        for kind, text in late:
+            self._say(kind, text, out)
+
+    def _open(self, kind: Literal["", "text", "thought", "call"], out: list[AnyEvent]) -> None:
+        """Let a block of another kind begin; a thought that ends is signed."""
+        if kind == self._kind:
+            return
+        if self._kind == "thought":
+            out.append(ThoughtSigned(sign(Origin(self._model, self._carrier()))))
+            self._details = []
+        elif self._kind == "call":
+            self._calls.close()
+        if kind == "call":
+            self._blank = ""
+        self._kind = kind
+
+    # ---- reasoning
+
+    def _reason(self, thought: str, details: Raw, out: list[AnyEvent]) -> None:
+        entries = _entries(details) if present(details) else []
+        thought = thought or "".join(_detail_text(entry) for entry in entries)
+        if thought:
+            self._say("thought", thought, out)
+        if entries:
+            if self._kind != "thought" and not self._calls.busy:
+                self._open("thought", out)
+            for entry in entries:
+                _merge(self._details, entry)
+
+    def _carrier(self) -> str:
+        """What has to go back to this upstream besides the text: its details, where they hold more than the text."""
+        if any(entry.keys() & {"signature", "data"} for entry in self._details):
+            return _encode(self._details).decode()
+        return ""
+
+    # ---- ends
+
+    def _finished(self, choice: Choice) -> None:
+        self.finished = True
+        self._finish = choice.finish_reason or ""
+        self._native = choice.native_finish_reason or ""
+        for matched in (choice.stop_reason, choice.matched_stop):
+            if isinstance(matched, str) and matched and matched not in _NOT_A_SEQUENCE:
+                self._sequence = matched
+
+    def _stopped(self) -> Stopped:
+        reason: StopReason
+        sequence = detail = None
+        if self._finish in {"length", "max_tokens", *_WINDOW}:
+            reason = "context_window" if _WINDOW & {self._finish, self._native} else "max_tokens"
+        elif self._finish in {"content_filter", "refusal"} or self._refusal:
+            reason, detail = "refusal", "".join(self._refusal) or None
+        elif self._calls.any:
+            reason = "tool_use"
+        elif self._sequence is not None:
+            reason, sequence = "stop_sequence", self._sequence
+        else:
+            reason = "pause_turn" if self._native == "pause_turn" else "end_turn"
+        return Stopped(reason, sequence, detail)
+
+    def _cite(self, annotations: Raw, out: list[AnyEvent]) -> None:
+        """Annotations as citations, each once: some upstreams repeat the whole list in every chunk."""
+        for entry in _entries(annotations):
+            page = entry.get("url_citation")
+            if not isinstance(page, dict):
+                continue
+            page = cast("dict[str, object]", page)
+            key = f"{page.get('url')} {page.get('start_index')} {page.get('end_index')}"
+            if key not in self._cited:
+                self._cited.add(key)
+                out.append(
+                    Cited(_text(page.get("url")), _text(page.get("title")), _text(page.get("content")))
+                )
+
+
+def _entries(raw: Raw) -> list[dict[str, object]]:
+    value = read_loosely(bytes(raw))
+    if not isinstance(value, list):
+        return []
+    items = cast("list[object]", value)
+    return [cast("dict[str, object]", item) for item in items if isinstance(item, dict)]
+
+
+def _detail_text(entry: dict[str, object]) -> str:
+    return _text(entry.get("text")) or _text(entry.get("summary"))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _merge(details: list[dict[str, object]], entry: dict[str, object]) -> None:
+    """Add a streamed detail: what has the index and type of an earlier one goes on from it."""
+    for known in details:
+        if known.get("index") == entry.get("index") and known.get("type") == entry.get("type"):
+            for key, value in entry.items():
+                before = known.get(key)
+                if key in {"text", "summary", "data"} and isinstance(before, str) and isinstance(value, str):
+                    known[key] = before + value
+                elif value is not None:
+                    known[key] = value
+            return
+    details.append({key: value for key, value in entry.items() if value is not None})
+
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of an answer that is plain JSON although a stream was asked for."""

@@ -1,10 +1,9 @@
 """The Chat dialect: what ``core/dialects/registry.py`` needs of it, under the names that every dialect has."""
 
-from penstock.core.dialects.chat.answer import write_reply
 from penstock.core.dialects.chat.decode_request import read_request
 from penstock.core.dialects.chat.decode_response import Reader, read_reply
 from penstock.core.dialects.chat.encode_request import write_request
-from penstock.core.dialects.chat.encode_response import KEEPALIVE, Writer, error_frame
+from penstock.core.dialects.chat.encode_response import KEEPALIVE, Writer, error_frame, write_reply
 from penstock.core.dialects.chat.passthrough import Meter, meter_reply
 from penstock.core.dialects.upstream_error_text import error_text
 

@@ -4,26 +4,30 @@ Deterministic, and the messages of one turn are a byte prefix of those of the ne
 nothing in a message depends on what comes after it. Only a marked prefix that is to be continued ends differently.
 """
 
-from typing import assert_never
+from typing import assert_never, cast
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
-from penstock.core.dialects.chat import request_schema as wire
-from penstock.core.dialects.chat.ask import answer_format, choice, reasoning, strict_fits, unforced
-from penstock.core.dialects.chat.order import going_on, ordered, prefill
-from penstock.core.dialects.chat.parts import document_text, image_url
 from penstock.core.dialects.chat.think_tags import tagged
-from penstock.core.dialects.openai.encode_request import BILLING, Json, Writing
+from penstock.core.dialects.openai.attachments import document_text, image_url
+from penstock.core.dialects.openai.effort import effort_for, nearest
+from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, Lose, RequestEncoder
+from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.neutral.request import (
+    BILLING_PREFIX,
     Document,
     Image,
     Loss,
+    OutputFormat,
     Request,
     Text,
+    Thinking,
     Thought,
     Tool,
     ToolCall,
+    ToolChoice,
     ToolResult,
     Turn,
 )
@@ -32,6 +36,190 @@ from penstock.core.reasoning import signature
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
 from penstock.core.tools import call_ids
 from penstock.errors import InvalidRequest
+
+_ONLY_SCHEMA = (
+    "Answer with one JSON object and nothing else, with no code fence. It must fit this JSON Schema:\n"
+)
+
+
+class Form(msgspec.Struct, frozen=True):
+    """How an answer's form is asked for: ``format`` is ``response_format``, ``instruction`` goes into the prompt."""
+
+    format: dict[str, object] | None = None
+    instruction: str | None = None
+
+
+def answer_format(output: OutputFormat | None, profile: Profile, lose: Lose) -> Form:
+    """The form of answer that ``output`` wants."""
+    if output is None:
+        return Form()
+    if output.schema is None:
+        return Form({"type": "json_object"})
+    if not profile.json_schema:
+        lose("output_config.format", "prompted")
+        return Form({"type": "json_object"}, _ONLY_SCHEMA + bytes(output.schema).decode())
+    schema: dict[str, object] = {"name": output.name or "output"}
+    if output.description is not None:
+        schema["description"] = output.description
+    schema["schema"] = output.schema
+    if output.strict is not False and strict_fits(output.schema):
+        schema["strict"] = True
+    elif output.strict:
+        lose("output_config.format.strict", "dropped")
+    return Form({"type": "json_schema", "json_schema": schema})
+
+
+def unforced(request: Request, profile: Profile, lose: Lose) -> Request:
+    """The request without what excludes itself where a model that reasons cannot be made to call a tool.
+
+    Where only ``auto`` is taken, ``none`` means that no tools are offered. Reasoning that nobody asked for gives way; of
+    two wishes the forced call does.
+    """
+    tool_choice_for = request.tool_choice
+    if not profile.forced_tools and tool_choice_for is not None and tool_choice_for.mode != "auto":
+        if tool_choice_for.mode == "none":
+            return replace(request, tools=(), tool_choice=None)
+        lose("tool_choice", "auto")
+        return replace(request, tool_choice=ToolChoice("auto"))
+    if (
+        profile.forced_while_thinking
+        or tool_choice_for is None
+        or tool_choice_for.mode not in {"any", "tool"}
+    ):
+        return request
+    thinking, effort = request.thinking, request.effort
+    if (thinking is not None and thinking.mode == "disabled") or effort == "none":
+        return request
+    if thinking is not None or effort is not None:
+        lose("tool_choice", "auto")
+        return replace(request, tool_choice=ToolChoice("auto"))
+    if profile.thinks_by_default:
+        lose("effort", "disabled")
+        return replace(request, thinking=Thinking("disabled"))
+    return request
+
+
+def tool_choice_for(request: Request) -> str | dict[str, object] | None:
+    """The ``tool_choice``, or None for none."""
+    wanted = request.tool_choice
+    if wanted is None:
+        return None
+    match wanted.mode:
+        case "auto" | "none":
+            return wanted.mode
+        case "any":
+            return "required"
+        case "tool":
+            return {"type": "function", "function": {"name": wanted.name or ""}}
+        case _:
+            assert_never(wanted.mode)
+
+
+def reasoning_fields(request: Request, profile: Profile, lose: Lose) -> dict[str, object]:
+    """The fields that ask for more or less reasoning."""
+    thinking = request.thinking
+    effort = request.effort
+    asked: dict[str, object] = {}
+    if thinking is None and effort is None:
+        return asked
+    off = thinking is not None and thinking.mode == "disabled"
+    if thinking is not None:
+        match profile.thinking_switch:
+            case "thinking":
+                asked["thinking"] = {"type": "disabled" if off else "enabled"}
+            case "enable_thinking":
+                asked["enable_thinking"] = not off
+                if thinking.budget is not None:
+                    asked["thinking_budget"] = thinking.budget
+            case "none":
+                pass
+            case _:
+                assert_never(profile.thinking_switch)
+    if off:
+        effort = "none"
+    elif effort is None and thinking is not None and thinking.budget is not None:
+        effort = effort_for(thinking.budget)
+    if profile.reasoning_effort:
+        if effort is not None and not (off and profile.thinking_switch != "none"):
+            asked["reasoning_effort"] = known = nearest(effort, profile)
+            if known != effort:
+                lose("effort", "nearest")
+    else:
+        if request.effort is not None:
+            lose("effort", "dropped")
+        if thinking is not None and not asked:
+            lose("thinking", "dropped")
+    return asked
+
+
+BRIDGE = "Understood."
+"""What the assistant says between a tool's result and the user, where it has to say something there."""
+
+
+def going_on(messages: list[Json]) -> Json:
+    """What vLLM and its like are told where the last message is one to be continued."""
+    last = messages[-1]
+    if last["role"] != "assistant" or "tool_calls" in last:
+        return {}
+    return {"continue_final_message": True, "add_generation_prompt": False}
+
+
+def prefill(message: Json, profile: Profile) -> None:
+    """Ask that the answer go on from ``message``, the last one and an assistant's; only some upstreams can."""
+    if profile.prefill == "none":
+        raise InvalidRequest(
+            "messages: this model cannot continue an assistant message; end with a user message.",
+            param="messages",
+        )
+    message["content"] = str(message["content"]).rstrip()
+    if profile.prefill != "continue":
+        message[profile.prefill] = True
+
+
+def ordered(messages: list[Json], profile: Profile, lose: Lose) -> list[Json]:
+    """The messages in an order of roles that the upstream takes."""
+    rows: list[Json] = []
+    for message in messages:
+        role = message["role"]
+        before = rows[-1]["role"] if rows else None
+        if profile.roles_alternate and role == before and role != "tool":
+            lose("messages.role", "merged")
+            rows[-1] = _merged(rows[-1], message)
+            continue
+        if not profile.user_after_tool and role == "user" and before == "tool":
+            lose("messages.role", "bridged")
+            rows.append({"role": "assistant", "content": BRIDGE})
+        rows.append(message)
+    return rows
+
+
+def _merged(one: Json, other: Json) -> Json:
+    """Two messages of one role as one; what both have is put together."""
+    merged = dict(one)
+    for name, value in other.items():
+        have = merged.get(name)
+        if name == "role":
+            pass
+        elif name == "content" and have is not None and value is not None:
+            merged[name] = _joined(have, value)
+        elif isinstance(have, str) and isinstance(value, str):
+            merged[name] = have + value
+        elif isinstance(have, list) and isinstance(value, list):
+            merged[name] = [*cast("list[object]", have), *cast("list[object]", value)]
+        elif value is not None:
+            merged[name] = value
+    return merged
+
+
+def _joined(one: object, other: object) -> object:
+    if isinstance(one, str) and isinstance(other, str):
+        return f"{one}\n\n{other}"
+    return [*_parts(one), *_parts(other)]
+
+
+def _parts(content: object) -> list[object]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else cast("list[object]", content)
+
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,7 +234,7 @@ def write_request(request: Request, *, model: str, profile: Profile) -> tuple[by
     return _encode(body), writing.losses
 
 
-class _Writing(Writing):
+class _Writing(RequestEncoder):
     """One request being written."""
 
     __slots__ = ()
@@ -63,7 +251,7 @@ class _Writing(Writing):
         messages = ordered(self.messages(request.turns, asked.instruction), profile, self.lose)
         body["messages"] = messages
         if request.tools:
-            chosen = choice(request)
+            chosen = tool_choice_for(request)
             if chosen is not None:
                 body["tool_choice"] = chosen
             self.parallel(request, body)
@@ -75,7 +263,7 @@ class _Writing(Writing):
                     f"stop_sequences: this model takes at most {profile.max_stop}.", param="stop_sequences"
                 )
             body["stop"] = list(request.stop)
-        body.update(reasoning(request, profile, self.lose))
+        body.update(reasoning_fields(request, profile, self.lose))
         if asked.format is not None:
             body["response_format"] = asked.format
         self.user(request, body)
@@ -148,7 +336,7 @@ class _Writing(Writing):
         texts: list[Text] = []
         for part in turn.parts:
             if isinstance(part, Text) and part.text:
-                if part.text.startswith(BILLING):
+                if part.text.startswith(BILLING_PREFIX):
                     # its hash changes with every request and would defeat every prompt cache
                     self.lose("system.billing_header")
                 else:
@@ -198,7 +386,7 @@ class _Writing(Writing):
             self.lose("messages.tool_result.cache_control")
         if result.is_error:
             self.lose("messages.tool_result.is_error", "marked")
-        mark = wire.TOOL_ERROR_MARK if result.is_error else ""
+        mark = TOOL_ERROR_MARK if result.is_error else ""
         content: object
         if any(isinstance(part, Image) for part in held):
             content = self.parts([Text(mark), *held] if mark else held)

@@ -10,9 +10,6 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.neutral.request import Effort
 
-TOOL_ERROR_MARK = "[tool_error]\n"
-"""Begins the content of a tool message that reports a failure; Chat has no field for that."""
-
 
 class Cache(msgspec.Struct):
     """Anthropic's mark, as OpenRouter, LiteLLM and opencode put it on Chat messages."""

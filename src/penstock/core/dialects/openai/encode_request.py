@@ -1,6 +1,7 @@
-"""What the writing of Chat and of Responses requests has in common: both are OpenAI's, field by field."""
+"""What the encoding of Chat and of Responses requests has in common."""
 
 import hashlib
+from collections.abc import Callable
 from typing import assert_never
 
 from penstock.core.neutral.request import Document, Image, Loss, Request, Text
@@ -10,12 +11,15 @@ from penstock.errors import InvalidRequest
 Json = dict[str, object]
 """An object about to be encoded; it never leaves the writing modules of its dialect."""
 
+Lose = Callable[[str, str], None]
+"""Takes a field and what became of it."""
+
 _IDENTIFIER_LIMIT = 128
-BILLING = "x-anthropic-billing-header:"
-"""Begins a system text of Claude Code's whose hash changes with every request and would defeat every prompt cache."""
+TOOL_ERROR_MARK = "[tool_error]\n"
+"""Begins the result of a tool that failed, where the format has no field for that."""
 
 
-class Writing:
+class RequestEncoder:
     """One request being written; losses are told once each."""
 
     __slots__ = ("_losses", "model", "profile")

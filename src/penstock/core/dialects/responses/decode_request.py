@@ -11,8 +11,8 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from penstock.core.body.envelope import invalid
-from penstock.core.dialects.chat.parts import document_of, image_at
-from penstock.core.dialects.chat.request_schema import TOOL_ERROR_MARK
+from penstock.core.dialects.openai.attachments import document_of, image_at
+from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.responses import request_schema as wire
 from penstock.core.dialects.responses.encrypted_reasoning import opened
 from penstock.core.dialects.responses.tools import Toolbox

@@ -1,10 +1,9 @@
 """The Responses dialect (OpenAI; Codex speaks nothing else), under the names that every dialect has."""
 
-from penstock.core.dialects.responses.answer import error_frame
 from penstock.core.dialects.responses.decode_request import read_request
 from penstock.core.dialects.responses.decode_response import Reader, read_reply
 from penstock.core.dialects.responses.encode_request import write_request
-from penstock.core.dialects.responses.encode_response import KEEPALIVE, Writer, write_reply
+from penstock.core.dialects.responses.encode_response import KEEPALIVE, Writer, error_frame, write_reply
 from penstock.core.dialects.responses.passthrough import Meter, meter_reply
 from penstock.core.dialects.upstream_error_text import error_text
 

@@ -9,11 +9,12 @@ from typing import assert_never
 
 import msgspec
 
-from penstock.core.dialects.chat.ask import effort_for, nearest, strict_fits
-from penstock.core.dialects.chat.request_schema import TOOL_ERROR_MARK
-from penstock.core.dialects.openai.encode_request import BILLING, Json, Writing
+from penstock.core.dialects.openai.effort import effort_for, nearest
+from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, RequestEncoder
+from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.dialects.responses.encrypted_reasoning import carrier_of
 from penstock.core.neutral.request import (
+    BILLING_PREFIX,
     AnyPart,
     Document,
     Image,
@@ -46,7 +47,7 @@ def write_request(request: Request, *, model: str, profile: Profile) -> tuple[by
     return _encode(body), writing.losses
 
 
-class _Writing(Writing):
+class _Writing(RequestEncoder):
     """One request being written."""
 
     __slots__ = ()
@@ -168,7 +169,7 @@ class _Writing(Writing):
         texts: list[Text] = []
         for part in turn.parts:
             if isinstance(part, Text) and part.text:
-                if part.text.startswith(BILLING):
+                if part.text.startswith(BILLING_PREFIX):
                     # its hash changes with every request and would defeat every prompt cache
                     self.lose("system.billing_header")
                 else:

@@ -1,0 +1,21 @@
+"""How much a model is asked to reason, in the words of OpenAI's formats."""
+
+from penstock.core.neutral.request import Effort
+from penstock.core.profile import Profile
+
+_EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+def nearest(effort: Effort, profile: Profile) -> Effort:
+    """The effort that the model knows and that is nearest to the one asked for."""
+    least, most = _EFFORTS.index(profile.least_effort), _EFFORTS.index(profile.most_effort)
+    return _EFFORTS[min(max(_EFFORTS.index(effort), least), most)]
+
+
+def effort_for(budget: int) -> Effort:
+    """The nearest effort for a budget in tokens."""
+    if budget <= 2048:
+        return "low"
+    if budget <= 8192:
+        return "medium"
+    return "high" if budget <= 24576 else "xhigh"
