@@ -19,8 +19,8 @@ from bench.mutations import LARGE, ROOT, Mutator, streams
 from penstock.core.body.envelope import Name, read
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.neutral.events import AnyEvent, Failed, Stopped
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import AnyEvent, Failed, Stopped
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import Frame, Frames, FrameTooLarge, complete_prefix, parse_frame, split_whole
 from penstock.errors import InvalidRequest

@@ -24,7 +24,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import func, select
 
-from penstock.core.neutral.request import Usage
+from penstock.core.neutral.usage import Usage
 from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.retention import keep

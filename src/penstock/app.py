@@ -37,8 +37,7 @@ from penstock.settings import Settings
 from penstock.site.process import Front
 from penstock.store.counters import Counters, MemoryCounters
 from penstock.store.secrets_file import Vault
-from penstock.store.sql.database import Database
-from penstock.store.sql.opening import open_database
+from penstock.store.sql.database import Database, open_database
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient
 

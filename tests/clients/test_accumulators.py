@@ -15,8 +15,9 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
 from penstock.core.dialects.registry import DIALECTS
+from penstock.core.neutral.events import Reply
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import Reply, Text, ToolCall
+from penstock.core.neutral.request import Text, ToolCall
 from penstock.core.profile import DEFAULT_PROFILE
 
 ROOT = Path(__file__).parent.parent.parent

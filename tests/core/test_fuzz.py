@@ -6,7 +6,7 @@ import pytest
 
 from bench.fuzz import NAMES, run, targets
 from penstock.core.dialects.registry import DIALECTS
-from penstock.core.neutral.request import Failed, Stopped
+from penstock.core.neutral.events import Failed, Stopped
 from penstock.core.profile import DEFAULT_PROFILE
 
 

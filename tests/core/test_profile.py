@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from penstock.core.body.envelope import Name, read
+from penstock.core.catalog import Model, Target, with_habits
 from penstock.core.dialects.registry import prepare
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.routing import Model, Target, Upstreams, plan, with_habits
+from penstock.core.routing import Upstreams, plan
 from penstock.errors import InvalidRequest
 from penstock.providers.profiles import and_also
 from penstock.providers.table import KINDS

@@ -5,30 +5,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.routing import (
-    FRESH,
-    MOST_ATTEMPTS,
-    PROBE_AFTER,
-    Attempt,
+from penstock.core.catalog import (
     Capabilities,
     DialectName,
     Feature,
-    Health,
-    HealthKey,
     Model,
     Target,
     Upstream,
-    Upstreams,
-    automatic,
-    failed,
     lacking,
-    plan,
+    with_habits,
+)
+from penstock.core.circuit_breaker import (
+    FRESH,
+    PROBE_AFTER,
+    Health,
+    HealthKey,
+    failed,
     probing,
     state,
     succeeded,
-    with_habits,
 )
+from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.routing import MOST_ATTEMPTS, Attempt, Upstreams, automatic, plan
 
 BOTH = Upstream("both", "custom", (("messages", "https://b/m"), ("chat", "https://b/c")))
 CHAT = Upstream("chat", "custom", (("chat", "https://c/v1"),))

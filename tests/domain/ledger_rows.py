@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.neutral.request import Usage
+from penstock.core.neutral.usage import Usage
 from penstock.domain.ledger.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.retention import first_day_kept

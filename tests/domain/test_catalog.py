@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.routing import Model, Target, Upstream
+from penstock.core.catalog import Model, Target, Upstream
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_store import default_catalog
 from penstock.domain.catalog.toml_document import Document, check, parse

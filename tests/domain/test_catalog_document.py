@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.core.routing import Capabilities, Model, Target, with_habits
+from penstock.core.catalog import Capabilities, Model, Target, with_habits
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_store import default_catalog
 from penstock.domain.catalog.toml_document import CatalogError, Document, check, parse

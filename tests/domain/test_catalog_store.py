@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from penstock.core.routing import Model, Target
+from penstock.core.catalog import Model, Target
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.catalog_store import CatalogSource, Change, default_catalog, difference, merge

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import asdict, replace
 from sqlalchemy import select
 
-from penstock.core.neutral.request import Usage
+from penstock.core.neutral.usage import Usage
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Settlement
 from penstock.errors import CannotRecord

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.limits import day_of
-from penstock.core.neutral.request import Usage
+from penstock.core.neutral.usage import Usage
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import OpenRow, Settlement
 from penstock.domain.ledger.usage import day_report

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.providers.secrets import Found, Secret, Secrets, find_local
+from penstock.providers.local_servers import Found, find_local
+from penstock.providers.secrets import Secret, Secrets
 from tests.providers.conftest import Sim
 
 # ---- secrets

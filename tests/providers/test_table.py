@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from penstock.core.catalog import DIALECT_NAMES
 from penstock.core.profile import DEFAULT_PROFILE
-from penstock.core.routing import DIALECT_NAMES
 from penstock.providers.secrets import Secret
 from penstock.providers.table import ANTHROPIC_VERSION, KINDS, PROVIDERS, Provider, sign
 

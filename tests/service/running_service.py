@@ -14,8 +14,8 @@ from sqlalchemy import select
 
 from penstock.app import Service
 from penstock.commands.run_server import limits_of
+from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream
 from penstock.core.limits import day_of
-from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Plan

@@ -16,8 +16,7 @@ from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import replay
 from penstock.settings import Settings
 from penstock.store.instance_lock import InstanceLock
-from penstock.store.sql.database import database_directory, is_postgresql, parse_url
-from penstock.store.sql.opening import open_database
+from penstock.store.sql.database import database_directory, is_postgresql, open_database, parse_url
 from penstock.store.sql.transfer import MovedTable, move
 
 

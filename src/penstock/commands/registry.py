@@ -31,11 +31,11 @@ app.command(
     name="catalog",
     help="Show, change and export providers, models and plans.",
 )
-app.command("penstock.commands.settings:usage", name="usage")
+app.command("penstock.commands.usage:usage", name="usage")
 app.command("penstock.commands.reconcile:reconcile", name="reconcile")
 app.command("penstock.commands.settings:settings", name="settings")
-app.command("penstock.commands.settings:examine", name="doctor")
-app.command("penstock.commands.settings:secrets_app", name="secrets")
+app.command("penstock.commands.doctor:examine", name="doctor")
+app.command("penstock.commands.secrets:secrets_app", name="secrets")
 app.command("penstock.commands.migrate:migrate", name="migrate")
 app.command("penstock.commands.move:move_to", name="move")
 app.command("penstock.commands.serve:simulate", name="simulate")

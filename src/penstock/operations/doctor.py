@@ -18,8 +18,8 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.catalog import Upstream
 from penstock.core.limits import day_of
-from penstock.core.routing import Upstream
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys import management
@@ -32,8 +32,7 @@ from penstock.settings import Loaded, Settings, SettingsError, load
 from penstock.store.redis.link import RedisAway, RedisLink, RedisRefused
 from penstock.store.secrets_file import Vault, VaultError
 from penstock.store.sql.backend import StoreError
-from penstock.store.sql.database import Database
-from penstock.store.sql.opening import open_database
+from penstock.store.sql.database import Database, open_database
 from penstock.store.sql.schema import api_keys, requests, users
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
 

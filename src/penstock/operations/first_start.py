@@ -18,13 +18,13 @@ from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
 from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import check_journals
-from penstock.providers.secrets import Secrets, find_local
+from penstock.providers.local_servers import find_local
+from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
 from penstock.store.secrets_file import Vault, VaultError
 from penstock.store.sql.backend import StoreError
-from penstock.store.sql.database import Database, SchemaBehind, upsert
-from penstock.store.sql.opening import open_database
+from penstock.store.sql.database import Database, SchemaBehind, open_database, upsert
 from penstock.store.sql.schema import revisions
 
 DEMO_EMAIL = "demo@penstock.localhost"

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import msgspec
 
+from penstock.core.catalog import Auth, DialectName, Upstream
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.routing import Auth, DialectName, Upstream
 from penstock.providers.profiles import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, and_also
 from penstock.providers.secrets import Secret
 

@@ -9,8 +9,10 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.lanes import EventReader, Lane, Overheard, Translation
 from penstock.core.dialects.messages.paused_turn import Resuming
 from penstock.core.dialects.registry import DIALECTS, Dialect, Prepared, prepare, translation_header
+from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import AnyEvent, Failed, Loss, Usage
+from penstock.core.neutral.request import Loss
+from penstock.core.neutral.usage import Usage
 from penstock.core.reasoning.cache import Listener, Recall, Thoughts
 from penstock.core.reasoning.redact import Hiding
 from penstock.core.routing import Attempt

@@ -10,7 +10,7 @@ import msgspec
 from penstock.core.dialects.lanes import Lane, Translation
 from penstock.core.dialects.messages.paused_turn import Resuming
 from penstock.core.dialects.registry import Prepared
-from penstock.core.neutral.request import AnyEvent
+from penstock.core.neutral.events import AnyEvent
 from penstock.core.routing import Attempt
 from penstock.relay.call import Call
 

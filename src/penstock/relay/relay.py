@@ -15,7 +15,7 @@ import msgspec
 
 from penstock.core.dialects.registry import DIALECTS, Prepared, translation_header
 from penstock.core.limits import limit_headers
-from penstock.core.neutral.request import AnyEvent
+from penstock.core.neutral.events import AnyEvent
 from penstock.core.reasoning.cache import Thoughts
 from penstock.core.routing import Attempt
 from penstock.domain.ledger.ledger import Ledger

@@ -9,22 +9,9 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.core.body.envelope import Envelope
-from penstock.core.routing import (
-    FRESH,
-    Attempt,
-    DialectName,
-    Feature,
-    Health,
-    HealthKey,
-    Model,
-    Upstream,
-    Upstreams,
-    automatic,
-    failed,
-    plan,
-    probing,
-    succeeded,
-)
+from penstock.core.catalog import DialectName, Feature, Model, Upstream
+from penstock.core.circuit_breaker import FRESH, Health, HealthKey, failed, probing, succeeded
+from penstock.core.routing import Attempt, Upstreams, automatic, plan
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import InvalidRequest, NoProvider, ProviderCredentials
 from penstock.providers.secrets import Secret, Secrets

@@ -8,7 +8,7 @@ import msgspec
 
 from penstock.core.dialects.context_overflow import overflow_in
 from penstock.core.dialects.registry import Dialect
-from penstock.core.neutral.request import Failed
+from penstock.core.neutral.events import Failed
 from penstock.errors import (
     ContextOverflow,
     InvalidRequest,

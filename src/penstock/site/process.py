@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts, attempt_limits, one_time_codes, sessions
-from penstock.domain.accounts.guards import guards_of
+from penstock.domain.accounts.attempt_limits import guards_of
 from penstock.domain.accounts.passwords import PasswordHasher
 from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import Entrance, Rules

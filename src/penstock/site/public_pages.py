@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from penstock.core.catalog import Model
 from penstock.core.limits import day_of
-from penstock.core.routing import Model
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger import rollups
 from penstock.domain.ledger.rollups import ModelDay

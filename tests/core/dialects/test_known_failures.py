@@ -15,7 +15,8 @@ import pytest
 
 from penstock.core.body.envelope import Name, read
 from penstock.core.dialects.registry import DIALECTS, prepare
-from penstock.core.neutral.request import Metered, Usage
+from penstock.core.neutral.events import Metered
+from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.tools.names import fitted
 from tests.core.dialects.chat_grammar import check_chat, check_messages, frames

@@ -10,28 +10,23 @@ from penstock.core.dialects.chat.tool_call_assembly import Extent
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.dialects.upstream_error_text import words
-from penstock.core.neutral.fold import events_of, fold
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
     Cited,
-    Document,
     Failed,
-    Image,
     Metered,
     Reply,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtSigned,
-    ToolCall,
-    ToolResult,
-    Usage,
 )
+from penstock.core.neutral.fold import events_of, fold
+from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.core.sse import MAX_FRAME

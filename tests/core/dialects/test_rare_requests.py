@@ -12,15 +12,14 @@ from penstock.core.dialects.messages.json_schema_subset import fitted as fitted_
 from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carried
+from penstock.core.neutral.events import AnyEvent, TextDelta
 from penstock.core.neutral.request import (
-    AnyEvent,
     CacheTtl,
     Document,
     Image,
     OutputFormat,
     Request,
     Text,
-    TextDelta,
     Thinking,
     Thought,
     Tool,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS
-from penstock.core.neutral.request import Failed, Stopped
+from penstock.core.neutral.events import Failed, Stopped
 from penstock.core.profile import DEFAULT_PROFILE
 from tests.core.dialects.chat_grammar import check_chat, check_messages
 

@@ -10,25 +10,19 @@ from penstock.core.dialects.chat.decode_response import Reader
 from penstock.core.dialects.chat.passthrough import Meter
 from penstock.core.dialects.lanes import Overheard
 from penstock.core.dialects.registry import prepare
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
-    AnyPart,
     CallArgs,
     CallOpened,
     Failed,
-    Request,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    ToolCall,
-    ToolResult,
-    Turn,
 )
+from penstock.core.neutral.request import AnyPart, Request, Text, Thought, ToolCall, ToolResult, Turn
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import Listener, Placed, Recall, Thoughts, recalled
 from penstock.core.tools.call_ids import CHAT_LIMIT, inward, outward

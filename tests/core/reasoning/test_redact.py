@@ -8,15 +8,15 @@ import pytest
 from penstock.core.body.envelope import read
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS, prepare
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     CallOpened,
     Stopped,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
 )
+from penstock.core.neutral.request import Thought
 from penstock.core.profile import Profile
 from penstock.core.reasoning.redact import Hiding, unhidden
 from penstock.core.reasoning.signature import Origin, sign

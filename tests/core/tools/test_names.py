@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from penstock.core.body.envelope import Name, read
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.neutral.events import CallArgs, CallOpened, Started, Stopped
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import CallArgs, CallerName, CallOpened, Started, Stopped, ToolCall
+from penstock.core.neutral.request import CallerName, ToolCall
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.tools.names import NO_NAMES, fitted, joined, legal
 

@@ -6,7 +6,7 @@ on the side. A dialect's ``Meter`` is the lane of same-dialect traffic; ``Transl
 
 from typing import Protocol
 
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     Failed,
@@ -16,9 +16,8 @@ from penstock.core.neutral.request import (
     StopReason,
     TextDelta,
     ThoughtDelta,
-    Usage,
-    merge_usage,
 )
+from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.redact import Hiding
 from penstock.core.tools.names import NO_NAMES, ToolNames
 

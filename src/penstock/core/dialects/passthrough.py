@@ -7,8 +7,9 @@ import re
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from penstock.core.neutral.events import AnyEvent, Failed, StopReason
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import AnyEvent, Failed, StopReason, Usage
+from penstock.core.neutral.usage import Usage
 from penstock.core.sse import (
     MAX_FRAME,
     Frame,

@@ -19,7 +19,9 @@ from penstock.core.dialects.losses import LOSSES
 from penstock.core.dialects.messages import dialect as messages
 from penstock.core.dialects.prepare import Prepared, passed, with_extra
 from penstock.core.dialects.responses import dialect as responses
-from penstock.core.neutral.request import AnyEvent, Failed, Loss, Reply, Request, Usage
+from penstock.core.neutral.events import AnyEvent, Failed, Reply
+from penstock.core.neutral.request import Loss, Request
+from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import Recall, recalled
 from penstock.core.tools.call_ids import CHAT_LIMIT, RESPONSES_LIMIT

@@ -2,30 +2,23 @@
 
 from typing import Literal, assert_never
 
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
-    AnyPart,
     CallArgs,
     CallOpened,
     Cited,
-    Document,
     Failed,
-    Image,
     Metered,
     Reply,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    ToolCall,
-    ToolResult,
-    Usage,
-    merge_usage,
 )
+from penstock.core.neutral.request import AnyPart, Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.usage import Usage, merge_usage
 
 
 class Fold:

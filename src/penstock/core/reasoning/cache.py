@@ -14,22 +14,17 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.value_limits import real
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
-    AnyPart,
     CallArgs,
     CallOpened,
-    Request,
     Stopped,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    ToolCall,
-    Turn,
 )
+from penstock.core.neutral.request import AnyPart, Request, Text, Thought, ToolCall, Turn
 from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of

@@ -3,15 +3,8 @@
 The text goes into the signature, which such a caller sends back: a model that wants its reasoning again still gets it.
 """
 
-from penstock.core.neutral.request import (
-    AnyEvent,
-    CallOpened,
-    Stopped,
-    TextDelta,
-    Thought,
-    ThoughtDelta,
-    ThoughtSigned,
-)
+from penstock.core.neutral.events import AnyEvent, CallOpened, Stopped, TextDelta, ThoughtDelta, ThoughtSigned
+from penstock.core.neutral.request import Thought
 from penstock.core.reasoning import signature
 
 

@@ -11,16 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from penstock.core.neutral.request import (
-    AnyEvent,
-    CallerName,
-    CallOpened,
-    Request,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    Turn,
-)
+from penstock.core.neutral.events import AnyEvent, CallOpened
+from penstock.core.neutral.request import CallerName, Request, Tool, ToolCall, ToolChoice, Turn
 
 LIMIT = 64
 

@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import LimitReached
+from penstock.settings import Settings
 from penstock.store.sql.database import tally
 from penstock.store.sql.schema import tallies
 
@@ -81,3 +82,34 @@ def _spoken(seconds: int) -> str:
     if seconds < 120:
         return f"{seconds} seconds"
     return f"{-(-seconds // 60)} minutes" if seconds < 7200 else f"{-(-seconds // 3600)} hours"
+
+
+_QUARTER, _HOUR, _DAY = 900, 3600, 86_400
+
+
+class Guards(msgspec.Struct, frozen=True):
+    """The limits, each with the subject it is counted for."""
+
+    sign_ins_by_pair: Limit
+    """An address and a network together: others can still sign in to the address."""
+    sign_ins_by_network: Limit
+    sign_ups_by_network: Limit
+    codes_by_network: Limit
+    codes_by_all: Limit
+    second_factors: tuple[Limit, Limit]
+    """A user, in the quarter of an hour and in the day."""
+
+
+def guards_of(settings: Settings) -> Guards:
+    """What the settings say."""
+    return Guards(
+        sign_ins_by_pair=Limit("sign_in_pair", settings.sign_in_tries, _QUARTER),
+        sign_ins_by_network=Limit("sign_in_network", settings.sign_in_tries_network, _QUARTER),
+        sign_ups_by_network=Limit("sign_ups_network", settings.sign_ups_network, _HOUR),
+        codes_by_network=Limit("code_sends_network", settings.codes_network, _HOUR),
+        codes_by_all=Limit("code_sends_all", settings.codes_all, _HOUR),
+        second_factors=(
+            Limit("second_factor", settings.second_factor_tries, _QUARTER),
+            Limit("second_factor_day", settings.second_factor_tries_day, _DAY),
+        ),
+    )

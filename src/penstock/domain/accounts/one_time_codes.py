@@ -14,8 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
-from penstock.domain.accounts.attempt_limits import Limit, TooOften, spend
-from penstock.domain.accounts.guards import Guards
+from penstock.domain.accounts.attempt_limits import Guards, Limit, TooOften, spend
 from penstock.errors import CallerError
 from penstock.store.secrets_file import Entropy, Vault
 from penstock.store.sql.schema import one_time_codes

@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts import accounts, audit, credentials, one_time_codes, sessions
 from penstock.domain.accounts.accounts import BadEmail, Changes, User
-from penstock.domain.accounts.attempt_limits import TooOften, forget, spend
-from penstock.domain.accounts.guards import Guards
+from penstock.domain.accounts.attempt_limits import Guards, TooOften, forget, spend
 from penstock.domain.accounts.one_time_codes import Purpose, Wish, WrongCode
 from penstock.domain.accounts.passwords import PasswordHasher, check_choice
 from penstock.domain.keys import management

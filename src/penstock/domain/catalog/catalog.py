@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.routing import Model, Target, Upstream, Upstreams
+from penstock.core.catalog import Model, Target, Upstream
+from penstock.core.routing import Upstreams
 from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
 
 Family = Literal["haiku", "sonnet", "opus"]

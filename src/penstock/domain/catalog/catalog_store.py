@@ -8,8 +8,8 @@ import msgspec
 from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream, with_habits
 from penstock.core.profile import DEFAULT_PROFILE
-from penstock.core.routing import Capabilities, DialectName, Model, Target, Upstream, with_habits
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.toml_document import CatalogError, Document, check
 from penstock.domain.catalog.toml_writer import dump

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from penstock.core.routing import Model
+from penstock.core.catalog import Model
 from penstock.domain.catalog.catalog import Catalog
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 

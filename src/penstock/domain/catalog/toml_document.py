@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.routing import (
+from penstock.core.catalog import (
     Auth,
     Capabilities,
     DialectName,
@@ -24,6 +23,7 @@ from penstock.core.routing import (
     Upstream,
     with_habits,
 )
+from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
 from penstock.errors import OperatorError
 

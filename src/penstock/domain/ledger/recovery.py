@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.neutral.request import Usage
+from penstock.core.neutral.usage import Usage
 from penstock.domain.ledger.retention import first_day_kept
 from penstock.domain.ledger.rollups import rolling
 from penstock.domain.ledger.rows import Batch, OpenRow, Settlement, booking, first_of_each

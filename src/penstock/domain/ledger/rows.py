@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from penstock.core.neutral.request import Usage
+from penstock.core.neutral.usage import Usage
 from penstock.store.sql.bulk import Bulk, Row
 
 MAX_COUNT = 2**63 - 1

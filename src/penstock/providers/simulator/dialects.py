@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.routing import DialectName
+from penstock.core.catalog import DialectName
 from penstock.providers.simulator.request import Json
 from penstock.providers.simulator.script import Block, Script
 

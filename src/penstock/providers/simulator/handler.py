@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Literal
 
-from penstock.core.routing import DialectName
+from penstock.core.catalog import DialectName
 from penstock.exchange import Exchange, Handler, HeaderList
 from penstock.providers.simulator import dialects
 from penstock.providers.simulator.request import Ask, Unreadable, read, scenarios_of

@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 import msgspec
 
-from penstock.core.routing import DialectName
+from penstock.core.catalog import DialectName
 
 ChoiceMode = Literal["auto", "any", "none", "tool"]
 Json = object

@@ -13,15 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    select,
-)
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -30,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.dml import Insert, ReturningInsert
 
 from penstock.errors import DatabaseUnavailable
+from penstock.settings import Settings
 from penstock.store.sql.backend import (
     Backend,
     BatchConnection,
@@ -390,3 +383,19 @@ def _insert(conn: AsyncConnection | Connection, table: Table) -> "sqlite.Insert 
     from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - 2 MB that SQLite does not need
 
     return postgresql.insert(table)
+
+
+async def open_database(settings: Settings, *, migrate: bool = True) -> Database:
+    """The database that the settings name. Raises ``StoreError``."""
+    return await Database.open(
+        settings.database_url,
+        directory=settings.data,
+        synchronous=settings.database_synchronous,
+        pool=Pool(
+            size=settings.database_pool,
+            connect=settings.database_connect,
+            statement=settings.database_statement,
+            lock=settings.database_lock,
+        ),
+        migrate=migrate,
+    )

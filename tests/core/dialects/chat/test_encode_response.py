@@ -21,8 +21,7 @@ from penstock.core.dialects.chat.dialect import (
     read_reply,
     write_reply,
 )
-from penstock.core.neutral.fold import events_of, fold
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
@@ -33,15 +32,14 @@ from penstock.core.neutral.request import (
     Started,
     Stopped,
     StopReason,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    ToolCall,
-    Usage,
 )
+from penstock.core.neutral.fold import events_of, fold
+from penstock.core.neutral.request import Text, Thought, ToolCall
+from penstock.core.neutral.usage import Usage
 from penstock.errors import Overloaded
 
 VECTORS = Path(__file__).parents[3] / "vectors" / "chat"

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.dialects.chat.dialect import Meter, Reader, meter_reply
+from penstock.core.neutral.events import AnyEvent, Failed, Metered, Stopped
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import AnyEvent, Failed, Metered, Stopped, Usage
+from penstock.core.neutral.usage import Usage
 
 VECTORS = Path(__file__).parents[3] / "vectors" / "chat"
 STREAMS = sorted(path.parent for path in VECTORS.glob("*/upstream.sse"))

@@ -10,18 +10,10 @@ from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.messages import dialect as messages
 from penstock.core.dialects.messages.paused_turn import Resuming, Said, continued
 from penstock.core.dialects.messages.response_schema import Block, Delta, StreamEvent
+from penstock.core.neutral.events import AnyEvent, CallOpened, Failed, Reply, Stopped
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import (
-    AnyEvent,
-    CallOpened,
-    Failed,
-    Reply,
-    Stopped,
-    Text,
-    Thought,
-    ToolCall,
-    Usage,
-)
+from penstock.core.neutral.request import Text, Thought, ToolCall
+from penstock.core.neutral.usage import Usage
 
 _SEARCH = {
     "type": "server_tool_use",

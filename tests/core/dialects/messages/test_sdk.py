@@ -10,8 +10,7 @@ import anthropic
 import pytest
 
 from penstock.core.dialects.messages.dialect import KEEPALIVE, Writer, error_frame, write_reply
-from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
@@ -23,8 +22,9 @@ from penstock.core.neutral.request import (
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    Usage,
 )
+from penstock.core.neutral.fold import fold
+from penstock.core.neutral.usage import Usage
 from penstock.errors import ProviderOverloaded
 
 EVENTS: list[AnyEvent] = [

@@ -19,8 +19,7 @@ from penstock.core.dialects.messages.dialect import (
     read_reply,
     write_reply,
 )
-from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
@@ -30,15 +29,14 @@ from penstock.core.neutral.request import (
     Started,
     Stopped,
     StopReason,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    ToolCall,
-    Usage,
 )
+from penstock.core.neutral.fold import fold
+from penstock.core.neutral.request import Text, Thought, ToolCall
+from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.errors import ProviderCut
 from tests.core.dialects.chat_grammar import check_messages, frames

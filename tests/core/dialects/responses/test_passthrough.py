@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.dialects.responses.dialect import Meter, Reader, Writer, meter_reply
+from penstock.core.neutral.events import Started, TextDelta
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import Started, TextDelta, Usage
+from penstock.core.neutral.usage import Usage
 from tests.core.dialects.responses_grammar import check_responses, frames
 
 VECTORS = Path(__file__).parents[3] / "vectors" / "responses"

@@ -9,8 +9,7 @@ import openai
 import pytest
 
 from penstock.core.dialects.responses.dialect import KEEPALIVE, Writer, write_reply
-from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
@@ -23,8 +22,9 @@ from penstock.core.neutral.request import (
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    Usage,
 )
+from penstock.core.neutral.fold import fold
+from penstock.core.neutral.usage import Usage
 
 EVENTS: list[AnyEvent] = [
     Started("up", "upstream-model"),

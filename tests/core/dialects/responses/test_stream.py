@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.dialects.responses.dialect import Reader, Writer, read_reply, write_reply
-from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
@@ -23,15 +22,14 @@ from penstock.core.neutral.request import (
     Reply,
     Started,
     Stopped,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    ToolCall,
-    Usage,
 )
+from penstock.core.neutral.fold import fold
+from penstock.core.neutral.request import Text, Thought, ToolCall
+from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.errors import ProviderOverloaded
 from tests.core.dialects.responses_grammar import check_responses, frames

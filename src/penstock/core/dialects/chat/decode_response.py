@@ -19,7 +19,7 @@ from penstock.core.dialects.chat.response_schema import (
 from penstock.core.dialects.chat.think_tags import ThinkTags
 from penstock.core.dialects.chat.tool_call_assembly import Calls
 from penstock.core.dialects.upstream_error_text import kind_of, words
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     Cited,
     Failed,
@@ -30,8 +30,8 @@ from penstock.core.neutral.request import (
     TextDelta,
     ThoughtDelta,
     ThoughtSigned,
-    Usage,
 )
+from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.core.sse import Frame, Frames, FrameTooLarge

@@ -4,30 +4,24 @@ from typing import Literal, assert_never
 
 import msgspec
 
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
     Cited,
-    Document,
     Failed,
-    Image,
     Metered,
     Reply,
     Started,
     Stopped,
     StopReason,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    ToolCall,
-    ToolResult,
-    Usage,
-    merge_usage,
 )
+from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import is_ours
 from penstock.core.tools.call_ids import CHAT_LIMIT, outward
 from penstock.core.tools.custom_input import FreeText, text_of

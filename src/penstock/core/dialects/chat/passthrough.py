@@ -17,7 +17,7 @@ from penstock.core.dialects.chat.response_schema import (
     read_chunk,
     read_regular,
 )
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     CallArgs,
     CallOpened,
     Cited,
@@ -30,9 +30,8 @@ from penstock.core.neutral.request import (
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    Usage,
-    merge_usage,
 )
+from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
 
 _KEY = b'"content":'

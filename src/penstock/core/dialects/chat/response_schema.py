@@ -9,7 +9,8 @@ from msgspec import Meta, Raw
 
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
-from penstock.core.neutral.request import Failed, Usage
+from penstock.core.neutral.events import Failed
+from penstock.core.neutral.usage import Usage
 
 _MOST_TOKENS = 2**40
 

@@ -5,7 +5,7 @@ import re
 from msgspec import Raw
 
 from penstock.core.dialects.chat.response_schema import CallFragment, present
-from penstock.core.neutral.request import AnyEvent, CallArgs, CallOpened, ThoughtSigned
+from penstock.core.neutral.events import AnyEvent, CallArgs, CallOpened, ThoughtSigned
 from penstock.core.reasoning.tool_call_signatures import carried
 from penstock.core.tools.call_ids import distinct
 

@@ -24,7 +24,7 @@ from penstock.core.dialects.messages.response_schema import (
     usage_at_start,
     usage_of,
 )
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,

@@ -9,30 +9,24 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Raw
 
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
     Cited,
-    Document,
     Failed,
-    Image,
     Metered,
     Reply,
     Started,
     Stopped,
     StopReason,
-    Text,
     TextDelta,
-    Thought,
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    ToolCall,
-    ToolResult,
-    Usage,
-    merge_usage,
 )
+from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.core.tools.call_ids import MESSAGES_LIMIT, outward
 from penstock.errors import PenstockError, ProviderCut

@@ -20,7 +20,8 @@ from penstock.core.dialects.messages.response_schema import (
     usage_of,
 )
 from penstock.core.dialects.passthrough import FrameMeter
-from penstock.core.neutral.request import AnyEvent, Failed, Usage, merge_usage
+from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.sse import STRING, Frame, parse_frame
 
 _encode = msgspec.json.Encoder().encode

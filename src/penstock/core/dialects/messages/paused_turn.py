@@ -9,7 +9,8 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.messages.decode_response import MAX_BODY, Reader
 from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, usage_at_start, usage_of
-from penstock.core.neutral.request import AnyEvent, Metered, Started, Stopped, Usage, merge_usage
+from penstock.core.neutral.events import AnyEvent, Metered, Started, Stopped
+from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 
 

@@ -9,7 +9,8 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
-from penstock.core.neutral.request import AnyEvent, Cited, Failed, StopReason, Usage
+from penstock.core.neutral.events import AnyEvent, Cited, Failed, StopReason
+from penstock.core.neutral.usage import Usage
 
 
 class Delta(msgspec.Struct, gc=False):

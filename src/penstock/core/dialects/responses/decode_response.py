@@ -19,7 +19,7 @@ from penstock.core.dialects.responses.response_schema import (
     reason_of,
     usage_of,
 )
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,

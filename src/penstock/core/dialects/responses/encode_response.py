@@ -10,8 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
-from penstock.core.neutral.fold import events_of
-from penstock.core.neutral.request import (
+from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
@@ -26,9 +25,9 @@ from penstock.core.neutral.request import (
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
-    Usage,
-    merge_usage,
 )
+from penstock.core.neutral.fold import events_of
+from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import Origin, sign
 from penstock.core.tools.call_ids import RESPONSES_LIMIT, outward
 from penstock.core.tools.custom_input import FreeText

@@ -23,7 +23,8 @@ from penstock.core.dialects.responses.response_schema import (
     reason_of,
     usage_of,
 )
-from penstock.core.neutral.request import AnyEvent, Failed, Usage, merge_usage
+from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.sse import STRING, Frame, parse_frame
 
 _BOM = b"\xef\xbb\xbf"

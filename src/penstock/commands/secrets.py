@@ -1,0 +1,73 @@
+"""``penstock secrets``: the secrets file made, and its keys rotated."""
+
+import asyncio
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from penstock.commands.installation import (
+    HERE,
+    CommandError,
+    Place,
+    answer,
+    answer_json,
+    open_place,
+)
+from penstock.commands.options import At
+from penstock.domain.keys import management
+from penstock.store.secrets_file import Vault
+
+secrets_app = App(name="secrets", help="The secrets file: peppers of API keys and keys of sealed copies.")
+
+
+class _Rotated(msgspec.Struct):
+    pepper: str
+    seal: str
+    resealed: int
+
+
+@secrets_app.command
+def make(file: Path) -> None:
+    """Make a secrets file for an installation that does not have one yet, to be given to all its servers.
+
+    Example: penstock secrets make secrets.json
+
+    Parameters
+    ----------
+    file
+        Where to write it; a file that exists is left as it is, and that is an error.
+    """
+    if file.exists():
+        raise CommandError(f"{file} exists already; no secrets file is ever replaced")
+    Vault.make(file, secrets.token_bytes)
+    answer(f"Made {file}. Servers find it by PENSTOCK_SECRET_FILE; keep a copy apart from the database's.")
+
+
+@secrets_app.command
+def rotate(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
+    """Put a new pepper and a new sealing key first; all keys go on working, running servers follow.
+
+    Example: penstock secrets rotate
+
+    Parameters
+    ----------
+    json
+        Print {"pepper", "seal", "resealed"}.
+    """
+    done = asyncio.run(_rotate(place))
+    if json:
+        answer_json(done)
+    else:
+        answer(f"New pepper {done.pepper} and sealing key {done.seal}; {done.resealed} copies sealed anew.")
+        answer("The old ones stay in the file: keys made with them need them. Back the file up now.")
+
+
+async def _rotate(place: Place) -> _Rotated:
+    async with open_place(place) as store:
+        store.vault.rotate(secrets.token_bytes)
+        async with store.database.transaction() as conn:
+            resealed = await management.reseal_keys(conn, store.vault, secrets.token_bytes)
+    return _Rotated(store.vault.pepper_id, store.vault.seal_id, resealed)

@@ -1,0 +1,126 @@
+"""The records of the catalogue: models with their targets, and providers as they are set up here."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+import msgspec
+
+from penstock.core.profile import DEFAULT_PROFILE, Profile
+
+DialectName = Literal["chat", "messages", "responses"]
+DIALECT_NAMES: tuple[DialectName, ...] = get_args(DialectName)
+
+Feature = Literal["images", "documents", "tools"]
+"""What a request asks of a model beyond text."""
+
+Auth = Literal["x-api-key", "bearer", "none"]
+Habit = bool | int | str | None
+"""The value of a profile's flag."""
+Thinks = Literal["none", "budget", "adaptive"]
+
+# ---- what is offered
+
+
+class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a model takes. ``thinking``: how it is asked to reason (not at all, with a budget of tokens, adaptively)."""
+
+    vision: bool = False
+    documents: bool = False
+    tools: bool = True
+    thinking: Thinks = "none"
+    structured_output: bool = False
+
+
+class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One place where a model is served: ``model`` is the provider's own name for it.
+
+    Lower ``priority`` is tried first; within one, targets share the requests by ``weight`` (0: only when the others
+    fail). ``via`` narrows the dialects of the provider that serve this model, ``lacks`` names what it cannot do here.
+    """
+
+    provider: str
+    model: str
+    priority: int = 0
+    weight: int = 1
+    via: tuple[DialectName, ...] = ()
+    lacks: tuple[Feature, ...] = ()
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One public model. ``auto`` names the models it chooses from, in order of preference; it has no targets then."""
+
+    id: str
+    name: str
+    aliases: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
+    auto: tuple[str, ...] = ()
+    max_output_tokens: int | None = None
+    context_tokens: int | None = None
+    capabilities: Capabilities = Capabilities()
+    created_at: int = 0
+    """Milliseconds since the epoch."""
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """One provider as it is set up here. ``speaks`` is ordered: the first dialect is the one to translate into.
+
+    ``secret`` is a reference (``env:NAME``, ``file:PATH``), never a key itself. ``kind`` is the row of the provider
+    table whose habits it has.
+    """
+
+    id: str
+    kind: str
+    speaks: tuple[tuple[DialectName, str], ...]
+    auth: Auth = "bearer"
+    secret: str = ""
+    profile: Profile = DEFAULT_PROFILE
+    model_profiles: tuple[tuple[str, Profile], ...] = ()
+    habits: tuple[tuple[str, Habit], ...] = ()
+    """What the operator has changed of all these profiles, by the names of their flags."""
+
+    def url(self, dialect: DialectName) -> str | None:
+        """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""
+        for name, url in self.speaks:
+            if name == dialect:
+                return url
+        return None
+
+    def profile_of(self, model: str) -> Profile:
+        """The habits of one of its models: the first pattern that fits, else the provider's own."""
+        for pattern, profile in self.model_profiles:
+            if fnmatchcase(model, pattern):
+                return profile
+        return self.profile
+
+
+def with_habits(upstream: Upstream, habits: Mapping[str, object]) -> Upstream:
+    """``upstream`` with these flags of its profiles, for all of its models. Raises ``msgspec.ValidationError``."""
+    if not habits:
+        return upstream
+    given = msgspec.convert(habits, Profile)
+    values: dict[str, Habit] = {
+        name: getattr(given, name) for name in Profile.__struct_fields__ if name in habits
+    }
+    return msgspec.structs.replace(
+        upstream,
+        profile=msgspec.structs.replace(upstream.profile, **values),
+        model_profiles=tuple(
+            (pattern, msgspec.structs.replace(profile, **values))
+            for pattern, profile in upstream.model_profiles
+        ),
+        habits=tuple(values.items()),
+    )
+
+
+def lacking(model: Model) -> frozenset[Feature]:
+    """What the model cannot do."""
+    capabilities = model.capabilities
+    lacks: list[Feature] = []
+    if not capabilities.vision:
+        lacks.append("images")
+    if not capabilities.documents:
+        lacks.append("documents")
+    if not capabilities.tools:
+        lacks.append("tools")
+    return frozenset(lacks)

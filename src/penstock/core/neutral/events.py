@@ -1,0 +1,131 @@
+"""A reply in the neutral form: its events in their order, and the whole reply that they add up to (``neutral/fold.py``)."""
+
+from typing import Literal
+
+import msgspec
+
+from penstock.core.neutral.request import AnyPart
+from penstock.core.neutral.usage import Usage
+
+StopReason = Literal[
+    "end_turn", "max_tokens", "context_window", "stop_sequence", "tool_use", "refusal", "pause_turn"
+]
+
+
+class Event(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """One step of a reply.
+
+    Order: ``Started`` first; then text, thoughts and calls, one block at a time (an event of another kind, or a second
+    ``CallOpened`` or a ``ThoughtSigned``, closes the block before it); ``Metered`` anywhere, the last one counts; then
+    ``Stopped`` or ``Failed`` exactly once, last. A reader that meets interleaved calls puts them in this order.
+    """
+
+
+class Started(Event, frozen=True, gc=False):
+    """The upstream has begun to answer; ``id`` is the upstream's own reply id ('' when it gave none)."""
+
+    id: str
+    model: str
+
+
+class TextDelta(Event, frozen=True, gc=False):
+    """Some text, never empty."""
+
+    text: str
+
+
+class ThoughtDelta(Event, frozen=True, gc=False):
+    """Some reasoning text, never empty."""
+
+    text: str
+
+
+class ThoughtSigned(Event, frozen=True, gc=False):
+    """The signature of the open thought (or of one with no text); closes it."""
+
+    signature: str
+
+
+class ThoughtRedacted(Event, frozen=True, gc=False):
+    """A whole redacted thought block."""
+
+    data: str
+
+
+class CallOpened(Event, frozen=True, gc=False):
+    """A tool call begins. ``namespace`` and ``custom`` are known where the name is the caller's own."""
+
+    id: str
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+
+
+class CallArgs(Event, frozen=True, gc=False):
+    """A fragment of the open call's arguments as JSON text, never empty. A call with none has the arguments ``{}``."""
+
+    fragment: str
+
+
+class Cited(Event, frozen=True, gc=False):
+    """A citation of the text just given, as the web page it names."""
+
+    url: str
+    title: str
+    cited_text: str = ""
+
+
+class Metered(Event, frozen=True, gc=False):
+    """Token counts so far; cumulative, the last one is final. A None field leaves the earlier value."""
+
+    usage: Usage
+
+
+class Stopped(Event, frozen=True, gc=False):
+    """The reply ended as the dialect says it must. ``detail`` explains a refusal."""
+
+    reason: StopReason
+    stop_sequence: str | None = None
+    detail: str | None = None
+
+
+class Failed(Event, frozen=True, gc=False):
+    """The upstream broke off or reported an error inside the stream; ``kind`` is an Anthropic error type word.
+
+    ``message`` is the upstream's own text, for the operator; ``truncated`` is True when the stream just ended.
+    """
+
+    kind: str
+    message: str
+    truncated: bool = False
+
+
+AnyEvent = (
+    Started
+    | TextDelta
+    | ThoughtDelta
+    | ThoughtSigned
+    | ThoughtRedacted
+    | CallOpened
+    | CallArgs
+    | Cited
+    | Metered
+    | Stopped
+    | Failed
+)
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A whole reply: what its events add up to."""
+
+    id: str
+    model: str
+    parts: tuple[AnyPart, ...]
+    usage: Usage
+    reason: StopReason | None
+    stop_sequence: str | None = None
+    detail: str | None = None
+    citations: tuple[Cited, ...] = ()
+    cited: tuple[int, ...] = ()
+    """For each citation which of ``parts`` it belongs to."""
+    failure: Failed | None = None
