@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.mutations import LARGE, ROOT, Mutator, streams
-from penstock.core.body.envelope import Name, read
+from penstock.core.body.envelope import DialectName, read_envelope
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.events import AnyEvent, Failed, Stopped
@@ -25,7 +25,7 @@ from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import Frame, Frames, FrameTooLarge, complete_prefix, parse_frame, split_whole
 from penstock.errors import InvalidRequest
 
-NAMES: tuple[Name, ...] = ("chat", "messages", "responses")
+NAMES: tuple[DialectName, ...] = ("chat", "messages", "responses")
 PROFILES = (
     DEFAULT_PROFILE,
     Profile(native_anthropic=True, system_turns=True, thinking="adaptive", sampling=False),
@@ -203,10 +203,10 @@ def _whole(stream: bytes) -> Any:
     return root if isinstance(root, dict) else None
 
 
-def _envelope(dialect: Name) -> Target:
+def _envelope(dialect: DialectName) -> Target:
     def check(data: bytes, pieces: list[bytes]) -> None:
         del pieces
-        envelope = read(data, dialect)
+        envelope = read_envelope(data, dialect)
         if json.loads(envelope.encode("other"))["model"] != "other":
             raise Wrong("another model went on")
         envelope.features()
@@ -217,13 +217,13 @@ def _envelope(dialect: Name) -> Target:
         f"{dialect} envelope",
         lambda mutator, large: mutator.body(REQUESTS[dialect], large=large),
         check,
-        lambda data: _discard(read(data, dialect).features()),
+        lambda data: _discard(read_envelope(data, dialect).features()),
     )
 
 
-def _request(dialect: Name, upstream: Name) -> Target:
+def _request(dialect: DialectName, upstream: DialectName) -> Target:
     def crossed(data: bytes) -> None:
-        envelope = read(data, dialect)
+        envelope = read_envelope(data, dialect)
         for profile in PROFILES:
             try:
                 made = prepare(envelope, caller=dialect, upstream=upstream, model="up", profile=profile)
@@ -234,7 +234,13 @@ def _request(dialect: Name, upstream: Name) -> Target:
             made.body.decode()
 
     def timed(data: bytes) -> None:
-        prepare(read(data, dialect), caller=dialect, upstream=upstream, model="up", profile=DEFAULT_PROFILE)
+        prepare(
+            read_envelope(data, dialect),
+            caller=dialect,
+            upstream=upstream,
+            model="up",
+            profile=DEFAULT_PROFILE,
+        )
 
     return Target(
         f"{dialect} request to {upstream}",
@@ -260,7 +266,9 @@ def _sse() -> Target:
     )
 
 
-REQUESTS: dict[Name, list[Any]] = json.loads((ROOT / "bench" / "fuzz_requests.json").read_text("utf-8"))
+REQUESTS: dict[DialectName, list[Any]] = json.loads(
+    (ROOT / "bench" / "fuzz_requests.json").read_text("utf-8")
+)
 
 
 def targets() -> list[Target]:

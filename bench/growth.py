@@ -31,7 +31,7 @@ from penstock.domain.ledger.retention import keep
 from penstock.domain.ledger.rollups import rolling
 from penstock.domain.ledger.rows import Batch, OpenRow, Settlement, booking
 from penstock.store.sql.database import Database
-from penstock.store.sql.migrate import migrate
+from penstock.store.sql.migrate import migrate_database
 from penstock.store.sql.partitions import make_for
 from penstock.store.sql.schema import requests
 
@@ -301,7 +301,7 @@ async def migrating(server: Server, rows: int) -> None:
     await connection.close()
     await _fill(server, DAY + 29, 1, rows, 1000)
     at = time.perf_counter()
-    await asyncio.to_thread(migrate, server.url)
+    await asyncio.to_thread(migrate_database, server.url)
     print(f"migrating: {rows} rows in {time.perf_counter() - at:.1f} s")
 
 

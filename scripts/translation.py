@@ -5,13 +5,13 @@ Run it after a change of either; a test fails where they differ.
 
 from pathlib import Path
 
-from penstock.core.dialects.losses import shown
+from penstock.core.dialects.losses import losses_table
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_HERE = "\n## Chat callers"
 
 docs = ROOT / "docs" / "translation.md"
-docs.write_text(shown(docs.read_text("utf-8")), "utf-8")
+docs.write_text(losses_table(docs.read_text("utf-8")), "utf-8")
 _, _, sections = docs.read_text("utf-8").partition(FROM_HERE)
 
 site = ROOT / "src" / "penstock" / "web" / "docs" / "translation.md"

@@ -156,7 +156,7 @@ def test_no_secret_is_shown(name: str, tmp_path: Path) -> None:
     good = good.replace("smtp", "redis") if name == "redis_url" else good
     loaded = load({variable: good}).settings
     assert getattr(loaded, name) == good
-    assert "hunter2" not in settings.shown(loaded, name)
+    assert "hunter2" not in settings.shown_value(loaded, name)
     assert "hunter2" not in repr(loaded)
     assert "hunter2" not in repr(tmp_path)
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from starlette.types import Receive, Scope, Send
 
-from penstock.api.body_memory import Intake
+from penstock.api.body_memory import BodyMemory
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import Api, owns
 from penstock.core.limits import day_of
-from penstock.core.reasoning.cache import Thoughts
+from penstock.core.reasoning.cache import ReasoningCache
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger.ledger import Ledger
@@ -28,15 +28,15 @@ from penstock.operations.metrics import Metrics, SharedMetrics
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
-from penstock.relay.offload import Aside
+from penstock.relay.offload import Offload
 from penstock.relay.relay import Relay, Timings
-from penstock.relay.router import Switchboard
-from penstock.relay.token_counting import TokenCounter, Turns
+from penstock.relay.router import Router
+from penstock.relay.token_counting import CountingTurns, TokenCounter
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
-from penstock.site.process import Front
+from penstock.site.process import SiteProcess
 from penstock.store.counters import Counters, MemoryCounters
-from penstock.store.secrets_file import Vault
+from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database, open_database
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient
@@ -60,7 +60,7 @@ class Service:
         self._now = now
         self._not_ready = "starting"
         self._api: Api | None = None
-        self.front: Front | None = None
+        self.front: SiteProcess | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -76,7 +76,7 @@ class Service:
             stack.push_async_callback(database.close)
             if not settings.redis_url:
                 await stack.enter_async_context(database.claimed())
-            vault = Vault.make(settings.secret_path, secrets.token_bytes)
+            vault = SecretsFile.make(settings.secret_path, secrets.token_bytes)
             ledger = await Ledger.open(
                 database,
                 boot=boot,
@@ -102,11 +102,11 @@ class Service:
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
-            switchboard = Switchboard(source.get, self._secrets, random.random)
+            switchboard = Router(source.get, self._secrets, random.random)
             timings = _timings(settings)
             estimator = Estimator(most_text=settings.token_count_text)
             stack.callback(estimator.close)
-            aside = Aside(settings.thread_above)
+            aside = Offload(settings.thread_above)
             stack.callback(aside.close)
             relay = Relay(
                 client=client,
@@ -116,7 +116,7 @@ class Service:
                 metrics=metrics,
                 timings=timings,
                 aside=aside,
-                thoughts=Thoughts(settings.thoughts_kept),
+                thoughts=ReasoningCache(settings.thoughts_kept),
                 clock=clock,
             )
             gate.ended_by(relay.end)
@@ -125,7 +125,7 @@ class Service:
                 counter=_counter(settings, client, switchboard, estimator, clock),
                 keyring=keyring,
                 gate=gate,
-                intake=Intake(max_body=settings.max_body, most=settings.max_bodies),
+                intake=BodyMemory(max_body=settings.max_body, most=settings.max_bodies),
                 catalog=source.get,
                 metrics=metrics,
                 reader=BodyReader(aside, max_values=settings.max_values),
@@ -133,7 +133,7 @@ class Service:
                 now=self._now,
                 clock=clock,
             )
-            self.front = Front(
+            self.front = SiteProcess(
                 settings,
                 database,
                 vault,
@@ -275,7 +275,7 @@ async def _simulator() -> Listener:
 def _counter(
     settings: Settings,
     client: UpstreamClient,
-    switchboard: Switchboard,
+    switchboard: Router,
     estimator: Estimator,
     clock: Callable[[], float],
 ) -> TokenCounter:
@@ -283,7 +283,7 @@ def _counter(
         client,
         switchboard,
         estimator,
-        Turns(most=settings.token_counts_at_once, most_of_user=settings.token_counts_at_once_user),
+        CountingTurns(most=settings.token_counts_at_once, most_of_user=settings.token_counts_at_once_user),
         deadlines=replace(_timings(settings).deadlines, total=_COUNTING),
         clock=clock,
     )

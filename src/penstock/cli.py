@@ -48,11 +48,11 @@ def plain_serve(arguments: Sequence[str]) -> dict[str, str] | None:
 
 
 def _serve(options: dict[str, str]) -> int:
-    from penstock.commands.installation import Place  # noqa: PLC0415 - only one of the two is loaded
+    from penstock.commands.installation import Installation  # noqa: PLC0415 - only one of the two is loaded
     from penstock.commands.run_server import run  # noqa: PLC0415 - the same
 
     place = {name: Path(options.pop(name)) for name in ("data", "config") if name in options}
-    run(Place(**place), options)
+    run(Installation(**place), options)
     return 0
 
 

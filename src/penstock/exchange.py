@@ -10,7 +10,7 @@ from typing import Protocol
 HeaderList = list[tuple[bytes, bytes]]
 
 
-class Letterhead:
+class SharedHeaders:
     """The headers of a request without their ``content-length``: one object for all requests of a connection that share them.
 
     ``read`` is the handler's, to keep what it has made of them.
@@ -48,7 +48,7 @@ class Exchange(Protocol):
     """What came after the path's ``?``, as received."""
     headers: HeaderList
     """Names in lower case, in the order received. Not to be changed: the next request of the connection may share it."""
-    letterhead: Letterhead
+    letterhead: SharedHeaders
     length: int
     """Bytes of body that the caller announced; negative when it did not say."""
     client: str

@@ -25,7 +25,7 @@ from penstock.errors import PenstockError
 from penstock.exchange import Exchange, Handler, HeaderList
 from penstock.operations.first_start import Store, open_store
 from penstock.providers.secrets import Secrets
-from penstock.providers.simulator.handler import Visit, simulator
+from penstock.providers.simulator.handler import SimulatedRequest, simulator
 from penstock.providers.table import KINDS
 from penstock.server.listen import Application, ServerLimits, listen
 from penstock.settings import Settings
@@ -144,7 +144,7 @@ class Running:
         self.port = 0
         self.arrivals: list[Arrival] = []
         """What callers sent, in order."""
-        self.visits: list[Visit] = []
+        self.visits: list[SimulatedRequest] = []
         """What the provider got, in order."""
         self._loop = loop
         self._store = store
@@ -231,7 +231,7 @@ class Running:
 
         return handle
 
-    def note(self, visit: Visit) -> None:
+    def note(self, visit: SimulatedRequest) -> None:
         """The provider's journal. A drill that holds a request up lets it go once its caller has seen a 429."""
         self.visits.append(visit)
         self._news.set()
@@ -262,7 +262,7 @@ async def _serving(lane: Lane, data: Path) -> AsyncGenerator[Running]:
             ServerLimits(),
         )
         async with store.database.transaction() as conn:
-            await catalog_store.apply(conn, parse(catalogue(lane, provider.port), KINDS), KINDS, 1)
+            await catalog_store.apply_document(conn, parse(catalogue(lane, provider.port), KINDS), KINDS, 1)
         service = Service(settings, Secrets({"VENDOR_KEY": UPSTREAM_KEY}))
         async with service.running():
             application = replace(service.application, handler=running.door(service.application.handler))

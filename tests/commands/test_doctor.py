@@ -16,7 +16,7 @@ from penstock.domain.accounts.accounts import create_user, new_user_id
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
-from penstock.operations.doctor import Finding, Report, examine
+from penstock.operations.doctor import Finding, Report, examine_installation
 from penstock.operations.first_start import Store, open_store
 from penstock.providers.table import KINDS
 from penstock.settings import load
@@ -52,7 +52,7 @@ async def installation(environ: dict[str, str]) -> AsyncGenerator[Store]:
 
 
 async def test_before_the_first_start_nothing_is_wrong_and_nothing_is_made(environ: dict[str, str]) -> None:
-    report = await examine(environ, None, {})
+    report = await examine_installation(environ, None, {})
     assert report.ok
     assert [finding.text for finding in find(report, "database")] == ["there is no database yet"]
     assert os.listdir() == []  # noqa: PTH208 - the names are what is compared
@@ -60,7 +60,7 @@ async def test_before_the_first_start_nothing_is_wrong_and_nothing_is_made(envir
 
 async def test_a_sound_installation(environ: dict[str, str]) -> None:
     async with installation(environ):
-        report = await examine(environ, None, {})
+        report = await examine_installation(environ, None, {})
     assert report.ok
     levels = {finding.subject: finding.level for finding in report.findings}
     del levels["data"]  # how much room the disk has is the machine's
@@ -71,7 +71,7 @@ async def test_a_sound_installation(environ: dict[str, str]) -> None:
 
 
 async def test_bad_settings_are_all_that_is_said(environ: dict[str, str]) -> None:
-    report = await examine(environ | {"PENSTOCK_PORT": "x"}, None, {"drain": "y"})
+    report = await examine_installation(environ | {"PENSTOCK_PORT": "x"}, None, {"drain": "y"})
     assert not report.ok
     assert [finding.subject for finding in report.findings] == ["settings", "settings"]
 
@@ -80,7 +80,7 @@ async def test_a_secrets_file_open_to_others_fails(environ: dict[str, str]) -> N
     async with installation(environ) as store:
         store.settings.secret_path.chmod(0o644)
         store.settings.data.chmod(0o755)
-        report = await examine(environ, None, {})
+        report = await examine_installation(environ, None, {})
     assert not report.ok
     assert find(report, "secrets")[0].level == "fail"
     assert "chmod 600" in find(report, "secrets")[0].text
@@ -91,15 +91,15 @@ async def test_a_key_of_an_unknown_pepper_fails(environ: dict[str, str]) -> None
     async with installation(environ) as store:
         async with store.database.transaction() as conn:
             await conn.execute(update(api_keys).values(pepper_id="00000000"))
-        report = await examine(environ, None, {})
+        report = await examine_installation(environ, None, {})
     assert not report.ok
     assert "made with pepper 00000000" in find(report, "secrets")[0].text
 
 
 async def test_a_missing_admin_fails_where_others_can_reach(environ: dict[str, str]) -> None:
     async with open_store(load(environ).settings):
-        on_loopback = await examine(environ, None, {})
-        elsewhere = await examine(environ | {"PENSTOCK_HOST": "0.0.0.0"}, None, {})
+        on_loopback = await examine_installation(environ, None, {})
+        elsewhere = await examine_installation(environ | {"PENSTOCK_HOST": "0.0.0.0"}, None, {})
     assert find(on_loopback, "accounts")[0].level == "warn"
     assert find(elsewhere, "accounts")[0].level == "fail"
     assert any("PENSTOCK_PUBLIC_URL" in finding.mend for finding in find(elsewhere, "settings"))
@@ -117,19 +117,19 @@ async def test_a_clock_that_was_set_back_fails(environ: dict[str, str]) -> None:
                     estimated=False,
                 )
             )  # fmt: skip
-        report = await examine(environ, None, {})
+        report = await examine_installation(environ, None, {})
     assert not report.ok
     assert "in the future" in find(report, "clock")[1].text
 
 
 async def test_a_count_that_is_not_the_rows_behind_it_fails(environ: dict[str, str]) -> None:
     async with installation(environ) as store:
-        (sound,) = find(await examine(environ, None, {}), "ledger")
+        (sound,) = find(await examine_installation(environ, None, {}), "ledger")
         assert sound.level == "ok"
         async with store.database.transaction() as conn:
             day = int(time.time() // 86_400)
             await conn.execute(insert(usage_days).values(user_id="usr_a", day=day, used=3, refunded=0))
-        report = await examine(environ, None, {})
+        report = await examine_installation(environ, None, {})
         (finding,) = find(report, "ledger")
         assert not report.ok
         assert (finding.level, "usage_days.used of usr_a" in finding.text) == ("fail", True)
@@ -139,7 +139,7 @@ async def test_a_count_that_is_not_the_rows_behind_it_fails(environ: dict[str, s
 async def test_a_database_that_is_none_fails(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(0o700)
     (tmp_path / "data" / "penstock.db").write_text("This is no database. " * 100)
-    report = await examine(environ, None, {})
+    report = await examine_installation(environ, None, {})
     assert not report.ok
     assert "is not a SQLite database" in find(report, "database")[0].text
 
@@ -148,7 +148,7 @@ async def test_a_damaged_database_fails(environ: dict[str, str], tmp_path: Path)
     async with installation(environ):
         pass
     spoil(tmp_path / "data" / "penstock.db")
-    report = await examine(environ, None, {})
+    report = await examine_installation(environ, None, {})
     assert not report.ok
     assert find(report, "database")[0].level == "fail"
 
@@ -190,7 +190,7 @@ id = "acme-1"
 targets = [{{ provider = "acme", model = "one" }}]
 """
     async with database.transaction() as conn:
-        await catalog_store.apply(conn, parse(text, KINDS), KINDS, 0)
+        await catalog_store.apply_document(conn, parse(text, KINDS), KINDS, 0)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ targets = [{{ provider = "acme", model = "one" }}]
 async def test_a_provider_is_asked(environ: dict[str, str], status: str, level: str, text: str) -> None:
     async with installation(environ) as store, provider(status) as (url, seen):
         await set_up(store.database, url)
-        report = await examine(environ | {"ACME_API_KEY": "hunter2"}, None, {})
+        report = await examine_installation(environ | {"ACME_API_KEY": "hunter2"}, None, {})
     (finding,) = find(report, "providers")
     assert (finding.level, finding.text) == (level, text)
     (request,) = seen
@@ -218,7 +218,7 @@ async def test_a_provider_that_is_away_fails(environ: dict[str, str]) -> None:
     async with installation(environ) as store:
         async with provider("200 OK") as (url, _):
             await set_up(store.database, url)
-        report = await examine(environ | {"ACME_API_KEY": "hunter2"}, None, {})
+        report = await examine_installation(environ | {"ACME_API_KEY": "hunter2"}, None, {})
     (finding,) = find(report, "providers")
     assert finding.level == "fail"
     assert "acme at 127.0.0.1 does not answer" in finding.text
@@ -244,12 +244,14 @@ def redis() -> Generator[RedisServer]:
 async def test_redis_is_asked_where_it_is_used(environ: dict[str, str], redis: RedisServer) -> None:
     async with installation(environ):
         given = environ | {"PENSTOCK_REDIS_URL": redis.url, "PENSTOCK_REDIS_TIMEOUT": "60"}
-        assert [finding.level for finding in find(await examine(given, None, {}), "redis")] == ["ok"]
+        assert [finding.level for finding in find(await examine_installation(given, None, {}), "redis")] == [
+            "ok"
+        ]
         await order(redis.url, "CONFIG SET maxmemory-policy allkeys-lru")
-        (forgetful,) = find(await examine(given, None, {}), "redis")
+        (forgetful,) = find(await examine_installation(given, None, {}), "redis")
         assert (forgetful.level, "drops any key" in forgetful.text) == ("warn", True)
         redis.stop()
-        report = await examine(given, None, {})
+        report = await examine_installation(given, None, {})
     assert not report.ok
     (away,) = find(report, "redis")
     assert (away.level, "does not answer" in away.text) == ("fail", True)
@@ -259,7 +261,7 @@ async def test_a_postgresql_that_is_away_fails(environ: dict[str, str]) -> None:
     with socket.socket() as plug:
         plug.bind(("127.0.0.1", 0))
         away = f"postgresql://penstock@127.0.0.1:{plug.getsockname()[1]}/penstock"
-        report = await examine(environ | {"PENSTOCK_DATABASE_URL": away}, None, {})
+        report = await examine_installation(environ | {"PENSTOCK_DATABASE_URL": away}, None, {})
     assert not report.ok
     (finding,) = find(report, "database")
     assert (finding.level, "cannot be reached" in finding.text) == ("fail", True)

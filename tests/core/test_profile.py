@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.core.body.envelope import Name, read
-from penstock.core.catalog import Model, Target, with_habits
+from penstock.core.body.envelope import DialectName, read_envelope
+from penstock.core.catalog import Model, Target, with_profile_values
 from penstock.core.dialects.registry import prepare
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.routing import Upstreams, plan
 from penstock.errors import InvalidRequest
-from penstock.providers.profiles import and_also
+from penstock.providers.profiles import with_changes
 from penstock.providers.table import KINDS
 
 HI = {"role": "user", "content": "hi"}
@@ -23,20 +23,22 @@ LOOP = [HI, {"role": "assistant", "content": [CALL]}]
 
 
 def sent(
-    *turns: Any, caller: Name = "messages", upstream: str = "chat", profile: Profile, **fields: Any
+    *turns: Any, caller: DialectName = "messages", upstream: str = "chat", profile: Profile, **fields: Any
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The upstream's body, and what is told of it."""
     rows = {"input": list(turns)} if caller == "responses" else {"messages": list(turns)}
     limit = {"max_tokens": 99} if caller == "messages" else {}
     raw = json.dumps({"model": "m", **limit, **rows, **fields}).encode()
-    prepared = prepare(read(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile)
-    again = prepare(read(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile)
+    prepared = prepare(
+        read_envelope(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile
+    )
+    again = prepare(read_envelope(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile)
     assert again == prepared
     return json.loads(prepared.body), {loss.field: loss.outcome for loss in prepared.losses}
 
 
 def roles(*turns: Any, **flags: Any) -> tuple[list[tuple[str, Any]], dict[str, str]]:
-    body, told = sent(*turns, profile=and_also(DEFAULT_PROFILE, **flags), tools=[TOOL])
+    body, told = sent(*turns, profile=with_changes(DEFAULT_PROFILE, **flags), tools=[TOOL])
     return [(message["role"], message["content"]) for message in body["messages"]], told
 
 
@@ -182,7 +184,7 @@ def test_a_model_that_knows_no_none_is_offered_none() -> None:
 def test_a_beginning_is_gone_on_from_as_each_server_has_it() -> None:
     begun = {"role": "assistant", "content": "The answer is "}
     for way, found in (("prefix", {"prefix": True}), ("partial", {"partial": True}), ("continue", {})):
-        body, _ = sent(HI, begun, profile=and_also(DEFAULT_PROFILE, prefill=way))
+        body, _ = sent(HI, begun, profile=with_changes(DEFAULT_PROFILE, prefill=way))
         assert body["messages"][-1] == {"role": "assistant", "content": "The answer is", **found}
         asked = {"continue_final_message": True, "add_generation_prompt": False}
         assert (asked.items() <= body.items()) is (way == "continue")
@@ -208,7 +210,7 @@ EXTRA = Profile(extra_body='{"provider": {"order": ["a", "b"]}, "seed": 7, "stre
 
 @pytest.mark.parametrize("caller", ["chat", "messages", "responses"])
 @pytest.mark.parametrize("upstream", ["chat", "messages", "responses"])
-def test_fields_are_added_in_every_format_but_change_none(caller: Name, upstream: str) -> None:
+def test_fields_are_added_in_every_format_but_change_none(caller: DialectName, upstream: str) -> None:
     body, _ = sent(HI, caller=caller, upstream=upstream, profile=EXTRA, stream=False)
     assert body["provider"] == {"order": ["a", "b"]}
     assert body["seed"] == 7
@@ -218,7 +220,7 @@ def test_fields_are_added_in_every_format_but_change_none(caller: Name, upstream
 
 def test_a_callers_own_field_is_kept_byte_for_byte() -> None:
     raw = b'{"model": "m", "seed": 1.50, "messages": [{"role":"user","content":"hi"}]}'
-    prepared = prepare(read(raw, "chat"), caller="chat", upstream="chat", model="up", profile=EXTRA)
+    prepared = prepare(read_envelope(raw, "chat"), caller="chat", upstream="chat", model="up", profile=EXTRA)
     assert b'"seed":1.50' in prepared.body
     assert b'"messages":[{"role":"user","content":"hi"}]' in prepared.body
 
@@ -226,7 +228,7 @@ def test_a_callers_own_field_is_kept_byte_for_byte() -> None:
 @pytest.mark.parametrize("text", ["[]", "7", "{", '{"a": }', "words"])
 def test_extra_fields_that_are_no_object_are_refused_in_the_catalogue(text: str) -> None:
     with pytest.raises(msgspec.ValidationError, match="extra_body is not a JSON object"):
-        with_habits(KINDS["custom"], {"extra_body": text})
+        with_profile_values(KINDS["custom"], {"extra_body": text})
 
 
 # ---- web_search
@@ -249,7 +251,7 @@ OWN: dict[str, dict[str, Any]] = {
     "messages": {"type": "web_search_20250305", "name": "web_search"},
     "responses": {"type": "web_search"},
 }
-PAIRS: list[tuple[Name, str]] = [
+PAIRS: list[tuple[DialectName, str]] = [
     ("chat", "messages"),
     ("chat", "responses"),
     ("messages", "responses"),
@@ -258,7 +260,7 @@ PAIRS: list[tuple[Name, str]] = [
 
 
 @pytest.mark.parametrize(("caller", "upstream"), PAIRS)
-def test_a_search_is_the_providers_own_where_its_profile_says_so(caller: Name, upstream: str) -> None:
+def test_a_search_is_the_providers_own_where_its_profile_says_so(caller: DialectName, upstream: str) -> None:
     fields, field, _ = SEARCHED[caller]
     body, told = sent(HI, caller=caller, upstream=upstream, profile=Profile(web_search="mapped"), **fields)
     assert body["tools"] == [OWN[upstream]]
@@ -268,12 +270,12 @@ def test_a_search_is_the_providers_own_where_its_profile_says_so(caller: Name, u
 @pytest.mark.parametrize(("caller", "upstream"), [*PAIRS, ("messages", "chat"), ("responses", "chat")])
 @pytest.mark.parametrize("way", ["dropped", "refused", "mapped"])
 def test_a_search_that_cannot_be_had_is_refused_or_only_codex_goes_without(
-    caller: Name, upstream: str, way: str
+    caller: DialectName, upstream: str, way: str
 ) -> None:
     if way == "mapped" and upstream != "chat":
         return
     fields, field, param = SEARCHED[caller]
-    profile = and_also(DEFAULT_PROFILE, web_search=way)
+    profile = with_changes(DEFAULT_PROFILE, web_search=way)
     if caller == "responses" and way != "refused":
         body, told = sent(HI, caller=caller, upstream=upstream, profile=profile, **fields)
         assert "tools" not in body
@@ -349,7 +351,7 @@ def test_an_answer_that_nobody_limited_ends_where_the_model_ends() -> None:
     target = Target("anthropic", "claude-sonnet-4-6")
     model = Model("m", "m", targets=(target,), max_output_tokens=64_000)
     for habits, limit in (({}, 64_000), ({"default_max_tokens": 500}, 500)):
-        upstreams = Upstreams([with_habits(KINDS["anthropic"], habits)])
+        upstreams = Upstreams([with_profile_values(KINDS["anthropic"], habits)])
         (attempt,) = plan(model, upstreams, {}, frozenset(), "chat", 0.0, 0.0)
         body, _ = sent(HI, caller="chat", upstream="messages", profile=attempt.profile)
         assert body["max_tokens"] == limit

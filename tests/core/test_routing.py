@@ -13,17 +13,17 @@ from penstock.core.catalog import (
     Target,
     Upstream,
     lacking,
-    with_habits,
+    with_profile_values,
 )
 from penstock.core.circuit_breaker import (
-    FRESH,
+    CLOSED,
     PROBE_AFTER,
-    Health,
-    HealthKey,
-    failed,
-    probing,
+    CircuitKey,
+    CircuitState,
+    after_failure,
+    after_probe,
+    after_success,
     state,
-    succeeded,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.routing import MOST_ATTEMPTS, Attempt, Upstreams, automatic, plan
@@ -42,7 +42,7 @@ def planned(
     *targets: Target,
     dialect: DialectName = "chat",
     features: tuple[Feature, ...] = (),
-    health: dict[HealthKey, Health] | None = None,
+    health: dict[CircuitKey, CircuitState] | None = None,
     spread: float = 0.0,
     now: float = 0.0,
 ) -> list[tuple[str, str]]:
@@ -50,10 +50,10 @@ def planned(
     return [(attempt.provider, attempt.dialect) for attempt in attempts]
 
 
-def broken(now: float) -> Health:
-    health = FRESH
+def broken(now: float) -> CircuitState:
+    health = CLOSED
     for _ in range(5):
-        health = failed(health, now)
+        health = after_failure(health, now)
     return health
 
 
@@ -131,22 +131,22 @@ def test_the_shares_are_the_weights():
 
 
 def test_a_circuit_opens_after_five_failures_of_the_last_ten():
-    health = FRESH
+    health = CLOSED
     for _ in range(4):
-        health = failed(health, 1.0)
+        health = after_failure(health, 1.0)
     for _ in range(6):
-        health = succeeded(health)
+        health = after_success(health)
     assert state(health, 1.0) == "closed"
     # The four old failures are falling out of the window one by one.
     for _ in range(4):
-        health = failed(health, 2.0)
+        health = after_failure(health, 2.0)
         assert state(health, 2.0) == "closed"
-    health = failed(health, 2.0)
+    health = after_failure(health, 2.0)
     assert state(health, 2.0) == "open"
 
 
 def test_success_costs_nothing_while_all_is_well():
-    assert succeeded(FRESH) is FRESH
+    assert after_success(CLOSED) is CLOSED
 
 
 def test_after_fifteen_seconds_one_probe_is_let_through():
@@ -154,11 +154,11 @@ def test_after_fifteen_seconds_one_probe_is_let_through():
     assert state(health, 100.0 + PROBE_AFTER - 0.1) == "open"
     later = 100.0 + PROBE_AFTER
     assert state(health, later) == "probe"
-    sent = probing(health, later)
+    sent = after_probe(health, later)
     assert state(sent, later + 1) == "open"
     assert state(sent, later + PROBE_AFTER) == "probe"  # one that never reported does not block for ever
-    assert succeeded(sent) == FRESH
-    again = failed(sent, later + 2)
+    assert after_success(sent) == CLOSED
+    again = after_failure(sent, later + 2)
     assert state(again, later + PROBE_AFTER + 1) == "open"
     assert state(again, later + 2 + PROBE_AFTER) == "probe"
 
@@ -207,7 +207,7 @@ TARGETS = st.lists(
 )
 HEALTH = st.dictionaries(
     st.tuples(st.sampled_from(["both", "chat", "messages"]), st.sampled_from(["a", "b"])),
-    st.sampled_from([FRESH, broken(0.0), broken(90.0)]),
+    st.sampled_from([CLOSED, broken(0.0), broken(90.0)]),
 )
 
 
@@ -220,7 +220,7 @@ HEALTH = st.dictionaries(
 )
 def test_every_plan_keeps_the_rules(
     targets: list[Target],
-    health: dict[HealthKey, Health],
+    health: dict[CircuitKey, CircuitState],
     features: tuple[Feature, ...],
     dialect: DialectName,
     spread: float,
@@ -237,7 +237,7 @@ def test_every_plan_keeps_the_rules(
     for attempt in attempts:
         assert attempt.upstream.url(attempt.dialect) == attempt.url
         assert any(target.model == attempt.model and target.provider == attempt.provider for target in able)
-    opened = [state(health.get(attempt.key, FRESH), 100.0) == "open" for attempt in attempts]
+    opened = [state(health.get(attempt.key, CLOSED), 100.0) == "open" for attempt in attempts]
     assert opened == sorted(opened)
 
 
@@ -245,10 +245,10 @@ def test_every_plan_keeps_the_rules(
 def test_health_never_forgets_more_than_ten_and_always_lets_a_probe_through_in_the_end(
     outcomes: list[tuple[bool, int]],
 ):
-    health, now = FRESH, 0.0
+    health, now = CLOSED, 0.0
     for good, pause in outcomes:
         now += pause
-        health = succeeded(health) if good else failed(health, now)
+        health = after_success(health) if good else after_failure(health, now)
         assert health.outcomes < 1 << 10
         assert (health.opened_at is None) == (health.outcomes.bit_count() < 5)
         assert state(health, now + PROBE_AFTER) != "open"
@@ -256,7 +256,7 @@ def test_health_never_forgets_more_than_ten_and_always_lets_a_probe_through_in_t
 
 def test_habits_that_are_given_change_and_the_others_stay() -> None:
     special = Upstream("s", "custom", (), model_profiles=(("r*", Profile(top_k=True, max_stop=2)),))
-    changed = with_habits(special, {"max_stop": 1})
+    changed = with_profile_values(special, {"max_stop": 1})
     assert changed.profile == Profile(max_stop=1)
     assert changed.profile_of("r1") == Profile(top_k=True, max_stop=1)
-    assert with_habits(special, {}) is special
+    assert with_profile_values(special, {}) is special

@@ -9,7 +9,7 @@ from penstock.core.sse import (
     Frames,
     FrameTooLarge,
     complete_prefix,
-    is_plain,
+    is_plain_frames,
     parse_frame,
     split_whole,
 )
@@ -152,7 +152,7 @@ def test_many_small_reads_of_a_large_frame_take_linear_work() -> None:
     ],
 )
 def test_a_frame_in_its_usual_form_is_known(whole: bytes, plain: bool) -> None:
-    assert is_plain(whole) is plain
+    assert is_plain_frames(whole) is plain
 
 
 def test_nothing_and_what_follows_the_last_frame_are_kept() -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import event, insert
 from sqlalchemy.engine import Connection
 
 from penstock.domain.accounts.accounts import User, create_user, new_user_id
-from penstock.store.secrets_file import Vault
+from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import plans
 from tests.stores import Engine
@@ -65,8 +65,8 @@ async def open_database(engine: Engine, directory: Path) -> AsyncGenerator[Datab
         await database.close()
 
 
-def make_vault(directory: Path) -> Vault:
-    return Vault.make(directory / "secrets.json", secrets.token_bytes)
+def make_vault(directory: Path) -> SecretsFile:
+    return SecretsFile.make(directory / "secrets.json", secrets.token_bytes)
 
 
 async def make_user(database: Database, email: str = "ann@example.com", *, verified: bool = True) -> User:

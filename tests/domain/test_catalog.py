@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from penstock.core.catalog import Model, Target, Upstream
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_store import default_catalog
-from penstock.domain.catalog.toml_document import Document, check, parse
+from penstock.domain.catalog.toml_document import CatalogDocument, check, parse
 from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
 from penstock.providers.table import KINDS
 
@@ -26,7 +26,7 @@ STARTER = FREE | {
 PRO = STARTER | {"claude-opus-4.5", "claude-opus-4.6"}
 
 
-def catalog(document: Document = DEFAULT, keys: Iterable[str] = ()) -> Catalog:
+def catalog(document: CatalogDocument = DEFAULT, keys: Iterable[str] = ()) -> Catalog:
     """A snapshot with these variables set and no others."""
     references = {f"env:{key}" for key in keys} | {""}
     return Catalog(
@@ -99,7 +99,7 @@ def test_a_key_for_none_of_the_models_leaves_them_simulated():
 def test_simulated_and_real_are_mixed_only_where_the_catalogue_says_so():
     row = Upstream(id="drill", kind="simulator", speaks=())
     model = Model(id="drill", name="Drill", targets=(Target("drill", "sim-slow"),))
-    document = Document((*DEFAULT.providers, row), (*DEFAULT.models, model), DEFAULT.plans)
+    document = CatalogDocument((*DEFAULT.providers, row), (*DEFAULT.models, model), DEFAULT.plans)
     real = catalog(document, ["ANTHROPIC_API_KEY"])
     assert not real.simulated
     assert real.served(real.models["drill"])
@@ -246,6 +246,6 @@ def test_patterns_are_tried_in_the_catalogues_order():
     )
     provider = msgspec.structs.replace(KINDS["custom"], id="p", speaks=(("chat", "http://127.0.0.1:1/v1"),))
     plan = Plan("any", "Any", 1, 1, ("first", "second"))
-    snapshot = catalog(Document((provider,), models, (plan,)))
+    snapshot = catalog(CatalogDocument((provider,), models, (plan,)))
     assert snapshot.resolve("m-2-x", "any").model.id == "first"
     assert snapshot.resolve("m-exact", "any").model.id == "second"

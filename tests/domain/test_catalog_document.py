@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.core.catalog import Capabilities, Model, Target, with_habits
+from penstock.core.catalog import Capabilities, Model, Target, with_profile_values
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_store import default_catalog
-from penstock.domain.catalog.toml_document import CatalogError, Document, check, parse
+from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.providers.table import KINDS
 
@@ -19,7 +19,7 @@ MODEL = '[[model]]\nid = "m"\ntargets = [{ provider = "anthropic", model = "up" 
 PLAN = '[[plan]]\nid = "free"\ndaily_requests = 1\nconcurrent_requests = 1\nmodels = ["m"]\n'
 
 
-def read(text: str) -> Document:
+def read(text: str) -> CatalogDocument:
     document = parse(text, KINDS)
     check(document, document)
     return document
@@ -241,10 +241,10 @@ PLANS = st.builds(
     queue_seconds=st.integers(0, 600),
 )
 DOCUMENTS = st.builds(
-    Document,
+    CatalogDocument,
     providers=st.lists(
         st.builds(
-            with_habits,
+            with_profile_values,
             st.sampled_from(list(KINDS.values())).filter(lambda k: k.speaks),
             st.fixed_dictionaries(
                 {},
@@ -263,12 +263,12 @@ DOCUMENTS = st.builds(
 
 
 @given(DOCUMENTS)
-def test_what_is_written_reads_back_the_same(document: Document):
+def test_what_is_written_reads_back_the_same(document: CatalogDocument):
     assert parse(dump(document), KINDS) == document
 
 
 def test_control_characters_are_escaped_as_toml_wants_them():
-    document = Document(plans=(Plan("p", 'a"\\\x7f\x01\U0001f600', 1, 1, ()),))
+    document = CatalogDocument(plans=(Plan("p", 'a"\\\x7f\x01\U0001f600', 1, 1, ()),))
     assert tomllib.loads(dump(document))["plan"][0]["name"] == document.plans[0].name
 
 

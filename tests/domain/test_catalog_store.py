@@ -13,7 +13,7 @@ from penstock.core.catalog import Model, Target
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.catalog_store import CatalogSource, Change, default_catalog, difference, merge
-from penstock.domain.catalog.toml_document import CatalogError, Document, parse
+from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.store.sql.database import Database
@@ -32,15 +32,15 @@ async def database(engine: Engine, tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def apply(
-    database: Database, document: Document, *, prune: bool = False, now: int = NOW
+    database: Database, document: CatalogDocument, *, prune: bool = False, now: int = NOW
 ) -> list[Change]:
     async with database.transaction() as conn:
-        return await catalog_store.apply(conn, document, KINDS, now, prune=prune)
+        return await catalog_store.apply_document(conn, document, KINDS, now, prune=prune)
 
 
-async def load(database: Database) -> Document:
+async def load(database: Database) -> CatalogDocument:
     async with database.connect() as conn:
-        return await catalog_store.load(conn, KINDS)
+        return await catalog_store.load_document(conn, KINDS)
 
 
 async def revision(database: Database) -> int:
@@ -48,7 +48,7 @@ async def revision(database: Database) -> int:
         return await catalog_store.revision(conn)
 
 
-def created(document: Document, at: int = NOW) -> Document:
+def created(document: CatalogDocument, at: int = NOW) -> CatalogDocument:
     models = tuple(msgspec.structs.replace(model, created_at=at) for model in document.models)
     return msgspec.structs.replace(document, models=models)
 
@@ -68,7 +68,7 @@ async def test_what_is_exported_applies_to_another_database_and_gives_the_same(
 ):
     await apply(database, DEFAULT)
     async with database.connect() as conn:
-        text = await catalog_store.export(conn, KINDS)
+        text = await catalog_store.export_document(conn, KINDS)
     assert await apply(database, parse(text, KINDS), prune=True) == []
     other = await Database.open(f"sqlite:///{tmp_path}/other.db")
     try:
@@ -111,7 +111,7 @@ async def test_a_part_adds_and_updates_and_only_pruning_removes(database: Databa
 
 async def test_what_refers_to_nothing_changes_nothing(database: Database):
     await apply(database, DEFAULT)
-    part = Document(plans=(Plan("free", "Free", 1, 1, ("claude-haiku-4.6",)),))
+    part = CatalogDocument(plans=(Plan("free", "Free", 1, 1, ("claude-haiku-4.6",)),))
     with pytest.raises(
         CatalogError, match=r'plan\[0\]\.models\[0\]: unknown model "claude-haiku-4.6"; did you mean'
     ):
@@ -166,7 +166,7 @@ async def test_a_source_follows_the_revision_and_what_is_set_up(database: Databa
 
     # a key that arrives later is taken up with the catalogue unchanged
     file = msgspec.structs.replace(KINDS["anthropic"], secret=f"file:{key}")
-    await apply(database, Document(providers=(file,)))
+    await apply(database, CatalogDocument(providers=(file,)))
     assert await source.refresh() is True
     assert source.current.simulated
     assert before.simulated
@@ -201,11 +201,11 @@ IDS = st.sampled_from("abcdef")
 DOCUMENTS = st.lists(
     st.builds(Model, id=IDS, name=st.sampled_from(["x", "y"]), targets=st.just((Target("p", "m"),))),
     unique_by=lambda model: model.id,
-).map(lambda models: Document(models=tuple(models)))
+).map(lambda models: CatalogDocument(models=tuple(models)))
 
 
 @given(DOCUMENTS, DOCUMENTS)
-def test_merging_twice_is_merging_once(before: Document, document: Document):
+def test_merging_twice_is_merging_once(before: CatalogDocument, document: CatalogDocument):
     after = merge(before, document, prune=False)
     assert merge(after, document, prune=False) == after
     assert difference(after, merge(after, document, prune=False)) == []
@@ -218,7 +218,7 @@ def test_merging_twice_is_merging_once(before: Document, document: Document):
 
 
 @given(DOCUMENTS, DOCUMENTS)
-def test_nothing_changed_means_the_same(before: Document, after: Document):
+def test_nothing_changed_means_the_same(before: CatalogDocument, after: CatalogDocument):
     assert (difference(before, after) == []) == (before == after)
 
 
@@ -232,5 +232,5 @@ async def test_habits_that_the_operator_changed_are_kept_and_told(database: Data
     assert found.habits == (("sampling", False),)
     assert not found.profile_of("claude-sonnet-4-5").sampling
     async with database.connect() as conn:
-        assert "profile = { sampling = false }" in await catalog_store.export(conn, KINDS)
+        assert "profile = { sampling = false }" in await catalog_store.export_document(conn, KINDS)
     assert await apply(database, changed) == []

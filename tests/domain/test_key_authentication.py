@@ -25,20 +25,22 @@ from penstock.errors import (
     MissingKey,
     PenstockError,
 )
-from penstock.store.secrets_file import Vault
+from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
 from tests.domain.people import NOW, Clock, Queries, make_user, make_vault, open_database
 from tests.stores import Engine
 
 PLAIN = KeyWish()
-OURS = [api_key.make(bytes([n]) * 32) for n in range(3)]
+OURS = [api_key.make_key(bytes([n]) * 32) for n in range(3)]
 THEIRS = ["sk-ant-api03-x", "sk-proj-1", "x", OURS[0][:-1], OURS[0] + "0"]
 
 
 class Rig:
     """A key ring over a real database, with one user who has one key."""
 
-    def __init__(self, database: Database, vault: Vault, user: User, made: NewKey, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, vault: SecretsFile, user: User, made: NewKey, clock: Clock
+    ) -> None:
         self.database, self.vault, self.user, self.made, self.clock = database, vault, user, made, clock
         self.queries = Queries(database)
         self.ring = Keyring(database, vault, clock=clock.monotonic, now=clock.epoch)
@@ -47,7 +49,7 @@ class Rig:
         return await self.ring.identify(self.made.key)
 
 
-async def make_key(database: Database, vault: Vault, user: User, wish: KeyWish = PLAIN) -> NewKey:
+async def make_key(database: Database, vault: SecretsFile, user: User, wish: KeyWish = PLAIN) -> NewKey:
     async with database.transaction() as conn:
         return await management.create_key(
             conn, vault, user.id, wish, now=NOW, entropy=secrets.token_bytes, keep=False
@@ -173,7 +175,7 @@ async def test_a_well_formed_stranger_is_looked_up_and_refused(rig: Rig) -> None
     for _ in range(2):
         before = rig.queries.count
         with pytest.raises(InvalidKey, match="does not exist"):
-            await rig.ring.identify(api_key.make(secrets.token_bytes(32)))
+            await rig.ring.identify(api_key.make_key(secrets.token_bytes(32)))
         assert rig.queries.count > before
 
 
@@ -278,7 +280,7 @@ async def test_the_ring_keeps_its_bounds(rig: Rig, monkeypatch: pytest.MonkeyPat
 
 async def test_a_pepper_newer_than_the_process_is_found(rig: Rig) -> None:
     await rig.identify()
-    elsewhere = Vault(rig.vault.path)
+    elsewhere = SecretsFile(rig.vault.path)
     elsewhere.rotate(secrets.token_bytes)
     made = await make_key(rig.database, elsewhere, rig.user)
     assert (await rig.ring.identify(made.key)).key_id == made.id

@@ -11,7 +11,7 @@ from penstock.core.api_key import display, is_well_formed
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
 from penstock.domain.keys.management import BadKeyWish, KeyNotKept, KeyWish, NewKey, NoSuchKey
-from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import api_keys
 from tests.domain.people import NOW, make_user, make_vault, open_database
@@ -27,7 +27,7 @@ async def database(engine: Engine, tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def vault(tmp_path: Path) -> Vault:
+def vault(tmp_path: Path) -> SecretsFile:
     return make_vault(tmp_path)
 
 
@@ -37,7 +37,7 @@ async def user(database: Database) -> User:
 
 
 async def make_key(
-    database: Database, vault: Vault, user: User, wish: KeyWish = PLAIN, *, keep: bool = True
+    database: Database, vault: SecretsFile, user: User, wish: KeyWish = PLAIN, *, keep: bool = True
 ) -> NewKey:
     async with database.transaction() as conn:
         return await management.create_key(
@@ -46,7 +46,7 @@ async def make_key(
 
 
 async def roll(
-    database: Database, vault: Vault, user: User, key_id: str, grace: int, now: int = NOW
+    database: Database, vault: SecretsFile, user: User, key_id: str, grace: int, now: int = NOW
 ) -> NewKey:
     async with database.transaction() as conn:
         old = await management.get_key(conn, user.id, key_id)
@@ -60,7 +60,7 @@ def stored_bytes(directory: Path) -> bytes:
 
 
 async def test_a_key_is_listed_but_not_stored(
-    database: Database, vault: Vault, user: User, tmp_path: Path
+    database: Database, vault: SecretsFile, user: User, tmp_path: Path
 ) -> None:
     wish = KeyWish("laptop", ("claude-haiku-4.5",), ("203.0.113.0/24",), NOW + 1)
     made = await make_key(database, vault, user, wish)
@@ -78,7 +78,7 @@ async def test_a_key_is_listed_but_not_stored(
 
 
 async def test_a_kept_key_can_be_shown_again_by_its_owner_alone(
-    database: Database, vault: Vault, user: User
+    database: Database, vault: SecretsFile, user: User
 ) -> None:
     made = await make_key(database, vault, user)
     other = await make_user(database, "eve@example.com")
@@ -90,7 +90,9 @@ async def test_a_kept_key_can_be_shown_again_by_its_owner_alone(
             await management.revoke_key(conn, other.id, made.id, now=NOW)
 
 
-async def test_a_key_that_is_not_kept_is_shown_once(database: Database, vault: Vault, user: User) -> None:
+async def test_a_key_that_is_not_kept_is_shown_once(
+    database: Database, vault: SecretsFile, user: User
+) -> None:
     made = await make_key(database, vault, user, keep=False)
     async with database.transaction() as conn:
         with pytest.raises(KeyNotKept):
@@ -98,17 +100,17 @@ async def test_a_key_that_is_not_kept_is_shown_once(database: Database, vault: V
 
 
 async def test_a_sealed_copy_cannot_be_moved_to_another_key(
-    database: Database, vault: Vault, user: User
+    database: Database, vault: SecretsFile, user: User
 ) -> None:
     one, other = await make_key(database, vault, user), await make_key(database, vault, user)
     async with database.transaction() as conn:
         sealed = await conn.scalar(select(api_keys.c.sealed).where(api_keys.c.id == one.id))
         await conn.execute(update(api_keys).where(api_keys.c.id == other.id).values(sealed=sealed))
-        with pytest.raises(VaultError, match="belongs to another row"):
+        with pytest.raises(SecretsFileError, match="belongs to another row"):
             await management.reveal_key(conn, vault, user.id, other.id)
 
 
-async def test_revoking_ends_a_key_and_its_copy(database: Database, vault: Vault, user: User) -> None:
+async def test_revoking_ends_a_key_and_its_copy(database: Database, vault: SecretsFile, user: User) -> None:
     made = await make_key(database, vault, user)
     async with database.transaction() as conn:
         await management.revoke_key(conn, user.id, made.id, now=NOW)
@@ -120,7 +122,7 @@ async def test_revoking_ends_a_key_and_its_copy(database: Database, vault: Vault
 
 
 async def test_rolling_gives_a_like_key_and_leaves_the_old_its_grace(
-    database: Database, vault: Vault, user: User
+    database: Database, vault: SecretsFile, user: User
 ) -> None:
     wish = KeyWish("ci", ("m",), ("10.0.0.0/8",), NOW + 10_000_000)
     old = await make_key(database, vault, user, wish)
@@ -135,7 +137,7 @@ async def test_rolling_gives_a_like_key_and_leaves_the_old_its_grace(
     )  # fmt: skip
 
 
-async def test_a_grace_never_lengthens_a_key(database: Database, vault: Vault, user: User) -> None:
+async def test_a_grace_never_lengthens_a_key(database: Database, vault: SecretsFile, user: User) -> None:
     old = await make_key(database, vault, user, KeyWish(expires_at=NOW + 5))
     await roll(database, vault, user, old.id, 3600)
     async with database.connect() as conn:
@@ -143,7 +145,7 @@ async def test_a_grace_never_lengthens_a_key(database: Database, vault: Vault, u
 
 
 async def test_rolling_without_grace_ends_the_old_key_at_once(
-    database: Database, vault: Vault, user: User
+    database: Database, vault: SecretsFile, user: User
 ) -> None:
     old = await make_key(database, vault, user)
     await roll(database, vault, user, old.id, 0)
@@ -172,7 +174,7 @@ async def test_rolling_without_grace_ends_the_old_key_at_once(
     ],
 )
 async def test_what_a_key_cannot_be(
-    database: Database, vault: Vault, user: User, wish: KeyWish, param: str
+    database: Database, vault: SecretsFile, user: User, wish: KeyWish, param: str
 ) -> None:
     await make_key(database, vault, user, KeyWish("taken"))
     with pytest.raises(BadKeyWish) as caught:
@@ -181,7 +183,7 @@ async def test_what_a_key_cannot_be(
 
 
 async def test_names_come_by_themselves_and_keys_have_an_end(
-    database: Database, vault: Vault, user: User
+    database: Database, vault: SecretsFile, user: User
 ) -> None:
     names = [(await make_key(database, vault, user)).name for _ in range(management.MOST_KEYS)]
     assert names[:3] == ["default", "key 2", "key 3"]
@@ -191,7 +193,7 @@ async def test_names_come_by_themselves_and_keys_have_an_end(
 
 
 async def test_after_a_rotation_old_keys_are_known_and_copies_sealed_anew(
-    database: Database, vault: Vault, user: User
+    database: Database, vault: SecretsFile, user: User
 ) -> None:
     made = await make_key(database, vault, user)
     vault.rotate(secrets.token_bytes)
@@ -206,12 +208,12 @@ async def test_after_a_rotation_old_keys_are_known_and_copies_sealed_anew(
 
 
 async def test_another_installations_secrets_are_noticed(
-    database: Database, vault: Vault, user: User, tmp_path: Path
+    database: Database, vault: SecretsFile, user: User, tmp_path: Path
 ) -> None:
     made = await make_key(database, vault, user)
-    stranger = Vault.make(tmp_path / "other.json", secrets.token_bytes)
+    stranger = SecretsFile.make(tmp_path / "other.json", secrets.token_bytes)
     async with database.connect() as conn:
-        with pytest.raises(VaultError, match=r"1 API keys .*other\.json does not hold"):
+        with pytest.raises(SecretsFileError, match=r"1 API keys .*other\.json does not hold"):
             await management.check_peppers(conn, stranger)
-        with pytest.raises(VaultError, match="sealed with key"):
+        with pytest.raises(SecretsFileError, match="sealed with key"):
             await management.reveal_key(conn, stranger, user.id, made.id)

@@ -26,7 +26,7 @@ def test_a_line_and_an_object() -> None:
     assert logs.Lines().format(made) == (
         "1970-01-01T00:00:00Z WARNING penstock.relay.relay: provider failed status=502 code=provider_timeout"
     )
-    assert msgspec.json.decode(logs.Json().format(made)) == {
+    assert msgspec.json.decode(logs.JsonLines().format(made)) == {
         "time": "1970-01-01T00:00:00Z", "level": "warning", "logger": "penstock.relay.relay", "event": "provider failed",
         "status": 502, "code": "provider_timeout",
     }  # fmt: skip
@@ -44,7 +44,7 @@ def test_a_line_and_an_object() -> None:
 )
 def test_credentials_are_hidden(secret: str) -> None:
     made = record("cannot use %s here", secret, code=secret)
-    for form in (logs.Lines(), logs.Json()):
+    for form in (logs.Lines(), logs.JsonLines()):
         line = form.format(made)
         assert "(hidden)" in line
         assert not any(part in line for part in ("tENCe7", "abcdefgh", "hunter22"))
@@ -57,7 +57,7 @@ def test_a_traceback_stays_in_one_object() -> None:
     except ValueError:
         made = record("failed")
         made.exc_info = sys.exc_info()
-    line = logs.Json().format(made)
+    line = logs.JsonLines().format(made)
     assert "\n" not in line
     assert "abcdefgh" not in line
     assert "ValueError" in msgspec.json.decode(line)["traceback"]
@@ -84,4 +84,4 @@ def test_every_field_that_the_code_logs_is_allowed() -> None:
                 }
     used -= {"expects", "default", "secret"}  # of msgspec.Meta, in settings/schema.py
     assert used
-    assert used <= set(logs.FIELDS)
+    assert used <= set(logs.LOG_FIELDS)

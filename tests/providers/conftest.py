@@ -10,7 +10,7 @@ import pytest
 
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
-from penstock.providers.simulator.handler import Visit, simulator
+from penstock.providers.simulator.handler import SimulatedRequest, simulator
 from penstock.server.listen import Application, ServerLimits, listen
 
 
@@ -32,18 +32,18 @@ class Sim:
 
     def __init__(self) -> None:
         self.port = 0
-        self.visits: list[Visit] = []
+        self.visits: list[SimulatedRequest] = []
         self._news = asyncio.Event()
 
     @property
     def base(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def note(self, visit: Visit) -> None:
+    def note(self, visit: SimulatedRequest) -> None:
         self.visits.append(visit)
         self._news.set()
 
-    async def visit(self, number: int = 0) -> Visit:
+    async def visit(self, number: int = 0) -> SimulatedRequest:
         """The visit of this number, when it has arrived."""
         while len(self.visits) <= number:
             self._news.clear()

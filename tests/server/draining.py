@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from penstock.exchange import Exchange
-from penstock.server.limits import Message
-from penstock.server.listen import Application, CannotListen, ServerLimits, serve
+from penstock.server.limits import AsgiMessage
+from penstock.server.listen import Application, CannotListen, ServerLimits, serve_application
 from tests.server.running_server import reject
 
 
@@ -38,7 +38,7 @@ async def handler(exchange: Exchange) -> None:
         say(f"cancelled {exchange.path} {exchange.lost} {exchange.recalled}")
 
 
-async def site(scope: Message, receive, send) -> None:
+async def site(scope: AsgiMessage, receive, send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
     await send({"type": "http.response.body", "body": b"site", "more_body": False})
 
@@ -57,7 +57,9 @@ def main() -> None:
     )
     limits = ServerLimits(drain_delay=delay, drain=drain)
     try:
-        serve(application, host="127.0.0.1", port=port, limits=limits, lifespan=lifespan, on_started=say)
+        serve_application(
+            application, host="127.0.0.1", port=port, limits=limits, lifespan=lifespan, on_started=say
+        )
     except CannotListen as error:
         sys.exit(str(error))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from penstock.errors import PenstockError, simple_body
 from penstock.exchange import Exchange, Handler
-from penstock.server.connection import Connection
+from penstock.server.connection import CallerConnection
 from penstock.server.listen import Application, ASGIApp, Listener, ServerLimits, listen
 
 CLOSE = b"connection: close"
@@ -115,10 +115,10 @@ class Server:
         return caller
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> CallerConnection:
         """The server's side of the only connection."""
         (connection,) = self.listener._wire.connections
-        assert isinstance(connection, Connection)
+        assert isinstance(connection, CallerConnection)
         return connection
 
     async def ask(self, raw: bytes) -> Answer:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from penstock.exchange import Exchange
-from penstock.server.limits import Message
+from penstock.server.limits import AsgiMessage
 from penstock.server.listen import ServerLimits
 from tests.server.running_server import chunked, echo, get, post, serving, within
 
@@ -17,11 +17,11 @@ class Site:
     """A site that answers with what it got, and remembers its scopes and how its callers went."""
 
     def __init__(self) -> None:
-        self.scopes: list[Message] = []
+        self.scopes: list[AsgiMessage] = []
         self.gone = asyncio.Event()
         self.waiting = asyncio.Event()
 
-    async def __call__(self, scope: Message, receive, send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive, send) -> None:
         self.scopes.append(scope)
         if scope["path"] == "/early":
             await respond(send, b"early")
@@ -181,7 +181,7 @@ async def test_site_that_fails_answers_500(caplog: pytest.LogCaptureFixture) -> 
 async def test_reader_who_stopped_is_cut_off_from_the_site() -> None:
     ended = asyncio.Event()
 
-    async def site(scope: Message, receive, send) -> None:
+    async def site(scope: AsgiMessage, receive, send) -> None:
         await respond(send, b"x" * 30_000_000)
         ended.set()
 

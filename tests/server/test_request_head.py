@@ -9,7 +9,7 @@ from penstock.errors import PenstockError
 from penstock.server.chunked import ChunkedReader
 from penstock.server.forwarded import Proxies
 from penstock.server.limits import ServerLimits
-from penstock.server.request_head import Familiar, Head
+from penstock.server.request_head import RememberedHead, RequestHead
 from tests.server.running_server import chunked
 from tests.server.test_corpus import CORPUS
 
@@ -18,7 +18,7 @@ LIMITS = ServerLimits(header_bytes=2048, header_count=10, request_line=1024)
 
 def read(raw: bytes, cuts: list[int]) -> tuple[object, ...]:
     """What a head is read as when it comes in these pieces."""
-    head = Head(LIMITS)
+    head = RequestHead(LIMITS)
     used = 0
     try:
         for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
@@ -43,8 +43,8 @@ def test_head_is_the_same_at_every_split(raw: bytes, data: st.DataObject) -> Non
     assert read(raw, cuts) == read(raw, [])
 
 
-def remembered(raw: bytes) -> Familiar | None:
-    head = Head(LIMITS)
+def remembered(raw: bytes) -> RememberedHead | None:
+    head = RequestHead(LIMITS)
     head.feed(raw, 0)
     head.check()
     return head.familiar()

@@ -20,14 +20,14 @@ from penstock.domain.accounts import accounts
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.catalog_store import default_catalog
-from penstock.domain.catalog.toml_document import Document, parse
+from penstock.domain.catalog.toml_document import CatalogDocument, parse
 from penstock.domain.keys import management
 from penstock.domain.ledger.usage import DayReport, day_report
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.first_start import Store, open_store
 from penstock.providers.secrets import Secrets
-from penstock.providers.simulator.handler import Visit, simulator
+from penstock.providers.simulator.handler import SimulatedRequest, simulator
 from penstock.providers.table import KINDS
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
@@ -88,7 +88,7 @@ SCENARIOS = {
 """Models of the lab plan: ``chat-cut`` is the simulator's scenario behind a Chat upstream, ``messages-cut`` another."""
 
 
-def catalogue(simulated: int, wires: Mapping[str, int]) -> Document:
+def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
     """The default catalogue with its models served by the simulator, and what the lab has beside it."""
     providers = [_provider("absent", "custom", "chat", 1, "env:ABSENT_KEY")]
     models = [_model("absent-model", ("absent", "x"))]
@@ -119,7 +119,7 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> Document:
         Plan(id, id, daily_requests=daily, concurrent_requests=at_once, models=names, queue_seconds=wait)
         for id, daily, at_once, wait in _PLANS
     ]
-    return Document(tuple(providers), tuple(models), tuple(plans))
+    return CatalogDocument(tuple(providers), tuple(models), tuple(plans))
 
 
 _PLANS = (
@@ -170,7 +170,7 @@ class House:
         self.settings = settings
         self.store = store
         self.wires = wires
-        self.visits: list[Visit] = []
+        self.visits: list[SimulatedRequest] = []
         """The simulator's journal."""
         self.clock = Clock()
         self.callers: list[Caller] = []
@@ -332,7 +332,7 @@ class House:
         """How many requests have reached any upstream."""
         return len(self.visits) + sum(len(wire.asked) for wire in self.wires.values())
 
-    def heard(self, text: str) -> list[Visit]:
+    def heard(self, text: str) -> list[SimulatedRequest]:
         """What the simulator got with this text in it."""
         return [visit for visit in self.visits if text.encode() in visit.body]
 
@@ -372,7 +372,7 @@ async def _make_key(store: Store, user_id: str, wish: management.KeyWish) -> str
 
 @asynccontextmanager
 async def furnished(
-    data: Path, journal: Callable[[Visit], None], database_url: str = ""
+    data: Path, journal: Callable[[SimulatedRequest], None], database_url: str = ""
 ) -> AsyncGenerator[tuple[Store, dict[str, Scripted]]]:
     """The house without its service: a data directory with the catalogue, and the running upstreams by name."""
     async with AsyncExitStack() as stack:
@@ -383,7 +383,7 @@ async def furnished(
         store = await stack.enter_async_context(open_store(Settings(data=data, database_url=database_url)))
         ports = {name: wire.port for name, wire in wires.items()}
         async with store.database.transaction() as conn:
-            await catalog_store.apply(conn, catalogue(simulated.port, ports), KINDS, 1)
+            await catalog_store.apply_document(conn, catalogue(simulated.port, ports), KINDS, 1)
         yield store, wires
 
 
@@ -393,7 +393,7 @@ async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
     given = replace(
         Settings(data=data, errors_per_minute=0, cache_seconds=0.0, journal_pace=0.001), **settings
     )
-    visits: list[Visit] = []
+    visits: list[SimulatedRequest] = []
     async with furnished(data, visits.append, given.database_url) as (store, wires):
         house = House(given, store, wires)
         house.visits = visits

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.api.client_families import FAMILIES
+from penstock.api.client_families import CLIENT_FAMILIES
 from penstock.store.journal import JournalFull, Segment
 from tests.service.conversations import DIALECTS, PATHS, Answer, body_of
 from tests.service.running_service import House, open_house
@@ -243,7 +243,7 @@ async def test_clients_that_parse_a_native_error_get_one_and_the_others_the_docu
         assert await native(user_agent=agent, x_stainless_lang="python") is True
         assert await native(user_agent=agent, x_error_format="else") is expected
     assert await native(x_stainless_retry_count="0", x_error_format="Simple") is False
-    for family in FAMILIES:
+    for family in CLIENT_FAMILIES:
         assert await native(user_agent=f"{family.mark.decode()}1.0") is family.native
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from penstock.core.limits import day_of
 from penstock.operations.first_start import Store
-from penstock.providers.simulator.handler import Visit
+from penstock.providers.simulator.handler import SimulatedRequest
 from penstock.store.sql.schema import requests, usage_days
 from tests.redis import shared_redis
 from tests.service.conversations import DIALECTS, FRAMES, PATHS, body_of, frames_of, request
@@ -78,11 +78,11 @@ async def test_killed_under_load_again_and_again_nothing_is_lost_or_doubled(
         shared |= shared_redis(KILLED_LEASE)
     chance = random.Random(7)
     nonces = list(range(100_000))
-    visits: list[Visit] = []
+    visits: list[SimulatedRequest] = []
     told: dict[str, str] = {}
     kill_at, reached = 0, asyncio.Event()
 
-    def journal(visit: Visit) -> None:
+    def journal(visit: SimulatedRequest) -> None:
         visits.append(visit)
         if len(visits) == kill_at:
             reached.set()
@@ -244,7 +244,7 @@ async def test_a_full_disk_refuses_before_the_provider_is_asked_and_recovers_by_
     """The data directory is a file system of 10 MiB that the test fills and empties."""
     small = tmp_path / "small"
     small.mkdir()
-    visits: list[Visit] = []
+    visits: list[SimulatedRequest] = []
     async with furnished(tmp_path / "data", visits.append) as (store, _):
         user = await make_user(store, "lab", 1)
         mount = f'mount -t tmpfs -o size=10m,mode=700 tmpfs {small} && cp -a {tmp_path}/data/. {small} && exec "$@"'

@@ -11,7 +11,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select
 
 from penstock.domain.mail.outbox import TRIES, Mail
-from penstock.operations.mail_sender import Console, Files, Smtp, compose, route_of
+from penstock.operations.mail_sender import Console, Files, Smtp, compose_message, mail_transport
 from penstock.store.sql.schema import outbox
 from tests.site.page_reader import PASSWORD, Hotel, open_hotel
 
@@ -130,11 +130,11 @@ async def test_a_mail_in_the_database_cannot_be_read(hotel: Hotel) -> None:
 
 
 async def test_the_console_and_the_routes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    message = compose(
+    message = compose_message(
         Mail("test", ANN, "A subject", ("First.", "Last."), "123456"), "Acme <a@b.example>", "eml_1", 0.0
     )
     await Console().send(message)
     assert "123456" in capsys.readouterr().out
-    assert isinstance(route_of("console:"), Console)
-    assert isinstance(route_of(f"file:{tmp_path}"), Files)
-    assert isinstance(route_of("smtps://user:p%40ss@mail.example.com"), Smtp)
+    assert isinstance(mail_transport("console:"), Console)
+    assert isinstance(mail_transport(f"file:{tmp_path}"), Files)
+    assert isinstance(mail_transport("smtps://user:p%40ss@mail.example.com"), Smtp)

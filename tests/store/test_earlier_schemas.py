@@ -17,7 +17,7 @@ from penstock.core.limits import day_of
 from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare, repair
 from penstock.store.sql.database import OLDER, Database, SchemaBehind
-from penstock.store.sql.migrate import migrate
+from penstock.store.sql.migrate import migrate_database
 from penstock.store.sql.partitions import partitions
 from penstock.store.sql.schema import HEAD, metadata, providers, requests, users
 from tests.stores import Engine, remake
@@ -111,7 +111,7 @@ async def test_what_an_earlier_program_made_is_migrated_whole(
     await asyncio.to_thread(_run, empty, script_of(schema))
     with pytest.raises(SchemaBehind):
         await Database.open(empty.url, directory=tmp_path, migrate=False)
-    assert await asyncio.to_thread(migrate, empty.url) == (schema.stem.partition("-")[0], HEAD)
+    assert await asyncio.to_thread(migrate_database, empty.url) == (schema.stem.partition("-")[0], HEAD)
     database = await Database.open(empty.url, directory=tmp_path, migrate=False)
     async with database.connect() as conn:
         rows = (await conn.execute(select(requests).order_by(requests.c.id))).mappings().all()
@@ -138,7 +138,7 @@ async def test_the_migrations_make_what_the_schema_says(
 ) -> None:
     if schema is not None:
         await asyncio.to_thread(_run, empty, script_of(schema))
-    await asyncio.to_thread(migrate, empty.url)
+    await asyncio.to_thread(migrate_database, empty.url)
     shapes: list[dict[str, object]] = []
     for url in (empty.url, f"sqlite:///{tmp_path}/new.db" if empty.name == "sqlite" else empty.url):
         database = await Database.open(url, directory=tmp_path)
@@ -154,7 +154,7 @@ async def test_months_that_have_rows_and_those_to_come_have_partitions(
     empty_postgresql: Engine, tmp_path: Path
 ) -> None:
     await asyncio.to_thread(_run, empty_postgresql, script_of(SCHEMAS[0]))
-    await asyncio.to_thread(migrate, empty_postgresql.url)
+    await asyncio.to_thread(migrate_database, empty_postgresql.url)
     database = await Database.open(empty_postgresql.url, directory=tmp_path, migrate=False)
     async with database.connect() as conn:
         have = await conn.run_sync(partitions)

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from penstock.store.sql import migrate as migration
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import OLDER, Database
-from penstock.store.sql.migrate import migrate
+from penstock.store.sql.migrate import migrate_database
 from penstock.store.sql.schema import HEAD
 
 
@@ -42,14 +42,14 @@ def test_the_program_knows_its_own_steps() -> None:
 
 
 def test_a_database_at_the_head_is_left_alone(tmp_path: Path) -> None:
-    migrate(url(tmp_path / "p.db"))
+    migrate_database(url(tmp_path / "p.db"))
     before = (tmp_path / "p.db").read_bytes()
-    assert migrate(url(tmp_path / "p.db")) == (HEAD, HEAD)
+    assert migrate_database(url(tmp_path / "p.db")) == (HEAD, HEAD)
     assert (tmp_path / "p.db").read_bytes() == before
 
 
 async def test_a_migrated_database_is_one_the_server_opens(tmp_path: Path) -> None:
-    migrate(url(tmp_path / "p.db"))
+    migrate_database(url(tmp_path / "p.db"))
     database = await Database.open(url(tmp_path / "p.db"), migrate=False)
     await database.close()
 
@@ -60,19 +60,19 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None
     conn.commit()
     conn.close()
     with pytest.raises(StoreError, match="usage_days"):
-        migrate(url(tmp_path / "p.db"))
+        migrate_database(url(tmp_path / "p.db"))
     assert set(statements(tmp_path / "p.db")) == {"usage_days"}
 
 
 @pytest.mark.parametrize("revision", ["0099", "x"])
 def test_a_newer_database_is_refused(tmp_path: Path, revision: str) -> None:
-    migrate(url(tmp_path / "p.db"))
+    migrate_database(url(tmp_path / "p.db"))
     conn = sqlite3.connect(tmp_path / "p.db")
     conn.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     conn.commit()
     conn.close()
     with pytest.raises(StoreError, match="newer"):
-        migrate(url(tmp_path / "p.db"))
+        migrate_database(url(tmp_path / "p.db"))
 
 
 def run(address: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.sql.backend import Pool, RowRefused, StoreError, WriteFailed
+from penstock.store.sql.backend import PoolSettings, RowRefused, StoreError, WriteFailed
 from penstock.store.sql.database import Database
 from penstock.store.sql.postgresql import explain
 from penstock.store.sql.schema import revisions
@@ -143,7 +143,7 @@ async def test_what_keeps_it_from_being_opened_is_explained(
 ) -> None:
     address = engine.url.rpartition("@")[2].rpartition("/")[0]
     with pytest.raises(StoreError, match=words) as refused:
-        await Database.open(url.format(server=address), directory=tmp_path, pool=Pool(connect=2))
+        await Database.open(url.format(server=address), directory=tmp_path, pool=PoolSettings(connect=2))
     assert "secret" not in str(refused.value)
 
 

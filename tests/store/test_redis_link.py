@@ -10,11 +10,11 @@ import pytest
 import trustme
 
 from penstock.store.redis.address import RedisAddress
-from penstock.store.redis.link import Outcome, RedisAway, RedisLink, RedisRefused, Script
+from penstock.store.redis.link import RedisAway, RedisLink, RedisOutcome, RedisRefused, RedisScript
 from penstock.store.sql.backend import StoreError
 from tests.redis import RedisServer, redis_server
 
-ECHO = Script("return {KEYS[1], ARGV[1]}")
+ECHO = RedisScript("return {KEYS[1], ARGV[1]}")
 
 
 @asynccontextmanager
@@ -145,7 +145,7 @@ async def test_the_commands_of_a_turn_are_one_write_and_answers_may_come_in_any_
         await peer.greeted()
         assert await peer.reads.get() == b"*1\r\n$3\r\nONE\r\n"
         rest = [link.submit("GET", f"k{number}") for number in range(3)]
-        told: list[Outcome] = []
+        told: list[RedisOutcome] = []
         link.tell(told.append, "DEL", "k0")
         sent = await peer.reads.get()
         assert [sent.count(word) for word in (b"GET", b"DEL")] == [3, 1]
@@ -164,7 +164,7 @@ async def test_the_commands_of_a_turn_are_one_write_and_answers_may_come_in_any_
 async def test_answers_are_dealt_with_in_their_order_whoever_gets_them() -> None:
     """A slot that is given back, and who was refused because of it: read together, the refusal comes first."""
     async with peered() as (peer, link):
-        dealt: list[Outcome] = []
+        dealt: list[RedisOutcome] = []
 
         async def wait(word: str) -> None:
             dealt.append(await link.submit(word))
@@ -189,7 +189,7 @@ async def test_who_leaves_before_his_command_is_sent_sends_none_and_who_leaves_l
         await peer.reads.get()
         peer.say(b":1\r\n")
         await first
-        late: list[Outcome] = []
+        late: list[RedisOutcome] = []
         never, gone, stays = (link.submit(word, then=late.append) for word in ("NEVER", "GONE", "STAYS"))
         never.cancel()
         sent = await peer.reads.get()
@@ -214,7 +214,7 @@ async def test_a_connection_that_failed_is_given_up_and_the_next_one_is_new(
     fails: Callable[[Peer], object],
 ) -> None:
     async with peered(patience=0.3) as (peer, link):
-        late: list[Outcome] = []
+        late: list[RedisOutcome] = []
         gone, waits = link.submit("A", then=late.append), link.submit("B")
         await peer.greeted()
         await peer.reads.get()
@@ -254,7 +254,7 @@ async def test_an_idle_connection_that_ends_fails_nobody() -> None:
 async def test_closing_sends_what_waits_and_nothing_later() -> None:
     key = "test:closing"
     link = RedisLink(redis_server().url, timeout=5.0, scripts=())
-    told: list[Outcome] = []
+    told: list[RedisOutcome] = []
     link.tell(told.append, "SET", key, "said", "EX", 60)
     await link.close()
     assert told == [b"OK"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.secrets_file import SecretsFile, SecretsFileError
 
 ABOUT = b"api_keys|key_1|sealed"
 
@@ -21,15 +21,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def vault(path: Path) -> Vault:
-    return Vault.make(path, secrets.token_bytes)
+def vault(path: Path) -> SecretsFile:
+    return SecretsFile.make(path, secrets.token_bytes)
 
 
-def test_made_once_for_its_owner_alone(vault: Vault, path: Path) -> None:
+def test_made_once_for_its_owner_alone(vault: SecretsFile, path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     before = path.read_bytes()
-    again = Vault.make(path, secrets.token_bytes)
+    again = SecretsFile.make(path, secrets.token_bytes)
     assert path.read_bytes() == before
     assert again.digests("key") == vault.digests("key")
     assert [file.name for file in path.parent.iterdir()] == ["secrets.json"]
@@ -57,49 +57,49 @@ def test_processes_that_start_at_once_share_one(path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o610])
-def test_a_file_that_others_can_read_is_refused(vault: Vault, path: Path, mode: int) -> None:
+def test_a_file_that_others_can_read_is_refused(vault: SecretsFile, path: Path, mode: int) -> None:
     path.chmod(mode)
-    with pytest.raises(VaultError, match="chmod 600"):
-        Vault.make(path, secrets.token_bytes)
+    with pytest.raises(SecretsFileError, match="chmod 600"):
+        SecretsFile.make(path, secrets.token_bytes)
 
 
 @pytest.mark.parametrize(
     ("mode", "read"), [(0o440, True), (0o400, True), (0o640, True), (0o644, False), (0o460, False)]
 )
 def test_a_file_that_was_mounted_for_our_group_is_read(
-    vault: Vault, path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, read: bool
+    vault: SecretsFile, path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, read: bool
 ) -> None:
     path.chmod(mode)
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     if read:
-        assert Vault.make(path, secrets.token_bytes).pepper_id == vault.pepper_id
+        assert SecretsFile.make(path, secrets.token_bytes).pepper_id == vault.pepper_id
     else:
-        with pytest.raises(VaultError, match="others can read"):
-            Vault.make(path, secrets.token_bytes)
+        with pytest.raises(SecretsFileError, match="others can read"):
+            SecretsFile.make(path, secrets.token_bytes)
 
 
-def test_what_is_sealed_opens_for_the_same_purpose_alone(vault: Vault) -> None:
+def test_what_is_sealed_opens_for_the_same_purpose_alone(vault: SecretsFile) -> None:
     sealed = vault.seal(b"sk-ps-1", ABOUT, secrets.token_bytes)
     assert b"sk-ps-1" not in sealed
     assert vault.unseal(sealed, ABOUT) == b"sk-ps-1"
-    with pytest.raises(VaultError):
+    with pytest.raises(SecretsFileError):
         vault.unseal(sealed, b"api_keys|key_2|sealed")
     assert sealed != vault.seal(b"sk-ps-1", ABOUT, secrets.token_bytes)
 
 
-def test_any_flipped_bit_and_any_cut_of_a_seal_is_noticed(vault: Vault) -> None:
+def test_any_flipped_bit_and_any_cut_of_a_seal_is_noticed(vault: SecretsFile) -> None:
     sealed = vault.seal(b"sk-ps-1", ABOUT, secrets.token_bytes)
     for at in range(len(sealed)):
-        with pytest.raises(VaultError):
+        with pytest.raises(SecretsFileError):
             vault.unseal(sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :], ABOUT)
-        with pytest.raises(VaultError):
+        with pytest.raises(SecretsFileError):
             vault.unseal(sealed[:at], ABOUT)
 
 
-def test_rotation_keeps_what_was(vault: Vault, path: Path) -> None:
+def test_rotation_keeps_what_was(vault: SecretsFile, path: Path) -> None:
     sealed, (digest,) = vault.seal(b"x", ABOUT, secrets.token_bytes), vault.digests("key")
-    elsewhere = Vault(path)
+    elsewhere = SecretsFile(path)
     vault.rotate(secrets.token_bytes)
     assert vault.unseal(sealed, ABOUT) == b"x"
     assert vault.digests("key")[1] == digest
@@ -127,29 +127,29 @@ def test_a_damaged_file_is_named(path: Path, content: bytes, complaint: str) -> 
     path.parent.mkdir()
     path.touch(0o600)
     path.write_bytes(content)
-    with pytest.raises(VaultError, match=complaint) as caught:
-        Vault.make(path, secrets.token_bytes)
+    with pytest.raises(SecretsFileError, match=complaint) as caught:
+        SecretsFile.make(path, secrets.token_bytes)
     assert str(path) in str(caught.value)
 
 
-def test_a_changed_value_does_not_pass_for_the_one_it_was(vault: Vault, path: Path) -> None:
+def test_a_changed_value_does_not_pass_for_the_one_it_was(vault: SecretsFile, path: Path) -> None:
     contents = msgspec.json.decode(path.read_bytes())
     contents["peppers"][0]["value"], contents["seals"][0]["value"] = (
         contents["seals"][0]["value"],
         contents["peppers"][0]["value"],
     )
     path.write_bytes(msgspec.json.encode(contents))
-    with pytest.raises(VaultError, match="edited by hand") as caught:
-        Vault(path)
+    with pytest.raises(SecretsFileError, match="edited by hand") as caught:
+        SecretsFile(path)
     assert contents["peppers"][0]["value"] not in str(caught.value)
 
 
 def test_a_missing_file_is_named(path: Path) -> None:
-    with pytest.raises(VaultError, match="backup"):
-        Vault(path)
+    with pytest.raises(SecretsFileError, match="backup"):
+        SecretsFile(path)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(VaultError, match="cannot write the secrets file"):
-        Vault.make(tmp_path / "file" / "secrets.json", secrets.token_bytes)
+    with pytest.raises(SecretsFileError, match="cannot write the secrets file"):
+        SecretsFile.make(tmp_path / "file" / "secrets.json", secrets.token_bytes)

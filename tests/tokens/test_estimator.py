@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from penstock.tokens.estimator import Estimator, family_of
-from penstock.tokens.images import LARGEST_IMAGE, PAGE, document_tokens, image_tokens
+from penstock.tokens.estimator import Estimator, tokenizer_family
+from penstock.tokens.images import LARGEST_IMAGE, PAGE_TOKENS, document_tokens, image_tokens
 from penstock.tokens.vocabulary import O200k
 
 LONG = "Twelve grey geese went over the weir. " * 20
@@ -181,9 +181,9 @@ async def test_a_caller_that_leaves_frees_the_thread() -> None:
 
 
 def test_families_are_told_by_the_providers_name_for_a_model() -> None:
-    assert family_of("anthropic/Claude-Sonnet-4.6").word == "claude"
-    assert family_of("MiniMax-M2.1").word == "minimax"
-    assert family_of("something-else").factor > 1
+    assert tokenizer_family("anthropic/Claude-Sonnet-4.6").word == "claude"
+    assert tokenizer_family("MiniMax-M2.1").word == "minimax"
+    assert tokenizer_family("something-else").factor > 1
 
 
 # ---- sizes
@@ -246,7 +246,7 @@ def test_images_at_the_edges(data: str, tokens: int) -> None:
 
 def test_a_document_is_measured_by_its_pages_or_its_length() -> None:
     pages = base64.b64encode(b"/Type /Pages /Type /Page /Type/Page\n").decode()
-    assert document_tokens(pages) == 2 * PAGE
+    assert document_tokens(pages) == 2 * PAGE_TOKENS
     hidden = base64.b64encode(zlib.compress(b"x")).decode() + "A" * 500_000
-    assert document_tokens(hidden) == 4 * PAGE
-    assert document_tokens("") == PAGE
+    assert document_tokens(hidden) == 4 * PAGE_TOKENS
+    assert document_tokens("") == PAGE_TOKENS

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 from penstock.upstream import Deadlines, Origin, UpstreamClient, UpstreamResponse
-from penstock.upstream.connection import Connection
+from penstock.upstream.connection import UpstreamConnection
 
 PATIENT = Deadlines(connect=10.0, first_byte=20.0, idle=20.0, total=30.0)
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -166,7 +166,7 @@ class Caller:
         stats = self.client.stats().get(self.origin)
         return (stats.open, stats.idle) if stats else (0, 0)
 
-    def busy(self) -> list[Connection]:
+    def busy(self) -> list[UpstreamConnection]:
         """Those that serve a request."""
         pools = self.client._pools.values()
         return [one for pool in pools for one in pool.connections if one._response is not None]

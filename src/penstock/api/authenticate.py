@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from penstock.api.client_families import Families
+from penstock.api.client_families import ClientFamilies
 from penstock.api.request_body import api_version, betas_of
 from penstock.domain.keys.authentication import pick_key
 from penstock.exchange import Exchange
 
 
-class Sender:
+class RequestCredentials:
     """What the headers say of the caller. ``key`` is its API key, ``mark`` what the key ring knows that by."""
 
     __slots__ = ("_version", "client", "key", "mark", "strict")
@@ -29,13 +29,15 @@ class Sender:
         return version
 
 
-def sender_of(exchange: Exchange, mark: Callable[[str], bytes], families: Families) -> Sender:
+def request_credentials(
+    exchange: Exchange, mark: Callable[[str], bytes], families: ClientFamilies
+) -> RequestCredentials:
     """The sender of a request. Raises ``MissingKey`` or ``InvalidKey``."""
     known = exchange.letterhead.read
-    if isinstance(known, Sender):
+    if isinstance(known, RequestCredentials):
         return known
     key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
-    sender = Sender(
+    sender = RequestCredentials(
         key,
         mark(key),
         families.of(exchange.header(b"user-agent")).name,

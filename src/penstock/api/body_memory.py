@@ -9,12 +9,12 @@ from penstock.errors import ConcurrentLimitReached, Overloaded
 from penstock.exchange import Exchange
 
 
-class Place:
+class Reservation:
     """What one body takes, in bytes, until ``leave``."""
 
     __slots__ = ("_intake", "_size", "_user_id")
 
-    def __init__(self, intake: "Intake", user_id: str, size: int) -> None:
+    def __init__(self, intake: "BodyMemory", user_id: str, size: int) -> None:
         self._intake = intake
         self._user_id = user_id
         self._size = size
@@ -31,7 +31,7 @@ class Place:
         self._size = 0
 
 
-class Intake:
+class BodyMemory:
     """The bodies of one process. All on one event loop."""
 
     __slots__ = ("_max_body", "_most", "_users", "taken")
@@ -44,7 +44,7 @@ class Intake:
         """What all bodies take now."""
         self._users: dict[str, int] = {}
 
-    def enter(self, exchange: Exchange, principal: Principal, concurrent: int) -> Place:
+    def enter(self, exchange: Exchange, principal: Principal, concurrent: int) -> Reservation:
         """A place for the body of ``exchange``: a user has room for as many of the largest as run at once, and one.
 
         Raises ``ConcurrentLimitReached`` or ``Overloaded``.
@@ -66,10 +66,10 @@ class Intake:
             )
         self.taken += size
         self._users[user_id] = held + size
-        return Place(self, user_id, size)
+        return Reservation(self, user_id, size)
 
     def free(self, user_id: str, size: int) -> None:
-        """What ``Place`` gives back."""
+        """What ``Reservation`` gives back."""
         self.taken -= size
         left = self._users[user_id] - size if user_id in self._users else 0
         if left > 0:

@@ -9,7 +9,7 @@ import msgspec
 from penstock.exchange import HeaderList
 
 
-class Family(msgspec.Struct, frozen=True):
+class ClientFamily(msgspec.Struct, frozen=True):
     """One kind of client: ``mark`` is looked for in the lower-cased user agent."""
 
     mark: bytes
@@ -17,44 +17,44 @@ class Family(msgspec.Struct, frozen=True):
     native: bool
 
 
-FAMILIES = (
-    Family(b"claude-cli/", "claude-code", True),
-    Family(b"claude-code/", "claude-code", True),
-    Family(b"codex", "codex", True),
-    Family(b"opencode/", "opencode", True),
-    Family(b"litellm/", "litellm", True),
-    Family(b"langchain", "langchain", True),
-    Family(b"pydantic-ai/", "pydantic-ai", True),
-    Family(b"ai-sdk", "ai-sdk", True),
-    Family(b"anthropic/", "anthropic-sdk", True),
-    Family(b"asyncanthropic/", "anthropic-sdk", True),
-    Family(b"openai/", "openai-sdk", True),
-    Family(b"asyncopenai/", "openai-sdk", True),
-    Family(b"cline/", "cline", True),
-    Family(b"roo-code/", "roo-code", True),
-    Family(b"kilo-code/", "kilo-code", True),
-    Family(b"zed/", "zed", True),
-    Family(b"continue/", "continue", True),
-    Family(b"aider", "aider", True),
-    Family(b"cursor/", "cursor", True),
-    Family(b"curl/", "curl", False),
-    Family(b"wget/", "wget", False),
-    Family(b"python-requests/", "python-requests", False),
-    Family(b"python-httpx", "python-httpx", False),
-    Family(b"aiohttp/", "aiohttp", False),
-    Family(b"go-http-client/", "go", False),
-    Family(b"node", "node", False),
-    Family(b"mozilla/", "browser", False),
+CLIENT_FAMILIES = (
+    ClientFamily(b"claude-cli/", "claude-code", True),
+    ClientFamily(b"claude-code/", "claude-code", True),
+    ClientFamily(b"codex", "codex", True),
+    ClientFamily(b"opencode/", "opencode", True),
+    ClientFamily(b"litellm/", "litellm", True),
+    ClientFamily(b"langchain", "langchain", True),
+    ClientFamily(b"pydantic-ai/", "pydantic-ai", True),
+    ClientFamily(b"ai-sdk", "ai-sdk", True),
+    ClientFamily(b"anthropic/", "anthropic-sdk", True),
+    ClientFamily(b"asyncanthropic/", "anthropic-sdk", True),
+    ClientFamily(b"openai/", "openai-sdk", True),
+    ClientFamily(b"asyncopenai/", "openai-sdk", True),
+    ClientFamily(b"cline/", "cline", True),
+    ClientFamily(b"roo-code/", "roo-code", True),
+    ClientFamily(b"kilo-code/", "kilo-code", True),
+    ClientFamily(b"zed/", "zed", True),
+    ClientFamily(b"continue/", "continue", True),
+    ClientFamily(b"aider", "aider", True),
+    ClientFamily(b"cursor/", "cursor", True),
+    ClientFamily(b"curl/", "curl", False),
+    ClientFamily(b"wget/", "wget", False),
+    ClientFamily(b"python-requests/", "python-requests", False),
+    ClientFamily(b"python-httpx", "python-httpx", False),
+    ClientFamily(b"aiohttp/", "aiohttp", False),
+    ClientFamily(b"go-http-client/", "go", False),
+    ClientFamily(b"node", "node", False),
+    ClientFamily(b"mozilla/", "browser", False),
 )
 """The first mark found wins. One line per client; ``native`` says that it parses its dialect's own error object."""
 
-UNKNOWN = Family(b"", "other", False)
+UNKNOWN = ClientFamily(b"", "other", False)
 
 
-def family_of(user_agent: bytes) -> Family:
+def client_family(user_agent: bytes) -> ClientFamily:
     """The family of a user agent, ``UNKNOWN`` where no mark fits."""
     lowered = user_agent.lower()
-    for family in FAMILIES:
+    for family in CLIENT_FAMILIES:
         if family.mark in lowered:
             return family
     return UNKNOWN
@@ -64,25 +64,25 @@ _SEEN_MOST = 4096
 _LONGEST_KEPT = 256
 
 
-class Families:
+class ClientFamilies:
     """Looks up user agents and remembers them, since they are few."""
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen: dict[bytes, Family] = {}
+        self._seen: dict[bytes, ClientFamily] = {}
 
-    def of(self, user_agent: bytes | None) -> Family:
+    def of(self, user_agent: bytes | None) -> ClientFamily:
         """The family of a user agent."""
         if user_agent is None:
             return UNKNOWN
         family = self._seen.get(user_agent)
         if family is None:
             if len(user_agent) > _LONGEST_KEPT:
-                return family_of(user_agent)
+                return client_family(user_agent)
             if len(self._seen) >= _SEEN_MOST:
                 self._seen.clear()
-            family = self._seen[user_agent] = family_of(user_agent)
+            family = self._seen[user_agent] = client_family(user_agent)
         return family
 
     def parse_native(self, headers: HeaderList) -> bool:

@@ -20,7 +20,7 @@ PAUSE = 0.25
 _encode = msgspec.json.Encoder().encode
 
 
-class Examination(msgspec.Struct, frozen=True):
+class ConnectionReport(msgspec.Struct, frozen=True):
     """What is told of a request. ``clock_skew`` is in seconds, positive where the client's clock is ahead."""
 
     key_header: str
@@ -34,12 +34,12 @@ class Examination(msgspec.Struct, frozen=True):
     streaming: str
 
 
-def examine(exchange: Exchange, key: str, plan: Plan, models: tuple[str, ...], now: float) -> bytes:
+def check_connection(exchange: Exchange, key: str, plan: Plan, models: tuple[str, ...], now: float) -> bytes:
     """The answer, as JSON. ``key`` is the one that was used, ``now`` in epoch seconds."""
     direct = exchange.header(b"x-api-key")
     agent = exchange.header(b"user-agent")
     return _encode(
-        Examination(
+        ConnectionReport(
             key_header="x-api-key"
             if direct is not None and direct.strip() == key.encode("latin-1")
             else "authorization",
@@ -60,7 +60,7 @@ def wants_stream(exchange: Exchange) -> bool:
     return b"stream=true" in exchange.query.split(b"&")
 
 
-async def stream(exchange: Exchange) -> None:
+async def stream_check(exchange: Exchange) -> None:
     """Send the events; each says how many milliseconds after the first it was sent."""
     for at in range(EVENTS):
         if at:

@@ -2,12 +2,11 @@
 
 import re
 
-from penstock.core.body import envelope as envelopes
-from penstock.core.body.envelope import Envelope, Name
+from penstock.core.body.envelope import DialectName, Envelope, read_envelope
 from penstock.core.body.value_limits import check_values
 from penstock.errors import InvalidRequest
 from penstock.exchange import Exchange
-from penstock.relay.offload import Aside
+from penstock.relay.offload import Offload
 
 _VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
 _DEFAULT_VERSION = b"2023-06-01"
@@ -18,20 +17,20 @@ _BETAS_MOST = 4096
 class BodyReader:
     """Checks bodies and reads their top level, large ones in a thread."""
 
-    def __init__(self, aside: Aside, *, max_values: int) -> None:
+    def __init__(self, aside: Offload, *, max_values: int) -> None:
         """``max_values`` bounds the objects, lists and members of one body."""
         self._aside = aside
         self._max_values = max_values
 
-    async def read(self, body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
+    async def read(self, body: bytes, dialect: DialectName, *, counting: bool = False) -> Envelope:
         """The body's envelope. Raises ``InvalidRequest``."""
         if len(body) <= self._aside.above:
             return self._read(body, dialect, counting=counting)
         return await self._aside.run(self._read, body, dialect, counting=counting)
 
-    def _read(self, body: bytes, dialect: Name, *, counting: bool) -> Envelope:
+    def _read(self, body: bytes, dialect: DialectName, *, counting: bool) -> Envelope:
         check_values(body, self._max_values)
-        return envelopes.read(body, dialect, counting=counting)
+        return read_envelope(body, dialect, counting=counting)
 
 
 def api_version(exchange: Exchange) -> bytes:

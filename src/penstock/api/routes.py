@@ -13,9 +13,9 @@ from urllib.parse import unquote
 import msgspec
 
 from penstock.api import connection_check
-from penstock.api.authenticate import Sender, sender_of
-from penstock.api.body_memory import Intake
-from penstock.api.client_families import Families
+from penstock.api.authenticate import RequestCredentials, request_credentials
+from penstock.api.body_memory import BodyMemory
+from penstock.api.client_families import ClientFamilies
 from penstock.api.help_links import HELP
 from penstock.api.request_body import BodyReader
 from penstock.core.body.envelope import Envelope
@@ -96,7 +96,7 @@ def owns(path: str) -> bool:
     return path.startswith(("/api/", "/v1/")) or path in ("/v1", "/api")
 
 
-class Visit:
+class ApiRequest:
     """One request while it is handled: what is known of its caller so far, for the answer's headers and form."""
 
     __slots__ = ("dialect", "exchange", "now", "plan", "principal", "request_id")
@@ -120,7 +120,7 @@ class Api:
         counter: TokenCounter,
         keyring: Keyring,
         gate: Gate,
-        intake: Intake,
+        intake: BodyMemory,
         catalog: Callable[[], Catalog],
         metrics: Metrics,
         reader: BodyReader,
@@ -140,12 +140,12 @@ class Api:
         self._new_id = new_id
         self._now = now
         self._clock = clock
-        self._families = Families()
+        self._families = ClientFamilies()
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request."""
         route = _TABLE.get(exchange.path)
-        visit = Visit(exchange, self._new_id(), _dialect(exchange, route), self._now())
+        visit = ApiRequest(exchange, self._new_id(), _dialect(exchange, route), self._now())
         try:
             await self._answer(visit, route)
         except PenstockError as error:
@@ -158,11 +158,11 @@ class Api:
     def reject(self, exchange: Exchange, error: PenstockError) -> None:
         """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
         dialect = _dialect(exchange, _TABLE.get(exchange.path))
-        self._refuse(Visit(exchange, self._new_id(), dialect, self._now()), error)
+        self._refuse(ApiRequest(exchange, self._new_id(), dialect, self._now()), error)
 
     # ---- routes
 
-    async def _answer(self, visit: Visit, route: Route | None) -> None:
+    async def _answer(self, visit: ApiRequest, route: Route | None) -> None:
         exchange = visit.exchange
         model_id = None
         if route is None:
@@ -187,7 +187,7 @@ class Api:
             case "count_tokens":
                 await self._count_tokens(visit)
 
-    async def _generate(self, visit: Visit, dialect: Dialect) -> None:
+    async def _generate(self, visit: ApiRequest, dialect: Dialect) -> None:
         started = self._clock()
         principal, plan = await self._admit(visit)
         place = self._intake.enter(visit.exchange, principal, plan.concurrent_requests)
@@ -202,7 +202,7 @@ class Api:
 
     def _call(
         self,
-        visit: Visit,
+        visit: ApiRequest,
         dialect: Dialect,
         principal: Principal,
         plan: Plan,
@@ -231,7 +231,7 @@ class Api:
             betas=betas,
         )
 
-    async def _count_tokens(self, visit: Visit) -> None:
+    async def _count_tokens(self, visit: ApiRequest) -> None:
         principal, plan = await self._admit(visit)
         self._gate.check_counting(principal.user_id)
         exchange = visit.exchange
@@ -247,7 +247,7 @@ class Api:
             extra.append((b"x-penstock-upstream", b"simulator"))
         self._reply(visit, counted.body, extra)
 
-    async def _count(self, visit: Visit, principal: Principal, plan: Plan, body: bytes) -> TokenCount:
+    async def _count(self, visit: ApiRequest, principal: Principal, plan: Plan, body: bytes) -> TokenCount:
         exchange = visit.exchange
         envelope = await self._reader.read(body, "messages", counting=True)
         version, betas = self._sender(exchange).version(exchange)
@@ -255,7 +255,7 @@ class Api:
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
         return await self._counter.count(principal.user_id, envelope, resolution, version, betas)
 
-    async def _models(self, visit: Visit, model_id: str | None) -> None:
+    async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
         await self._gate.refresh(principal.user_id, visit.now)
         allowed = None if principal.models is None else frozenset(principal.models)
@@ -272,25 +272,26 @@ class Api:
             )
         self._reply(visit, answer)
 
-    async def _doctor(self, visit: Visit) -> None:
+    async def _doctor(self, visit: ApiRequest) -> None:
         principal, plan = await self._admit(visit)
         exchange = visit.exchange
         if connection_check.wants_stream(exchange):
             head = self._head(visit)
             head[0] = (b"content-type", b"text/event-stream; charset=utf-8")
             exchange.start(200, [*head, (b"x-accel-buffering", b"no")])
-            await connection_check.stream(exchange)
+            await connection_check.stream_check(exchange)
             self._metrics.answered(visit.dialect, 200)
             return
         allowed = None if principal.models is None else frozenset(principal.models)
         models = tuple(model.id for model in self._catalog().offered(plan.id, allowed))
         self._reply(
-            visit, connection_check.examine(exchange, self._sender(exchange).key, plan, models, visit.now)
+            visit,
+            connection_check.check_connection(exchange, self._sender(exchange).key, plan, models, visit.now),
         )
 
     # ---- who calls
 
-    async def _admit(self, visit: Visit) -> tuple[Principal, Plan]:
+    async def _admit(self, visit: ApiRequest) -> tuple[Principal, Plan]:
         """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""
         exchange, gate = visit.exchange, self._gate
         try:
@@ -310,11 +311,11 @@ class Api:
         self._keyring.touch(principal.key_id)
         return principal, plan
 
-    def _sender(self, exchange: Exchange) -> Sender:
+    def _sender(self, exchange: Exchange) -> RequestCredentials:
         """Raises ``MissingKey`` or ``InvalidKey``."""
-        return sender_of(exchange, self._keyring.mark, self._families)
+        return request_credentials(exchange, self._keyring.mark, self._families)
 
-    def _note_refusal(self, visit: Visit, error: PenstockError) -> None:
+    def _note_refusal(self, visit: ApiRequest, error: PenstockError) -> None:
         """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
         if isinstance(error, CallerError) and not isinstance(error, _NOT_HELD_AGAINST):
             key_id = None if visit.principal is None else visit.principal.key_id
@@ -322,7 +323,7 @@ class Api:
 
     # ---- answers
 
-    def _reply(self, visit: Visit, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def _reply(self, visit: ApiRequest, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:
         head = self._head(visit)
         head.extend(extra)
         head.append((b"content-length", b"%d" % len(body)))
@@ -330,7 +331,7 @@ class Api:
         visit.exchange.end(body)
         self._metrics.answered(visit.dialect, 200)
 
-    def _refuse(self, visit: Visit, error: PenstockError) -> None:
+    def _refuse(self, visit: ApiRequest, error: PenstockError) -> None:
         exchange = visit.exchange
         if exchange.lost:
             return
@@ -358,7 +359,7 @@ class Api:
         exchange.end(body)
         self._metrics.answered(visit.dialect, error.status)
 
-    def _head(self, visit: Visit) -> HeaderList:
+    def _head(self, visit: ApiRequest) -> HeaderList:
         request_id = visit.request_id.encode()
         head: HeaderList = [_JSON, _NO_STORE, (b"x-request-id", request_id)]
         if visit.dialect == "messages":
@@ -366,7 +367,7 @@ class Api:
         head.extend(limit_headers(self._state(visit), visit.now, visit.dialect))
         return head
 
-    def _state(self, visit: Visit) -> LimitState:
+    def _state(self, visit: ApiRequest) -> LimitState:
         """The caller's own limits, or for one without a key the window that guards the door."""
         principal = visit.principal or self._known(visit.exchange)
         plan = None if principal is None else self._catalog().plans.get(principal.plan_id)

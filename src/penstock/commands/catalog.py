@@ -11,11 +11,11 @@ from cyclopts import App, Parameter
 from penstock.commands.installation import (
     HERE,
     CommandError,
-    Place,
+    Installation,
     answer,
     answer_json,
     now_ms,
-    open_place,
+    open_installation,
     table,
 )
 from penstock.commands.options import At
@@ -92,8 +92,8 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
     answer(table(("PLAN", "REQUESTS A DAY", "AT ONCE"), limits))
 
 
-async def _current(place: Place) -> Catalog:
-    async with open_place(place) as store:
+async def _current(place: Installation) -> Catalog:
+    async with open_installation(place) as store:
         source = CatalogSource(store.database, KINDS, Secrets(environment()).has)
         await source.refresh()
         return source.current
@@ -132,10 +132,10 @@ def apply(
         answer("\n".join(str(change) for change in changes) or "Nothing changes.")
 
 
-async def _apply(place: Place, text: str, *, prune: bool) -> list[Change]:
+async def _apply(place: Installation, text: str, *, prune: bool) -> list[Change]:
     document = parse(text, KINDS)
-    async with open_place(place) as store, store.database.transaction() as conn:
-        return await catalog_store.apply(conn, document, KINDS, now_ms(), prune=prune)
+    async with open_installation(place) as store, store.database.transaction() as conn:
+        return await catalog_store.apply_document(conn, document, KINDS, now_ms(), prune=prune)
 
 
 @app.command
@@ -147,11 +147,11 @@ def export(*, place: At = HERE) -> None:
     sys.stdout.write(asyncio.run(_export(place)))
 
 
-async def _export(place: Place) -> str:
-    async with open_place(place) as store:
+async def _export(place: Installation) -> str:
+    async with open_installation(place) as store:
         return await _exported(store)
 
 
 async def _exported(store: Store) -> str:
     async with store.database.connect() as conn:
-        return await catalog_store.export(conn, KINDS)
+        return await catalog_store.export_document(conn, KINDS)

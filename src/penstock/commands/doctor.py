@@ -26,7 +26,7 @@ def examine(*, json: Annotated[bool, Parameter(negative="")] = False, place: At 
         Print {"ok", "findings": [{"level", "subject", "text", "mend"}]}.
     """
     flags = {} if place.data is None else {"data": str(place.data)}
-    report = asyncio.run(doctor.examine(environment(), place.config, flags))
+    report = asyncio.run(doctor.examine_installation(environment(), place.config, flags))
     if json:
         answer_json(report)
     else:

@@ -21,7 +21,7 @@ class CommandError(OperatorError):
 
 
 @dataclass(frozen=True)
-class Place:
+class Installation:
     """Which installation a command works on."""
 
     data: Path | None = None
@@ -30,10 +30,10 @@ class Place:
     """Settings file, in place of penstock.toml."""
 
 
-HERE = Place()
+HERE = Installation()
 
 
-def read_settings(place: Place, flags: dict[str, str] | None = None) -> Loaded:
+def read_settings(place: Installation, flags: dict[str, str] | None = None) -> Loaded:
     """The settings, with what the command line says; warnings go to stderr. Raises ``SettingsError``."""
     flags = dict(flags or {})
     if place.data is not None:
@@ -45,7 +45,7 @@ def read_settings(place: Place, flags: dict[str, str] | None = None) -> Loaded:
 
 
 @asynccontextmanager
-async def open_place(place: Place) -> AsyncGenerator[Store]:
+async def open_installation(place: Installation) -> AsyncGenerator[Store]:
     """The installation, ready for use. Raises ``SettingsError``, ``StoreError``."""
     async with open_store(read_settings(place).settings) as store:
         yield store
@@ -80,7 +80,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def moment(ms: int | None) -> str:
+def utc_moment(ms: int | None) -> str:
     """An instant as ``2026-11-25 01:58`` UTC; a dash for none."""
     return "-" if ms is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(ms / 1000))
 

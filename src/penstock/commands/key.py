@@ -10,13 +10,13 @@ from cyclopts import App, Parameter
 from penstock.commands.installation import (
     HERE,
     CommandError,
-    Place,
+    Installation,
     answer,
     answer_json,
-    moment,
     now_ms,
-    open_place,
+    open_installation,
     table,
+    utc_moment,
 )
 from penstock.commands.options import At
 from penstock.domain.accounts import accounts
@@ -86,8 +86,8 @@ def create(
     _answer(made, json=json)
 
 
-async def _create(place: Place, email: str, wish: KeyWish) -> NewKey:
-    async with open_place(place) as store, store.database.transaction() as conn:
+async def _create(place: Installation, email: str, wish: KeyWish) -> NewKey:
+    async with open_installation(place) as store, store.database.transaction() as conn:
         user = await accounts.user_by_email(conn, email)
         return await management.create_key(
             conn,
@@ -118,12 +118,12 @@ def show(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, p
     if json:
         answer_json(_Keys([_shown(row, now) for row in rows]))
         return
-    lines = [(row.name, row.shown, _state(row, now), moment(row.last_used_at), row.id) for row in rows]
+    lines = [(row.name, row.shown, _state(row, now), utc_moment(row.last_used_at), row.id) for row in rows]
     answer(table(("NAME", "KEY", "STATE", "LAST USED (UTC)", "ID"), lines))
 
 
-async def _list(place: Place, email: str) -> tuple[KeyRow, ...]:
-    async with open_place(place) as store, store.database.connect() as conn:
+async def _list(place: Installation, email: str) -> tuple[KeyRow, ...]:
+    async with open_installation(place) as store, store.database.connect() as conn:
         user = await accounts.user_by_email(conn, email)
         return await management.list_keys(conn, user.id)
 
@@ -159,8 +159,8 @@ def revoke(
         answer(f"Revoked {', '.join(revoked)}.")
 
 
-async def _revoke(place: Place, email: str, name: str | None, id: str | None) -> list[str]:
-    async with open_place(place) as store, store.database.transaction() as conn:
+async def _revoke(place: Installation, email: str, name: str | None, id: str | None) -> list[str]:
+    async with open_installation(place) as store, store.database.transaction() as conn:
         now = now_ms()
         user = await accounts.user_by_email(conn, email)
         found = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)
@@ -199,8 +199,8 @@ def roll(
     _answer(asyncio.run(_roll(place, email, name, id, grace)), json=json)
 
 
-async def _roll(place: Place, email: str, name: str | None, id: str | None, grace: int) -> NewKey:
-    async with open_place(place) as store, store.database.transaction() as conn:
+async def _roll(place: Installation, email: str, name: str | None, id: str | None, grace: int) -> NewKey:
+    async with open_installation(place) as store, store.database.transaction() as conn:
         now = now_ms()
         user = await accounts.user_by_email(conn, email)
         old = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)[0]
@@ -251,7 +251,7 @@ def _shown(row: KeyRow, now: int) -> _Shown:
 
 def _state(row: KeyRow, now: int) -> str:
     if row.revoked_at is not None:
-        return f"revoked {moment(row.revoked_at)}"
+        return f"revoked {utc_moment(row.revoked_at)}"
     if row.expires_at is None:
         return "works"
-    return f"{'works until' if row.works(now) else 'expired'} {moment(row.expires_at)}"
+    return f"{'works until' if row.works(now) else 'expired'} {utc_moment(row.expires_at)}"

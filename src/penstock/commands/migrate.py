@@ -13,8 +13,7 @@ from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import check_journals
 from penstock.store.instance_lock import InstanceLock
 from penstock.store.sql.database import database_directory
-from penstock.store.sql.migrate import back_up_older, revision_of
-from penstock.store.sql.migrate import migrate as migrate_database
+from penstock.store.sql.migrate import back_up_older, migrate_database, revision_of
 from penstock.store.sql.schema import HEAD
 
 

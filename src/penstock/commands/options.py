@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from penstock.commands.installation import Place
+from penstock.commands.installation import Installation
 
-At = Annotated[Place, Parameter(name="*")]
+At = Annotated[Installation, Parameter(name="*")]
 """``--data`` and ``--config``."""

@@ -9,11 +9,11 @@ from cyclopts import Parameter
 from penstock.commands.installation import (
     HERE,
     CommandError,
-    Place,
+    Installation,
     answer,
     answer_json,
     day_named,
-    open_place,
+    open_installation,
     table,
 )
 from penstock.commands.options import At
@@ -60,8 +60,8 @@ def reconcile(
     return 1 if found and not repair_ else 0
 
 
-async def _found(place: Place, day: int, repairing: bool) -> list[Difference]:
-    async with open_place(place) as store:
+async def _found(place: Installation, day: int, repairing: bool) -> list[Difference]:
+    async with open_installation(place) as store:
         try:
             if repairing:
                 return await repair(store.database, day)

@@ -11,8 +11,8 @@ from contextlib import ExitStack, asynccontextmanager
 import msgspec
 
 from penstock.app import Service
-from penstock.commands.installation import CommandError, Place, read_settings
-from penstock.operations.first_start import Greeting, bootstrap, open_store, render
+from penstock.commands.installation import CommandError, Installation, read_settings
+from penstock.operations.first_start import Greeting, first_start, open_store, render_greeting
 from penstock.operations.logs import configure
 from penstock.providers.secrets import Secrets
 from penstock.server import listen
@@ -23,7 +23,7 @@ from penstock.store.instance_lock import InstanceLock
 from penstock.store.sql.database import database_directory
 
 
-def run(place: Place, flags: dict[str, str]) -> None:
+def run(place: Installation, flags: dict[str, str]) -> None:
     """Serve until stopped. ``flags`` are settings that the command line gives, as text. Raises ``OperatorError``."""
     settings = read_settings(place, flags).settings
     if settings.workers > 1 and not (
@@ -40,12 +40,12 @@ def run(place: Place, flags: dict[str, str]) -> None:
         for place_of in dict.fromkeys((settings.data.resolve(), beside or settings.data.resolve())):
             locks.callback(InstanceLock.take(place_of).release)
         if settings.workers == 1:
-            serve_on(reserve(settings.host, settings.port), settings)
+            serve_on_sockets(reserve(settings.host, settings.port), settings)
         else:
             _supervise(settings, place, flags)
 
 
-def serve_on(
+def serve_on_sockets(
     sockets: Sequence[socket.socket],
     settings: Settings,
     *,
@@ -61,14 +61,14 @@ def serve_on(
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
         async with open_store(settings) as store:
-            greetings.append(await bootstrap(store, secrets_of))
+            greetings.append(await first_start(store, secrets_of))
         async with service.running():
             yield
 
     def started(port: int) -> None:
         if greets:
             # To stdout and not to the log: it holds the demo key.
-            sys.stdout.write(render(greetings[0], settings.url(port)))
+            sys.stdout.write(render_greeting(greetings[0], settings.url(port)))
             sys.stdout.flush()
         if ready is not None:
             ready()
@@ -83,7 +83,7 @@ def serve_on(
     )
 
 
-def _supervise(settings: Settings, place: Place, flags: dict[str, str]) -> None:
+def _supervise(settings: Settings, place: Installation, flags: dict[str, str]) -> None:
     sockets = [reserve(settings.host, settings.port, shared=True)]
     port: int = sockets[0][0].getsockname()[1]
     sockets += [reserve(settings.host, port, shared=True) for _ in range(1, settings.workers)]

@@ -11,14 +11,14 @@ from cyclopts import App, Parameter
 from penstock.commands.installation import (
     HERE,
     CommandError,
-    Place,
+    Installation,
     answer,
     answer_json,
-    open_place,
+    open_installation,
 )
 from penstock.commands.options import At
 from penstock.domain.keys import management
-from penstock.store.secrets_file import Vault
+from penstock.store.secrets_file import SecretsFile
 
 secrets_app = App(name="secrets", help="The secrets file: peppers of API keys and keys of sealed copies.")
 
@@ -42,7 +42,7 @@ def make(file: Path) -> None:
     """
     if file.exists():
         raise CommandError(f"{file} exists already; no secrets file is ever replaced")
-    Vault.make(file, secrets.token_bytes)
+    SecretsFile.make(file, secrets.token_bytes)
     answer(f"Made {file}. Servers find it by PENSTOCK_SECRET_FILE; keep a copy apart from the database's.")
 
 
@@ -65,8 +65,8 @@ def rotate(*, json: Annotated[bool, Parameter(negative="")] = False, place: At =
         answer("The old ones stay in the file: keys made with them need them. Back the file up now.")
 
 
-async def _rotate(place: Place) -> _Rotated:
-    async with open_place(place) as store:
+async def _rotate(place: Installation) -> _Rotated:
+    async with open_installation(place) as store:
         store.vault.rotate(secrets.token_bytes)
         async with store.database.transaction() as conn:
             resealed = await management.reseal_keys(conn, store.vault, secrets.token_bytes)

@@ -50,7 +50,7 @@ def simulate(*, host: str = "127.0.0.1", port: int = 9000) -> None:
         Port to listen on; 0 takes a free one.
     """
     configure("info", "text")
-    listen.serve(
+    listen.serve_application(
         Application(handler=simulator, owns=lambda _path: True, site=None, reject=_reject),
         host=host,
         port=port,

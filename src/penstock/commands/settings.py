@@ -13,7 +13,7 @@ from penstock.commands.installation import (
     table,
 )
 from penstock.commands.options import At
-from penstock.settings import markdown, rows, shown
+from penstock.settings import markdown, rows, shown_value
 
 
 class _Setting(msgspec.Struct):
@@ -43,7 +43,7 @@ def settings(
         return
     loaded = read_settings(place)
     found = {
-        row.name: _Setting(shown(loaded.settings, row.name), loaded.origins.get(row.name, "default"))
+        row.name: _Setting(shown_value(loaded.settings, row.name), loaded.origins.get(row.name, "default"))
         for row in rows()
     }
     if json:

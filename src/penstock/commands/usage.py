@@ -8,13 +8,13 @@ from cyclopts import Parameter
 
 from penstock.commands.installation import (
     HERE,
-    Place,
+    Installation,
     answer,
     answer_json,
     day_named,
-    moment,
-    open_place,
+    open_installation,
     table,
+    utc_moment,
 )
 from penstock.commands.options import At
 from penstock.domain.accounts import accounts
@@ -63,7 +63,7 @@ def usage(
     if report.requests:
         lines = [
             (
-                moment(line.at),
+                utc_moment(line.at),
                 line.id,
                 line.model,
                 str(line.status or "-"),
@@ -79,8 +79,8 @@ def _counts(line: RequestLine) -> str:
     return f"refunded: {line.refund_reason}" if line.refund_reason else "yes" if line.counted else "no"
 
 
-async def _usage(place: Place, email: str, day: int, label: str) -> _Usage:
-    async with open_place(place) as store, store.database.connect() as conn:
+async def _usage(place: Installation, email: str, day: int, label: str) -> _Usage:
+    async with open_installation(place) as store, store.database.connect() as conn:
         user = await accounts.user_by_email(conn, email)
         report: DayReport = await day_report(conn, user, day)
     return _Usage(

@@ -10,13 +10,13 @@ from cyclopts import App, Parameter
 from penstock.commands.installation import (
     HERE,
     CommandError,
-    Place,
+    Installation,
     answer,
     answer_json,
-    moment,
     now_ms,
-    open_place,
+    open_installation,
     table,
+    utc_moment,
 )
 from penstock.commands.options import At
 from penstock.domain.accounts import accounts
@@ -86,8 +86,8 @@ def create(
         answer(f"It works once the address is verified: penstock user set --email {made.email} --verified")
 
 
-async def _create(place: Place, email: str, *, plan: str, admin: bool, verified: bool) -> _Made:
-    async with open_place(place) as store, store.database.transaction() as conn:
+async def _create(place: Installation, email: str, *, plan: str, admin: bool, verified: bool) -> _Made:
+    async with open_installation(place) as store, store.database.transaction() as conn:
         now = now_ms()
         id = accounts.new_user_id(secrets.token_bytes(16))
         user = await accounts.create_user(
@@ -145,8 +145,8 @@ def change(
         answer(f"{user.email}: {_state(user)}, on the {user.plan} plan.")
 
 
-async def _change(place: Place, email: str, changes: Changes) -> User:
-    async with open_place(place) as store, store.database.transaction() as conn:
+async def _change(place: Installation, email: str, changes: Changes) -> User:
+    async with open_installation(place) as store, store.database.transaction() as conn:
         user = await accounts.user_by_email(conn, email)
         return await accounts.change_user(conn, user.id, changes, now=now_ms())
 
@@ -166,13 +166,13 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
     if json:
         answer_json(_Users(users))
         return
-    rows = [(user.email, user.plan, _state(user), moment(user.created_at), user.id) for user in users]
+    rows = [(user.email, user.plan, _state(user), utc_moment(user.created_at), user.id) for user in users]
     answer(table(("EMAIL", "PLAN", "STATE", "SINCE (UTC)", "ID"), rows))
 
 
-async def _list(place: Place) -> list[User]:
+async def _list(place: Installation) -> list[User]:
     users: list[User] = []
-    async with open_place(place) as store, store.database.connect() as conn:
+    async with open_installation(place) as store, store.database.connect() as conn:
         while page := await accounts.list_users(conn, most=_PAGE, after=users[-1].email if users else ""):
             users.extend(page)
     return users

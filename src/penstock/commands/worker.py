@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.commands.installation import Place, read_settings
-from penstock.commands.run_server import serve_on
+from penstock.commands.installation import Installation, read_settings
+from penstock.commands.run_server import serve_on_sockets
 from penstock.errors import OperatorError, PenstockError
 from penstock.operations.logs import configure
-from penstock.server.supervisor import ALIVE, BEATS, READY, WHERE
+from penstock.server.supervisor import ALIVE, HEARTBEATS_MISSED, READY, WHERE
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ def main() -> None:
     *listening, says = map(int, sys.argv[1:])
     lifeline = sys.stdin.fileno()
     orders = msgspec.json.decode(_line(lifeline), type=Orders)
-    place = Place(
+    place = Installation(
         None if orders.data is None else Path(orders.data),
         None if orders.config is None else Path(orders.config),
     )
@@ -48,11 +48,11 @@ def main() -> None:
     def speak() -> None:
         with suppress(BlockingIOError, BrokenPipeError):
             os.write(says, ALIVE)
-        asyncio.get_running_loop().call_later(settings.worker_hung / (2 * BEATS), speak)
+        asyncio.get_running_loop().call_later(settings.worker_hung / (2 * HEARTBEATS_MISSED), speak)
 
     sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
     try:
-        serve_on(sockets, settings, greets=orders.greets, ready=ready, lifeline=lifeline)
+        serve_on_sockets(sockets, settings, greets=orders.greets, ready=ready, lifeline=lifeline)
     except (OperatorError, PenstockError) as error:
         sys.exit(f"penstock: {error}")
 

@@ -7,14 +7,14 @@ CRC32 sees every change that is confined to 32 neighbouring bits, so every one-c
 
 from zlib import crc32
 
-PREFIX = "sk-ps-"
+KEY_PREFIX = "sk-ps-"
 RANDOM_BYTES = 32
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODY = 43
 _CHECK = 6
-LENGTH = len(PREFIX) + _BODY + _CHECK
-_CHECKED = len(PREFIX) + _BODY
-_START = len(PREFIX) + 6
+LENGTH = len(KEY_PREFIX) + _BODY + _CHECK
+_CHECKED = len(KEY_PREFIX) + _BODY
+_START = len(KEY_PREFIX) + 6
 """How much of a key's beginning is shown: the prefix and 6 of its 43 random characters."""
 
 
@@ -29,11 +29,11 @@ def base62(number: int, width: int) -> str:
     return "".join(reversed(digits))
 
 
-def make(random: bytes) -> str:
+def make_key(random: bytes) -> str:
     """The key that 32 random bytes give."""
     if len(random) != RANDOM_BYTES:
         raise ValueError(f"a key is made from {RANDOM_BYTES} random bytes, not {len(random)}")
-    checked = PREFIX + base62(int.from_bytes(random), _BODY)
+    checked = KEY_PREFIX + base62(int.from_bytes(random), _BODY)
     return checked + _checksum(checked)
 
 
@@ -41,9 +41,9 @@ def is_well_formed(key: str) -> bool:
     """Whether ``key`` has our prefix, length, alphabet and checksum: False means that it cannot be one of ours."""
     return (
         len(key) == LENGTH
-        and key.startswith(PREFIX)
+        and key.startswith(KEY_PREFIX)
         and key.isascii()
-        and key[len(PREFIX) :].isalnum()
+        and key[len(KEY_PREFIX) :].isalnum()
         and key[_CHECKED:] == _checksum(key[:_CHECKED])
     )
 
@@ -58,14 +58,14 @@ def end_of(key: str) -> str:
     return key[-4:]
 
 
-def shown(start: str, end: str) -> str:
+def masked_key(start: str, end: str) -> str:
     """How a key is shown where the key itself must not be: ``sk-ps-AbCdEf...wxyz``."""
     return f"{start}...{end}"
 
 
 def display(key: str) -> str:
-    """``shown`` for a whole key."""
-    return shown(start_of(key), end_of(key))
+    """``masked_key`` for a whole key."""
+    return masked_key(start_of(key), end_of(key))
 
 
 def identifier(kind: str, random: bytes) -> str:

@@ -15,7 +15,7 @@ Feature = Literal["images", "documents", "tools"]
 """What a request asks of a model beyond text."""
 
 Auth = Literal["x-api-key", "bearer", "none"]
-Habit = bool | int | str | None
+ProfileValue = bool | int | str | None
 """The value of a profile's flag."""
 Thinks = Literal["none", "budget", "adaptive"]
 
@@ -76,7 +76,7 @@ class Upstream(msgspec.Struct, frozen=True):
     secret: str = ""
     profile: Profile = DEFAULT_PROFILE
     model_profiles: tuple[tuple[str, Profile], ...] = ()
-    habits: tuple[tuple[str, Habit], ...] = ()
+    habits: tuple[tuple[str, ProfileValue], ...] = ()
     """What the operator has changed of all these profiles, by the names of their flags."""
 
     def url(self, dialect: DialectName) -> str | None:
@@ -94,12 +94,12 @@ class Upstream(msgspec.Struct, frozen=True):
         return self.profile
 
 
-def with_habits(upstream: Upstream, habits: Mapping[str, object]) -> Upstream:
+def with_profile_values(upstream: Upstream, habits: Mapping[str, object]) -> Upstream:
     """``upstream`` with these flags of its profiles, for all of its models. Raises ``msgspec.ValidationError``."""
     if not habits:
         return upstream
     given = msgspec.convert(habits, Profile)
-    values: dict[str, Habit] = {
+    values: dict[str, ProfileValue] = {
         name: getattr(given, name) for name in Profile.__struct_fields__ if name in habits
     }
     return msgspec.structs.replace(

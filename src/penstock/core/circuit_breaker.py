@@ -16,7 +16,7 @@ PROBE_AFTER = 15.0
 # ---- what is known of its health
 
 
-class Health(msgspec.Struct, frozen=True, gc=False):
+class CircuitState(msgspec.Struct, frozen=True, gc=False):
     """The last outcomes of one upstream model, as a circuit breaker sees them.
 
     ``outcomes`` holds the last ten as bits, the newest lowest, 1 for a failure. ``opened_at`` is when the circuit
@@ -28,33 +28,33 @@ class Health(msgspec.Struct, frozen=True, gc=False):
     probe_at: float | None = None
 
 
-HealthKey = tuple[str, str]
+CircuitKey = tuple[str, str]
 """Provider id and the provider's name of the model."""
 
-FRESH = Health()
+CLOSED = CircuitState()
 
 
-def succeeded(health: Health) -> Health:
+def after_success(health: CircuitState) -> CircuitState:
     """After a success: an open circuit closes and forgets, a closed one shifts the outcome in."""
     if health.opened_at is not None:
-        return FRESH
-    return Health(outcomes=(health.outcomes << 1) & ((1 << WINDOW) - 1)) if health.outcomes else health
+        return CLOSED
+    return CircuitState(outcomes=(health.outcomes << 1) & ((1 << WINDOW) - 1)) if health.outcomes else health
 
 
-def failed(health: Health, now: float) -> Health:
+def after_failure(health: CircuitState, now: float) -> CircuitState:
     """After a failure: it opens when five of the last ten failed; a failed probe keeps it open from now on."""
     outcomes = ((health.outcomes << 1) | 1) & ((1 << WINDOW) - 1)
     if health.opened_at is not None or outcomes.bit_count() >= OPEN_AFTER:
-        return Health(outcomes=outcomes, opened_at=now)
-    return Health(outcomes=outcomes)
+        return CircuitState(outcomes=outcomes, opened_at=now)
+    return CircuitState(outcomes=outcomes)
 
 
-def probing(health: Health, now: float) -> Health:
+def after_probe(health: CircuitState, now: float) -> CircuitState:
     """An attempt that was marked as a probe is being sent: no other goes until it reports, or for another 15 s."""
-    return Health(outcomes=health.outcomes, opened_at=health.opened_at, probe_at=now)
+    return CircuitState(outcomes=health.outcomes, opened_at=health.opened_at, probe_at=now)
 
 
-def state(health: Health, now: float) -> Literal["closed", "probe", "open"]:
+def state(health: CircuitState, now: float) -> Literal["closed", "probe", "open"]:
     """``closed``: healthy; ``probe``: open for 15 s and free for one try; ``open``: to be avoided."""
     if health.opened_at is None:
         return "closed"

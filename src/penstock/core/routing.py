@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from penstock.core.catalog import DialectName, Feature, Model, Target, Upstream, lacking
-from penstock.core.circuit_breaker import Health, HealthKey, state
+from penstock.core.circuit_breaker import CircuitKey, CircuitState, state
 from penstock.core.profile import Profile
 
 MOST_ATTEMPTS = 3
@@ -39,7 +39,7 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.upstream.kind == "simulator"
 
     @property
-    def key(self) -> HealthKey:
+    def key(self) -> CircuitKey:
         """Where the health of what it tries is kept."""
         return self.upstream.id, self.model
 
@@ -49,7 +49,7 @@ class _Candidate(msgspec.Struct, frozen=True, gc=False):
 
     attempt: Attempt
     probe: Attempt
-    key: HealthKey
+    key: CircuitKey
     weight: int
     lacks: frozenset[Feature]
 
@@ -74,7 +74,7 @@ class Upstreams(dict[str, Upstream]):
 def plan(
     model: Model,
     upstreams: Upstreams,
-    health: Mapping[HealthKey, Health],
+    health: Mapping[CircuitKey, CircuitState],
     features: Iterable[Feature],
     dialect: DialectName,
     now: float,

@@ -174,7 +174,7 @@ STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f
 _json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-def is_plain(whole: bytes) -> bool:
+def is_plain_frames(whole: bytes) -> bool:
     """Whether these bytes are one frame in its usual form, a line of event and one of JSON. False says nothing."""
     at = whole.find(b"\n")
     if not whole.startswith(_DATA, at) or whole.find(b"\r", 0, max(at - 1, 0)) >= 0:

@@ -30,7 +30,7 @@ from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, sign
 from penstock.settings import Loaded, Settings, SettingsError, load
 from penstock.store.redis.link import RedisAway, RedisLink, RedisRefused
-from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import Database, open_database
 from penstock.store.sql.schema import api_keys, requests, users
@@ -64,7 +64,9 @@ class Report(msgspec.Struct, frozen=True):
 Findings = Generator[Finding]
 
 
-async def examine(environ: Mapping[str, str], file: Path | None, flags: Mapping[str, str]) -> Report:
+async def examine_installation(
+    environ: Mapping[str, str], file: Path | None, flags: Mapping[str, str]
+) -> Report:
     """Look at everything that can be looked at; what depends on something broken is left out."""
     findings: list[Finding] = []
     try:
@@ -235,9 +237,9 @@ async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
     if not path.exists() and not count:
         return [Finding("warn", "secrets", f"{path} is not there yet", "the first start makes it")]
     try:
-        vault = Vault(path)
+        vault = SecretsFile(path)
         await management.check_peppers(conn, vault)
-    except VaultError as error:
+    except SecretsFileError as error:
         return [Finding("fail", "secrets", str(error), "the backup has it")]
     return [
         Finding("ok", "secrets", f"{path}, {len(vault.pepper_ids)} peppers"),

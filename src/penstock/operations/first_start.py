@@ -13,7 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock import __version__
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import User
-from penstock.domain.catalog.catalog_store import CatalogSource, apply, default_catalog, offer_local, revision
+from penstock.domain.catalog.catalog_store import (
+    CatalogSource,
+    apply_document,
+    default_catalog,
+    offer_local,
+    revision,
+)
 from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
 from penstock.domain.ledger.ledger import DIRECTORY
@@ -22,7 +28,7 @@ from penstock.providers.local_servers import find_local
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
-from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import Database, SchemaBehind, open_database, upsert
 from penstock.store.sql.schema import revisions
@@ -44,7 +50,7 @@ class Store(msgspec.Struct, frozen=True):
 
     settings: Settings
     database: Database
-    vault: Vault
+    vault: SecretsFile
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -74,7 +80,7 @@ class Greeting(msgspec.Struct, frozen=True):
 async def open_store(settings: Settings) -> AsyncGenerator[Store]:
     """Open the database and the secrets file, both made when they are new, with the default catalogue in a new one.
 
-    Raises ``StoreError`` (``VaultError`` when the secrets file is not the one that the database belongs to).
+    Raises ``StoreError`` (``SecretsFileError`` when the secrets file is not the one that the database belongs to).
     """
     try:
         database = await open_database(settings, migrate=False)
@@ -87,25 +93,25 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
         if new:
             async with database.transaction() as conn:
                 if await revision(conn) == 0:  # of several processes that start at once, one fills it
-                    await apply(conn, parse(default_catalog(), KINDS), KINDS, _now())
+                    await apply_document(conn, parse(default_catalog(), KINDS), KINDS, _now())
         yield Store(settings, database, await _vault(database, settings))
     finally:
         await database.close()
 
 
-async def _vault(database: Database, settings: Settings) -> Vault:
+async def _vault(database: Database, settings: Settings) -> SecretsFile:
     path = settings.secret_path
     async with database.connect() as conn:
         if not path.exists() and await management.any_key(conn):
-            raise VaultError(
+            raise SecretsFileError(
                 f"there is no secrets file {path}, but the database holds API keys that were made with one: put it back"
             )
-        vault = Vault.make(path, secrets.token_bytes)
+        vault = SecretsFile.make(path, secrets.token_bytes)
         await management.check_peppers(conn, vault)
     return vault
 
 
-async def bootstrap(store: Store, secrets_of: Secrets) -> Greeting:
+async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
     """What is done once, before the first request: a demo user on loopback, an admin demanded elsewhere.
 
     At the very first start, model servers found on this machine are added to the catalogue. Raises ``NoAdmin``.
@@ -142,7 +148,7 @@ async def bootstrap(store: Store, secrets_of: Secrets) -> Greeting:
     )
 
 
-def render(greeting: Greeting, url: str) -> str:
+def render_greeting(greeting: Greeting, url: str) -> str:
     """The greeting as text for the console; ``url`` is what callers put before ``/api/v1``."""
     program = f"Penstock {__version__}"
     name = program if greeting.brand == "Penstock" else f"{greeting.brand} ({program})"

@@ -1,6 +1,6 @@
 """Logging: lines on stderr with a fixed list of fields, written by a thread so that no request waits for the terminal.
 
-Only what ``FIELDS`` names is ever written beside a message, so a header, a body or a prompt cannot get into a log by
+Only what ``LOG_FIELDS`` names is ever written beside a message, so a header, a body or a prompt cannot get into a log by
 being at hand; what looks like a credential in a text is hidden as a second net.
 """
 
@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-FIELDS = (
+LOG_FIELDS = (
     "request_id",
     "provider",
     "upstream_model",
@@ -35,7 +35,7 @@ _CREDENTIAL = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:\bbearer\s+)[^\s\"']{8,}|:
 def configure(level: str, form: Literal["text", "json"]) -> None:
     """Send all logging of the process to stderr, in this form, from ``level`` (``info``) up."""
     stream = logging.StreamHandler()
-    stream.setFormatter(Json() if form == "json" else Lines())
+    stream.setFormatter(JsonLines() if form == "json" else Lines())
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
     listener = QueueListener(queue, stream)
     root = logging.getLogger()
@@ -62,7 +62,7 @@ class Lines(logging.Formatter):
         return f"{_time(record)} {record.levelname} {record.name}: {_text(self, record)}{fields}"
 
 
-class Json(logging.Formatter):
+class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, event, the fields, and ``traceback``."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -92,7 +92,7 @@ def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    found = {name: getattr(record, name, None) for name in FIELDS}
+    found = {name: getattr(record, name, None) for name in LOG_FIELDS}
     return {
         name: hide(value) if isinstance(value, str) else value
         for name, value in found.items()

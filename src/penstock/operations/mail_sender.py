@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from penstock.domain.mail import outbox
 from penstock.domain.mail.outbox import Due, Mail
 from penstock.errors import DatabaseUnavailable
-from penstock.store.secrets_file import Vault, VaultError
+from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.database import Database
 
 log = logging.getLogger("penstock.operations.mail_sender")
@@ -36,7 +36,7 @@ class NotSent(Exception):
         self.lasting = lasting
 
 
-class Route(Protocol):
+class MailTransport(Protocol):
     """Where mails go."""
 
     async def send(self, message: EmailMessage) -> None:
@@ -113,18 +113,23 @@ class Smtp:
             raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
 
 
-def route_of(mail_url: str) -> Route:
+def mail_transport(mail_url: str) -> MailTransport:
     """What the setting ``mail_url`` means."""
     if mail_url.startswith("file:"):
         return Files(Path(mail_url.removeprefix("file:").removeprefix("//")).absolute())
     return Console() if mail_url == "console:" else Smtp(mail_url)
 
 
-class Postman:
+class MailSender:
     """Sends what is due. ``wake`` it after queueing a mail."""
 
     def __init__(
-        self, database: Database, vault: Vault, route: Route, sender: str, now: Callable[[], float]
+        self,
+        database: Database,
+        vault: SecretsFile,
+        route: MailTransport,
+        sender: str,
+        now: Callable[[], float],
     ) -> None:
         """``sender`` is a mail address with or without a name, ``now`` gives epoch seconds."""
         self._database = database
@@ -146,7 +151,7 @@ class Postman:
                 await self.send_due()
             except DatabaseUnavailable:
                 log.warning("the database does not answer; mails wait")
-            except VaultError as error:
+            except SecretsFileError as error:
                 log.error("mails cannot be read: %s", error)  # noqa: TRY400 - the text says it all
             except Exception:
                 log.exception("a round of mails failed")
@@ -175,21 +180,21 @@ class Postman:
 
     async def _send(self, due: Due) -> bool:
         try:
-            await self._route.send(compose(due.mail, self._sender, due.id, self._now()))
+            await self._route.send(compose_message(due.mail, self._sender, due.id, self._now()))
         except NotSent as error:
             log.warning("mail not sent", extra={"code": due.mail.kind, "error": str(error)})
             async with self._database.transaction() as conn:
-                await outbox.failed(conn, due, str(error), lasting=error.lasting)
+                await outbox.sending_failed(conn, due, str(error), lasting=error.lasting)
             return False
         async with self._database.transaction() as conn:
-            await outbox.sent(conn, due, now=self._now_ms())
+            await outbox.was_sent(conn, due, now=self._now_ms())
         return True
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
 
 
-def compose(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
+def compose_message(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
     """The mail as it goes out: text, and the same as plain HTML. ``now`` is epoch seconds."""
     from email.headerregistry import Address  # noqa: PLC0415 - tables of the grammar of mail, for the first mail
 

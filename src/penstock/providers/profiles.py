@@ -5,7 +5,7 @@ import msgspec
 from penstock.core.profile import Profile
 
 
-def and_also(profile: Profile, **changes: bool | int | str | None) -> Profile:
+def with_changes(profile: Profile, **changes: bool | int | str | None) -> Profile:
     """``profile`` with some of its flags changed."""
     return msgspec.structs.replace(profile, **changes)
 
@@ -15,17 +15,17 @@ ADAPTIVE = Profile(native_anthropic=True, thinking="adaptive")
 NO_SAMPLING = Profile(native_anthropic=True, thinking="adaptive", sampling=False)
 
 CLAUDE: tuple[tuple[str, Profile], ...] = (
-    ("claude-3-7-*", and_also(BUDGET, structured_output=False)),
-    ("claude-3-*", and_also(BUDGET, structured_output=False, thinking="none")),
-    ("claude-sonnet-4-20*", and_also(BUDGET, structured_output=False)),
-    ("claude-opus-4-20*", and_also(BUDGET, structured_output=False)),
-    ("claude-*-4-0", and_also(BUDGET, structured_output=False)),
+    ("claude-3-7-*", with_changes(BUDGET, structured_output=False)),
+    ("claude-3-*", with_changes(BUDGET, structured_output=False, thinking="none")),
+    ("claude-sonnet-4-20*", with_changes(BUDGET, structured_output=False)),
+    ("claude-opus-4-20*", with_changes(BUDGET, structured_output=False)),
+    ("claude-*-4-0", with_changes(BUDGET, structured_output=False)),
     ("claude-*-4-1*", BUDGET),
     ("claude-*-4-5*", BUDGET),
     ("claude-*-4-6*", ADAPTIVE),
     ("claude-*-4-7*", NO_SAMPLING),
-    ("claude-*-4-8*", and_also(NO_SAMPLING, system_turns=True)),
-    ("claude-*", and_also(NO_SAMPLING, system_turns=True, thoughts_hidden=True, thinks_by_default=True)),
+    ("claude-*-4-8*", with_changes(NO_SAMPLING, system_turns=True)),
+    ("claude-*", with_changes(NO_SAMPLING, system_turns=True, thoughts_hidden=True, thinks_by_default=True)),
 )
 """From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken, from 5 on
 they reason unless told not to, and thoughts come without their text unless it is asked for."""
@@ -37,7 +37,7 @@ OPENAI = Profile(
     encrypted_reasoning=True,
     prompt_cache_key=True,
 )
-OPENAI_CLASSIC = and_also(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)
+OPENAI_CLASSIC = with_changes(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)
 
 QWEN = Profile(
     top_k=True,

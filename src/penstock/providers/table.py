@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.core.catalog import Auth, DialectName, Upstream
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.providers.profiles import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, and_also
+from penstock.providers.profiles import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, with_changes
 from penstock.providers.secrets import Secret
 
 Header = tuple[bytes, bytes]
@@ -67,11 +67,11 @@ _ROWS: tuple[Provider, ...] = (
             ("gpt-4*", OPENAI_CLASSIC),
             ("gpt-3.5*", OPENAI_CLASSIC),
             ("chatgpt-*", OPENAI_CLASSIC),
-            ("o[1-9]*", and_also(OPENAI, least_effort="low", most_effort="high")),
-            ("gpt-5.[6-9]*", and_also(OPENAI, cache_breakpoints=True)),
-            ("gpt-[6-9]*", and_also(OPENAI, cache_breakpoints=True)),
-            ("gpt-5", and_also(OPENAI, least_effort="minimal", most_effort="high")),
-            ("gpt-5-*", and_also(OPENAI, least_effort="minimal", most_effort="high")),
+            ("o[1-9]*", with_changes(OPENAI, least_effort="low", most_effort="high")),
+            ("gpt-5.[6-9]*", with_changes(OPENAI, cache_breakpoints=True)),
+            ("gpt-[6-9]*", with_changes(OPENAI, cache_breakpoints=True)),
+            ("gpt-5", with_changes(OPENAI, least_effort="minimal", most_effort="high")),
+            ("gpt-5-*", with_changes(OPENAI, least_effort="minimal", most_effort="high")),
         ),
         note="None of the default models is served here; name OpenAI's own models in the catalogue.",
     ),
@@ -109,7 +109,10 @@ _ROWS: tuple[Provider, ...] = (
         profile=QWEN,
         model_profiles=(
             # these do not reason, and refuse to be asked
-            ("qwen3-coder*", and_also(QWEN, thinking_switch="none", reasoning_field="none", thinking="none")),
+            (
+                "qwen3-coder*",
+                with_changes(QWEN, thinking_switch="none", reasoning_field="none", thinking="none"),
+            ),
         ),
         note="Keys of mainland China go to dashscope.aliyuncs.com instead.",
     ),
@@ -278,7 +281,7 @@ _ROWS: tuple[Provider, ...] = (
         profile=OPENAI_CLASSIC,
         model_profiles=tuple(
             # the newer API version is there for the models without sampling parameters
-            (f"anthropic.{pattern}", and_also(profile, old_api=profile.sampling))
+            (f"anthropic.{pattern}", with_changes(profile, old_api=profile.sampling))
             for pattern, profile in CLAUDE
         ),
         note='The region is part of the URL: write yours into the catalogue. Claude models need `via = ["messages"]`.',
@@ -289,7 +292,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:11434/v1", "messages": "http://127.0.0.1:11434/v1"},
         auth="none",
         docs="https://docs.ollama.com/api/anthropic-compatibility",
-        profile=and_also(
+        profile=with_changes(
             LOCAL,
             top_k=False,
             system_anywhere=True,
@@ -306,7 +309,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:8080/v1", "messages": "http://127.0.0.1:8080/v1"},
         auth="none",
         docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
-        profile=and_also(LOCAL, reasoning_field="reasoning_content"),
+        profile=with_changes(LOCAL, reasoning_field="reasoning_content"),
         local=True,
         note="Start it with --jinja, or tools are refused.",
     ),
@@ -316,7 +319,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:8000/v1", "messages": "http://127.0.0.1:8000/v1"},
         auth="none",
         docs="https://docs.vllm.ai/en/stable/serving/openai_compatible_server/",
-        profile=and_also(LOCAL, reasoning_field="reasoning", continuous_usage=True, prefill="continue"),
+        profile=with_changes(LOCAL, reasoning_field="reasoning", continuous_usage=True, prefill="continue"),
         local=True,
     ),
     Provider(
@@ -325,7 +328,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "http://127.0.0.1:1234/v1", "messages": "http://127.0.0.1:1234/v1"},
         auth="none",
         docs="https://lmstudio.ai/docs/developer/anthropic-compat",
-        profile=and_also(LOCAL, reasoning_field="reasoning_content", null_content=False),
+        profile=with_changes(LOCAL, reasoning_field="reasoning_content", null_content=False),
         local=True,
     ),
     Provider(

@@ -6,22 +6,22 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.core.body.envelope import Envelope
-from penstock.core.dialects.lanes import EventReader, Lane, Overheard, Translation
-from penstock.core.dialects.messages.paused_turn import Resuming
+from penstock.core.dialects.lanes import EventDecoder, Lane, ObservedPassthrough, Translation
+from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder
 from penstock.core.dialects.registry import DIALECTS, Dialect, Prepared, prepare, translation_header
 from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage
-from penstock.core.reasoning.cache import Listener, Recall, Thoughts
-from penstock.core.reasoning.redact import Hiding
+from penstock.core.reasoning.cache import ReasoningCache, ReasoningRecorder, ReasoningScope
+from penstock.core.reasoning.redact import Redaction
 from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.ledger import OpenRow, Settlement
 from penstock.errors import CallerError, Draining, EndedByOwner, OurError, PenstockError
 from penstock.exchange import Exchange
-from penstock.relay.router import Choice
+from penstock.relay.router import Selection
 
 _ENDED = "The owner of the key has ended this request."
 _STOPPED = "The service was stopped before the answer was complete. Send the request again."
@@ -130,7 +130,7 @@ class Record:
         "usage",
     )
 
-    def __init__(self, choice: Choice, day: int) -> None:
+    def __init__(self, choice: Selection, day: int) -> None:
         self.choice = choice
         self.attempt = choice.attempts[0]
         self.day = day
@@ -180,7 +180,7 @@ class Record:
             self.refund_reason = "no_output"
 
 
-def prepared_for(call: Call, attempt: Attempt, thoughts: Thoughts) -> Prepared:
+def prepared_for(call: Call, attempt: Attempt, thoughts: ReasoningCache) -> Prepared:
     """The body of a call as this attempt's upstream is to get it. Raises ``InvalidRequest`` where it cannot be said there."""
     return prepare(
         call.envelope,
@@ -189,19 +189,19 @@ def prepared_for(call: Call, attempt: Attempt, thoughts: Thoughts) -> Prepared:
         model=attempt.model,
         profile=attempt.profile,
         strict=call.strict,
-        recall=Recall(thoughts, call.principal.user_id, attempt.provider),
+        recall=ReasoningScope(thoughts, call.principal.user_id, attempt.provider),
     )
 
 
 def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, prepared: Prepared) -> Lane:
     """Bytes where both sides speak the same dialect in the same form, events elsewhere. ``public``: the model's id."""
     upstream = DIALECTS[attempt.dialect]
-    listener = None if prepared.recall is None else Listener(prepared.recall)
+    listener = None if prepared.recall is None else ReasoningRecorder(prepared.recall)
     if attempt.dialect == call.dialect.name and not content_type.startswith(b"application/json"):
         lane = call.dialect.Meter(model=public, withhold_usage=not call.envelope.include_usage)
         if listener is None:
             return lane
-        return Overheard(lane, upstream.Reader(profile=attempt.profile), listener)
+        return ObservedPassthrough(lane, upstream.Reader(profile=attempt.profile), listener)
     writer = call.dialect.Writer(
         model=public,
         reply_id=call.reply_id,
@@ -209,9 +209,9 @@ def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, pre
         include_usage=call.envelope.include_usage,
         input_estimate=call.envelope.estimate_input(),
     )
-    reader: EventReader
+    reader: EventDecoder
     if attempt.dialect == "messages" and call.dialect.name != "messages":
-        reader = Resuming(profile=attempt.profile)
+        reader = PausedTurnDecoder(profile=attempt.profile)
     else:
         reader = upstream.Reader(profile=attempt.profile)
     return Translation(reader, writer, prepared.names, listener, hides_thoughts=prepared.hides_thoughts)
@@ -257,7 +257,7 @@ def whole_answer(
         _listen(prepared.recall, events)
     events = prepared.names.restored(events)
     if prepared.hides_thoughts:
-        events = Hiding().without_text(events)
+        events = Redaction().without_text(events)
     reply = fold(events)
     if reply.failure is not None:
         return b"", reply.failure
@@ -267,8 +267,8 @@ def whole_answer(
     return out, None
 
 
-def _listen(recall: Recall, events: list[AnyEvent]) -> None:
-    listener = Listener(recall)
+def _listen(recall: ReasoningScope, events: list[AnyEvent]) -> None:
+    listener = ReasoningRecorder(recall)
     for event in events:
         listener.take(event)
 

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from penstock.core.dialects.lanes import Lane, Translation
-from penstock.core.dialects.messages.paused_turn import Resuming
+from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder
 from penstock.core.dialects.registry import Prepared
 from penstock.core.neutral.events import AnyEvent
 from penstock.core.routing import Attempt
 from penstock.relay.call import Call
 
 
-def going_on(lane: Lane, prepared: Prepared) -> Prepared | None:
+def continued(lane: Lane, prepared: Prepared) -> Prepared | None:
     """What lets the turn of a stream go on; None where it is not paused. The next answer's bytes go into the same lane."""
-    if isinstance(lane, Translation) and isinstance(lane.reader, Resuming) and lane.reader.paused:
+    if isinstance(lane, Translation) and isinstance(lane.reader, PausedTurnDecoder) and lane.reader.paused:
         return msgspec.structs.replace(prepared, body=lane.reader.resume(prepared.body))
     return None
 
@@ -31,7 +31,7 @@ async def whole_turn(
     attempt: Attempt, prepared: Prepared, body: bytes, most: int, ask: Callable[[Prepared], Awaitable[bytes]]
 ) -> list[AnyEvent]:
     """The events of a turn whose first whole answer is ``body``; ``ask`` gets the next ones, at most ``most``."""
-    reader = Resuming(profile=attempt.profile)
+    reader = PausedTurnDecoder(profile=attempt.profile)
     events = reader.whole(body)
     for _ in range(most):
         if not reader.paused:

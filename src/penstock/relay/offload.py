@@ -9,7 +9,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Aside:
+class Offload:
     """One thread: more would only take the interpreter from each other, and all of them from the loop."""
 
     def __init__(self, above: int) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from penstock.core.dialects.registry import DIALECTS, Prepared, translation_header
 from penstock.core.limits import limit_headers
 from penstock.core.neutral.events import AnyEvent
-from penstock.core.reasoning.cache import Thoughts
+from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.routing import Attempt
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.limits import Gate
@@ -42,11 +42,11 @@ from penstock.relay.call import (
     settlement,
     whole_answer,
 )
-from penstock.relay.continuation import going_on, may_be_paused, whole_turn
-from penstock.relay.offload import Aside
-from penstock.relay.router import Switchboard
-from penstock.relay.stream import Delivery, OpenDeliveries, UpstreamBroke
-from penstock.relay.upstream_errors import error_in_reply, error_of, refusal
+from penstock.relay.continuation import continued, may_be_paused, whole_turn
+from penstock.relay.offload import Offload
+from penstock.relay.router import Router
+from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
+from penstock.relay.upstream_errors import network_error, refused_error, reported_error
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
 
 log = logging.getLogger("penstock.relay.relay")
@@ -75,11 +75,11 @@ class Relay:
         client: UpstreamClient,
         ledger: Ledger,
         gate: Gate,
-        switchboard: Switchboard,
+        switchboard: Router,
         metrics: Metrics,
         timings: Timings,
-        aside: Aside,
-        thoughts: Thoughts,
+        aside: Offload,
+        thoughts: ReasoningCache,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -92,7 +92,7 @@ class Relay:
         self._aside = aside
         self._thoughts = thoughts
         self._clock = clock
-        self._open = OpenDeliveries(clock)
+        self._open = OpenStreams(clock)
         self._calls: dict[str, Call] = {}
 
     # ---- admit
@@ -226,11 +226,11 @@ class Relay:
                 stream=call.envelope.stream,
             )
         except UpstreamFailure as failure:
-            raise error_of(failure) from failure
+            raise network_error(failure) from failure
         if 200 <= response.status < 300:
             return response
         try:
-            raise await refusal(response, DIALECTS[attempt.dialect], call.dialect.name)
+            raise await refused_error(response, DIALECTS[attempt.dialect], call.dialect.name)
         finally:
             response.close()
 
@@ -238,7 +238,7 @@ class Relay:
 
     async def _stream(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
         exchange = call.exchange
-        delivery = Delivery(
+        delivery = ResponseStream(
             exchange,
             delivered=call.delivered,
             begin=lambda: exchange.start(200, self._head(call, record, prepared, _EVENT_STREAM)),
@@ -281,7 +281,7 @@ class Relay:
                 self._gate.refused(call.principal.key_id, exchange.client)
 
     async def _deliver(
-        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, delivery: Delivery
+        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, delivery: ResponseStream
     ) -> None:
         response = await self._post(call, attempt, prepared, record)
         try:
@@ -289,7 +289,7 @@ class Relay:
             lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared)
             delivery.attach(response, lane)
             await response.stream(delivery.sink)
-            while record.resumed < self._timings.max_pauses and (again := going_on(lane, prepared)):
+            while record.resumed < self._timings.max_pauses and (again := continued(lane, prepared)):
                 prepared = again
                 response.close()
                 response = await self._resume(call, attempt, prepared, record)
@@ -299,7 +299,7 @@ class Relay:
         except UpstreamBroke:
             delivery.broke()
         except UpstreamFailure as failure:
-            delivery.broke(error_of(failure))
+            delivery.broke(network_error(failure))
         finally:
             response.close()
 
@@ -317,7 +317,7 @@ class Relay:
             events = await whole_turn(attempt, prepared, body, self._timings.max_pauses, ask)
         out, failed = whole_answer(call, record, prepared, body, events)
         if failed is not None:
-            raise error_in_reply(failed, body)
+            raise reported_error(failed, body)
         record.first_byte_at = self._clock()
         self._board.succeeded(attempt)
         call.exchange.start(200, self._head(call, record, prepared, b"application/json"))
@@ -328,7 +328,7 @@ class Relay:
         try:
             return await response.read(self._timings.max_reply)
         except UpstreamFailure as failure:
-            raise error_of(failure) from failure
+            raise network_error(failure) from failure
 
     # ---- turns that pause
 

@@ -10,7 +10,14 @@ import msgspec
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.catalog import DialectName, Feature, Model, Upstream
-from penstock.core.circuit_breaker import FRESH, Health, HealthKey, failed, probing, succeeded
+from penstock.core.circuit_breaker import (
+    CLOSED,
+    CircuitKey,
+    CircuitState,
+    after_failure,
+    after_probe,
+    after_success,
+)
 from penstock.core.routing import Attempt, Upstreams, automatic, plan
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import InvalidRequest, NoProvider, ProviderCredentials
@@ -31,14 +38,14 @@ _JSON = (b"content-type", b"application/json")
 _AGENT = (b"user-agent", b"penstock")
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Selection(msgspec.Struct, frozen=True):
     """The model that serves a request, and the attempts to make, best first, at least one."""
 
     model: Model
     attempts: tuple[Attempt, ...]
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class UpstreamAddress(msgspec.Struct, frozen=True):
     """One address of one provider: ``path`` is what a request of the dialect is posted to."""
 
     origin: Origin
@@ -50,7 +57,7 @@ class _Sole(msgspec.Struct, frozen=True):
 
     model: Model
     upstreams: Upstreams
-    choice: Choice
+    choice: Selection
     attempt: Attempt
 
     def holds(self, model: Model, upstreams: Upstreams) -> bool:
@@ -69,7 +76,7 @@ _SIGNED_MOST = 256
 """Kept at most: callers choose version and betas."""
 
 
-class Switchboard:
+class Router:
     """Chooses attempts, keeps their health, and knows how to reach and sign them."""
 
     def __init__(self, catalog: Callable[[], Catalog], secrets: Secrets, draw: Callable[[], float]) -> None:
@@ -77,12 +84,14 @@ class Switchboard:
         self._catalog = catalog
         self._secrets = secrets
         self._draw = draw
-        self._health: dict[HealthKey, Health] = {}
-        self._endpoints: dict[tuple[str, DialectName], Endpoint] = {}
+        self._health: dict[CircuitKey, CircuitState] = {}
+        self._endpoints: dict[tuple[str, DialectName], UpstreamAddress] = {}
         self._sole: dict[tuple[str, DialectName], _Sole] = {}
-        self._signed: dict[tuple[HealthKey, DialectName, bytes | None, bytes | None], _Signed] = {}
+        self._signed: dict[tuple[CircuitKey, DialectName, bytes | None, bytes | None], _Signed] = {}
 
-    def choose(self, resolution: Resolution, envelope: Envelope, dialect: DialectName, now: float) -> Choice:
+    def choose(
+        self, resolution: Resolution, envelope: Envelope, dialect: DialectName, now: float
+    ) -> Selection:
         """What serves this request. ``now`` is monotonic.
 
         Raises ``InvalidRequest`` when the model (or every model of an ``auto`` list) cannot take what is asked, and
@@ -107,18 +116,18 @@ class Switchboard:
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"{model.id} cannot take {asked} here.", param="messages")
             raise NoProvider(f"No provider is set up for {model.id}.", param="model")
-        choice = Choice(model, attempts)
+        choice = Selection(model, attempts)
         if not choosy and len(model.targets) == 1 and not attempts[0].probe:
             self._sole[model.id, dialect] = _Sole(model, upstreams, choice, attempts[0])
         return choice
 
-    def endpoint(self, attempt: Attempt) -> Endpoint:
+    def endpoint(self, attempt: Attempt) -> UpstreamAddress:
         """Where an attempt is posted to."""
         key = (attempt.url, attempt.dialect)
         found = self._endpoints.get(key)
         if found is None:
             origin, base = parse_base_url(attempt.url)
-            found = self._endpoints[key] = Endpoint(origin, base + SUFFIXES[attempt.dialect])
+            found = self._endpoints[key] = UpstreamAddress(origin, base + SUFFIXES[attempt.dialect])
         return found
 
     def headers(self, attempt: Attempt, version: bytes | None, betas: bytes | None) -> tuple[Header, ...]:
@@ -146,14 +155,14 @@ class Switchboard:
     def sending(self, attempt: Attempt, now: float) -> None:
         """An attempt is about to be sent."""
         if attempt.probe:
-            self._health[attempt.key] = probing(self._health.get(attempt.key, FRESH), now)
+            self._health[attempt.key] = after_probe(self._health.get(attempt.key, CLOSED), now)
 
     def succeeded(self, attempt: Attempt) -> None:
         """The attempt was answered."""
         health = self._health.get(attempt.key)
         if health is not None:
-            self._health[attempt.key] = succeeded(health)
+            self._health[attempt.key] = after_success(health)
 
     def failed(self, attempt: Attempt, now: float) -> None:
         """The provider failed the attempt."""
-        self._health[attempt.key] = failed(self._health.get(attempt.key, FRESH), now)
+        self._health[attempt.key] = after_failure(self._health.get(attempt.key, CLOSED), now)

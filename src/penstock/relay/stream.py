@@ -43,7 +43,7 @@ class UpstreamBroke(Exception):
     """Raised from the sink to stop reading: the upstream reported an error inside its stream."""
 
 
-class Delivery:
+class ResponseStream:
     """Feeds a lane with upstream bytes and gives what comes out to the caller."""
 
     __slots__ = (
@@ -182,24 +182,24 @@ class Delivery:
         exchange.write(out)
 
 
-class OpenDeliveries:
+class OpenStreams:
     """Those that are on their way, and the one timer for all of them; it stops itself when none is left."""
 
     __slots__ = ("_clock", "_deliveries", "_ticking")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._deliveries: set[Delivery] = set()
+        self._deliveries: set[ResponseStream] = set()
         self._ticking = False
 
-    def add(self, delivery: Delivery) -> None:
+    def add(self, delivery: ResponseStream) -> None:
         """One begins."""
         self._deliveries.add(delivery)
         if not self._ticking:
             self._ticking = True
             asyncio.get_running_loop().call_later(_TICK, self._tick)
 
-    def discard(self, delivery: Delivery) -> None:
+    def discard(self, delivery: ResponseStream) -> None:
         """One is over."""
         self._deliveries.discard(delivery)
 

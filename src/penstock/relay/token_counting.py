@@ -11,8 +11,8 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Resolution
-from penstock.relay.router import Switchboard
-from penstock.relay.upstream_errors import ERROR_BODY_MOST, error_of, refusal
+from penstock.relay.router import Router
+from penstock.relay.upstream_errors import ERROR_BODY_MOST, network_error, refused_error
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
 
@@ -32,7 +32,7 @@ class _Counted(msgspec.Struct):
     input_tokens: int
 
 
-class Turns:
+class CountingTurns:
     """Who may count now: so many at once, and so many of them of one user; the others wait, first come first served."""
 
     def __init__(self, *, most: int, most_of_user: int) -> None:
@@ -61,9 +61,9 @@ class TokenCounter:
     def __init__(
         self,
         client: UpstreamClient,
-        switchboard: Switchboard,
+        switchboard: Router,
         estimator: Estimator,
-        turns: Turns,
+        turns: CountingTurns,
         *,
         deadlines: Deadlines,
         clock: Callable[[], float],
@@ -109,15 +109,15 @@ class TokenCounter:
                 self._deadlines,
             )
         except UpstreamFailure as failure:
-            raise error_of(failure) from failure
+            raise network_error(failure) from failure
         try:
             if response.status in _NO_COUNTER:
                 return None
             if not 200 <= response.status < 300:
-                raise await refusal(response, DIALECTS["messages"], "messages")
+                raise await refused_error(response, DIALECTS["messages"], "messages")
             body = await response.read(ERROR_BODY_MOST)
         except UpstreamFailure as failure:
-            raise error_of(failure) from failure
+            raise network_error(failure) from failure
         finally:
             response.close()
         try:

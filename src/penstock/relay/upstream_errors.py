@@ -30,7 +30,7 @@ _RETRY_AFTER_MOST = 60
 """Seconds; some clients give up at once when told to wait longer."""
 
 
-def error_of(failure: UpstreamFailure) -> ProviderError:
+def network_error(failure: UpstreamFailure) -> ProviderError:
     """A network failure in words for the caller."""
     match failure.reason:
         case FailureReason.CONNECT | FailureReason.TLS:
@@ -45,7 +45,7 @@ def error_of(failure: UpstreamFailure) -> ProviderError:
             return ProviderGarbled("The provider sent an answer that could not be read.")
 
 
-def error_in_reply(failed: Failed, body: bytes) -> ProviderError:
+def reported_error(failed: Failed, body: bytes) -> ProviderError:
     """An error object or garbage inside a 200, in words for the caller; ``body`` tells the two apart."""
     if failed.kind == "overloaded_error":
         return ProviderOverloaded("The provider is overloaded.")
@@ -69,7 +69,7 @@ class _Outline(msgspec.Struct):
 _outline = msgspec.json.Decoder(_Outline).decode
 
 
-async def refusal(response: UpstreamResponse, dialect: Dialect, caller: str) -> PenstockError:
+async def refused_error(response: UpstreamResponse, dialect: Dialect, caller: str) -> PenstockError:
     """What an upstream's error status means for the caller: whose fault it is decides (DESIGN decision 3).
 
     ``dialect`` is the upstream's, ``caller`` the name of the caller's.
@@ -79,7 +79,7 @@ async def refusal(response: UpstreamResponse, dialect: Dialect, caller: str) -> 
         try:
             body = await response.read(ERROR_BODY_MOST)
         except UpstreamFailure as failure:
-            return error_of(failure)
+            return network_error(failure)
         text = dialect.error_text(status, body) or "The provider refused the request as invalid."
         if status == 413:
             return RequestTooLarge(text)

@@ -10,8 +10,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from penstock.errors import PenstockError, RequestTooLarge
 from penstock.exchange import HeaderList
-from penstock.server.limits import ASGIApp, Message
-from penstock.server.request_head import Head
+from penstock.server.limits import ASGIApp, AsgiMessage
+from penstock.server.request_head import RequestHead
 
 log = logging.getLogger("uvicorn.error")
 
@@ -33,7 +33,7 @@ class SiteLine(Protocol):
         """Close so that the caller sees the response as unfinished."""
         ...
 
-    def refuse_unread(self, head: Head, error: PenstockError) -> None:
+    def refuse_unread(self, head: RequestHead, error: PenstockError) -> None:
         """Answer the request with an error, in place of the site, and close."""
         ...
 
@@ -65,11 +65,11 @@ class SiteCall:
 
     __slots__ = ("cycle", "head", "line", "received", "scope")
 
-    def __init__(self, line: SiteLine, head: Head, client: str, scheme: str, date: HeaderList) -> None:
+    def __init__(self, line: SiteLine, head: RequestHead, client: str, scheme: str, date: HeaderList) -> None:
         self.line = line
         self.head = head
         self.received = 0
-        self.scope: Message = {
+        self.scope: AsgiMessage = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": head.version,

@@ -14,9 +14,9 @@ from penstock.errors import Draining, EncodedBody, PenstockError, ReceiptTimeout
 from penstock.server.asgi_bridge import SiteCall
 from penstock.server.chunked import ChunkedReader
 from penstock.server.limits import ASGIApp
-from penstock.server.request_head import CHUNKED, Familiar, Head
+from penstock.server.request_head import CHUNKED, RememberedHead, RequestHead
 from penstock.server.served_exchange import ServedExchange
-from penstock.server.shared_state import Wire
+from penstock.server.shared_state import SharedState
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Phase(Enum):
 HEAD, BODY, RUN, BROKEN, GOODBYE = Phase
 
 
-class Connection(asyncio.Protocol):
+class CallerConnection(asyncio.Protocol):
     """One TCP connection. Requests on it are served one at a time, in order."""
 
     __slots__ = (
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport
     flow: FlowControl
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: SharedState) -> None:
         self._wire = wire
         self.loop = wire.loop
         self.max_body = wire.limits.max_body
@@ -94,8 +94,8 @@ class Connection(asyncio.Protocol):
         """When the caller must have taken more of what was written."""
         self.call: ServedExchange | SiteCall | None = None
         self._phase = HEAD
-        self._head: Head | None = None
-        self._familiar: Familiar | None = None
+        self._head: RequestHead | None = None
+        self._familiar: RememberedHead | None = None
         self._strangers = 0
         self._held = b""
         self._chunked: ChunkedReader | None = None
@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol):
                 self._strangers += 1
             if data[at] in b"\r\n":  # RFC 9112 section 2.2 has empty lines before a request skipped
                 return len(data) - len(data[at:].lstrip(b"\r\n"))
-            head = self._head = Head(self._wire.limits)
+            head = self._head = RequestHead(self._wire.limits)
             at = head.feed(data, at)
             if not head.complete:
                 self.deadline = self.loop.time() + self._wire.limits.header_deadline
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
         self._familiar = head.familiar() if self._strangers < STRANGERS else None
         return self._begin(head, data, at)
 
-    def _begin(self, head: Head, data: bytes, at: int) -> int:
+    def _begin(self, head: RequestHead, data: bytes, at: int) -> int:
         """Hand a request to whom it belongs; its body begins at ``at`` and may still be on the way."""
         wire = self._wire
         self.deadline = inf
@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
         self._chunked = ChunkedReader() if length == CHUNKED else None
         self._phase = BODY if length else RUN
 
-    def _begin_site(self, site: ASGIApp, head: Head) -> None:
+    def _begin_site(self, site: ASGIApp, head: RequestHead) -> None:
         wire = self._wire
         if head.length > self.max_body:
             error = RequestTooLarge(f"The request body is larger than {self.max_body} bytes.")
@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(wire.site_done)
         self._start_body_clock()
 
-    def _client(self, head: Head) -> str:
+    def _client(self, head: RequestHead) -> str:
         return self._wire.proxies.client(self._peer, head.headers) if self._client_trusted else self._peer
 
     def _read_body(self, data: bytes, at: int) -> int:
@@ -310,7 +310,7 @@ class Connection(asyncio.Protocol):
         """What arrives cannot be, or does not come: answer with the error where there is still something to answer."""
         call = self.call
         if self._phase is HEAD:
-            head = self._head or Head(self._wire.limits)
+            head = self._head or RequestHead(self._wire.limits)
             head.guess()
             self.refuse_unread(head, error)
         elif call is None:
@@ -402,7 +402,7 @@ class Connection(asyncio.Protocol):
         if not exchange.done:
             exchange.abort()
 
-    def refuse_unread(self, head: Head, error: PenstockError) -> None:
+    def refuse_unread(self, head: RequestHead, error: PenstockError) -> None:
         self._head = None
         self._phase = BROKEN
         self.deadline = inf

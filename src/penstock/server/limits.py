@@ -7,9 +7,10 @@ from typing import Any
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange, Handler
 
-Message = MutableMapping[str, Any]
+AsgiMessage = MutableMapping[str, Any]
 ASGIApp = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+    [AsgiMessage, Callable[[], Awaitable[AsgiMessage]], Callable[[AsgiMessage], Awaitable[None]]],
+    Awaitable[None],
 ]
 """An ASGI 3 application. ASGI's own messages are open dictionaries; no others cross a boundary here."""
 

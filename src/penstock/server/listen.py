@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import uvloop
 
 from penstock.errors import OperatorError
-from penstock.server.connection import Connection
+from penstock.server.connection import CallerConnection
 from penstock.server.limits import Application, ASGIApp, ServerLimits
-from penstock.server.shared_state import Wire
+from penstock.server.shared_state import SharedState
 
 __all__ = [
     "ASGIApp",
@@ -27,7 +27,7 @@ __all__ = [
     "bind",
     "listen",
     "reserve",
-    "serve",
+    "serve_application",
     "serve_on",
 ]
 
@@ -79,7 +79,7 @@ class Listener:
     """A running server inside this event loop."""
 
     port: int
-    _wire: Wire
+    _wire: SharedState
     _servers: Sequence[asyncio.Server]
 
     async def close(self) -> None:
@@ -93,7 +93,7 @@ class Listener:
             await server.wait_closed()
 
 
-async def _end(wire: Wire) -> None:
+async def _end(wire: SharedState) -> None:
     """Recall what is left, which has a moment to tell its callers, then abort it; wait for the handlers to settle."""
     wire.recall()
     if tasks := wire.running():
@@ -106,9 +106,9 @@ async def _end(wire: Wire) -> None:
             log.error("%d requests had not settled %.0f s after they were cancelled", len(left), SETTLE)
 
 
-async def _accept(wire: Wire, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
+async def _accept(wire: SharedState, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
     return [
-        await wire.loop.create_server(lambda: Connection(wire), sock=sock, backlog=BACKLOG)
+        await wire.loop.create_server(lambda: CallerConnection(wire), sock=sock, backlog=BACKLOG)
         for sock in sockets
     ]
 
@@ -120,11 +120,11 @@ async def listen(application: Application, host: str, port: int, limits: ServerL
     """
     sockets = bind(host, port)
     chosen: int = sockets[0].getsockname()[1]
-    wire = Wire(application, limits, asyncio.get_running_loop())
+    wire = SharedState(application, limits, asyncio.get_running_loop())
     return Listener(chosen, wire, await _accept(wire, sockets))
 
 
-def serve(
+def serve_application(
     application: Application,
     *,
     host: str,
@@ -218,7 +218,7 @@ async def _serve(
 
         loop.add_reader(lifeline, left_alone)
     async with lifespan():
-        wire = Wire(application, limits, loop)
+        wire = SharedState(application, limits, loop)
         servers = await _accept(wire, sockets)
         # what was made so far lives as long as the process: the collector need not look at it again
         gc.collect()
@@ -247,7 +247,7 @@ async def _until(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-async def _until_quiet(wire: Wire, hurry: asyncio.Event, seconds: float) -> None:
+async def _until_quiet(wire: SharedState, hurry: asyncio.Event, seconds: float) -> None:
     waits = [asyncio.create_task(wire.quiet.wait()), asyncio.create_task(hurry.wait())]
     await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in waits:

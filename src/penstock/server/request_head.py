@@ -12,7 +12,7 @@ from typing import Final
 import httptools
 
 from penstock.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed
-from penstock.exchange import HeaderList, Letterhead
+from penstock.exchange import HeaderList, SharedHeaders
 from penstock.server.limits import ServerLimits
 
 END: Final = b"\r\n\r\n"
@@ -44,7 +44,7 @@ _absolute = re.compile(rb"(?i:https?)://([^/?#@]+)(.*)", re.DOTALL).fullmatch
 _no_callbacks: Final = object()
 
 
-class Head:
+class RequestHead:
     """One request's head. Feed it until ``complete``; then ``check`` it and read the fields.
 
     The parser only judges: calling back for each header would cost more than splitting, in one go, lines that are
@@ -74,7 +74,7 @@ class Head:
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
-        self.letterhead = Letterhead()
+        self.letterhead = SharedHeaders()
         self._parser = httptools.HttpRequestParser(_no_callbacks)
 
     def feed(self, data: bytes, start: int) -> int:
@@ -133,19 +133,19 @@ class Head:
         else:
             self._unusual_target(target, host)
 
-    def familiar(self) -> "Familiar | None":
+    def familiar(self) -> "RememberedHead | None":
         """What the next head can be known by, where this one is plain and the next one within the limits like it."""
         if (
             len(self.raw) > min(SHORT_HEAD, self._limits.header_bytes - MOST_DIGITS)
             or b"expect" in self.fields
         ):
             return None
-        return Familiar(self)
+        return RememberedHead(self)
 
-    def with_length(self, digits: bytes) -> "Head":
+    def with_length(self, digits: bytes) -> "RequestHead":
         """The same head with another ``Content-Length``."""
         pair = (b"content-length", digits)
-        head = Head.__new__(Head)
+        head = RequestHead.__new__(RequestHead)
         head.method = self.method
         head.path = self.path
         head.query = self.query
@@ -230,7 +230,7 @@ class Head:
         self.path = path.decode("ascii")
 
 
-class Familiar:
+class RememberedHead:
     """A head that was read, by which the next one is known when nothing but its ``Content-Length`` differs.
 
     Clients send the same head with each request on a connection. What is byte for byte the same needs no second
@@ -239,13 +239,13 @@ class Familiar:
 
     __slots__ = ("_after", "_before", "_head", "_raw")
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: RequestHead) -> None:
         self._head = head
         self._raw = head.raw
         self._before: bytes | None = None
         self._after = b""
 
-    def match(self, data: bytes, at: int) -> tuple[Head, int] | None:
+    def match(self, data: bytes, at: int) -> tuple[RequestHead, int] | None:
         """The head at ``data[at:]`` and the index after it, or None when it is another one or not all there."""
         if data.startswith(self._raw, at):
             return self._head, at + len(self._raw)

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from penstock.errors import Draining, EncodedBody, InternalError, PenstockError, RequestTooLarge
 from penstock.exchange import FlowWatcher, Handler, HeaderList
-from penstock.server.request_head import Head
+from penstock.server.request_head import RequestHead
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class ServedExchange:
     done = False
     aborted = False
 
-    def __init__(self, line: Line, head: Head, client: str) -> None:
+    def __init__(self, line: Line, head: RequestHead, client: str) -> None:
         self.line = line
         self.method = head.method
         self.path = head.path

@@ -35,7 +35,7 @@ class Watched(Protocol):
         ...
 
 
-class Wire:
+class SharedState:
     """What all connections of a server share: the application, the limits, the clock that finds the overdue."""
 
     def __init__(

@@ -23,7 +23,7 @@ log = logging.getLogger("penstock.server.supervisor")
 
 READY = b"ready\n"
 ALIVE = b"."
-BEATS = 4
+HEARTBEATS_MISSED = 4
 """How often within ``worker_hung`` a worker says that it lives; so often must nothing be heard in turn, for a machine that
 was asleep wakes all timers at once."""
 WHERE = signal.SIGUSR2
@@ -32,8 +32,8 @@ LAST_WORDS_SECONDS = 1.0
 """What it has for that before it is killed."""
 READY_SECONDS = 120.0
 """How long a worker may take to serve; the first one may have a schema to migrate."""
-PAUSE_FIRST = 0.5
-PAUSE_LAST = 30.0
+RESTART_PAUSE_FIRST = 0.5
+RESTART_PAUSE_LAST = 30.0
 STEADY_SECONDS = 60.0
 """A worker that has lived so long died of something new."""
 
@@ -142,9 +142,9 @@ class Supervisor:
         """Listen to a worker until it ends, and end it when it has been silent for too long."""
         silent = 0
         try:
-            while silent < BEATS:
+            while silent < HEARTBEATS_MISSED:
                 try:
-                    async with asyncio.timeout(self._hung / BEATS):
+                    async with asyncio.timeout(self._hung / HEARTBEATS_MISSED):
                         if not await voice.reader.read(4096):
                             return
                     silent = 0
@@ -170,7 +170,7 @@ class Supervisor:
 
     async def _keep(self, slot: int) -> None:
         """See to it that a slot has a worker, until that is replaced."""
-        pause = PAUSE_FIRST
+        pause = RESTART_PAUSE_FIRST
         worker = self._slots[slot] or await self._start(slot)
         while not self._stop.is_set():
             self._slots[slot] = worker
@@ -183,9 +183,9 @@ class Supervisor:
                     "worker %d has ended with status %d; another is started", worker.process.pid, status
                 )
                 if asyncio.get_running_loop().time() - worker.since > STEADY_SECONDS:
-                    pause = PAUSE_FIRST
+                    pause = RESTART_PAUSE_FIRST
             await asyncio.sleep(pause)
-            pause = min(PAUSE_LAST, 2 * pause)
+            pause = min(RESTART_PAUSE_LAST, 2 * pause)
             worker = await self._start(slot)
 
     # ---- signals

@@ -4,8 +4,18 @@
 order of precedence, and reports every mistake at once, each with its place.
 """
 
-from penstock.settings.describe import Row, markdown, rows, shown
+from penstock.settings.describe import SettingRow, markdown, rows, shown_value
 from penstock.settings.load import Loaded, SettingsError, environment, load
 from penstock.settings.schema import Settings
 
-__all__ = ["Loaded", "Row", "Settings", "SettingsError", "environment", "load", "markdown", "rows", "shown"]
+__all__ = [
+    "Loaded",
+    "SettingRow",
+    "Settings",
+    "SettingsError",
+    "environment",
+    "load",
+    "markdown",
+    "rows",
+    "shown_value",
+]

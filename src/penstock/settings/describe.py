@@ -11,7 +11,7 @@ from msgspec import Struct, inspect
 
 from penstock.settings.schema import YEAR, Settings
 
-PREFIX = "PENSTOCK_"
+ENVIRONMENT_PREFIX = "PENSTOCK_"
 """What the variables of the settings begin with."""
 
 
@@ -29,7 +29,7 @@ class Field(Struct, frozen=True):
     is_path: bool
 
 
-class Row(Struct, frozen=True):
+class SettingRow(Struct, frozen=True):
     """What the documentation says about one setting."""
 
     group: str
@@ -40,13 +40,13 @@ class Row(Struct, frozen=True):
     description: str
 
 
-def rows() -> list[Row]:
+def rows() -> list[SettingRow]:
     """Each setting in the order of the record, with the group that the comments above make."""
     return [
-        Row(
+        SettingRow(
             group=GROUPS.get(field.name, ""),
             name=field.name,
-            variable=PREFIX + field.name.upper(),
+            variable=ENVIRONMENT_PREFIX + field.name.upper(),
             default=field.default,
             expects=field.expects,
             description=field.description,
@@ -55,7 +55,7 @@ def rows() -> list[Row]:
     ]
 
 
-def shown(settings: Settings, name: str) -> str:
+def shown_value(settings: Settings, name: str) -> str:
     """The value of a setting as it may be printed: without passwords and tokens."""
     value: object = getattr(settings, name)
     if FIELDS[name].secret:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.errors import OperatorError
-from penstock.settings.describe import FIELDS, PREFIX, Field
+from penstock.settings.describe import ENVIRONMENT_PREFIX, FIELDS, Field
 from penstock.settings.schema import Settings
 
 CONFIG = "PENSTOCK_CONFIG"
@@ -89,7 +89,7 @@ def _file(environ: Mapping[str, str], file: Path | None) -> Path | None:
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
     for name in FIELDS:
-        variable = PREFIX + name.upper()
+        variable = ENVIRONMENT_PREFIX + name.upper()
         text = environ.get(variable, "").strip()
         # Set to nothing is not set, as compose files do. Kubernetes sets PENSTOCK_PORT=tcp://... for a service of our name.
         if text and not (name == "port" and text.startswith("tcp://")):
@@ -126,9 +126,9 @@ def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, objec
 
 def _strange_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """Variables that look like settings and are none: told, not refused, since others may use the prefix."""
-    known = {PREFIX + name.upper() for name in FIELDS} | {CONFIG}
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in FIELDS} | {CONFIG}
     for name in sorted(environ):
-        ours = name.startswith(PREFIX) and not re.match(
+        ours = name.startswith(ENVIRONMENT_PREFIX) and not re.match(
             r"PENSTOCK_(SERVICE|PORT)_", name
         )  # set by Kubernetes
         if ours and name not in known:

@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from penstock.domain.accounts.sessions import Lifetime
-from penstock.domain.accounts.sign_in import Entrance
+from penstock.domain.accounts.sign_in import SignIn
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.limits import Gate
 from penstock.site.pages import Pages
-from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
 
 
@@ -19,10 +19,10 @@ class SiteContext(msgspec.Struct, frozen=True):
     """The parts of the service that pages use. ``clock`` gives epoch seconds."""
 
     database: Database
-    vault: Vault
+    vault: SecretsFile
     catalog: Callable[[], Catalog]
     gate: Gate
-    entrance: Entrance
+    entrance: SignIn
     pages: Pages
     lifetime: Lifetime
     entropy: Entropy

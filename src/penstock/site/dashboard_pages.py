@@ -31,7 +31,7 @@ RANGES = {"7": 7, "30": 30, "90": 90}
 CSV_ROWS = 10_000
 
 
-class DeskPages:
+class DashboardPages:
     """The pages of an account."""
 
     def __init__(self, context: SiteContext, mail_queued: Callable[[], None]) -> None:

@@ -21,43 +21,43 @@ ORIGIN = "http://127.0.0.1:8484"
 """What stands in the files for the service's own address."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class DocumentEntry(msgspec.Struct, frozen=True):
     """A page of the documentation."""
 
     slug: str
     title: str
 
 
-MENU: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+MENU: tuple[tuple[str, tuple[DocumentEntry, ...]], ...] = (
     (
         "Start",
         (
-            Entry("quickstart", "Quick start"),
-            Entry("authentication", "Authentication"),
-            Entry("models", "Models and plans"),
-            Entry("limits", "Limits and counting"),
+            DocumentEntry("quickstart", "Quick start"),
+            DocumentEntry("authentication", "Authentication"),
+            DocumentEntry("models", "Models and plans"),
+            DocumentEntry("limits", "Limits and counting"),
         ),
     ),
     (
         "Clients",
         (
-            Entry("claude-code", "Claude Code"),
-            Entry("codex", "Codex"),
-            Entry("editors", "Editors and agents"),
-            Entry("python", "Python"),
-            Entry("javascript", "JavaScript"),
-            Entry("curl", "curl"),
+            DocumentEntry("claude-code", "Claude Code"),
+            DocumentEntry("codex", "Codex"),
+            DocumentEntry("editors", "Editors and agents"),
+            DocumentEntry("python", "Python"),
+            DocumentEntry("javascript", "JavaScript"),
+            DocumentEntry("curl", "curl"),
         ),
     ),
     (
         "Reference",
         (
-            Entry("chat", "Chat Completions"),
-            Entry("messages", "Messages"),
-            Entry("responses", "Responses"),
-            Entry("streaming", "Streaming"),
-            Entry("translation", "Translation"),
-            Entry("errors", "Errors"),
+            DocumentEntry("chat", "Chat Completions"),
+            DocumentEntry("messages", "Messages"),
+            DocumentEntry("responses", "Responses"),
+            DocumentEntry("streaming", "Streaming"),
+            DocumentEntry("translation", "Translation"),
+            DocumentEntry("errors", "Errors"),
         ),
     ),
 )
@@ -66,7 +66,7 @@ MENU: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 ENTRIES = tuple(entry for _, entries in MENU for entry in entries)
 
 
-class Document(msgspec.Struct, frozen=True):
+class RenderedDocument(msgspec.Struct, frozen=True):
     """A rendered page. ``contents`` are its second headings: anchor and text."""
 
     html: Markup
@@ -122,7 +122,7 @@ class DocumentPages:
         return self._context.pages.render(request, "reference.html")
 
 
-def _entry(request: Request) -> tuple[int, Entry]:
+def _entry(request: Request) -> tuple[int, DocumentEntry]:
     for at, entry in enumerate(ENTRIES):
         if entry.slug == request.path_params["slug"]:
             return at, entry
@@ -134,22 +134,22 @@ def _source(slug: str) -> str:
     return files("penstock.site").joinpath("docs", f"{slug}.md").read_text("utf-8")
 
 
-async def render_text(source: str, origin: str) -> Document:
+async def render_text(source: str, origin: str) -> RenderedDocument:
     """Markdown as a page, with ``origin`` as the service's address."""
     document = _documents.get(source)
     if document is None:
         # In a thread, because loading what renders it would hold up the streams for a tenth of a second.
         document = _documents[source] = await asyncio.to_thread(_rendered, source)
     html = document.html.replace(ORIGIN, origin) if origin != ORIGIN else document.html
-    return Document(Markup(html), document.contents)  # noqa: S704 - rendered from our files or the operator's, HTML off
+    return RenderedDocument(Markup(html), document.contents)  # noqa: S704 - rendered from our files or the operator's, HTML off
 
 
-_documents: dict[str, Document] = {}
+_documents: dict[str, RenderedDocument] = {}
 """What was rendered before, by its source."""
 
 
-def _rendered(source: str) -> Document:
-    from penstock.site.markdown import render  # noqa: PLC0415 - 3 MB that serving the API does not need
+def _rendered(source: str) -> RenderedDocument:
+    from penstock.site.markdown import render_markdown  # noqa: PLC0415 - 3 MB that serving the API does not need
 
-    html, contents = render(source)
-    return Document(Markup(html), contents)  # noqa: S704 - as above
+    html, contents = render_markdown(source)
+    return RenderedDocument(Markup(html), contents)  # noqa: S704 - as above

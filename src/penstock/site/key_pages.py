@@ -14,7 +14,7 @@ from penstock.domain.keys import management
 from penstock.domain.keys.management import BadKeyWish, KeyRow, KeyWish, NewKey
 from penstock.errors import CallerError, InvalidRequest
 from penstock.site.context import SiteContext, go
-from penstock.site.session import Form, address_of, read_form, signed_in, visitor_of
+from penstock.site.session import SubmittedForm, address_of, read_form, signed_in, visitor_of
 from penstock.site.snippets import first_commands
 
 GRACES = (("0", "at once"), ("3600", "in an hour"), ("86400", "in a day"), ("604800", "in a week"))
@@ -214,7 +214,7 @@ def _worth_showing(row: KeyRow, now: int) -> bool:
     return row.works(now) or now - ended < _FORGOTTEN_MS
 
 
-def _wish(form: Form) -> KeyWish:
+def _wish(form: SubmittedForm) -> KeyWish:
     """What the form asks for. Raises ``BadKeyWish``."""
     expires = form.text("expires")
     expires_at = None

@@ -17,7 +17,7 @@ from pygments.lexers import get_lexer_by_name  # pyright: ignore[reportUnknownVa
 from pygments.util import ClassNotFound
 
 
-def render(source: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+def render_markdown(source: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """A page, and its second headings: anchor and text. HTML in ``source`` is shown as text."""
     markdown = MarkdownIt("commonmark", {"html": False, "highlight": None}).enable("table")
     markdown.use(anchors_plugin, min_level=2, max_level=3, slug_func=_anchor)

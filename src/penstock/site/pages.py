@@ -13,13 +13,13 @@ from starlette.responses import HTMLResponse, Response
 
 from penstock.domain.catalog.catalog import Catalog
 from penstock.site.icons import icon
-from penstock.site.oauth.providers import Provider
+from penstock.site.oauth.providers import OAuthProvider
 from penstock.site.session import Viewer, form_token_of, viewer_of
 
 NO_STORE = {"cache-control": "no-store, private"}
 
 
-class Place(msgspec.Struct, frozen=True):
+class MenuEntry(msgspec.Struct, frozen=True):
     """An entry of a menu."""
 
     path: str
@@ -28,21 +28,21 @@ class Place(msgspec.Struct, frozen=True):
 
 
 PUBLIC = (
-    Place("/models", "Models"),
-    Place("/pricing", "Plans"),
-    Place("/docs", "Docs"),
-    Place("/status", "Status"),
+    MenuEntry("/models", "Models"),
+    MenuEntry("/pricing", "Plans"),
+    MenuEntry("/docs", "Docs"),
+    MenuEntry("/status", "Status"),
 )
 """The menu of the public pages."""
 
 PRIVATE = (
-    Place("/dashboard", "Overview", "gauge"),
-    Place("/keys", "API keys", "key"),
-    Place("/requests", "Requests", "rows"),
-    Place("/slots", "Live slots", "pulse"),
-    Place("/playground", "Playground", "spark"),
-    Place("/plan", "Plan", "steps"),
-    Place("/settings", "Settings", "dial"),
+    MenuEntry("/dashboard", "Overview", "gauge"),
+    MenuEntry("/keys", "API keys", "key"),
+    MenuEntry("/requests", "Requests", "rows"),
+    MenuEntry("/slots", "Live slots", "pulse"),
+    MenuEntry("/playground", "Playground", "spark"),
+    MenuEntry("/plan", "Plan", "steps"),
+    MenuEntry("/settings", "Settings", "dial"),
 )
 """The menu of who is signed in."""
 
@@ -57,7 +57,7 @@ class Pages:
         public_url: str,
         catalog: Callable[[], Catalog],
         signup: bool,
-        federation: Mapping[str, Provider],
+        federation: Mapping[str, OAuthProvider],
     ) -> None:
         """``federation`` are the other ways in.
 
@@ -83,7 +83,7 @@ class Pages:
             "icon": icon,
         }
         self._templates.filters.update(
-            grouped=grouped, moment=moment, day=day, ago=ago, seconds=seconds, compact=compact
+            grouped=grouped, moment=moment_markup, day=day, ago=ago, seconds=seconds, compact=compact
         )
 
     def origin(self, request: Request) -> str:
@@ -176,7 +176,7 @@ def compact(number: float | None) -> str:
     return f"{number:.0f}"
 
 
-def moment(at: int | None) -> Markup:
+def moment_markup(at: int | None) -> Markup:
     """A point in time (epoch milliseconds) as a ``time`` element in UTC, which a script may turn into the reader's own."""
     if at is None:
         return Markup.escape(NONE)

@@ -8,24 +8,24 @@ from contextlib import asynccontextmanager, suppress
 
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts, attempt_limits, one_time_codes, sessions
-from penstock.domain.accounts.attempt_limits import guards_of
+from penstock.domain.accounts.attempt_limits import attempt_limits_of
 from penstock.domain.accounts.passwords import PasswordHasher
 from penstock.domain.accounts.sessions import Lifetime
-from penstock.domain.accounts.sign_in import Entrance, Rules
+from penstock.domain.accounts.sign_in import Rules, SignIn
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger import retention
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.health import Health
-from penstock.operations.mail_sender import Postman, route_of
+from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
 from penstock.settings import Settings, SettingsError
 from penstock.site.context import SiteContext
-from penstock.site.oauth.providers import Federation, Unfederated, providers_of
+from penstock.site.oauth.providers import NoOAuth, OAuthAsking, providers_of
 from penstock.site.pages import Pages
 from penstock.site.site import Site
-from penstock.store.secrets_file import Vault
+from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
 
 log = logging.getLogger("penstock.site.process")
@@ -36,14 +36,14 @@ _DAY_SETTLES = 900.0
 _DIFFERENCES_LOGGED = 10
 
 
-class Front:
+class SiteProcess:
     """The site, its postman and its broom. ``site`` serves while ``running`` is entered."""
 
     def __init__(
         self,
         settings: Settings,
         database: Database,
-        vault: Vault,
+        vault: SecretsFile,
         catalog: Callable[[], Catalog],
         gate: Gate,
         metrics: SharedMetrics,
@@ -59,7 +59,7 @@ class Front:
         self._retain_days = settings.retain_days
         self._lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
         self.hasher = PasswordHasher(at_once=settings.passwords_at_once, waiting=settings.passwords_waiting)
-        self.postman = Postman(database, vault, route_of(settings.mail_url), settings.mail_from, now)
+        self.postman = MailSender(database, vault, mail_transport(settings.mail_url), settings.mail_from, now)
         rules = _rules(settings)
         self.federation = federation_of(settings)
         context = SiteContext(
@@ -67,7 +67,7 @@ class Front:
             vault=vault,
             catalog=catalog,
             gate=gate,
-            entrance=Entrance(database, vault, self.hasher, rules, secrets.token_bytes, self.postman.wake),
+            entrance=SignIn(database, vault, self.hasher, rules, secrets.token_bytes, self.postman.wake),
             pages=Pages(
                 brand=settings.brand,
                 public_url=settings.public_url,
@@ -138,11 +138,11 @@ class Front:
             log.error("counts differ from the ledger; see penstock reconcile", extra={"rows": len(found)})
 
 
-def federation_of(settings: Settings) -> Federation:
+def federation_of(settings: Settings) -> OAuthAsking:
     """What asks the configured providers. Raises ``SettingsError`` when the extra is missing."""
     providers = providers_of(settings)
     if not providers:
-        return Unfederated()
+        return NoOAuth()
     try:
         from penstock.site.oauth.client import ProviderClient  # noqa: PLC0415 - 6 MB, for those who sign in through others
     except ImportError as error:
@@ -161,5 +161,5 @@ def _rules(settings: Settings) -> Rules:
         domains=settings.signup_domains,
         first_plan=settings.signup_plan,
         keep_keys=settings.keys_reveal,
-        guards=guards_of(settings),
+        guards=attempt_limits_of(settings),
     )

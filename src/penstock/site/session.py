@@ -154,7 +154,7 @@ def address_of(request: Request) -> str:
     return "" if request.client is None else request.client.host
 
 
-class Form:
+class SubmittedForm:
     """The fields of a form, each at most once."""
 
     def __init__(self, fields: dict[str, str]) -> None:
@@ -169,7 +169,7 @@ class Form:
         return self._fields.get(name, "")
 
 
-async def read_form(request: Request) -> Form:
+async def read_form(request: Request) -> SubmittedForm:
     """The form that was sent. Raises ``ForeignForm``, ``InvalidRequest``, ``RequestTooLarge``."""
     body = bytearray()
     async for chunk in request.stream():
@@ -182,7 +182,7 @@ async def read_form(request: Request) -> Form:
         raise InvalidRequest("The form cannot be read.") from error
     fields = dict(pairs)
     _check_origin(request, request.headers.get(FORM_HEADER) or fields.get(FORM_FIELD, ""))
-    return Form(fields)
+    return SubmittedForm(fields)
 
 
 def is_safe(request: Request) -> bool:

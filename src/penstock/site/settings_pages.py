@@ -35,11 +35,11 @@ class Export(msgspec.Struct, frozen=True):
     account: User
     keys: tuple[KeyRow, ...]
     sessions: list[Session]
-    audit: list[audit.Entry]
+    audit: list[audit.AuditEntry]
     requests: list[Receipt]
 
 
-class ProfilePages:
+class SettingsPages:
     """The pages under ``/settings``."""
 
     def __init__(self, context: SiteContext, mail_queued: Callable[[], None]) -> None:
@@ -234,7 +234,7 @@ class ProfilePages:
                     msgspec.structs.replace(session, digest=b"")
                     for session in await sessions.sessions_of(conn, user.id, context.lifetime, now=now)
                 ],
-                audit=await audit.entries(conn, user.id, most=10_000),
+                audit=await audit.audit_entries(conn, user.id, most=10_000),
                 requests=rows,
             )
         async with context.database.transaction() as conn:
@@ -288,7 +288,7 @@ class ProfilePages:
             kept = await credentials.credentials_of(conn, viewer.user.id)
             left = await credentials.recovery_codes_left(conn, viewer.user.id)
             open_sessions = await sessions.sessions_of(conn, viewer.user.id, context.lifetime, now=now)
-            done = await audit.entries(conn, viewer.user.id, most=20)
+            done = await audit.audit_entries(conn, viewer.user.id, most=20)
         return context.pages.render(
             request,
             "desk/settings.html",

@@ -15,14 +15,14 @@ from penstock.domain.accounts.credentials import credentials_of
 from penstock.domain.accounts.one_time_codes import WrongCode
 from penstock.errors import CallerError, Overloaded
 from penstock.site.context import SiteContext, go, next_path
-from penstock.site.session import Form, cookies_of, read_form, viewer_of, visitor_of
-from penstock.site.start_session import begin_session
+from penstock.site.session import SubmittedForm, cookies_of, read_form, viewer_of, visitor_of
+from penstock.site.start_session import start_session
 
 T = TypeVar("T")
 _FIELDS = ("email", "password", "code")
 
 
-class AccountPages:
+class SignInPages:
     """The pages of strangers. Each form is answered by itself with what was wrong, or by the next page."""
 
     def __init__(self, context: SiteContext) -> None:
@@ -76,7 +76,7 @@ class AccountPages:
             except CallerError as refused:
                 error = refused
             else:
-                await begin_session(request, self._context, user, "signed_in")
+                await start_session(request, self._context, user, "signed_in")
                 return go("/welcome")
         return self._code_form(request, asked.email, "/verify", "/signup", error)
 
@@ -106,9 +106,9 @@ class AccountPages:
         if done.wants == "verification":
             return go("/verify")
         if done.wants == "second_factor":
-            await begin_session(request, self._context, done.user, "password")
+            await start_session(request, self._context, done.user, "password")
             return go(f"/signin/code?next={quote(wanted, safe='/')}")
-        await begin_session(request, self._context, done.user, "signed_in")
+        await start_session(request, self._context, done.user, "signed_in")
         return go(wanted)
 
     async def second_factor(self, request: Request) -> Response:
@@ -131,7 +131,7 @@ class AccountPages:
                 async with self._context.database.transaction() as conn:
                     user = await accounts.get_user(conn, pending.user_id)
                     await sessions.end(conn, pending)
-                await begin_session(request, self._context, user, "signed_in")
+                await start_session(request, self._context, user, "signed_in")
                 return go(wanted)
             error = error or "This is not the code that is shown now, or it was used before."
         return self._context.pages.render(
@@ -187,9 +187,9 @@ class AccountPages:
         except (CallerError, Overloaded) as error:
             return self._form(request, "account/reset.html", form, error, more)
         if await self._wants_second_factor(user):
-            await begin_session(request, self._context, user, "password")
+            await start_session(request, self._context, user, "password")
             return go("/signin/code")
-        await begin_session(request, self._context, user, "signed_in")
+        await start_session(request, self._context, user, "signed_in")
         return go("/dashboard", "password")
 
     async def resend_reset(self, request: Request) -> Response:
@@ -245,7 +245,7 @@ class AccountPages:
         self,
         request: Request,
         template: str,
-        form: Form | None = None,
+        form: SubmittedForm | None = None,
         error: CallerError | Overloaded | None = None,
         more: Mapping[str, str] | None = None,
     ) -> Response:

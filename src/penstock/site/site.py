@@ -18,16 +18,16 @@ from penstock.errors import PenstockError
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
 from penstock.site.context import SiteContext
-from penstock.site.dashboard_pages import DeskPages
+from penstock.site.dashboard_pages import DashboardPages
 from penstock.site.document_pages import DocumentPages
 from penstock.site.error_pages import ErrorPages
 from penstock.site.key_pages import KeyPages
-from penstock.site.oauth.pages import FederatedPages
-from penstock.site.oauth.providers import Federation
+from penstock.site.oauth.pages import OAuthPages
+from penstock.site.oauth.providers import OAuthAsking
 from penstock.site.public_pages import PublicPages
 from penstock.site.session import SessionMiddleware
-from penstock.site.settings_pages import ProfilePages
-from penstock.site.sign_in_pages import AccountPages
+from penstock.site.settings_pages import SettingsPages
+from penstock.site.sign_in_pages import SignInPages
 
 _HEADERS = (
     (
@@ -85,7 +85,7 @@ class Site:
         self,
         context: SiteContext,
         *,
-        federation: Federation,
+        federation: OAuthAsking,
         mail_queued: Callable[[], None],
         keep_keys: bool,
         texts: Path,
@@ -102,11 +102,11 @@ class Site:
         self._groups = (
             PublicPages(context, texts),
             DocumentPages(context),
-            AccountPages(context),
-            FederatedPages(context, federation),
-            DeskPages(context, mail_queued),
+            SignInPages(context),
+            OAuthPages(context, federation),
+            DashboardPages(context, mail_queued),
             KeyPages(context, keep=keep_keys),
-            ProfilePages(context, mail_queued),
+            SettingsPages(context, mail_queued),
         )
         self._metrics = metrics
         self._token = metrics_token

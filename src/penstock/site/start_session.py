@@ -9,7 +9,7 @@ from penstock.site.context import SiteContext
 from penstock.site.session import address_of, cookies_of
 
 
-async def begin_session(request: Request, context: SiteContext, user: User, stage: Stage) -> None:
+async def start_session(request: Request, context: SiteContext, user: User, stage: Stage) -> None:
     """A session with a token of its own: what the browser had before is worth nothing to whoever knows it."""
     now = context.now()
     cookies = cookies_of(request)

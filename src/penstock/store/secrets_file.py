@@ -33,11 +33,11 @@ _VERSION = b"\x01"
 _ID = 8
 
 
-class VaultError(StoreError):
+class SecretsFileError(StoreError):
     """The secrets file is missing, open to others, or not the one that the data was made with; the text has the mend."""
 
 
-class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RingKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One secret value, base64 of 32 bytes, and its fingerprint."""
 
     id: str
@@ -48,15 +48,15 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    peppers: tuple[Secret, ...]
-    seals: tuple[Secret, ...]
+    peppers: tuple[RingKey, ...]
+    seals: tuple[RingKey, ...]
 
 
-class Vault:
+class SecretsFile:
     """What the secrets file holds, for digests and seals. Reads the file again when told that something is unknown."""
 
     def __init__(self, path: Path) -> None:
-        """Read ``path``. Raises ``VaultError``."""
+        """Read ``path``. Raises ``SecretsFileError``."""
         self.path = path
         self._stamp = (0, 0)
         self._peppers: tuple[tuple[str, bytes], ...] = ()
@@ -64,8 +64,8 @@ class Vault:
         self._read()
 
     @classmethod
-    def make(cls, path: Path, entropy: Entropy) -> "Vault":
-        """Make the file if there is none, then read it. Of several processes at once, one makes it. Raises ``VaultError``."""
+    def make(cls, path: Path, entropy: Entropy) -> "SecretsFile":
+        """Read the file, made first if there is none (by one of several processes). Raises ``SecretsFileError``."""
         if not path.exists():
             contents = _Contents((_fresh("pepper", entropy),), (_fresh("seal", entropy),))
             fresh = _write_beside(path, contents, entropy)
@@ -74,7 +74,7 @@ class Vault:
             except FileExistsError:
                 pass
             except OSError as error:
-                raise VaultError(f"cannot make the secrets file {path}: {error.strerror}") from error
+                raise SecretsFileError(f"cannot make the secrets file {path}: {error.strerror}") from error
             finally:
                 fresh.unlink()
         return cls(path)
@@ -106,19 +106,19 @@ class Vault:
         return _VERSION + id.encode() + nonce + self._seals[id].encrypt(nonce, plain, about)
 
     def unseal(self, sealed: bytes, about: bytes) -> bytes:
-        """What ``seal`` was given. Raises ``VaultError`` when the ring lacks its key, or it was changed or moved."""
+        """What ``seal`` was given. Raises ``SecretsFileError`` when the ring lacks its key, or it was changed or moved."""
         id = self.sealed_with(sealed)
         if id not in self._seals:
             self.reread()
         if sealed[:1] != _VERSION or id not in self._seals:
-            raise VaultError(
+            raise SecretsFileError(
                 f"sealed with key {id!r}, which {self.path} does not hold: put the older secrets file back"
             )
         start = len(_VERSION) + _ID
         try:
             return self._seals[id].decrypt(sealed[start : start + _NONCE], sealed[start + _NONCE :], about)
         except (InvalidTag, ValueError) as error:
-            raise VaultError(
+            raise SecretsFileError(
                 "a sealed value does not open: it was changed, or belongs to another row"
             ) from error
 
@@ -128,14 +128,14 @@ class Vault:
         return sealed[len(_VERSION) : len(_VERSION) + _ID].decode("ascii", "replace")
 
     def rotate(self, entropy: Entropy) -> None:
-        """Put a new pepper and a new seal first, keep the old ones, and read the file again. Raises ``VaultError``."""
+        """Put a new pepper and a new seal first, keep the old ones, and read the file again. Raises ``SecretsFileError``."""
         old = _contents(self.path)
         contents = _Contents((_fresh("pepper", entropy), *old.peppers), (_fresh("seal", entropy), *old.seals))
         _write_beside(self.path, contents, entropy).replace(self.path)
         self._read()
 
     def reread(self) -> bool:
-        """Read the file again if it changed since; whether it had. Raises ``VaultError``."""
+        """Read the file again if it changed since; whether it had. Raises ``SecretsFileError``."""
         if _stamp(self.path) == self._stamp:
             return False
         self._read()
@@ -154,13 +154,13 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         found = path.stat()
     except FileNotFoundError as error:
-        raise VaultError(f"there is no secrets file {path}: put it back from your backup") from error
+        raise SecretsFileError(f"there is no secrets file {path}: put it back from your backup") from error
     except OSError as error:
-        raise VaultError(f"cannot look at the secrets file {path}: {error.strerror}") from error
+        raise SecretsFileError(f"cannot look at the secrets file {path}: {error.strerror}") from error
     # One that is not ours was put here by whoever runs us, as orchestrators mount secrets: for a group that we are in.
     closed = 0o077 if found.st_uid == os.geteuid() else 0o037
     if stat.S_IMODE(found.st_mode) & closed:
-        raise VaultError(f"others can read the secrets file {path}: chmod 600 {path}")
+        raise SecretsFileError(f"others can read the secrets file {path}: chmod 600 {path}")
     return found.st_ino, found.st_mtime_ns
 
 
@@ -168,21 +168,23 @@ def _contents(path: Path) -> _Contents:
     try:
         contents = msgspec.json.decode(path.read_bytes(), type=_Contents)
     except OSError as error:
-        raise VaultError(f"cannot read the secrets file {path}: {error.strerror}") from error
+        raise SecretsFileError(f"cannot read the secrets file {path}: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise VaultError(f"the secrets file {path} cannot be read: {error}") from None
+        raise SecretsFileError(f"the secrets file {path} cannot be read: {error}") from None
     if not contents.peppers or not contents.seals:
-        raise VaultError(f"the secrets file {path} needs at least one pepper and one seal")
+        raise SecretsFileError(f"the secrets file {path} needs at least one pepper and one seal")
     return contents
 
 
-def _value(path: Path, kind: str, entry: Secret) -> bytes:
+def _value(path: Path, kind: str, entry: RingKey) -> bytes:
     try:
         value = b64decode(entry.value, validate=True)
     except ValueError:
         value = b""
     if len(value) != _BYTES or entry.id != _fingerprint(kind, value):
-        raise VaultError(f"the secrets file {path}: {kind} {entry.id!r} is damaged or was edited by hand")
+        raise SecretsFileError(
+            f"the secrets file {path}: {kind} {entry.id!r} is damaged or was edited by hand"
+        )
     return value
 
 
@@ -190,9 +192,9 @@ def _fingerprint(kind: str, value: bytes) -> str:
     return hashlib.sha256(b"penstock " + kind.encode() + b" id\0" + value).hexdigest()[:_ID]
 
 
-def _fresh(kind: str, entropy: Entropy) -> Secret:
+def _fresh(kind: str, entropy: Entropy) -> RingKey:
     value = entropy(_BYTES)
-    return Secret(_fingerprint(kind, value), b64encode(value).decode())
+    return RingKey(_fingerprint(kind, value), b64encode(value).decode())
 
 
 def _write_beside(path: Path, contents: _Contents, entropy: Entropy) -> Path:
@@ -208,5 +210,5 @@ def _write_beside(path: Path, contents: _Contents, entropy: Entropy) -> Path:
             os.fsync(file.fileno())
     except OSError as error:
         what = "no space left" if error.errno == errno.ENOSPC else error.strerror
-        raise VaultError(f"cannot write the secrets file {path}: {what}") from error
+        raise SecretsFileError(f"cannot write the secrets file {path}: {what}") from error
     return fresh

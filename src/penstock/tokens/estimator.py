@@ -17,7 +17,7 @@ from msgspec import Raw
 from penstock.tokens.weigh import weigh
 
 
-class Family(msgspec.Struct, frozen=True):
+class TokenizerFamily(msgspec.Struct, frozen=True):
     """How a family of models differs: ``factor`` tokens for each of o200k, ``tools`` for the words that introduce them."""
 
     word: str
@@ -25,19 +25,19 @@ class Family(msgspec.Struct, frozen=True):
     tools: int
 
 
-FAMILIES = (
-    Family("claude", 1.2, 350),
-    Family("gpt", 1.0, 25),
-    Family("deepseek", 1.0, 140),
-    Family("qwen", 1.05, 140),
-    Family("minimax", 1.15, 150),
-    Family("kimi", 1.0, 60),
-    Family("glm", 1.05, 130),
-    Family("llama", 1.1, 190),
-    Family("mistral", 1.1, 60),
+TOKENIZER_FAMILIES = (
+    TokenizerFamily("claude", 1.2, 350),
+    TokenizerFamily("gpt", 1.0, 25),
+    TokenizerFamily("deepseek", 1.0, 140),
+    TokenizerFamily("qwen", 1.05, 140),
+    TokenizerFamily("minimax", 1.15, 150),
+    TokenizerFamily("kimi", 1.0, 60),
+    TokenizerFamily("glm", 1.05, 130),
+    TokenizerFamily("llama", 1.1, 190),
+    TokenizerFamily("mistral", 1.1, 60),
 )
 """By a word in the provider's name for the model; the first that is in it."""
-_OTHER = Family("", 1.1, 140)
+_OTHER = TokenizerFamily("", 1.1, 140)
 
 
 class Vocabulary(Protocol):
@@ -64,7 +64,7 @@ class Estimator:
     async def estimate(self, fields: Mapping[str, Raw], model: str) -> int:
         """Input tokens, at least 1, of a Messages request with these top-level fields for the provider's ``model``."""
         left_off = Event()
-        work = self._thread.submit(self._count, fields, family_of(model), left_off)
+        work = self._thread.submit(self._count, fields, tokenizer_family(model), left_off)
         try:
             return await asyncio.wrap_future(work)
         except asyncio.CancelledError:
@@ -75,7 +75,7 @@ class Estimator:
         """Let the thread end; what waits for it is cancelled."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _count(self, fields: Mapping[str, Raw], family: Family, left_off: Event) -> int:
+    def _count(self, fields: Mapping[str, Raw], family: TokenizerFamily, left_off: Event) -> int:
         if self._vocabulary is None:
             from penstock.tokens.vocabulary import O200k  # noqa: PLC0415 - 3 MB of programs before the 90 of the words
 
@@ -95,7 +95,7 @@ class Estimator:
         return max(1, ceil(tokens * family.factor)) + weighed.fixed + (family.tools if weighed.tools else 0)
 
 
-def family_of(model: str) -> Family:
+def tokenizer_family(model: str) -> TokenizerFamily:
     """The family of a provider's model, by its name."""
     name = model.lower()
-    return next((family for family in FAMILIES if family.word in name), _OTHER)
+    return next((family for family in TOKENIZER_FAMILIES if family.word in name), _OTHER)

@@ -10,7 +10,7 @@ import re
 from math import ceil
 
 LARGEST_IMAGE = 1600
-PAGE = 3000
+PAGE_TOKENS = 3000
 
 _HEADER = 256 * 1024
 """Characters of base64 in which the size must be found; a photograph may have its preview before it."""
@@ -35,7 +35,7 @@ def image_tokens(data: str) -> int:
 def document_tokens(data: str) -> int:
     """Tokens of a PDF in base64: by its pages where they can be seen in its bytes, else by its length."""
     pages = len(_PAGES.findall(_decoded(data)))
-    return PAGE * max(1, pages or len(data) // _BYTES_A_PAGE)
+    return PAGE_TOKENS * max(1, pages or len(data) // _BYTES_A_PAGE)
 
 
 def _decoded(data: str) -> bytes:

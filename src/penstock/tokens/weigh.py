@@ -10,7 +10,7 @@ from typing import TypeGuard
 import msgspec
 from msgspec import Raw
 
-from penstock.tokens.images import LARGEST_IMAGE, PAGE, document_tokens, image_tokens
+from penstock.tokens.images import LARGEST_IMAGE, PAGE_TOKENS, document_tokens, image_tokens
 
 REQUEST = 6
 MESSAGE = 4
@@ -24,7 +24,7 @@ _NOT_READ = ("cache_control",)
 _HIDDEN = 8
 """Characters of a signed or encrypted thought that count as a token."""
 
-Json = object
+WeighedJson = object
 
 
 class Weighed(msgspec.Struct):
@@ -55,12 +55,12 @@ def weigh(fields: Mapping[str, Raw]) -> Weighed:
     return found
 
 
-def _value(fields: Mapping[str, Raw], name: str) -> Json:
+def _value(fields: Mapping[str, Raw], name: str) -> WeighedJson:
     raw = fields.get(name)
     return None if raw is None else msgspec.json.decode(raw)
 
 
-def _content(found: Weighed, content: Json) -> None:
+def _content(found: Weighed, content: WeighedJson) -> None:
     if isinstance(content, str):
         found.texts.append(content)
     elif _is_list(content):
@@ -70,7 +70,7 @@ def _content(found: Weighed, content: Json) -> None:
         _json(found, content)
 
 
-def _block(found: Weighed, block: Json) -> None:
+def _block(found: Weighed, block: WeighedJson) -> None:
     if not _is_object(block):
         _json(found, block)
         return
@@ -109,12 +109,12 @@ def _block(found: Weighed, block: Json) -> None:
             _json(found, block)
 
 
-def _image(source: Mapping[str, Json]) -> int:
+def _image(source: Mapping[str, WeighedJson]) -> int:
     data = source.get("data")
     return image_tokens(data) if isinstance(data, str) else LARGEST_IMAGE
 
 
-def _document(found: Weighed, source: Mapping[str, Json]) -> None:
+def _document(found: Weighed, source: Mapping[str, WeighedJson]) -> None:
     data = source.get("data")
     match source.get("type"):
         case "text":
@@ -124,24 +124,24 @@ def _document(found: Weighed, source: Mapping[str, Json]) -> None:
         case "base64" if isinstance(data, str):
             found.fixed += document_tokens(data)
         case _:
-            found.fixed += PAGE  # an address or a file kept elsewhere: its length is not known here
+            found.fixed += PAGE_TOKENS  # an address or a file kept elsewhere: its length is not known here
 
 
-def _text(found: Weighed, block: Mapping[str, Json], name: str) -> None:
+def _text(found: Weighed, block: Mapping[str, WeighedJson], name: str) -> None:
     value = block.get(name)
     if isinstance(value, str):
         found.texts.append(value)
 
 
-def _json(found: Weighed, value: Json) -> None:
+def _json(found: Weighed, value: WeighedJson) -> None:
     if _is_object(value):
         value = {name: member for name, member in value.items() if name not in _NOT_READ}
     found.texts.append(msgspec.json.encode(value).decode())
 
 
-def _is_list(value: Json) -> TypeGuard[list[Json]]:
+def _is_list(value: WeighedJson) -> TypeGuard[list[WeighedJson]]:
     return isinstance(value, list)
 
 
-def _is_object(value: Json) -> TypeGuard[dict[str, Json]]:
+def _is_object(value: WeighedJson) -> TypeGuard[dict[str, WeighedJson]]:
     return isinstance(value, dict)

@@ -24,20 +24,20 @@ class Home(Protocol):
     max_response_head: int
     """Bytes, 1xx heads included."""
 
-    def give_back(self, connection: "Connection") -> None:
+    def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection for the next request."""
         ...
 
-    def forget(self, connection: "Connection") -> None:
+    def forget(self, connection: "UpstreamConnection") -> None:
         """Take a connection that has died out of the idle ones."""
         ...
 
-    def lost(self, connection: "Connection") -> None:
+    def lost(self, connection: "UpstreamConnection") -> None:
         """The socket of a connection is closed."""
         ...
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """One connection: idle in its pool (``response`` is None), or busy with one request.
 
     httptools calls the ``on_*`` methods inside ``feed_data``; they only take notes, and ``data_received`` acts on them

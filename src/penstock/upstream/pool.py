@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from typing import Protocol
 
-from penstock.upstream.connection import Connection
+from penstock.upstream.connection import UpstreamConnection
 from penstock.upstream.failures import FailureReason, no_connection
 from penstock.upstream.origin import Origin
 from penstock.upstream.request_head import Heads
@@ -35,12 +35,12 @@ class Pool:
         self.client = client
         self.origin = origin
         self.max_response_head = client.max_response_head
-        self.connections: set[Connection] = set()
-        self.idle: list[Connection] = []
+        self.connections: set[UpstreamConnection] = set()
+        self.idle: list[UpstreamConnection] = []
         """The most recently used at the end."""
         self.heads = Heads(origin)
 
-    def take(self) -> Connection | None:
+    def take(self) -> UpstreamConnection | None:
         """The idle connection that was used last, or None."""
         idle = self.idle
         while idle:
@@ -49,27 +49,27 @@ class Pool:
                 return connection
         return None
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request, or close it if there are enough."""
         if self.client.closed or len(self.idle) >= self.client.max_idle:
             connection.drop()
         else:
             self.idle.append(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         """Take a connection that has died out of the idle ones."""
         if connection in self.idle:
             self.idle.remove(connection)
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: UpstreamConnection) -> None:
         """The socket of a connection is closed."""
         self.connections.discard(connection)
         self.client.lost()
 
-    async def connect(self, seconds: float) -> Connection:
+    async def connect(self, seconds: float) -> UpstreamConnection:
         """A new connection within ``seconds``. Raises UpstreamFailure (CONNECT, TLS)."""
         loop = asyncio.get_running_loop()
-        connection = Connection(self, loop)
+        connection = UpstreamConnection(self, loop)
         origin = self.origin
         context = self.client.tls() if origin.scheme == "https" else None
         where = f"{origin.host}:{origin.port}"

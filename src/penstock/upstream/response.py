@@ -15,7 +15,7 @@ _HOLD = 64 * 1024
 _OF_CODED_BODIES = frozenset((b"content-encoding", b"content-length"))
 
 
-class Wire(Protocol):
+class ResponseTransport(Protocol):
     """What an answer asks of the connection it comes over."""
 
     def pause(self) -> None:
@@ -57,14 +57,14 @@ class UpstreamResponse:
         "status",
     )
 
-    def __init__(self, connection: Wire, sent_at: float, *, reused: bool) -> None:
+    def __init__(self, connection: ResponseTransport, sent_at: float, *, reused: bool) -> None:
         self.sent_at = sent_at
         """Loop time at which the request was written."""
         self.first_byte_at = 0.0
         """Loop time of the first byte of the answer (1xx included)."""
         self.reused = reused
         """Whether the connection had served another request before."""
-        self._connection: Wire | None = connection
+        self._connection: ResponseTransport | None = connection
         self._sink: Sink | None = None
         self._done: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []

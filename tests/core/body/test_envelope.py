@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.envelope import MAX_MESSAGES, Name, read
+from penstock.core.body.envelope import MAX_MESSAGES, DialectName, read_envelope
 from penstock.errors import InvalidRequest
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
@@ -22,9 +22,9 @@ def with_content(content: bytes) -> bytes:
     return CHAT.replace(b'"hi"', content)
 
 
-def refused(body: bytes, dialect: Name = "chat", *, counting: bool = False) -> InvalidRequest:
+def refused(body: bytes, dialect: DialectName = "chat", *, counting: bool = False) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        read(body, dialect, counting=counting)
+        read_envelope(body, dialect, counting=counting)
     return caught.value
 
 
@@ -71,7 +71,7 @@ def test_a_body_that_is_not_good_json_is_refused_with_the_reason(body: bytes, wo
 
 @pytest.mark.parametrize("before", range(4096 - 54, 4096 - 48))
 def test_a_character_may_lie_where_a_long_body_is_cut(before: int) -> None:
-    assert read(with_content(b'"%b%b"' % (b"x" * before, "😀".encode())), "chat").model == "m"
+    assert read_envelope(with_content(b'"%b%b"' % (b"x" * before, "😀".encode())), "chat").model == "m"
 
 
 @given(
@@ -89,7 +89,7 @@ def test_the_encoding_is_judged_as_a_whole_wherever_a_character_falls(
     except UnicodeDecodeError as error:
         wrong_at = error.start
     if wrong_at is None:
-        assert read(body, "chat").body == body
+        assert read_envelope(body, "chat").body == body
     else:
         assert refused(body).message == f"The body is not valid UTF-8 (byte {wrong_at})."
 
@@ -98,7 +98,7 @@ def test_the_encoding_is_judged_as_a_whole_wherever_a_character_falls(
     "text", [b'"\\ud83d\\ude00"', '"😀 \u2028 ÿ"'.encode(), b'"\\u0000\\"\\/\x7f"', b"null"]
 )
 def test_whatever_is_good_json_passes(text: bytes) -> None:
-    assert read(with_content(text), "chat").model == "m"
+    assert read_envelope(with_content(text), "chat").model == "m"
 
 
 @pytest.mark.parametrize(
@@ -146,34 +146,34 @@ def test_whatever_is_good_json_passes(text: bytes) -> None:
         (b'{"model":"m","input":"x","max_output_tokens":"x"}', "responses", "max_output_tokens"),
     ],
 )
-def test_a_wrong_field_is_named(body: bytes, dialect: Name, param: str) -> None:
+def test_a_wrong_field_is_named(body: bytes, dialect: DialectName, param: str) -> None:
     error = refused(body, dialect)
     assert error.param == param
     assert param.rsplit(".", maxsplit=1)[-1].split("[", maxsplit=1)[0] in error.message
 
 
 def test_what_the_relay_reads() -> None:
-    envelope = read(chat(stream=True, max_tokens=5, stream_options={"include_usage": True}), "chat")
+    envelope = read_envelope(chat(stream=True, max_tokens=5, stream_options={"include_usage": True}), "chat")
     assert (envelope.model, envelope.stream, envelope.max_tokens, envelope.include_usage) == (
         "m",
         True,
         5,
         True,
     )
-    assert read(chat(max_completion_tokens=7, max_tokens=5), "chat").max_tokens == 7
-    assert not read(chat(stream=None, temperature=None, max_tokens=None), "chat").include_usage
-    assert read(MESSAGES, "messages").include_usage
-    assert read(MESSAGES.replace(b"9", b"0"), "messages").max_tokens == 0
-    assert read(CHAT, "messages", counting=True).max_tokens is None
-    assert read(b'{"model":"m","input":[]}', "responses").model == "m"
+    assert read_envelope(chat(max_completion_tokens=7, max_tokens=5), "chat").max_tokens == 7
+    assert not read_envelope(chat(stream=None, temperature=None, max_tokens=None), "chat").include_usage
+    assert read_envelope(MESSAGES, "messages").include_usage
+    assert read_envelope(MESSAGES.replace(b"9", b"0"), "messages").max_tokens == 0
+    assert read_envelope(CHAT, "messages", counting=True).max_tokens is None
+    assert read_envelope(b'{"model":"m","input":[]}', "responses").model == "m"
 
 
 def test_unknown_fields_roles_and_blocks_are_the_upstreams_to_judge() -> None:
-    read(
+    read_envelope(
         chat(brand_new={"a": 1}, messages=[{"role": "critic", "content": [{"type": "hologram"}], "x": 1}]),
         "chat",
     )
-    read(
+    read_envelope(
         chat(messages=[{"role": "assistant", "tool_calls": []}, {"role": "assistant", "content": None}]),
         "chat",
     )
@@ -207,7 +207,7 @@ PLACES = {
 @pytest.mark.parametrize("text", [b"", b'"' + b"{[" * 3000 + b'"', b'"}]\\"{{[[\\\\"'])
 def test_deep_nesting_passes_and_the_deepest_is_refused(place: str, text: bytes) -> None:
     body, _ = PLACES[place]
-    read(body.replace(b"%s", nested(500, text)), "chat")
+    read_envelope(body.replace(b"%s", nested(500, text)), "chat")
     error = refused(body.replace(b"%s", nested(2_000, text)), "chat")
     assert "nested too deeply" in error.message
 
@@ -222,7 +222,7 @@ def test_any_depth_is_refused_and_never_a_crash(levels: int) -> None:
 def test_brackets_in_text_are_text() -> None:
     text = "".join("{[(" for _ in range(5000)) + '"\\"{'
     many = [{"role": "user", "content": [{"type": "text", "text": text}]}] * 20
-    assert read(chat(messages=many), "chat").model == "m"
+    assert read_envelope(chat(messages=many), "chat").model == "m"
 
 
 values = st.recursive(
@@ -261,7 +261,7 @@ def test_only_the_model_changes(
     for name in ("temperature", "max_tokens", "max_completion_tokens", "stream_options"):
         fields.pop(name, None)
     body = json.dumps(fields, separators=separators, ensure_ascii=escaped, indent=indent).encode()
-    envelope = read(body, "chat")
+    envelope = read_envelope(body, "chat")
     assert envelope.encode("m") is body
     changed = envelope.encode("upstream/ö")
     assert list(json.loads(changed).items()) == list({**fields, "model": "upstream/ö"}.items())
@@ -271,7 +271,7 @@ def test_only_the_model_changes(
 
 def test_numbers_and_escapes_are_not_reformatted() -> None:
     body = rb'{"temperature":0.70,"model":"m","seed":1e3,"x":[1.0, 2],"messages":[{"role":"user","content":"\u00e9\/"}]}'
-    assert read(body, "chat").encode("up") == body.replace(b'"model":"m"', b'"model":"up"')
+    assert read_envelope(body, "chat").encode("up") == body.replace(b'"model":"m"', b'"model":"up"')
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_numbers_and_escapes_are_not_reformatted() -> None:
     ],
 )
 def test_of_a_repeated_key_the_last_wins_and_goes_on_once(body: bytes) -> None:
-    envelope = read(body, "chat")
+    envelope = read_envelope(body, "chat")
     for model in ("m", "up"):
         out = envelope.encode(model)
         assert json.loads(out) == {**json.loads(body), "model": model}
@@ -294,21 +294,21 @@ def test_of_a_repeated_key_the_last_wins_and_goes_on_once(body: bytes) -> None:
 
 def test_an_escaped_key_is_no_repeated_key() -> None:
     body = b'{"mod\\u0065l":"m", "messages":[{"role":"user","content":"hi"}]}'
-    assert read(body, "chat").encode("m") is body
+    assert read_envelope(body, "chat").encode("m") is body
 
 
 def test_fields_are_set_added_and_dropped() -> None:
-    envelope = read(b'{"model":"m","n":1,"messages":[{"role":"user","content":"hi"}],"x":2}', "chat")
+    envelope = read_envelope(b'{"model":"m","n":1,"messages":[{"role":"user","content":"hi"}],"x":2}', "chat")
     out = envelope.encode("m", {"n": b"[ 3 ]", "new": b"null"}, drop=("x", "absent"))
     assert out == b'{"model":"m","n":[ 3 ],"messages":[{"role":"user","content":"hi"}],"new":null}'
     assert envelope.encode("m", drop=("absent",)) is envelope.body
 
 
 def test_usage_is_asked_for_beside_the_callers_other_options() -> None:
-    assert read(CHAT, "chat").usage_options() == b'{"include_usage":true}'
-    assert read(chat(stream_options=None), "chat").usage_options() == b'{"include_usage":true}'
+    assert read_envelope(CHAT, "chat").usage_options() == b'{"include_usage":true}'
+    assert read_envelope(chat(stream_options=None), "chat").usage_options() == b'{"include_usage":true}'
     options = {"include_obfuscation": False, "include_usage": False}
-    assert json.loads(read(chat(stream_options=options), "chat").usage_options()) == {
+    assert json.loads(read_envelope(chat(stream_options=options), "chat").usage_options()) == {
         **options,
         "include_usage": True,
     }
@@ -321,17 +321,17 @@ def test_features_are_seen_where_they_are() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     file = {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}
     both = [{"role": "user", "content": [image, file]}]
-    assert read(chat(messages=both, tools=[{"type": "function"}]), "chat").features() == {
+    assert read_envelope(chat(messages=both, tools=[{"type": "function"}]), "chat").features() == {
         "images",
         "documents",
         "tools",
     }
-    assert read(chat(tools=[]), "chat").features() == set()
-    assert read(chat(tools=None), "chat").features() == set()
+    assert read_envelope(chat(tools=[]), "chat").features() == set()
+    assert read_envelope(chat(tools=None), "chat").features() == set()
     blocks = b'[{"type": "image","source":{}},{"type":"document","source":{}}]'
-    assert read(MESSAGES.replace(b'"hi"', blocks), "messages").features() == {"images", "documents"}
+    assert read_envelope(MESSAGES.replace(b'"hi"', blocks), "messages").features() == {"images", "documents"}
     inputs = b'{"model":"m","input":[{"type":"input_image"},{"type":"input_file"}]}'
-    assert read(inputs, "responses").features() == {"images", "documents"}
+    assert read_envelope(inputs, "responses").features() == {"images", "documents"}
 
 
 def test_words_about_images_are_not_images() -> None:
@@ -339,27 +339,31 @@ def test_words_about_images_are_not_images() -> None:
         messages=[{"role": "user", "content": 'what is {"type":"image_url"}?'}],
         tools=[{"function": {"parameters": {"properties": {"image_url": {"type": "string"}}}}}],
     )
-    assert read(said, "chat").features() == {"tools"}
+    assert read_envelope(said, "chat").features() == {"tools"}
 
 
 def test_an_attachment_is_not_counted_by_its_base64() -> None:
-    plain = read(CHAT, "chat").estimate_input()
+    plain = read_envelope(CHAT, "chat").estimate_input()
     image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}]
     assert plain <= len(CHAT) // 4
-    assert 1600 < read(chat(messages=[{"role": "user", "content": image}]), "chat").estimate_input() < 2000
+    assert (
+        1600
+        < read_envelope(chat(messages=[{"role": "user", "content": image}]), "chat").estimate_input()
+        < 2000
+    )
 
 
 # ---- whatever comes
 
 
 @given(st.binary(max_size=200), st.sampled_from(["chat", "messages", "responses"]))
-def test_no_bytes_break_it(body: bytes, dialect: Name) -> None:
+def test_no_bytes_break_it(body: bytes, dialect: DialectName) -> None:
     # a valid request is not to be had by chance
     assert refused(body, dialect).message
 
 
 @given(data=st.data(), dialect=st.sampled_from(["chat", "messages"]))
-def test_no_mutation_breaks_it(data: st.DataObject, dialect: Name) -> None:
+def test_no_mutation_breaks_it(data: st.DataObject, dialect: DialectName) -> None:
     body = bytearray(
         chat(stream=True, max_tokens=5, tools=[{"a": [1, {"b": '\\"[{'}]}], temperature=1, x={"y": [[]]})
     )
@@ -367,7 +371,7 @@ def test_no_mutation_breaks_it(data: st.DataObject, dialect: Name) -> None:
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     try:
-        envelope = read(bytes(body), dialect)
+        envelope = read_envelope(bytes(body), dialect)
     except InvalidRequest:
         return
     assert json.loads(envelope.encode("other"))["model"] == "other"

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from penstock.core.body.envelope import Name, read
+from penstock.core.body.envelope import DialectName, read_envelope
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.events import Metered
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.tools.names import fitted
+from penstock.core.tools.names import fit_tool_names
 from tests.core.dialects.chat_grammar import check_chat, check_messages, frames
 from tests.core.dialects.responses_grammar import check_responses
 from tests.core.dialects.responses_grammar import frames as numbered
@@ -195,12 +195,12 @@ DEEPSEEK = Profile(reasoning_field="reasoning_content", thinking_switch="thinkin
 
 
 def sent(
-    fields: dict[str, Any], caller: Name, upstream: str, profile: Profile = DEFAULT_PROFILE
+    fields: dict[str, Any], caller: DialectName, upstream: str, profile: Profile = DEFAULT_PROFILE
 ) -> tuple[dict[str, Any], list[str]]:
     """The upstream's body, which is the same each time, and what is told of it."""
     raw = json.dumps(fields).encode()
     once, again = (
-        prepare(read(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile)
+        prepare(read_envelope(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile)
         for _ in range(2)
     )
     assert once == again
@@ -713,7 +713,7 @@ def test_36_codex_gets_its_custom_tools_with_their_whole_life(upstream: str) -> 
         )
         + message_end("tool_use"),
     }[upstream]
-    _, names = fitted(DIALECTS["responses"].read_request(json.dumps(CODEX).encode())[0])
+    _, names = fit_tool_names(DIALECTS["responses"].read_request(json.dumps(CODEX).encode())[0])
     reader = DIALECTS[upstream].Reader(profile=DEFAULT_PROFILE)
     writer = DIALECTS["responses"].Writer(
         model="public", reply_id="resp_1", created=1, include_usage=True, input_estimate=7

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.envelope import read
-from penstock.core.dialects.losses import OTHER_FIELDS, OTHER_MESSAGE_FIELDS, Row, shown
+from penstock.core.body.envelope import read_envelope
+from penstock.core.dialects.losses import OTHER_FIELDS, OTHER_MESSAGE_FIELDS, LossRow, losses_table
 from penstock.core.dialects.registry import CALLERS_WORDS, DIALECTS, LOSSES, prepare, translation_header
 from penstock.core.neutral.request import Loss
 from penstock.core.profile import Profile
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.errors import InvalidRequest
 
 ROOT = Path(__file__).parents[3]
@@ -41,17 +41,25 @@ def test_each_dialect_answers_to_its_name() -> None:
 def test_the_same_dialect_is_bytes() -> None:
     body = chat(stream=True, stream_options={"include_usage": True}, seed=1, brand_new={"x": [1.0]})
     assert (
-        prepare(read(body, "chat"), caller="chat", upstream="chat", model="m", profile=Profile()).body is body
+        prepare(
+            read_envelope(body, "chat"), caller="chat", upstream="chat", model="m", profile=Profile()
+        ).body
+        is body
     )
     prepared = prepare(
-        read(body, "chat"), caller="chat", upstream="chat", model="up", profile=Profile(), strict=True
+        read_envelope(body, "chat"),
+        caller="chat",
+        upstream="chat",
+        model="up",
+        profile=Profile(),
+        strict=True,
     )
     assert json.loads(prepared.body) == {**json.loads(body), "model": "up"}
     assert prepared.losses == ()
     body = messages({"role": "user", "content": "hi"}, context_management={"edits": []}, stream=True)
     assert (
         prepare(
-            read(body, "messages"), caller="messages", upstream="messages", model="m", profile=NATIVE
+            read_envelope(body, "messages"), caller="messages", upstream="messages", model="m", profile=NATIVE
         ).body
         is body
     )
@@ -59,7 +67,7 @@ def test_the_same_dialect_is_bytes() -> None:
 
 def test_usage_is_always_asked_for_in_a_chat_stream() -> None:
     def options(profile: Profile, **fields: Any) -> Any:
-        envelope = read(chat(**fields), "chat")
+        envelope = read_envelope(chat(**fields), "chat")
         out = prepare(envelope, caller="chat", upstream="chat", model="m", profile=profile).body
         return json.loads(out).get("stream_options")
 
@@ -70,7 +78,7 @@ def test_usage_is_always_asked_for_in_a_chat_stream() -> None:
 
 
 def test_thoughts_of_other_models_do_not_go_to_anthropic() -> None:
-    ours = {"type": "thinking", "thinking": "hm", "signature": sign(Origin("deepseek"))}
+    ours = {"type": "thinking", "thinking": "hm", "signature": sign_reasoning(ReasoningOrigin("deepseek"))}
     theirs = {"type": "thinking", "thinking": "", "signature": "EuSig"}
     quoted = {"type": "text", "text": 'the signature "gw1.x" is ours'}
     rows = [
@@ -79,14 +87,14 @@ def test_thoughts_of_other_models_do_not_go_to_anthropic() -> None:
         {"role": "user", "content": [quoted]},
         {"role": "assistant", "content": [ours]},
     ]
-    envelope = read(messages(*rows), "messages")
+    envelope = read_envelope(messages(*rows), "messages")
     prepared = prepare(envelope, caller="messages", upstream="messages", model="m", profile=NATIVE)
     kept = [rows[0], {"role": "assistant", "content": [theirs, quoted]}, rows[2]]
     assert json.loads(prepared.body)["messages"] == kept
     assert translation_header(prepared.losses) == "messages.thinking=dropped"
     other = prepare(envelope, caller="messages", upstream="messages", model="m", profile=Profile())
     assert other.body is envelope.body
-    without = read(messages(rows[0], rows[2]), "messages")
+    without = read_envelope(messages(rows[0], rows[2]), "messages")
     assert (
         prepare(without, caller="messages", upstream="messages", model="m", profile=NATIVE).body
         is without.body
@@ -104,20 +112,22 @@ def test_losses_are_told_once_in_the_callers_words() -> None:
         speed="fast",
     )
     profile = Profile(user_field="none", reasoning_effort=False)
-    prepared = prepare(read(body, "messages"), caller="messages", upstream="chat", model="m", profile=profile)
+    prepared = prepare(
+        read_envelope(body, "messages"), caller="messages", upstream="chat", model="m", profile=profile
+    )
     assert translation_header(prepared.losses) == (
         "speed=dropped; output_config.effort=dropped; metadata.user_id=dropped"
     )
 
 
 def test_strict_refuses_the_first_loss_by_name() -> None:
-    envelope = read(chat(seed=1, temperature=1.7), "chat")
+    envelope = read_envelope(chat(seed=1, temperature=1.7), "chat")
     with pytest.raises(InvalidRequest) as caught:
         prepare(envelope, caller="chat", upstream="messages", model="m", profile=Profile(), strict=True)
     assert caught.value.param == "seed"
     assert "seed=dropped" in caught.value.message
     prepare(
-        read(chat(temperature=0.7), "chat"),
+        read_envelope(chat(temperature=0.7), "chat"),
         caller="chat",
         upstream="messages",
         model="m",
@@ -161,7 +171,7 @@ def _literal(node: ast.expr) -> list[str]:
             return []
 
 
-def rows(caller: str, upstream: str) -> list[Row]:
+def rows(caller: str, upstream: str) -> list[LossRow]:
     return [row for row in LOSSES if (row.caller, row.upstream) == (caller, upstream)]
 
 
@@ -223,12 +233,12 @@ PAGES = ("docs/translation.md", "src/penstock/site/docs/translation.md")
 def test_the_pages_show_the_table(page: str) -> None:
     """``scripts/translation.py`` writes them."""
     text = (ROOT / page).read_text("utf-8")
-    assert shown(text) == text
+    assert losses_table(text) == text
     first = f"| `{LOSSES[0].field}` | "
     damaged = text.replace(first, "| `other` | ", 1)
-    assert shown(damaged) == text != damaged
+    assert losses_table(damaged) == text != damaged
     with pytest.raises(ValueError, match="no section"):
-        shown("# Translation")
+        losses_table("# Translation")
 
 
 def test_the_pages_say_the_same_of_every_field() -> None:

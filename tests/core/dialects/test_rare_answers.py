@@ -28,7 +28,7 @@ from penstock.core.neutral.fold import events_of, fold
 from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.sse import MAX_FRAME
 from penstock.core.tools.names import NO_NAMES
 
@@ -137,7 +137,7 @@ def test_an_event_of_the_wrong_types_is_judged_by_its_name() -> None:
 def test_what_no_model_says_is_left_out_of_what_is_written(name: str) -> None:
     parts = (
         Text("Hi"), Image("https://x"), Document("https://x"), ToolResult("1"),
-        Thought("", sign(Origin("up"))), Thought("hm", "EuSig"), ToolCall("call_1", "get", ""),
+        Thought("", sign_reasoning(ReasoningOrigin("up"))), Thought("hm", "EuSig"), ToolCall("call_1", "get", ""),
     )  # fmt: skip
     reply = Reply("r", "up", parts, Usage(), "tool_use")
     told = json.dumps(written(reply, name))

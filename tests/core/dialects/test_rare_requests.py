@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from penstock.core.body.envelope import Name, read
-from penstock.core.dialects.lanes import Overheard, Translation
-from penstock.core.dialects.messages.json_schema_subset import fitted as fitted_schema
+from penstock.core.body.envelope import DialectName, read_envelope
+from penstock.core.dialects.lanes import ObservedPassthrough, Translation
+from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.dialects.registry import DIALECTS, prepare
-from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carried
+from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.neutral.events import AnyEvent, TextDelta
 from penstock.core.neutral.request import (
     CacheTtl,
@@ -29,8 +29,8 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.reasoning.signature import Origin, sign
-from penstock.core.tools.names import fitted
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
+from penstock.core.tools.names import fit_tool_names
 from penstock.errors import InvalidRequest
 
 USER = {"role": "user", "content": "hi"}
@@ -51,10 +51,10 @@ def responses(*items: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def sent(
-    fields: Any, caller: Name, upstream: Name, profile: Profile = DEFAULT_PROFILE
+    fields: Any, caller: DialectName, upstream: DialectName, profile: Profile = DEFAULT_PROFILE
 ) -> tuple[dict[str, Any], list[str]]:
     made = prepare(
-        read(json.dumps(fields).encode(), caller),
+        read_envelope(json.dumps(fields).encode(), caller),
         caller=caller,
         upstream=upstream,
         model="up",
@@ -63,12 +63,12 @@ def sent(
     return json.loads(made.body), [f"{loss.field}={loss.outcome}" for loss in made.losses]
 
 
-def neutral(fields: Any, caller: Name) -> Request:
+def neutral(fields: Any, caller: DialectName) -> Request:
     return DIALECTS[caller].read_request(json.dumps(fields).encode())[0]
 
 
 def written(
-    upstream: Name, *turns: Turn, profile: Profile = DEFAULT_PROFILE, **fields: Any
+    upstream: DialectName, *turns: Turn, profile: Profile = DEFAULT_PROFILE, **fields: Any
 ) -> tuple[dict[str, Any], list[str]]:
     request = Request("m", turns or (ASK,), **fields)
     body, losses = DIALECTS[upstream].write_request(request, model="up", profile=profile)
@@ -89,20 +89,22 @@ def written(
         ({"model": " ", "input": "x"}, "responses", "model"),
     ],
 )
-def test_what_is_wrong_is_named(body: Any, caller: Name, param: str) -> None:
+def test_what_is_wrong_is_named(body: Any, caller: DialectName, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read(json.dumps(body).encode(), caller)
+        read_envelope(json.dumps(body).encode(), caller)
     assert caught.value.param == param
 
 
 def test_a_number_that_begins_like_the_one_that_counts_is_another() -> None:
-    envelope = read(b'{"model":"m","top_k":12,"top_k":1,"messages":[{"role":"user","content":"x"}]}', "chat")
+    envelope = read_envelope(
+        b'{"model":"m","top_k":12,"top_k":1,"messages":[{"role":"user","content":"x"}]}', "chat"
+    )
     assert json.loads(envelope.encode("m"))["top_k"] == 1
     assert envelope.encode("m").count(b"top_k") == 1
 
 
 @pytest.mark.parametrize("caller", ["chat", "messages", "responses"])
-def test_a_body_that_is_no_json_is_refused_by_the_reader_too(caller: Name) -> None:
+def test_a_body_that_is_no_json_is_refused_by_the_reader_too(caller: DialectName) -> None:
     for body in (b"{", b'{"model":"\xff"}', b"[" * 5000, b"[]"):
         with pytest.raises(InvalidRequest):
             DIALECTS[caller].read_request(body)
@@ -117,7 +119,7 @@ def test_a_model_without_a_name_is_refused_by_the_reader_too() -> None:
 
 
 def test_thoughts_of_ours_are_left_out_and_what_only_looks_like_one_is_not() -> None:
-    ours = sign(Origin("other"))
+    ours = sign_reasoning(ReasoningOrigin("other"))
     odd = {"type": "thinking", "thinking": "x", "signature": {"is": ours}}
     turn = {"role": "assistant", "content": [odd, {"type": "text", "text": f'"{ours}"'}]}
     assert sent(messages(USER, turn, USER), "messages", "messages", NATIVE)[0]["messages"][1] == turn
@@ -349,7 +351,7 @@ CACHE_LOSSES = {
 
 
 @pytest.mark.parametrize("upstream", ["chat", "responses"])
-def test_marks_that_cannot_be_carried_are_told(upstream: Name) -> None:
+def test_marks_that_cannot_be_carried_are_told(upstream: DialectName) -> None:
     tools = (Tool("get", Raw(b"{}"), cache=MARK),)
     assert set(written(upstream, *MARKED, tools=tools)[1]) == CACHE_LOSSES
 
@@ -408,7 +410,7 @@ def test_schemas_are_fitted_all_the_way_down() -> None:
         "items": {"type": "integer", "minimum": 1},
         "allOf": {},
     }
-    after, changed = fitted_schema(json.dumps(before).encode())
+    after, changed = fit_schema(json.dumps(before).encode())
     assert changed
     assert json.loads(after) == {
         "anyOf": [{"type": "string", "description": '{"maxLength":3}'}, True],
@@ -416,9 +418,9 @@ def test_schemas_are_fitted_all_the_way_down() -> None:
         "allOf": {},
     }
     with pytest.raises(InvalidRequest, match="schema cannot be read"):
-        fitted_schema(b'{"minimum":1e9999}')
+        fit_schema(b'{"minimum":1e9999}')
     with pytest.raises(InvalidRequest, match="schema cannot be read"):
-        fitted_schema(b'{"type":"\xff"}')
+        fit_schema(b'{"type":"\xff"}')
 
 
 def test_system_messages_hold_text_alone() -> None:
@@ -433,7 +435,14 @@ def test_system_messages_hold_text_alone() -> None:
 
 
 def test_thoughts_of_ours_without_text_are_nothing() -> None:
-    turn = Turn("assistant", (Thought("", sign(Origin("up"))), Thought("hm", sign(Origin("up"))), Text("x")))
+    turn = Turn(
+        "assistant",
+        (
+            Thought("", sign_reasoning(ReasoningOrigin("up"))),
+            Thought("hm", sign_reasoning(ReasoningOrigin("up"))),
+            Text("x"),
+        ),
+    )
     body, _ = written("messages", ASK, turn, ASK)
     assert [part["type"] for part in body["messages"][1]["content"]] == ["thinking", "text"]
 
@@ -509,10 +518,13 @@ def test_documents_and_images_for_responses() -> None:
 
 def test_reasoning_goes_back_to_its_maker_as_it_came() -> None:
     for thought, item in (
-        (Thought("hm", carried("up", Carrier("r", None, raw=True))), {"content": [{"type": "reasoning_text", "text": "hm"}]}),
-        (Thought("", carried("up-2026", Carrier("r", "enc"))), {"encrypted_content": "enc"}),
-        (Thought("hm", carried("other", Carrier("r", "enc"))), None),
-        (Thought("hm", sign(Origin("up", "{"))), None),
+        (
+            Thought("hm", carrier_signature("up", Carrier("r", None, raw=True))),
+            {"content": [{"type": "reasoning_text", "text": "hm"}]},
+        ),
+        (Thought("", carrier_signature("up-2026", Carrier("r", "enc"))), {"encrypted_content": "enc"}),
+        (Thought("hm", carrier_signature("other", Carrier("r", "enc"))), None),
+        (Thought("hm", sign_reasoning(ReasoningOrigin("up", "{"))), None),
     ):  # fmt: skip
         body, told = written("responses", ASK, Turn("assistant", (thought, Text("x"))), ASK)
         found = [row for row in body["input"] if row["type"] == "reasoning"]
@@ -529,10 +541,10 @@ def test_a_choice_of_a_name_that_stays_stays() -> None:
     long = "x" * 100
     tools = (Tool(long, Raw(b"{}")), Tool("get", Raw(b"{}")))
     for choice in (ToolChoice("tool", "get"), ToolChoice("auto"), None):
-        request, names = fitted(Request("m", (ASK,), tools, choice))
+        request, names = fit_tool_names(Request("m", (ASK,), tools, choice))
         assert request.tool_choice == choice
         assert names
-    renamed, _ = fitted(Request("m", (ASK,), tools, ToolChoice("tool", long)))
+    renamed, _ = fit_tool_names(Request("m", (ASK,), tools, ToolChoice("tool", long)))
     assert renamed.tool_choice == ToolChoice("tool", renamed.tools[0].name)
 
 
@@ -553,7 +565,7 @@ def test_a_listener_hears_all_of_it_on_either_lane() -> None:
     )
     lanes = (
         Translation(reader(profile=DEFAULT_PROFILE), writer, listener=first),
-        Overheard(
+        ObservedPassthrough(
             DIALECTS["chat"].Meter(model=None, withhold_usage=False), reader(profile=DEFAULT_PROFILE), second
         ),
     )

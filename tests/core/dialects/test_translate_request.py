@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.envelope import Name, read
+from penstock.core.body.envelope import DialectName, read_envelope
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.request import Text, ToolResult, Turn
 from penstock.core.profile import Profile
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.errors import InvalidRequest
 
 NATIVE = Profile(native_anthropic=True, system_turns=True, thinking="adaptive", sampling=False)
@@ -19,11 +19,13 @@ DEEPSEEK = Profile(reasoning_field="reasoning_content", thinking_switch="thinkin
 OPENAI = Profile(max_tokens_field="max_completion_tokens", system_role="developer")
 
 
-def crossed(body: dict[str, Any], caller: Name, profile: Profile) -> tuple[dict[str, Any], list[str]]:
+def crossed(body: dict[str, Any], caller: DialectName, profile: Profile) -> tuple[dict[str, Any], list[str]]:
     upstream = "messages" if caller == "chat" else "chat"
     raw = json.dumps(body).encode()
-    prepared = prepare(read(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile)
-    again = prepare(read(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile)
+    prepared = prepare(
+        read_envelope(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile
+    )
+    again = prepare(read_envelope(raw, caller), caller=caller, upstream=upstream, model="up", profile=profile)
     assert prepared == again
     return json.loads(prepared.body), [f"{loss.field}={loss.outcome}" for loss in prepared.losses]
 
@@ -170,7 +172,7 @@ CLAUDE_CODE = messages(
     {
         "role": "assistant",
         "content": [
-            {"type": "thinking", "thinking": "hm", "signature": sign(Origin("up"))},
+            {"type": "thinking", "thinking": "hm", "signature": sign_reasoning(ReasoningOrigin("up"))},
             {"type": "text", "text": "I read."},
             {"type": "tool_use", "id": "gwi_ZnVuY3Rpb25zLnJlYWQ6MA", "name": "Read", "input": {"path": "a"}},
             {"type": "text", "text": "Then I write."},
@@ -261,7 +263,9 @@ def test_an_error_mark_of_a_tool_comes_back() -> None:
         (messages(USER, {"role": "assistant", "content": "The"}), "messages", "messages"),
     ],
 )  # fmt: skip
-def test_what_would_change_the_answer_is_refused(body: dict[str, Any], caller: Name, param: str) -> None:
+def test_what_would_change_the_answer_is_refused(
+    body: dict[str, Any], caller: DialectName, param: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         crossed(body, caller, Profile())
     assert caught.value.param == param
@@ -307,7 +311,7 @@ def test_each_turn_is_a_prefix_of_the_next(rounds: list[list[dict[str, Any]]], p
     for rows in rounds:
         raw = json.dumps(chat(*rows, tools=tools), separators=(",", ":")).encode()
         body = prepare(
-            read(raw, "chat"), caller="chat", upstream="messages", model="up", profile=profile
+            read_envelope(raw, "chat"), caller="chat", upstream="messages", model="up", profile=profile
         ).body
         if before is not None:
             # everything up to where the list of messages ended, which now goes on

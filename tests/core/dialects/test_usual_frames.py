@@ -22,12 +22,12 @@ PIECES: dict[str, bytes] = {
     "responses": b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":7,'
     b'"item_id":"i","output_index":0,"content_index":0,"delta":%b,"logprobs":[],"obfuscation":"x"}\n\n',
 }
-KNOWN = {"messages": messages.Meter.PIECE.fullmatch, "responses": responses.Meter.PIECE.fullmatch}
+KNOWN = {"messages": messages.Passthrough.PIECE.fullmatch, "responses": responses.Passthrough.PIECE.fullmatch}
 both = pytest.mark.parametrize("dialect", PIECES)
 
 
 def meter(dialect: str) -> Any:
-    made = {"messages": messages.Meter, "responses": responses.Meter}[dialect](
+    made = {"messages": messages.Passthrough, "responses": responses.Passthrough}[dialect](
         model="up", withhold_usage=False
     )
     assert made.feed(BEGUN[dialect]) == BEGUN[dialect]

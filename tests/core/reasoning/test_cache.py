@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from penstock.core.body.envelope import read
-from penstock.core.dialects.chat.decode_response import Reader
-from penstock.core.dialects.chat.passthrough import Meter
-from penstock.core.dialects.lanes import Overheard
+from penstock.core.body.envelope import read_envelope
+from penstock.core.dialects.chat.decode_response import ResponseDecoder
+from penstock.core.dialects.chat.passthrough import Passthrough
+from penstock.core.dialects.lanes import ObservedPassthrough
 from penstock.core.dialects.registry import prepare
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -24,28 +24,34 @@ from penstock.core.neutral.events import (
 )
 from penstock.core.neutral.request import AnyPart, Request, Text, Thought, ToolCall, ToolResult, Turn
 from penstock.core.profile import Profile
-from penstock.core.reasoning.cache import Listener, Placed, Recall, Thoughts, recalled
+from penstock.core.reasoning.cache import (
+    PlacedReasoning,
+    ReasoningCache,
+    ReasoningRecorder,
+    ReasoningScope,
+    restore_reasoning,
+)
 from penstock.core.tools.call_ids import CHAT_LIMIT, inward, outward
 
 NATIVE = Profile(native_anthropic=True)
 DEEPSEEK = Profile(reasoning_field="reasoning_content", reasoning_required=True)
 
 
-def heard(*events: AnyEvent, most: int = 1 << 20, limit: int | None = CHAT_LIMIT) -> Recall:
-    recall = Recall(Thoughts(most), "user", "provider", limit)
+def heard(*events: AnyEvent, most: int = 1 << 20, limit: int | None = CHAT_LIMIT) -> ReasoningScope:
+    recall = ReasoningScope(ReasoningCache(most), "user", "provider", limit)
     hear(recall, *events)
     return recall
 
 
-def hear(recall: Recall, *events: AnyEvent) -> None:
-    listener = Listener(recall)
+def hear(recall: ReasoningScope, *events: AnyEvent) -> None:
+    listener = ReasoningRecorder(recall)
     for event in (Started("", ""), *events, Stopped("tool_use")):
         listener.take(event)
 
 
-def given_back(recall: Recall, *parts: AnyPart) -> tuple[AnyPart, ...]:
+def given_back(recall: ReasoningScope, *parts: AnyPart) -> tuple[AnyPart, ...]:
     turns = (Turn("user", (Text("go"),)), Turn("assistant", parts))
-    return recalled(Request("m", turns), recall).turns[1].parts
+    return restore_reasoning(Request("m", turns), recall).turns[1].parts
 
 
 CALL = ToolCall("c1", "f", '{"a":1}')
@@ -151,8 +157,8 @@ def test_what_the_caller_sends_back_itself_stays() -> None:
 
 
 def test_nothing_is_kept_of_a_reply_that_broke_off() -> None:
-    recall = Recall(Thoughts(1 << 20), "user", "provider", CHAT_LIMIT)
-    listener = Listener(recall)
+    recall = ReasoningScope(ReasoningCache(1 << 20), "user", "provider", CHAT_LIMIT)
+    listener = ReasoningRecorder(recall)
     for event in (Started("", ""), *EVENTS, Failed("api_error", "cut")):
         listener.take(event)
     assert not len(recall.thoughts)
@@ -161,23 +167,23 @@ def test_nothing_is_kept_of_a_reply_that_broke_off() -> None:
 def test_nobody_else_gets_it() -> None:
     thoughts = heard(*EVENTS).thoughts
     for user, provider in (("other", "provider"), ("user", "other"), ("userp", "rovider")):
-        assert given_back(Recall(thoughts, user, provider, CHAT_LIMIT), CALL) == (CALL,)
+        assert given_back(ReasoningScope(thoughts, user, provider, CHAT_LIMIT), CALL) == (CALL,)
 
 
 def test_memory_is_bounded_and_the_least_used_goes_first() -> None:
-    thoughts = Thoughts(3 * 1400)
-    placed = {key: (Placed(Thought(key * 1000), 0),) for key in "abcd"}
+    thoughts = ReasoningCache(3 * 1400)
+    placed = {key: (PlacedReasoning(Thought(key * 1000), 0),) for key in "abcd"}
     for key in "abc":
         thoughts.keep(key.encode(), placed[key])
     thoughts.keep(b"c", placed["c"])
     assert thoughts.find(b"a") == placed["a"]
     thoughts.keep(b"d", placed["d"])
     assert [bool(thoughts.find(key.encode())) for key in "abcd"] == [True, False, True, True]
-    thoughts.keep(b"e", (Placed(Thought("e" * 1000, "s" * 1000, "r" * 1000), 0),))
+    thoughts.keep(b"e", (PlacedReasoning(Thought("e" * 1000, "s" * 1000, "r" * 1000), 0),))
     assert [bool(thoughts.find(key.encode())) for key in "acde"] == [False, False, False, True]
-    thoughts.keep(b"f", (Placed(Thought("é" * 1100), 0),))
+    thoughts.keep(b"f", (PlacedReasoning(Thought("é" * 1100), 0),))
     assert [bool(thoughts.find(key.encode())) for key in "ef"] == [True, False], "too large by itself"
-    nothing = Thoughts(0)
+    nothing = ReasoningCache(0)
     nothing.keep(b"a", placed["a"])
     assert not len(nothing)
 
@@ -198,9 +204,14 @@ def chat(*rows: dict[str, Any], **fields: Any) -> bytes:
     return json.dumps({"model": "m", "messages": messages, "tools": TOOLS, **fields}).encode()
 
 
-def sent(body: bytes, upstream: str, profile: Profile, recall: Recall | None) -> dict[str, Any]:
+def sent(body: bytes, upstream: str, profile: Profile, recall: ReasoningScope | None) -> dict[str, Any]:
     prepared = prepare(
-        read(body, "chat"), caller="chat", upstream=upstream, model="m", profile=profile, recall=recall
+        read_envelope(body, "chat"),
+        caller="chat",
+        upstream=upstream,
+        model="m",
+        profile=profile,
+        recall=recall,
     )
     return json.loads(prepared.body)
 
@@ -226,14 +237,14 @@ def test_chat_upstreams_get_it_in_the_callers_own_bytes() -> None:
     assert found == expected
     assert (
         prepare(
-            read(body, "chat"),
+            read_envelope(body, "chat"),
             caller="chat",
             upstream="chat",
             model="m",
             profile=Profile(),
             recall=heard(*EVENTS),
         ).body
-        is read(body, "chat").body
+        is read_envelope(body, "chat").body
     )
 
 
@@ -272,8 +283,10 @@ def test_a_stream_of_bytes_is_overheard_at_any_split() -> None:
         b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames) + b"data: [DONE]\n\n"
     )
     for size in (1, 10, len(stream)):
-        recall = Recall(Thoughts(1 << 20), "user", "provider")
-        lane = Overheard(Meter(model=None, withhold_usage=False), Reader(), Listener(recall))
+        recall = ReasoningScope(ReasoningCache(1 << 20), "user", "provider")
+        lane = ObservedPassthrough(
+            Passthrough(model=None, withhold_usage=False), ResponseDecoder(), ReasoningRecorder(recall)
+        )
         out = (
             b"".join(lane.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + lane.finish()
         )
@@ -302,14 +315,19 @@ def test_only_a_request_that_offers_tools_is_listened_to() -> None:
         (chat(), "messages", NATIVE, True),
     ):
         prepared = prepare(
-            read(body, "chat"), caller="chat", upstream=upstream, model="m", profile=profile, recall=recall
+            read_envelope(body, "chat"),
+            caller="chat",
+            upstream=upstream,
+            model="m",
+            profile=profile,
+            recall=recall,
         )
         assert (prepared.recall is not None) is kept
     messages = json.dumps(
         {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
     ).encode()
     prepared = prepare(
-        read(messages, "messages"),
+        read_envelope(messages, "messages"),
         caller="messages",
         upstream="chat",
         model="m",
@@ -322,4 +340,4 @@ def test_only_a_request_that_offers_tools_is_listened_to() -> None:
 def test_user_turns_and_results_are_left_alone() -> None:
     recall = heard(*EVENTS)
     request = Request("m", (Turn("user", (Text("go"),)), Turn("user", (ToolResult("c1"),))))
-    assert recalled(request, recall) is request
+    assert restore_reasoning(request, recall) is request

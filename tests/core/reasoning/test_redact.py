@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.body.envelope import read
+from penstock.core.body.envelope import read_envelope
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.events import (
@@ -18,9 +18,8 @@ from penstock.core.neutral.events import (
 )
 from penstock.core.neutral.request import Thought
 from penstock.core.profile import Profile
-from penstock.core.reasoning.redact import Hiding, unhidden
-from penstock.core.reasoning.signature import Origin, sign
-from penstock.core.reasoning.signature import read as read_signature
+from penstock.core.reasoning.redact import Redaction, unhidden
+from penstock.core.reasoning.signature import ReasoningOrigin, read_signature, sign_reasoning
 from tests.core.dialects.chat_grammar import check_messages
 
 DEEPSEEK = Profile(reasoning_field="reasoning_content", thinking_switch="thinking")
@@ -34,7 +33,7 @@ def ask(display: str, *turns: dict[str, Any]) -> Any:
         "messages": rows,
         "thinking": {"type": "adaptive", "display": display},
     }
-    envelope = read(json.dumps(body).encode(), "messages")
+    envelope = read_envelope(json.dumps(body).encode(), "messages")
     return prepare(envelope, caller="messages", upstream="chat", model="up", profile=DEEPSEEK)
 
 
@@ -79,7 +78,7 @@ def test_only_who_asks_for_it_gets_none() -> None:
 
 
 def test_a_thought_without_a_signature_gets_one() -> None:
-    hiding = Hiding()
+    hiding = Redaction()
     for end in (TextDelta("a"), CallOpened("c", "f"), Stopped("end_turn")):
         assert hiding.without_text([ThoughtDelta("hm")]) == []
         signed, last = hiding.without_text([end])
@@ -89,19 +88,23 @@ def test_a_thought_without_a_signature_gets_one() -> None:
 
 
 def test_what_is_not_ours_stays() -> None:
-    hiding = Hiding()
-    events = [ThoughtSigned("EuSig"), ThoughtRedacted("r"), ThoughtSigned(sign(Origin("up", "[]")))]
+    hiding = Redaction()
+    events = [
+        ThoughtSigned("EuSig"),
+        ThoughtRedacted("r"),
+        ThoughtSigned(sign_reasoning(ReasoningOrigin("up", "[]"))),
+    ]
     assert hiding.without_text([ThoughtDelta("hm"), *events]) == events
     for thought in (
         Thought("hm", "x"),
         Thought("", "EuSig"),
         Thought(redacted="r"),
-        Thought("", sign(Origin("up"))),
+        Thought("", sign_reasoning(ReasoningOrigin("up"))),
     ):
         assert unhidden(thought) is thought
 
 
 def test_a_signature_without_text_is_what_it_was() -> None:
-    assert sign(Origin("up", "[]")) == "gw1.WyJ1cCIsIltdIl0"
-    assert read_signature("gw1.WyJ1cCIsIltdIl0") == Origin("up", "[]")
-    assert read_signature(sign(Origin("up", "", "hm"))) == Origin("up", "", "hm")
+    assert sign_reasoning(ReasoningOrigin("up", "[]")) == "gw1.WyJ1cCIsIltdIl0"
+    assert read_signature("gw1.WyJ1cCIsIltdIl0") == ReasoningOrigin("up", "[]")
+    assert read_signature(sign_reasoning(ReasoningOrigin("up", "", "hm"))) == ReasoningOrigin("up", "", "hm")

@@ -3,31 +3,33 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.reasoning.signature import Origin, is_ours, read, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, is_ours, read_signature, sign_reasoning
 
 
 @given(st.text(max_size=30), st.text(max_size=200))
 def test_there_and_back(model: str, carrier: str) -> None:
-    origin = Origin(model, carrier)
-    signed = sign(origin)
-    assert signed == sign(Origin(model, carrier))
+    origin = ReasoningOrigin(model, carrier)
+    signed = sign_reasoning(origin)
+    assert signed == sign_reasoning(ReasoningOrigin(model, carrier))
     assert is_ours(signed)
     assert signed.isascii()
-    assert read(signed) == origin
+    assert read_signature(signed) == origin
 
 
 def test_others_are_not_ours() -> None:
     assert not is_ours("EqQBCgIYAhIM1gbcDa9GJwZA2b3h")
-    assert read("EqQBCgIYAhIM1gbcDa9GJwZA2b3h") is None
+    assert read_signature("EqQBCgIYAhIM1gbcDa9GJwZA2b3h") is None
 
 
 @given(st.text(max_size=40))
 def test_a_damaged_one_reads_as_nothing(noise: str) -> None:
-    assert read("gw1." + noise) is None or isinstance(read("gw1." + noise), Origin)
-    assert read(noise) is None or noise.startswith("gw1.")
+    assert read_signature("gw1." + noise) is None or isinstance(
+        read_signature("gw1." + noise), ReasoningOrigin
+    )
+    assert read_signature(noise) is None or noise.startswith("gw1.")
 
 
 def test_a_cut_one_reads_as_nothing() -> None:
-    signed = sign(Origin("some-model", '[{"type":"reasoning.encrypted"}]'))
-    assert read(signed[:-4]) is None
-    assert read("gw1.") is None
+    signed = sign_reasoning(ReasoningOrigin("some-model", '[{"type":"reasoning.encrypted"}]'))
+    assert read_signature(signed[:-4]) is None
+    assert read_signature("gw1.") is None

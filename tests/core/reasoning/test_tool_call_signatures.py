@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from penstock.core.body.envelope import read
-from penstock.core.dialects.chat.decode_response import Reader, read_reply
-from penstock.core.dialects.chat.passthrough import Meter
-from penstock.core.dialects.lanes import Overheard
+from penstock.core.body.envelope import read_envelope
+from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
+from penstock.core.dialects.chat.passthrough import Passthrough
+from penstock.core.dialects.lanes import ObservedPassthrough
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Thought, ToolCall
 from penstock.core.profile import Profile
-from penstock.core.reasoning.cache import Listener, Recall, Thoughts
-from penstock.core.reasoning.tool_call_signatures import SKIPPED, carried, extra_of
+from penstock.core.reasoning.cache import ReasoningCache, ReasoningRecorder, ReasoningScope
+from penstock.core.reasoning.tool_call_signatures import SKIPPED, carried_signature, extra_of
 from tests.core.dialects.chat_grammar import check_messages, frames
 
 GEMINI = Profile(call_signatures=True)
@@ -49,10 +49,12 @@ def stream() -> bytes:
     )
 
 
-def sent(rows: list[dict[str, Any]], caller: str, recall: Recall | None = None) -> list[dict[str, Any]]:
+def sent(
+    rows: list[dict[str, Any]], caller: str, recall: ReasoningScope | None = None
+) -> list[dict[str, Any]]:
     """The calls as they go upstream."""
     body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "go"}, *rows]}
-    envelope = read(json.dumps(body).encode(), "messages" if caller == "messages" else "chat")
+    envelope = read_envelope(json.dumps(body).encode(), "messages" if caller == "messages" else "chat")
     prepared = prepare(envelope, caller=caller, upstream="chat", model="up", profile=GEMINI, recall=recall)
     return json.loads(prepared.body)["messages"][1]["tool_calls"]
 
@@ -60,7 +62,7 @@ def sent(rows: list[dict[str, Any]], caller: str, recall: Recall | None = None) 
 @pytest.mark.parametrize("size", [1, 30, 10_000])
 def test_a_messages_caller_brings_them_back(size: int) -> None:
     data = stream()
-    reader = Reader(profile=GEMINI)
+    reader = ResponseDecoder(profile=GEMINI)
     events = [event for at in range(0, len(data), size) for event in reader.feed(data[at : at + size])]
     thought, *calls = fold([*events, *reader.finish()]).parts
     assert isinstance(thought, Thought)
@@ -94,26 +96,30 @@ def test_a_whole_answer_has_them_too() -> None:
         "model": "up",
         "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}],
     }
-    thought = fold(read_reply(json.dumps(whole).encode(), GEMINI)).parts[0]
+    thought = fold(decode_response(json.dumps(whole).encode(), GEMINI)).parts[0]
     assert isinstance(thought, Thought)
     assert json.loads(bytes(extra_of(thought) or b"")) == EXTRA
 
 
 def test_they_are_kept_for_a_chat_caller_that_drops_them() -> None:
-    recall = Recall(Thoughts(1 << 20), "user", "provider")
-    lane = Overheard(Meter(model=None, withhold_usage=False), Reader(profile=GEMINI), Listener(recall))
+    recall = ReasoningScope(ReasoningCache(1 << 20), "user", "provider")
+    lane = ObservedPassthrough(
+        Passthrough(model=None, withhold_usage=False),
+        ResponseDecoder(profile=GEMINI),
+        ReasoningRecorder(recall),
+    )
     assert lane.feed(stream()) + lane.finish() == stream()
     dropped: list[dict[str, Any]] = [call(0), call(1)]
     rows: list[dict[str, Any]] = [{"role": "assistant", "content": None, "tool_calls": dropped}]
     rows += ({"role": "tool", "tool_call_id": f"c{at}", "content": "done"} for at in (0, 1))
     assert [row.get("extra_content") for row in sent(rows, "chat", recall)] == [EXTRA, None]
-    forgotten = Recall(Thoughts(0), "user", "provider")
+    forgotten = ReasoningScope(ReasoningCache(0), "user", "provider")
     assert [row.get("extra_content") for row in sent(rows, "chat", forgotten)] == [LOST, None]
     own = [call(0, extra_content={"x": 1}), call(1)]
     rows[0]["tool_calls"] = own
     assert sent(rows, "chat", recall) == own
     offering = {"model": "m", "messages": [{"role": "user", "content": "go"}], "tools": TOOLS}
-    envelope = read(json.dumps(offering).encode(), "chat")
+    envelope = read_envelope(json.dumps(offering).encode(), "chat")
     assert (
         prepare(envelope, caller="chat", upstream="chat", model="m", profile=GEMINI, recall=recall).recall
         is recall
@@ -128,4 +134,4 @@ def test_what_is_none_of_them_says_nothing() -> None:
         Thought("", "gw1.WyJ1cCIsInt9Il0"),
     ):
         assert extra_of(thought) is None
-    assert extra_of(Thought("", carried("up", SKIPPED))) == SKIPPED
+    assert extra_of(Thought("", carried_signature("up", SKIPPED))) == SKIPPED

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.envelope import Name, read
+from penstock.core.body.envelope import DialectName, read_envelope
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.events import CallArgs, CallOpened, Started, Stopped
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import CallerName, ToolCall
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.tools.names import NO_NAMES, fitted, joined, legal
+from penstock.core.tools.names import NO_NAMES, fit_tool_names, joined, legal
 
 LONG = "mcp__a_server_with_a_very_long_name__" + "x" * 60
 DOTTED = "functions.get weather"
@@ -68,7 +68,7 @@ def body(dialect: str, name: str) -> bytes:
     return json.dumps({"model": "m", **fields}).encode()
 
 
-PAIRS: list[tuple[Name, Name]] = [
+PAIRS: list[tuple[DialectName, DialectName]] = [
     ("chat", "messages"),
     ("chat", "responses"),
     ("messages", "chat"),
@@ -80,8 +80,8 @@ PAIRS: list[tuple[Name, Name]] = [
 
 @pytest.mark.parametrize(("caller", "upstream"), PAIRS)
 @pytest.mark.parametrize("name", [LONG, DOTTED])
-def test_there_and_back(caller: Name, upstream: Name, name: str) -> None:
-    envelope = read(body(caller, name), caller)
+def test_there_and_back(caller: DialectName, upstream: DialectName, name: str) -> None:
+    envelope = read_envelope(body(caller, name), caller)
     prepared = prepare(envelope, caller=caller, upstream=upstream, model="up", profile=Profile())
     sent = prepared.body.decode()
     (told,) = prepared.names.callers
@@ -103,8 +103,8 @@ def test_there_and_back(caller: Name, upstream: Name, name: str) -> None:
 
 
 @pytest.mark.parametrize(("caller", "upstream"), PAIRS)
-def test_legal_names_stay(caller: Name, upstream: Name) -> None:
-    envelope = read(body(caller, "get_weather"), caller)
+def test_legal_names_stay(caller: DialectName, upstream: DialectName) -> None:
+    envelope = read_envelope(body(caller, "get_weather"), caller)
     prepared = prepare(envelope, caller=caller, upstream=upstream, model="up", profile=Profile())
     assert prepared.names is NO_NAMES
     assert prepared.body.count(b'"get_weather"') == 3
@@ -136,7 +136,7 @@ def test_namespaces_and_free_text() -> None:
     request, _ = DIALECTS["responses"].read_request(
         json.dumps({"model": "m", "input": history, "tools": tools}).encode()
     )
-    request, names = fitted(request)
+    request, names = fit_tool_names(request)
     plain, close, patch, free = (tool.name for tool in request.tools)
     assert (plain, patch, free) == ("agents__close", "agents__patch", "patch")
     assert close.startswith("agents__close_"), "told apart from the tool that has its name already"

@@ -20,7 +20,7 @@ from penstock.errors import InvalidRequest
 
 MAX_MESSAGES = 10_000
 
-Name = Literal["chat", "messages", "responses"]
+DialectName = Literal["chat", "messages", "responses"]
 Feature = Literal["images", "documents", "tools"]
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def _typed_as(word: bytes) -> tuple[bytes, re.Pattern[bytes]]:
     return b'"%s"' % word, re.compile(rb'"type"\s*:\s*"%s"' % word)
 
 
-_ATTACHMENTS: dict[Name, dict[Feature, tuple[bytes, re.Pattern[bytes]]]] = {
+_ATTACHMENTS: dict[DialectName, dict[Feature, tuple[bytes, re.Pattern[bytes]]]] = {
     "chat": {"images": _typed_as(b"image_url"), "documents": _typed_as(b"file")},
     "messages": {"images": _typed_as(b"image"), "documents": _typed_as(b"document")},
     "responses": {"images": _typed_as(b"input_image"), "documents": _typed_as(b"input_file")},
@@ -80,7 +80,7 @@ _BYTES_PER_TOKEN = 4
 class Envelope:
     """A checked body: its top-level ``fields`` as the caller wrote them, in order, and what the relay has to know."""
 
-    dialect: Name
+    dialect: DialectName
     body: bytes
     fields: dict[str, Raw]
     model: str
@@ -137,7 +137,7 @@ class Envelope:
         return _encode({**members, "include_usage": Raw(b"true")})
 
 
-def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
+def read_envelope(body: bytes, dialect: DialectName, *, counting: bool = False) -> Envelope:
     """Check a body and read its top level. ``counting``: it is for ``count_tokens``, which wants no ``max_tokens``.
 
     Raises ``InvalidRequest``.
@@ -148,7 +148,7 @@ def read(body: bytes, dialect: Name, *, counting: bool = False) -> Envelope:
         raise too_deep() from error
 
 
-def _read(body: bytes, dialect: Name, *, counting: bool) -> Envelope:
+def _read(body: bytes, dialect: DialectName, *, counting: bool) -> Envelope:
     fields = _object(body)
     model = _text(fields, "model")
     stream = "stream" in fields and bool(_typed(fields, "stream", _flag, "true or false"))

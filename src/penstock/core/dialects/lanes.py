@@ -18,7 +18,7 @@ from penstock.core.neutral.events import (
     ThoughtDelta,
 )
 from penstock.core.neutral.usage import Usage, merge_usage
-from penstock.core.reasoning.redact import Hiding
+from penstock.core.reasoning.redact import Redaction
 from penstock.core.tools.names import NO_NAMES, ToolNames
 
 
@@ -74,7 +74,7 @@ class Lane(Protocol):
         ...
 
 
-class EventReader(Protocol):
+class EventDecoder(Protocol):
     """A dialect's ``Reader``."""
 
     def feed(self, data: bytes) -> list[AnyEvent]:
@@ -86,7 +86,7 @@ class EventReader(Protocol):
         ...
 
 
-class EventWriter(Protocol):
+class EventEncoder(Protocol):
     """A dialect's ``Writer``."""
 
     @property
@@ -127,15 +127,15 @@ class Translation:
 
     def __init__(
         self,
-        reader: EventReader,
-        writer: EventWriter,
+        reader: EventDecoder,
+        writer: EventEncoder,
         names: ToolNames = NO_NAMES,
         listener: EventListener | None = None,
         *,
         hides_thoughts: bool = False,
     ) -> None:
         """``names`` restores what the caller calls its tools; with ``hides_thoughts`` it gets no text of thoughts."""
-        self._hiding = Hiding() if hides_thoughts else None
+        self._hiding = Redaction() if hides_thoughts else None
         self._listener = listener
         self.reader = reader
         self._writer = writer
@@ -191,12 +191,12 @@ class Translation:
         return self._writer.write(events)
 
 
-class Overheard:
+class ObservedPassthrough:
     """A lane of bytes whose reply is read on the side for a listener; nothing of what crosses is changed."""
 
     __slots__ = ("_lane", "_listener", "_reader")
 
-    def __init__(self, lane: Lane, reader: EventReader, listener: EventListener) -> None:
+    def __init__(self, lane: Lane, reader: EventDecoder, listener: EventListener) -> None:
         self._lane = lane
         self._reader = reader
         self._listener = listener

@@ -8,10 +8,10 @@ from typing import Literal
 
 import msgspec
 
-Outcome = Literal["lossy", "dropped", "refused"]
+LossOutcome = Literal["lossy", "dropped", "refused"]
 
 
-class Row(msgspec.Struct, frozen=True):
+class LossRow(msgspec.Struct, frozen=True):
     """What becomes of one field of a ``caller`` dialect towards an ``upstream`` dialect (``any``: the other ones).
 
     ``told`` is the outcome in ``X-Penstock-Translation``, '' for a refusal (a 400 that names the field).
@@ -20,7 +20,7 @@ class Row(msgspec.Struct, frozen=True):
     caller: Literal["chat", "messages", "responses", "any"]
     upstream: Literal["chat", "messages", "responses", "any"]
     field: str
-    outcome: Outcome
+    outcome: LossOutcome
     told: str
     how: str
 
@@ -28,7 +28,7 @@ class Row(msgspec.Struct, frozen=True):
 OTHER_FIELDS = "(any other top-level field)"
 OTHER_MESSAGE_FIELDS = "messages.(any other field)"
 
-_CHAT_TO_MESSAGES: tuple[tuple[str, Outcome, str, str], ...] = (
+_CHAT_TO_MESSAGES: tuple[tuple[str, LossOutcome, str, str], ...] = (
     ("n", "refused", "", "more than one answer"),
     ("modalities", "refused", "", "other than text"),
     ("audio", "refused", "", "audio output"),
@@ -64,7 +64,7 @@ _CHAT_TO_MESSAGES: tuple[tuple[str, Outcome, str, str], ...] = (
     (OTHER_FIELDS, "dropped", "dropped", "seed, penalties, logprobs, logit_bias, metadata, verbosity and the like"),
 )  # fmt: skip
 
-_MESSAGES_TO_CHAT: tuple[tuple[str, Outcome, str, str], ...] = (
+_MESSAGES_TO_CHAT: tuple[tuple[str, LossOutcome, str, str], ...] = (
     ("container", "refused", "", "code execution by the provider"),
     ("mcp_servers", "refused", "", "servers that the provider would call"),
     ("tools", "refused", "", "server tools, computer and browser toolsets"),
@@ -127,7 +127,7 @@ _MESSAGES_TO_CHAT: tuple[tuple[str, Outcome, str, str], ...] = (
     (OTHER_FIELDS, "dropped", "dropped", "context_management, speed, service_tier, betas and the like"),
 )  # fmt: skip
 
-_RESPONSES_TO_OTHERS: tuple[tuple[str, Outcome, str, str], ...] = (
+_RESPONSES_TO_OTHERS: tuple[tuple[str, LossOutcome, str, str], ...] = (
     ("previous_response_id", "refused", "", "nothing is stored; towards Responses upstreams too"),
     ("conversation", "refused", "", "nothing is stored; towards Responses upstreams too"),
     ("background", "refused", "", "nothing is stored; towards Responses upstreams too"),
@@ -193,7 +193,7 @@ _RESPONSES_TO_OTHERS: tuple[tuple[str, Outcome, str, str], ...] = (
     (OTHER_FIELDS, "dropped", "dropped", "metadata, prompt_cache_key, client_metadata, truncation and the like"),
 )  # fmt: skip
 
-_OTHERS_TO_RESPONSES: tuple[tuple[str, Outcome, str, str], ...] = (
+_OTHERS_TO_RESPONSES: tuple[tuple[str, LossOutcome, str, str], ...] = (
     ("stop", "refused", "", "there are no stop sequences"),
     ("tools.web_search", "lossy", "mapped", "where the provider's profile says so: its own search"),
     ("max_tokens", "refused", "", "0, which only warms a cache"),
@@ -220,10 +220,10 @@ _OTHERS_TO_RESPONSES: tuple[tuple[str, Outcome, str, str], ...] = (
 )  # fmt: skip
 
 LOSSES = (
-    tuple(Row("chat", "messages", *row) for row in _CHAT_TO_MESSAGES)
-    + tuple(Row("messages", "chat", *row) for row in _MESSAGES_TO_CHAT)
-    + tuple(Row("responses", "any", *row) for row in _RESPONSES_TO_OTHERS)
-    + tuple(Row("any", "responses", *row) for row in _OTHERS_TO_RESPONSES)
+    tuple(LossRow("chat", "messages", *row) for row in _CHAT_TO_MESSAGES)
+    + tuple(LossRow("messages", "chat", *row) for row in _MESSAGES_TO_CHAT)
+    + tuple(LossRow("responses", "any", *row) for row in _RESPONSES_TO_OTHERS)
+    + tuple(LossRow("any", "responses", *row) for row in _OTHERS_TO_RESPONSES)
 )
 
 
@@ -235,7 +235,7 @@ _SECTIONS = (
 )
 
 
-def shown(page: str) -> str:
+def losses_table(page: str) -> str:
     """A Markdown ``page`` with the rows, each table in the section of its heading and in place of what stood there."""
     for caller, upstream, heading in _SECTIONS:
         before, found, rest = page.partition(f"\n{heading}\n")
@@ -250,5 +250,5 @@ def shown(page: str) -> str:
     return page
 
 
-def _line(row: Row) -> str:
+def _line(row: LossRow) -> str:
     return f"| `{row.field}` | {row.outcome} | {f'`{row.told}`' if row.told else ''} | {row.how} |"

@@ -14,7 +14,7 @@ from penstock.core.sse import (
     MAX_FRAME,
     Frame,
     complete_prefix,
-    is_plain,
+    is_plain_frames,
     parse_frame,
     split_whole,
 )
@@ -22,7 +22,7 @@ from penstock.core.sse import (
 _BOM = b"\xef\xbb\xbf"
 
 
-class FrameMeter(ABC):
+class FramePassthrough(ABC):
     """Relays whole frames and keeps usage, end and failure on the side.
 
     A frame that reports a failure is not relayed: its text is the operator's, and the relay has words of its own. After a
@@ -185,4 +185,4 @@ class FrameMeter(ABC):
         What is not JSON is read: a caller's SDK would fail over it with words that tell nobody whose fault it is.
         """
         one, other = self.MARKS
-        return self.started and one not in raw and other not in raw and is_plain(raw)
+        return self.started and one not in raw and other not in raw and is_plain_frames(raw)

@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
-from penstock.core.dialects.responses.encrypted_reasoning import is_ours
+from penstock.core.dialects.responses.encrypted_reasoning import is_our_encrypted_content
 from penstock.core.neutral.request import Loss
 from penstock.core.profile import Profile, extra_fields
-from penstock.core.reasoning.cache import REASONING_FIELDS, Recall, recalled_messages
-from penstock.core.reasoning.signature import PREFIX
+from penstock.core.reasoning.cache import REASONING_FIELDS, ReasoningScope, restore_in_messages
+from penstock.core.reasoning.signature import SIGNATURE_PREFIX
 from penstock.core.tools.names import NO_NAMES, ToolNames
 from penstock.errors import InvalidRequest
 
@@ -27,7 +27,7 @@ class Prepared(msgspec.Struct, frozen=True):
     body: bytes
     losses: tuple[Loss, ...] = ()
     names: ToolNames = NO_NAMES
-    recall: Recall | None = None
+    recall: ReasoningScope | None = None
     hides_thoughts: bool = False
 
 
@@ -42,7 +42,7 @@ def with_extra(prepared: Prepared, profile: Profile) -> Prepared:
 
 
 _CALLS = b'"tool_calls"'
-_OUR_SIGNATURE = f'"{PREFIX}'.encode()
+_OUR_SIGNATURE = f'"{SIGNATURE_PREFIX}'.encode()
 _list = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _blocks = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -56,7 +56,9 @@ class _Signed(msgspec.Struct):
 _signed = msgspec.json.Decoder(_Signed).decode
 
 
-def passed(envelope: Envelope, model: str, profile: Profile, recall: Recall | None = None) -> Prepared:
+def passed(
+    envelope: Envelope, model: str, profile: Profile, recall: ReasoningScope | None = None
+) -> Prepared:
     """The caller's body with what has to differ for ``model`` (the upstream's own id)."""
     if envelope.dialect == "responses":
         return _same_responses(envelope, model, profile)
@@ -71,14 +73,14 @@ def passed(envelope: Envelope, model: str, profile: Profile, recall: Recall | No
     return Prepared(envelope.encode(model))
 
 
-def _chat(envelope: Envelope, model: str, profile: Profile, recall: Recall | None) -> Prepared:
+def _chat(envelope: Envelope, model: str, profile: Profile, recall: ReasoningScope | None) -> Prepared:
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
         changes["stream_options"] = envelope.usage_options()
     if recall is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
         return Prepared(envelope.encode(model, changes))
     if _CALLS in envelope.body:
-        messages = recalled_messages(bytes(envelope.fields["messages"]), recall, profile)
+        messages = restore_in_messages(bytes(envelope.fields["messages"]), recall, profile)
         if messages is not None:
             changes["messages"] = messages
     return Prepared(envelope.encode(model, changes), recall=recall if "tools" in envelope.fields else None)
@@ -110,7 +112,7 @@ def _is_our_thought(block: Raw) -> bool:
         found = _signed(block)
     except msgspec.ValidationError:
         return False
-    return found.type == "thinking" and (found.signature or "").startswith(PREFIX)
+    return found.type == "thinking" and (found.signature or "").startswith(SIGNATURE_PREFIX)
 
 
 # ---- Responses
@@ -176,4 +178,4 @@ def _is_our_reasoning(row: Raw) -> bool:
         item = _item(row)
     except msgspec.ValidationError:
         return False
-    return item.type == "reasoning" and is_ours(item.encrypted_content or "")
+    return item.type == "reasoning" and is_our_encrypted_content(item.encrypted_content or "")

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.core.body.envelope import Envelope, Name, too_deep
+from penstock.core.body.envelope import DialectName, Envelope, too_deep
 from penstock.core.dialects.chat import dialect as chat
-from penstock.core.dialects.lanes import EventReader, EventWriter, Lane
+from penstock.core.dialects.lanes import EventDecoder, EventEncoder, Lane
 from penstock.core.dialects.losses import LOSSES
 from penstock.core.dialects.messages import dialect as messages
 from penstock.core.dialects.prepare import Prepared, passed, with_extra
@@ -23,9 +23,9 @@ from penstock.core.neutral.events import AnyEvent, Failed, Reply
 from penstock.core.neutral.request import Loss, Request
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
-from penstock.core.reasoning.cache import Recall, recalled
+from penstock.core.reasoning.cache import ReasoningScope, restore_reasoning
 from penstock.core.tools.call_ids import CHAT_LIMIT, RESPONSES_LIMIT
-from penstock.core.tools.names import fitted
+from penstock.core.tools.names import fit_tool_names
 from penstock.errors import InvalidRequest, PenstockError
 
 __all__ = ["CALLERS_WORDS", "DIALECTS", "LOSSES", "Dialect", "Prepared", "prepare", "translation_header"]
@@ -42,7 +42,7 @@ class WriteRequest(Protocol):
 class MakeReader(Protocol):
     """Begins the reading of one upstream stream."""
 
-    def __call__(self, *, profile: Profile) -> EventReader:
+    def __call__(self, *, profile: Profile) -> EventDecoder:
         """``profile`` is the upstream's."""
         ...
 
@@ -52,7 +52,7 @@ class MakeWriter(Protocol):
 
     def __call__(
         self, *, model: str, reply_id: str, created: int, include_usage: bool, input_estimate: int
-    ) -> EventWriter:
+    ) -> EventEncoder:
         """``created`` in Unix seconds, ``input_estimate`` in tokens."""
         ...
 
@@ -93,7 +93,7 @@ class ErrorFrame(Protocol):
 class Dialect:
     """One dialect, both of its sides."""
 
-    name: Name
+    name: DialectName
     read_request: Callable[[bytes], tuple[Request, list[Loss]]]
     write_request: WriteRequest
     Reader: MakeReader
@@ -110,45 +110,45 @@ class Dialect:
 DIALECTS: Mapping[str, Dialect] = {
     "chat": Dialect(
         name="chat",
-        read_request=chat.read_request,
-        write_request=chat.write_request,
-        Reader=chat.Reader,
-        read_reply=chat.read_reply,
-        Writer=chat.Writer,
-        write_reply=chat.write_reply,
+        read_request=chat.decode_request,
+        write_request=chat.encode_request,
+        Reader=chat.ResponseDecoder,
+        read_reply=chat.decode_response,
+        Writer=chat.ResponseEncoder,
+        write_reply=chat.encode_response,
         error_frame=chat.error_frame,
         KEEPALIVE=chat.KEEPALIVE,
         error_text=chat.error_text,
-        Meter=chat.Meter,
-        meter_reply=chat.meter_reply,
+        Meter=chat.Passthrough,
+        meter_reply=chat.passthrough_response,
     ),
     "messages": Dialect(
         name="messages",
-        read_request=messages.read_request,
-        write_request=messages.write_request,
-        Reader=messages.Reader,
-        read_reply=messages.read_reply,
-        Writer=messages.Writer,
-        write_reply=messages.write_reply,
+        read_request=messages.decode_request,
+        write_request=messages.encode_request,
+        Reader=messages.ResponseDecoder,
+        read_reply=messages.decode_response,
+        Writer=messages.ResponseEncoder,
+        write_reply=messages.encode_response,
         error_frame=messages.error_frame,
         KEEPALIVE=messages.KEEPALIVE,
         error_text=messages.error_text,
-        Meter=messages.Meter,
-        meter_reply=messages.meter_reply,
+        Meter=messages.Passthrough,
+        meter_reply=messages.passthrough_response,
     ),
     "responses": Dialect(
         name="responses",
-        read_request=responses.read_request,
-        write_request=responses.write_request,
-        Reader=responses.Reader,
-        read_reply=responses.read_reply,
-        Writer=responses.Writer,
-        write_reply=responses.write_reply,
+        read_request=responses.decode_request,
+        write_request=responses.encode_request,
+        Reader=responses.ResponseDecoder,
+        read_reply=responses.decode_response,
+        Writer=responses.ResponseEncoder,
+        write_reply=responses.encode_response,
         error_frame=responses.error_frame,
         KEEPALIVE=responses.KEEPALIVE,
         error_text=responses.error_text,
-        Meter=responses.Meter,
-        meter_reply=responses.meter_reply,
+        Meter=responses.Passthrough,
+        meter_reply=responses.passthrough_response,
     ),
 }
 
@@ -164,7 +164,7 @@ def prepare(
     model: str,
     profile: Profile,
     strict: bool = False,
-    recall: Recall | None = None,
+    recall: ReasoningScope | None = None,
 ) -> Prepared:
     """The body for ``model`` (the upstream's own id) of an upstream that speaks ``upstream``.
 
@@ -196,16 +196,21 @@ _ID_LIMITS = {"chat": CHAT_LIMIT, "responses": RESPONSES_LIMIT}
 
 
 def _translated(
-    envelope: Envelope, caller: str, upstream: str, model: str, profile: Profile, recall: Recall | None
+    envelope: Envelope,
+    caller: str,
+    upstream: str,
+    model: str,
+    profile: Profile,
+    recall: ReasoningScope | None,
 ) -> Prepared:
     request, lost = DIALECTS[caller].read_request(envelope.body)
     if request.web_search:
         request = _searching(request, caller, upstream, profile, lost)
-    request, names = fitted(request)
+    request, names = fit_tool_names(request)
     limit = _ID_LIMITS.get(caller)
     if recall is not None and limit is not None:
         recall = replace(recall, limit=limit)
-        request = recalled(request, recall)
+        request = restore_reasoning(request, recall)
     body, more = DIALECTS[upstream].write_request(request, model=model, profile=profile)
     words = CALLERS_WORDS.get(caller, {})
     told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))

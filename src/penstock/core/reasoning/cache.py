@@ -31,7 +31,7 @@ from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
 from penstock.core.tools.call_ids import inward, outward, plain
 
 
-class Placed(msgspec.Struct, frozen=True, gc=False):
+class PlacedReasoning(msgspec.Struct, frozen=True, gc=False):
     """A thought before a call; ``after`` so many characters of text that the turn had said by then."""
 
     thought: Thought
@@ -44,21 +44,21 @@ _OVERHEAD = 400
 """Bytes that an entry takes besides its text, about."""
 
 
-class Thoughts:
+class ReasoningCache:
     """The thoughts kept in this process, the least used of them given up where they take more than ``most`` bytes."""
 
     __slots__ = ("_kept", "_most", "_size")
 
     def __init__(self, most: int) -> None:
         """``most`` 0 keeps nothing."""
-        self._kept: OrderedDict[bytes, tuple[Placed, ...]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[PlacedReasoning, ...]] = OrderedDict()
         self._most = most
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, key: bytes, thoughts: tuple[Placed, ...]) -> None:
+    def keep(self, key: bytes, thoughts: tuple[PlacedReasoning, ...]) -> None:
         """Keep ``thoughts``, in place of what ``key`` had."""
         cost = _cost(thoughts)
         if cost > self._most:
@@ -70,7 +70,7 @@ class Thoughts:
             _, least = self._kept.popitem(last=False)
             self._size -= _cost(least)
 
-    def find(self, key: bytes) -> tuple[Placed, ...]:
+    def find(self, key: bytes) -> tuple[PlacedReasoning, ...]:
         """What was kept, if it still is."""
         found = self._kept.get(key, ())
         if found:
@@ -80,7 +80,7 @@ class Thoughts:
         return found
 
 
-def _cost(thoughts: tuple[Placed, ...]) -> int:
+def _cost(thoughts: tuple[PlacedReasoning, ...]) -> int:
     return _OVERHEAD + sum(
         _bytes(placed.thought.text)
         + _bytes(placed.thought.signature or "")
@@ -94,20 +94,20 @@ def _bytes(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Recall:
+class ReasoningScope:
     """The thoughts of one user by one provider. ``limit``: how long the ids may be that the caller sees; None: any."""
 
-    thoughts: Thoughts
+    thoughts: ReasoningCache
     user: str
     provider: str
     limit: int | None = None
 
-    def keep(self, call: CallOpened, arguments: str, thoughts: tuple[Placed, ...]) -> None:
+    def keep(self, call: CallOpened, arguments: str, thoughts: tuple[PlacedReasoning, ...]) -> None:
         """Keep what was thought before ``call``, which has its upstream's id."""
         id = call.id if self.limit is None else inward(outward(call.id, self.limit))
         self.thoughts.keep(self._key(id, call.name, arguments), thoughts)
 
-    def find(self, id: str, name: str, arguments: str) -> tuple[Placed, ...]:
+    def find(self, id: str, name: str, arguments: str) -> tuple[PlacedReasoning, ...]:
         """What was thought before this call."""
         return self.thoughts.find(self._key(id, name, arguments)) if len(self.thoughts) else ()
 
@@ -125,7 +125,7 @@ class Recall:
 # ---- what is kept
 
 
-class Listener:
+class ReasoningRecorder:
     """Follows the events of one reply, and keeps the thoughts of its calls once it is complete."""
 
     __slots__ = (
@@ -140,16 +140,16 @@ class Listener:
         "_since",
     )
 
-    def __init__(self, recall: Recall) -> None:
+    def __init__(self, recall: ReasoningScope) -> None:
         self._recall = recall
         self._said = 0
         self._pieces: list[str] = []
         self._since = 0  # characters said when the open thought began
-        self._placed: list[Placed] = []
+        self._placed: list[PlacedReasoning] = []
         self._call: CallOpened | None = None
-        self._before: list[Placed] = []
+        self._before: list[PlacedReasoning] = []
         self._arguments: list[str] = []
-        self._calls: list[tuple[CallOpened, str, tuple[Placed, ...]]] = []
+        self._calls: list[tuple[CallOpened, str, tuple[PlacedReasoning, ...]]] = []
 
     def take(self, event: AnyEvent) -> None:
         """Take the next event."""
@@ -165,11 +165,11 @@ class Listener:
                 self._pieces.append(text)
             case ThoughtSigned(signed):
                 at = self._since if self._pieces else self._said
-                self._placed.append(Placed(Thought("".join(self._pieces), signed), at))
+                self._placed.append(PlacedReasoning(Thought("".join(self._pieces), signed), at))
                 self._pieces = []
             case ThoughtRedacted(data):
                 self._close()
-                self._placed.append(Placed(Thought(redacted=data), self._said))
+                self._placed.append(PlacedReasoning(Thought(redacted=data), self._said))
             case CallOpened():
                 self._called()
                 self._close()
@@ -183,7 +183,7 @@ class Listener:
 
     def _close(self) -> None:
         if self._pieces:
-            self._placed.append(Placed(Thought("".join(self._pieces)), self._since))
+            self._placed.append(PlacedReasoning(Thought("".join(self._pieces)), self._since))
             self._pieces = []
 
     def _called(self) -> None:
@@ -196,7 +196,7 @@ class Listener:
 # ---- what is given back
 
 
-def recalled(request: Request, recall: Recall) -> Request:
+def restore_reasoning(request: Request, recall: ReasoningScope) -> Request:
     """The request with the thoughts that its caller left out, where they stood."""
     if not len(recall.thoughts):
         return request
@@ -204,7 +204,7 @@ def recalled(request: Request, recall: Recall) -> Request:
     return msgspec.structs.replace(request, turns=turns) if turns != request.turns else request
 
 
-def _turn(turn: Turn, recall: Recall) -> Turn:
+def _turn(turn: Turn, recall: ReasoningScope) -> Turn:
     if any(
         isinstance(part, Thought) and (part.signature or part.redacted is not None) for part in turn.parts
     ):
@@ -230,7 +230,7 @@ def _turn(turn: Turn, recall: Recall) -> Turn:
     return Turn(turn.role, (*parts, *said))
 
 
-def _among(said: list[AnyPart], thoughts: tuple[Placed, ...], start: int) -> list[AnyPart]:
+def _among(said: list[AnyPart], thoughts: tuple[PlacedReasoning, ...], start: int) -> list[AnyPart]:
     """``said`` with ``thoughts`` where they stood in its text, of which the first character is the ``start``th."""
     parts: list[AnyPart] = []
     left = list(thoughts)
@@ -272,7 +272,7 @@ _CARRIERS = frozenset(
 )
 
 
-def recalled_messages(messages: bytes, recall: Recall, profile: Profile) -> bytes | None:
+def restore_in_messages(messages: bytes, recall: ReasoningScope, profile: Profile) -> bytes | None:
     """The Chat messages with the reasoning that their caller left out; None where there is none to add.
 
     Everything else stays byte for byte.
@@ -311,8 +311,8 @@ def _reasoned(row: dict[str, Raw], thoughts: list[Thought], profile: Profile) ->
     if not thoughts and not (profile.reasoning_required and field not in row):
         return False
     row[field] = Raw(_encode("".join(thought.text for thought in thoughts)))
-    origins = [signature.read(thought.signature) for thought in thoughts if thought.signature]
-    details = [entry for origin in origins if origin for entry in signature.entries(origin.carrier)]
+    origins = [signature.read_signature(thought.signature) for thought in thoughts if thought.signature]
+    details = [entry for origin in origins if origin for entry in signature.carried_entries(origin.carrier)]
     if details:
         row["reasoning_details"] = Raw(_encode(details))
     return True

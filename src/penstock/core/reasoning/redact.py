@@ -8,7 +8,7 @@ from penstock.core.neutral.request import Thought
 from penstock.core.reasoning import signature
 
 
-class Hiding:
+class Redaction:
     """Takes the text of thoughts out of one reply's events."""
 
     __slots__ = ("_pieces",)
@@ -26,21 +26,25 @@ class Hiding:
                 left.append(self._signed(event))
             else:
                 if self._pieces and isinstance(event, TextDelta | CallOpened | Stopped):
-                    left.append(self._signed(ThoughtSigned(signature.sign(signature.Origin("")))))
+                    left.append(
+                        self._signed(ThoughtSigned(signature.sign_reasoning(signature.ReasoningOrigin(""))))
+                    )
                 left.append(event)
         return left
 
     def _signed(self, event: ThoughtSigned) -> ThoughtSigned:
         text, self._pieces = "".join(self._pieces), []
-        origin = signature.read(event.signature)
+        origin = signature.read_signature(event.signature)
         if origin is None or not text:
             return event
-        return ThoughtSigned(signature.sign(signature.Origin(origin.model, origin.carrier, text)))
+        return ThoughtSigned(
+            signature.sign_reasoning(signature.ReasoningOrigin(origin.model, origin.carrier, text))
+        )
 
 
 def unhidden(thought: Thought) -> Thought:
     """A thought that came back, with the text that its signature holds."""
     if thought.text or thought.signature is None:
         return thought
-    origin = signature.read(thought.signature)
+    origin = signature.read_signature(thought.signature)
     return thought if origin is None or not origin.text else Thought(origin.text, thought.signature)

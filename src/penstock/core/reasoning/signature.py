@@ -10,10 +10,10 @@ import base64
 import msgspec
 from msgspec import Raw
 
-PREFIX = "gw1."
+SIGNATURE_PREFIX = "gw1."
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class ReasoningOrigin(msgspec.Struct, frozen=True, array_like=True):
     """What a gateway signature says: the ``model`` that made the thought, by its upstream's name, and the ``carrier``.
 
     The carrier is JSON text that goes back to that upstream as it came (``reasoning_details``), or ''. ``text`` is that of
@@ -26,34 +26,34 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Origin).decode
+_decode = msgspec.json.Decoder(ReasoningOrigin).decode
 _entries = msgspec.json.Decoder(list[Raw]).decode
 
 
-def sign(origin: Origin) -> str:
+def sign_reasoning(origin: ReasoningOrigin) -> str:
     """The signature for ``origin``; the same for the same origin."""
     # the last member only where it says something, so that a signature stays what it has always been
     told: object = origin if origin.text else (origin.model, origin.carrier)
-    return PREFIX + base64.urlsafe_b64encode(_encode(told)).decode("ascii").rstrip("=")
+    return SIGNATURE_PREFIX + base64.urlsafe_b64encode(_encode(told)).decode("ascii").rstrip("=")
 
 
 def is_ours(signature: str) -> bool:
     """Whether a signature was made by a gateway and not by Anthropic."""
-    return signature.startswith(PREFIX)
+    return signature.startswith(SIGNATURE_PREFIX)
 
 
-def read(signature: str) -> Origin | None:
+def read_signature(signature: str) -> ReasoningOrigin | None:
     """What a gateway signature says; None where it is somebody else's or damaged."""
     if not is_ours(signature):
         return None
-    text = signature[len(PREFIX) :]
+    text = signature[len(SIGNATURE_PREFIX) :]
     try:
         return _decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
     except ValueError:
         return None
 
 
-def entries(carrier: str) -> list[Raw]:
+def carried_entries(carrier: str) -> list[Raw]:
     """The entries of a carrier that is a list (``reasoning_details``); none where it is anything else, or damaged."""
     try:
         return _entries(carrier)

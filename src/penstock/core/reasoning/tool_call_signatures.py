@@ -23,14 +23,14 @@ _encode = msgspec.json.Encoder().encode
 _carrier = msgspec.json.Decoder(_Carrier).decode
 
 
-def carried(model: str, extra: Raw) -> str:
+def carried_signature(model: str, extra: Raw) -> str:
     """The signature of a thought that brings ``extra`` back to ``model``."""
-    return signature.sign(signature.Origin(model, _encode(_Carrier(extra)).decode()))
+    return signature.sign_reasoning(signature.ReasoningOrigin(model, _encode(_Carrier(extra)).decode()))
 
 
 def extra_of(thought: Thought) -> Raw | None:
     """What the call after this thought had; None where the thought is another one."""
-    origin = signature.read(thought.signature) if thought.signature is not None else None
+    origin = signature.read_signature(thought.signature) if thought.signature is not None else None
     if origin is None or not origin.carrier.startswith("{"):
         return None
     try:

@@ -18,7 +18,7 @@ class _Input(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Input).decode
 
 
-class FreeText:
+class CustomInput:
     """Follows the arguments ``{"input": "..."}`` as they come and gives the text as far as it is certain."""
 
     __slots__ = ("_held", "_pieces", "_state", "given")
@@ -95,6 +95,6 @@ class FreeText:
 
 def text_of(arguments: str) -> str:
     """The free text of whole arguments."""
-    free = FreeText()
+    free = CustomInput()
     free.feed(arguments)
     return free.finish()

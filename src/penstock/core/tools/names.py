@@ -62,7 +62,7 @@ def marked(name: str, origin: str) -> str:
     return f"{_ILLEGAL.sub('_', name)[: LIMIT - _MARK - 1]}_{mark}"
 
 
-def fitted(request: Request) -> tuple[Request, ToolNames]:
+def fit_tool_names(request: Request) -> tuple[Request, ToolNames]:
     """The request with names that every upstream takes, and the way back to those that the caller gave."""
     renamed = {name: legal(name) for name in _names(request) if not _LEGAL.match(name)}
     callers: dict[str, CallerName] = {}

@@ -87,7 +87,7 @@ def _spoken(seconds: int) -> str:
 _QUARTER, _HOUR, _DAY = 900, 3600, 86_400
 
 
-class Guards(msgspec.Struct, frozen=True):
+class AttemptLimits(msgspec.Struct, frozen=True):
     """The limits, each with the subject it is counted for."""
 
     sign_ins_by_pair: Limit
@@ -100,9 +100,9 @@ class Guards(msgspec.Struct, frozen=True):
     """A user, in the quarter of an hour and in the day."""
 
 
-def guards_of(settings: Settings) -> Guards:
+def attempt_limits_of(settings: Settings) -> AttemptLimits:
     """What the settings say."""
-    return Guards(
+    return AttemptLimits(
         sign_ins_by_pair=Limit("sign_in_pair", settings.sign_in_tries, _QUARTER),
         sign_ins_by_network=Limit("sign_in_network", settings.sign_in_tries_network, _QUARTER),
         sign_ups_by_network=Limit("sign_ups_network", settings.sign_ups_network, _HOUR),

@@ -37,7 +37,7 @@ Action = Literal[
 ]
 
 
-class Entry(msgspec.Struct, frozen=True):
+class AuditEntry(msgspec.Struct, frozen=True):
     """One thing that was done. ``at`` is epoch milliseconds."""
 
     at: int
@@ -69,7 +69,7 @@ async def note(
     )
 
 
-async def entries(conn: AsyncConnection, user_id: str, *, most: int = 50) -> list[Entry]:
+async def audit_entries(conn: AsyncConnection, user_id: str, *, most: int = 50) -> list[AuditEntry]:
     """What was done lately, the newest first."""
     rows = await conn.execute(
         select(audit.c.at, audit.c.action, audit.c.about, audit.c.address)
@@ -77,4 +77,4 @@ async def entries(conn: AsyncConnection, user_id: str, *, most: int = 50) -> lis
         .order_by(audit.c.at.desc(), audit.c.id)
         .limit(most)
     )
-    return [Entry(*row) for row in rows]
+    return [AuditEntry(*row) for row in rows]

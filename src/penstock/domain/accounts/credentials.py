@@ -14,11 +14,11 @@ from pyotp.totp import TOTP
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import upsert
 from penstock.store.sql.schema import credentials, recovery_codes
 
-STEP_SECONDS = 30
+TOTP_STEP_SECONDS = 30
 DRIFT_STEPS = 1
 """How many steps an authenticator's clock may be off, either way."""
 RECOVERY_CODES = 10
@@ -66,7 +66,9 @@ async def renew_hash(conn: AsyncConnection, user_id: str, old: str, hashed: str)
 # ---- the second factor
 
 
-async def begin_second_factor(conn: AsyncConnection, vault: Vault, user_id: str, *, entropy: Entropy) -> str:
+async def begin_second_factor(
+    conn: AsyncConnection, vault: SecretsFile, user_id: str, *, entropy: Entropy
+) -> str:
     """A new secret, base32, which counts once a code of it was given."""
     secret = b32encode(entropy(20)).decode()
     sealed = vault.seal(secret.encode(), _about(user_id), entropy)
@@ -75,13 +77,13 @@ async def begin_second_factor(conn: AsyncConnection, vault: Vault, user_id: str,
     return secret
 
 
-def secret_of(vault: Vault, user_id: str, kept: Credentials) -> str | None:
+def secret_of(vault: SecretsFile, user_id: str, kept: Credentials) -> str | None:
     """The secret that was begun or counts, base32."""
     return None if kept.totp_sealed is None else vault.unseal(kept.totp_sealed, _about(user_id)).decode()
 
 
 async def use_second_factor(
-    conn: AsyncConnection, vault: Vault, user_id: str, digits: str, *, now: int
+    conn: AsyncConnection, vault: SecretsFile, user_id: str, digits: str, *, now: int
 ) -> bool:
     """Whether this is a code of the account's, not used before: time-based, or a recovery code, which is then gone."""
     kept = await credentials_of(conn, user_id)
@@ -138,7 +140,7 @@ async def drop_second_factor(conn: AsyncConnection, user_id: str) -> None:
 
 def _step(secret: str, digits: str, now: int) -> int | None:
     """The time step that ``digits`` belongs to, within the drift that is allowed."""
-    current = now // 1000 // STEP_SECONDS
+    current = now // 1000 // TOTP_STEP_SECONDS
     totp = TOTP(secret)
     for step in range(current - DRIFT_STEPS, current + DRIFT_STEPS + 1):
         if hmac.compare_digest(digits, totp.generate_otp(step)):

@@ -14,9 +14,9 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
-from penstock.domain.accounts.attempt_limits import Guards, Limit, TooOften, spend
+from penstock.domain.accounts.attempt_limits import AttemptLimits, Limit, TooOften, spend
 from penstock.errors import CallerError
-from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import one_time_codes
 
 Purpose = Literal["verify", "reset", "new_email"]
@@ -65,7 +65,13 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 async def issue(
-    conn: AsyncConnection, vault: Vault, wish: Wish, guards: Guards, *, now: int, entropy: Entropy
+    conn: AsyncConnection,
+    vault: SecretsFile,
+    wish: Wish,
+    guards: AttemptLimits,
+    *,
+    now: int,
+    entropy: Entropy,
 ) -> str:
     """Make a code, which the caller mails or not. Raises ``TooOften``, whether the address has an account or not."""
     await spend(conn, guards.codes_by_all, "", now=now)
@@ -107,7 +113,7 @@ async def asked(conn: AsyncConnection, visitor: bytes, purpose: Purpose) -> Aske
 
 
 async def use(
-    conn: AsyncConnection, vault: Vault, visitor: bytes, purpose: Purpose, digits: str, *, now: int
+    conn: AsyncConnection, vault: SecretsFile, visitor: bytes, purpose: Purpose, digits: str, *, now: int
 ) -> Asked | WrongCode | TooOften:
     """Try a code: what it was asked for, once, or why not. The transaction must be committed in either case."""
     found = await asked(conn, visitor, purpose)

@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts import accounts, audit, credentials, one_time_codes, sessions
 from penstock.domain.accounts.accounts import BadEmail, Changes, User
-from penstock.domain.accounts.attempt_limits import Guards, TooOften, forget, spend
+from penstock.domain.accounts.attempt_limits import AttemptLimits, TooOften, forget, spend
 from penstock.domain.accounts.one_time_codes import Purpose, Wish, WrongCode
 from penstock.domain.accounts.passwords import PasswordHasher, check_choice
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyWish
 from penstock.domain.mail import messages, outbox
 from penstock.errors import AccountDisabled, CallerError
-from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
 
 FIRST_KEY = "default"
@@ -47,7 +47,7 @@ class Rules(msgspec.Struct, frozen=True):
     domains: tuple[str, ...]
     first_plan: str
     keep_keys: bool
-    guards: Guards
+    guards: AttemptLimits
 
 
 class Visitor(msgspec.Struct, frozen=True):
@@ -65,13 +65,13 @@ class SignedIn(msgspec.Struct, frozen=True):
     wants: Literal["nothing", "second_factor", "verification"]
 
 
-class Entrance:
+class SignIn:
     """The one place where strangers become users. One per process."""
 
     def __init__(
         self,
         database: Database,
-        vault: Vault,
+        vault: SecretsFile,
         hasher: PasswordHasher,
         rules: Rules,
         entropy: Entropy,

@@ -14,8 +14,8 @@ from penstock.core.catalog import Model, Target, Upstream
 from penstock.core.routing import Upstreams
 from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
 
-Family = Literal["haiku", "sonnet", "opus"]
-FAMILIES: Mapping[Family, tuple[Family, ...]] = {
+ModelFamily = Literal["haiku", "sonnet", "opus"]
+MODEL_FAMILIES: Mapping[ModelFamily, tuple[ModelFamily, ...]] = {
     "haiku": ("haiku", "sonnet", "opus"),
     "sonnet": ("sonnet", "haiku", "opus"),
     "opus": ("opus", "sonnet", "haiku"),
@@ -187,13 +187,13 @@ class Catalog:
         return None if alias is None else self.models[alias]
 
     def _of_family(self, name: str, plan_id: str, allowed: frozenset[str] | None) -> Model | None:
-        family = family_of(name)
+        family = model_family(name)
         if family is None:
             return None
         offered = self.offered(plan_id, allowed)
-        for near in FAMILIES[family]:
+        for near in MODEL_FAMILIES[family]:
             for model in offered:
-                if family_of(model.id) == near:
+                if model_family(model.id) == near:
                     return model
         return None
 
@@ -228,10 +228,10 @@ def is_glob(alias: str) -> bool:
     return any(sign in alias for sign in "*?[")
 
 
-def family_of(name: str) -> Family | None:
+def model_family(name: str) -> ModelFamily | None:
     """The family that a Claude id belongs to by its words; None for any other id."""
     if name.startswith("claude-"):
-        for family in FAMILIES:
+        for family in MODEL_FAMILIES:
             if family in name:
                 return family
     return None

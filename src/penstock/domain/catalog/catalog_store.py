@@ -8,10 +8,10 @@ import msgspec
 from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream, with_habits
+from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream, with_profile_values
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.domain.catalog.catalog import Catalog, Plan
-from penstock.domain.catalog.toml_document import CatalogError, Document, check
+from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check
 from penstock.domain.catalog.toml_writer import dump
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import models as models_table
@@ -22,13 +22,13 @@ from penstock.store.sql.schema import revisions, users
 SUBJECT = "catalog"
 """Its row in ``revisions``."""
 
-Kind = Literal["provider", "model", "plan"]
+ChangeKind = Literal["provider", "model", "plan"]
 
 
 class Change(msgspec.Struct, frozen=True):
     """One thing that applying a document did. ``fields`` names what an update changed."""
 
-    kind: Kind
+    kind: ChangeKind
     id: str
     action: Literal["added", "updated", "removed", "moved"]
     fields: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class _Serving(msgspec.Struct, omit_defaults=True):
     auto: tuple[str, ...] = ()
 
 
-Row = Upstream | Model | Plan
+CatalogRow = Upstream | Model | Plan
 _Row = TypeVar("_Row", Upstream, Model, Plan)
 
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -63,7 +63,7 @@ def default_catalog() -> str:
 # ---- reading
 
 
-async def load(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> Document:
+async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> CatalogDocument:
     """The whole catalogue, in its order; ``kinds`` (the provider table) gives each provider its habits."""
     providers: list[Upstream] = []
     for row in await conn.execute(_in_order(providers_table)):
@@ -77,7 +77,7 @@ async def load(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> Document
             profile=DEFAULT_PROFILE if known is None else known.profile,
             model_profiles=() if known is None else known.model_profiles,
         )
-        providers.append(with_habits(upstream, _decode_habits(row.profile)))
+        providers.append(with_profile_values(upstream, _decode_habits(row.profile)))
     models: list[Model] = []
     for row in await conn.execute(_in_order(models_table)):
         serving = _decode_serving(row.targets)
@@ -105,7 +105,7 @@ async def load(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> Document
         )
         for row in await conn.execute(_in_order(plans_table))
     ]
-    return Document(tuple(providers), tuple(models), tuple(plans))
+    return CatalogDocument(tuple(providers), tuple(models), tuple(plans))
 
 
 def _in_order(table: Table) -> Select[*tuple[Any, ...]]:
@@ -118,17 +118,17 @@ async def revision(conn: AsyncConnection) -> int:
     return int(value or 0)
 
 
-async def export(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> str:
+async def export_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> str:
     """The whole catalogue as TOML; applied to an empty database it gives the same catalogue."""
-    return dump(await load(conn, kinds))
+    return dump(await load_document(conn, kinds))
 
 
 # ---- changing
 
 
-async def apply(
+async def apply_document(
     conn: AsyncConnection,
-    document: Document,
+    document: CatalogDocument,
     kinds: Mapping[str, Upstream],
     now_ms: int,
     *,
@@ -139,7 +139,7 @@ async def apply(
     The revision is raised in the same transaction, if anything changed. A second call with the same document changes
     nothing. Raises ``CatalogError`` when a name refers to nothing, or a plan that users have would be removed.
     """
-    before = await load(conn, kinds)
+    before = await load_document(conn, kinds)
     after = merge(before, document, prune=prune)
     check(document, after)
     changes = difference(before, after)
@@ -174,7 +174,7 @@ async def offer_local(
     Every plan, since they cost nothing by the request and the plans' own limits hold for them; an operator who wants it
     otherwise edits the plans, and what is in the catalogue already is left as it is.
     """
-    before = await load(conn, kinds)
+    before = await load_document(conn, kinds)
     known = {model.id for model in before.models}
     models = tuple(
         Model(id=public, name=f"{name} ({provider})", targets=(Target(provider, name),))
@@ -186,23 +186,23 @@ async def offer_local(
         return []
     new = tuple(model.id for model in models)
     there = {row.id for row in before.providers}
-    document = Document(
+    document = CatalogDocument(
         providers=tuple(kinds[provider] for provider in found if provider not in there),
         models=models,
         plans=tuple(msgspec.structs.replace(plan, models=plan.models + new) for plan in before.plans),
     )
-    return await apply(conn, document, kinds, now_ms)
+    return await apply_document(conn, document, kinds, now_ms)
 
 
-def merge(before: Document, document: Document, *, prune: bool) -> Document:
+def merge(before: CatalogDocument, document: CatalogDocument, *, prune: bool) -> CatalogDocument:
     """The catalogue after ``document``: its rows in place of those of the same id, in its order."""
-    kept = Document() if prune else before
+    kept = CatalogDocument() if prune else before
     created = {model.id: model.created_at for model in before.models}
     models = tuple(
         msgspec.structs.replace(model, created_at=created.get(model.id, model.created_at))
         for model in document.models
     )
-    return Document(
+    return CatalogDocument(
         providers=_ordered(kept.providers, document.providers),
         models=_ordered(kept.models, models),
         plans=_ordered(kept.plans, document.plans),
@@ -226,7 +226,7 @@ def _ordered(before: tuple[_Row, ...], named: tuple[_Row, ...]) -> tuple[_Row, .
     return tuple(order)
 
 
-def difference(before: Document, after: Document) -> list[Change]:
+def difference(before: CatalogDocument, after: CatalogDocument) -> list[Change]:
     """What leads from one catalogue to the other."""
     return [
         *_changes("provider", before.providers, after.providers),
@@ -240,7 +240,7 @@ _FOLLOWING = frozenset({"profile", "model_profiles"})
 """What follows from other fields of a row."""
 
 
-def _changes(kind: Kind, before: Sequence[Row], after: Sequence[Row]) -> list[Change]:
+def _changes(kind: ChangeKind, before: Sequence[CatalogRow], after: Sequence[CatalogRow]) -> list[Change]:
     old, new = {row.id: row for row in before}, {row.id: row for row in after}
     changes: list[Change] = []
     for row in after:
@@ -359,9 +359,9 @@ class CatalogSource:
             speaks = tuple((dialect, simulator_url) for dialect, _ in simulator.speaks)
             simulator = msgspec.structs.replace(simulator, speaks=speaks)
         self._simulator = simulator
-        self._document = Document()
+        self._document = CatalogDocument()
         self._usable: frozenset[str] = frozenset()
-        self.current = self._build(Document(), 0)
+        self.current = self._build(CatalogDocument(), 0)
 
     def get(self) -> Catalog:
         """The current catalogue, for those who are handed a function."""
@@ -376,7 +376,7 @@ class CatalogSource:
         async with self._database.connect() as conn:
             at = await revision(conn)
             if at != self.current.revision:
-                document = await load(conn, self._kinds)
+                document = await load_document(conn, self._kinds)
         usable = frozenset(row.secret for row in document.providers if self._available(row.secret))
         if at == self.current.revision and usable == self._usable:
             return False
@@ -384,7 +384,7 @@ class CatalogSource:
         self.current = self._build(document, at)
         return True
 
-    def _build(self, document: Document, at: int) -> Catalog:
+    def _build(self, document: CatalogDocument, at: int) -> Catalog:
         return Catalog(
             providers=document.providers,
             models=document.models,

@@ -21,7 +21,7 @@ from penstock.core.catalog import (
     Model,
     Target,
     Upstream,
-    with_habits,
+    with_profile_values,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
@@ -47,7 +47,7 @@ class CatalogError(OperatorError):
         super().__init__("\n".join(self.problems))
 
 
-class Document(msgspec.Struct, frozen=True):
+class CatalogDocument(msgspec.Struct, frozen=True):
     """A whole catalogue, or a part of one, in its order."""
 
     providers: tuple[Upstream, ...] = ()
@@ -110,7 +110,7 @@ _Entry = TypeVar("_Entry", bound=msgspec.Struct)
 # ---- reading
 
 
-def parse(text: str, kinds: Mapping[str, Upstream]) -> Document:
+def parse(text: str, kinds: Mapping[str, Upstream]) -> CatalogDocument:
     """Read a document; what a provider leaves out comes from its row in ``kinds`` (the provider table).
 
     Raises ``CatalogError`` with everything that is wrong in the text by itself; whether names refer to something is
@@ -133,7 +133,7 @@ def parse(text: str, kinds: Mapping[str, Upstream]) -> Document:
     providers = _entries("provider", raw, _ProviderEntry, problems)
     models = _entries("model", raw, _ModelEntry, problems)
     plans = _entries("plan", raw, _PlanEntry, problems)
-    document = Document(
+    document = CatalogDocument(
         providers=tuple(_provider(f"provider[{i}]", entry, kinds, problems) for i, entry in providers),
         models=tuple(_model(f"model[{i}]", entry, problems) for i, entry in models),
         plans=tuple(_plan(entry) for _, entry in plans),
@@ -228,7 +228,7 @@ def _provider(
         model_profiles=row.model_profiles if row is not None else (),
     )
     try:
-        return with_habits(upstream, entry.profile)
+        return with_profile_values(upstream, entry.profile)
     except msgspec.ValidationError as error:
         problems.append(_told(f"{path}.profile", error))
         return upstream
@@ -280,7 +280,7 @@ def _plan(entry: _PlanEntry) -> Plan:
 # ---- checking
 
 
-def check(document: Document, whole: Document) -> None:
+def check(document: CatalogDocument, whole: CatalogDocument) -> None:
     """See that the names in ``document`` refer to rows of ``whole``, the catalogue as it will be.
 
     Raises ``CatalogError``.

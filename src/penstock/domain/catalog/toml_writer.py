@@ -5,10 +5,10 @@ from typing import cast
 
 import msgspec
 
-from penstock.domain.catalog.toml_document import Document
+from penstock.domain.catalog.toml_document import CatalogDocument
 
 
-def dump(document: Document) -> str:
+def dump(document: CatalogDocument) -> str:
     """The document as TOML that reads back to the same document."""
     blocks: list[str] = []
     for row in document.providers:

@@ -31,7 +31,7 @@ from penstock.errors import (
     MissingKey,
     Unavailable,
 )
-from penstock.store.secrets_file import Vault
+from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.schema import api_keys, users
 
@@ -109,7 +109,7 @@ def check(principal: Principal, address: str, now: float) -> None:
     Raises ``InvalidKey`` (expired), ``AccountDisabled``, ``EmailNotVerified`` or ``AddressNotAllowed``.
     """
     if principal.expires_at is not None and now * 1000 >= principal.expires_at:
-        raise InvalidKey(_WORDS[Refusal.EXPIRED])
+        raise InvalidKey(_WORDS[KeyRefusal.EXPIRED])
     if principal.disabled:
         raise AccountDisabled("This account is disabled. Ask the operator of this service.")
     if not principal.verified:
@@ -135,7 +135,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(text)
 
 
-class Refusal(Enum):
+class KeyRefusal(Enum):
     """Why a key that was looked up is not taken."""
 
     UNKNOWN = "unknown"
@@ -145,9 +145,9 @@ class Refusal(Enum):
 
 
 _WORDS = {
-    Refusal.UNKNOWN: "This API key does not exist. Check that it was copied for this service.",
-    Refusal.REVOKED: "This API key was revoked. Make a new one in the dashboard.",
-    Refusal.EXPIRED: "This API key has expired. Make a new one in the dashboard.",
+    KeyRefusal.UNKNOWN: "This API key does not exist. Check that it was copied for this service.",
+    KeyRefusal.REVOKED: "This API key was revoked. Make a new one in the dashboard.",
+    KeyRefusal.EXPIRED: "This API key has expired. Make a new one in the dashboard.",
 }
 
 
@@ -165,7 +165,7 @@ class Keyring:
     def __init__(
         self,
         database: Connects,
-        vault: Vault,
+        vault: SecretsFile,
         *,
         cache_seconds: float = 5.0,
         clock: Callable[[], float],
@@ -178,8 +178,8 @@ class Keyring:
         self._clock = clock
         self._now = now
         self._entries: dict[bytes, _Entry] = {}
-        self._loading: dict[bytes, asyncio.Task[Principal | Refusal]] = {}
-        self._hanging: set[asyncio.Task[Principal | Refusal]] = set()
+        self._loading: dict[bytes, asyncio.Task[Principal | KeyRefusal]] = {}
+        self._hanging: set[asyncio.Task[Principal | KeyRefusal]] = set()
         self._generation = 0
         # Memory holds no keys: an entry is found by a digest whose key dies with the process. It is not the stored digest
         # because BLAKE2 costs a fifth of HMAC-SHA-256, and every request pays for it.
@@ -218,14 +218,16 @@ class Keyring:
         match await self._waited(mark, loading):
             case Principal() as principal:
                 return principal
-            case Refusal.UNANSWERED:
+            case KeyRefusal.UNANSWERED:
                 raise DatabaseUnavailable(
                     "The API key cannot be checked right now. Try again in a moment.", retry_after=2
                 )
             case refusal:
                 raise InvalidKey(_WORDS[refusal])
 
-    async def _waited(self, mark: bytes, loading: asyncio.Task[Principal | Refusal]) -> Principal | Refusal:
+    async def _waited(
+        self, mark: bytes, loading: asyncio.Task[Principal | KeyRefusal]
+    ) -> Principal | KeyRefusal:
         """What the look-up found. One that hangs is given up once, and goes on for those who come later."""
         await asyncio.wait((loading,), timeout=0 if loading in self._hanging else _PATIENCE)
         if loading.done():
@@ -272,11 +274,11 @@ class Keyring:
         oldest = max(writing.values())
         self._touched = {key: minute for key, minute in self._touched.items() if minute >= oldest}
 
-    async def _load(self, mark: bytes, key: str, generation: int) -> Principal | Refusal:
+    async def _load(self, mark: bytes, key: str, generation: int) -> Principal | KeyRefusal:
         """Look up and remember, unless ``forget`` was called since ``generation``."""
         try:
             found = await self._look_up(key)
-            if found is Refusal.UNKNOWN and self._vault.reread():
+            if found is KeyRefusal.UNKNOWN and self._vault.reread():
                 found = await self._look_up(key)  # made with a pepper that is newer than this process
         except (SQLAlchemyError, Unavailable, StoreError, OSError) as error:
             return self._unanswered(mark, error)
@@ -288,16 +290,16 @@ class Keyring:
             if generation == self._generation:
                 del self._loading[mark]
 
-    async def _look_up(self, key: str) -> Principal | Refusal:
+    async def _look_up(self, key: str) -> Principal | KeyRefusal:
         digests = self._vault.digests(key)
         async with self._database.connect() as conn:
             row = (await conn.execute(_LOOK_UP, {"digests": digests})).one_or_none()
         if row is None:
-            return Refusal.UNKNOWN
+            return KeyRefusal.UNKNOWN
         if row.revoked_at is not None:
-            return Refusal.REVOKED
+            return KeyRefusal.REVOKED
         if row.expires_at is not None and row.expires_at <= self._now() * 1000:
-            return Refusal.EXPIRED
+            return KeyRefusal.EXPIRED
         return Principal(
             user_id=row.user_id,
             key_id=row.id,
@@ -309,10 +311,10 @@ class Keyring:
             expires_at=row.expires_at,
         )
 
-    def _remember(self, mark: bytes, found: Principal | Refusal) -> None:
+    def _remember(self, mark: bytes, found: Principal | KeyRefusal) -> None:
         entries = self._entries
         entries.pop(mark, None)
-        if isinstance(found, Refusal):
+        if isinstance(found, KeyRefusal):
             return
         now = self._clock()
         entries[mark] = _Entry(found, now + self._cache_seconds, now + _STALE)
@@ -323,13 +325,13 @@ class Keyring:
             if len(entries) > _MOST or entries[oldest].stale_until < now:
                 del entries[oldest]
 
-    def _unanswered(self, mark: bytes, error: Exception) -> Principal | Refusal:
+    def _unanswered(self, mark: bytes, error: Exception) -> Principal | KeyRefusal:
         entry = self._entries.get(mark)
         now = self._clock()
         known = entry is not None and now < entry.stale_until
         log.warning("keys cannot be looked up", extra={"error": type(error).__name__, "known": known})
         if entry is None or not known:
-            return Refusal.UNANSWERED
+            return KeyRefusal.UNANSWERED
         entry.fresh_until = now + _RETRY
         return entry.principal
 

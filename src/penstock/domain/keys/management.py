@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
 from penstock.errors import InvalidRequest
-from penstock.store.secrets_file import Entropy, Vault, VaultError
+from penstock.store.secrets_file import Entropy, SecretsFile, SecretsFileError
 from penstock.store.sql.schema import api_keys
 
 MOST_KEYS = 100
@@ -80,7 +80,7 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 async def create_key(
     conn: AsyncConnection,
-    vault: Vault,
+    vault: SecretsFile,
     user_id: str,
     wish: KeyWish,
     *,
@@ -137,7 +137,7 @@ async def revoke_key(conn: AsyncConnection, user_id: str, key_id: str, *, now: i
 
 async def roll_key(
     conn: AsyncConnection,
-    vault: Vault,
+    vault: SecretsFile,
     old: KeyRow,
     *,
     grace: int,
@@ -163,11 +163,11 @@ async def roll_key(
     return await _insert(conn, vault, old.user_id, old.name, wish, now=now, entropy=entropy, keep=keep)
 
 
-async def reveal_key(conn: AsyncConnection, vault: Vault, user_id: str, key_id: str) -> str:
+async def reveal_key(conn: AsyncConnection, vault: SecretsFile, user_id: str, key_id: str) -> str:
     """The key itself, from its sealed copy.
 
     The caller has checked that its owner asks, and records that it was shown. Raises ``NoSuchKey``, ``KeyNotKept``, or
-    ``VaultError`` when the copy was made with other secrets.
+    ``SecretsFileError`` when the copy was made with other secrets.
     """
     sealed = await conn.execute(
         select(api_keys.c.sealed).where(
@@ -184,8 +184,8 @@ async def reveal_key(conn: AsyncConnection, vault: Vault, user_id: str, key_id: 
     return vault.unseal(row.sealed, _about(key_id)).decode()
 
 
-async def reseal_keys(conn: AsyncConnection, vault: Vault, entropy: Entropy) -> int:
-    """Seal every copy that an older key of the ring made with the current one; how many. Raises ``VaultError``."""
+async def reseal_keys(conn: AsyncConnection, vault: SecretsFile, entropy: Entropy) -> int:
+    """Seal every copy that an older key of the ring made with the current one; how many. Raises ``SecretsFileError``."""
     count = 0
     rows = await conn.execute(select(api_keys.c.id, api_keys.c.sealed).where(api_keys.c.sealed.is_not(None)))
     for id, sealed in rows.all():
@@ -202,8 +202,8 @@ async def any_key(conn: AsyncConnection) -> bool:
     return await conn.scalar(select(api_keys.c.id).limit(1)) is not None
 
 
-async def check_peppers(conn: AsyncConnection, vault: Vault) -> None:
-    """Raises ``VaultError`` when keys were made with a pepper that the secrets file lacks: none of them would work."""
+async def check_peppers(conn: AsyncConnection, vault: SecretsFile) -> None:
+    """Raises ``SecretsFileError`` when keys were made with a pepper that the secrets file lacks: none of them would work."""
     unknown = await conn.execute(
         select(api_keys.c.pepper_id, func.count())
         .where(api_keys.c.pepper_id.not_in(vault.pepper_ids), api_keys.c.revoked_at.is_(None))
@@ -213,7 +213,7 @@ async def check_peppers(conn: AsyncConnection, vault: Vault) -> None:
     if lost:
         count = sum(row[1] for row in lost)
         ids = ", ".join(sorted(row[0] for row in lost))
-        raise VaultError(
+        raise SecretsFileError(
             f"{count} API keys in the database were made with pepper {ids}, which {vault.path} does not hold: "
             "put the secrets file back that belongs to this database"
         )
@@ -221,7 +221,7 @@ async def check_peppers(conn: AsyncConnection, vault: Vault) -> None:
 
 async def _insert(
     conn: AsyncConnection,
-    vault: Vault,
+    vault: SecretsFile,
     user_id: str,
     name: str,
     wish: KeyWish,
@@ -231,7 +231,7 @@ async def _insert(
     keep: bool,
 ) -> NewKey:
     id = api_key.identifier("key", entropy(16))
-    key = api_key.make(entropy(api_key.RANDOM_BYTES))
+    key = api_key.make_key(entropy(api_key.RANDOM_BYTES))
     await conn.execute(
         insert(api_keys).values(
             id=id,
@@ -312,7 +312,7 @@ def _row(row: Row[*tuple[Any, ...]]) -> KeyRow:
         id=row.id,
         user_id=row.user_id,
         name=row.name,
-        shown=api_key.shown(row.prefix, row.last4),
+        shown=api_key.masked_key(row.prefix, row.last4),
         models=read_list(row.models),
         addresses=read_list(row.addresses),
         created_at=row.created_at,

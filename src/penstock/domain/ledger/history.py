@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.errors import InvalidRequest
 from penstock.store.sql.schema import requests, usage_days
 
-PAGE = 50
+ROWS_PER_PAGE = 50
 
 
 class NoSuchRequest(InvalidRequest):
@@ -93,13 +93,13 @@ async def page(conn: AsyncConnection, user_id: str, chosen: Filter) -> tuple[lis
         select(*_COLUMNS)
         .where(*wanted)
         .order_by(requests.c.day.desc(), requests.c.created_at.desc(), requests.c.id.desc())
-        .limit(PAGE + 1)
+        .limit(ROWS_PER_PAGE + 1)
     )
     found = [_receipt(row) for row in rows]
-    if len(found) <= PAGE:
+    if len(found) <= ROWS_PER_PAGE:
         return found, ""
-    last = found[PAGE - 1]
-    return found[:PAGE], f"{last.created_at}.{last.id}"
+    last = found[ROWS_PER_PAGE - 1]
+    return found[:ROWS_PER_PAGE], f"{last.created_at}.{last.id}"
 
 
 async def receipt(conn: AsyncConnection, user_id: str, id: str) -> Receipt:

@@ -16,7 +16,7 @@ import msgspec
 
 from penstock.domain.ledger.recovery import absorb, absorb_one_by_one, close_dead_rows, replay
 from penstock.domain.ledger.rollups import rolling
-from penstock.domain.ledger.rows import Batch, OpenRow, Settlement, booking, first_of_each, fitted
+from penstock.domain.ledger.rows import Batch, OpenRow, Settlement, booking, first_of_each, fit_record
 from penstock.errors import CannotRecord, DatabaseUnavailable
 from penstock.store.journal import Journal, JournalFull, Segment
 from penstock.store.sql.database import BatchConnection, Database, RowRefused, WriteFailed
@@ -245,4 +245,4 @@ def _encode(record: OpenRow | Settlement) -> bytes:
     try:
         return _pack(record)
     except (UnicodeEncodeError, OverflowError):
-        return _pack(fitted(record))
+        return _pack(fit_record(record))

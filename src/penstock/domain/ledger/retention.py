@@ -17,7 +17,7 @@ from penstock.store.sql.schema import requests, retention
 log = logging.getLogger("penstock.domain.ledger")
 
 DAY_MS = 86_400_000
-BATCH = 2000
+ROWS_AT_ONCE = 2000
 """Rows deleted in one transaction: others wait for it, so it is short."""
 LOCK_MS = 1000
 """How long changing the partitions may wait for those who read them; whoever comes then waits, too."""
@@ -90,13 +90,15 @@ async def _keep_rows(database: Database, oldest: int) -> int:
     async with database.transaction() as conn:
         await _note(conn, oldest)
     key = tuple_(requests.c.id, requests.c.day)
-    some = delete(requests).where(key.in_(select(requests.c.id, requests.c.day).where(*old).limit(BATCH)))
+    some = delete(requests).where(
+        key.in_(select(requests.c.id, requests.c.day).where(*old).limit(ROWS_AT_ONCE))
+    )
     count = 0
     while True:
         async with database.transaction() as conn:
             gone = (await conn.execute(some)).rowcount
         count += gone
-        if gone < BATCH:
+        if gone < ROWS_AT_ONCE:
             break
     log.info("requests removed", extra={"rows": count})
     return count

@@ -12,8 +12,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.domain.ledger.rows import OpenRow, Settlement, fit, whole
-from penstock.store.sql.bulk import Bulk, Row
+from penstock.domain.ledger.rows import OpenRow, Settlement, fit, whole_count
+from penstock.store.sql.bulk import Bulk, BulkRow
 from penstock.store.sql.schema import model_days, requests, usage_errors, usage_hours
 
 HOUR_MS = 3_600_000
@@ -49,20 +49,20 @@ _ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
 _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
 
 
-def rolling(ended: Sequence[tuple[OpenRow, Settlement]], *, sign: int = 1) -> Iterator[tuple[str, Row]]:
+def rolling(ended: Sequence[tuple[OpenRow, Settlement]], *, sign: int = 1) -> Iterator[tuple[str, BulkRow]]:
     """The statements that add requests which are being settled for the first time, or with ``sign`` -1 take them out again."""
     hours: dict[tuple[str, int, str], list[int]] = {}
     errors: dict[tuple[str, int, str], int] = {}
     models: dict[tuple[str, int], list[int]] = {}
     for row, end in ended:
-        usage, first = end.usage, whole(end.first_byte_ms)
+        usage, first = end.usage, whole_count(end.first_byte_ms)
         sums = hours.setdefault((row.user_id, row.created_at // HOUR_MS, row.model), [0] * len(SUMS))
         sums[0] += 1
         sums[1] += not end.counted
-        sums[2] += whole(usage.input) or 0
-        sums[3] += whole(usage.output) or 0
-        sums[4] += whole(usage.cache_read) or 0
-        sums[5] += whole(usage.cache_write) or 0
+        sums[2] += whole_count(usage.input) or 0
+        sums[3] += whole_count(usage.output) or 0
+        sums[4] += whole_count(usage.cache_read) or 0
+        sums[5] += whole_count(usage.cache_write) or 0
         if first is not None:
             sums[6 + class_of(first)] += 1
         if end.outcome != "completed":

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from penstock.core.neutral.usage import Usage
-from penstock.store.sql.bulk import Bulk, Row
+from penstock.store.sql.bulk import Bulk, BulkRow
 
 MAX_COUNT = 2**63 - 1
 
@@ -125,14 +125,14 @@ class Batch(msgspec.Struct, frozen=True):
         return found
 
 
-def booking(batch: Batch, boot: str) -> Iterator[tuple[str, Row]]:
+def booking(batch: Batch, boot: str) -> Iterator[tuple[str, BulkRow]]:
     """The statements that write a batch, and count it by user and day.
 
     The order of the keys is the same in every process, so that two of them do not wait for each other.
     """
     ends = {end.id: end for end in batch.ends}
-    whole: list[Row] = []
-    open_: list[Row] = []
+    whole_count: list[BulkRow] = []
+    open_: list[BulkRow] = []
     counts: dict[tuple[str, int], list[int]] = {}
     for row in batch.new:
         end = ends.pop(row.id, None)
@@ -141,13 +141,13 @@ def booking(batch: Batch, boot: str) -> Iterator[tuple[str, Row]]:
             open_.append(_opened(row, boot))
             count[0] += 1
         else:
-            whole.append(_whole(row, end, boot))
+            whole_count.append(_whole(row, end, boot))
             count[not end.counted] += 1
-    plain: list[Row] = []
-    other: list[Row] = []
+    plain: list[BulkRow] = []
+    other: list[BulkRow] = []
     for end in ends.values():
         row = batch.open_rows[end.id]
-        if is_plain(end):
+        if is_plain_settlement(end):
             plain.append(_settled_plainly(end, row.day))
         else:
             other.append(_settled(end, row.day))
@@ -155,14 +155,14 @@ def booking(batch: Batch, boot: str) -> Iterator[tuple[str, Row]]:
             count = counts.setdefault((row.user_id, row.day), [0, 0])
             count[0] -= 1
             count[1] += 1
-    yield from _INSERT_SETTLED.statements(whole)
+    yield from _INSERT_SETTLED.statements(whole_count)
     yield from _INSERT.statements(open_)
     yield from _SETTLE_PLAIN.statements(plain)
     yield from _SETTLE.statements(other)
     yield from _COUNT.statements([(*key, *counts[key]) for key in sorted(counts)])
 
 
-def is_plain(end: Settlement) -> bool:
+def is_plain_settlement(end: Settlement) -> bool:
     """Whether a request went as its open row foresaw: one attempt, counted, nothing to explain."""
     return (
         end.counted
@@ -174,7 +174,7 @@ def is_plain(end: Settlement) -> bool:
     )
 
 
-def _asked(row: OpenRow, boot: str) -> Row:
+def _asked(row: OpenRow, boot: str) -> BulkRow:
     """What a row says of the request itself."""
     return (
         row.id,
@@ -191,11 +191,11 @@ def _asked(row: OpenRow, boot: str) -> Row:
     )
 
 
-def _opened(row: OpenRow, boot: str) -> Row:
+def _opened(row: OpenRow, boot: str) -> BulkRow:
     return (*_asked(row, boot), row.provider, fit(row.upstream_model, 256), row.upstream_dialect)
 
 
-def _whole(row: OpenRow, end: Settlement, boot: str) -> Row:
+def _whole(row: OpenRow, end: Settlement, boot: str) -> BulkRow:
     usage = end.usage
     return (
         *_asked(row, boot),
@@ -207,37 +207,37 @@ def _whole(row: OpenRow, end: Settlement, boot: str) -> Row:
         end.counted,
         None if end.refund_reason is None else fit(end.refund_reason, 32),
         None if end.error_code is None else fit(end.error_code, 64),
-        whole(usage.input),
-        whole(usage.output),
-        whole(usage.cache_read),
-        whole(usage.cache_write),
-        whole(usage.reasoning),
+        whole_count(usage.input),
+        whole_count(usage.output),
+        whole_count(usage.cache_read),
+        whole_count(usage.cache_write),
+        whole_count(usage.reasoning),
         end.estimated,
         end.attempts,
-        whole(end.first_byte_ms),
-        whole(end.total_ms),
+        whole_count(end.first_byte_ms),
+        whole_count(end.total_ms),
         None if end.translation is None else fit(end.translation, 4096),
     )
 
 
-def _settled_plainly(end: Settlement, day: int) -> Row:
+def _settled_plainly(end: Settlement, day: int) -> BulkRow:
     usage = end.usage
     return (
         end.id,
         end.status,
         fit(end.outcome, 32),
-        whole(usage.input),
-        whole(usage.output),
-        whole(usage.cache_read),
-        whole(usage.cache_write),
-        whole(usage.reasoning),
-        whole(end.first_byte_ms),
-        whole(end.total_ms),
+        whole_count(usage.input),
+        whole_count(usage.output),
+        whole_count(usage.cache_read),
+        whole_count(usage.cache_write),
+        whole_count(usage.reasoning),
+        whole_count(end.first_byte_ms),
+        whole_count(end.total_ms),
         day,
     )
 
 
-def _settled(end: Settlement, day: int) -> Row:
+def _settled(end: Settlement, day: int) -> BulkRow:
     usage = end.usage
     return (
         end.id,
@@ -246,24 +246,24 @@ def _settled(end: Settlement, day: int) -> Row:
         end.counted,
         None if end.refund_reason is None else fit(end.refund_reason, 32),
         None if end.error_code is None else fit(end.error_code, 64),
-        whole(usage.input),
-        whole(usage.output),
-        whole(usage.cache_read),
-        whole(usage.cache_write),
-        whole(usage.reasoning),
+        whole_count(usage.input),
+        whole_count(usage.output),
+        whole_count(usage.cache_read),
+        whole_count(usage.cache_write),
+        whole_count(usage.reasoning),
         end.estimated,
         end.provider,
         fit(end.upstream_model, 256),
         end.upstream_dialect,
         end.attempts,
-        whole(end.first_byte_ms),
-        whole(end.total_ms),
+        whole_count(end.first_byte_ms),
+        whole_count(end.total_ms),
         None if end.translation is None else fit(end.translation, 4096),
         day,
     )
 
 
-def fitted(record: OpenRow | Settlement) -> OpenRow | Settlement:
+def fit_record(record: OpenRow | Settlement) -> OpenRow | Settlement:
     """The same record with values that every format can hold: callers and upstreams name and count what they like."""
     match record:
         case OpenRow():
@@ -279,15 +279,15 @@ def fitted(record: OpenRow | Settlement) -> OpenRow | Settlement:
                 record,
                 upstream_model=fit(record.upstream_model, 256),
                 translation=None if record.translation is None else fit(record.translation, 4096),
-                first_byte_ms=whole(record.first_byte_ms),
-                total_ms=whole(record.total_ms),
+                first_byte_ms=whole_count(record.first_byte_ms),
+                total_ms=whole_count(record.total_ms),
                 usage=Usage(
-                    input=whole(usage.input),
-                    output=whole(usage.output),
-                    cache_read=whole(usage.cache_read),
-                    cache_write=whole(usage.cache_write),
-                    reasoning=whole(usage.reasoning),
-                    cache_write_1h=whole(usage.cache_write_1h),
+                    input=whole_count(usage.input),
+                    output=whole_count(usage.output),
+                    cache_read=whole_count(usage.cache_read),
+                    cache_write=whole_count(usage.cache_write),
+                    reasoning=whole_count(usage.reasoning),
+                    cache_write_1h=whole_count(usage.cache_write_1h),
                 ),
             )
 
@@ -299,7 +299,7 @@ def fit(text: str, most: int) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "?")[:most]
 
 
-def whole(count: int | None) -> int | None:
+def whole_count(count: int | None) -> int | None:
     """A count as a 64-bit integer that is not negative: an upstream can answer with any number."""
     if count is None or 0 <= count <= MAX_COUNT:
         return count

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
-from penstock.store.secrets_file import Entropy, Vault
+from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import outbox
 
 TRIES = 8
@@ -38,7 +38,7 @@ class Due(msgspec.Struct, frozen=True):
     tries: int
 
 
-async def queue(conn: AsyncConnection, vault: Vault, mail: Mail, *, now: int, entropy: Entropy) -> None:
+async def queue(conn: AsyncConnection, vault: SecretsFile, mail: Mail, *, now: int, entropy: Entropy) -> None:
     """Have a mail sent, once this transaction is committed."""
     id = api_key.identifier("eml", entropy(16))
     sealed = vault.seal(msgspec.json.encode(mail), _about(id), entropy)
@@ -60,7 +60,7 @@ async def any_due(conn: AsyncConnection, *, now: int) -> bool:
     return await conn.scalar(select(outbox.c.id).where(outbox.c.due_at <= now).limit(1)) is not None
 
 
-async def take(conn: AsyncConnection, vault: Vault, *, now: int, most: int = 20) -> list[Due]:
+async def take(conn: AsyncConnection, vault: SecretsFile, *, now: int, most: int = 20) -> list[Due]:
     """Take up the mails that are due. No other server takes them before the time for the next try has come."""
     rows = await conn.execute(
         select(outbox.c.id, outbox.c.sealed, outbox.c.tries, outbox.c.due_at)
@@ -82,14 +82,14 @@ async def take(conn: AsyncConnection, vault: Vault, *, now: int, most: int = 20)
     return taken
 
 
-async def sent(conn: AsyncConnection, due: Due, *, now: int) -> None:
+async def was_sent(conn: AsyncConnection, due: Due, *, now: int) -> None:
     """The mail was handed over."""
     await conn.execute(
         update(outbox).where(outbox.c.id == due.id).values(sent_at=now, due_at=None, sealed=None, error=None)
     )
 
 
-async def failed(conn: AsyncConnection, due: Due, error: str, *, lasting: bool) -> None:
+async def sending_failed(conn: AsyncConnection, due: Due, error: str, *, lasting: bool) -> None:
     """The mail was not taken; ``lasting``: and never will be."""
     given_up = {"due_at": None, "sealed": None} if lasting or due.tries >= TRIES else {}
     await conn.execute(update(outbox).where(outbox.c.id == due.id).values(error=error[:200], **given_up))

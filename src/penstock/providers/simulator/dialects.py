@@ -6,8 +6,8 @@ from typing import Literal
 import msgspec
 
 from penstock.core.catalog import DialectName
-from penstock.providers.simulator.request import Json
-from penstock.providers.simulator.script import Block, Script
+from penstock.providers.simulator.request import JsonValue
+from penstock.providers.simulator.script import AnswerScript, Block
 
 CREATED = 1_764_000_000
 """The time that every answer bears, in epoch seconds: the same request gives the same bytes."""
@@ -34,7 +34,7 @@ _FINISH: Mapping[str, str] = {
 }
 
 
-def whole(dialect: DialectName, script: Script) -> bytes:
+def whole_answer(dialect: DialectName, script: AnswerScript) -> bytes:
     """The answer as one JSON body."""
     match dialect:
         case "chat":
@@ -45,7 +45,7 @@ def whole(dialect: DialectName, script: Script) -> bytes:
             return _encode(_response(script, "incomplete" if script.reason == "max_tokens" else "completed"))
 
 
-def frames(dialect: DialectName, script: Script, *, include_usage: bool) -> Iterator[bytes]:
+def frames(dialect: DialectName, script: AnswerScript, *, include_usage: bool) -> Iterator[bytes]:
     """The answer as the frames of its stream, the dialect's end included."""
     match dialect:
         case "chat":
@@ -66,7 +66,7 @@ def error(dialect: DialectName, status: int, message: str, code: str | None = No
     return _encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
-def error_frame(dialect: DialectName, message: str) -> bytes:
+def simulated_error_frame(dialect: DialectName, message: str) -> bytes:
     """An error in the middle of a stream, as the vendor of the dialect writes it."""
     match dialect:
         case "chat":
@@ -86,7 +86,7 @@ def keepalive(dialect: DialectName) -> bytes:
     return _event("ping", {"type": "ping"}) if dialect == "messages" else b": keep-alive\n\n"
 
 
-def models(names: tuple[str, ...]) -> bytes:
+def model_list(names: tuple[str, ...]) -> bytes:
     """A model list."""
     entries = [{"id": name, "object": "model", "created": CREATED, "owned_by": "penstock"} for name in names]
     return _encode({"object": "list", "data": entries})
@@ -97,18 +97,18 @@ def counted(tokens: int) -> bytes:
     return _encode({"input_tokens": tokens})
 
 
-def _event(name: str, value: Json) -> bytes:
+def _event(name: str, value: JsonValue) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + _encode(value) + b"\n\n"
 
 
-def _data(value: Json) -> bytes:
+def _data(value: JsonValue) -> bytes:
     return b"data: " + _encode(value) + b"\n\n"
 
 
 # ---- chat
 
 
-def _chat_usage(script: Script) -> dict[str, Json]:
+def _chat_usage(script: AnswerScript) -> dict[str, JsonValue]:
     return {
         "prompt_tokens": script.input_tokens,
         "completion_tokens": script.output_tokens,
@@ -118,10 +118,10 @@ def _chat_usage(script: Script) -> dict[str, Json]:
     }
 
 
-def _chat_whole(script: Script) -> dict[str, Json]:
+def _chat_whole(script: AnswerScript) -> dict[str, JsonValue]:
     text = "".join(block.text for block in script.blocks if block.kind == "text")
     thought = "".join(block.text for block in script.blocks if block.kind == "thinking")
-    calls: list[Json] = [
+    calls: list[JsonValue] = [
         {
             "id": f"call_{block.id}",
             "type": "function",
@@ -130,13 +130,13 @@ def _chat_whole(script: Script) -> dict[str, Json]:
         for block in script.blocks
         if block.kind == "call"
     ]
-    message: dict[str, Json] = {"role": "assistant", "content": text or None, "refusal": None}
+    message: dict[str, JsonValue] = {"role": "assistant", "content": text or None, "refusal": None}
     if thought:
         message["reasoning_content"] = thought
     if calls:
         message["tool_calls"] = calls
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[script.reason]}
-    answer: dict[str, Json] = {
+    answer: dict[str, JsonValue] = {
         "id": f"chatcmpl-{script.id}",
         "object": "chat.completion",
         "created": CREATED,
@@ -148,8 +148,8 @@ def _chat_whole(script: Script) -> dict[str, Json]:
     return answer
 
 
-def _chat_frames(script: Script, *, include_usage: bool) -> Iterator[bytes]:
-    def chunk(delta: Mapping[str, Json], finish: str | None = None) -> bytes:
+def _chat_frames(script: AnswerScript, *, include_usage: bool) -> Iterator[bytes]:
+    def chunk(delta: Mapping[str, JsonValue], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return _data({**head, "choices": [choice]})
 
@@ -184,7 +184,7 @@ def _chat_frames(script: Script, *, include_usage: bool) -> Iterator[bytes]:
 # ---- messages
 
 
-def _messages_usage(script: Script, output: int) -> dict[str, Json]:
+def _messages_usage(script: AnswerScript, output: int) -> dict[str, JsonValue]:
     return {
         "input_tokens": script.input_tokens - script.cached_tokens,
         "cache_creation_input_tokens": 0,
@@ -193,7 +193,7 @@ def _messages_usage(script: Script, output: int) -> dict[str, Json]:
     }
 
 
-def _content(block: Block) -> dict[str, Json]:
+def _content(block: Block) -> dict[str, JsonValue]:
     match block.kind:
         case "text":
             return {"type": "text", "text": block.text}
@@ -208,7 +208,7 @@ def _content(block: Block) -> dict[str, Json]:
             }
 
 
-def _arguments(text: str) -> Json:
+def _arguments(text: str) -> JsonValue:
     """A call's arguments as a value; the cut-off ones of an answer at its limit become none."""
     try:
         return msgspec.Raw(_encode(msgspec.json.decode(text)))
@@ -216,11 +216,11 @@ def _arguments(text: str) -> Json:
         return {}
 
 
-def _messages_head(script: Script) -> dict[str, Json]:
+def _messages_head(script: AnswerScript) -> dict[str, JsonValue]:
     return {"id": f"msg_{script.id}", "type": "message", "role": "assistant", "model": script.model}
 
 
-def _messages_whole(script: Script) -> dict[str, Json]:
+def _messages_whole(script: AnswerScript) -> dict[str, JsonValue]:
     answer = {
         **_messages_head(script),
         "content": [_content(block) for block in script.blocks],
@@ -232,8 +232,8 @@ def _messages_whole(script: Script) -> dict[str, Json]:
     return answer
 
 
-def _messages_frames(script: Script) -> Iterator[bytes]:
-    message: dict[str, Json] = {
+def _messages_frames(script: AnswerScript) -> Iterator[bytes]:
+    message: dict[str, JsonValue] = {
         **_messages_head(script),
         "content": [],
         "stop_reason": None,
@@ -263,7 +263,7 @@ def _messages_frames(script: Script) -> Iterator[bytes]:
     yield _event("message_stop", {"type": "message_stop"})
 
 
-def _delta(kind: Literal["thinking", "text", "call"], piece: str) -> dict[str, Json]:
+def _delta(kind: Literal["thinking", "text", "call"], piece: str) -> dict[str, JsonValue]:
     match kind:
         case "text":
             return {"type": "text_delta", "text": piece}
@@ -276,13 +276,15 @@ def _delta(kind: Literal["thinking", "text", "call"], piece: str) -> dict[str, J
 # ---- responses
 
 
-def _item(script: Script, index: int, *, done: bool) -> dict[str, Json]:
+def _item(script: AnswerScript, index: int, *, done: bool) -> dict[str, JsonValue]:
     block = script.blocks[index]
     status = "completed" if done else "in_progress"
     text = block.text if done else ""
     match block.kind:
         case "text":
-            content: list[Json] = [{"type": "output_text", "text": text, "annotations": []}] if done else []
+            content: list[JsonValue] = (
+                [{"type": "output_text", "text": text, "annotations": []}] if done else []
+            )
             return {
                 "id": f"msg_{script.id}{index}",
                 "type": "message",
@@ -291,7 +293,7 @@ def _item(script: Script, index: int, *, done: bool) -> dict[str, Json]:
                 "content": content,
             }
         case "thinking":
-            summary: list[Json] = [{"type": "summary_text", "text": text}] if done else []
+            summary: list[JsonValue] = [{"type": "summary_text", "text": text}] if done else []
             return {
                 "id": f"rs_{script.id}{index}",
                 "type": "reasoning",
@@ -299,7 +301,7 @@ def _item(script: Script, index: int, *, done: bool) -> dict[str, Json]:
                 "encrypted_content": block.signature,
             }
         case "call":
-            item: dict[str, Json] = {
+            item: dict[str, JsonValue] = {
                 "id": f"{'ctc' if block.custom else 'fc'}_{script.id}{index}",
                 "type": "custom_tool_call" if block.custom else "function_call",
                 "status": status,
@@ -310,9 +312,9 @@ def _item(script: Script, index: int, *, done: bool) -> dict[str, Json]:
             return item if block.namespace is None else {**item, "namespace": block.namespace}
 
 
-def _response(script: Script, status: str) -> dict[str, Json]:
+def _response(script: AnswerScript, status: str) -> dict[str, JsonValue]:
     done = status != "in_progress"
-    answer: dict[str, Json] = {
+    answer: dict[str, JsonValue] = {
         "id": f"resp_{script.id}",
         "object": "response",
         "created_at": CREATED,
@@ -337,10 +339,10 @@ def _response(script: Script, status: str) -> dict[str, Json]:
     return answer
 
 
-def _response_frames(script: Script) -> Iterator[bytes]:
+def _response_frames(script: AnswerScript) -> Iterator[bytes]:
     number = -1
 
-    def event(kind: str, fields: Mapping[str, Json]) -> bytes:
+    def event(kind: str, fields: Mapping[str, JsonValue]) -> bytes:
         nonlocal number
         number += 1
         return _event(kind, {"type": kind, "sequence_number": number, **fields})
@@ -349,11 +351,15 @@ def _response_frames(script: Script) -> Iterator[bytes]:
         yield event(kind, {"response": _response(script, "in_progress")})
     for index, block in enumerate(script.blocks):
         item = _item(script, index, done=False)
-        at: dict[str, Json] = {"item_id": item["id"], "output_index": index}
+        at: dict[str, JsonValue] = {"item_id": item["id"], "output_index": index}
         yield event("response.output_item.added", {"output_index": index, "item": item})
         match block.kind:
             case "text":
-                part: dict[str, Json] = {"type": "output_text", "text": "", "annotations": list[Json]()}
+                part: dict[str, JsonValue] = {
+                    "type": "output_text",
+                    "text": "",
+                    "annotations": list[JsonValue](),
+                }
                 at["content_index"] = 0
                 yield event("response.content_part.added", {**at, "part": part})
                 for piece in block.pieces:

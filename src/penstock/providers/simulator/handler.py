@@ -12,8 +12,8 @@ from typing import Literal
 from penstock.core.catalog import DialectName
 from penstock.exchange import Exchange, Handler, HeaderList
 from penstock.providers.simulator import dialects
-from penstock.providers.simulator.request import Ask, Unreadable, read, scenarios_of
-from penstock.providers.simulator.script import compose, number
+from penstock.providers.simulator.request import Ask, Unreadable, read_request, scenarios_of
+from penstock.providers.simulator.script import compose_answer, number
 
 SCENARIOS: Mapping[str, str] = {
     "ok": "plain text, whatever tools or thinking are offered",
@@ -50,7 +50,7 @@ several with ``+`` between them; in the header without ``sim-``, several with co
 GAP = 0.005
 """Seconds between frames, unless a scenario says otherwise."""
 
-Outcome = Literal["running", "completed", "cut", "caller gone"]
+SimulatedOutcome = Literal["running", "completed", "cut", "caller gone"]
 
 _OVERFLOW = {
     "messages": "prompt is too long: 212345 tokens > 200000 maximum",
@@ -61,7 +61,7 @@ _JSON = b"application/json"
 _SSE = b"text/event-stream; charset=utf-8"
 
 
-class Visit:
+class SimulatedRequest:
     """One request that the simulator got, and how it ended. Times are monotonic seconds.
 
     A scenario that hangs waits for ``proceed`` as well as for the caller to leave; ``ended`` is set last.
@@ -87,29 +87,29 @@ class Visit:
         self.body = body
         self.arrived_at = time.monotonic()
         self.ended_at: float | None = None
-        self.outcome: Outcome = "running"
+        self.outcome: SimulatedOutcome = "running"
         self.written = 0
         """Bytes of body written so far."""
         self.proceed = asyncio.Event()
         self.ended = asyncio.Event()
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: SimulatedOutcome) -> None:
         """Note how it ended."""
         self.outcome = outcome
         self.ended_at = time.monotonic()
         self.ended.set()
 
 
-Journal = Callable[[Visit], None]
+SimulatorLog = Callable[[SimulatedRequest], None]
 """Told of each request when its body has arrived."""
 
 
-def simulator(*, journal: Journal | None = None, gap: float = GAP) -> Handler:
+def simulator(*, journal: SimulatorLog | None = None, gap: float = GAP) -> Handler:
     """A handler that simulates a provider, under any prefix of path; ``gap`` is seconds between frames."""
 
     async def handle(exchange: Exchange) -> None:
         body = await exchange.body()
-        visit = Visit(exchange.method, exchange.path, exchange.headers, body)
+        visit = SimulatedRequest(exchange.method, exchange.path, exchange.headers, body)
         if journal is not None:
             journal(visit)
         try:
@@ -143,7 +143,7 @@ class _Flow:
 class _Answer:
     """One answer in the making."""
 
-    def __init__(self, exchange: Exchange, visit: Visit, gap: float) -> None:
+    def __init__(self, exchange: Exchange, visit: SimulatedRequest, gap: float) -> None:
         self._exchange = exchange
         self._visit = visit
         self._gap = gap
@@ -152,7 +152,7 @@ class _Answer:
     async def run(self) -> None:
         path = self._visit.path.rstrip("/")
         if path.endswith("/models"):
-            self._send(200, _JSON, dialects.models(tuple(f"sim-{name}" for name in SCENARIOS)))
+            self._send(200, _JSON, dialects.model_list(tuple(f"sim-{name}" for name in SCENARIOS)))
             return
         counting = path.endswith("/messages/count_tokens")
         dialect = _dialect_of(path)
@@ -160,7 +160,7 @@ class _Answer:
             self._send(404, _JSON, dialects.error("chat", 404, "The simulator has no such route."))
             return
         try:
-            ask = read(self._visit.body, dialect)
+            ask = read_request(self._visit.body, dialect)
         except Unreadable as error:
             self._send(400, _JSON, dialects.error(dialect, 400, str(error)))
             return
@@ -209,7 +209,7 @@ class _Answer:
     # ---- whole answers
 
     async def _whole(self, ask: Ask, scenarios: Mapping[str, str]) -> None:
-        body = dialects.whole(ask.dialect, compose(ask, scenarios))
+        body = dialects.whole_answer(ask.dialect, compose_answer(ask, scenarios))
         if "badutf8" in scenarios:
             body = _spoilt(body)
         half = len(body) // 2
@@ -233,7 +233,9 @@ class _Answer:
     # ---- streams
 
     async def _stream(self, ask: Ask, scenarios: Mapping[str, str]) -> None:
-        frames = list(dialects.frames(ask.dialect, compose(ask, scenarios), include_usage=ask.include_usage))
+        frames = list(
+            dialects.frames(ask.dialect, compose_answer(ask, scenarios), include_usage=ask.include_usage)
+        )
         half = max(len(frames) // 2, 1)
         last = frames.pop() if "unfinished" not in scenarios else b""
         if "unfinished" in scenarios:
@@ -251,7 +253,11 @@ class _Answer:
                 self._cut()
                 return
             if name == "error-in-stream":
-                self._end(dialects.error_frame(ask.dialect, "A simulated error in the middle of a stream."))
+                self._end(
+                    dialects.simulated_error_frame(
+                        ask.dialect, "A simulated error in the middle of a stream."
+                    )
+                )
                 return
             self._exchange.flush()
             await self._visit.proceed.wait()

@@ -13,16 +13,16 @@ import msgspec
 from penstock.core.catalog import DialectName
 
 ChoiceMode = Literal["auto", "any", "none", "tool"]
-Json = object
+JsonValue = object
 _CHARACTERS_PER_TOKEN = 4
 _SCENARIO = re.compile(r"(?:^|[^A-Za-z0-9])sim-([a-z0-9]+(?:-[a-z0-9]+)*)(?:=([^+,;]*))?")
 
 
-class Tool(msgspec.Struct, frozen=True):
+class OfferedTool(msgspec.Struct, frozen=True):
     """A tool on offer; ``schema`` is its decoded JSON Schema. Responses has free-text ones, and namespaces."""
 
     name: str
-    schema: Mapping[str, Json]
+    schema: Mapping[str, JsonValue]
     namespace: str | None = None
     custom: bool = False
 
@@ -37,13 +37,13 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """The text of the last user turn."""
     tool_answered: bool
     """The last turn holds a tool's result."""
-    tools: tuple[Tool, ...]
+    tools: tuple[OfferedTool, ...]
     choice: ChoiceMode
     choice_name: str | None
     parallel: bool
     thinks: bool
     thinking_shown: bool
-    output_schema: Mapping[str, Json] | None
+    output_schema: Mapping[str, JsonValue] | None
     json_wanted: bool
     max_tokens: int | None
     stop: tuple[str, ...]
@@ -68,7 +68,7 @@ def scenarios_of(model: str, header: str | None) -> dict[str, str]:
     return {found[1]: found[2] or "" for found in _SCENARIO.finditer(model)}
 
 
-def read(body: bytes, dialect: DialectName) -> Ask:
+def read_request(body: bytes, dialect: DialectName) -> Ask:
     """What the request asks. Raises ``Unreadable``."""
     try:
         decoded = msgspec.json.decode(body)
@@ -76,7 +76,7 @@ def read(body: bytes, dialect: DialectName) -> Ask:
         raise Unreadable(f"the body is not JSON: {error}") from error
     if not isinstance(decoded, dict):
         raise Unreadable("the body is not a JSON object")
-    fields = cast("dict[str, Json]", decoded)
+    fields = cast("dict[str, JsonValue]", decoded)
     turns = fields.get("input" if dialect == "responses" else "messages")
     text, tool_answered = _last_turn(turns)
     mode, name, parallel = _choice(fields)
@@ -115,19 +115,19 @@ def read(body: bytes, dialect: DialectName) -> Ask:
 # ---- shapes
 
 
-def _object(value: Json) -> Mapping[str, Json]:
-    return cast("Mapping[str, Json]", value) if isinstance(value, dict) else {}
+def _object(value: JsonValue) -> Mapping[str, JsonValue]:
+    return cast("Mapping[str, JsonValue]", value) if isinstance(value, dict) else {}
 
 
-def _list(value: Json) -> list[Json]:
-    return cast("list[Json]", value) if isinstance(value, list) else []
+def _list(value: JsonValue) -> list[JsonValue]:
+    return cast("list[JsonValue]", value) if isinstance(value, list) else []
 
 
-def _text(value: Json) -> str:
+def _text(value: JsonValue) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _limit(fields: Mapping[str, Json]) -> int | None:
+def _limit(fields: Mapping[str, JsonValue]) -> int | None:
     for key in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
         value = fields.get(key)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -135,13 +135,13 @@ def _limit(fields: Mapping[str, Json]) -> int | None:
     return None
 
 
-def _last_turn(turns: Json) -> tuple[str, bool]:
+def _last_turn(turns: JsonValue) -> tuple[str, bool]:
     """The text of the last turn that is the user's, and whether the very last one brings a tool's result."""
     if isinstance(turns, str):
         return turns, False
     entries = [_object(turn) for turn in _list(turns)]
     said = [entry for entry in entries if entry.get("role") not in ("system", "developer")]
-    last: Mapping[str, Json] = said[-1] if said else {}
+    last: Mapping[str, JsonValue] = said[-1] if said else {}
     blocks = [_object(block) for block in _list(last.get("content"))]
     answered = (
         last.get("role") == "tool"
@@ -160,8 +160,8 @@ def _last_turn(turns: Json) -> tuple[str, bool]:
     return "", answered
 
 
-def _tools(value: Json, namespace: str | None = None) -> tuple[Tool, ...]:
-    tools: list[Tool] = []
+def _tools(value: JsonValue, namespace: str | None = None) -> tuple[OfferedTool, ...]:
+    tools: list[OfferedTool] = []
     for entry in _list(value):
         fields = _object(entry)
         if fields.get("type") == "namespace":
@@ -172,11 +172,11 @@ def _tools(value: Json, namespace: str | None = None) -> tuple[Tool, ...]:
         schema = inner.get("input_schema") or inner.get("parameters")
         custom = fields.get("type") == "custom" and schema is None
         if name and (schema is not None or fields.get("type") in (None, "function", "custom")):
-            tools.append(Tool(name, _object(schema), namespace, custom))
+            tools.append(OfferedTool(name, _object(schema), namespace, custom))
     return tuple(tools)
 
 
-def _choice(fields: Mapping[str, Json]) -> tuple[ChoiceMode, str | None, bool]:
+def _choice(fields: Mapping[str, JsonValue]) -> tuple[ChoiceMode, str | None, bool]:
     choice = fields.get("tool_choice")
     if isinstance(choice, str):
         return ("none" if choice == "none" else "any" if choice == "required" else "auto"), None, True
@@ -189,7 +189,7 @@ def _choice(fields: Mapping[str, Json]) -> tuple[ChoiceMode, str | None, bool]:
     return ("none" if kind == "none" else "any" if kind == "any" else "auto"), None, parallel
 
 
-def _output(fields: Mapping[str, Json]) -> tuple[Mapping[str, Json] | None, bool]:
+def _output(fields: Mapping[str, JsonValue]) -> tuple[Mapping[str, JsonValue] | None, bool]:
     """The schema that the answer must fit, and whether it must be JSON at all."""
     for wanted in (
         _object(fields.get("response_format")),

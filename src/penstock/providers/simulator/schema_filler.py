@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from penstock.providers.simulator.request import Json
+from penstock.providers.simulator.request import JsonValue
 
 _MOST_DEPTH = 8
 _MOST_ITEMS = 100
@@ -16,12 +16,12 @@ _FORMATS: Mapping[str, str] = {
 }
 
 
-def filler(schema: Mapping[str, Json]) -> Json:
+def filler(schema: Mapping[str, JsonValue]) -> JsonValue:
     """A value that fits, as far as types, enums, required members, bounds and lengths go; patterns are not met."""
     return _fill(schema, schema, 0)
 
 
-def _fill(schema: Mapping[str, Json], root: Mapping[str, Json], depth: int) -> Json:
+def _fill(schema: Mapping[str, JsonValue], root: Mapping[str, JsonValue], depth: int) -> JsonValue:
     if depth > _MOST_DEPTH:
         return None
     reference = schema.get("$ref")
@@ -40,14 +40,14 @@ def _fill(schema: Mapping[str, Json], root: Mapping[str, Json], depth: int) -> J
             return _fill(_both({**schema, key: None}, _mapping(options[0])), root, depth + 1)
     options = _list(schema.get("allOf"))
     if options:
-        merged: Mapping[str, Json] = {**schema, "allOf": None}
+        merged: Mapping[str, JsonValue] = {**schema, "allOf": None}
         for option in options:
             merged = _both(merged, _mapping(option))
         return _fill(merged, root, depth + 1)
     return _of_type(schema, root, depth)
 
 
-def _of_type(schema: Mapping[str, Json], root: Mapping[str, Json], depth: int) -> Json:
+def _of_type(schema: Mapping[str, JsonValue], root: Mapping[str, JsonValue], depth: int) -> JsonValue:
     match _type(schema):
         case "object":
             properties = _mapping(schema.get("properties"))
@@ -68,7 +68,7 @@ def _of_type(schema: Mapping[str, Json], root: Mapping[str, Json], depth: int) -
             return _string(schema)
 
 
-def _both(first: Mapping[str, Json], second: Mapping[str, Json]) -> Mapping[str, Json]:
+def _both(first: Mapping[str, JsonValue], second: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
     """Both schemas at once: the second's words, and the members of either."""
     return {
         **first,
@@ -78,37 +78,37 @@ def _both(first: Mapping[str, Json], second: Mapping[str, Json]) -> Mapping[str,
     }
 
 
-def _list(value: Json) -> list[Json]:
-    return cast("list[Json]", value) if isinstance(value, list) else []
+def _list(value: JsonValue) -> list[JsonValue]:
+    return cast("list[JsonValue]", value) if isinstance(value, list) else []
 
 
-def _type(schema: Mapping[str, Json]) -> str:
+def _type(schema: Mapping[str, JsonValue]) -> str:
     kind = schema.get("type")
     if isinstance(kind, list):
-        names = [name for name in cast("list[Json]", kind) if isinstance(name, str) and name != "null"]
+        names = [name for name in cast("list[JsonValue]", kind) if isinstance(name, str) and name != "null"]
         return names[0] if names else "null"
     if isinstance(kind, str):
         return kind
     return "object" if schema.get("properties") else "string"
 
 
-def _mapping(value: Json) -> Mapping[str, Json]:
-    return cast("Mapping[str, Json]", value) if isinstance(value, dict) else {}
+def _mapping(value: JsonValue) -> Mapping[str, JsonValue]:
+    return cast("Mapping[str, JsonValue]", value) if isinstance(value, dict) else {}
 
 
-def _required(schema: Mapping[str, Json]) -> Iterator[str]:
+def _required(schema: Mapping[str, JsonValue]) -> Iterator[str]:
     yield from (name for name in _list(schema.get("required")) if isinstance(name, str))
 
 
-def _at(root: Mapping[str, Json], reference: str) -> Mapping[str, Json]:
-    found: Json = root
+def _at(root: Mapping[str, JsonValue], reference: str) -> Mapping[str, JsonValue]:
+    found: JsonValue = root
     for step in reference.removeprefix("#").strip("/").split("/"):
         if step:
             found = _mapping(found).get(step.replace("~1", "/").replace("~0", "~"))
     return _mapping(found)
 
 
-def _number(schema: Mapping[str, Json], *, whole: bool) -> int | float:
+def _number(schema: Mapping[str, JsonValue], *, whole: bool) -> int | float:
     least, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     most, step = schema.get("maximum"), schema.get("multipleOf")
     value: float = 1
@@ -123,7 +123,7 @@ def _number(schema: Mapping[str, Json], *, whole: bool) -> int | float:
     return int(value) if whole or float(value).is_integer() else value
 
 
-def _string(schema: Mapping[str, Json]) -> str:
+def _string(schema: Mapping[str, JsonValue]) -> str:
     form = schema.get("format")
     text = _FORMATS.get(form, "simulated") if isinstance(form, str) else "simulated"
     least, most = schema.get("minLength"), schema.get("maxLength")

@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 import msgspec
 
-from penstock.providers.simulator.request import Ask, Json, Tool
+from penstock.providers.simulator.request import Ask, JsonValue, OfferedTool
 from penstock.providers.simulator.schema_filler import filler
 
 Reason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
@@ -25,7 +25,7 @@ _WORDS = (
 )  # fmt: skip
 
 # Harmless calls of tools that are widely known; any other tool gets the smallest arguments that its schema allows.
-_HARMLESS: Mapping[str, Mapping[str, Json]] = {
+_HARMLESS: Mapping[str, Mapping[str, JsonValue]] = {
     "Glob": {"pattern": "*.md"},
     "Bash": {"command": "echo simulated", "description": "Print one word"},
     "exec_command": {"cmd": "echo simulated"},
@@ -52,7 +52,7 @@ class Block(msgspec.Struct, frozen=True):
         return "".join(self.pieces)
 
 
-class Script(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerScript(msgspec.Struct, frozen=True, kw_only=True):
     """A whole answer, before it is put into a dialect."""
 
     id: str
@@ -68,7 +68,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the counts are told at all."""
 
 
-def compose(ask: Ask, scenarios: Mapping[str, str]) -> Script:
+def compose_answer(ask: Ask, scenarios: Mapping[str, str]) -> AnswerScript:
     """The answer to ``ask`` under these scenarios."""
     seed = blake2b(
         f"{ask.model}\n{ask.text}\n{ask.tool_answered}".encode("utf-8", "surrogatepass"), digest_size=32
@@ -96,7 +96,7 @@ def compose(ask: Ask, scenarios: Mapping[str, str]) -> Script:
     if ask.max_tokens is not None and spent > ask.max_tokens:
         blocks, spent = _within(blocks, ask.max_tokens), ask.max_tokens
         reason, stopped = "max_tokens", None
-    return Script(
+    return AnswerScript(
         id=seed[:12].hex(),
         model=ask.model,
         blocks=tuple(blocks),
@@ -196,11 +196,11 @@ def _calls(ask: Ask, scenarios: Mapping[str, str], seed: bytes) -> list[Block]:
     return [_call(tool, index, seed) for index, tool in enumerate(tools)]
 
 
-def _call(tool: Tool, index: int, seed: bytes) -> Block:
+def _call(tool: OfferedTool, index: int, seed: bytes) -> Block:
     id = f"{seed[12:20].hex()}{index:02d}"
     if tool.custom:
         return Block("call", _pieces(FREE_TEXT), id=id, name=tool.name, namespace=tool.namespace, custom=True)
-    value: Json = filler(tool.schema)
+    value: JsonValue = filler(tool.schema)
     harmless = _HARMLESS.get(tool.name)
     required = tool.schema.get("required")
     if (

@@ -13,7 +13,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
 from httpx2 import HTTPError
 
 from penstock.errors import Unavailable
-from penstock.site.oauth.providers import FederationRefused, Provider
+from penstock.site.oauth.providers import OAuthProvider, OAuthRefused
 
 _JSON = {"accept": "application/json"}
 SECONDS = 10.0
@@ -61,19 +61,19 @@ class OAuthClient(Protocol):
 class ProviderClient:
     """Asks the providers. One per process."""
 
-    def __init__(self, providers: dict[str, Provider]) -> None:
+    def __init__(self, providers: dict[str, OAuthProvider]) -> None:
         self.providers = providers
-        self._found: dict[str, Provider] = {}
+        self._found: dict[str, OAuthProvider] = {}
 
-    async def begin(self, provider: Provider, back: str, state: str, verifier: str) -> str:
+    async def begin(self, provider: OAuthProvider, back: str, state: str, verifier: str) -> str:
         """Where to send the browser. ``back`` is where it comes back to. Raises ``Unavailable``."""
         full = await self._full(provider)
         async with self._client(provider, back) as client:
             url, _ = client.create_authorization_url(full.authorize, state=state, code_verifier=verifier)
         return str(url)
 
-    async def finish(self, provider: Provider, back: str, code: str, verifier: str) -> str:
-        """The verified address of who came back with ``code``. Raises ``FederationRefused``, ``Unavailable``."""
+    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> str:
+        """The verified address of who came back with ``code``. Raises ``OAuthRefused``, ``Unavailable``."""
         full = await self._full(provider)
         async with self._client(provider, back) as client:
             try:
@@ -81,17 +81,15 @@ class ProviderClient:
                 answer = await client.request("GET", full.emails, withhold_token=False, headers=_JSON)
                 told = answer.json()
             except OAuthError as error:
-                raise FederationRefused(
-                    f"{provider.name} did not accept the sign-in. Begin again."
-                ) from error
+                raise OAuthRefused(f"{provider.name} did not accept the sign-in. Begin again.") from error
             except (HTTPError, ValueError) as error:
                 raise _away(provider) from error
         address = _verified(told) if answer.status_code == 200 else None
         if address is None:
-            raise FederationRefused(f"{provider.name} has no verified e-mail address of yours.")
+            raise OAuthRefused(f"{provider.name} has no verified e-mail address of yours.")
         return address
 
-    async def _full(self, provider: Provider) -> Provider:
+    async def _full(self, provider: OAuthProvider) -> OAuthProvider:
         """The provider with its addresses, which an issuer tells itself; asked for once."""
         if not provider.issuer:
             return provider
@@ -112,7 +110,7 @@ class ProviderClient:
             self._found[provider.id] = found
         return found
 
-    def _client(self, provider: Provider, back: str) -> OAuthClient:
+    def _client(self, provider: OAuthProvider, back: str) -> OAuthClient:
         client: object = AsyncOAuth2Client(
             client_id=provider.client,
             client_secret=provider.secret,
@@ -126,7 +124,7 @@ class ProviderClient:
         return cast("OAuthClient", client)
 
 
-def _away(provider: Provider) -> Unavailable:
+def _away(provider: OAuthProvider) -> Unavailable:
     return Unavailable(f"{provider.name} does not answer at the moment; please try again.", retry_after=5)
 
 

@@ -16,10 +16,10 @@ from penstock.core.api_key import base62
 from penstock.errors import CallerError, PenstockError, Unavailable
 from penstock.site.context import SiteContext, go, next_path
 from penstock.site.error_pages import PageNotFound
-from penstock.site.oauth.providers import Federation, FederationRefused, Provider
+from penstock.site.oauth.providers import OAuthAsking, OAuthProvider, OAuthRefused
 from penstock.site.session import visitor_of
-from penstock.site.start_session import begin_session
-from penstock.store.secrets_file import VaultError
+from penstock.site.start_session import start_session
+from penstock.store.secrets_file import SecretsFileError
 
 STATE_MS = 10 * 60_000
 _ABOUT = b"federation|state"
@@ -35,10 +35,10 @@ class _State(msgspec.Struct, frozen=True):
     next: str
 
 
-class FederatedPages:
+class OAuthPages:
     """The pages under ``/signin/with``."""
 
-    def __init__(self, context: SiteContext, federation: Federation) -> None:
+    def __init__(self, context: SiteContext, federation: OAuthAsking) -> None:
         self._context = context
         self._federation = federation
 
@@ -76,12 +76,10 @@ class FederatedPages:
                 or state.visitor != visitor.digest
                 or state.until < context.now()
             ):
-                raise FederationRefused(
-                    "This sign-in was begun in another browser, or too long ago. Begin again."
-                )
+                raise OAuthRefused("This sign-in was begun in another browser, or too long ago. Begin again.")
             code = request.query_params.get("code", "")
             if not code:
-                raise FederationRefused(f"The sign-in through {provider.name} was not completed.")
+                raise OAuthRefused(f"The sign-in through {provider.name} was not completed.")
             email = await self._federation.finish(
                 provider, self._address(request, provider), code, state.verifier
             )
@@ -89,26 +87,26 @@ class FederatedPages:
         except (CallerError, Unavailable) as error:
             return self._refused(request, error)
         if done.wants == "second_factor":
-            await begin_session(request, context, done.user, "password")
+            await start_session(request, context, done.user, "password")
             return go("/signin/code")
-        await begin_session(request, context, done.user, "signed_in")
+        await start_session(request, context, done.user, "signed_in")
         return go(state.next)
 
-    def _provider(self, request: Request) -> Provider:
+    def _provider(self, request: Request) -> OAuthProvider:
         provider = self._federation.providers.get(request.path_params["provider"])
         if provider is None:
             raise PageNotFound("There is no sign-in by this way here.")
         return provider
 
-    def _address(self, request: Request, provider: Provider) -> str:
+    def _address(self, request: Request, provider: OAuthProvider) -> str:
         return f"{self._context.pages.origin(request)}/signin/with/{provider.id}/back"
 
     def _state(self, text: str) -> _State:
         try:
             sealed = urlsafe_b64decode(text.encode("ascii", "replace"))
             return msgspec.msgpack.decode(self._context.vault.unseal(sealed, _ABOUT), type=_State)
-        except (NotBase64, VaultError, msgspec.DecodeError) as error:
-            raise FederationRefused("This sign-in was not begun here. Begin again.") from error
+        except (NotBase64, SecretsFileError, msgspec.DecodeError) as error:
+            raise OAuthRefused("This sign-in was not begun here. Begin again.") from error
 
     def _refused(self, request: Request, error: PenstockError) -> Response:
         return self._context.pages.render(

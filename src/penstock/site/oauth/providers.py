@@ -11,14 +11,14 @@ from penstock.errors import CallerError
 from penstock.settings import Settings
 
 
-class FederationRefused(CallerError):
+class OAuthRefused(CallerError):
     """The provider, or the person at it, did not vouch for an address; the text says why."""
 
     status = 403
     code = "federation_refused"
 
 
-class Provider(msgspec.Struct, frozen=True):
+class OAuthProvider(msgspec.Struct, frozen=True):
     """Where one provider is reached. ``emails`` is what tells the address; ``issuer`` has them where they are ''."""
 
     id: str
@@ -32,7 +32,7 @@ class Provider(msgspec.Struct, frozen=True):
     emails: str = ""
 
 
-GITHUB = Provider(
+GITHUB = OAuthProvider(
     "github",
     "GitHub",
     "",
@@ -42,38 +42,38 @@ GITHUB = Provider(
     token="https://github.com/login/oauth/access_token",  # noqa: S106 - an address
     emails="https://api.github.com/user/emails",
 )
-GOOGLE = Provider("google", "Google", "", "", "openid email", issuer="https://accounts.google.com")
-OIDC = Provider("oidc", "", "", "", "openid email")
+GOOGLE = OAuthProvider("google", "Google", "", "", "openid email", issuer="https://accounts.google.com")
+OIDC = OAuthProvider("oidc", "", "", "", "openid email")
 
 
-class Federation(Protocol):
+class OAuthAsking(Protocol):
     """Asks the providers."""
 
-    providers: dict[str, Provider]
+    providers: dict[str, OAuthProvider]
 
-    async def begin(self, provider: Provider, back: str, state: str, verifier: str) -> str:
+    async def begin(self, provider: OAuthProvider, back: str, state: str, verifier: str) -> str:
         """Where to send the browser. ``back`` is where it comes back to. Raises ``Unavailable``."""
         ...
 
-    async def finish(self, provider: Provider, back: str, code: str, verifier: str) -> str:
-        """The verified address of who came back with ``code``. Raises ``FederationRefused``, ``Unavailable``."""
+    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> str:
+        """The verified address of who came back with ``code``. Raises ``OAuthRefused``, ``Unavailable``."""
         ...
 
 
-class Unfederated:
+class NoOAuth:
     """Where no provider is configured: there is nobody to ask."""
 
     def __init__(self) -> None:
-        self.providers: dict[str, Provider] = {}
+        self.providers: dict[str, OAuthProvider] = {}
 
-    async def begin(self, provider: Provider, back: str, state: str, verifier: str) -> str:  # noqa: ARG002 - as of Federation
-        raise FederationRefused("There is no sign-in by this way here.")
+    async def begin(self, provider: OAuthProvider, back: str, state: str, verifier: str) -> str:  # noqa: ARG002 - as of Federation
+        raise OAuthRefused("There is no sign-in by this way here.")
 
-    async def finish(self, provider: Provider, back: str, code: str, verifier: str) -> str:  # noqa: ARG002 - as of Federation
-        raise FederationRefused("There is no sign-in by this way here.")
+    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> str:  # noqa: ARG002 - as of Federation
+        raise OAuthRefused("There is no sign-in by this way here.")
 
 
-def providers_of(settings: Settings) -> dict[str, Provider]:
+def providers_of(settings: Settings) -> dict[str, OAuthProvider]:
     """The providers that are configured."""
     change = msgspec.structs.replace
     found = [

@@ -17,19 +17,19 @@ from typing import cast
 from penstock.errors import DatabaseUnavailable, Unavailable
 from penstock.store.counters import LeaseInfo, used_of
 from penstock.store.redis.lease import RedisLease
-from penstock.store.redis.link import Outcome, RedisAway, RedisLink
+from penstock.store.redis.link import RedisAway, RedisLink, RedisOutcome
 from penstock.store.redis.scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, RENEW
 from penstock.store.sql.database import Database
 
 log = logging.getLogger("penstock.store.redis")
 
-BEATS = 3  # in the time of a slot
+HEARTBEATS_PER_LEASE = 3  # in the time of a slot
 NUDGE_SECONDS = 0.5
 """How long a request that waits for a slot may not notice that another server has freed one, or that it is to end."""
 ENDS_AT_ONCE = 100
 QUIET_SECONDS = 1.0
 """For how long nobody must have counted for a user, so that the database's count is Redis's own."""
-DAY_SECONDS = 3 * 86_400
+KEPT_SECONDS = 3 * 86_400
 SLICE = 100
 SLICE_MOST = 500
 """Without Redis a server counts up to a hundredth of a user's day, and at most so many requests; then it answers 503."""
@@ -117,7 +117,7 @@ class RedisCounters:
             raise
         return lease
 
-    def _undo(self, user_id: str, day: int, info: LeaseInfo, outcome: Outcome) -> None:
+    def _undo(self, user_id: str, day: int, info: LeaseInfo, outcome: RedisOutcome) -> None:
         """Whoever asked had left: what was granted all the same is given back."""
         if isinstance(outcome, RedisAway):
             self._doubt(user_id, day, outcome)
@@ -186,7 +186,7 @@ class RedisCounters:
         then = partial(self._given_back, user_id, info)
         self._link.tell(then, "ZREM", self._leases_key(user_id), self._member(info))
 
-    def _given_back(self, user_id: str, info: LeaseInfo, outcome: Outcome) -> None:
+    def _given_back(self, user_id: str, info: LeaseInfo, outcome: RedisOutcome) -> None:
         if isinstance(outcome, RedisAway):
             now = self._clock()
             self._unreturned[user_id, self._member(info)] = now + self._lease_ms / 1000
@@ -263,7 +263,7 @@ class RedisCounters:
     async def _load(self, user_id: str, day: int) -> None:
         """Make the count from the database's, unless somebody has meanwhile. Raises ``DatabaseUnavailable``."""
         used = await used_of(self._database, user_id, day)
-        command = ("SET", self._day_key(user_id, day), used, "NX", "EX", DAY_SECONDS)
+        command = ("SET", self._day_key(user_id, day), used, "NX", "EX", KEPT_SECONDS)
         try:
             await self._link.submit(*command)
         except RedisAway as error:
@@ -282,7 +282,7 @@ class RedisCounters:
         self._owed[user_id, day] = self._owed.get((user_id, day), 0) + 1
         return used + 1
 
-    def _uncount(self, user_id: str, day: int, outcome: Outcome) -> None:
+    def _uncount(self, user_id: str, day: int, outcome: RedisOutcome) -> None:
         """Whoever was to be counted had left: the count that was made all the same is taken back."""
         if isinstance(outcome, RedisAway):
             self._doubt(user_id, day, outcome)
@@ -293,7 +293,7 @@ class RedisCounters:
         then = partial(self._added, user_id, day, more)
         self._link.tell(then, "EVALSHA", ADD.digest, 1, self._day_key(user_id, day), more)
 
-    def _added(self, user_id: str, day: int, more: int, outcome: Outcome) -> None:
+    def _added(self, user_id: str, day: int, more: int, outcome: RedisOutcome) -> None:
         if isinstance(outcome, RedisAway):
             self._owed[user_id, day] = self._owed.get((user_id, day), 0) + more
 
@@ -302,7 +302,7 @@ class RedisCounters:
     async def keep(self) -> None:
         """Say every few seconds that this process lives and what it holds, until cancelled."""
         turn = 0
-        beat = self._lease_ms / 1000 / BEATS
+        beat = self._lease_ms / 1000 / HEARTBEATS_PER_LEASE
         nudge = min(NUDGE_SECONDS, beat)
         while True:
             if turn % int(beat / nudge) == 0 or self.trouble is not None:
@@ -391,7 +391,7 @@ class RedisCounters:
         return f"{info.request_id}|{self._node}|{info.since:.3f}"
 
 
-def _nothing(_outcome: Outcome) -> None:
+def _nothing(_outcome: RedisOutcome) -> None:
     """Nobody is to know; what is given back once more and lost again ends by itself."""
 
 

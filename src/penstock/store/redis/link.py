@@ -21,11 +21,11 @@ import msgspec
 
 from penstock.store.redis.address import RedisAddress
 
-Reply = object
+RedisReply = object
 Command = tuple[str | bytes | int | float, ...]
-Outcome = object
+RedisOutcome = object
 """A reply, or a ``RedisAway`` in its place."""
-Then = Callable[[Outcome], None]
+Then = Callable[[RedisOutcome], None]
 
 PAUSE_SECONDS = 1.0
 """After a failure: how long nothing is sent, so that a Redis that hangs does not cost every request its time-out."""
@@ -48,7 +48,7 @@ class RedisRefused(RedisAway):
         super().__init__(text, sent=False)
 
 
-class Script:
+class RedisScript:
     """A script, called by its digest."""
 
     def __init__(self, text: str) -> None:
@@ -60,7 +60,7 @@ class _Asked(msgspec.Struct, gc=False):
     """A command, who waits for its answer, and who gets it where nobody does."""
 
     command: Command
-    future: asyncio.Future[Reply] | None
+    future: asyncio.Future[RedisReply] | None
     then: Then | None
     sent_at: float = 0.0
 
@@ -68,7 +68,7 @@ class _Asked(msgspec.Struct, gc=False):
         """Whether who waited has left."""
         return self.future is not None and self.future.cancelled()
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: RedisOutcome) -> None:
         """Tell whoever is to know."""
         future = self.future
         if future is None or future.cancelled():
@@ -128,7 +128,7 @@ class RedisLink:
     """Sends commands in the order in which they are given. All on one event loop."""
 
     def __init__(
-        self, url: str, *, timeout: float, scripts: Sequence[Script], pause: float = PAUSE_SECONDS
+        self, url: str, *, timeout: float, scripts: Sequence[RedisScript], pause: float = PAUSE_SECONDS
     ) -> None:
         """``timeout`` in seconds bounds each answer, and connecting; ``scripts`` are loaded when a connection begins.
 
@@ -147,19 +147,19 @@ class RedisLink:
         self._closed = False
         self._loop = asyncio.get_running_loop()
 
-    def submit(self, *command: str | bytes | float, then: Then | None = None) -> asyncio.Future[Reply]:
+    def submit(self, *command: str | bytes | float, then: Then | None = None) -> asyncio.Future[RedisReply]:
         """Send a command with the others of this turn of the loop.
 
         The future raises ``RedisAway``. When it is cancelled before its command is sent, that is not sent; when it is cancelled
         later, ``then`` gets the reply, or the ``RedisAway``.
         """
-        future: asyncio.Future[Reply] = self._loop.create_future()
+        future: asyncio.Future[RedisReply] = self._loop.create_future()
         self._put(_Asked(command, future, then))
         return future
 
     def call(
-        self, script: Script, keys: Sequence[str], *arguments: str | float, then: Then | None = None
-    ) -> asyncio.Future[Reply]:
+        self, script: RedisScript, keys: Sequence[str], *arguments: str | float, then: Then | None = None
+    ) -> asyncio.Future[RedisReply]:
         """Call a script; ``then`` as above."""
         return self.submit("EVALSHA", script.digest, len(keys), *keys, *arguments, then=then)
 
@@ -254,7 +254,7 @@ class RedisLink:
 
     # ---- answers
 
-    def answered(self, asked: _Asked, reply: Reply) -> None:
+    def answered(self, asked: _Asked, reply: RedisReply) -> None:
         """What a connection does with each answer."""
         self._again_at = 0.0
         if isinstance(reply, hiredis.ReplyError):
@@ -303,6 +303,6 @@ def _packed(command: Command) -> bytes:
     return cast("bytes", hiredis.pack_command(command))  # pyright: ignore[reportArgumentType] - its stub says tuples of one
 
 
-def _fail(future: asyncio.Future[Reply], error: RedisAway) -> None:
+def _fail(future: asyncio.Future[RedisReply], error: RedisAway) -> None:
     future.set_exception(error)
     future.exception()  # a command that nobody waits for may fail without a word

@@ -3,7 +3,7 @@
 Every key of a script belongs to one user, so that a cluster keeps them together.
 """
 
-from penstock.store.redis.link import Script
+from penstock.store.redis.link import RedisScript
 
 _NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 _COUNT = """local used = redis.call('GET', day)
@@ -11,7 +11,7 @@ if not used then return {1, -1, 0} end
 if tonumber(used) >= tonumber(daily) then return {1, 0, tonumber(used)} end
 return {1, 1, redis.call('INCR', day)}"""
 
-ADMIT = Script(
+ADMIT = RedisScript(
     _NOW
     + """local slots, day, daily = KEYS[1], KEYS[2], ARGV[4]
 redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
@@ -26,10 +26,10 @@ redis.call('PEXPIRE', slots, ARGV[3] * 4)
 many requests a day. Answers ``{0, [who has them]}``, or ``{1, counted, used}``: 1 counted, 0 the day is spent, -1 the day's
 count is not there."""
 
-COUNT = Script("local day, daily = KEYS[1], ARGV[1]\n" + _COUNT)
+COUNT = RedisScript("local day, daily = KEYS[1], ARGV[1]\n" + _COUNT)
 """A place in the day alone, for whoever has a slot. Key: day. Answers as ``ADMIT``."""
 
-RENEW = Script(
+RENEW = RedisScript(
     _NOW
     + """for number = 2, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[number]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[1] * 4)
@@ -37,21 +37,21 @@ return redis.call('ZCOUNT', KEYS[1], now, '+inf')"""
 )
 """Those who have slots live on. Key: slots. Arguments: for how many milliseconds, and who. Answers how many are taken."""
 
-LOOK = Script(
+LOOK = RedisScript(
     _NOW
     + """redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 return redis.call('ZRANGE', KEYS[1], 0, -1)"""
 )
 """Who has slots. Key: slots."""
 
-ADD = Script(
+ADD = RedisScript(
     """local used = redis.call('GET', KEYS[1])
 if not used then return -1 end
 return redis.call('SET', KEYS[1], math.max(0, used + ARGV[1]), 'KEEPTTL') and 1"""
 )
 """More or fewer in a day that is there. Key: day."""
 
-PUT_RIGHT = Script(
+PUT_RIGHT = RedisScript(
     """if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 return 1"""

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.errors import OperatorError
-from penstock.store.sql.bulk import Row
+from penstock.store.sql.bulk import BulkRow
 
 
 class StoreError(OperatorError):
@@ -25,7 +25,7 @@ class RowRefused(Exception):
     """A row of a batch cannot be stored as it is. Nothing of the batch was written."""
 
 
-class Pool(msgspec.Struct, frozen=True, kw_only=True):
+class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a PostgreSQL server is used. Times are in seconds."""
 
     size: int = 5
@@ -42,7 +42,7 @@ class BatchConnection(Protocol):
     Opened with the first call, in the thread that calls, and anew after a failure.
     """
 
-    def write(self, statements: Iterable[tuple[str, Row]]) -> None:
+    def write(self, statements: Iterable[tuple[str, BulkRow]]) -> None:
         """Execute all statements, with ``?`` for each value, in one transaction. Raises ``WriteFailed``, ``RowRefused``."""
         ...
 

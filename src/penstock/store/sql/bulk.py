@@ -11,7 +11,7 @@ LARGEST = 64
 """Rows per statement: 64 rows of 18 columns stay far below SQLite's 32,766 parameters."""
 
 Value = str | int | None
-Row = tuple[Value, ...]
+BulkRow = tuple[Value, ...]
 
 
 class Bulk:
@@ -33,7 +33,7 @@ class Bulk:
                 _typed[text] = _number(text, types)
             size >>= 1
 
-    def statements(self, rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    def statements(self, rows: Sequence[BulkRow]) -> Iterator[tuple[str, BulkRow]]:
         """The SQL and parameters that together cover ``rows``, in order."""
         start = 0
         left = len(rows)

@@ -26,13 +26,13 @@ from penstock.settings import Settings
 from penstock.store.sql.backend import (
     Backend,
     BatchConnection,
-    Pool,
+    PoolSettings,
     RowRefused,
     StoreError,
     WriteFailed,
     owner_key,
 )
-from penstock.store.sql.bulk import Row, numbered
+from penstock.store.sql.bulk import BulkRow, numbered
 from penstock.store.sql.partitions import is_partitioned, make_others
 from penstock.store.sql.schema import HEAD, metadata
 from penstock.store.sql.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchConnection",
     "Database",
-    "Pool",
+    "PoolSettings",
     "RowRefused",
     "SchemaBehind",
     "SchemaTooNew",
@@ -62,8 +62,8 @@ ONE_SERVER = "the one server"
 """The owner whose lock a server holds that shares its database with no other."""
 
 RETRY_SECONDS = 0.02
-PAUSE_FIRST = 0.05
-PAUSE_LAST = 2.0
+RETRY_PAUSE_FIRST = 0.05
+RETRY_PAUSE_LAST = 2.0
 """After connecting failed: seconds until the next attempt, doubled each time, half of it left to chance."""
 
 alembic_version = Table(
@@ -109,7 +109,7 @@ class Database:
         directory: Path | None = None,
         synchronous: Synchronous = "NORMAL",
         busy_seconds: float = BUSY_SECONDS,
-        pool: Pool = Pool(),  # noqa: B008 - frozen
+        pool: PoolSettings = PoolSettings(),  # noqa: B008 - frozen
         migrate: bool = True,
     ) -> "Database":
         """Open the database at ``url`` (``sqlite:////var/lib/penstock/penstock.db``, ``postgresql://user@host/name``).
@@ -185,7 +185,7 @@ class Database:
             await conn.rollback()
             yield
 
-    async def execute(self, conn: AsyncConnection, statements: Iterable[tuple[str, Row]]) -> None:
+    async def execute(self, conn: AsyncConnection, statements: Iterable[tuple[str, BulkRow]]) -> None:
         """Execute a batch's statements, which have ``?`` for each value, in a transaction of ours."""
         on_postgresql = conn.dialect.name == "postgresql"
         for text, values in statements:
@@ -212,7 +212,7 @@ class Database:
         except (DBAPIError, PoolTimeout, *self._backend.out_of_reach) as error:
             # A pool that is empty says nothing about the server.
             if self.path is None and not isinstance(error, PoolTimeout):
-                self._pause = min(PAUSE_LAST, 2 * self._pause or PAUSE_FIRST)
+                self._pause = min(RETRY_PAUSE_LAST, 2 * self._pause or RETRY_PAUSE_FIRST)
                 self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - jitter, so that processes do not return in step
             self.trouble = self._backend.explain(error)
             raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
@@ -252,7 +252,7 @@ class Database:
 UNAVAILABLE = "The service's database cannot be reached at the moment; please retry."
 
 
-def _backend(url: URL, synchronous: Synchronous, busy_seconds: float, pool: Pool) -> Backend:
+def _backend(url: URL, synchronous: Synchronous, busy_seconds: float, pool: PoolSettings) -> Backend:
     if not is_postgresql(url):
         return SqliteBackend(Path(str(url.database)), synchronous, busy_seconds)
     from penstock.store.sql.postgresql import PostgresqlBackend  # noqa: PLC0415 - a driver of 3 MB that SQLite does not need
@@ -391,7 +391,7 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> Database
         settings.database_url,
         directory=settings.data,
         synchronous=settings.database_synchronous,
-        pool=Pool(
+        pool=PoolSettings(
             size=settings.database_pool,
             connect=settings.database_connect,
             statement=settings.database_statement,

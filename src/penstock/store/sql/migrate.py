@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from penstock.core.limits import day_of
-from penstock.store.sql.backend import Pool, StoreError
+from penstock.store.sql.backend import PoolSettings, StoreError
 from penstock.store.sql.backup import back_up
 from penstock.store.sql.database import OLDER, check_revision, is_postgresql, parse_url, stored_revision
 from penstock.store.sql.partitions import is_partitioned, make_ahead
@@ -27,7 +27,7 @@ from penstock.store.sql.sqlite import BUSY_SECONDS, begin_immediate, explain, ma
 SCRIPTS = Path(__file__).parents[1] / "migrations"
 
 
-def migrate(url: str) -> tuple[str | None, str]:
+def migrate_database(url: str) -> tuple[str | None, str]:
     """Migrate to ``HEAD`` in one transaction: all steps or none. Gives the revisions before and after.
 
     An empty database gets every step from the first; one at ``HEAD`` is left alone. Raises ``StoreError`` when the
@@ -58,7 +58,7 @@ def migrate(url: str) -> tuple[str | None, str]:
 
 async def _migrate_server(url: URL) -> tuple[str | None, str]:
     """The same on PostgreSQL, whose schema changes are part of the transaction too. One process at a time does it."""
-    backend = PostgresqlBackend(url, Pool(statement=3600.0, lock=3600.0, idle=3600.0))
+    backend = PostgresqlBackend(url, PoolSettings(statement=3600.0, lock=3600.0, idle=3600.0))
     try:
         async with backend.writing.begin() as connection:
             return await connection.run_sync(_upgrade, backend.name), HEAD
@@ -91,7 +91,7 @@ def revision_of(url: str) -> str | None:
 
 
 def back_up_older(url: str) -> Path | None:
-    """A copy of a SQLite database that ``migrate`` would change; None where there is nothing to keep. Raises ``StoreError``."""
+    """A copy of a SQLite database that a migration would change; None where there is none to keep. Raises ``StoreError``."""
     parsed = parse_url(url)
     if is_postgresql(parsed):
         return None
@@ -100,7 +100,7 @@ def back_up_older(url: str) -> Path | None:
 
 
 async def _server_revision(url: URL) -> str | None:
-    backend = PostgresqlBackend(url, Pool())
+    backend = PostgresqlBackend(url, PoolSettings())
     try:
         async with backend.reading.connect() as connection:
             return await connection.run_sync(_revision, backend.name)
@@ -155,7 +155,7 @@ def main() -> None:
     url = sys.stdin.read().strip()
     try:
         back_up_older(url)
-        before, after = migrate(url)
+        before, after = migrate_database(url)
     except StoreError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error

@@ -19,8 +19,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from penstock.store.sql.backend import Pool, RowRefused, WriteFailed, owner_key
-from penstock.store.sql.bulk import Row, numbered
+from penstock.store.sql.backend import PoolSettings, RowRefused, WriteFailed, owner_key
+from penstock.store.sql.bulk import BulkRow, numbered
 from penstock.store.sql.schema import metadata
 
 WRITE_LOCK = 0x70656E73746F636B
@@ -64,7 +64,7 @@ class PostgresqlBackend:
     path = None
     out_of_reach = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-    def __init__(self, url: URL, pool: Pool) -> None:
+    def __init__(self, url: URL, pool: PoolSettings) -> None:
         self._url = url.set(drivername="postgresql+asyncpg")
         self._pool = pool
         tell_dialect(metadata)
@@ -115,14 +115,14 @@ class PostgresqlBatch:
 
     __slots__ = ("_connection", "_loop", "_owner", "_pool", "_url")
 
-    def __init__(self, url: URL, pool: Pool, owner: str) -> None:
+    def __init__(self, url: URL, pool: PoolSettings, owner: str) -> None:
         self._url = url.set(drivername="postgresql")
         self._pool = pool
         self._owner = owner
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Server | None = None
 
-    def write(self, statements: Iterable[tuple[str, Row]]) -> None:
+    def write(self, statements: Iterable[tuple[str, BulkRow]]) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         try:
@@ -176,7 +176,7 @@ class PostgresqlBatch:
             )  # the transport closes its socket in the loop's next turn
 
 
-async def _transact(connection: Server, statements: list[tuple[str, Row]]) -> None:
+async def _transact(connection: Server, statements: list[tuple[str, BulkRow]]) -> None:
     for left in range(ATTEMPTS - 1, -1, -1):
         try:
             async with connection.transaction():
@@ -222,7 +222,7 @@ def take_turn(connection: Connection) -> None:
     connection.exec_driver_sql("SELECT pg_advisory_xact_lock($1)", (WRITE_LOCK,))
 
 
-def server_settings(pool: Pool) -> dict[str, str]:
+def server_settings(pool: PoolSettings) -> dict[str, str]:
     """What the server is told about a connection, in its own units: milliseconds."""
     return {
         "application_name": "penstock",

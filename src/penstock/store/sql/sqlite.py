@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from penstock.store.sql.backend import RowRefused, StoreError, WriteFailed
-from penstock.store.sql.bulk import Row
+from penstock.store.sql.bulk import BulkRow
 
 Synchronous = Literal["NORMAL", "FULL"]
 """What SQLite syncs: NORMAL loses nothing when the process dies, FULL nothing when the power fails either."""
@@ -83,7 +83,7 @@ class SqliteBatch:
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
 
-    def write(self, statements: Iterable[tuple[str, Row]]) -> None:
+    def write(self, statements: Iterable[tuple[str, BulkRow]]) -> None:
         try:
             connection = self._connection or self._connect()
             connection.execute("BEGIN IMMEDIATE")

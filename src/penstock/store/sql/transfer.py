@@ -22,17 +22,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import DatabaseUnavailable
-from penstock.store.sql.backend import Pool, StoreError, owner_key
+from penstock.store.sql.backend import PoolSettings, StoreError, owner_key
 from penstock.store.sql.database import ONE_SERVER, Database, check_revision, make_tables, stored_revision
 from penstock.store.sql.partitions import make_for
 from penstock.store.sql.postgresql import PostgresqlBackend
 from penstock.store.sql.schema import metadata, requests
 
-BATCH: Final = 1000
+ROWS_AT_A_TIME: Final = 1000
 """Rows in one COPY."""
 
 _DAY: Final = 86_400.0
-_POOL: Final = Pool(size=1, statement=_DAY, idle=_DAY)
+_POOL: Final = PoolSettings(size=1, statement=_DAY, idle=_DAY)
 _PATIENCE: Final = 3.0
 """Seconds that a connection which was just closed may take to be gone from the server's list."""
 
@@ -122,7 +122,7 @@ async def _copy(old: AsyncConnection, new: AsyncConnection, table: Table) -> Mov
     digest = hashlib.sha256()
     count = 0
     async with old.stream(select(table).order_by(*table.primary_key)) as rows:
-        async for part in rows.partitions(BATCH):
+        async for part in rows.partitions(ROWS_AT_A_TIME):
             records = [tuple(row) for row in part]
             for record in records:
                 digest.update(msgspec.msgpack.encode(record))
@@ -147,7 +147,7 @@ async def _summary(conn: AsyncConnection, table: Table) -> MovedTable:
     digest = hashlib.sha256()
     count = 0
     async with conn.stream(select(table).order_by(*key)) as rows:
-        async for part in rows.partitions(BATCH):
+        async for part in rows.partitions(ROWS_AT_A_TIME):
             for row in part:
                 digest.update(msgspec.msgpack.encode(tuple(row)))
             count += len(part)

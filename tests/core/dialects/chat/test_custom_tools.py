@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion
 
-from penstock.core.body.envelope import read
+from penstock.core.body.envelope import read_envelope
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.registry import DIALECTS, prepare
 from penstock.core.neutral.fold import fold
@@ -83,7 +83,7 @@ def called(stream: bytes) -> list[dict[str, Any]]:
     ],
 )
 def test_the_call_comes_back_as_it_was_offered(arguments: str, text: str) -> None:
-    envelope = read(json.dumps(BODY).encode(), "chat")
+    envelope = read_envelope(json.dumps(BODY).encode(), "chat")
     prepared = prepare(envelope, caller="chat", upstream="messages", model="up", profile=PROFILE)
     offered = json.loads(prepared.body)["tools"][0]
     assert offered["input_schema"]["required"] == ["input"]
@@ -115,7 +115,7 @@ def test_a_custom_call_of_the_history_is_a_call_of_the_function() -> None:
     calls = [{"id": "t0", "type": "custom", "custom": {"name": "patch", "input": TEXT}}]
     rows = [*BODY["messages"], {"role": "assistant", "content": None, "tool_calls": calls}]
     body = {**BODY, "messages": [*rows, {"role": "tool", "tool_call_id": "t0", "content": "done"}]}
-    envelope = read(json.dumps(body).encode(), "chat")
+    envelope = read_envelope(json.dumps(body).encode(), "chat")
     prepared = prepare(envelope, caller="chat", upstream="messages", model="up", profile=PROFILE)
     (block,) = json.loads(prepared.body)["messages"][1]["content"]
     assert (block["name"], block["input"]) == ("patch", {"input": TEXT})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.dialects.chat.dialect import read_request
+from penstock.core.dialects.chat.dialect import decode_request
 from penstock.core.neutral.request import (
     Document,
     Image,
@@ -34,7 +34,7 @@ TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": {"type
 
 
 def read(*messages: Json, **fields: object) -> tuple[Request, list[Loss]]:
-    return read_request(json.dumps({"model": "m", "messages": list(messages) or [USER], **fields}).encode())
+    return decode_request(json.dumps({"model": "m", "messages": list(messages) or [USER], **fields}).encode())
 
 
 def turns(*messages: Json) -> tuple[Turn, ...]:
@@ -255,7 +255,7 @@ def test_tools() -> None:
         b'{"name":"f","description":"d","strict":true,"parameters":' + schema + b"}},"
         b'{"type":"function","function":{"name":"g"}}]}'
     )
-    request, losses = read_request(body)
+    request, losses = decode_request(body)
     assert losses == []
     first, second = request.tools
     assert bytes(first.schema) == schema
@@ -458,7 +458,7 @@ REFUSED: list[tuple[Mapping[str, object], str]] = [
 @pytest.mark.parametrize(("fields", "param"), REFUSED)
 def test_what_is_wrong_is_refused_by_its_name(fields: Mapping[str, object], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        read_request(json.dumps({"model": "m", "messages": [USER], **fields}).encode())
+        decode_request(json.dumps({"model": "m", "messages": [USER], **fields}).encode())
     assert raised.value.param == param
     assert param.split("[", 1)[0] in raised.value.message
 
@@ -493,7 +493,7 @@ JSON = st.recursive(
 def read_or_refuse(body: bytes) -> None:
     """Fails on any exception but the one that a caller can be answered with."""
     with contextlib.suppress(InvalidRequest):
-        read_request(body)
+        decode_request(body)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), JSON), st.lists(JSON, max_size=3) | JSON)
@@ -529,4 +529,4 @@ def test_damaged_bodies_are_read_or_refused(data: st.DataObject) -> None:
 @given(st.binary(max_size=80))
 def test_any_bytes_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        read_request(body)
+        decode_request(body)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.dialects.chat.dialect import Reader, read_reply
+from penstock.core.dialects.chat.dialect import ResponseDecoder, decode_response
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -34,7 +34,7 @@ def expected(case: Path) -> list[AnyEvent]:
 
 
 def replay(pieces: list[bytes]) -> list[AnyEvent]:
-    reader = Reader()
+    reader = ResponseDecoder()
     events = [event for piece in pieces for event in reader.feed(piece)]
     before = reader.done
     events += reader.finish()
@@ -88,7 +88,7 @@ def test_stream_at_random_splits(case: Path) -> None:
 
 @pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
 def test_whole_answer(case: Path) -> None:
-    assert read_reply((case / "upstream.json").read_bytes()) == expected(case)
+    assert decode_response((case / "upstream.json").read_bytes()) == expected(case)
 
 
 def test_vectors_are_there() -> None:
@@ -99,7 +99,7 @@ def test_vectors_are_there() -> None:
 def test_counts_that_are_none_are_unknown() -> None:
     for count in (-1, 2**70, True, 1.5, "many", None):
         body = json.dumps({"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": count}})
-        assert not any(isinstance(event, Metered) for event in read_reply(body.encode())), count
+        assert not any(isinstance(event, Metered) for event in decode_response(body.encode())), count
 
 
 LINE = st.sampled_from(
@@ -142,7 +142,7 @@ def test_damaged_streams_end_like_any_other(data: st.DataObject) -> None:
         body[at:end] = data.draw(st.binary(max_size=5))
     events = replay([bytes(body)])
     check_order(events)
-    read_reply(bytes(body))
+    decode_response(bytes(body))
 
 
 @given(st.binary(max_size=300))
@@ -150,7 +150,7 @@ def test_damaged_streams_end_like_any_other(data: st.DataObject) -> None:
 def test_any_bytes(body: bytes) -> None:
     for form in (body, b"data: " + body + b"\n\n", b"{" + body, b'data: {"choices":[' + body + b"]}\n\n"):
         check_order(replay([form]))
-        assert isinstance(read_reply(form)[-1], Stopped | Failed)
+        assert isinstance(decode_response(form)[-1], Stopped | Failed)
 
 
 JSON = st.recursive(
@@ -177,7 +177,7 @@ def test_any_json_under_the_names_that_are_read(values: list[object]) -> None:
     body = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values)
     check_order(replay([body]))
     for value in values:
-        assert isinstance(read_reply(json.dumps(value).encode())[-1], Stopped | Failed)
+        assert isinstance(decode_response(json.dumps(value).encode())[-1], Stopped | Failed)
 
 
 def check_order(events: list[AnyEvent]) -> None:

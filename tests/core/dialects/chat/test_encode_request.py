@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from penstock.core.dialects.chat.dialect import read_request, write_request
+from penstock.core.dialects.chat.dialect import decode_request, encode_request
 from penstock.core.neutral.request import (
     AnyPart,
     Document,
@@ -29,7 +29,7 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.errors import InvalidRequest
 
 USER = Turn("user", (Text("hi"),))
@@ -46,8 +46,8 @@ def write(
     *turns: Turn, profile: Profile = DEFAULT_PROFILE, **fields: Any
 ) -> tuple[dict[str, Any], dict[str, str]]:
     request = msgspec.structs.replace(Request(model="public", turns=turns or (USER,)), **fields)
-    body, losses = write_request(request, model="up-1", profile=profile)
-    assert write_request(request, model="up-1", profile=profile) == (body, losses)
+    body, losses = encode_request(request, model="up-1", profile=profile)
+    assert encode_request(request, model="up-1", profile=profile) == (body, losses)
     return json.loads(body), {loss.field: loss.outcome for loss in losses}
 
 
@@ -105,7 +105,7 @@ def test_schemas_and_arguments_stay_as_they_were_written() -> None:
     request = Request(
         "m", (USER, assistant(ToolCall("c", "f", arguments)), user(ToolResult("c"))), (Tool("f", SCHEMA),)
     )
-    body, _ = write_request(request, model="up", profile=DEFAULT_PROFILE)
+    body, _ = encode_request(request, model="up", profile=DEFAULT_PROFILE)
     assert bytes(SCHEMA) in body
     assert json.dumps(arguments, ensure_ascii=False).encode() in body
 
@@ -213,7 +213,7 @@ def test_a_failed_tool_is_marked_and_comes_back() -> None:
     body, losses = write(*turns)
     assert body["messages"][2]["content"] == "[tool_error]\nno file"
     assert losses == {"messages.tool_result.is_error": "marked"}
-    assert read_request(json.dumps(body).encode())[0].turns == turns
+    assert decode_request(json.dumps(body).encode())[0].turns == turns
 
 
 def test_assistant_messages() -> None:
@@ -303,12 +303,12 @@ def test_a_carrier_goes_back_to_its_maker_alone() -> None:
     carrier = '[{"type":"reasoning.encrypted","data":"A","n":1.50}]'
     profile = Profile(reasoning_field="reasoning")
     for model, wanted in (("up-1", json.loads(carrier)), ("other", None)):
-        thought = Thought("", sign(Origin(model, carrier)))
+        thought = Thought("", sign_reasoning(ReasoningOrigin(model, carrier)))
         written = messages(
             USER, assistant(thought, ToolCall("c", "f", "{}")), user(ToolResult("c")), profile=profile
         )
         assert written[1].get("reasoning_details") == wanted
-    damaged = Thought("t", sign(Origin("up-1", "{oops")))
+    damaged = Thought("t", sign_reasoning(ReasoningOrigin("up-1", "{oops")))
     assert messages(USER, assistant(damaged, Text("x")), USER, profile=profile)[1] == {
         "role": "assistant", "content": "x", "reasoning": "t",
     }  # fmt: skip
@@ -556,9 +556,9 @@ def test_there_and_back(turns: tuple[Turn, ...]) -> None:
         model="up-1", turns=turns, tools=(Tool("f", SCHEMA, "d"),), tool_choice=ToolChoice("any"), parallel_tools=False,
         max_tokens=7, temperature=0.25, top_p=0.5, stop=("x",), stream=True, effort="low", user="u",
     )  # fmt: skip
-    body, losses = write_request(request, model="up-1", profile=DEFAULT_PROFILE)
+    body, losses = encode_request(request, model="up-1", profile=DEFAULT_PROFILE)
     assert losses == []
-    again, losses = read_request(body)
+    again, losses = decode_request(body)
     assert losses == []
     assert [bytes(tool.schema) for tool in again.tools] == [bytes(SCHEMA)]
     assert msgspec.structs.replace(again, tools=()) == msgspec.structs.replace(request, tools=())
@@ -568,7 +568,9 @@ PART: st.SearchStrategy[AnyPart] = st.one_of(
     st.builds(Text, TEXT, st.sampled_from([None, "5m", "1h"])),
     st.just(PNG),
     st.just(PDF),
-    st.builds(Thought, TEXT, st.none() | st.just("sig") | st.just(sign(Origin("up-1", "[]")))),
+    st.builds(
+        Thought, TEXT, st.none() | st.just("sig") | st.just(sign_reasoning(ReasoningOrigin("up-1", "[]")))
+    ),
     st.builds(ToolCall, IDS, st.just("f"), st.just("{}")),
     st.builds(
         ToolResult, IDS, st.lists(st.builds(Text, TEXT) | st.just(PNG), max_size=2).map(tuple), st.booleans()
@@ -597,7 +599,7 @@ def test_each_turn_only_adds_to_the_messages_before_it(
     turns = [user(Text("first")), *turns, user(Text("last"))]
     now = data.draw(st.integers(1, len(turns)))
     bodies = [
-        write_request(
+        encode_request(
             Request("m", (*part, user(Text("q"))), output=OutputFormat(SCHEMA)),
             model="up-1",
             profile=profile,
@@ -613,4 +615,6 @@ def test_each_turn_only_adds_to_the_messages_before_it(
 
 def test_losses_are_told_once() -> None:
     request = Request("m", (user(Text("a", cache="5m"), Text("b", cache="5m")), user(Text("c", cache="1h"))))
-    assert write_request(request, model="m", profile=DEFAULT_PROFILE)[1] == [Loss("cache_control", "dropped")]
+    assert encode_request(request, model="m", profile=DEFAULT_PROFILE)[1] == [
+        Loss("cache_control", "dropped")
+    ]

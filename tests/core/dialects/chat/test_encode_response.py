@@ -15,11 +15,11 @@ from openai.types.chat import ChatCompletion
 
 from penstock.core.dialects.chat.dialect import (
     KEEPALIVE,
-    Reader,
-    Writer,
+    ResponseDecoder,
+    ResponseEncoder,
+    decode_response,
+    encode_response,
     error_frame,
-    read_reply,
-    write_reply,
 )
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -46,8 +46,8 @@ VECTORS = Path(__file__).parents[3] / "vectors" / "chat"
 CASES = sorted(path.parent for path in VECTORS.glob("*/caller.sse"))
 
 
-def writer(*, include_usage: bool = True) -> Writer:
-    return Writer(
+def writer(*, include_usage: bool = True) -> ResponseEncoder:
+    return ResponseEncoder(
         model="claude-x",
         reply_id="chatcmpl-1",
         created=1_700_000_000,
@@ -169,7 +169,7 @@ def test_the_sdk_reads_a_stream(served: tuple[openai.OpenAI, dict[str, bytes]]) 
 
 def test_the_sdk_reads_a_whole_answer(served: tuple[openai.OpenAI, dict[str, bytes]]) -> None:
     client, answers = served
-    answers["m"] = write_reply(fold(RICH), model="claude-x", reply_id="chatcmpl-1", created=1_700_000_000)
+    answers["m"] = encode_response(fold(RICH), model="claude-x", reply_id="chatcmpl-1", created=1_700_000_000)
     check_rich(client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}]))
 
 
@@ -297,13 +297,13 @@ def sign_all(reply: Reply) -> Reply:
 @given(replies(), st.integers(1, 60))
 @settings(max_examples=200, deadline=None)
 def test_stream_and_whole_answer_say_the_same(reply: Reply, size: int) -> None:
-    sent = Writer(model="m", reply_id="id-1", created=1, include_usage=True, input_estimate=0).write(
+    sent = ResponseEncoder(model="m", reply_id="id-1", created=1, include_usage=True, input_estimate=0).write(
         events_of(reply)
     )
-    reader = Reader()
+    reader = ResponseDecoder()
     events = [event for at in range(0, len(sent), size) for event in reader.feed(sent[at : at + size])]
     streamed = fold([*events, *reader.finish()])
-    whole = fold(read_reply(write_reply(reply, model="m", reply_id="id-1", created=1)))
+    whole = fold(decode_response(encode_response(reply, model="m", reply_id="id-1", created=1)))
     assert streamed == whole
     assert comparable(whole) == sign_all(reply)
 
@@ -311,5 +311,5 @@ def test_stream_and_whole_answer_say_the_same(reply: Reply, size: int) -> None:
 @given(replies())
 @settings(max_examples=50, deadline=None)
 def test_the_same_reply_gives_the_same_bytes(reply: Reply) -> None:
-    first, second = (write_reply(reply, model="m", reply_id="i", created=1) for _ in range(2))
+    first, second = (encode_response(reply, model="m", reply_id="i", created=1) for _ in range(2))
     assert first == second

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.dialects.chat.dialect import Meter, Reader, meter_reply
+from penstock.core.dialects.chat.dialect import Passthrough, ResponseDecoder, passthrough_response
 from penstock.core.neutral.events import AnyEvent, Failed, Metered, Stopped
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage
@@ -33,8 +33,8 @@ BAD = [case for case in STREAMS if isinstance(expected(case)[-1], Failed)]
 
 def relay(
     pieces: list[bytes], *, model: str | None = None, withhold_usage: bool = False
-) -> tuple[bytes, Meter]:
-    meter = Meter(model=model, withhold_usage=withhold_usage)
+) -> tuple[bytes, Passthrough]:
+    meter = Passthrough(model=model, withhold_usage=withhold_usage)
     out = b"".join(meter.feed(piece) for piece in pieces)
     out += meter.finish()
     assert meter.ended
@@ -185,7 +185,7 @@ def test_usage_in_the_finish_is_not_withheld() -> None:
 
 def test_what_was_generated_is_counted_and_relayed_before_a_cut() -> None:
     call = b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\\"a"}}]}}]}\n\n'
-    meter = Meter(model=None, withhold_usage=False)
+    meter = Passthrough(model=None, withhold_usage=False)
     assert not meter.started
     assert meter.feed(b": OPENROUTER PROCESSING\n\n") == b": OPENROUTER PROCESSING\n\n"
     assert not meter.started
@@ -198,7 +198,7 @@ def test_what_was_generated_is_counted_and_relayed_before_a_cut() -> None:
 
 
 def test_only_whole_frames_come_out_so_that_keepalives_fit_between() -> None:
-    meter = Meter(model=None, withhold_usage=False)
+    meter = Passthrough(model=None, withhold_usage=False)
     data = TEXT + STOP + DONE
     for at in range(len(data)):
         out = meter.feed(data[at : at + 1])
@@ -221,7 +221,7 @@ def test_an_answer_that_is_no_stream_becomes_one(case: Path) -> None:
         return
     assert meter.failure is None
     assert meter.started
-    reader = Reader()
+    reader = ResponseDecoder()
     again = [*reader.feed(out), *reader.finish()]
     assert fold(again).parts[1:] == fold(events).parts[1:]  # a thought's signature names the model
     assert fold(again).model == "pub"
@@ -229,7 +229,7 @@ def test_an_answer_that_is_no_stream_becomes_one(case: Path) -> None:
 
 
 def test_an_unfinished_frame_may_not_grow_for_ever() -> None:
-    meter = Meter(model=None, withhold_usage=False)
+    meter = Passthrough(model=None, withhold_usage=False)
     assert meter.feed(TEXT) == TEXT
     for _ in range(5):
         meter.feed(b"data: " + b"x" * 1024 * 1024)
@@ -244,7 +244,7 @@ def test_any_bytes(body: bytes) -> None:
     for form in (body, TEXT + b"data: " + body + b"\n\n", b"{" + body):
         _, meter = relay([form], model="pub")
         assert (meter.failure is None) == meter.done
-        out, _, failed = meter_reply(form, model="pub")
+        out, _, failed = passthrough_response(form, model="pub")
         assert (failed is None) == (out != b"")
 
 
@@ -255,7 +255,7 @@ def test_any_bytes(body: bytes) -> None:
 def test_whole_answer(case: Path) -> None:
     body = (case / "upstream.json").read_bytes()
     events = expected(case)
-    out, usage, failed = meter_reply(body, model=None)
+    out, usage, failed = passthrough_response(body, model=None)
     if isinstance(events[-1], Failed):
         assert out == b""
         assert failed == events[-1]
@@ -270,7 +270,7 @@ def test_whole_answer(case: Path) -> None:
 
 def test_the_model_of_a_whole_answer() -> None:
     body = b'{ "choices" : [{"message":{"content":"\\"model\\":\\"up\\""}}], "x":{"model":"up"},\n "model" : "up" }'
-    out, _, failed = meter_reply(body, model="pub")
+    out, _, failed = passthrough_response(body, model="pub")
     assert failed is None
     assert out == body.replace(b'"model" : "up"', b'"model" : "pub"')
-    assert meter_reply(body, model="up")[0] is body
+    assert passthrough_response(body, model="up")[0] is body

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.dialects.chat import passthrough
-from penstock.core.dialects.chat.passthrough import Meter, learn
+from penstock.core.dialects.chat.passthrough import Passthrough, learn
 from penstock.core.dialects.chat.response_schema import read_chunk
 
 TEXTS = st.one_of(
@@ -44,7 +44,7 @@ def test_a_learnt_form_changes_nothing(
 ) -> None:
     stream = b"".join(frame(text, extra, compact=compact) for text, extra, compact in frames)
     stream += b'data: {"model":"up/x","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
-    decoding, learning = (Meter(model=model, withhold_usage=True) for _ in range(2))
+    decoding, learning = (Passthrough(model=model, withhold_usage=True) for _ in range(2))
     decoding._lessons = 0
     places = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
     outs = [
@@ -61,7 +61,7 @@ def test_a_learnt_form_changes_nothing(
 
 
 def test_chunks_of_the_learnt_form_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    meter = Meter(model="ours", withhold_usage=True)
+    meter = Passthrough(model="ours", withhold_usage=True)
     meter.feed(frame("Hello", {}, compact=True))
     monkeypatch.setattr(passthrough, "read_chunk", None)
     out = meter.feed(frame(" world", {}, compact=True))

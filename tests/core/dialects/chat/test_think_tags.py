@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.dialects.chat.decode_response import Reader, read_reply
-from penstock.core.dialects.chat.encode_request import write_request
+from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
+from penstock.core.dialects.chat.encode_request import encode_request
 from penstock.core.dialects.chat.think_tags import ThinkTags, tagged
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Request, Text, Thought, ToolCall, ToolResult, Turn
@@ -65,7 +65,7 @@ CALL = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
 def test_a_stream_and_a_whole_answer(size: int) -> None:
     content = "<think>\nhm</think>\n\nHello"
     stream = b"".join(chunk(content=content[at : at + size]) for at in range(0, len(content), size))
-    reader = Reader(profile=TAGS)
+    reader = ResponseDecoder(profile=TAGS)
     events = reader.feed(stream + chunk(tool_calls=[CALL]) + b"data: [DONE]\n\n") + reader.finish()
     message = {"role": "assistant", "content": content, "tool_calls": [CALL]}
     whole = {
@@ -73,7 +73,7 @@ def test_a_stream_and_a_whole_answer(size: int) -> None:
         "model": "up",
         "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}],
     }
-    for reply in (fold(events), fold(read_reply(json.dumps(whole).encode(), TAGS))):
+    for reply in (fold(events), fold(decode_response(json.dumps(whole).encode(), TAGS))):
         thought, text, call = reply.parts
         assert isinstance(thought, Thought)
         assert (thought.text, text, call) == ("hm", Text("Hello"), ToolCall("c", "f", "{}"))
@@ -81,13 +81,13 @@ def test_a_stream_and_a_whole_answer(size: int) -> None:
 
 
 def test_an_answer_that_is_cut_in_its_tag_keeps_what_it_said() -> None:
-    reader = Reader(profile=TAGS)
+    reader = ResponseDecoder(profile=TAGS)
     events = reader.feed(chunk(content="<thi") + b"data: [DONE]\n\n") + reader.finish()
     assert fold(events).parts == (Text("<thi"),)
 
 
 def test_others_keep_their_tags() -> None:
-    reader = Reader(profile=Profile())
+    reader = ResponseDecoder(profile=Profile())
     events = reader.feed(chunk(content="<think>x</think>y") + b"data: [DONE]\n\n")
     assert fold(events).parts == (Text("<think>x</think>y"),)
 
@@ -102,7 +102,7 @@ def test_reasoning_goes_back_into_the_text() -> None:
         Turn("assistant", (Thought(signature="x"), Text("no thought"))),
         Turn("user", (Text("go on"),)),
     )
-    body, losses = write_request(Request("m", turns), model="up", profile=TAGS)
+    body, losses = encode_request(Request("m", turns), model="up", profile=TAGS)
     said = [row["content"] for row in json.loads(body)["messages"] if row["role"] == "assistant"]
     assert said == [tagged("hm", "Hello"), tagged("hm", ""), "no thought"]
     assert losses == []

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.core.dialects.lanes import Translation
 from penstock.core.dialects.messages import dialect as messages
-from penstock.core.dialects.messages.paused_turn import Resuming, Said, continued
+from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder, Said, continued
 from penstock.core.dialects.messages.response_schema import Block, Delta, StreamEvent
 from penstock.core.neutral.events import AnyEvent, CallOpened, Failed, Reply, Stopped
 from penstock.core.neutral.fold import fold
@@ -108,7 +108,7 @@ def _turns(body: bytes) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("write", [whole, streamed])
 def test_every_block_goes_back_as_it_came(write: Any) -> None:
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     events = reader.whole(write(_BLOCKS))
     assert reader.paused
     assert not any(isinstance(event, Stopped) for event in events)
@@ -121,7 +121,7 @@ def test_every_block_goes_back_as_it_came(write: Any) -> None:
 
 @pytest.mark.parametrize("write", [whole, streamed])
 def test_the_answers_add_up_to_one_reply(write: Any) -> None:
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     events = reader.whole(write(_BLOCKS))
     body = reader.resume(_REQUEST)
     events += reader.whole(write([{"type": "text", "text": " More."}]))
@@ -147,7 +147,7 @@ def test_the_answers_add_up_to_one_reply(write: Any) -> None:
 
 def test_a_stream_runs_on_byte_by_byte_as_for_any_split() -> None:
     first, second = streamed(_BLOCKS), streamed([{"type": "text", "text": "Done."}], "end_turn")
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     events: list[AnyEvent] = []
     for at in range(len(first)):
         events += reader.feed(first[at : at + 1])
@@ -163,7 +163,7 @@ def test_a_stream_runs_on_byte_by_byte_as_for_any_split() -> None:
 
 
 def test_counts_that_nobody_gave_stay_unknown() -> None:
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     given: dict[str, Any] = {"cache_read_input_tokens": 3, "input_tokens": None, "output_tokens": None}
     events = reader.whole(whole(_BLOCKS, **given))
     reader.resume(_REQUEST)
@@ -172,7 +172,7 @@ def test_counts_that_nobody_gave_stay_unknown() -> None:
 
 
 def test_a_pause_that_nobody_resumes_ends_the_reply() -> None:
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     reader.feed(streamed(_BLOCKS))
     assert reader.finish() == [Stopped("pause_turn")]
     assert not reader.paused
@@ -180,7 +180,7 @@ def test_a_pause_that_nobody_resumes_ends_the_reply() -> None:
 
 
 def test_what_the_caller_has_to_answer_first_does_not_go_on() -> None:
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     call = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}}
     events = reader.whole(whole([*_BLOCKS, call]))
     assert not reader.paused
@@ -190,14 +190,14 @@ def test_what_the_caller_has_to_answer_first_does_not_go_on() -> None:
 
 @pytest.mark.parametrize("blocks", [[], [{"type": "text", "text": ""}]])
 def test_a_pause_with_nothing_said_is_an_end(blocks: list[dict[str, Any]]) -> None:
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     assert reader.whole(streamed(blocks))[-1] == Stopped("pause_turn")
     assert not reader.paused
 
 
 def test_long_texts_go_back_whole() -> None:
     text = "".join(f"word {number} " for number in range(1000))
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     reader.whole(streamed([{"type": "text", "text": text}]))
     assert _turns(reader.resume(_REQUEST))[1]["content"][0]["text"] == text
 
@@ -207,7 +207,7 @@ def test_blocks_that_cannot_go_back_end_the_reply() -> None:
         b'"content_block": {"type": "text", "text": ""}',
         b'"content_block": {"type": "text", "text": "\\ud800"}',
     )
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     events = reader.whole(broken)
     assert not reader.paused
     assert isinstance(events[-1], Stopped | Failed)
@@ -217,7 +217,7 @@ def test_blocks_that_cannot_go_back_end_the_reply() -> None:
 @pytest.mark.parametrize("other", [b'"\xff": 1', b'"a": ' + b"[" * 900 + b"]" * 900, b'"a": "\xff"'])
 def test_whatever_a_block_holds_the_reply_ends_or_goes_on(write: Any, other: bytes) -> None:
     answer = write([{"type": "text", "text": ""}]).replace(b'"text": ""', b'"text": "Hi", ' + other, 1)
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     events = reader.whole(answer)
     if reader.paused:
         assert reader.resume(_REQUEST)
@@ -235,7 +235,7 @@ def test_deltas_of_no_block_and_of_no_kind_are_no_blocks() -> None:
     )
     stream = streamed(blocks)
     at = stream.index(b"event: content_block_stop")
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     reader.whole(stream[:at] + odd + stream[at:])
     assert _turns(reader.resume(_REQUEST))[1]["content"] == blocks
 
@@ -259,27 +259,27 @@ def test_blocks_that_are_no_blocks_are_not_kept() -> None:
 
 def test_a_call_that_broke_off_ends_the_reply() -> None:
     stream = streamed([_SEARCH]).replace(b'"partial_json": "}"', b'"partial_json": ""')
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     assert reader.whole(stream)[-1] == Stopped("pause_turn")
     assert not reader.paused
 
 
 def test_a_citation_that_is_none_is_none() -> None:
     stream = streamed([_CITED]).replace(b'"citation":', b'"cited":')
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     reader.whole(stream)
     assert _turns(reader.resume(_REQUEST))[1]["content"] == [{"type": "text", "text": "A gate."}]
 
 
 def test_thoughts_without_a_signature_go_back_without_one() -> None:
     stream = streamed([_THOUGHT]).replace(b'"signature_delta"', b'"unknown_delta"').replace(b"c2ln", b"")
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     reader.whole(stream)
     assert _turns(reader.resume(_REQUEST))[1]["content"] == [{**_THOUGHT, "signature": ""}]
 
 
 def test_answers_that_are_no_answers_fail_as_ever() -> None:
-    reader = Resuming()
+    reader = PausedTurnDecoder()
     assert isinstance(reader.whole(b'{"content": 7}')[-1], Failed)
     assert not reader.paused
 
@@ -291,8 +291,10 @@ def test_a_last_message_in_words_is_followed_by_another() -> None:
 
 
 def test_the_lane_neither_ends_nor_fails_while_the_turn_is_paused() -> None:
-    reader = Resuming()
-    writer = messages.Writer(model="m", reply_id="x", created=1, include_usage=True, input_estimate=1)
+    reader = PausedTurnDecoder()
+    writer = messages.ResponseEncoder(
+        model="m", reply_id="x", created=1, include_usage=True, input_estimate=1
+    )
     lane = Translation(reader, writer)
     lane.feed(streamed(_BLOCKS))
     assert (lane.ended, lane.done, lane.failure) == (False, False, None)

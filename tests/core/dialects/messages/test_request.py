@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.dialects.messages.dialect import read_request, write_request
+from penstock.core.dialects.messages.dialect import decode_request, encode_request
 from penstock.core.neutral.request import (
     Document,
     Image,
@@ -25,14 +25,14 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.profile import Profile
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.errors import InvalidRequest
 
 NATIVE = Profile(native_anthropic=True, system_turns=True, thinking="adaptive", sampling=False)
 OLD = Profile(native_anthropic=True, thinking="budget")
 HIDING = Profile(native_anthropic=True, thinking="adaptive", thoughts_hidden=True)
 PLAIN = Profile()
-OURS = sign(Origin("deepseek-chat"))
+OURS = sign_reasoning(ReasoningOrigin("deepseek-chat"))
 SCHEMA = {"type": "object", "properties": {"z": {"type": "string"}, "a": {}}}
 
 
@@ -42,13 +42,13 @@ def body(**fields: Any) -> bytes:
 
 
 def read(**fields: Any) -> Request:
-    request, losses = read_request(body(**fields))
+    request, losses = decode_request(body(**fields))
     assert losses == []
     return request
 
 
 def losses(**fields: Any) -> list[Loss]:
-    return read_request(body(**fields))[1]
+    return decode_request(body(**fields))[1]
 
 
 def content(*blocks: dict[str, Any], role: str = "user") -> list[dict[str, Any]]:
@@ -64,17 +64,19 @@ def asked(*turns: Turn, **fields: Any) -> Request:
 
 
 def written(request: Request, profile: Profile = NATIVE) -> dict[str, Any]:
-    out, lost = write_request(request, model="up", profile=profile)
+    out, lost = encode_request(request, model="up", profile=profile)
     assert lost == []
     return json.loads(out)
 
 
 def lost(request: Request, profile: Profile = NATIVE) -> list[str]:
-    return [f"{loss.field}={loss.outcome}" for loss in write_request(request, model="up", profile=profile)[1]]
+    return [
+        f"{loss.field}={loss.outcome}" for loss in encode_request(request, model="up", profile=profile)[1]
+    ]
 
 
 def roles(request: Request, profile: Profile = NATIVE) -> list[tuple[str, list[str]]]:
-    out = json.loads(write_request(request, model="up", profile=profile)[0])
+    out = json.loads(encode_request(request, model="up", profile=profile)[0])
     return [
         (row["role"], [block.get("text", block["type"]) for block in row["content"]])
         for row in out["messages"]
@@ -348,7 +350,7 @@ def test_fields_that_ask_for_nothing_are_no_loss() -> None:
 )  # fmt: skip
 def test_what_cannot_be_said_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read_request(body(**fields))
+        decode_request(body(**fields))
     assert caught.value.param == param
 
 
@@ -358,7 +360,7 @@ def test_what_cannot_be_said_is_refused_by_name(fields: dict[str, Any], param: s
 def test_the_body_has_what_caches_key_on_first() -> None:
     tool = Tool("get", msgspec.Raw(b'{"type":"object", "properties":{"z":1,"a":1.50}}'), "d")
     request = asked(system("S"), user("hi"), tools=(tool,), max_tokens=5, stream=True, stop=("x",), user="u")
-    out, _ = write_request(request, model="up", profile=NATIVE)
+    out, _ = encode_request(request, model="up", profile=NATIVE)
     assert list(json.loads(out)) == [
         "model",
         "system",
@@ -370,7 +372,7 @@ def test_the_body_has_what_caches_key_on_first() -> None:
         "stream",
     ]
     assert b'"input_schema":{"type":"object", "properties":{"z":1,"a":1.50}}' in out
-    assert out == write_request(request, model="up", profile=NATIVE)[0]
+    assert out == encode_request(request, model="up", profile=NATIVE)[0]
 
 
 def test_max_tokens_is_required_there_and_so_has_a_default() -> None:
@@ -445,7 +447,7 @@ def test_empty_text_is_left_out() -> None:
         ("user", ["a"]), ("assistant", ["tool_use"]), ("user", ["tool_result"]), ("user", ["b"]),
     ]  # fmt: skip
     with pytest.raises(InvalidRequest) as caught:
-        write_request(asked(system("s"), user("")), model="up", profile=NATIVE)
+        encode_request(asked(system("s"), user("")), model="up", profile=NATIVE)
     assert caught.value.param == "messages"
 
 
@@ -464,7 +466,7 @@ def test_empty_text_is_left_out() -> None:
 )
 def test_arguments_are_an_object_whatever_came(arguments: str, sent: dict[str, Any], told: list[str]) -> None:
     request = asked(user("q"), assistant(ToolCall("t", "n", arguments)), user(ToolResult("t")))
-    out, _ = write_request(request, model="up", profile=NATIVE)
+    out, _ = encode_request(request, model="up", profile=NATIVE)
     assert json.loads(out)["messages"][1]["content"][0]["input"] == sent
     assert lost(request) == told
 
@@ -472,7 +474,7 @@ def test_arguments_are_an_object_whatever_came(arguments: str, sent: dict[str, A
 # row 28
 def test_arguments_keep_their_order_and_their_numbers() -> None:
     call = ToolCall("t", "n", ' {"z":1.50, "a":1e5,"é":"\\u00e9"} ')
-    out, _ = write_request(asked(user("q"), assistant(call)), model="up", profile=NATIVE)
+    out, _ = encode_request(asked(user("q"), assistant(call)), model="up", profile=NATIVE)
     assert '"input":{"z":1.50, "a":1e5,"é":"\\u00e9"}'.encode() in out
 
 
@@ -498,7 +500,7 @@ def test_thoughts_go_back_to_whoever_can_read_them() -> None:
         {"type": "redacted_thinking", "data": "=="},
         {"type": "text", "text": "b"},
     ]
-    out, told = write_request(request, model="up", profile=NATIVE)
+    out, told = encode_request(request, model="up", profile=NATIVE)
     assert json.loads(out)["messages"][1]["content"] == native
     assert told == [Loss("messages.thinking", "dropped")]
     plain = written(request, PLAIN)["messages"][1]["content"]
@@ -533,7 +535,7 @@ def test_images_and_documents() -> None:
 )
 def test_other_types_are_refused(bad: Image | Document) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        write_request(asked(user(bad)), model="up", profile=NATIVE)
+        encode_request(asked(user(bad)), model="up", profile=NATIVE)
     assert caught.value.param == "messages"
 
 
@@ -568,7 +570,7 @@ def test_what_may_take_longer_than_ten_minutes_is_streamed() -> None:
 def test_a_forced_call_while_reasoning_is_refused() -> None:
     forced = asked(tools=(Tool("t", msgspec.Raw(b"{}")),), tool_choice=ToolChoice("any"), effort="high")
     with pytest.raises(InvalidRequest) as caught:
-        write_request(forced, model="up", profile=NATIVE)
+        encode_request(forced, model="up", profile=NATIVE)
     assert caught.value.param == "tool_choice"
     written(msgspec.structs.replace(forced, effort="none"))
 
@@ -613,7 +615,7 @@ def test_sampling_only_where_the_model_takes_it() -> None:
     assert lost(sampled, NATIVE) == ["temperature=dropped", "top_p=dropped", "top_k=dropped"]
     assert lost(asked(temperature=1.0), NATIVE) == ["temperature=dropped"]
     assert lost(sampled, PLAIN) == ["temperature=clamped(1.7->1)"]
-    out = json.loads(write_request(sampled, model="up", profile=PLAIN)[0])
+    out = json.loads(encode_request(sampled, model="up", profile=PLAIN)[0])
     assert (out["temperature"], out["top_p"], out["top_k"]) == (1, 0.5, 9)
     thinks = msgspec.structs.replace(sampled, effort="low", temperature=0.2)
     assert lost(thinks, OLD) == ["temperature=dropped", "top_p=dropped", "top_k=dropped"]
@@ -622,7 +624,7 @@ def test_sampling_only_where_the_model_takes_it() -> None:
 
 def test_stop_sequences_of_white_space_are_left_out() -> None:
     assert lost(asked(stop=("\n", "x"))) == ["stop=reduced"]
-    out = json.loads(write_request(asked(stop=("\n", "x")), model="up", profile=NATIVE)[0])
+    out = json.loads(encode_request(asked(stop=("\n", "x")), model="up", profile=NATIVE)[0])
     assert out["stop_sequences"] == ["x"]
 
 
@@ -630,14 +632,14 @@ def test_stop_sequences_of_white_space_are_left_out() -> None:
 def test_structured_output_is_the_native_one() -> None:
     schema = b'{"type":"object","properties":{"n":{"type":"integer","description":"d","minimum":1}},"required":["n"]}'
     request = asked(output=OutputFormat(msgspec.Raw(schema), "r"))
-    out = json.loads(write_request(request, model="up", profile=NATIVE)[0])
+    out = json.loads(encode_request(request, model="up", profile=NATIVE)[0])
     sent = out["output_config"]["format"]
     assert sent["type"] == "json_schema"
     assert sent["schema"]["additionalProperties"] is False
     assert sent["schema"]["properties"]["n"] == {"type": "integer", "description": 'd\n\n{"minimum":1}'}
     assert lost(request) == ["response_format.json_schema.schema=adapted"]
     legal = b'{"type":"object",  "properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}'
-    out_bytes, told = write_request(
+    out_bytes, told = encode_request(
         asked(output=OutputFormat(msgspec.Raw(legal))), model="up", profile=NATIVE
     )
     assert legal in out_bytes
@@ -646,11 +648,11 @@ def test_structured_output_is_the_native_one() -> None:
 
 def test_output_that_has_no_native_form_is_asked_for_in_words() -> None:
     request = asked(system("S"), user("hi"), output=OutputFormat())
-    out = json.loads(write_request(request, model="up", profile=NATIVE)[0])
+    out = json.loads(encode_request(request, model="up", profile=NATIVE)[0])
     assert "JSON object" in out["system"][1]["text"]
     assert lost(request) == ["response_format=instructed"]
     request = asked(output=OutputFormat(msgspec.Raw(b'{"type":"object"}')))
-    out = json.loads(write_request(request, model="up", profile=Profile(structured_output=False))[0])
+    out = json.loads(encode_request(request, model="up", profile=Profile(structured_output=False))[0])
     assert out["system"][0]["text"].endswith('{"type":"object"}')
 
 
@@ -667,7 +669,7 @@ def test_a_reply_to_be_continued_does_not_end_in_white_space() -> None:
 @given(st.binary(max_size=100))
 def test_no_bytes_break_the_reader(data: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        read_request(data)
+        decode_request(data)
 
 
 SAMPLES = [
@@ -694,8 +696,8 @@ def test_no_mutation_breaks_reader_or_writer(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(sample) - 1))
         sample[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
     try:
-        request, _ = read_request(bytes(sample))
-        out, _ = write_request(request, model="up", profile=data.draw(st.sampled_from([NATIVE, OLD, PLAIN])))
+        request, _ = decode_request(bytes(sample))
+        out, _ = encode_request(request, model="up", profile=data.draw(st.sampled_from([NATIVE, OLD, PLAIN])))
     except InvalidRequest:
         return
     assert json.loads(out)["model"] == "up"
@@ -728,7 +730,7 @@ json_values = st.recursive(
 )
 def test_a_field_of_any_shape_is_read_or_refused_by_name(field: str, value: Any) -> None:
     try:
-        read_request(body(**{field: value}))
+        decode_request(body(**{field: value}))
     except InvalidRequest as error:
         named = error.param
     else:

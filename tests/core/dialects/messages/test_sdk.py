@@ -9,7 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from penstock.core.dialects.messages.dialect import KEEPALIVE, Writer, error_frame, write_reply
+from penstock.core.dialects.messages.dialect import KEEPALIVE, ResponseEncoder, encode_response, error_frame
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -78,8 +78,8 @@ async def serving(body: bytes, content_type: str) -> AsyncGenerator[anthropic.As
 REQUEST: Any = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
 
 
-def writer() -> Writer:
-    return Writer(model="public", reply_id="msg_1", created=1, include_usage=True, input_estimate=7)
+def writer() -> ResponseEncoder:
+    return ResponseEncoder(model="public", reply_id="msg_1", created=1, include_usage=True, input_estimate=7)
 
 
 def content(message: anthropic.types.Message) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ async def test_the_sdk_builds_the_message_that_was_meant() -> None:
 
 
 async def test_streamed_and_whole_are_the_same_message() -> None:
-    whole = write_reply(fold(EVENTS), model="public", reply_id="msg_1", created=1)
+    whole = encode_response(fold(EVENTS), model="public", reply_id="msg_1", created=1)
     async with serving(whole, "application/json") as client:
         message = await client.messages.create(**REQUEST)
     assert content(message) == content(await streamed(writer().write(EVENTS)))

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.dialects.messages.dialect import (
-    Meter,
-    Reader,
-    Writer,
+    Passthrough,
+    ResponseDecoder,
+    ResponseEncoder,
+    decode_response,
+    encode_response,
     error_frame,
     error_text,
-    meter_reply,
-    read_reply,
-    write_reply,
+    passthrough_response,
 )
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -47,7 +47,7 @@ STREAMS = {name: stream for name, stream in CASES.items() if stream[:1] not in b
 
 
 def read(pieces: list[bytes]) -> list[AnyEvent]:
-    reader = Reader()
+    reader = ResponseDecoder()
     events = [event for piece in pieces for event in reader.feed(piece)]
     events += reader.finish()
     assert reader.done
@@ -66,7 +66,9 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 def write(events: list[AnyEvent]) -> bytes:
-    return Writer(model="m", reply_id="msg_1", created=1, include_usage=True, input_estimate=7).write(events)
+    return ResponseEncoder(
+        model="m", reply_id="msg_1", created=1, include_usage=True, input_estimate=7
+    ).write(events)
 
 
 # ---- reading
@@ -122,7 +124,7 @@ def test_no_bytes_break_the_reader(data: st.DataObject) -> None:
     events = read(cut(bytes(stream), data.draw(st.lists(st.integers(0, 5000), max_size=3))))
     assert sum(isinstance(event, Stopped | Failed) for event in events) == 1
     check_messages(write(events))
-    meter = Meter(model="m", withhold_usage=False)
+    meter = Passthrough(model="m", withhold_usage=False)
     meter.feed(bytes(stream))
     meter.finish()
     assert meter.done != (meter.failure is not None)
@@ -131,13 +133,13 @@ def test_no_bytes_break_the_reader(data: st.DataObject) -> None:
 @given(st.binary(max_size=60))
 def test_garbage_is_a_failure_and_never_an_exception(data: bytes) -> None:
     assert isinstance(read([data])[-1], Failed)
-    assert isinstance(read_reply(data, DEFAULT_PROFILE)[-1], Failed)
-    assert meter_reply(data, model="m")[2] is not None
+    assert isinstance(decode_response(data, DEFAULT_PROFILE)[-1], Failed)
+    assert passthrough_response(data, model="m")[2] is not None
     error_text(400, data)
 
 
 def test_an_event_without_end_is_given_up() -> None:
-    reader = Reader()
+    reader = ResponseDecoder()
     events: list[AnyEvent] = []
     for _ in range(5):
         events += reader.feed(b"x" * 1024 * 1024)
@@ -225,7 +227,9 @@ def test_a_written_stream_reads_back_and_keeps_the_grammar(events: list[AnyEvent
 @given(replies())
 def test_streamed_and_whole_say_the_same(events: list[AnyEvent]) -> None:
     reply = fold(events)
-    whole = fold(read_reply(write_reply(reply, model="m", reply_id="msg_1", created=1), DEFAULT_PROFILE))
+    whole = fold(
+        decode_response(encode_response(reply, model="m", reply_id="msg_1", created=1), DEFAULT_PROFILE)
+    )
     assert whole == reply
     streamed = fold(read([write(events)]))
     assert msgspec.structs.replace(streamed, usage=reply.usage) == reply
@@ -243,7 +247,7 @@ def test_a_whole_answer_is_what_the_api_defines() -> None:
         Metered(Usage(1, 2, 3, 4, 5, 1)),
         Stopped("refusal", None, "no"),
     ]
-    body = json.loads(write_reply(fold(events), model="public", reply_id="msg_1", created=1))
+    body = json.loads(encode_response(fold(events), model="public", reply_id="msg_1", created=1))
     assert body == {
         "id": "msg_1",
         "type": "message",
@@ -284,7 +288,7 @@ def test_a_whole_answer_is_what_the_api_defines() -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_in_place_of_an_answer_is_read_to_its_end(name: str) -> None:
-    assert read_reply(STREAMS[name], DEFAULT_PROFILE) == expected(name)
+    assert decode_response(STREAMS[name], DEFAULT_PROFILE) == expected(name)
 
 
 @pytest.mark.parametrize(
@@ -302,10 +306,10 @@ def test_a_stream_in_place_of_an_answer_is_read_to_its_end(name: str) -> None:
     ],
 )
 def test_an_answer_that_is_none_is_a_failure(body: bytes, kind: str) -> None:
-    (failed,) = read_reply(body, DEFAULT_PROFILE)
+    (failed,) = decode_response(body, DEFAULT_PROFILE)
     assert isinstance(failed, Failed)
     assert failed.kind == kind
-    out, _, metered = meter_reply(body, model="m")
+    out, _, metered = passthrough_response(body, model="m")
     assert (out, metered) == (b"", failed)
 
 
@@ -344,7 +348,7 @@ ONLY_READ = {"arguments-of-a-call-never-begun"}
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_metered_stream_is_untouched_up_to_an_error(name: str) -> None:
     stream = CASES[name]
-    meter = Meter(model=None, withhold_usage=False)
+    meter = Passthrough(model=None, withhold_usage=False)
     out = meter.feed(stream) + meter.finish()
     rest = stream[len(out) :]
     assert stream == out + rest
@@ -363,7 +367,7 @@ def test_a_metered_stream_is_untouched_up_to_an_error(name: str) -> None:
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
 def test_only_the_model_changes(name: str, ending: bytes) -> None:
     stream = CASES[name].replace(b"\n", ending)
-    meter = Meter(model='public "1"', withhold_usage=False)
+    meter = Passthrough(model='public "1"', withhold_usage=False)
     out = meter.feed(stream) + meter.finish()
     assert out.count(rb'"model":"public \"1\""') == stream.count(b'"model":"claude-x"')
     back = out.replace(rb'"public \"1\""', b'"claude-x"')
@@ -378,9 +382,9 @@ def test_only_the_model_changes(name: str, ending: bytes) -> None:
 )
 def test_metering_does_not_depend_on_the_split(name: str, places: list[int], ending: bytes) -> None:
     stream = CASES[name].replace(b"\n", ending)
-    whole = Meter(model="p", withhold_usage=False)
+    whole = Passthrough(model="p", withhold_usage=False)
     out = whole.feed(stream) + whole.finish()
-    meter = Meter(model="p", withhold_usage=False)
+    meter = Passthrough(model="p", withhold_usage=False)
     pieces = [meter.feed(piece) for piece in cut(stream, places)]
     # bar the LF of the very last CRLF: its CR alone ended the last frame, and after that nothing is relayed
     assert (b"".join(pieces) + meter.finish()).rstrip(b"\r\n") == out.rstrip(b"\r\n")
@@ -396,7 +400,7 @@ def test_metering_does_not_depend_on_the_split(name: str, places: list[int], end
 
 @given(replies())
 def test_the_length_of_what_was_generated_is_measured(events: list[AnyEvent]) -> None:
-    meter = Meter(model="m", withhold_usage=False)
+    meter = Passthrough(model="m", withhold_usage=False)
     meter.feed(write(events))
     generated = [
         event.text if isinstance(event, TextDelta | ThoughtDelta) else event.fragment
@@ -409,7 +413,7 @@ def test_the_length_of_what_was_generated_is_measured(events: list[AnyEvent]) ->
 
 
 def test_a_plain_answer_in_place_of_a_stream_becomes_one() -> None:
-    meter = Meter(model="public", withhold_usage=False)
+    meter = Passthrough(model="public", withhold_usage=False)
     out = meter.feed(CASES["json-instead-of-a-stream"]) + meter.finish()
     check_messages(out)
     assert fold(read([out])).parts == fold(expected("json-instead-of-a-stream")).parts
@@ -419,26 +423,26 @@ def test_a_plain_answer_in_place_of_a_stream_becomes_one() -> None:
 
 def test_a_metered_answer_changes_its_model_only() -> None:
     body = CASES["json-instead-of-a-stream"]
-    assert meter_reply(body, model=None) == (body, Usage(3, 4), None)
-    out, usage, failed = meter_reply(body, model="public")
+    assert passthrough_response(body, model=None) == (body, Usage(3, 4), None)
+    out, usage, failed = passthrough_response(body, model="public")
     assert (out, usage, failed) == (
         body.replace(b'"model":"claude-x"', b'"model":"public"'),
         Usage(3, 4),
         None,
     )
     inner = body.replace(b'{"x":1}', b'{"model":"claude-x"}')
-    assert meter_reply(inner, model="p")[0].count(b'"model":"claude-x"') == 1
+    assert passthrough_response(inner, model="p")[0].count(b'"model":"claude-x"') == 1
 
 
 def test_a_model_inside_the_text_stays() -> None:
     stream = write([Started("", ""), TextDelta('{"message_start":{"model":"m"}}'), Stopped("end_turn")])
-    meter = Meter(model="p", withhold_usage=False)
+    meter = Passthrough(model="p", withhold_usage=False)
     assert meter.feed(stream) == stream.replace(b'"model":"m","content"', b'"model":"p","content"')
 
 
 def test_frames_are_relayed_as_soon_as_they_are_whole() -> None:
     stream = CASES["worked-text-and-two-tools"]
-    meter = Meter(model="p", withhold_usage=False)
+    meter = Passthrough(model="p", withhold_usage=False)
     for frame in stream.removesuffix(b"\n\n").split(b"\n\n"):
         assert meter.feed(frame + b"\n") == b""
         assert meter.feed(b"\n").startswith(frame[:20])

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.dialects.responses.dialect import Meter, Reader, Writer, meter_reply
+from penstock.core.dialects.responses.dialect import (
+    Passthrough,
+    ResponseDecoder,
+    ResponseEncoder,
+    passthrough_response,
+)
 from penstock.core.neutral.events import Started, TextDelta
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage
@@ -19,8 +24,8 @@ STREAMS = sorted(path.parent for path in VECTORS.glob("*/upstream.sse"))
 FRAMED = [case for case in STREAMS if not (case / "upstream.sse").read_bytes().startswith((b"{", b"<"))]
 
 
-def relayed(pieces: list[bytes], model: str | None) -> tuple[bytes, Meter]:
-    meter = Meter(model=model, withhold_usage=False)
+def relayed(pieces: list[bytes], model: str | None) -> tuple[bytes, Passthrough]:
+    meter = Passthrough(model=model, withhold_usage=False)
     out = b"".join(meter.feed(piece) for piece in pieces)
     return out + meter.finish(), meter
 
@@ -30,7 +35,7 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(edges)]
 
 
-def facts(meter: Meter) -> tuple[object, ...]:
+def facts(meter: Passthrough) -> tuple[object, ...]:
     failed = meter.failure
     return meter.usage, meter.done, meter.ended, meter.stop, meter.started, meter.output_bytes, failed
 
@@ -61,7 +66,7 @@ UNREAD = {"33-nameless-call", "33-malformed-event", "33-not-json"}
 )
 def test_the_ledger_learns_what_a_reader_would(case: Path) -> None:
     data = (case / "upstream.sse").read_bytes()
-    reader = Reader()
+    reader = ResponseDecoder()
     reply = fold([*reader.feed(data), *reader.finish()])
     out, meter = relayed([data], "public")
     assert (meter.failure is None) == (reply.failure is None)
@@ -94,9 +99,9 @@ def test_at_any_split_it_is_the_same(case: Path, at: list[int], ending: bytes) -
 
 
 def test_the_output_is_counted_as_it_goes() -> None:
-    writer = Writer(model="m", reply_id="resp_1", created=1, include_usage=True, input_estimate=1)
+    writer = ResponseEncoder(model="m", reply_id="resp_1", created=1, include_usage=True, input_estimate=1)
     begun = writer.write([Started("", ""), TextDelta("four")])
-    meter = Meter(model="public", withhold_usage=False)
+    meter = Passthrough(model="public", withhold_usage=False)
     out = meter.feed(begun)
     assert meter.output_bytes == 4
     assert meter.sequence == len(frames(out))
@@ -120,13 +125,13 @@ def test_a_whole_answer_becomes_the_stream_that_was_asked_for() -> None:
 
 def test_whole_answers() -> None:
     body = (VECTORS / "60-whole" / "upstream.json").read_bytes()
-    out, usage, failed = meter_reply(body, model="public")
+    out, usage, failed = passthrough_response(body, model="public")
     assert json.loads(out) == {**json.loads(body), "model": "public"}
     assert (usage, failed) == (Usage(6, 7, 4, None, 2), None)
-    assert meter_reply(body, model="gpt-up")[0] is body
-    assert meter_reply(body, model=None)[0] is body
+    assert passthrough_response(body, model="gpt-up")[0] is body
+    assert passthrough_response(body, model=None)[0] is body
     for name in ("60-whole-failed", "60-whole-error", "60-whole-no-output", "60-whole-garbage"):
-        out, _, failed = meter_reply((VECTORS / name / "upstream.json").read_bytes(), model="public")
+        out, _, failed = passthrough_response((VECTORS / name / "upstream.json").read_bytes(), model="public")
         assert out == b""
         assert failed is not None
 
@@ -136,7 +141,7 @@ def test_garbage_in_the_middle_is_a_failure_and_not_the_callers_to_read(pieces: 
     stream = (VECTORS / "text" / "upstream.sse").read_bytes()
     at = stream.index(b"\n\n", stream.index(b"output_text.delta")) + 2
     broken = stream[:at] + b"event: x\ndata: {]]\n\n" + stream[at:]
-    meter = Meter(model=None, withhold_usage=False)
+    meter = Passthrough(model=None, withhold_usage=False)
     size = -(-len(broken) // pieces)
     out = (
         b"".join(meter.feed(broken[start : start + size]) for start in range(0, len(broken), size))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from penstock.core.body.envelope import read
+from penstock.core.body.envelope import read_envelope
 from penstock.core.dialects.registry import prepare, translation_header
-from penstock.core.dialects.responses.dialect import read_request, write_request
+from penstock.core.dialects.responses.dialect import decode_request, encode_request
 from penstock.core.neutral.request import (
     Document,
     Image,
@@ -29,7 +29,7 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.profile import Profile
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.errors import InvalidRequest
 
 CODEX = Path(__file__).parents[3] / "vectors" / "responses" / "codex-turn" / "request.json"
@@ -42,7 +42,7 @@ def body(*items: Any, **fields: Any) -> bytes:
 
 
 def reading(*items: Any, **fields: Any) -> tuple[Request, list[Loss]]:
-    return read_request(body(*items, **fields))
+    return decode_request(body(*items, **fields))
 
 
 def turns(*items: Any) -> list[Turn]:
@@ -153,7 +153,7 @@ def test_reasoning() -> None:
         return turn.parts[0]
 
     summary = [{"type": "summary_text", "text": "One."}, {"type": "summary_text", "text": "Two."}]
-    ours = sign(Origin("deepseek", "[]"))
+    ours = sign_reasoning(ReasoningOrigin("deepseek", "[]"))
     assert thought(summary=summary) == Thought("One.\n\nTwo.")
     assert thought(content=[{"type": "reasoning_text", "text": "full"}]) == Thought("full")
     assert thought(summary=summary, encrypted_content=ours) == Thought("One.\n\nTwo.", ours)
@@ -350,7 +350,7 @@ def test_instructions_alone_are_nothing_to_answer() -> None:
 )
 def test_stored_state_is_refused_whatever_the_upstream(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="stored") as caught:
-        read(json.dumps({"model": "m", "input": "x", **fields}).encode(), "responses")
+        read_envelope(json.dumps({"model": "m", "input": "x", **fields}).encode(), "responses")
     assert caught.value.param in {*fields, "input[1]"}
 
 
@@ -370,7 +370,7 @@ def test_stored_state_is_refused_whatever_the_upstream(fields: dict[str, Any]) -
 def test_any_json_is_read_or_refused(value: Any) -> None:
     for sent in (body(USER, value), body(USER, tools=[value]), body(USER, tool_choice=value, text=value)):
         try:
-            request, _ = read_request(sent)
+            request, _ = decode_request(sent)
         except InvalidRequest:
             request = None
         assert request is None or request.turns
@@ -380,13 +380,15 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
 
 
 def written(request: Request, profile: Profile | None = None) -> tuple[dict[str, Any], dict[str, str]]:
-    sent, lost = write_request(request, model="up", profile=profile or Profile())
-    assert write_request(request, model="up", profile=profile or Profile())[0] == sent
+    sent, lost = encode_request(request, model="up", profile=profile or Profile())
+    assert encode_request(request, model="up", profile=profile or Profile())[0] == sent
     return json.loads(sent), {loss.field: loss.outcome for loss in lost}
 
 
 def test_a_whole_conversation() -> None:
-    made = sign(Origin("up-2026-01-01", '{"id":"rs_1","encrypted_content":"gAAA","raw":false}'))
+    made = sign_reasoning(
+        ReasoningOrigin("up-2026-01-01", '{"id":"rs_1","encrypted_content":"gAAA","raw":false}')
+    )
     request = Request(
         model="m",
         turns=(
@@ -503,7 +505,7 @@ def test_losses_and_refusals_of_writing() -> None:
 
 def same(sent: bytes, profile: Profile, *, strict: bool = False) -> tuple[dict[str, Any], str]:
     prepared = prepare(
-        read(sent, "responses"),
+        read_envelope(sent, "responses"),
         caller="responses",
         upstream="responses",
         model="up",
@@ -515,7 +517,7 @@ def same(sent: bytes, profile: Profile, *, strict: bool = False) -> tuple[dict[s
 
 def test_the_same_dialect_is_bytes_and_never_stored() -> None:
     sent = body(store=False, brand_new={"x": [1.0]})
-    envelope = read(sent, "responses")
+    envelope = read_envelope(sent, "responses")
     kept = prepare(envelope, caller="responses", upstream="responses", model="m", profile=Profile())
     assert kept.body is sent
     openai = Profile(encrypted_reasoning=True)
@@ -528,7 +530,12 @@ def test_the_same_dialect_is_bytes_and_never_stored() -> None:
 
 
 def test_reasoning_of_other_models_does_not_go_to_a_responses_upstream() -> None:
-    ours = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": sign(Origin("x"))}
+    ours = {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [],
+        "encrypted_content": sign_reasoning(ReasoningOrigin("x")),
+    }
     sealed = {**ours, "encrypted_content": "gwe1.WyJyZWRhY3RlZCIsIm9wIl0"}
     theirs = {**ours, "encrypted_content": "gAAA"}
     got, told = same(body(USER, ours, theirs, sealed, USER, store=False), Profile())
@@ -539,7 +546,11 @@ def test_codex_is_served_by_any_upstream_and_told_what_was_left_out() -> None:
     sent = CODEX.read_bytes()
     for upstream in ("chat", "messages"):
         prepared = prepare(
-            read(sent, "responses"), caller="responses", upstream=upstream, model="up", profile=Profile()
+            read_envelope(sent, "responses"),
+            caller="responses",
+            upstream=upstream,
+            model="up",
+            profile=Profile(),
         )
         assert translation_header(prepared.losses) == (
             "tools.namespace=flattened; prompt_cache_key=dropped; client_metadata=dropped; tools.web_search=dropped"
@@ -548,7 +559,7 @@ def test_codex_is_served_by_any_upstream_and_told_what_was_left_out() -> None:
         assert "multi_agent_v1__spawn_agent" in prepared.names.callers
     with pytest.raises(InvalidRequest, match="web_search"):
         prepare(
-            read(sent, "responses"),
+            read_envelope(sent, "responses"),
             caller="responses",
             upstream="chat",
             model="up",
@@ -567,7 +578,7 @@ def test_losses_have_the_callers_words() -> None:
     )
     profile = Profile(reasoning_effort=False, json_schema=False, system_anywhere=False)
     prepared = prepare(
-        read(sent, "responses"), caller="responses", upstream="chat", model="up", profile=profile
+        read_envelope(sent, "responses"), caller="responses", upstream="chat", model="up", profile=profile
     )
     assert translation_header(prepared.losses) == (
         "text.format=prompted; input.developer=wrapped; reasoning.effort=dropped; reasoning.summary=dropped"

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from penstock.core.dialects.responses.dialect import KEEPALIVE, Writer, write_reply
+from penstock.core.dialects.responses.dialect import KEEPALIVE, ResponseEncoder, encode_response
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -73,8 +73,8 @@ async def serving(body: bytes, content_type: str) -> AsyncGenerator[openai.Async
         yield client
 
 
-def writer() -> Writer:
-    return Writer(model="public", reply_id="resp_1", created=1, include_usage=True, input_estimate=7)
+def writer() -> ResponseEncoder:
+    return ResponseEncoder(model="public", reply_id="resp_1", created=1, include_usage=True, input_estimate=7)
 
 
 def dumped(response: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ async def test_the_sdk_builds_the_response_that_was_meant() -> None:
 
 
 async def test_streamed_and_whole_are_the_same_response() -> None:
-    whole = write_reply(fold(EVENTS), model="public", reply_id="resp_1", created=1)
+    whole = encode_response(fold(EVENTS), model="public", reply_id="resp_1", created=1)
     async with serving(whole, "application/json") as client:
         response = await client.responses.create(**REQUEST)
     assert dumped(response) == dumped(await streamed(writer().write(EVENTS)))
@@ -149,7 +149,7 @@ async def test_a_failure_is_the_last_event() -> None:
     ("reason", "why"), [("max_tokens", "max_output_tokens"), ("refusal", "content_filter")]
 )
 async def test_incomplete_responses(reason: Any, why: str) -> None:
-    body = write_reply(
+    body = encode_response(
         fold([Started("", ""), TextDelta("Cut"), Stopped(reason)]), model="m", reply_id="resp_1", created=1
     )
     async with serving(body, "application/json") as client:

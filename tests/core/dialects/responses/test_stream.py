@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.dialects.registry import DIALECTS
-from penstock.core.dialects.responses.dialect import Reader, Writer, read_reply, write_reply
+from penstock.core.dialects.responses.dialect import (
+    ResponseDecoder,
+    ResponseEncoder,
+    decode_response,
+    encode_response,
+)
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -52,7 +57,7 @@ def expected(case: Path) -> list[AnyEvent]:
 
 
 def replay(pieces: list[bytes]) -> list[AnyEvent]:
-    reader = Reader()
+    reader = ResponseDecoder()
     events = [event for piece in pieces for event in reader.feed(piece)]
     events += reader.finish()
     assert reader.done
@@ -69,8 +74,8 @@ def bytewise(data: bytes) -> list[bytes]:
     return [data[at : at + 1] for at in range(len(data))]
 
 
-def writer() -> Writer:
-    return Writer(
+def writer() -> ResponseEncoder:
+    return ResponseEncoder(
         model="public", reply_id="resp_1", created=1_700_000_000, include_usage=True, input_estimate=42
     )
 
@@ -93,7 +98,7 @@ def test_stream(case: Path, ending: bytes) -> None:
 
 @pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
 def test_whole_answer(case: Path) -> None:
-    assert read_reply((case / "upstream.json").read_bytes()) == expected(case)
+    assert decode_response((case / "upstream.json").read_bytes()) == expected(case)
 
 
 def test_vectors_are_there() -> None:
@@ -135,7 +140,7 @@ def test_damaged_streams_end_like_any_other(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(body)))
         body[at : at + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=5))
     check_order(replay([bytes(body)]))
-    assert isinstance(read_reply(bytes(body))[-1], Stopped | Failed)
+    assert isinstance(decode_response(bytes(body))[-1], Stopped | Failed)
 
 
 JSON = st.recursive(
@@ -162,7 +167,7 @@ def test_any_json_under_the_names_that_are_read(values: list[object], tail: byte
     body = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values) + tail
     check_order(replay([body]))
     for value in values:
-        assert isinstance(read_reply(json.dumps(value).encode())[-1], Stopped | Failed)
+        assert isinstance(decode_response(json.dumps(value).encode())[-1], Stopped | Failed)
 
 
 def check_order(events: list[AnyEvent]) -> None:
@@ -260,7 +265,9 @@ def test_any_reply_is_a_legal_stream_and_the_same_whole(drawn: list[object], rea
     written = writer().write(events)
     check_responses(written)
     last = frames(written)[-1]["response"]
-    whole = json.loads(write_reply(fold(events), model="public", reply_id="resp_1", created=1_700_000_000))
+    whole = json.loads(
+        encode_response(fold(events), model="public", reply_id="resp_1", created=1_700_000_000)
+    )
     for response in (last, whole):
         for item in response["output"]:
             for part in item.get("content", ()):

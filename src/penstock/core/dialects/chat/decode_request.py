@@ -231,7 +231,7 @@ _messages = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_request(body: bytes) -> tuple[Request, list[Loss]]:
+def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     """The request in ``body`` (checked by the envelope before), and what of it the neutral form does not carry.
 
     Raises ``InvalidRequest`` naming the field.

@@ -33,7 +33,7 @@ from penstock.core.neutral.events import (
 )
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.sse import Frame, Frames, FrameTooLarge
 
 _encode = msgspec.json.Encoder().encode
@@ -232,7 +232,7 @@ class Assembly:
         if kind == self._kind:
             return
         if self._kind == "thought":
-            out.append(ThoughtSigned(sign(Origin(self._model, self._carrier()))))
+            out.append(ThoughtSigned(sign_reasoning(ReasoningOrigin(self._model, self._carrier()))))
             self._details = []
         elif self._kind == "call":
             self._calls.close()
@@ -336,7 +336,7 @@ _BOM = b"\xef\xbb\xbf"
 _SSE_STARTS = (b"data:", b":", b"event:", b"id:", b"retry:")
 
 
-class Reader:
+class ResponseDecoder:
     """A Chat upstream's stream as events. ``done`` once the terminal event was given; what follows it is ignored."""
 
     __slots__ = ("_assembly", "_body", "_frames", "_sniffed", "_start")
@@ -479,11 +479,11 @@ def _is_chunk(line: bytes) -> bool:
     return present(chunk.error) or any(choice.delta is not None for choice in chunk.choices or ())
 
 
-def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
+def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
     """A whole answer of a Chat upstream as the events that fold to it; anything but an answer is one ``Failed``."""
     text = body.removeprefix(_BOM).strip()
     if text.startswith(_SSE_STARTS):  # a stream although none was asked for
-        reader = Reader(profile=profile)
+        reader = ResponseDecoder(profile=profile)
         return [*reader.feed(body), *reader.finish()]
     out: list[AnyEvent] = []
     _take_whole(text, Assembly(profile), out)

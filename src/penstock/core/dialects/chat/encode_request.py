@@ -42,22 +42,22 @@ _ONLY_SCHEMA = (
 )
 
 
-class Form(msgspec.Struct, frozen=True):
+class AnswerForm(msgspec.Struct, frozen=True):
     """How an answer's form is asked for: ``format`` is ``response_format``, ``instruction`` goes into the prompt."""
 
     format: dict[str, object] | None = None
     instruction: str | None = None
 
 
-def answer_format(output: OutputFormat | None, profile: Profile, lose: Lose) -> Form:
+def answer_format(output: OutputFormat | None, profile: Profile, lose: Lose) -> AnswerForm:
     """The form of answer that ``output`` wants."""
     if output is None:
-        return Form()
+        return AnswerForm()
     if output.schema is None:
-        return Form({"type": "json_object"})
+        return AnswerForm({"type": "json_object"})
     if not profile.json_schema:
         lose("output_config.format", "prompted")
-        return Form({"type": "json_object"}, _ONLY_SCHEMA + bytes(output.schema).decode())
+        return AnswerForm({"type": "json_object"}, _ONLY_SCHEMA + bytes(output.schema).decode())
     schema: dict[str, object] = {"name": output.name or "output"}
     if output.description is not None:
         schema["description"] = output.description
@@ -66,7 +66,7 @@ def answer_format(output: OutputFormat | None, profile: Profile, lose: Lose) -> 
         schema["strict"] = True
     elif output.strict:
         lose("output_config.format.strict", "dropped")
-    return Form({"type": "json_schema", "json_schema": schema})
+    return AnswerForm({"type": "json_schema", "json_schema": schema})
 
 
 def unforced(request: Request, profile: Profile, lose: Lose) -> Request:
@@ -156,7 +156,7 @@ BRIDGE = "Understood."
 """What the assistant says between a tool's result and the user, where it has to say something there."""
 
 
-def going_on(messages: list[Json]) -> Json:
+def continue_final_message(messages: list[Json]) -> Json:
     """What vLLM and its like are told where the last message is one to be continued."""
     last = messages[-1]
     if last["role"] != "assistant" or "tool_calls" in last:
@@ -224,7 +224,7 @@ def _parts(content: object) -> list[object]:
 _encode = msgspec.json.Encoder().encode
 
 
-def write_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
+def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
     """The body for ``model`` (the upstream's own id), and what of the request it does not say.
 
     Raises ``InvalidRequest`` where the request cannot be said at all.
@@ -268,7 +268,7 @@ class _Writing(RequestEncoder):
             body["response_format"] = asked.format
         self.user(request, body)
         if profile.prefill == "continue":
-            body |= going_on(messages)
+            body |= continue_final_message(messages)
         body["stream"] = request.stream
         if request.stream and profile.stream_options:
             every = {"continuous_usage_stats": True} if profile.continuous_usage else {}
@@ -449,9 +449,9 @@ class _Writing(RequestEncoder):
             carried[field] = text
         details: list[Raw] = []
         for thought in thoughts:
-            origin = signature.read(thought.signature) if thought.signature is not None else None
+            origin = signature.read_signature(thought.signature) if thought.signature is not None else None
             if origin is not None and origin.model == self.model and origin.carrier:
-                details += signature.entries(origin.carrier)
+                details += signature.carried_entries(origin.carrier)
         if details:
             carried["reasoning_details"] = details
         return carried

@@ -24,7 +24,7 @@ from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCa
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import is_ours
 from penstock.core.tools.call_ids import CHAT_LIMIT, outward
-from penstock.core.tools.custom_input import FreeText, text_of
+from penstock.core.tools.custom_input import CustomInput, text_of
 from penstock.errors import PenstockError, ProviderCut, native_body
 
 THOUGHT_FORMAT = "anthropic-claude-v1"
@@ -104,7 +104,7 @@ class CalledFunction(msgspec.Struct, frozen=True):
     arguments: str
 
 
-class Call(msgspec.Struct, frozen=True):
+class ToolCallItem(msgspec.Struct, frozen=True):
     """A tool call of a whole answer."""
 
     id: str
@@ -135,7 +135,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     refusal: str | None
     reasoning_content: str | None = None
     reasoning_details: list[Detail] = []
-    tool_calls: list[Call | CustomCall] = []
+    tool_calls: list[ToolCallItem | CustomCall] = []
     annotations: list[Annotation] = []
 
 
@@ -176,12 +176,12 @@ def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int 
     )
 
 
-def write_reply(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
     """A whole answer. ``reply.failure`` is the relay's to answer; here it would end as an empty stop."""
     texts: list[str] = []
     thoughts: list[str] = []
     details: list[Detail] = []
-    calls: list[Call | CustomCall] = []
+    calls: list[ToolCallItem | CustomCall] = []
     for part in reply.parts:
         match part:
             case Text(text):
@@ -196,7 +196,7 @@ def write_reply(reply: Reply, *, model: str, reply_id: str, created: int) -> byt
                 if part.custom:
                     calls.append(CustomCall(own, CalledCustom(name, text_of(arguments))))
                 else:
-                    calls.append(Call(own, CalledFunction(name, arguments)))
+                    calls.append(ToolCallItem(own, CalledFunction(name, arguments)))
             case Image() | Document() | ToolResult():
                 pass
             case _:
@@ -246,7 +246,7 @@ def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> byt
 BROKEN_OFF = ProviderCut("The provider broke off its answer.")
 
 
-class Writer:
+class ResponseEncoder:
     """Writes one reply as chunks. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
 
     sequence = 0  # events are not numbered in this dialect
@@ -301,7 +301,7 @@ class Writer:
         self._ended = False
         self._usage = Usage()
         self._calls = 0
-        self._free: FreeText | None = None  # of the open call, where it takes free text
+        self._free: CustomInput | None = None  # of the open call, where it takes free text
         self._args = True  # the last call has arguments, or there is none
         self._thoughts = -1  # index of the last thought block
         self._block: Literal["", "thought", "signed", "other"] = ""
@@ -349,11 +349,11 @@ class Writer:
                 self._block_of("other", pieces)
                 self._args = False
                 own = outward(id, CHAT_LIMIT)
-                self._free = FreeText() if event.custom else None
+                self._free = CustomInput() if event.custom else None
                 call = (
                     CustomCall(own, CalledCustom(name, ""))
                     if event.custom
-                    else Call(own, CalledFunction(name, ""))
+                    else ToolCallItem(own, CalledFunction(name, ""))
                 )
                 self._call(b"," + _encode(call)[1:], pieces, self._calls)
                 self._calls += 1

@@ -6,8 +6,8 @@ from typing import assert_never
 import msgspec
 
 from penstock.core.body.splice import find_values, replace_known, replace_spans
-from penstock.core.dialects.chat.decode_response import MAX_BODY, Reader
-from penstock.core.dialects.chat.encode_response import Writer
+from penstock.core.dialects.chat.decode_response import MAX_BODY, ResponseDecoder
+from penstock.core.dialects.chat.encode_response import ResponseEncoder
 from penstock.core.dialects.chat.response_schema import (
     Choice,
     Chunk,
@@ -118,7 +118,7 @@ _STOPS: dict[str, StopReason] = {
 }
 
 
-class Meter:
+class Passthrough:
     """Relays whole frames and keeps usage, end and failure on the side.
 
     The value of a frame's ``model`` becomes ``model`` (None: stays); nothing else in a frame changes. A frame that reports
@@ -341,7 +341,7 @@ class Meter:
     def _wrap(self, body: bytes) -> bytes:
         """A plain JSON answer (or one chunk a line) as the stream that was asked for."""
         self.ended = True
-        reader = Reader()
+        reader = ResponseDecoder()
         events = [*reader.feed(body), *reader.finish()]
         id = upstream_model = ""
         for event in events:
@@ -363,7 +363,7 @@ class Meter:
         if self.failure is not None:
             return b""
         whole = read_chunk(body.removeprefix(_BOM).strip())
-        writer = Writer(
+        writer = ResponseEncoder(
             model=self._model or upstream_model,
             reply_id=id,
             created=(whole.created if whole is not None else None) or 0,
@@ -382,7 +382,7 @@ def _text_size(delta: Delta) -> int:
     return size
 
 
-def meter_reply(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
+def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
     """A whole Chat answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
     regular = read_regular(body)
     if regular is not None:

@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from penstock.core.dialects.chat.response_schema import CallFragment, present
 from penstock.core.neutral.events import AnyEvent, CallArgs, CallOpened, ThoughtSigned
-from penstock.core.reasoning.tool_call_signatures import carried
+from penstock.core.reasoning.tool_call_signatures import carried_signature
 from penstock.core.tools.call_ids import distinct
 
 _STRING_MARK = re.compile(r'["\\]')
@@ -210,7 +210,7 @@ class Calls:
                     continue
                 call.opened = True
                 if call.extra is not None:
-                    events.append(ThoughtSigned(carried(self._model, call.extra)))
+                    events.append(ThoughtSigned(carried_signature(self._model, call.extra)))
                 events.append(CallOpened(self._unique(call), call.name))
             if not call.blank:  # a call without arguments has {}
                 events += [CallArgs(piece) for piece in call.pieces[call.sent :]]

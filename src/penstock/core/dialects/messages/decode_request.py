@@ -37,7 +37,7 @@ _REFUSED = ("container", "mcp_servers")
 """Top-level fields whose loss would change what the caller gets."""
 
 
-def read_request(body: bytes) -> tuple[Request, list[Loss]]:
+def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     """The neutral request of a Messages body, and what of the body it does not hold.
 
     Raises ``InvalidRequest`` with ``param`` naming the field.

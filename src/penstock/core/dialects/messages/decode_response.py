@@ -16,7 +16,7 @@ from penstock.core.dialects.messages.response_schema import (
     Message,
     StreamEvent,
     cited,
-    decode_message,
+    decode_whole,
     explanation_of,
     failure_of,
     read_event,
@@ -71,7 +71,7 @@ class _Open:
         self.waiting: list[AnyEvent] = []
 
 
-class Reader:
+class ResponseDecoder:
     """A Messages stream as events; the result does not depend on where the bytes were cut."""
 
     __slots__ = (
@@ -142,7 +142,7 @@ class Reader:
             body = b"".join(self._json).removeprefix(_BOM)
             if self._heard is not None:
                 self._heard.take_whole(body)
-            return read_reply(body)
+            return decode_response(body)
         out = self._take(self._frames.finish())
         if not self.done:
             self.done = True
@@ -328,13 +328,13 @@ def _input(block: Block) -> str | None:
 _SSE_STARTS = (b"event:", b"data:", b":")
 
 
-def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
+def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
     """A whole answer as events, or a stream that is read to its end; anything else is one ``Failed``."""
     if body.lstrip().startswith(_SSE_STARTS):
-        reader = Reader(profile=profile)
+        reader = ResponseDecoder(profile=profile)
         return [*reader.feed(body), *reader.finish()]
     try:
-        message = decode_message(body)
+        message = decode_whole(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return [Failed("api_error", "the upstream's answer is not a Messages reply")]
     if message.type == "error" or (message.error is not UNSET and bytes(message.error) != b"null"):

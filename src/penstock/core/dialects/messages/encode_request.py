@@ -10,7 +10,7 @@ from typing import Any, assert_never
 import msgspec
 from msgspec import Raw
 
-from penstock.core.dialects.messages.json_schema_subset import fitted
+from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     AnyPart,
@@ -122,7 +122,7 @@ _ONLY_SCHEMA = (
 )
 
 
-def write_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
+def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
     """The body for ``model`` (the upstream's own id) and what of the request it does not say.
 
     Raises ``InvalidRequest`` where the request cannot be said at all.
@@ -212,7 +212,7 @@ class _Writing:
             self.lose("response_format", "instructed")
             system.append({"type": "text", "text": _ONLY_SCHEMA + bytes(output.schema).decode()})
             return {}
-        schema, changed = fitted(bytes(output.schema))
+        schema, changed = fit_schema(bytes(output.schema))
         if changed:
             self.lose("response_format.json_schema.schema", "adapted")
         return {"format": {"type": "json_schema", "schema": Raw(schema)}}

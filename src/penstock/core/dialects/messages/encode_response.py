@@ -27,7 +27,7 @@ from penstock.core.neutral.events import (
 )
 from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage, merge_usage
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.call_ids import MESSAGES_LIMIT, outward
 from penstock.errors import PenstockError, ProviderCut
 
@@ -98,7 +98,7 @@ def _details(reason: StopReason, detail: str | None) -> dict[str, Any] | None:
     return {"type": "refusal", "category": None, "explanation": detail} if reason == "refusal" else None
 
 
-class Writer:
+class ResponseEncoder:
     """Writes one reply as frames. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
 
     sequence = 0  # events are not numbered in this dialect
@@ -238,7 +238,7 @@ class Writer:
     def _close(self, pieces: list[bytes]) -> None:
         if self._kind == "thinking":
             # callers must send thinking back, and cannot without a signature
-            self._sign(sign(Origin(self._source)), pieces)
+            self._sign(sign_reasoning(ReasoningOrigin(self._source)), pieces)
         elif self._kind:
             self._kind = ""
             pieces.append(_frame(b"content_block_stop", b',"index":%d' % self._index))
@@ -290,7 +290,7 @@ def _citation(cited: Cited) -> dict[str, Any]:
     }
 
 
-def write_reply(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:  # noqa: ARG001 - as in the other dialect
+def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:  # noqa: ARG001 - as in the other dialect
     """A whole reply as the Messages answer; counts that are not known are left out."""
     content: list[dict[str, Any]] = []
     for at, part in enumerate(reply.parts):
@@ -327,7 +327,11 @@ def _block(
         case Thought(text, signature, redacted):
             if redacted is not None:
                 return {"type": "redacted_thinking", "data": redacted}
-            return {"type": "thinking", "thinking": text, "signature": signature or sign(Origin(source))}
+            return {
+                "type": "thinking",
+                "thinking": text,
+                "signature": signature or sign_reasoning(ReasoningOrigin(source)),
+            }
         case ToolCall(id, name, arguments):
             return {
                 "type": "tool_use",

@@ -48,7 +48,7 @@ _MAPS = ("properties", "$defs", "definitions")
 _LISTS = ("anyOf", "allOf", "oneOf")
 
 
-def fitted(schema: bytes) -> tuple[bytes, bool]:
+def fit_schema(schema: bytes) -> tuple[bytes, bool]:
     """The schema as it may be sent, and whether that took a change; an unchanged one stays byte for byte.
 
     ``schema`` must be a JSON object. Raises ``InvalidRequest`` for a number that is out of range, and for text that is none.

@@ -8,18 +8,18 @@ import re
 import msgspec
 
 from penstock.core.body.splice import replace_known
-from penstock.core.dialects.messages.decode_response import read_reply
-from penstock.core.dialects.messages.encode_response import Writer
+from penstock.core.dialects.messages.decode_response import decode_response
+from penstock.core.dialects.messages.encode_response import ResponseEncoder
 from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
-    decode_message,
+    decode_whole,
     failure_of,
     read_event,
     reason_of,
     usage_at_start,
     usage_of,
 )
-from penstock.core.dialects.passthrough import FrameMeter
+from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.sse import STRING, Frame, parse_frame
@@ -36,7 +36,7 @@ _PIECE = re.compile(
 _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + STRING + rb")")
 
 
-class Meter(FrameMeter):
+class Passthrough(FramePassthrough):
     """A Messages stream. The value of ``message.model`` becomes ``model`` (None: stays) in ``message_start``."""
 
     PIECE = _PIECE
@@ -52,10 +52,12 @@ class Meter(FrameMeter):
         return isinstance(read_event(frame.event, frame.data), StreamEvent)
 
     def _events(self, body: bytes) -> list[AnyEvent]:
-        return read_reply(body)
+        return decode_response(body)
 
     def _written(self, events: list[AnyEvent], model: str, reply_id: str) -> bytes:
-        writer = Writer(model=model, reply_id=reply_id, created=0, include_usage=True, input_estimate=0)
+        writer = ResponseEncoder(
+            model=model, reply_id=reply_id, created=0, include_usage=True, input_estimate=0
+        )
         return writer.write(events)
 
     def _count(self, whole: bytes) -> None:
@@ -107,10 +109,10 @@ def _with_model(raw: bytes, data: bytes, old: str, model: str) -> bytes:
     return raw[:at] + changed + raw[at + len(data) :]
 
 
-def meter_reply(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
+def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
     """A whole Messages answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
     try:
-        message = decode_message(body)
+        message = decode_whole(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b"", Usage(), Failed("api_error", "the upstream's answer is not a Messages reply")
     usage = usage_of(message.usage) or Usage()

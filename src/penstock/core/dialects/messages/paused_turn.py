@@ -7,7 +7,7 @@ one: the blocks go back byte for byte, whatever they are, the events run on, and
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from penstock.core.dialects.messages.decode_response import MAX_BODY, Reader
+from penstock.core.dialects.messages.decode_response import MAX_BODY, ResponseDecoder
 from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, usage_at_start, usage_of
 from penstock.core.neutral.events import AnyEvent, Metered, Started, Stopped
 from penstock.core.neutral.usage import Usage, merge_usage
@@ -153,7 +153,7 @@ class Said:
             self.usage = merge_usage(self.usage, usage)
 
 
-class Resuming:
+class PausedTurnDecoder:
     """Reads the replies of a turn, however often it is paused, as one reply."""
 
     __slots__ = ("_before", "_pause", "_profile", "_reader", "_said")
@@ -163,7 +163,7 @@ class Resuming:
         self._before: Usage | None = None
         self._pause: list[AnyEvent] = []  # what ends the reply, if nobody lets the turn go on
         self._said = Said()
-        self._reader = Reader(profile=profile, heard=self._said)
+        self._reader = ResponseDecoder(profile=profile, heard=self._said)
 
     @property
     def paused(self) -> bool:
@@ -192,7 +192,7 @@ class Resuming:
         self._before = _sum(self._before, self._said.usage)
         self._pause = []
         self._said = Said()
-        self._reader = Reader(profile=self._profile, heard=self._said)
+        self._reader = ResponseDecoder(profile=self._profile, heard=self._said)
         return body
 
     def _joined(self, events: list[AnyEvent]) -> list[AnyEvent]:

@@ -100,7 +100,7 @@ class _Citation(msgspec.Struct):
 
 
 decode_event = msgspec.json.Decoder(StreamEvent).decode
-decode_message = msgspec.json.Decoder(Message).decode
+decode_whole = msgspec.json.Decoder(Message).decode
 _typed = msgspec.json.Decoder(_Typed).decode
 _usage = msgspec.json.Decoder(_Usage).decode
 _details = msgspec.json.Decoder(_Details).decode

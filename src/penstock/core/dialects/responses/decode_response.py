@@ -4,7 +4,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
-from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carried
+from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
     Item,
@@ -12,7 +12,7 @@ from penstock.core.dialects.responses.response_schema import (
     Response,
     StreamEvent,
     cited,
-    decode_response,
+    decode_whole,
     failure_in,
     is_json,
     read_event,
@@ -250,7 +250,7 @@ class Assembly:
                     self._parts(opened, "reasoning", item.content or [], out)
                 if opened.given or item.encrypted_content:
                     carrier = Carrier(item.id or "", item.encrypted_content, opened.raw)
-                    self._emit(opened, [ThoughtSigned(carried(self._model, carrier))], out)
+                    self._emit(opened, [ThoughtSigned(carrier_signature(self._model, carrier))], out)
             case "message":
                 self._message(opened, item.content or [], out)
             case _:
@@ -362,7 +362,7 @@ _BOM = b"\xef\xbb\xbf"
 _SSE_STARTS = (b"data:", b":", b"event:", b"id:", b"retry:")
 
 
-class Reader:
+class ResponseDecoder:
     """A Responses stream as events; the result does not depend on where the bytes were cut."""
 
     __slots__ = ("_assembly", "_body", "_frames", "_size", "_sniffed")
@@ -431,10 +431,10 @@ class Reader:
                 return
 
 
-def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
+def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
     """A whole answer as events; an error object or something else than an answer is one ``Failed``."""
     if body.removeprefix(_BOM).lstrip().startswith(_SSE_STARTS):  # a stream although none was asked for
-        reader = Reader(profile=profile)
+        reader = ResponseDecoder(profile=profile)
         return [*reader.feed(body), *reader.finish()]
     out: list[AnyEvent] = []
     _take_whole(body, Assembly(), out)
@@ -444,7 +444,7 @@ def read_reply(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent
 def _take_whole(body: bytes, assembly: Assembly, out: list[AnyEvent]) -> None:
     text = body.removeprefix(_BOM).strip()
     try:
-        response = decode_response(text)
+        response = decode_whole(text)
     except (ValueError, RecursionError):
         assembly.fail(Failed("api_error", "the upstream's answer is not a Responses reply"), out)
         return

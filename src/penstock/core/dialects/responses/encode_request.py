@@ -37,7 +37,7 @@ _SCHEMA_NAME = "output"
 _encode = msgspec.json.Encoder().encode
 
 
-def write_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
+def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
     """The body for ``model`` (the upstream's own id), and what of the request it does not say.
 
     Raises ``InvalidRequest`` where the request cannot be said at all.

@@ -28,9 +28,9 @@ from penstock.core.neutral.events import (
 )
 from penstock.core.neutral.fold import events_of
 from penstock.core.neutral.usage import Usage, merge_usage
-from penstock.core.reasoning.signature import Origin, sign
+from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.call_ids import RESPONSES_LIMIT, outward
-from penstock.core.tools.custom_input import FreeText
+from penstock.core.tools.custom_input import CustomInput
 from penstock.errors import PenstockError, ProviderCut
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -227,7 +227,7 @@ _CHARS_PER_TOKEN = 4
 _TEXT_TAIL = b',"logprobs":[]}\n\n'
 
 
-class Writer:
+class ResponseEncoder:
     """Writes one reply as frames. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
 
     __slots__ = (
@@ -286,7 +286,7 @@ class Writer:
         self._head = b""  # of a delta of the open item: its event and type
         self._pieces: list[str] = []  # its text so far
         self._call = CallOpened("", "")
-        self._free = FreeText()
+        self._free = CustomInput()
         self._annotations: list[Annotation] = []
         self._chars = 0  # of the open message, which citations count in
         self._cited_to = 0
@@ -446,7 +446,7 @@ class Writer:
         self._open("ctc" if event.custom else "fc", out)
         self._call = event
         self._kind = "custom" if event.custom else "call"
-        self._free = FreeText()
+        self._free = CustomInput()
         kind = b"custom_tool_call_input" if event.custom else b"function_call_arguments"
         self._added(self._call_item("in_progress", ""), b"response.%b.delta" % kind, b"", out)
 
@@ -471,7 +471,7 @@ class Writer:
                 self._close_text(status, out)
             case "thought":
                 # callers send reasoning back with what is signed here, so that it finds its maker again
-                self._end_thought(sign(Origin(self._source)), out)
+                self._end_thought(sign_reasoning(ReasoningOrigin(self._source)), out)
             case "call":
                 if not self._pieces:
                     self._delta("{}", out)
@@ -552,9 +552,11 @@ class Writer:
         self.ended = True
 
 
-def write_reply(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
     """A whole response: what the stream of the same reply ends with. ``reply.failure`` is the relay's to answer."""
-    writer = Writer(model=model, reply_id=reply_id, created=created, include_usage=True, input_estimate=0)
+    writer = ResponseEncoder(
+        model=model, reply_id=reply_id, created=created, include_usage=True, input_estimate=0
+    )
     reason = reply.reason or "end_turn"
     events = events_of(msgspec.structs.replace(reply, reason=reason, failure=None))
     writer.write(events)

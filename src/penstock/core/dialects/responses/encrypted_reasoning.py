@@ -13,7 +13,7 @@ import msgspec
 from penstock.core.neutral.request import Thought
 from penstock.core.reasoning import signature
 
-PREFIX = "gwe1."
+ENCRYPTED_PREFIX = "gwe1."
 
 
 class _Sealed(msgspec.Struct, frozen=True, array_like=True):
@@ -34,9 +34,9 @@ _sealed = msgspec.json.Decoder(_Sealed).decode
 _carrier = msgspec.json.Decoder(Carrier).decode
 
 
-def is_ours(encrypted_content: str) -> bool:
+def is_our_encrypted_content(encrypted_content: str) -> bool:
     """Whether a gateway made it, so that only a gateway can read it."""
-    return encrypted_content.startswith((PREFIX, signature.PREFIX))
+    return encrypted_content.startswith((ENCRYPTED_PREFIX, signature.SIGNATURE_PREFIX))
 
 
 def sealed_signature(text: str) -> str:
@@ -53,8 +53,8 @@ def opened(text: str, encrypted_content: str | None) -> Thought | None:
     """The thought of a reasoning item; None where it says nothing that could be read outside of its maker."""
     if encrypted_content is not None and signature.is_ours(encrypted_content):
         return Thought(text, encrypted_content)
-    if encrypted_content is not None and encrypted_content.startswith(PREFIX):
-        sealed = _unseal(encrypted_content[len(PREFIX) :])
+    if encrypted_content is not None and encrypted_content.startswith(ENCRYPTED_PREFIX):
+        sealed = _unseal(encrypted_content[len(ENCRYPTED_PREFIX) :])
         if sealed is not None:
             if sealed.kind == "redacted":
                 return Thought(redacted=sealed.value)
@@ -62,14 +62,14 @@ def opened(text: str, encrypted_content: str | None) -> Thought | None:
     return Thought(text) if text else None
 
 
-def carried(model: str, carrier: Carrier) -> str:
+def carrier_signature(model: str, carrier: Carrier) -> str:
     """The signature by which a thought of a Responses upstream finds its way back to it."""
-    return signature.sign(signature.Origin(model, _encode(carrier).decode()))
+    return signature.sign_reasoning(signature.ReasoningOrigin(model, _encode(carrier).decode()))
 
 
 def carrier_of(thought: Thought, model: str) -> Carrier | None:
     """What goes back to ``model`` with a thought that it made; None where another made it."""
-    origin = signature.read(thought.signature) if thought.signature is not None else None
+    origin = signature.read_signature(thought.signature) if thought.signature is not None else None
     if origin is None or not origin.carrier.startswith("{"):
         return None
     # upstreams report a dated name of the model that they were asked for
@@ -82,7 +82,7 @@ def carrier_of(thought: Thought, model: str) -> Carrier | None:
 
 
 def _seal(sealed: _Sealed) -> str:
-    return PREFIX + base64.urlsafe_b64encode(_encode(sealed)).decode("ascii").rstrip("=")
+    return ENCRYPTED_PREFIX + base64.urlsafe_b64encode(_encode(sealed)).decode("ascii").rstrip("=")
 
 
 def _unseal(text: str) -> _Sealed | None:

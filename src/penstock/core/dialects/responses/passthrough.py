@@ -8,15 +8,15 @@ import re
 import msgspec
 
 from penstock.core.body.splice import replace_at, replace_top_level
-from penstock.core.dialects.passthrough import FrameMeter
-from penstock.core.dialects.responses.decode_response import read_reply
-from penstock.core.dialects.responses.encode_response import Writer
+from penstock.core.dialects.passthrough import FramePassthrough
+from penstock.core.dialects.responses.decode_response import decode_response
+from penstock.core.dialects.responses.encode_response import ResponseEncoder
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
     ENDS,
     Response,
     StreamEvent,
-    decode_response,
+    decode_whole,
     failure_in,
     is_json,
     read_event,
@@ -47,7 +47,7 @@ _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 _encode = msgspec.json.Encoder().encode
 
 
-class Meter(FrameMeter):
+class Passthrough(FramePassthrough):
     """A Responses stream. The value of ``response.model`` becomes ``model`` (None: stays) wherever a frame holds a response."""
 
     PIECE = _PIECE
@@ -65,10 +65,12 @@ class Meter(FrameMeter):
         return is_json(frame.data)
 
     def _events(self, body: bytes) -> list[AnyEvent]:
-        return read_reply(body)
+        return decode_response(body)
 
     def _written(self, events: list[AnyEvent], model: str, reply_id: str) -> bytes:
-        writer = Writer(model=model, reply_id=reply_id, created=0, include_usage=True, input_estimate=0)
+        writer = ResponseEncoder(
+            model=model, reply_id=reply_id, created=0, include_usage=True, input_estimate=0
+        )
         return writer.write(events)
 
     def _count(self, whole: bytes) -> None:
@@ -116,10 +118,10 @@ class Meter(FrameMeter):
         return raw[:at] + changed + raw[at + len(data) :]
 
 
-def meter_reply(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
+def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
     """A whole response to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
     try:
-        response = decode_response(body.removeprefix(_BOM))
+        response = decode_whole(body.removeprefix(_BOM))
     except (ValueError, RecursionError):
         return b"", Usage(), Failed("api_error", "the upstream's answer is not a Responses reply")
     usage = usage_of(response.usage) or Usage()

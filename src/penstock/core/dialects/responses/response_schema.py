@@ -102,7 +102,7 @@ class _Annotation(msgspec.Struct):
 
 
 _event = msgspec.json.Decoder(StreamEvent).decode
-decode_response = msgspec.json.Decoder(Response).decode
+decode_whole = msgspec.json.Decoder(Response).decode
 _typed = msgspec.json.Decoder(_Typed).decode
 _usage = msgspec.json.Decoder(_Usage).decode
 _annotation = msgspec.json.Decoder(_Annotation).decode
