@@ -74,7 +74,7 @@ MAX_FUNCTION_LINES = 60
 # What is longer, and why splitting it would hide it: "relay/relay.py" or "relay/relay.py:Relay.run" -> the reason.
 LONGER: dict[str, str] = {
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
-    "store/migrations/first_tables.py:entrance": "a part of the first schema, table by table",
+    "store/migrations/first_tables.py:sign_in": "a part of the first schema, table by table",
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
 }
 

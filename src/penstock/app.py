@@ -76,7 +76,7 @@ class Service:
             stack.push_async_callback(database.close)
             if not settings.redis_url:
                 await stack.enter_async_context(database.claimed())
-            vault = SecretsFile.make(settings.secret_path, secrets.token_bytes)
+            secrets_file = SecretsFile.make(settings.secret_path, secrets.token_bytes)
             ledger = await Ledger.open(
                 database,
                 boot=boot,
@@ -88,7 +88,7 @@ class Service:
             counters, redis = await stack.enter_async_context(_counters(settings, database, self._now, boot))
             gate = _gate(settings, counters, self._now)
             keyring = Keyring(
-                database, vault, cache_seconds=settings.cache_seconds, clock=clock, now=self._now
+                database, secrets_file, cache_seconds=settings.cache_seconds, clock=clock, now=self._now
             )
             simulator = await _simulator()
             stack.push_async_callback(simulator.close)
@@ -102,33 +102,33 @@ class Service:
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
-            switchboard = Router(source.get, self._secrets, random.random)
+            router = Router(source.get, self._secrets, random.random)
             timings = _timings(settings)
             estimator = Estimator(most_text=settings.token_count_text)
             stack.callback(estimator.close)
-            aside = Offload(settings.thread_above)
-            stack.callback(aside.close)
+            offload = Offload(settings.thread_above)
+            stack.callback(offload.close)
             relay = Relay(
                 client=client,
                 ledger=ledger,
                 gate=gate,
-                switchboard=switchboard,
+                router=router,
                 metrics=metrics,
                 timings=timings,
-                aside=aside,
+                offload=offload,
                 thoughts=ReasoningCache(settings.thoughts_kept),
                 clock=clock,
             )
             gate.ended_by(relay.end)
             self._api = Api(
                 relay=relay,
-                counter=_counter(settings, client, switchboard, estimator, clock),
+                counter=_counter(settings, client, router, estimator, clock),
                 keyring=keyring,
                 gate=gate,
-                intake=BodyMemory(max_body=settings.max_body, most=settings.max_bodies),
+                body_memory=BodyMemory(max_body=settings.max_body, most=settings.max_bodies),
                 catalog=source.get,
                 metrics=metrics,
-                reader=BodyReader(aside, max_values=settings.max_values),
+                reader=BodyReader(offload, max_values=settings.max_values),
                 new_id=_ids(boot),
                 now=self._now,
                 clock=clock,
@@ -136,7 +136,7 @@ class Service:
             self.front = SiteProcess(
                 settings,
                 database,
-                vault,
+                secrets_file,
                 source.get,
                 gate,
                 shared,
@@ -275,13 +275,13 @@ async def _simulator() -> Listener:
 def _counter(
     settings: Settings,
     client: UpstreamClient,
-    switchboard: Router,
+    router: Router,
     estimator: Estimator,
     clock: Callable[[], float],
 ) -> TokenCounter:
     return TokenCounter(
         client,
-        switchboard,
+        router,
         estimator,
         CountingTurns(most=settings.token_counts_at_once, most_of_user=settings.token_counts_at_once_user),
         deadlines=replace(_timings(settings).deadlines, total=_COUNTING),

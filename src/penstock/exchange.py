@@ -48,7 +48,7 @@ class Exchange(Protocol):
     """What came after the path's ``?``, as received."""
     headers: HeaderList
     """Names in lower case, in the order received. Not to be changed: the next request of the connection may share it."""
-    letterhead: SharedHeaders
+    shared_headers: SharedHeaders
     length: int
     """Bytes of body that the caller announced; negative when it did not say."""
     client: str

@@ -205,7 +205,7 @@ class Running:
             )
             made = await management.create_key(
                 conn,
-                store.vault,
+                store.secrets_file,
                 user.id,
                 management.KeyWish(),
                 now=1,

@@ -46,7 +46,7 @@ async def installation(environ: dict[str, str]) -> AsyncGenerator[Store]:
             await create_user(conn, "root@example.com", plan="pro", admin=True, verified=True, now=now, id=id)
             wish = management.KeyWish()
             await management.create_key(
-                conn, store.vault, id, wish, now=now, entropy=secrets.token_bytes, keep=True
+                conn, store.secrets_file, id, wish, now=now, entropy=secrets.token_bytes, keep=True
             )
         yield store
 

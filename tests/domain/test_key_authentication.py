@@ -39,29 +39,37 @@ class Rig:
     """A key ring over a real database, with one user who has one key."""
 
     def __init__(
-        self, database: Database, vault: SecretsFile, user: User, made: NewKey, clock: Clock
+        self, database: Database, secrets_file: SecretsFile, user: User, made: NewKey, clock: Clock
     ) -> None:
-        self.database, self.vault, self.user, self.made, self.clock = database, vault, user, made, clock
+        self.database, self.secrets_file, self.user, self.made, self.clock = (
+            database,
+            secrets_file,
+            user,
+            made,
+            clock,
+        )
         self.queries = Queries(database)
-        self.ring = Keyring(database, vault, clock=clock.monotonic, now=clock.epoch)
+        self.ring = Keyring(database, secrets_file, clock=clock.monotonic, now=clock.epoch)
 
     async def identify(self) -> Principal:
         return await self.ring.identify(self.made.key)
 
 
-async def make_key(database: Database, vault: SecretsFile, user: User, wish: KeyWish = PLAIN) -> NewKey:
+async def make_key(
+    database: Database, secrets_file: SecretsFile, user: User, wish: KeyWish = PLAIN
+) -> NewKey:
     async with database.transaction() as conn:
         return await management.create_key(
-            conn, vault, user.id, wish, now=NOW, entropy=secrets.token_bytes, keep=False
+            conn, secrets_file, user.id, wish, now=NOW, entropy=secrets.token_bytes, keep=False
         )
 
 
 @pytest.fixture
 async def rig(engine: Engine, tmp_path: Path) -> AsyncIterator[Rig]:
     async with open_database(engine, tmp_path) as database:
-        vault = make_vault(tmp_path)
+        secrets_file = make_vault(tmp_path)
         user = await make_user(database)
-        yield Rig(database, vault, user, await make_key(database, vault, user), Clock())
+        yield Rig(database, secrets_file, user, await make_key(database, secrets_file, user), Clock())
 
 
 # ---- pick_key
@@ -218,7 +226,7 @@ async def test_a_rolled_key_works_through_its_grace_and_not_after(rig: Rig) -> N
     async with rig.database.transaction() as conn:
         old = await management.get_key(conn, rig.user.id, rig.made.id)
         new = await management.roll_key(
-            conn, rig.vault, old, grace=60, now=NOW, entropy=secrets.token_bytes, keep=False
+            conn, rig.secrets_file, old, grace=60, now=NOW, entropy=secrets.token_bytes, keep=False
         )
     assert (await rig.ring.identify(new.key)).key_id == new.id
     rig.clock.seconds = 59.0
@@ -268,7 +276,7 @@ async def test_without_the_database_a_key_is_never_wrong(rig: Rig) -> None:
 
 async def test_the_ring_keeps_its_bounds(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authentication, "_MOST", 3)
-    made = [await make_key(rig.database, rig.vault, rig.user) for _ in range(6)]
+    made = [await make_key(rig.database, rig.secrets_file, rig.user) for _ in range(6)]
     for key in made:
         await rig.ring.identify(key.key)
     assert [rig.ring.cached(rig.ring.mark(key.key)) is not None for key in made] == [False] * 3 + [True] * 3
@@ -280,7 +288,7 @@ async def test_the_ring_keeps_its_bounds(rig: Rig, monkeypatch: pytest.MonkeyPat
 
 async def test_a_pepper_newer_than_the_process_is_found(rig: Rig) -> None:
     await rig.identify()
-    elsewhere = SecretsFile(rig.vault.path)
+    elsewhere = SecretsFile(rig.secrets_file.path)
     elsewhere.rotate(secrets.token_bytes)
     made = await make_key(rig.database, elsewhere, rig.user)
     assert (await rig.ring.identify(made.key)).key_id == made.id
@@ -290,7 +298,7 @@ async def test_a_pepper_newer_than_the_process_is_found(rig: Rig) -> None:
 
 async def test_a_secrets_file_that_is_gone_makes_no_key_wrong(rig: Rig) -> None:
     await rig.identify()
-    rig.vault.path.unlink()
+    rig.secrets_file.path.unlink()
     rig.clock.seconds = 10.0
     assert (await rig.identify()).key_id == rig.made.id
     with pytest.raises(DatabaseUnavailable):

@@ -47,7 +47,7 @@ def remembered(raw: bytes) -> RememberedHead | None:
     head = RequestHead(LIMITS)
     head.feed(raw, 0)
     head.check()
-    return head.familiar()
+    return head.remembered_head()
 
 
 SERVED = sorted(
@@ -59,8 +59,8 @@ SERVED = sorted(
 
 @given(st.sampled_from(SERVED), st.data())
 def test_a_head_known_by_the_last_is_read_as_if_it_were_not(first: bytes, data: st.DataObject) -> None:
-    familiar = remembered(first)
-    if familiar is None:
+    remembered_head = remembered(first)
+    if remembered_head is None:
         assert b"expect" in first.lower() or len(first) > 1000, first
         return
     another = data.draw(st.sampled_from(SERVED))
@@ -73,7 +73,7 @@ def test_a_head_known_by_the_last_is_read_as_if_it_were_not(first: bytes, data: 
     numbered = re.sub(rb"(?i)(content-length:\s*)[0-9]+", lambda found: found[1] + length, first)
     for second in (first, another, numbered, changed, cut):
         for before in (b"", b"x"):
-            match = familiar.match(before + second, len(before))
+            match = remembered_head.match(before + second, len(before))
             if match is not None:
                 head, used = match
                 known = (head.method, head.path, head.query, head.headers, head.fields, head.length)
@@ -81,11 +81,11 @@ def test_a_head_known_by_the_last_is_read_as_if_it_were_not(first: bytes, data: 
 
 
 def test_a_head_is_known_by_the_last_whatever_its_length() -> None:
-    familiar = remembered(b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-length: \t7\r\nX: y\r\n\r\n")
-    assert familiar is not None
+    remembered_head = remembered(b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-length: \t7\r\nX: y\r\n\r\n")
+    assert remembered_head is not None
     for length in (7, 0, 12, 10**18 - 1):
         raw = b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-length: \t%d\r\nX: y\r\n\r\nbody" % length
-        match = familiar.match(raw, 0)
+        match = remembered_head.match(raw, 0)
         assert match is not None
         head, used = match
         assert (head.length, raw[used:]) == (length, b"body")

@@ -325,7 +325,7 @@ class House:
         """How much memory request bodies take, in bytes."""
         assert self.service is not None
         assert self.service._api is not None
-        return self.service._api._intake.taken
+        return self.service._api._body_memory.taken
 
     @property
     def asked(self) -> int:
@@ -365,7 +365,7 @@ async def make_user(
 async def _make_key(store: Store, user_id: str, wish: management.KeyWish) -> str:
     async with store.database.transaction() as conn:
         made = await management.create_key(
-            conn, store.vault, user_id, wish, now=1, entropy=secrets.token_bytes, keep=True
+            conn, store.secrets_file, user_id, wish, now=1, entropy=secrets.token_bytes, keep=True
         )
     return made.key
 

@@ -73,7 +73,7 @@ class Hotel:
         """All mails that are due are sent."""
         assert self.house.service is not None
         assert self.house.service.front is not None
-        await self.house.service.front.postman.send_due()
+        await self.house.service.front.mail_sender.send_due()
 
     def reader(self, network: str = "") -> "Reader":
         """Somebody else; ``network`` is the address they seem to come from."""

@@ -212,7 +212,7 @@ async def test_github_tells_addresses_in_a_list(issuer: Issuer, tmp_path: Path) 
     async with open_hotel(tmp_path, github_client="penstock", github_secret=SECRET) as hotel:
         assert hotel.house.service is not None
         assert hotel.house.service.front is not None
-        providers = hotel.house.service.front.federation.providers
+        providers = hotel.house.service.front.oauth.providers
         assert providers["github"].token == GITHUB.token
         providers["github"] = msgspec.structs.replace(
             providers["github"],

@@ -33,7 +33,7 @@ def request_credentials(
     exchange: Exchange, mark: Callable[[str], bytes], families: ClientFamilies
 ) -> RequestCredentials:
     """The sender of a request. Raises ``MissingKey`` or ``InvalidKey``."""
-    known = exchange.letterhead.read
+    known = exchange.shared_headers.read
     if isinstance(known, RequestCredentials):
         return known
     key = pick_key(_text(exchange.header(b"x-api-key")), _text(exchange.header(b"authorization")))
@@ -43,7 +43,7 @@ def request_credentials(
         families.of(exchange.header(b"user-agent")).name,
         strict=exchange.header(b"x-penstock-strict") == b"1",
     )
-    exchange.letterhead.read = sender
+    exchange.shared_headers.read = sender
     return sender
 
 

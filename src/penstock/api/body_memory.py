@@ -12,22 +12,22 @@ from penstock.exchange import Exchange
 class Reservation:
     """What one body takes, in bytes, until ``leave``."""
 
-    __slots__ = ("_intake", "_size", "_user_id")
+    __slots__ = ("_body_memory", "_size", "_user_id")
 
-    def __init__(self, intake: "BodyMemory", user_id: str, size: int) -> None:
-        self._intake = intake
+    def __init__(self, body_memory: "BodyMemory", user_id: str, size: int) -> None:
+        self._body_memory = body_memory
         self._user_id = user_id
         self._size = size
 
     def shrink(self, size: int) -> None:
         """The body has arrived, and is this long."""
         if size < self._size:
-            self._intake.free(self._user_id, self._size - size)
+            self._body_memory.free(self._user_id, self._size - size)
             self._size = size
 
     def leave(self) -> None:
         """The request has ended."""
-        self._intake.free(self._user_id, self._size)
+        self._body_memory.free(self._user_id, self._size)
         self._size = 0
 
 

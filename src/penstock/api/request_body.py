@@ -17,16 +17,16 @@ _BETAS_MOST = 4096
 class BodyReader:
     """Checks bodies and reads their top level, large ones in a thread."""
 
-    def __init__(self, aside: Offload, *, max_values: int) -> None:
+    def __init__(self, offload: Offload, *, max_values: int) -> None:
         """``max_values`` bounds the objects, lists and members of one body."""
-        self._aside = aside
+        self._offload = offload
         self._max_values = max_values
 
     async def read(self, body: bytes, dialect: DialectName, *, counting: bool = False) -> Envelope:
         """The body's envelope. Raises ``InvalidRequest``."""
-        if len(body) <= self._aside.above:
+        if len(body) <= self._offload.above:
             return self._read(body, dialect, counting=counting)
-        return await self._aside.run(self._read, body, dialect, counting=counting)
+        return await self._offload.run(self._read, body, dialect, counting=counting)
 
     def _read(self, body: bytes, dialect: DialectName, *, counting: bool) -> Envelope:
         check_values(body, self._max_values)

@@ -120,7 +120,7 @@ class Api:
         counter: TokenCounter,
         keyring: Keyring,
         gate: Gate,
-        intake: BodyMemory,
+        body_memory: BodyMemory,
         catalog: Callable[[], Catalog],
         metrics: Metrics,
         reader: BodyReader,
@@ -133,7 +133,7 @@ class Api:
         self._counter = counter
         self._keyring = keyring
         self._gate = gate
-        self._intake = intake
+        self._body_memory = body_memory
         self._catalog = catalog
         self._metrics = metrics
         self._reader = reader
@@ -190,7 +190,7 @@ class Api:
     async def _generate(self, visit: ApiRequest, dialect: Dialect) -> None:
         started = self._clock()
         principal, plan = await self._admit(visit)
-        place = self._intake.enter(visit.exchange, principal, plan.concurrent_requests)
+        place = self._body_memory.enter(visit.exchange, principal, plan.concurrent_requests)
         try:
             body = await visit.exchange.body()
             place.shrink(len(body))
@@ -235,7 +235,7 @@ class Api:
         principal, plan = await self._admit(visit)
         self._gate.check_counting(principal.user_id)
         exchange = visit.exchange
-        place = self._intake.enter(exchange, principal, plan.concurrent_requests)
+        place = self._body_memory.enter(exchange, principal, plan.concurrent_requests)
         try:
             body = await exchange.body()
             place.shrink(len(body))

@@ -91,7 +91,7 @@ async def _create(place: Installation, email: str, wish: KeyWish) -> NewKey:
         user = await accounts.user_by_email(conn, email)
         return await management.create_key(
             conn,
-            store.vault,
+            store.secrets_file,
             user.id,
             wish,
             now=now_ms(),
@@ -206,7 +206,7 @@ async def _roll(place: Installation, email: str, name: str | None, id: str | Non
         old = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)[0]
         return await management.roll_key(
             conn,
-            store.vault,
+            store.secrets_file,
             old,
             grace=grace,
             now=now,

@@ -67,7 +67,7 @@ def rotate(*, json: Annotated[bool, Parameter(negative="")] = False, place: At =
 
 async def _rotate(place: Installation) -> _Rotated:
     async with open_installation(place) as store:
-        store.vault.rotate(secrets.token_bytes)
+        store.secrets_file.rotate(secrets.token_bytes)
         async with store.database.transaction() as conn:
-            resealed = await management.reseal_keys(conn, store.vault, secrets.token_bytes)
-    return _Rotated(store.vault.pepper_id, store.vault.seal_id, resealed)
+            resealed = await management.reseal_keys(conn, store.secrets_file, secrets.token_bytes)
+    return _Rotated(store.secrets_file.pepper_id, store.secrets_file.seal_id, resealed)

@@ -95,7 +95,7 @@ async def _create(place: Installation, email: str, *, plan: str, admin: bool, ve
         )
         made = await management.create_key(
             conn,
-            store.vault,
+            store.secrets_file,
             user.id,
             management.KeyWish(),
             now=now,

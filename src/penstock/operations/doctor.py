@@ -237,12 +237,12 @@ async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
     if not path.exists() and not count:
         return [Finding("warn", "secrets", f"{path} is not there yet", "the first start makes it")]
     try:
-        vault = SecretsFile(path)
-        await management.check_peppers(conn, vault)
+        secrets_file = SecretsFile(path)
+        await management.check_peppers(conn, secrets_file)
     except SecretsFileError as error:
         return [Finding("fail", "secrets", str(error), "the backup has it")]
     return [
-        Finding("ok", "secrets", f"{path}, {len(vault.pepper_ids)} peppers"),
+        Finding("ok", "secrets", f"{path}, {len(secrets_file.pepper_ids)} peppers"),
         Finding("ok", "keys", f"{count} not revoked, all made with peppers of the file"),
     ]
 

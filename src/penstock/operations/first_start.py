@@ -50,7 +50,7 @@ class Store(msgspec.Struct, frozen=True):
 
     settings: Settings
     database: Database
-    vault: SecretsFile
+    secrets_file: SecretsFile
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -94,21 +94,21 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
             async with database.transaction() as conn:
                 if await revision(conn) == 0:  # of several processes that start at once, one fills it
                     await apply_document(conn, parse(default_catalog(), KINDS), KINDS, _now())
-        yield Store(settings, database, await _vault(database, settings))
+        yield Store(settings, database, await _secrets_file(database, settings))
     finally:
         await database.close()
 
 
-async def _vault(database: Database, settings: Settings) -> SecretsFile:
+async def _secrets_file(database: Database, settings: Settings) -> SecretsFile:
     path = settings.secret_path
     async with database.connect() as conn:
         if not path.exists() and await management.any_key(conn):
             raise SecretsFileError(
                 f"there is no secrets file {path}, but the database holds API keys that were made with one: put it back"
             )
-        vault = SecretsFile.make(path, secrets.token_bytes)
-        await management.check_peppers(conn, vault)
-    return vault
+        secrets_file = SecretsFile.make(path, secrets.token_bytes)
+        await management.check_peppers(conn, secrets_file)
+    return secrets_file
 
 
 async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
@@ -246,7 +246,7 @@ async def _demo(conn: AsyncConnection, store: Store) -> _Demo | None:
     )
     wish = management.KeyWish("demo")
     made = await management.create_key(
-        conn, store.vault, user.id, wish, now=now, entropy=secrets.token_bytes, keep=keep
+        conn, store.secrets_file, user.id, wish, now=now, entropy=secrets.token_bytes, keep=keep
     )
     return _Demo(user, made.key)
 
@@ -255,7 +255,7 @@ async def _shown_again(conn: AsyncConnection, store: Store, demo: User) -> str |
     """The newest working key that was kept."""
     for row in await management.working_keys(conn, demo.id, now=_now()):
         if row.kept:
-            return await management.reveal_key(conn, store.vault, demo.id, row.id)
+            return await management.reveal_key(conn, store.secrets_file, demo.id, row.id)
     return None
 
 

@@ -126,14 +126,14 @@ class MailSender:
     def __init__(
         self,
         database: Database,
-        vault: SecretsFile,
+        secrets_file: SecretsFile,
         route: MailTransport,
         sender: str,
         now: Callable[[], float],
     ) -> None:
         """``sender`` is a mail address with or without a name, ``now`` gives epoch seconds."""
         self._database = database
-        self._vault = vault
+        self._secrets_file = secrets_file
         self._route = route
         self._sender = sender
         self._now = now
@@ -174,7 +174,7 @@ class MailSender:
                 if not await outbox.any_due(conn, now=self._now_ms()):
                     return count
             async with self._database.transaction() as conn:
-                taken = await outbox.take(conn, self._vault, now=self._now_ms())
+                taken = await outbox.take(conn, self._secrets_file, now=self._now_ms())
             for due in taken:
                 count += await self._send(due)
 

@@ -75,10 +75,10 @@ class Relay:
         client: UpstreamClient,
         ledger: Ledger,
         gate: Gate,
-        switchboard: Router,
+        router: Router,
         metrics: Metrics,
         timings: Timings,
-        aside: Offload,
+        offload: Offload,
         thoughts: ReasoningCache,
         clock: Callable[[], float],
     ) -> None:
@@ -86,10 +86,10 @@ class Relay:
         self._client = client
         self._ledger = ledger
         self._gate = gate
-        self._board = switchboard
+        self._router = router
         self._metrics = metrics
         self._timings = timings
-        self._aside = aside
+        self._offload = offload
         self._thoughts = thoughts
         self._clock = clock
         self._open = OpenStreams(clock)
@@ -108,7 +108,7 @@ class Relay:
         call.task = asyncio.current_task()
         self._calls[call.request_id] = call
         try:
-            choice = self._board.choose(call.resolution, call.envelope, call.dialect.name, self._clock())
+            choice = self._router.choose(call.resolution, call.envelope, call.dialect.name, self._clock())
             prepared = await self._prepare(call, choice.attempts[0])
             day = self._gate.count(lease, call.now)
             self._metrics.entered()
@@ -135,9 +135,9 @@ class Relay:
 
     async def _prepare(self, call: Call, attempt: Attempt) -> Prepared:
         """The upstream's body; a request that cannot be said there fails here, before it counts."""
-        if len(call.envelope.body) <= self._aside.above:
+        if len(call.envelope.body) <= self._offload.above:
             return prepared_for(call, attempt, self._thoughts)
-        return await self._aside.run(prepared_for, call, attempt, self._thoughts)
+        return await self._offload.run(prepared_for, call, attempt, self._thoughts)
 
     # ---- open
 
@@ -187,7 +187,7 @@ class Relay:
                     continue  # it cannot be said there; what failed before is what the caller is told
             now = self._clock()
             record.begin(attempt, prepared.losses, now)
-            self._board.sending(attempt, now)
+            self._router.sending(attempt, now)
             record.contacted = True
             try:
                 await (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
@@ -209,7 +209,7 @@ class Relay:
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
     ) -> UpstreamResponse:
         """The upstream's good answer, as far as its head. Raises what the caller is to be told of any other."""
-        board = self._board
+        board = self._router
         endpoint = board.endpoint(attempt)
         own = call.dialect.name == attempt.dialect
         deadlines = self._timings.deadlines
@@ -269,7 +269,7 @@ class Relay:
         error = delivery.error
         if error is None:
             record.outcome, record.status = "completed", 200
-            self._board.succeeded(attempt)
+            self._router.succeeded(attempt)
         elif not exchange.started:
             raise error
         else:
@@ -319,7 +319,7 @@ class Relay:
         if failed is not None:
             raise reported_error(failed, body)
         record.first_byte_at = self._clock()
-        self._board.succeeded(attempt)
+        self._router.succeeded(attempt)
         call.exchange.start(200, self._head(call, record, prepared, b"application/json"))
         call.exchange.end(out)
         record.outcome, record.status = "completed", 200
@@ -375,7 +375,7 @@ class Relay:
     def _blame(self, call: Call, attempt: Attempt, error: ProviderError) -> None:
         """Tell the operator; and hold it against the provider's health, unless a caller could bring it about."""
         if not isinstance(error, ProviderCredentials):
-            self._board.failed(attempt, self._clock())
+            self._router.failed(attempt, self._clock())
         self._metrics.upstream_failed(attempt.provider, error.code)
         log.warning(
             "provider failed",

@@ -61,7 +61,7 @@ class TokenCounter:
     def __init__(
         self,
         client: UpstreamClient,
-        switchboard: Router,
+        router: Router,
         estimator: Estimator,
         turns: CountingTurns,
         *,
@@ -70,7 +70,7 @@ class TokenCounter:
     ) -> None:
         """``clock`` is monotonic, in seconds."""
         self._client = client
-        self._board = switchboard
+        self._router = router
         self._estimator = estimator
         self._turns = turns
         self._deadlines = deadlines
@@ -84,7 +84,7 @@ class TokenCounter:
         An upstream's failure is a ``ProviderError``, its refusal of the request the caller's error.
         """
         async with self._turns.turn(user_id):
-            choice = self._board.choose(resolution, envelope, "messages", self._clock())
+            choice = self._router.choose(resolution, envelope, "messages", self._clock())
             attempt = next((each for each in choice.attempts if each.dialect == "messages"), None)
             if attempt is not None:
                 body = await self._ask(attempt, envelope, version, betas)
@@ -98,13 +98,13 @@ class TokenCounter:
         self, attempt: Attempt, envelope: Envelope, version: bytes, betas: bytes | None
     ) -> bytes | None:
         """The upstream's answer; None where it has no counter, or one that does not count."""
-        endpoint = self._board.endpoint(attempt)
+        endpoint = self._router.endpoint(attempt)
         try:
             response = await self._client.send(
                 endpoint.origin,
                 b"POST",
                 endpoint.path + b"/count_tokens",
-                self._board.headers(attempt, version, betas),
+                self._router.headers(attempt, version, betas),
                 envelope.encode(attempt.model, drop=("max_tokens", "stream")),
                 self._deadlines,
             )

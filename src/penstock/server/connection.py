@@ -58,13 +58,13 @@ class CallerConnection(asyncio.Protocol):
         "_chunked",
         "_client_trusted",
         "_expects",
-        "_familiar",
         "_head",
         "_held",
         "_peer",
         "_phase",
         "_received",
         "_remaining",
+        "_remembered_head",
         "_since",
         "_stall_size",
         "_strangers",
@@ -95,7 +95,7 @@ class CallerConnection(asyncio.Protocol):
         self.call: ServedExchange | SiteCall | None = None
         self._phase = HEAD
         self._head: RequestHead | None = None
-        self._familiar: RememberedHead | None = None
+        self._remembered_head: RememberedHead | None = None
         self._strangers = 0
         self._held = b""
         self._chunked: ChunkedReader | None = None
@@ -193,8 +193,8 @@ class CallerConnection(asyncio.Protocol):
     def _read_head(self, data: bytes, at: int) -> int:
         head = self._head
         if head is None:
-            if self._familiar is not None:
-                match = self._familiar.match(data, at)
+            if self._remembered_head is not None:
+                match = self._remembered_head.match(data, at)
                 if match is not None:
                     return self._begin(match[0], data, match[1])
                 self._strangers += 1
@@ -211,7 +211,7 @@ class CallerConnection(asyncio.Protocol):
                 return at
         head.check()
         self._head = None
-        self._familiar = head.familiar() if self._strangers < STRANGERS else None
+        self._remembered_head = head.remembered_head() if self._strangers < STRANGERS else None
         return self._begin(head, data, at)
 
     def _begin(self, head: RequestHead, data: bytes, at: int) -> int:

@@ -74,7 +74,7 @@ class RequestHead:
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
-        self.letterhead = SharedHeaders()
+        self.shared_headers = SharedHeaders()
         self._parser = httptools.HttpRequestParser(_no_callbacks)
 
     def feed(self, data: bytes, start: int) -> int:
@@ -133,7 +133,7 @@ class RequestHead:
         else:
             self._unusual_target(target, host)
 
-    def familiar(self) -> "RememberedHead | None":
+    def remembered_head(self) -> "RememberedHead | None":
         """What the next head can be known by, where this one is plain and the next one within the limits like it."""
         if (
             len(self.raw) > min(SHORT_HEAD, self._limits.header_bytes - MOST_DIGITS)
@@ -151,7 +151,7 @@ class RequestHead:
         head.query = self.query
         head.version = self.version
         head.headers = [pair if each[0] == b"content-length" else each for each in self.headers]
-        head.letterhead = self.letterhead
+        head.shared_headers = self.shared_headers
         head.fields = {**self.fields, b"content-length": digits}
         head.keep_alive = self.keep_alive
         head.encoded = self.encoded

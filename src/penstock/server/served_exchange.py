@@ -83,7 +83,7 @@ class ServedExchange:
         self.query = head.query
         self.headers = head.headers
         self.fields = head.fields
-        self.letterhead = head.letterhead
+        self.shared_headers = head.shared_headers
         self.length = head.length
         self.client = client
         self.http_1_0 = head.version == "1.0"

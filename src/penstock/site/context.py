@@ -19,10 +19,10 @@ class SiteContext(msgspec.Struct, frozen=True):
     """The parts of the service that pages use. ``clock`` gives epoch seconds."""
 
     database: Database
-    vault: SecretsFile
+    secrets_file: SecretsFile
     catalog: Callable[[], Catalog]
     gate: Gate
-    entrance: SignIn
+    sign_in: SignIn
     pages: Pages
     lifetime: Lifetime
     entropy: Entropy

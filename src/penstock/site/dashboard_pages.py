@@ -112,7 +112,7 @@ class DashboardPages:
             keys = await management.working_keys(conn, user.id, now=context.now())
             key = None
             if first is None and keys and keys[-1].kept and keys[-1].last_used_at is None:
-                key = await management.reveal_key(conn, context.vault, user.id, keys[-1].id)
+                key = await management.reveal_key(conn, context.secrets_file, user.id, keys[-1].id)
         base = f"{context.pages.origin(request)}/api/v1"
         return context.pages.render(
             request,
@@ -243,8 +243,8 @@ class DashboardPages:
             await conn.execute(delete(plan_wishes).where(plan_wishes.c.user_id == user.id))
             await conn.execute(insert(plan_wishes).values(user_id=user.id, plan_id=wanted.id, created_at=now))
             for admin in await accounts.admins(conn):
-                mail = messages.plan_asked(context.entrance.rules.brand, admin, user.email, wanted.id)
-                await outbox.queue(conn, context.vault, mail, now=now, entropy=context.entropy)
+                mail = messages.plan_asked(context.sign_in.rules.brand, admin, user.email, wanted.id)
+                await outbox.queue(conn, context.secrets_file, mail, now=now, entropy=context.entropy)
             address = "" if request.client is None else request.client.host
             await audit.note(
                 conn, user.id, "plan_asked", wanted.id, address, now=now, entropy=context.entropy

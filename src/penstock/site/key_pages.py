@@ -53,7 +53,7 @@ class KeyPages:
             async with context.database.transaction() as conn:
                 made = await management.create_key(
                     conn,
-                    context.vault,
+                    context.secrets_file,
                     user.id,
                     wish,
                     now=context.now(),
@@ -72,12 +72,12 @@ class KeyPages:
         form = await read_form(request)
         id = request.path_params["id"]
         try:
-            await context.entrance.check_password(
+            await context.sign_in.check_password(
                 user, form.exact("password"), visitor_of(request), now=context.now()
             )
             async with context.database.transaction() as conn:
                 row = await management.get_key(conn, user.id, id)
-                key = await management.reveal_key(conn, context.vault, user.id, id)
+                key = await management.reveal_key(conn, context.secrets_file, user.id, id)
                 await self._note(request, conn, user, "key_shown", row.name)
         except CallerError as error:
             return await self._page(request, error=error)
@@ -96,7 +96,7 @@ class KeyPages:
                 old = await management.get_key(conn, user.id, request.path_params["id"])
                 made = await management.roll_key(
                     conn,
-                    context.vault,
+                    context.secrets_file,
                     old,
                     grace=int(grace),
                     now=context.now(),
@@ -154,7 +154,7 @@ class KeyPages:
                     await management.revoke_key(conn, user.id, old.id, now=now)
             made = await management.create_key(
                 conn,
-                context.vault,
+                context.secrets_file,
                 user.id,
                 KeyWish(name, expires_at=now + PLAYGROUND_SECONDS * 1000),
                 now=now,

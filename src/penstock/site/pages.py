@@ -57,9 +57,9 @@ class Pages:
         public_url: str,
         catalog: Callable[[], Catalog],
         signup: bool,
-        federation: Mapping[str, OAuthProvider],
+        oauth: Mapping[str, OAuthProvider],
     ) -> None:
-        """``federation`` are the other ways in.
+        """``oauth`` are the other ways in.
 
         ``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves.
         """
@@ -78,7 +78,7 @@ class Pages:
             "public_places": PUBLIC,
             "private_places": PRIVATE,
             "signup": signup,
-            "federation": list(federation.values()),
+            "federation": list(oauth.values()),
             "asset": _Assets(),
             "icon": icon,
         }

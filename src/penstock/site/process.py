@@ -43,7 +43,7 @@ class SiteProcess:
         self,
         settings: Settings,
         database: Database,
-        vault: SecretsFile,
+        secrets_file: SecretsFile,
         catalog: Callable[[], Catalog],
         gate: Gate,
         metrics: SharedMetrics,
@@ -59,21 +59,25 @@ class SiteProcess:
         self._retain_days = settings.retain_days
         self._lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
         self.hasher = PasswordHasher(at_once=settings.passwords_at_once, waiting=settings.passwords_waiting)
-        self.postman = MailSender(database, vault, mail_transport(settings.mail_url), settings.mail_from, now)
+        self.mail_sender = MailSender(
+            database, secrets_file, mail_transport(settings.mail_url), settings.mail_from, now
+        )
         rules = _rules(settings)
-        self.federation = federation_of(settings)
+        self.oauth = federation_of(settings)
         context = SiteContext(
             database=database,
-            vault=vault,
+            secrets_file=secrets_file,
             catalog=catalog,
             gate=gate,
-            entrance=SignIn(database, vault, self.hasher, rules, secrets.token_bytes, self.postman.wake),
+            sign_in=SignIn(
+                database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
+            ),
             pages=Pages(
                 brand=settings.brand,
                 public_url=settings.public_url,
                 catalog=catalog,
                 signup=rules.open,
-                federation=self.federation.providers,
+                oauth=self.oauth.providers,
             ),
             lifetime=self._lifetime,
             entropy=secrets.token_bytes,
@@ -82,8 +86,8 @@ class SiteProcess:
         )
         self.site = Site(
             context,
-            federation=self.federation,
-            mail_queued=self.postman.wake,
+            oauth=self.oauth,
+            mail_queued=self.mail_sender.wake,
             keep_keys=settings.keys_reveal,
             texts=settings.data / "pages",
             metrics=metrics,
@@ -95,7 +99,7 @@ class SiteProcess:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Mails are sent and what is over is deleted, until the end."""
-        tasks = [asyncio.create_task(self.postman.run()), asyncio.create_task(self._tidy())]
+        tasks = [asyncio.create_task(self.mail_sender.run()), asyncio.create_task(self._tidy())]
         try:
             yield
         finally:

@@ -136,7 +136,7 @@ class PublicPages:
             if own.is_file()
             else files("penstock.site").joinpath("texts", f"{name}.md").read_text("utf-8")
         )
-        brand = self._context.entrance.rules.brand
+        brand = self._context.sign_in.rules.brand
         content = await render_text(source.replace("{{brand}}", brand), self._context.pages.origin(request))
         more = {"heading": TEXTS[name], "content": content.html}
         return self._context.pages.render(request, "text.html", more)
@@ -148,7 +148,7 @@ class PublicPages:
         origin = self._context.pages.origin(request)
         catalog = self._context.catalog()
         lines = [
-            f"# {self._context.entrance.rules.brand}",
+            f"# {self._context.sign_in.rules.brand}",
             "",
             "> Many language models behind one base URL, in the formats of OpenAI (Chat Completions, Responses) and Anthropic",
             "> (Messages), within the limits of a plan.",

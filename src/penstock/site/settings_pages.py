@@ -74,10 +74,10 @@ class SettingsPages:
         """Change the password."""
         viewer = signed_in(request)
         form = await read_form(request)
-        entrance, now, visitor = self._context.entrance, self._context.now(), visitor_of(request)
+        sign_in, now, visitor = self._context.sign_in, self._context.now(), visitor_of(request)
         try:
-            await entrance.check_password(viewer.user, form.exact("current"), visitor, now=now)
-            await entrance.change_password(
+            await sign_in.check_password(viewer.user, form.exact("current"), visitor, now=now)
+            await sign_in.change_password(
                 viewer.user, form.exact("password"), viewer.session.digest, visitor, now=now
             )
         except (CallerError, Overloaded) as error:
@@ -88,10 +88,10 @@ class SettingsPages:
         """Ask for another address."""
         user = signed_in(request).user
         form = await read_form(request)
-        entrance, now, visitor = self._context.entrance, self._context.now(), visitor_of(request)
+        sign_in, now, visitor = self._context.sign_in, self._context.now(), visitor_of(request)
         try:
-            await entrance.check_password(user, form.exact("current"), visitor, now=now)
-            await entrance.ask_new_email(user, form.text("email"), visitor, now=now)
+            await sign_in.check_password(user, form.exact("current"), visitor, now=now)
+            await sign_in.ask_new_email(user, form.text("email"), visitor, now=now)
         except (CallerError, Overloaded) as error:
             return await self._page(request, error)
         return go("/settings/email/code")
@@ -108,7 +108,7 @@ class SettingsPages:
         if request.method == "POST":
             form = await read_form(request)
             try:
-                await context.entrance.confirm_new_email(
+                await context.sign_in.confirm_new_email(
                     user, form.text("code"), visitor_of(request), now=context.now()
                 )
             except CallerError as refused:
@@ -132,7 +132,7 @@ class SettingsPages:
         signed_in(request)
         await read_form(request)
         try:
-            await self._context.entrance.resend("new_email", visitor_of(request), now=self._context.now())
+            await self._context.sign_in.resend("new_email", visitor_of(request), now=self._context.now())
         except CallerError as error:
             return await self._page(request, error)
         return go("/settings/email/code", "resent")
@@ -145,14 +145,14 @@ class SettingsPages:
         user = signed_in(request).user
         form = await read_form(request)
         try:
-            await context.entrance.check_password(
+            await context.sign_in.check_password(
                 user, form.exact("current"), visitor_of(request), now=context.now()
             )
             async with context.database.transaction() as conn:
                 if (await credentials.credentials_of(conn, user.id)).second_factor:
                     raise InvalidRequest("The second factor is on already.")
                 secret = await credentials.begin_second_factor(
-                    conn, context.vault, user.id, entropy=context.entropy
+                    conn, context.secrets_file, user.id, entropy=context.entropy
                 )
         except (CallerError, Overloaded) as error:
             return await self._page(request, error)
@@ -166,10 +166,10 @@ class SettingsPages:
         recovery: list[str] = []
         async with context.database.transaction() as conn:
             kept = await credentials.credentials_of(conn, user.id)
-            secret = credentials.secret_of(context.vault, user.id, kept)
+            secret = credentials.secret_of(context.secrets_file, user.id, kept)
             digits = form.text("code")
             right = not kept.second_factor and await credentials.use_second_factor(
-                conn, context.vault, user.id, digits, now=now
+                conn, context.secrets_file, user.id, digits, now=now
             )
             if right:
                 recovery = await credentials.confirm_second_factor(
@@ -187,7 +187,7 @@ class SettingsPages:
         user = signed_in(request).user
         form = await read_form(request)
         try:
-            await context.entrance.check_password(
+            await context.sign_in.check_password(
                 user, form.exact("current"), visitor_of(request), now=context.now()
             )
         except (CallerError, Overloaded) as error:
@@ -249,16 +249,16 @@ class SettingsPages:
         user = signed_in(request).user
         form = await read_form(request)
         try:
-            await context.entrance.check_password(user, form.exact("current"), visitor_of(request), now=now)
+            await context.sign_in.check_password(user, form.exact("current"), visitor_of(request), now=now)
         except (CallerError, Overloaded) as error:
             return await self._page(request, error)
         at = now + UNDO_MS
-        rules = context.entrance.rules
+        rules = context.sign_in.rules
         async with context.database.transaction() as conn:
             await accounts.set_leaving(conn, user.id, at)
             until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
             mail = messages.deletion(rules.brand, user.email, rules.url, until)
-            await outbox.queue(conn, context.vault, mail, now=now, entropy=context.entropy)
+            await outbox.queue(conn, context.secrets_file, mail, now=now, entropy=context.entropy)
             await self._note(request, conn, user, "deletion_asked")
         self._mail_queued()
         return go("/settings")
@@ -310,7 +310,7 @@ class SettingsPages:
         """The secret as a QR code, drawn as SVG."""
         import segno  # noqa: PLC0415 - only where a second factor is set up
 
-        uri = TOTP(secret).provisioning_uri(name=email, issuer_name=self._context.entrance.rules.brand)
+        uri = TOTP(secret).provisioning_uri(name=email, issuer_name=self._context.sign_in.rules.brand)
         out = io.BytesIO()
         segno.make(uri, error="m").save(
             out, kind="svg", xmldecl=False, svgns=True, scale=4, border=2, dark="#000", light="#fff"

@@ -27,7 +27,7 @@ class SignInPages:
 
     def __init__(self, context: SiteContext) -> None:
         self._context = context
-        self._entrance = context.entrance
+        self._sign_in = context.sign_in
 
     def routes(self) -> list[Route]:
         """Every route, by hand."""
@@ -52,7 +52,7 @@ class SignInPages:
         form = await read_form(request)
         try:
             await self._slowly(
-                self._entrance.sign_up(
+                self._sign_in.sign_up(
                     form.text("email"), form.exact("password"), visitor_of(request), now=self._context.now()
                 )
             )
@@ -70,7 +70,7 @@ class SignInPages:
         if request.method == "POST":
             form = await read_form(request)
             try:
-                user = await self._entrance.verify(
+                user = await self._sign_in.verify(
                     form.text("code"), visitor_of(request), now=self._context.now()
                 )
             except CallerError as refused:
@@ -97,7 +97,7 @@ class SignInPages:
         wanted = next_path(form.text("next"))
         try:
             done = await self._slowly(
-                self._entrance.sign_in(
+                self._sign_in.sign_in(
                     form.text("email"), form.exact("password"), visitor_of(request), now=self._context.now()
                 )
             )
@@ -122,7 +122,7 @@ class SignInPages:
             form = await read_form(request)
             wanted = next_path(form.text("next"))
             try:
-                good = await self._entrance.second_factor(
+                good = await self._sign_in.second_factor(
                     pending.user_id, form.text("code"), visitor_of(request), now=self._context.now()
                 )
             except CallerError as refused:
@@ -162,7 +162,7 @@ class SignInPages:
         form = await read_form(request)
         try:
             await self._slowly(
-                self._entrance.forgot(form.text("email"), visitor_of(request), now=self._context.now())
+                self._sign_in.forgot(form.text("email"), visitor_of(request), now=self._context.now())
             )
         except CallerError as error:
             return self._form(request, "account/forgot.html", form, error)
@@ -180,7 +180,7 @@ class SignInPages:
         form = await read_form(request)
         try:
             user = await self._slowly(
-                self._entrance.reset(
+                self._sign_in.reset(
                     form.text("code"), form.exact("password"), visitor_of(request), now=self._context.now()
                 )
             )
@@ -205,7 +205,7 @@ class SignInPages:
     async def _resend(self, request: Request, purpose: one_time_codes.Purpose, page: str) -> Response:
         await read_form(request)
         try:
-            await self._slowly(self._entrance.resend(purpose, visitor_of(request), now=self._context.now()))
+            await self._slowly(self._sign_in.resend(purpose, visitor_of(request), now=self._context.now()))
         except WrongCode:
             return go(page)
         except CallerError as error:

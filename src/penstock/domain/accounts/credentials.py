@@ -67,27 +67,29 @@ async def renew_hash(conn: AsyncConnection, user_id: str, old: str, hashed: str)
 
 
 async def begin_second_factor(
-    conn: AsyncConnection, vault: SecretsFile, user_id: str, *, entropy: Entropy
+    conn: AsyncConnection, secrets_file: SecretsFile, user_id: str, *, entropy: Entropy
 ) -> str:
     """A new secret, base32, which counts once a code of it was given."""
     secret = b32encode(entropy(20)).decode()
-    sealed = vault.seal(secret.encode(), _about(user_id), entropy)
+    sealed = secrets_file.seal(secret.encode(), _about(user_id), entropy)
     row = {"user_id": user_id, "totp_sealed": sealed, "totp_at": None, "totp_step": None}
     await conn.execute(upsert(conn, credentials, ("user_id",), ("totp_sealed", "totp_at", "totp_step")), row)
     return secret
 
 
-def secret_of(vault: SecretsFile, user_id: str, kept: Credentials) -> str | None:
+def secret_of(secrets_file: SecretsFile, user_id: str, kept: Credentials) -> str | None:
     """The secret that was begun or counts, base32."""
-    return None if kept.totp_sealed is None else vault.unseal(kept.totp_sealed, _about(user_id)).decode()
+    return (
+        None if kept.totp_sealed is None else secrets_file.unseal(kept.totp_sealed, _about(user_id)).decode()
+    )
 
 
 async def use_second_factor(
-    conn: AsyncConnection, vault: SecretsFile, user_id: str, digits: str, *, now: int
+    conn: AsyncConnection, secrets_file: SecretsFile, user_id: str, digits: str, *, now: int
 ) -> bool:
     """Whether this is a code of the account's, not used before: time-based, or a recovery code, which is then gone."""
     kept = await credentials_of(conn, user_id)
-    secret = secret_of(vault, user_id, kept)
+    secret = secret_of(secrets_file, user_id, kept)
     digits = "".join(digits.split()).lower()
     if secret is not None and len(digits) == 6 and digits.isdecimal() and digits.isascii():
         step = _step(secret, digits, now)

@@ -66,7 +66,7 @@ class Wish(msgspec.Struct, frozen=True):
 
 async def issue(
     conn: AsyncConnection,
-    vault: SecretsFile,
+    secrets_file: SecretsFile,
     wish: Wish,
     guards: AttemptLimits,
     *,
@@ -90,7 +90,7 @@ async def issue(
             user_id=wish.user_id,
             email=wish.email,
             password=wish.password,
-            digest=vault.digests(_bound(id, digits))[0],
+            digest=secrets_file.digests(_bound(id, digits))[0],
             tries=0,
             created_at=now,
             expires_at=now + LIFETIME_MS,
@@ -113,7 +113,13 @@ async def asked(conn: AsyncConnection, visitor: bytes, purpose: Purpose) -> Aske
 
 
 async def use(
-    conn: AsyncConnection, vault: SecretsFile, visitor: bytes, purpose: Purpose, digits: str, *, now: int
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    visitor: bytes,
+    purpose: Purpose,
+    digits: str,
+    *,
+    now: int,
 ) -> Asked | WrongCode | TooOften:
     """Try a code: what it was asked for, once, or why not. The transaction must be committed in either case."""
     found = await asked(conn, visitor, purpose)
@@ -135,7 +141,7 @@ async def use(
         .values(tries=columns.tries + 1)
     )
     kept = await conn.scalar(select(columns.digest).where(columns.id == found.id))
-    given = vault.digests(_bound(found.id, "".join(digits.split())))
+    given = secrets_file.digests(_bound(found.id, "".join(digits.split())))
     good = any(hmac.compare_digest(digest, kept or b"") for digest in given)
     if good and counted.rowcount == 1 and found.user_id is not None:
         gone = await conn.execute(delete(one_time_codes).where(columns.id == found.id))

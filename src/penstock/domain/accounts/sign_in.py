@@ -71,7 +71,7 @@ class SignIn:
     def __init__(
         self,
         database: Database,
-        vault: SecretsFile,
+        secrets_file: SecretsFile,
         hasher: PasswordHasher,
         rules: Rules,
         entropy: Entropy,
@@ -79,7 +79,7 @@ class SignIn:
     ) -> None:
         """``mail_queued`` is called after a transaction that queued a mail."""
         self._database = database
-        self._vault = vault
+        self._secrets_file = secrets_file
         self._hasher = hasher
         self._rules = rules
         self._entropy = entropy
@@ -150,7 +150,7 @@ class SignIn:
         # The key exists from now on, and is refused until the address is verified.
         await management.create_key(
             conn,
-            self._vault,
+            self._secrets_file,
             user.id,
             KeyWish(FIRST_KEY),
             now=now,
@@ -166,7 +166,9 @@ class SignIn:
         Raises ``WrongCode``, ``TooOften``.
         """
         async with self._database.transaction() as conn:
-            used = await one_time_codes.use(conn, self._vault, visitor.digest, "verify", digits, now=now)
+            used = await one_time_codes.use(
+                conn, self._secrets_file, visitor.digest, "verify", digits, now=now
+            )
             user = None
             if isinstance(used, one_time_codes.Asked) and used.user_id is not None:
                 user = await accounts.change_user(conn, used.user_id, Changes(verified=True), now=now)
@@ -275,7 +277,7 @@ class SignIn:
         async with self._database.transaction() as conn:
             for limit in self._rules.guards.second_factors:
                 await spend(conn, limit, user_id, now=now)
-            good = await credentials.use_second_factor(conn, self._vault, user_id, digits, now=now)
+            good = await credentials.use_second_factor(conn, self._secrets_file, user_id, digits, now=now)
             if good:
                 for limit in self._rules.guards.second_factors:
                     await forget(conn, limit, user_id)
@@ -313,7 +315,9 @@ class SignIn:
         check_choice(password, "" if before is None else before.email)
         hashed = await self._hasher.hash(password)
         async with self._database.transaction() as conn:
-            used = await one_time_codes.use(conn, self._vault, visitor.digest, "reset", digits, now=now)
+            used = await one_time_codes.use(
+                conn, self._secrets_file, visitor.digest, "reset", digits, now=now
+            )
             user = None
             if isinstance(used, one_time_codes.Asked) and used.user_id is not None:
                 # Who reads the mailbox has verified the address by that.
@@ -369,7 +373,9 @@ class SignIn:
         """The code from the new address. Raises ``WrongCode``, ``TooOften``, ``EmailTaken``."""
         changed = None
         async with self._database.transaction() as conn:
-            used = await one_time_codes.use(conn, self._vault, visitor.digest, "new_email", digits, now=now)
+            used = await one_time_codes.use(
+                conn, self._secrets_file, visitor.digest, "new_email", digits, now=now
+            )
             if isinstance(used, one_time_codes.Asked) and used.user_id == user.id:
                 changed = await accounts.change_email(conn, user.id, used.email)
                 mail = messages.address_changed(self._rules.brand, user.email, used.email)
@@ -387,10 +393,12 @@ class SignIn:
 
     async def _code(self, conn: AsyncConnection, wish: Wish, now: int) -> str:
         guards = self._rules.guards
-        return await one_time_codes.issue(conn, self._vault, wish, guards, now=now, entropy=self._entropy)
+        return await one_time_codes.issue(
+            conn, self._secrets_file, wish, guards, now=now, entropy=self._entropy
+        )
 
     async def _mail(self, conn: AsyncConnection, mail: outbox.Mail, now: int) -> None:
-        await outbox.queue(conn, self._vault, mail, now=now, entropy=self._entropy)
+        await outbox.queue(conn, self._secrets_file, mail, now=now, entropy=self._entropy)
 
     async def _note(
         self, conn: AsyncConnection, user_id: str, action: audit.Action, visitor: Visitor, now: int

@@ -165,7 +165,7 @@ class Keyring:
     def __init__(
         self,
         database: Connects,
-        vault: SecretsFile,
+        secrets_file: SecretsFile,
         *,
         cache_seconds: float = 5.0,
         clock: Callable[[], float],
@@ -173,7 +173,7 @@ class Keyring:
     ) -> None:
         """``clock`` is monotonic seconds, ``now`` epoch seconds. A change takes effect within ``cache_seconds``."""
         self._database = database
-        self._vault = vault
+        self._secrets_file = secrets_file
         self._cache_seconds = cache_seconds
         self._clock = clock
         self._now = now
@@ -278,7 +278,7 @@ class Keyring:
         """Look up and remember, unless ``forget`` was called since ``generation``."""
         try:
             found = await self._look_up(key)
-            if found is KeyRefusal.UNKNOWN and self._vault.reread():
+            if found is KeyRefusal.UNKNOWN and self._secrets_file.reread():
                 found = await self._look_up(key)  # made with a pepper that is newer than this process
         except (SQLAlchemyError, Unavailable, StoreError, OSError) as error:
             return self._unanswered(mark, error)
@@ -291,7 +291,7 @@ class Keyring:
                 del self._loading[mark]
 
     async def _look_up(self, key: str) -> Principal | KeyRefusal:
-        digests = self._vault.digests(key)
+        digests = self._secrets_file.digests(key)
         async with self._database.connect() as conn:
             row = (await conn.execute(_LOOK_UP, {"digests": digests})).one_or_none()
         if row is None:

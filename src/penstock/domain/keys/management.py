@@ -18,9 +18,9 @@ from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy, SecretsFile, SecretsFileError
 from penstock.store.sql.schema import api_keys
 
-MOST_KEYS = 100
+MAX_KEYS = 100
 """Working keys that one account may have."""
-_NAME_MOST = 100
+_MAX_NAME = 100
 
 
 class NoSuchKey(InvalidRequest):
@@ -80,7 +80,7 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 async def create_key(
     conn: AsyncConnection,
-    vault: SecretsFile,
+    secrets_file: SecretsFile,
     user_id: str,
     wish: KeyWish,
     *,
@@ -91,12 +91,12 @@ async def create_key(
     """Make a key; ``keep``: with a sealed copy to show again. Raises ``BadKeyWish``."""
     _check_wish(wish, now)
     working = [row for row in await list_keys(conn, user_id) if row.works(now)]
-    if len(working) >= MOST_KEYS:
-        raise BadKeyWish(f"There are {MOST_KEYS} keys already; revoke one first.")
+    if len(working) >= MAX_KEYS:
+        raise BadKeyWish(f"There are {MAX_KEYS} keys already; revoke one first.")
     name = _free_name({row.name for row in working}) if wish.name is None else wish.name.strip()
     if any(row.name == name for row in working):
         raise BadKeyWish(f"There is a key named {name!r} already.", param="name")
-    return await _insert(conn, vault, user_id, name, wish, now=now, entropy=entropy, keep=keep)
+    return await _insert(conn, secrets_file, user_id, name, wish, now=now, entropy=entropy, keep=keep)
 
 
 async def list_keys(conn: AsyncConnection, user_id: str) -> tuple[KeyRow, ...]:
@@ -137,7 +137,7 @@ async def revoke_key(conn: AsyncConnection, user_id: str, key_id: str, *, now: i
 
 async def roll_key(
     conn: AsyncConnection,
-    vault: SecretsFile,
+    secrets_file: SecretsFile,
     old: KeyRow,
     *,
     grace: int,
@@ -160,10 +160,10 @@ async def roll_key(
             .values(expires_at=end)
         )
     wish = KeyWish(old.name, old.models, old.addresses, old.expires_at)
-    return await _insert(conn, vault, old.user_id, old.name, wish, now=now, entropy=entropy, keep=keep)
+    return await _insert(conn, secrets_file, old.user_id, old.name, wish, now=now, entropy=entropy, keep=keep)
 
 
-async def reveal_key(conn: AsyncConnection, vault: SecretsFile, user_id: str, key_id: str) -> str:
+async def reveal_key(conn: AsyncConnection, secrets_file: SecretsFile, user_id: str, key_id: str) -> str:
     """The key itself, from its sealed copy.
 
     The caller has checked that its owner asks, and records that it was shown. Raises ``NoSuchKey``, ``KeyNotKept``, or
@@ -181,17 +181,17 @@ async def reveal_key(conn: AsyncConnection, vault: SecretsFile, user_id: str, ke
         raise KeyNotKept(
             "This key cannot be shown again, because no readable copy of it was kept. Roll it instead."
         )
-    return vault.unseal(row.sealed, _about(key_id)).decode()
+    return secrets_file.unseal(row.sealed, _about(key_id)).decode()
 
 
-async def reseal_keys(conn: AsyncConnection, vault: SecretsFile, entropy: Entropy) -> int:
+async def reseal_keys(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
     """Seal every copy that an older key of the ring made with the current one; how many. Raises ``SecretsFileError``."""
     count = 0
     rows = await conn.execute(select(api_keys.c.id, api_keys.c.sealed).where(api_keys.c.sealed.is_not(None)))
     for id, sealed in rows.all():
-        if vault.sealed_with(sealed) != vault.seal_id:
-            plain = vault.unseal(sealed, _about(id))
-            fresh = vault.seal(plain, _about(id), entropy)
+        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
+            plain = secrets_file.unseal(sealed, _about(id))
+            fresh = secrets_file.seal(plain, _about(id), entropy)
             await conn.execute(update(api_keys).where(api_keys.c.id == id).values(sealed=fresh))
             count += 1
     return count
@@ -202,11 +202,11 @@ async def any_key(conn: AsyncConnection) -> bool:
     return await conn.scalar(select(api_keys.c.id).limit(1)) is not None
 
 
-async def check_peppers(conn: AsyncConnection, vault: SecretsFile) -> None:
+async def check_peppers(conn: AsyncConnection, secrets_file: SecretsFile) -> None:
     """Raises ``SecretsFileError`` when keys were made with a pepper that the secrets file lacks: none of them would work."""
     unknown = await conn.execute(
         select(api_keys.c.pepper_id, func.count())
-        .where(api_keys.c.pepper_id.not_in(vault.pepper_ids), api_keys.c.revoked_at.is_(None))
+        .where(api_keys.c.pepper_id.not_in(secrets_file.pepper_ids), api_keys.c.revoked_at.is_(None))
         .group_by(api_keys.c.pepper_id)
     )
     lost = unknown.all()
@@ -214,14 +214,14 @@ async def check_peppers(conn: AsyncConnection, vault: SecretsFile) -> None:
         count = sum(row[1] for row in lost)
         ids = ", ".join(sorted(row[0] for row in lost))
         raise SecretsFileError(
-            f"{count} API keys in the database were made with pepper {ids}, which {vault.path} does not hold: "
+            f"{count} API keys in the database were made with pepper {ids}, which {secrets_file.path} does not hold: "
             "put the secrets file back that belongs to this database"
         )
 
 
 async def _insert(
     conn: AsyncConnection,
-    vault: SecretsFile,
+    secrets_file: SecretsFile,
     user_id: str,
     name: str,
     wish: KeyWish,
@@ -239,9 +239,9 @@ async def _insert(
             name=name,
             prefix=api_key.start_of(key),
             last4=api_key.end_of(key),
-            digest=vault.digests(key)[0],
-            pepper_id=vault.pepper_id,
-            sealed=vault.seal(key.encode(), _about(id), entropy) if keep else None,
+            digest=secrets_file.digests(key)[0],
+            pepper_id=secrets_file.pepper_id,
+            sealed=secrets_file.seal(key.encode(), _about(id), entropy) if keep else None,
             models=write_list(wish.models),
             addresses=write_list(wish.addresses),
             created_at=now,
@@ -258,8 +258,8 @@ def _about(key_id: str) -> bytes:
 
 def _check_wish(wish: KeyWish, now: int) -> None:
     name = wish.name
-    if name is not None and not (1 <= len(name.strip()) <= _NAME_MOST and name.isprintable()):
-        raise BadKeyWish(f"A key's name has 1 to {_NAME_MOST} printable characters.", param="name")
+    if name is not None and not (1 <= len(name.strip()) <= _MAX_NAME and name.isprintable()):
+        raise BadKeyWish(f"A key's name has 1 to {_MAX_NAME} printable characters.", param="name")
     if wish.models is not None and not (wish.models and all(wish.models)):
         raise BadKeyWish("A key's model list names at least one model.", param="models")
     if wish.addresses is not None and not wish.addresses:
@@ -277,7 +277,7 @@ def _check_wish(wish: KeyWish, now: int) -> None:
 
 def _free_name(taken: set[str]) -> str:
     return next(
-        name for n in range(1, MOST_KEYS + 2) if (name := "default" if n == 1 else f"key {n}") not in taken
+        name for n in range(1, MAX_KEYS + 2) if (name := "default" if n == 1 else f"key {n}") not in taken
     )
 
 

@@ -38,10 +38,12 @@ class Due(msgspec.Struct, frozen=True):
     tries: int
 
 
-async def queue(conn: AsyncConnection, vault: SecretsFile, mail: Mail, *, now: int, entropy: Entropy) -> None:
+async def queue(
+    conn: AsyncConnection, secrets_file: SecretsFile, mail: Mail, *, now: int, entropy: Entropy
+) -> None:
     """Have a mail sent, once this transaction is committed."""
     id = api_key.identifier("eml", entropy(16))
-    sealed = vault.seal(msgspec.json.encode(mail), _about(id), entropy)
+    sealed = secrets_file.seal(msgspec.json.encode(mail), _about(id), entropy)
     await conn.execute(
         insert(outbox).values(
             id=id,
@@ -60,7 +62,7 @@ async def any_due(conn: AsyncConnection, *, now: int) -> bool:
     return await conn.scalar(select(outbox.c.id).where(outbox.c.due_at <= now).limit(1)) is not None
 
 
-async def take(conn: AsyncConnection, vault: SecretsFile, *, now: int, most: int = 20) -> list[Due]:
+async def take(conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, most: int = 20) -> list[Due]:
     """Take up the mails that are due. No other server takes them before the time for the next try has come."""
     rows = await conn.execute(
         select(outbox.c.id, outbox.c.sealed, outbox.c.tries, outbox.c.due_at)
@@ -77,7 +79,7 @@ async def take(conn: AsyncConnection, vault: SecretsFile, *, now: int, most: int
             .values(due_at=again, tries=tries + 1)
         )
         if ours.rowcount == 1:
-            mail = msgspec.json.decode(vault.unseal(sealed, _about(id)), type=Mail)
+            mail = msgspec.json.decode(secrets_file.unseal(sealed, _about(id)), type=Mail)
             taken.append(Due(id, mail, tries + 1))
     return taken
 

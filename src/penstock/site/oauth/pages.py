@@ -38,9 +38,9 @@ class _State(msgspec.Struct, frozen=True):
 class OAuthPages:
     """The pages under ``/signin/with``."""
 
-    def __init__(self, context: SiteContext, federation: OAuthAsking) -> None:
+    def __init__(self, context: SiteContext, oauth: OAuthAsking) -> None:
         self._context = context
-        self._federation = federation
+        self._oauth = oauth
 
     def routes(self) -> list[Route]:
         """Every route, by hand."""
@@ -56,9 +56,9 @@ class OAuthPages:
         verifier = base62(int.from_bytes(context.entropy(40)), 54)
         wanted = next_path(request.query_params.get("next", ""))
         state = _State(provider.id, visitor.digest, verifier, context.now() + STATE_MS, wanted)
-        sealed = context.vault.seal(msgspec.msgpack.encode(state), _ABOUT, context.entropy)
+        sealed = context.secrets_file.seal(msgspec.msgpack.encode(state), _ABOUT, context.entropy)
         try:
-            url = await self._federation.begin(
+            url = await self._oauth.begin(
                 provider, self._address(request, provider), urlsafe_b64encode(sealed).decode(), verifier
             )
         except Unavailable as error:
@@ -80,10 +80,8 @@ class OAuthPages:
             code = request.query_params.get("code", "")
             if not code:
                 raise OAuthRefused(f"The sign-in through {provider.name} was not completed.")
-            email = await self._federation.finish(
-                provider, self._address(request, provider), code, state.verifier
-            )
-            done = await context.entrance.vouched(email, visitor, now=context.now())
+            email = await self._oauth.finish(provider, self._address(request, provider), code, state.verifier)
+            done = await context.sign_in.vouched(email, visitor, now=context.now())
         except (CallerError, Unavailable) as error:
             return self._refused(request, error)
         if done.wants == "second_factor":
@@ -93,7 +91,7 @@ class OAuthPages:
         return go(state.next)
 
     def _provider(self, request: Request) -> OAuthProvider:
-        provider = self._federation.providers.get(request.path_params["provider"])
+        provider = self._oauth.providers.get(request.path_params["provider"])
         if provider is None:
             raise PageNotFound("There is no sign-in by this way here.")
         return provider
@@ -104,7 +102,7 @@ class OAuthPages:
     def _state(self, text: str) -> _State:
         try:
             sealed = urlsafe_b64decode(text.encode("ascii", "replace"))
-            return msgspec.msgpack.decode(self._context.vault.unseal(sealed, _ABOUT), type=_State)
+            return msgspec.msgpack.decode(self._context.secrets_file.unseal(sealed, _ABOUT), type=_State)
         except (NotBase64, SecretsFileError, msgspec.DecodeError) as error:
             raise OAuthRefused("This sign-in was not begun here. Begin again.") from error
 

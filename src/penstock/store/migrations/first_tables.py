@@ -43,7 +43,7 @@ def requests(*key: str, partitioned_by: str | None = None) -> None:
     )
 
 
-def entrance() -> None:
+def sign_in() -> None:
     """How people come in: passwords, sessions, codes, mails."""
     op.create_table(
         "credentials",

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from penstock.store.migrations.first_tables import entrance, requests, sums
+from penstock.store.migrations.first_tables import requests, sign_in, sums
 
 revision = "0001"
 down_revision = None
@@ -101,5 +101,5 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name="uq_api_keys_digest"),
     )
     op.create_index("ix_api_keys_user_id", "api_keys", ["user_id"])
-    entrance()
+    sign_in()
     sums()

@@ -7,7 +7,7 @@ a day from its rows.
 import sqlalchemy as sa
 from alembic import op
 
-from penstock.store.migrations.first_tables import entrance, sums
+from penstock.store.migrations.first_tables import sign_in, sums
 
 revision = "0002"
 down_revision = "0001"
@@ -20,7 +20,7 @@ def upgrade() -> None:
     if "leaving_at" not in _columns(inspector, "users"):
         op.add_column("users", sa.Column("leaving_at", sa.BigInteger()))
     if "credentials" not in tables:
-        entrance()
+        sign_in()
     if "usage_hours" not in tables:
         sums()
     if "profile" not in _columns(inspector, "providers"):
