@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.mutations import LARGE, ROOT, Mutator, streams
-from penstock.core.body.envelope import DialectName, read_envelope
+from penstock.core.catalog import DialectName
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import caller_side, passing_of, read_envelope, upstream_side
 from penstock.core.neutral.events import AnyEvent, Failed, Stopped
 from penstock.core.neutral.fold import fold
 from penstock.core.profile import DEFAULT_PROFILE, Profile
@@ -77,7 +78,7 @@ class Fault:
 
 
 def _events(dialect: str, pieces: Iterable[bytes]) -> list[AnyEvent]:
-    reader = DIALECTS[dialect].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side(dialect).ResponseDecoder(profile=DEFAULT_PROFILE)
     events = [event for piece in pieces for event in reader.feed(piece)]
     return events + reader.finish()
 
@@ -117,10 +118,10 @@ def _frames(pieces: Iterable[bytes]) -> list[Frame]:
 
 def _crossing(dialect: str, caller: str) -> Target:
     def crossed(pieces: Iterable[bytes]) -> tuple[bytes, Translation]:
-        writer = DIALECTS[caller].Writer(
+        writer = caller_side(caller).ResponseEncoder(
             model="m", reply_id="r", created=1, include_usage=True, input_estimate=3
         )
-        lane = Translation(DIALECTS[dialect].Reader(profile=DEFAULT_PROFILE), writer)
+        lane = Translation(upstream_side(dialect).ResponseDecoder(profile=DEFAULT_PROFILE), writer)
         return b"".join(map(lane.feed, pieces)) + lane.finish(), lane
 
     def check(data: bytes, pieces: list[bytes]) -> None:
@@ -157,7 +158,7 @@ def _is_valid(raw: bytes) -> bool:
 
 def _meter(dialect: str) -> Target:
     def metered(pieces: Iterable[bytes]) -> tuple[object, object]:
-        lane = DIALECTS[dialect].Meter(model="public", withhold_usage=True)
+        lane = passing_of(dialect).Stream(model="public", withhold_usage=True)
         out = b"".join(map(lane.feed, pieces)) + lane.finish()
         if not lane.ended and lane.failure is None and not lane.done:
             raise Wrong("a metered stream has no end")
@@ -178,20 +179,20 @@ def _reply(dialect: str) -> Target:
 
     def check(data: bytes, pieces: list[bytes]) -> None:
         del pieces
-        events = DIALECTS[dialect].read_reply(data, DEFAULT_PROFILE)
+        events = upstream_side(dialect).decode_response(data, DEFAULT_PROFILE)
         if not events or not isinstance(events[-1], Stopped | Failed):
             raise Wrong("a whole answer has no end")
         reply = fold(events)
         if reply.failure is None:
             for name in NAMES:
-                json.loads(DIALECTS[name].write_reply(reply, model="m", reply_id="r", created=1))
-        DIALECTS[dialect].meter_reply(data, model="public")
+                json.loads(caller_side(name).encode_response(reply, model="m", reply_id="r", created=1))
+        passing_of(dialect).response(data, model="public")
 
     return Target(
         f"{dialect} whole answer",
         lambda mutator, large: mutator.body(seeds, large=large),
         check,
-        lambda data: _discard(DIALECTS[dialect].read_reply(data, DEFAULT_PROFILE)),
+        lambda data: _discard(upstream_side(dialect).decode_response(data, DEFAULT_PROFILE)),
     )
 
 

@@ -13,21 +13,24 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from penstock.api.body_memory import BodyMemory
+from penstock.api.handler import Api
 from penstock.api.request_body import BodyReader
-from penstock.api.routes import Api, owns
+from penstock.api.routes import owns
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import ReasoningCache
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.limits import Gate
-from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
+from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.health import Health, Trouble
+from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
+from penstock.relay.failover import Failover
 from penstock.relay.offload import Offload
 from penstock.relay.relay import Relay, Timings
 from penstock.relay.router import Router
@@ -43,7 +46,6 @@ from penstock.upstream import Deadlines, UpstreamClient
 
 log = logging.getLogger("penstock.app")
 
-_FLUSH_SECONDS = 30.0
 _COUNTING = 30.0
 """Seconds an upstream may take to count tokens."""
 
@@ -60,7 +62,7 @@ class Service:
         self._now = now
         self._not_ready = "starting"
         self._api: Api | None = None
-        self.front: SiteProcess | None = None
+        self.site_process: SiteProcess | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -102,7 +104,8 @@ class Service:
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
-            router = Router(source.get, self._secrets, random.random)
+            router = Router(source.get, self._secrets, draw=random.random, now=self._now)
+            failover = Failover(router, metrics, clock)
             timings = _timings(settings)
             estimator = Estimator(most_text=settings.token_count_text)
             stack.callback(estimator.close)
@@ -116,13 +119,14 @@ class Service:
                 metrics=metrics,
                 timings=timings,
                 offload=offload,
-                thoughts=ReasoningCache(settings.thoughts_kept),
+                failover=failover,
+                reasoning=ReasoningCache(settings.thoughts_kept),
                 clock=clock,
             )
             gate.ended_by(relay.end)
             self._api = Api(
                 relay=relay,
-                counter=_counter(settings, client, router, estimator, clock),
+                counter=_counter(settings, client, router, failover, estimator, clock),
                 keyring=keyring,
                 gate=gate,
                 body_memory=BodyMemory(max_body=settings.max_body, most=settings.max_bodies),
@@ -133,22 +137,32 @@ class Service:
                 now=self._now,
                 clock=clock,
             )
-            self.front = SiteProcess(
-                settings,
-                database,
-                secrets_file,
-                source.get,
-                gate,
-                shared,
-                health,
-                self._now,
-                lambda: self._not_ready,
+            self.site_process = SiteProcess(
+                settings=settings,
+                database=database,
+                secrets_file=secrets_file,
+                catalog=source.get,
+                gate=gate,
+                metrics=shared,
+                health=health,
+                now=self._now,
+                not_ready=lambda: self._not_ready,
             )
-            await stack.enter_async_context(self.front.running())
-            keeping = asyncio.create_task(
-                _keep(settings, database, source, keyring, gate, self._secrets, health, shared)
+            await stack.enter_async_context(self.site_process.running())
+            maintenance = Maintenance(
+                database=database,
+                catalog=source,
+                keyring=keyring,
+                gate=gate,
+                secrets=self._secrets,
+                health=health,
+                metrics=shared,
+                lifetime=self.site_process.lifetime,
+                quick_seconds=settings.revision_poll,
+                retain_days=settings.retain_days,
+                now=self._now,
             )
-            stack.push_async_callback(_stop_keeping, keeping, database, keyring)
+            await stack.enter_async_context(maintenance.running())
             self._not_ready = ""
             try:
                 yield
@@ -166,55 +180,12 @@ class Service:
         self._api.reject(exchange, error)
 
     async def _serve_site(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.front is None:
+        if self.site_process is None:
             raise InternalError("The service has not started.")
-        await self.front.site(scope, receive, send)
+        await self.site_process.site(scope, receive, send)
 
     def _drain(self) -> None:
         self._not_ready = "draining"
-
-
-async def _keep(
-    settings: Settings,
-    database: Database,
-    source: CatalogSource,
-    keyring: Keyring,
-    gate: Gate,
-    secrets_of: Secrets,
-    health: Health,
-    metrics: SharedMetrics,
-) -> None:
-    """What is done every few seconds beside the requests: follow the catalogue, write when keys were last used."""
-    flushed = time.monotonic()
-    while True:
-        await asyncio.sleep(settings.revision_poll)
-        health.look()
-        metrics.tell()
-        ahead = gate.clock_stepped()
-        if ahead is not None:
-            log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
-        try:
-            secrets_of.forget()
-            if await source.refresh():
-                log.info("catalogue changed", extra={"revision": source.current.revision})
-            if keyring.untold and time.monotonic() - flushed >= _FLUSH_SECONDS:
-                flushed = time.monotonic()
-                async with database.transaction() as conn:
-                    await keyring.flush(conn)
-        except DatabaseUnavailable:
-            # Requests go on with what is known, and are recorded in the journal.
-            log.warning("the database does not answer")
-        except Exception:
-            log.exception("a round of housekeeping failed")
-
-
-async def _stop_keeping(keeping: asyncio.Task[None], database: Database, keyring: Keyring) -> None:
-    keeping.cancel()
-    with suppress(asyncio.CancelledError):
-        await keeping
-    with suppress(DatabaseUnavailable):
-        async with database.transaction() as conn:
-            await keyring.flush(conn)
 
 
 @asynccontextmanager
@@ -276,14 +247,18 @@ def _counter(
     settings: Settings,
     client: UpstreamClient,
     router: Router,
+    failover: Failover,
     estimator: Estimator,
     clock: Callable[[], float],
 ) -> TokenCounter:
     return TokenCounter(
-        client,
-        router,
-        estimator,
-        CountingTurns(most=settings.token_counts_at_once, most_of_user=settings.token_counts_at_once_user),
+        client=client,
+        router=router,
+        failover=failover,
+        estimator=estimator,
+        turns=CountingTurns(
+            most=settings.token_counts_at_once, most_of_user=settings.token_counts_at_once_user
+        ),
         deadlines=replace(_timings(settings).deadlines, total=_COUNTING),
         clock=clock,
     )

@@ -14,7 +14,7 @@ import openai
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from penstock.core.dialects.registry import DIALECTS
+from penstock.core.dialects.registry import caller_side, upstream_side
 from penstock.core.neutral.events import Reply
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Text, ToolCall
@@ -42,9 +42,9 @@ def recorded() -> list[tuple[str, str, bytes]]:
 
 def written(dialect: str, stream: bytes, caller: str) -> tuple[Reply, bytes]:
     """What an upstream said, and the stream that a caller gets of it."""
-    reader = DIALECTS[dialect].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side(dialect).ResponseDecoder(profile=DEFAULT_PROFILE)
     events = [*reader.feed(stream), *reader.finish()]
-    writer = DIALECTS[caller].Writer(
+    writer = caller_side(caller).ResponseEncoder(
         model="public", reply_id="reply-1", created=1, include_usage=True, input_estimate=7
     )
     return fold(events), writer.write(events)

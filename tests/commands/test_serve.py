@@ -214,13 +214,13 @@ def test_the_simulator_runs_alone(environ: dict[str, str]) -> None:
 
 STARTER = """
 import asyncio, os
-from penstock.operations.first_start import bootstrap, open_store
+from penstock.operations.first_start import first_start, open_store
 from penstock.providers.secrets import Secrets
 from penstock.settings import load
 
 async def start():
     async with open_store(load(os.environ).settings) as store:
-        return (await bootstrap(store, Secrets({}))).demo_key
+        return (await first_start(store, Secrets({}))).demo_key
 
 input()
 print(asyncio.run(start()))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.fuzz import NAMES, run, targets
-from penstock.core.dialects.registry import DIALECTS
+from penstock.core.dialects.registry import upstream_side
 from penstock.core.neutral.events import Failed, Stopped
 from penstock.core.profile import DEFAULT_PROFILE
 
@@ -31,7 +31,7 @@ def test_nesting_without_end_in_a_messages_event(kind: str, member: str) -> None
     frame = f'data: {{"type":"{kind}","{member}":{{"x":1}},"more":{deep}'
     for data in (frame, frame + "}" * 3001, frame.replace('{"x":1}', deep + "1" + "}" * 3000)):
         start = 'data: {"type":"message_start","message":{"id":"m","model":"up"}}\n\n'
-        reader = DIALECTS["messages"].Reader(profile=DEFAULT_PROFILE)
+        reader = upstream_side("messages").ResponseDecoder(profile=DEFAULT_PROFILE)
         events = [*reader.feed(f"{start}{data}\n\n".encode()), *reader.finish()]
         assert sum(isinstance(event, Failed | Stopped) for event in events) == 1
 
@@ -43,7 +43,7 @@ def test_nesting_in_what_a_reply_only_passes_on() -> None:
         f'{{"type":"message","content":[{{"type":"text","text":"x","citations":[{deep}]}}],"stop_reason":"end_turn"}}',
     ):
         assert isinstance(
-            DIALECTS["messages"].read_reply(raw.encode(), DEFAULT_PROFILE)[-1], Failed | Stopped
+            upstream_side("messages").decode_response(raw.encode(), DEFAULT_PROFILE)[-1], Failed | Stopped
         )
 
 
@@ -57,6 +57,6 @@ def test_items_of_one_number_without_end_take_linear_work() -> None:
         }
     )
     stream = f"data: {added}\n\n" * 20_000
-    reader = DIALECTS["responses"].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side("responses").ResponseDecoder(profile=DEFAULT_PROFILE)
     assert len(reader.feed(stream.encode())) == 2
     assert isinstance(reader.finish()[-1], Failed)

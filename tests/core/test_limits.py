@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.dialects.registry import caller_side
 from penstock.core.limits import (
     DAY_SECONDS,
     DayRule,
+    Header,
     LimitState,
     day_of,
     limit_headers,
@@ -27,17 +29,22 @@ def test_a_day_ends_where_the_next_begins(now: float) -> None:
     assert datetime.fromtimestamp(reset_of(day), UTC).timetuple()[3:6] == (0, 0, 0)
 
 
+def headers_of(state: LimitState, now: float, dialect: str) -> list[Header]:
+    """All limit headers of an answer in a dialect."""
+    return [*limit_headers(state, now), *caller_side(dialect).limit_headers(state)]
+
+
 def test_the_headers_are_the_documented_ones() -> None:
     state = LimitState(limit=5000, remaining=4999, reset=reset_of(20_000), concurrent_limit=1, in_use=1)
-    assert dict(limit_headers(state, NOON + 0.5, "chat")) == {
+    assert dict(headers_of(state, NOON + 0.5, "chat")) == {
         b"x-ratelimit-limit": b"5000",
         b"x-ratelimit-remaining": b"4999",
         b"x-ratelimit-reset": b"1728086400",
         b"ratelimit-policy": b'"day";q=5000;w=86400',
         b"ratelimit": b'"day";r=4999;t=43200',
     }
-    assert dict(limit_headers(state, NOON + 0.5, "messages")) == {
-        **dict(limit_headers(state, NOON + 0.5, "chat")),
+    assert dict(headers_of(state, NOON + 0.5, "messages")) == {
+        **dict(headers_of(state, NOON + 0.5, "chat")),
         b"anthropic-ratelimit-requests-limit": b"5000",
         b"anthropic-ratelimit-requests-remaining": b"4999",
         b"anthropic-ratelimit-requests-reset": b"2024-10-05T00:00:00Z",
@@ -46,7 +53,7 @@ def test_the_headers_are_the_documented_ones() -> None:
 
 def test_the_window_of_the_door_has_its_own_name_and_length() -> None:
     state = LimitState(60, 59, NOON + 30, 0, 0, "refused", 60)
-    headers = dict(limit_headers(state, NOON, "responses"))
+    headers = dict(headers_of(state, NOON, "responses"))
     assert headers[b"ratelimit-policy"] == b'"refused";q=60;w=60'
     assert headers[b"ratelimit"] == b'"refused";r=59;t=30'
 
@@ -59,7 +66,7 @@ def test_the_window_of_the_door_has_its_own_name_and_length() -> None:
 )
 def test_all_notations_say_the_same(limit: int, remaining: int, now: float, dialect: str) -> None:
     state = LimitState(limit, remaining, reset_of(day_of(now)), 1, 0)
-    listed = limit_headers(state, now, dialect)
+    listed = headers_of(state, now, dialect)
     headers = dict(listed)
     assert len(headers) == len(listed), "no header twice"
     left = int(headers[b"x-ratelimit-remaining"])

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.core.body.envelope import DialectName, read_envelope
-from penstock.core.catalog import Model, Target, with_profile_values
-from penstock.core.dialects.registry import prepare
+from penstock.core.catalog import DialectName, Model, Target, with_profile_values
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import read_envelope
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.routing import Upstreams, plan
 from penstock.errors import InvalidRequest

@@ -102,8 +102,12 @@ def test_a_provider_of_the_table_needs_only_its_id_and_any_other_says_what_it_sp
             "model[0].targets[0].weight: expected `int`, got `str`",
         ),
         (
-            MODEL.replace('"up" }', '"up", via = ["chta"] }'),
-            "model[0].targets[0].via[0]: invalid enum value 'chta'",
+            PROVIDER + MODEL.replace('"up" }', '"up", via = ["chta"] }'),
+            'model[0].targets[0].via: unknown dialect "chta"; did you mean "chat"?',
+        ),
+        (
+            PROVIDER + 'speaks = { mesages = "https://x/v1" }\n',
+            'provider[0].speaks: unknown dialect "mesages"; did you mean "messages"?',
         ),
         (PROVIDER + PROVIDER, 'provider[1].id: "anthropic" is already provider[0]'),
         (PROVIDER + MODEL + MODEL, 'model[1].id: "m" is already model[0]'),

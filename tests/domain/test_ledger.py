@@ -193,7 +193,6 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from penstock.core.neutral.request import Usage
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Settlement
 from penstock.store.sql.database import Database

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from penstock.core.dialects.registry import caller_side
 from penstock.core.limits import DAY_SECONDS, limit_headers
 from penstock.domain.catalog.catalog import Plan
 from penstock.domain.limits import DAILY_TEXT, DOOR_SECONDS, Gate
@@ -169,7 +170,12 @@ async def test_a_clock_that_jumps_forward_is_reported_once(gate: Gate, clock: Cl
 
 async def test_all_headers_name_the_same_instant_and_count(gate: Gate, clock: Clock) -> None:
     await count(gate, PLAN, clock.wall)
-    headers = dict(limit_headers(gate.state("u", PLAN, clock.wall), clock.wall, "messages"))
+    headers = dict(
+        [
+            *limit_headers(gate.state("u", PLAN, clock.wall), clock.wall),
+            *caller_side("messages").limit_headers(gate.state("u", PLAN, clock.wall)),
+        ]
+    )
     reset = (DAY + 1) * DAY_SECONDS
     assert headers[b"x-ratelimit-limit"] == b"5"
     assert headers[b"x-ratelimit-remaining"] == b"4"

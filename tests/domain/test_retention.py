@@ -88,7 +88,7 @@ async def test_a_day_of_which_half_is_gone_is_left_as_it_is(
     if database.path is None:
         async with database.transaction() as conn:
             await conn.run_sync(lambda connection: make_for(connection, [OLD], kept=1))
-    monkeypatch.setattr(retention, "BATCH", 4)
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 4)
     real = Database.transaction
     turns = 0
 

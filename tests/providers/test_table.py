@@ -1,16 +1,21 @@
 """The provider table: every row is complete, reachable in principle, and documented."""
 
-import re
+import hmac
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast, get_args
 from urllib.parse import urlsplit
 
-import msgspec
 import pytest
 
-from penstock.core.catalog import DIALECT_NAMES
-from penstock.core.profile import DEFAULT_PROFILE
+from penstock.core.catalog import Auth as AuthName
+from penstock.core.catalog import Upstream
+from penstock.core.dialects.interface import NO_VERSION, ApiVersion
+from penstock.core.endpoints import FORMATS
+from penstock.core.limits import Header
+from penstock.providers.auth import AUTH, Auth, ToSign, sign
 from penstock.providers.secrets import Secret
-from penstock.providers.table import ANTHROPIC_VERSION, KINDS, PROVIDERS, Provider, sign
+from penstock.providers.table import KINDS, PROVIDERS, Provider, extra_headers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text("utf-8")
 ROWS = list(PROVIDERS.values())
@@ -23,7 +28,7 @@ def test_a_row_is_complete(row: Provider):
     assert row.name
     assert row.speaks or row.id == "custom"
     for dialect, url in row.speaks.items():
-        assert dialect in DIALECT_NAMES
+        assert dialect in FORMATS
         parts = urlsplit(url)
         assert parts.scheme == ("http" if row.local else "https")
         assert (parts.hostname == "127.0.0.1") == row.local
@@ -79,10 +84,22 @@ def test_what_each_generation_of_claude_takes(model: str, thinking: str, samplin
 KEY = Secret("sk-1")
 
 
+OLD_VERSION = b"2023-06-01"
+
+
+def signed(
+    at: Upstream, key: Secret | None, dialect: str, asked: ApiVersion = NO_VERSION, model: str = ""
+) -> Sequence[Header]:
+    """The headers of a request, without those that every request has."""
+    profile = at.profile_of(model) if model else at.profile
+    about = (*extra_headers(at.kind), *FORMATS[dialect].version_headers(asked, profile))
+    return sign(at, key, ToSign(b"POST", b"https://up.example/v1", about, b"{}", 0.0))
+
+
 def test_signing_to_anthropic():
     at = KINDS["anthropic"]
-    assert sign(at, KEY, "messages") == ((b"x-api-key", b"sk-1"), (b"anthropic-version", ANTHROPIC_VERSION))
-    assert sign(at, KEY, "messages", version=b"2026-10-21", betas=b"a,b") == (
+    assert signed(at, KEY, "messages") == ((b"x-api-key", b"sk-1"), (b"anthropic-version", OLD_VERSION))
+    assert signed(at, KEY, "messages", ApiVersion(b"2026-10-21", b"a,b")) == (
         (b"x-api-key", b"sk-1"),
         (b"anthropic-version", b"2026-10-21"),
         (b"anthropic-beta", b"a,b"),
@@ -92,7 +109,7 @@ def test_signing_to_anthropic():
 def test_the_old_api_is_asked_in_its_own_version():
     at = KINDS["bedrock"]
     for version in (b"2026-10-21", b"2023-06-01", None):
-        assert sign(at, KEY, "messages", version=version, old_api=True)[1] == (
+        assert signed(at, KEY, "messages", ApiVersion(version), "anthropic.claude-opus-4-6")[1] == (
             b"anthropic-version", b"2023-06-01",
         )  # fmt: skip
     assert at.profile_of("anthropic.claude-opus-4-6").old_api
@@ -102,18 +119,39 @@ def test_the_old_api_is_asked_in_its_own_version():
 
 def test_signing_to_others():
     bearer = (b"authorization", b"Bearer sk-1")
-    assert sign(KINDS["openai"], KEY, "chat", version=b"x", betas=b"y") == (bearer,)
-    assert sign(KINDS["deepseek"], KEY, "messages") == (bearer, (b"anthropic-version", ANTHROPIC_VERSION))
-    assert sign(KINDS["ollama"], None, "chat") == ()
-    assert sign(KINDS["ollama"], KEY, "chat") == ()
-    assert sign(KINDS["custom"], None, "chat") == ()
+    assert signed(KINDS["openai"], KEY, "chat", ApiVersion(b"x", b"y")) == (bearer,)
+    assert signed(KINDS["deepseek"], KEY, "messages") == (bearer, (b"anthropic-version", OLD_VERSION))
+    assert signed(KINDS["ollama"], None, "chat") == ()
+    assert signed(KINDS["ollama"], KEY, "chat") == ()
+    assert signed(KINDS["custom"], None, "chat") == ()
 
 
-def test_the_page_names_every_habit_with_its_default():
-    section = PAGE.partition("### Habits")[2].partition("### ")[0]
-    shown = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]*?)`? \|", section, re.MULTILINE))
-    defaults = {
-        name: "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in msgspec.structs.asdict(DEFAULT_PROFILE).items()
+def test_every_scheme_of_the_catalogue_is_one_that_can_sign():
+    assert set(AUTH) == set(get_args(AuthName))
+
+
+def test_a_scheme_may_sign_the_method_the_address_the_body_and_the_time(monkeypatch: pytest.MonkeyPatch):
+    def over_all(secret: Secret, request: ToSign) -> tuple[Header, ...]:
+        about = b"|".join(
+            (request.method, request.url, *(n + b":" + v for n, v in request.headers), request.body)
+        )
+        digest = hmac.new(secret.reveal(), about + b"|%d" % request.now, "sha256").hexdigest().encode()
+        return ((b"x-signature", digest),)
+
+    monkeypatch.setitem(cast("dict[str, Auth]", AUTH), "bearer", Auth(over_all))
+    at = KINDS["openai"]
+
+    def of(method: bytes, url: bytes, about: Sequence[Header], body: bytes, now: float) -> bytes:
+        return sign(at, KEY, ToSign(method, url, about, body, now))[0][1]
+
+    plain = of(b"POST", b"https://a/v1", ((b"a", b"b"),), b"{}", 1.0)
+    assert plain == of(b"POST", b"https://a/v1", ((b"a", b"b"),), b"{}", 1.0)
+    others = {
+        of(b"PUT", b"https://a/v1", ((b"a", b"b"),), b"{}", 1.0),
+        of(b"POST", b"https://a/v2", ((b"a", b"b"),), b"{}", 1.0),
+        of(b"POST", b"https://a/v1", (), b"{}", 1.0),
+        of(b"POST", b"https://a/v1", ((b"a", b"b"),), b"{ }", 1.0),
+        of(b"POST", b"https://a/v1", ((b"a", b"b"),), b"{}", 2.0),
     }
-    assert shown == defaults
+    assert len(others) == 5
+    assert plain not in others

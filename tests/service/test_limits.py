@@ -225,20 +225,20 @@ async def test_after_every_kind_of_answer_the_headers_say_what_the_ledger_holds(
 
 
 _STEPS = (
-    "penstock.relay.router.Switchboard.choose",
+    "penstock.relay.router.Router.choose",
     "penstock.relay.relay.prepared_for",
     "penstock.domain.limits.Gate.count",
     "penstock.relay.relay.open_row",
     "penstock.domain.ledger.ledger.Ledger.opened",
-    "penstock.relay.router.Switchboard.headers",
+    "penstock.relay.router.Router.headers",
     "penstock.upstream.UpstreamClient.send",
     "penstock.upstream.UpstreamResponse.read",
     "penstock.upstream.UpstreamResponse.stream",
-    "penstock.relay.stream.Delivery.attach",
-    "penstock.relay.stream.Delivery.finish",
+    "penstock.relay.stream.ResponseStream.attach",
+    "penstock.relay.stream.ResponseStream.finish",
     "penstock.relay.relay.whole_answer",
     "penstock.relay.relay.Relay._head",
-    "penstock.relay.router.Switchboard.succeeded",
+    "penstock.relay.router.Router.succeeded",
 )
 """Each step of a request, as what may have a bug in it."""
 

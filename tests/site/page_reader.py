@@ -66,14 +66,14 @@ class Hotel:
     def hasher(self) -> PasswordHasher:
         """Counts the work that passwords cost."""
         assert self.house.service is not None
-        assert self.house.service.front is not None
-        return self.house.service.front.hasher
+        assert self.house.service.site_process is not None
+        return self.house.service.site_process.hasher
 
     async def posted(self) -> None:
         """All mails that are due are sent."""
         assert self.house.service is not None
-        assert self.house.service.front is not None
-        await self.house.service.front.mail_sender.send_due()
+        assert self.house.service.site_process is not None
+        await self.house.service.site_process.mail_sender.send_due()
 
     def reader(self, network: str = "") -> "Reader":
         """Somebody else; ``network`` is the address they seem to come from."""

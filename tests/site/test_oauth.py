@@ -18,7 +18,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from penstock.domain.accounts import accounts
 from penstock.settings import Settings, SettingsError
 from penstock.site.oauth.providers import GITHUB
-from penstock.site.process import federation_of
+from penstock.site.process import oauth_of
 from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
 
 ANN = "ann@example.com"
@@ -211,8 +211,8 @@ async def test_github_tells_addresses_in_a_list(issuer: Issuer, tmp_path: Path) 
     ]
     async with open_hotel(tmp_path, github_client="penstock", github_secret=SECRET) as hotel:
         assert hotel.house.service is not None
-        assert hotel.house.service.front is not None
-        providers = hotel.house.service.front.oauth.providers
+        assert hotel.house.service.site_process is not None
+        providers = hotel.house.service.site_process.oauth.providers
         assert providers["github"].token == GITHUB.token
         providers["github"] = msgspec.structs.replace(
             providers["github"],
@@ -230,6 +230,6 @@ async def test_github_tells_addresses_in_a_list(issuer: Issuer, tmp_path: Path) 
 def test_without_its_packages_it_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "penstock.site.oauth.client", raising=False)
     monkeypatch.setitem(sys.modules, "authlib.integrations.httpx_client", None)
-    assert federation_of(Settings()).providers == {}
+    assert oauth_of(Settings()).providers == {}
     with pytest.raises(SettingsError, match=r"Google needs more packages: .*penstock\[oidc\]"):
-        federation_of(Settings(google_client="c", google_secret="s"))
+        oauth_of(Settings(google_client="c", google_secret="s"))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from penstock.api.routes import ROUTES
+from penstock.api.routes import ROUTES, Action
 from penstock.site.document_pages import ENTRIES, MENU, render_text
 from tests.service.running_service import PRO
 from tests.site.page_reader import Hotel, open_hotel
@@ -99,9 +99,9 @@ async def test_what_machines_read_about_the_service(hotel: Hotel) -> None:
 def test_the_contract_has_every_route_of_the_api() -> None:
     documented = {(method.upper(), path) for path, methods in CONTRACT["paths"].items() for method in methods}
     served = {
-        (method, route.suffix)
+        (method, route.path)
         for route in ROUTES
-        if route.kind != "hello"
+        if route.action is not Action.HELLO
         for method in route.methods
         if method != "HEAD"
     }

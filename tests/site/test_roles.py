@@ -82,9 +82,9 @@ ROLES = ("anonymous", "unverified", "user", "other user", "disabled", "admin", "
 def routes(hotel: Hotel) -> dict[str, set[str]]:
     """The router's paths and their methods."""
     assert hotel.house.service is not None
-    assert hotel.house.service.front is not None
+    assert hotel.house.service.site_process is not None
     found: dict[str, set[str]] = {}
-    for route in hotel.house.service.front.site.routes:
+    for route in hotel.house.service.site_process.site.routes:
         if isinstance(route, Route):
             found.setdefault(route.path, set()).update(route.methods or ())
         else:

@@ -77,7 +77,7 @@ async def counts(engine: Engine, directory: Path) -> set[int]:
 async def test_every_row_of_every_table_arrives(
     source: Database, empty_postgresql: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "BATCH", 50)
+    monkeypatch.setattr(transfer, "ROWS_AT_A_TIME", 50)
     await fill(source, ROWS)
     moved = await move(source, make_url(empty_postgresql.url))
     assert {table.name for table in moved} == set(metadata.tables)

@@ -1,9 +1,9 @@
-"""Who sends a request, by its headers: read once for all requests of a connection that have the same ones."""
+"""Authentication: who sends a request, by its headers, read once for all requests of a connection that have the same."""
 
 from collections.abc import Callable
 
 from penstock.api.client_families import ClientFamilies
-from penstock.api.request_body import api_version, betas_of
+from penstock.core.dialects.interface import ApiVersion, CallerFormat
 from penstock.domain.keys.authentication import pick_key
 from penstock.exchange import Exchange
 
@@ -19,14 +19,14 @@ class RequestCredentials:
         self.mark = mark
         self.client = client
         self.strict = strict
-        self._version: tuple[bytes, bytes | None] | None = None
+        self._version: tuple[CallerFormat, ApiVersion] | None = None
 
-    def version(self, exchange: Exchange) -> tuple[bytes, bytes | None]:
-        """The API version and the betas of a messages caller. Raises ``InvalidRequest``."""
-        version = self._version
-        if version is None:
-            version = self._version = (api_version(exchange), betas_of(exchange))
-        return version
+    def api_version(self, exchange: Exchange, caller: CallerFormat) -> ApiVersion:
+        """The version of the API that a caller of this format means. Raises ``InvalidRequest``."""
+        known = self._version
+        if known is None or known[0] is not caller:
+            known = self._version = (caller, caller.api_version(exchange.headers))
+        return known[1]
 
 
 def request_credentials(

@@ -1,94 +1,58 @@
-"""The data plane: every ``/v1`` route, from the first header to the last error body.
+"""Every route of the data plane, by hand where it is not a row of ``core/endpoints.py``."""
 
-A plain handler over ``Exchange``: no framework stands between the socket and the relay. It resolves the dialect from the
-route, the caller from the key, the model from the catalogue, and hands over to the relay; what comes back as an error
-becomes an answer in the caller's form. Every answer carries a request id and the caller's limits.
-"""
-
-import logging
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Mapping
+from enum import Enum, auto
 from urllib.parse import unquote
 
 import msgspec
 
-from penstock.api import connection_check
-from penstock.api.authenticate import RequestCredentials, request_credentials
-from penstock.api.body_memory import BodyMemory
-from penstock.api.client_families import ClientFamilies
-from penstock.api.help_links import HELP
-from penstock.api.request_body import BodyReader
-from penstock.core.body.envelope import Envelope
-from penstock.core.dialects.registry import DIALECTS, Dialect
-from penstock.core.limits import LimitState, limit_headers
-from penstock.domain.catalog.catalog import Catalog, Plan
-from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
-from penstock.domain.keys.authentication import Keyring, Principal, check
-from penstock.domain.limits import Gate
-from penstock.errors import (
-    CallerError,
-    EndedByOwner,
-    InternalError,
-    InvalidKey,
-    LimitReached,
-    MethodNotAllowed,
-    ModelNotFound,
-    PenstockError,
-    ProviderError,
-    ReceiptTimeout,
-    RouteNotFound,
-    Unavailable,
-    native_body,
-    simple_body,
-)
-from penstock.exchange import Exchange, HeaderList
-from penstock.operations.metrics import Metrics
-from penstock.relay.call import Call
-from penstock.relay.relay import Relay
-from penstock.relay.token_counting import TokenCount, TokenCounter
-
-log = logging.getLogger("penstock.api")
+from penstock.core.endpoints import ENDPOINTS, Endpoint
 
 PREFIXES = ("/api/v1", "/v1", "/api/v1/v1", "/v1/v1")
 """The same routes under each: Anthropic's SDKs and Claude Code append ``/v1/...`` to whatever base they are given."""
 
-Kind = Literal["generate", "count_tokens", "models", "doctor", "hello"]
+
+class Action(Enum):
+    """What a route does."""
+
+    GENERATE = auto()
+    COUNT_TOKENS = auto()
+    MODELS = auto()
+    CHECK_CONNECTION = auto()
+    HELLO = auto()
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One row of the routing table."""
+    """One route. ``endpoint`` is whose request it takes, and in whose form it answers; None for none."""
 
-    suffix: str
-    kind: Kind
-    dialect: Literal["chat", "messages", "responses"]
+    path: str
+    action: Action
     methods: tuple[str, ...]
+    endpoint: Endpoint | None = None
 
 
-ROUTES = (
-    Route("/chat/completions", "generate", "chat", ("POST",)),
-    Route("/messages", "generate", "messages", ("POST",)),
-    Route("/messages/count_tokens", "count_tokens", "messages", ("POST",)),
-    Route("/responses", "generate", "responses", ("POST",)),
-    Route("/models", "models", "chat", ("GET", "HEAD")),
-    Route("/doctor", "doctor", "chat", ("GET",)),
-    Route("/api/hello", "hello", "chat", ("GET", "HEAD")),
-    Route("", "hello", "chat", ("GET", "HEAD")),
-    Route("/", "hello", "chat", ("GET", "HEAD")),
+_HELLO = Route("/api/hello", Action.HELLO, ("GET", "HEAD"))
+_MODELS = Route("/models", Action.MODELS, ("GET", "HEAD"))
+
+ROUTES: tuple[Route, ...] = (
+    *(Route(row.path, Action.GENERATE, ("POST",), row) for row in ENDPOINTS),
+    *(
+        Route(row.counting_path, Action.COUNT_TOKENS, ("POST",), row)
+        for row in ENDPOINTS
+        if row.counting_path is not None
+    ),
+    _MODELS,
+    Route("/doctor", Action.CHECK_CONNECTION, ("GET",)),
+    _HELLO,
+    Route("", Action.HELLO, ("GET", "HEAD")),
+    Route("/", Action.HELLO, ("GET", "HEAD")),
 )
-"""Every route, by hand; ``/models/{id}`` is the one with a parameter and follows ``/models``."""
+"""Each under every prefix; ``/models/{id}`` is the one with a parameter and follows ``/models``."""
 
-_MODELS = next(route for route in ROUTES if route.kind == "models")
-_TABLE = {prefix + route.suffix: route for prefix in PREFIXES for route in ROUTES} | {
-    "/api/hello": Route("/api/hello", "hello", "chat", ("GET", "HEAD"))
+_TABLE: Mapping[str, Route] = {prefix + route.path: route for prefix in PREFIXES for route in ROUTES} | {
+    _HELLO.path: _HELLO
 }
 _MODEL_PATHS = tuple(sorted((prefix + "/models/" for prefix in PREFIXES), key=len, reverse=True))
-
-_JSON = (b"content-type", b"application/json")
-_NO_STORE = (b"cache-control", b"no-store")
-_HELLO = b'{"service":"penstock","status":"ok"}'
-
-
-_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner)
 
 
 def owns(path: str) -> bool:
@@ -96,304 +60,17 @@ def owns(path: str) -> bool:
     return path.startswith(("/api/", "/v1/")) or path in ("/v1", "/api")
 
 
-class ApiRequest:
-    """One request while it is handled: what is known of its caller so far, for the answer's headers and form."""
-
-    __slots__ = ("dialect", "exchange", "now", "plan", "principal", "request_id")
-
-    def __init__(self, exchange: Exchange, request_id: str, dialect: str, now: float) -> None:
-        self.exchange = exchange
-        self.request_id = request_id
-        self.dialect = dialect
-        self.now = now
-        self.principal: Principal | None = None
-        self.plan: Plan | None = None
-
-
-class Api:
-    """The handler of the data plane. One per process."""
-
-    def __init__(  # noqa: PLR0913 - the parts of the data plane meet here, each named
-        self,
-        *,
-        relay: Relay,
-        counter: TokenCounter,
-        keyring: Keyring,
-        gate: Gate,
-        body_memory: BodyMemory,
-        catalog: Callable[[], Catalog],
-        metrics: Metrics,
-        reader: BodyReader,
-        new_id: Callable[[], str],
-        now: Callable[[], float],
-        clock: Callable[[], float],
-    ) -> None:
-        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids."""
-        self._relay = relay
-        self._counter = counter
-        self._keyring = keyring
-        self._gate = gate
-        self._body_memory = body_memory
-        self._catalog = catalog
-        self._metrics = metrics
-        self._reader = reader
-        self._new_id = new_id
-        self._now = now
-        self._clock = clock
-        self._families = ClientFamilies()
-
-    async def __call__(self, exchange: Exchange) -> None:
-        """Answer one request."""
-        route = _TABLE.get(exchange.path)
-        visit = ApiRequest(exchange, self._new_id(), _dialect(exchange, route), self._now())
-        try:
-            await self._answer(visit, route)
-        except PenstockError as error:
-            self._note_refusal(visit, error)
-            self._refuse(visit, error)
-        except Exception:
-            log.exception("internal error", extra={"request_id": visit.request_id})
-            self._refuse(visit, InternalError("Something went wrong here; the operator has been told."))
-
-    def reject(self, exchange: Exchange, error: PenstockError) -> None:
-        """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
-        dialect = _dialect(exchange, _TABLE.get(exchange.path))
-        self._refuse(ApiRequest(exchange, self._new_id(), dialect, self._now()), error)
-
-    # ---- routes
-
-    async def _answer(self, visit: ApiRequest, route: Route | None) -> None:
-        exchange = visit.exchange
-        model_id = None
-        if route is None:
-            model_id = _model_of(exchange.path)
-            if model_id is None:
-                raise RouteNotFound(f"There is no route {exchange.path[:200]}.")
-            route = _MODELS
-        if exchange.method not in route.methods:
-            allowed = ", ".join(route.methods)
-            raise MethodNotAllowed(
-                f"{exchange.method[:16]} is not allowed here; use {allowed}.", allow=allowed
-            )
-        match route.kind:
-            case "hello":
-                self._reply(visit, _HELLO)
-            case "models":
-                await self._models(visit, model_id)
-            case "doctor":
-                await self._doctor(visit)
-            case "generate":
-                await self._generate(visit, DIALECTS[route.dialect])
-            case "count_tokens":
-                await self._count_tokens(visit)
-
-    async def _generate(self, visit: ApiRequest, dialect: Dialect) -> None:
-        started = self._clock()
-        principal, plan = await self._admit(visit)
-        place = self._body_memory.enter(visit.exchange, principal, plan.concurrent_requests)
-        try:
-            body = await visit.exchange.body()
-            place.shrink(len(body))
-            envelope = await self._reader.read(body, dialect.name)
-            await self._relay.run(self._call(visit, dialect, principal, plan, envelope, started))
-        finally:
-            place.leave()
-        self._metrics.answered(visit.dialect, 200)
-
-    def _call(
-        self,
-        visit: ApiRequest,
-        dialect: Dialect,
-        principal: Principal,
-        plan: Plan,
-        envelope: Envelope,
-        started: float,
-    ) -> Call:
-        """What the body and the headers ask for. Raises ``InvalidRequest``, and what resolving the model raises."""
-        exchange = visit.exchange
-        sender = self._sender(exchange)
-        version, betas = sender.version(exchange) if dialect.name == "messages" else (None, None)
-        allowed = None if principal.models is None else frozenset(principal.models)
-        resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
-        return Call(
-            exchange,
-            visit.request_id,
-            dialect=dialect,
-            principal=principal,
-            plan=plan,
-            envelope=envelope,
-            resolution=resolution,
-            client=sender.client,
-            now=visit.now,
-            started=started,
-            strict=sender.strict,
-            version=version,
-            betas=betas,
-        )
-
-    async def _count_tokens(self, visit: ApiRequest) -> None:
-        principal, plan = await self._admit(visit)
-        self._gate.check_counting(principal.user_id)
-        exchange = visit.exchange
-        place = self._body_memory.enter(exchange, principal, plan.concurrent_requests)
-        try:
-            body = await exchange.body()
-            place.shrink(len(body))
-            counted = await self._count(visit, principal, plan, body)
-        finally:
-            place.leave()
-        extra = [(b"x-penstock-token-count", counted.kind.encode())]
-        if counted.simulated:
-            extra.append((b"x-penstock-upstream", b"simulator"))
-        self._reply(visit, counted.body, extra)
-
-    async def _count(self, visit: ApiRequest, principal: Principal, plan: Plan, body: bytes) -> TokenCount:
-        exchange = visit.exchange
-        envelope = await self._reader.read(body, "messages", counting=True)
-        version, betas = self._sender(exchange).version(exchange)
-        allowed = None if principal.models is None else frozenset(principal.models)
-        resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
-        return await self._counter.count(principal.user_id, envelope, resolution, version, betas)
-
-    async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
-        principal, plan = await self._admit(visit)
-        await self._gate.refresh(principal.user_id, visit.now)
-        allowed = None if principal.models is None else frozenset(principal.models)
-        catalog = self._catalog()
-        if model_id is None:
-            self._reply(visit, list_models(catalog, plan.id, allowed, page_of(visit.exchange.query)))
-            return
-        answer = one_model(catalog, plan.id, allowed, model_id)
-        if answer is None:
-            offered = ", ".join(model.id for model in catalog.offered(plan.id, allowed))
-            raise ModelNotFound(
-                f'There is no model "{model_id[:100]}". The models of your plan ({plan.id}): {offered}.',
-                param="model",
-            )
-        self._reply(visit, answer)
-
-    async def _doctor(self, visit: ApiRequest) -> None:
-        principal, plan = await self._admit(visit)
-        exchange = visit.exchange
-        if connection_check.wants_stream(exchange):
-            head = self._head(visit)
-            head[0] = (b"content-type", b"text/event-stream; charset=utf-8")
-            exchange.start(200, [*head, (b"x-accel-buffering", b"no")])
-            await connection_check.stream_check(exchange)
-            self._metrics.answered(visit.dialect, 200)
-            return
-        allowed = None if principal.models is None else frozenset(principal.models)
-        models = tuple(model.id for model in self._catalog().offered(plan.id, allowed))
-        self._reply(
-            visit,
-            connection_check.check_connection(exchange, self._sender(exchange).key, plan, models, visit.now),
-        )
-
-    # ---- who calls
-
-    async def _admit(self, visit: ApiRequest) -> tuple[Principal, Plan]:
-        """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""
-        exchange, gate = visit.exchange, self._gate
-        try:
-            sender = self._sender(exchange)
-            principal = self._keyring.cached(sender.mark) or await self._keyring.identify(sender.key)
-        except CallerError:
-            # After the look-up, so that others behind the same address who have a key are not locked out with this one.
-            gate.check_door(None, exchange.client)
-            raise
-        plan = self._catalog().plans.get(principal.plan_id)
-        if plan is None:
-            log.error("user on a plan that is not in the catalogue", extra={"plan": principal.plan_id})
-            raise Unavailable("Your plan is not set up; the operator has been told.", retry_after=30)
-        visit.principal, visit.plan = principal, plan
-        check(principal, exchange.client, visit.now)
-        gate.check_door(principal.key_id, exchange.client)
-        self._keyring.touch(principal.key_id)
-        return principal, plan
-
-    def _sender(self, exchange: Exchange) -> RequestCredentials:
-        """Raises ``MissingKey`` or ``InvalidKey``."""
-        return request_credentials(exchange, self._keyring.mark, self._families)
-
-    def _note_refusal(self, visit: ApiRequest, error: PenstockError) -> None:
-        """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
-        if isinstance(error, CallerError) and not isinstance(error, _NOT_HELD_AGAINST):
-            key_id = None if visit.principal is None else visit.principal.key_id
-            self._gate.refused(key_id, visit.exchange.client)
-
-    # ---- answers
-
-    def _reply(self, visit: ApiRequest, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        head = self._head(visit)
-        head.extend(extra)
-        head.append((b"content-length", b"%d" % len(body)))
-        visit.exchange.start(200, head)
-        visit.exchange.end(body)
-        self._metrics.answered(visit.dialect, 200)
-
-    def _refuse(self, visit: ApiRequest, error: PenstockError) -> None:
-        exchange = visit.exchange
-        if exchange.lost:
-            return
-        if exchange.started:
-            exchange.abort()
-            return
-        head = self._head(visit)
-        if error.retry_after is not None:
-            head.append((b"retry-after", b"%d" % error.retry_after))
-        elif isinstance(error, Unavailable | ProviderError):
-            head.append((b"retry-after", b"5"))
-        if error.should_retry is not None:
-            head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
-        page = HELP.get(error.code)
-        if page is not None:
-            head.append((b"link", b'<%b>; rel="help"' % page))
-        if isinstance(error, MethodNotAllowed):
-            head.append((b"allow", error.allow.encode()))
-        if isinstance(error, InvalidKey):
-            head.append((b"www-authenticate", b"Bearer"))
-        render = native_body if self._families.parse_native(exchange.headers) else simple_body
-        body = render(error, visit.request_id)
-        head.append((b"content-length", b"%d" % len(body)))
-        exchange.start(error.status, head)
-        exchange.end(body)
-        self._metrics.answered(visit.dialect, error.status)
-
-    def _head(self, visit: ApiRequest) -> HeaderList:
-        request_id = visit.request_id.encode()
-        head: HeaderList = [_JSON, _NO_STORE, (b"x-request-id", request_id)]
-        if visit.dialect == "messages":
-            head.append((b"request-id", request_id))
-        head.extend(limit_headers(self._state(visit), visit.now, visit.dialect))
-        return head
-
-    def _state(self, visit: ApiRequest) -> LimitState:
-        """The caller's own limits, or for one without a key the window that guards the door."""
-        principal = visit.principal or self._known(visit.exchange)
-        plan = None if principal is None else self._catalog().plans.get(principal.plan_id)
-        if principal is None or plan is None:
-            return self._gate.door_state(visit.exchange.client, visit.now)
-        return self._gate.state(principal.user_id, plan, visit.now)
-
-    def _known(self, exchange: Exchange) -> Principal | None:
-        """The caller of a route that asks for no key, if its key was looked up a moment ago."""
-        try:
-            sender = self._sender(exchange)
-        except CallerError:
-            return None
-        return self._keyring.cached(sender.mark)
-
-
-def _dialect(exchange: Exchange, route: Route | None) -> str:
-    """Whose headers an answer has; a route that is not there belongs to the dialect that it would be of."""
+def find_route(path: str) -> tuple[Route | None, str | None]:
+    """The route of a path, and the id in ``.../models/{id}``; model ids may hold a slash."""
+    route = _TABLE.get(path)
     if route is not None:
-        return route.dialect
-    return "messages" if "/messages" in exchange.path else "chat"
-
-
-def _model_of(path: str) -> str | None:
-    """The id in ``.../models/{id}``; model ids may hold a slash."""
+        return route, None
     for prefix in _MODEL_PATHS:
         if path.startswith(prefix) and len(path) > len(prefix):
-            return unquote(path[len(prefix) :])
-    return None
+            return _MODELS, unquote(path[len(prefix) :])
+    return None, None
+
+
+def endpoint_like(path: str) -> Endpoint | None:
+    """Whose form an answer has on a path that is no route: that of the endpoint whose path is in it."""
+    return next((row for row in ENDPOINTS if row.path in path), None)

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 
+from penstock.core.body.envelope import Feature
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 
-DialectName = Literal["chat", "messages", "responses"]
-DIALECT_NAMES: tuple[DialectName, ...] = get_args(DialectName)
-
-Feature = Literal["images", "documents", "tools"]
-"""What a request asks of a model beyond text."""
+DialectName = str
+"""A word of ``speaks``: the name of a dialect, or of an endpoint that is passed through (``core/endpoints.py``)."""
 
 Auth = Literal["x-api-key", "bearer", "none"]
 ProfileValue = bool | int | str | None

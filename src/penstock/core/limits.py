@@ -4,7 +4,6 @@ A day is the UTC day number ``epoch seconds // 86400``; there is no time-zone ar
 is told about its limit comes from one ``LimitState``, so that no two headers of a response can disagree.
 """
 
-from datetime import UTC, datetime
 from functools import lru_cache
 
 import msgspec
@@ -87,7 +86,6 @@ class _Fixed(msgspec.Struct, frozen=True):
     """What stays the same for all callers with one limit and one reset."""
 
     plain: tuple[Header, Header, Header]
-    messages: tuple[Header, Header]
     before: bytes
     """The IETF ``RateLimit`` value up to the number of requests that remain."""
 
@@ -96,26 +94,21 @@ class _Fixed(msgspec.Struct, frozen=True):
 def _fixed(limit: int, reset: int, policy: str, window: int) -> _Fixed:
     amount = b"%d" % limit
     name = policy.encode()
-    instant = datetime.fromtimestamp(reset, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
     return _Fixed(
         plain=(
             (b"x-ratelimit-limit", amount),
             (b"x-ratelimit-reset", b"%d" % reset),
             (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name, limit, window)),
         ),
-        messages=(
-            (b"anthropic-ratelimit-requests-limit", amount),
-            (b"anthropic-ratelimit-requests-reset", instant),
-        ),
         before=b'"%b";r=' % name,
     )
 
 
-def limit_headers(state: LimitState, now: float, dialect: str) -> list[Header]:
+def limit_headers(state: LimitState, now: float) -> list[Header]:
     """The limit headers of one response, all of the same instant ``now`` (epoch seconds), names in lower case.
 
-    ``X-RateLimit-*`` as documented; ``RateLimit`` and ``RateLimit-Policy`` after draft-ietf-httpapi-ratelimit-headers;
-    on the dialect ``messages`` also ``anthropic-ratelimit-requests-*``, whose reset is an RFC 3339 instant.
+    ``X-RateLimit-*`` as documented; ``RateLimit`` and ``RateLimit-Policy`` after draft-ietf-httpapi-ratelimit-headers. A
+    dialect may have more of its own (``CallerFormat.limit_headers``).
     """
     fixed = _fixed(state.limit, state.reset, state.policy, state.window)
     left = max(0, state.remaining)
@@ -125,9 +118,6 @@ def limit_headers(state: LimitState, now: float, dialect: str) -> list[Header]:
         (b"x-ratelimit-remaining", remaining),
         (b"ratelimit", b"%b%d;t=%d" % (fixed.before, left, seconds_until(state.reset, now))),
     ]
-    if dialect == "messages":
-        headers += fixed.messages
-        headers.append((b"anthropic-ratelimit-requests-remaining", remaining))
     return headers
 
 

@@ -10,6 +10,8 @@ import re
 
 import msgspec
 
+MAX_ANSWER = 64 * 1024 * 1024
+"""Bytes of a whole answer that comes in place of a stream."""
 MAX_FRAME = 4 * 1024 * 1024
 """Bytes of one unfinished frame; a single tool call may be one huge frame."""
 

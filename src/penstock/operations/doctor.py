@@ -19,6 +19,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.catalog import Upstream
+from penstock.core.dialects.interface import NO_VERSION
+from penstock.core.endpoints import FORMATS
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog.catalog_store import CatalogSource
@@ -26,8 +28,9 @@ from penstock.domain.keys import management
 from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import Unavailable
 from penstock.operations.first_start import is_loopback
+from penstock.providers.auth import ToSign, sign
 from penstock.providers.secrets import Secrets
-from penstock.providers.table import KINDS, sign
+from penstock.providers.table import KINDS, extra_headers
 from penstock.settings import Loaded, Settings, SettingsError, load
 from penstock.store.redis.link import RedisAway, RedisLink, RedisRefused
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
@@ -278,7 +281,12 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
         origin, base = parse_base_url(url)
     except ValueError as error:
         return Finding("fail", "providers", f"{upstream.id}: {error}", "mend it in the catalogue")
-    headers = sign(upstream, secrets.get(upstream.secret), dialect)
+    about = (
+        *extra_headers(upstream.kind),
+        *FORMATS[dialect].version_headers(NO_VERSION, upstream.profile),
+    )
+    request = ToSign(b"GET", f"{url.rstrip('/')}/models".encode(), about, b"", time.time())
+    headers = sign(upstream, secrets.get(upstream.secret), request)
     try:
         response = await client.send(origin, b"GET", base + b"/models", headers, b"", _WAIT)
     except UpstreamFailure as failure:

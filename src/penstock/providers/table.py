@@ -5,19 +5,13 @@ say is the default profile. ``docs/providers.md`` has the same rows as a page, h
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import msgspec
 
 from penstock.core.catalog import Auth, DialectName, Upstream
+from penstock.core.limits import Header
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.providers.profiles import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, with_changes
-from penstock.providers.secrets import Secret
-
-Header = tuple[bytes, bytes]
-
-ANTHROPIC_VERSION = b"2023-06-01"
-"""Sent where the caller named none; the newer version refuses sampling parameters."""
 
 SIMULATOR_URL = "http://127.0.0.1:9000/v1"
 """Where ``penstock simulate`` listens unless told otherwise."""
@@ -39,7 +33,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     env: str = ""
     profile: Profile = DEFAULT_PROFILE
     model_profiles: tuple[tuple[str, Profile], ...] = ()
-    extra_headers: tuple[tuple[bytes, bytes], ...] = ()
+    extra_headers: tuple[Header, ...] = ()
     local: bool = False
     note: str = ""
     """What an operator should know, in a sentence."""
@@ -379,40 +373,7 @@ KINDS: Mapping[str, Upstream] = {row.id: upstream(row) for row in _ROWS}
 """What the catalogue fills a provider's missing fields from, by its ``kind``."""
 
 
-def sign(
-    at: Upstream,
-    secret: Secret | None,
-    dialect: DialectName,
-    *,
-    version: bytes | None = None,
-    betas: bytes | None = None,
-    old_api: bool = False,
-) -> tuple[Header, ...]:
-    """The headers that authenticate us to ``at`` and say which API version is meant.
-
-    ``version`` and ``betas`` are the caller's own ``anthropic-version`` and ``anthropic-beta``; they go to messages
-    upstreams alone, unchanged; but one that has the ``old_api`` alone is asked in that. Nothing else of the caller's is
-    ever among the headers.
-    """
-    headers = _credentials(at.auth, secret, at.kind)
-    if dialect != "messages":
-        return headers
-    spoken = version if version and not old_api else ANTHROPIC_VERSION
-    if betas:
-        return (*headers, (b"anthropic-version", spoken), (b"anthropic-beta", betas))
-    return (*headers, (b"anthropic-version", spoken))
-
-
-@lru_cache(maxsize=256)
-def _credentials(auth: Auth, secret: Secret | None, kind: str) -> tuple[Header, ...]:
+def extra_headers(kind: str) -> tuple[Header, ...]:
+    """What a vendor wants in every request besides the credentials."""
     row = PROVIDERS.get(kind)
-    extra = row.extra_headers if row is not None else ()
-    if secret is None:
-        return extra
-    match auth:
-        case "x-api-key":
-            return ((b"x-api-key", secret.reveal()), *extra)
-        case "bearer":
-            return ((b"authorization", b"Bearer " + secret.reveal()), *extra)
-        case "none":
-            return extra
+    return () if row is None else row.extra_headers

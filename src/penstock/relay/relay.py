@@ -6,14 +6,14 @@ ledger holds the request, and whatever happens after that ends in ``_settle``: t
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import msgspec
 
-from penstock.core.dialects.registry import DIALECTS, Prepared, translation_header
+from penstock.core.dialects.interface import NO_VERSION, Prepared
+from penstock.core.dialects.prepare import translation_header
 from penstock.core.limits import limit_headers
 from penstock.core.neutral.events import AnyEvent
 from penstock.core.reasoning.cache import ReasoningCache
@@ -25,34 +25,23 @@ from penstock.errors import (
     CannotRecord,
     EndedByOwner,
     InternalError,
-    InvalidRequest,
     PenstockError,
-    ProviderCredentials,
     ProviderError,
 )
 from penstock.exchange import HeaderList
 from penstock.operations.metrics import Metrics
-from penstock.relay.call import (
-    Call,
-    Record,
-    lane_for,
-    meter,
-    open_row,
-    prepared_for,
-    settlement,
-    whole_answer,
-)
-from penstock.relay.continuation import continued, may_be_paused, whole_turn
+from penstock.relay.answer import lane_for, prepared_for, upstream_of, whole_answer
+from penstock.relay.call import Call
+from penstock.relay.continuation import continued_request, paused_decoder, whole_turn
+from penstock.relay.failover import Failover
 from penstock.relay.offload import Offload
+from penstock.relay.record import Record, open_row, settlement
 from penstock.relay.router import Router
 from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
 from penstock.relay.upstream_errors import network_error, refused_error, reported_error
+from penstock.relay.usage import note_stream
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
 
-log = logging.getLogger("penstock.relay.relay")
-
-_RETRY_AFTER = 5
-"""Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
@@ -79,7 +68,8 @@ class Relay:
         metrics: Metrics,
         timings: Timings,
         offload: Offload,
-        thoughts: ReasoningCache,
+        failover: Failover,
+        reasoning: ReasoningCache,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -90,7 +80,8 @@ class Relay:
         self._metrics = metrics
         self._timings = timings
         self._offload = offload
-        self._thoughts = thoughts
+        self._failover = failover
+        self._reasoning = reasoning
         self._clock = clock
         self._open = OpenStreams(clock)
         self._calls: dict[str, Call] = {}
@@ -108,7 +99,7 @@ class Relay:
         call.task = asyncio.current_task()
         self._calls[call.request_id] = call
         try:
-            choice = self._router.choose(call.resolution, call.envelope, call.dialect.name, self._clock())
+            choice = self._router.choose(call.resolution, call.envelope, call.endpoint.name, self._clock())
             prepared = await self._prepare(call, choice.attempts[0])
             day = self._gate.count(lease, call.now)
             self._metrics.entered()
@@ -136,8 +127,8 @@ class Relay:
     async def _prepare(self, call: Call, attempt: Attempt) -> Prepared:
         """The upstream's body; a request that cannot be said there fails here, before it counts."""
         if len(call.envelope.body) <= self._offload.above:
-            return prepared_for(call, attempt, self._thoughts)
-        return await self._offload.run(prepared_for, call, attempt, self._thoughts)
+            return prepared_for(call, attempt, self._reasoning)
+        return await self._offload.run(prepared_for, call, attempt, self._reasoning)
 
     # ---- open
 
@@ -173,33 +164,19 @@ class Relay:
 
     # ---- send
 
-    async def _attempt(self, call: Call, prepared: Prepared, record: Record) -> None:
-        """Try the attempts in order while nothing has gone to the caller."""
+    async def _attempt(self, call: Call, first: Prepared, record: Record) -> None:
+        """Make the attempts in their order while nothing has gone to the caller."""
         attempts = record.choice.attempts
-        failure: ProviderError | None = None
-        for attempt in attempts:
-            if attempt is not attempts[0]:
-                if self._left(record) <= 0:
-                    break
-                try:
-                    prepared = await self._prepare(call, attempt)
-                except InvalidRequest:
-                    continue  # it cannot be said there; what failed before is what the caller is told
-            now = self._clock()
-            record.begin(attempt, prepared.losses, now)
-            self._router.sending(attempt, now)
+
+        async def prepare(attempt: Attempt) -> Prepared:
+            return first if attempt is attempts[0] else await self._prepare(call, attempt)
+
+        async def send(attempt: Attempt, prepared: Prepared) -> None:
+            record.begin(attempt, prepared.losses, self._clock())
             record.contacted = True
-            try:
-                await (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
-            except ProviderError as error:
-                self._blame(call, attempt, error)
-                failure = error
-            else:
-                return
-        if failure is not None:
-            if failure.retry_after is None:
-                failure.retry_after = _RETRY_AFTER
-            raise failure
+            await (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
+
+        await self._failover.run(call.request_id, attempts, prepare, send, lambda: self._left(record))
 
     def _left(self, record: Record) -> float:
         """Seconds left for further attempts: all of a request have one total."""
@@ -208,19 +185,20 @@ class Relay:
     async def _post(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
     ) -> UpstreamResponse:
-        """The upstream's good answer, as far as its head. Raises what the caller is to be told of any other."""
-        board = self._router
-        endpoint = board.endpoint(attempt)
-        own = call.dialect.name == attempt.dialect
+        """The head of the upstream's good answer. Raises what the caller is to be told of any other."""
+        upstream, router = upstream_of(call, attempt), self._router
+        own = call.endpoint.name == attempt.dialect
+        address = router.address(attempt, upstream.path(attempt.model, call.envelope.stream))
+        asked = call.asked if own else NO_VERSION
         deadlines = self._timings.deadlines
         if record.attempts > 1 or record.resumed:
             deadlines = replace(deadlines, total=self._left(record))
         try:
             response = await self._client.send(
-                endpoint.origin,
+                address.origin,
                 b"POST",
-                endpoint.path,
-                board.headers(attempt, call.version if own else None, call.betas if own else None),
+                address.path,
+                router.headers(attempt, upstream, asked, address, prepared.body),
                 prepared.body,
                 deadlines,
                 stream=call.envelope.stream,
@@ -230,43 +208,46 @@ class Relay:
         if 200 <= response.status < 300:
             return response
         try:
-            raise await refused_error(response, DIALECTS[attempt.dialect], call.dialect.name)
+            words = None if own else call.endpoint.caller.overflow_words
+            raise await refused_error(response, upstream, words)
         finally:
             response.close()
 
     # ---- stream
 
     async def _stream(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
-        exchange = call.exchange
-        delivery = ResponseStream(
+        exchange, side = call.exchange, call.endpoint.side
+        if side is None:
+            raise TypeError(f"{call.endpoint.name} has no streams")
+        stream = ResponseStream(
             exchange,
             delivered=call.delivered,
             begin=lambda: exchange.start(200, self._head(call, record, prepared, _EVENT_STREAM)),
-            error_frame=lambda error, number: call.dialect.error_frame(error, call.request_id, number),
-            keepalive_frame=call.dialect.KEEPALIVE,
+            error_frame=lambda error, number: side.error_frame(error, call.request_id, number),
+            keepalive_frame=side.keepalive,
             clock=self._clock,
             hold_until=call.started + self._timings.head_hold,
             keepalive=self._timings.keepalive,
         )
-        self._open.add(delivery)
-        exchange.watch(delivery)
+        self._open.add(stream)
+        exchange.watch(stream)
         try:
-            await self._deliver(call, attempt, prepared, record, delivery)
+            await self._deliver(call, attempt, prepared, record, stream)
         except PenstockError as error:
-            delivery.broke(error)
+            stream.broke(error)
         except asyncio.CancelledError:
             # After the reply's end nobody waits for the upstream's any more; that is no loss of the caller.
-            if delivery.done_at is None:
+            if stream.done_at is None:
                 stopped = call.stopped()
                 if stopped is None:
                     raise
-                delivery.broke(stopped)
+                stream.broke(stopped)
         finally:
             exchange.watch(None)
-            self._open.discard(delivery)
-            meter(call, record, delivery.lane)
-            record.first_byte_at = delivery.first_byte_at
-        error = delivery.error
+            self._open.discard(stream)
+            note_stream(call, record, stream.lane)
+            record.first_byte_at = stream.first_byte_at
+        error = stream.error
         if error is None:
             record.outcome, record.status = "completed", 200
             self._router.succeeded(attempt)
@@ -274,32 +255,32 @@ class Relay:
             raise error
         else:
             # The caller has its error event. What was delivered counts; an error before any output does not.
-            record.broke(error, output=delivery.lane is not None and delivery.lane.output_bytes > 0)
+            record.broke(error, output=stream.lane is not None and stream.lane.output_bytes > 0)
             if isinstance(error, ProviderError):
-                self._blame(call, attempt, error)
+                self._failover.note(call.request_id, attempt, error)
             elif isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
                 self._gate.refused(call.principal.key_id, exchange.client)
 
     async def _deliver(
-        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, delivery: ResponseStream
+        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, stream: ResponseStream
     ) -> None:
         response = await self._post(call, attempt, prepared, record)
         try:
             content_type = response.header(b"content-type") or b""
             lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared)
-            delivery.attach(response, lane)
-            await response.stream(delivery.sink)
-            while record.resumed < self._timings.max_pauses and (again := continued(lane, prepared)):
+            stream.attach(response, lane)
+            await response.stream(stream.sink)
+            while record.resumed < self._timings.max_pauses and (again := continued_request(lane, prepared)):
                 prepared = again
                 response.close()
                 response = await self._resume(call, attempt, prepared, record)
-                delivery.attach(response, lane)
-                await response.stream(delivery.sink)
-            delivery.finish()
+                stream.attach(response, lane)
+                await response.stream(stream.sink)
+            stream.finish()
         except UpstreamBroke:
-            delivery.broke()
+            stream.broke()
         except UpstreamFailure as failure:
-            delivery.broke(network_error(failure))
+            stream.broke(network_error(failure))
         finally:
             response.close()
 
@@ -312,9 +293,10 @@ class Relay:
         finally:
             response.close()
         events: list[AnyEvent] | None = None
-        if may_be_paused(call, attempt, body):
+        decoder = paused_decoder(call, attempt, body)
+        if decoder is not None:
             ask = partial(self._next_answer, call, attempt, record)
-            events = await whole_turn(attempt, prepared, body, self._timings.max_pauses, ask)
+            events = await whole_turn(decoder, prepared, body, self._timings.max_pauses, ask)
         out, failed = whole_answer(call, record, prepared, body, events)
         if failed is not None:
             raise reported_error(failed, body)
@@ -354,8 +336,7 @@ class Relay:
     def _head(self, call: Call, record: Record, prepared: Prepared, content_type: bytes) -> HeaderList:
         request_id = call.request_id.encode()
         head: HeaderList = [(b"content-type", content_type), (b"x-request-id", request_id)]
-        if call.dialect.name == "messages":
-            head.append((b"request-id", request_id))
+        head.extend(call.endpoint.caller.response_headers(request_id))
         if call.envelope.stream:
             head.append((b"cache-control", b"no-cache"))
             head.append((b"x-accel-buffering", b"no"))
@@ -369,23 +350,9 @@ class Relay:
         if prepared.losses:
             head.append((b"x-penstock-translation", translation_header(prepared.losses).encode()))
         state = self._gate.state(call.principal.user_id, call.plan, call.now)
-        head.extend(limit_headers(state, call.now, call.dialect.name))
+        head.extend(limit_headers(state, call.now))
+        head.extend(call.endpoint.caller.limit_headers(state))
         return head
-
-    def _blame(self, call: Call, attempt: Attempt, error: ProviderError) -> None:
-        """Tell the operator; and hold it against the provider's health, unless a caller could bring it about."""
-        if not isinstance(error, ProviderCredentials):
-            self._router.failed(attempt, self._clock())
-        self._metrics.upstream_failed(attempt.provider, error.code)
-        log.warning(
-            "provider failed",
-            extra={
-                "request_id": call.request_id,
-                "provider": attempt.provider,
-                "upstream_model": attempt.model,
-                "code": error.code,
-            },
-        )
 
     # ---- settle
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.core.body.envelope import Envelope
-from penstock.core.catalog import DialectName, Feature, Model, Upstream
+from penstock.core.body.envelope import Envelope, Feature
+from penstock.core.catalog import DialectName, Model, Upstream
 from penstock.core.circuit_breaker import (
     CLOSED,
     CircuitKey,
@@ -18,21 +18,17 @@ from penstock.core.circuit_breaker import (
     after_probe,
     after_success,
 )
+from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
+from penstock.core.limits import Header
 from penstock.core.routing import Attempt, Upstreams, automatic, plan
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import InvalidRequest, NoProvider, ProviderCredentials
+from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secret, Secrets
-from penstock.providers.table import Header, sign
+from penstock.providers.table import extra_headers
 from penstock.upstream import Origin, parse_base_url
 
 log = logging.getLogger("penstock.relay.router")
-
-SUFFIXES: dict[DialectName, bytes] = {
-    "chat": b"/chat/completions",
-    "messages": b"/messages",
-    "responses": b"/responses",
-}
-"""What is appended to a provider's base for each dialect it speaks."""
 
 _JSON = (b"content-type", b"application/json")
 _AGENT = (b"user-agent", b"penstock")
@@ -46,10 +42,11 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class UpstreamAddress(msgspec.Struct, frozen=True):
-    """One address of one provider: ``path`` is what a request of the dialect is posted to."""
+    """Where an attempt is posted to: ``path`` of ``origin``; ``url`` is the whole of it."""
 
     origin: Origin
     path: bytes
+    url: bytes
 
 
 class _Sole(msgspec.Struct, frozen=True):
@@ -72,22 +69,30 @@ class _Signed(msgspec.Struct, frozen=True):
     headers: tuple[Header, ...]
 
 
-_SIGNED_MOST = 256
+_MAX_SIGNED = 256
 """Kept at most: callers choose version and betas."""
 
 
 class Router:
     """Chooses attempts, keeps their health, and knows how to reach and sign them."""
 
-    def __init__(self, catalog: Callable[[], Catalog], secrets: Secrets, draw: Callable[[], float]) -> None:
-        """``catalog`` gives the current revision; ``draw`` a random number in [0, 1)."""
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        secrets: Secrets,
+        *,
+        draw: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        """``catalog`` gives the current revision, ``draw`` a random number in [0, 1), ``now`` epoch seconds."""
         self._catalog = catalog
         self._secrets = secrets
         self._draw = draw
+        self._now = now
         self._health: dict[CircuitKey, CircuitState] = {}
-        self._endpoints: dict[tuple[str, DialectName], UpstreamAddress] = {}
+        self._addresses: dict[tuple[str, bytes], UpstreamAddress] = {}
         self._sole: dict[tuple[str, DialectName], _Sole] = {}
-        self._signed: dict[tuple[CircuitKey, DialectName, bytes | None, bytes | None], _Signed] = {}
+        self._signed: dict[tuple[CircuitKey, DialectName, ApiVersion], _Signed] = {}
 
     def choose(
         self, resolution: Resolution, envelope: Envelope, dialect: DialectName, now: float
@@ -121,35 +126,46 @@ class Router:
             self._sole[model.id, dialect] = _Sole(model, upstreams, choice, attempts[0])
         return choice
 
-    def endpoint(self, attempt: Attempt) -> UpstreamAddress:
-        """Where an attempt is posted to."""
-        key = (attempt.url, attempt.dialect)
-        found = self._endpoints.get(key)
+    def address(self, attempt: Attempt, suffix: bytes) -> UpstreamAddress:
+        """Where an attempt is posted to; ``suffix`` is appended to the provider's base URL."""
+        key = (attempt.url, suffix)
+        found = self._addresses.get(key)
         if found is None:
             origin, base = parse_base_url(attempt.url)
-            found = self._endpoints[key] = UpstreamAddress(origin, base + SUFFIXES[attempt.dialect])
+            url = attempt.url.rstrip("/").encode() + suffix
+            if len(self._addresses) >= _MAX_SIGNED:
+                self._addresses.clear()
+            found = self._addresses[key] = UpstreamAddress(origin, base + suffix, url)
         return found
 
-    def headers(self, attempt: Attempt, version: bytes | None, betas: bytes | None) -> tuple[Header, ...]:
-        """The request's headers, credentials included; ``version`` and ``betas`` are a messages caller's own.
+    def headers(
+        self,
+        attempt: Attempt,
+        upstream: UpstreamFormat,
+        asked: ApiVersion,
+        address: UpstreamAddress,
+        body: bytes,
+    ) -> tuple[Header, ...]:
+        """The request's headers, credentials included; ``asked`` is the version of the API that its caller named.
 
-        Raises ``ProviderCredentials`` when the secret is there no more: nothing is sent unsigned.
+        Nothing else of the caller's is among them. Raises ``ProviderCredentials`` when the secret is there no more:
+        nothing is sent unsigned.
         """
-        upstream = attempt.upstream
-        secret = self._secrets.get(upstream.secret)
-        key = (attempt.key, attempt.dialect, version, betas)
+        row = attempt.upstream
+        secret = self._secrets.get(row.secret)
+        key = (attempt.key, attempt.dialect, asked)
         known = self._signed.get(key)
-        if known is not None and known.secret is secret and known.upstream is upstream:
+        if known is not None and known.secret is secret and known.upstream is row:
             return known.headers
-        if secret is None and upstream.secret:
-            log.error("a provider's secret cannot be had", extra={"provider": upstream.id})
+        if secret is None and row.secret:
+            log.error("a provider's secret cannot be had", extra={"provider": row.id})
             raise ProviderCredentials("The service cannot sign in to this model's provider.")
-        old_api = attempt.profile.old_api
-        signed = sign(upstream, secret, attempt.dialect, version=version, betas=betas, old_api=old_api)
-        headers = (*signed, _JSON, _AGENT)
-        if len(self._signed) >= _SIGNED_MOST:
-            self._signed.clear()
-        self._signed[key] = _Signed(upstream, secret, headers)
+        rest = (*extra_headers(row.kind), *upstream.version_headers(asked, attempt.profile), _JSON, _AGENT)
+        headers = sign(row, secret, ToSign(b"POST", address.url, rest, body, self._now()))
+        if AUTH[row.auth].static:
+            if len(self._signed) >= _MAX_SIGNED:
+                self._signed.clear()
+            self._signed[key] = _Signed(row, secret, headers)
         return headers
 
     def sending(self, attempt: Attempt, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Counting tokens for ``/messages/count_tokens``: exact by an upstream that has a counter, an estimate elsewhere."""
+"""Token counting, as ``/messages/count_tokens`` offers it: exact by an upstream that has a counter, an estimate elsewhere."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -8,16 +8,18 @@ from typing import Literal
 import msgspec
 
 from penstock.core.body.envelope import Envelope
-from penstock.core.dialects.registry import DIALECTS
+from penstock.core.dialects.interface import ApiVersion, UpstreamSide
+from penstock.core.endpoints import Endpoint
 from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Resolution
+from penstock.relay.failover import Failover
 from penstock.relay.router import Router
-from penstock.relay.upstream_errors import ERROR_BODY_MOST, network_error, refused_error
+from penstock.relay.upstream_errors import MAX_ERROR_BODY, network_error, refused_error
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
 
 _NO_COUNTER = frozenset((404, 405, 501))
-"""What an upstream that speaks messages answers when it has no counter."""
+"""What an upstream answers when it has no counter."""
 
 
 class TokenCount(msgspec.Struct, frozen=True):
@@ -26,6 +28,17 @@ class TokenCount(msgspec.Struct, frozen=True):
     body: bytes
     kind: Literal["exact", "estimated"]
     simulated: bool
+
+
+class CountRequest(msgspec.Struct, frozen=True):
+    """Whose tokens are to be counted: an admitted request of an endpoint that has a counter."""
+
+    request_id: str
+    user_id: str
+    endpoint: Endpoint
+    envelope: Envelope
+    resolution: Resolution
+    asked: ApiVersion
 
 
 class _Counted(msgspec.Struct):
@@ -56,56 +69,68 @@ class CountingTurns:
 
 
 class TokenCounter:
-    """Asks an upstream that speaks messages, or estimates. Free, without a slot, and not in the ledger."""
+    """Asks an upstream that has a counter, or estimates. Free, without a slot, and not in the ledger."""
 
     def __init__(
         self,
+        *,
         client: UpstreamClient,
         router: Router,
+        failover: Failover,
         estimator: Estimator,
         turns: CountingTurns,
-        *,
         deadlines: Deadlines,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
         self._client = client
         self._router = router
+        self._failover = failover
         self._estimator = estimator
         self._turns = turns
         self._deadlines = deadlines
         self._clock = clock
 
-    async def count(
-        self, user_id: str, envelope: Envelope, resolution: Resolution, version: bytes, betas: bytes | None
-    ) -> TokenCount:
+    async def count(self, request: CountRequest) -> TokenCount:
         """Count once it is the user's turn; never 0, which would make clients believe that there is room.
 
-        An upstream's failure is a ``ProviderError``, its refusal of the request the caller's error.
+        The upstreams that have a counter are asked in turn, as for any request. Raises the last one's ``ProviderError``,
+        and the caller's error where one refuses the request.
         """
-        async with self._turns.turn(user_id):
-            choice = self._router.choose(resolution, envelope, "messages", self._clock())
-            attempt = next((each for each in choice.attempts if each.dialect == "messages"), None)
-            if attempt is not None:
-                body = await self._ask(attempt, envelope, version, betas)
-                if body is not None:
-                    return TokenCount(body, "exact", attempt.simulated)
-            served = attempt or choice.attempts[0]
+        async with self._turns.turn(request.user_id):
+            began = self._clock()
+            name, envelope = request.endpoint.name, request.envelope
+            choice = self._router.choose(request.resolution, envelope, name, began)
+            counters = [each for each in choice.attempts if each.dialect == name]
+            if counters:
+                counted = await self._failover.run(
+                    request.request_id,
+                    counters,
+                    _as_it_is,
+                    lambda attempt, _: self._ask(request, attempt),
+                    lambda: began + self._deadlines.total - self._clock(),
+                )
+                if counted is not None:
+                    return counted
+            served = counters[0] if counters else choice.attempts[0]
             tokens = await self._estimator.estimate(envelope.fields, served.model)
             return TokenCount(b'{"input_tokens":%d}' % tokens, "estimated", served.simulated)
 
-    async def _ask(
-        self, attempt: Attempt, envelope: Envelope, version: bytes, betas: bytes | None
-    ) -> bytes | None:
+    async def _ask(self, request: CountRequest, attempt: Attempt) -> TokenCount | None:
         """The upstream's answer; None where it has no counter, or one that does not count."""
-        endpoint = self._router.endpoint(attempt)
+        upstream = request.endpoint.upstreams[attempt.dialect]
+        if not isinstance(upstream, UpstreamSide) or upstream.counter is None:
+            return None
+        path = upstream.path(attempt.model, False) + upstream.counter.path
+        address = self._router.address(attempt, path)
+        body = request.envelope.encode(attempt.model, drop=upstream.counter.drop)
         try:
             response = await self._client.send(
-                endpoint.origin,
+                address.origin,
                 b"POST",
-                endpoint.path + b"/count_tokens",
-                self._router.headers(attempt, version, betas),
-                envelope.encode(attempt.model, drop=("max_tokens", "stream")),
+                address.path,
+                self._router.headers(attempt, upstream, request.asked, address, body),
+                body,
                 self._deadlines,
             )
         except UpstreamFailure as failure:
@@ -114,14 +139,19 @@ class TokenCounter:
             if response.status in _NO_COUNTER:
                 return None
             if not 200 <= response.status < 300:
-                raise await refused_error(response, DIALECTS["messages"], "messages")
-            body = await response.read(ERROR_BODY_MOST)
+                raise await refused_error(response, upstream, None)
+            answer = await response.read(MAX_ERROR_BODY)
         except UpstreamFailure as failure:
             raise network_error(failure) from failure
         finally:
             response.close()
+        self._router.succeeded(attempt)
         try:
-            counted = msgspec.json.decode(body, type=_Counted)
+            counted = msgspec.json.decode(answer, type=_Counted)
         except (msgspec.ValidationError, msgspec.DecodeError):
             return None
-        return body if counted.input_tokens > 0 else None
+        return TokenCount(answer, "exact", attempt.simulated) if counted.input_tokens > 0 else None
+
+
+async def _as_it_is(attempt: Attempt) -> None:
+    """Every upstream that has a counter takes the caller's own body."""

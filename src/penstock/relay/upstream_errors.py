@@ -1,13 +1,15 @@
-"""Whose fault an upstream's failure is, and what the caller is told of it.
+"""Error mapping: whose fault an upstream's failure is, and what the caller is told of it.
 
 The caller's request is to blame for an upstream's 400, 413 and 422: those go back with the upstream's own words, because
 clients heal and compact by them. Everything else is the provider's failure, and the caller gets our words.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
-from penstock.core.dialects.context_overflow import overflow_in
-from penstock.core.dialects.registry import Dialect
+from penstock.core.dialects.context_overflow import Overflow, overflow_in
+from penstock.core.dialects.interface import UpstreamFormat
 from penstock.core.neutral.events import Failed
 from penstock.errors import (
     ContextOverflow,
@@ -24,9 +26,9 @@ from penstock.errors import (
 )
 from penstock.upstream import FailureReason, UpstreamFailure, UpstreamResponse
 
-ERROR_BODY_MOST = 64 * 1024
+MAX_ERROR_BODY = 64 * 1024
 """Bytes read of an upstream's error body."""
-_RETRY_AFTER_MOST = 60
+_MAX_RETRY_AFTER = 60
 """Seconds; some clients give up at once when told to wait longer."""
 
 
@@ -69,25 +71,28 @@ class _Outline(msgspec.Struct):
 _outline = msgspec.json.Decoder(_Outline).decode
 
 
-async def refused_error(response: UpstreamResponse, dialect: Dialect, caller: str) -> PenstockError:
-    """What an upstream's error status means for the caller: whose fault it is decides (DESIGN decision 3).
+async def refused_error(
+    response: UpstreamResponse,
+    upstream: UpstreamFormat,
+    overflow_words: Callable[[Overflow, str], str] | None,
+) -> PenstockError:
+    """What an upstream's error status means for the caller: whose fault it is decides.
 
-    ``dialect`` is the upstream's, ``caller`` the name of the caller's.
+    ``overflow_words`` tells the caller of a prompt that is too long; None: in the upstream's own words.
     """
     status = response.status
     if status in (400, 413, 422):
         try:
-            body = await response.read(ERROR_BODY_MOST)
+            body = await response.read(MAX_ERROR_BODY)
         except UpstreamFailure as failure:
             return network_error(failure)
-        text = dialect.error_text(status, body) or "The provider refused the request as invalid."
+        text = upstream.error_text(status, body) or "The provider refused the request as invalid."
         if status == 413:
             return RequestTooLarge(text)
         overflow = overflow_in(text, body)
         if overflow is None:
             return InvalidRequest(text)
-        translated = caller == "messages" and dialect.name != caller
-        return ContextOverflow(overflow.wording(text) if translated else text)
+        return ContextOverflow(text if overflow_words is None else overflow_words(overflow, text))
     if status in (401, 403):
         return ProviderCredentials(
             "The provider refused this service's credentials; the operator has been told."
@@ -104,4 +109,4 @@ def _retry_after(response: UpstreamResponse) -> int | None:
     value = response.header(b"retry-after")
     if value is None or not value.isdigit():
         return None
-    return max(1, min(int(value[:6]), _RETRY_AFTER_MOST))
+    return max(1, min(int(value[:6]), _MAX_RETRY_AFTER))

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.envelope import MAX_MESSAGES, DialectName, read_envelope
+from penstock.core.body.envelope import MAX_MESSAGES
+from penstock.core.catalog import DialectName
+from penstock.core.dialects.registry import read_envelope
 from penstock.errors import InvalidRequest
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'

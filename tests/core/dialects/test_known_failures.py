@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from penstock.core.body.envelope import DialectName, read_envelope
-from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.catalog import DialectName
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
 from penstock.core.neutral.events import Metered
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
@@ -60,8 +61,8 @@ def crossed(stream: bytes, upstream: str, caller: str) -> bytes:
     """What the caller gets for an upstream's stream: the same whole and byte by byte, and legal."""
     written: list[bytes] = []
     for pieces in ([stream], [stream[at : at + 1] for at in range(len(stream))]):
-        reader = DIALECTS[upstream].Reader(profile=DEFAULT_PROFILE)
-        writer = DIALECTS[caller].Writer(
+        reader = upstream_side(upstream).ResponseDecoder(profile=DEFAULT_PROFILE)
+        writer = caller_side(caller).ResponseEncoder(
             model="public", reply_id="reply-1", created=1, include_usage=True, input_estimate=7
         )
         out = [writer.write(reader.feed(piece)) for piece in pieces]
@@ -514,7 +515,7 @@ def test_21_the_stop_sequence_is_reported() -> None:
 def test_22_an_error_of_the_upstream_is_known_by_its_own_words() -> None:
     error = {"error": {"message": "CUDA error on node 7", "type": "InternalServerError", "code": 500}}
     stream = chunk({"content": "Hi"}) + f"data: {json.dumps(error)}\n\n".encode() + DONE
-    reader = DIALECTS["chat"].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side("chat").ResponseDecoder(profile=DEFAULT_PROFILE)
     failed = [*reader.feed(stream), *reader.finish()][-1]
     # the operator reads the upstream's words; the caller is told in ours
     assert getattr(failed, "message", "") == "CUDA error on node 7"
@@ -713,9 +714,9 @@ def test_36_codex_gets_its_custom_tools_with_their_whole_life(upstream: str) -> 
         )
         + message_end("tool_use"),
     }[upstream]
-    _, names = fit_tool_names(DIALECTS["responses"].read_request(json.dumps(CODEX).encode())[0])
-    reader = DIALECTS[upstream].Reader(profile=DEFAULT_PROFILE)
-    writer = DIALECTS["responses"].Writer(
+    _, names = fit_tool_names(caller_side("responses").decode_request(json.dumps(CODEX).encode())[0])
+    reader = upstream_side(upstream).ResponseDecoder(profile=DEFAULT_PROFILE)
+    writer = caller_side("responses").ResponseEncoder(
         model="public", reply_id="resp_1", created=1, include_usage=True, input_estimate=7
     )
     out = writer.write(names.restored([*reader.feed(stream), *reader.finish()]))
@@ -810,7 +811,7 @@ def test_44_there_is_one_end() -> None:
     )
     last = ended(frames(crossed(stream, "messages", "messages")))
     assert (last["delta"]["stop_reason"], last["usage"]["output_tokens"]) == ("max_tokens", 4)
-    reader = DIALECTS["messages"].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side("messages").ResponseDecoder(profile=DEFAULT_PROFILE)
     metered = [row.usage for row in reader.feed(stream) if isinstance(row, Metered)]
     assert metered[-1] == Usage(output=4)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.envelope import read_envelope
-from penstock.core.dialects.losses import OTHER_FIELDS, OTHER_MESSAGE_FIELDS, LossRow, losses_table
-from penstock.core.dialects.registry import CALLERS_WORDS, DIALECTS, LOSSES, prepare, translation_header
+from penstock.core.dialects.losses import LOSSES, OTHER_FIELDS, OTHER_MESSAGE_FIELDS, LossRow, losses_table
+from penstock.core.dialects.prepare import prepare, translation_header
+from penstock.core.dialects.registry import DIALECTS, caller_side, read_envelope
 from penstock.core.neutral.request import Loss
 from penstock.core.profile import Profile
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
@@ -212,7 +212,7 @@ def test_whatever_the_code_reports_is_in_the_table(
         for name, outcomes in reported(source).items():
             if name in NEVER_SENT.get(caller, ()):
                 continue
-            field = CALLERS_WORDS.get(caller, {}).get(name, name)
+            field = caller_side(caller).words.get(name, name) if caller in DIALECTS else name
             for outcome in outcomes:
                 assert (field, outcome) in table if outcome else field in fields, (source, field, outcome)
                 checked += 1

@@ -8,7 +8,7 @@ import pytest
 from penstock.core.body.splice import find_values
 from penstock.core.dialects.chat.tool_call_assembly import Extent
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.registry import DIALECTS
+from penstock.core.dialects.registry import caller_side, passing_of, upstream_side
 from penstock.core.dialects.upstream_error_text import words
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -31,6 +31,7 @@ from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.sse import MAX_FRAME
 from penstock.core.tools.names import NO_NAMES
+from tests.core.dialects.sides import stream_of
 
 MAX_BODY = 64 * 1024 * 1024
 NAMES = ("chat", "messages", "responses")
@@ -41,7 +42,7 @@ def data(*rows: Any, end: bytes = b"") -> bytes:
 
 
 def events(dialect: str, stream: bytes) -> list[AnyEvent]:
-    reader = DIALECTS[dialect].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side(dialect).ResponseDecoder(profile=DEFAULT_PROFILE)
     found = [*reader.feed(stream), *reader.finish()]
     assert reader.feed(stream) == []
     assert sum(isinstance(event, Stopped | Failed) for event in found) == 1
@@ -49,15 +50,15 @@ def events(dialect: str, stream: bytes) -> list[AnyEvent]:
 
 
 def whole(dialect: str, answer: Any) -> Reply:
-    return fold(DIALECTS[dialect].read_reply(json.dumps(answer).encode(), DEFAULT_PROFILE))
+    return fold(upstream_side(dialect).decode_response(json.dumps(answer).encode(), DEFAULT_PROFILE))
 
 
 def written(reply: Reply, dialect: str) -> dict[str, Any]:
-    return json.loads(DIALECTS[dialect].write_reply(reply, model="m", reply_id="r", created=1))
+    return json.loads(caller_side(dialect).encode_response(reply, model="m", reply_id="r", created=1))
 
 
 def metered(dialect: str, stream: bytes, model: str | None = "public") -> tuple[bytes, Any]:
-    lane = DIALECTS[dialect].Meter(model=model, withhold_usage=False)
+    lane = stream_of(dialect)(model=model, withhold_usage=False)
     out = lane.feed(stream)
     return out + lane.finish(), lane
 
@@ -68,12 +69,12 @@ def metered(dialect: str, stream: bytes, model: str | None = "public") -> tuple[
 @pytest.mark.parametrize("name", NAMES)
 def test_an_answer_or_an_event_without_end_is_given_up(name: str) -> None:
     for start, size in ((b'{"a":"', MAX_BODY), (b'data: {"a":"', MAX_FRAME)):
-        reader = DIALECTS[name].Reader(profile=DEFAULT_PROFILE)
+        reader = upstream_side(name).ResponseDecoder(profile=DEFAULT_PROFILE)
         (failed,) = reader.feed(start + b" " * size)
         assert isinstance(failed, Failed)
         assert "larger than" in failed.message
         assert reader.finish() == reader.feed(b"data: {}\n\n") == []
-        lane = DIALECTS[name].Meter(model=None, withhold_usage=False)
+        lane = stream_of(name)(model=None, withhold_usage=False)
         assert lane.feed(start + b" " * size) == b""
         assert lane.failure is not None
         assert "larger than" in lane.failure.message
@@ -159,7 +160,7 @@ def test_events_of_a_reply_fold_to_it_again() -> None:
 
 def test_a_citation_after_another_block_has_no_place() -> None:
     for name in ("messages", "responses"):
-        writer = DIALECTS[name].Writer(
+        writer = caller_side(name).ResponseEncoder(
             model="m", reply_id="r", created=1, include_usage=False, input_estimate=0
         )
         out = writer.write(
@@ -174,10 +175,10 @@ def test_a_citation_after_another_block_has_no_place() -> None:
 
 def test_the_lane_counts_the_events_of_its_caller() -> None:
     for name, number in (("responses", 2), ("chat", 0)):
-        writer = DIALECTS[name].Writer(
+        writer = caller_side(name).ResponseEncoder(
             model="m", reply_id="r", created=1, include_usage=False, input_estimate=0
         )
-        lane = Translation(DIALECTS["chat"].Reader(profile=DEFAULT_PROFILE), writer)
+        lane = Translation(upstream_side("chat").ResponseDecoder(profile=DEFAULT_PROFILE), writer)
         lane.feed(data({"id": "c", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}))
         assert lane.sequence == number
 
@@ -314,9 +315,9 @@ def test_a_whole_chat_answer_has_our_model() -> None:
         {**answer, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}},
     ):
         raw = json.dumps(fields).encode()
-        out, _, failed = DIALECTS["chat"].meter_reply(raw, model="public")
+        out, _, failed = passing_of("chat").response(raw, model="public")
         assert (out, failed) == (raw.replace(b'"up"', b'"public"'), None)
-        assert DIALECTS["chat"].meter_reply(raw, model=None)[0] == raw
+        assert passing_of("chat").response(raw, model=None)[0] == raw
 
 
 @pytest.mark.parametrize(
@@ -392,14 +393,14 @@ def test_a_metered_frame_may_come_in_three_reads(name: str) -> None:
         "messages": data(START, STOP),
         "responses": data({"type": "response.created", "response": {"model": "up"}}),
     }[name]
-    lane = DIALECTS[name].Meter(model="up", withhold_usage=False)
+    lane = stream_of(name)(model="up", withhold_usage=False)
     out = b"".join(lane.feed(piece) for piece in (stream[:5], stream[5:9], stream[9:]))
     assert out == stream
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_no_answer(name: str) -> None:
-    reader = DIALECTS[name].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side(name).ResponseDecoder(profile=DEFAULT_PROFILE)
     assert reader.feed(b" ") == reader.feed(b"") == []
     assert isinstance(reader.finish()[-1], Failed)
 
@@ -482,7 +483,7 @@ def test_a_whole_messages_answer_with_every_block() -> None:
 
 
 def test_the_first_bytes_may_be_white_space() -> None:
-    reader = DIALECTS["messages"].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side("messages").ResponseDecoder(profile=DEFAULT_PROFILE)
     assert reader.feed(b"\n ") == []
     assert isinstance(
         reader.feed(b'{"type":"message","content":[]}') or reader.finish()[-1], Failed | Stopped

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from penstock.core.body.envelope import DialectName, read_envelope
+from penstock.core.catalog import DialectName
 from penstock.core.dialects.lanes import ObservedPassthrough, Translation
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.openai.strict_schema import strict_fits
-from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
 from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.neutral.events import AnyEvent, TextDelta
 from penstock.core.neutral.request import (
@@ -32,6 +33,7 @@ from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.names import fit_tool_names
 from penstock.errors import InvalidRequest
+from tests.core.dialects.sides import stream_of
 
 USER = {"role": "user", "content": "hi"}
 ASK = Turn("user", (Text("hi"),))
@@ -64,14 +66,14 @@ def sent(
 
 
 def neutral(fields: Any, caller: DialectName) -> Request:
-    return DIALECTS[caller].read_request(json.dumps(fields).encode())[0]
+    return caller_side(caller).decode_request(json.dumps(fields).encode())[0]
 
 
 def written(
     upstream: DialectName, *turns: Turn, profile: Profile = DEFAULT_PROFILE, **fields: Any
 ) -> tuple[dict[str, Any], list[str]]:
     request = Request("m", turns or (ASK,), **fields)
-    body, losses = DIALECTS[upstream].write_request(request, model="up", profile=profile)
+    body, losses = upstream_side(upstream).encode_request(request, model="up", profile=profile)
     return json.loads(body), [f"{loss.field}={loss.outcome}" for loss in losses]
 
 
@@ -107,12 +109,12 @@ def test_a_number_that_begins_like_the_one_that_counts_is_another() -> None:
 def test_a_body_that_is_no_json_is_refused_by_the_reader_too(caller: DialectName) -> None:
     for body in (b"{", b'{"model":"\xff"}', b"[" * 5000, b"[]"):
         with pytest.raises(InvalidRequest):
-            DIALECTS[caller].read_request(body)
+            caller_side(caller).decode_request(body)
 
 
 def test_a_model_without_a_name_is_refused_by_the_reader_too() -> None:
     with pytest.raises(InvalidRequest, match="model"):
-        DIALECTS["responses"].read_request(b'{"model":" ","input":"hi"}')
+        caller_side("responses").decode_request(b'{"model":" ","input":"hi"}')
 
 
 # ---- bytes that stay bytes
@@ -559,14 +561,16 @@ def test_a_listener_hears_all_of_it_on_either_lane() -> None:
             self.heard.append(event)
 
     first, second = Listener(), Listener()
-    reader = DIALECTS["chat"].Reader
-    writer = DIALECTS["messages"].Writer(
+    reader = upstream_side("chat").ResponseDecoder
+    writer = caller_side("messages").ResponseEncoder(
         model="m", reply_id="r", created=1, include_usage=False, input_estimate=0
     )
     lanes = (
         Translation(reader(profile=DEFAULT_PROFILE), writer, listener=first),
         ObservedPassthrough(
-            DIALECTS["chat"].Meter(model=None, withhold_usage=False), reader(profile=DEFAULT_PROFILE), second
+            stream_of("chat")(model=None, withhold_usage=False),
+            reader(profile=DEFAULT_PROFILE),
+            second,
         ),
     )
     for lane in lanes:

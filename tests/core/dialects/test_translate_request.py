@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.envelope import DialectName, read_envelope
-from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.catalog import DialectName
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
 from penstock.core.neutral.request import Text, ToolResult, Turn
 from penstock.core.profile import Profile
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
@@ -240,7 +241,7 @@ def test_a_turn_of_claude_code_for_a_chat_upstream() -> None:
 
 def test_an_error_mark_of_a_tool_comes_back() -> None:
     out, _ = crossed(CLAUDE_CODE, "messages", DEEPSEEK)
-    back, _ = DIALECTS["chat"].read_request(json.dumps(out).encode())
+    back, _ = caller_side("chat").decode_request(json.dumps(out).encode())
     result = next(part for turn in back.turns for part in turn.parts if isinstance(part, ToolResult))
     assert result.is_error
     first = result.parts[0]
@@ -322,15 +323,15 @@ def test_each_turn_is_a_prefix_of_the_next(rounds: list[list[dict[str, Any]]], p
 @given(conversations())
 def test_there_and_back_keeps_the_conversation(rounds: list[list[dict[str, Any]]]) -> None:
     rows = [row for row in rounds[-1] if row["role"] != "system"]
-    request, _ = DIALECTS["chat"].read_request(json.dumps(chat(*rows)).encode())
-    body, _ = DIALECTS["messages"].write_request(request, model="m", profile=NATIVE)
-    there, lost = DIALECTS["messages"].read_request(body)
+    request, _ = caller_side("chat").decode_request(json.dumps(chat(*rows)).encode())
+    body, _ = upstream_side("messages").encode_request(request, model="m", profile=NATIVE)
+    there, lost = caller_side("messages").decode_request(body)
     assert lost == []
-    back, _ = DIALECTS["chat"].read_request(
-        DIALECTS["chat"].write_request(there, model="m", profile=Profile())[0]
+    back, _ = caller_side("chat").decode_request(
+        upstream_side("chat").encode_request(there, model="m", profile=Profile())[0]
     )
-    again, _ = DIALECTS["messages"].read_request(
-        DIALECTS["messages"].write_request(back, model="m", profile=NATIVE)[0]
+    again, _ = caller_side("messages").decode_request(
+        upstream_side("messages").encode_request(back, model="m", profile=NATIVE)[0]
     )
     assert _said(again.turns) == _said(there.turns)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.registry import DIALECTS
+from penstock.core.dialects.registry import caller_side, upstream_side
 from penstock.core.neutral.events import Failed, Stopped
 from penstock.core.profile import DEFAULT_PROFILE
 from tests.core.dialects.chat_grammar import check_chat, check_messages
@@ -28,8 +28,8 @@ def upstream(case: str) -> tuple[str, bytes]:
 
 
 def cross(pieces: list[bytes], dialect: str) -> bytes:
-    reader = DIALECTS[dialect].Reader(profile=DEFAULT_PROFILE)
-    writer = DIALECTS[OTHER[dialect]].Writer(
+    reader = upstream_side(dialect).ResponseDecoder(profile=DEFAULT_PROFILE)
+    writer = caller_side(OTHER[dialect]).ResponseEncoder(
         model="public-model", reply_id="reply-1", created=1_700_000_000, include_usage=True, input_estimate=42
     )
     written = [writer.write(reader.feed(piece)) for piece in pieces]
@@ -77,8 +77,8 @@ def test_it_is_a_legal_stream(case: str) -> None:
 def test_it_comes_back_as_it_went(case: str) -> None:
     """Read again, the caller's stream has the parts and the reason that the upstream's had."""
     dialect, stream = upstream(case)
-    before = _parts(DIALECTS[dialect].Reader(profile=DEFAULT_PROFILE), stream)
-    after = _parts(DIALECTS[OTHER[dialect]].Reader(profile=DEFAULT_PROFILE), expected(case))
+    before = _parts(upstream_side(dialect).ResponseDecoder(profile=DEFAULT_PROFILE), stream)
+    after = _parts(upstream_side(OTHER[dialect]).ResponseDecoder(profile=DEFAULT_PROFILE), expected(case))
     assert after == before
 
 
@@ -106,10 +106,10 @@ def test_no_bytes_break_the_crossing(case: str, data: st.DataObject) -> None:
 
 def test_the_lane_keeps_what_the_ledger_needs_and_leaves_errors_to_the_relay() -> None:
     dialect, stream = upstream("22-upstream-error-in-the-stream")
-    writer = DIALECTS["messages"].Writer(
+    writer = caller_side("messages").ResponseEncoder(
         model="m", reply_id="r", created=0, include_usage=True, input_estimate=0
     )
-    lane = Translation(DIALECTS[dialect].Reader(profile=DEFAULT_PROFILE), writer)
+    lane = Translation(upstream_side(dialect).ResponseDecoder(profile=DEFAULT_PROFILE), writer)
     out = lane.feed(stream) + lane.finish()
     assert b"error" not in out
     assert lane.failure is not None

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from penstock.core.body.envelope import read_envelope
 from penstock.core.dialects.chat.decode_response import ResponseDecoder
 from penstock.core.dialects.chat.passthrough import Passthrough
+from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT as CHAT_LIMIT
 from penstock.core.dialects.lanes import ObservedPassthrough
-from penstock.core.dialects.registry import prepare
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import read_envelope
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -31,7 +32,7 @@ from penstock.core.reasoning.cache import (
     ReasoningScope,
     restore_reasoning,
 )
-from penstock.core.tools.call_ids import CHAT_LIMIT, inward, outward
+from penstock.core.tools.call_ids import inward, outward
 
 NATIVE = Profile(native_anthropic=True)
 DEEPSEEK = Profile(reasoning_field="reasoning_content", reasoning_required=True)
@@ -211,7 +212,7 @@ def sent(body: bytes, upstream: str, profile: Profile, recall: ReasoningScope | 
         upstream=upstream,
         model="m",
         profile=profile,
-        recall=recall,
+        reasoning=recall,
     )
     return json.loads(prepared.body)
 
@@ -242,7 +243,7 @@ def test_chat_upstreams_get_it_in_the_callers_own_bytes() -> None:
             upstream="chat",
             model="m",
             profile=Profile(),
-            recall=heard(*EVENTS),
+            reasoning=heard(*EVENTS),
         ).body
         is read_envelope(body, "chat").body
     )
@@ -320,9 +321,9 @@ def test_only_a_request_that_offers_tools_is_listened_to() -> None:
             upstream=upstream,
             model="m",
             profile=profile,
-            recall=recall,
+            reasoning=recall,
         )
-        assert (prepared.recall is not None) is kept
+        assert (prepared.reasoning is not None) is kept
     messages = json.dumps(
         {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
     ).encode()
@@ -332,9 +333,9 @@ def test_only_a_request_that_offers_tools_is_listened_to() -> None:
         upstream="chat",
         model="m",
         profile=DEEPSEEK,
-        recall=recall,
+        reasoning=recall,
     )
-    assert prepared.recall is None, "callers of Messages send thinking back"
+    assert prepared.reasoning is None, "callers of Messages send thinking back"
 
 
 def test_user_turns_and_results_are_left_alone() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from penstock.core.body.envelope import read_envelope
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
 from penstock.core.neutral.events import (
     CallOpened,
     Stopped,
@@ -48,11 +48,13 @@ def test_the_text_travels_in_the_signature_and_goes_back(size: int) -> None:
     )
     prepared = ask("omitted")
     assert prepared.losses == ()
-    writer = DIALECTS["messages"].Writer(
+    writer = caller_side("messages").ResponseEncoder(
         model="m", reply_id="r", created=1, include_usage=True, input_estimate=1
     )
     lane = Translation(
-        DIALECTS["chat"].Reader(profile=DEEPSEEK), writer, hides_thoughts=prepared.hides_thoughts
+        upstream_side("chat").ResponseDecoder(profile=DEEPSEEK),
+        writer,
+        hides_reasoning=prepared.hides_reasoning,
     )
     out = b"".join(lane.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + lane.finish()
     check_messages(out)
@@ -73,8 +75,8 @@ def test_the_text_travels_in_the_signature_and_goes_back(size: int) -> None:
 
 
 def test_only_who_asks_for_it_gets_none() -> None:
-    assert ask("omitted").hides_thoughts
-    assert not ask("summarized").hides_thoughts
+    assert ask("omitted").hides_reasoning
+    assert not ask("summarized").hides_reasoning
 
 
 def test_a_thought_without_a_signature_gets_one() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from penstock.core.body.envelope import read_envelope
 from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
 from penstock.core.dialects.chat.passthrough import Passthrough
 from penstock.core.dialects.lanes import ObservedPassthrough
-from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import caller_side, read_envelope
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Thought, ToolCall
 from penstock.core.profile import Profile
@@ -55,7 +55,7 @@ def sent(
     """The calls as they go upstream."""
     body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "go"}, *rows]}
     envelope = read_envelope(json.dumps(body).encode(), "messages" if caller == "messages" else "chat")
-    prepared = prepare(envelope, caller=caller, upstream="chat", model="up", profile=GEMINI, recall=recall)
+    prepared = prepare(envelope, caller=caller, upstream="chat", model="up", profile=GEMINI, reasoning=recall)
     return json.loads(prepared.body)["messages"][1]["tool_calls"]
 
 
@@ -68,7 +68,7 @@ def test_a_messages_caller_brings_them_back(size: int) -> None:
     assert isinstance(thought, Thought)
     assert json.loads(bytes(extra_of(thought) or b"")) == EXTRA
     assert [part.id for part in calls if isinstance(part, ToolCall)] == ["c0", "c1"]
-    writer = DIALECTS["messages"].Writer(
+    writer = caller_side("messages").ResponseEncoder(
         model="m", reply_id="r", created=1, include_usage=True, input_estimate=1
     )
     out = writer.write(events)
@@ -121,7 +121,9 @@ def test_they_are_kept_for_a_chat_caller_that_drops_them() -> None:
     offering = {"model": "m", "messages": [{"role": "user", "content": "go"}], "tools": TOOLS}
     envelope = read_envelope(json.dumps(offering).encode(), "chat")
     assert (
-        prepare(envelope, caller="chat", upstream="chat", model="m", profile=GEMINI, recall=recall).recall
+        prepare(
+            envelope, caller="chat", upstream="chat", model="m", profile=GEMINI, reasoning=recall
+        ).reasoning
         is recall
     )
 

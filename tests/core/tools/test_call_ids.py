@@ -5,9 +5,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT as CHAT_LIMIT
+from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT as MESSAGES_LIMIT
 from penstock.core.tools.call_ids import (
-    CHAT_LIMIT,
-    MESSAGES_LIMIT,
     distinct,
     inward,
     outward,

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.body.envelope import DialectName, read_envelope
+from penstock.core.catalog import DialectName
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
 from penstock.core.neutral.events import CallArgs, CallOpened, Started, Stopped
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import CallerName, ToolCall
@@ -90,14 +91,18 @@ def test_there_and_back(caller: DialectName, upstream: DialectName, name: str) -
     assert sent.count(f'"{told}"') == 3, "offered, called before, and forced"
     # the upstream calls it by the name that it knows
     events = [Started("r", "up"), CallOpened("call_2", told), CallArgs("{}"), Stopped("tool_use")]
-    spoken = DIALECTS[upstream].Writer(
+    spoken = caller_side(upstream).ResponseEncoder(
         model="up", reply_id="r", created=1, include_usage=True, input_estimate=1
     )
     stream = spoken.write([*events])
-    writer = DIALECTS[caller].Writer(model="m", reply_id="r", created=1, include_usage=True, input_estimate=1)
-    lane = Translation(DIALECTS[upstream].Reader(profile=DEFAULT_PROFILE), writer, prepared.names)
+    writer = caller_side(caller).ResponseEncoder(
+        model="m", reply_id="r", created=1, include_usage=True, input_estimate=1
+    )
+    lane = Translation(
+        upstream_side(upstream).ResponseDecoder(profile=DEFAULT_PROFILE), writer, prepared.names
+    )
     answer = lane.feed(stream) + lane.finish()
-    reader = DIALECTS[caller].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side(caller).ResponseDecoder(profile=DEFAULT_PROFILE)
     heard = fold([*reader.feed(answer), *reader.finish()])
     assert [part.name for part in heard.parts if isinstance(part, ToolCall)] == [name]
 
@@ -133,7 +138,7 @@ def test_namespaces_and_free_text() -> None:
         {"role": "user", "content": "Hello"},
         {"type": "function_call", "call_id": "c", "name": "close", "namespace": "agents", "arguments": "{}"},
     ]
-    request, _ = DIALECTS["responses"].read_request(
+    request, _ = caller_side("responses").decode_request(
         json.dumps({"model": "m", "input": history, "tools": tools}).encode()
     )
     request, names = fit_tool_names(request)

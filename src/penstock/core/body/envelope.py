@@ -11,7 +11,7 @@ refused: it is no character, and upstreams differ in what they make of it.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar, assert_never
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -20,13 +20,9 @@ from penstock.errors import InvalidRequest
 
 MAX_MESSAGES = 10_000
 
-DialectName = Literal["chat", "messages", "responses"]
 Feature = Literal["images", "documents", "tools"]
+"""What a request asks of a model beyond text."""
 T = TypeVar("T")
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
 
 
 class _Message(msgspec.Struct):
@@ -35,22 +31,16 @@ class _Message(msgspec.Struct):
 
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
-_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _messages = msgspec.json.Decoder(list[_Message]).decode
 _string = msgspec.json.Decoder(str).decode
-_flag = msgspec.json.Decoder(bool | None).decode
-_integer = msgspec.json.Decoder(int | None).decode
-_number = msgspec.json.Decoder(float | None).decode
-_stream_options = msgspec.json.Decoder(_StreamOptions | None).decode
+decode_flag = msgspec.json.Decoder(bool | None).decode
+decode_integer = msgspec.json.Decoder(int | None).decode
+decode_number = msgspec.json.Decoder(float | None).decode
 _encode = msgspec.json.Encoder().encode
 _QUOTE = b'"'[0]
 _ABSENT = Raw()
 _CONTENT_STARTS = frozenset(b'"[n')
-_NULL = Raw(b"null")
-_NOTHING = frozenset((b"null", b"false"))
-_STORED = ("previous_response_id", "conversation", "background", "prompt")
-"""Fields of a Responses request that only a service that stores conversations could serve."""
-_REFERENCE = b'"item_reference"'
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MEMBER = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*')
 _AFTER = re.compile(rb"[ \t\r\n]*[,}]")
@@ -61,16 +51,29 @@ _CONTINUED = 3
 _NO_TOOLS = frozenset((b"[]", b"null"))
 
 
-def _typed_as(word: bytes) -> tuple[bytes, re.Pattern[bytes]]:
+Attachment = tuple[bytes, re.Pattern[bytes]]
+"""The word that shows in the bytes where something is attached, and what it must look like then."""
+
+
+def typed_as(word: bytes) -> Attachment:
+    """What is attached as a part whose ``type`` is this word."""
     return b'"%s"' % word, re.compile(rb'"type"\s*:\s*"%s"' % word)
 
 
-_ATTACHMENTS: dict[DialectName, dict[Feature, tuple[bytes, re.Pattern[bytes]]]] = {
-    "chat": {"images": _typed_as(b"image_url"), "documents": _typed_as(b"file")},
-    "messages": {"images": _typed_as(b"image"), "documents": _typed_as(b"document")},
-    "responses": {"images": _typed_as(b"input_image"), "documents": _typed_as(b"input_file")},
-}
-"""The word that shows in the bytes where something is attached, and what it must look like then."""
+@dataclass(frozen=True, slots=True)
+class BodyRules:
+    """What the bodies of one format are checked for, and where they say what.
+
+    ``check`` takes the top level, and whether only tokens are to be counted; it gives the most tokens of the answer and
+    whether the caller wants the counts of a stream, and raises ``InvalidRequest``. ``turns`` is the field of the
+    conversation; ``attachments`` says how images and documents show in it.
+    """
+
+    check: Callable[[dict[str, Raw], bool], tuple[int | None, bool]]
+    turns: str
+    attachments: Mapping[Feature, Attachment]
+
+
 _BASE64 = re.compile(rb'(?:;base64,|"data"\s*:\s*")([A-Za-z0-9+/=\r\n\\]{1000,}+)')
 _TOKENS_PER_ATTACHMENT = 1600
 _BYTES_PER_TOKEN = 4
@@ -80,7 +83,7 @@ _BYTES_PER_TOKEN = 4
 class Envelope:
     """A checked body: its top-level ``fields`` as the caller wrote them, in order, and what the relay has to know."""
 
-    dialect: DialectName
+    rules: BodyRules
     body: bytes
     fields: dict[str, Raw]
     model: str
@@ -124,8 +127,8 @@ class Envelope:
         tools = self.fields.get("tools")
         if tools is not None and bytes(tools) not in _NO_TOOLS:
             found.add("tools")
-        turns = bytes(self.fields.get("input" if self.dialect == "responses" else "messages", _ABSENT))
-        for feature, (word, pattern) in _ATTACHMENTS[self.dialect].items():
+        turns = bytes(self.fields.get(self.rules.turns, _ABSENT))
+        for feature, (word, pattern) in self.rules.attachments.items():
             if word in turns and pattern.search(turns):
                 found.add(feature)
         return frozenset(found)
@@ -137,39 +140,19 @@ class Envelope:
         return _encode({**members, "include_usage": Raw(b"true")})
 
 
-def read_envelope(body: bytes, dialect: DialectName, *, counting: bool = False) -> Envelope:
+def read_body(body: bytes, rules: BodyRules, *, counting: bool = False) -> Envelope:
     """Check a body and read its top level. ``counting``: it is for ``count_tokens``, which wants no ``max_tokens``.
 
     Raises ``InvalidRequest``.
     """
     try:
-        return _read(body, dialect, counting=counting)
+        fields = _object(body)
+        model = _text(fields, "model")
+        stream = "stream" in fields and bool(typed(fields, "stream", decode_flag, "true or false"))
+        max_tokens, include_usage = rules.check(fields, counting)
     except RecursionError as error:  # also of a later pass, which stands deeper in the stack than the first
         raise too_deep() from error
-
-
-def _read(body: bytes, dialect: DialectName, *, counting: bool) -> Envelope:
-    fields = _object(body)
-    model = _text(fields, "model")
-    stream = "stream" in fields and bool(_typed(fields, "stream", _flag, "true or false"))
-    include_usage = True
-    match dialect:
-        case "chat":
-            max_tokens = _chat_limits(fields)
-            options = _typed(
-                fields, "stream_options", _stream_options, "an object whose include_usage is true or false"
-            )
-            include_usage = options is not None and bool(options.include_usage)
-            _check_messages(fields)
-        case "messages":
-            max_tokens = _messages_limits(fields, counting=counting)
-            _check_messages(fields)
-        case "responses":
-            max_tokens = _typed(fields, "max_output_tokens", _integer, "an integer")
-            _check_input(fields)
-        case _:
-            assert_never(dialect)
-    return Envelope(dialect, body, fields, model, stream, max_tokens, include_usage)
+    return Envelope(rules, body, fields, model, stream, max_tokens, include_usage)
 
 
 # ---- the top level
@@ -230,7 +213,8 @@ def _text(fields: dict[str, Raw], name: str) -> str:
     return value
 
 
-def _typed(fields: dict[str, Raw], name: str, decode: Callable[[Raw], T], wanted: str) -> T | None:
+def typed(fields: dict[str, Raw], name: str, decode: Callable[[Raw], T], wanted: str) -> T | None:
+    """A field's value, None where it is absent or null. Raises ``InvalidRequest`` where it is not ``wanted``."""
     raw = fields.get(name)
     if raw is None:
         return None
@@ -258,32 +242,7 @@ def _repeats_a_key(body: bytes, fields: dict[str, Raw]) -> bool:
 # ---- single fields
 
 
-def _chat_limits(fields: dict[str, Raw]) -> int | None:
-    temperature = _typed(fields, "temperature", _number, "a number")
-    if temperature is not None and not 0 <= temperature <= 2:
-        raise InvalidRequest("temperature must be between 0 and 2.", param="temperature")
-    most: int | None = None
-    for name in ("max_completion_tokens", "max_tokens"):
-        value = _typed(fields, name, _integer, "an integer")
-        if value is not None and value < 1:
-            raise InvalidRequest(f"{name} must be at least 1.", param=name)
-        most = value if most is None else most
-    return most
-
-
-def _messages_limits(fields: dict[str, Raw], *, counting: bool) -> int | None:
-    _typed(fields, "temperature", _number, "a number")
-    most = _typed(fields, "max_tokens", _integer, "an integer")
-    if most is None:
-        if counting:
-            return None
-        raise InvalidRequest("max_tokens is required.", param="max_tokens")
-    if most < 0:
-        raise InvalidRequest("max_tokens must not be negative.", param="max_tokens")
-    return most
-
-
-def _check_messages(fields: dict[str, Raw]) -> None:
+def check_messages(fields: dict[str, Raw]) -> None:
     """A list of objects with a role, none of whose contents is a number, a flag or an object; more is the upstream's."""
     raw = fields.get("messages")
     if raw is None:
@@ -305,42 +264,13 @@ def _check_messages(fields: dict[str, Raw]) -> None:
 def _not_messages(raw: Raw) -> InvalidRequest:
     """What is wrong with ``messages`` that are not a list of objects with a role each."""
     try:
-        roles = [message.get("role") for message in _objects(raw)]
+        roles = [message.get("role") for message in decode_objects(raw)]
     except msgspec.ValidationError as shape:
         return invalid(shape, "messages")
     at = next(at for at, role in enumerate(roles) if role is None or memoryview(role)[0] != _QUOTE)
     name = f"messages[{at}].role"
     missing = roles[at] is None
     return InvalidRequest(f"{name} is required." if missing else f"{name} must be a string.", param=name)
-
-
-def _check_input(fields: dict[str, Raw]) -> None:
-    """A string or a list of objects, and nothing in the request that refers to what would have to be stored here."""
-    raw = fields.get("input")
-    if raw is None or memoryview(raw)[0] not in b'"[':
-        raise InvalidRequest("input must be a string or a list of items.", param="input")
-    for name in _STORED:
-        if bytes(fields.get(name, _NULL)) not in _NOTHING:
-            raise InvalidRequest(
-                f"{name}: nothing is stored here from one request to the next; send the whole input each time"
-                ' (in clients: "store": false).',
-                param=name,
-            )
-    if memoryview(raw)[0] == _QUOTE:
-        return
-    try:
-        items = _objects(raw)
-    except msgspec.ValidationError as error:
-        raise invalid(error, "input") from error
-    if len(items) > MAX_MESSAGES:
-        raise InvalidRequest(f"input may hold at most {MAX_MESSAGES} items.", param="input")
-    for at, item in enumerate(items):
-        if bytes(item.get("type", _NULL)) == _REFERENCE or item.keys() == {"id"}:
-            raise InvalidRequest(
-                f"input[{at}]: nothing is stored here that an item could refer to; send the item itself"
-                ' (in clients: "store": false).',
-                param=f"input[{at}]",
-            )
 
 
 def invalid(error: msgspec.ValidationError, root: str = "") -> InvalidRequest:

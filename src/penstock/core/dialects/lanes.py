@@ -1,102 +1,43 @@
-"""The two ways a streamed reply crosses: bytes with a meter beside, or read into events and written again.
+"""The two ways in which an answer crosses: passed through as bytes, or decoded into events and encoded again.
 
-Both answer to one small interface, ``Lane``: upstream bytes go in, caller bytes come out, and what the ledger needs is
-on the side. A dialect's ``Meter`` is the lane of same-dialect traffic; ``Translation`` is the other.
+Both answer to one small interface, ``Lane``: upstream bytes go in, caller bytes come out, and what the ledger needs is on
+the side. A dialect's ``Passthrough`` is the lane of same-dialect traffic; ``Translation`` is the other. Whole answers
+cross in the same two ways.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
+from penstock.core.body.envelope import Envelope
+from penstock.core.dialects.interface import (
+    CallerSide,
+    EventDecoder,
+    EventEncoder,
+    Lane,
+    PausableDecoder,
+    Prepared,
+    UpstreamSide,
+)
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     Failed,
     Metered,
+    Reply,
     Started,
     Stopped,
     StopReason,
     TextDelta,
     ThoughtDelta,
 )
+from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage, merge_usage
+from penstock.core.profile import Profile
+from penstock.core.reasoning.cache import ReasoningRecorder, ReasoningScope
 from penstock.core.reasoning.redact import Redaction
 from penstock.core.tools.names import NO_NAMES, ToolNames
-
-
-class Lane(Protocol):
-    """Upstream bytes in, caller bytes out; each return value ends at a frame boundary."""
-
-    @property
-    def usage(self) -> Usage:
-        """Token counts so far."""
-        ...
-
-    @property
-    def failure(self) -> Failed | None:
-        """Set when the upstream broke off or reported an error; nothing of it was written, the relay has words of its own."""
-        ...
-
-    @property
-    def done(self) -> bool:
-        """The reply is complete, as far as the dialect has said it yet; something of its end may still follow."""
-        ...
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more will come out: the dialect's last word has been written, or ``failure`` is set."""
-        ...
-
-    @property
-    def stop(self) -> StopReason | None:
-        """Why the reply ended."""
-        ...
-
-    @property
-    def started(self) -> bool:
-        """A first real event has been seen."""
-        ...
-
-    @property
-    def output_bytes(self) -> int:
-        """Length of the generated text so far, for an estimate where the upstream gives no usage."""
-        ...
-
-    @property
-    def sequence(self) -> int:
-        """The number of the event that would come next, in the dialect that counts them."""
-        ...
-
-    def feed(self, data: bytes) -> bytes:
-        """What the caller gets for these upstream bytes."""
-        ...
-
-    def finish(self) -> bytes:
-        """What the caller gets at the upstream's end; sets ``failure`` when that came too early."""
-        ...
-
-
-class EventDecoder(Protocol):
-    """A dialect's ``Reader``."""
-
-    def feed(self, data: bytes) -> list[AnyEvent]:
-        """Events of these bytes."""
-        ...
-
-    def finish(self) -> list[AnyEvent]:
-        """Events of the end."""
-        ...
-
-
-class EventEncoder(Protocol):
-    """A dialect's ``Writer``."""
-
-    @property
-    def sequence(self) -> int:
-        """The number of the next event, in the dialect that counts them."""
-        ...
-
-    def write(self, events: list[AnyEvent]) -> bytes:
-        """The frames of these events."""
-        ...
 
 
 class EventListener(Protocol):
@@ -111,15 +52,16 @@ class Translation:
     """Reads one dialect and writes another, keeping usage, end and failure on the side."""
 
     __slots__ = (
-        "_hiding",
         "_listener",
         "_names",
+        "_reader",
+        "_redaction",
         "_writer",
         "done",
         "ended",
         "failure",
         "output_bytes",
-        "reader",
+        "pausable",
         "started",
         "stop",
         "usage",
@@ -132,12 +74,14 @@ class Translation:
         names: ToolNames = NO_NAMES,
         listener: EventListener | None = None,
         *,
-        hides_thoughts: bool = False,
+        hides_reasoning: bool = False,
     ) -> None:
-        """``names`` restores what the caller calls its tools; with ``hides_thoughts`` it gets no text of thoughts."""
-        self._hiding = Redaction() if hides_thoughts else None
+        """``names`` restores what the caller calls its tools; with ``hides_reasoning`` it gets no text of reasoning."""
+        self._redaction = Redaction() if hides_reasoning else None
         self._listener = listener
-        self.reader = reader
+        self._reader = reader
+        self.pausable: PausableDecoder | None = None
+        """Decodes the turn, where its upstream may pause it."""
         self._writer = writer
         self._names = names
         self.usage = Usage()
@@ -155,11 +99,11 @@ class Translation:
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
-        return self._cross(self.reader.feed(data))
+        return self._cross(self._reader.feed(data))
 
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end."""
-        return self._cross(self.reader.finish())
+        return self._cross(self._reader.finish())
 
     def _cross(self, events: list[AnyEvent]) -> bytes:
         if not events or self.failure is not None:
@@ -186,8 +130,8 @@ class Translation:
             events = [event for event in events if not isinstance(event, Failed)]
         if self._names:
             events = self._names.restored(events)
-        if self._hiding is not None:
-            events = self._hiding.without_text(events)
+        if self._redaction is not None:
+            events = self._redaction.without_text(events)
         return self._writer.write(events)
 
 
@@ -252,3 +196,78 @@ class ObservedPassthrough:
         for event in self._reader.finish():
             self._listener.take(event)
         return self._lane.finish()
+
+
+# ---- which way an answer crosses
+
+
+class Crossing(msgspec.Struct, frozen=True):
+    """From which upstream to which caller an answer crosses, and what we write ourselves into it.
+
+    ``same``: both speak the same. ``public`` is the public model id, ``reply_id`` the id of an answer that we encode,
+    ``created`` its time in Unix seconds.
+    """
+
+    caller: CallerSide
+    upstream: UpstreamSide
+    same: bool
+    profile: Profile
+    public: str
+    reply_id: str
+    created: int
+
+
+def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, content_type: bytes) -> Lane:
+    """Bytes where both sides speak the same dialect in the same form, events elsewhere."""
+    caller, upstream, profile = crossing.caller, crossing.upstream, crossing.profile
+    recorder = None if prepared.reasoning is None else ReasoningRecorder(prepared.reasoning)
+    passing = upstream.passing
+    if (
+        crossing.same
+        and passing is not None
+        and passing.Stream is not None
+        and not content_type.startswith(b"application/json")
+    ):
+        lane = passing.Stream(model=crossing.public, withhold_usage=not envelope.include_usage)
+        if recorder is None:
+            return lane
+        return ObservedPassthrough(lane, upstream.ResponseDecoder(profile=profile), recorder)
+    encoder = caller.ResponseEncoder(
+        model=crossing.public,
+        reply_id=crossing.reply_id,
+        created=crossing.created,
+        include_usage=envelope.include_usage,
+        input_estimate=envelope.estimate_input(),
+    )
+    pausable: PausableDecoder | None = None
+    if upstream.pauses is not None and not caller.resumes_pauses:
+        pausable = upstream.pauses.Decoder(profile=profile)
+    decoder = pausable or upstream.ResponseDecoder(profile=profile)
+    lane = Translation(decoder, encoder, prepared.names, recorder, hides_reasoning=prepared.hides_reasoning)
+    lane.pausable = pausable
+    return lane
+
+
+def whole_reply(
+    crossing: Crossing, prepared: Prepared, body: bytes, events: Sequence[AnyEvent] | None = None
+) -> Reply:
+    """An upstream's whole answer in the neutral form, with the caller's own names of tools.
+
+    ``events`` is what the answer says, where that is known already.
+    """
+    decoded = (
+        list(events) if events is not None else crossing.upstream.decode_response(body, crossing.profile)
+    )
+    if prepared.reasoning is not None:
+        record_reasoning(prepared.reasoning, decoded)
+    decoded = prepared.names.restored(decoded)
+    if prepared.hides_reasoning:
+        decoded = Redaction().without_text(decoded)
+    return fold(decoded)
+
+
+def record_reasoning(scope: ReasoningScope, events: Sequence[AnyEvent]) -> None:
+    """Keep the reasoning of a whole answer."""
+    recorder = ReasoningRecorder(scope)
+    for event in events:
+        recorder.take(event)

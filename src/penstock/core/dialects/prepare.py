@@ -1,181 +1,147 @@
-"""The lane of bytes: a request for an upstream of the caller's own dialect, with what has to differ.
+"""A request prepared for one upstream: passed through where it speaks the caller's dialect, translated elsewhere.
 
-That is the model, the usage that we want to count, and reasoning: another provider's is left out where signatures are
-checked, and what a Chat caller left out is put back where the upstream wants it.
+Passed through: the caller's bytes with another model id. Translated: decoded into the neutral form, then encoded. What
+does not cross is a ``Loss``; each is told in ``X-Penstock-Translation``, and with ``X-Penstock-Strict: 1`` the first one
+refuses the request instead.
 """
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
 
 import msgspec
 from msgspec import Raw
 
-from penstock.core.body.envelope import Envelope
-from penstock.core.dialects.responses.encrypted_reasoning import is_our_encrypted_content
-from penstock.core.neutral.request import Loss
+from penstock.core.body.envelope import Envelope, too_deep
+from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamSide
+from penstock.core.dialects.registry import caller_side, upstream_side
+from penstock.core.neutral.request import Loss, Request
 from penstock.core.profile import Profile, extra_fields
-from penstock.core.reasoning.cache import REASONING_FIELDS, ReasoningScope, restore_in_messages
-from penstock.core.reasoning.signature import SIGNATURE_PREFIX
-from penstock.core.tools.names import NO_NAMES, ToolNames
+from penstock.core.reasoning.cache import ReasoningScope, restore_reasoning
+from penstock.core.tools.names import fit_tool_names
 from penstock.errors import InvalidRequest
 
-
-class Prepared(msgspec.Struct, frozen=True):
-    """What goes to the upstream, what of the caller's request it does not say, and the way back for tool names.
-
-    ``recall`` keeps the reply's thoughts, where the caller may not send them back; with ``hides_thoughts`` the caller gets
-    thoughts without their text.
-    """
-
-    body: bytes
-    losses: tuple[Loss, ...] = ()
-    names: ToolNames = NO_NAMES
-    recall: ReasoningScope | None = None
-    hides_thoughts: bool = False
-
-
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
-
-
-def with_extra(prepared: Prepared, profile: Profile) -> Prepared:
-    """What goes to the upstream with the fields that its profile adds."""
-    fields = _fields(prepared.body)
-    more = {name: raw for name, raw in extra_fields(profile.extra_body).items() if name not in fields}
-    return msgspec.structs.replace(prepared, body=_encode(fields | more))
-
-
-_CALLS = b'"tool_calls"'
-_OUR_SIGNATURE = f'"{SIGNATURE_PREFIX}'.encode()
-_list = msgspec.json.Decoder(list[dict[str, Raw]]).decode
-_blocks = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class _Signed(msgspec.Struct):
-    type: str = ""
-    signature: str | None = None
-
-
-_signed = msgspec.json.Decoder(_Signed).decode
-
-
-def passed(
-    envelope: Envelope, model: str, profile: Profile, recall: ReasoningScope | None = None
+def prepare(
+    envelope: Envelope,
+    *,
+    caller: str,
+    upstream: str,
+    model: str,
+    profile: Profile,
+    strict: bool = False,
+    reasoning: ReasoningScope | None = None,
 ) -> Prepared:
-    """The caller's body with what has to differ for ``model`` (the upstream's own id)."""
-    if envelope.dialect == "responses":
-        return _same_responses(envelope, model, profile)
-    if envelope.dialect == "chat":
-        return _chat(envelope, model, profile, recall)
-    if profile.native_anthropic and _OUR_SIGNATURE in envelope.body:
-        turns = _without_our_thoughts(bytes(envelope.fields["messages"]))
-        if turns is not None:
-            return Prepared(
-                envelope.encode(model, {"messages": turns}), (Loss("messages.thinking", "dropped"),)
-            )
-    return Prepared(envelope.encode(model))
+    """The body for ``model`` (the upstream's own id), from the dialect ``caller`` to the dialect ``upstream``.
 
+    ``reasoning`` has the reasoning that this provider's models did for this caller.
 
-def _chat(envelope: Envelope, model: str, profile: Profile, recall: ReasoningScope | None) -> Prepared:
-    changes: dict[str, bytes] = {}
-    if envelope.stream and not envelope.include_usage and profile.stream_options:
-        changes["stream_options"] = envelope.usage_options()
-    if recall is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
-        return Prepared(envelope.encode(model, changes))
-    if _CALLS in envelope.body:
-        messages = restore_in_messages(bytes(envelope.fields["messages"]), recall, profile)
-        if messages is not None:
-            changes["messages"] = messages
-    return Prepared(envelope.encode(model, changes), recall=recall if "tools" in envelope.fields else None)
-
-
-def _without_our_thoughts(turns: bytes) -> bytes | None:
-    """The messages without thinking that another provider's model did, or None where there is none.
-
-    A conversation that has moved to Anthropic would be refused for signatures that Anthropic did not make. All other
-    blocks stay as they were, byte for byte.
+    Deterministic. Raises ``InvalidRequest`` where the request cannot be said there, and with ``strict`` where it cannot
+    be said in full.
     """
-    rows = _list(turns)
-    changed = False
-    for row in rows:
-        content = bytes(row.get("content", Raw()))
-        if content.startswith(b"[") and _OUR_SIGNATURE in content:
-            blocks = _blocks(content)
-            kept = [block for block in blocks if not _is_our_thought(block)]
-            if len(kept) < len(blocks):
-                changed = True
-                row["content"] = Raw(_encode(kept))
-    if not changed:
-        return None
-    return _encode([row for row in rows if bytes(row.get("content", Raw())) != b"[]"])
-
-
-def _is_our_thought(block: Raw) -> bool:
+    side = upstream_side(upstream)
+    if side.passing is not None and caller == upstream:
+        return pass_through(envelope, side.passing, model, profile, strict=strict, reasoning=reasoning)
     try:
-        found = _signed(block)
-    except msgspec.ValidationError:
-        return False
-    return found.type == "thinking" and (found.signature or "").startswith(SIGNATURE_PREFIX)
+        prepared = _translated(envelope, caller_side(caller), side, model, profile, reasoning)
+    except RecursionError as error:
+        raise too_deep() from error
+    return _completed(prepared, profile, strict=strict)
 
 
-# ---- Responses
+def pass_through(
+    envelope: Envelope,
+    passing: Passing,
+    model: str,
+    profile: Profile,
+    *,
+    strict: bool = False,
+    reasoning: ReasoningScope | None = None,
+) -> Prepared:
+    """The caller's own body for ``model``, with what has to differ. Raises ``InvalidRequest``."""
+    try:
+        prepared = passing.request(envelope, model, profile, reasoning)
+    except RecursionError as error:
+        raise too_deep() from error
+    return _completed(prepared, profile, strict=strict)
 
-_OUR_THOUGHTS = (_OUR_SIGNATURE, b'"gwe1.')
-_REASONING = "reasoning.encrypted_content"
+
+def _completed(prepared: Prepared, profile: Profile, *, strict: bool) -> Prepared:
+    """What goes to the upstream with the fields that its profile adds; with ``strict`` nothing may be lost."""
+    if profile.extra_body:
+        fields = _fields(prepared.body)
+        more = {name: raw for name, raw in extra_fields(profile.extra_body).items() if name not in fields}
+        prepared = msgspec.structs.replace(prepared, body=_encode(fields | more))
+    if strict and prepared.losses:
+        loss = prepared.losses[0]
+        raise InvalidRequest(
+            f"{_told(loss)}: this cannot be carried to the model in full, and X-Penstock-Strict asks for that.",
+            param=loss.field,
+        )
+    return prepared
 
 
-class _Item(msgspec.Struct):
-    type: str | None = None
-    encrypted_content: str | None = None
+def _translated(
+    envelope: Envelope,
+    caller: CallerSide,
+    upstream: UpstreamSide,
+    model: str,
+    profile: Profile,
+    reasoning: ReasoningScope | None,
+) -> Prepared:
+    request, lost = caller.decode_request(envelope.body)
+    if request.web_search:
+        request = _searching(request, caller, upstream, profile, lost)
+    request, names = fit_tool_names(request)
+    limit = caller.call_id_limit
+    if reasoning is not None and limit is not None:
+        reasoning = replace(reasoning, limit=limit)
+        request = restore_reasoning(request, reasoning)
+    body, more = upstream.encode_request(request, model=model, profile=profile)
+    words = caller.words
+    # an encoder does not know who called, and names a field as Chat does
+    told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
+    keeping = reasoning if limit is not None and request.tools else None
+    hides = request.thinking is not None and request.thinking.shown is False
+    return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides)
 
 
-_items = msgspec.json.Decoder(list[Raw]).decode
-_item = msgspec.json.Decoder(_Item).decode
-_words = msgspec.json.Decoder(list[str] | None).decode
+def _searching(
+    request: Request, caller: CallerSide, upstream: UpstreamSide, profile: Profile, lost: list[Loss]
+) -> Request:
+    """The request with what becomes of its offer of the provider's own web search.
 
-
-def _same_responses(envelope: Envelope, model: str, profile: Profile) -> Prepared:
-    """The caller's body, but stored nowhere: what one caller stores at the operator's provider is not another's to read.
-
-    Where the caller wanted to have it stored, so that reasoning could be referred to, it is asked for in the form that
-    can be sent back.
+    Codex always makes that offer, so it may be dropped there; other callers ask for a search where they say so.
     """
-    changes: dict[str, bytes] = {}
-    losses: list[Loss] = []
-    stored = envelope.fields.get("store")
-    if stored is None or bytes(stored) != b"false":
-        changes["store"] = b"false"
-        if stored is not None and bytes(stored) == b"true":
-            losses.append(Loss("store", "dropped"))
-        if profile.encrypted_reasoning:
-            included = _included(envelope)
-            if _REASONING not in included:
-                changes["include"] = _encode([*included, _REASONING])
-    if any(mark in envelope.body for mark in _OUR_THOUGHTS):
-        items = _without_our_reasoning(bytes(envelope.fields["input"]))
-        if items is not None:
-            changes["input"] = items
-            losses.append(Loss("input.reasoning", "dropped"))
-    return Prepared(envelope.encode(model, changes), tuple(losses))
+    param = caller.search_field
+    field = "tools.web_search" if param == "tools" else param
+    taken = any(tool.name == "web_search" for tool in request.tools)
+    if profile.web_search == "mapped" and upstream.searches and not taken:
+        lost.append(Loss(field, "mapped"))
+        return request
+    if profile.web_search == "refused" or not caller.search_optional:
+        raise InvalidRequest(
+            f"{param}: the provider's web_search is not available with this model.", param=param
+        )
+    lost.append(Loss(field, "dropped"))
+    return msgspec.structs.replace(request, web_search=False)
 
 
-def _included(envelope: Envelope) -> list[str]:
-    raw = envelope.fields.get("include")
-    try:
-        return [] if raw is None else _words(raw) or []
-    except msgspec.ValidationError as error:
-        raise InvalidRequest("include must be a list of strings.", param="include") from error
+def translation_header(losses: Iterable[Loss]) -> str:
+    """The value of ``X-Penstock-Translation``: ``top_k=dropped; temperature=clamped(1.7->1)``, printable ASCII only."""
+    told = list(dict.fromkeys(_told(loss) for loss in losses))
+    rest = len(told) - _MAX_TOLD
+    return "; ".join(told[:_MAX_TOLD]) + (f"; and {rest} more" if rest > 0 else "")
 
 
-def _without_our_reasoning(items: bytes) -> bytes | None:
-    """The input without reasoning that another provider's model did, or None where there is none."""
-    if not items.startswith(b"["):
-        return None
-    rows = _items(items)
-    kept = [row for row in rows if not _is_our_reasoning(row)]
-    return _encode(kept) if len(kept) < len(rows) else None
+_MAX_TOLD = 40
+_MAX_WORD = 80
+_UNTELLABLE = re.compile(r"[^A-Za-z0-9_.()<>\[\]-]")
 
 
-def _is_our_reasoning(row: Raw) -> bool:
-    try:
-        item = _item(row)
-    except msgspec.ValidationError:
-        return False
-    return item.type == "reasoning" and is_our_encrypted_content(item.encrypted_content or "")
+def _told(loss: Loss) -> str:
+    # a field's name may be anything that a caller wrote
+    return f"{_UNTELLABLE.sub('?', loss.field[:_MAX_WORD])}={_UNTELLABLE.sub('?', loss.outcome[:_MAX_WORD])}"

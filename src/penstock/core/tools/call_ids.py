@@ -9,10 +9,6 @@ import base64
 import hashlib
 import re
 
-MESSAGES_LIMIT = 128
-CHAT_LIMIT = 40
-RESPONSES_LIMIT = 64
-
 _LEGAL = re.compile(r"[A-Za-z0-9_-]+\Z")
 _CODED = "gwi_"
 _HASHED = "gwh_"

@@ -23,6 +23,7 @@ from penstock.core.catalog import (
     Upstream,
     with_profile_values,
 )
+from penstock.core.endpoints import FORMATS
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
 from penstock.errors import OperatorError
@@ -211,6 +212,8 @@ def _provider(
     if entry.speaks is not None:
         speaks = {dialect: url.rstrip("/") for dialect, url in entry.speaks.items()}
     for dialect, url in speaks.items():
+        if dialect not in FORMATS:
+            problems.append(f'{path}.speaks: unknown dialect "{dialect}"{_meant(dialect, FORMATS)}')
         if not _is_base_url(url):
             problems.append(f"{path}.speaks.{dialect}: not an http or https URL without query: {url!r}")
     if not speaks and kind != "simulator":
@@ -342,5 +345,7 @@ def _wrong_targets(path: str, model: Model, providers: Mapping[str, Upstream]) -
             continue
         spoken = [dialect for dialect, _ in row.speaks]
         for dialect in target.via:
-            if spoken and dialect not in spoken:
+            if dialect not in FORMATS:
+                yield f'{path}.targets[{place}].via: unknown dialect "{dialect}"{_meant(dialect, FORMATS)}'
+            elif spoken and dialect not in spoken:
                 yield f'{path}.targets[{place}].via: "{target.provider}" does not speak {dialect}'

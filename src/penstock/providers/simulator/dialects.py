@@ -5,8 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.catalog import DialectName
-from penstock.providers.simulator.request import JsonValue
+from penstock.providers.simulator.request import JsonValue, SimulatedDialect
 from penstock.providers.simulator.script import AnswerScript, Block
 
 CREATED = 1_764_000_000
@@ -34,7 +33,7 @@ _FINISH: Mapping[str, str] = {
 }
 
 
-def whole_answer(dialect: DialectName, script: AnswerScript) -> bytes:
+def whole_answer(dialect: SimulatedDialect, script: AnswerScript) -> bytes:
     """The answer as one JSON body."""
     match dialect:
         case "chat":
@@ -45,7 +44,7 @@ def whole_answer(dialect: DialectName, script: AnswerScript) -> bytes:
             return _encode(_response(script, "incomplete" if script.reason == "max_tokens" else "completed"))
 
 
-def frames(dialect: DialectName, script: AnswerScript, *, include_usage: bool) -> Iterator[bytes]:
+def frames(dialect: SimulatedDialect, script: AnswerScript, *, include_usage: bool) -> Iterator[bytes]:
     """The answer as the frames of its stream, the dialect's end included."""
     match dialect:
         case "chat":
@@ -56,7 +55,7 @@ def frames(dialect: DialectName, script: AnswerScript, *, include_usage: bool) -
             return _response_frames(script)
 
 
-def error(dialect: DialectName, status: int, message: str, code: str | None = None) -> bytes:
+def error(dialect: SimulatedDialect, status: int, message: str, code: str | None = None) -> bytes:
     """An error body as the vendor of the dialect writes it."""
     kind = _KINDS.get(status, "api_error")
     if dialect == "messages":
@@ -66,7 +65,7 @@ def error(dialect: DialectName, status: int, message: str, code: str | None = No
     return _encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
-def simulated_error_frame(dialect: DialectName, message: str) -> bytes:
+def simulated_error_frame(dialect: SimulatedDialect, message: str) -> bytes:
     """An error in the middle of a stream, as the vendor of the dialect writes it."""
     match dialect:
         case "chat":
@@ -81,7 +80,7 @@ def simulated_error_frame(dialect: DialectName, message: str) -> bytes:
             )
 
 
-def keepalive(dialect: DialectName) -> bytes:
+def keepalive(dialect: SimulatedDialect) -> bytes:
     """What the dialect sends when nothing happens."""
     return _event("ping", {"type": "ping"}) if dialect == "messages" else b": keep-alive\n\n"
 

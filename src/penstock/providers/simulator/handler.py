@@ -9,10 +9,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Literal
 
-from penstock.core.catalog import DialectName
 from penstock.exchange import Exchange, Handler, HeaderList
 from penstock.providers.simulator import dialects
-from penstock.providers.simulator.request import Ask, Unreadable, read_request, scenarios_of
+from penstock.providers.simulator.request import Ask, SimulatedDialect, Unreadable, read_request, scenarios_of
 from penstock.providers.simulator.script import compose_answer, number
 
 SCENARIOS: Mapping[str, str] = {
@@ -266,14 +265,14 @@ class _Answer:
         self._end(last)
 
     async def _play(
-        self, frames: Iterator[bytes], scenarios: Mapping[str, str], dialect: DialectName
+        self, frames: Iterator[bytes], scenarios: Mapping[str, str], dialect: SimulatedDialect
     ) -> None:
         """Write the frames one by one, with the gap after each, no faster than the caller reads."""
         async for piece in self._paced(frames, scenarios, dialect):
             self._write(piece)
 
     async def _paced(
-        self, frames: Iterator[bytes], scenarios: Mapping[str, str], dialect: DialectName
+        self, frames: Iterator[bytes], scenarios: Mapping[str, str], dialect: SimulatedDialect
     ) -> AsyncIterator[bytes]:
         pieces = _dripped(frames, number(scenarios["drip"], 1)) if "drip" in scenarios else frames
         for piece in pieces:
@@ -312,7 +311,7 @@ class _Answer:
         self._end(body)
 
 
-def _dialect_of(path: str) -> DialectName | None:
+def _dialect_of(path: str) -> SimulatedDialect | None:
     if path.endswith("/chat/completions"):
         return "chat"
     if path.endswith(("/messages", "/messages/count_tokens")):

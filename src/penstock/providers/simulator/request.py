@@ -10,12 +10,14 @@ from typing import Literal, cast
 
 import msgspec
 
-from penstock.core.catalog import DialectName
-
 ChoiceMode = Literal["auto", "any", "none", "tool"]
 JsonValue = object
 _CHARACTERS_PER_TOKEN = 4
 _SCENARIO = re.compile(r"(?:^|[^A-Za-z0-9])sim-([a-z0-9]+(?:-[a-z0-9]+)*)(?:=([^+,;]*))?")
+
+
+SimulatedDialect = Literal["chat", "messages", "responses"]
+"""The dialects that the simulator speaks."""
 
 
 class OfferedTool(msgspec.Struct, frozen=True):
@@ -30,7 +32,7 @@ class OfferedTool(msgspec.Struct, frozen=True):
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a request that decide the answer."""
 
-    dialect: DialectName
+    dialect: SimulatedDialect
     model: str
     stream: bool
     text: str
@@ -68,7 +70,7 @@ def scenarios_of(model: str, header: str | None) -> dict[str, str]:
     return {found[1]: found[2] or "" for found in _SCENARIO.finditer(model)}
 
 
-def read_request(body: bytes, dialect: DialectName) -> Ask:
+def read_request(body: bytes, dialect: SimulatedDialect) -> Ask:
     """What the request asks. Raises ``Unreadable``."""
     try:
         decoded = msgspec.json.decode(body)

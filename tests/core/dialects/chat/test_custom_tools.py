@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion
 
-from penstock.core.body.envelope import read_envelope
 from penstock.core.dialects.lanes import Translation
-from penstock.core.dialects.registry import DIALECTS, prepare
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
 from penstock.core.neutral.fold import fold
 from penstock.core.profile import Profile
 from tests.core.dialects.chat_grammar import check_chat
@@ -95,17 +95,17 @@ def test_the_call_comes_back_as_it_was_offered(arguments: str, text: str) -> Non
         {"id": "t2", "type": "custom", "custom": {"name": "patch", "input": text}},
     ]
     for size in (1, 50, len(stream)):
-        writer = DIALECTS["chat"].Writer(
+        writer = caller_side("chat").ResponseEncoder(
             model="m", reply_id="r", created=1, include_usage=True, input_estimate=1
         )
-        lane = Translation(DIALECTS["messages"].Reader(profile=PROFILE), writer, prepared.names)
+        lane = Translation(upstream_side("messages").ResponseDecoder(profile=PROFILE), writer, prepared.names)
         out = (
             b"".join(lane.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + lane.finish()
         )
         check_chat(out)
         assert called(out) == expected
-    reply = fold(prepared.names.restored(DIALECTS["messages"].read_reply(stream, PROFILE)))
-    whole = DIALECTS["chat"].write_reply(reply, model="m", reply_id="r", created=1)
+    reply = fold(prepared.names.restored(upstream_side("messages").decode_response(stream, PROFILE)))
+    whole = caller_side("chat").encode_response(reply, model="m", reply_id="r", created=1)
     assert json.loads(whole)["choices"][0]["message"]["tool_calls"] == expected
     calls = ChatCompletion.model_validate_json(whole).choices[0].message.tool_calls or []
     assert [call.type for call in calls] == ["custom", "function", "custom"]

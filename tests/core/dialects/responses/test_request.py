@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from penstock.core.body.envelope import read_envelope
-from penstock.core.dialects.registry import prepare, translation_header
+from penstock.core.dialects.prepare import prepare, translation_header
+from penstock.core.dialects.registry import read_envelope
 from penstock.core.dialects.responses.dialect import decode_request, encode_request
 from penstock.core.neutral.request import (
     Document,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.dialects.registry import DIALECTS
+from penstock.core.dialects.registry import caller_side, upstream_side
 from penstock.core.dialects.responses.dialect import (
     ResponseDecoder,
     ResponseEncoder,
@@ -213,7 +213,7 @@ def test_the_caller_gets_what_it_should(case: Path) -> None:
 @pytest.mark.parametrize(("dialect", "path"), OTHERS)
 def test_every_upstream_of_the_other_dialects_crosses(dialect: str, path: Path) -> None:
     data = path.read_bytes()
-    reader = DIALECTS[dialect].Reader(profile=DEFAULT_PROFILE)
+    reader = upstream_side(dialect).ResponseDecoder(profile=DEFAULT_PROFILE)
     events = [*reader.feed(data), *reader.finish()]
     written = writer().write(events)
     check_responses(written)
@@ -293,7 +293,7 @@ def test_a_failure_has_our_words_and_the_next_number() -> None:
     error = ProviderOverloaded("The provider is overloaded.")
     (frame,) = [
         json.loads(part.split(b"data: ")[1])
-        for part in DIALECTS["responses"].error_frame(error, "req_7", 12).split(b"\n\n")
+        for part in caller_side("responses").error_frame(error, "req_7", 12).split(b"\n\n")
         if part
     ]
     assert frame["type"] == "response.failed"

@@ -34,7 +34,7 @@ from penstock.core.neutral.events import (
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
-from penstock.core.sse import Frame, Frames, FrameTooLarge
+from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
 
 _encode = msgspec.json.Encoder().encode
 
@@ -329,7 +329,6 @@ def _merge(details: list[dict[str, object]], entry: dict[str, object]) -> None:
     details.append({key: value for key, value in entry.items() if value is not None})
 
 
-MAX_BODY = 64 * 1024 * 1024
 """Bytes of an answer that is plain JSON although a stream was asked for."""
 
 _BOM = b"\xef\xbb\xbf"
@@ -444,8 +443,8 @@ class ResponseDecoder:
             self._body = bytearray()
         self._body += data
         self._lines(out)
-        if len(self._body) > MAX_BODY and not self._assembly.done:
-            self._assembly.fail(Failed("api_error", f"the answer is larger than {MAX_BODY} bytes"), out)
+        if len(self._body) > MAX_ANSWER and not self._assembly.done:
+            self._assembly.fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"), out)
         return b""
 
     def _lines(self, out: list[AnyEvent]) -> None:

@@ -1,5 +1,16 @@
-"""The Chat dialect: what ``core/dialects/registry.py`` needs of it, under the names that every dialect has."""
+"""The Chat dialect: both of its sides, and what is checked of a Chat body before anything is decoded."""
 
+import msgspec
+from msgspec import Raw
+
+from penstock.core.body.envelope import (
+    BodyRules,
+    check_messages,
+    decode_integer,
+    decode_number,
+    typed,
+    typed_as,
+)
 from penstock.core.dialects.chat.decode_request import decode_request
 from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
 from penstock.core.dialects.chat.encode_request import encode_request
@@ -9,22 +20,64 @@ from penstock.core.dialects.chat.encode_response import (
     encode_response,
     error_frame,
 )
-from penstock.core.dialects.chat.passthrough import Passthrough, passthrough_response
+from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, passthrough_response
+from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.upstream_error_text import error_text
+from penstock.errors import InvalidRequest
 
-NAME = "chat"
 
-__all__ = [
-    "KEEPALIVE",
-    "NAME",
-    "Passthrough",
-    "ResponseDecoder",
-    "ResponseEncoder",
-    "decode_request",
-    "decode_response",
-    "encode_request",
-    "encode_response",
-    "error_frame",
-    "error_text",
-    "passthrough_response",
-]
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
+
+
+def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:  # noqa: ARG001 - as BodyRules calls it
+    temperature = typed(fields, "temperature", decode_number, "a number")
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise InvalidRequest("temperature must be between 0 and 2.", param="temperature")
+    max_tokens: int | None = None
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = typed(fields, name, decode_integer, "an integer")
+        if value is not None and value < 1:
+            raise InvalidRequest(f"{name} must be at least 1.", param=name)
+        max_tokens = value if max_tokens is None else max_tokens
+    wanted = "an object whose include_usage is true or false"
+    options = typed(fields, "stream_options", _decode_options, wanted)
+    check_messages(fields)
+    return max_tokens, options is not None and bool(options.include_usage)
+
+
+CHAT = Dialect(
+    "chat",
+    caller=CallerSide(
+        body=BodyRules(
+            check=_check,
+            turns="messages",
+            attachments={"images": typed_as(b"image_url"), "documents": typed_as(b"file")},
+        ),
+        decode_request=decode_request,
+        ResponseEncoder=ResponseEncoder,
+        encode_response=encode_response,
+        error_frame=error_frame,
+        keepalive=KEEPALIVE,
+        reply_id="chatcmpl-",
+        words={
+            "effort": "reasoning_effort",
+            "output_config.format.strict": "response_format.json_schema.strict",
+            "tools.strict": "tools.function.strict",
+        },
+        search_field="web_search_options",
+        call_id_limit=CALL_ID_LIMIT,
+    ),
+    upstream=UpstreamSide(
+        path=lambda _model, _stream: b"/chat/completions",
+        encode_request=encode_request,
+        ResponseDecoder=ResponseDecoder,
+        decode_response=decode_response,
+        error_text=error_text,
+        passing=Passing(pass_request, Passthrough, passthrough_response),
+    ),
+)

@@ -4,6 +4,8 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.interface import BROKEN_OFF
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -23,9 +25,9 @@ from penstock.core.neutral.events import (
 from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import is_ours
-from penstock.core.tools.call_ids import CHAT_LIMIT, outward
+from penstock.core.tools.call_ids import outward
 from penstock.core.tools.custom_input import CustomInput, text_of
-from penstock.errors import PenstockError, ProviderCut, native_body
+from penstock.errors import PenstockError, native_body
 
 THOUGHT_FORMAT = "anthropic-claude-v1"
 
@@ -192,7 +194,7 @@ def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) ->
                 if detail is not None:
                     details.append(detail)
             case ToolCall(id, name, arguments):
-                own = outward(id, CHAT_LIMIT)
+                own = outward(id, CALL_ID_LIMIT)
                 if part.custom:
                     calls.append(CustomCall(own, CalledCustom(name, text_of(arguments))))
                 else:
@@ -241,9 +243,6 @@ _CHARS_PER_TOKEN = 4
 def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
     """An error inside a stream, as the OpenAI SDKs raise it; no ``[DONE]`` comes after it."""
     return b"data: " + native_body(error, request_id) + b"\n\n"
-
-
-BROKEN_OFF = ProviderCut("The provider broke off its answer.")
 
 
 class ResponseEncoder:
@@ -348,7 +347,7 @@ class ResponseEncoder:
             case CallOpened(id, name):
                 self._block_of("other", pieces)
                 self._args = False
-                own = outward(id, CHAT_LIMIT)
+                own = outward(id, CALL_ID_LIMIT)
                 self._free = CustomInput() if event.custom else None
                 call = (
                     CustomCall(own, CalledCustom(name, ""))

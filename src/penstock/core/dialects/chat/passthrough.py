@@ -5,9 +5,11 @@ from typing import assert_never
 
 import msgspec
 
+from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import find_values, replace_known, replace_spans
-from penstock.core.dialects.chat.decode_response import MAX_BODY, ResponseDecoder
+from penstock.core.dialects.chat.decode_response import ResponseDecoder
 from penstock.core.dialects.chat.encode_response import ResponseEncoder
+from penstock.core.dialects.chat.reasoning_restoration import REASONING_FIELDS, restore_reasoning_in_messages
 from penstock.core.dialects.chat.response_schema import (
     Choice,
     Chunk,
@@ -17,6 +19,7 @@ from penstock.core.dialects.chat.response_schema import (
     read_chunk,
     read_regular,
 )
+from penstock.core.dialects.interface import Prepared
 from penstock.core.neutral.events import (
     CallArgs,
     CallOpened,
@@ -32,7 +35,35 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.neutral.usage import Usage, merge_usage
-from penstock.core.sse import MAX_FRAME, complete_prefix, parse_frame, split_whole
+from penstock.core.profile import Profile
+from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.sse import MAX_ANSWER, MAX_FRAME, complete_prefix, parse_frame, split_whole
+
+_CALLS = b'"tool_calls"'
+
+
+# ---- the request
+
+
+def pass_request(
+    envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
+) -> Prepared:
+    """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out."""
+    changes: dict[str, bytes] = {}
+    if envelope.stream and not envelope.include_usage and profile.stream_options:
+        changes["stream_options"] = envelope.usage_options()
+    if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
+        return Prepared(envelope.encode(model, changes))
+    if _CALLS in envelope.body:
+        messages = restore_reasoning_in_messages(bytes(envelope.fields["messages"]), reasoning, profile)
+        if messages is not None:
+            changes["messages"] = messages
+    kept = reasoning if "tools" in envelope.fields else None
+    return Prepared(envelope.encode(model, changes), reasoning=kept)
+
+
+# ---- the answer
+
 
 _KEY = b'"content":'
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f\x80-\xff]++')
@@ -186,8 +217,8 @@ class Passthrough:
             if not self._sniffed and not self._sniff():
                 return b""
             if self._body:
-                if len(held) > MAX_BODY:
-                    self._fail(Failed("api_error", f"the answer is larger than {MAX_BODY} bytes"))
+                if len(held) > MAX_ANSWER:
+                    self._fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"))
                 return b""
             end = complete_prefix(held, known)
             whole = bytes(held[:end])

@@ -10,6 +10,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.neutral.request import Effort
 
+CALL_ID_LIMIT = 40
+"""The longest id of a tool call that clients of the dialect, or its API, take."""
+
 
 class Cache(msgspec.Struct):
     """Anthropic's mark, as OpenRouter, LiteLLM and opencode put it on Chat messages."""

@@ -38,9 +38,8 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.sse import Frame, Frames, FrameTooLarge
+from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
 
-MAX_BODY = 64 * 1024 * 1024
 """Bytes of an answer that is plain JSON although a stream was asked for."""
 
 _BOM = b"\xef\xbb\xbf"
@@ -123,9 +122,9 @@ class ResponseDecoder:
         if self._json is not None:
             self._json.append(data)
             self._size += len(data)
-            if self._size > MAX_BODY:
+            if self._size > MAX_ANSWER:
                 self.done = True
-                return [Failed("api_error", f"the answer is larger than {MAX_BODY} bytes")]
+                return [Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes")]
             return []
         try:
             return self._take(self._frames.feed(data))

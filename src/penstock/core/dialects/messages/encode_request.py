@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
+from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     AnyPart,
@@ -456,4 +457,4 @@ def _may_stand(turns: list[Turn], at: int) -> bool:
 
 
 def _legal_id(id: str) -> str:
-    return call_ids.outward(call_ids.inward(id), call_ids.MESSAGES_LIMIT)
+    return call_ids.outward(call_ids.inward(id), CALL_ID_LIMIT)

@@ -9,6 +9,8 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Raw
 
+from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -28,13 +30,12 @@ from penstock.core.neutral.events import (
 from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
-from penstock.core.tools.call_ids import MESSAGES_LIMIT, outward
-from penstock.errors import PenstockError, ProviderCut
+from penstock.core.tools.call_ids import outward
+from penstock.errors import PenstockError
 
 KEEPALIVE = b'event: ping\ndata: {"type": "ping"}\n\n'
 """May go between any two frames once ``message_start`` is out; before that only a comment may."""
 
-BROKEN_OFF = ProviderCut("The provider broke off its answer.")
 
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _CHARS_PER_TOKEN = 4
@@ -184,7 +185,7 @@ class ResponseEncoder:
                 pieces.append(_frame(b"content_block_stop", b',"index":%d' % self._index))
             case CallOpened(id, name):
                 self._close(pieces)
-                head = b'{"type":"tool_use","id":' + _encode(outward(id, MESSAGES_LIMIT))
+                head = b'{"type":"tool_use","id":' + _encode(outward(id, CALL_ID_LIMIT))
                 self._open(head + b',"name":' + _encode(name) + b',"input":{}}', pieces)
                 self._kind = "tool_use"
                 self._prefix = self._prefix_of(b"input_json_delta", b"partial_json")
@@ -335,7 +336,7 @@ def _block(
         case ToolCall(id, name, arguments):
             return {
                 "type": "tool_use",
-                "id": outward(id, MESSAGES_LIMIT),
+                "id": outward(id, CALL_ID_LIMIT),
                 "name": name,
                 "input": _input(arguments),
             }

@@ -6,8 +6,11 @@ A frame is decoded only if it can be one of the few that matter; a delta is just
 import re
 
 import msgspec
+from msgspec import Raw
 
+from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_known
+from penstock.core.dialects.interface import Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
 from penstock.core.dialects.messages.encode_response import ResponseEncoder
 from penstock.core.dialects.messages.response_schema import (
@@ -21,7 +24,11 @@ from penstock.core.dialects.messages.response_schema import (
 )
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
+from penstock.core.profile import Profile
+from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.reasoning.signature import SIGNATURE_PREFIX
 from penstock.core.sse import STRING, Frame, parse_frame
 
 _encode = msgspec.json.Encoder().encode
@@ -34,6 +41,69 @@ _PIECE = re.compile(
     + rb") {0,64}\} {0,64}\}\n\n"
 )
 _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + STRING + rb")")
+
+
+_OUR_SIGNATURE = f'"{SIGNATURE_PREFIX}'.encode()
+_rows = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_blocks = msgspec.json.Decoder(list[Raw]).decode
+
+
+class _Signed(msgspec.Struct):
+    type: str = ""
+    signature: str | None = None
+
+
+_signed = msgspec.json.Decoder(_Signed).decode
+
+
+# ---- the request
+
+
+def pass_request(
+    envelope: Envelope,
+    model: str,
+    profile: Profile,
+    reasoning: ReasoningScope | None = None,  # noqa: ARG001 - callers of Messages keep reasoning themselves
+) -> Prepared:
+    """The caller's body for ``model``; where signatures are checked, without reasoning of another provider's model."""
+    if profile.native_anthropic and _OUR_SIGNATURE in envelope.body:
+        turns = _without_foreign_reasoning(bytes(envelope.fields["messages"]))
+        if turns is not None:
+            lost = (Loss("messages.thinking", "dropped"),)
+            return Prepared(envelope.encode(model, {"messages": turns}), lost)
+    return Prepared(envelope.encode(model))
+
+
+def _without_foreign_reasoning(turns: bytes) -> bytes | None:
+    """The messages without thinking that another provider's model did, or None where there is none.
+
+    A conversation that has moved to Anthropic would be refused for signatures that Anthropic did not make. All other
+    blocks stay as they were, byte for byte.
+    """
+    rows = _rows(turns)
+    changed = False
+    for row in rows:
+        content = bytes(row.get("content", Raw()))
+        if content.startswith(b"[") and _OUR_SIGNATURE in content:
+            blocks = _blocks(content)
+            kept = [block for block in blocks if not _is_foreign(block)]
+            if len(kept) < len(blocks):
+                changed = True
+                row["content"] = Raw(_encode(kept))
+    if not changed:
+        return None
+    return _encode([row for row in rows if bytes(row.get("content", Raw())) != b"[]"])
+
+
+def _is_foreign(block: Raw) -> bool:
+    try:
+        found = _signed(block)
+    except msgspec.ValidationError:
+        return False
+    return found.type == "thinking" and (found.signature or "").startswith(SIGNATURE_PREFIX)
+
+
+# ---- the answer
 
 
 class Passthrough(FramePassthrough):

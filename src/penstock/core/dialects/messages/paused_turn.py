@@ -7,11 +7,12 @@ one: the blocks go back byte for byte, whatever they are, the events run on, and
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from penstock.core.dialects.messages.decode_response import MAX_BODY, ResponseDecoder
+from penstock.core.dialects.messages.decode_response import ResponseDecoder
 from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, usage_at_start, usage_of
 from penstock.core.neutral.events import AnyEvent, Metered, Started, Stopped
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.sse import MAX_ANSWER
 
 
 class _Started(msgspec.Struct):
@@ -101,7 +102,7 @@ class Said:
                 if piece:
                     block.pieces.append(piece)
                     self._size += len(piece)
-                    if len(block.pieces) >= _PIECES or self._size > MAX_BODY:
+                    if len(block.pieces) >= _PIECES or self._size > MAX_ANSWER:
                         self._grown(block)
                 else:
                     self._sign(block, delta)
@@ -126,7 +127,7 @@ class Said:
 
     def content(self) -> list[Raw]:
         """The blocks in their order; none where they cannot be sent back."""
-        if self._size > MAX_BODY:
+        if self._size > MAX_ANSWER:
             return []
         try:
             blocks = [*self._whole, *(block.whole() for _, block in sorted(self._blocks.items()))]
@@ -139,7 +140,7 @@ class Said:
 
     def _grown(self, block: _Block) -> None:
         block.join()
-        if self._size > MAX_BODY:
+        if self._size > MAX_ANSWER:
             self._blocks.clear()  # of what is larger nothing is kept
 
     def _sign(self, block: _Block, delta: Delta) -> None:

@@ -11,6 +11,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.neutral.request import Effort
 
+CALL_ID_LIMIT = 128
+"""The longest id of a tool call that clients of the dialect, or its API, take."""
+
 
 class Cache(msgspec.Struct):
     ttl: str | None = None

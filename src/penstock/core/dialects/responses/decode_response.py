@@ -32,7 +32,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.sse import Frame, Frames, FrameTooLarge
+from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
 from penstock.core.tools.call_ids import distinct
 
 Kind = Literal["text", "refusal", "call", "summary", "reasoning"]
@@ -355,7 +355,6 @@ def _argument(opened: _Open, text: str) -> str:
     return _encode(text).decode()[1:-1] if opened.kind == "custom_tool_call" else text
 
 
-MAX_BODY = 64 * 1024 * 1024
 """Bytes of an answer that is plain JSON although a stream was asked for."""
 
 _BOM = b"\xef\xbb\xbf"
@@ -393,8 +392,8 @@ class ResponseDecoder:
         if self._body is not None:
             self._body.append(data)
             self._size += len(data)
-            if self._size > MAX_BODY:
-                self._assembly.fail(Failed("api_error", f"the answer is larger than {MAX_BODY} bytes"), out)
+            if self._size > MAX_ANSWER:
+                self._assembly.fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"), out)
             return out
         try:
             frames = self._frames.feed(data)

@@ -1,5 +1,18 @@
-"""The Responses dialect (OpenAI; Codex speaks nothing else), under the names that every dialect has."""
+"""The Responses dialect: both of its sides, and what is checked of a Responses body before anything is decoded."""
 
+import msgspec
+from msgspec import Raw
+
+from penstock.core.body.envelope import (
+    MAX_MESSAGES,
+    BodyRules,
+    decode_integer,
+    decode_objects,
+    invalid,
+    typed,
+    typed_as,
+)
+from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.responses.decode_request import decode_request
 from penstock.core.dialects.responses.decode_response import ResponseDecoder, decode_response
 from penstock.core.dialects.responses.encode_request import encode_request
@@ -9,22 +22,103 @@ from penstock.core.dialects.responses.encode_response import (
     encode_response,
     error_frame,
 )
-from penstock.core.dialects.responses.passthrough import Passthrough, passthrough_response
+from penstock.core.dialects.responses.passthrough import Passthrough, pass_request, passthrough_response
+from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.upstream_error_text import error_text
+from penstock.errors import InvalidRequest
 
-NAME = "responses"
+_QUOTE = b'"'[0]
+_NULL = Raw(b"null")
+_NOTHING = frozenset((b"null", b"false"))
+_STORED = ("previous_response_id", "conversation", "background", "prompt")
+"""Fields that only a service that stores conversations could serve."""
+_REFERENCE = b'"item_reference"'
 
-__all__ = [
-    "KEEPALIVE",
-    "NAME",
-    "Passthrough",
-    "ResponseDecoder",
-    "ResponseEncoder",
-    "decode_request",
-    "decode_response",
-    "encode_request",
-    "encode_response",
-    "error_frame",
-    "error_text",
-    "passthrough_response",
-]
+
+def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:  # noqa: ARG001 - as BodyRules calls it
+    max_tokens = typed(fields, "max_output_tokens", decode_integer, "an integer")
+    _check_input(fields)
+    return max_tokens, True
+
+
+def _check_input(fields: dict[str, Raw]) -> None:
+    """A string or a list of objects, and nothing in the request that refers to what would have to be stored here."""
+    raw = fields.get("input")
+    if raw is None or memoryview(raw)[0] not in b'"[':
+        raise InvalidRequest("input must be a string or a list of items.", param="input")
+    for name in _STORED:
+        if bytes(fields.get(name, _NULL)) not in _NOTHING:
+            raise InvalidRequest(
+                f"{name}: nothing is stored here from one request to the next; send the whole input each time"
+                ' (in clients: "store": false).',
+                param=name,
+            )
+    if memoryview(raw)[0] == _QUOTE:
+        return
+    try:
+        items = decode_objects(raw)
+    except msgspec.ValidationError as error:
+        raise invalid(error, "input") from error
+    if len(items) > MAX_MESSAGES:
+        raise InvalidRequest(f"input may hold at most {MAX_MESSAGES} items.", param="input")
+    for at, item in enumerate(items):
+        if bytes(item.get("type", _NULL)) == _REFERENCE or item.keys() == {"id"}:
+            raise InvalidRequest(
+                f"input[{at}]: nothing is stored here that an item could refer to; send the item itself"
+                ' (in clients: "store": false).',
+                param=f"input[{at}]",
+            )
+
+
+RESPONSES = Dialect(
+    "responses",
+    caller=CallerSide(
+        body=BodyRules(
+            check=_check,
+            turns="input",
+            attachments={"images": typed_as(b"input_image"), "documents": typed_as(b"input_file")},
+        ),
+        decode_request=decode_request,
+        ResponseEncoder=ResponseEncoder,
+        encode_response=encode_response,
+        error_frame=error_frame,
+        keepalive=KEEPALIVE,
+        reply_id="resp_",
+        words={
+            "effort": "reasoning.effort",
+            "reasoning_effort": "reasoning.effort",
+            "thinking": "reasoning.summary",
+            "response_format": "text.format",
+            "response_format.json_schema.schema": "text.format.schema",
+            "output_config.format": "text.format",
+            "output_config.format.strict": "text.format.strict",
+            "tools.function.strict": "tools.strict",
+            "cache_control": "input.prompt_cache_breakpoint",
+            "user": "safety_identifier",
+            "messages.system": "input.developer",
+            "messages.role": "input.role",
+            "messages.thinking": "input.reasoning",
+            "messages.redacted_thinking": "input.reasoning",
+            "messages.image_url.detail": "input.input_image.detail",
+            "messages.tool_calls.function.arguments": "input.function_call.arguments",
+            "messages.tool_result.image": "input.function_call_output.input_image",
+            "messages.tool_result.document": "input.function_call_output.input_file",
+            "messages.tool_result.is_error": "input.function_call_output.output",
+            "messages.tool_result.cache_control": "input.prompt_cache_breakpoint",
+            "messages.assistant.text": "input.message",
+            "messages.assistant.cache_control": "input.prompt_cache_breakpoint",
+        },
+        search_field="tools",
+        search_optional=True,
+        call_id_limit=CALL_ID_LIMIT,
+    ),
+    upstream=UpstreamSide(
+        path=lambda _model, _stream: b"/responses",
+        encode_request=encode_request,
+        ResponseDecoder=ResponseDecoder,
+        decode_response=decode_response,
+        error_text=error_text,
+        passing=Passing(pass_request, Passthrough, passthrough_response),
+        searches=True,
+    ),
+)

@@ -13,6 +13,7 @@ from penstock.core.dialects.openai.effort import effort_for, nearest
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, RequestEncoder
 from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.dialects.responses.encrypted_reasoning import carrier_of
+from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     AnyPart,
@@ -260,7 +261,7 @@ class _Writing(RequestEncoder):
         items.append(item)
 
     def call_id(self, id: str) -> str:
-        return call_ids.shortened(call_ids.plain(call_ids.inward(id)), call_ids.RESPONSES_LIMIT)
+        return call_ids.shortened(call_ids.plain(call_ids.inward(id)), CALL_ID_LIMIT)
 
     def content(self, parts: Iterable[Text | Image | Document]) -> list[Json]:
         written: list[Json] = []

@@ -9,7 +9,9 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from penstock.core.dialects.interface import BROKEN_OFF
 from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
+from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -29,9 +31,9 @@ from penstock.core.neutral.events import (
 from penstock.core.neutral.fold import events_of
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
-from penstock.core.tools.call_ids import RESPONSES_LIMIT, outward
+from penstock.core.tools.call_ids import outward
 from penstock.core.tools.custom_input import CustomInput
-from penstock.errors import PenstockError, ProviderCut
+from penstock.errors import PenstockError
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
@@ -221,7 +223,6 @@ def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> byt
 KEEPALIVE = b": keep-alive\n\n"
 """May go between any two frames; a comment, which no client takes for data."""
 
-BROKEN_OFF = ProviderCut("The provider broke off its answer.")
 
 _CHARS_PER_TOKEN = 4
 _TEXT_TAIL = b',"logprobs":[]}\n\n'
@@ -453,7 +454,7 @@ class ResponseEncoder:
     def _call_item(self, status: Status, text: str) -> FunctionCall | CustomCall:
         call = self._call
         made = CustomCall if call.custom else FunctionCall
-        id = outward(call.id, RESPONSES_LIMIT)
+        id = outward(call.id, CALL_ID_LIMIT)
         return made(self._item, status, id, call.name, text, call.namespace or UNSET)
 
     def _argue(self, fragment: str, out: list[bytes]) -> None:

@@ -6,11 +6,15 @@ A frame is decoded only if it holds a response or an error; a delta is just coun
 import re
 
 import msgspec
+from msgspec import Raw
 
+from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_at, replace_top_level
+from penstock.core.dialects.interface import Prepared
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.dialects.responses.decode_response import decode_response
 from penstock.core.dialects.responses.encode_response import ResponseEncoder
+from penstock.core.dialects.responses.encrypted_reasoning import is_our_encrypted_content
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
     ENDS,
@@ -24,8 +28,13 @@ from penstock.core.dialects.responses.response_schema import (
     usage_of,
 )
 from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
+from penstock.core.profile import Profile
+from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.reasoning.signature import SIGNATURE_PREFIX
 from penstock.core.sse import STRING, Frame, parse_frame
+from penstock.errors import InvalidRequest
 
 _BOM = b"\xef\xbb\xbf"
 _MEMBER = rb'"[a-z_]{1,40}": ?(?:' + STRING + rb"|\d{1,15}|\[\]|null)"
@@ -45,6 +54,80 @@ _CALLED = tuple(b'"%b"' % kind.encode() for kind in CALLS)
 _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 
 _encode = msgspec.json.Encoder().encode
+
+
+# ---- the request
+
+_OUR_MARKS = (f'"{SIGNATURE_PREFIX}'.encode(), b'"gwe1.')
+_ENCRYPTED = "reasoning.encrypted_content"
+
+
+class _Item(msgspec.Struct):
+    type: str | None = None
+    encrypted_content: str | None = None
+
+
+_items = msgspec.json.Decoder(list[Raw]).decode
+_item = msgspec.json.Decoder(_Item).decode
+_words = msgspec.json.Decoder(list[str] | None).decode
+
+
+def pass_request(
+    envelope: Envelope,
+    model: str,
+    profile: Profile,
+    reasoning: ReasoningScope | None = None,  # noqa: ARG001 - callers of Responses are given it sealed
+) -> Prepared:
+    """The caller's body, but stored nowhere: what one caller stores at the operator's provider is not another's to read.
+
+    Where the caller wanted to have it stored, so that reasoning could be referred to, it is asked for in the form that
+    can be sent back.
+    """
+    changes: dict[str, bytes] = {}
+    losses: list[Loss] = []
+    stored = envelope.fields.get("store")
+    if stored is None or bytes(stored) != b"false":
+        changes["store"] = b"false"
+        if stored is not None and bytes(stored) == b"true":
+            losses.append(Loss("store", "dropped"))
+        if profile.encrypted_reasoning:
+            included = _included(envelope)
+            if _ENCRYPTED not in included:
+                changes["include"] = _encode([*included, _ENCRYPTED])
+    if any(mark in envelope.body for mark in _OUR_MARKS):
+        items = _without_our_reasoning(bytes(envelope.fields["input"]))
+        if items is not None:
+            changes["input"] = items
+            losses.append(Loss("input.reasoning", "dropped"))
+    return Prepared(envelope.encode(model, changes), tuple(losses))
+
+
+def _included(envelope: Envelope) -> list[str]:
+    raw = envelope.fields.get("include")
+    try:
+        return [] if raw is None else _words(raw) or []
+    except msgspec.ValidationError as error:
+        raise InvalidRequest("include must be a list of strings.", param="include") from error
+
+
+def _without_our_reasoning(items: bytes) -> bytes | None:
+    """The input without reasoning that another provider's model did, or None where there is none."""
+    if not items.startswith(b"["):
+        return None
+    rows = _items(items)
+    kept = [row for row in rows if not _is_our_reasoning(row)]
+    return _encode(kept) if len(kept) < len(rows) else None
+
+
+def _is_our_reasoning(row: Raw) -> bool:
+    try:
+        item = _item(row)
+    except msgspec.ValidationError:
+        return False
+    return item.type == "reasoning" and is_our_encrypted_content(item.encrypted_content or "")
+
+
+# ---- the answer
 
 
 class Passthrough(FramePassthrough):

@@ -1,0 +1,42 @@
+"""An error as a response: its headers, and its body in the form that the caller's client parses."""
+
+from penstock.api.client_families import ClientFamilies
+from penstock.api.help_links import HELP
+from penstock.errors import (
+    InvalidKey,
+    MethodNotAllowed,
+    PenstockError,
+    ProviderError,
+    Unavailable,
+    native_body,
+    simple_body,
+)
+from penstock.exchange import HeaderList
+
+_RETRY_AFTER = b"5"
+"""Seconds, where an error that passes says no better."""
+
+
+def error_headers(error: PenstockError) -> HeaderList:
+    """What an error's response has besides the headers of every answer."""
+    head: HeaderList = []
+    if error.retry_after is not None:
+        head.append((b"retry-after", b"%d" % error.retry_after))
+    elif isinstance(error, Unavailable | ProviderError):
+        head.append((b"retry-after", _RETRY_AFTER))
+    if error.should_retry is not None:
+        head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+    page = HELP.get(error.code)
+    if page is not None:
+        head.append((b"link", b'<%b>; rel="help"' % page))
+    if isinstance(error, MethodNotAllowed):
+        head.append((b"allow", error.allow.encode()))
+    if isinstance(error, InvalidKey):
+        head.append((b"www-authenticate", b"Bearer"))
+    return head
+
+
+def error_body(error: PenstockError, request_id: str, families: ClientFamilies, headers: HeaderList) -> bytes:
+    """The error as the client that sent ``headers`` parses it: a native object, or the documented simple form."""
+    render = native_body if families.parse_native(headers) else simple_body
+    return render(error, request_id)

@@ -1,0 +1,342 @@
+"""The handler of the data plane: every request under ``/v1``, from the first header to the last error body.
+
+A plain handler over ``Exchange``: no framework stands between the socket and the relay. It resolves the endpoint from the
+route, the caller from the key, the model from the catalogue, and hands over to the relay; what comes back as an error
+becomes an answer in the caller's form. Every answer carries a request id and the caller's limits.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from penstock.api import connection_check
+from penstock.api.authenticate import RequestCredentials, request_credentials
+from penstock.api.body_memory import BodyMemory
+from penstock.api.client_families import ClientFamilies
+from penstock.api.error_responses import error_body, error_headers
+from penstock.api.request_body import BodyReader
+from penstock.api.routes import Action, Route, endpoint_like, find_route
+from penstock.core.body.envelope import Envelope
+from penstock.core.endpoints import Endpoint
+from penstock.core.limits import LimitState, limit_headers
+from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
+from penstock.domain.keys.authentication import Keyring, Principal, check
+from penstock.domain.limits import Gate
+from penstock.errors import (
+    CallerError,
+    EndedByOwner,
+    InternalError,
+    LimitReached,
+    MethodNotAllowed,
+    ModelNotFound,
+    PenstockError,
+    ReceiptTimeout,
+    RouteNotFound,
+    Unavailable,
+)
+from penstock.exchange import Exchange, HeaderList
+from penstock.operations.metrics import Metrics
+from penstock.relay.call import Call
+from penstock.relay.relay import Relay
+from penstock.relay.token_counting import CountRequest, TokenCount, TokenCounter
+
+log = logging.getLogger("penstock.api")
+
+_JSON = (b"content-type", b"application/json")
+_NO_STORE = (b"cache-control", b"no-store")
+_HELLO = b'{"service":"penstock","status":"ok"}'
+
+_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner)
+
+
+class ApiRequest:
+    """One request while it is handled: what is known of its caller so far, for the answer's headers and form."""
+
+    __slots__ = ("endpoint", "exchange", "now", "plan", "principal", "request_id")
+
+    def __init__(self, exchange: Exchange, request_id: str, endpoint: Endpoint | None, now: float) -> None:
+        self.exchange = exchange
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.now = now
+        self.principal: Principal | None = None
+        self.plan: Plan | None = None
+
+    @property
+    def label(self) -> str:
+        """What metrics call it."""
+        return "chat" if self.endpoint is None else self.endpoint.name
+
+
+class Api:
+    """The handler of the data plane. One per process."""
+
+    def __init__(  # noqa: PLR0913 - the parts of the data plane meet here, each named
+        self,
+        *,
+        relay: Relay,
+        counter: TokenCounter,
+        keyring: Keyring,
+        gate: Gate,
+        body_memory: BodyMemory,
+        catalog: Callable[[], Catalog],
+        metrics: Metrics,
+        reader: BodyReader,
+        new_id: Callable[[], str],
+        now: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids."""
+        self._relay = relay
+        self._counter = counter
+        self._keyring = keyring
+        self._gate = gate
+        self._body_memory = body_memory
+        self._catalog = catalog
+        self._metrics = metrics
+        self._reader = reader
+        self._new_id = new_id
+        self._now = now
+        self._clock = clock
+        self._families = ClientFamilies()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        route, model_id = find_route(exchange.path)
+        visit = ApiRequest(exchange, self._new_id(), _endpoint(exchange, route), self._now())
+        try:
+            await self._answer(visit, route, model_id)
+        except PenstockError as error:
+            self._note_refusal(visit, error)
+            self._refuse(visit, error)
+        except Exception:
+            log.exception("internal error", extra={"request_id": visit.request_id})
+            self._refuse(visit, InternalError("Something went wrong here; the operator has been told."))
+
+    def reject(self, exchange: Exchange, error: PenstockError) -> None:
+        """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
+        endpoint = _endpoint(exchange, find_route(exchange.path)[0])
+        self._refuse(ApiRequest(exchange, self._new_id(), endpoint, self._now()), error)
+
+    # ---- routes
+
+    async def _answer(self, visit: ApiRequest, route: Route | None, model_id: str | None) -> None:
+        exchange = visit.exchange
+        if route is None:
+            raise RouteNotFound(f"There is no route {exchange.path[:200]}.")
+        if exchange.method not in route.methods:
+            allowed = ", ".join(route.methods)
+            raise MethodNotAllowed(
+                f"{exchange.method[:16]} is not allowed here; use {allowed}.", allow=allowed
+            )
+        match route.action:
+            case Action.HELLO:
+                self._reply(visit, _HELLO)
+            case Action.MODELS:
+                await self._models(visit, model_id)
+            case Action.CHECK_CONNECTION:
+                await self._check_connection(visit)
+            case Action.GENERATE:
+                await self._generate(visit, _required(route))
+            case Action.COUNT_TOKENS:
+                await self._count_tokens(visit, _required(route))
+
+    async def _generate(self, visit: ApiRequest, endpoint: Endpoint) -> None:
+        started = self._clock()
+        principal, plan = await self._admit(visit)
+        place = self._body_memory.enter(visit.exchange, principal, plan.concurrent_requests)
+        try:
+            body = await visit.exchange.body()
+            place.shrink(len(body))
+            envelope = await self._reader.read(body, endpoint.caller.body)
+            await self._relay.run(self._call(visit, endpoint, principal, plan, envelope, started))
+        finally:
+            place.leave()
+        self._metrics.answered(visit.label, 200)
+
+    def _call(
+        self,
+        visit: ApiRequest,
+        endpoint: Endpoint,
+        principal: Principal,
+        plan: Plan,
+        envelope: Envelope,
+        started: float,
+    ) -> Call:
+        """What the body and the headers ask for. Raises ``InvalidRequest``, and what resolving the model raises."""
+        exchange = visit.exchange
+        sender = self._sender(exchange)
+        asked = sender.api_version(exchange, endpoint.caller)
+        allowed = None if principal.models is None else frozenset(principal.models)
+        resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
+        return Call(
+            exchange,
+            visit.request_id,
+            endpoint=endpoint,
+            principal=principal,
+            plan=plan,
+            envelope=envelope,
+            resolution=resolution,
+            client=sender.client,
+            now=visit.now,
+            started=started,
+            strict=sender.strict,
+            asked=asked,
+        )
+
+    async def _count_tokens(self, visit: ApiRequest, endpoint: Endpoint) -> None:
+        principal, plan = await self._admit(visit)
+        self._gate.check_counting(principal.user_id)
+        exchange = visit.exchange
+        place = self._body_memory.enter(exchange, principal, plan.concurrent_requests)
+        try:
+            body = await exchange.body()
+            place.shrink(len(body))
+            counted = await self._count(visit, endpoint, principal, plan, body)
+        finally:
+            place.leave()
+        extra = [(b"x-penstock-token-count", counted.kind.encode())]
+        if counted.simulated:
+            extra.append((b"x-penstock-upstream", b"simulator"))
+        self._reply(visit, counted.body, extra)
+
+    async def _count(
+        self, visit: ApiRequest, endpoint: Endpoint, principal: Principal, plan: Plan, body: bytes
+    ) -> TokenCount:
+        exchange = visit.exchange
+        envelope = await self._reader.read(body, endpoint.caller.body, counting=True)
+        asked = self._sender(exchange).api_version(exchange, endpoint.caller)
+        allowed = None if principal.models is None else frozenset(principal.models)
+        resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
+        request = CountRequest(visit.request_id, principal.user_id, endpoint, envelope, resolution, asked)
+        return await self._counter.count(request)
+
+    async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
+        principal, plan = await self._admit(visit)
+        await self._gate.refresh(principal.user_id, visit.now)
+        allowed = None if principal.models is None else frozenset(principal.models)
+        catalog = self._catalog()
+        if model_id is None:
+            self._reply(visit, list_models(catalog, plan.id, allowed, page_of(visit.exchange.query)))
+            return
+        answer = one_model(catalog, plan.id, allowed, model_id)
+        if answer is None:
+            offered = ", ".join(model.id for model in catalog.offered(plan.id, allowed))
+            raise ModelNotFound(
+                f'There is no model "{model_id[:100]}". The models of your plan ({plan.id}): {offered}.',
+                param="model",
+            )
+        self._reply(visit, answer)
+
+    async def _check_connection(self, visit: ApiRequest) -> None:
+        principal, plan = await self._admit(visit)
+        exchange = visit.exchange
+        if connection_check.wants_stream(exchange):
+            head = self._head(visit)
+            head[0] = (b"content-type", b"text/event-stream; charset=utf-8")
+            exchange.start(200, [*head, (b"x-accel-buffering", b"no")])
+            await connection_check.stream_check(exchange)
+            self._metrics.answered(visit.label, 200)
+            return
+        allowed = None if principal.models is None else frozenset(principal.models)
+        models = tuple(model.id for model in self._catalog().offered(plan.id, allowed))
+        self._reply(
+            visit,
+            connection_check.check_connection(exchange, self._sender(exchange).key, plan, models, visit.now),
+        )
+
+    # ---- who calls
+
+    async def _admit(self, visit: ApiRequest) -> tuple[Principal, Plan]:
+        """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""
+        exchange, gate = visit.exchange, self._gate
+        try:
+            sender = self._sender(exchange)
+            principal = self._keyring.cached(sender.mark) or await self._keyring.identify(sender.key)
+        except CallerError:
+            # After the look-up, so that others behind the same address who have a key are not locked out with this one.
+            gate.check_door(None, exchange.client)
+            raise
+        plan = self._catalog().plans.get(principal.plan_id)
+        if plan is None:
+            log.error("user on a plan that is not in the catalogue", extra={"plan": principal.plan_id})
+            raise Unavailable("Your plan is not set up; the operator has been told.", retry_after=30)
+        visit.principal, visit.plan = principal, plan
+        check(principal, exchange.client, visit.now)
+        gate.check_door(principal.key_id, exchange.client)
+        self._keyring.touch(principal.key_id)
+        return principal, plan
+
+    def _sender(self, exchange: Exchange) -> RequestCredentials:
+        """Raises ``MissingKey`` or ``InvalidKey``."""
+        return request_credentials(exchange, self._keyring.mark, self._families)
+
+    def _note_refusal(self, visit: ApiRequest, error: PenstockError) -> None:
+        """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
+        if isinstance(error, CallerError) and not isinstance(error, _NOT_HELD_AGAINST):
+            key_id = None if visit.principal is None else visit.principal.key_id
+            self._gate.refused(key_id, visit.exchange.client)
+
+    # ---- answers
+
+    def _reply(self, visit: ApiRequest, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        head = self._head(visit)
+        head.extend(extra)
+        head.append((b"content-length", b"%d" % len(body)))
+        visit.exchange.start(200, head)
+        visit.exchange.end(body)
+        self._metrics.answered(visit.label, 200)
+
+    def _refuse(self, visit: ApiRequest, error: PenstockError) -> None:
+        exchange = visit.exchange
+        if exchange.lost:
+            return
+        if exchange.started:
+            exchange.abort()
+            return
+        head = self._head(visit)
+        head.extend(error_headers(error))
+        body = error_body(error, visit.request_id, self._families, exchange.headers)
+        head.append((b"content-length", b"%d" % len(body)))
+        exchange.start(error.status, head)
+        exchange.end(body)
+        self._metrics.answered(visit.label, error.status)
+
+    def _head(self, visit: ApiRequest) -> HeaderList:
+        request_id = visit.request_id.encode()
+        head: HeaderList = [_JSON, _NO_STORE, (b"x-request-id", request_id)]
+        state, endpoint = self._state(visit), visit.endpoint
+        if endpoint is not None:
+            head.extend(endpoint.caller.response_headers(request_id))
+        head.extend(limit_headers(state, visit.now))
+        if endpoint is not None:
+            head.extend(endpoint.caller.limit_headers(state))
+        return head
+
+    def _state(self, visit: ApiRequest) -> LimitState:
+        """The caller's own limits, or for one without a key the window that guards the door."""
+        principal = visit.principal or self._known(visit.exchange)
+        plan = None if principal is None else self._catalog().plans.get(principal.plan_id)
+        if principal is None or plan is None:
+            return self._gate.door_state(visit.exchange.client, visit.now)
+        return self._gate.state(principal.user_id, plan, visit.now)
+
+    def _known(self, exchange: Exchange) -> Principal | None:
+        """The caller of a route that asks for no key, if its key was looked up a moment ago."""
+        try:
+            sender = self._sender(exchange)
+        except CallerError:
+            return None
+        return self._keyring.cached(sender.mark)
+
+
+def _endpoint(exchange: Exchange, route: Route | None) -> Endpoint | None:
+    """Whose headers an answer has; a path that is no route belongs to the endpoint that it would be of."""
+    return endpoint_like(exchange.path) if route is None else route.endpoint
+
+
+def _required(route: Route) -> Endpoint:
+    """The endpoint of a route that takes requests."""
+    if route.endpoint is None:
+        raise TypeError(f"{route.path} has no endpoint")
+    return route.endpoint

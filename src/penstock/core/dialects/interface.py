@@ -1,0 +1,356 @@
+"""What a dialect is: a side towards callers and a side towards upstreams, each of them optional.
+
+``CallerSide`` is what callers speak to us: their requests are decoded, our answers are encoded. ``UpstreamSide`` is what
+we speak to a provider: requests are encoded, answers are decoded, or passed through where both sides speak the same. A
+dialect without a caller's side serves upstreams alone. Each dialect makes its ``Dialect`` in ``dialects/<name>/dialect.py``
+and is a line in ``dialects/registry.py``; nothing else in the source names one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from penstock.core.body.envelope import BodyRules, Envelope
+from penstock.core.dialects.context_overflow import Overflow
+from penstock.core.limits import Header, LimitState
+from penstock.core.neutral.events import AnyEvent, Failed, Reply, StopReason
+from penstock.core.neutral.request import Loss, Request
+from penstock.core.neutral.usage import Usage
+from penstock.core.profile import Profile
+from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.tools.names import NO_NAMES, ToolNames
+from penstock.errors import PenstockError, ProviderCut
+
+BROKEN_OFF = ProviderCut("The provider broke off its answer.")
+"""What an encoder tells where an answer ends without its end."""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """What goes to the upstream, what of the caller's request it does not say, and the way back for tool names.
+
+    ``reasoning`` keeps the reply's reasoning, where the caller may not send it back; with ``hides_reasoning`` the caller
+    gets reasoning without its text.
+    """
+
+    body: bytes
+    losses: tuple[Loss, ...] = ()
+    names: ToolNames = NO_NAMES
+    reasoning: ReasoningScope | None = None
+    hides_reasoning: bool = False
+
+
+# ---- streams on their way
+
+
+class Lane(Protocol):
+    """Upstream bytes in, caller bytes out; each return value ends at a frame boundary."""
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        ...
+
+    @property
+    def failure(self) -> Failed | None:
+        """Set when the upstream broke off or reported an error; nothing of it was written, the relay has words of its own."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """The reply is complete, as far as the dialect has said it yet; something of its end may still follow."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will come out: the dialect's last word has been written, or ``failure`` is set."""
+        ...
+
+    @property
+    def stop(self) -> StopReason | None:
+        """Why the reply ended."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """A first real event has been seen."""
+        ...
+
+    @property
+    def output_bytes(self) -> int:
+        """Length of the generated text so far, for an estimate where the upstream gives no usage."""
+        ...
+
+    @property
+    def sequence(self) -> int:
+        """The number of the event that would come next, in the dialect that counts them."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """What the caller gets for these upstream bytes."""
+        ...
+
+    def finish(self) -> bytes:
+        """What the caller gets at the upstream's end; sets ``failure`` when that came too early."""
+        ...
+
+
+class EventDecoder(Protocol):
+    """A dialect's ``Reader``."""
+
+    def feed(self, data: bytes) -> list[AnyEvent]:
+        """Events of these bytes."""
+        ...
+
+    def finish(self) -> list[AnyEvent]:
+        """Events of the end."""
+        ...
+
+
+class EventEncoder(Protocol):
+    """A dialect's ``Writer``."""
+
+    @property
+    def sequence(self) -> int:
+        """The number of the next event, in the dialect that counts them."""
+        ...
+
+    def write(self, events: list[AnyEvent]) -> bytes:
+        """The frames of these events."""
+        ...
+
+
+class PausableDecoder(EventDecoder, Protocol):
+    """Decodes the answers of a turn that its upstream may pause, however often, as one."""
+
+    @property
+    def paused(self) -> bool:
+        """The upstream waits to be asked to go on."""
+        ...
+
+    def whole(self, body: bytes) -> list[AnyEvent]:
+        """The events of one whole answer."""
+        ...
+
+    def resume(self, request: bytes) -> bytes:
+        """The body that lets the turn go on, where ``request`` was the last one's."""
+        ...
+
+
+# ---- towards callers
+
+
+class MakeEncoder(Protocol):
+    """Begins the encoding of one stream for a caller."""
+
+    def __call__(
+        self, *, model: str, reply_id: str, created: int, include_usage: bool, input_estimate: int
+    ) -> EventEncoder:
+        """``created`` in Unix seconds, ``input_estimate`` in tokens."""
+        ...
+
+
+class EncodeResponse(Protocol):
+    """Encodes a whole answer for a caller."""
+
+    def __call__(self, reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+        """``created`` in Unix seconds."""
+        ...
+
+
+class ErrorFrame(Protocol):
+    """Encodes an error inside a stream, in place of the rest of it."""
+
+    def __call__(self, error: PenstockError, request_id: str, sequence: int = 0) -> bytes:
+        """``sequence`` is the number of the event, in the dialect that counts them."""
+        ...
+
+
+class ApiVersion(msgspec.Struct, frozen=True, cache_hash=True):
+    """The version of a vendor's API that a caller speaks: the values of the headers that say so, None for none."""
+
+    version: bytes | None = None
+    betas: bytes | None = None
+
+
+NO_VERSION = ApiVersion()
+
+
+def no_version(headers: Sequence[Header]) -> ApiVersion:  # noqa: ARG001 - the same in every dialect
+    """The dialect has no such headers."""
+    return NO_VERSION
+
+
+def no_headers(request_id: bytes) -> tuple[Header, ...]:  # noqa: ARG001 - the same in every dialect
+    """Answers of the dialect have no headers of their own."""
+    return ()
+
+
+def no_limit_headers(state: LimitState) -> tuple[Header, ...]:  # noqa: ARG001 - the same in every dialect
+    """The dialect has no limit headers of its own."""
+    return ()
+
+
+def vendors_words(overflow: Overflow, said: str) -> str:  # noqa: ARG001 - the same in every dialect
+    """Clients of the dialect know an overflow by its code, so the vendor's own words will do."""
+    return said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerFormat:
+    """What callers speak, as far as nothing has to be translated: what is checked of a body, and the answers' headers.
+
+    ``overflow_words`` tells a prompt that is too long as clients of the format know it.
+    """
+
+    body: BodyRules
+    api_version: Callable[[Sequence[Header]], ApiVersion] = no_version
+    response_headers: Callable[[bytes], tuple[Header, ...]] = no_headers
+    limit_headers: Callable[[LimitState], tuple[Header, ...]] = no_limit_headers
+    overflow_words: Callable[[Overflow, str], str] = vendors_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerSide(CallerFormat):
+    """What a dialect is to those who call us.
+
+    ``words`` names the fields that this dialect calls otherwise than an encoder does. ``call_id_limit`` is how long a
+    tool call's id may be for callers who may not send reasoning back (it is kept for them by these ids); None: they do.
+    ``search_field`` is where a caller asks for the provider's web search; ``search_optional``: the offer may be dropped.
+    ``resumes_pauses``: a caller gets a paused turn as it is and goes on with it.
+    """
+
+    decode_request: Callable[[bytes], tuple[Request, list[Loss]]]
+    ResponseEncoder: MakeEncoder
+    encode_response: EncodeResponse
+    error_frame: ErrorFrame
+    keepalive: bytes
+    reply_id: str
+    words: Mapping[str, str]
+    search_field: str
+    search_optional: bool = False
+    call_id_limit: int | None = None
+    resumes_pauses: bool = False
+
+
+# ---- towards upstreams
+
+
+class EncodeRequest(Protocol):
+    """Encodes a neutral request for one upstream: its body, and what that does not say."""
+
+    def __call__(self, request: Request, *, model: str, profile: Profile) -> tuple[bytes, list[Loss]]:
+        """``model`` is the upstream's own id. Raises ``InvalidRequest``."""
+        ...
+
+
+class MakeDecoder(Protocol):
+    """Begins the decoding of one upstream stream."""
+
+    def __call__(self, *, profile: Profile) -> EventDecoder:
+        """``profile`` is the upstream's."""
+        ...
+
+
+class MakePausableDecoder(Protocol):
+    """The same for a turn that the upstream may pause."""
+
+    def __call__(self, *, profile: Profile) -> PausableDecoder:
+        """``profile`` is the upstream's."""
+        ...
+
+
+class PassRequest(Protocol):
+    """Prepares the caller's own body for an upstream of the same dialect, changing only what has to differ."""
+
+    def __call__(
+        self, envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None
+    ) -> Prepared:
+        """``model`` is the upstream's own id. Raises ``InvalidRequest``."""
+        ...
+
+
+class MakePassthrough(Protocol):
+    """Begins the pass-through of one same-dialect stream."""
+
+    def __call__(self, *, model: str | None, withhold_usage: bool) -> Lane:
+        """``model``: the public id to put in place of the upstream's, None to leave that."""
+        ...
+
+
+class PassthroughResponse(Protocol):
+    """Passes a whole same-dialect answer through."""
+
+    def __call__(self, body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
+        """The bytes to relay, the usage, and what is wrong with the answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """How what both sides speak is passed through: requests, streams (None: there are none), and whole answers."""
+
+    request: PassRequest
+    Stream: MakePassthrough | None
+    response: PassthroughResponse
+
+
+@dataclass(frozen=True, slots=True)
+class PausedTurns:
+    """An upstream may pause a turn that runs tools of its own, to be asked to go on; ``mark`` stands in such an answer."""
+
+    Decoder: MakePausableDecoder
+    mark: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCounter:
+    """An upstream's own counter of tokens: what is appended to the path, and the fields that it does not take."""
+
+    path: bytes
+    drop: tuple[str, ...]
+
+
+def no_version_headers(
+    asked: ApiVersion,  # noqa: ARG001 - the same in every dialect
+    profile: Profile,  # noqa: ARG001 - the same in every dialect
+) -> tuple[Header, ...]:
+    """The dialect's API has no version header."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamFormat:
+    """What we speak to an upstream, as far as nothing has to be translated.
+
+    ``path`` is appended to the provider's base URL and may depend on the upstream's model id and on whether a stream is
+    wanted. ``error_text`` finds the vendor's own text in an error body. ``version_headers`` says which version of the API
+    is meant. Without ``passing`` every request is translated.
+    """
+
+    path: Callable[[str, bool], bytes]
+    error_text: Callable[[int, bytes], str | None]
+    version_headers: Callable[[ApiVersion, Profile], tuple[Header, ...]] = no_version_headers
+    passing: Passing | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSide(UpstreamFormat):
+    """What a dialect is to us who call an upstream. ``searches``: it can be offered the provider's own web search."""
+
+    encode_request: EncodeRequest
+    ResponseDecoder: MakeDecoder
+    decode_response: Callable[[bytes, Profile], list[AnyEvent]]
+    searches: bool = False
+    pauses: PausedTurns | None = None
+    counter: UpstreamCounter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One dialect. ``name`` is its word in the catalogue (``speaks``), in the ledger and in metrics."""
+
+    name: str
+    caller: CallerSide | None = None
+    upstream: UpstreamSide | None = None

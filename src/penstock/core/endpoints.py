@@ -1,0 +1,60 @@
+"""Every endpoint that models are called by, one row each: its path, how its bodies are read, what it can be passed on to.
+
+An endpoint of a dialect is translated where an upstream speaks another dialect. One without a dialect is passed through
+only: its upstreams speak the same format, by the endpoint's own name in ``speaks``. ``api/routes`` makes the routes from
+this table, and the relay takes a row with each call.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penstock.core.dialects.interface import CallerFormat, CallerSide, Dialect, UpstreamFormat, UpstreamSide
+from penstock.core.dialects.registry import DIALECTS
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row. ``name`` is the format's word in the catalogue (``speaks``), in the ledger and in metrics.
+
+    ``path`` is appended to our base URL. ``caller`` is what its callers speak, ``upstreams`` what can be sent to the
+    providers that speak a format, by its name. ``side`` is the dialect's side towards callers, None where the endpoint is
+    passed through only.
+    """
+
+    name: str
+    path: str
+    caller: CallerFormat
+    upstreams: Mapping[str, UpstreamFormat]
+    side: CallerSide | None = None
+
+    @property
+    def counting_path(self) -> str | None:
+        """Where callers have the tokens of a request counted, in the dialects that have that."""
+        upstream = self.upstreams.get(self.name)
+        if not isinstance(upstream, UpstreamSide) or upstream.counter is None:
+            return None
+        return self.path + upstream.counter.path.decode()
+
+
+_SIDES: Mapping[str, UpstreamFormat] = {
+    name: dialect.upstream for name, dialect in DIALECTS.items() if dialect.upstream is not None
+}
+
+
+def _of(dialect: Dialect, path: str) -> Endpoint:
+    """The endpoint of a dialect that callers speak."""
+    if dialect.caller is None:
+        raise TypeError(f"{dialect.name} has no side towards callers")
+    return Endpoint(dialect.name, path, dialect.caller, _SIDES, dialect.caller)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    _of(DIALECTS["chat"], "/chat/completions"),
+    _of(DIALECTS["messages"], "/messages"),
+    _of(DIALECTS["responses"], "/responses"),
+)
+
+FORMATS: Mapping[str, UpstreamFormat] = {
+    name: upstream for row in ENDPOINTS for name, upstream in row.upstreams.items()
+}
+"""What each word of ``speaks`` means, to us who call a provider."""

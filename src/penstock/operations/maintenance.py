@@ -1,0 +1,147 @@
+"""Maintenance beside the requests, in two rounds: one every second or so, one every few minutes.
+
+The quick round follows the catalogue and the secrets, looks at the health of every part, tells the metrics of this worker
+and writes when keys were last used. The slow round deletes what is over (sessions, codes, counts of attempts, accounts
+whose owners have left, old rows of the ledger) and once a day compares yesterday's counts with the ledger's rows.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from penstock.core.limits import day_of
+from penstock.domain.accounts import accounts, attempt_limits, one_time_codes, sessions
+from penstock.domain.accounts.sessions import Lifetime
+from penstock.domain.catalog.catalog_store import CatalogSource
+from penstock.domain.keys.authentication import Keyring
+from penstock.domain.ledger import retention
+from penstock.domain.ledger.reconciliation import compare
+from penstock.domain.limits import Gate
+from penstock.errors import DatabaseUnavailable
+from penstock.operations.health import Health
+from penstock.operations.metrics import SharedMetrics
+from penstock.providers.secrets import Secrets
+from penstock.store.sql.database import Database
+
+log = logging.getLogger("penstock.operations.maintenance")
+
+_FLUSH_SECONDS = 30.0
+_SLOW_SECONDS = 300.0
+_DAY_SETTLES = 900.0
+"""Seconds after midnight when what a server recorded in the day before is surely in the database."""
+_DIFFERENCES_LOGGED = 10
+
+
+class Maintenance:
+    """Both rounds of one serving process. They run while ``running`` is entered."""
+
+    def __init__(  # noqa: PLR0913 - what has to be looked after, each named
+        self,
+        *,
+        database: Database,
+        catalog: CatalogSource,
+        keyring: Keyring,
+        gate: Gate,
+        secrets: Secrets,
+        health: Health,
+        metrics: SharedMetrics,
+        lifetime: Lifetime,
+        quick_seconds: float,
+        retain_days: int,
+        now: Callable[[], float],
+    ) -> None:
+        """``quick_seconds`` lie between two quick rounds; ``now`` gives epoch seconds."""
+        self._database = database
+        self._catalog = catalog
+        self._keyring = keyring
+        self._gate = gate
+        self._secrets = secrets
+        self._health = health
+        self._metrics = metrics
+        self._lifetime = lifetime
+        self._quick_seconds = quick_seconds
+        self._retain_days = retain_days
+        self._now = now
+        self._reconciled = 0
+        """The last day that was compared."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Both rounds go on until the end; what is not written by then is written last."""
+        tasks = [asyncio.create_task(self._quick()), asyncio.create_task(self._slow())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            with suppress(DatabaseUnavailable):
+                await self._flush_keys()
+
+    # ---- the quick round
+
+    async def _quick(self) -> None:
+        flushed = time.monotonic()
+        while True:
+            await asyncio.sleep(self._quick_seconds)
+            self._health.look()
+            self._metrics.tell()
+            ahead = self._gate.clock_stepped()
+            if ahead is not None:
+                log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
+            try:
+                self._secrets.forget()
+                if await self._catalog.refresh():
+                    log.info("catalogue changed", extra={"revision": self._catalog.current.revision})
+                if self._keyring.untold and time.monotonic() - flushed >= _FLUSH_SECONDS:
+                    flushed = time.monotonic()
+                    await self._flush_keys()
+            except DatabaseUnavailable:
+                # Requests go on with what is known, and are recorded in the journal.
+                log.warning("the database does not answer")
+            except Exception:
+                log.exception("a round of maintenance failed")
+
+    async def _flush_keys(self) -> None:
+        async with self._database.transaction() as conn:
+            await self._keyring.flush(conn)
+
+    # ---- the slow round
+
+    async def _slow(self) -> None:
+        while True:
+            try:
+                await self._delete_what_is_over()
+                await self._reconcile()
+                await retention.keep(self._database, day_of(self._now()), self._retain_days)
+            except DatabaseUnavailable:
+                log.warning("the database does not answer; what is over stays for now")
+            await asyncio.sleep(_SLOW_SECONDS)
+
+    async def _delete_what_is_over(self) -> None:
+        at = int(self._now() * 1000)
+        async with self._database.transaction() as conn:
+            await sessions.tidy(conn, self._lifetime, now=at)
+            await one_time_codes.tidy(conn, now=at)
+            await attempt_limits.tidy(conn, now=at)
+            gone = await accounts.delete_leavers(conn, now=at)
+        if gone:
+            log.info("accounts deleted, as their owners had asked", extra={"rows": gone})
+
+    async def _reconcile(self) -> None:
+        """Once a day: whether yesterday's counts and sums are the ledger's rows."""
+        yesterday = day_of(self._now() - _DAY_SETTLES) - 1
+        if yesterday <= self._reconciled:
+            return
+        async with self._database.connect() as conn:
+            found = await compare(conn, yesterday)
+        self._reconciled = yesterday
+        self._health.differences = len(found)
+        for it in found[:_DIFFERENCES_LOGGED]:
+            log.error("%s.%s of %s is %d, its rows say %d", it.table, it.column, it.of, it.kept, it.rows)
+        if found:
+            log.error("counts differ from the ledger; see penstock reconcile", extra={"rows": len(found)})

@@ -1,0 +1,84 @@
+"""An upstream's answer as its caller gets it: how its request is prepared, and which way the answer crosses."""
+
+import msgspec
+
+from penstock.core.dialects.interface import Lane, Prepared, UpstreamFormat, UpstreamSide
+from penstock.core.dialects.lanes import Crossing, record_reasoning, stream_lane, whole_reply
+from penstock.core.dialects.prepare import pass_through, prepare
+from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
+from penstock.core.routing import Attempt
+from penstock.relay.call import Call
+from penstock.relay.record import Record
+from penstock.relay.usage import note_whole
+
+
+def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepared:
+    """The body of a call as this attempt's upstream is to get it. Raises ``InvalidRequest`` where it cannot be said there."""
+    endpoint = call.endpoint
+    if endpoint.side is None:
+        passing = endpoint.upstreams[attempt.dialect].passing
+        if passing is None:
+            raise TypeError(f"{attempt.dialect} can neither be passed through nor translated")
+        return pass_through(call.envelope, passing, attempt.model, attempt.profile, strict=call.strict)
+    return prepare(
+        call.envelope,
+        caller=endpoint.name,
+        upstream=attempt.dialect,
+        model=attempt.model,
+        profile=attempt.profile,
+        strict=call.strict,
+        reasoning=ReasoningScope(cache, call.principal.user_id, attempt.provider),
+    )
+
+
+def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, prepared: Prepared) -> Lane:
+    """The way of a streamed answer; ``public`` is the model's id."""
+    return stream_lane(_crossing(call, attempt, public), call.envelope, prepared, content_type)
+
+
+def whole_answer(
+    call: Call, record: Record, prepared: Prepared, body: bytes, events: list[AnyEvent] | None = None
+) -> tuple[bytes, Failed | None]:
+    """An upstream's whole answer as the caller gets it, its token counts noted; or what is wrong with it.
+
+    ``events`` is what a translated answer says, where that is known already. Where the answer is encoded anew it has
+    counts in it, because the SDKs rely on them: estimates if the upstream gave none.
+    """
+    public, attempt = record.choice.model.id, record.attempt
+    upstream = call.endpoint.upstreams[attempt.dialect]
+    if upstream.passing is not None and attempt.dialect == call.endpoint.name:
+        out, usage, failed = upstream.passing.response(body, model=public)
+        if failed is None:
+            note_whole(call, record, usage, len(body))
+            if prepared.reasoning is not None and isinstance(upstream, UpstreamSide):
+                record_reasoning(prepared.reasoning, upstream.decode_response(body, attempt.profile))
+        return out, failed
+    crossing = _crossing(call, attempt, public)
+    reply = whole_reply(crossing, prepared, body, events)
+    if reply.failure is not None:
+        return b"", reply.failure
+    note_whole(call, record, reply.usage, len(body))
+    reply = msgspec.structs.replace(reply, usage=record.usage)
+    encode = crossing.caller.encode_response
+    return encode(reply, model=public, reply_id=crossing.reply_id, created=crossing.created), None
+
+
+def upstream_of(call: Call, attempt: Attempt) -> UpstreamFormat:
+    """What the attempt's upstream speaks."""
+    return call.endpoint.upstreams[attempt.dialect]
+
+
+def _crossing(call: Call, attempt: Attempt, public: str) -> Crossing:
+    side, upstream = call.endpoint.side, call.endpoint.upstreams[attempt.dialect]
+    if side is None or not isinstance(upstream, UpstreamSide):
+        raise TypeError(f"{call.endpoint.name} has answers that are neither streamed nor translated")
+    return Crossing(
+        side,
+        upstream,
+        attempt.dialect == call.endpoint.name,
+        attempt.profile,
+        public,
+        side.reply_id + call.request_id.removeprefix("req_"),
+        int(call.now),
+    )

@@ -1,0 +1,42 @@
+"""Token counts of an answer, as its upstream gives them; what it leaves unknown is estimated from bytes, and marked."""
+
+import msgspec
+
+from penstock.core.dialects.interface import Lane
+from penstock.core.neutral.usage import Usage
+from penstock.relay.call import Call
+from penstock.relay.record import Record
+
+_BYTES_PER_TOKEN = 4
+
+
+def note_stream(call: Call, record: Record, lane: Lane | None) -> None:
+    """Note a stream's token counts."""
+    if lane is None:
+        return
+    usage = lane.usage
+    if not lane.done or not _counted(usage) or (not usage.output and lane.output_bytes):
+        record.estimated = True
+        usage = msgspec.structs.replace(
+            usage,
+            input=usage.input if _counted(usage) else call.envelope.estimate_input(),
+            output=max(usage.output or 0, lane.output_bytes // _BYTES_PER_TOKEN),
+        )
+    record.usage = usage
+
+
+def note_whole(call: Call, record: Record, usage: Usage, length: int) -> None:
+    """Note the token counts of a whole answer; ``length`` is its body's in bytes."""
+    if not _counted(usage) or usage.output is None:
+        record.estimated = True
+        usage = msgspec.structs.replace(
+            usage,
+            input=usage.input if _counted(usage) else call.envelope.estimate_input(),
+            output=usage.output or length // _BYTES_PER_TOKEN,
+        )
+    record.usage = usage
+
+
+def _counted(usage: Usage) -> bool:
+    """Whether the upstream has counted what it read: no prompt has 0 tokens, though some say so of every one."""
+    return usage.input is not None and bool(usage.input or usage.cache_read or usage.cache_write)
