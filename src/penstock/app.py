@@ -19,6 +19,7 @@ from penstock.domain.catalog_store import CatalogSource
 from penstock.domain.keys import Keyring
 from penstock.domain.ledger import Ledger
 from penstock.domain.limits import Gate
+from penstock.domain.passwords import COST, Cost
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.front import Front
@@ -53,12 +54,18 @@ class Service:
     """One serving process. ``application`` is what a server serves while ``running`` is entered."""
 
     def __init__(
-        self, settings: Settings, secrets_of: Secrets, *, now: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        secrets_of: Secrets,
+        *,
+        now: Callable[[], float] = time.time,
+        hashing: Cost = COST,
     ) -> None:
-        """``now`` gives epoch seconds: days, resets and expiries go by it."""
+        """``now`` gives epoch seconds: days, resets and expiries go by it. ``hashing`` is what a password's hash costs."""
         self._settings = settings
         self._secrets = secrets_of
         self._now = now
+        self._hashing = hashing
         self._not_ready = "starting"
         self._api: Api | None = None
         self.front: Front | None = None
@@ -144,6 +151,7 @@ class Service:
                 health,
                 self._now,
                 lambda: self._not_ready,
+                self._hashing,
             )
             await stack.enter_async_context(self.front.running())
             keeping = asyncio.create_task(

@@ -12,7 +12,7 @@ from penstock.domain.catalog import Catalog
 from penstock.domain.entrance import Entrance, Rules
 from penstock.domain.guards import guards_of
 from penstock.domain.limits import Gate
-from penstock.domain.passwords import PasswordHasher
+from penstock.domain.passwords import Cost, PasswordHasher
 from penstock.domain.reconciliation import compare
 from penstock.domain.sessions import Lifetime
 from penstock.errors import DatabaseUnavailable
@@ -49,15 +49,18 @@ class Front:
         health: Health,
         now: Callable[[], float],
         not_ready: Callable[[], str],
+        hashing: Cost,
     ) -> None:
-        """``now`` gives epoch seconds, ``not_ready`` '' or why none should come."""
+        """``now`` gives epoch seconds, ``not_ready`` '' or why none should come; ``hashing`` is the cost of a password."""
         self._database = database
         self._now = now
         self._health = health
         self._reconciled = 0
         self._retain_days = settings.retain_days
         self._lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
-        self.hasher = PasswordHasher(at_once=settings.passwords_at_once, waiting=settings.passwords_waiting)
+        self.hasher = PasswordHasher(
+            at_once=settings.passwords_at_once, waiting=settings.passwords_waiting, cost=hashing
+        )
         self.postman = Postman(database, vault, route_of(settings.mail_url), settings.mail_from, now)
         rules = _rules(settings)
         self.federation = federation_of(settings)

@@ -21,6 +21,7 @@ from penstock.domain import accounts, catalog_store, issuing
 from penstock.domain.catalog import Plan
 from penstock.domain.catalog_store import default_catalog
 from penstock.domain.catalog_toml import Document, parse
+from penstock.domain.passwords import Cost
 from penstock.domain.usage import DayReport, day_report
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
@@ -38,6 +39,8 @@ _NONE: Headers = {}
 MORNING = 1_800_000_000.0
 """When it is in the house: 2027-01-15 08:00:00 UTC."""
 VENDOR_KEY = "vendor-key-0123456789"
+CHEAP = Cost(passes=1, kibibytes=8)
+"""What a password's hash costs in the house; what it costs elsewhere is tested in tests/pages/test_entrance.py."""
 WIRES = ("wire-chat", "wire-messages", "wire-responses", "spare-chat", "spare-messages")
 
 FREE = ("claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1")
@@ -185,7 +188,9 @@ class House:
     async def start(self, **changes: Any) -> None:
         """Open the service, with these settings changed."""
         self.settings = replace(self.settings, **changes)
-        self.service = Service(self.settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=self.clock)
+        self.service = Service(
+            self.settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=self.clock, hashing=CHEAP
+        )
         await self._stack.enter_async_context(self.service.running())
         self.listener = await listen(self.service.application, "127.0.0.1", 0, limits_of(self.settings))
         self._stack.push_async_callback(self.listener.close)
