@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "penstock"
 
-LEAVES = {"errors", "exchange", "settings"}
+LEAVES = {"errors", "exchange", "settings", "patience"}
 BELOW_RELAY = LEAVES | {
     "core", "upstream", "delivery", "providers", "store", "domain", "metrics", "switchboard", "call", "blame", "tokens",
     "token_counting", "aside", "federation", "health", "pauses",
@@ -31,9 +31,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "exchange": {"errors"},
+    "patience": set(),
     "settings": {"errors"},
     "core": {"errors"},
-    "upstream": {"errors", "core"},
+    "upstream": {"errors", "core", "patience"},
     "delivery": LEAVES | {"core"},
     "providers": LEAVES | {"core"},
     "store": LEAVES | {"core"},

@@ -31,6 +31,7 @@ from penstock.errors import (
     MissingKey,
     Unavailable,
 )
+from penstock.patience import answered
 from penstock.store.backend import StoreError
 from penstock.store.schema import api_keys, users
 from penstock.store.vault import Vault
@@ -38,7 +39,7 @@ from penstock.store.vault import Vault
 log = logging.getLogger("penstock.keys")
 
 _PATIENCE = 2.0
-"""Seconds that a caller waits for a look-up."""
+"""Seconds for which the database may be silent while a caller waits for a look-up."""
 _MOST = 50_000
 """Keys remembered; the one looked up longest ago goes first."""
 _STALE = 600.0
@@ -227,10 +228,9 @@ class Keyring:
 
     async def _waited(self, mark: bytes, loading: asyncio.Task[Principal | Refusal]) -> Principal | Refusal:
         """What the look-up found. One that hangs is given up once, and goes on for those who come later."""
-        await asyncio.wait((loading,), timeout=0 if loading in self._hanging else _PATIENCE)
-        if loading.done():
-            return loading.result()
         if loading not in self._hanging:
+            if await answered(loading, _PATIENCE):
+                return loading.result()
             self._hanging.add(loading)
             loading.add_done_callback(self._hanging.discard)
         return self._unanswered(mark, TimeoutError())
