@@ -23,6 +23,11 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, because tests wait for others as well as they work."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """In CI nothing may be missing: a skip is a failure there, with the skip's own reason."""
     if os.environ.get("CI") and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
