@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (named := vars(item).get("_nodeid")) is not None:
             item._id = NodeId.parse(named)
+    items.sort(key=lambda item: item.path.name != "test_coverage.py")  # the longest, begun last, would be waited for
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
