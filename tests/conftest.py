@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (named := vars(item).get("_nodeid")) is not None:
             item._id = NodeId.parse(named)
-    items.sort(key=lambda item: item.path.name != "test_coverage.py")  # the longest, begun last, would be waited for
+    # the longest one, begun last, would be waited for
+    items.sort(key=lambda item: item.path.name != "test_coverage.py")
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
