@@ -42,8 +42,6 @@ from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, Upstre
 
 log = logging.getLogger("penstock.relay")
 
-_RETRY_AFTER = 5
-"""Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
@@ -188,8 +186,6 @@ class Relay:
             else:
                 return
         if failure is not None:
-            if failure.retry_after is None:
-                failure.retry_after = _RETRY_AFTER
             raise failure
 
     def _left(self, record: Record) -> float:

@@ -321,3 +321,28 @@ async def test_the_last_use_is_kept_to_the_minute(rig: Rig) -> None:
     assert rig.ring.untold == 1, "what could not be written is kept"
     await flush()
     assert await last_used() == NOW + 60_000
+
+
+async def test_a_key_that_was_refused_is_not_taken_again_when_the_database_is_away(rig: Rig) -> None:
+    await rig.identify()
+    async with rig.database.transaction() as conn:
+        await issuing.revoke_key(conn, rig.user.id, rig.made.id, now=NOW)
+    rig.clock.seconds = 6.0
+    with pytest.raises(InvalidKey):
+        await rig.identify()
+    async with rig.database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE api_keys RENAME TO away")
+    with pytest.raises(DatabaseUnavailable):
+        await rig.identify()
+
+
+async def test_the_last_use_that_one_server_writes_is_not_set_back_by_another(rig: Rig) -> None:
+    slower = Keyring(rig.database, rig.vault, clock=rig.clock.monotonic, now=rig.clock.epoch)
+    slower.touch(rig.made.id)
+    rig.clock.seconds = 60.0
+    rig.ring.touch(rig.made.id)
+    for ring in (rig.ring, slower):
+        async with rig.database.transaction() as conn:
+            await ring.flush(conn)
+    async with rig.database.connect() as conn:
+        assert (await issuing.get_key(conn, rig.user.id, rig.made.id)).last_used_at == NOW + 60_000

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.store.backend import StoreError
-from penstock.store.journal import FIRST_SIZE, Journal, JournalFull, left_behind
+from penstock.store.journal import FIRST_SIZE, Journal, JournalFull, Segment, left_behind
 
 MOST = 4 << 20
 
@@ -133,3 +134,47 @@ def test_a_killed_process_leaves_all_it_appended(tmp_path: Path) -> None:
     died = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert died.returncode == -signal.SIGKILL
     assert reread(tmp_path, "a") == [b"%d" % number for number in range(1000)]
+
+
+def test_a_record_that_just_fits_is_taken(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path, "a", FIRST_SIZE)
+    header, before = 16, 8
+    record = b"x" * (FIRST_SIZE - header - before)
+    journal.current.append(record)
+    with pytest.raises(JournalFull):
+        journal.current.append(b"y")
+    journal.close(keep=True)
+    assert reread(tmp_path, "a") == [record]
+
+
+def test_only_who_runs_the_service_can_read_it(tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    before = os.umask(0)
+    try:
+        journal = Journal.open(directory, "a", MOST)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.iterdir())] == [
+        0o700,
+        0o600,
+        0o600,
+    ]
+    journal.close(keep=False)
+
+
+def test_the_disk_has_both_files_after_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record may have been in the one that is being written to the database when its request waits for the disk."""
+    synced: list[Path] = []
+    sync = Segment.sync
+
+    def noting(segment: Segment) -> None:
+        sync(segment)
+        synced.append(segment.path)
+
+    monkeypatch.setattr(Segment, "sync", noting)
+    journal = Journal.open(tmp_path, "a", MOST)
+    journal.current.append(b"first")
+    journal.turn()
+    journal.sync()
+    assert sorted(synced) == sorted(tmp_path.iterdir())
+    journal.close(keep=False)
