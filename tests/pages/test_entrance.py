@@ -186,6 +186,21 @@ async def test_signing_in_elsewhere_before_the_code_sends_another(hotel: Hotel) 
     assert (await other.post("/verify", code=hotel.mailbox.code(ANN))).headers["location"] == "/welcome"
 
 
+async def test_verifying_an_address_again_ends_the_sessions_from_before(hotel: Hotel) -> None:
+    """An operator takes the verification back because somebody else may be signed in."""
+    before = await hotel.reader().join(ANN)
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+        await accounts.change_user(conn, user.id, accounts.Changes(verified=False), now=1)
+    hotel.house.clock.now += 61
+    owner = hotel.reader()
+    assert (await owner.sign_in(ANN)).headers["location"] == "/verify"
+    await hotel.posted()
+    assert (await owner.post("/verify", code=hotel.mailbox.code(ANN))).headers["location"] == "/welcome"
+    assert await owner.is_in()
+    assert not await before.is_in()
+
+
 # ---- sign in
 
 
