@@ -77,16 +77,16 @@ class Workshop:
     """A copy of ``src`` in which one mutant lives at a time."""
 
     def __init__(self, place: Path) -> None:
-        self._place = place
+        self.place = place
         shutil.copytree(ROOT / "src", place / "src", ignore=shutil.ignore_patterns("__pycache__"))
 
     def tell(self, mutant: Mutant) -> Told:
         """Apply a mutant, run its tests, and take it back."""
-        path = self._place / PACKAGE / mutant.file
+        path = self.place / PACKAGE / mutant.file
         before = path.read_text()
         self._write(path, mutant.applied(before))
         try:
-            return self.run(mutant.tests)
+            return run(self.place, mutant.tests)
         finally:
             self._write(path, before)
 
@@ -95,35 +95,36 @@ class Workshop:
         Path(cache_from_source(str(path))).unlink(missing_ok=True)
         path.write_text(source)
 
-    def run(self, tests: tuple[str, ...]) -> Told:
-        """Run tests against the copy, up to the first that fails."""
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(self._place / "src"),
-            "PYTHONDONTWRITEBYTECODE": "",
-            "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
-        }
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-        try:
-            ran = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Told(False, f"the tests had not ended after {PATIENCE} s")
-        output = ran.stdout + ran.stderr
-        if ran.returncode == FAILED and re.search(r"^(=+ )?\d+ failed\b", ran.stdout, re.MULTILINE):
-            failed = re.search(r"^FAILED (\S+)", ran.stdout, re.MULTILINE)
-            return Told(True, failed[1] if failed else "a test", output)
-        if ran.returncode == FAILED and re.search(r"^\++ Timeout \++$", output, re.MULTILINE):
-            return Told(True, "a test that did not end", output)
-        how = "every test passes" if not ran.returncode else f"the tests could not be run ({ran.returncode})"
-        return Told(False, how, output)
+
+def run(place: Path, tests: tuple[str, ...]) -> Told:
+    """Run tests against the copy of ``src`` in ``place``, up to the first that fails."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(place / "src"),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    try:
+        ran = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Told(False, f"the tests had not ended after {PATIENCE} s")
+    output = ran.stdout + ran.stderr
+    if ran.returncode == FAILED and re.search(r"^(=+ )?\d+ failed\b", ran.stdout, re.MULTILINE):
+        failed = re.search(r"^FAILED (\S+)", ran.stdout, re.MULTILINE)
+        return Told(True, failed[1] if failed else "a test", output)
+    if ran.returncode == FAILED and re.search(r"^\++ Timeout \++$", output, re.MULTILINE):
+        return Told(True, "a test that did not end", output)
+    how = "every test passes" if not ran.returncode else f"the tests could not be run ({ran.returncode})"
+    return Told(False, how, output)
 
 
 def chosen(words: list[str]) -> list[Mutant]:
@@ -153,7 +154,7 @@ def unchanged(mutants: list[Mutant]) -> Told:
     """Run all tests of these mutants without any: one that fails anyway notices nothing."""
     tests = dict.fromkeys(test for mutant in mutants for test in mutant.tests)
     with tempfile.TemporaryDirectory(prefix="penstock-mutants.") as place:
-        return Workshop(Path(place)).run(tuple(tests))
+        return run(Workshop(Path(place)).place, tuple(tests))
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from msgspec.structs import asdict
 
 from penstock.core.fold import events_of, fold
 from penstock.core.turn import (
+    AnyEvent,
     CallArgs,
     CallOpened,
     Metered,
@@ -24,7 +25,7 @@ COUNTS = tuple(asdict(Usage()))
 
 
 def test_a_call_without_arguments_has_an_empty_object_of_them() -> None:
-    events = [
+    events: list[AnyEvent] = [
         CallOpened("c1", "now"),
         CallOpened("c2", "add"),
         CallArgs('{"a"'),
@@ -35,7 +36,7 @@ def test_a_call_without_arguments_has_an_empty_object_of_them() -> None:
 
 
 def test_pieces_of_one_kind_are_one_part_up_to_another_kind_or_a_signature() -> None:
-    events = [
+    events: list[AnyEvent] = [
         ThoughtDelta("a"),
         ThoughtDelta("b"),
         ThoughtSigned("s"),
