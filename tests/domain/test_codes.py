@@ -136,6 +136,15 @@ async def test_what_is_kept_of_one_code_is_of_no_use_for_another(desk: Desk) -> 
     assert isinstance(await desk.use(digits, THERE, now=NOW + MINUTE), Asked)
 
 
+async def test_a_code_that_was_mailed_to_nobody_is_never_right(desk: Desk) -> None:
+    wish = Wish("reset", "who@example.com", "who@example.com", HERE, "192.0.2.0", None)
+    async with desk.database.transaction() as conn:
+        digits = await codes.issue(conn, desk.vault, wish, GUARDS, now=NOW, entropy=secrets.token_bytes)
+    refused = await desk.use(digits)
+    assert isinstance(refused, WrongCode)
+    assert "4 more tries" in refused.message
+
+
 async def test_codes_that_are_too_old_are_tidied_away_and_no_others(desk: Desk) -> None:
     await desk.ask(THERE)
     digits = await desk.ask(HERE, now=NOW + MINUTE)

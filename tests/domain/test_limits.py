@@ -378,3 +378,15 @@ async def test_a_request_that_counts_after_its_day_is_told_to_come_again_in_a_se
         gate.count(lease, clock.wall)
     assert caught.value.retry_after == 1
     lease.release()
+
+
+async def test_a_turn_that_is_not_used_goes_to_the_next_at_once(gate: Gate) -> None:
+    held = await gate.enter("u", QUEUED, "r0", NOW)
+    gone, stays = (asyncio.ensure_future(gate.enter("u", QUEUED, id, NOW)) for id in ("r1", "r2"))
+    await asyncio.sleep(0)
+    held.release()
+    gone.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert stays.done(), "not only when its patience ends"
+    (await stays).release()
