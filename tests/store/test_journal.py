@@ -136,17 +136,6 @@ def test_a_killed_process_leaves_all_it_appended(tmp_path: Path) -> None:
     assert reread(tmp_path, "a") == [b"%d" % number for number in range(1000)]
 
 
-def test_a_record_that_just_fits_is_taken(tmp_path: Path) -> None:
-    journal = Journal.open(tmp_path, "a", FIRST_SIZE)
-    header, before = 16, 8
-    record = b"x" * (FIRST_SIZE - header - before)
-    journal.current.append(record)
-    with pytest.raises(JournalFull):
-        journal.current.append(b"y")
-    journal.close(keep=True)
-    assert reread(tmp_path, "a") == [record]
-
-
 def test_only_who_runs_the_service_can_read_it(tmp_path: Path) -> None:
     directory = tmp_path / "journal"
     before = os.umask(0)
