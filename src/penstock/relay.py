@@ -278,7 +278,6 @@ class Relay:
             await response.stream(delivery.sink)
             while record.resumed < self._timings.max_pauses and (again := going_on(lane, prepared)):
                 prepared = again
-                response.close()
                 response = await self._resume(call, attempt, prepared, record)
                 delivery.attach(response, lane)
                 await response.stream(delivery.sink)

@@ -4,11 +4,14 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import keyformat
 from penstock.domain import accounts, issuing, keys
@@ -344,5 +347,46 @@ async def test_the_last_use_that_one_server_writes_is_not_set_back_by_another(ri
     for ring in (rig.ring, slower):
         async with rig.database.transaction() as conn:
             await ring.flush(conn)
+    async with rig.database.connect() as conn:
+        assert (await issuing.get_key(conn, rig.user.id, rig.made.id)).last_used_at == NOW + 60_000
+
+
+class Hanging:
+    """A database that does not answer."""
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("it does not answer")
+        yield
+
+
+async def test_a_look_up_that_hangs_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    ring = Keyring(Hanging(), make_vault(tmp_path), clock=clock.monotonic, now=clock.epoch)
+    monkeypatch.setattr(keys, "_PATIENCE", 0.01)
+    with pytest.raises(DatabaseUnavailable):
+        await ring.identify(OURS[0])
+    monkeypatch.setattr(keys, "_PATIENCE", 1000.0)
+    with pytest.raises(DatabaseUnavailable):
+        await ring.identify(OURS[0])
+    (loading,) = ring._loading.values()
+    loading.cancel()
+
+
+async def test_a_use_while_an_earlier_one_could_not_be_written_is_the_one_that_is_kept(rig: Rig) -> None:
+    class Failing:
+        async def execute(self, *_arguments: object) -> None:
+            rig.clock.seconds = 60.0
+            rig.ring.touch(rig.made.id)
+            raise OSError("the connection is gone")
+
+    rig.ring.touch(rig.made.id)
+    with pytest.raises(OSError, match="gone"):
+        await rig.ring.flush(cast("AsyncConnection", Failing()))
+    async with rig.database.transaction() as conn:
+        await rig.ring.flush(conn)
     async with rig.database.connect() as conn:
         assert (await issuing.get_key(conn, rig.user.id, rig.made.id)).last_used_at == NOW + 60_000

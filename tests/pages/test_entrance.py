@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from penstock.domain import accounts
 from penstock.domain.passwords import NOBODY, BadPassword, PasswordHasher, check_choice
+from penstock.domain.sessions import Lifetime, sessions_of, tidy, touch
 from penstock.errors import Overloaded
 from penstock.store.schema import sessions, users
 from tests.pages.reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
@@ -361,6 +362,32 @@ async def test_sessions_are_listed_ended_and_end_by_themselves(hotel: Hotel) -> 
         hotel.house.clock.now += 80_000
         await second.get("/settings")
     assert not await second.is_in(), "fourteen days at most, however used"
+
+
+async def test_who_has_not_given_the_second_factor_is_not_listed_as_signed_in(hotel: Hotel) -> None:
+    owner = await hotel.reader().join(ANN)
+    await switch_on(owner, hotel)
+    await hotel.reader().sign_in(ANN)
+    assert re.findall(r'name="id" value="(ses_\w+)"', (await owner.get("/settings")).text) == []
+
+
+async def test_sessions_that_are_over_are_tidied_away_and_no_others(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    lifetime = Lifetime(idle=1000, longest=5000)
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+        (session,) = await sessions_of(conn, user.id, Lifetime(10**9, 10**9), now=0)
+        begun = session.created_at
+        await touch(conn, session, "", now=begun + 900)
+        assert await tidy(conn, lifetime, now=begun + 1900) == 0
+        await touch(conn, session, "", now=begun + 4900)
+        assert await tidy(conn, lifetime, now=begun + 5000) == 0
+        assert await tidy(conn, lifetime, now=begun + 5001) == 1, "as old as it may be"
+    assert not await reader.is_in()
+    await reader.sign_in(ANN)
+    async with hotel.house.store.database.transaction() as conn:
+        (session,) = await sessions_of(conn, user.id, Lifetime(10**9, 10**9), now=0)
+        assert await tidy(conn, lifetime, now=session.seen_at + 1001) == 1, "not used for so long"
 
 
 async def test_a_disabled_account_has_no_session(hotel: Hotel) -> None:
