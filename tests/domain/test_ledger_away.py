@@ -339,6 +339,7 @@ async def test_a_row_that_was_open_while_the_database_was_away_is_doubted_until_
         "r2": ("settled", "completed", True),
     }
     assert await used(database) == (1, 1)
+    assert ledger._doubtful == set(), "what has ended is forgotten"
     await agree(database)
     await ledger.close()
 
