@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import select
 
 from penstock.domain import ledger as writing
 from penstock.domain.ledger import Ledger
@@ -22,6 +23,7 @@ from penstock.store.backend import BatchConnection, StoreError, WriteFailed
 from penstock.store.bulk import Row
 from penstock.store.database import Database
 from penstock.store.journal import Journal
+from penstock.store.schema import requests
 from tests.domain.books import agree, end, open_ledger, rebuild, row, states, until, url, used, written
 from tests.stores import Engine
 
@@ -405,6 +407,68 @@ async def test_who_comes_while_the_disk_works_waits_for_its_next_turn(
     assert first.done()
     assert len(synced) == 2
     await ledger.close()
+
+
+async def test_nothing_of_a_death_that_was_none_stays_in_a_row(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    await hide(database)
+    ledger.settle(end("r1"))
+    await until(lambda: ledger.trouble is not None)
+    await show(
+        database,
+        "UPDATE requests SET state = 'settled', outcome = 'aborted', error_code = 'server_died', estimated = TRUE",
+    )
+    async with database.transaction() as conn:
+        await rebuild(conn, 0)
+    await written(ledger)
+    await ledger.close()
+    async with database.connect() as conn:
+        found = (await conn.execute(select(requests))).one()
+    assert (found.state, found.outcome, found.error_code, found.estimated) == (
+        "settled",
+        "completed",
+        None,
+        False,
+    )
+    await agree(database)
+
+
+async def test_of_two_ends_in_a_journal_the_first_stays(database: Database) -> None:
+    journal = Journal.open(database.directory / "journal", "b0", 1 << 20)
+    for record in (row("r1"), end("r1"), end("r1", refund="no_output", outcome="upstream_error")):
+        journal.current.append(msgspec.msgpack.encode(record))
+    journal.close(keep=True)
+    ledger = await open_ledger(database, "b1")
+    await ledger.close()
+    assert await states(database) == {"r1": ("settled", "completed", True)}
+    assert await used(database) == (1, 0)
+    await agree(database)
+
+
+async def test_closing_waits_for_the_disk(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    sync = Journal.sync
+
+    def slow(journal: Journal) -> None:
+        began.set()
+        go_on.wait()
+        sync(journal)
+
+    monkeypatch.setattr(Journal, "sync", slow)
+    ledger = await Ledger.open(database, boot="b1", durable=True)
+    opening = asyncio.ensure_future(ledger.opened(row("r1")))
+    await until(began.is_set)
+    closing = asyncio.ensure_future(ledger.close())
+    await until(ledger._writing.done)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    early = closing.done()
+    go_on.set()
+    await opening
+    await closing
+    assert not early
 
 
 @pytest.fixture
