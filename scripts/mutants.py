@@ -96,7 +96,7 @@ class Workshop:
         path.write_text(source)
 
 
-def run(place: Path, tests: tuple[str, ...]) -> Told:
+def run(place: Path, tests: tuple[str, ...], *options: str) -> Told:
     """Run tests against the copy of ``src`` in ``place``, up to the first that fails."""
     environment = {
         **os.environ,
@@ -104,7 +104,7 @@ def run(place: Path, tests: tuple[str, ...]) -> Told:
         "PYTHONDONTWRITEBYTECODE": "",
         "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *options, *tests]
     try:
         ran = subprocess.run(
             command,
@@ -150,11 +150,11 @@ def told(mutants: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Told]]:
             yield from zip(mutants, threads.map(one, mutants), strict=True)
 
 
-def unchanged(mutants: list[Mutant]) -> Told:
+def unchanged(mutants: list[Mutant], jobs: int) -> Told:
     """Run all tests of these mutants without any: one that fails anyway notices nothing."""
     tests = dict.fromkeys(test for mutant in mutants for test in mutant.tests)
     with tempfile.TemporaryDirectory(prefix="penstock-mutants.") as place:
-        return run(Workshop(Path(place)).place, tuple(tests))
+        return run(Workshop(Path(place)).place, tuple(tests), "-n", str(jobs), "--dist", "loadgroup")
 
 
 def main() -> int:
@@ -168,7 +168,8 @@ def main() -> int:
         print("no row has these words")
         return 1
     begun = monotonic()
-    plain = unchanged(mutants)
+    print("the tests, without any mutant ...", flush=True)
+    plain = unchanged(mutants, asked.jobs)
     if plain.how != "every test passes":
         print(f"without any mutant: {plain.how}\n{plain.output}")
         return 1
