@@ -214,6 +214,15 @@ async def test_a_look_up_under_way_while_forgetting_is_not_remembered(rig: Rig) 
     assert rig.ring.cached(rig.ring.mark(rig.made.key)) is again.result()
 
 
+async def test_what_was_looked_up_before_forgetting_is_looked_up_again(rig: Rig) -> None:
+    """A key that is revoked at that moment would otherwise be good for five more seconds."""
+    looking = asyncio.ensure_future(rig.identify())
+    await asyncio.sleep(0)
+    rig.ring.forget(rig.user.id)
+    await looking
+    assert rig.ring.cached(rig.ring.mark(rig.made.key)) is None
+
+
 async def test_a_rolled_key_works_through_its_grace_and_not_after(rig: Rig) -> None:
     async with rig.database.transaction() as conn:
         old = await issuing.get_key(conn, rig.user.id, rig.made.id)
@@ -370,10 +379,14 @@ async def test_a_look_up_that_hangs_is_waited_for_once(
     with pytest.raises(DatabaseUnavailable):
         await ring.identify(OURS[0])
     monkeypatch.setattr(keys, "_PATIENCE", 1000.0)
-    with pytest.raises(DatabaseUnavailable):
-        await ring.identify(OURS[0])
+    again = asyncio.ensure_future(ring.identify(OURS[0]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    at_once = again.done()
     (loading,) = ring._loading.values()
     loading.cancel()
+    assert at_once
+    assert isinstance(again.exception(), DatabaseUnavailable)
 
 
 async def test_a_use_while_an_earlier_one_could_not_be_written_is_the_one_that_is_kept(rig: Rig) -> None:
