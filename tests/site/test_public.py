@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from penstock.api.routes import ROUTES, Action
+from penstock.api.routes import ROUTES
 from penstock.site.document_pages import ENTRIES, MENU, render_text
 from tests.service.running_service import PRO
 from tests.site.page_reader import Hotel, open_hotel
@@ -101,7 +101,7 @@ def test_the_contract_has_every_route_of_the_api() -> None:
     served = {
         (method, route.path)
         for route in ROUTES
-        if route.action is not Action.HELLO
+        if route.action != "hello"
         for method in route.methods
         if method != "HEAD"
     }

@@ -14,7 +14,7 @@ from penstock.api.body_memory import BodyMemory
 from penstock.api.client_families import ClientFamilies
 from penstock.api.error_responses import error_body, error_headers
 from penstock.api.request_body import BodyReader
-from penstock.api.routes import Action, Route, endpoint_like, find_route
+from penstock.api.routes import Route, endpoint_like, find_route
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import Endpoint
@@ -131,17 +131,17 @@ class Api:
             )
         endpoint = route.endpoint
         match route.action:
-            case Action.HELLO:
+            case "hello":
                 self._reply(visit, _HELLO)
-            case Action.MODELS:
+            case "models":
                 await self._models(visit, model_id)
-            case Action.CHECK_CONNECTION:
+            case "check_connection":
                 await self._check_connection(visit)
-            case Action.GENERATE if endpoint is not None:
+            case "generate" if endpoint is not None:
                 await self._generate(visit, endpoint)
-            case Action.COUNT_TOKENS if endpoint is not None:
+            case "count_tokens" if endpoint is not None:
                 await self._count_tokens(visit, endpoint)
-            case Action.GENERATE | Action.COUNT_TOKENS:
+            case "generate" | "count_tokens":
                 raise TypeError(f"{route.path} has no endpoint")
 
     async def _generate(self, visit: ApiRequest, endpoint: Endpoint) -> None:
