@@ -19,11 +19,13 @@ from penstock.core.catalog import (
     DialectName,
     Feature,
     Model,
+    ModelKind,
     Target,
     Upstream,
+    is_same_model,
     with_profile_values,
 )
-from penstock.core.endpoints import FORMATS
+from penstock.core.endpoints import FORMATS, formats_of
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
 from penstock.errors import OperatorError
@@ -83,6 +85,7 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_output_tokens: AtLeastOne | None = None
     context_tokens: AtLeastOne | None = None
     capabilities: Capabilities = Capabilities()
+    kind: ModelKind = "chat"
 
 
 class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -255,6 +258,8 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         problems.append(f"{path}.targets: required: at least one place where the model is served")
     if entry.id in entry.auto:
         problems.append(f"{path}.auto[{entry.auto.index(entry.id)}]: a model cannot choose itself")
+    if entry.kind == "embedding":
+        problems.extend(_mixed(path, entry))
     return Model(
         id=entry.id,
         name=entry.name or entry.id,
@@ -266,7 +271,21 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         max_output_tokens=entry.max_output_tokens,
         context_tokens=entry.context_tokens,
         capabilities=entry.capabilities,
+        kind=entry.kind,
     )
+
+
+def _mixed(path: str, entry: _ModelEntry) -> Iterator[str]:
+    """Where an embedding model would be more than one model: vectors of different models cannot be compared."""
+    if entry.auto:
+        yield f"{path}.auto: an embedding model cannot choose among others: their vectors do not mix"
+    for place, target in enumerate(entry.targets):
+        first = entry.targets[0].model
+        if not is_same_model(target.model, first):
+            yield (
+                f'{path}.targets[{place}].model: "{target.model}" is another model than "{first}"; '
+                "all targets of an embedding model are the same one, because vectors of different models do not mix"
+            )
 
 
 def _plan(entry: _PlanEntry) -> Plan:
@@ -318,6 +337,8 @@ def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Itera
             yield f'{path}.auto[{place}]: unknown model "{name}"{_meant(name, models)}'
         elif models[name].auto:
             yield f'{path}.auto[{place}]: "{name}" itself chooses among others'
+        elif models[name].kind != model.kind:
+            yield f'{path}.auto[{place}]: "{name}" is an {models[name].kind} model'
 
 
 def _wrong_names(
@@ -344,8 +365,16 @@ def _wrong_targets(path: str, model: Model, providers: Mapping[str, Upstream]) -
             yield f'{path}.targets[{place}].provider: unknown provider "{target.provider}"{meant}'
             continue
         spoken = [dialect for dialect, _ in row.speaks]
+        formats = formats_of(model.kind)
+        if spoken and formats.keys().isdisjoint(spoken):
+            yield (
+                f'{path}.targets[{place}].provider: "{target.provider}" does not speak {" or ".join(formats)}, '
+                f"which {model.kind} models are called in; give its base URL in the provider's speaks"
+            )
         for dialect in target.via:
             if dialect not in FORMATS:
                 yield f'{path}.targets[{place}].via: unknown dialect "{dialect}"{_meant(dialect, FORMATS)}'
             elif spoken and dialect not in spoken:
                 yield f'{path}.targets[{place}].via: "{target.provider}" does not speak {dialect}'
+            elif dialect not in formats:
+                yield f"{path}.targets[{place}].via: {model.kind} models are not called in {dialect}"
