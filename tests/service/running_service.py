@@ -137,6 +137,7 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
     models += (
         _embedding(f"embeddings-{name}", ("sim-embeddings", SCENARIOS[name])) for name in EMBEDDING_FEW
     )
+    models.append(_embedding("text-embedding-3-small", ("sim-embeddings", "plain")))
     names = tuple(model.id for model in models)
     plans = [
         Plan(id, id, daily_requests=daily, concurrent_requests=at_once, models=names, queue_seconds=wait)
