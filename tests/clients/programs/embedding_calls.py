@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+# pyright: reportMissingImports=false
+
 GIVEN = json.loads(sys.argv[1])
 BASE, KEY, MODEL, LIBRARY = GIVEN["base"], GIVEN["key"], GIVEN["model"], GIVEN["library"]
 
