@@ -210,6 +210,8 @@ def test_the_row() -> None:
     assert embeddings.UPSTREAM.path("any", False) == b"/embeddings"
     assert formats_of("embedding") == {embeddings.NAME: embeddings.UPSTREAM}
     assert {*formats_of("chat"), *formats_of("embedding")} == set(FORMATS)
+    counting = [row.counting_path for row in ENDPOINTS if row.counting_path is not None]
+    assert counting == ["/messages/count_tokens"]
     assert paths_of("chat") == ("/chat/completions", "/messages", "/responses")
 
 

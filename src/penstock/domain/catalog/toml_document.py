@@ -85,7 +85,7 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_output_tokens: AtLeastOne | None = None
     context_tokens: AtLeastOne | None = None
     capabilities: Capabilities = Capabilities()
-    kind: ModelKind = "chat"
+    kind: str = "chat"
 
 
 class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +97,7 @@ class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_seconds: QueueSeconds = 0
 
 
+_MODEL_KINDS: Mapping[str, ModelKind] = {"chat": "chat", "embedding": "embedding"}
 _SECTIONS = ("provider", "model", "plan")
 # Which struct the dictionaries under a key are, so that a misspelt key is found wherever it stands.
 _STRUCTS: Mapping[str, type[msgspec.Struct]] = {
@@ -258,8 +259,10 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         problems.append(f"{path}.targets: required: at least one place where the model is served")
     if entry.id in entry.auto:
         problems.append(f"{path}.auto[{entry.auto.index(entry.id)}]: a model cannot choose itself")
-    if entry.kind == "embedding":
-        problems.extend(_mixed(path, entry))
+    kind = _MODEL_KINDS.get(entry.kind)
+    if kind is None:
+        known = " or ".join(f'"{kind}"' for kind in _MODEL_KINDS)
+        problems.append(f'{path}.kind: unknown kind "{entry.kind}"; write {known}')
     return Model(
         id=entry.id,
         name=entry.name or entry.id,
@@ -271,21 +274,8 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         max_output_tokens=entry.max_output_tokens,
         context_tokens=entry.context_tokens,
         capabilities=entry.capabilities,
-        kind=entry.kind,
+        kind=kind or "chat",
     )
-
-
-def _mixed(path: str, entry: _ModelEntry) -> Iterator[str]:
-    """Where an embedding model would be more than one model: vectors of different models cannot be compared."""
-    if entry.auto:
-        yield f"{path}.auto: an embedding model cannot choose among others: their vectors do not mix"
-    for place, target in enumerate(entry.targets):
-        first = entry.targets[0].model
-        if not is_same_model(target.model, first):
-            yield (
-                f'{path}.targets[{place}].model: "{target.model}" is another model than "{first}"; '
-                "all targets of an embedding model are the same one, because vectors of different models do not mix"
-            )
 
 
 def _plan(entry: _PlanEntry) -> Plan:
@@ -319,6 +309,8 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
         problems.extend(_wrong_targets(path, model, providers))
         problems.extend(_wrong_choice(path, model, models))
         problems.extend(_wrong_names(path, model, models, owners))
+        if model.kind == "embedding":
+            problems.extend(_mixed_models(path, model))
     for index, plan in enumerate(document.plans):
         for place, name in enumerate(plan.models):
             if name not in models:
@@ -329,6 +321,19 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
                 problems.append(f'plan[{index}].models[{place}]: "{name}" is said twice')
     if problems:
         raise CatalogError(problems)
+
+
+def _mixed_models(path: str, model: Model) -> Iterator[str]:
+    """Where an embedding model would be more than one model: vectors of different models cannot be compared."""
+    if model.auto:
+        yield f"{path}.auto: an embedding model cannot choose among others: their vectors do not mix"
+    for place, target in enumerate(model.targets):
+        first = model.targets[0].model
+        if not is_same_model(target.model, first):
+            yield (
+                f'{path}.targets[{place}].model: "{target.model}" is another model than "{first}"; '
+                "all targets of an embedding model are the same one, because vectors of different models do not mix"
+            )
 
 
 def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:
