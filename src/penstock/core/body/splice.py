@@ -87,7 +87,7 @@ def replace_known(json: bytes, path: tuple[str, ...], old: str, new_value: bytes
 
 
 def replace_once(json: bytes, name: str, old: str, new_value: bytes) -> bytes | None:
-    """``json`` with the value ``old`` (a string) of the key ``name`` replaced; None where the key is there more than once.
+    """``json`` with the value ``old`` (a string) of the key ``name`` replaced; None where it is not plain where that is.
 
     A key that is written once in the whole text can only be the one that was read, so no search through it is needed:
     inside a string its quotation marks would be escaped.
