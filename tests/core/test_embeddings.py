@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.core import embeddings
 from penstock.core.body.envelope import Envelope, read_body
-from penstock.core.catalog import is_same_model
+from penstock.core.catalog import Model, is_same_model
 from penstock.core.embeddings import MAX_INPUTS, pass_request, passthrough_response
 from penstock.core.endpoints import ENDPOINTS, FORMATS, formats_of, paths_of
 from penstock.core.neutral.usage import Usage
@@ -212,6 +212,8 @@ def test_the_row() -> None:
     assert {*formats_of("chat"), *formats_of("embedding")} == set(FORMATS)
     counting = [row.counting_path for row in ENDPOINTS if row.counting_path is not None]
     assert counting == ["/messages/count_tokens"]
+    assert Model("m", "M").chats
+    assert not Model("m", "M", kind="embedding").chats
     assert paths_of("chat") == ("/chat/completions", "/messages", "/responses")
 
 

@@ -18,6 +18,7 @@ ProfileValue = bool | int | str | None
 Thinks = Literal["none", "budget", "adaptive"]
 ModelKind = Literal["chat", "embedding"]
 """What a model is called for: each kind has endpoints of its own."""
+DEFAULT_KIND: ModelKind = "chat"
 
 # ---- what is offered
 
@@ -63,7 +64,12 @@ class Model(msgspec.Struct, frozen=True):
     capabilities: Capabilities = Capabilities()
     created_at: int = 0
     """Milliseconds since the epoch."""
-    kind: ModelKind = "chat"
+    kind: ModelKind = DEFAULT_KIND
+
+    @property
+    def chats(self) -> bool:
+        """Whether it is a model to chat with."""
+        return self.kind == DEFAULT_KIND
 
 
 class Upstream(msgspec.Struct, frozen=True):

@@ -39,22 +39,23 @@ class Endpoint:
         return self.path + upstream.counter.path.decode()
 
 
-_SIDES: Mapping[str, UpstreamFormat] = {
+SIDES: Mapping[str, UpstreamFormat] = {
     name: dialect.upstream for name, dialect in DIALECTS.items() if dialect.upstream is not None
 }
+"""What every endpoint of a dialect can be passed on to: all dialects that upstreams speak."""
 
 
-def _of(dialect: Dialect, path: str) -> Endpoint:
+def endpoint_of(dialect: Dialect, path: str) -> Endpoint:
     """The endpoint of a dialect that callers speak."""
     if dialect.caller is None:
         raise TypeError(f"{dialect.name} has no side towards callers")
-    return Endpoint(dialect.name, path, dialect.caller, _SIDES, dialect.caller)
+    return Endpoint(dialect.name, path, dialect.caller, SIDES, dialect.caller)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
-    _of(DIALECTS["chat"], "/chat/completions"),
-    _of(DIALECTS["messages"], "/messages"),
-    _of(DIALECTS["responses"], "/responses"),
+    endpoint_of(DIALECTS["chat"], "/chat/completions"),
+    endpoint_of(DIALECTS["messages"], "/messages"),
+    endpoint_of(DIALECTS["responses"], "/responses"),
     Endpoint(
         embeddings.NAME,
         "/embeddings",

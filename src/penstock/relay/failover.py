@@ -17,9 +17,6 @@ from penstock.relay.router import Router
 
 log = logging.getLogger("penstock.relay.failover")
 
-_RETRY_AFTER = 5
-"""Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""
-
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -39,24 +36,26 @@ class Failover:
         self,
         request_id: str,
         attempts: Sequence[Attempt],
+        first: P,
         prepare: Callable[[Attempt], Awaitable[P]],
         send: Callable[[Attempt, P], Awaitable[R]],
         left: Callable[[], float],
     ) -> R:
-        """What ``send`` gives for the first attempt that does not fail; ``left`` are the seconds for further ones.
+        """What ``send`` gives for the first attempt that does not fail.
 
-        Raises the last ``ProviderError``, what ``send`` raises besides, and the first attempt's ``InvalidRequest``.
+        ``first`` is what ``prepare`` would give for the first of ``attempts``, which are one at least; ``left`` are the
+        seconds for further ones. Raises the last ``ProviderError``, and what ``send`` raises besides.
         """
         failure: ProviderError | None = None
+        prepared = first
         for attempt in attempts:
-            if failure is not None and left() <= 0:
-                break
-            try:
-                prepared = await prepare(attempt)
-            except InvalidRequest:
-                if failure is None:
-                    raise
-                continue  # it cannot be said there; what failed before is what the caller is told
+            if failure is not None:
+                if left() <= 0:
+                    break
+                try:
+                    prepared = await prepare(attempt)
+                except InvalidRequest:
+                    continue  # it cannot be said there; what failed before is what the caller is told
             self._router.sending(attempt, self._clock())
             try:
                 return await send(attempt, prepared)
@@ -65,8 +64,6 @@ class Failover:
                 failure = error
         if failure is None:
             raise ValueError("no attempt to make")
-        if failure.retry_after is None:
-            failure.retry_after = _RETRY_AFTER
         raise failure
 
     def note(self, request_id: str, attempt: Attempt, error: ProviderError) -> None:

@@ -86,7 +86,7 @@ class PublicPages:
                 model
                 for plan in catalog.plans.values()
                 for model in plan.models
-                if model in models and catalog.models[model].kind == "chat"
+                if model in models and catalog.models[model].chats
             ),
             "MODEL",
         )
@@ -117,7 +117,7 @@ class PublicPages:
         if model is None:
             raise PageNotFound("There is no model of this name.")
         base = f"{self._context.pages.origin(request)}/api/v1"
-        samples = first_commands if model.kind == "chat" else first_embedding
+        samples = first_commands if model.chats else first_embedding
         more = {
             "model": _listed(catalog, model),
             "samples": samples(base, "sk-ps-YOUR-KEY", model.id),
@@ -190,7 +190,7 @@ def _served(catalog: Catalog) -> list[str]:
 
 
 def _listed(catalog: Catalog, model: Model) -> Listed:
-    able, chats = model.capabilities, model.kind == "chat"
+    able, chats = model.capabilities, model.chats
     takes = (
         ("text", True),
         ("images", able.vision),

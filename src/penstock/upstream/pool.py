@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from typing import Protocol
 
+from penstock.timeouts import within
 from penstock.upstream.connection import UpstreamConnection
 from penstock.upstream.failures import FailureReason, no_connection
 from penstock.upstream.origin import Origin
@@ -75,7 +76,7 @@ class Pool:
         where = f"{origin.host}:{origin.port}"
         try:
             # once per connection, not per request, so the cost of the context manager does not matter
-            async with asyncio.timeout(seconds):
+            async with within(seconds):
                 await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=context)
         except TimeoutError as error:
             message = f"{where}: no connection within {seconds:g} s"
@@ -86,10 +87,6 @@ class Pool:
             raise no_connection(reason, f"{where}: {error}") from error
         except OSError as error:
             raise no_connection(FailureReason.CONNECT, f"{where}: {error}") from error
-        except asyncio.CancelledError:
-            # the cancellation may have come after the handshake: then nobody else closes the socket
-            connection.drop()
-            raise
         if not connection.usable() or self.client.closed:
             connection.drop()
             raise no_connection(FailureReason.CONNECT, f"{where}: closed as soon as it was open")
