@@ -58,8 +58,9 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     "tools": {"neutral"},
     "reasoning": {"body", "neutral", "profile", "tools"},
     "dialects": {"body", "limits", "neutral", "profile", "reasoning", "sse", "tools"},
-    "endpoints": {"body", "dialects", "limits"},
     "catalog": {"body", "profile"},
+    "embeddings": {"body", "dialects", "neutral", "profile", "reasoning"},
+    "endpoints": {"body", "catalog", "dialects", "embeddings", "limits"},
     "circuit_breaker": set(),
     "routing": {"catalog", "circuit_breaker", "profile"},
 }

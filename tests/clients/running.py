@@ -63,6 +63,10 @@ _PROVIDER: dict[Lane, str] = {
     "chat": 'kind = "openrouter"\nspeaks = {{ chat = "http://127.0.0.1:{port}/api/v1" }}\nauth = "bearer"',
     "responses": 'kind = "openai"\nspeaks = {{ responses = "http://127.0.0.1:{port}/v1" }}\nauth = "bearer"',
 }
+_EMBEDDER = 'kind = "openai"\nspeaks = {{ embeddings = "http://127.0.0.1:{port}/v1" }}'
+_EMBEDDED = 'targets = [{ provider = "embedder", model = "up-embedding" }]'
+EMBEDDING = "text-embedding-3-small"
+"""A model that the plan ``embeddings`` has, over every lane."""
 
 
 def catalogue(lane: Lane, port: int) -> str:
@@ -79,6 +83,9 @@ def catalogue(lane: Lane, port: int) -> str:
         f'[[provider]]\nid = "vendor"\nsecret = "env:VENDOR_KEY"\n{_PROVIDER[lane].format(port=port)}',
         defaults,
         *(f'[[model]]\nid = "{id}"\n{_target(name, lane)}' for id, name in DRILLS.items()),
+        f'[[provider]]\nid = "embedder"\nsecret = "env:VENDOR_KEY"\n{_EMBEDDER.format(port=port)}',
+        f'[[model]]\nid = "{EMBEDDING}"\nkind = "embedding"\n{_EMBEDDED}',
+        _plan("embeddings", 5_000, 10, (EMBEDDING, "claude-haiku-4.5")),
         _plan("drills", 50_000, 10, DRILLS),
         _plan("one-a-day", 1, 10, ("claude-haiku-4.5",)),
         _plan("one-at-a-time", 5_000, 1, ("claude-haiku-4.5", "drill-hold")),

@@ -49,6 +49,10 @@ PRINTS = {
     "penstock catalog apply": "added model llama-3.3-70b",
     "penstock doctor": "answers",
     "penstock user create --email you": "as an admin",
+    "/api/v1/embeddings": '"embedding":[',
+    "embeddings.create(": "2 vectors of 256",
+    "embedMany(": "2 vectors of 256",
+    "OpenAIEmbeddings(": "numbers: 256",
     "# lab.toml": "",  # a file, for the commands that follow it
     "# .codex/config.toml": "",
 }
@@ -107,6 +111,8 @@ def until_listed(reader: Reader, model: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     with following(tmp_path) as reader:
+        if page.endswith("/embeddings.md"):
+            have_an_embedding_model(reader)
         for block in blocks(page):
             if is_listed(block):
                 continue
@@ -120,6 +126,19 @@ def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path) -> N
             assert expected(block) in printed, f"{block} printed:\n{printed}"
             if "catalog apply" in block.text:
                 until_listed(reader, "llama-3.3-70b")
+
+
+def have_an_embedding_model(reader: Reader) -> None:
+    """What an operator has done before such a page is of use: the default catalogue has none."""
+    everything = default_catalog() + (
+        '[[model]]\nid = "text-embedding-3-small"\nkind = "embedding"\n'
+        'targets = [{ provider = "openai", model = "text-embedding-3-small" }]\n'
+    )
+    before, plan, after = everything.partition('[[plan]]\nid = "pro"')
+    after = after.replace("models = [", 'models = [\n    "text-embedding-3-small",', 1)
+    (reader.home / "with-embeddings.toml").write_text(before + plan + after, "utf-8")
+    reader.shell("penstock catalog apply with-embeddings.toml")
+    until_listed(reader, "text-embedding-3-small")
 
 
 def serve_with_a_providers_key(block: Block, home: Path) -> None:

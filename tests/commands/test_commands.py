@@ -1,5 +1,6 @@
 """The commands, called in this process: what they print, what they change, and how they fail."""
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -149,6 +150,24 @@ def test_the_catalogue_is_exported_changed_and_applied(call: Call, tmp_path: Pat
     assert haiku["plans"] == ["free", "starter", "pro"]
     assert "ANTHROPIC_API_KEY" in haiku["needs"]
     assert "claude-haiku-4.5" in call("catalog", "show").out
+
+
+def test_an_embedding_model_keeps_its_kind(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "catalog.toml"
+    target = 'targets = [{ provider = "openai", model = "text-embedding-3-small" }]\n'
+    file.write_text(f'[[model]]\nid = "e"\nkind = "embedding"\n{target}')
+    assert call("catalog", "apply", str(file)).out == "added model e\n"
+    exported = call("catalog", "export").out
+    assert 'kind = "embedding"' in exported
+    other = tmp_path / "exported.toml"
+    other.write_text(exported)
+    assert call("catalog", "apply", str(other)).out == "Nothing changes.\n"
+    kinds = {model["id"]: model["kind"] for model in call("catalog", "show", "--json").json["models"]}
+    assert (kinds["e"], kinds["claude-haiku-4.5"]) == ("embedding", "chat")
+    assert re.search(r"^e +embedding ", call("catalog", "show").out, re.MULTILINE)
+    file.write_text(f'[[model]]\nid = "e"\n{target}')
+    (change,) = call("catalog", "apply", str(file), "--json").json["changes"]
+    assert (change["action"], change["fields"]) == ("updated", ["kind"])
 
 
 def test_mistakes_in_a_catalogue_are_one_line_each(call: Call, tmp_path: Path) -> None:

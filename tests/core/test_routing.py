@@ -10,6 +10,7 @@ from penstock.core.catalog import (
     DialectName,
     Feature,
     Model,
+    ModelKind,
     Target,
     Upstream,
     lacking,
@@ -25,6 +26,7 @@ from penstock.core.circuit_breaker import (
     after_success,
     state,
 )
+from penstock.core.endpoints import FORMATS, formats_of
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.routing import MOST_ATTEMPTS, Attempt, Upstreams, automatic, plan
 
@@ -46,8 +48,21 @@ def planned(
     spread: float = 0.0,
     now: float = 0.0,
 ) -> list[tuple[str, str]]:
-    attempts = plan(model(*targets), UPSTREAMS, health or {}, features, dialect, now, spread)
+    attempts = plan(model(*targets), UPSTREAMS, health or {}, features, dialect, FORMATS, now, spread)
     return [(attempt.provider, attempt.dialect) for attempt in attempts]
+
+
+def test_an_embedding_model_goes_where_embeddings_are_spoken_and_no_chat_model_does() -> None:
+    urls = (("embeddings", "https://e/v1"), ("chat", "https://e/v1"))
+    upstreams = Upstreams((Upstream("e", "custom", urls), Upstream("only", "custom", urls[:1]), CHAT))
+    targets = model(*(Target(id, "up") for id in ("chat", "e", "only")))
+
+    def tried(dialect: DialectName, kind: ModelKind) -> list[tuple[str, str]]:
+        attempts = plan(targets, upstreams, {}, (), dialect, formats_of(kind), 0.0, 0.0)
+        return [(attempt.provider, attempt.dialect) for attempt in attempts]
+
+    assert tried("embeddings", "embedding") == [("e", "embeddings"), ("only", "embeddings")]
+    assert tried("messages", "chat") == [("chat", "chat"), ("e", "chat")]
 
 
 def broken(now: float) -> CircuitState:
@@ -80,7 +95,9 @@ def test_a_provider_that_speaks_the_callers_dialect_is_asked_in_it_and_else_in_i
 def test_an_attempt_says_where_and_how():
     special = Profile(top_k=True)
     upstream = msgspec.structs.replace(CHAT, model_profiles=(("special-*", special), ("*", DEFAULT_PROFILE)))
-    attempts = plan(model(Target("chat", "special-1")), Upstreams((upstream,)), {}, (), "messages", 0.0, 0.0)
+    attempts = plan(
+        model(Target("chat", "special-1")), Upstreams((upstream,)), {}, (), "messages", FORMATS, 0.0, 0.0
+    )
     assert attempts == (Attempt(upstream, "special-1", "chat", "https://c/v1", special),)
     assert attempts[0].key == ("chat", "special-1")
     assert not attempts[0].simulated
@@ -109,7 +126,7 @@ def test_the_spread_draws_by_weight_and_weight_nothing_comes_last(spread: float,
     targets = model(
         Target("chat", "a", weight=1), Target("chat", "c", weight=0), Target("chat", "b", weight=3)
     )
-    attempts = plan(targets, UPSTREAMS, {}, (), "chat", 0.0, spread)
+    attempts = plan(targets, UPSTREAMS, {}, (), "chat", FORMATS, 0.0, spread)
     assert [attempt.model for attempt in attempts] == list(expected)
 
 
@@ -119,7 +136,9 @@ def test_the_shares_are_the_weights():
     )
     orders: dict[tuple[str, ...], int] = {}
     for step in range(1000):
-        order = tuple(attempt.model for attempt in plan(targets, UPSTREAMS, {}, (), "chat", 0.0, step / 1000))
+        order = tuple(
+            attempt.model for attempt in plan(targets, UPSTREAMS, {}, (), "chat", FORMATS, 0.0, step / 1000)
+        )
         orders[order] = orders.get(order, 0) + 1
     first = {name: sum(count for order, count in orders.items() if order[0] == name) for name in "abc"}
     assert first == {"a": 500, "b": 250, "c": 250}
@@ -169,7 +188,7 @@ def test_an_open_circuit_is_last_but_not_never():
     assert planned(*targets, health=health) == [("chat", "chat"), ("both", "chat")]
     assert planned(Target("both", "a"), health=health) == [("both", "chat")]
     # A probe has its usual place, and says what it is.
-    attempts = plan(model(*targets), UPSTREAMS, health, (), "chat", PROBE_AFTER, 0.0)
+    attempts = plan(model(*targets), UPSTREAMS, health, (), "chat", FORMATS, PROBE_AFTER, 0.0)
     assert [(attempt.provider, attempt.probe) for attempt in attempts] == [("both", True), ("chat", False)]
 
 
@@ -225,7 +244,7 @@ def test_every_plan_keeps_the_rules(
     dialect: DialectName,
     spread: float,
 ):
-    attempts = plan(model(*targets), UPSTREAMS, health, features, dialect, 100.0, spread)
+    attempts = plan(model(*targets), UPSTREAMS, health, features, dialect, FORMATS, 100.0, spread)
     able = [
         target
         for target in targets

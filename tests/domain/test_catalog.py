@@ -11,7 +11,7 @@ from penstock.core.catalog import Model, Target, Upstream
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_store import default_catalog
 from penstock.domain.catalog.toml_document import CatalogDocument, check, parse
-from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
+from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 from penstock.providers.table import KINDS
 
 DEFAULT = parse(default_catalog(), KINDS)
@@ -249,3 +249,63 @@ def test_patterns_are_tried_in_the_catalogues_order():
     snapshot = catalog(CatalogDocument((provider,), models, (plan,)))
     assert snapshot.resolve("m-2-x", "any").model.id == "first"
     assert snapshot.resolve("m-exact", "any").model.id == "second"
+
+
+# ---- kinds
+
+EMBEDDING = parse(
+    """
+    [[provider]]
+    id = "openai"
+
+    [[model]]
+    id = "e"
+    kind = "embedding"
+    aliases = ["claude-haiku-of-vectors"]
+    targets = [{ provider = "openai", model = "text-embedding-3-small" }]
+
+    [[model]]
+    id = "c"
+    targets = [{ provider = "openai", model = "gpt-5" }]
+
+    [[plan]]
+    id = "pro"
+    daily_requests = 1
+    concurrent_requests = 1
+    models = ["e", "c"]
+    """,
+    KINDS,
+)
+
+
+def test_a_model_of_another_kind_is_refused_with_the_routes_that_call_it():
+    found = catalog(EMBEDDING, ["OPENAI_API_KEY"])
+    assert found.resolve("e", "pro", None, "embedding").model.id == "e"
+    assert found.resolve("e", "pro").model.id == "e"
+    assert found.resolve("c", "pro", None, "chat").model.id == "c"
+    for name in ("e", "claude-haiku-of-vectors"):
+        with pytest.raises(InvalidRequest, match=r"e is an embedding model.*use POST /embeddings") as caught:
+            found.resolve(name, "pro", None, "chat")
+        assert caught.value.param == "model"
+    with pytest.raises(
+        InvalidRequest, match=r"c is a chat model.*use POST /chat/completions or POST /messages"
+    ):
+        found.resolve("c", "pro", None, "embedding")
+    with pytest.raises(ModelNotFound, match=r"plan \(pro\): c\."):
+        found.resolve("x", "pro", None, "chat")
+    with pytest.raises(ModelNotFound, match=r"plan \(pro\): e\."):
+        found.resolve("x", "pro", None, "embedding")
+
+
+def test_offered_by_kind():
+    found = catalog(EMBEDDING, ["OPENAI_API_KEY"])
+    assert [model.id for model in found.offered("pro")] == ["e", "c"]
+    assert [model.id for model in found.offered("pro", kind="chat")] == ["c"]
+    assert [model.id for model in found.offered("pro", kind="embedding")] == ["e"]
+
+
+def test_without_a_provider_the_simulator_has_embeddings_too():
+    found = catalog(EMBEDDING)
+    assert found.simulated
+    assert found.models["e"].targets == (Target("simulator", "e"),)
+    assert found.upstreams["simulator"].url("embeddings") is not None

@@ -293,3 +293,62 @@ def test_a_simulator_of_another_name_is_the_built_in_one():
         simulator=replace(KINDS["simulator"], speaks=(("chat", "http://127.0.0.1:4/v1"),)),
     )
     assert made.upstreams["drill"].url("chat") == "http://127.0.0.1:4/v1"
+
+
+# ---- kinds
+
+SPEAKER = '[[provider]]\nid = "openai"\n'
+EMBEDDER = (
+    '[[model]]\nid = "e"\nkind = "embedding"\n'
+    'targets = [{ provider = "openai", model = "text-embedding-3-small" }]\n'
+)
+
+
+def test_a_model_has_a_kind_and_most_are_for_chat():
+    document = read(PROVIDER + SPEAKER + MODEL + EMBEDDER)
+    assert [model.kind for model in document.models] == ["chat", "embedding"]
+    text = dump(document)
+    assert text.count("kind = ") == 3  # of the two providers and of the model that is not for chat
+    assert read(text) == document
+
+
+def test_a_kind_that_nobody_knows_is_named_by_its_place():
+    (problem,) = problems(SPEAKER + EMBEDDER.replace('"embedding"', '"vectors"'))
+    assert problem == 'model[0].kind: unknown kind "vectors"; write "chat" or "embedding"'
+
+
+def test_a_provider_that_has_embeddings_says_so():
+    document = parse('[[provider]]\nid = "own"\nspeaks = { embeddings = "http://10.0.0.5/v1/" }\n', KINDS)
+    assert document.providers[0].speaks == (("embeddings", "http://10.0.0.5/v1"),)
+    (problem,) = problems(PROVIDER + EMBEDDER.replace("openai", "anthropic"))
+    assert problem.startswith('model[0].targets[0].provider: "anthropic" does not speak embeddings')
+    own = '[[provider]]\nid = "anthropic"\nspeaks = { embeddings = "https://e.example/v1" }\n'
+    (problem,) = problems(own + MODEL)
+    assert problem.startswith(
+        'model[0].targets[0].provider: "anthropic" does not speak chat or messages or responses'
+    )
+    via = EMBEDDER.replace('small"', 'small", via = ["chat"]')
+    assert problems(SPEAKER + via) == ("model[0].targets[0].via: embedding models are not called in chat",)
+
+
+def embedder(*names: str) -> str:
+    targets = ", ".join(f'{{ provider = "openai", model = "{name}" }}' for name in names)
+    return f'{SPEAKER}[[model]]\nid = "e"\nkind = "embedding"\ntargets = [{targets}]\n'
+
+
+def test_the_targets_of_an_embedding_model_are_one_model():
+    assert len(read(embedder("Text-1", "openai/text-1", "a/b/TEXT-1")).models[0].targets) == 3
+    (problem,) = problems(embedder("text-1", "openai/text-1", "openai/text-2"))
+    assert problem.startswith('model[0].targets[2].model: "openai/text-2" is another model than "text-1"')
+    assert "vectors of different models do not mix" in problem
+
+
+def test_nothing_chooses_among_embedding_models():
+    chooser = '[[model]]\nid = "any"\nkind = "embedding"\nauto = ["e"]\n'
+    assert problems(SPEAKER + EMBEDDER + chooser)[0] == (
+        "model[1].auto: an embedding model cannot choose among others: their vectors do not mix"
+    )
+    chooser = '[[model]]\nid = "any"\nauto = ["m", "e"]\n'
+    assert problems(PROVIDER + SPEAKER + MODEL + EMBEDDER + chooser) == (
+        'model[2].auto[1]: "e" is an embedding model',
+    )

@@ -6,6 +6,7 @@ from anthropic.types import ModelInfo as AnthropicModel
 from openai.types import Model as OpenAIModel
 from pydantic import TypeAdapter
 
+from penstock.core.catalog import Model, Target
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import default_catalog
 from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
@@ -97,3 +98,23 @@ def test_a_page_that_cannot_be_is_refused(query: bytes, param: str):
     with pytest.raises(InvalidRequest) as caught:
         paged(query)
     assert caught.value.param == param
+
+
+def test_kinds_are_told_and_can_be_left_out():
+    embedding = Model("e", "E", targets=(Target("simulator", "e"),), kind="embedding")
+    plan = msgspec.structs.replace(DEFAULT.plans[0], models=(*DEFAULT.plans[0].models, "e"))
+    catalog = Catalog(
+        providers=DEFAULT.providers,
+        models=[*DEFAULT.models, embedding],
+        plans=[plan],
+        available=lambda _: False,
+        simulator=KINDS["simulator"],
+    )
+    kinds = {e["id"]: e["kind"] for e in msgspec.json.decode(list_models(catalog, "free"))["data"]}
+    assert (kinds.pop("e"), set(kinds.values())) == ("embedding", {"chat"})
+    chat = msgspec.json.decode(list_models(catalog, "free", kind="chat"))
+    assert [entry["id"] for entry in chat["data"]] == list(kinds)
+    found = one_model(catalog, "free", None, "e")
+    assert found is not None
+    assert msgspec.json.decode(found)["kind"] == "embedding"
+    assert one_model(catalog, "free", None, "e", "chat") is None

@@ -1,6 +1,8 @@
 """The simulator over real sockets: what it answers, and how it fails when it is told to."""
 
 import asyncio
+import base64
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -399,7 +401,7 @@ async def test_a_slow_reader_holds_the_simulator_back(sim: Sim):
 
 
 async def test_what_it_does_not_know(sim: Sim):
-    assert (await sim.ask("/v1/embeddings", {})).status == 404
+    assert (await sim.ask("/v1/images/generations", {})).status == 404
     assert (await sim.ask(CHAT, b"", method="GET")).status == 404
     assert (await sim.ask(CHAT, b"[1]")).status == 400
     assert (await sim.ask(CHAT, b"{")).status == 400
@@ -446,3 +448,51 @@ def test_every_scenario_is_described_in_the_docs():
     text = (Path(__file__).parents[2] / "docs" / "providers.md").read_text("utf-8")
     for name, does in SCENARIOS.items():
         assert f"| `{name}` | {does} |" in text
+
+
+# ---- embeddings
+
+EMBEDDINGS = "/v1/embeddings"
+
+
+@pytest.mark.parametrize("value", ["Hello", ["Hello", "there"], [1, 2], [[1], [2, 3]], ["Hello", 7], 3])
+async def test_embeddings_are_unit_vectors_of_their_inputs(sim: Sim, value: Any):
+    body = {"model": "m", "input": value}
+    first, again = await sim.ask(EMBEDDINGS, body), await sim.ask(EMBEDDINGS, body)
+    assert first.body == again.body
+    answer = first.json()
+    assert (answer["object"], answer["model"]) == ("list", "m")
+    for index, entry in enumerate(answer["data"]):
+        assert (entry["object"], entry["index"], len(entry["embedding"])) == ("embedding", index, 256)
+        assert sum(number * number for number in entry["embedding"]) == pytest.approx(1)
+    assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"]
+
+
+async def test_embeddings_in_both_encodings_and_any_length(sim: Sim):
+    ask = {"model": "m", "input": "Hello", "dimensions": 5}
+    numbers = (await sim.ask(EMBEDDINGS, ask)).json()["data"][0]["embedding"]
+    packed = (await sim.ask(EMBEDDINGS, ask | {"encoding_format": "base64"})).json()["data"][0]["embedding"]
+    assert struct.unpack("<5f", base64.b64decode(packed)) == pytest.approx(numbers)
+    for wrong in (0, 5000, "5"):
+        assert (await sim.ask(EMBEDDINGS, ask | {"dimensions": wrong})).status == 400
+    assert (await sim.ask(EMBEDDINGS, b"{")).status == 400
+    assert (await sim.ask(EMBEDDINGS, b"", method="GET")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status"), [("error-429", 429), ("overflow", 400), ("error-200", 200), ("html", 200)]
+)
+async def test_embeddings_fail_as_told(sim: Sim, scenario: str, status: int):
+    answer = await sim.ask(EMBEDDINGS, {"model": f"sim-{scenario}", "input": "x"})
+    assert (answer.status, b'"embedding"' in answer.body) == (status, False)
+
+
+async def test_embeddings_without_counts_cut_and_late(sim: Sim):
+    ask = {"model": "m", "input": "x"}
+    assert "usage" not in (await sim.ask(EMBEDDINGS, ask, "no-usage")).json()
+    assert not (await sim.ask(EMBEDDINGS, ask, "cut")).whole
+    late = asyncio.create_task(sim.ask(EMBEDDINGS, ask, "hang"))
+    visit = await sim.visit(2)
+    assert not late.done()
+    visit.proceed.set()
+    assert (await late).status == 200

@@ -14,7 +14,11 @@ from tests.service.scripted import PATIENCE
 
 Dialect = Literal["chat", "messages"]
 DIALECTS: tuple[Dialect, ...] = ("chat", "messages")
-PATHS: dict[str, str] = {"chat": "/api/v1/chat/completions", "messages": "/api/v1/messages"}
+PATHS: dict[str, str] = {
+    "chat": "/api/v1/chat/completions",
+    "messages": "/api/v1/messages",
+    "embeddings": "/api/v1/embeddings",
+}
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -206,6 +210,8 @@ def body_of(dialect: str, model: str, /, **fields: Any) -> bytes:
     plain: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
     if dialect == "messages":
         plain["max_tokens"] = 1000
+    if dialect == "embeddings":
+        plain = {"model": model, "input": "Hello"}
     return msgspec.json.encode({name: v for name, v in (plain | fields).items() if v is not ...})
 
 

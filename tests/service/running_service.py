@@ -46,7 +46,9 @@ MORNING = 1_800_000_000.0
 VENDOR_KEY = "vendor-key-0123456789"
 CHEAP = Cost(passes=1, kibibytes=8)
 """What a password's hash costs in the house; what it costs elsewhere is tested in tests/pages/test_entrance.py."""
-WIRES = ("wire-chat", "wire-messages", "wire-responses", "spare-chat", "spare-messages")
+WIRES = (
+    "wire-chat", "wire-messages", "wire-responses", "wire-embeddings", "spare-chat", "spare-messages", "spare-embeddings",
+)  # fmt: skip
 
 FREE = ("claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1")
 STARTER = (
@@ -93,6 +95,18 @@ SCENARIOS = {
 }
 """Models of the lab plan: ``chat-cut`` is the simulator's scenario behind a Chat upstream, ``messages-cut`` another."""
 
+EMBEDDING_FEW = (
+    "plain",
+    "hang",
+    "no-usage",
+    "garbage",
+    "overflow",
+    "error-400",
+    "error-401",
+    "error-500",
+    "error-503",
+)
+
 
 def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
     """The default catalogue with its models served by the simulator, and what the lab has beside it."""
@@ -120,6 +134,16 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
     models.append(_model("deep-chat", ("deep-chat", "up-chat")))
     few = ("plain", "tools", "cut", "error-400", "error-500")
     models += (_model(f"responses-{name}", ("sim-responses", SCENARIOS[name])) for name in few)
+    for place in ("wire", "spare"):
+        name = f"{place}-embeddings"
+        providers.append(_provider(name, "custom", "embeddings", wires[name], "env:VENDOR_KEY"))
+    providers.append(_provider("sim-embeddings", "simulator", "embeddings", simulated, ""))
+    both = (("wire-embeddings", "up-embed"), ("spare-embeddings", "vendor/UP-Embed"))
+    models += (_embedding("wire-embeddings", both[0]), _embedding("pair-embeddings", *both))
+    models += (
+        _embedding(f"embeddings-{name}", ("sim-embeddings", SCENARIOS[name])) for name in EMBEDDING_FEW
+    )
+    models.append(_embedding("text-embedding-3-small", ("sim-embeddings", "plain")))
     names = tuple(model.id for model in models)
     plans = [
         Plan(id, id, daily_requests=daily, concurrent_requests=at_once, models=names, queue_seconds=wait)
@@ -149,6 +173,11 @@ def _model(id: str, *targets: tuple[str, str]) -> Model:
     found = tuple(Target(provider, name, priority=at) for at, (provider, name) in enumerate(targets))
     everything = Capabilities(vision=True, documents=True, thinking="budget", structured_output=True)
     return Model(id, id, targets=found, max_output_tokens=4096, capabilities=everything)
+
+
+def _embedding(id: str, *targets: tuple[str, str]) -> Model:
+    found = tuple(Target(provider, name, priority=at) for at, (provider, name) in enumerate(targets))
+    return Model(id, id, targets=found, kind="embedding")
 
 
 class User(msgspec.Struct, frozen=True):

@@ -105,6 +105,15 @@ async def test_the_playground_has_a_key_for_an_hour(hotel: Hotel) -> None:
     assert (await reader.http.post("/playground/key")).status_code == 403, "not without the form's token"
 
 
+async def test_embedding_models_are_offered_nowhere_for_chat(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    await on_lab(hotel, reader)
+    page = (await reader.get("/playground")).text
+    assert "<option>chat-plain</option>" in page
+    assert "embedding" not in page
+    assert "embedding" not in (await reader.get("/welcome")).text
+
+
 # ---- requests
 
 

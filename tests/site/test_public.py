@@ -12,6 +12,7 @@ from penstock.api.routes import ROUTES
 from penstock.site.document_pages import ENTRIES, MENU, render_text
 from tests.service.running_service import PRO
 from tests.site.page_reader import Hotel, open_hotel
+from tests.site.test_dashboard import ANN, on_lab
 
 CONTRACT: dict[str, Any] = msgspec.json.decode(
     (Path(__file__).parents[2] / "src/penstock/site/openapi.json").read_bytes()
@@ -93,6 +94,19 @@ async def test_what_machines_read_about_the_service(hotel: Hotel) -> None:
     assert "claude-haiku-4.5" in text
 
 
+async def test_an_embedding_model_is_shown_as_what_it_is(hotel: Hotel) -> None:
+    reader = hotel.reader()
+    page = (await reader.get("/models/text-embedding-3-small")).text
+    assert "Embeddings: vectors, not answers" in page
+    assert "/embeddings" in page
+    assert "chat/completions" not in page
+    assert "Chat Completions, Responses, Messages" in (await reader.get("/models/claude-haiku-4.5")).text
+    listed = (await reader.get("/models")).text
+    assert listed.count("(for embeddings)") == len(
+        [id for id in re.findall(r'href="/models/([^"]+)"', listed) if "embedding" in id]
+    )
+
+
 # ---- the contract
 
 
@@ -122,7 +136,7 @@ def resolved(schema: Any) -> Any:
 
 @pytest.mark.parametrize("path", list(CONTRACT["paths"]))
 async def test_answers_are_as_the_contract_says(hotel: Hotel, path: str) -> None:
-    key = await (await hotel.reader().join("ann@example.com")).key()
+    key = (await on_lab(hotel, await hotel.reader().join(ANN))).key
     ((method, operation),) = CONTRACT["paths"][path].items()
     headers = {"x-api-key": key}
     where = "/api/v1" + path.replace("{id}", "claude-haiku-4.5")

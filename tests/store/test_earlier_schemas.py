@@ -19,7 +19,7 @@ from penstock.domain.ledger.reconciliation import compare, repair
 from penstock.store.sql.database import OLDER, Database, SchemaBehind
 from penstock.store.sql.migrate import migrate_database
 from penstock.store.sql.partitions import partitions
-from penstock.store.sql.schema import HEAD, metadata, providers, requests, users
+from penstock.store.sql.schema import HEAD, metadata, models, providers, requests, users
 from tests.stores import Engine, remake
 
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.sql"))
@@ -30,6 +30,8 @@ ROWS = (
     "INSERT INTO users (id, email, email_canonical, plan_id, is_admin, created_at) VALUES"
     " ('usr_a', 'a@example.com', 'a@example.com', 'pro', FALSE, 1);"
     "INSERT INTO providers (id, speaks, secret, auth, kind, position{0}) VALUES ('p', '{{}}', '', 'bearer', 'p', 0{1});"
+    "INSERT INTO models (id, name, aliases, targets, capabilities, position, created_at) VALUES"
+    " ('m', 'M', '[]', '{{}}', '{{}}', 0, 1);"
     + "".join(
         "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
         " client, provider, upstream_model, upstream_dialect, attempts, status, outcome, counted, input_tokens, estimated)"
@@ -43,6 +45,12 @@ ROWS = (
     )
     + "".join(f"INSERT INTO usage_days VALUES ('usr_a', {day}, 2, 0);" for day in DAYS)
 )
+
+BY_DAY = "CONSTRAINT pk_requests PRIMARY KEY (id, day) );"
+PARTITIONED = (
+    BY_DAY[:-1] + " PARTITION BY RANGE (day); CREATE TABLE requests_other PARTITION OF requests DEFAULT;"
+)
+"""How the requests of later schemas are kept on PostgreSQL."""
 
 
 def script_of(schema: Path) -> str:
@@ -61,7 +69,7 @@ def _run(engine: Engine, script: str) -> None:
 
     async def running() -> None:
         conn = await asyncpg.connect(engine.url)
-        await conn.execute(script.replace(" BLOB", " BYTEA"))
+        await conn.execute(script.replace(" BLOB", " BYTEA").replace(BY_DAY, PARTITIONED))
         await conn.close()
 
     asyncio.run(running())
@@ -122,6 +130,7 @@ async def test_what_an_earlier_program_made_is_migrated_whole(
             ("a@example.com", None)
         ]
         assert (await conn.execute(select(providers.c.profile))).all() == [("{}",)]
+        assert (await conn.execute(select(models.c.kind))).all() == [("chat",)]
         listed, _ = await history.page(conn, "usr_a", history.Filter())
         assert [it.id for it in listed] == ["r5", "r4", "r3", "r2", "r1", "r0"]
         for table in metadata.sorted_tables:

@@ -6,21 +6,24 @@ recognisably SDKs get the native object. ``X-Error-Format: native`` or ``simple`
 
 import msgspec
 
+from penstock.core.catalog import ModelKind
 from penstock.exchange import HeaderList
 
 
 class ClientFamily(msgspec.Struct, frozen=True):
-    """One kind of client: ``mark`` is looked for in the lower-cased user agent."""
+    """One kind of client: ``mark`` is looked for in the lower-cased user agent. ``chats``: it offers all that is listed
+    as models to chat with."""
 
     mark: bytes
     name: str
     native: bool
+    chats: bool = False
 
 
 CLIENT_FAMILIES = (
-    ClientFamily(b"claude-cli/", "claude-code", True),
-    ClientFamily(b"claude-code/", "claude-code", True),
-    ClientFamily(b"codex", "codex", True),
+    ClientFamily(b"claude-cli/", "claude-code", True, chats=True),
+    ClientFamily(b"claude-code/", "claude-code", True, chats=True),
+    ClientFamily(b"codex", "codex", True, chats=True),
     ClientFamily(b"opencode/", "opencode", True),
     ClientFamily(b"litellm/", "litellm", True),
     ClientFamily(b"langchain", "langchain", True),
@@ -99,3 +102,13 @@ class ClientFamilies:
             elif name.startswith(b"x-stainless-"):
                 stainless = True
         return stainless or self.of(agent).native
+
+    def listed_kind(self, headers: HeaderList) -> ModelKind | None:
+        """The one kind of model that the caller knows what to do with; None: every kind.
+
+        Anthropic's API, which its callers' ``anthropic-version`` names, has models to chat with alone.
+        """
+        for name, value in headers:
+            if name == b"anthropic-version" or (name == b"user-agent" and self.of(value).chats):
+                return "chat"
+        return None

@@ -173,7 +173,7 @@ class Api:
         if endpoint.caller.api_version is not None:
             asked = sender.api_version(exchange, endpoint.caller)
         allowed = None if principal.models is None else frozenset(principal.models)
-        resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
+        resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
         return Call(
             exchange,
             visit.request_id,
@@ -212,7 +212,7 @@ class Api:
         envelope = await self._reader.read(body, endpoint.caller.body, counting=True)
         asked = self._sender(exchange).api_version(exchange, endpoint.caller)
         allowed = None if principal.models is None else frozenset(principal.models)
-        resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
+        resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
         request = CountRequest(visit.request_id, principal.user_id, endpoint, envelope, resolution, asked)
         return await self._counter.count(request)
 
@@ -221,12 +221,13 @@ class Api:
         await self._gate.refresh(principal.user_id, visit.now)
         allowed = None if principal.models is None else frozenset(principal.models)
         catalog = self._catalog()
+        kind = self._families.listed_kind(visit.exchange.headers)
         if model_id is None:
-            self._reply(visit, list_models(catalog, plan.id, allowed, page_of(visit.exchange.query)))
+            self._reply(visit, list_models(catalog, plan.id, allowed, page_of(visit.exchange.query), kind))
             return
-        answer = one_model(catalog, plan.id, allowed, model_id)
+        answer = one_model(catalog, plan.id, allowed, model_id, kind)
         if answer is None:
-            offered = ", ".join(model.id for model in catalog.offered(plan.id, allowed))
+            offered = ", ".join(model.id for model in catalog.offered(plan.id, allowed, kind))
             raise ModelNotFound(
                 f'There is no model "{model_id[:100]}". The models of your plan ({plan.id}): {offered}.',
                 param="model",

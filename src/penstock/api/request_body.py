@@ -20,5 +20,6 @@ class BodyReader:
         return await self._offload.run(self._read, body, rules, counting=counting)
 
     def _read(self, body: bytes, rules: BodyRules, *, counting: bool) -> Envelope:
-        check_values(body, self._max_values)
+        if rules.decoded:
+            check_values(body, self._max_values)
         return read_body(body, rules, counting=counting)

@@ -19,6 +19,7 @@ from penstock.commands.installation import (
     table,
 )
 from penstock.commands.options import At
+from penstock.core.catalog import ModelKind
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import CatalogSource, Change
@@ -36,6 +37,7 @@ class _Model(msgspec.Struct):
     served: bool
     plans: list[str]
     needs: tuple[str, ...]
+    kind: ModelKind
 
 
 class _Plan(msgspec.Struct):
@@ -75,6 +77,7 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
             served=catalog.served(model),
             plans=[plan.id for plan in plans if model.id in plan.models],
             needs=() if catalog.served(model) and not catalog.simulated else catalog.needs(model),
+            kind=model.kind,
         )
         for model in catalog.models.values()
     ]
@@ -85,8 +88,8 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
         answer_json(_Catalogue(catalog.revision, catalog.simulated, models, limits))
         return
     how = "by the simulator" if catalog.simulated else "yes"
-    rows = [(m.id, how if m.served else "no", ", ".join(m.plans), ", ".join(m.needs)) for m in models]
-    answer(table(("MODEL", "SERVED", "PLANS", "A KEY IN"), rows))
+    rows = [(m.id, m.kind, how if m.served else "no", ", ".join(m.plans), ", ".join(m.needs)) for m in models]
+    answer(table(("MODEL", "KIND", "SERVED", "PLANS", "A KEY IN"), rows))
     answer("")
     limits = [(plan.id, f"{plan.daily_requests:,}", str(plan.concurrent_requests)) for plan in plans]
     answer(table(("PLAN", "REQUESTS A DAY", "AT ONCE"), limits))

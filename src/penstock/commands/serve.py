@@ -38,7 +38,7 @@ def serve(
 
 
 def simulate(*, host: str = "127.0.0.1", port: int = 9000) -> None:
-    """Run the scripted provider: it speaks all three dialects, and fails in every way on request.
+    """Run the scripted provider: it speaks all three dialects, has embeddings, and fails in every way on request.
 
     Example: penstock simulate --port 9000
 

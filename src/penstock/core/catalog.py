@@ -16,6 +16,9 @@ Auth = Literal["x-api-key", "bearer", "none"]
 ProfileValue = bool | int | str | None
 """The value of a profile's flag."""
 Thinks = Literal["none", "budget", "adaptive"]
+ModelKind = Literal["chat", "embedding"]
+"""What a model is called for: each kind has endpoints of its own."""
+DEFAULT_KIND: ModelKind = "chat"
 
 # ---- what is offered
 
@@ -46,7 +49,10 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One public model. ``auto`` names the models it chooses from, in order of preference; it has no targets then."""
+    """One public model. ``auto`` names the models it chooses from, in order of preference; it has no targets then.
+
+    The targets of an embedding model are places of one upstream model: vectors of different ones do not mix.
+    """
 
     id: str
     name: str
@@ -58,6 +64,12 @@ class Model(msgspec.Struct, frozen=True):
     capabilities: Capabilities = Capabilities()
     created_at: int = 0
     """Milliseconds since the epoch."""
+    kind: ModelKind = DEFAULT_KIND
+
+    @property
+    def chats(self) -> bool:
+        """Whether it is a model to chat with."""
+        return self.kind == DEFAULT_KIND
 
 
 class Upstream(msgspec.Struct, frozen=True):
@@ -122,3 +134,8 @@ def lacking(model: Model) -> frozenset[Feature]:
     if not capabilities.tools:
         lacks.append("tools")
     return frozenset(lacks)
+
+
+def is_same_model(name: str, other: str) -> bool:
+    """Whether two providers' names are of one model: the same but for a vendor's prefix and for capitals."""
+    return name.rpartition("/")[2].casefold() == other.rpartition("/")[2].casefold()

@@ -8,6 +8,8 @@ this table, and the relay takes a row with each call.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penstock.core import embeddings
+from penstock.core.catalog import ModelKind
 from penstock.core.dialects.interface import CallerFormat, CallerSide, Dialect, UpstreamFormat, UpstreamSide
 from penstock.core.dialects.registry import DIALECTS
 
@@ -18,7 +20,7 @@ class Endpoint:
 
     ``path`` is appended to our base URL. ``caller`` is what its callers speak, ``upstreams`` what can be sent to the
     providers that speak a format, by its name. ``side`` is the dialect's side towards callers, None where the endpoint is
-    passed through only.
+    passed through only. ``kind`` is which models it calls.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Endpoint:
     caller: CallerFormat
     upstreams: Mapping[str, UpstreamFormat]
     side: CallerSide | None = None
+    kind: ModelKind = "chat"
 
     @property
     def counting_path(self) -> str | None:
@@ -53,9 +56,28 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     endpoint_of(DIALECTS["chat"], "/chat/completions"),
     endpoint_of(DIALECTS["messages"], "/messages"),
     endpoint_of(DIALECTS["responses"], "/responses"),
+    Endpoint(
+        embeddings.NAME,
+        "/embeddings",
+        embeddings.CALLER,
+        {embeddings.NAME: embeddings.UPSTREAM},
+        kind="embedding",
+    ),
 )
 
 FORMATS: Mapping[str, UpstreamFormat] = {
     name: upstream for row in ENDPOINTS for name, upstream in row.upstreams.items()
 }
 """What each word of ``speaks`` means, to us who call a provider."""
+
+
+def formats_of(kind: ModelKind) -> Mapping[str, UpstreamFormat]:
+    """What models of a kind can be called in, by its word of ``speaks``."""
+    return {
+        name: upstream for row in ENDPOINTS if row.kind == kind for name, upstream in row.upstreams.items()
+    }
+
+
+def paths_of(kind: ModelKind) -> tuple[str, ...]:
+    """Where models of a kind are called."""
+    return tuple(row.path for row in ENDPOINTS if row.kind == kind)

@@ -4,7 +4,7 @@ All of it is arithmetic on its arguments. ``spread``, a number in [0, 1) drawn b
 ``now`` is a monotonic clock in seconds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -63,11 +63,16 @@ class Upstreams(dict[str, Upstream]):
         super().__init__((row.id, row) for row in upstreams)
         self._groups: dict[tuple[str, DialectName], tuple[Model, tuple[tuple[_Candidate, ...], ...]]] = {}
 
-    def groups(self, model: Model, dialect: DialectName) -> tuple[tuple[_Candidate, ...], ...]:
-        """The targets of ``model`` that are set up: groups of equals, the best group first."""
+    def groups(
+        self, model: Model, dialect: DialectName, formats: Collection[DialectName]
+    ) -> tuple[tuple[_Candidate, ...], ...]:
+        """The targets of ``model`` that are set up: groups of equals, the best group first.
+
+        ``formats`` follows from ``dialect``.
+        """
         known = self._groups.get((model.id, dialect))
         if known is None or known[0] is not model:
-            known = self._groups[model.id, dialect] = (model, _grouped(model, self, dialect))
+            known = self._groups[model.id, dialect] = (model, _grouped(model, self, dialect, formats))
         return known[1]
 
 
@@ -77,10 +82,13 @@ def plan(
     health: Mapping[CircuitKey, CircuitState],
     features: Iterable[Feature],
     dialect: DialectName,
+    formats: Collection[DialectName],
     now: float,
     spread: float,
 ) -> tuple[Attempt, ...]:
     """The attempts to make for one request, best first, at most three; empty when nothing can serve it.
+
+    ``dialect`` is the caller's, ``formats`` are those that its requests can be sent on in.
 
     Order: healthy before open circuits; then by priority; within one, targets that speak the caller's dialect first;
     among equals, by weight.
@@ -88,7 +96,7 @@ def plan(
     wanted = frozenset(features)
     attempts: list[Attempt] = []
     opened: list[Attempt] = []
-    for group in upstreams.groups(model, dialect):
+    for group in upstreams.groups(model, dialect, formats):
         closed: list[tuple[int, Attempt]] = []
         open_: list[tuple[int, Attempt]] = []
         for candidate in group:
@@ -117,11 +125,11 @@ def automatic(candidates: Sequence[Model], features: Iterable[Feature]) -> Model
 
 
 def _grouped(
-    model: Model, upstreams: Mapping[str, Upstream], dialect: DialectName
+    model: Model, upstreams: Mapping[str, Upstream], dialect: DialectName, formats: Collection[DialectName]
 ) -> tuple[tuple[_Candidate, ...], ...]:
     ranked: dict[tuple[int, bool], list[_Candidate]] = {}
     for target in model.targets:
-        attempt = _attempt(target, upstreams.get(target.provider), dialect, model.max_output_tokens)
+        attempt = _attempt(target, upstreams.get(target.provider), dialect, formats, model.max_output_tokens)
         if attempt is None:
             continue
         candidate = _Candidate(
@@ -136,11 +144,15 @@ def _grouped(
 
 
 def _attempt(
-    target: Target, upstream: Upstream | None, dialect: DialectName, longest: int | None
+    target: Target,
+    upstream: Upstream | None,
+    dialect: DialectName,
+    formats: Collection[DialectName],
+    longest: int | None,
 ) -> Attempt | None:
     if upstream is None:
         return None
-    spoken: dict[DialectName, str] = dict(upstream.speaks)
+    spoken: dict[DialectName, str] = {name: url for name, url in upstream.speaks if name in formats}
     if target.via:
         spoken = {name: url for name, url in spoken.items() if name in target.via}
     if not spoken:

@@ -130,13 +130,14 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
     served = tuple(model.id for model in models if catalog.served(model))
     unserved = [model for model in models if not catalog.served(model)]
     lacking = models if catalog.simulated else unserved
-    offered = tuple(model.id for model in catalog.offered(demo.user.plan_id)) if demo else ()
+    offered = catalog.offered(demo.user.plan_id, kind="chat") if demo else ()
+    tried = offered or tuple(model for model in models if model.chats and catalog.served(model))
     return Greeting(
         brand=settings.brand,
         data=str(settings.data),
         demo_key=demo.key if demo else None,
         demo_hidden=demo is not None and demo.key is None,
-        model=_cheap(offered or served),
+        model=_cheap(tuple(model.id for model in tried)),
         served=served,
         simulated=catalog.simulated,
         missing=tuple(dict.fromkeys(name for model in lacking for name in catalog.needs(model))),

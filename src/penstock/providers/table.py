@@ -20,7 +20,8 @@ SIMULATOR_URL = "http://127.0.0.1:9000/v1"
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """One vendor or kind of server.
 
-    ``speaks`` gives each dialect's base URL, the one to translate into first. ``env`` is the variable that holds its key
+    ``speaks`` gives each dialect's base URL, the one to translate into first; ``embeddings`` is the word of those who have
+    embedding models. ``env`` is the variable that holds its key
     ('' for none). ``model_profiles`` are tried in order, as shell patterns, before ``profile``. ``local`` servers are on
     the operator's own machine and need no key.
     """
@@ -53,7 +54,11 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="openai",
         name="OpenAI",
-        speaks={"chat": "https://api.openai.com/v1", "responses": "https://api.openai.com/v1"},
+        speaks={
+            "chat": "https://api.openai.com/v1",
+            "responses": "https://api.openai.com/v1",
+            "embeddings": "https://api.openai.com/v1",
+        },
         env="OPENAI_API_KEY",
         docs="https://developers.openai.com/api/reference/overview",
         profile=OPENAI,
@@ -97,6 +102,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={
             "chat": "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
             "messages": "https://dashscope-intl.aliyuncs.com/apps/anthropic/v1",
+            "embeddings": "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
         },
         env="DASHSCOPE_API_KEY",
         docs="https://www.alibabacloud.com/help/en/model-studio/anthropic-api-messages",
@@ -136,6 +142,7 @@ _ROWS: tuple[Provider, ...] = (
             "chat": "https://openrouter.ai/api/v1",
             "messages": "https://openrouter.ai/api/v1",
             "responses": "https://openrouter.ai/api/v1",
+            "embeddings": "https://openrouter.ai/api/v1",
         },
         env="OPENROUTER_API_KEY",
         docs="https://openrouter.ai/docs/api-reference/overview",
@@ -193,7 +200,10 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="gemini",
         name="Google Gemini",
-        speaks={"chat": "https://generativelanguage.googleapis.com/v1beta/openai"},
+        speaks={
+            "chat": "https://generativelanguage.googleapis.com/v1beta/openai",
+            "embeddings": "https://generativelanguage.googleapis.com/v1beta/openai",
+        },
         env="GEMINI_API_KEY",
         docs="https://ai.google.dev/gemini-api/docs/openai",
         profile=Profile(
@@ -218,7 +228,7 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="mistral",
         name="Mistral AI",
-        speaks={"chat": "https://api.mistral.ai/v1"},
+        speaks={"chat": "https://api.mistral.ai/v1", "embeddings": "https://api.mistral.ai/v1"},
         env="MISTRAL_API_KEY",
         docs="https://docs.mistral.ai/resources/migration-guides",
         profile=Profile(
@@ -244,7 +254,7 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="together",
         name="Together AI",
-        speaks={"chat": "https://api.together.ai/v1"},
+        speaks={"chat": "https://api.together.ai/v1", "embeddings": "https://api.together.ai/v1"},
         env="TOGETHER_API_KEY",
         docs="https://docs.together.ai/docs/openai-api-compatibility",
         profile=Profile(top_k=True, strict_tools=False, max_stop=None, user_field="none"),
@@ -255,6 +265,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={
             "chat": "https://api.fireworks.ai/inference/v1",
             "messages": "https://api.fireworks.ai/inference/v1",
+            "embeddings": "https://api.fireworks.ai/inference/v1",
         },
         env="FIREWORKS_API_KEY",
         docs="https://docs.fireworks.ai/tools-sdks/openai-compatibility",
@@ -283,7 +294,7 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="ollama",
         name="Ollama",
-        speaks={"chat": "http://127.0.0.1:11434/v1", "messages": "http://127.0.0.1:11434/v1"},
+        speaks=dict.fromkeys(("chat", "messages", "embeddings"), "http://127.0.0.1:11434/v1"),
         auth="none",
         docs="https://docs.ollama.com/api/anthropic-compatibility",
         profile=with_changes(
@@ -300,7 +311,7 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="llama-server",
         name="llama.cpp llama-server",
-        speaks={"chat": "http://127.0.0.1:8080/v1", "messages": "http://127.0.0.1:8080/v1"},
+        speaks=dict.fromkeys(("chat", "messages", "embeddings"), "http://127.0.0.1:8080/v1"),
         auth="none",
         docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
         profile=with_changes(LOCAL, reasoning_field="reasoning_content"),
@@ -310,7 +321,7 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="vllm",
         name="vLLM",
-        speaks={"chat": "http://127.0.0.1:8000/v1", "messages": "http://127.0.0.1:8000/v1"},
+        speaks=dict.fromkeys(("chat", "messages", "embeddings"), "http://127.0.0.1:8000/v1"),
         auth="none",
         docs="https://docs.vllm.ai/en/stable/serving/openai_compatible_server/",
         profile=with_changes(LOCAL, reasoning_field="reasoning", continuous_usage=True, prefill="continue"),
@@ -319,7 +330,7 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="lmstudio",
         name="LM Studio",
-        speaks={"chat": "http://127.0.0.1:1234/v1", "messages": "http://127.0.0.1:1234/v1"},
+        speaks=dict.fromkeys(("chat", "messages", "embeddings"), "http://127.0.0.1:1234/v1"),
         auth="none",
         docs="https://lmstudio.ai/docs/developer/anthropic-compat",
         profile=with_changes(LOCAL, reasoning_field="reasoning_content", null_content=False),
@@ -328,7 +339,7 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="simulator",
         name="Penstock's simulator",
-        speaks={"chat": SIMULATOR_URL, "messages": SIMULATOR_URL, "responses": SIMULATOR_URL},
+        speaks=dict.fromkeys(("chat", "messages", "responses", "embeddings"), SIMULATOR_URL),
         auth="none",
         docs="docs/providers.md",
         profile=Profile(

@@ -53,7 +53,8 @@ def whole_answer(
     if upstream.passing is not None and attempt.dialect == call.endpoint.name:
         out, usage, failed = upstream.passing.response(body, model=public)
         if failed is None:
-            note_whole(call, record, usage, len(body))
+            # a format without a dialect generates no text
+            note_whole(call, record, usage, 0 if call.endpoint.side is None else len(body))
             if prepared.reasoning is not None and isinstance(upstream, UpstreamSide):
                 record_reasoning(prepared.reasoning, upstream.decode_response(body, attempt.profile))
         return out, failed

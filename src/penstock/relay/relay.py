@@ -99,7 +99,7 @@ class Relay:
         call.task = asyncio.current_task()
         self._calls[call.request_id] = call
         try:
-            choice = self._router.choose(call.resolution, call.envelope, call.endpoint.name, self._clock())
+            choice = self._router.choose(call.resolution, call.envelope, call.endpoint, self._clock())
             prepared = await self._prepare(call, choice.attempts[0])
             day = self._gate.count(lease, call.now)
             self._metrics.entered()

@@ -19,6 +19,7 @@ from penstock.core.circuit_breaker import (
     after_success,
 )
 from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
+from penstock.core.endpoints import Endpoint
 from penstock.core.limits import Header
 from penstock.core.routing import Attempt, Upstreams, automatic, plan
 from penstock.domain.catalog.catalog import Catalog, Resolution
@@ -94,15 +95,13 @@ class Router:
         self._sole: dict[tuple[str, DialectName], _Sole] = {}
         self._signed: dict[tuple[CircuitKey, DialectName, ApiVersion], _Signed] = {}
 
-    def choose(
-        self, resolution: Resolution, envelope: Envelope, dialect: DialectName, now: float
-    ) -> Selection:
+    def choose(self, resolution: Resolution, envelope: Envelope, endpoint: Endpoint, now: float) -> Selection:
         """What serves this request. ``now`` is monotonic.
 
         Raises ``InvalidRequest`` when the model (or every model of an ``auto`` list) cannot take what is asked, and
         ``NoProvider`` when none is set up.
         """
-        model = resolution.model
+        model, dialect, formats = resolution.model, endpoint.name, endpoint.upstreams
         upstreams = self._catalog().upstreams
         sole = self._sole.get((model.id, dialect))
         if sole is not None and sole.holds(model, upstreams) and sole.attempt.key not in self._health:
@@ -115,9 +114,9 @@ class Router:
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"No model of {model.id} on your plan can take {asked}.", param="model")
             model = chosen
-        attempts = plan(model, upstreams, self._health, features, dialect, now, self._draw())
+        attempts = plan(model, upstreams, self._health, features, dialect, formats, now, self._draw())
         if not attempts:
-            if features and plan(model, upstreams, self._health, (), dialect, now, 0.0):
+            if features and plan(model, upstreams, self._health, (), dialect, formats, now, 0.0):
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"{model.id} cannot take {asked} here.", param="messages")
             raise NoProvider(f"No provider is set up for {model.id}.", param="model")

@@ -100,7 +100,7 @@ class TokenCounter:
         async with self._turns.turn(request.user_id):
             began = self._clock()
             name, envelope = request.endpoint.name, request.envelope
-            choice = self._router.choose(request.resolution, envelope, name, began)
+            choice = self._router.choose(request.resolution, envelope, request.endpoint, began)
             counters = [each for each in choice.attempts if each.dialect == name]
             if counters:
                 counted = await self._failover.run(

@@ -25,14 +25,14 @@ def note_stream(call: Call, record: Record, lane: Lane | None) -> None:
     record.usage = usage
 
 
-def note_whole(call: Call, record: Record, usage: Usage, length: int) -> None:
-    """Note the token counts of a whole answer; ``length`` is its body's in bytes."""
+def note_whole(call: Call, record: Record, usage: Usage, generated: int) -> None:
+    """Note the token counts of a whole answer; ``generated`` is the length of what it may hold of text, in bytes."""
     if not _counted(usage) or usage.output is None:
         record.estimated = True
         usage = msgspec.structs.replace(
             usage,
             input=usage.input if _counted(usage) else call.envelope.estimate_input(),
-            output=usage.output or length // _BYTES_PER_TOKEN,
+            output=usage.output or generated // _BYTES_PER_TOKEN,
         )
     record.usage = usage
 

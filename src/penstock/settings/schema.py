@@ -176,7 +176,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_values: Annotated[
         int,
         Meta(ge=1000, le=100_000_000),
-        about("Objects, lists and their members in a body, all together."),
+        about(
+            "Objects, lists and their members in a body, all together; not of embeddings, which are not decoded."
+        ),
     ] = 100_000
     thread_above: Annotated[
         Bytes, about("Bodies larger than this are read and translated in a thread beside the streams.")

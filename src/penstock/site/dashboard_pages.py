@@ -123,7 +123,7 @@ class DashboardPages:
         )
 
     def _model(self, user: User) -> str:
-        offered = self._context.catalog().offered(user.plan_id)
+        offered = self._context.catalog().offered(user.plan_id, kind="chat")
         return offered[0].id if offered else "MODEL"
 
     # ---- requests

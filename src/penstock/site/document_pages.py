@@ -55,6 +55,7 @@ MENU: tuple[tuple[str, tuple[DocumentEntry, ...]], ...] = (
             DocumentEntry("chat", "Chat Completions"),
             DocumentEntry("messages", "Messages"),
             DocumentEntry("responses", "Responses"),
+            DocumentEntry("embeddings", "Embeddings"),
             DocumentEntry("streaming", "Streaming"),
             DocumentEntry("translation", "Translation"),
             DocumentEntry("errors", "Errors"),

@@ -125,10 +125,10 @@ class KeyPages:
     # ---- the playground
 
     async def playground(self, request: Request) -> Response:
-        """A conversation with any model of the plan."""
+        """A conversation with any chat model of the plan."""
         context = self._context
         user = signed_in(request).user
-        models = [model.id for model in context.catalog().offered(user.plan_id)]
+        models = [model.id for model in context.catalog().offered(user.plan_id, kind="chat")]
         return context.pages.render(
             request,
             "desk/playground.html",
@@ -178,7 +178,7 @@ class KeyPages:
         async with context.database.connect() as conn:
             rows = await management.list_keys(conn, user.id)
         base = f"{context.pages.origin(request)}/api/v1"
-        offered = [model.id for model in context.catalog().offered(user.plan_id)]
+        offered = [model.id for model in context.catalog().offered(user.plan_id, kind="chat")]
         return context.pages.render(
             request,
             "desk/keys.html",

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from penstock.core.catalog import Model
+from penstock.core.catalog import Model, ModelKind
 from penstock.core.limits import day_of
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger import rollups
@@ -19,7 +19,7 @@ from penstock.site.context import SiteContext
 from penstock.site.document_pages import MENU, render_text
 from penstock.site.error_pages import PageNotFound
 from penstock.site.pages import day
-from penstock.site.snippets import first_commands
+from penstock.site.snippets import first_commands, first_embedding
 
 STATUS_DAYS = 90
 STATUS_SECONDS = 60.0
@@ -39,6 +39,8 @@ class Listed(msgspec.Struct, frozen=True):
     plans: tuple[str, ...]
     aliases: tuple[str, ...]
     served: bool
+    kind: ModelKind
+    formats: str
 
 
 class Uptime(msgspec.Struct, frozen=True):
@@ -80,7 +82,13 @@ class PublicPages:
         models = _served(catalog)
         base = f"{self._context.pages.origin(request)}/api/v1"
         first = next(
-            (model for plan in catalog.plans.values() for model in plan.models if model in models), "MODEL"
+            (
+                model
+                for plan in catalog.plans.values()
+                for model in plan.models
+                if model in models and catalog.models[model].chats
+            ),
+            "MODEL",
         )
         samples = first_commands(base, "sk-ps-YOUR-KEY", first)
         more = {"models": models, "plans": list(catalog.plans.values()), "samples": samples}
@@ -109,9 +117,10 @@ class PublicPages:
         if model is None:
             raise PageNotFound("There is no model of this name.")
         base = f"{self._context.pages.origin(request)}/api/v1"
+        samples = first_commands if model.chats else first_embedding
         more = {
             "model": _listed(catalog, model),
-            "samples": first_commands(base, "sk-ps-YOUR-KEY", model.id),
+            "samples": samples(base, "sk-ps-YOUR-KEY", model.id),
         }
         return self._context.pages.render(request, "model.html", more)
 
@@ -151,7 +160,7 @@ class PublicPages:
             f"# {self._context.sign_in.rules.brand}",
             "",
             "> Many language models behind one base URL, in the formats of OpenAI (Chat Completions, Responses) and Anthropic",
-            "> (Messages), within the limits of a plan.",
+            "> (Messages), and embeddings in OpenAI's, within the limits of a plan.",
             "",
             f"- Base URL: {origin}/api/v1",
             "- Key: in `Authorization: Bearer` or `x-api-key`; keys begin with `sk-ps-`",
@@ -181,12 +190,12 @@ def _served(catalog: Catalog) -> list[str]:
 
 
 def _listed(catalog: Catalog, model: Model) -> Listed:
-    able = model.capabilities
+    able, chats = model.capabilities, model.chats
     takes = (
         ("text", True),
         ("images", able.vision),
         ("documents", able.documents),
-        ("tools", able.tools),
+        ("tools", able.tools and chats),
         ("reasoning", able.thinking != "none"),
         ("structured output", able.structured_output),
     )
@@ -199,6 +208,8 @@ def _listed(catalog: Catalog, model: Model) -> Listed:
         plans=tuple(plan.name for plan in catalog.plans.values() if model.id in plan.models),
         aliases=model.aliases,
         served=catalog.served(model),
+        kind=model.kind,
+        formats="Chat Completions, Responses, Messages" if chats else "Embeddings: vectors, not answers",
     )
 
 

@@ -56,3 +56,32 @@ const answer = await client.chat.completions.create({{
 console.log(answer.choices[0].message.content);""",
         ),
     ]
+
+
+def first_embedding(base_url: str, key: str, model: str) -> list[Sample]:
+    """The first request to an embedding model."""
+    return [
+        (
+            "curl",
+            f"""curl {base_url}/embeddings \\
+  -H "Authorization: Bearer {key}" \\
+  -H "Content-Type: application/json" \\
+  -d '{{"model": "{model}", "input": "Hello"}}'""",
+        ),
+        (
+            "Python",
+            f"""from openai import OpenAI
+
+client = OpenAI(base_url="{base_url}", api_key="{key}")
+answer = client.embeddings.create(model="{model}", input=["Hello"])
+print(len(answer.data[0].embedding))""",
+        ),
+        (
+            "JavaScript",
+            f"""import OpenAI from "openai";
+
+const client = new OpenAI({{ baseURL: "{base_url}", apiKey: "{key}" }});
+const answer = await client.embeddings.create({{ model: "{model}", input: ["Hello"] }});
+console.log(answer.data[0].embedding.length);""",
+        ),
+    ]

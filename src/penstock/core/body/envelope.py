@@ -60,23 +60,37 @@ def typed_as(word: bytes) -> Attachment:
     return b'"%s"' % word, re.compile(rb'"type"\s*:\s*"%s"' % word)
 
 
+_BASE64 = re.compile(rb'(?:;base64,|"data"\s*:\s*")([A-Za-z0-9+/=\r\n\\]{1000,}+)')
+_TOKENS_PER_ATTACHMENT = 1600
+_BYTES_PER_TOKEN = 4
+
+
+def estimate_conversation(body: bytes, fields: dict[str, Raw]) -> int:  # noqa: ARG001 - other formats may need them
+    """Input tokens, guessed from the length of the body: 4 bytes each, and 1,600 for an attachment."""
+    size = len(body)
+    attachments = 0
+    if b"base64" in body:
+        for found in _BASE64.finditer(body):
+            size -= len(found.group(1))
+            attachments += 1
+    return size // _BYTES_PER_TOKEN + attachments * _TOKENS_PER_ATTACHMENT
+
+
 @dataclass(frozen=True, slots=True)
 class BodyRules:
     """What the bodies of one format are checked for, and where they say what.
 
     ``check`` takes the top level, and whether only tokens are to be counted; it gives the most tokens of the answer and
     whether the caller wants the counts of a stream, and raises ``InvalidRequest``. ``turns`` is the field of the
-    conversation; ``attachments`` says how images and documents show in it.
+    conversation; ``attachments`` says how images and documents show in it. ``decoded``: more than the top level is decoded
+    on some way, so the number of values is bounded. ``estimate_input`` guesses the input's tokens.
     """
 
     check: Callable[[dict[str, Raw], bool], tuple[int | None, bool]]
     turns: str
     attachments: Mapping[Feature, Attachment]
-
-
-_BASE64 = re.compile(rb'(?:;base64,|"data"\s*:\s*")([A-Za-z0-9+/=\r\n\\]{1000,}+)')
-_TOKENS_PER_ATTACHMENT = 1600
-_BYTES_PER_TOKEN = 4
+    decoded: bool = True
+    estimate_input: Callable[[bytes, dict[str, Raw]], int] = estimate_conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +126,8 @@ class Envelope:
         return _encode(fields)
 
     def estimate_input(self) -> int:
-        """Input tokens, guessed from the length of the body: 4 bytes each, and 1,600 for an attachment."""
-        size = len(self.body)
-        attachments = 0
-        if b"base64" in self.body:
-            for found in _BASE64.finditer(self.body):
-                size -= len(found.group(1))
-                attachments += 1
-        return size // _BYTES_PER_TOKEN + attachments * _TOKENS_PER_ATTACHMENT
+        """Input tokens, guessed as the format has it."""
+        return self.rules.estimate_input(self.body, self.fields)
 
     def features(self) -> frozenset[Feature]:
         """What the model must be able to take, judged from the bytes. Costs a search through all of them."""

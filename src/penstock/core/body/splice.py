@@ -81,19 +81,25 @@ def replace_top_level(json: bytes, key: str, new_value: bytes) -> bytes:
 
 
 def replace_known(json: bytes, path: tuple[str, ...], old: str, new_value: bytes) -> bytes:
-    """As ``replace_at``, for a caller that has read ``json`` and found the string ``old`` at ``path``.
+    """As ``replace_at``, for a caller that has read ``json`` and found the string ``old`` at ``path``."""
+    replaced = replace_once(json, path[-1], old, new_value)
+    return replace_at(json, path, new_value) if replaced is None else replaced
+
+
+def replace_once(json: bytes, name: str, old: str, new_value: bytes) -> bytes | None:
+    """``json`` with the value ``old`` (a string) of the key ``name`` replaced; None where it is not plain where that is.
 
     A key that is written once in the whole text can only be the one that was read, so no search through it is needed:
     inside a string its quotation marks would be escaped.
     """
-    key = b'"%b"' % path[-1].encode()
+    key = b'"%b"' % name.encode()
     at = json.find(key)
     if at > 0 and json[at - 1] != _BACKSLASH and json.find(key, at + 1) < 0:
         value = b'"%b"' % old.encode()
         start = at + len(key) + (2 if json.startswith(b": ", at + len(key)) else 1)
         if json.startswith(value, start) and json[at + len(key)] == _COLON:
             return json[:start] + new_value + json[start + len(value) :]
-    return replace_at(json, path, new_value)
+    return None
 
 
 _BACKSLASH, _COLON = b"\\:"

@@ -10,9 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.catalog import Model, Target, Upstream
+from penstock.core.catalog import Model, ModelKind, Target, Upstream
+from penstock.core.endpoints import paths_of
 from penstock.core.routing import Upstreams
-from penstock.errors import ModelNotFound, ModelNotOnPlan, NoProvider
+from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
 ModelFamily = Literal["haiku", "sonnet", "opus"]
 MODEL_FAMILIES: Mapping[ModelFamily, tuple[ModelFamily, ...]] = {
@@ -104,8 +105,8 @@ class Catalog:
                     self._globs.append((alias, model.id))
                 else:
                     self._aliases.setdefault(alias, model.id)
-        self._known: dict[tuple[str, str, frozenset[str] | None], Resolution] = {}
-        self._offered: dict[tuple[str, frozenset[str] | None], tuple[Model, ...]] = {}
+        self._known: dict[tuple[str, str, frozenset[str] | None, ModelKind | None], Resolution] = {}
+        self._offered: dict[tuple[str, frozenset[str] | None, ModelKind | None], tuple[Model, ...]] = {}
 
     # ---- what is served, and to whom
 
@@ -115,19 +116,27 @@ class Catalog:
             return any(self.served(self.models[name]) for name in model.auto if name in self.models)
         return any(target.provider in self.upstreams for target in model.targets)
 
-    def offered(self, plan_id: str, allowed: frozenset[str] | None = None) -> tuple[Model, ...]:
-        """The served models of a plan in the catalogue's order, narrowed to a key's own list where it has one."""
-        found = self._offered.get((plan_id, allowed))
+    def offered(
+        self, plan_id: str, allowed: frozenset[str] | None = None, kind: ModelKind | None = None
+    ) -> tuple[Model, ...]:
+        """The served models of a plan in the catalogue's order, narrowed to a key's own list where it has one.
+
+        ``kind`` narrows them to one kind; None: all of them.
+        """
+        found = self._offered.get((plan_id, allowed, kind))
         if found is None:
             members = self._members.get(plan_id, frozenset())
             found = tuple(
                 model
                 for model in self.models.values()
-                if model.id in members and (allowed is None or model.id in allowed) and self.served(model)
+                if model.id in members
+                and (allowed is None or model.id in allowed)
+                and kind in (None, model.kind)
+                and self.served(model)
             )
             if len(self._offered) >= _MOST_REMEMBERED:
                 self._offered.clear()
-            self._offered[plan_id, allowed] = found
+            self._offered[plan_id, allowed, kind] = found
         return found
 
     def needs(self, model: Model) -> tuple[str, ...]:
@@ -141,18 +150,27 @@ class Catalog:
 
     # ---- what a name means
 
-    def resolve(self, name: str, plan_id: str, allowed: frozenset[str] | None = None) -> Resolution:
+    def resolve(
+        self,
+        name: str,
+        plan_id: str,
+        allowed: frozenset[str] | None = None,
+        kind: ModelKind | None = None,
+    ) -> Resolution:
         """What ``name`` means for a caller of this plan whose key may use ``allowed`` (None: all of the plan).
+
+        ``kind`` is which models the caller's route calls (None: it calls none); a model of another kind is an
+        ``InvalidRequest`` that names the right route.
 
         An id of the catalogue comes before an exact alias, that before a pattern, and that before the families of
         Claude: any other ``claude-*`` id with haiku, sonnet or opus in it means the best model of that family (the
         first in the catalogue) that the caller has, or of the nearest family that the caller has any of. Raises
         ``ModelNotFound``, ``ModelNotOnPlan`` or ``NoProvider``, each saying what would do.
         """
-        key = (name, plan_id, allowed)
+        key = (name, plan_id, allowed, kind)
         known = self._known.get(key)
         if known is None:
-            known = self._resolve(name, plan_id, allowed)
+            known = self._resolve(name, plan_id, allowed, kind)
             if len(name) > _LONGEST_NAME_KEPT:
                 return known
             if len(self._known) >= _MOST_REMEMBERED:
@@ -160,12 +178,16 @@ class Catalog:
             self._known[key] = known
         return known
 
-    def _resolve(self, name: str, plan_id: str, allowed: frozenset[str] | None) -> Resolution:
+    def _resolve(
+        self, name: str, plan_id: str, allowed: frozenset[str] | None, kind: ModelKind | None
+    ) -> Resolution:
         model = self._named(name)
         if model is None:
             model = self._of_family(name, plan_id, allowed)
         if model is None:
-            raise ModelNotFound(self._not_found(name, plan_id, allowed), param="model")
+            raise ModelNotFound(self._not_found(name, plan_id, allowed, kind), param="model")
+        if kind not in (None, model.kind):
+            raise InvalidRequest(_other_route(model), param="model")
         if model.id not in self._members.get(plan_id, frozenset()):
             raise ModelNotOnPlan(self._not_on_plan(model, plan_id), param="model")
         if allowed is not None and model.id not in allowed:
@@ -190,7 +212,7 @@ class Catalog:
         family = model_family(name)
         if family is None:
             return None
-        offered = self.offered(plan_id, allowed)
+        offered = self.offered(plan_id, allowed, "chat")
         for near in MODEL_FAMILIES[family]:
             for model in offered:
                 if model_family(model.id) == near:
@@ -206,9 +228,11 @@ class Catalog:
 
     # ---- what the errors say
 
-    def _not_found(self, name: str, plan_id: str, allowed: frozenset[str] | None) -> str:
+    def _not_found(
+        self, name: str, plan_id: str, allowed: frozenset[str] | None, kind: ModelKind | None
+    ) -> str:
         shown = name if len(name) <= _LONGEST_NAME_SHOWN else name[:_LONGEST_NAME_SHOWN] + "..."
-        offered = ", ".join(model.id for model in self.offered(plan_id, allowed)) or "none"
+        offered = ", ".join(model.id for model in self.offered(plan_id, allowed, kind)) or "none"
         return f'There is no model "{shown}". The models of your plan ({plan_id}): {offered}.'
 
     def _not_on_plan(self, model: Model, plan_id: str) -> str:
@@ -221,6 +245,12 @@ class Catalog:
         if not needs:
             return f"No provider is set up for {model.id}."
         return f"No provider is set up for {model.id}. One of these settings would enable it: {', '.join(needs)}."
+
+
+def _other_route(model: Model) -> str:
+    article = "an" if model.kind == "embedding" else "a"
+    routes = " or ".join(f"POST {path}" for path in paths_of(model.kind))
+    return f"{model.id} is {article} {model.kind} model, which this route does not call; use {routes}."
 
 
 def is_glob(alias: str) -> bool:

@@ -92,6 +92,7 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
                 context_tokens=row.context_tokens,
                 capabilities=_decode_capabilities(row.capabilities),
                 created_at=row.created_at,
+                kind=row.kind,
             )
         )
     plans = [
@@ -317,6 +318,7 @@ def _model_values(model: Model, position: int, now_ms: int) -> dict[str, str | i
         "max_output_tokens": model.max_output_tokens,
         "context_tokens": model.context_tokens,
         "capabilities": _json(model.capabilities),
+        "kind": model.kind,
         "position": position,
         "created_at": model.created_at or now_ms,
     }

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from penstock.core.catalog import Model
+from penstock.core.catalog import Model, ModelKind
 from penstock.domain.catalog.catalog import Catalog
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
@@ -92,6 +92,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     deprecated_at: str | None = None
     retires_at: str | None = None
     line: str | None = None
+    kind: ModelKind = "chat"
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -131,13 +132,18 @@ def page_of(query: bytes) -> Page:
 
 
 def list_models(
-    catalog: Catalog, plan_id: str, allowed: frozenset[str] | None = None, page: Page = _ALL
+    catalog: Catalog,
+    plan_id: str,
+    allowed: frozenset[str] | None = None,
+    page: Page = _ALL,
+    kind: ModelKind | None = None,
 ) -> bytes:
     """The models that a caller of this plan, with this key's own list, may use, as JSON.
 
-    Raises ``InvalidRequest`` when the page is next to a model that is not among them.
+    ``kind`` is for callers that know only one kind of model. Raises ``InvalidRequest`` when the page is next to a model
+    that is not among them.
     """
-    offered = tuple(catalog.offered(plan_id, allowed))
+    offered = tuple(catalog.offered(plan_id, allowed, kind))
     ids = [model.id for model in offered]
     for name, cursor in (("after_id", page.after_id), ("before_id", page.before_id)):
         if cursor is not None and cursor not in ids:
@@ -154,11 +160,17 @@ def list_models(
     return _encode(ModelList("list", data, has_more=has_more, first_id=first, last_id=last))
 
 
-def one_model(catalog: Catalog, plan_id: str, allowed: frozenset[str] | None, name: str) -> bytes | None:
+def one_model(
+    catalog: Catalog,
+    plan_id: str,
+    allowed: frozenset[str] | None,
+    name: str,
+    kind: ModelKind | None = None,
+) -> bytes | None:
     """The model that ``name`` (an id or an alias) means for the caller, as JSON; None if it may not use any such."""
     try:
-        found = catalog.resolve(name, plan_id, allowed)
-    except (ModelNotFound, ModelNotOnPlan, NoProvider):
+        found = catalog.resolve(name, plan_id, allowed, kind)
+    except (InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider):
         return None
     return _encode(model_info(found.model))
 
@@ -194,4 +206,5 @@ def model_info(model: Model) -> ModelInfo:
             ),
             effort=EffortSupport(adaptive.supported, adaptive, adaptive, adaptive, adaptive),
         ),
+        kind=model.kind,
     )

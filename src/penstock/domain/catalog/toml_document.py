@@ -19,11 +19,13 @@ from penstock.core.catalog import (
     DialectName,
     Feature,
     Model,
+    ModelKind,
     Target,
     Upstream,
+    is_same_model,
     with_profile_values,
 )
-from penstock.core.endpoints import FORMATS
+from penstock.core.endpoints import FORMATS, formats_of
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
 from penstock.errors import OperatorError
@@ -83,6 +85,7 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_output_tokens: AtLeastOne | None = None
     context_tokens: AtLeastOne | None = None
     capabilities: Capabilities = Capabilities()
+    kind: str = "chat"
 
 
 class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +97,7 @@ class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_seconds: QueueSeconds = 0
 
 
+_MODEL_KINDS: Mapping[str, ModelKind] = {"chat": "chat", "embedding": "embedding"}
 _SECTIONS = ("provider", "model", "plan")
 # Which struct the dictionaries under a key are, so that a misspelt key is found wherever it stands.
 _STRUCTS: Mapping[str, type[msgspec.Struct]] = {
@@ -255,6 +259,10 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         problems.append(f"{path}.targets: required: at least one place where the model is served")
     if entry.id in entry.auto:
         problems.append(f"{path}.auto[{entry.auto.index(entry.id)}]: a model cannot choose itself")
+    kind = _MODEL_KINDS.get(entry.kind)
+    if kind is None:
+        known = " or ".join(f'"{kind}"' for kind in _MODEL_KINDS)
+        problems.append(f'{path}.kind: unknown kind "{entry.kind}"; write {known}')
     return Model(
         id=entry.id,
         name=entry.name or entry.id,
@@ -266,6 +274,7 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         max_output_tokens=entry.max_output_tokens,
         context_tokens=entry.context_tokens,
         capabilities=entry.capabilities,
+        kind=kind or "chat",
     )
 
 
@@ -300,6 +309,8 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
         problems.extend(_wrong_targets(path, model, providers))
         problems.extend(_wrong_choice(path, model, models))
         problems.extend(_wrong_names(path, model, models, owners))
+        if model.kind == "embedding":
+            problems.extend(_mixed_models(path, model))
     for index, plan in enumerate(document.plans):
         for place, name in enumerate(plan.models):
             if name not in models:
@@ -312,12 +323,27 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
         raise CatalogError(problems)
 
 
+def _mixed_models(path: str, model: Model) -> Iterator[str]:
+    """Where an embedding model would be more than one model: vectors of different models cannot be compared."""
+    if model.auto:
+        yield f"{path}.auto: an embedding model cannot choose among others: their vectors do not mix"
+    for place, target in enumerate(model.targets):
+        first = model.targets[0].model
+        if not is_same_model(target.model, first):
+            yield (
+                f'{path}.targets[{place}].model: "{target.model}" is another model than "{first}"; '
+                "all targets of an embedding model are the same one, because vectors of different models do not mix"
+            )
+
+
 def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:
     for place, name in enumerate(model.auto):
         if name not in models:
             yield f'{path}.auto[{place}]: unknown model "{name}"{_meant(name, models)}'
         elif models[name].auto:
             yield f'{path}.auto[{place}]: "{name}" itself chooses among others'
+        elif models[name].kind != model.kind:
+            yield f'{path}.auto[{place}]: "{name}" is an {models[name].kind} model'
 
 
 def _wrong_names(
@@ -344,8 +370,16 @@ def _wrong_targets(path: str, model: Model, providers: Mapping[str, Upstream]) -
             yield f'{path}.targets[{place}].provider: unknown provider "{target.provider}"{meant}'
             continue
         spoken = [dialect for dialect, _ in row.speaks]
+        formats = formats_of(model.kind)
+        if spoken and formats.keys().isdisjoint(spoken):
+            yield (
+                f'{path}.targets[{place}].provider: "{target.provider}" does not speak {" or ".join(formats)}, '
+                f"which {model.kind} models are called in; give its base URL in the provider's speaks"
+            )
         for dialect in target.via:
             if dialect not in FORMATS:
                 yield f'{path}.targets[{place}].via: unknown dialect "{dialect}"{_meant(dialect, FORMATS)}'
             elif spoken and dialect not in spoken:
                 yield f'{path}.targets[{place}].via: "{target.provider}" does not speak {dialect}'
+            elif dialect not in formats:
+                yield f"{path}.targets[{place}].via: {model.kind} models are not called in {dialect}"

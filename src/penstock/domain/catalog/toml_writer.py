@@ -24,6 +24,8 @@ def dump(document: CatalogDocument) -> str:
         blocks.append("\n".join(lines))
     for model in document.models:
         lines = ["[[model]]", _line("id", model.id), _line("name", model.name)]
+        if not model.chats:
+            lines.append(_line("kind", model.kind))
         if model.aliases:
             lines.append(_line("aliases", list(model.aliases)))
         if model.auto:

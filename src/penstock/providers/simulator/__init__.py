@@ -1,1 +1,1 @@
-"""A scripted provider that speaks all dialects, for first runs, documentation, tests and drills."""
+"""A scripted provider that speaks all dialects and has embeddings, for first runs, documentation, tests and drills."""

@@ -1,4 +1,4 @@
-"""A scripted provider that speaks all three dialects: for first runs, documentation, tests and an operator's drills.
+"""A scripted provider of all three dialects and of embeddings: for first runs, documentation, tests, an operator's drills.
 
 It is never presented as a model: its text says what it is. What goes wrong, and when, is chosen by a scenario, named in
 the ``x-simulate`` header or in the model's name; ``SCENARIOS`` is the list.
@@ -11,6 +11,7 @@ from typing import Literal
 
 from penstock.exchange import Exchange, Handler, HeaderList
 from penstock.providers.simulator import dialects
+from penstock.providers.simulator.embeddings import embeddings_answer, read_embedding_request
 from penstock.providers.simulator.request import Ask, SimulatedDialect, Unreadable, read_request, scenarios_of
 from penstock.providers.simulator.script import compose_answer, number
 
@@ -153,6 +154,9 @@ class _Answer:
         if path.endswith("/models"):
             self._send(200, _JSON, dialects.model_list(tuple(f"sim-{name}" for name in SCENARIOS)))
             return
+        if path.endswith("/embeddings") and self._visit.method == "POST":
+            await self._embed()
+            return
         counting = path.endswith("/messages/count_tokens")
         dialect = _dialect_of(path)
         if dialect is None or self._visit.method != "POST":
@@ -163,27 +167,47 @@ class _Answer:
         except Unreadable as error:
             self._send(400, _JSON, dialects.error(dialect, 400, str(error)))
             return
-        header = self._exchange.header(b"x-simulate")
-        scenarios = scenarios_of(ask.model, None if header is None else header.decode("latin-1"))
+        scenarios = self._scenarios(ask.model)
         if counting:
             self._send(200, _JSON, dialects.counted(ask.input_tokens))
             return
+        await self._wait(scenarios)
+        if self._misbehave(dialect, scenarios, _SSE if ask.stream else _JSON):
+            return
+        if ask.stream and "whole" not in scenarios:
+            await self._stream(ask, scenarios)
+        else:
+            await self._whole(dialects.whole_answer(dialect, compose_answer(ask, scenarios)), scenarios)
+
+    async def _embed(self) -> None:
+        """Answer with embeddings, whose errors have Chat's form."""
+        try:
+            ask = read_embedding_request(self._visit.body)
+        except Unreadable as error:
+            self._send(400, _JSON, dialects.error("chat", 400, str(error)))
+            return
+        scenarios = self._scenarios(ask.model)
+        await self._wait(scenarios)
+        if not self._misbehave("chat", scenarios, _JSON):
+            await self._whole(embeddings_answer(ask, scenarios), scenarios)
+
+    def _scenarios(self, model: str) -> dict[str, str]:
+        header = self._exchange.header(b"x-simulate")
+        return scenarios_of(model, None if header is None else header.decode("latin-1"))
+
+    async def _wait(self, scenarios: Mapping[str, str]) -> None:
+        """Let the time pass that goes before the answer."""
         if "slow" in scenarios:
             self._gap = number(scenarios["slow"], 50) / 1000
         if "first" in scenarios:
             await asyncio.sleep(number(scenarios["first"], 1000) / 1000)
         if "hang" in scenarios:
             await self._visit.proceed.wait()
-        if self._misbehave(ask, scenarios):
-            return
-        if ask.stream and "whole" not in scenarios:
-            await self._stream(ask, scenarios)
-        else:
-            await self._whole(ask, scenarios)
 
-    def _misbehave(self, ask: Ask, scenarios: Mapping[str, str]) -> bool:
+    def _misbehave(
+        self, dialect: SimulatedDialect, scenarios: Mapping[str, str], content_type: bytes
+    ) -> bool:
         """Answer with a failure in place of an answer, if a scenario wants it."""
-        dialect = ask.dialect
         for name in scenarios:
             status = name.removeprefix("error-")
             if name.startswith("error-") and status.isdigit() and status != "200":
@@ -198,17 +222,16 @@ class _Answer:
         elif "html" in scenarios:
             self._send(200, b"text/html", b"<html><body>A simulated page of some proxy.</body></html>")
         elif "empty" in scenarios:
-            self._send(200, _SSE if ask.stream else _JSON, b"")
+            self._send(200, content_type, b"")
         elif "garbage" in scenarios:
-            self._send(200, _SSE if ask.stream else _JSON, b'data: {"simulated": gar\x00bage\n\n}]{{\r\n\n')
+            self._send(200, content_type, b'data: {"simulated": gar\x00bage\n\n}]{{\r\n\n')
         else:
             return False
         return True
 
     # ---- whole answers
 
-    async def _whole(self, ask: Ask, scenarios: Mapping[str, str]) -> None:
-        body = dialects.whole_answer(ask.dialect, compose_answer(ask, scenarios))
+    async def _whole(self, body: bytes, scenarios: Mapping[str, str]) -> None:
         if "badutf8" in scenarios:
             body = _spoilt(body)
         half = len(body) // 2

@@ -70,15 +70,20 @@ def scenarios_of(model: str, header: str | None) -> dict[str, str]:
     return {found[1]: found[2] or "" for found in _SCENARIO.finditer(model)}
 
 
-def read_request(body: bytes, dialect: SimulatedDialect) -> Ask:
-    """What the request asks. Raises ``Unreadable``."""
+def decode_object(body: bytes) -> dict[str, JsonValue]:
+    """The body of a request. Raises ``Unreadable``."""
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"the body is not JSON: {error}") from error
     if not isinstance(decoded, dict):
         raise Unreadable("the body is not a JSON object")
-    fields = cast("dict[str, JsonValue]", decoded)
+    return cast("dict[str, JsonValue]", decoded)
+
+
+def read_request(body: bytes, dialect: SimulatedDialect) -> Ask:
+    """What the request asks. Raises ``Unreadable``."""
+    fields = decode_object(body)
     turns = fields.get("input" if dialect == "responses" else "messages")
     text, tool_answered = _last_turn(turns)
     mode, name, parallel = _choice(fields)
