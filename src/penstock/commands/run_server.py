@@ -1,6 +1,6 @@
-"""What ``serve`` does, in one process or as the supervisor of several.
+"""What ``serve`` runs: one serving process, or the supervisor of several.
 
-Apart from ``serving.py``, because a server has no use for what reads the command line.
+Apart from ``commands/serve.py``, because a server has no use for what reads the command line.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""The gate: how many requests a user may run at once and in a day, and how many refusals a key or an address may collect."""
+"""The limiter: how many requests a user may run at once and in a day, and how many refusals a key or address may collect."""
 
 import asyncio
 import time

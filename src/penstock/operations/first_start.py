@@ -1,4 +1,4 @@
-"""Getting ready: the store of an installation opened and filled, and what the operator is told at the start."""
+"""First start: opens and fills the store of an installation, and composes what the operator is told at the start."""
 
 import ipaddress
 import secrets

@@ -1,4 +1,4 @@
-"""One admitted request on its way through the relay: who calls, what for, and where the answer goes."""
+"""One admitted call: who calls, what for, and where the answer goes."""
 
 import asyncio
 from collections.abc import Callable

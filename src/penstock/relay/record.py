@@ -1,4 +1,4 @@
-"""What the ledger will be told of a request: gathered while it runs, and the rows made from that."""
+"""The record of a request, gathered while it runs, and the ledger's rows that are made from it."""
 
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.neutral.request import Loss

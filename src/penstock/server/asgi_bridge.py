@@ -1,4 +1,4 @@
-"""A request for the ASGI site: uvicorn's own request cycle, on a connection that keeps our limits."""
+"""The ASGI bridge: a request for the site runs in uvicorn's request cycle, on a connection that keeps our limits."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Reads the settings: the only reader of the environment and of penstock.toml."""
+"""Loads the settings: the only reader of the environment and of penstock.toml."""
 
 import difflib
 import ipaddress

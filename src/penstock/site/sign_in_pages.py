@@ -1,4 +1,4 @@
-"""Pages for coming in: sign-up, the code, sign-in, the second factor, a forgotten password, sign-out."""
+"""Pages of sign-up and sign-in: the code, the second factor, a forgotten password, sign-out."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping

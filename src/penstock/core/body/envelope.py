@@ -1,4 +1,4 @@
-"""A request body looked at from outside: checked, its top level read, and written again with a few fields changed.
+"""The envelope of a request body: checked, read at its top level, and written again with a few fields changed.
 
 This is all that happens to the body of a request whose upstream speaks the caller's own dialect, so it has to be both
 complete (what passes here goes to an upstream as it is) and cheap. ``msgspec.Raw`` skips values without copying them; the

@@ -1,4 +1,4 @@
-"""What the meters of Messages and Responses streams share: bytes in, the same bytes out, and few frames that are read.
+"""Pass-through of frames, as Messages and Responses share it: bytes in, the same bytes out; few frames are read.
 
 A frame is decoded only if it can be one of those that matter; a piece of the answer is just counted by its length.
 """

@@ -1,4 +1,4 @@
-"""Passwords: which are taken, and their hashes, made by threads so that no request waits for them.
+"""Passwords: which ones are taken, and their hashes, made by threads so that no request waits for them.
 
 argon2id with 19 MiB, two passes and one lane (OWASP's password storage cheat sheet); the parameters are in each hash, and
 a hash made with others is renewed when its owner signs in. A few are made at a time, and a few more wait: whoever comes

@@ -1,4 +1,4 @@
-"""How people come in and stay in: sign-up, verification, sign-in, a forgotten password, and what an owner may change.
+"""Sign-up and sign-in: verification, the second factor, a forgotten password, and what an owner may change.
 
 What a stranger is told never depends on whether an address has an account: the same text, the same work, the same limits.
 Passwords are hashed outside any transaction, and mails are queued inside the one that wants them.

@@ -1,4 +1,4 @@
-"""Mails to send: written in the transaction that wants them sent, and sent by whoever takes them up.
+"""The outbox: a mail is written in the transaction that wants it sent, and sent by whoever takes it up.
 
 A mail holds a one-time code, so what is kept of it is sealed, and is deleted once it was sent or given up. Every function
 takes a connection inside a transaction; ``now`` is epoch milliseconds.

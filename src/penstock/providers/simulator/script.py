@@ -1,4 +1,4 @@
-"""What the simulator answers: the same for the same request, plainly no model's words, and legal for what was asked."""
+"""The script of a simulated answer: the same for the same request, plainly no model's words, and legal for what was asked."""
 
 import base64
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Turns as a Chat request for one upstream: ``docs/translation.md`` section 2.2, row by row.
+"""Encodes a neutral request as a Chat request for one upstream: ``docs/translation.md``, row by row.
 
 Deterministic, and the messages of one turn are a byte prefix of those of the next, because prompt caches depend on it:
 nothing in a message depends on what comes after it. Only a marked prefix that is to be continued ends differently.

@@ -1,4 +1,4 @@
-"""Events as the Chat stream that a caller gets."""
+"""Encodes events as the Chat stream or the whole Chat answer that a caller gets."""
 
 from typing import Literal, assert_never
 

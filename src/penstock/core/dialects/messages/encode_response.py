@@ -1,4 +1,4 @@
-"""Events as the Messages stream or the whole Messages answer that a caller gets.
+"""Encodes events as the Messages stream or the whole Messages answer that a caller gets.
 
 The grammar is ``message_start (block)* message_delta message_stop`` with blocks numbered 0, 1, 2 ... and one open at a
 time. The official SDKs lose text without a word where it is broken, so it cannot be broken here.

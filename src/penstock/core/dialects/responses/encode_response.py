@@ -1,4 +1,4 @@
-"""Events as the Responses stream or the whole response that a caller gets.
+"""Encodes events as the Responses stream or the whole response that a caller gets.
 
 Every event is numbered, every item is added, filled, done, and stands once more in the terminal event. The official SDK
 and Codex both wait for that terminal event, whatever happens.
