@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := .venv/bin/python -m pip -qq
 STAMP := .venv/.stamps
 
-.PHONY: help env compiled serve test chaos lint format bench lock clients clean
+.PHONY: help env compiled serve check pure test tests chaos lint style types format bench lock clients clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -24,18 +24,41 @@ compiled: $(STAMP)/project
 serve: $(STAMP)/project compiled ## run the gateway (ARGS="--port 9000"); needs no configuration
 	@exec .venv/bin/penstock serve $(ARGS)
 
-test: env compiled clients lint ## all that CI runs (ARGS="-k name" narrows pytest)
-	.venv/bin/pytest -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
+# a run that may not keep what it compiled would compile all tests anew, in each of its processes
+check test: export PYTHONDONTWRITEBYTECODE :=
+PYTEST := .venv/bin/pytest -n auto --maxprocesses 8 --dist loadgroup
+PURE := tests/core tests/upstream $(filter-out tests/test_coverage.py,$(wildcard tests/test_*.py)) \
+	$(addprefix tests/domain/test_,catalog.py models_endpoint.py catalog_document.py limits.py)
+
+check: env compiled style ## linters, types, and the tests that need no server: a minute
+	@$(MAKE) -j2 types pure
+
+pure:
+	$(PYTEST) $(PURE) $(ARGS)
+
+test: env compiled clients style ## all that CI runs, which is more than check (ARGS="-k name" narrows pytest)
+	@$(MAKE) -j2 types tests
+
+tests:
+	$(PYTEST) $(ARGS)
 
 chaos: env # servers killed under load (ROUNDS=100, on each engine) and races between processes and workers (RACES=1000); half an hour
 	@scripts/services.sh
 	PENSTOCK_TEST_PATIENCE=120 PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) \
 		.venv/bin/pytest --log-cli-level INFO --timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py -k "killed or race" $(ARGS)
 
-lint: env ## ruff and the type checker
+lint: style types ## ruff and the type checker
+
+style: env
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/basedpyright
+
+# what it reads is what it has found good already: then there is nothing to say
+types: env
+	@read=$$({ find src tests bench \( -name '*.py' -o -name '*.pyi' \) -print0 | sort -z; \
+		printf '%s\0' pyproject.toml requirements/*.txt .venv/pyvenv.cfg; } | xargs -0 sha256sum | sha256sum); \
+	if [ "$$read" != "$$(cat $(STAMP)/types 2>/dev/null)" ]; then \
+		echo .venv/bin/basedpyright && .venv/bin/basedpyright && echo "$$read" >$(STAMP)/types; fi
 
 format: env ## ruff's fixes and formatting
 	.venv/bin/ruff check --fix-only

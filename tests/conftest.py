@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 
 import pytest
 import uvloop
+from _pytest.nodeid import NodeId
 from hypothesis import settings
 
 # pytest-timeout bounds a test; a bound per example only fails on a busy machine.
@@ -22,12 +23,30 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, because tests wait for others as well as they work."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """In CI nothing may be missing: a skip is a failure there, with the skip's own reason."""
     if os.environ.get("CI") and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"CI may skip nothing. {reason}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put a test's group where the scheduler finds it: xdist 3.8 adds it to a name that pytest 9.2 reads no more.
+
+    See https://github.com/pytest-dev/pytest-xdist/issues/1386; tests/test_groups.py tells when it has been mended there.
+    """
+    for item in items:
+        if (named := vars(item).get("_nodeid")) is not None:
+            item._id = NodeId.parse(named)
+    # the longest one, begun last, would be waited for
+    items.sort(key=lambda item: item.path.name != "test_coverage.py")
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

@@ -193,7 +193,8 @@ class Cluster:
         leader = int((self._data / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
         for process in (leader, *map(int, children)):
-            os.kill(process, number)
+            with contextlib.suppress(ProcessLookupError):  # one that was ending, and has ended since
+                os.kill(process, number)
 
     def remove(self) -> None:
         """End it and delete its directory."""

@@ -18,6 +18,7 @@ from penstock.api.request_body import BodyReader
 from penstock.api.routes import owns
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import ReasoningCache
+from penstock.domain.accounts.passwords import COST, Cost
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger.ledger import Ledger
@@ -54,12 +55,18 @@ class Service:
     """One serving process. ``application`` is what a server serves while ``running`` is entered."""
 
     def __init__(
-        self, settings: Settings, secrets_of: Secrets, *, now: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        secrets_of: Secrets,
+        *,
+        now: Callable[[], float] = time.time,
+        hashing: Cost = COST,
     ) -> None:
-        """``now`` gives epoch seconds: days, resets and expiries go by it."""
+        """``now`` gives epoch seconds: days, resets and expiries go by it. ``hashing`` is what a password's hash costs."""
         self._settings = settings
         self._secrets = secrets_of
         self._now = now
+        self._hashing = hashing
         self._not_ready = "starting"
         self._api: Api | None = None
         self.site_process: SiteProcess | None = None
@@ -147,6 +154,7 @@ class Service:
                 health=health,
                 now=self._now,
                 not_ready=lambda: self._not_ready,
+                hashing=self._hashing,
             )
             await stack.enter_async_context(self.site_process.running())
             maintenance = Maintenance(

@@ -36,7 +36,7 @@ def claude(home: Path, settings: Mapping[str, str], prompt: str, *options: str) 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
     assert done.stdout, done.stderr

@@ -49,7 +49,7 @@ def codex(home: Path, base: str, key: str, model: str, *arguments: str) -> list[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
     assert done.stdout, done.stderr

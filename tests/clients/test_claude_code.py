@@ -51,7 +51,7 @@ def completed(result: Any) -> bool:
 
 def post(service: Running, user: User, path: str, body: object) -> int:
     """A request beside Claude Code's own; its status."""
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
     headers = {"x-api-key": user.key, "content-type": "application/json"}
     connection.request("POST", path, json.dumps(body), headers)
     response = connection.getresponse()
@@ -212,7 +212,7 @@ def test_model_discovery(penstock: Running, tmp_path: Path) -> None:
 def test_what_model_discovery_reads(penstock: Running) -> None:
     """Ids that begin with ``claude``, a name to show, one page, and no redirect on the way."""
     user = penstock.user("pro", "claude-discovered")
-    connection = http.client.HTTPConnection("127.0.0.1", penstock.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", penstock.port, timeout=60)
     connection.request("GET", "/api/v1/v1/models?limit=1000", headers={"authorization": f"Bearer {user.key}"})
     response = connection.getresponse()
     assert response.status == 200

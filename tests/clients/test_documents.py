@@ -97,13 +97,13 @@ def until_listed(reader: Reader, model: str) -> None:
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=60) as answer:
             if model in [entry["id"] for entry in json.load(answer)["data"]]:
                 return
         time.sleep(0.02)
 
 
-@pytest.mark.timeout(180)  # a dozen programs one after the other
+@pytest.mark.timeout(600)  # a dozen programs one after the other
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     with following(tmp_path) as reader:

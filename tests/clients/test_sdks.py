@@ -96,7 +96,7 @@ def perform(sdk: Sdk, service: Running, folder: Path) -> Run:
         copied.write_bytes(program.read_bytes())
         command = [str(INSTALLED / "bin" / "node"), str(copied)]
     done = subprocess.run(
-        [*command, json.dumps(given)], env=environ, capture_output=True, text=True, timeout=55, check=False
+        [*command, json.dumps(given)], env=environ, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
     return Run(sdk, service, users, json.loads(done.stdout))

@@ -40,7 +40,7 @@ class Server:
         return found and found[1]
 
     def status(self, path: str, key: str = "") -> int:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
         response = connection.getresponse()
         response.read()
@@ -48,7 +48,7 @@ class Server:
         return response.status
 
     def chat(self, key: str) -> int:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         body = b'{"model": "claude-haiku-4.5", "messages": [{"role": "user", "content": "Hello"}]}'
         connection.request("POST", "/api/v1/chat/completions", body, {"x-api-key": key})
         response = connection.getresponse()
@@ -197,7 +197,7 @@ def test_the_simulator_runs_alone(environ: dict[str, str]) -> None:
             r"Simulating a provider on http://127\.0\.0\.1:(\d+)/v1\n", process.stdout.readline()
         )
         assert found is not None
-        connection = HTTPConnection("127.0.0.1", int(found[1]), timeout=10)
+        connection = HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
         connection.request(
             "POST", "/v1/chat/completions", b'{"model": "m", "messages": [{"role": "user", "content": "x"}]}'
         )

@@ -15,6 +15,8 @@ import trustme
 
 from tests.deploy.conftest import DEPLOY, MODEL, Gateway
 
+pytestmark = pytest.mark.xdist_group("fronts")
+
 NAME = "llm.example.com"
 ASK = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -122,7 +124,7 @@ def client(front: Front, gateway: Gateway) -> httpx2.Client:
         base_url=f"{front.url}/api/v1",
         headers={"x-api-key": gateway.key},
         verify=ssl.create_default_context(cafile=front.authority),
-        timeout=20,
+        timeout=120,
         trust_env=False,
     )
 

@@ -3,12 +3,15 @@
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
 from penstock.domain.accounts import accounts
@@ -272,6 +275,40 @@ async def test_without_the_database_a_key_is_never_wrong(rig: Rig) -> None:
     assert (caught.value.status, caught.value.retry_after) == (503, 2)
     with pytest.raises(DatabaseUnavailable):
         await rig.ring.identify(OURS[0])
+
+
+async def test_a_look_up_is_waited_for_while_our_own_loop_is_stuck(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "_PATIENCE", 0.5)
+    asking = asyncio.ensure_future(rig.identify())
+    await asyncio.sleep(0)
+    threading.Event().wait(0.6)
+    assert (await asking).user_id == rig.user.id
+
+
+async def test_a_database_that_is_silent_is_given_up_once_and_its_answer_still_taken(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert authentication._PATIENCE == 2.0, "docs/operations/faults.md says so"
+    monkeypatch.setattr(authentication, "_PATIENCE", 0.1)
+    speaks = asyncio.Event()
+    real = rig.database.connect
+
+    @asynccontextmanager
+    async def connect() -> AsyncGenerator[AsyncConnection]:
+        await speaks.wait()
+        async with real() as conn:
+            yield conn
+
+    monkeypatch.setattr(rig.database, "connect", connect)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await rig.identify()
+    (loading,) = rig.ring._loading.values()
+    speaks.set()
+    await loading
+    assert (await rig.identify()).user_id == rig.user.id
 
 
 async def test_the_ring_keeps_its_bounds(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

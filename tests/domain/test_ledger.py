@@ -215,7 +215,6 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@pytest.mark.timeout(120)
 async def test_a_killed_process_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     """Whatever was sent has its one row, whenever the process is killed."""
     sent: set[str] = set()

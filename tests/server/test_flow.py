@@ -2,10 +2,13 @@
 
 import asyncio
 import socket
+import threading
+from math import inf
 
 import pytest
 
 from penstock.exchange import Exchange
+from penstock.server.connection import Phase
 from penstock.server.listen import ServerLimits
 from tests.server.running_server import Server, chunked, get, post, serving, until, within
 
@@ -70,6 +73,23 @@ async def test_body_that_does_not_come_gets_408(framing: str) -> None:
         answer = await asyncio.wait_for(caller.answer(), PATIENT)
         assert answer.status == 408
         assert await caller.closed() == b""
+
+
+@pytest.mark.parametrize("phase", [Phase.HEAD, Phase.BODY])
+async def test_time_for_which_our_loop_was_stuck_is_not_the_callers(phase: Phase) -> None:
+    raw = get() if phase is Phase.HEAD else post(b"body")
+    async with serving(limits=QUICK) as server:
+        with socket.create_connection(("127.0.0.1", server.listener.port)) as caller:
+            caller.sendall(raw[:-2])
+            await until(lambda: server.listener._wire.connections)
+            await until(lambda: server.connection._phase is phase and server.connection.deadline < inf)
+            swept = server.listener._wire._next_sweep
+            threading.Event().wait(3 * QUICK.header_deadline)
+            await until(lambda: server.listener._wire._next_sweep != swept)
+            caller.sendall(raw[-2:])
+            caller.setblocking(False)
+            answer = await asyncio.get_running_loop().sock_recv(caller, 65_536)
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_each_kilobyte_buys_a_body_more_time() -> None:

@@ -1,8 +1,11 @@
 """The whole service in this process, with people, keys and a catalogue, between a simulator and scripted upstreams."""
 
 import asyncio
+import atexit
 import itertools
 import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,13 +13,14 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Text, func, select, type_coerce, update
 
 from penstock.app import Service
 from penstock.commands.run_server import limits_of
 from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
+from penstock.domain.accounts.passwords import Cost
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.catalog_store import default_catalog
@@ -31,7 +35,7 @@ from penstock.providers.simulator.handler import SimulatedRequest, simulator
 from penstock.providers.table import KINDS
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
-from penstock.store.sql.schema import requests, usage_days
+from penstock.store.sql.schema import providers, requests, usage_days
 from tests.service.conversations import DIALECTS, PATHS, Answer, Caller, body_of, check_api_head, request
 from tests.service.scripted import PATIENCE, Scripted, scripted
 
@@ -40,6 +44,8 @@ _NONE: Headers = {}
 MORNING = 1_800_000_000.0
 """When it is in the house: 2027-01-15 08:00:00 UTC."""
 VENDOR_KEY = "vendor-key-0123456789"
+CHEAP = Cost(passes=1, kibibytes=8)
+"""What a password's hash costs in the house; what it costs elsewhere is tested in tests/pages/test_entrance.py."""
 WIRES = ("wire-chat", "wire-messages", "wire-responses", "spare-chat", "spare-messages")
 
 FREE = ("claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1")
@@ -187,7 +193,9 @@ class House:
     async def start(self, **changes: Any) -> None:
         """Open the service, with these settings changed."""
         self.settings = replace(self.settings, **changes)
-        self.service = Service(self.settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=self.clock)
+        self.service = Service(
+            self.settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=self.clock, hashing=CHEAP
+        )
         await self._stack.enter_async_context(self.service.running())
         self.listener = await listen(self.service.application, "127.0.0.1", 0, limits_of(self.settings))
         self._stack.push_async_callback(self.listener.close)
@@ -380,11 +388,48 @@ async def furnished(
         application = Application(simulator(journal=journal, gap=0), lambda _path: True, None, _refuse)
         simulated = await listen(application, "127.0.0.1", 0, ServerLimits())
         stack.push_async_callback(simulated.close)
-        store = await stack.enter_async_context(open_store(Settings(data=data, database_url=database_url)))
         ports = {name: wire.port for name, wire in wires.items()}
+        copied = _usual(data, database_url)
+        if copied:
+            shutil.copytree(await _model_home(), data)
+        store = await stack.enter_async_context(open_store(Settings(data=data, database_url=database_url)))
         async with store.database.transaction() as conn:
-            await catalog_store.apply_document(conn, catalogue(simulated.port, ports), KINDS, 1)
+            if copied:
+                await conn.execute(update(providers).values(speaks=_moved(simulated.port, ports)))
+            else:
+                await catalog_store.apply_document(conn, catalogue(simulated.port, ports), KINDS, 1)
         yield store, wires
+
+
+_SIMULATED, _WIRED = 60_000, {name: 60_001 + number for number, name in enumerate(WIRES)}
+"""The ports in the model home, which is copied because to make tables and a catalogue takes longer than most tests."""
+_homes: list[Path] = []
+"""This process's model home, once it is made."""
+
+
+def _usual(data: Path, database_url: str) -> bool:
+    """Whether it is a new directory, with the database in it."""
+    return not data.exists() and database_url in ("", Settings(data=data).database_url)
+
+
+async def _model_home() -> Path:
+    """A data directory as a house has it, but for the ports."""
+    if not _homes:
+        folder = tempfile.mkdtemp(prefix="penstock-house-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        home = Path(folder) / "data"
+        async with open_store(Settings(data=home)) as store, store.database.transaction() as conn:
+            await catalog_store.apply_document(conn, catalogue(_SIMULATED, _WIRED), KINDS, 1)
+        _homes.append(home)
+    return _homes[0]
+
+
+def _moved(simulated: int, wires: Mapping[str, int]) -> ColumnElement[str]:
+    """What providers speak, with the ports of the model home replaced."""
+    speaks: ColumnElement[str] = type_coerce(providers.c.speaks, Text)
+    for old, new in ((_SIMULATED, simulated), *((_WIRED[name], wires[name]) for name in WIRES)):
+        speaks = func.replace(speaks, f":{old}/", f":{new}/")
+    return speaks
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ _JSON = "application/json"
 _SSE = "text/event-stream"
 
 
-PATIENCE = float(os.environ.get("PENSTOCK_TEST_PATIENCE", "20"))
+PATIENCE = float(os.environ.get("PENSTOCK_TEST_PATIENCE", "60"))
 """Seconds after which what has to happen has not; only there so that a fault ends the test. A busy machine may need more."""
 
 

@@ -236,15 +236,22 @@ def _held_for(house: House) -> int:
     return sum(connection.transport.get_write_buffer_size() for connection in wire.connections)
 
 
+async def _watched(house: House, asked: Asked) -> tuple[int, int]:
+    """How many bytes were held here at most until the provider was left, and how many the provider kept in the end."""
+    most, unsent = 0, 0
+    while not asked.gone.is_set():
+        most, unsent = max(most, _held_for(house)), asked.unsent or unsent
+        await asyncio.sleep(0)
+    return most, unsent
+
+
 async def test_a_reader_that_stops_stops_the_provider_and_is_left_in_the_end(tmp_path: Path) -> None:
     async with open_house(tmp_path / "data", caller_stall=0.3, body_rate=1) as house:
         user, other = await house.user("one"), await house.user("one")
         caller, asked = await _idle_reader(house, user, 512)  # 32 MB
+        watching = asyncio.create_task(_watched(house, asked))
         assert (await house.ask("chat", "chat-plain", other)).status == 200, "nobody else waits"
-        most, unsent = 0, 0
-        while not asked.gone.is_set():
-            most, unsent = max(most, _held_for(house)), asked.unsent or unsent
-            await asyncio.sleep(0)
+        most, unsent = await watching
         assert 0 < most < 512 * 1024
         assert unsent > 8 << 20, "the rest had to stay with the provider"
         await _freed(house, "chat", user)

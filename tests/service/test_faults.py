@@ -84,7 +84,7 @@ def _begun(user: User, length: int) -> bytes:
 
 async def _taken(house: House, size: int) -> None:
     """Bodies take this much memory, in bytes; what the sockets carry needs a few turns of the loop to arrive."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while house.taken != size:  # noqa: ASYNC110 - the memory of a service is no event to wait for
             await asyncio.sleep(0)
 

@@ -130,7 +130,7 @@ async def test_yesterdays_books_are_looked_at_by_the_server(
         async with house.store.database.transaction() as conn:
             await conn.execute(insert(usage_days).values(user_id="usr_x", day=yesterday, used=2, refunded=0))
         await house.restart()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while b"penstock_ledger_differences 1.0" not in (await house.page("/metrics")).body:
                 pass
     assert f"usage_days.used of ('usr_x', {yesterday}) is 2, its rows say 0" in caplog.text

@@ -79,7 +79,7 @@ async def test_slots_are_those_of_both(pair: Pair) -> None:
     asked.reset()
     await holding.answer()
     holding.leave()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await pair.ask(1, user) != 200:
             pass
 

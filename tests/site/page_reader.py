@@ -94,7 +94,7 @@ class Reader:
             verify=PLAIN,
             trust_env=False,
             follow_redirects=False,
-            timeout=30,
+            timeout=120,
         )
 
     @property

@@ -34,7 +34,7 @@ PRIVATE = ("/dashboard", "/welcome", "/keys", "/requests", "/slots", "/playgroun
 WIDTHS = (1280, 390)
 THEMES = ("light", "dark")
 
-pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ async def test_from_the_landing_page_to_the_first_green_request_and_on(
     assert await page.locator("#first .waiting").count() == 1
     command = await page.locator(".tabs .panel").first.locator("pre").inner_text()
     done = await asyncio.to_thread(
-        subprocess.run, ["sh", "-c", command], capture_output=True, text=True, check=True, timeout=20
+        subprocess.run, ["sh", "-c", command], capture_output=True, text=True, check=True, timeout=120
     )
     assert "simulated" in done.stdout
     await page.wait_for_selector("#first .arrived")

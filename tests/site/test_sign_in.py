@@ -9,9 +9,19 @@ from pwdlib import PasswordHash
 from pyotp.totp import TOTP
 from sqlalchemy import func, select
 
+from penstock.app import Service
 from penstock.domain.accounts import accounts
-from penstock.domain.accounts.passwords import NOBODY, BadPassword, PasswordHasher, check_choice
+from penstock.domain.accounts.passwords import (
+    NOBODY,
+    BadPassword,
+    Checked,
+    Cost,
+    PasswordHasher,
+    check_choice,
+)
 from penstock.errors import Overloaded
+from penstock.providers.secrets import Secrets
+from penstock.settings import Settings
 from penstock.store.sql.schema import sessions, users
 from tests.site.page_reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
 
@@ -269,6 +279,24 @@ async def test_what_is_checked_for_nobody_is_the_work_of_anybody() -> None:
     assert [len(part) for part in made.split("$")] == [len(part) for part in NOBODY.split("$")]
     assert not (await hasher.check("anything", None)).good
     assert not hasher._hash.verify("anything", NOBODY), "a hash that can be checked, and not a broken one"
+
+
+async def test_a_server_hashes_at_the_price_of_production_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+    service = Service(Settings(data=tmp_path), Secrets({}))
+    async with service.running():
+        assert service.site_process is not None
+        made = await service.site_process.hasher.hash("a long enough sentence")
+    assert made.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+async def test_a_hash_that_was_made_at_another_price_is_renewed() -> None:
+    cheap = PasswordHasher(at_once=1, waiting=1, cost=Cost(passes=1, kibibytes=8))
+    old = await cheap.hash("a long enough sentence")
+    assert old.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+    assert await cheap.check("a long enough sentence", old) == Checked(True)
+    renewed = (await PasswordHasher(at_once=1, waiting=1).check("a long enough sentence", old)).renewed
+    assert renewed is not None
+    assert renewed.split("$")[:4] == NOBODY.split("$")[:4]
 
 
 # ---- forms

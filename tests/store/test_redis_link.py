@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -230,6 +231,20 @@ async def test_a_connection_that_failed_is_given_up_and_the_next_one_is_new(
         assert len(peer.writers) == 2
         peer.say(b"+three\r\n")
         assert await again == b"three"
+
+
+async def test_time_for_which_our_loop_was_stuck_is_not_redis_s() -> None:
+    async with peered(patience=0.3) as (peer, link):
+        waits = link.submit("A")
+        await peer.greeted()
+        await peer.reads.get()
+        beat = link._beat
+        threading.Event().wait(0.6)
+        async with asyncio.timeout(60):
+            while link._beat == beat:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0)
+        peer.say(b"+a\r\n")
+        assert await waits == b"a"
 
 
 async def test_an_idle_connection_that_ends_fails_nobody() -> None:

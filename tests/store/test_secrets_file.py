@@ -36,8 +36,12 @@ def test_made_once_for_its_owner_alone(secrets_file: SecretsFile, path: Path) ->
 
 
 def test_processes_that_start_at_once_share_one(path: Path) -> None:
-    program = "import sys, secrets; from pathlib import Path; from penstock.store.secrets_file import SecretsFile\n"
-    program += "input(); print(SecretsFile.make(Path(sys.argv[1]), secrets.token_bytes).digests('key')[0].hex())"
+    program = (
+        "import sys, secrets; from pathlib import Path; from penstock.store.secrets_file import SecretsFile\n"
+    )
+    program += (
+        "input(); print(SecretsFile.make(Path(sys.argv[1]), secrets.token_bytes).digests('key')[0].hex())"
+    )
     racers = [
         subprocess.Popen(
             [sys.executable, "-c", program, str(path)],

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 
 import pytest
 
@@ -53,6 +54,21 @@ async def test_no_first_byte(server: ScriptedServer, caller: Caller, reused: boo
     assert caught.value.sent
     await peer.gone()
     assert server.waiting() == 0
+
+
+@pytest.mark.parametrize("binds", [{"first_byte": 0.6}, {"total": 0.6}])
+async def test_time_for_which_our_loop_was_stuck_is_not_the_upstreams(
+    server: ScriptedServer, caller: Caller, binds: dict[str, float]
+) -> None:
+    sending = caller.start(stream=True, deadlines=deadlines(**binds))
+    peer = await server.accept()
+    await peer.request()
+    swept = caller.client._next_sweep
+    threading.Event().wait(1.2)
+    while caller.client._next_sweep == swept:  # noqa: ASYNC110 - it has no event
+        await asyncio.sleep(0)
+    await peer.say(OK)
+    assert await (await sending).read(100) == b"ok"
 
 
 async def test_the_first_byte_ends_the_wait_for_it_and_silence_then_is_idle(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 import msgspec
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.catalog import Upstream
@@ -25,6 +24,7 @@ from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys import management
+from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import Unavailable
 from penstock.operations.first_start import is_loopback
@@ -36,7 +36,7 @@ from penstock.store.redis.link import RedisAway, RedisLink, RedisRefused
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import Database, open_database
-from penstock.store.sql.schema import api_keys, requests, users
+from penstock.store.sql.sqlite import quick_check
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
 
 Level = Literal["ok", "warn", "fail"]
@@ -164,11 +164,11 @@ async def _database(database: Database, settings: Settings) -> list[Finding]:
     async with database.connect() as conn:
         damage = "ok"
         if database.path is not None:
-            damage = (await conn.exec_driver_sql("PRAGMA quick_check(1)")).scalar_one()
+            damage = await quick_check(conn)
         if damage != "ok":
             text = f"{database.name} is damaged: {damage}"
             return [Finding("fail", "database", text, "stop the server and restore the backup")]
-        people = await conn.scalar(select(func.count()).select_from(users)) or 0
+        people = await accounts.count_users(conn)
         findings.append(
             Finding("ok", "database", f"{database.name}, schema as this program needs it, {people} accounts")
         )
@@ -177,7 +177,7 @@ async def _database(database: Database, settings: Settings) -> list[Finding]:
             level: Level = "warn" if is_loopback(settings.host) else "fail"
             mend = "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
             findings.append(Finding(level, "accounts", "there is no admin", mend))
-        newest = await conn.scalar(select(func.max(requests.c.created_at)))
+        newest = await history.newest_at(conn)
         ahead = 0.0 if newest is None else newest / 1000 - time.time()
         if ahead > 60:
             text = f"the newest request is {ahead:,.0f} s in the future"
@@ -232,10 +232,7 @@ async def _ledger(conn: AsyncConnection) -> Finding:
 
 async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
     """The secrets file, and whether the keys of the database were made with it."""
-    count = (
-        await conn.scalar(select(func.count()).select_from(api_keys).where(api_keys.c.revoked_at.is_(None)))
-        or 0
-    )
+    count = await management.count_working_keys(conn)
     path = settings.secret_path
     if not path.exists() and not count:
         return [Finding("warn", "secrets", f"{path} is not there yet", "the first start makes it")]

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import msgspec
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock import __version__
@@ -30,15 +29,13 @@ from penstock.providers.table import KINDS, PROVIDERS
 from penstock.settings import Settings
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.backend import StoreError
-from penstock.store.sql.database import Database, SchemaBehind, open_database, upsert
-from penstock.store.sql.schema import revisions
+from penstock.store.sql.database import Database, SchemaBehind, open_database
+from penstock.store.starts import count_start
 
 DEMO_EMAIL = "demo@penstock.localhost"
 """The demo user of an installation that has no other; no mail can reach it."""
 DEMO_PLAN = "pro"
 _SIMULATOR = "simulator"
-_STARTS = "starts"
-"""The row of ``revisions`` that counts starts of the server."""
 
 
 class NoAdmin(StoreError):
@@ -123,7 +120,7 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
                 f"{settings.host} can be reached by others, and there is no admin yet; make one: "
                 "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
             )
-        first = await _count_start(conn)
+        first = await count_start(conn)
         demo = await _demo(conn, store) if is_loopback(settings.host) else None
     local = await _offer_local(database) if first else ()
     source = CatalogSource(database, KINDS, secrets_of.has)
@@ -215,15 +212,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-async def _count_start(conn: AsyncConnection) -> bool:
-    """Count this start; whether it is the first."""
-    before = await conn.scalar(select(revisions.c.value).where(revisions.c.subject == _STARTS))
-    await conn.execute(
-        upsert(conn, revisions, ("subject",), ("value",)), {"subject": _STARTS, "value": (before or 0) + 1}
-    )
-    return before is None
 
 
 class _Demo(msgspec.Struct, frozen=True):

@@ -322,6 +322,11 @@ class CallerConnection(asyncio.Protocol):
 
     # ---- deadlines
 
+    def spare(self, seconds: float) -> None:
+        self.deadline += seconds
+        self.stall_at += seconds
+        self._since += seconds
+
     def overdue(self, now: float) -> None:
         limits = self._wire.limits
         if now >= self.stall_at:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from email.utils import formatdate
+from math import inf
 from time import time
 from typing import Protocol
 
@@ -24,6 +25,10 @@ class Watched(Protocol):
 
     def overdue(self, now: float) -> None:
         """One of the two has passed."""
+        ...
+
+    def spare(self, seconds: float) -> None:
+        """Our loop was stuck for so long, and could not hear the caller: both are that much later."""
         ...
 
     def close_if_idle(self) -> None:
@@ -63,6 +68,7 @@ class SharedState:
             limits.header_deadline, limits.body_deadline, limits.keepalive_idle, limits.caller_stall
         )
         self.interval = min(0.5, max(0.01, shortest / 8))
+        self._next_sweep = inf
         self.sweep()
 
     def sweep(self) -> None:
@@ -76,6 +82,10 @@ class SharedState:
             self.date_and_close = b"date: %b\r\nconnection: close\r\n" % date
             self.date_header = [(b"date", date)]
         now = self.loop.time()
+        late, self._next_sweep = now - self._next_sweep, now + self.interval
+        if late > self.interval:
+            for connection in self.connections:
+                connection.spare(late)
         for connection in [c for c in self.connections if now >= c.deadline or now >= c.stall_at]:
             connection.overdue(now)
 

@@ -5,13 +5,12 @@ import io
 from collections.abc import Callable, Sequence
 
 import msgspec
-from sqlalchemy import Select, delete, insert, select
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.core.limits import day_of, reset_of
-from penstock.domain.accounts import accounts, audit
+from penstock.domain.accounts import accounts, audit, plan_wishes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
 from penstock.domain.ledger import history, rollups
@@ -24,7 +23,6 @@ from penstock.site.context import SiteContext, go
 from penstock.site.pages import NO_STORE, day
 from penstock.site.session import read_form, signed_in
 from penstock.site.snippets import first_commands
-from penstock.store.sql.schema import plan_wishes
 
 RANGES = {"7": 7, "30": 30, "90": 90}
 """The ranges of the overview, in days."""
@@ -217,7 +215,7 @@ class DashboardPages:
         context = self._context
         user = signed_in(request).user
         async with context.database.connect() as conn:
-            wish = await conn.scalar(_wish_of(user.id))
+            wish = await plan_wishes.wish_of(conn, user.id)
         catalog = context.catalog()
         models = {model.id for model in catalog.models.values() if catalog.served(model)}
         return context.pages.render(
@@ -240,8 +238,7 @@ class DashboardPages:
         if wanted is None or wanted.id == user.plan_id:
             raise InvalidRequest("There is no such plan to ask for.", param="plan")
         async with context.database.transaction() as conn:
-            await conn.execute(delete(plan_wishes).where(plan_wishes.c.user_id == user.id))
-            await conn.execute(insert(plan_wishes).values(user_id=user.id, plan_id=wanted.id, created_at=now))
+            await plan_wishes.set_wish(conn, user.id, wanted.id, now=now)
             for admin in await accounts.admins(conn):
                 mail = messages.plan_asked(context.sign_in.rules.brand, admin, user.email, wanted.id)
                 await outbox.queue(conn, context.secrets_file, mail, now=now, entropy=context.entropy)
@@ -251,10 +248,6 @@ class DashboardPages:
             )
         self._mail_queued()
         return go("/plan", "asked")
-
-
-def _wish_of(user_id: str) -> Select[str]:
-    return select(plan_wishes.c.plan_id).where(plan_wishes.c.user_id == user_id)
 
 
 def _filter(request: Request) -> Filter:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from penstock.domain.accounts.attempt_limits import attempt_limits_of
-from penstock.domain.accounts.passwords import PasswordHasher
+from penstock.domain.accounts.passwords import Cost, PasswordHasher
 from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import Rules, SignIn
 from penstock.domain.catalog.catalog import Catalog
@@ -38,10 +38,13 @@ class SiteProcess:
         health: Health,
         now: Callable[[], float],
         not_ready: Callable[[], str],
+        hashing: Cost,
     ) -> None:
-        """``now`` gives epoch seconds, ``not_ready`` '' or why none should come."""
+        """``now`` gives epoch seconds, ``not_ready`` '' or why none should come; ``hashing`` is the cost of a password."""
         self.lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
-        self.hasher = PasswordHasher(at_once=settings.passwords_at_once, waiting=settings.passwords_waiting)
+        self.hasher = PasswordHasher(
+            at_once=settings.passwords_at_once, waiting=settings.passwords_waiting, cost=hashing
+        )
         self.mail_sender = MailSender(
             database, secrets_file, mail_transport(settings.mail_url), settings.mail_from, now
         )

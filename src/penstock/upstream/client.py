@@ -47,6 +47,7 @@ class UpstreamClient:
         self._pools: dict[Origin, Pool] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick: asyncio.TimerHandle | None = None
+        self._next_sweep = 0.0
         self._closing: asyncio.Future[None] | None = None
 
     async def send(
@@ -87,6 +88,7 @@ class UpstreamClient:
                 now = loop.time()
             response = UpstreamResponse(connection, now, reused=reused)
             if self._tick is None:
+                self._next_sweep = now + _TICK
                 self._tick = loop.call_later(_TICK, self._sweep, loop)
             try:
                 await connection.send(response, head, body, deadlines, due, stream=stream)
@@ -137,10 +139,13 @@ class UpstreamClient:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fail what is over its deadline, and close what has been idle for too long."""
         now = loop.time()
+        late, self._next_sweep = now - self._next_sweep, now + _TICK
         oldest = now - self.idle_lifetime
         needed = False
         for pool in self._pools.values():
             for connection in list(pool.connections):
+                if late > _TICK:
+                    connection.spare(late)
                 connection.check(now)
             while pool.idle and pool.idle[0].idle_since < oldest:
                 pool.idle.pop(0).drop()

@@ -169,6 +169,12 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._fail(FailureReason.CUT, "the client was closed")
 
+    def spare(self, seconds: float) -> None:
+        """Our loop was stuck for so long, and could not hear the upstream: its deadlines are that much later."""
+        if self._response is not None:
+            self._due += seconds
+            self._quiet_since += seconds
+
     def check(self, now: float) -> None:
         """Fail the request if one of its deadlines has passed at loop time ``now``."""
         response, transport = self._response, self._transport

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from typing import Protocol
 
+from penstock.timeouts import within
 from penstock.upstream.connection import UpstreamConnection
 from penstock.upstream.failures import FailureReason, no_connection
 from penstock.upstream.origin import Origin
@@ -75,7 +76,7 @@ class Pool:
         where = f"{origin.host}:{origin.port}"
         try:
             # once per connection, not per request, so the cost of the context manager does not matter
-            async with asyncio.timeout(seconds):
+            async with within(seconds):
                 await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=context)
         except TimeoutError as error:
             message = f"{where}: no connection within {seconds:g} s"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -243,6 +243,11 @@ async def list_users(conn: AsyncConnection, *, most: int = 1000, after: str = ""
         .limit(most)
     )
     return tuple(_user(row) for row in rows)
+
+
+async def count_users(conn: AsyncConnection) -> int:
+    """How many accounts there are."""
+    return await conn.scalar(select(func.count()).select_from(users)) or 0
 
 
 async def any_user(conn: AsyncConnection) -> bool:

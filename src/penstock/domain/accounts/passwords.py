@@ -65,17 +65,31 @@ def check_choice(password: str, email: str) -> None:
         raise BadPassword("This is among the first passwords that anybody would try.", param="password")
 
 
-NOBODY = f"$argon2id$v=19$m={KIBIBYTES},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
-"""For addresses without an account, or an account without a password: the same work, and no password that is known to give
-a digest of zeros."""
+class Cost(msgspec.Struct, frozen=True):
+    """What a hash costs, whoever makes it: the passes over so much memory, in so many lanes."""
+
+    passes: int = PASSES
+    kibibytes: int = KIBIBYTES
+    lanes: int = LANES
+
+    @property
+    def nobody(self) -> str:
+        """For addresses without an account, or an account without a password: the same work, and no password that is known
+        to give a digest of zeros."""
+        return f"$argon2id$v=19$m={self.kibibytes},t={self.passes},p={self.lanes}${'A' * 22}${'A' * 43}"
+
+
+COST = Cost()
+NOBODY = COST.nobody
 
 
 class PasswordHasher:
     """Makes and checks hashes. One per process."""
 
-    def __init__(self, *, at_once: int, waiting: int) -> None:
+    def __init__(self, *, at_once: int, waiting: int, cost: Cost = COST) -> None:
         """``at_once`` hashes are made at the same time, and ``waiting`` more wait for that."""
-        self._hash = PasswordHash((Argon2Hasher(time_cost=PASSES, memory_cost=KIBIBYTES, parallelism=LANES),))
+        self._hash = PasswordHash((Argon2Hasher(cost.passes, cost.kibibytes, cost.lanes),))
+        self._nobody = cost.nobody
         self._room = asyncio.Semaphore(at_once)
         self._most = at_once + waiting
         self._inside = 0
@@ -90,7 +104,9 @@ class PasswordHasher:
         """Whether ``password`` is what ``kept`` was made of; the same work where there is none. Raises ``Overloaded``."""
         if len(password) > LONGEST:
             password = ""
-        good, renewed = await self._work(partial(self._hash.verify_and_update, password, kept or NOBODY))
+        good, renewed = await self._work(
+            partial(self._hash.verify_and_update, password, kept or self._nobody)
+        )
         return Checked(good and kept is not None, renewed if kept is not None else None)
 
     async def _work(self, work: Callable[[], T]) -> T:

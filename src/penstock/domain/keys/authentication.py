@@ -34,11 +34,12 @@ from penstock.errors import (
 from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.schema import api_keys, users
+from penstock.timeouts import answered
 
 log = logging.getLogger("penstock.domain.keys")
 
 _PATIENCE = 2.0
-"""Seconds that a caller waits for a look-up."""
+"""Seconds for which the database may be silent while a caller waits for a look-up."""
 _MOST = 50_000
 """Keys remembered; the one looked up longest ago goes first."""
 _STALE = 600.0
@@ -229,10 +230,9 @@ class Keyring:
         self, mark: bytes, loading: asyncio.Task[Principal | KeyRefusal]
     ) -> Principal | KeyRefusal:
         """What the look-up found. One that hangs is given up once, and goes on for those who come later."""
-        await asyncio.wait((loading,), timeout=0 if loading in self._hanging else _PATIENCE)
-        if loading.done():
-            return loading.result()
         if loading not in self._hanging:
+            if await answered(loading, _PATIENCE):
+                return loading.result()
             self._hanging.add(loading)
             loading.add_done_callback(self._hanging.discard)
         return self._unanswered(mark, TimeoutError())

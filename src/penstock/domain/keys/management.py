@@ -197,6 +197,12 @@ async def reseal_keys(conn: AsyncConnection, secrets_file: SecretsFile, entropy:
     return count
 
 
+async def count_working_keys(conn: AsyncConnection) -> int:
+    """How many keys have not been revoked."""
+    found = select(func.count()).select_from(api_keys).where(api_keys.c.revoked_at.is_(None))
+    return await conn.scalar(found) or 0
+
+
 async def any_key(conn: AsyncConnection) -> bool:
     """Whether there is a key at all, working or not."""
     return await conn.scalar(select(api_keys.c.id).limit(1)) is not None

@@ -149,3 +149,8 @@ async def used_on(conn: AsyncConnection, user_id: str, day: int) -> int:
 
 def _receipt(row: Row[*tuple[Any, ...]]) -> Receipt:
     return Receipt(*row)
+
+
+async def newest_at(conn: AsyncConnection) -> int | None:
+    """When the newest request of all came, in epoch milliseconds; None where there is none."""
+    return await conn.scalar(select(func.max(requests.c.created_at)))

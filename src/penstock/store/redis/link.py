@@ -20,6 +20,7 @@ import hiredis
 import msgspec
 
 from penstock.store.redis.address import RedisAddress
+from penstock.timeouts import within
 
 RedisReply = object
 Command = tuple[str | bytes | int | float, ...]
@@ -27,6 +28,8 @@ RedisOutcome = object
 """A reply, or a ``RedisAway`` in its place."""
 Then = Callable[[RedisOutcome], None]
 
+BEATS = 5
+"""How often within its time-out Redis must be found silent in turn: a loop that was stuck has its answers still to read."""
 PAUSE_SECONDS = 1.0
 """After a failure: how long nothing is sent, so that a Redis that hangs does not cost every request its time-out."""
 
@@ -62,7 +65,8 @@ class _Asked(msgspec.Struct, gc=False):
     command: Command
     future: asyncio.Future[RedisReply] | None
     then: Then | None
-    sent_at: float = 0.0
+    sent_at: int = 0
+    """Counted in beats of the connection's patience."""
 
     def gone(self) -> bool:
         """Whether who waited has left."""
@@ -143,6 +147,7 @@ class RedisLink:
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: list[_Asked] = []
         self._timing: asyncio.TimerHandle | None = None
+        self._beat = 0
         self._drained: asyncio.Future[None] | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -209,19 +214,18 @@ class RedisLink:
 
     def _send(self, connection: _Connection, asked: list[_Asked]) -> None:
         if asked:
-            asked[0].sent_at = self._loop.time()
             for one in asked:
-                one.sent_at = asked[0].sent_at
+                one.sent_at = self._beat
             connection.write(asked)
             if self._timing is None:
-                self._timing = self._loop.call_later(self._timeout, self._look)
+                self._timing = self._loop.call_later(self._timeout / BEATS, self._look)
         self._check_drained()
 
     async def _connect(self) -> None:
         """Connect, and send what waits then; or tell those who wait that it could not be done."""
         connection = _Connection(self)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with within(self._timeout):
                 await self._address.connect(connection)
                 greeting = [
                     *self._address.greeting(),
@@ -246,11 +250,11 @@ class RedisLink:
         connection = self._connection
         if connection is None or not connection.asked:
             return
-        left = connection.asked[0].sent_at + self._timeout - self._loop.time()
-        if left <= 0:
+        self._beat += 1
+        if self._beat - connection.asked[0].sent_at > BEATS:
             connection.drop(RedisAway("it did not answer in time", sent=True))
         else:
-            self._timing = self._loop.call_later(left, self._look)
+            self._timing = self._loop.call_later(self._timeout / BEATS, self._look)
 
     # ---- answers
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from penstock.store.sql.backend import RowRefused, StoreError, WriteFailed
@@ -170,3 +170,8 @@ def explain(error: Exception, path: Path) -> str:
     if "full" in text:
         return f"no space left for {path}"
     return f"cannot use {path}: {text}"
+
+
+async def quick_check(conn: AsyncConnection) -> str:
+    """What SQLite finds wrong with the file, 'ok' for nothing."""
+    return str((await conn.exec_driver_sql("PRAGMA quick_check(1)")).scalar_one())

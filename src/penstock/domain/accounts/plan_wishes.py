@@ -1,0 +1,17 @@
+"""Plans that customers have asked their operator for: one wish an account, the last one."""
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.store.sql.schema import plan_wishes
+
+
+async def wish_of(conn: AsyncConnection, user_id: str) -> str | None:
+    """The id of the plan that the account has asked for, None for none."""
+    return await conn.scalar(select(plan_wishes.c.plan_id).where(plan_wishes.c.user_id == user_id))
+
+
+async def set_wish(conn: AsyncConnection, user_id: str, plan_id: str, *, now: int) -> None:
+    """Ask for this plan, in place of any before. ``now`` in epoch milliseconds."""
+    await conn.execute(delete(plan_wishes).where(plan_wishes.c.user_id == user_id))
+    await conn.execute(insert(plan_wishes).values(user_id=user_id, plan_id=plan_id, created_at=now))
