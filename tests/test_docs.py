@@ -1,7 +1,7 @@
 """No document names a file or folder that is not there, and neither does the text of a source file.
 
 Looked at are the Markdown files of the repository but the changelog and the benchmarks' records, which tell of the past,
-and docstrings and comments of ``src``. A path may be whole (``src/penstock/relay/relay.py``) or begin below
+the scripts, and docstrings and comments of ``src``. A path may be whole (``src/penstock/relay/relay.py``) or begin below
 ``src/penstock`` (``relay/relay.py``, ``core/limits``); a file's name alone must be that of some file.
 """
 
@@ -19,6 +19,9 @@ PACKAGE = ROOT / "src" / "penstock"
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "bench").glob("*.md")),
+    *sorted((ROOT / "scripts").glob("*.sh")),
+    *(ROOT / name for name in ("Makefile", "pyproject.toml", "deploy/Dockerfile")),
 ]
 
 PARTS = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("_")}
@@ -41,7 +44,7 @@ NOT_OURS = {
 _SPAN = re.compile(r"``?([^`\n]+?)``?(?!`)")
 _LINK = re.compile(r"\]\(([^)#\s]*)(?:#[^)]*)?\)")
 _WHOLE = re.compile(rf"(?<![\w/.$~-])(?:{'|'.join(sorted(FOLDERS))})/[\w./<*{{-]*")
-_SHORT = re.compile(r"(?<![\w/.:$~*<@-])(?:[a-z_][\w-]*(?:/[\w.<*{-]*)+|[\w-]+\.py\b)")
+_SHORT = re.compile(r"(?<![\w/.:$~*<>@-])(?:[a-z_][\w-]*(?:/[\w.<*{-]*)+|[\w-]+\.py\b)")
 _DOTTED = re.compile(r"(?<![\w./@-])penstock((?:\.[A-Za-z_]\w*)+)")
 
 
@@ -76,7 +79,7 @@ def _means_us(name: str, span: str) -> bool:
 def _is_there(name: str) -> bool:
     """Whether it is the end of a path of ours; a pattern or a placeholder is looked up as far as the folder before it."""
     name = name.rstrip(".")
-    cut = re.search(r"[<*{]", name)
+    cut = re.search(r"[<*{]|_$", name)
     if cut is not None:
         name = name[: cut.start()].rpartition("/")[0]
     end = "/" + name.rstrip("/")

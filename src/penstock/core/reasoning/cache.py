@@ -91,7 +91,7 @@ def _bytes(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningScope:
-    """The reasoning of one provider's models for one user. ``limit``: how long the ids may be that the caller sees; None: any."""
+    """One provider's reasoning for one user. ``limit``: how long the ids may be that the caller sees; None: any."""
 
     thoughts: ReasoningCache
     user: str
