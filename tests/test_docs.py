@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_architecture import CORE_MAY_IMPORT, MAY_IMPORT
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "penstock"
 DOCUMENTS = [
@@ -115,6 +117,22 @@ def prose(source: str) -> str:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_document_names_what_is_there(document: Path) -> None:
     assert not list(dict.fromkeys(wrong_paths(document.read_text("utf-8"), document.parent)))
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [("| Part |", MAY_IMPORT), ("| Part of the core |", CORE_MAY_IMPORT)],
+    ids=["parts", "core"],
+)
+def test_the_architecture_shows_who_may_import_whom(heading: str, table: dict[str, set[str]]) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows, _, _ = text[text.index(heading) :].partition("\n\n")
+    shown: dict[str, set[str]] = {}
+    for row in rows.splitlines()[2:]:
+        _, parts, _, imports, _ = row.split("|")
+        named = set(re.findall(r"\w+", imports))
+        shown |= {part.strip("/`").removesuffix(".py"): named for part in parts.split()}
+    assert shown == table
 
 
 def test_docstrings_and_comments_name_what_is_there() -> None:
