@@ -81,7 +81,7 @@ def _means_us(name: str, span: str) -> bool:
 def _is_there(name: str) -> bool:
     """Whether it is the end of a path of ours; a pattern or a placeholder is looked up as far as the folder before it."""
     name = name.rstrip(".")
-    cut = re.search(r"[<*{]|_$", name)
+    cut = re.search(r"[<*{]|_$|\b[A-Z]{3,}[/_]", name)
     if cut is not None:
         name = name[: cut.start()].rpartition("/")[0]
     end = "/" + name.rstrip("/")
@@ -173,7 +173,7 @@ def test_a_wrong_path_is_seen(text: str) -> None:
     [
         "see src/penstock/relay/relay.py.",
         "`core/limits`, `core/` and `relay/router.py`",
-        "tests/vectors/<dialect>/<case>/ and `tests/core/*.py`",
+        "tests/vectors/<dialect>/<case>/, `tests/core/*.py` and tests/core/dialects/NAME/x.py",
         "`/api/v1/messages` and `api/v1`, `https://example.com/docs/nothing.md`",
         "[a link](docs/architecture.md#errors), [another](https://example.com), [a page](/docs)",
         "`penstock.toml`, `penstock.service`, penstock.store.sql.database.Database",
