@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := .venv/bin/python -m pip -qq
 STAMP := .venv/.stamps
 
-.PHONY: help env compiled serve check pure test tests chaos lint style types format bench lock clients clean
+.PHONY: help env compiled serve check pure test tests chaos mutants lint style types format bench lock clients clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,10 @@ chaos: env # servers killed under load (ROUNDS=100, on each engine) and races be
 	@scripts/services.sh
 	PENSTOCK_TEST_PATIENCE=120 PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) \
 		.venv/bin/pytest --log-cli-level INFO --timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py -k "killed or race" $(ARGS)
+
+mutants: env # changes to the source, one after the other, that the tests must notice (ARGS="relay" chooses); five minutes
+	@scripts/services.sh
+	.venv/bin/python scripts/mutants.py $(ARGS)
 
 lint: style types ## ruff and the type checker
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tokenize
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -143,6 +144,11 @@ def part_of(first: str) -> str:
     return "commands" if first in {"cli", "__main__"} else first
 
 
+DIALECT_NAMES = {
+    path.parent.name for path in (ROOT / "core" / "dialects").glob("*/dialect.py")
+}  # their folders are named as they are
+
+
 MODULES = [
     Module.parse(p.relative_to(ROOT).as_posix(), p.read_text("utf-8")) for p in sorted(ROOT.rglob("*.py"))
 ]
@@ -226,6 +232,63 @@ def core_is_pure(module: Module) -> Iterator[str]:
             yield f"{module.path}:{node.lineno}: the core may not call {called(node)}()"
         if isinstance(node, ast.AsyncFunctionDef):
             yield f"{module.path}:{node.lineno}: the core waits for nothing"
+
+
+DIALECT_FILES = {
+    "dialect.py", "request_schema.py", "decode_request.py", "encode_request.py", "response_schema.py",
+    "decode_response.py", "encode_response.py", "passthrough.py",
+}  # fmt: skip
+CALLER_FILES = {"decode_request.py", "encode_response.py"}
+"""What a dialect that serves upstreams alone has no use for."""
+SQL_STATEMENTS = {"select", "insert", "update", "delete", "text", "func"}
+
+
+def names_a_dialect_in_its_own_folder(module: Module) -> Iterator[str]:
+    """A dialect's facts live with it: nothing else asks which one it has before it. The simulator speaks all of them."""
+    if module.path.startswith(("core/dialects/", "providers/simulator/")):
+        return
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Compare():
+                named = any(is_dialect(each) for each in (node.left, *node.comparators))
+            case ast.MatchValue(value=value):
+                named = is_dialect(value)
+            case _:
+                named = False
+        if named:
+            yield f"{module.path}:{getattr(node, 'lineno', 0)}: compares a dialect's name; make it a member of the dialect"
+
+
+def is_dialect(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant(value=str(value)):
+            return value in DIALECT_NAMES
+        case ast.Tuple(elts=elts) | ast.Set(elts=elts) | ast.List(elts=elts):
+            return any(is_dialect(each) for each in elts)
+        case _:
+            return False
+
+
+def imports_no_other_dialect(module: Module) -> Iterator[str]:
+    own = module.name.split(".")
+    if own[:2] != ["core", "dialects"] or len(own) < 4:
+        return
+    for node, name in own_imports(module):
+        target = name.split(".")
+        if target[:2] == ["core", "dialects"] and target[2] in DIALECT_NAMES - {own[2]}:
+            yield f"{module.path}:{node.lineno}: {own[2]} may not import {target[2]}; what both need goes elsewhere"
+
+
+def leaves_queries_to_their_subject(module: Module) -> Iterator[str]:
+    """Statements are made and executed in the store and the domain alone."""
+    if module.part in {"store", "domain"}:
+        return
+    for node, name in imports(module):
+        if name.split(".")[0] == "sqlalchemy" and name.rpartition(".")[2] in SQL_STATEMENTS:
+            yield f"{module.path}:{node.lineno}: SQL belongs to the store or to a subject of the domain"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and called(node) == "exec_driver_sql":
+            yield f"{module.path}:{node.lineno}: SQL belongs to the store or to a subject of the domain"
 
 
 def sql_is_never_built_from_text(module: Module) -> Iterator[str]:
@@ -317,6 +380,9 @@ RULES: list[Callable[[Module], Iterator[str]]] = [
     imports_only_what_its_part_may,
     imports_at_the_top_by_full_name,
     core_is_pure,
+    names_a_dialect_in_its_own_folder,
+    imports_no_other_dialect,
+    leaves_queries_to_their_subject,
     sql_is_never_built_from_text,
     opens_with_a_docstring,
     has_a_name_that_says_something,
@@ -346,6 +412,56 @@ def import_graph(modules: list[Module]) -> dict[str, set[str]]:
 def test_every_module(rule: Callable[[Module], Iterator[str]]) -> None:
     broken = dict.fromkeys(what for module in MODULES for what in rule(module))
     assert not broken, "\n" + "\n".join(broken)
+
+
+def test_every_dialect_has_the_same_files_or_lacks_a_side() -> None:
+    assert {"chat", "messages", "responses"} <= DIALECT_NAMES
+    for name in DIALECT_NAMES:
+        files = {path.name for path in (ROOT / "core" / "dialects" / name).glob("*.py")}
+        assert files >= DIALECT_FILES or files >= DIALECT_FILES - CALLER_FILES, name
+
+
+def public_names() -> dict[str, set[str]]:
+    """Each public name and the parts that define it: the core's folders are parts of their own; schemas are left out."""
+    found: dict[str, set[str]] = {}
+    for module in MODULES:
+        schema = module.path.endswith("_schema.py") or "migrations" in module.path
+        for node in () if schema else module.tree.body:
+            match node:
+                case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    names = [name]
+                case ast.Assign(targets=targets):
+                    names = [target.id for target in targets if isinstance(target, ast.Name)]
+                case ast.AnnAssign(target=ast.Name(id=name)):
+                    names = [name]
+                case _:
+                    names = []
+            for name in names:
+                if not name.startswith("_") and name not in {"log", "app"}:
+                    found.setdefault(name, set()).add(
+                        f"core/{module.core_part}" if module.core_part else module.part
+                    )
+    return found
+
+
+def test_one_thing_has_one_name() -> None:
+    names = public_names()
+    twice = {name: parts for name, parts in names.items() if len(parts) > 1}
+    assert len(twice) < 0.03 * len(names), twice
+
+
+def test_the_core_is_a_house_of_small_rooms() -> None:
+    folders = Counter(Path(module.path).parent for module in MODULES if module.part == "core")
+    assert max(folders.values()) <= 14, folders.most_common(3)
+    graph = import_graph([module for module in MODULES if module.core_part])
+    between = {
+        (source, target)
+        for source, targets in graph.items()
+        for target in targets
+        if source.split(".")[:2] != target.split(".")[:2]
+    }
+    parts = {(source.split(".")[1], target.split(".")[1]) for source, target in between}
+    assert len(parts) <= 30, sorted(parts)
 
 
 def test_no_import_cycle() -> None:
@@ -401,6 +517,23 @@ BAD = {
         ("core/sse.py", "data = open('x')"),
         ("core/sse.py", "day = datetime.now()"),
         ("core/sse.py", "async def f(): ..."),
+    ],
+    names_a_dialect_in_its_own_folder: [
+        ("relay/relay.py", "if call.dialect == 'messages': pass"),
+        ("relay/relay.py", "if name in ('chat', 'x'): pass"),
+        ("core/limits.py", "match name:\n    case 'responses':\n        pass"),
+    ],
+    imports_no_other_dialect: [
+        ("core/dialects/chat/passthrough.py", "from penstock.core.dialects.responses import tools"),
+        (
+            "core/dialects/messages/encode_request.py",
+            "from penstock.core.dialects.chat.think_tags import tagged",
+        ),
+    ],
+    leaves_queries_to_their_subject: [
+        ("site/pages.py", "from sqlalchemy import select"),
+        ("operations/doctor.py", "import sqlalchemy as sa\nfrom sqlalchemy.sql import text"),
+        ("commands/user.py", "conn.exec_driver_sql('select 1')"),
     ],
     sql_is_never_built_from_text: [
         ("store/sql/database.py", "from sqlalchemy import text\ntext(f'select {x}')"),

@@ -86,6 +86,7 @@ def test_all_notations_say_the_same(limit: int, remaining: int, now: float, dial
 def test_waiting_as_long_as_told_is_long_enough_and_no_longer_than_needed(instant: int, now: float) -> None:
     left = seconds_until(instant, now)
     assert now + left >= instant
+    assert left >= 0
     assert left == 0 or now + left - 1 < instant
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -225,6 +226,15 @@ async def test_a_look_up_under_way_while_forgetting_is_not_remembered(rig: Rig) 
     assert rig.ring.cached(rig.ring.mark(rig.made.key)) is again.result()
 
 
+async def test_what_was_looked_up_before_forgetting_is_looked_up_again(rig: Rig) -> None:
+    """A key that is revoked at that moment would otherwise be good for five more seconds."""
+    looking = asyncio.ensure_future(rig.identify())
+    await asyncio.sleep(0)
+    rig.ring.forget(rig.user.id)
+    await looking
+    assert rig.ring.cached(rig.ring.mark(rig.made.key)) is None
+
+
 async def test_a_rolled_key_works_through_its_grace_and_not_after(rig: Rig) -> None:
     async with rig.database.transaction() as conn:
         old = await management.get_key(conn, rig.user.id, rig.made.id)
@@ -369,3 +379,73 @@ async def test_the_last_use_is_kept_to_the_minute(rig: Rig) -> None:
     assert rig.ring.untold == 1, "what could not be written is kept"
     await flush()
     assert await last_used() == NOW + 60_000
+
+
+async def test_a_key_that_was_refused_is_not_taken_again_when_the_database_is_away(rig: Rig) -> None:
+    await rig.identify()
+    async with rig.database.transaction() as conn:
+        await management.revoke_key(conn, rig.user.id, rig.made.id, now=NOW)
+    rig.clock.seconds = 6.0
+    with pytest.raises(InvalidKey):
+        await rig.identify()
+    async with rig.database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE api_keys RENAME TO away")
+    with pytest.raises(DatabaseUnavailable):
+        await rig.identify()
+
+
+async def test_the_last_use_that_one_server_writes_is_not_set_back_by_another(rig: Rig) -> None:
+    slower = Keyring(rig.database, rig.secrets_file, clock=rig.clock.monotonic, now=rig.clock.epoch)
+    slower.touch(rig.made.id)
+    rig.clock.seconds = 60.0
+    rig.ring.touch(rig.made.id)
+    for ring in (rig.ring, slower):
+        async with rig.database.transaction() as conn:
+            await ring.flush(conn)
+    async with rig.database.connect() as conn:
+        assert (await management.get_key(conn, rig.user.id, rig.made.id)).last_used_at == NOW + 60_000
+
+
+class Hanging:
+    """A database that does not answer."""
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[AsyncConnection]:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("it does not answer")
+        yield
+
+
+async def test_a_look_up_that_hangs_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    ring = Keyring(Hanging(), make_vault(tmp_path), clock=clock.monotonic, now=clock.epoch)
+    monkeypatch.setattr(authentication, "_PATIENCE", 0.01)
+    with pytest.raises(DatabaseUnavailable):
+        await ring.identify(OURS[0])
+    monkeypatch.setattr(authentication, "_PATIENCE", 1000.0)
+    again = asyncio.ensure_future(ring.identify(OURS[0]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    at_once = again.done()
+    (loading,) = ring._loading.values()
+    loading.cancel()
+    assert at_once
+    assert isinstance(again.exception(), DatabaseUnavailable)
+
+
+async def test_a_use_while_an_earlier_one_could_not_be_written_is_the_one_that_is_kept(rig: Rig) -> None:
+    class Failing:
+        async def execute(self, *_arguments: object) -> None:
+            rig.clock.seconds = 60.0
+            rig.ring.touch(rig.made.id)
+            raise OSError("the connection is gone")
+
+    rig.ring.touch(rig.made.id)
+    with pytest.raises(OSError, match="gone"):
+        await rig.ring.flush(cast("AsyncConnection", Failing()))
+    async with rig.database.transaction() as conn:
+        await rig.ring.flush(conn)
+    async with rig.database.connect() as conn:
+        assert (await management.get_key(conn, rig.user.id, rig.made.id)).last_used_at == NOW + 60_000

@@ -52,6 +52,19 @@ async def test_the_end_is_written_once_and_the_first_one_stays(database: Databas
     assert await used(database) == (1, 0)
 
 
+async def test_an_end_that_comes_long_after_the_first_changes_nothing(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    for refund in (None, "no_output"):
+        ledger.settle(end("r1", refund=refund))
+        await written(ledger)
+    await ledger.close()
+    assert await states(database) == {"r1": ("settled", "completed", True)}
+    assert await used(database) == (1, 0)
+    await agree(database)
+
+
 async def test_a_refund_lowers_the_count_with_its_row(database: Database) -> None:
     ledger = await open_ledger(database, "b1")
     for id in ("r1", "r2"):

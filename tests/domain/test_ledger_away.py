@@ -5,11 +5,14 @@ import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import select
 
 from penstock.domain.ledger import ledger as writing
 from penstock.domain.ledger.ledger import Ledger
@@ -17,8 +20,10 @@ from penstock.domain.ledger.recovery import check_journals
 from penstock.domain.ledger.rows import Batch
 from penstock.errors import CannotRecord
 from penstock.store.journal import Journal
-from penstock.store.sql.backend import StoreError
+from penstock.store.sql.backend import BatchConnection, StoreError, WriteFailed
+from penstock.store.sql.bulk import BulkRow
 from penstock.store.sql.database import Database
+from penstock.store.sql.schema import requests
 from tests.domain.ledger_rows import agree, end, open_ledger, rebuild, row, states, until, url, used, written
 from tests.stores import Engine
 
@@ -296,6 +301,226 @@ async def test_a_fault_of_ours_in_the_writing_is_told_and_the_next_start_writes_
         "r2": ("settled", "completed", True),
     }
     await agree(database)
+
+
+# ---- where it could go wrong unseen
+
+
+async def test_what_is_written_leaves_its_room_in_the_journal(database: Database) -> None:
+    ledger = await Ledger.open(database, boot="b1", journal_bytes=1 << 20)
+    for number in range(30):  # three times what both files hold
+        await ledger.opened(replace(row(f"r{number}"), requested_model="m" * 200_000))
+        await written(ledger)
+    await ledger.close()
+    assert len(await states(database)) == 30
+
+
+async def test_a_row_that_was_open_while_the_database_was_away_is_doubted_until_its_end(
+    database: Database,
+) -> None:
+    """Another server closed it meanwhile; it ends when all is well again, and other rows have been written."""
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    await hide(database)
+    await ledger.opened(row("r2"))
+    await until(lambda: ledger.trouble is not None)
+    await show(
+        database,
+        "UPDATE requests SET state = 'settled', outcome = 'aborted', error_code = 'server_died', estimated = TRUE",
+    )
+    async with database.transaction() as conn:
+        await rebuild(conn, 0)
+    await written(ledger)
+    assert ledger.trouble is None
+    ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
+    ledger.settle(end("r2"))
+    await written(ledger)
+    assert await states(database) == {
+        "r1": ("settled", "upstream_error", False),
+        "r2": ("settled", "completed", True),
+    }
+    assert await used(database) == (1, 1)
+    assert ledger._doubtful == set(), "what has ended is forgotten"
+    await agree(database)
+    await ledger.close()
+
+
+class Losing:
+    """A connection that loses the database's answer to what it wrote."""
+
+    def __init__(self, whole: BatchConnection) -> None:
+        self._whole = whole
+        self.lost = False
+
+    def write(self, statements: Iterable[tuple[str, BulkRow]]) -> None:
+        self._whole.write(statements)
+        self.lost = True
+        raise WriteFailed("the answer to the commit was lost")
+
+    def close(self) -> None:
+        self._whole.close()
+
+
+async def test_a_batch_that_was_committed_without_an_answer_is_not_written_twice(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = await open_ledger(database, "b1")
+    losing = Losing(ledger._connection)
+    monkeypatch.setattr(ledger, "_connection", losing)
+    await ledger.opened(row("r1"))
+    ledger.settle(end("r1", refund="no_output", status=502))
+    await ledger.opened(row("r2"))
+    await until(lambda: losing.lost)
+    monkeypatch.undo()
+    await written(ledger)
+    await ledger.close()
+    assert await states(database) == {"r1": ("settled", "completed", False), "r2": ("open", None, True)}
+    assert await used(database) == (1, 1)
+    assert "is refused" not in caplog.text
+    assert "cannot be stored" not in caplog.text
+    await agree(database)
+
+
+async def test_who_comes_while_the_disk_works_waits_for_its_next_turn(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn that runs may have begun before the record was there."""
+    began, go_on = threading.Event(), threading.Event()
+    synced: list[int] = []
+    sync = Journal.sync
+
+    def slow(journal: Journal) -> None:
+        began.set()
+        go_on.wait()
+        sync(journal)
+        synced.append(1)
+
+    monkeypatch.setattr(Journal, "sync", slow)
+    ledger = await Ledger.open(database, boot="b1", durable=True)
+    first = asyncio.ensure_future(ledger.opened(row("first")))
+    await until(began.is_set)
+    second = asyncio.ensure_future(ledger.opened(row("second")))
+    await asyncio.sleep(0)
+    go_on.set()
+    await second
+    assert first.done()
+    assert len(synced) == 2
+    await ledger.close()
+
+
+async def test_nothing_of_a_death_that_was_none_stays_in_a_row(database: Database) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    await hide(database)
+    ledger.settle(end("r1"))
+    await until(lambda: ledger.trouble is not None)
+    await show(
+        database,
+        "UPDATE requests SET state = 'settled', outcome = 'aborted', error_code = 'server_died', estimated = TRUE",
+    )
+    async with database.transaction() as conn:
+        await rebuild(conn, 0)
+    await written(ledger)
+    await ledger.close()
+    async with database.connect() as conn:
+        found = (await conn.execute(select(requests))).one()
+    assert (found.state, found.outcome, found.error_code, found.estimated) == (
+        "settled",
+        "completed",
+        None,
+        False,
+    )
+    await agree(database)
+
+
+async def test_of_two_ends_in_a_journal_the_first_stays(database: Database) -> None:
+    journal = Journal.open(database.directory / "journal", "b0", 1 << 20)
+    for record in (row("r1"), end("r1"), end("r1", refund="no_output", outcome="upstream_error")):
+        journal.current.append(msgspec.msgpack.encode(record))
+    journal.close(keep=True)
+    ledger = await open_ledger(database, "b1")
+    await ledger.close()
+    assert await states(database) == {"r1": ("settled", "completed", True)}
+    assert await used(database) == (1, 0)
+    await agree(database)
+
+
+async def test_closing_waits_for_the_disk(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    sync = Journal.sync
+
+    def slow(journal: Journal) -> None:
+        began.set()
+        go_on.wait()
+        sync(journal)
+
+    monkeypatch.setattr(Journal, "sync", slow)
+    ledger = await Ledger.open(database, boot="b1", durable=True)
+    opening = asyncio.ensure_future(ledger.opened(row("r1")))
+    await until(began.is_set)
+    closing = asyncio.ensure_future(ledger.close())
+    await until(ledger._writing.done)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    early = closing.done()
+    go_on.set()
+    await opening
+    await closing
+    assert not early
+
+
+@pytest.fixture
+async def on_postgresql(postgresql: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
+    opened = await postgresql.open(tmp_path)
+    yield opened
+    await opened.close()
+
+
+async def test_one_bad_row_in_the_journal_of_a_dead_process_does_not_take_its_neighbours_with_it(
+    on_postgresql: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PostgreSQL alone is strict about lengths."""
+    journal = Journal.open(on_postgresql.directory / "journal", "b0", 1 << 20)
+    for record in (row("bad", user="u" * 41), row("n1"), row("n2"), end("n2")):
+        journal.current.append(msgspec.msgpack.encode(record))
+    journal.close(keep=True)
+    ledger = await open_ledger(on_postgresql, "b1")
+    await ledger.close()
+    assert await states(on_postgresql) == {
+        "n1": ("settled", "aborted", True),
+        "n2": ("settled", "completed", True),
+    }
+    assert "request bad cannot be stored" in caplog.text
+    await agree(on_postgresql)
+
+
+async def test_what_the_database_has_of_a_dead_process_is_no_row_that_it_refuses(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    kept = {file: file.read_bytes() for file in journals(database)}
+    await ledger.close()
+    for file, data in kept.items():
+        file.write_bytes(data)
+    again = await open_ledger(database, "b2")
+    await again.close()
+    assert list(await states(database)) == ["r1"]
+    assert "cannot be stored" not in caplog.text
+
+
+@pytest.mark.parametrize("refund", [None, "no_output"])
+async def test_an_end_changes_no_row_that_has_one(database: Database, refund: str | None) -> None:
+    ledger = await open_ledger(database, "b1")
+    await ledger.opened(row("r1"))
+    await written(ledger)
+    async with database.transaction() as conn:
+        await conn.exec_driver_sql("UPDATE requests SET state = 'settled', outcome = 'ended_elsewhere'")
+    ledger.settle(end("r1", refund=refund))
+    await ledger.close()
+    assert await states(database) == {"r1": ("settled", "ended_elsewhere", True)}
 
 
 # ---- journals of other versions

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from penstock.core.dialects.registry import caller_side
 from penstock.core.limits import DAY_SECONDS, limit_headers
 from penstock.domain.catalog.catalog import Plan
-from penstock.domain.limits import DAILY_TEXT, DOOR_SECONDS, Gate
+from penstock.domain.limits import DAILY_TEXT, DOOR_SECONDS, Gate, RefusedWindows
 from penstock.errors import ConcurrentLimitReached, DailyLimitReached, LimitReached, TooManyRefused
 from penstock.store.counters import MemoryCounters
 from penstock.store.sql.database import Database
@@ -303,3 +303,96 @@ async def _walk(directory: Path, chance: random.Random, steps: int) -> None:
         assert (await used(database, day=day))[0] == count
         await agree(database, day)
     await database.close()
+
+
+# ---- where it could go wrong unseen
+
+
+async def test_a_minute_of_refusals_ends_a_minute_after_the_first(gate: Gate, clock: Clock) -> None:
+    gate.refused(None, "192.0.2.1")
+    clock.go(40)
+    gate.refused(None, "192.0.2.1")
+    with pytest.raises(TooManyRefused) as caught:
+        gate.check_door(None, "192.0.2.1")
+    assert caught.value.retry_after == DOOR_SECONDS - 40
+    clock.go(DOOR_SECONDS - 40)
+    gate.check_door(None, "192.0.2.1")
+
+
+def test_beyond_the_bound_the_oldest_window_is_forgotten_and_no_other() -> None:
+    windows = RefusedWindows(2, most=3)
+    for number in range(5):
+        windows.note(f"s{number}", number)
+    left = [windows.standing(f"s{number}", 5)[0] for number in range(5)]
+    assert left == [2, 1, 1, 1, 1]
+
+
+async def test_a_caller_of_ipv4_is_the_same_by_its_ipv6_name(gate: Gate) -> None:
+    gate.refused(None, "::ffff:192.0.2.1")
+    gate.refused(None, "192.0.2.1")
+    with pytest.raises(TooManyRefused):
+        gate.check_door(None, "::ffff:192.0.2.1")
+    gate.check_door(None, "::ffff:192.0.2.2")
+
+
+async def test_who_comes_between_a_slot_and_its_next_holder_does_not_get_it(gate: Gate) -> None:
+    held = await gate.enter("u", QUEUED, "r0", NOW)
+    waiting = asyncio.ensure_future(gate.enter("u", QUEUED, "r1", NOW))
+    await asyncio.sleep(0)
+    held.release()
+    with pytest.raises(ConcurrentLimitReached):
+        await gate.enter("u", ONE, "r2", NOW)
+    (await waiting).release()
+
+
+async def test_who_has_waited_to_the_end_does_not_go_before_those_who_came_first(gate: Gate) -> None:
+    held = await gate.enter("u", QUEUED, "r0", NOW)
+    first, second = (asyncio.ensure_future(gate.enter("u", QUEUED, id, NOW)) for id in ("r1", "r2"))
+    await asyncio.sleep(0)
+    gate._waiting["u"][1].expire()
+    held.release()
+    with pytest.raises(ConcurrentLimitReached):
+        await second
+    (await first).release()
+
+
+async def test_64_of_a_user_may_wait_and_no_more(gate: Gate) -> None:
+    held = await gate.enter("u", ONE, "r0", NOW)
+    waiting = [asyncio.ensure_future(gate.enter("u", QUEUED, f"w{n}", NOW)) for n in range(64)]
+    await asyncio.sleep(0)
+    one_more = asyncio.ensure_future(gate.enter("u", QUEUED, "w64", NOW))
+    await asyncio.sleep(0)
+    assert one_more.done()
+    assert isinstance(one_more.exception(), ConcurrentLimitReached)
+    assert not any(one.done() for one in waiting)
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    held.release()
+
+
+async def test_a_request_that_counts_after_its_day_is_told_to_come_again_in_a_second(
+    gate: Gate, clock: Clock
+) -> None:
+    """Its body came before midnight, and took until after it."""
+    clock.go(DAY_SECONDS - 1001)
+    for _ in range(5):
+        await count(gate, PLAN, clock.wall)
+    lease = await gate.enter("u", PLAN, "late", clock.wall)
+    clock.go(5)
+    with pytest.raises(DailyLimitReached) as caught:
+        gate.count(lease, clock.wall)
+    assert caught.value.retry_after == 1
+    lease.release()
+
+
+async def test_a_turn_that_is_not_used_goes_to_the_next_at_once(gate: Gate) -> None:
+    held = await gate.enter("u", QUEUED, "r0", NOW)
+    gone, stays = (asyncio.ensure_future(gate.enter("u", QUEUED, id, NOW)) for id in ("r1", "r2"))
+    await asyncio.sleep(0)
+    held.release()
+    gone.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert stays.done(), "not only when its patience ends"
+    (await stays).release()

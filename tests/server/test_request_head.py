@@ -2,10 +2,11 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import PenstockError
+from penstock.errors import HeadersTooLarge, InvalidRequest, PenstockError
 from penstock.server.chunked import ChunkedReader
 from penstock.server.forwarded import Proxies
 from penstock.server.limits import ServerLimits
@@ -167,3 +168,61 @@ def test_scheme() -> None:
     for value, scheme in {"https": "https", "HTTP": "http", "http, https": "https", "wss": "http"}.items():
         assert proxies.scheme([(b"x-forwarded-proto", value.encode())]) == scheme
     assert proxies.scheme([]) == "http"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 1\r\nContent-Length: 1",
+        b"Content-Length: 1\r\nContent-Length: 2",
+        b"Content-Length: 1\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Content-Length: 1234567890123456789",
+        b"Content-Length: 1x",
+        b"X-API-Key: a\r\nX-API-Key: a",
+        b"Authorization: a\r\nAuthorization: a",
+        b"Host: a",
+    ],
+)
+def test_what_leaves_the_end_of_a_body_or_its_sender_open_is_refused_without_the_parser(lines: bytes) -> None:
+    """The parser refuses most of it too; the rules are to hold with one that does not."""
+    head = RequestHead(LIMITS)
+    head.raw = b"POST /v1 HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n\r\n"
+    with pytest.raises(InvalidRequest):
+        head.check()
+
+
+def test_a_head_is_read_no_further_than_its_limits() -> None:
+    most = LIMITS.header_bytes + LIMITS.request_line
+    raw = b"POST /v1 HTTP/1.1\r\nX: " + b"x" * most
+    head = RequestHead(LIMITS)
+    assert head.feed(raw[:most], 0) == most
+    with pytest.raises(HeadersTooLarge):
+        head.feed(raw[most:], 0)
+    assert len(head.raw) == most
+
+
+@pytest.mark.parametrize("size", [7, 60_000])
+def test_a_body_that_is_mostly_framing_is_refused(size: int) -> None:
+    """In pieces of any size; chunks of 24 bytes and more are no trouble however many they are."""
+
+    def read_on(chunk: bytes) -> bool:
+        reader = ChunkedReader()
+        whole = chunk * 16_000
+        for at in range(0, len(whole), size):
+            reader.feed(whole[at : at + size], 0)
+        return True
+
+    assert read_on(b"18\r\n" + b"x" * 24 + b"\r\n")
+    with pytest.raises(InvalidRequest, match="mostly framing"):
+        read_on(b"1\r\nx\r\n")
+    with pytest.raises(InvalidRequest, match="mostly framing"):
+        read_on(b"18;an=extension\r\n" + b"x" * 24 + b"\r\n")
+
+
+@pytest.mark.parametrize("end", [b"XY", b"\r\r", b"\n\n", b"\rX"])
+def test_a_chunk_ends_with_a_line_end_and_nothing_else(end: bytes) -> None:
+    for raw in (b"3\r\nabc%b0\r\n\r\n", b"3\r\nabc%b3\r\nabc\r\n0\r\n\r\n"):
+        with pytest.raises(InvalidRequest):
+            ChunkedReader().feed(raw % end, 0)

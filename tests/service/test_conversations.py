@@ -1,4 +1,7 @@
-"""What callers say and get: each caller's dialect before each upstream's, streamed and whole."""
+"""What callers say and get: Chat and Messages callers before Chat and Messages upstreams, streamed and whole.
+
+Callers of Responses are in ``test_responses.py``.
+"""
 
 from typing import Any
 

@@ -13,6 +13,7 @@ from penstock.settings import Settings
 from penstock.store.journal import Journal
 from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, Answer, body_of, request
 from tests.service.running_service import House, User, open_house
+from tests.service.scripted import Asked
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 PAGE = Path(__file__).parents[2] / "docs" / "counting.md"
@@ -225,6 +226,33 @@ async def test_the_tokens_of_a_row_are_the_providers_or_marked_as_estimated(
             assert row["estimated"] is estimated, (model, stream)
             assert 900 < row["input_tokens"] < 1200
             assert row["output_tokens"] > 0
+
+
+async def test_no_output_tokens_for_some_output_are_not_believed(house: House) -> None:
+    user = await house.user()
+    text = FRAMES["chat"][1].replace(b"Hi ", b"x" * 400)
+    usage = FRAMES["chat"][4].replace(b'"completion_tokens":5', b'"completion_tokens":0')
+    frames = (FRAMES["chat"][0], text, FRAMES["chat"][3], usage, FRAMES["chat"][5])
+    house.wires["wire-chat"].script = lambda asked: asked.stream(*frames)
+    assert (await house.ask("chat", "wire-chat", user, stream=True)).status == 200
+    row = await house.row(user)
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (11, 100, True)
+
+
+async def test_what_the_provider_counted_before_it_broke_off_is_the_least(house: House) -> None:
+    user = await house.user()
+
+    def broken(asked: Asked) -> None:
+        asked.begin(
+            *(frame.replace(b'"output_tokens":5', b'"output_tokens":50') for frame in FRAMES["messages"][:-1])
+        )
+        asked.cut()
+
+    house.wires["wire-messages"].script = broken
+    answer = await house.ask("messages", "wire-messages", user, stream=True)
+    assert answer.frames[-1].event == "error"
+    row = await house.row(user)
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (11, 50, True)
 
 
 async def test_token_counting_has_a_bound_of_its_own(house: House) -> None:

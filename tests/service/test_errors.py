@@ -130,6 +130,7 @@ PROVOKED = {
     ),
     "502 failed": Provoked(502, "provider_error", "api_error", _asks("{}-error-500"), wait=True),
     "502 full": Provoked(502, "provider_overloaded", "overloaded_error", _asks("{}-error-529"), wait=True),
+    "502 busy": Provoked(502, "provider_overloaded", "overloaded_error", _asks("{}-error-503"), wait=True),
     "502 refused us": Provoked(502, "provider_credentials", "api_error", _asks("{}-error-401"), wait=True),
     "502 garbled": Provoked(502, "provider_garbled", "api_error", _asks("{}-garbage"), wait=True),
     "502 cut": Provoked(502, "provider_cut", "api_error", _unreachable, wait=True),

@@ -3,11 +3,20 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from penstock.core.catalog import Target
+from penstock.core.circuit_breaker import PROBE_AFTER
+from penstock.domain.catalog import catalog_store
+from penstock.providers.table import KINDS
+from penstock.relay import stream
+from penstock.relay.relay import Relay
+from penstock.upstream import UpstreamClient, UpstreamResponse
 from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, body_of
-from tests.service.running_service import House, User, open_house
+from tests.service.running_service import VENDOR_KEY, House, User, catalogue, open_house
 from tests.service.scripted import PATIENCE, Asked
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
@@ -194,3 +203,151 @@ async def test_a_ledger_that_has_stopped_writing_by_a_fault_of_ours_is_told(
     monkeypatch.undo()
     await house.restart()
     assert (await house.row(user))["outcome"] == "completed"
+
+
+# ---- what a changed line of the relay showed that nobody looked at
+
+
+def _relay(house: House) -> Relay:
+    assert house.service is not None
+    assert house.service._api is not None
+    return house.service._api._relay
+
+
+async def test_what_cannot_be_said_to_the_next_provider_leaves_the_failure_of_the_first(house: House) -> None:
+    document = catalogue(1, {name: wire.port for name, wire in house.wires.items()})
+    targets = (
+        Target("wire-messages", "up-messages", priority=0),
+        Target("spare-chat", "up-chat", priority=1),
+    )
+    model = replace(next(m for m in document.models if m.id == "wire-messages"), id="both", targets=targets)
+    plans = tuple(replace(plan, models=(*plan.models, "both")) for plan in document.plans)
+    async with house.store.database.transaction() as conn:
+        document = replace(document, models=(*document.models, model), plans=plans)
+        await catalog_store.apply_document(conn, document, KINDS, 2)
+    await house.restart()
+    user = await house.user()
+    house.wires["wire-messages"].script = lambda asked: asked.answer(b"{}", 500)
+    house.wires["spare-chat"].script = lambda asked: asked.answer(REPLIES["chat"])
+    strict = {"x-penstock-strict": "1"}
+    answer = await house.ask("messages", "both", user, headers=strict, top_k=5)
+    assert (answer.status, answer.code) == (502, "provider_error")
+    assert house.wires["spare-chat"].asked == []
+    assert (await house.ask("messages", "both", user, headers=strict)).status == 200
+
+
+async def test_a_later_attempt_has_what_is_left_of_the_time_of_all(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    send = UpstreamClient.send
+
+    async def noting(client: UpstreamClient, *args: Any, **named: Any) -> UpstreamResponse:
+        given.append(args[5].total)
+        return await send(client, *args, **named)
+
+    monkeypatch.setattr(UpstreamClient, "send", noting)
+    relay = _relay(house)
+    clock = relay._clock
+
+    def late(asked: Asked) -> None:
+        relay._clock = lambda: clock() + 100
+        asked.answer(b"{}", 500)
+
+    user = await house.user()
+    house.wires["wire-chat"].script = late
+    house.wires["spare-chat"].script = lambda asked: asked.answer(REPLIES["chat"])
+    assert (await house.ask("chat", "pair-chat", user)).status == 200
+    total = house.settings.upstream_total
+    assert given[0] == total
+    assert 0 < given[1] <= total - 100
+
+
+@both
+async def test_a_stream_that_was_answered_is_a_success_of_its_provider(house: House, dialect: str) -> None:
+    """Five failures open a circuit; of ten the oldest is forgotten for each success."""
+    user = await house.user()
+    wire, spare = house.wires[f"wire-{dialect}"], house.wires[f"spare-{dialect}"]
+    spare.script = lambda asked: asked.stream(*FRAMES[dialect])
+
+    def failing(asked: Asked) -> None:
+        asked.answer(b"{}", 500)
+
+    for _ in range(3):
+        for script in (failing, failing, *[lambda asked: asked.stream(*FRAMES[dialect])] * 8):
+            wire.script = script
+            assert (await house.ask(dialect, f"pair-{dialect}", user, stream=True)).status == 200
+    assert len(wire.asked) == 30
+
+
+@both
+async def test_of_those_who_come_together_one_alone_probes_a_provider_that_failed(
+    house: House, dialect: str
+) -> None:
+    user = await house.user()
+    wire, spare = house.wires[f"wire-{dialect}"], house.wires[f"spare-{dialect}"]
+    wire.script = lambda asked: asked.answer(b"{}", 500)
+    spare.script = lambda asked: asked.answer(REPLIES[dialect])
+    for _ in range(7):
+        assert (await house.ask(dialect, f"pair-{dialect}", user)).status == 200
+    assert len(wire.asked) == 5, "the circuit is open"
+    relay = _relay(house)
+    clock = relay._clock
+    relay._clock = lambda: clock() + PROBE_AFTER
+    wire.script = None
+    while len(wire.asked) > 0:
+        wire.asked.remove(await wire.next())
+    probing = await house.begin(dialect, f"pair-{dialect}", user)
+    asked = await wire.next()
+    assert (await house.ask(dialect, f"pair-{dialect}", user)).status == 200
+    assert len(wire.asked) == 1, "the other one goes by"
+    asked.answer(REPLIES[dialect])
+    assert (await probing.answer()).status == 200
+    wire.script = lambda asked: asked.answer(REPLIES[dialect])
+    assert (await house.ask(dialect, f"pair-{dialect}", user)).status == 200
+    assert len(wire.asked) == 2, "its success has closed the circuit"
+
+
+@both
+async def test_a_provider_that_does_not_end_its_body_is_left_and_the_answer_is_complete(
+    house: House, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_LINGER", 0.0)
+    user = await house.user()
+    house.wires[f"wire-{dialect}"].script = lambda asked: asked.begin(*FRAMES[dialect])
+    answer = await house.ask(dialect, f"wire-{dialect}", user, stream=True)
+    assert answer.whole
+    await house.wires[f"wire-{dialect}"].asked[0].left()
+    row = await house.row(user)
+    assert (row["outcome"], row["status"], row["error_code"]) == ("completed", 200, None)
+
+
+@both
+async def test_a_refusal_by_the_provider_counts_against_its_caller_when_the_head_has_gone(
+    tmp_path: Path, dialect: str
+) -> None:
+    async with open_house(tmp_path / "data", head_hold=0.0, errors_per_minute=1) as house:
+        user = await house.user()
+        caller = await house.begin(dialect, f"wire-{dialect}", user, stream=True)
+        asked = await house.wires[f"wire-{dialect}"].next()
+        head = await caller.head()
+        assert head.status == 200
+        asked.answer(b"{}", 400)
+        assert b"refused the request as invalid" in (await caller.rest(head)).body
+        answer = await house.ask(dialect, f"{dialect}-plain", user)
+        assert (answer.status, answer.code) == (429, "too_many_refused_requests")
+
+
+async def test_a_secret_that_was_changed_is_the_one_that_is_sent(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await house.user()
+    wire = house.wires["wire-chat"]
+    wire.script = lambda asked: asked.answer(REPLIES["chat"])
+    assert (await house.ask("chat", "wire-chat", user)).status == 200
+    assert house.service is not None
+    monkeypatch.setattr(house.service._secrets, "_environ", {"VENDOR_KEY": "another-key-0123456789"})
+    house.service._secrets.forget()
+    assert (await house.ask("chat", "wire-chat", user)).status == 200
+    sent = [asked.headers["authorization"] for asked in wire.asked]
+    assert sent == [f"Bearer {VENDOR_KEY}", "Bearer another-key-0123456789"]

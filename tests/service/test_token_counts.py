@@ -107,3 +107,23 @@ async def test_counting_does_not_wait_for_a_slot_and_takes_none(house: House) ->
     assert (await house.http("POST", "/v1/messages/count_tokens", user.key, body=body)).status == 200
     asked.answer(REPLIES["messages"])
     assert (await caller.answer()).status == 200
+
+
+async def test_a_counter_gets_neither_the_limit_of_an_answer_nor_its_stream(house: House) -> None:
+    user = await house.user()
+    wire = house.wires["wire-messages"]
+    wire.script = lambda asked: asked.answer(b'{"input_tokens":7}')
+    turns = [{"role": "user", "content": "x"}]
+    body = {"model": "wire-messages", "messages": turns, "max_tokens": 9, "stream": True}
+    assert (await house.http("POST", COUNTING, user.key, body=msgspec.json.encode(body))).status == 200
+    assert (await wire.next()).json == {"model": "up-messages", "messages": turns}
+
+
+async def test_what_a_provider_without_a_counter_says_is_not_waited_for(house: House) -> None:
+    user = await house.user()
+    house.wires["wire-messages"].script = lambda asked: asked.write(
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 1000\r\n\r\nno end"
+    )
+    answer = await house.http("POST", COUNTING, user.key, body=counting("wire-messages"))
+    assert (answer.status, answer.headers["x-penstock-token-count"]) == (200, "estimated")
+    await house.wires["wire-messages"].asked[0].left()

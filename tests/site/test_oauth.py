@@ -20,6 +20,7 @@ from penstock.settings import Settings, SettingsError
 from penstock.site.oauth.providers import GITHUB
 from penstock.site.process import oauth_of
 from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
+from tests.site.test_sign_in import switch_on
 
 ANN = "ann@example.com"
 SECRET = "the-operators-own"
@@ -162,6 +163,13 @@ async def test_a_verified_account_keeps_its_password_and_its_second_factor(
     reader = federated.reader()
     assert (await come(reader, issuer)).headers["location"] == "/dashboard"
     assert (await federated.reader().sign_in(ANN, PASSWORD)).status_code == 303
+
+
+async def test_a_second_factor_is_wanted_of_who_is_vouched_for_too(federated: Hotel, issuer: Issuer) -> None:
+    await switch_on(await federated.reader().join(ANN), federated)
+    reader = federated.reader()
+    assert (await come(reader, issuer)).headers["location"].startswith("/signin/code")
+    assert not await reader.is_in()
 
 
 async def test_an_answer_is_good_once_in_its_own_browser_and_in_time(

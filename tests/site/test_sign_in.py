@@ -19,6 +19,7 @@ from penstock.domain.accounts.passwords import (
     PasswordHasher,
     check_choice,
 )
+from penstock.domain.accounts.sessions import Lifetime, sessions_of, tidy, touch
 from penstock.errors import Overloaded
 from penstock.providers.secrets import Secrets
 from penstock.settings import Settings
@@ -194,6 +195,21 @@ async def test_signing_in_elsewhere_before_the_code_sends_another(hotel: Hotel) 
     assert (await other.sign_in(ANN)).headers["location"] == "/verify"
     await hotel.posted()
     assert (await other.post("/verify", code=hotel.mailbox.code(ANN))).headers["location"] == "/welcome"
+
+
+async def test_verifying_an_address_again_ends_the_sessions_from_before(hotel: Hotel) -> None:
+    """An operator takes the verification back because somebody else may be signed in."""
+    before = await hotel.reader().join(ANN)
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+        await accounts.change_user(conn, user.id, accounts.Changes(verified=False), now=1)
+    hotel.house.clock.now += 61
+    owner = hotel.reader()
+    assert (await owner.sign_in(ANN)).headers["location"] == "/verify"
+    await hotel.posted()
+    assert (await owner.post("/verify", code=hotel.mailbox.code(ANN))).headers["location"] == "/welcome"
+    assert await owner.is_in()
+    assert not await before.is_in()
 
 
 # ---- sign in
@@ -374,6 +390,32 @@ async def test_sessions_are_listed_ended_and_end_by_themselves(hotel: Hotel) -> 
         hotel.house.clock.now += 80_000
         await second.get("/settings")
     assert not await second.is_in(), "fourteen days at most, however used"
+
+
+async def test_who_has_not_given_the_second_factor_is_not_listed_as_signed_in(hotel: Hotel) -> None:
+    owner = await hotel.reader().join(ANN)
+    await switch_on(owner, hotel)
+    await hotel.reader().sign_in(ANN)
+    assert re.findall(r'name="id" value="(ses_\w+)"', (await owner.get("/settings")).text) == []
+
+
+async def test_sessions_that_are_over_are_tidied_away_and_no_others(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    lifetime = Lifetime(idle=1000, longest=5000)
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+        (session,) = await sessions_of(conn, user.id, Lifetime(10**9, 10**9), now=0)
+        begun = session.created_at
+        await touch(conn, session, "", now=begun + 900)
+        assert await tidy(conn, lifetime, now=begun + 1900) == 0
+        await touch(conn, session, "", now=begun + 4900)
+        assert await tidy(conn, lifetime, now=begun + 5000) == 0
+        assert await tidy(conn, lifetime, now=begun + 5001) == 1, "as old as it may be"
+    assert not await reader.is_in()
+    await reader.sign_in(ANN)
+    async with hotel.house.store.database.transaction() as conn:
+        (session,) = await sessions_of(conn, user.id, Lifetime(10**9, 10**9), now=0)
+        assert await tidy(conn, lifetime, now=session.seen_at + 1001) == 1, "not used for so long"
 
 
 async def test_a_disabled_account_has_no_session(hotel: Hotel) -> None:

@@ -175,3 +175,15 @@ async def test_a_request_that_counts_is_not_taken_back_when_it_ends(counters: Co
     assert lease.count() == 1
     lease.release()
     assert await counted(counters, "u", DAY, 1) is None
+
+
+async def test_loading_an_earlier_day_leaves_what_memory_has_counted(
+    database: Database, clock: Clock
+) -> None:
+    counters = await MemoryCounters.open(database, today=DAY, clock=clock)
+    for _ in range(3):
+        await counted(counters, "u", DAY, 9)
+    async with database.transaction() as conn:  # as far as the ledger has come
+        await conn.execute(insert(usage_days).values(user_id="u", day=DAY, used=1, refunded=0))
+    await counted(counters, "u", DAY - 5, 9)
+    assert counters.used("u", DAY) == 3

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.store.journal import FIRST_SIZE, Journal, JournalFull, left_behind
+from penstock.store.journal import FIRST_SIZE, Journal, JournalFull, Segment, left_behind
 from penstock.store.sql.backend import StoreError
 
 MOST = 4 << 20
@@ -133,3 +134,36 @@ def test_a_killed_process_leaves_all_it_appended(tmp_path: Path) -> None:
     died = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert died.returncode == -signal.SIGKILL
     assert reread(tmp_path, "a") == [b"%d" % number for number in range(1000)]
+
+
+def test_only_who_runs_the_service_can_read_it(tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    before = os.umask(0)
+    try:
+        journal = Journal.open(directory, "a", MOST)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.iterdir())] == [
+        0o700,
+        0o600,
+        0o600,
+    ]
+    journal.close(keep=False)
+
+
+def test_the_disk_has_both_files_after_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record may have been in the one that is being written to the database when its request waits for the disk."""
+    synced: list[Path] = []
+    sync = Segment.sync
+
+    def noting(segment: Segment) -> None:
+        sync(segment)
+        synced.append(segment.path)
+
+    monkeypatch.setattr(Segment, "sync", noting)
+    journal = Journal.open(tmp_path, "a", MOST)
+    journal.current.append(b"first")
+    journal.turn()
+    journal.sync()
+    assert sorted(synced) == sorted(tmp_path.iterdir())
+    journal.close(keep=False)

@@ -277,3 +277,22 @@ async def test_closing_the_client_fails_what_is_in_flight(server: ScriptedServer
     with pytest.raises(UpstreamFailure) as caught:
         await caller.post()
     assert not caught.value.sent
+
+
+async def test_the_total_deadline_is_later_by_what_the_reader_took_for_itself(
+    server: ScriptedServer, caller: Caller
+) -> None:
+    peer, response = await open_stream(server, caller)
+    done = response.stream(lambda _: None)
+    (connection,) = caller.busy()
+    response.pause()
+    due, now = connection._due, asyncio.get_running_loop().time()
+    connection._suspended_at = now - 1000  # as if it had been so long
+    response.resume()
+    connection.check(due + 990)
+    assert not done.done()
+    connection.check(due + 1010)
+    with pytest.raises(UpstreamFailure) as caught:
+        await done
+    assert caught.value.reason is FailureReason.TOTAL_TIMEOUT
+    await peer.gone()

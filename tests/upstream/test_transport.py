@@ -325,6 +325,7 @@ async def test_when_a_connection_is_kept(
     assert response.status == status
     assert await response.read(100) == body
     if not kept:
+        assert caller.connections()[1] == 0, "nothing to give to the next request"
         await peer.gone()
         await turns_until(lambda: caller.connections() == (0, 0))
         return

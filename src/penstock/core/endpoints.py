@@ -36,16 +36,17 @@ class Endpoint:
         return self.path + upstream.counter.path.decode()
 
 
-_SIDES: Mapping[str, UpstreamFormat] = {
+SIDES: Mapping[str, UpstreamFormat] = {
     name: dialect.upstream for name, dialect in DIALECTS.items() if dialect.upstream is not None
 }
+"""What every endpoint of a dialect can be passed on to: all dialects that upstreams speak."""
 
 
 def _of(dialect: Dialect, path: str) -> Endpoint:
     """The endpoint of a dialect that callers speak."""
     if dialect.caller is None:
         raise TypeError(f"{dialect.name} has no side towards callers")
-    return Endpoint(dialect.name, path, dialect.caller, _SIDES, dialect.caller)
+    return Endpoint(dialect.name, path, dialect.caller, SIDES, dialect.caller)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

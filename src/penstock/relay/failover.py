@@ -17,9 +17,6 @@ from penstock.relay.router import Router
 
 log = logging.getLogger("penstock.relay.failover")
 
-_RETRY_AFTER = 5
-"""Seconds a caller is told to wait after a provider's failure, unless the provider said so itself."""
-
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -65,8 +62,6 @@ class Failover:
                 failure = error
         if failure is None:
             raise ValueError("no attempt to make")
-        if failure.retry_after is None:
-            failure.retry_after = _RETRY_AFTER
         raise failure
 
     def note(self, request_id: str, attempt: Attempt, error: ProviderError) -> None:

@@ -272,7 +272,6 @@ class Relay:
             await response.stream(stream.sink)
             while record.resumed < self._timings.max_pauses and (again := continued_request(lane, prepared)):
                 prepared = again
-                response.close()
                 response = await self._resume(call, attempt, prepared, record)
                 stream.attach(response, lane)
                 await response.stream(stream.sink)

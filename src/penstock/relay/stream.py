@@ -140,7 +140,7 @@ class ResponseStream:
         if self.done_at is not None:
             return
         self.error = error or failure_of(self.lane)
-        if self._exchange.started and not self._exchange.lost:
+        if self._exchange.started:  # where it is lost, nothing of this is sent
             sequence = 0 if self.lane is None else self.lane.sequence
             self._exchange.end(self._error_frame(self.error, sequence))
 

@@ -13,7 +13,7 @@ from penstock.errors import InvalidRequest
 LONGEST_LINE: Final = 4096
 FREE_FRAMING: Final = 64 * 1024
 DATA_PER_FRAMING: Final = 4
-"""Bytes of data that each further byte of framing must carry; chunks of twenty bytes do, and cost little to read."""
+"""Bytes of data that each further byte of framing must carry; chunks of 24 bytes do, and cost little to read."""
 
 _size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e]*)?").fullmatch
 _trailer = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*").fullmatch

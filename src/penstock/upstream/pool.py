@@ -87,10 +87,6 @@ class Pool:
             raise no_connection(reason, f"{where}: {error}") from error
         except OSError as error:
             raise no_connection(FailureReason.CONNECT, f"{where}: {error}") from error
-        except asyncio.CancelledError:
-            # the cancellation may have come after the handshake: then nobody else closes the socket
-            connection.drop()
-            raise
         if not connection.usable() or self.client.closed:
             connection.drop()
             raise no_connection(FailureReason.CONNECT, f"{where}: closed as soon as it was open")

@@ -115,3 +115,17 @@ def test_the_lane_keeps_what_the_ledger_needs_and_leaves_errors_to_the_relay() -
     assert lane.failure is not None
     assert "CUDA" in lane.failure.message
     assert lane.output_bytes == len("Hi")
+
+
+def test_arguments_of_calls_are_output_too() -> None:
+    """What a caller that leaves has had is estimated from it."""
+    reader = upstream_side("chat").ResponseDecoder(profile=DEFAULT_PROFILE)
+    writer = caller_side("messages").ResponseEncoder(
+        model="m", reply_id="r", created=1, include_usage=True, input_estimate=0
+    )
+    lane = Translation(reader, writer)
+    call = b'{"index":0,"id":"c","function":{"name":"n","arguments":"{\\"a\\":1}"}}'
+    for delta in (b'"content":"four"', b'"tool_calls":[%b]' % call):
+        lane.feed(b'data: {"model":"m","choices":[{"index":0,"delta":{%b}}]}\n\n' % delta)
+    lane.feed(b'data: {"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}\n\n')
+    assert lane.output_bytes == len("four") + len('{"a":1}')

@@ -93,7 +93,7 @@ async def use_second_factor(
     digits = "".join(digits.split()).lower()
     if secret is not None and len(digits) == 6 and digits.isdecimal() and digits.isascii():
         step = _step(secret, digits, now)
-        if step is None or (kept.totp_step is not None and step <= kept.totp_step):
+        if step is None:
             return False
         columns = credentials.c
         unused = columns.totp_step.is_(None) | (columns.totp_step < step)

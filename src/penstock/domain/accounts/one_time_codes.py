@@ -134,22 +134,17 @@ async def use(
             await spend(conn, limit, found.email_canonical, now=now)
         except TooOften as often:
             return often
+    # No other write transaction runs meanwhile (``Database.transaction``): what was read above still holds.
     columns = one_time_codes.c
-    counted = await conn.execute(
-        update(one_time_codes)
-        .where(columns.id == found.id, columns.tries < TRIES)
-        .values(tries=columns.tries + 1)
-    )
+    await conn.execute(update(one_time_codes).where(columns.id == found.id).values(tries=columns.tries + 1))
     kept = await conn.scalar(select(columns.digest).where(columns.id == found.id))
     given = secrets_file.digests(_bound(found.id, "".join(digits.split())))
     good = any(hmac.compare_digest(digest, kept or b"") for digest in given)
-    if good and counted.rowcount == 1 and found.user_id is not None:
-        gone = await conn.execute(delete(one_time_codes).where(columns.id == found.id))
-        good = gone.rowcount == 1  # of two requests with the right code, one has it
-    if not good or counted.rowcount != 1 or found.user_id is None:
+    if not good or found.user_id is None:
         left = TRIES - found.tries - 1
         more = f"{left} more {'try' if left == 1 else 'tries'}." if left else "Ask for a new one."
         return WrongCode(f"This is not the code that was sent. {more}", param="code")
+    await conn.execute(delete(one_time_codes).where(columns.id == found.id))
     return found
 
 

@@ -111,11 +111,9 @@ def _decoded(left: Left) -> list[OpenRow | Settlement]:
 
 
 async def close_dead_rows(database: Database, boot: str) -> int:
-    """Close as ``aborted`` what processes that are no more left open; how many rows. ``boot`` is our own."""
+    """Close as ``aborted`` what processes that are no more left open; how many rows. ``boot`` is ours, and new."""
     async with database.transaction() as conn:
-        owners = await conn.scalars(
-            select(requests.c.boot).where(requests.c.state == "open", requests.c.boot != boot).distinct()
-        )
+        owners = await conn.scalars(select(requests.c.boot).where(requests.c.state == "open").distinct())
         dead = await database.gone(conn, list(owners))
         if not dead:
             return 0

@@ -205,3 +205,27 @@ def check_order(events: list[AnyEvent]) -> None:
             case _:
                 pass
     msgspec.json.encode(events)  # every text can be sent
+
+
+def said(*choices: dict[str, object]) -> bytes:
+    chunks = [
+        json.dumps({"id": "c", "model": "m", "choices": [{"index": 0, **choice}]}) for choice in choices
+    ]
+    return b"".join(f"data: {chunk}\n\n".encode() for chunk in (*chunks, "[DONE]"))
+
+
+@pytest.mark.parametrize("finish", ["length", "max_tokens"])
+def test_both_words_for_a_reply_that_was_too_long(finish: str) -> None:
+    events = replay([said({"delta": {"content": "so long"}}, {"delta": {}, "finish_reason": finish})])
+    assert events[-1] == Stopped("max_tokens")
+
+
+def test_white_space_before_a_call_is_no_beginning_of_the_text_after_it() -> None:
+    call = {"index": 0, "id": "c1", "function": {"name": "n", "arguments": "{}"}}
+    stream = said(
+        {"delta": {"content": "\n\n"}},
+        {"delta": {"tool_calls": [call]}},
+        {"delta": {"content": "after"}},
+        {"delta": {}, "finish_reason": "tool_calls"},
+    )
+    assert [event.text for event in replay([stream]) if isinstance(event, TextDelta)] == ["after"]

@@ -274,3 +274,17 @@ def test_the_model_of_a_whole_answer() -> None:
     assert failed is None
     assert out == body.replace(b'"model" : "up"', b'"model" : "pub"')
     assert passthrough_response(body, model="up")[0] is body
+
+
+def test_the_end_of_another_choice_is_not_the_end_of_the_reply() -> None:
+    frames = [
+        {"model": "m", "choices": [{"index": index, "delta": {"content": "x"}, "finish_reason": finish}]}
+        for index, finish in ((0, None), (1, "length"))
+    ]
+    data = b"".join(f"data: {json.dumps(frame)}\n\n".encode() for frame in frames)
+    _, meter = relay([data])
+    assert meter.failure == Failed("api_error", "upstream stream truncated", truncated=True)
+    assert not meter.done
+    first = {"model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    _, meter = relay([data + f"data: {json.dumps(first)}\n\n".encode()])
+    assert (meter.failure, meter.done, meter.stop) == (None, True, "end_turn")

@@ -447,3 +447,49 @@ def test_frames_are_relayed_as_soon_as_they_are_whole() -> None:
         assert meter.feed(frame + b"\n") == b""
         assert meter.feed(b"\n").startswith(frame[:20])
     assert meter.done
+
+
+# ---- blocks that come out of order
+
+
+def sent(*events: dict[str, object]) -> bytes:
+    """A whole stream with these events between its beginning and its end."""
+    start = {"type": "message_start", "message": {"id": "m", "model": "x"}}
+    return b"".join(
+        f"data: {json.dumps(event)}\n\n".encode() for event in (start, *events, {"type": "message_stop"})
+    )
+
+
+def block(index: int, **fields: object) -> dict[str, object]:
+    return {"type": "content_block_start", "index": index, "content_block": fields}
+
+
+def delta(index: int, type: str, **fields: object) -> dict[str, object]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": type, **fields}}
+
+
+def stop(index: int) -> dict[str, object]:
+    return {"type": "content_block_stop", "index": index}
+
+
+def test_what_waited_for_a_call_goes_on_in_the_order_of_its_blocks() -> None:
+    stream = sent(
+        block(0, type="tool_use", id="c", name="n"),
+        block(2, type="text", text="third"),
+        block(1, type="text", text="second "),
+        delta(0, "input_json_delta", partial_json="{}"),
+        stop(0),
+        stop(1),
+        stop(2),
+    )
+    assert fold(read([stream])).parts == (ToolCall("c", "n", "{}"), Text("second third"))
+
+
+def test_the_signature_that_comes_last_is_the_one_of_the_thought() -> None:
+    stream = sent(
+        block(0, type="thinking", thinking="hm", signature="first"),
+        delta(0, "signature_delta", signature="second"),
+        delta(0, "signature_delta", signature=""),
+        stop(0),
+    )
+    assert fold(read([stream])).parts == (Thought("hm", "second"),)

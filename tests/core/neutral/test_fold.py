@@ -1,0 +1,64 @@
+"""What events add up to where they say little, and which count holds where two were told."""
+
+import pytest
+from msgspec.structs import asdict
+
+from penstock.core.neutral.events import (
+    AnyEvent,
+    CallArgs,
+    CallOpened,
+    Metered,
+    Started,
+    Stopped,
+    TextDelta,
+    ThoughtDelta,
+    ThoughtSigned,
+)
+from penstock.core.neutral.fold import events_of, fold
+from penstock.core.neutral.request import Text, Thought, ToolCall
+from penstock.core.neutral.usage import Usage, merge_usage
+
+COUNTS = tuple(asdict(Usage()))
+
+
+def test_a_call_without_arguments_has_an_empty_object_of_them() -> None:
+    events: list[AnyEvent] = [
+        CallOpened("c1", "now"),
+        CallOpened("c2", "add"),
+        CallArgs('{"a"'),
+        CallArgs(":1}"),
+        Stopped("tool_use"),
+    ]
+    assert fold(events).parts == (ToolCall("c1", "now", "{}"), ToolCall("c2", "add", '{"a":1}'))
+
+
+def test_pieces_of_one_kind_are_one_part_up_to_another_kind_or_a_signature() -> None:
+    events: list[AnyEvent] = [
+        ThoughtDelta("a"),
+        ThoughtDelta("b"),
+        ThoughtSigned("s"),
+        ThoughtDelta("c"),
+        TextDelta("d"),
+        TextDelta("e"),
+        ThoughtSigned("t"),
+        TextDelta("f"),
+    ]
+    assert fold(events).parts == (
+        Thought("ab", "s"),
+        Thought("c"),
+        Text("de"),
+        Thought("", "t"),
+        Text("f"),
+    )
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_later_count_holds_and_an_unknown_one_takes_nothing_back(name: str) -> None:
+    before, after = Usage(**{name: 3}), Usage(**{name: 5})
+    assert merge_usage(before, after) == after
+    assert merge_usage(before, Usage()) == before
+    assert merge_usage(before, Usage(**{name: 0})) == Usage(**{name: 0})
+    others = Usage(**{other: 7 for other in COUNTS if other != name})
+    assert merge_usage(before, others) == Usage(**dict.fromkeys(COUNTS, 7) | {name: 3})
+    reply = fold([Started("id", "m"), Metered(before), Metered(others), Stopped("end_turn")])
+    assert fold(events_of(reply)).usage == reply.usage == merge_usage(before, others)

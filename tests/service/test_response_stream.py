@@ -1,0 +1,198 @@
+"""A streamed reply on its way, moment by moment: the exchange and the upstream's flow are stand-ins that take notes."""
+
+import pytest
+
+from penstock.core.dialects.interface import Lane
+from penstock.core.neutral.usage import Usage
+from penstock.errors import PenstockError, ProviderCut
+from penstock.exchange import HeaderList, SharedHeaders
+from penstock.relay.stream import COMMENT, ResponseStream
+from tests.core.dialects.sides import stream_of
+from tests.service.conversations import CHAT_FRAMES
+
+BEAT = b": the dialect's own\n\n"
+
+
+class Paper:
+    """An exchange that notes what is written."""
+
+    method = "POST"
+    path = "/v1/chat/completions"
+    query = b""
+    headers: HeaderList = []  # noqa: RUF012 - never added to
+    shared_headers = SharedHeaders()
+    length = 0
+    client = "192.0.2.1"
+    lost = recalled = started = stalled = False
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.ended = 0
+
+    def header(self, name: bytes) -> bytes | None:
+        return None
+
+    async def body(self) -> bytes:
+        return b""
+
+    def start(self, status: int, headers: HeaderList) -> None:
+        self.started = True
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def flush(self) -> None:
+        pass
+
+    def end(self, data: bytes = b"") -> None:
+        self.written.append(data)
+        self.ended += 1
+
+    def abort(self) -> None:
+        pass
+
+    def watch(self, watcher: object) -> None:
+        pass
+
+
+class Tap:
+    """A flow that notes how it is turned."""
+
+    def __init__(self) -> None:
+        self.turned: list[str] = []
+
+    def pause(self) -> None:
+        self.turned.append("pause")
+
+    def resume(self) -> None:
+        self.turned.append("resume")
+
+    def close(self) -> None:
+        self.turned.append("close")
+
+
+class Scene:
+    """A delivery that holds its head until 10 and keeps alive every 5 seconds, at a time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.paper = Paper()
+        self.flow = Tap()
+        self.delivered = 0
+        self.delivery = ResponseStream(
+            self.paper,
+            delivered=self._delivered,
+            begin=lambda: self.paper.start(200, []),
+            error_frame=lambda error, _number: error.code.encode(),
+            keepalive_frame=BEAT,
+            clock=lambda: self.now,
+            hold_until=10.0,
+            keepalive=5.0,
+        )
+        self.lane: Lane = stream_of("chat")(model="m", withhold_usage=False)
+
+    def _delivered(self) -> None:
+        self.delivered += 1
+
+    def tick(self, now: float) -> None:
+        self.now = now
+        self.delivery.tick(now)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_the_head_is_held_until_there_is_something_to_say(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    scene.tick(9.9)
+    assert not scene.paper.started
+    scene.delivery.sink(CHAT_FRAMES[0])
+    assert scene.paper.started
+    assert scene.delivery.first_byte_at == 9.9
+
+
+def test_a_hold_that_ends_sends_the_head_with_a_comment(scene: Scene) -> None:
+    scene.tick(10.0)
+    assert (scene.paper.started, scene.paper.written) == (True, [COMMENT])
+    assert scene.delivery.first_byte_at is None, "it is no byte of the reply"
+
+
+def test_a_quiet_reply_is_kept_alive_from_its_last_write_on(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    scene.tick(10.0)
+    scene.tick(14.9)
+    assert scene.paper.written == [COMMENT]
+    scene.tick(15.0)
+    assert scene.paper.written == [COMMENT, COMMENT], "what the dialect has is for replies that have begun"
+    scene.now = 18.0
+    scene.delivery.sink(CHAT_FRAMES[0])
+    scene.tick(22.9)
+    assert len(scene.paper.written) == 3
+    scene.tick(23.0)
+    assert scene.paper.written[3:] == [BEAT]
+
+
+def test_nothing_is_added_to_what_a_slow_caller_has_not_taken(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    scene.delivery.sink(CHAT_FRAMES[0])
+    scene.paper.stalled = True
+    scene.tick(100.0)
+    assert len(scene.paper.written) == 1
+    scene.paper.stalled = False
+    scene.tick(100.0)
+    assert scene.paper.written[1:] == [BEAT]
+
+
+def test_an_answer_that_comes_while_the_caller_is_slow_is_not_read(scene: Scene) -> None:
+    """The next one of a turn that was paused: nobody tells the delivery again that its caller has stalled."""
+    scene.delivery.attach(scene.flow, scene.lane)
+    assert scene.flow.turned == []
+    scene.paper.stalled = True
+    after = Tap()
+    scene.delivery.attach(after, scene.lane)
+    assert (scene.flow.turned, after.turned) == ([], ["pause"])
+    scene.delivery.caller_resumed()
+    assert after.turned == ["pause", "resume"]
+
+
+def test_the_caller_has_all_at_the_end_of_the_reply_and_the_upstream_a_moment_more(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    scene.now = 1.0
+    scene.delivery.sink(b"".join(CHAT_FRAMES))
+    assert (scene.paper.ended, scene.delivered, scene.delivery.done_at) == (1, 1, 1.0)
+    scene.delivery.sink(CHAT_FRAMES[1])
+    scene.delivery.finish()
+    scene.delivery.broke(ProviderCut("late"))
+    assert (scene.paper.ended, scene.delivered, scene.delivery.error) == (1, 1, None)
+    scene.tick(3.0)
+    assert scene.flow.turned == []
+    scene.tick(3.1)
+    assert scene.flow.turned == ["close"]
+
+
+class Unfinished:
+    """A lane whose upstream ends cleanly, without a fault and without an end of the reply."""
+
+    usage = Usage()
+    failure = stop = None
+    done = ended = False
+    started = True
+    output_bytes = sequence = 0
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def finish(self) -> bytes:
+        return b"rest"
+
+
+def test_an_end_that_no_lane_calls_an_end_is_a_break(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, Unfinished())
+    scene.delivery.sink(b"begin")
+    scene.delivery.finish()
+    assert scene.paper.written == [b"begin", b"rest", b"provider_cut"]
+    error: PenstockError | None = scene.delivery.error
+    assert isinstance(error, ProviderCut)
+    assert (scene.delivered, scene.delivery.done_at) == (0, None)
