@@ -81,7 +81,7 @@ def _means_us(name: str, span: str) -> bool:
 def _is_there(name: str) -> bool:
     """Whether it is the end of a path of ours; a pattern or a placeholder is looked up as far as the folder before it."""
     name = name.rstrip(".")
-    cut = re.search(r"[<*{]|_$|\b[A-Z]{3,}[/_]", name)
+    cut = re.search(r"[<*{]|_$|NAME|SUBJECT", name)
     if cut is not None:
         name = name[: cut.start()].rpartition("/")[0]
     end = "/" + name.rstrip("/")
