@@ -30,7 +30,7 @@ UNTAKEN: dict[tuple[str, str], str] = {
         "neutral/fold.py",
         "if self._call is not None:",
     ): "a call is open wherever the kind is 'call'; the type cannot say so",
-    ("dialects/registry.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is",
+    ("dialects/prepare.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is",
     (
         "dialects/responses/decode_response.py",
         "elif not opened.calls:  # late, and something else has begun: after that, then",

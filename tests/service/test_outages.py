@@ -262,7 +262,7 @@ async def on_own_postgresql(cluster: Cluster, tmp_path: Path) -> AsyncGenerator[
     connection = await asyncpg.connect(f"{cluster.address}/postgres")
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
-    short = {"database_connect": 1.0, "database_statement": 1.0, "database_lock": 1.0}
+    short = {"database_connect": 4.0, "database_statement": 4.0, "database_lock": 4.0}
     url = f"{cluster.address}/{name}"
     async with pair_of(
         tmp_path, database_url=url, redis_url=redis_server().url, redis_timeout=5.0, **short

@@ -42,7 +42,7 @@ SIDES: Mapping[str, UpstreamFormat] = {
 """What every endpoint of a dialect can be passed on to: all dialects that upstreams speak."""
 
 
-def _of(dialect: Dialect, path: str) -> Endpoint:
+def endpoint_of(dialect: Dialect, path: str) -> Endpoint:
     """The endpoint of a dialect that callers speak."""
     if dialect.caller is None:
         raise TypeError(f"{dialect.name} has no side towards callers")
@@ -50,9 +50,9 @@ def _of(dialect: Dialect, path: str) -> Endpoint:
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
-    _of(DIALECTS["chat"], "/chat/completions"),
-    _of(DIALECTS["messages"], "/messages"),
-    _of(DIALECTS["responses"], "/responses"),
+    endpoint_of(DIALECTS["chat"], "/chat/completions"),
+    endpoint_of(DIALECTS["messages"], "/messages"),
+    endpoint_of(DIALECTS["responses"], "/responses"),
 )
 
 FORMATS: Mapping[str, UpstreamFormat] = {
