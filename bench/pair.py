@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.pair", description=__doc__)
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
-    parser.add_argument("--only", default="pass-small,translate-chat,translate-messages,pass-large,relay-paced")
+    parser.add_argument(
+        "--only", default="pass-small,translate-chat,translate-messages,pass-large,relay-paced"
+    )
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--reps", type=int, default=5)
     parser.add_argument("--nice", type=int, default=0)

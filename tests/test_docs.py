@@ -9,11 +9,13 @@ import ast
 import io
 import re
 import tokenize
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from penstock import __version__
 from tests.test_architecture import CORE_MAY_IMPORT, MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +29,7 @@ DOCUMENTS = [
 ]
 
 PARTS = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("_")}
-FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+FOLDERS = {"bench", "deploy", "docs", "requirements", "scripts", "src", "tests"}
 THERE = {
     f"/{path.relative_to(ROOT).as_posix()}"
     for folder in FOLDERS
@@ -133,6 +135,15 @@ def test_the_architecture_shows_who_may_import_whom(heading: str, table: dict[st
         named = set(re.findall(r"\w+", imports))
         shown |= {part.strip("/`").removesuffix(".py"): named for part in parts.split()}
     assert shown == table
+
+
+def test_the_version_is_the_same_wherever_it_is_said() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    section = re.search(
+        r"^## (\d\S*) \((unreleased|\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert section is not None
+    assert project["version"] == __version__ == section[1]
 
 
 def test_docstrings_and_comments_name_what_is_there() -> None:
