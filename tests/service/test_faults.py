@@ -293,7 +293,7 @@ async def test_of_those_who_come_together_one_alone_probes_a_provider_that_faile
     assert len(wire.asked) == 5, "the circuit is open"
     relay = _relay(house)
     clock = relay._clock
-    relay._clock = lambda: clock() + PROBE_AFTER
+    relay._clock = relay._failover._clock = lambda: clock() + PROBE_AFTER
     wire.script = None
     while len(wire.asked) > 0:
         wire.asked.remove(await wire.next())

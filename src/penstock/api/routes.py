@@ -49,9 +49,9 @@ ROUTES: tuple[Route, ...] = (
 )
 """Each under every prefix; ``/models/{id}`` is the one with a parameter and follows ``/models``."""
 
-_TABLE: Mapping[str, Route] = {prefix + route.path: route for prefix in PREFIXES for route in ROUTES} | {
-    _HELLO.path: _HELLO
-}
+_TABLE: Mapping[str, tuple[Route, None]] = {
+    prefix + route.path: (route, None) for prefix in PREFIXES for route in ROUTES
+} | {_HELLO.path: (_HELLO, None)}
 _MODEL_PATHS = tuple(sorted((prefix + "/models/" for prefix in PREFIXES), key=len, reverse=True))
 
 
@@ -62,9 +62,9 @@ def owns(path: str) -> bool:
 
 def find_route(path: str) -> tuple[Route | None, str | None]:
     """The route of a path, and the id in ``.../models/{id}``; model ids may hold a slash."""
-    route = _TABLE.get(path)
-    if route is not None:
-        return route, None
+    found = _TABLE.get(path)
+    if found is not None:
+        return found
     for prefix in _MODEL_PATHS:
         if path.startswith(prefix) and len(path) > len(prefix):
             return _MODELS, unquote(path[len(prefix) :])

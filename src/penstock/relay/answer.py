@@ -15,12 +15,15 @@ from penstock.relay.usage import note_whole
 
 def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepared:
     """The body of a call as this attempt's upstream is to get it. Raises ``InvalidRequest`` where it cannot be said there."""
-    endpoint = call.endpoint
-    if endpoint.side is None:
+    endpoint, reasoning = call.endpoint, None
+    if endpoint.side is not None:
+        reasoning = ReasoningScope(cache, call.principal.user_id, attempt.provider)
+    if attempt.dialect == endpoint.name:
         passing = endpoint.upstreams[attempt.dialect].passing
-        if passing is None:
-            raise TypeError(f"{attempt.dialect} can neither be passed through nor translated")
-        return pass_through(call.envelope, passing, attempt.model, attempt.profile, strict=call.strict)
+        if passing is not None:
+            return pass_through(
+                call.envelope, passing, attempt.model, attempt.profile, call.strict, reasoning
+            )
     return prepare(
         call.envelope,
         caller=endpoint.name,
@@ -28,7 +31,7 @@ def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepare
         model=attempt.model,
         profile=attempt.profile,
         strict=call.strict,
-        reasoning=ReasoningScope(cache, call.principal.user_id, attempt.provider),
+        reasoning=reasoning,
     )
 
 

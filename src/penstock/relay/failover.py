@@ -36,24 +36,26 @@ class Failover:
         self,
         request_id: str,
         attempts: Sequence[Attempt],
+        first: P,
         prepare: Callable[[Attempt], Awaitable[P]],
         send: Callable[[Attempt, P], Awaitable[R]],
         left: Callable[[], float],
     ) -> R:
-        """What ``send`` gives for the first attempt that does not fail; ``left`` are the seconds for further ones.
+        """What ``send`` gives for the first attempt that does not fail.
 
-        Raises the last ``ProviderError``, what ``send`` raises besides, and the first attempt's ``InvalidRequest``.
+        ``first`` is what ``prepare`` would give for the first of ``attempts``, which are one at least; ``left`` are the
+        seconds for further ones. Raises the last ``ProviderError``, and what ``send`` raises besides.
         """
         failure: ProviderError | None = None
+        prepared = first
         for attempt in attempts:
-            if failure is not None and left() <= 0:
-                break
-            try:
-                prepared = await prepare(attempt)
-            except InvalidRequest:
-                if failure is None:
-                    raise
-                continue  # it cannot be said there; what failed before is what the caller is told
+            if failure is not None:
+                if left() <= 0:
+                    break
+                try:
+                    prepared = await prepare(attempt)
+                except InvalidRequest:
+                    continue  # it cannot be said there; what failed before is what the caller is told
             self._router.sending(attempt, self._clock())
             try:
                 return await send(attempt, prepared)

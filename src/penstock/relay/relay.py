@@ -6,7 +6,7 @@ ledger holds the request, and whatever happens after that ends in ``_settle``: t
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -166,17 +166,20 @@ class Relay:
 
     async def _attempt(self, call: Call, first: Prepared, record: Record) -> None:
         """Make the attempts in their order while nothing has gone to the caller."""
-        attempts = record.choice.attempts
 
-        async def prepare(attempt: Attempt) -> Prepared:
-            return first if attempt is attempts[0] else await self._prepare(call, attempt)
-
-        async def send(attempt: Attempt, prepared: Prepared) -> None:
+        def send(attempt: Attempt, prepared: Prepared) -> Awaitable[None]:
             record.begin(attempt, prepared.losses, self._clock())
             record.contacted = True
-            await (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
+            return (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
 
-        await self._failover.run(call.request_id, attempts, prepare, send, lambda: self._left(record))
+        await self._failover.run(
+            call.request_id,
+            record.choice.attempts,
+            first,
+            partial(self._prepare, call),
+            send,
+            partial(self._left, record),
+        )
 
     def _left(self, record: Record) -> float:
         """Seconds left for further attempts: all of a request have one total."""

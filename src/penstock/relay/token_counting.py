@@ -106,6 +106,7 @@ class TokenCounter:
                 counted = await self._failover.run(
                     request.request_id,
                     counters,
+                    None,
                     _as_it_is,
                     lambda attempt, _: self._ask(request, attempt),
                     lambda: began + self._deadlines.total - self._clock(),

@@ -44,7 +44,7 @@ def prepare(
     """
     side = upstream_side(upstream)
     if side.passing is not None and caller == upstream:
-        return pass_through(envelope, side.passing, model, profile, strict=strict, reasoning=reasoning)
+        return pass_through(envelope, side.passing, model, profile, strict, reasoning)
     try:
         prepared = _translated(envelope, caller_side(caller), side, model, profile, reasoning)
     except RecursionError as error:
@@ -57,16 +57,15 @@ def pass_through(
     passing: Passing,
     model: str,
     profile: Profile,
-    *,
-    strict: bool = False,
-    reasoning: ReasoningScope | None = None,
+    strict: bool,
+    reasoning: ReasoningScope | None,
 ) -> Prepared:
     """The caller's own body for ``model``, with what has to differ. Raises ``InvalidRequest``."""
     try:
         prepared = passing.request(envelope, model, profile, reasoning)
     except RecursionError as error:
         raise too_deep() from error
-    return _completed(prepared, profile, strict=strict)
+    return _completed(prepared, profile, strict=strict) if strict or profile.extra_body else prepared
 
 
 def _completed(prepared: Prepared, profile: Profile, *, strict: bool) -> Prepared:
