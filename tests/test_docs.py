@@ -140,7 +140,9 @@ def test_the_architecture_shows_who_may_import_whom(heading: str, table: dict[st
 def test_the_version_is_the_same_wherever_it_is_said() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     section = re.search(
-        r"^## (\d\S*) \((unreleased|\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+        r"^## (\d\S*) \((unreleased|\d{4}-\d\d-\d\d)\)$",
+        (ROOT / "CHANGELOG.md").read_text("utf-8"),
+        re.MULTILINE,
     )
     assert section is not None
     assert project["version"] == __version__ == section[1]
