@@ -98,7 +98,7 @@ class Exchange(Protocol):
         ...
 
     def watch(self, watcher: FlowWatcher | None) -> None:
-        """Set who is told about stalls from now on."""
+        """Set the watcher of stalls, from now on."""
         ...
 
 

@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ConnectionReport(msgspec.Struct, frozen=True):
-    """What is told of a request. ``clock_skew`` is in seconds, positive where the client's clock is ahead."""
+    """What the answer says of a request. ``clock_skew`` is in seconds, positive where the client's clock is ahead."""
 
     key_header: str
     user_agent: str | None

@@ -102,7 +102,7 @@ def _supervise(settings: Settings, place: Installation, flags: dict[str, str]) -
 
 
 def limits_of(settings: Settings) -> ServerLimits:
-    """What the server is told."""
+    """Limits for the server, from the settings."""
     return ServerLimits(
         header_bytes=settings.header_bytes,
         header_count=settings.header_count,

@@ -66,7 +66,7 @@ class Profile(msgspec.Struct, frozen=True):
     max_stop: int | None = 4
     tool_id_limit: int = 64
     tool_id_length: int | None = None
-    """Ids of tool calls are exactly so many letters and digits."""
+    """The exact length of a tool call's id, in letters and digits."""
     cache_control: bool = False
     """Keeps Anthropic-style ``cache_control`` on parts."""
     cache_breakpoints: bool = False

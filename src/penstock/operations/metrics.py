@@ -238,4 +238,4 @@ class _Gathered(Collector):
 
 
 _FRESH_SECONDS = 30.0
-"""A worker that has not told for so long is no more."""
+"""Seconds without metrics after which a worker counts as gone."""

@@ -77,7 +77,7 @@ class Call:
         """Called when the caller has the whole answer; frees its slot."""
 
     def stopped(self) -> EndedByOwner | Draining | None:
-        """Why it was cancelled, where the caller is to be told: the cancellation is taken back then."""
+        """The error that the caller gets for a cancelled call, or None. Where there is one, the cancellation is taken back."""
         stopped: EndedByOwner | Draining | None = None
         if self.ended:
             stopped = EndedByOwner(_ENDED)

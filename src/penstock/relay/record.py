@@ -11,7 +11,7 @@ from penstock.relay.router import Selection
 
 
 class Record:
-    """What the ledger will be told when the request ends."""
+    """What the ledger will record of a request when it ends."""
 
     __slots__ = (
         "attempt",
@@ -102,7 +102,7 @@ def open_row(call: Call, record: Record) -> OpenRow:
 
 
 def settlement(call: Call, record: Record, now: float) -> Settlement:
-    """How the ledger is told that the request has ended, at ``now`` of the monotonic clock."""
+    """The settlement of a request that has ended, for the ledger. ``now`` is of the monotonic clock."""
     attempt = record.attempt
     first = record.first_byte_at
     return Settlement(

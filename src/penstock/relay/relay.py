@@ -188,7 +188,7 @@ class Relay:
     async def _post(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
     ) -> UpstreamResponse:
-        """The head of the upstream's good answer. Raises what the caller is to be told of any other."""
+        """Send the request; returns the upstream's answer once its head is good. Raises the caller's error for any other."""
         upstream, router = upstream_of(call, attempt), self._router
         own = call.endpoint.name == attempt.dialect
         address = router.address(attempt, upstream.path(attempt.model, call.envelope.stream))

@@ -44,7 +44,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class CannotListen(OperatorError):
-    """The address cannot be had; the message is for the operator."""
+    """The address is in use or unknown; the message is for the operator."""
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:

@@ -11,7 +11,7 @@ _LINE_ENDS = frozenset(b"\r\n")
 
 
 def last_head(received: bytes, interims: int) -> bytes:
-    """The head that follows so many interim (1xx) ones, from its status line on and without the line ends that close it.
+    """The head after ``interims`` interim (1xx) ones, from its status line on and without the line ends that close it.
 
     ``b""`` where there is none.
     """

@@ -1,4 +1,4 @@
-"""Folding: events are added up into a whole reply, and a whole reply is told as events again."""
+"""Folding: events are added up into a whole reply, and a whole reply is made into events again."""
 
 from typing import Literal, assert_never
 

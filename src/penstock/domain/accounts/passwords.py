@@ -66,7 +66,7 @@ def check_choice(password: str, email: str) -> None:
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What a hash costs, whoever makes it: the passes over so much memory, in so many lanes."""
+    """Cost of a hash: passes, memory and lanes."""
 
     passes: int = PASSES
     kibibytes: int = KIBIBYTES

@@ -33,7 +33,7 @@ class SignUpClosed(CallerError):
 
 
 class WrongPassword(CallerError):
-    """The password is not the account's; or there is no such account, which is not told."""
+    """The password is wrong, or there is no such account; the answer is the same."""
 
     code = "wrong_password"
 

@@ -164,7 +164,7 @@ def one_model(catalog: Catalog, plan_id: str, allowed: frozenset[str] | None, na
 
 
 def model_info(model: Model) -> ModelInfo:
-    """What is told of one model."""
+    """One model, as the answer has it."""
     capabilities = model.capabilities
     thinks = capabilities.thinking
     adaptive = Support(thinks == "adaptive")

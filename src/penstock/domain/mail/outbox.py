@@ -13,7 +13,7 @@ from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import outbox
 
 TRIES = 8
-"""After so many a mail is given up: about four hours after the first."""
+"""Attempts after which a mail is given up: about four hours after the first."""
 _FIRST_RETRY = 30_000
 
 

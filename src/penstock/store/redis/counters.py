@@ -57,7 +57,7 @@ class RedisCounters:
         self._lease_ms = round(lease * 1000)
         self._held: dict[str, dict[str, LeaseInfo]] = {}
         self._elsewhere: dict[str, list[LeaseInfo]] = {}
-        """What other servers hold, as Redis last told."""
+        """Leases of other servers, by Redis's last answer."""
         self._used: dict[tuple[str, int], int] = {}
         self._owed: dict[tuple[str, int], int] = {}
         """What was counted or taken back and Redis does not know."""

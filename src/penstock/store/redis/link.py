@@ -117,7 +117,7 @@ class _Connection(asyncio.Protocol):
         self._link.lost(self, RedisAway(str(exc) if exc else "it closed the connection", sent=True))
 
     def drop(self, error: RedisAway) -> None:
-        """Give the connection up; whoever waits is told ``error``."""
+        """Give the connection up; whoever waits gets ``error``."""
         if self._transport is not None:
             self._transport.abort()
         self._link.lost(self, error)

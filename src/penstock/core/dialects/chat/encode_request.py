@@ -157,7 +157,7 @@ BRIDGE = "Understood."
 
 
 def continue_final_message(messages: list[Json]) -> Json:
-    """What vLLM and its like are told where the last message is one to be continued."""
+    """Fields that make vLLM and its like continue the last message."""
     last = messages[-1]
     if last["role"] != "assistant" or "tool_calls" in last:
         return {}

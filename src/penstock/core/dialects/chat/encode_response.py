@@ -246,7 +246,7 @@ def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> byt
 
 
 class ResponseEncoder:
-    """Writes one reply as chunks. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+    """Writes one reply as chunks. ``error`` replaces a ``Failed``; the upstream's words are the operator's."""
 
     sequence = 0  # events are not numbered in this dialect
 

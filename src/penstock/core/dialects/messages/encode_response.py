@@ -100,7 +100,7 @@ def _details(reason: StopReason, detail: str | None) -> dict[str, Any] | None:
 
 
 class ResponseEncoder:
-    """Writes one reply as frames. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+    """Writes one reply as frames. ``error`` replaces a ``Failed``; the upstream's words are the operator's."""
 
     sequence = 0  # events are not numbered in this dialect
 

@@ -229,7 +229,7 @@ _TEXT_TAIL = b',"logprobs":[]}\n\n'
 
 
 class ResponseEncoder:
-    """Writes one reply as frames. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+    """Writes one reply as frames. ``error`` replaces a ``Failed``; the upstream's words are the operator's."""
 
     __slots__ = (
         "_annotations",
