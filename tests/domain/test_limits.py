@@ -170,12 +170,9 @@ async def test_a_clock_that_jumps_forward_is_reported_once(gate: Gate, clock: Cl
 
 async def test_all_headers_name_the_same_instant_and_count(gate: Gate, clock: Clock) -> None:
     await count(gate, PLAN, clock.wall)
-    headers = dict(
-        [
-            *limit_headers(gate.state("u", PLAN, clock.wall), clock.wall),
-            *caller_side("messages").limit_headers(gate.state("u", PLAN, clock.wall)),
-        ]
-    )
+    state, own = gate.state("u", PLAN, clock.wall), caller_side("messages").limit_headers
+    assert own is not None
+    headers = dict([*limit_headers(state, clock.wall), *own(state)])
     reset = (DAY + 1) * DAY_SECONDS
     assert headers[b"x-ratelimit-limit"] == b"5"
     assert headers[b"x-ratelimit-remaining"] == b"4"

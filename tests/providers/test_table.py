@@ -92,7 +92,8 @@ def signed(
 ) -> Sequence[Header]:
     """The headers of a request, without those that every request has."""
     profile = at.profile_of(model) if model else at.profile
-    about = (*extra_headers(at.kind), *FORMATS[dialect].version_headers(asked, profile))
+    version = FORMATS[dialect].version_headers
+    about = (*extra_headers(at.kind), *(() if version is None else version(asked, profile)))
     return sign(at, key, ToSign(b"POST", b"https://up.example/v1", about, b"{}", 0.0))
 
 

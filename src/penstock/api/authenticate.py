@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from penstock.api.client_families import ClientFamilies
-from penstock.core.dialects.interface import ApiVersion, CallerFormat
+from penstock.core.dialects.interface import NO_VERSION, ApiVersion, CallerFormat
 from penstock.domain.keys.authentication import pick_key
 from penstock.exchange import Exchange
 
@@ -23,6 +23,8 @@ class RequestCredentials:
 
     def api_version(self, exchange: Exchange, caller: CallerFormat) -> ApiVersion:
         """The version of the API that a caller of this format means. Raises ``InvalidRequest``."""
+        if caller.api_version is None:
+            return NO_VERSION
         known = self._version
         if known is None or known[0] is not caller:
             known = self._version = (caller, caller.api_version(exchange.headers))

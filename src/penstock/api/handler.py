@@ -16,6 +16,7 @@ from penstock.api.error_responses import error_body, error_headers
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import Action, Route, endpoint_like, find_route
 from penstock.core.body.envelope import Envelope
+from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import LimitState, limit_headers
 from penstock.domain.catalog.catalog import Catalog, Plan
@@ -52,20 +53,17 @@ _NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner)
 class ApiRequest:
     """One request while it is handled: what is known of its caller so far, for the answer's headers and form."""
 
-    __slots__ = ("endpoint", "exchange", "now", "plan", "principal", "request_id")
+    __slots__ = ("endpoint", "exchange", "label", "now", "plan", "principal", "request_id")
 
     def __init__(self, exchange: Exchange, request_id: str, endpoint: Endpoint | None, now: float) -> None:
         self.exchange = exchange
         self.request_id = request_id
         self.endpoint = endpoint
+        self.label = "chat" if endpoint is None else endpoint.name
+        """What metrics call it."""
         self.now = now
         self.principal: Principal | None = None
         self.plan: Plan | None = None
-
-    @property
-    def label(self) -> str:
-        """What metrics call it."""
-        return "chat" if self.endpoint is None else self.endpoint.name
 
 
 class Api:
@@ -103,7 +101,8 @@ class Api:
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request."""
         route, model_id = find_route(exchange.path)
-        visit = ApiRequest(exchange, self._new_id(), _endpoint(exchange, route), self._now())
+        endpoint = endpoint_like(exchange.path) if route is None else route.endpoint
+        visit = ApiRequest(exchange, self._new_id(), endpoint, self._now())
         try:
             await self._answer(visit, route, model_id)
         except PenstockError as error:
@@ -115,7 +114,8 @@ class Api:
 
     def reject(self, exchange: Exchange, error: PenstockError) -> None:
         """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
-        endpoint = _endpoint(exchange, find_route(exchange.path)[0])
+        route, _ = find_route(exchange.path)
+        endpoint = endpoint_like(exchange.path) if route is None else route.endpoint
         self._refuse(ApiRequest(exchange, self._new_id(), endpoint, self._now()), error)
 
     # ---- routes
@@ -129,6 +129,7 @@ class Api:
             raise MethodNotAllowed(
                 f"{exchange.method[:16]} is not allowed here; use {allowed}.", allow=allowed
             )
+        endpoint = route.endpoint
         match route.action:
             case Action.HELLO:
                 self._reply(visit, _HELLO)
@@ -136,10 +137,12 @@ class Api:
                 await self._models(visit, model_id)
             case Action.CHECK_CONNECTION:
                 await self._check_connection(visit)
-            case Action.GENERATE:
-                await self._generate(visit, _required(route))
-            case Action.COUNT_TOKENS:
-                await self._count_tokens(visit, _required(route))
+            case Action.GENERATE if endpoint is not None:
+                await self._generate(visit, endpoint)
+            case Action.COUNT_TOKENS if endpoint is not None:
+                await self._count_tokens(visit, endpoint)
+            case Action.GENERATE | Action.COUNT_TOKENS:
+                raise TypeError(f"{route.path} has no endpoint")
 
     async def _generate(self, visit: ApiRequest, endpoint: Endpoint) -> None:
         started = self._clock()
@@ -166,7 +169,9 @@ class Api:
         """What the body and the headers ask for. Raises ``InvalidRequest``, and what resolving the model raises."""
         exchange = visit.exchange
         sender = self._sender(exchange)
-        asked = sender.api_version(exchange, endpoint.caller)
+        asked = NO_VERSION
+        if endpoint.caller.api_version is not None:
+            asked = sender.api_version(exchange, endpoint.caller)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed)
         return Call(
@@ -305,12 +310,13 @@ class Api:
     def _head(self, visit: ApiRequest) -> HeaderList:
         request_id = visit.request_id.encode()
         head: HeaderList = [_JSON, _NO_STORE, (b"x-request-id", request_id)]
-        state, endpoint = self._state(visit), visit.endpoint
-        if endpoint is not None:
-            head.extend(endpoint.caller.response_headers(request_id))
+        state = self._state(visit)
+        caller = None if visit.endpoint is None else visit.endpoint.caller
+        if caller is not None and caller.response_headers is not None:
+            head.extend(caller.response_headers(request_id))
         head.extend(limit_headers(state, visit.now))
-        if endpoint is not None:
-            head.extend(endpoint.caller.limit_headers(state))
+        if caller is not None and caller.limit_headers is not None:
+            head.extend(caller.limit_headers(state))
         return head
 
     def _state(self, visit: ApiRequest) -> LimitState:
@@ -328,15 +334,3 @@ class Api:
         except CallerError:
             return None
         return self._keyring.cached(sender.mark)
-
-
-def _endpoint(exchange: Exchange, route: Route | None) -> Endpoint | None:
-    """Whose headers an answer has; a path that is no route belongs to the endpoint that it would be of."""
-    return endpoint_like(exchange.path) if route is None else route.endpoint
-
-
-def _required(route: Route) -> Endpoint:
-    """The endpoint of a route that takes requests."""
-    if route.endpoint is None:
-        raise TypeError(f"{route.path} has no endpoint")
-    return route.endpoint

@@ -278,10 +278,9 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
         origin, base = parse_base_url(url)
     except ValueError as error:
         return Finding("fail", "providers", f"{upstream.id}: {error}", "mend it in the catalogue")
-    about = (
-        *extra_headers(upstream.kind),
-        *FORMATS[dialect].version_headers(NO_VERSION, upstream.profile),
-    )
+    version = FORMATS[dialect].version_headers
+    versions = () if version is None else version(NO_VERSION, upstream.profile)
+    about = (*extra_headers(upstream.kind), *versions)
     request = ToSign(b"GET", f"{url.rstrip('/')}/models".encode(), about, b"", time.time())
     headers = sign(upstream, secrets.get(upstream.secret), request)
     try:

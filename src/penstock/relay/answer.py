@@ -2,7 +2,7 @@
 
 import msgspec
 
-from penstock.core.dialects.interface import Lane, Prepared, UpstreamFormat, UpstreamSide
+from penstock.core.dialects.interface import Lane, Prepared, UpstreamSide
 from penstock.core.dialects.lanes import Crossing, record_reasoning, stream_lane, whole_reply
 from penstock.core.dialects.prepare import pass_through, prepare
 from penstock.core.neutral.events import AnyEvent, Failed
@@ -65,11 +65,6 @@ def whole_answer(
     reply = msgspec.structs.replace(reply, usage=record.usage)
     encode = crossing.caller.encode_response
     return encode(reply, model=public, reply_id=crossing.reply_id, created=crossing.created), None
-
-
-def upstream_of(call: Call, attempt: Attempt) -> UpstreamFormat:
-    """What the attempt's upstream speaks."""
-    return call.endpoint.upstreams[attempt.dialect]
 
 
 def _crossing(call: Call, attempt: Attempt, public: str) -> Crossing:

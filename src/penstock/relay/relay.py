@@ -30,7 +30,7 @@ from penstock.errors import (
 )
 from penstock.exchange import HeaderList
 from penstock.operations.metrics import Metrics
-from penstock.relay.answer import lane_for, prepared_for, upstream_of, whole_answer
+from penstock.relay.answer import lane_for, prepared_for, whole_answer
 from penstock.relay.call import Call
 from penstock.relay.continuation import continued_request, paused_decoder, whole_turn
 from penstock.relay.failover import Failover
@@ -189,7 +189,7 @@ class Relay:
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
     ) -> UpstreamResponse:
         """Send the request; returns the upstream's answer once its head is good. Raises the caller's error for any other."""
-        upstream, router = upstream_of(call, attempt), self._router
+        upstream, router = call.endpoint.upstreams[attempt.dialect], self._router
         own = call.endpoint.name == attempt.dialect
         address = router.address(attempt, upstream.path(attempt.model, call.envelope.stream))
         asked = call.asked if own else NO_VERSION
@@ -338,7 +338,9 @@ class Relay:
     def _head(self, call: Call, record: Record, prepared: Prepared, content_type: bytes) -> HeaderList:
         request_id = call.request_id.encode()
         head: HeaderList = [(b"content-type", content_type), (b"x-request-id", request_id)]
-        head.extend(call.endpoint.caller.response_headers(request_id))
+        caller = call.endpoint.caller
+        if caller.response_headers is not None:
+            head.extend(caller.response_headers(request_id))
         if call.envelope.stream:
             head.append((b"cache-control", b"no-cache"))
             head.append((b"x-accel-buffering", b"no"))
@@ -353,7 +355,8 @@ class Relay:
             head.append((b"x-penstock-translation", translation_header(prepared.losses).encode()))
         state = self._gate.state(call.principal.user_id, call.plan, call.now)
         head.extend(limit_headers(state, call.now))
-        head.extend(call.endpoint.caller.limit_headers(state))
+        if caller.limit_headers is not None:
+            head.extend(caller.limit_headers(state))
         return head
 
     # ---- settle

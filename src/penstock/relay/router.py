@@ -160,7 +160,9 @@ class Router:
         if secret is None and row.secret:
             log.error("a provider's secret cannot be had", extra={"provider": row.id})
             raise ProviderCredentials("The service cannot sign in to this model's provider.")
-        rest = (*extra_headers(row.kind), *upstream.version_headers(asked, attempt.profile), _JSON, _AGENT)
+        version = upstream.version_headers
+        versions = () if version is None else version(asked, attempt.profile)
+        rest = (*extra_headers(row.kind), *versions, _JSON, _AGENT)
         headers = sign(row, secret, ToSign(b"POST", address.url, rest, body, self._now()))
         if AUTH[row.auth].static:
             if len(self._signed) >= _MAX_SIGNED:

@@ -55,18 +55,23 @@ def test_a_side_that_is_not_there_cannot_be_asked_for(monkeypatch: pytest.Monkey
         endpoint_of(ONE_SIDED, "/lines")
 
 
-def test_what_only_some_dialects_have_is_nothing_in_the_others() -> None:
-    state = LimitState(5, 4, 86_400, 1, 0)
-    chat, messages = caller_side("chat"), caller_side("messages")
-    assert chat.response_headers(b"req_1") == ()
+def test_what_only_some_dialects_have_is_not_there_in_the_others() -> None:
+    chat, messages, upstream = caller_side("chat"), caller_side("messages"), upstream_side("chat")
+    assert (chat.api_version, chat.response_headers, chat.limit_headers, chat.overflow_words) == (None,) * 4
+    assert upstream.version_headers is None
+    assert messages.response_headers is not None
     assert messages.response_headers(b"req_1") == ((b"request-id", b"req_1"),)
-    assert chat.limit_headers(state) == ()
-    assert len(messages.limit_headers(state)) == 3
-    assert chat.api_version([(b"anthropic-version", b"2026-01-01")]) == NO_VERSION
-    assert upstream_side("chat").version_headers(ApiVersion(b"x", b"y"), DEFAULT_PROFILE) == ()
-    overflow = Overflow(9, 5)
-    assert chat.overflow_words(overflow, "too long") == "too long"
-    assert messages.overflow_words(overflow, "too long") == "prompt is too long: 9 tokens > 5 maximum"
+    assert messages.limit_headers is not None
+    assert len(messages.limit_headers(LimitState(5, 4, 86_400, 1, 0))) == 3
+    assert messages.overflow_words is not None
+    assert messages.overflow_words(Overflow(9, 5), "too long") == "prompt is too long: 9 tokens > 5 maximum"
+
+
+def version_of(headers: list[tuple[bytes, bytes]]) -> ApiVersion:
+    """What a caller of Messages means."""
+    read = caller_side("messages").api_version
+    assert read is not None
+    return read(headers)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_what_only_some_dialects_have_is_nothing_in_the_others() -> None:
     ],
 )
 def test_the_version_that_a_caller_means(headers: list[tuple[bytes, bytes]], meant: ApiVersion) -> None:
-    assert caller_side("messages").api_version(headers) == meant
+    assert version_of(headers) == meant
 
 
 @pytest.mark.parametrize(
@@ -88,11 +93,12 @@ def test_the_version_that_a_caller_means(headers: list[tuple[bytes, bytes]], mea
 )
 def test_a_version_that_is_none_is_refused(headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(InvalidRequest):
-        caller_side("messages").api_version(headers)
+        version_of(headers)
 
 
 def test_the_version_that_an_upstream_is_asked_in() -> None:
     headers = upstream_side("messages").version_headers
+    assert headers is not None
     assert headers(NO_VERSION, DEFAULT_PROFILE) == ((b"anthropic-version", b"2023-06-01"),)
     asked = ApiVersion(b"2026-10-21", b"a,b")
     assert headers(asked, DEFAULT_PROFILE) == (

@@ -177,38 +177,20 @@ class ApiVersion(msgspec.Struct, frozen=True, cache_hash=True):
 NO_VERSION = ApiVersion()
 
 
-def no_version(headers: Sequence[Header]) -> ApiVersion:  # noqa: ARG001 - the same in every dialect
-    """The dialect has no such headers."""
-    return NO_VERSION
-
-
-def no_headers(request_id: bytes) -> tuple[Header, ...]:  # noqa: ARG001 - the same in every dialect
-    """Answers of the dialect have no headers of their own."""
-    return ()
-
-
-def no_limit_headers(state: LimitState) -> tuple[Header, ...]:  # noqa: ARG001 - the same in every dialect
-    """The dialect has no limit headers of its own."""
-    return ()
-
-
-def vendors_words(overflow: Overflow, said: str) -> str:  # noqa: ARG001 - the same in every dialect
-    """Clients of the dialect know an overflow by its code, so the vendor's own words will do."""
-    return said
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerFormat:
     """What callers speak, as far as nothing has to be translated: what is checked of a body, and the answers' headers.
 
-    ``overflow_words`` tells a prompt that is too long as clients of the format know it.
+    ``api_version`` reads from a request's headers which version of the API its caller means. ``response_headers`` takes
+    the request's id, ``limit_headers`` where the caller stands; ``overflow_words`` tells a prompt that is too long as
+    clients of the format know it, from what the upstream said. None: the format has nothing of the kind.
     """
 
     body: BodyRules
-    api_version: Callable[[Sequence[Header]], ApiVersion] = no_version
-    response_headers: Callable[[bytes], tuple[Header, ...]] = no_headers
-    limit_headers: Callable[[LimitState], tuple[Header, ...]] = no_limit_headers
-    overflow_words: Callable[[Overflow, str], str] = vendors_words
+    api_version: Callable[[Sequence[Header]], ApiVersion] | None = None
+    response_headers: Callable[[bytes], tuple[Header, ...]] | None = None
+    limit_headers: Callable[[LimitState], tuple[Header, ...]] | None = None
+    overflow_words: Callable[[Overflow, str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,26 +294,18 @@ class UpstreamCounter:
     drop: tuple[str, ...]
 
 
-def no_version_headers(
-    asked: ApiVersion,  # noqa: ARG001 - the same in every dialect
-    profile: Profile,  # noqa: ARG001 - the same in every dialect
-) -> tuple[Header, ...]:
-    """The dialect's API has no version header."""
-    return ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamFormat:
     """What we speak to an upstream, as far as nothing has to be translated.
 
     ``path`` is appended to the provider's base URL and may depend on the upstream's model id and on whether a stream is
     wanted. ``error_text`` finds the vendor's own text in an error body. ``version_headers`` says which version of the API
-    is meant. Without ``passing`` every request is translated.
+    is meant, where the API has versions. Without ``passing`` every request is translated.
     """
 
     path: Callable[[str, bool], bytes]
     error_text: Callable[[int, bytes], str | None]
-    version_headers: Callable[[ApiVersion, Profile], tuple[Header, ...]] = no_version_headers
+    version_headers: Callable[[ApiVersion, Profile], tuple[Header, ...]] | None = None
     passing: Passing | None = None
 
 
