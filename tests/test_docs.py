@@ -1,8 +1,8 @@
 """No document names a file or folder that is not there, and neither does the text of a source file.
 
 Looked at are the Markdown files of the repository but the changelog and the benchmarks' records, which tell of the past,
-the scripts, and docstrings and comments of every source file. A path may be whole (``src/penstock/relay/relay.py``) or begin below
-``src/penstock`` (``relay/relay.py``, ``core/limits``); a file's name alone must be that of some file.
+the scripts, and docstrings and comments of every source file. A path may be whole (``src/penstock/relay/relay.py``) or
+begin below ``src/penstock`` (``relay/relay.py``, ``core/limits``); a file's name alone must be that of some file.
 """
 
 import ast

@@ -319,7 +319,7 @@ class Relay:
     async def _resume(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
     ) -> UpstreamResponse:
-        """The next answer of a turn that was paused; that it is refused is not the caller's fault."""
+        """Ask for the next answer of a paused turn. A refusal of it is not the caller's fault."""
         record.resumed += 1
         try:
             return await self._post(call, attempt, prepared, record)
