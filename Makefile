@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := .venv/bin/python -m pip -qq
 STAMP := .venv/.stamps
 
-.PHONY: help env compiled serve check pure test tests chaos mutants lint style types format bench lock clients clean
+.PHONY: help env compiled serve check pure test tests test-python pythons chaos mutants lint style types format release bench lock clients clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,12 @@ test: env compiled clients style ## all that CI runs, which is more than check (
 tests:
 	$(PYTEST) $(ARGS)
 
+test-python: # the tests of check on another interpreter (PYTHON=python3.13), in an environment of its own
+	@scripts/test_python.sh $(or $(PYTHON),$(error name one: PYTHON=python3.13)) $(PURE) $(ARGS)
+
+pythons: env # the same on every other Python of this machine; a minute for each
+	@scripts/pythons.sh $(PURE) $(ARGS)
+
 chaos: env # servers killed under load (ROUNDS=100, on each engine) and races between processes and workers (RACES=1000); half an hour
 	@scripts/services.sh
 	PENSTOCK_TEST_PATIENCE=120 PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) \
@@ -68,6 +74,9 @@ format: env ## ruff's fixes and formatting
 	.venv/bin/ruff check --fix-only
 	.venv/bin/ruff format
 
+release: env ## build what a release is made of into dist/, and try it (docs/operations/release.md)
+	@scripts/release.sh
+
 bench: env ## the benchmarks of bench/ (ARGS chooses)
 	.venv/bin/python -m bench $(ARGS)
 
@@ -80,7 +89,7 @@ clients: env ## the real clients and servers that the tests talk to
 	@scripts/services.sh
 
 clean: ## remove what the other targets made
-	rm -rf .venv .clients .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .pythons .clients .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP)/venv:

@@ -14,6 +14,6 @@ docs = ROOT / "docs" / "translation.md"
 docs.write_text(losses_table(docs.read_text("utf-8")), "utf-8")
 _, _, sections = docs.read_text("utf-8").partition(FROM_HERE)
 
-site = ROOT / "src" / "penstock" / "web" / "docs" / "translation.md"
+site = ROOT / "src" / "penstock" / "site" / "docs" / "translation.md"
 opening, _, _ = site.read_text("utf-8").partition(FROM_HERE)
 site.write_text(opening + FROM_HERE + sections, "utf-8")

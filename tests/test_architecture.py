@@ -239,8 +239,8 @@ DIALECT_FILES = {
     "dialect.py", "request_schema.py", "decode_request.py", "encode_request.py", "response_schema.py",
     "decode_response.py", "encode_response.py", "passthrough.py",
 }  # fmt: skip
-CALLER_FILES = {"decode_request.py", "encode_response.py"}
-"""What a dialect that serves upstreams alone has no use for."""
+CALLER_FILES = {"request_schema.py", "decode_request.py", "encode_response.py", "passthrough.py"}
+"""What a dialect that serves upstreams alone has no use for: no caller speaks it, so nothing is decoded or passed through."""
 SQL_STATEMENTS = {"select", "insert", "update", "delete", "text", "func"}
 
 

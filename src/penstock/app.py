@@ -1,4 +1,4 @@
-"""Where the parts meet: one serving process, built from its settings, started and stopped in order."""
+"""The composition root: one serving process, built from its settings; its parts are started in order and stopped in reverse."""
 
 import asyncio
 import itertools

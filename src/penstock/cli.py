@@ -1,4 +1,4 @@
-"""The command line: how commands are called, and how their failures are told.
+"""The command line: how a command is called, and how its failure is reported.
 
 A server keeps in memory whatever its process has loaded, so a plain ``serve`` is understood here, without what reads every
 command line and writes the help. All else is ``commands/registry.py``'s.

@@ -1,4 +1,4 @@
-"""The small interface between an HTTP server and a handler: one request in, one response out, and the caller's going away.
+"""One HTTP exchange, the small interface between a server and a handler: a request in, a response out, and a caller who leaves.
 
 The data plane is written against this alone, so the server beneath can change without it. All of it happens on one event
 loop; nothing here is thread-safe.
@@ -98,7 +98,7 @@ class Exchange(Protocol):
         ...
 
     def watch(self, watcher: FlowWatcher | None) -> None:
-        """Set who is told about stalls from now on."""
+        """Set the watcher of stalls, from now on."""
         ...
 
 

@@ -187,7 +187,7 @@ def test_links_lead_somewhere(page: str) -> None:
     here = ROOT / page
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", here.read_text("utf-8"))
     inside = [target for target in targets if not target.startswith(("http://", "https://"))]
-    if page in SITE:  # a page of the service: tests/pages follows all links of those
+    if page in SITE:  # a page of the service: tests/site follows all links of those
         slugs = {entry.slug for entry in ENTRIES}
         inside = [target for target in inside if not target.startswith("/") and target not in slugs]
     assert [target for target in inside if not (here.parent / target).exists()] == []

@@ -45,7 +45,7 @@ MORNING = 1_800_000_000.0
 """When it is in the house: 2027-01-15 08:00:00 UTC."""
 VENDOR_KEY = "vendor-key-0123456789"
 CHEAP = Cost(passes=1, kibibytes=8)
-"""What a password's hash costs in the house; what it costs elsewhere is tested in tests/pages/test_entrance.py."""
+"""What a password's hash costs in the house; what it costs elsewhere is tested in tests/site/test_sign_in.py."""
 WIRES = (
     "wire-chat", "wire-messages", "wire-responses", "wire-embeddings", "spare-chat", "spare-messages", "spare-embeddings",
 )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from penstock.domain.accounts import accounts
-from penstock.relay import answer as answers
+from penstock.relay import relay as relaying
 from penstock.store.sql.schema import audit
 from tests.service.conversations import body_of
 from tests.service.running_service import User
@@ -240,14 +240,14 @@ async def test_a_request_can_be_ended_before_it_has_reached_its_provider(
     ann = await hotel.reader().join(ANN)
     user = await on_lab(hotel, ann)
     loop, begun, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
-    prepare = answers.prepare
+    prepare = relaying.prepared_for
 
     def held(*args: Any, **kwargs: Any) -> Any:
         loop.call_soon_threadsafe(begun.set)
         assert go.wait(PATIENCE)
         return prepare(*args, **kwargs)
 
-    monkeypatch.setattr(answers, "prepare", held)
+    monkeypatch.setattr(relaying, "prepared_for", held)
     text = [{"role": "user", "content": "x" * 300_000}]
     asked = asyncio.create_task(
         hotel.house.post(dialect, body_of(dialect, f"{dialect}-plain", messages=text), user)

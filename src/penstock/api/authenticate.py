@@ -1,4 +1,4 @@
-"""Authentication: who sends a request, by its headers, read once for all requests of a connection that have the same."""
+"""Request credentials: who sends a request, by its headers; read once for all requests of a connection that share them."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How much of request bodies is in memory: bounded for each user and for all, before a byte of a body is read.
+"""Memory of request bodies: bounded for each user and for all, before a byte of a body is read.
 
 A body takes its place when its reading begins, and keeps it until its request has ended. One that does not say its length
 takes the largest there may be until it has arrived.

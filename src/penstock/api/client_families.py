@@ -1,4 +1,4 @@
-"""Who is calling: the client's family for the ledger, and whether it parses a native error object.
+"""Client families: which program calls, for the ledger, and whether it parses a native error object.
 
 Plain HTTP callers get the documented error body with a string; SDKs lose the text of a string error, so callers that are
 recognisably SDKs get the native object. ``X-Error-Format: native`` or ``simple`` decides over everything else.

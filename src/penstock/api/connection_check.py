@@ -1,4 +1,4 @@
-"""``GET /doctor``: what arrived here of a client's set-up, so that a person can see what stands between the two.
+"""The connection check, ``GET /doctor``: what of a client's request arrived here, for a person who looks for what went wrong.
 
 Which header brought the key, whose plan it is and which models it may use, how far the client's clock is off, and, with
 ``?stream=true``, a few events with pauses between: all of them at once at the client means that something in between
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ConnectionReport(msgspec.Struct, frozen=True):
-    """What is told of a request. ``clock_skew`` is in seconds, positive where the client's clock is ahead."""
+    """What the answer says of a request. ``clock_skew`` is in seconds, positive where the client's clock is ahead."""
 
     key_header: str
     user_agent: str | None

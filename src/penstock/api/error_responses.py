@@ -1,4 +1,4 @@
-"""An error as a response: its headers, and its body in the form that the caller's client parses."""
+"""Error responses: the headers of an error, and its body in the form that the caller's client parses."""
 
 from penstock.api.client_families import ClientFamilies
 from penstock.api.help_links import HELP

@@ -1,4 +1,4 @@
-"""Which page explains a refusal: told in the header ``Link`` with ``rel="help"``, so that a 403 or a 429 is no dead end."""
+"""Help links: the page that explains a refusal, in a ``Link`` header (``rel="help"``), so that no refusal is a dead end."""
 
 HELP: dict[str, bytes] = {
     "missing_api_key": b"/docs/authentication",

@@ -1,4 +1,4 @@
-"""The body of a request: checked, and read at the top level, a large one in a thread."""
+"""Request bodies: checked, and read at the top level; a large one in a thread."""
 
 from penstock.core.body.envelope import BodyRules, Envelope, read_body
 from penstock.core.body.value_limits import check_values

@@ -1,4 +1,4 @@
-"""Every route of the data plane, by hand where it is not a row of ``core/endpoints.py``."""
+"""Routes of the data plane: one for each row of ``core/endpoints.py``, and the few that are no endpoint."""
 
 from collections.abc import Mapping
 from typing import Literal

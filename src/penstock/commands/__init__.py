@@ -1,1 +1,1 @@
-"""The commands of the command line, by subject; ``cli.py`` loads the one that is called."""
+"""The commands of the command line, one module each; ``cli.py`` loads the one that is called."""

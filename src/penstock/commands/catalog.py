@@ -1,4 +1,4 @@
-"""``penstock catalog``: what is offered, shown, changed and exported."""
+"""``penstock catalog``: shows, changes and exports providers, models and plans."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""``penstock doctor``: whether the installation is sound."""
+"""``penstock doctor``: checks whether the installation is sound."""
 
 import asyncio
 from typing import Annotated

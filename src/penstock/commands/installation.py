@@ -1,4 +1,4 @@
-"""What the commands share: which installation they work on, and how they answer."""
+"""What commands share: the installation that they work on, and how they answer."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""``penstock key``: keys made, listed, revoked and rolled by the operator."""
+"""``penstock key``: the operator makes, lists, revokes and rolls API keys."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""``penstock migrate``, apart from the commands that serve because Alembic takes 12 MB and is needed here alone."""
+"""``penstock migrate``: brings the database to this program's schema; a module of its own, because Alembic takes 12 MB."""
 
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``penstock move``: from the SQLite file of an installation to PostgreSQL."""
+"""``penstock move``: carries an installation from its SQLite file to PostgreSQL."""
 
 import asyncio
 import sys

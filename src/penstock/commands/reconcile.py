@@ -1,4 +1,4 @@
-"""``penstock reconcile``: whether the counts and sums of a day are the rows behind them, and making them so."""
+"""``penstock reconcile``: compares the counts and sums of a day with the rows behind them, and repairs them."""
 
 import asyncio
 from typing import Annotated

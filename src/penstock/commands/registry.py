@@ -1,4 +1,4 @@
-"""Which command is where, and how a command line becomes a call of one.
+"""The registry of commands: which module each is in, and how a command line becomes a call of one.
 
 Each command's module is loaded when it is called, because loading all of them takes longer than most of them run.
 """

@@ -1,6 +1,6 @@
-"""What ``serve`` does, in one process or as the supervisor of several.
+"""What ``serve`` runs: one serving process, or the supervisor of several.
 
-Apart from ``serving.py``, because a server has no use for what reads the command line.
+Apart from ``commands/serve.py``, because a server has no use for what reads the command line.
 """
 
 import socket
@@ -102,7 +102,7 @@ def _supervise(settings: Settings, place: Installation, flags: dict[str, str]) -
 
 
 def limits_of(settings: Settings) -> ServerLimits:
-    """What the server is told."""
+    """Limits for the server, from the settings."""
     return ServerLimits(
         header_bytes=settings.header_bytes,
         header_count=settings.header_count,

@@ -1,4 +1,4 @@
-"""``penstock secrets``: the secrets file made, and its keys rotated."""
+"""``penstock secrets``: makes the secrets file, and rotates its keys."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""Commands that run: ``serve`` and ``simulate``."""
+"""``penstock serve`` and ``penstock simulate``: the commands that run until they are stopped."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""``penstock settings``: the settings in force, and where each comes from."""
+"""``penstock settings``: prints the settings in force, and where each comes from."""
 
 from typing import Annotated
 

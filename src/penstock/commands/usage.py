@@ -1,4 +1,4 @@
-"""``penstock usage``: what an account used on a day."""
+"""``penstock usage``: prints what an account used on a day."""
 
 import asyncio
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``penstock user``: accounts made, changed and listed."""
+"""``penstock user``: the operator makes, changes and lists accounts."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""One worker of ``penstock serve --workers N``: started by the supervisor, with its sockets as inherited descriptors."""
+"""One worker of ``penstock serve --workers N``: the supervisor starts it and hands it its sockets."""
 
 import asyncio
 import faulthandler

@@ -1,4 +1,4 @@
-"""What an API key looks like: made from random bytes, recognised without a query, shown without giving it away.
+"""The form of an API key: made from random bytes, recognised without a query, shown without giving it away.
 
 A key is ``sk-ps-``, 43 base62 characters that hold 256 random bits, and 6 base62 characters of the CRC32 of what stands
 before them. The prefix lets scanners find leaked keys; the checksum lets a mistyped or made-up one be refused at once.

@@ -1,4 +1,4 @@
-"""The records of the catalogue: models with their targets, and providers as they are set up here."""
+"""Records of the catalogue: models with their targets, and providers as they are set up here."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -76,7 +76,7 @@ class Upstream(msgspec.Struct, frozen=True):
     """One provider as it is set up here. ``speaks`` is ordered: the first dialect is the one to translate into.
 
     ``secret`` is a reference (``env:NAME``, ``file:PATH``), never a key itself. ``kind`` is the row of the provider
-    table whose habits it has.
+    table whose profile it has.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Upstream(msgspec.Struct, frozen=True):
         return None
 
     def profile_of(self, model: str) -> Profile:
-        """The habits of one of its models: the first pattern that fits, else the provider's own."""
+        """The profile of one of its models: the first pattern that fits, else the provider's own."""
         for pattern, profile in self.model_profiles:
             if fnmatchcase(model, pattern):
                 return profile

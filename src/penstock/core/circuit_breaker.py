@@ -1,4 +1,4 @@
-"""The circuit breaker of one upstream model: what its last outcomes say about sending it more.
+"""Circuit breaker state of one upstream model: what its last outcomes say about sending it more requests.
 
 Closed: healthy. Five failures among the last ten outcomes open the circuit: the model is tried after all others. After
 15 seconds one request is let through as a probe (half open); its success closes the circuit, its failure keeps it open.

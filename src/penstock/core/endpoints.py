@@ -1,4 +1,4 @@
-"""Every endpoint that models are called by, one row each: its path, how its bodies are read, what it can be passed on to.
+"""Endpoints that models are called by, one row each: the path, how a body is read, what it can be passed on to.
 
 An endpoint of a dialect is translated where an upstream speaks another dialect. One without a dialect is passed through
 only: its upstreams speak the same format, by the endpoint's own name in ``speaks``. ``api/routes`` makes the routes from

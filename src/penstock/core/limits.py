@@ -1,4 +1,4 @@
-"""Arithmetic of limits: days, resets, windows, and the headers that tell a caller where it stands.
+"""Arithmetic of limits: days, resets, windows, and the headers that report a caller's limits.
 
 A day is the UTC day number ``epoch seconds // 86400``; there is no time-zone arithmetic anywhere. Everything a caller
 is told about its limit comes from one ``LimitState``, so that no two headers of a response can disagree.

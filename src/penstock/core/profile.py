@@ -1,7 +1,6 @@
-"""What a translator must know about one upstream: a provider's or model's habits as plain flags.
+"""Profile of one upstream: what a translator must know of a provider or model, as plain flags.
 
-A profile is data beside a provider's row; a new OpenAI-compatible provider is usually the default profile. Section
-numbers refer to the translation matrix in ``docs/translation.md``.
+A profile is data beside a provider's row; a new OpenAI-compatible provider is usually the default profile.
 """
 
 from functools import lru_cache
@@ -13,7 +12,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """One upstream's habits, for both written dialects."""
+    """One upstream's profile, for every dialect that is encoded."""
 
     extra_body: str = ""
     """A JSON object: fields that every request gets, in any dialect, unless the caller has set them."""
@@ -67,7 +66,7 @@ class Profile(msgspec.Struct, frozen=True):
     max_stop: int | None = 4
     tool_id_limit: int = 64
     tool_id_length: int | None = None
-    """Ids of tool calls are exactly so many letters and digits."""
+    """The exact length of a tool call's id, in letters and digits."""
     cache_control: bool = False
     """Keeps Anthropic-style ``cache_control`` on parts."""
     cache_breakpoints: bool = False

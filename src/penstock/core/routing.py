@@ -18,7 +18,7 @@ MOST_ATTEMPTS = 3
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One try: which provider, by which dialect and base URL, under which name, and with which habits."""
+    """One try: which provider, by which dialect and base URL, under which name, and with which profile."""
 
     upstream: Upstream
     model: str

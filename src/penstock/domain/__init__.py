@@ -1,1 +1,1 @@
-"""The rules and queries of one subject per module; each function takes a transaction."""
+"""Rules and queries, one subject to a module."""

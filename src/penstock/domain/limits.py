@@ -1,4 +1,4 @@
-"""The gate: how many requests a user may run at once and in a day, and how many refusals a key or an address may collect."""
+"""The limiter: how many requests a user may run at once and in a day, and how many refusals a key or address may collect."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ DOOR_SUBJECTS = 65_536
 """How many keys, and how many addresses, are watched at once; beyond it the oldest window is forgotten."""
 
 UNLIMITED = 2**31 - 1
-"""What a caller is told as the limit where the operator has turned the door's window off."""
+"""The limit in the headers where the operator has turned the door's window off."""
 
 WAITING_PER_USER = 64
 MAX_RETRY_AFTER = 60
@@ -151,7 +151,7 @@ class Gate:
             self._keys.check(key_id, self._monotonic())
 
     def door_state(self, address: str, now: float) -> LimitState:
-        """What a caller without a valid key is told: the window of its address. ``now`` is in epoch seconds."""
+        """The state that a caller without a valid key sees: the window of its address. ``now`` is in epoch seconds."""
         limit = self._refused_per_address
         left, seconds = self._addresses.standing(network_of(address), self._monotonic())
         if limit < 1:

@@ -1,4 +1,4 @@
-"""Is the installation sound? Each thing looked at gives a finding: ok, warn or fail, with what would mend it.
+"""The doctor: checks an installation. Each finding is ok, warn or fail, and says what would mend it.
 
 Nothing is made or changed, and only the hosts that the operator's own catalogue names are asked.
 """

@@ -1,4 +1,4 @@
-"""Getting ready: the store of an installation opened and filled, and what the operator is told at the start."""
+"""First start: opens and fills the store of an installation, and composes what the operator reads at the start."""
 
 import ipaddress
 import secrets
@@ -51,7 +51,7 @@ class Store(msgspec.Struct, frozen=True):
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """What the operator is told at the start."""
+    """The greeting: what the operator reads at the start."""
 
     brand: str
     data: str

@@ -1,4 +1,4 @@
-"""How the parts that a process needs are doing: what readiness and the metrics say of them."""
+"""Health of the parts that a process needs, for readiness and the metrics."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""The mails of the outbox on their way: taken up when due, handed to where ``mail_url`` says, tried again if that fails.
+"""The mail sender: takes mails from the outbox when they are due, sends them by ``mail_url``, and tries again.
 
 One per process. Of several processes each mail is taken up by one; one that dies with a mail in hand leaves it due again.
 """

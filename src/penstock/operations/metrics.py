@@ -1,4 +1,4 @@
-"""What is counted for the operator: requests, tokens, upstream failures and times, in the Prometheus format.
+"""Metrics for the operator: requests, tokens, upstream failures and times, in the Prometheus format.
 
 Counting is a dictionary's business, because every request pays for it; prometheus-client writes the counts out when they
 are asked for. No label ever holds anything of a request but its dialect, status, provider and public model.
@@ -238,4 +238,4 @@ class _Gathered(Collector):
 
 
 _FRESH_SECONDS = 30.0
-"""A worker that has not told for so long is no more."""
+"""Seconds without metrics after which a worker counts as gone."""

@@ -1,1 +1,1 @@
-"""Upstream vendors, one row each."""
+"""Upstream vendors: one row each, how we sign in to them, and the simulator."""

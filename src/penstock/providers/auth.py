@@ -1,4 +1,4 @@
-"""How we sign in to providers: one function a scheme, named as the catalogue names it (``auth``).
+"""Authentication at providers: one function a scheme, named as the catalogue names it (``auth``).
 
 A scheme sees all that a signature may have to cover: the secret, the method, the URL, the other headers, the body and the
 time. Headers of a ``static`` scheme depend on the secret alone, so they are made once and kept.

@@ -1,4 +1,4 @@
-"""Model servers on loopback ports of this machine: found by asking each for its models."""
+"""Local model servers, on loopback ports of this machine: each is found by asking it for its models."""
 
 import asyncio
 from collections.abc import Iterable

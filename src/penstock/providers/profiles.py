@@ -1,4 +1,4 @@
-"""The habits that many rows of the provider table share: those of Claude's generations, OpenAI, Qwen and local servers."""
+"""Profiles that several rows of the provider table share: Claude's generations, OpenAI, Qwen and local servers."""
 
 import msgspec
 
@@ -28,7 +28,7 @@ CLAUDE: tuple[tuple[str, Profile], ...] = (
     ("claude-*", with_changes(NO_SAMPLING, system_turns=True, thoughts_hidden=True, thinks_by_default=True)),
 )
 """From Opus 4.7 on sampling parameters and thinking budgets are refused, from 4.8 on system turns are taken, from 5 on
-they reason unless told not to, and thoughts come without their text unless it is asked for."""
+they reason unless told not to, and reasoning comes without its text unless that is asked for."""
 
 OPENAI = Profile(
     max_tokens_field="max_completion_tokens",

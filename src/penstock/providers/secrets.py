@@ -1,4 +1,4 @@
-"""The secrets that the references of providers point to, in the environment or in files.
+"""Secrets of providers: read from the environment or from files, where the catalogue's references point.
 
 The environment comes as an argument; ``penstock.settings`` alone reads it.
 """

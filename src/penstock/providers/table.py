@@ -1,4 +1,4 @@
-"""Every provider that Penstock knows, one row each: where it is, how it is signed to, and what its habits are.
+"""The table of providers, one row each: where it is, how we sign in to it, and its profile.
 
 A new OpenAI- or Anthropic-speaking vendor is one row. Facts come from the page that the row links; what a row does not
 say is the default profile. ``docs/providers.md`` has the same rows as a page, held to this table by a test.

@@ -1,4 +1,4 @@
-"""An upstream's answer as its caller gets it: how its request is prepared, and which way the answer crosses."""
+"""Preparation of a call for its upstream, and the lane by which the upstream's answer crosses."""
 
 import msgspec
 

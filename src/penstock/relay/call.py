@@ -1,4 +1,4 @@
-"""One admitted request on its way through the relay: who calls, what for, and where the answer goes."""
+"""One admitted call: who calls, what for, and where the answer goes."""
 
 import asyncio
 from collections.abc import Callable
@@ -77,7 +77,7 @@ class Call:
         """Called when the caller has the whole answer; frees its slot."""
 
     def stopped(self) -> EndedByOwner | Draining | None:
-        """Why it was cancelled, where the caller is to be told: the cancellation is taken back then."""
+        """The error that the caller gets for a cancelled call, or None. Where there is one, the cancellation is taken back."""
         stopped: EndedByOwner | Draining | None = None
         if self.ended:
             stopped = EndedByOwner(_ENDED)

@@ -1,4 +1,4 @@
-"""Work on large bodies, done in a thread beside the event loop, so that the streams of others go on meanwhile."""
+"""Offload: work on large bodies runs in a thread beside the event loop, so that the streams of others go on."""
 
 import asyncio
 from collections.abc import Callable

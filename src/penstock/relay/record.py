@@ -1,4 +1,4 @@
-"""What the ledger will be told of a request: gathered while it runs, and the rows made from that."""
+"""The record of a request, gathered while it runs, and the ledger's rows that are made from it."""
 
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.neutral.request import Loss
@@ -11,7 +11,7 @@ from penstock.relay.router import Selection
 
 
 class Record:
-    """What the ledger will be told when the request ends."""
+    """What the ledger will record of a request when it ends."""
 
     __slots__ = (
         "attempt",
@@ -102,7 +102,7 @@ def open_row(call: Call, record: Record) -> OpenRow:
 
 
 def settlement(call: Call, record: Record, now: float) -> Settlement:
-    """How the ledger is told that the request has ended, at ``now`` of the monotonic clock."""
+    """The settlement of a request that has ended, for the ledger. ``now`` is of the monotonic clock."""
     attempt = record.attempt
     first = record.first_byte_at
     return Settlement(

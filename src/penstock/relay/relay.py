@@ -188,7 +188,7 @@ class Relay:
     async def _post(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
     ) -> UpstreamResponse:
-        """The head of the upstream's good answer. Raises what the caller is to be told of any other."""
+        """Send the request; returns the upstream's answer once its head is good. Raises the caller's error for any other."""
         upstream, router = call.endpoint.upstreams[attempt.dialect], self._router
         own = call.endpoint.name == attempt.dialect
         address = router.address(attempt, upstream.path(attempt.model, call.envelope.stream))
@@ -319,7 +319,7 @@ class Relay:
     async def _resume(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
     ) -> UpstreamResponse:
-        """The next answer of a turn that was paused; that it is refused is not the caller's fault."""
+        """Ask for the next answer of a paused turn. A refusal of it is not the caller's fault."""
         record.resumed += 1
         try:
             return await self._post(call, attempt, prepared, record)

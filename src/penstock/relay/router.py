@@ -1,6 +1,6 @@
-"""Where attempts go: the current catalogue's providers with their secrets, addresses and health.
+"""The router: chooses the attempts of a request, keeps the circuit breakers, and knows each provider's address and secret.
 
-One per process. The rule of choice is pure and lives in ``core/routing``; here is what it is applied to.
+One per process. The rule of choice is pure (``core/routing.py``); the router keeps what it is applied to.
 """
 
 import logging
@@ -51,7 +51,7 @@ class UpstreamAddress(msgspec.Struct, frozen=True):
 
 
 class _Sole(msgspec.Struct, frozen=True):
-    """A choice that is none: the model has one target, and nothing is known against it. Good for one catalogue."""
+    """The choice of a model that has one target with a closed circuit. It holds for one revision of the catalogue."""
 
     model: Model
     upstreams: Upstreams
@@ -63,7 +63,7 @@ class _Sole(msgspec.Struct, frozen=True):
 
 
 class _Signed(msgspec.Struct, frozen=True):
-    """An attempt's headers, as good as the provider's row and its secret are the same."""
+    """An attempt's headers. They hold as long as the provider's row and its secret are the same objects."""
 
     upstream: Upstream
     secret: Secret | None

@@ -1,4 +1,4 @@
-"""One streamed reply on its way from the upstream to the caller.
+"""The response stream: one streamed reply on its way from the upstream to the caller.
 
 The machine, in words. It begins *holding*: the response head is not sent, so that a failure of the upstream can still be
 an honest HTTP status. The first real event, or the end of the hold (then the caller gets 200 and keep-alives), makes it
@@ -24,7 +24,7 @@ COMMENT = b": keep-alive\n\n"
 
 
 class Flow(Protocol):
-    """The upstream's side of a stream, as far as the delivery controls it."""
+    """The upstream's side of a stream, as far as the response stream controls it."""
 
     def pause(self) -> None:
         """Stop reading."""
@@ -183,7 +183,7 @@ class ResponseStream:
 
 
 class OpenStreams:
-    """Those that are on their way, and the one timer for all of them; it stops itself when none is left."""
+    """The open streams, and the one timer for all of them, which stops itself when none is left."""
 
     __slots__ = ("_clock", "_deliveries", "_ticking")
 

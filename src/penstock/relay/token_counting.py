@@ -46,7 +46,7 @@ class _Counted(msgspec.Struct):
 
 
 class CountingTurns:
-    """Who may count now: so many at once, and so many of them of one user; the others wait, first come first served."""
+    """Turns for counting: a limit for all and one for each user; the others wait, first come first served."""
 
     def __init__(self, *, most: int, most_of_user: int) -> None:
         self._all = asyncio.Semaphore(most)

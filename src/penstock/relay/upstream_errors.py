@@ -1,6 +1,6 @@
 """Error mapping: whose fault an upstream's failure is, and what the caller is told of it.
 
-The caller's request is to blame for an upstream's 400, 413 and 422: those go back with the upstream's own words, because
+An upstream's 400, 413 and 422 are the fault of the caller's request. They go back with the upstream's own words, because
 clients heal and compact by them. Everything else is the provider's failure, and the caller gets our words.
 """
 

@@ -1,4 +1,4 @@
-"""Token counts of an answer, as its upstream gives them; what it leaves unknown is estimated from bytes, and marked."""
+"""Token counts of an answer, as its upstream gives them; a missing count is estimated from bytes, and marked."""
 
 import msgspec
 

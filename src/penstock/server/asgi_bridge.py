@@ -1,4 +1,4 @@
-"""A request for the ASGI site: uvicorn's own request cycle, on a connection that keeps our limits."""
+"""The ASGI bridge: a request for the site runs in uvicorn's request cycle, on a connection that keeps our limits."""
 
 import asyncio
 import logging
@@ -138,7 +138,7 @@ class SiteCall:
         """uvicorn's cycle waits on the connection's flow control by itself."""
 
     def lose(self) -> None:
-        """The caller is gone; the site is told where it listens, as ASGI has it, and is not cancelled."""
+        """The caller is gone. As in ASGI, the site learns so where it listens, and is not cancelled."""
         if not self.cycle.response_complete:
             self.cycle.disconnected = True
         self.cycle.message_event.set()

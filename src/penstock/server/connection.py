@@ -1,4 +1,4 @@
-"""One caller's connection, as a state machine over what arrives, what is answered, and how long either takes."""
+"""One caller's connection: a state machine over what arrives, what is answered, and how long either takes."""
 
 import asyncio
 import logging

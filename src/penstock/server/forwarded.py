@@ -1,4 +1,4 @@
-"""Who the caller is when proxies stand between: ``X-Forwarded-*``, believed only from addresses the operator named."""
+"""Callers behind proxies: ``X-Forwarded-*``, believed only from addresses that the operator named."""
 
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 

@@ -1,4 +1,4 @@
-"""What a server is told: the limits it keeps, and the application it serves."""
+"""Limits of a server, and the application that it serves."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Opens the sockets, serves an application on them, and ends without cutting anyone off who can still be served."""
+"""Listening: opens the sockets, serves an application on them, and drains without cutting off who can still be served."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class CannotListen(OperatorError):
-    """The address cannot be had; the message is for the operator."""
+    """The address is in use or unknown; the message is for the operator."""
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
@@ -94,7 +94,7 @@ class Listener:
 
 
 async def _end(wire: SharedState) -> None:
-    """Recall what is left, which has a moment to tell its callers, then abort it; wait for the handlers to settle."""
+    """End the requests that are left: they get a moment to tell their callers, then are aborted, and their handlers settle."""
     wire.recall()
     if tasks := wire.running():
         await asyncio.wait(tasks, timeout=LAST_WORDS)

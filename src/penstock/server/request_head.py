@@ -1,4 +1,4 @@
-"""The head of a request, read piece by piece under its limits, and the rules that decide where the request ends.
+"""Heads of requests: read piece by piece under limits, with the rules that decide where a request ends.
 
 llhttp (through httptools) checks the grammar; what it lets through that another server on the way might read
 differently is refused here. RFC 9112 is followed where it says "must", and more strictly where it says "may".
@@ -28,7 +28,7 @@ ONCE: Final = (
     b"x-api-key",
     b"authorization",
 )
-"""What two of would leave open which is meant: the frame of a request, and who sends it."""
+"""Headers that a request may have once: they frame it or say who sends it, and of two nobody could tell which is meant."""
 CHUNKED: Final = -1
 SHORT_LINE: Final = 64
 """Header lines up to here are remembered when split: clients repeat them, and keys and cookies are longer."""

@@ -257,7 +257,7 @@ class ServedExchange:
         self._wake()
 
     def fail_body(self, error: PenstockError) -> None:
-        """The body will not be had; the handler learns it where it asks for it."""
+        """The body cannot be read; the handler learns so where it asks for it."""
         if self.failure is None:
             self.failure = error
         self.pieces.clear()

@@ -1,4 +1,4 @@
-"""What the connections of one server share: the application, the limits, and the one timer that finds the overdue."""
+"""Shared state of a server's connections: the application, the limits, and the one timer that finds the overdue."""
 
 import asyncio
 import logging

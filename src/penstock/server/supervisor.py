@@ -1,4 +1,4 @@
-"""Several serving processes on one address: started, watched, replaced one after another, and stopped together.
+"""The supervisor of several serving processes on one address: starts, watches, replaces and stops them.
 
 Each worker has sockets of its own on the one address, over which the kernel spreads connections. The supervisor made them
 and keeps them open, and hands them to the next worker of the same slot: no connection is refused or lost while a worker is
@@ -24,8 +24,8 @@ log = logging.getLogger("penstock.server.supervisor")
 READY = b"ready\n"
 ALIVE = b"."
 HEARTBEATS_MISSED = 4
-"""How often within ``worker_hung`` a worker says that it lives; so often must nothing be heard in turn, for a machine that
-was asleep wakes all timers at once."""
+"""A worker says so many times within ``worker_hung`` that it lives. It is killed when as many waits in a row hear nothing:
+one long wait would not do, because a machine that was asleep wakes all timers at once."""
 WHERE = signal.SIGUSR2
 """Asks a worker where each of its threads is, which it tells on its standard error even when its loop is stuck."""
 LAST_WORDS_SECONDS = 1.0
@@ -48,7 +48,7 @@ class _Worker:
 
 
 class Supervisor:
-    """Keeps workers at work. ``run`` once."""
+    """Starts, watches and replaces the workers. ``run`` once."""
 
     def __init__(
         self,

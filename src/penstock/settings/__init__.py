@@ -1,4 +1,4 @@
-"""The settings: a table of what can be set, and what reads it from the command line, the environment and penstock.toml.
+"""Settings: a table of what can be set, and what reads it from the command line, the environment and penstock.toml.
 
 ``load`` puts together what the command line, the environment (``PENSTOCK_NAME``), the file and the defaults say, in that
 order of precedence, and reports every mistake at once, each with its place.

@@ -1,4 +1,4 @@
-"""The table of settings as reading and describing it needs it: ``docs/configuration.md`` is made from here.
+"""Descriptions of the settings: ``docs/configuration.md`` is made from here.
 
 ``penstock settings --markdown`` prints that, the tests hold the file to it.
 """

@@ -1,4 +1,4 @@
-"""Reads the settings: the only reader of the environment and of penstock.toml."""
+"""Loads the settings: the only reader of the environment and of penstock.toml."""
 
 import difflib
 import ipaddress
@@ -125,7 +125,7 @@ def _flat(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, objec
 
 
 def _strange_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """Variables that look like settings and are none: told, not refused, since others may use the prefix."""
+    """Variables that look like settings but are not. They are reported, not refused: others may use the prefix."""
     known = {ENVIRONMENT_PREFIX + name.upper() for name in FIELDS} | {CONFIG}
     for name in sorted(environ):
         ours = name.startswith(ENVIRONMENT_PREFIX) and not re.match(

@@ -1,4 +1,4 @@
-"""What the pages have to work with."""
+"""Context of the pages: the database, the catalogue, sign-in, and the rest that every group of pages works with."""
 
 from collections.abc import Callable
 

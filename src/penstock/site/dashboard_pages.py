@@ -1,4 +1,4 @@
-"""Pages of who is signed in: overview, the first minute, requests and their receipts, live slots, the plan."""
+"""Pages of the dashboard: overview, the first minute, requests and their receipts, live slots, the plan."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Pages for what went wrong: the same words as the API's, in a page."""
+"""Error pages: the words of the API's errors, in a page."""
 
 import logging
 from http import HTTPStatus

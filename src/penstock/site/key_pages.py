@@ -1,4 +1,4 @@
-"""Pages of API keys: made, shown again with the password, rolled with a time of grace, revoked."""
+"""Pages of API keys: made, shown again with the password, rolled with a grace period, revoked; and the playground."""
 
 from datetime import UTC, datetime
 

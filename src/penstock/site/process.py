@@ -1,4 +1,4 @@
-"""The pages of one serving process, and the mails that they send."""
+"""The site process: the pages of one serving process, and the mails that they send."""
 
 import asyncio
 import secrets

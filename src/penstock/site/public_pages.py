@@ -1,4 +1,4 @@
-"""Pages for everybody: landing, plans, models, status, terms, and what machines read about the service."""
+"""Public pages: landing, plans, models, status, terms, and what machines read about the service."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Cookies: who looks at a page, and that what is sent to it comes from a form of ours.
+"""Sessions of browsers: whose cookie a page is shown for, and whether what is sent to it comes from a form of ours.
 
 A browser gets a random token in a cookie with the first form that it is shown. Forms carry a second token made from it, and
 browsers say themselves where a request comes from; both are asked of every request that may change something. A token is
@@ -143,7 +143,7 @@ def form_token_of(request: Request) -> str:
 
 
 def visitor_of(request: Request) -> Visitor:
-    """The browser, as far as the entrance knows it."""
+    """The browser, as far as sign-in knows it."""
     cookies = cookies_of(request)
     address = address_of(request)
     return Visitor(digest_of(cookies.fresh or cookies.token), address, network_of(address))

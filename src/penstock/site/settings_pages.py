@@ -1,4 +1,4 @@
-"""The settings of an account: address, password, second factor, sessions, its data, and its end."""
+"""Pages of an account's settings: address, password, second factor, sessions, its data, and its end."""
 
 import io
 from collections.abc import Callable

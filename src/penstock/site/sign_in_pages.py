@@ -1,4 +1,4 @@
-"""Pages for coming in: sign-up, the code, sign-in, the second factor, a forgotten password, sign-out."""
+"""Pages of sign-up and sign-in: the code, the second factor, a forgotten password, sign-out."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping
@@ -218,7 +218,7 @@ class SignInPages:
         return go(page, "resent")
 
     async def _slowly(self, work: Coroutine[None, None, T]) -> T:
-        """The same answer at the same time, whatever was found: done, but not told before the floor."""
+        """The same answer after the same time, whatever was found: it is held back until the floor."""
         floor = asyncio.create_task(asyncio.sleep(self._context.answer_floor))
         try:
             return await work

@@ -1,4 +1,4 @@
-"""The pages put together, and the operator's endpoints: health, readiness and metrics."""
+"""The site: all pages put together, and the operator's endpoints for health, readiness and metrics."""
 
 import hmac
 from collections.abc import Callable

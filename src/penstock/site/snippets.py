@@ -1,4 +1,4 @@
-"""Programs that are shown on pages, with the reader's own address and key in them."""
+"""Snippets: programs that pages show, with the reader's own address and key in them."""
 
 Sample = tuple[str, str]
 """A name for its tab, and the text."""

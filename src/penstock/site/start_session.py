@@ -1,4 +1,4 @@
-"""A session begins: the same for every way in."""
+"""The start of a session, the same for every way of signing in."""
 
 from starlette.requests import Request
 

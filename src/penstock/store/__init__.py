@@ -1,1 +1,1 @@
-"""What is kept: tables, migrations, the database, and the counters."""
+"""Stores: tables, migrations and the database, Redis, the counters, the journal, and the secrets file."""

@@ -1,4 +1,4 @@
-"""Who is running what, and how much of the day is used: the counters that decide, behind one protocol.
+"""Counters, behind one protocol: who runs what, and how much of the day is used. They decide.
 
 The decision is made here and nowhere else; the database keeps the count of every day durably (the ledger raises it in
 the transaction that writes the request's row), and the counters are loaded from there when the server starts.

@@ -1,4 +1,4 @@
-"""One server per data directory: a lock that the kernel drops with the process, however it ends."""
+"""The instance lock: one server per data directory; the kernel drops it with the process, however that ends."""
 
 import fcntl
 import os

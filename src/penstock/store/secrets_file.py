@@ -53,7 +53,7 @@ class _Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SecretsFile:
-    """What the secrets file holds, for digests and seals. Reads the file again when told that something is unknown."""
+    """What the secrets file holds, for digests and seals. Reads the file again when a digest or seal is unknown."""
 
     def __init__(self, path: Path) -> None:
         """Read ``path``. Raises ``SecretsFileError``."""

@@ -1,1 +1,1 @@
-"""Estimates of how many tokens a request has, where no provider can be asked."""
+"""Token estimates, where no provider can be asked."""

@@ -1,4 +1,4 @@
-"""How many tokens an image or a document takes, by rules of size; nothing is decoded beyond a header.
+"""Tokens of an image or a document, by rules of size; nothing is decoded beyond a header.
 
 Images, after Anthropic's guide to vision: width x height / 750 once the image is scaled to at most 1,568 pixels on its long
 side and about 1.15 megapixels. What cannot be measured (an address, a format not known here) counts as the largest.

@@ -1,4 +1,4 @@
-"""What of a Messages request the model reads: its texts, and tokens for what is not text.
+"""The weight of a Messages request: the texts that a model reads, and tokens for what is not text.
 
 Every block counts, also one that is not known here, which counts as its JSON. What is only for the service is left out:
 cache breakpoints, metadata, sampling.

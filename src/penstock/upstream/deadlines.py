@@ -1,4 +1,4 @@
-"""How long an upstream may take."""
+"""Deadlines: how long an upstream may take."""
 
 from dataclasses import dataclass
 

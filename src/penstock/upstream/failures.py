@@ -1,4 +1,4 @@
-"""How an exchange with an upstream fails."""
+"""Failures: how an exchange with an upstream can fail."""
 
 from enum import StrEnum
 

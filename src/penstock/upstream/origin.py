@@ -1,4 +1,4 @@
-"""Where an upstream is: the origin that a pool is kept for, and the base URL that names it."""
+"""Origins: where an upstream is, what a pool is kept for, and the base URL that names it."""
 
 import ipaddress
 import re

@@ -1,4 +1,4 @@
-"""The connections of one origin: the last used first, the rest for a while."""
+"""The pool of one origin's connections: the last used first, the rest for a while."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""The head of a request, written so that no value can break it apart, and remembered."""
+"""Heads of requests to upstreams: written so that no value can break them apart, and remembered."""
 
 from collections.abc import Sequence
 from operator import itemgetter

@@ -1,4 +1,4 @@
-"""An answer from its head on: its body handed over, held back, decoded and bounded."""
+"""An upstream's answer from its head on: its body is handed over, held back, decoded and bounded."""
 
 import asyncio
 from collections.abc import Callable

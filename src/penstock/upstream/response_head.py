@@ -1,4 +1,4 @@
-"""The head of an answer as bytes: where it is among what was received, and its headers, looked for when they are asked for.
+"""Heads of upstreams' answers, kept as bytes: a header is looked for when somebody asks for it.
 
 The parser has accepted these bytes in its strict mode before they come here, so each line ends with CR LF and begins with
 a name and a colon. Most answers have a dozen headers or more, of which one or two matter to us.
@@ -11,7 +11,7 @@ _LINE_ENDS = frozenset(b"\r\n")
 
 
 def last_head(received: bytes, interims: int) -> bytes:
-    """The head that follows so many interim (1xx) ones, from its status line on and without the line ends that close it.
+    """The head after ``interims`` interim (1xx) ones, from its status line on and without the line ends that close it.
 
     ``b""`` where there is none.
     """

@@ -183,6 +183,9 @@ def test_unknown_fields_roles_and_blocks_are_the_upstreams_to_judge() -> None:
 
 # ---- depth
 
+TOO_DEEP = 20_000
+"""For every Python: the decoder stops at about a thousand levels on 3.11, and at ten thousand on 3.13."""
+
 
 def nested(levels: int, inner: bytes = b"") -> bytes:
     """``levels`` objects and arrays inside one another, round ``inner``."""
@@ -210,11 +213,11 @@ PLACES = {
 def test_deep_nesting_passes_and_the_deepest_is_refused(place: str, text: bytes) -> None:
     body, _ = PLACES[place]
     read_envelope(body.replace(b"%s", nested(500, text)), "chat")
-    error = refused(body.replace(b"%s", nested(2_000, text)), "chat")
+    error = refused(body.replace(b"%s", nested(TOO_DEEP, text)), "chat")
     assert "nested too deeply" in error.message
 
 
-@pytest.mark.parametrize("levels", [2_000, 5_000, 1_000_000])
+@pytest.mark.parametrize("levels", [TOO_DEEP, 50_000, 1_000_000])
 def test_any_depth_is_refused_and_never_a_crash(levels: int) -> None:
     assert refused(b'{"model":"m","messages":' + b"[" * levels + b"]" * levels + b"}").status == 400
     error = refused(b'{"model":"m","x":' + b'{"a":' * levels + b"1" + b"}" * levels + b"}")

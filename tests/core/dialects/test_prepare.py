@@ -32,7 +32,7 @@ def messages(*rows: dict[str, Any], **fields: Any) -> bytes:
 
 def test_each_dialect_answers_to_its_name() -> None:
     assert all(dialect.name == name for name, dialect in DIALECTS.items())
-    assert {"chat", "messages", "responses"} == set(DIALECTS)
+    assert {"chat", "messages", "responses"} <= set(DIALECTS)
 
 
 # ---- the same dialect

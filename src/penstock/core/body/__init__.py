@@ -1,1 +1,1 @@
-"""Bodies of JSON as bytes: checked, read at the top level, and changed in one place without touching the rest."""
+"""JSON bodies as bytes: checked, read at the top level, and changed in one place without touching the rest."""

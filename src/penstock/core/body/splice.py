@@ -1,4 +1,4 @@
-"""Changing one value inside JSON text without touching any other byte of it."""
+"""Splicing: changes one value inside JSON text and touches no other byte."""
 
 import re
 

@@ -1,7 +1,7 @@
-"""What bounds the work that a body of JSON makes: how many values it holds, and how its numbers are read.
+"""Limits of a JSON body: how many values it may hold, and how its numbers are read.
 
 A million empty lists fit into three megabytes, and each costs what a long text does. Nesting needs no bound of its own: the
-decoder's (about a thousand levels) was measured to be reached within 0.1 ms.
+decoder's (a thousand levels on Python 3.11, ten thousand on 3.13) was measured to be reached within 0.1 ms.
 """
 
 from math import isinf

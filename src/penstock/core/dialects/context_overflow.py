@@ -1,4 +1,4 @@
-"""A prompt that does not fit the model: how each vendor says so, and how a client wants to hear it.
+"""Context overflow, a prompt that does not fit the model: how each vendor says so, and how a client wants to hear it.
 
 Claude Code makes room in a conversation when it reads Anthropic's wording, OpenAI's clients look for the code
 ``context_length_exceeded``. So what another vendor says is recognised, and told to callers of Messages in Anthropic's words.

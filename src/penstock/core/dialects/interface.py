@@ -97,7 +97,7 @@ class Lane(Protocol):
 
 
 class EventDecoder(Protocol):
-    """A dialect's ``Reader``."""
+    """Decodes one upstream stream into events."""
 
     def feed(self, data: bytes) -> list[AnyEvent]:
         """Events of these bytes."""
@@ -109,7 +109,7 @@ class EventDecoder(Protocol):
 
 
 class EventEncoder(Protocol):
-    """A dialect's ``Writer``."""
+    """Encodes events as one stream for a caller."""
 
     @property
     def sequence(self) -> int:

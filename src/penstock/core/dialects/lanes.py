@@ -1,4 +1,4 @@
-"""The two ways in which an answer crosses: passed through as bytes, or decoded into events and encoded again.
+"""Lanes, the two ways in which an answer crosses: passed through as bytes, or decoded into events and encoded again.
 
 Both answer to one small interface, ``Lane``: upstream bytes go in, caller bytes come out, and what the ledger needs is on
 the side. A dialect's ``Passthrough`` is the lane of same-dialect traffic; ``Translation`` is the other. Whole answers

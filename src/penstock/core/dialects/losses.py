@@ -1,6 +1,6 @@
-"""The one table of what does not cross between dialects in full; ``scripts/translation.py`` writes it into the docs.
+"""The table of losses: what does not cross between dialects in full. ``scripts/translation.py`` writes it into the docs.
 
-What is not in it crosses exactly. Every ``Loss`` that a reader or a writer reports has its row here, and so has every
+What is not in it crosses exactly. Every ``Loss`` that decoding or encoding reports has its row here, and so has every
 field that is refused because its loss would change what the caller receives or pays.
 """
 

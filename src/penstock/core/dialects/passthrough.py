@@ -1,4 +1,4 @@
-"""What the meters of Messages and Responses streams share: bytes in, the same bytes out, and few frames that are read.
+"""Pass-through of frames, as Messages and Responses share it: bytes in, the same bytes out; few frames are read.
 
 A frame is decoded only if it can be one of those that matter; a piece of the answer is just counted by its length.
 """
@@ -23,7 +23,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class FramePassthrough(ABC):
-    """Relays whole frames and keeps usage, end and failure on the side.
+    """Relays whole frames, and notes usage, end and failure on the side.
 
     A frame that reports a failure is not relayed: its text is the operator's, and the relay has words of its own. After a
     failure or the dialect's end nothing more is relayed. A dialect says what its frames mean (``_see``), what of them is

@@ -1,4 +1,4 @@
-"""A request prepared for one upstream: passed through where it speaks the caller's dialect, translated elsewhere.
+"""Preparation of a request for one upstream: passed through where that speaks the caller's dialect, translated elsewhere.
 
 Passed through: the caller's bytes with another model id. Translated: decoded into the neutral form, then encoded. What
 does not cross is a ``Loss``; each is told in ``X-Penstock-Translation``, and with ``X-Penstock-Strict: 1`` the first one

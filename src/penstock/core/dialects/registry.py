@@ -1,4 +1,4 @@
-"""Every dialect, one line each."""
+"""The registry of dialects, one line each."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What an upstream says when it fails: the text and the kind, out of the many shapes that error bodies have."""
+"""Error texts of upstreams: the text and the kind, out of the many shapes that error bodies have."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""A reply in the neutral form: its events in their order, and the whole reply that they add up to (``neutral/fold.py``)."""
+"""Events of a reply in the neutral form, in their order, and the whole reply that they add up to (``neutral/fold.py``)."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""A reply is the fold of its events, and its events can be had from it again."""
+"""Folding: events are added up into a whole reply, and a whole reply is made into events again."""
 
 from typing import Literal, assert_never
 

@@ -160,7 +160,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """A field that was carried in reduced form or not at all: told in ``X-Penstock-Translation``.
+    """A field that was carried in reduced form or not at all; ``X-Penstock-Translation`` reports it.
 
     ``field`` is the caller's own name for it (``top_k``, ``messages.tool_result.image``), ``outcome`` one word or a short
     form such as ``dropped``, ``moved``, ``clamped(1.7->1)``; never a value that could hold prompt text.

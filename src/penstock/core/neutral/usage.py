@@ -1,4 +1,4 @@
-"""Token counts of a request, as a disjoint partition."""
+"""Token counts of a request, parted so that no token is in two of them."""
 
 import msgspec
 

@@ -1,1 +1,1 @@
-"""Reasoning between dialects: signatures, the cache of what a caller may not send back, and redaction."""
+"""Reasoning between dialects: its signatures, the cache for callers that do not send it back, and its redaction."""

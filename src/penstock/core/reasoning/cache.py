@@ -1,4 +1,4 @@
-"""Reasoning that a caller does not send back: kept for a while by the tool calls that came of it, and put back there.
+"""Reasoning cache: keeps reasoning for a while by the tool calls that came of it, for callers that do not send it back.
 
 Most Chat clients drop reasoning and its signatures, which DeepSeek, Kimi and MiniMax want to see again in a tool loop and
 Anthropic checks. A call is known again by its id, its name and its arguments together, because some models number their
@@ -28,7 +28,7 @@ from penstock.core.tools.call_ids import inward, outward, plain
 
 
 class PlacedReasoning(msgspec.Struct, frozen=True, gc=False):
-    """A thought before a call; ``after`` so many characters of text that the turn had said by then."""
+    """Reasoning before a call; ``after`` so many characters of text that the turn had said by then."""
 
     thought: Thought
     after: int
@@ -41,7 +41,7 @@ _OVERHEAD = 400
 
 
 class ReasoningCache:
-    """The thoughts kept in this process, the least used of them given up where they take more than ``most`` bytes."""
+    """Reasoning kept in this process. Where it takes more than ``most`` bytes, the least recently used is given up."""
 
     __slots__ = ("_kept", "_most", "_size")
 
@@ -91,7 +91,7 @@ def _bytes(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningScope:
-    """The thoughts of one user by one provider. ``limit``: how long the ids may be that the caller sees; None: any."""
+    """One provider's reasoning for one user. ``limit``: how long the ids may be that the caller sees; None: any."""
 
     thoughts: ReasoningCache
     user: str
@@ -99,12 +99,12 @@ class ReasoningScope:
     limit: int | None = None
 
     def keep(self, call: CallOpened, arguments: str, thoughts: tuple[PlacedReasoning, ...]) -> None:
-        """Keep what was thought before ``call``, which has its upstream's id."""
+        """Keep the reasoning before ``call``, which has its upstream's id."""
         id = call.id if self.limit is None else inward(outward(call.id, self.limit))
         self.thoughts.keep(self._key(id, call.name, arguments), thoughts)
 
     def find(self, id: str, name: str, arguments: str) -> tuple[PlacedReasoning, ...]:
-        """What was thought before this call."""
+        """The reasoning before this call."""
         return self.thoughts.find(self._key(id, name, arguments)) if len(self.thoughts) else ()
 
     def _key(self, id: str, name: str, arguments: str) -> bytes:
@@ -122,7 +122,7 @@ class ReasoningScope:
 
 
 class ReasoningRecorder:
-    """Follows the events of one reply, and keeps the thoughts of its calls once it is complete."""
+    """Follows the events of one reply, and keeps the reasoning before its calls once it is complete."""
 
     __slots__ = (
         "_arguments",
@@ -193,7 +193,7 @@ class ReasoningRecorder:
 
 
 def restore_reasoning(request: Request, recall: ReasoningScope) -> Request:
-    """The request with the thoughts that its caller left out, where they stood."""
+    """The request with the reasoning that its caller left out, where it stood."""
     if not len(recall.thoughts):
         return request
     turns = tuple(_turn(turn, recall) if turn.role == "assistant" else turn for turn in request.turns)

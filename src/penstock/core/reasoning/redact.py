@@ -1,4 +1,4 @@
-"""Thoughts without their text, for callers that ask for none of it (``thinking.display`` is ``omitted``).
+"""Redaction of reasoning, for callers that ask for none of its text (``thinking.display`` is ``omitted``).
 
 The text goes into the signature, which such a caller sends back: a model that wants its reasoning again still gets it.
 """
@@ -9,7 +9,7 @@ from penstock.core.reasoning import signature
 
 
 class Redaction:
-    """Takes the text of thoughts out of one reply's events."""
+    """Takes the text of reasoning out of one reply's events."""
 
     __slots__ = ("_pieces",)
 

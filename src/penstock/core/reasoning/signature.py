@@ -1,7 +1,7 @@
-"""The signature of a thought that did not come from Anthropic: proof of nothing, but a carrier that finds its way home.
+"""Signatures of reasoning that is not Anthropic's: they prove nothing, and carry what its maker wants back.
 
 Messages callers must return a thinking block with its signature unchanged. For reasoning of other upstreams the gateway
-makes one, ``gw1.`` + base64url of a small JSON array: who made the thought, and what that upstream wants back with it.
+makes one, ``gw1.`` + base64url of a small JSON array: which model reasoned, and what that upstream wants back with it.
 Anthropic would refuse it, so it is dropped there; the maker gets its carrier back; everybody else gets the text.
 """
 

@@ -1,4 +1,4 @@
-"""Signatures of thoughts that stand on tool calls, as Google's Chat endpoint gives them and wants them back.
+"""Reasoning signatures on tool calls, as Google's Chat endpoint gives them and wants them back.
 
 They are ``extra_content`` on the first call of an answer. In the neutral form each is a thought of its own before its
 call, without text: so callers of Messages and Responses bring it back as they do any other thought, and for those of Chat

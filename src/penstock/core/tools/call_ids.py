@@ -1,4 +1,4 @@
-"""Tool-call ids between dialects: what one side may not see is coded, and decoded when it comes back.
+"""Tool-call ids between dialects: an id that one side does not take is coded, and decoded when it comes back.
 
 Anthropic takes ``[A-Za-z0-9_-]+`` only, OpenAI's Chat format at most 40 characters, and upstreams send things like
 ``functions.add:0``. Nothing is remembered: a coded id holds the original, and one too long for that becomes a hash, which

@@ -1,4 +1,4 @@
-"""The free text of a custom tool's call, taken out of the JSON arguments of the function that stood for it."""
+"""Input of custom tools: the free text, taken out of the JSON arguments of the function that stood for the tool."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Tool names between dialects: what an upstream would refuse is renamed on the way there and restored in its answers.
+"""Tool names between dialects: a name that an upstream would refuse is changed on the way there and restored in answers.
 
 Upstreams take ``[A-Za-z0-9_-]`` and at most 64 characters; callers come with longer names (MCP), other characters, and
 namespaces. A new name depends on the old one alone, so that prompt caches keep; the way back is a map made from the

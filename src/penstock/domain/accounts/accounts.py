@@ -1,4 +1,4 @@
-"""Who may call: people, the plan each is on, and whether the address is verified and the account open.
+"""Accounts: the people who may call, the plan of each, whether the address is verified and the account open.
 
 Every function takes a connection inside a transaction; ``now`` is epoch milliseconds, ids come from ``new_user_id``.
 """

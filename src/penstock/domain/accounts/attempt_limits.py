@@ -1,4 +1,4 @@
-"""How often something was tried: counts by period that all servers share, kept under a digest of who or what tried.
+"""Attempt limits: how often something was tried in a period, counted for all servers under a digest of who or what tried.
 
 A period is a whole number of seconds since the epoch's beginning, so a burst over its edge may have twice the limit; the
 limits are chosen with that in mind. Every function takes a connection inside a transaction.

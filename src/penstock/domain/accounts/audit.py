@@ -1,4 +1,4 @@
-"""What was done to an account, by whom and from where: for its owner and the operator. Never a secret.
+"""Audit trail of an account: what was done, by whom and from where, for its owner and the operator. Never a secret.
 
 Every function takes a connection inside a transaction; ``now`` is epoch milliseconds.
 """

@@ -1,4 +1,4 @@
-"""An account's password and second factor, as they are kept.
+"""Credentials of an account: its password and its second factor, as they are kept.
 
 The second factor is a time-based code (RFC 6238, SHA-1, 30 seconds, six digits, as every authenticator app has it), with
 recovery codes for the day on which the phone is lost. ``now`` is epoch milliseconds; every function takes a connection

@@ -1,4 +1,4 @@
-"""One-time codes: six digits by mail, which prove that a mailbox is read by who asks.
+"""One-time codes: six digits by mail, which prove that whoever asks reads the mailbox.
 
 A code is good for ten minutes and five tries, in the browser that asked for it, once. What is kept is its HMAC under the
 installation's pepper: six digits are soon guessed from any hash without a secret. A new code replaces the old one, but the

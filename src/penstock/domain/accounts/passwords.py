@@ -1,4 +1,4 @@
-"""Passwords: which are taken, and their hashes, made by threads so that no request waits for them.
+"""Passwords: which ones are taken, and their hashes, made by threads so that no request waits for them.
 
 argon2id with 19 MiB, two passes and one lane (OWASP's password storage cheat sheet); the parameters are in each hash, and
 a hash made with others is renewed when its owner signs in. A few are made at a time, and a few more wait: whoever comes
@@ -66,7 +66,7 @@ def check_choice(password: str, email: str) -> None:
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What a hash costs, whoever makes it: the passes over so much memory, in so many lanes."""
+    """Cost of a hash: passes, memory and lanes."""
 
     passes: int = PASSES
     kibibytes: int = KIBIBYTES

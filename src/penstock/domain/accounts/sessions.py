@@ -1,4 +1,4 @@
-"""Who is signed in: sessions that the server keeps, found by the digest of the token in a cookie.
+"""Sessions of people who are signed in: kept by the server, found by the digest of the token in a cookie.
 
 A token has 256 random bits. It is a visitor's from the first form it is shown, and is replaced whenever it comes to mean
 more: at the password, at the second factor. ``now`` is epoch milliseconds; every function takes a connection inside a

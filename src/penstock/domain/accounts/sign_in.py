@@ -1,4 +1,4 @@
-"""How people come in and stay in: sign-up, verification, sign-in, a forgotten password, and what an owner may change.
+"""Sign-up and sign-in: verification, the second factor, a forgotten password, and what an owner may change.
 
 What a stranger is told never depends on whether an address has an account: the same text, the same work, the same limits.
 Passwords are hashed outside any transaction, and mails are queued inside the one that wants them.
@@ -33,7 +33,7 @@ class SignUpClosed(CallerError):
 
 
 class WrongPassword(CallerError):
-    """The password is not the account's; or there is no such account, which is not told."""
+    """The password is wrong, or there is no such account; the answer is the same."""
 
     code = "wrong_password"
 

@@ -1,4 +1,4 @@
-"""What is offered, as one immutable snapshot: which name means which model, for whom, and what serves it.
+"""The catalogue as one immutable snapshot: which name means which model, for whom, and what serves it.
 
 The database is the truth; ``catalog_store`` reads it into a ``Catalog`` whenever its revision has changed. Lookups are
 dictionary lookups, so the request path pays nothing for aliases.

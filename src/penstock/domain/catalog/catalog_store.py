@@ -64,7 +64,7 @@ def default_catalog() -> str:
 
 
 async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) -> CatalogDocument:
-    """The whole catalogue, in its order; ``kinds`` (the provider table) gives each provider its habits."""
+    """The whole catalogue, in its order; ``kinds`` (the provider table) gives each provider its profile."""
     providers: list[Upstream] = []
     for row in await conn.execute(_in_order(providers_table)):
         known = kinds.get(row.kind)

@@ -176,7 +176,7 @@ def one_model(
 
 
 def model_info(model: Model) -> ModelInfo:
-    """What is told of one model."""
+    """One model, as the answer has it."""
     capabilities = model.capabilities
     thinks = capabilities.thinking
     adaptive = Support(thinks == "adaptive")

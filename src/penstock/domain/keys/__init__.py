@@ -1,1 +1,1 @@
-"""API keys: who is calling (authentication), and what an owner does with keys (management)."""
+"""API keys: authentication of callers, and management by their owners."""

@@ -1,4 +1,4 @@
-"""Who is calling: from the headers of a request to the account, the plan and the bounds of the key.
+"""Authentication: from the headers of a request to the account, the plan and the bounds of the key.
 
 A key that cannot be one of ours is refused without a query, a known one is answered from memory for a few seconds, and a
 database that does not answer never makes a good key wrong: 401 means that the key was looked up and is not there.

@@ -1,4 +1,4 @@
-"""API keys as their owner handles them: made, listed, revoked, rolled, shown again.
+"""Management of API keys by their owner: made, listed, revoked, rolled, shown again.
 
 Only a keyed digest of a key is kept for recognising it, and, where the operator allows showing keys again, a sealed copy.
 Every function takes a connection inside a transaction; ``now`` is epoch milliseconds. How a caller is recognised by a key

@@ -1,4 +1,4 @@
-"""What an account has asked for, request by request; sums of it are in ``domain/ledger/rollups``.
+"""History of an account, request by request; sums of it are in ``domain/ledger/rollups.py``.
 
 Every function takes a connection; days are UTC day numbers, times epoch milliseconds.
 """

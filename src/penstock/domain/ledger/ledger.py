@@ -3,7 +3,7 @@
 A request is recorded in the journal on this machine's disk (``store/journal.py``), which a killed process leaves whole,
 and written to the database with all that came within a moment: its row, its end where that has come by then, its count
 of the day and the sums by hour, in one transaction. A batch that failed may have been committed all the same, so it is
-tried again by what the database says of each row (``ledger_recovery.py``); and so is what a dead process left behind.
+tried again by what the database says of each row (``domain/ledger/recovery.py``); and so is what a dead process left behind.
 While the database is away the journal takes what comes, until it is full: then requests are refused.
 """
 

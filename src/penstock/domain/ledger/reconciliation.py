@@ -1,4 +1,4 @@
-"""The proof that what is counted is what is in the ledger: every count and sum of a day beside the rows behind it.
+"""Reconciliation: every count and sum of a day compared with the ledger's rows behind it, and repaired.
 
 Both are looked at in one view of the database, where they agree at any moment, also while requests run. Mending adds what
 is missing rather than setting what is right, so that it may run beside the ledger's own writing.

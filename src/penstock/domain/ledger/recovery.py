@@ -1,4 +1,4 @@
-"""Writing what may have been written already: a batch that failed half-way, and what a dead process left behind.
+"""Recovery: writes what may have been written already, after a batch that failed half-way or a process that died.
 
 The database is asked first which rows it has. What is there is not written or counted again, and only an open row is
 settled. One exception: a row that another process closed because it took its owner for dead gets its true end. What is of

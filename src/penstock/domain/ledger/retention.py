@@ -1,4 +1,4 @@
-"""How long the ledger's rows are kept. Old ones go; the counts and sums that pages show stay.
+"""Retention: how long the ledger's rows are kept. Old ones go; the counts and sums that pages show stay.
 
 The first day whose rows are all kept is noted before any of an earlier day goes, so that nobody takes what is left of a day
 for the whole of it.

@@ -1,4 +1,4 @@
-"""Sums of the ledger, by hour, kept in the transactions that settle its rows: what pages read instead of the rows.
+"""Rollups: sums of the ledger by hour, written with the rows that they add up, read by pages instead of the rows.
 
 ``usage_hours`` has a row for each account, hour and model, ``usage_errors`` one for each account, day and cause,
 ``model_days`` one for each model and day, all accounts together. The statements are text for a whole batch, as the ledger's

@@ -1,4 +1,4 @@
-"""What the ledger keeps of a request, and the statements that write it.
+"""Rows of the ledger: what it keeps of a request, and the statements that write it.
 
 The statements are text for a whole batch, built once; their values are always parameters. They are written for SQLite
 and PostgreSQL alike. A request that has ended by the time its batch is written is one ``INSERT``; one that has not is an

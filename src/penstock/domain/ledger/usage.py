@@ -1,4 +1,4 @@
-"""What an account used on a day: the count against its plan, and the ledger's rows behind it."""
+"""Usage of an account on a day: the count against its plan, and the ledger's rows behind it."""
 
 import msgspec
 from sqlalchemy import select

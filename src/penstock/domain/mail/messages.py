@@ -1,4 +1,4 @@
-"""The words of every mail, in one place. A code is never in a subject: subjects are shown on locked screens."""
+"""Texts of every mail, in one place. A code is never in a subject: subjects are shown on locked screens."""
 
 from penstock.domain.mail.outbox import Mail
 

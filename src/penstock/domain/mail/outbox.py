@@ -1,4 +1,4 @@
-"""Mails to send: written in the transaction that wants them sent, and sent by whoever takes them up.
+"""The outbox: a mail is written in the transaction that wants it sent, and sent by whoever takes it up.
 
 A mail holds a one-time code, so what is kept of it is sealed, and is deleted once it was sent or given up. Every function
 takes a connection inside a transaction; ``now`` is epoch milliseconds.
@@ -13,7 +13,7 @@ from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import outbox
 
 TRIES = 8
-"""After so many a mail is given up: about four hours after the first."""
+"""Attempts after which a mail is given up: about four hours after the first."""
 _FIRST_RETRY = 30_000
 
 

@@ -1,4 +1,4 @@
-"""What a request asks of the simulator, read leniently from any of the three dialects.
+"""A request as the simulator reads it, leniently, in any of the three dialects.
 
 The simulator stands in for a provider, so it reads what providers are sent and does not check it: that is what the
 gateway before it is for. A request that is no JSON object is refused all the same.

@@ -1,4 +1,4 @@
-"""The smallest value that fits a JSON Schema: what the simulator calls tools with, and answers structured questions with."""
+"""The schema filler: the smallest value that fits a JSON Schema, for the simulator's tool calls and structured answers."""
 
 from collections.abc import Iterator, Mapping
 from typing import cast

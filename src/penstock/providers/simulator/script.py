@@ -1,4 +1,4 @@
-"""What the simulator answers: the same for the same request, plainly no model's words, and legal for what was asked."""
+"""The script of a simulated answer: the same for the same request, plainly no model's words, and legal for what was asked."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ class AnswerScript(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     reasoning_tokens: int = 0
     usage: bool = True
-    """Whether the counts are told at all."""
+    """Whether the answer has token counts."""
 
 
 def compose_answer(ask: Ask, scenarios: Mapping[str, str]) -> AnswerScript:
@@ -138,7 +138,7 @@ def _text(ask: Ask, scenarios: Mapping[str, str], seed: bytes, *, calling: bool)
 
 
 def number(argument: str, default: int) -> int:
-    """A scenario's argument as a count; anything that is none gives the default."""
+    """A scenario's argument as a count; the default where it is no number."""
     return int(argument) if argument.isascii() and argument.isdigit() and len(argument) < 8 else default
 
 

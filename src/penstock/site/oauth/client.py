@@ -1,4 +1,4 @@
-"""Asks the providers of sign-in, with the authorization code flow and PKCE (RFC 6749, 7636), by Authlib's client.
+"""The OAuth client: asks a provider for an address, with the authorization code flow and PKCE (RFC 6749, 7636), by Authlib.
 
 What is taken from a provider is one thing: an e-mail address that the provider says it has verified. The answers come over
 TLS from the addresses in the table or in the issuer's own configuration, so they need no signature of their own (OpenID

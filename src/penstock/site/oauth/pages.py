@@ -1,4 +1,4 @@
-"""Pages for signing in by way of others: off to the provider, and back.
+"""Pages of sign-in through a provider: off to it, and back.
 
 What has to be remembered meanwhile goes along in ``state``, sealed: which browser began, until when, and where it wanted to
 go. A provider's answer is worth nothing in another browser, nor after ten minutes.

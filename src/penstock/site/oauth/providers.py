@@ -1,4 +1,4 @@
-"""Sign-in by way of others, GitHub, Google or any OpenID provider: which are configured, and what is asked of them.
+"""Providers of sign-in, GitHub, Google or any of OpenID: which are configured, and what is asked of them.
 
 ``penstock.site.oauth.client`` does the asking; it is loaded only where a provider is configured.
 """

@@ -1,1 +1,1 @@
-"""Alembic's folder: how the database came to be what ``schema.py`` says."""
+"""Alembic's folder: the steps by which the database became what ``store/sql/schema.py`` says."""

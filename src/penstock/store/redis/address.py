@@ -1,4 +1,4 @@
-"""Where Redis is and how one connects to it, from a URL as everybody writes them."""
+"""The address of Redis: how one connects to it, from a URL as everybody writes them."""
 
 import asyncio
 import ssl

@@ -1,11 +1,12 @@
 """Leases and daily counts in Redis, exact over all servers that share it; never the only copy of anything.
 
-A slot is a member of the user's sorted set, scored by when it ends in Redis's own time: some seconds (``redis_lease``) after
-its holder last said that it lives, which holders do three times as often. A count of a day is a number that is made from the
-database when it is not there, so a Redis that was emptied is full again with the next request. When Redis does not
-answer, each server grants its share of a user's slots, and a small part of the day; then 503. What was granted meanwhile is
-told to Redis when it is back, and counts that Redis may have made without being able to say so are compared with the
-database's.
+A slot is a member of the user's sorted set. Its score is when it ends, in Redis's own time: ``redis_lease`` seconds after its
+holder last renewed it, which a holder does three times as often. The count of a day is a number. Where it is missing it is made
+from the database, so a Redis that was emptied is full again with the next request.
+
+When Redis does not answer, each server grants its share of a user's slots and a small part of the day, and answers 503 after
+that. When Redis is back it gets what was granted meanwhile. A count that Redis may have raised without being able to say so is
+compared with the database's.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ class RedisCounters:
         self._lease_ms = round(lease * 1000)
         self._held: dict[str, dict[str, LeaseInfo]] = {}
         self._elsewhere: dict[str, list[LeaseInfo]] = {}
-        """What other servers hold, as Redis last told."""
+        """Leases of other servers, by Redis's last answer."""
         self._used: dict[tuple[str, int], int] = {}
         self._owed: dict[tuple[str, int], int] = {}
         """What was counted or taken back and Redis does not know."""

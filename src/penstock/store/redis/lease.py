@@ -1,4 +1,4 @@
-"""A slot that Redis granted, and the place in a day that came with it."""
+"""A lease: a slot that Redis granted, and the place in a day that came with it."""
 
 from typing import Protocol
 

@@ -1,9 +1,9 @@
 """One connection to Redis for all requests of a process: the commands of a moment go out together.
 
 What is asked for in one turn of the loop is one write, and answers come in the order of the commands, so a command costs the
-worker a few microseconds where a call with a round trip of its own costs a hundred (``docs/decisions/0007``). Nobody
-who waits for an answer owns the connection: a caller who is cancelled leaves nothing half read, and may say what is to
-be done with the answer that nobody waits for any more. Answers are dealt with in their order, whoever is to get them.
+worker a few microseconds where a call with a round trip of its own costs a hundred (``docs/decisions/0007-shared-limits.md``).
+Nobody who waits for an answer owns the connection: a caller who is cancelled leaves nothing half read, and may say what is
+to be done with the answer that nobody waits for any more. Answers are dealt with in their order, whoever is to get them.
 After any failure the connection is given up, so that what comes late is nobody's answer.
 """
 
@@ -117,7 +117,7 @@ class _Connection(asyncio.Protocol):
         self._link.lost(self, RedisAway(str(exc) if exc else "it closed the connection", sent=True))
 
     def drop(self, error: RedisAway) -> None:
-        """Give the connection up; whoever waits is told ``error``."""
+        """Give the connection up; whoever waits gets ``error``."""
         if self._transport is not None:
             self._transport.abort()
         self._link.lost(self, error)

@@ -1,4 +1,4 @@
-"""What Redis does in one step: slots end in Redis's own time, and no count goes over a limit.
+"""Redis scripts, one step each: slots end in Redis's own time, and no count goes over a limit.
 
 Every key of a script belongs to one user, so that a cluster keeps them together.
 """

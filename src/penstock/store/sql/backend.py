@@ -1,4 +1,4 @@
-"""What a database engine offers to ``store/sql/database.py``, and how its failures are named to the rest."""
+"""The interface of a database engine to ``store/sql/database.py``, and the names of its failures."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Copies a SQLite database while it may be in use, to a file that its owner alone can read."""
+"""Backup: copies a SQLite database while it may be in use, to a file that its owner alone can read."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Statements over many rows at once, as SQL text that is built once per size.
+"""Bulk statements: SQL over many rows at once, as text that is built once per size.
 
 One statement for 64 rows is one call into the database, and so one release of the interpreter's lock, where
 ``executemany`` makes 64: under load each of those waits its turn behind the event loop.

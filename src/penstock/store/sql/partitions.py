@@ -1,4 +1,4 @@
-"""The request log on PostgreSQL: a partition for each month, so that an old month is forgotten by dropping a table.
+"""Partitions of the request log on PostgreSQL, one a month, so that an old month is forgotten by dropping a table.
 
 Where rows are kept for less than two months there is one for each day. Days that no partition was made for, such as those
 of a clock that is wrong, are in the default partition, so that no row is ever refused; they are moved once theirs is made.

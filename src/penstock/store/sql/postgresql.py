@@ -223,7 +223,7 @@ def take_turn(connection: Connection) -> None:
 
 
 def server_settings(pool: PoolSettings) -> dict[str, str]:
-    """What the server is told about a connection, in its own units: milliseconds."""
+    """Settings of a connection for the server, in its own units: milliseconds."""
     return {
         "application_name": "penstock",
         "statement_timeout": str(int(pool.statement * 1000)),

@@ -128,7 +128,7 @@ _REFUSALS = (
 
 
 def pragmas(synchronous: Synchronous) -> tuple[str, ...]:
-    """What every connection that may write is told first."""
+    """Statements that every writing connection begins with."""
     return ("PRAGMA journal_mode=WAL", f"PRAGMA synchronous={synchronous}", "PRAGMA foreign_keys=ON")
 
 

@@ -1,4 +1,4 @@
-"""A Chat request as turns: the first half of ``docs/translation.md`` section 2.1, row by row."""
+"""Decodes a Chat request into the neutral form: ``docs/translation.md``, "Chat callers", row by row."""
 
 from collections.abc import Sequence
 from typing import assert_never

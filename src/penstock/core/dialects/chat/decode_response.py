@@ -1,4 +1,4 @@
-"""Chat upstream answers, streamed or whole, as events, with an end that cannot be missed: one Stopped or one Failed."""
+"""Decodes the answers of a Chat upstream, streamed or whole, into events; each ends with one Stopped or one Failed."""
 
 from typing import Literal, cast
 

@@ -1,4 +1,4 @@
-"""Turns as a Chat request for one upstream: ``docs/translation.md`` section 2.2, row by row.
+"""Encodes a neutral request as a Chat request for one upstream: ``docs/translation.md``, row by row.
 
 Deterministic, and the messages of one turn are a byte prefix of those of the next, because prompt caches depend on it:
 nothing in a message depends on what comes after it. Only a marked prefix that is to be continued ends differently.
@@ -157,7 +157,7 @@ BRIDGE = "Understood."
 
 
 def continue_final_message(messages: list[Json]) -> Json:
-    """What vLLM and its like are told where the last message is one to be continued."""
+    """Fields that make vLLM and its like continue the last message."""
     last = messages[-1]
     if last["role"] != "assistant" or "tool_calls" in last:
         return {}

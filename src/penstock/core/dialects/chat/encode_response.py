@@ -1,4 +1,4 @@
-"""Events as the Chat stream that a caller gets."""
+"""Encodes events as the Chat stream or the whole Chat answer that a caller gets."""
 
 from typing import Literal, assert_never
 
@@ -246,7 +246,7 @@ def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> byt
 
 
 class ResponseEncoder:
-    """Writes one reply as chunks. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+    """Writes one reply as chunks. ``error`` replaces a ``Failed``; the upstream's words are the operator's."""
 
     sequence = 0  # events are not numbered in this dialect
 

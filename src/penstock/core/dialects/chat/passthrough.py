@@ -1,4 +1,4 @@
-"""Chat traffic whose upstream speaks Chat: bytes in, the same bytes out, and what the ledger needs read on the side."""
+"""Pass-through of Chat: bytes in, the same bytes out, and what the ledger needs is read on the side."""
 
 import re
 from typing import assert_never

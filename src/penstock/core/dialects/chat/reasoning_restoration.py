@@ -1,4 +1,4 @@
-"""Reasoning put back into Chat messages whose caller left it out, for upstreams that want to see it again."""
+"""Reasoning restoration: reasoning that a Chat caller left out is put back for upstreams that want to see it again."""
 
 import msgspec
 from msgspec import Raw

@@ -1,6 +1,6 @@
-"""The shapes of a Chat request, as the API and its common extensions define them: what ``chat_read`` decodes into.
+"""Schema of a Chat request, as the API and its common extensions define it: ``decode_request`` decodes into it.
 
-A field that is not listed is ignored here; ``chat_read`` tells about those of the top level and of messages.
+A field that is not listed is ignored here; ``decode_request`` reports those of the top level and of messages.
 """
 
 from typing import Literal

@@ -1,4 +1,4 @@
-"""One chunk (or one whole answer) of a Chat upstream as data, read strictly where it is regular and loosely where not."""
+"""Schema of a Chat chunk and of a whole Chat answer, read strictly where upstreams are regular and loosely where not."""
 
 import json
 import re

@@ -9,7 +9,7 @@ Piece = tuple[Literal["text", "thought"], str]
 
 
 class ThinkTags:
-    """Tells the two apart, in pieces cut anywhere. What cannot be told yet waits."""
+    """Parts reasoning from text, in pieces cut anywhere. What may still be either waits."""
 
     __slots__ = ("_waiting", "_where")
 

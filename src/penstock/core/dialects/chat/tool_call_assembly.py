@@ -1,4 +1,4 @@
-"""Tool calls of a Chat stream put in line: fragments of several calls in any order in, one call after another out."""
+"""Assembly of tool calls in a Chat stream: fragments of several calls in any order in, one call after another out."""
 
 import re
 

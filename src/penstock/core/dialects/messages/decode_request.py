@@ -1,4 +1,4 @@
-"""Reads a Messages request into the neutral form, and says what that form could not carry.
+"""Decodes a Messages request into the neutral form, and says what that form could not carry.
 
 Unknown fields are ignored inside the body's objects and reported by name at its top level.
 """

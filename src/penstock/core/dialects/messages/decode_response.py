@@ -1,4 +1,4 @@
-"""Messages upstream answers, streamed or whole, as events.
+"""Decodes the answers of a Messages upstream, streamed or whole, into events.
 
 Blocks of a Messages stream come one after another, and then this is little more than a change of words. Imitations of the
 format open a second block before they have closed the first, repeat an index, or forget a stop: what belongs to a later

@@ -1,4 +1,4 @@
-"""Writes the neutral form as a Messages request for one upstream.
+"""Encodes a neutral request as a Messages request for one upstream.
 
 Deterministic: the same request gives the same bytes, and the messages of turn N are a prefix of those of turn N + 1,
 because prompt caches and preserved thinking depend on it. ``model``, ``system`` and ``tools`` come before ``messages``.

@@ -1,4 +1,4 @@
-"""Events as the Messages stream or the whole Messages answer that a caller gets.
+"""Encodes events as the Messages stream or the whole Messages answer that a caller gets.
 
 The grammar is ``message_start (block)* message_delta message_stop`` with blocks numbered 0, 1, 2 ... and one open at a
 time. The official SDKs lose text without a word where it is broken, so it cannot be broken here.
@@ -100,7 +100,7 @@ def _details(reason: StopReason, detail: str | None) -> dict[str, Any] | None:
 
 
 class ResponseEncoder:
-    """Writes one reply as frames. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+    """Writes one reply as frames. ``error`` replaces a ``Failed``; the upstream's words are the operator's."""
 
     sequence = 0  # events are not numbered in this dialect
 

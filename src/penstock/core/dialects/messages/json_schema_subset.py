@@ -1,4 +1,4 @@
-"""Makes a JSON Schema fit what Anthropic's structured output takes, by moving the rest into descriptions.
+"""JSON Schemas for Anthropic's structured output: what it does not take is moved into descriptions.
 
 Constraints that the decoder does not enforce (lengths, ranges, patterns ...) are refused there, although as a hint they
 are still worth something: they end up as text in the ``description`` of what they constrain.

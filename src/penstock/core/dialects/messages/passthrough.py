@@ -1,4 +1,4 @@
-"""Messages traffic whose upstream speaks Messages: bytes in, the same bytes out, and what the ledger needs read on the side.
+"""Pass-through of Messages: bytes in, the same bytes out, and what the ledger needs is read on the side.
 
 A frame is decoded only if it can be one of the few that matter; a delta is just counted by its length.
 """

@@ -1,4 +1,4 @@
-"""Turns that a Messages upstream pauses (``pause_turn``): what it said goes back to it, and it goes on from there.
+"""Turns that a Messages upstream pauses (``pause_turn``): its answer goes back to it, and it goes on from there.
 
 Only the Messages dialect can tell a caller of a pause, so for the others several replies of the upstream are read as
 one: the blocks go back byte for byte, whatever they are, the events run on, and the counts are added up.

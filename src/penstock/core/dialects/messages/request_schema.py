@@ -1,4 +1,4 @@
-"""The shapes of a Messages request, as the API defines them: what ``messages_read`` decodes into.
+"""Schema of a Messages request, as the API defines it: ``decode_request`` decodes into it.
 
 Structures follow the API's own definitions; a field that is not listed in one is ignored, because callers send new ones
 every month.

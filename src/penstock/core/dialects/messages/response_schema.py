@@ -1,4 +1,4 @@
-"""What the frames of a Messages stream and a whole Messages answer look like, and how their parts become events.
+"""Schema of the frames of a Messages stream and of a whole Messages answer, and how their parts become events.
 
 Loose on purpose: many upstreams imitate the format. What is only counted (usage) or only shown (citations) may be wrong
 without breaking the reply.

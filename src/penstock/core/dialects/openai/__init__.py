@@ -1,1 +1,1 @@
-"""What Chat and Responses share: both are OpenAI's, field by field."""
+"""What Chat and Responses share, because both are OpenAI's."""

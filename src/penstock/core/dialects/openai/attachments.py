@@ -1,4 +1,4 @@
-"""Images and files as OpenAI's formats carry them: http(s) and data URLs, and base64."""
+"""Attachments of OpenAI's formats: images and files as http(s) and data URLs, and as base64."""
 
 import base64
 import binascii

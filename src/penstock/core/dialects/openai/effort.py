@@ -1,4 +1,4 @@
-"""How much a model is asked to reason, in the words of OpenAI's formats."""
+"""Reasoning effort: how much a model is asked to reason, in the words of OpenAI's formats."""
 
 from penstock.core.neutral.request import Effort
 from penstock.core.profile import Profile

@@ -1,4 +1,4 @@
-"""What the encoding of Chat and of Responses requests has in common."""
+"""The encoding that Chat and Responses requests have in common."""
 
 import hashlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which JSON Schemas OpenAI's strict mode takes."""
+"""Strict schemas: which JSON Schemas OpenAI's strict mode takes."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""A Responses request as turns: what Codex, the OpenAI SDKs and others send to ``POST /responses``.
+"""Decodes a Responses request into the neutral form: what Codex, the OpenAI SDKs and others send to ``POST /responses``.
 
 Items lie side by side in the input; adjacent ones of the assistant (reasoning, text, calls) are one turn, and so are the
 outputs of tools with the user's message after them, as Messages has it.

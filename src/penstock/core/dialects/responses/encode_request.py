@@ -1,4 +1,4 @@
-"""Turns as a Responses request for one upstream.
+"""Encodes a neutral request as a Responses request for one upstream.
 
 Deterministic, and the items of one turn are a byte prefix of those of the next. Nothing is stored there: ``store`` is
 false, and reasoning is asked for in the encrypted form that can be sent back.

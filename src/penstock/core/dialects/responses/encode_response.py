@@ -1,4 +1,4 @@
-"""Events as the Responses stream or the whole response that a caller gets.
+"""Encodes events as the Responses stream or the whole response that a caller gets.
 
 Every event is numbered, every item is added, filled, done, and stands once more in the terminal event. The official SDK
 and Codex both wait for that terminal event, whatever happens.
@@ -229,7 +229,7 @@ _TEXT_TAIL = b',"logprobs":[]}\n\n'
 
 
 class ResponseEncoder:
-    """Writes one reply as frames. ``error`` is what a ``Failed`` is told as; the upstream's words are the operator's."""
+    """Writes one reply as frames. ``error`` replaces a ``Failed``; the upstream's words are the operator's."""
 
     __slots__ = (
         "_annotations",

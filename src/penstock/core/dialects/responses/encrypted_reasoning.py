@@ -1,7 +1,7 @@
-"""Reasoning in the Responses dialect: what goes into a reasoning item's ``encrypted_content``, and what comes out of it.
+"""Encrypted reasoning of the Responses dialect: what goes into a reasoning item's ``encrypted_content``, and out of it.
 
-Callers send reasoning items back with their ``encrypted_content`` unchanged, so that is where a thought's signature (or
-the opaque data of a redacted one) travels. Two kinds are ours: a gateway signature (``gw1.``) as it is, and anybody
+Callers send reasoning items back with their ``encrypted_content`` unchanged, so that is where the signature of reasoning
+(or the opaque data of redacted reasoning) travels. Two kinds are ours: a gateway signature (``gw1.``) as it is, and anybody
 else's under ``gwe1.``. A real one of a Responses upstream travels the other way, inside a gateway signature.
 """
 

@@ -1,4 +1,4 @@
-"""Responses traffic whose upstream speaks Responses: bytes in, the same bytes out, and what the ledger needs read on the side.
+"""Pass-through of Responses: bytes in, the same bytes out, and what the ledger needs is read on the side.
 
 A frame is decoded only if it holds a response or an error; a delta is just counted by its length.
 """

@@ -1,7 +1,7 @@
-"""The shapes of a Responses request: what ``responses_read`` and ``responses_tools`` decode into.
+"""Schema of a Responses request: ``decode_request`` and ``tools`` decode into it.
 
 Items of the input are decoded one by one, each by its ``type``, because a message may come without one. A field that is
-not listed is ignored here; ``responses_read`` tells about those of the top level and of items.
+not listed is ignored here; ``decode_request`` reports those of the top level and of items.
 """
 
 from typing import Literal

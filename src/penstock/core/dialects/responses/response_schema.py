@@ -1,4 +1,4 @@
-"""What the events of a Responses stream and a whole response look like, and how their parts are counted.
+"""Schema of the events of a Responses stream and of a whole response, and how their parts are counted.
 
 Loose on purpose, like its Messages counterpart: many upstreams imitate the format. What is only counted (usage) or only
 shown (annotations) may be wrong without breaking the reply.

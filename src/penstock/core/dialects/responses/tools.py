@@ -1,4 +1,4 @@
-"""The tools of a Responses request as functions, and what a choice among them means.
+"""Tools of a Responses request: which functions they become, and what a choice among them means.
 
 Custom tools become functions with one string, tools of a namespace get one name; ``Tool.caller`` keeps what the caller
 calls them, by which answers are put back into the caller's own form. Tools that the provider itself would run are refused:
