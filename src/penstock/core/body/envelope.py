@@ -93,8 +93,7 @@ class BodyRules:
     estimate_input: Callable[[bytes, dict[str, Raw]], int] = estimate_conversation
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """A checked body: its top-level ``fields`` as the caller wrote them, in order, and what the relay has to know."""
 
     rules: BodyRules
