@@ -115,9 +115,27 @@ class Router:
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"No model of {model.id} on your plan can take {asked}.", param="model")
             model = chosen
-        attempts = plan(model, upstreams, self._health, features, dialect, formats, now, self._draw())
+        attempts = plan(
+            model,
+            upstreams,
+            self._health,
+            features=features,
+            dialect=dialect,
+            formats=formats,
+            now=now,
+            spread=self._draw(),
+        )
         if not attempts:
-            if features and plan(model, upstreams, self._health, (), dialect, formats, now, 0.0):
+            if features and plan(
+                model,
+                upstreams,
+                self._health,
+                features=(),
+                dialect=dialect,
+                formats=formats,
+                now=now,
+                spread=0.0,
+            ):
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"{model.id} cannot take {asked} here.", param="messages")
             raise NoProvider(f"No provider is set up for {model.id}.", param="model")
