@@ -114,7 +114,14 @@ def test_an_attempt_says_where_and_how():
     special = Profile(top_k=True)
     upstream = msgspec.structs.replace(CHAT, model_profiles=(("special-*", special), ("*", DEFAULT_PROFILE)))
     attempts = plan(
-        model(Target("chat", "special-1")), Upstreams((upstream,)), {}, (), "messages", FORMATS, 0.0, 0.0
+        model(Target("chat", "special-1")),
+        Upstreams((upstream,)),
+        {},
+        features=(),
+        dialect="messages",
+        formats=FORMATS,
+        now=0.0,
+        spread=0.0,
     )
     assert attempts == (Attempt(upstream, "special-1", "chat", "https://c/v1", special),)
     assert attempts[0].key == ("chat", "special-1")
