@@ -2,7 +2,8 @@
 # Build what a release is made of, from a clean tree, into dist/: the source archive, the wheel, and their checksums.
 # The wheel is built from the source archive by the locked build backend, so that the archive is known to be whole, and is
 # tried: installed with hashes into an environment of its own, asked for its version, started, called, and stopped.
-# Nothing is tagged or sent anywhere. `REHEARSAL=1` lets an unfinished changelog and a changed tree pass, for a rehearsal.
+# `BASE` is the image that the release's own is built on, by its digest; it is written down beside what is built.
+# Nothing is tagged or sent anywhere. `REHEARSAL=1` lets an unfinished changelog, a changed tree and no base pass, for a rehearsal.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$PWD/.venv/bin/python
@@ -27,6 +28,9 @@ version=$("$python" -c 'import tomllib; print(tomllib.load(open("pyproject.toml"
 heading=$(grep -m 1 -E '^## [0-9]' CHANGELOG.md)
 [[ $heading =~ ^"## $version ("[0-9]{4}-[0-9]{2}-[0-9]{2}")"$ ]] \
     || settle "the first section of CHANGELOG.md is not \"## $version (YYYY-MM-DD)\" but \"$heading\""
+base=${BASE:-}
+[[ $base =~ ^[a-z0-9./:_-]+@sha256:[0-9a-f]{64}$ ]] \
+    || settle "BASE is not an image with its digest, such as python:3.13-slim@sha256:... (docs/operations/release.md), but \"$base\""
 
 echo "Building $version from $(git rev-parse --short HEAD)"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
@@ -41,7 +45,8 @@ tar -xzf "$work/dist/$sdist" -C "$work"
 wheel=$(build wheel "$work/${sdist%.tar.gz}" "$work/dist" | tail -1)
 build wheel "$work/tree" "$work/again" >/dev/null
 cmp -s "$work/dist/$wheel" "$work/again/$wheel" || fail "the archive's wheel is not the tree's: a file is missing, or the build is not repeatable"
-(cd "$work/dist" && sha256sum "$sdist" "$wheel" >SHA256SUMS)
+echo "$base" >"$work/dist/BASE"
+(cd "$work/dist" && sha256sum "$sdist" "$wheel" BASE >SHA256SUMS)
 
 echo "Installing it with hashes"
 "$python" -m venv "$work/venv"

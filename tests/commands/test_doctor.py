@@ -23,6 +23,7 @@ from penstock.settings import load
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import api_keys, requests, usage_days
 from tests.commands.conftest import Call
+from tests.lying_redis import is_load, lying_redis
 from tests.redis import RedisServer, order, own_server
 
 
@@ -255,6 +256,21 @@ async def test_redis_is_asked_where_it_is_used(environ: dict[str, str], redis: R
     assert not report.ok
     (away,) = find(report, "redis")
     assert (away.level, "does not answer" in away.text) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "later"),
+    [(b"+OK\r\n+OK\r\n", None), (None, b":1\r\n+OK\r\n"), (None, b":1\r\n"), (None, b"*2147483648\r\n")],
+    ids=["too much at the greeting", "too much", "wrong type", "endless"],
+)
+async def test_who_is_taken_for_redis_and_is_none_is_told(
+    environ: dict[str, str], greeting: bytes | None, later: bytes | None
+) -> None:
+    async with installation(environ), lying_redis() as liar:
+        liar.said = lambda command: greeting if is_load(command) else later
+        given = environ | {"PENSTOCK_REDIS_URL": liar.url}
+        (found,) = find(await examine_installation(given, None, {}), "redis")
+    assert (found.level, "as Redis does" in found.text) == ("fail", True)
 
 
 async def test_a_postgresql_that_is_away_fails(environ: dict[str, str]) -> None:

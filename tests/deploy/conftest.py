@@ -36,11 +36,12 @@ models = ["held"]
 
 
 class Gateway(msgspec.Struct, frozen=True):
-    """A running ``penstock serve``, its port, the demo user's key and its log."""
+    """A running ``penstock serve``, its port, the demo user's key, its log and its process."""
 
     port: int
     key: str
     log: Path
+    pid: int
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -89,7 +90,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway]:
             )
         try:
             port = int(first_line(serving, r"http://127\.0\.0\.1:(\d+)$")[1])
-            yield Gateway(port, first_line(serving, r"Demo key +(sk-ps-\w+)")[1], log)
+            yield Gateway(port, first_line(serving, r"Demo key +(sk-ps-\w+)")[1], log, serving.pid)
         finally:
             serving.kill()
             serving.communicate()

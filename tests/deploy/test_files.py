@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import yaml
 
 from penstock.settings import Settings
 from tests.deploy.chart import render
-from tests.deploy.conftest import DEPLOY, PENSTOCK, ROOT
+from tests.deploy.conftest import DEPLOY, PENSTOCK, ROOT, Gateway
 
 KUBERNETES = ("1.27", "1.37")
 CHART = DEPLOY / "helm" / "penstock"
@@ -94,11 +95,78 @@ def test_the_compose_file_sets_settings_and_hides_the_stores() -> None:
     assert [name for name, service in services.items() if "ports" in service] == ["front"]
     assert compose["networks"]["back"]["internal"] is True
     trusted = services["penstock"]["environment"]["PENSTOCK_TRUSTED_PROXIES"]
-    assert trusted == compose["networks"]["front"]["ipam"]["config"][0]["subnet"]
+    assert trusted == services["front"]["networks"]["front"]["ipv4_address"], "the front alone"
+    subnet = ip_network(compose["networks"]["front"]["ipam"]["config"][0]["subnet"])
+    assert ip_address(trusted) in subnet
+    assert ip_address(trusted) != subnet[1], "which is the machine's own"
     example = set(re.findall(r"^(\w+)=", (DEPLOY / "example.env").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text("utf-8"))) <= example
     assert example - {"POSTGRES_PASSWORD"} <= SETTINGS | OF_THE_FRONT
     assert set(re.findall(r"\$(PENSTOCK_\w+)", (DEPLOY / "Caddyfile").read_text("utf-8"))) == OF_THE_FRONT
+
+
+def test_the_containers_of_the_compose_file_can_do_no_more_than_they_must() -> None:
+    services: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]
+    for name, service in services.items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["ulimits"] == {"core": 0}, name
+    for name in ("penstock", "front"):
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["read_only"] is True
+    assert [service.get("cap_add") for service in services.values()] == [
+        None,
+        ["NET_BIND_SERVICE"],
+        None,
+        None,
+    ]
+
+
+def test_the_image_has_one_base_that_a_build_may_name_by_its_digest() -> None:
+    stages = [rest.split()[0] for name, rest in instructions() if name == "FROM"]
+    assert stages == ["${BASE}"] * 2
+    assert instructions()[0] == ("ARG", "BASE=python:3.13-slim")
+
+
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [
+        ("", True),
+        ("python:3.13-slim", True),
+        ("python:3.13-slim@sha256:abc", True),
+        ("python:3.13-slim@sha256:" + "0" * 64 + " --push", True),
+        ("python:3.13-slim@sha256:" + "0a" * 32, False),
+    ],
+)
+def test_a_release_is_refused_without_a_base_by_its_digest(base: str, told: bool) -> None:
+    lines = (ROOT / "scripts" / "release.sh").read_text("utf-8").splitlines()
+    first = lines.index("base=${BASE:-}")
+    script = "settle() { echo refused; }\n" + "\n".join(lines[first : first + 3])
+    ran = subprocess.run(
+        ["bash", "-euc", script], env={"BASE": base}, capture_output=True, text=True, check=True
+    )
+    assert (ran.stdout == "refused\n") is told
+
+
+def test_no_core_is_dumped(gateway: Gateway) -> None:
+    limits = Path(f"/proc/{gateway.pid}/limits").read_text("ascii")
+    assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+
+
+def _bytes(quantity: str) -> float:
+    return int(quantity[:-2]) * 1024 ** {"Mi": 2, "Gi": 3}[quantity[-2:]]
+
+
+def test_the_charts_memory_is_enough_for_its_bodies_and_it_trusts_nobody_by_itself() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+    bodies = int(values["settings"]["PENSTOCK_MAX_BODIES"])
+    limit = _bytes(values["resources"]["limits"]["memory"])
+    assert limit >= values["workers"] * (2.3 * bodies + 150e6)
+    (pods,) = [made["spec"]["template"] for made in manifests() if made["kind"] == "StatefulSet"]
+    (served,) = pods["spec"]["containers"]
+    given = {variable["name"]: variable["value"] for variable in served["env"]}
+    assert given["PENSTOCK_MAX_BODIES"] == str(bodies)
+    assert "PENSTOCK_TRUSTED_PROXIES" not in given
+    assert served["resources"]["limits"]["memory"] == values["resources"]["limits"]["memory"]
 
 
 def manifests(**changes: Any) -> list[dict[str, Any]]:
@@ -152,6 +220,7 @@ def test_the_unit_gives_a_stop_the_time_that_a_drain_takes() -> None:
     unit.optionxform = str  # pyright: ignore[reportAttributeAccessIssue]: how configparser is told to keep case
     unit.read_string((DEPLOY / "penstock.service").read_text("utf-8"))
     service = unit["Service"]
+    assert service["LimitCORE"] == "0"
     assert float(service["TimeoutStopSec"]) > Settings().drain_delay + Settings().drain
     assert set(re.findall(r"PENSTOCK_\w+", service["Environment"])) <= SETTINGS
     program, *arguments = shlex.split(service["ExecStart"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.errors import HeadersTooLarge, InvalidRequest, PenstockError
 from penstock.server.chunked import ChunkedReader
-from penstock.server.forwarded import Proxies
+from penstock.server.forwarded import MOST_HOPS, Proxies
 from penstock.server.limits import ServerLimits
 from penstock.server.request_head import RememberedHead, RequestHead
 from tests.server.running_server import chunked
@@ -153,6 +153,28 @@ def test_the_nearest_untrusted_address_is_the_client() -> None:
     assert {values: proxies.client("10.0.0.1", forwarded(*values)) for values in cases} == cases
 
 
+def test_a_chain_of_proxies_is_looked_at_so_far_and_no_farther() -> None:
+    proxies = Proxies(("10.0.0.0/8",))
+    chain = [f"10.0.{number // 256}.{number % 256}" for number in range(3000)]
+    inside = "198.51.100.1, " + ", ".join(chain[: MOST_HOPS - 1])
+    cases = {
+        (", ".join(chain),): chain[-MOST_HOPS],
+        tuple(chain): chain[-MOST_HOPS],
+        (", ".join(chain[:2000]), ", ".join(chain[2000:2010])): chain[2010 - MOST_HOPS],
+        (inside,): "198.51.100.1",
+        ("6.6.6.6, " + inside,): "198.51.100.1",
+        (inside + ", 10.9.9.9",): chain[0],
+    }
+    assert [proxies.client("10.0.0.1", forwarded(*values)) for values in cases] == list(cases.values())
+
+
+@pytest.mark.parametrize(
+    "token", ["fe80::1%" + "x" * 3000, "1" * 5000, "[" * 9000, "0" * 65, "::" + "0" * 80]
+)
+def test_what_is_longer_than_an_address_is_none(token: str) -> None:
+    assert Proxies(("10.0.0.0/8",)).client("10.0.0.1", forwarded(f"6.6.6.6, {token}")) == "10.0.0.1"
+
+
 def test_who_is_trusted() -> None:
     assert not Proxies(()).trust("127.0.0.1")
     proxies = Proxies(("10.0.0.0/8", "2001:db8::/32"))
@@ -226,3 +248,54 @@ def test_a_chunk_ends_with_a_line_end_and_nothing_else(end: bytes) -> None:
     for raw in (b"3\r\nabc%b0\r\n\r\n", b"3\r\nabc%b3\r\nabc\r\n0\r\n\r\n"):
         with pytest.raises(InvalidRequest):
             ChunkedReader().feed(raw % end, 0)
+
+
+@pytest.mark.parametrize(
+    ("extension", "taken"),
+    [
+        (b"", True),
+        (b";a", True),
+        (b";a=b", True),
+        (b";a;b=c;d", True),
+        (b'; a = "b" ; c', True),
+        (b';a="x;y=z"', True),
+        (b';a="\\"";b', True),
+        (b';a=""', True),
+        (b";", False),
+        (b"; ", False),
+        (b";;", False),
+        (b";a;", False),
+        (b";=b", False),
+        (b";a=", False),
+        (b";a=;b", False),
+        (b';a="b', False),
+        (b';a="b\\"', False),
+        (b';a="b"c', False),
+        (b';a=b"c"', False),
+        (b';"a"', False),
+        (b";a b", False),
+        (b" ;a", False),
+        (b";a=\x00", False),
+        (b";a=\xff", False),
+        (b";" + b" " * 4000, False),
+        (b";a" * 1900 + b"=", False),
+        (b';a="' + b"\\\\" * 1900, False),
+    ],
+)
+def test_an_extension_of_a_chunk_has_a_name_and_closes_its_quote(extension: bytes, taken: bool) -> None:
+    """In the size of a chunk and of the last one, whole and in pieces."""
+    for raw in (
+        b"3%b\r\nabc\r\n0\r\n\r\n" % extension,
+        b"3\r\nabc\r\n0%b\r\n\r\n" % extension,
+    ):
+        for size in (len(raw), 1):
+            reader = ChunkedReader()
+            body = b""
+            try:
+                for at in range(0, len(raw), size):
+                    body += reader.feed(raw[at : at + size], 0)[0]
+            except InvalidRequest:
+                assert not taken
+            else:
+                assert taken
+                assert (body, reader.complete) == (b"abc", True)

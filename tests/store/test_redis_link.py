@@ -16,6 +16,8 @@ from penstock.store.sql.backend import StoreError
 from tests.redis import RedisServer, redis_server
 
 ECHO = RedisScript("return {KEYS[1], ARGV[1]}")
+LOADED = b"$40\r\n%b\r\n" % ECHO.digest.encode()
+"""What Redis answers when it is given the script."""
 
 
 @asynccontextmanager
@@ -122,7 +124,7 @@ class Peer:
     async def greeted(self) -> None:
         """Answer what a connection begins with."""
         await self.reads.get()
-        self.say(b"$3\r\nabc\r\n")
+        self.say(LOADED)
 
     def say(self, data: bytes) -> None:
         self.writers[-1].write(data)

@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from penstock.upstream import FailureReason, UpstreamFailure, UpstreamResponse
+from penstock.upstream.inflate import Inflater
 from tests.upstream.scripted import Caller, ScriptedServer
 
 TEXT = b"".join(b"event %d\n" % n for n in range(20_000))
@@ -156,3 +157,139 @@ async def test_pausing_holds_for_decoded_bytes_too(server: ScriptedServer, calle
     await response.stream(sink)
     assert b"".join(seen) == body
     assert len(seen) >= 1_500_000 // 65_536
+
+
+# ---- many members, and much in few bytes
+
+
+class Turns:
+    """Takes a body, and notes how much of it came in each turn of the loop."""
+
+    def __init__(self) -> None:
+        self.taken = [0]
+        self.text = bytearray()
+        self._timer: asyncio.Handle | None = None
+
+    def sink(self, data: bytes) -> None:
+        """Take bytes."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_soon(self._turn)
+        self.taken[-1] += len(data)
+        self.text += data
+
+    def _turn(self) -> None:
+        self._timer = None
+        self.taken.append(0)
+
+
+EMPTY = squeezed(b"")
+EVENTS = [b"event: delta\ndata: %d %d %d\n\n" % (n, n * n, n**40) for n in range(4000)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        EMPTY * 5000,
+        squeezed(TEXT) + EMPTY * 6000,
+        squeezed(b"a") * 5000,
+        EMPTY * 900 + squeezed(b"a" * 40) * 5000,
+    ],
+    ids=["empty", "empty after a text", "a byte each", "little after empty"],
+)
+async def test_members_out_of_proportion_to_what_they_hold_are_refused(
+    server: ScriptedServer, caller: Caller, body: bytes
+) -> None:
+    with pytest.raises(UpstreamFailure, match="pieces") as caught:
+        await (await answer(server, caller, wire(b"gzip", body))).read(2**30)
+    assert caught.value.reason is FailureReason.PROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ([squeezed(event, 1) for event in EVENTS], b"".join(EVENTS)),
+        ([EMPTY] * 1000, b""),
+        ([EMPTY] * 500 + [squeezed(TEXT)] + [EMPTY] * 500, TEXT),
+    ],
+    ids=["an event each", "some empty", "empty about a text"],
+)
+async def test_members_that_hold_something_are_one_body(
+    server: ScriptedServer, caller: Caller, members: list[bytes], text: bytes
+) -> None:
+    turns = Turns()
+    await (await answer(server, caller, wire(b"gzip", b"".join(members)))).stream(turns.sink)
+    assert bytes(turns.text) == text
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+async def test_a_body_that_holds_much_gives_way_to_others(
+    server: ScriptedServer, caller: Caller, encoding: bytes
+) -> None:
+    text = TEXT * 60
+    body = squeezed(text) if encoding == b"gzip" else zlib.compress(text)
+    turns = Turns()
+    await (await answer(server, caller, wire(encoding, body))).stream(turns.sink)
+    assert bytes(turns.text) == text
+    # a read may have come in the same turn, and is decoded to no more than as much again
+    assert max(turns.taken) <= 2 * (256 + 64) * 1024
+    assert len(turns.taken) > len(text) // (1024 * 1024)
+
+
+async def test_who_leaves_while_a_body_is_decoded_is_given_no_more(
+    server: ScriptedServer, caller: Caller
+) -> None:
+    for leaves in ("closes", "cancels", "raises"):
+        response = await answer(server, caller, wire(b"gzip", squeezed(TEXT * 60)))
+        seen = 0
+
+        def sink(data: bytes, leaves: str = leaves) -> None:
+            nonlocal seen
+            seen += len(data)
+            if leaves == "raises" and seen > 256 * 1024:
+                raise ValueError(leaves)
+
+        done = response.stream(sink)
+        if leaves == "closes":
+            response.close()
+        elif leaves == "cancels":
+            done.cancel()
+        with pytest.raises((asyncio.CancelledError, ValueError)):
+            await done
+        had = seen
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert seen == had
+        assert seen < len(TEXT) * 30
+        response.close()
+
+
+async def test_a_reader_that_pauses_while_a_body_is_decoded_gets_all_of_it_later(
+    server: ScriptedServer, caller: Caller
+) -> None:
+    text = TEXT * 20
+    response = await answer(server, caller, wire(b"gzip", squeezed(text)))
+    turns = Turns()
+    done = response.stream(turns.sink)
+    response.pause()
+    had = len(turns.text)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(turns.text) == had < len(text)
+    response.resume()
+    await done
+    assert bytes(turns.text) == text
+
+
+def test_a_byte_that_tells_nothing_yet_is_waited_with() -> None:
+    inflater = Inflater(gzip=False)
+    body = zlib.compress(TEXT)
+    inflater.push(body[:1])
+    assert (inflater.take(), inflater.busy(), inflater.whole()) == (b"", False, False)
+    inflater.push(b"")
+    assert not inflater.busy()
+    for at in range(1, len(body)):
+        inflater.push(body[at : at + 1])
+    found = b""
+    while inflater.busy():
+        found += inflater.take()
+    assert (found, inflater.whole()) == (TEXT, True)

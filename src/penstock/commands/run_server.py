@@ -3,6 +3,7 @@
 Apart from ``commands/serve.py``, because a server has no use for what reads the command line.
 """
 
+import resource
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -34,6 +35,7 @@ def run(place: Installation, flags: dict[str, str]) -> None:
             "set PENSTOCK_DATABASE_URL and PENSTOCK_REDIS_URL"
         )
     configure(settings.log_level, settings.log_format)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of our memory has prompts and keys in it
     with ExitStack() as locks:
         # A SQLite file may lie elsewhere; it too has one server.
         beside = database_directory(settings.database_url)

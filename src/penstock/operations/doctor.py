@@ -32,7 +32,9 @@ from penstock.providers.auth import ToSign, sign
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, extra_headers
 from penstock.settings import Loaded, Settings, SettingsError, load
+from penstock.store.redis.answers import is_pong, is_text
 from penstock.store.redis.link import RedisAway, RedisLink, RedisRefused
+from penstock.store.redis.scripts import LOOK, SCRIPTS
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import Database, open_database
@@ -190,18 +192,18 @@ async def _redis(settings: Settings) -> list[Finding]:
     """Whether Redis answers, where it is used, in what time, and whether it forgets by itself."""
     if not settings.redis_url:
         return []
-    link = RedisLink(settings.redis_url, timeout=max(2.0, settings.redis_timeout), scripts=())
+    link = RedisLink(settings.redis_url, timeout=max(2.0, settings.redis_timeout), scripts=SCRIPTS)
     try:
-        await link.submit("PING")
+        await link.call(LOOK, (f"{settings.redis_prefix}doctor",))
         asked_at = time.perf_counter()
-        await link.submit("PING")
+        await link.submit("PING", shape=is_pong)
         seconds = time.perf_counter() - asked_at
-        memory = cast("bytes", await link.submit("INFO", "memory"))
+        memory = cast("bytes", await link.submit("INFO", "memory", shape=is_text))
     except RedisRefused as error:
         return [Finding("fail", "redis", f"it refuses: {error}", "see the user's rights in Redis")]
     except RedisAway as error:
         mend = "see PENSTOCK_REDIS_URL, and that it runs; until then each server goes on with its share"
-        return [Finding("fail", "redis", f"it does not answer: {error}", mend)]
+        return [Finding("fail", "redis", f"it does not answer as Redis does: {error}", mend)]
     finally:
         await link.close()
     findings: list[Finding] = []

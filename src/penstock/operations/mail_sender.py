@@ -26,6 +26,11 @@ log = logging.getLogger("penstock.operations.mail_sender")
 POLL_SECONDS = 5.0
 """How long a mail may wait that another process queued, or that is to be tried again."""
 SMTP_SECONDS = 20.0
+"""How long a mail server may take for one answer."""
+SMTP_ANSWERS = 5
+"""How many times as long it may take for a mail."""
+LONGEST_REASON = 300
+"""How much of what a mail server says is kept, in characters."""
 
 
 class NotSent(Exception):
@@ -80,7 +85,9 @@ class Smtp:
     A password goes over TLS alone, but on this machine: otherwise whoever sits between could take the offer away and read it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, seconds: float = SMTP_SECONDS) -> None:
+        """``seconds`` is how long one answer may take."""
+        self._seconds = seconds
         parts = urlsplit(url)
         self._host = parts.hostname or "localhost"
         self._tls = parts.scheme == "smtps"
@@ -94,23 +101,29 @@ class Smtp:
         import aiosmtplib  # noqa: PLC0415 - only where mail goes over SMTP
 
         try:
-            await aiosmtplib.send(
-                message,
-                hostname=self._host,
-                port=self._port,
-                username=self._user,
-                password=self._password,
-                use_tls=self._tls,
-                start_tls=self._start_tls,
-                timeout=SMTP_SECONDS,
-            )
+            async with asyncio.timeout(SMTP_ANSWERS * self._seconds):
+                await aiosmtplib.send(
+                    message,
+                    hostname=self._host,
+                    port=self._port,
+                    username=self._user,
+                    password=self._password,
+                    use_tls=self._tls,
+                    start_tls=self._start_tls,
+                    timeout=self._seconds,
+                )
         except aiosmtplib.SMTPResponseException as error:
-            raise NotSent(f"{error.code} {error.message}", lasting=500 <= error.code < 600) from error
+            raise NotSent(f"{error.code} {_plain(error.message)}", lasting=500 <= error.code < 600) from error
         except aiosmtplib.SMTPRecipientsRefused as error:
             code = max(refused.code for refused in error.recipients)
             raise NotSent(f"{code} the recipient was refused", lasting=code >= 500) from error
-        except (aiosmtplib.SMTPException, OSError) as error:
+        except Exception as error:  # its answers may be anything, and no mail is lost for it
             raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
+
+
+def _plain(text: str) -> str:
+    """What a mail server says, as it may stand in the log and on a page."""
+    return "".join(one if one.isprintable() else " " for one in text[:LONGEST_REASON])
 
 
 def mail_transport(mail_url: str) -> MailTransport:

@@ -38,7 +38,7 @@ from penstock.relay.offload import Offload
 from penstock.relay.record import Record, open_row, settlement
 from penstock.relay.router import Router
 from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
-from penstock.relay.upstream_errors import network_error, refused_error, reported_error
+from penstock.relay.upstream_errors import garbled_error, network_error, refused_error, reported_error
 from penstock.relay.usage import note_stream
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
 
@@ -289,6 +289,8 @@ class Relay:
             stream.broke()
         except UpstreamFailure as failure:
             stream.broke(network_error(failure))
+        except RecursionError:  # where an answer is decoded or encoded: what it says is nested without end
+            stream.broke(garbled_error())
         finally:
             response.close()
 
@@ -301,11 +303,14 @@ class Relay:
         finally:
             response.close()
         events: list[AnyEvent] | None = None
-        decoder = paused_decoder(call, attempt, body)
-        if decoder is not None:
-            ask = partial(self._next_answer, call, attempt, record)
-            events = await whole_turn(decoder, prepared, body, self._timings.max_pauses, ask)
-        out, failed = whole_answer(call, record, prepared, body, events)
+        try:
+            decoder = paused_decoder(call, attempt, body)
+            if decoder is not None:
+                ask = partial(self._next_answer, call, attempt, record)
+                events = await whole_turn(decoder, prepared, body, self._timings.max_pauses, ask)
+            out, failed = whole_answer(call, record, prepared, body, events)
+        except RecursionError as error:
+            raise garbled_error() from error
         if failed is not None:
             raise reported_error(failed, body)
         record.first_byte_at = self._clock()

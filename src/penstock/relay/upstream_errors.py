@@ -44,7 +44,12 @@ def network_error(failure: UpstreamFailure) -> ProviderError:
         case FailureReason.CUT:
             return ProviderCut("The provider closed the connection before the reply was complete.")
         case FailureReason.PROTOCOL | FailureReason.TOO_LARGE:
-            return ProviderGarbled("The provider sent an answer that could not be read.")
+            return garbled_error()
+
+
+def garbled_error() -> ProviderGarbled:
+    """An answer that is none: of no protocol, no JSON, or nested without end."""
+    return ProviderGarbled("The provider sent an answer that could not be read.")
 
 
 def reported_error(failed: Failed, body: bytes) -> ProviderError:
@@ -59,7 +64,7 @@ def reported_error(failed: Failed, body: bytes) -> ProviderError:
         reported = False
     if reported:
         return ProviderError("The provider reported an error.")
-    return ProviderGarbled("The provider sent an answer that could not be read.")
+    return garbled_error()
 
 
 class _Outline(msgspec.Struct):

@@ -4,6 +4,9 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from penstock.exchange import HeaderList
 
+MOST_HOPS = 32
+"""How many addresses of ``X-Forwarded-For`` are looked at, from the nearest; no chain of proxies is as long."""
+LONGEST_ADDRESS = 64
 SCHEMES = {b"http": "http", b"https": "https"}
 
 
@@ -27,16 +30,19 @@ class Proxies:
         """The nearest address that is not a trusted proxy, seen from a trusted ``peer``.
 
         Each proxy appends the address it heard from, so the list is read from its end, and only as far as it was
-        written by proxies that are trusted; what stands before was sent by the caller and proves nothing.
+        written by proxies that are trusted; what stands before was sent by the caller and proves nothing. After ``MOST_HOPS``
+        the last one that was looked at is the caller.
         """
         nearest = peer
+        left = MOST_HOPS
         for value in reversed([value for name, value in headers if name == b"x-forwarded-for"]):
-            for token in reversed(value.split(b",")):
+            for token in reversed(value.rsplit(b",", left)[-left:]):
+                left -= 1
                 plain = _plain(_without_port(token.decode("latin-1").strip()))
                 if plain is None:
                     return nearest
                 nearest = plain
-                if not self._trusted(plain):
+                if not self._trusted(plain) or not left:
                     return nearest
         return nearest
 
@@ -61,6 +67,8 @@ def _without_port(token: str) -> str:
 
 def _plain(text: str) -> str | None:
     """An address in its one spelling, IPv4 in IPv6 undone, or None if it is no address."""
+    if len(text) > LONGEST_ADDRESS:
+        return None  # a zone may have any length
     try:
         address = ip_address(text)
     except ValueError:

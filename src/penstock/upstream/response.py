@@ -12,6 +12,8 @@ Sink = Callable[[bytes], None]
 
 _HOLD = 64 * 1024
 """Bytes of a body that are kept before anyone asks for them; then reading pauses."""
+_DECODED_AT_ONCE = 256 * 1024
+"""Bytes of a compressed body that are decoded in one turn of the loop; a whole answer of 64 MiB may come in few reads."""
 _OF_CODED_BODIES = frozenset((b"content-encoding", b"content-length"))
 
 
@@ -50,6 +52,7 @@ class UpstreamResponse:
         "_inflater",
         "_lower",
         "_paused",
+        "_pumping",
         "_sink",
         "first_byte_at",
         "reused",
@@ -72,6 +75,7 @@ class UpstreamResponse:
         self._inflater: Inflater | None = None
         self._failure: BaseException | None = None
         self._paused = False
+        self._pumping = False
         self._closed = False
         self._complete = False
 
@@ -253,19 +257,34 @@ class UpstreamResponse:
         return data
 
     def _pump(self) -> None:
-        """Hand over what is held, unless nobody has asked for it or the reader has paused; then see whether it is the end."""
+        """Hand over what is held, unless nobody has asked for it or the reader has paused; then see whether it is the end.
+
+        What is compressed may be far more than it seems, so after a while the others have their turn.
+        """
         sink, done = self._sink, self._done
         if sink is None or done is None:
             return
+        if done.cancelled():
+            self.close()
+            return
+        left = _DECODED_AT_ONCE
         try:
-            while not self._paused:
+            while not self._paused and left > 0:
                 data = self._next()
                 if not data:
-                    self._held = 0
                     break
                 sink(data)
-            if self._complete and self._inflater is not None and not self._inflater.whole():
-                if self._paused and self._inflater.busy():
+                if self._inflater is not None:
+                    left -= len(data)
+            inflater = self._inflater
+            busy = inflater is not None and inflater.busy()
+            if busy and not self._paused:
+                self._pump_soon()
+                return
+            if not self._paused:
+                self._held = 0
+            if self._complete and inflater is not None and not inflater.whole():
+                if busy:
                     return
                 raise bad_answer("the compressed body ends early")
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who awaits the future
@@ -277,6 +296,19 @@ class UpstreamResponse:
             done.set_exception(self._failure)
         elif self._complete and not self._chunks:
             done.set_result(None)
+
+    def _pump_soon(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._pumping = False
+        if self._closed:
+            return
+        self._pump()
+        if self._connection is not None and not self._paused and not self._held:
+            self._connection.resume()
 
     def _break(self, error: Exception) -> None:
         """Give up for a reason on our side of the wire."""

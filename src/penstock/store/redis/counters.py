@@ -17,8 +17,9 @@ from typing import cast
 
 from penstock.errors import DatabaseUnavailable, Unavailable
 from penstock.store.counters import LeaseInfo, used_of
+from penstock.store.redis.answers import is_amount, is_set, is_stored_amount, is_texts_or_nothing
 from penstock.store.redis.lease import RedisLease
-from penstock.store.redis.link import RedisAway, RedisLink, RedisOutcome
+from penstock.store.redis.link import RedisAway, RedisLink, RedisOutcome, RedisReply
 from penstock.store.redis.scripts import ADD, ADMIT, COUNT, LOOK, PUT_RIGHT, RENEW
 from penstock.store.sql.database import Database
 
@@ -157,8 +158,8 @@ class RedisCounters:
             for info in self._elsewhere.get(user_id, ()):
                 if info.request_id == request_id:
                     key = self._ends_key(info.node)
-                    await self._link.submit("RPUSH", key, f"{user_id}|{request_id}")
-                    await self._link.submit("PEXPIRE", key, self._lease_ms)
+                    await self._link.submit("RPUSH", key, f"{user_id}|{request_id}", shape=is_amount)
+                    await self._link.submit("PEXPIRE", key, self._lease_ms, shape=is_amount)
                     return True
         except RedisAway as error:
             self._away(error)
@@ -170,12 +171,14 @@ class RedisCounters:
     async def _end_what_others_ask(self) -> None:
         """End those of our requests whose owners have asked another server for it."""
         try:
-            asked = await self._link.submit("LPOP", self._ends_key(self._node), ENDS_AT_ONCE)
+            asked = await self._link.submit(
+                "LPOP", self._ends_key(self._node), ENDS_AT_ONCE, shape=is_texts_or_nothing
+            )
         except RedisAway as error:
             self._away(error)
             return
         for one in cast("list[bytes]", asked or []):
-            user_id, _, request_id = one.decode().partition("|")
+            user_id, _, request_id = one.decode(errors="replace").partition("|")
             if self._end is not None:
                 self._end(user_id, request_id)
 
@@ -185,7 +188,7 @@ class RedisCounters:
 
     def _give_back(self, user_id: str, info: LeaseInfo) -> None:
         then = partial(self._given_back, user_id, info)
-        self._link.tell(then, "ZREM", self._leases_key(user_id), self._member(info))
+        self._link.tell(then, "ZREM", self._leases_key(user_id), self._member(info), shape=is_amount)
 
     def _given_back(self, user_id: str, info: LeaseInfo, outcome: RedisOutcome) -> None:
         if isinstance(outcome, RedisAway):
@@ -201,7 +204,7 @@ class RedisCounters:
 
     def _note(self, user_id: str, members: list[bytes]) -> None:
         own = self._held.get(user_id, {})
-        others = [info for info in map(_info, members) if info.request_id not in own]
+        others = [info for info in map(_info, members) if info is not None and info.request_id not in own]
         if others:
             self._elsewhere[user_id] = others
         else:
@@ -249,13 +252,13 @@ class RedisCounters:
     async def refresh(self, user_id: str, day: int) -> None:
         """Ask Redis how the user stands, for those who only look. What cannot be asked stays as it was known."""
         looking = self._link.call(LOOK, (self._leases_key(user_id),))
-        counting = self._link.submit("GET", self._day_key(user_id, day))
+        counting = self._ask_day(user_id, day)
         try:
             members = await looking
             used = await counting
             if used is None:
                 await self._load(user_id, day)
-                used = await self._link.submit("GET", self._day_key(user_id, day))
+                used = await self._ask_day(user_id, day)
         except (RedisAway, DatabaseUnavailable):
             return
         self._note(user_id, cast("list[bytes]", members))
@@ -266,7 +269,7 @@ class RedisCounters:
         used = await used_of(self._database, user_id, day)
         command = ("SET", self._day_key(user_id, day), used, "NX", "EX", KEPT_SECONDS)
         try:
-            await self._link.submit(*command)
+            await self._link.submit(*command, shape=is_set)
         except RedisAway as error:
             self._away(error)
 
@@ -292,7 +295,7 @@ class RedisCounters:
 
     def _add(self, user_id: str, day: int, more: int) -> None:
         then = partial(self._added, user_id, day, more)
-        self._link.tell(then, "EVALSHA", ADD.digest, 1, self._day_key(user_id, day), more)
+        self._link.tell(then, "EVALSHA", ADD.digest, 1, self._day_key(user_id, day), more, shape=ADD.shape)
 
     def _added(self, user_id: str, day: int, more: int, outcome: RedisOutcome) -> None:
         if isinstance(outcome, RedisAway):
@@ -355,8 +358,11 @@ class RedisCounters:
             return  # with the next beat
 
     async def _known(self, user_id: str, day: int) -> int | None:
-        used = cast("bytes | None", await self._link.submit("GET", self._day_key(user_id, day)))
+        used = cast("bytes | None", await self._ask_day(user_id, day))
         return None if used is None else int(used)
+
+    def _ask_day(self, user_id: str, day: int) -> asyncio.Future[RedisReply]:
+        return self._link.submit("GET", self._day_key(user_id, day), shape=is_stored_amount)
 
     def _away(self, error: RedisAway) -> None:
         if self.trouble is None:
@@ -370,7 +376,7 @@ class RedisCounters:
             self._spent.clear()
             unreturned, self._unreturned = self._unreturned, {}
             for user_id, member in unreturned:
-                self._link.tell(_nothing, "ZREM", self._leases_key(user_id), member)
+                self._link.tell(_nothing, "ZREM", self._leases_key(user_id), member, shape=is_amount)
         if self._owed:
             owed, self._owed = self._owed, {}
             for (user_id, day), more in owed.items():
@@ -396,6 +402,10 @@ def _nothing(_outcome: RedisOutcome) -> None:
     """Nobody is to know; what is given back once more and lost again ends by itself."""
 
 
-def _info(member: bytes) -> LeaseInfo:
-    request_id, node, since = member.decode().split("|")
-    return LeaseInfo(request_id, float(since), node)
+def _info(member: bytes) -> LeaseInfo | None:
+    """Who has a slot, or None where no server of ours wrote this."""
+    try:
+        request_id, node, since = member.decode().split("|")
+        return LeaseInfo(request_id, float(since), node)
+    except ValueError:
+        return None

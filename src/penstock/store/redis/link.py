@@ -4,11 +4,12 @@ What is asked for in one turn of the loop is one write, and answers come in the 
 worker a few microseconds where a call with a round trip of its own costs a hundred (``docs/decisions/0007-shared-limits.md``).
 Nobody who waits for an answer owns the connection: a caller who is cancelled leaves nothing half read, and may say what is
 to be done with the answer that nobody waits for any more. Answers are dealt with in their order, whoever is to get them.
-After any failure the connection is given up, so that what comes late is nobody's answer.
+After any failure the connection is given up, so that what comes late is nobody's answer. A reply that its command cannot have,
+or that nobody asked for, is such a failure: from there on no answer can be trusted to be whose it seems.
 """
 
 # pyright: reportUnknownMemberType=false
-# hiredis gives answers of any type; what each command gives is checked where it is used.
+# hiredis gives answers of any type; what each command may give goes with it, as its shape.
 
 import asyncio
 from collections import deque
@@ -20,9 +21,9 @@ import hiredis
 import msgspec
 
 from penstock.store.redis.address import RedisAddress
+from penstock.store.redis.answers import AnswerReader, RedisReply, Shape, StrangeAnswer, anything, is_ok
 from penstock.timeouts import within
 
-RedisReply = object
 Command = tuple[str | bytes | int | float, ...]
 RedisOutcome = object
 """A reply, or a ``RedisAway`` in its place."""
@@ -32,8 +33,8 @@ BEATS = 5
 """How often within its time-out Redis must be found silent in turn: a loop that was stuck has its answers still to read."""
 PAUSE_SECONDS = 1.0
 """After a failure: how long nothing is sent, so that a Redis that hangs does not cost every request its time-out."""
-
-_INCOMPLETE = object()
+LONGEST_REASON = 200
+"""How much of what Redis says about an error is told, in characters."""
 
 
 class RedisAway(Exception):
@@ -54,8 +55,10 @@ class RedisRefused(RedisAway):
 class RedisScript:
     """A script, called by its digest."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, shape: Shape = anything) -> None:
+        """``shape`` says what it can answer."""
         self.text = text
+        self.shape = shape
         self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -65,6 +68,7 @@ class _Asked(msgspec.Struct, gc=False):
     command: Command
     future: asyncio.Future[RedisReply] | None
     then: Then | None
+    shape: Shape = anything
     sent_at: int = 0
     """Counted in beats of the connection's patience."""
 
@@ -90,37 +94,66 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, link: "RedisLink") -> None:
         self._link = link
-        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._reader = AnswerReader()
         self._transport: asyncio.Transport | None = None
+        self._ended: RedisAway | None = None
         self.asked: deque[_Asked] = deque()
         """What was sent and is not answered."""
+
+    @property
+    def trouble(self) -> RedisAway | None:
+        """Why nothing can be sent any more; None when all is well. The end of a socket is known before it is told."""
+        if self._ended is None and (self._transport is None or self._transport.is_closing()):
+            return RedisAway("it closed the connection", sent=True)
+        return self._ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def write(self, asked: Sequence[_Asked]) -> None:
-        """Send commands."""
-        if self._transport is not None:
-            self.asked.extend(asked)
-            self._transport.write(b"".join([_packed(one.command) for one in asked]))
+        """Send commands; where they cannot be sent, the connection is given up, and they get the reason."""
+        self.asked.extend(asked)
+        trouble = self.trouble
+        if trouble is None:
+            try:
+                cast("asyncio.Transport", self._transport).write(
+                    b"".join([_packed(one.command) for one in asked])
+                )
+            except (RuntimeError, OSError) as error:
+                trouble = RedisAway(str(error), sent=True)
+        if trouble is not None:
+            self.drop(trouble)
 
     def data_received(self, data: bytes) -> None:
-        reader, asked = self._reader, self.asked
-        reader.feed(data)
+        if self._ended is not None:
+            return
         try:
-            while (reply := reader.gets()) is not _INCOMPLETE:
-                self._link.answered(asked.popleft(), reply)
-        except (hiredis.ProtocolError, IndexError):
-            self.drop(RedisAway("what it says is not Redis's protocol", sent=True))
+            self._reader.feed(data)
+            replies = self._reader.replies()
+            if len(replies) > len(self.asked):
+                raise StrangeAnswer(_surplus(replies[-1]))
+            for reply in replies:
+                self._link.answered(self, self.asked.popleft(), reply)
+                if self._ended is not None:
+                    return
+        except StrangeAnswer as error:
+            self.drop(RedisAway(str(error), sent=True), failed=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._link.lost(self, RedisAway(str(exc) if exc else "it closed the connection", sent=True))
+        self._end(RedisAway(str(exc) if exc else "it closed the connection", sent=True), failed=False)
 
-    def drop(self, error: RedisAway) -> None:
-        """Give the connection up; whoever waits gets ``error``."""
+    def drop(self, error: RedisAway, *, failed: bool = False) -> None:
+        """Give the connection up; whoever waits gets ``error``. It has ``failed`` also where nobody waits."""
         if self._transport is not None:
             self._transport.abort()
-        self._link.lost(self, error)
+        self._end(error, failed=failed)
+
+    def _end(self, error: RedisAway, *, failed: bool) -> None:
+        known = self._ended is not None
+        if not known:
+            self._ended = error
+        if self.asked or not known:
+            self._link.lost(self, error, failed=failed and not known)
 
     def close(self) -> None:
         """Part from Redis, after what was sent."""
@@ -143,6 +176,7 @@ class RedisLink:
         self._scripts = {script.digest: script for script in scripts}
         self._pause = pause
         self._again_at = 0.0
+        self._reason = ""
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: list[_Asked] = []
@@ -152,31 +186,34 @@ class RedisLink:
         self._closed = False
         self._loop = asyncio.get_running_loop()
 
-    def submit(self, *command: str | bytes | float, then: Then | None = None) -> asyncio.Future[RedisReply]:
-        """Send a command with the others of this turn of the loop.
+    def submit(
+        self, *command: str | bytes | float, then: Then | None = None, shape: Shape = anything
+    ) -> asyncio.Future[RedisReply]:
+        """Send a command with the others of this turn of the loop. ``shape`` says what it can answer.
 
         The future raises ``RedisAway``. When it is cancelled before its command is sent, that is not sent; when it is cancelled
         later, ``then`` gets the reply, or the ``RedisAway``.
         """
         future: asyncio.Future[RedisReply] = self._loop.create_future()
-        self._put(_Asked(command, future, then))
+        self._put(_Asked(command, future, then, shape))
         return future
 
     def call(
         self, script: RedisScript, keys: Sequence[str], *arguments: str | float, then: Then | None = None
     ) -> asyncio.Future[RedisReply]:
         """Call a script; ``then`` as above."""
-        return self.submit("EVALSHA", script.digest, len(keys), *keys, *arguments, then=then)
+        command = ("EVALSHA", script.digest, len(keys), *keys, *arguments)
+        return self.submit(*command, then=then, shape=script.shape)
 
-    def tell(self, then: Then, *command: str | bytes | float) -> None:
+    def tell(self, then: Then, *command: str | bytes | float, shape: Shape = anything) -> None:
         """Send a command that nobody waits for; ``then`` gets the reply, or the ``RedisAway``."""
-        self._put(_Asked(command, None, then))
+        self._put(_Asked(command, None, then, shape))
 
     def _put(self, asked: _Asked) -> None:
         if self._closed:
             asked.settle(RedisAway("closed", sent=False))
         elif self._again_at and self._loop.time() < self._again_at:
-            asked.settle(RedisAway("it did not answer a moment ago", sent=False))
+            asked.settle(RedisAway(f"a moment ago: {self._reason}", sent=False))
         else:
             if not self._waiting and self._connecting is None:
                 self._loop.call_soon(self._flush)
@@ -205,6 +242,9 @@ class RedisLink:
 
     def _flush(self) -> None:
         connection = self._connection
+        if connection is not None and (trouble := connection.trouble) is not None:
+            connection.drop(trouble)
+            connection = None
         if connection is None:
             if self._connecting is None and self._waiting:
                 self._connecting = self._loop.create_task(self._connect())
@@ -227,18 +267,23 @@ class RedisLink:
         try:
             async with within(self._timeout):
                 await self._address.connect(connection)
-                greeting = [
-                    *self._address.greeting(),
-                    *(("SCRIPT", "LOAD", script.text) for script in self._scripts.values()),
-                ]
-                replies = [self._loop.create_future() for _ in greeting]
-                asked = zip(greeting, replies, strict=True)
-                connection.write([_Asked(command, reply, None) for command, reply in asked])
+                greeting = [_Asked(command, None, None, is_ok) for command in self._address.greeting()]
+                for script in self._scripts.values():
+                    named = script.digest.encode().__eq__
+                    greeting.append(_Asked(("SCRIPT", "LOAD", script.text), None, None, named))
+                replies: list[asyncio.Future[RedisReply]] = []
+                for one in greeting:
+                    one.future = self._loop.create_future()
+                    replies.append(one.future)
+                connection.write(greeting)
                 await asyncio.gather(*replies)
-        except (RedisAway, OSError, TimeoutError) as error:
+            if (trouble := connection.trouble) is not None:
+                raise trouble
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told, and it is tried again
+            away = RedisAway(str(error) or "it cannot be connected to in time", sent=False)
+            connection.drop(away)
             self._connecting = None
-            connection.drop(RedisAway("", sent=False))
-            self._failed(RedisAway(str(error) or "it cannot be connected to in time", sent=False))
+            self._failed(away)
             return
         self._connecting = None
         self._connection = connection
@@ -258,36 +303,41 @@ class RedisLink:
 
     # ---- answers
 
-    def answered(self, asked: _Asked, reply: RedisReply) -> None:
+    def answered(self, connection: _Connection, asked: _Asked, reply: RedisReply) -> None:
         """What a connection does with each answer."""
-        self._again_at = 0.0
         if isinstance(reply, hiredis.ReplyError):
-            text = str(reply)
-            if text.startswith("NOSCRIPT") and not asked.gone() and self._connection is not None:
+            text = str(reply)[:LONGEST_REASON]
+            if text.startswith("NOSCRIPT") and asked.command[0] == "EVALSHA" and not asked.gone():
                 # Somebody has emptied Redis of its scripts. This one did nothing, so it is sent again, as text.
                 _, digest, *rest = asked.command
                 asked.command = ("EVAL", self._scripts[str(digest)].text, *rest)
-                self._send(self._connection, [asked])
+                self._send(connection, [asked])
                 return
             reply = RedisRefused(text)
+        elif not asked.shape(reply):
+            connection.asked.appendleft(asked)
+            connection.drop(RedisAway("it answers what it was not asked", sent=True))
+            return
+        self._again_at = 0.0
         asked.settle(reply)
         self._check_drained()
 
-    def lost(self, connection: _Connection, error: RedisAway) -> None:
-        """What a connection does when it ends."""
+    def lost(self, connection: _Connection, error: RedisAway, *, failed: bool) -> None:
+        """What a connection does when it ends; one that ``failed`` is a failure even where nobody waits for an answer."""
         asked = list(connection.asked)
         connection.asked.clear()
         if connection is self._connection:
             self._connection = None
         for one in asked:
             one.settle(error)
-        if asked and self._connecting is None:
+        if (asked or failed) and self._connecting is None:
             self._failed(error)
         self._check_drained()
 
     def _failed(self, error: RedisAway) -> None:
         """Nothing is asked for a moment; those who wait already are not kept waiting."""
         self._again_at = self._loop.time() + self._pause
+        self._reason = str(error)
         waiting, self._waiting = self._waiting, []
         unsent = RedisAway(str(error), sent=False)
         for one in waiting:
@@ -305,6 +355,11 @@ class RedisLink:
 
 def _packed(command: Command) -> bytes:
     return cast("bytes", hiredis.pack_command(command))  # pyright: ignore[reportArgumentType] - its stub says tuples of one
+
+
+def _surplus(reply: RedisReply) -> str:
+    told = f": {reply}"[:LONGEST_REASON] if isinstance(reply, hiredis.ReplyError) else ""
+    return f"it says what nobody asked for{told}"
 
 
 def _fail(future: asyncio.Future[RedisReply], error: RedisAway) -> None:

@@ -1,0 +1,82 @@
+"""Who answers at the mail server's port lies: the mail fails within a bound, and the reason is short and plain."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from email.message import EmailMessage
+
+import pytest
+
+from penstock.operations.mail_sender import LONGEST_REASON, NotSent, Smtp
+
+PATIENCE = 30
+"""Seconds after which a test says that something hangs."""
+
+
+@asynccontextmanager
+async def answering(*answers: bytes) -> AsyncGenerator[str]:
+    """A server that says one of these first, and one after each line that it gets; it stays silent when none is left."""
+    tasks: list[asyncio.StreamWriter] = []
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.append(writer)
+        try:
+            for answer in answers:
+                writer.write(answer)
+                await writer.drain()
+                if not await reader.readline():
+                    break
+            await reader.read()
+        except OSError:
+            pass
+
+    server = await asyncio.start_server(meet, "127.0.0.1", 0)
+    try:
+        yield f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in tasks:
+            writer.transport.abort()
+
+
+def mail() -> EmailMessage:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "a@example.com", "b@example.com", "Hello"
+    message.set_content("Hello")
+    return message
+
+
+@pytest.mark.parametrize(
+    ("answers", "lasting"),
+    [
+        ([], False),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], False),
+        ([b"\x00\xff" * 30_000], False),
+        ([b"220 " + b"x" * 200_000], False),
+        ([b"220-more\r\n" * 50_000], False),
+        ([b"999 \r\n"], False),
+        ([b"220 ok\r\n", b"250-SIZE \xff\r\n250 SIZE x\r\n", b"-1 no\r\n"], False),
+        ([b"220 ok\r\n", b"250 ok\r\n250 too much\r\n", b"\r\n"], False),
+        ([b"220 ok\r\n", b"250 ok\r\n", b"550 \x1b[2J" + b"no" * 3000 + b"\r\n", *[b"250 ok\r\n"] * 3], True),
+    ],
+    ids=[
+        "silent",
+        "http",
+        "bytes",
+        "a long line",
+        "many lines",
+        "no code",
+        "odd",
+        "too much",
+        "a long refusal",
+    ],
+)
+async def test_a_mail_server_that_is_none_fails_its_mail_in_short(
+    answers: list[bytes], lasting: bool
+) -> None:
+    async with asyncio.timeout(PATIENCE), answering(*answers) as url:
+        with pytest.raises(NotSent) as caught:
+            await Smtp(url, seconds=0.3).send(mail())
+    assert caught.value.lasting is lasting
+    assert len(str(caught.value)) < LONGEST_REASON + 20
+    assert str(caught.value).isprintable()
