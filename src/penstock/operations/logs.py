@@ -14,6 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from penstock.core.quoting import json_text, log_value, visible
+
 LOG_FIELDS = (
     "request_id",
     "provider",
@@ -57,9 +59,14 @@ class Lines(logging.Formatter):
     """``2026-11-25T01:58:03Z WARNING penstock.relay.relay: provider failed code=provider_timeout``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and a traceback where there is one."""
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        return f"{_time(record)} {record.levelname} {record.name}: {_text(self, record)}{fields}"
+        """One line; a traceback where there is one stands below it, further in, so that no line of it looks like a record."""
+        fields = "".join(
+            f" {name}={log_value(value) if isinstance(value, str) else value}"
+            for name, value in _fields(record).items()
+        )
+        event, traceback = visible(_event(record)), _traceback(self, record)
+        below = "".join(f"\n  {visible(line)}" for line in traceback.split("\n")) if traceback else ""
+        return f"{_time(record)} {record.levelname} {record.name}: {event}{fields}{below}"
 
 
 class JsonLines(logging.Formatter):
@@ -67,28 +74,29 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        event, _, traceback = _text(self, record).partition("\n")
         entry: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": event,
+            "event": _event(record),
         }
         entry |= _fields(record)
+        traceback = _traceback(self, record)
         if traceback:
             entry["traceback"] = traceback
-        return msgspec.json.encode(entry).decode()
+        return json_text(msgspec.json.encode(entry).decode())
 
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    text = record.getMessage()
-    if record.exc_info:
-        text += "\n" + formatter.formatException(record.exc_info)
-    return hide(text)
+def _event(record: logging.LogRecord) -> str:
+    return hide(record.getMessage())
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    return hide(formatter.formatException(record.exc_info)) if record.exc_info else ""
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -101,5 +109,5 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def hide(text: str) -> str:
-    """``text`` without what looks like a credential."""
-    return _CREDENTIAL.sub("(hidden)", text)
+    """``text`` without what looks like a credential, and without half characters, which no encoding has."""
+    return _CREDENTIAL.sub("(hidden)", text.encode(errors="backslashreplace").decode())
