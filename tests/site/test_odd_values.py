@@ -127,11 +127,16 @@ async def test_forms_with_odd_fields(hotel: Hotel) -> None:
 async def test_pages_with_odd_headers(hotel: Hotel) -> None:
     reader = await hotel.reader().join(ANN)
     for headers in HEADERS:
-        for path in ("/", "/settings", "/no-such-page", "/static/app.css", "/metrics"):
+        for path in ("/", "/settings", "/signin", "/no-such-page", "/static/app.css", "/metrics"):
             raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
             for method in ("GET", "POST", "HEAD"):
                 answer = await reader.http.request(method, path, headers=raw)
                 assert answer.status_code < 500, (headers, path, answer.text)
+
+
+async def test_an_origin_that_is_no_address_is_refused(hotel: Hotel) -> None:
+    answer = await hotel.reader().post("/signin", {"origin": "http://["}, email=ANN, password=PASSWORD)
+    assert answer.status_code == 400
 
 
 async def test_the_api_with_odd_names(hotel: Hotel) -> None:

@@ -34,6 +34,15 @@ LOG_FIELDS = (
 _CREDENTIAL = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:\bbearer\s+)[^\s\"']{8,}|://[^/\s:@]*:[^@\s/]+@")
 
 
+OURS = ("penstock",)
+"""Whose records are written at every level. Libraries write what they work with, such as statements with their values and
+headers, so of theirs only warnings and worse are."""
+_TALKATIVE = ("aiosqlite", "asyncio", "sqlalchemy")
+"""Libraries that would write a record for each statement or connection: they need not make it."""
+_DETAIL = re.compile(r"^DETAIL:.*?(?=^\[SQL: |^\(Background on |^HINT:|^\n|\Z)", re.MULTILINE | re.DOTALL)
+"""PostgreSQL's DETAIL, which quotes the row that it is about."""
+
+
 def configure(level: str, form: Literal["text", "json"]) -> None:
     """Send all logging of the process to stderr, in this form, from ``level`` (``info``) up."""
     stream = logging.StreamHandler()
@@ -41,10 +50,19 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
     listener = QueueListener(queue, stream)
     root = logging.getLogger()
-    root.handlers = [_Queued(queue)]
+    handler = _Queued(queue)
+    handler.addFilter(is_allowed)
+    root.handlers = [handler]
     root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     listener.start()
     atexit.register(listener.stop)
+
+
+def is_allowed(record: logging.LogRecord) -> bool:
+    """Whether a record is written: all of ours, and the warnings of others."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OURS
 
 
 class _Queued(QueueHandler):
@@ -96,7 +114,9 @@ def _event(record: logging.LogRecord) -> str:
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    return hide(formatter.formatException(record.exc_info)) if record.exc_info else ""
+    if not record.exc_info:
+        return ""
+    return hide(_DETAIL.sub("DETAIL: (hidden)\n", formatter.formatException(record.exc_info)))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -184,7 +184,9 @@ class MailSender:
             message = compose_message(due.mail, self._sender, due.id, self._now())
             await self._route.send(message)
         except NotSent as error:
-            log.warning("mail not sent", extra={"code": due.mail.kind, "error": str(error)})
+            # A server repeats the address that it refuses.
+            text = str(error).replace(due.mail.recipient, "(recipient)")
+            log.warning("mail not sent", extra={"code": due.mail.kind, "error": text})
             async with self._database.transaction() as conn:
                 await outbox.sending_failed(conn, due, str(error), lasting=error.lasting)
             return False
