@@ -101,6 +101,7 @@ async def test_pages_with_odd_addresses(hotel: Hotel) -> None:
             for reader in (signed_in, stranger) if ROUTES[path] != "open" else (stranger,):
                 answer = await reader.get(asked)
                 assert answer.status_code < 500, (asked, answer.text)
+                assert answer.headers["x-content-type-options"] == "nosniff", asked
                 if "%00" in odd:
                     assert answer.status_code == 400, asked
     assert (await signed_in.get("/requests?before=%C2%B2.x")).status_code == 400
@@ -149,11 +150,13 @@ async def test_the_api_with_odd_names(hotel: Hotel) -> None:
                 f"/api/v1{route.path}/{odd}?limit={odd}&after_id={odd}&before_id={odd}", headers=key
             )
             assert answer.status_code < 500, (route, odd, answer.text)
+            assert answer.headers["x-content-type-options"] == "nosniff", route
         for model in ("\0", "\u00b2", "x" * 5000, "", [], {}, None, 10**30, "\u202e"):
             body = msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": "x"}]})
             for sent in (body, body.replace(b'"x"', b'"\\ud800"'), b"[]", b"{}", b"", b"9" * 4000):
                 answer = await reader.http.post(f"/api/v1{route.path}", content=sent, headers=key)
                 assert answer.status_code < 500, (route, sent, answer.text)
+                assert answer.headers["x-content-type-options"] == "nosniff", route
 
 
 @pytest.mark.parametrize("lacks", ["models on plans", "plans", "models", "everything"])

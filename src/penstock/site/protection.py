@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,21 +24,35 @@ _NUL = b"%00"
 _REFUSED = "This request has a character in it that no page has, or an origin that is none.\n"
 
 
+class Hsts(msgspec.Struct, frozen=True):
+    """For how many seconds browsers keep to https once they came by it, 0 to say nothing of it.
+
+    ``always``: all come by it, whatever the nearest proxy says.
+    """
+
+    seconds: int
+    always: bool
+
+
 class SecurityHeaders:
     """Adds the same protective headers to every answer, the one for a page that failed included."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, hsts: Hsts) -> None:
         self._app = app
+        self._always = hsts.always
+        self._hsts = ((b"strict-transport-security", b"max-age=%d" % hsts.seconds),) if hsts.seconds else ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, with the headers added to the response's own."""
         started = False
+        known = self._always or scope.get("scheme") == "https"
+        added = (*_HEADERS, *self._hsts) if known else _HEADERS
 
         async def sending(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         try:

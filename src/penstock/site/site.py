@@ -24,7 +24,7 @@ from penstock.site.error_pages import ErrorPages
 from penstock.site.key_pages import KeyPages
 from penstock.site.oauth.pages import OAuthPages
 from penstock.site.oauth.providers import OAuthAsking
-from penstock.site.protection import ReadableRequests, SecurityHeaders
+from penstock.site.protection import Hsts, ReadableRequests, SecurityHeaders
 from penstock.site.public_pages import PublicPages
 from penstock.site.session import SessionMiddleware
 from penstock.site.settings_pages import SettingsPages
@@ -66,6 +66,7 @@ class Site:
         metrics_token: str,
         ready: Callable[[], str],
         health: Health,
+        hsts: Hsts,
     ) -> None:
         """``ready`` gives '' or why no traffic should come.
 
@@ -85,6 +86,7 @@ class Site:
         self._token = metrics_token
         self._ready = ready
         self._health = health
+        self._hsts = hsts
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -113,7 +115,7 @@ class Site:
             },
         )
         # Outside of everything else, what answers for a failed page included.
-        app.middleware_stack = SecurityHeaders(ReadableRequests(app.build_middleware_stack()))
+        app.middleware_stack = SecurityHeaders(ReadableRequests(app.build_middleware_stack()), self._hsts)
         return app
 
     async def _alive(self, _request: Request) -> Response:
