@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }  # fmt: skip
 # The same inside the core: its folders, and its modules that lie in none.
 CORE_MAY_IMPORT: dict[str, set[str]] = {
+    "quoting": set(),
     "sse": set(),
     "api_key": set(),
     "limits": set(),
@@ -93,7 +94,7 @@ LATE: dict[str, str] = {
     "cli.py:_serve": "the server, which other commands have no use for",
     "site/process.py:oauth_of": "the OAuth client, where a provider to sign in with is configured",
     "operations/mail_sender.py:Smtp.send": "the SMTP client, where mail goes over SMTP",
-    "operations/mail_sender.py:compose_message": "the grammar of mail, at the first mail",
+    "operations/mail_sender.py:_composed": "the grammar of mail, at the first mail",
     "store/sql/database.py:_backend": "the PostgreSQL driver, where that is the database",
     "store/sql/database.py:_insert": "PostgreSQL's dialect, likewise",
     "tokens/estimator.py:Estimator._count": "the tokenizer, at the first estimate",

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from penstock.core.quoting import terminal_text
 from penstock.errors import OperatorError, PenstockError
 
 _TEXT, _NUMBER = str.isprintable, str.isdecimal
@@ -63,6 +64,6 @@ def _call(arguments: list[str]) -> int:
 
 
 def _failed(text: str, code: int) -> int:
-    for line in text.splitlines():
+    for line in terminal_text(text).split("\n"):
         sys.stderr.write(f"penstock: {line}\n")
     return code

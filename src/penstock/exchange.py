@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 HeaderList = list[tuple[bytes, bytes]]
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""On every answer: a browser takes its type as it is told, and never guesses one that could run."""
 
 
 class SharedHeaders:

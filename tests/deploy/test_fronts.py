@@ -149,6 +149,13 @@ def test_a_caller_that_leaves_gives_its_slot_back(front: Front, gateway: Gateway
             assert response.status_code == 200, response.read()
 
 
+def test_browsers_are_told_once_to_keep_to_https(front: Front, gateway: Gateway) -> None:
+    with client(front, gateway) as caller:
+        for path in ("/models", "/no-such-route", "../../", "../../metrics"):
+            answer = caller.get(path)
+            assert answer.headers.get_list("strict-transport-security") == ["max-age=31536000"], path
+
+
 def test_the_callers_address_and_errors_come_through(front: Front, gateway: Gateway) -> None:
     with client(front, gateway) as caller:
         unknown = caller.post("/messages", json={"model": "no-such-model", "max_tokens": 1, "messages": []})

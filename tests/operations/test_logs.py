@@ -72,6 +72,36 @@ def test_what_is_logged_reaches_stderr_before_the_end() -> None:
     assert done.stdout == ""
 
 
+def test_libraries_write_warnings_alone_at_every_level() -> None:
+    program = """
+import logging, asyncio
+from penstock.operations.logs import configure
+configure("debug", "text")
+for name in ("aiosqlite", "sqlalchemy.engine.Engine", "asyncio", "some.library", "penstocks"):
+    logging.getLogger(name).debug("INSERT canary")
+    logging.getLogger(name).info("canary")
+    logging.getLogger(name).warning("worse")
+logging.getLogger("penstock.x").debug("ours")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "canary" not in done.stderr
+    assert (done.stderr.count("worse"), done.stderr.count("ours")) == (5, 1)
+
+
+def test_a_row_that_postgresql_quotes_is_hidden() -> None:
+    quoted = "duplicate key\nDETAIL:  Key (email)=(ann@example.com\nmore) already exists.\n[SQL: INSERT INTO users]"
+    try:
+        raise ValueError(quoted)
+    except ValueError:
+        made = record("failed")
+        made.exc_info = sys.exc_info()
+    for form in (logs.Lines(), logs.JsonLines()):
+        line = form.format(made)
+        assert "ann@" not in line
+        assert "more)" not in line
+        assert "[SQL: INSERT INTO users]" in line
+
+
 def test_every_field_that_the_code_logs_is_allowed() -> None:
     used: set[str] = set()
     for file in SOURCE.rglob("*.py"):

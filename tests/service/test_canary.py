@@ -5,9 +5,17 @@ import logging
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import DBAPIError
 
+from penstock.operations import logs
+from penstock.store.sql.schema import users
 from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, body_of, request
 from tests.service.running_service import VENDOR_KEY, House, open_house
+from tests.site.page_reader import open_hotel
+from tests.stores import Engine, engine
+
+__all__ = ["engine"]
 
 PROMPT = "canary-prompt-7f3a9c"
 ANSWER = "canary-answer-51bd02"
@@ -102,3 +110,36 @@ async def test_keys_prompts_and_answers_are_nowhere_to_be_found(
             assert form not in kept, "in the data directory"
             assert form not in records.encode(), "in a log"
             assert all(form not in text for text in seen), "in an answer"
+
+
+ADDRESS = "canary-address-8d41@example.com"
+PASSWORD = "canary password 90ac22"
+
+
+async def test_nothing_of_a_person_is_in_the_log_at_debug(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.handler.addFilter(logs.is_allowed)
+    async with open_hotel(tmp_path, database_url=engine.url) as hotel:
+        reader = await hotel.reader().join(ADDRESS, PASSWORD)
+        key, code = await reader.key(), hotel.mailbox.code(ADDRESS)
+        await hotel.reader().sign_in(ADDRESS, PASSWORD + "x")
+        await reader.post("/settings/factor", current=PASSWORD)
+        await reader.get(f"/requests?model={PROMPT}")
+        async with hotel.house.store.database.connect() as conn:
+            row = (await conn.execute(select(users).where(users.c.email == ADDRESS))).one()
+        again = {**row._mapping, "id": "usr_canary_again"}
+        with pytest.raises(DBAPIError) as refused:
+            async with hotel.house.store.database.transaction() as conn:
+                await conn.execute(insert(users).values(again))
+        logging.getLogger("penstock.site").error("a page failed", exc_info=refused.value)
+        token = reader.token
+    written = "\n".join(
+        form.format(record) for record in caplog.records for form in (logs.Lines(), logs.JsonLines())
+    )
+    assert "a page failed" in written
+    assert "(hidden)" in written or engine.name == "sqlite"
+    for secret in (ADDRESS, PASSWORD, PROMPT, key, token, "usr_canary_again", "$argon2"):
+        assert secret not in written, secret
+    assert f"'{code}'" not in written

@@ -134,3 +134,34 @@ async def test_yesterdays_books_are_looked_at_by_the_server(
             while b"penstock_ledger_differences 1.0" not in (await house.page("/metrics")).body:
                 pass
     assert f"usage_days.used of ('usr_x', {yesterday}) is 2, its rows say 0" in caplog.text
+
+
+async def test_browsers_keep_to_https_where_it_is_known(tmp_path: Path) -> None:
+    name, https = "strict-transport-security", {"x-forwarded-proto": "https"}
+    paths = ("/", "/no-such-page", "/static/app.css", "/signin?x=%00", "/healthz")
+    async with open_house(tmp_path / "plain", trusted_proxies=("127.0.0.1",)) as house:
+        for path in paths:
+            assert name not in (await house.page(path)).headers, path
+            said = (await house.page(path, headers=https)).headers
+            assert said[name] == "max-age=31536000", path
+            assert name not in (await house.page(path, headers={"x-forwarded-proto": "http"})).headers
+    async with open_house(tmp_path / "stranger") as house:
+        assert name not in (await house.page("/", headers=https)).headers, "nobody is trusted to say so"
+    async with open_house(tmp_path / "url", public_url="https://llm.example.com", hsts_seconds=60) as house:
+        for path in paths:
+            assert (await house.page(path)).headers[name] == "max-age=60"
+    async with open_house(tmp_path / "off", public_url="https://llm.example.com", hsts_seconds=0) as house:
+        assert name not in (await house.page("/")).headers
+
+
+async def test_answers_of_the_api_are_what_they_say(house: House) -> None:
+    user = await house.user()
+    bad = await house.http("POST", "/v1/chat/completions", user.key, body=b"{")
+    unknown = await house.http("GET", "/v1/models", "sk-no")
+    good = await house.ask("chat", "chat-plain", user)
+    stream = await house.ask("messages", "chat-plain", user, stream=True)
+    hello, missing = await house.page("/api/hello"), await house.page("/api/v1/none")
+    statuses = [answer.status for answer in (bad, unknown, good, stream, hello, missing)]
+    assert statuses == [400, 401, 200, 200, 200, 404]
+    for answer in (bad, unknown, good, stream, hello, missing):
+        assert answer.headers["x-content-type-options"] == "nosniff", answer

@@ -35,7 +35,7 @@ from penstock.errors import (
     RouteNotFound,
     Unavailable,
 )
-from penstock.exchange import Exchange, HeaderList
+from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.metrics import Metrics
 from penstock.relay.call import Call
 from penstock.relay.relay import Relay
@@ -310,7 +310,7 @@ class Api:
 
     def _head(self, visit: ApiRequest) -> HeaderList:
         request_id = visit.request_id.encode()
-        head: HeaderList = [_JSON, _NO_STORE, (b"x-request-id", request_id)]
+        head: HeaderList = [_JSON, _NO_STORE, NOSNIFF, (b"x-request-id", request_id)]
         state = self._state(visit)
         caller = None if visit.endpoint is None else visit.endpoint.caller
         if caller is not None and caller.response_headers is not None:

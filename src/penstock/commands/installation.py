@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.core.limits import day_of
+from penstock.core.quoting import json_text, terminal_text, visible
 from penstock.errors import OperatorError
 from penstock.operations.first_start import Store, open_store
 from penstock.settings import Loaded, environment, load
@@ -58,21 +59,22 @@ def now_ms() -> int:
 
 def answer(text: str) -> None:
     """What was asked for, on stdout."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{terminal_text(text)}\n")
 
 
 def answer_json(value: object) -> None:
     """What was asked for, as one JSON object on stdout."""
-    answer(msgspec.json.encode(value).decode())
+    answer(json_text(msgspec.json.encode(value).decode()))
 
 
 def tell(text: str) -> None:
     """A word to the operator, on stderr."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{terminal_text(text)}\n")
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Rows in columns, as plain text that tools can cut."""
+    rows = [tuple(visible(cell) for cell in row) for row in rows]
     widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]

@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.app import Service
 from penstock.commands.installation import CommandError, Installation, read_settings
+from penstock.core.quoting import terminal_text
 from penstock.operations.first_start import Greeting, first_start, open_store, render_greeting
 from penstock.operations.logs import configure
 from penstock.providers.secrets import Secrets
@@ -70,7 +71,7 @@ def serve_on_sockets(
     def started(port: int) -> None:
         if greets:
             # To stdout and not to the log: it holds the demo key.
-            sys.stdout.write(render_greeting(greetings[0], settings.url(port)))
+            sys.stdout.write(terminal_text(render_greeting(greetings[0], settings.url(port))))
             sys.stdout.flush()
         if ready is not None:
             ready()

@@ -19,6 +19,7 @@ from penstock.commands.installation import (
     utc_moment,
 )
 from penstock.commands.options import At
+from penstock.core.quoting import shell_option
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import Changes, User
 from penstock.domain.keys import management
@@ -83,7 +84,8 @@ def create(
     answer(f"Made {made.email} on the {made.plan} plan{' as an admin' if admin else ''} ({made.id}).")
     answer(f"Key: {made.key}")
     if not verified:
-        answer(f"It works once the address is verified: penstock user set --email {made.email} --verified")
+        hint = f"penstock user set {shell_option('email', made.email)} --verified"
+        answer(f"It works once the address is verified: {hint}")
 
 
 async def _create(place: Installation, email: str, *, plan: str, admin: bool, verified: bool) -> _Made:

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock import __version__
+from penstock.core.quoting import json_string, shell_word
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import User
 from penstock.domain.catalog.catalog_store import (
@@ -172,15 +173,15 @@ def render_greeting(greeting: Greeting, url: str) -> str:
             "penstock user create --email YOU@EXAMPLE.COM --verified",
             "penstock key create --email ...",
         )
-    body = f'{{"model": "{greeting.model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    body = f'{{"model": {json_string(greeting.model)}, "messages": [{{"role": "user", "content": "Hello"}}]}}'
     say(
         "Try it",
-        f"curl {url}/api/v1/chat/completions \\",
-        f"  -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
-        f"  -d '{body}'",
+        f"curl {shell_word(f'{url}/api/v1/chat/completions')} \\",
+        f"  -H {shell_word(f'Authorization: Bearer {key}')} -H 'Content-Type: application/json' \\",
+        f"  -d {shell_word(body)}",
     )
-    say("Claude Code", f"ANTHROPIC_BASE_URL={url}/api/v1 ANTHROPIC_AUTH_TOKEN={key} claude")
-    say("OpenAI SDK", f"OPENAI_BASE_URL={url}/api/v1 OPENAI_API_KEY={key}")
+    say("Claude Code", f"ANTHROPIC_BASE_URL={shell_word(f'{url}/api/v1')} ANTHROPIC_AUTH_TOKEN={key} claude")
+    say("OpenAI SDK", f"OPENAI_BASE_URL={shell_word(f'{url}/api/v1')} OPENAI_API_KEY={key}")
     say("Models", *_models(greeting))
     say("Data", greeting.data)
     return "\n".join(lines) + "\n"

@@ -14,6 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from penstock.core.quoting import json_text, log_value, visible
+
 LOG_FIELDS = (
     "request_id",
     "provider",
@@ -32,6 +34,15 @@ LOG_FIELDS = (
 _CREDENTIAL = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:\bbearer\s+)[^\s\"']{8,}|://[^/\s:@]*:[^@\s/]+@")
 
 
+OURS = ("penstock",)
+"""Whose records are written at every level. Libraries write what they work with, such as statements with their values and
+headers, so of theirs only warnings and worse are."""
+_TALKATIVE = ("aiosqlite", "asyncio", "sqlalchemy")
+"""Libraries that would write a record for each statement or connection: they need not make it."""
+_DETAIL = re.compile(r"^DETAIL:.*?(?=^\[SQL: |^\(Background on |^HINT:|^\n|\Z)", re.MULTILINE | re.DOTALL)
+"""PostgreSQL's DETAIL, which quotes the row that it is about."""
+
+
 def configure(level: str, form: Literal["text", "json"]) -> None:
     """Send all logging of the process to stderr, in this form, from ``level`` (``info``) up."""
     stream = logging.StreamHandler()
@@ -39,10 +50,19 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
     listener = QueueListener(queue, stream)
     root = logging.getLogger()
-    root.handlers = [_Queued(queue)]
+    handler = _Queued(queue)
+    handler.addFilter(is_allowed)
+    root.handlers = [handler]
     root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     listener.start()
     atexit.register(listener.stop)
+
+
+def is_allowed(record: logging.LogRecord) -> bool:
+    """Whether a record is written: all of ours, and the warnings of others."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OURS
 
 
 class _Queued(QueueHandler):
@@ -57,9 +77,14 @@ class Lines(logging.Formatter):
     """``2026-11-25T01:58:03Z WARNING penstock.relay.relay: provider failed code=provider_timeout``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and a traceback where there is one."""
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        return f"{_time(record)} {record.levelname} {record.name}: {_text(self, record)}{fields}"
+        """One line; a traceback where there is one stands below it, further in, so that no line of it looks like a record."""
+        fields = "".join(
+            f" {name}={log_value(value) if isinstance(value, str) else value}"
+            for name, value in _fields(record).items()
+        )
+        event, traceback = visible(_event(record)), _traceback(self, record)
+        below = "".join(f"\n  {visible(line)}" for line in traceback.split("\n")) if traceback else ""
+        return f"{_time(record)} {record.levelname} {record.name}: {event}{fields}{below}"
 
 
 class JsonLines(logging.Formatter):
@@ -67,28 +92,31 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        event, _, traceback = _text(self, record).partition("\n")
         entry: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": event,
+            "event": _event(record),
         }
         entry |= _fields(record)
+        traceback = _traceback(self, record)
         if traceback:
             entry["traceback"] = traceback
-        return msgspec.json.encode(entry).decode()
+        return json_text(msgspec.json.encode(entry).decode())
 
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    text = record.getMessage()
-    if record.exc_info:
-        text += "\n" + formatter.formatException(record.exc_info)
-    return hide(text)
+def _event(record: logging.LogRecord) -> str:
+    return hide(record.getMessage())
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    if not record.exc_info:
+        return ""
+    return hide(_DETAIL.sub("DETAIL: (hidden)\n", formatter.formatException(record.exc_info)))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -101,5 +129,5 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def hide(text: str) -> str:
-    """``text`` without what looks like a credential."""
-    return _CREDENTIAL.sub("(hidden)", text)
+    """``text`` without what looks like a credential, and without half characters, which no encoding has."""
+    return _CREDENTIAL.sub("(hidden)", text.encode(errors="backslashreplace").decode())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from penstock.core.quoting import header_text, terminal_text
 from penstock.domain.mail import outbox
 from penstock.domain.mail.outbox import Due, Mail
 from penstock.errors import DatabaseUnavailable
@@ -55,7 +56,7 @@ class Console:
     async def send(self, message: EmailMessage) -> None:
         body = message.get_body(("plain",))
         text = "" if body is None else body.get_content()
-        sys.stdout.write(f"\nMail to {message['to']}: {message['subject']}\n\n{text}\n")
+        sys.stdout.write(terminal_text(f"\nMail to {message['to']}: {message['subject']}\n\n{text}\n"))
         sys.stdout.flush()
 
 
@@ -193,9 +194,12 @@ class MailSender:
 
     async def _send(self, due: Due) -> bool:
         try:
-            await self._route.send(compose_message(due.mail, self._sender, due.id, self._now()))
+            message = compose_message(due.mail, self._sender, due.id, self._now())
+            await self._route.send(message)
         except NotSent as error:
-            log.warning("mail not sent", extra={"code": due.mail.kind, "error": str(error)})
+            # A server repeats the address that it refuses.
+            text = str(error).replace(due.mail.recipient, "(recipient)")
+            log.warning("mail not sent", extra={"code": due.mail.kind, "error": text})
             async with self._database.transaction() as conn:
                 await outbox.sending_failed(conn, due, str(error), lasting=error.lasting)
             return False
@@ -208,7 +212,21 @@ class MailSender:
 
 
 def compose_message(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
-    """The mail as it goes out: text, and the same as plain HTML. ``now`` is epoch seconds."""
+    """The mail as it goes out: text, and the same as plain HTML. ``now`` is epoch seconds.
+
+    Raises ``NotSent`` where it cannot be written so that it goes to its recipient alone.
+    """
+    try:
+        message = _composed(mail, sender, id, now)
+        said = [address.addr_spec for address in message["To"].addresses]
+    except ValueError as error:
+        raise NotSent(f"cannot be written: {error}", lasting=True) from error
+    if said != [mail.recipient]:
+        raise NotSent("the address reads as another one in a header", lasting=True)
+    return message
+
+
+def _composed(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
     from email.headerregistry import Address  # noqa: PLC0415 - tables of the grammar of mail, for the first mail
 
     message = EmailMessage()
@@ -216,7 +234,7 @@ def compose_message(mail: Mail, sender: str, id: str, now: float) -> EmailMessag
     local, _, domain = address.rstrip("> ").rpartition("@")
     message["From"] = Address(name.strip(' "'), local, domain)
     message["To"] = mail.recipient
-    message["Subject"] = mail.subject
+    message["Subject"] = header_text(mail.subject)
     message["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
     message["Message-ID"] = make_msgid(id, domain=domain)
     message["Auto-Submitted"] = "auto-generated"

@@ -28,7 +28,7 @@ from penstock.errors import (
     PenstockError,
     ProviderError,
 )
-from penstock.exchange import HeaderList
+from penstock.exchange import NOSNIFF, HeaderList
 from penstock.operations.metrics import Metrics
 from penstock.relay.answer import lane_for, prepared_for, whole_answer
 from penstock.relay.call import Call
@@ -348,7 +348,7 @@ class Relay:
 
     def _head(self, call: Call, record: Record, prepared: Prepared, content_type: bytes) -> HeaderList:
         request_id = call.request_id.encode()
-        head: HeaderList = [(b"content-type", content_type), (b"x-request-id", request_id)]
+        head: HeaderList = [(b"content-type", content_type), NOSNIFF, (b"x-request-id", request_id)]
         caller = call.endpoint.caller
         if caller.response_headers is not None:
             head.extend(caller.response_headers(request_id))

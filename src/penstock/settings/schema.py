@@ -57,6 +57,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             default="`http://HOST:PORT`",
         ),
     ] = ""
+    hsts_seconds: Annotated[
+        int,
+        Meta(ge=0, le=2**31 - 1),
+        about(
+            "For how long browsers that came by https never come by http again (Strict-Transport-Security). Told where "
+            "`public_url` or a trusted proxy says that it is https; 0 to say nothing.",
+            "a number of seconds",
+        ),
+    ] = 31_536_000
     brand: Annotated[
         str,
         about(

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.core.limits import day_of, reset_of
+from penstock.core.quoting import csv_cell
 from penstock.domain.accounts import accounts, audit, plan_wishes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
@@ -153,13 +154,15 @@ class DashboardPages:
         user = signed_in(request).user
         chosen = _filter(request)
         out = io.StringIO()
-        writer = csv.writer(out)
+        writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(history.Receipt.__struct_fields__)
         left = CSV_ROWS
         async with self._context.database.connect() as conn:
             while left > 0:
                 rows, cursor = await history.page(conn, user.id, chosen)
-                writer.writerows(_cells(row) for row in rows[:left])
+                writer.writerows(
+                    [csv_cell(value) for value in msgspec.structs.astuple(row)] for row in rows[:left]
+                )
                 left -= len(rows)
                 if not cursor:
                     break
@@ -258,15 +261,6 @@ def _filter(request: Request) -> Filter:
         outcome=query.get("outcome", "")[:32],
         before=query.get("before", "")[:80],
     )
-
-
-def _cells(row: history.Receipt) -> list[object]:
-    """A row for a spreadsheet: a text that would be a formula there is kept a text."""
-    cells: list[object] = []
-    for value in msgspec.structs.astuple(row):
-        risky = isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}
-        cells.append(f"'{value}" if risky else value)
-    return cells
 
 
 def _series(by_day: Sequence[DayOfModel]) -> list[str]:

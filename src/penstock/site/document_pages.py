@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 
 import msgspec
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -141,7 +141,7 @@ async def render_text(source: str, origin: str) -> RenderedDocument:
     if document is None:
         # In a thread, because loading what renders it would hold up the streams for a tenth of a second.
         document = _documents[source] = await asyncio.to_thread(_rendered, source)
-    html = document.html.replace(ORIGIN, origin) if origin != ORIGIN else document.html
+    html = document.html.replace(ORIGIN, escape(origin)) if origin != ORIGIN else document.html
     return RenderedDocument(Markup(html), document.contents)  # noqa: S704 - rendered from our files or the operator's, HTML off
 
 

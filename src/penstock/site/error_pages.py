@@ -2,12 +2,12 @@
 
 import logging
 from http import HTTPStatus
-from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from penstock.core.quoting import url_path
 from penstock.errors import CallerError, PenstockError
 from penstock.site.context import path_of
 from penstock.site.pages import Pages
@@ -34,7 +34,7 @@ class ErrorPages:
         if not isinstance(error, PenstockError):
             raise error
         if isinstance(error, SignInFirst) and request.method in {"GET", "HEAD"}:
-            wanted = quote(path_of(request), safe="/")
+            wanted = url_path(path_of(request))
             return RedirectResponse(
                 f"/signin?next={wanted}", status_code=303, headers={"cache-control": "no-store"}
             )

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from penstock.core.quoting import url_host, url_path
 from penstock.domain.catalog.catalog import Catalog
 from penstock.site.icons import icon
 from penstock.site.oauth.providers import OAuthProvider
@@ -83,12 +84,18 @@ class Pages:
             "icon": icon,
         }
         self._templates.filters.update(
-            grouped=grouped, moment=moment_markup, day=day, ago=ago, seconds=seconds, compact=compact
+            grouped=grouped,
+            moment=moment_markup,
+            day=day,
+            ago=ago,
+            seconds=seconds,
+            compact=compact,
+            url_path=url_path,
         )
 
     def origin(self, request: Request) -> str:
         """What callers put before ``/api/v1``."""
-        return self._public_url or f"{request.url.scheme}://{request.url.netloc}"
+        return self._public_url or f"{request.url.scheme}://{url_host(request.url.netloc)}"
 
     def render(
         self,

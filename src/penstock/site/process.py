@@ -18,6 +18,7 @@ from penstock.settings import Settings, SettingsError
 from penstock.site.context import SiteContext
 from penstock.site.oauth.providers import NoOAuth, OAuthAsking, providers_of
 from penstock.site.pages import Pages
+from penstock.site.protection import Hsts
 from penstock.site.site import Site
 from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
@@ -80,6 +81,7 @@ class SiteProcess:
             metrics_token=settings.metrics_token,
             ready=not_ready,
             health=health,
+            hsts=Hsts(settings.hsts_seconds, settings.public_url.startswith("https:")),
         ).app()
 
     @asynccontextmanager

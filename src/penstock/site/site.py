@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from penstock.errors import PenstockError
 from penstock.operations.health import Health
@@ -24,40 +24,13 @@ from penstock.site.error_pages import ErrorPages
 from penstock.site.key_pages import KeyPages
 from penstock.site.oauth.pages import OAuthPages
 from penstock.site.oauth.providers import OAuthAsking
+from penstock.site.protection import Hsts, ReadableRequests, SecurityHeaders
 from penstock.site.public_pages import PublicPages
 from penstock.site.session import SessionMiddleware
 from penstock.site.settings_pages import SettingsPages
 from penstock.site.sign_in_pages import SignInPages
 
-_HEADERS = (
-    (
-        b"content-security-policy",
-        (
-            b"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
-            b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-        ),
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
 _FOR_A_YEAR = b"public, max-age=31536000, immutable"
-
-
-class SecurityHeaders:
-    """Adds the same protective headers to every page."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, with the headers added to the response's own."""
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, sending)
 
 
 class Assets:
@@ -93,6 +66,7 @@ class Site:
         metrics_token: str,
         ready: Callable[[], str],
         health: Health,
+        hsts: Hsts,
     ) -> None:
         """``ready`` gives '' or why no traffic should come.
 
@@ -112,12 +86,13 @@ class Site:
         self._token = metrics_token
         self._ready = ready
         self._health = health
+        self._hsts = hsts
 
     def app(self) -> Starlette:
         """The ASGI application."""
         context = self._context
         errors = ErrorPages(context.pages)
-        return Starlette(
+        app = Starlette(
             routes=[
                 *(route for group in self._groups for route in group.routes()),
                 Route("/healthz", self._alive),
@@ -126,7 +101,6 @@ class Site:
                 Mount("/static", Assets()),
             ],
             middleware=[
-                Middleware(SecurityHeaders),
                 Middleware(
                     SessionMiddleware,
                     database=context.database,
@@ -140,6 +114,9 @@ class Site:
                 Exception: errors.broken,
             },
         )
+        # Outside of everything else, what answers for a failed page included.
+        app.middleware_stack = SecurityHeaders(ReadableRequests(app.build_middleware_stack()), self._hsts)
+        return app
 
     async def _alive(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n", headers={"cache-control": "no-store"})

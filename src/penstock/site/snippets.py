@@ -1,5 +1,7 @@
 """Snippets: programs that pages show, with the reader's own address and key in them."""
 
+from penstock.core.quoting import json_string, shell_word
+
 Sample = tuple[str, str]
 """A name for its tab, and the text."""
 
@@ -7,27 +9,28 @@ Sample = tuple[str, str]
 def first_commands(base_url: str, key: str, model: str) -> list[Sample]:
     """The first request, in every language that is documented."""
     bare = base_url.removesuffix("/api/v1")
+    body = f'{{"model": {json_string(model)}, "messages": [{{"role": "user", "content": "Hello"}}]}}'
     return [
         (
             "curl",
-            f"""curl {base_url}/chat/completions \\
-  -H "Authorization: Bearer {key}" \\
+            f"""curl {shell_word(f"{base_url}/chat/completions")} \\
+  -H {shell_word(f"Authorization: Bearer {key}")} \\
   -H "Content-Type: application/json" \\
-  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'""",
+  -d {shell_word(body)}""",
         ),
         (
             "Claude Code",
-            f"""export ANTHROPIC_BASE_URL={bare}/api
-export ANTHROPIC_AUTH_TOKEN={key}
+            f"""export ANTHROPIC_BASE_URL={shell_word(f"{bare}/api")}
+export ANTHROPIC_AUTH_TOKEN={shell_word(key)}
 claude""",
         ),
         (
             "Python",
             f"""from openai import OpenAI
 
-client = OpenAI(base_url="{base_url}", api_key="{key}")
+client = OpenAI(base_url={json_string(base_url)}, api_key={json_string(key)})
 answer = client.chat.completions.create(
-    model="{model}",
+    model={json_string(model)},
     messages=[{{"role": "user", "content": "Hello"}}],
 )
 print(answer.choices[0].message.content)""",
@@ -36,9 +39,9 @@ print(answer.choices[0].message.content)""",
             "Anthropic",
             f"""from anthropic import Anthropic
 
-client = Anthropic(base_url="{bare}/api", api_key="{key}")
+client = Anthropic(base_url={json_string(f"{bare}/api")}, api_key={json_string(key)})
 message = client.messages.create(
-    model="{model}",
+    model={json_string(model)},
     max_tokens=500,
     messages=[{{"role": "user", "content": "Hello"}}],
 )
@@ -48,9 +51,9 @@ print(message.content[0].text)""",
             "JavaScript",
             f"""import OpenAI from "openai";
 
-const client = new OpenAI({{ baseURL: "{base_url}", apiKey: "{key}" }});
+const client = new OpenAI({{ baseURL: {json_string(base_url)}, apiKey: {json_string(key)} }});
 const answer = await client.chat.completions.create({{
-  model: "{model}",
+  model: {json_string(model)},
   messages: [{{ role: "user", content: "Hello" }}],
 }});
 console.log(answer.choices[0].message.content);""",
@@ -60,28 +63,29 @@ console.log(answer.choices[0].message.content);""",
 
 def first_embedding(base_url: str, key: str, model: str) -> list[Sample]:
     """The first request to an embedding model."""
+    body = f'{{"model": {json_string(model)}, "input": "Hello"}}'
     return [
         (
             "curl",
-            f"""curl {base_url}/embeddings \\
-  -H "Authorization: Bearer {key}" \\
+            f"""curl {shell_word(f"{base_url}/embeddings")} \\
+  -H {shell_word(f"Authorization: Bearer {key}")} \\
   -H "Content-Type: application/json" \\
-  -d '{{"model": "{model}", "input": "Hello"}}'""",
+  -d {shell_word(body)}""",
         ),
         (
             "Python",
             f"""from openai import OpenAI
 
-client = OpenAI(base_url="{base_url}", api_key="{key}")
-answer = client.embeddings.create(model="{model}", input=["Hello"])
+client = OpenAI(base_url={json_string(base_url)}, api_key={json_string(key)})
+answer = client.embeddings.create(model={json_string(model)}, input=["Hello"])
 print(len(answer.data[0].embedding))""",
         ),
         (
             "JavaScript",
             f"""import OpenAI from "openai";
 
-const client = new OpenAI({{ baseURL: "{base_url}", apiKey: "{key}" }});
-const answer = await client.embeddings.create({{ model: "{model}", input: ["Hello"] }});
+const client = new OpenAI({{ baseURL: {json_string(base_url)}, apiKey: {json_string(key)} }});
+const answer = await client.embeddings.create({{ model: {json_string(model)}, input: ["Hello"] }});
 console.log(answer.data[0].embedding.length);""",
         ),
     ]

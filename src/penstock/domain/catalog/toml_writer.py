@@ -1,10 +1,10 @@
 """The catalogue as a TOML document, written so that it reads back to the same."""
 
-import json
 from typing import cast
 
 import msgspec
 
+from penstock.core.quoting import toml_key, toml_string
 from penstock.domain.catalog.toml_document import CatalogDocument
 
 
@@ -51,7 +51,7 @@ def dump(document: CatalogDocument) -> str:
 
 
 def _line(key: str, value: object) -> str:
-    return f"{key} = {_value(value)}"
+    return f"{toml_key(key)} = {_value(value)}"
 
 
 def _value(value: object) -> str:
@@ -61,8 +61,7 @@ def _value(value: object) -> str:
         case int():
             return str(value)
         case str():
-            # JSON's escapes are TOML's too, but TOML wants DEL escaped.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+            return toml_string(value)
         case dict():
             pairs = cast("dict[str, object]", value)
             return (

@@ -80,7 +80,7 @@ async def page(conn: AsyncConnection, user_id: str, chosen: Filter) -> tuple[lis
         wanted.append(requests.c.outcome == chosen.outcome)
     if chosen.before:
         at, _, id = chosen.before.partition(".")
-        if not at.isdigit() or len(at) > 15:
+        if not (at.isascii() and at.isdigit()) or len(at) > 15:
             raise InvalidRequest("This is not a page of the list.", param="before")
         older = requests.c.created_at < int(at)
         wanted.append(

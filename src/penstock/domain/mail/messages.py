@@ -1,5 +1,6 @@
 """Texts of every mail, in one place. A code is never in a subject: subjects are shown on locked screens."""
 
+from penstock.core.quoting import shell_option
 from penstock.domain.mail.outbox import Mail
 
 _NOT_YOU = "If you did not ask for this, ignore this mail: nothing happens without the code."
@@ -107,6 +108,6 @@ def plan_asked(brand: str, recipient: str, email: str, plan: str) -> Mail:
         f"{brand}: {email} asks for the plan {plan}",
         (
             f"{email} asks for the plan {plan}. To give it:",
-            f"penstock user set --email {email} --plan {plan}",
+            f"penstock user set {shell_option('email', email)} {shell_option('plan', plan)}",
         ),
     )

@@ -143,6 +143,7 @@ def _engine(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
         poolclass=NullPool,
+        hide_parameters=True,
         connect_args={"isolation_level": None, "timeout": BUSY_SECONDS},
     )
     # Foreign keys stay off, SQLite's default: changing a table by remaking it would delete what refers to it.

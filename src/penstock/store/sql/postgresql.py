@@ -92,6 +92,7 @@ class PostgresqlBackend:
         # A dead connection is noticed when it is taken out, so the first request after the server is back finds a new one.
         return create_async_engine(
             self._url,
+            hide_parameters=True,
             pool_size=pool.size,
             max_overflow=pool.size,
             pool_timeout=pool.lock,
@@ -129,14 +130,14 @@ class PostgresqlBatch:
             connection = self._connection or self._loop.run_until_complete(self._connect())
         except (*_FAILURES, ValueError) as error:
             self._abandon()
-            raise WriteFailed(str(error) or type(error).__name__) from error
+            raise WriteFailed(_words(error)) from error
         try:
             self._loop.run_until_complete(_transact(connection, list(statements)))
         except _REFUSALS as error:
-            raise RowRefused(str(error)) from error
+            raise RowRefused(_words(error)) from error
         except _FAILURES as error:
             self._abandon()
-            raise WriteFailed(str(error) or type(error).__name__) from error
+            raise WriteFailed(_words(error)) from error
 
     def close(self) -> None:
         if self._loop is None:
@@ -231,6 +232,12 @@ def server_settings(pool: PoolSettings) -> dict[str, str]:
         "idle_in_transaction_session_timeout": str(int(pool.idle * 1000)),
         "timezone": "UTC",
     }
+
+
+def _words(error: Exception) -> str:
+    """The server's words without its DETAIL, which quotes the row."""
+    words = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
+    return str(words) or type(error).__name__
 
 
 def explain(error: Exception, name: str) -> str:

@@ -57,6 +57,7 @@ class SqliteBackend:
     def _engine(self, pool_size: int, max_overflow: int) -> AsyncEngine:
         engine = create_async_engine(
             URL.create("sqlite+aiosqlite", database=str(self.path)),
+            hide_parameters=True,
             pool_size=pool_size,
             max_overflow=max_overflow,
             pool_timeout=self._busy_seconds,
