@@ -14,7 +14,14 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
-from penstock.domain.accounts.attempt_limits import AttemptLimits, Limit, TooOften, spend
+from penstock.domain.accounts.attempt_limits import (
+    AttemptLimits,
+    Limit,
+    Spending,
+    TooOften,
+    spend,
+    spend_all,
+)
 from penstock.errors import CallerError
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import one_time_codes
@@ -64,6 +71,15 @@ class Wish(msgspec.Struct, frozen=True):
     password: str | None = None
 
 
+def sends(wish: Wish, guards: AttemptLimits) -> tuple[Spending, ...]:
+    """What a code costs, whether the address has an account or not."""
+    return (
+        (guards.codes_by_all, ""),
+        (guards.codes_by_network, wish.network),
+        *((limit, wish.canonical) for limit in SENDS_BY_ADDRESS),
+    )
+
+
 async def issue(
     conn: AsyncConnection,
     secrets_file: SecretsFile,
@@ -74,10 +90,14 @@ async def issue(
     entropy: Entropy,
 ) -> str:
     """Make a code, which the caller mails or not. Raises ``TooOften``, whether the address has an account or not."""
-    await spend(conn, guards.codes_by_all, "", now=now)
-    await spend(conn, guards.codes_by_network, wish.network, now=now)
-    for limit in SENDS_BY_ADDRESS:
-        await spend(conn, limit, wish.canonical, now=now)
+    await spend_all(conn, sends(wish, guards), now=now)
+    return await make(conn, secrets_file, wish, now=now, entropy=entropy)
+
+
+async def make(
+    conn: AsyncConnection, secrets_file: SecretsFile, wish: Wish, *, now: int, entropy: Entropy
+) -> str:
+    """Make a code whose ``sends`` were spent before."""
     await withdraw(conn, wish.visitor, wish.purpose)
     id = api_key.identifier("otc", entropy(16))
     digits = _digits(entropy)
@@ -122,6 +142,22 @@ async def use(
     now: int,
 ) -> Asked | WrongCode | TooOften:
     """Try a code: what it was asked for, once, or why not. The transaction must be committed in either case."""
+    found = await try_code(conn, secrets_file, visitor, purpose, digits, now=now)
+    if isinstance(found, Asked):
+        await take(conn, found)
+    return found
+
+
+async def try_code(
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    visitor: bytes,
+    purpose: Purpose,
+    digits: str,
+    *,
+    now: int,
+) -> Asked | WrongCode | TooOften:
+    """What a right code was asked for, or why it is not good; ``take`` uses it up. The transaction must be committed."""
     found = await asked(conn, visitor, purpose)
     if found is None:
         return WrongCode("No code was asked for in this browser. Ask for a new one.", param="code")
@@ -144,8 +180,13 @@ async def use(
         left = TRIES - found.tries - 1
         more = f"{left} more {'try' if left == 1 else 'tries'}." if left else "Ask for a new one."
         return WrongCode(f"This is not the code that was sent. {more}", param="code")
-    await conn.execute(delete(one_time_codes).where(columns.id == found.id))
     return found
+
+
+async def take(conn: AsyncConnection, found: Asked) -> bool:
+    """Use up a right code; whether it was still there."""
+    gone = await conn.execute(delete(one_time_codes).where(one_time_codes.c.id == found.id))
+    return gone.rowcount == 1
 
 
 async def withdraw(conn: AsyncConnection, visitor: bytes, purpose: Purpose) -> None:

@@ -1,0 +1,122 @@
+"""Limits of sign-up, sign-in and codes: what is past one costs no work, and a stranger uses up nobody else's."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.domain.test_password_hasher import Held, come
+from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
+
+ANN = "ann@example.com"
+OTHER = "another long sentence"
+
+
+async def made_by(hotel: Hotel, reader: Reader, path: str, **fields: str) -> tuple[int, int]:
+    """The status of a form's answer, and how many hashes it cost."""
+    before = hotel.hasher.made
+    answer = await reader.post(path, **fields)
+    return answer.status_code, hotel.hasher.made - before
+
+
+# ---- limits before work
+
+
+async def test_a_sign_up_past_its_networks_limit_costs_no_hash(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, sign_ups_network=2) as hotel:
+        stranger = hotel.reader("198.51.100.1")
+        done = [
+            await made_by(hotel, stranger, "/signup", email=f"new{n}@example.com", password=PASSWORD)
+            for n in range(4)
+        ]
+        assert done == [(303, 1), (303, 1), (429, 0), (429, 0)]
+        other = hotel.reader("203.0.113.5")
+        assert await made_by(hotel, other, "/signup", email=ANN, password=PASSWORD) == (303, 1)
+
+
+@pytest.mark.parametrize("limit", ["codes_network", "codes_all"])
+async def test_a_sign_up_past_a_limit_of_codes_costs_no_hash(tmp_path: Path, limit: str) -> None:
+    async with open_hotel(tmp_path, **{limit: 1}) as hotel:
+        stranger = hotel.reader()
+        assert await made_by(hotel, stranger, "/signup", email=ANN, password=PASSWORD) == (303, 1)
+        other = await made_by(hotel, stranger, "/signup", email="bob@example.com", password=PASSWORD)
+        assert other == (429, 0)
+
+
+async def test_a_second_sign_up_in_the_same_minute_costs_no_hash(hotel: Hotel) -> None:
+    stranger = hotel.reader()
+    assert await made_by(hotel, stranger, "/signup", email=ANN, password=PASSWORD) == (303, 1)
+    assert await made_by(hotel, stranger, "/signup", email=ANN, password=PASSWORD) == (429, 0)
+
+
+async def test_a_reset_with_a_wrong_code_or_too_many_costs_no_hash(hotel: Hotel) -> None:
+    await hotel.reader().join(ANN)
+    hotel.house.clock.now += 61
+    reader = hotel.reader()
+    await reader.post("/forgot", email=ANN)
+    await hotel.posted()
+    right = hotel.mailbox.code(ANN)
+    wrong = f"{(int(right) + 1) % 1_000_000:06d}"
+    for _ in range(5):
+        assert await made_by(hotel, reader, "/reset", code=wrong, password=OTHER) == (400, 0)
+    assert await made_by(hotel, reader, "/reset", code=right, password=OTHER) == (400, 0)
+    hotel.house.clock.now += 61
+    await reader.post("/reset/resend")
+    await hotel.posted()
+    right = hotel.mailbox.code(ANN)
+    assert await made_by(hotel, reader, "/reset", code=right, password=OTHER) == (303, 1)
+
+
+async def test_who_is_signed_in_has_a_bound_of_password_checks_too(tmp_path: Path) -> None:
+    """The right password as well: each takes a hash, and by a change of it two."""
+    async with open_hotel(tmp_path, sign_in_tries_network=3) as hotel:
+        owner = await hotel.reader().join(ANN)
+        forms = {"current": PASSWORD, "password": PASSWORD}
+        done = [await made_by(hotel, owner, "/settings/password", **forms) for _ in range(4)]
+        assert done == [(303, 2), (303, 2), (303, 2), (429, 0)]
+        assert (await made_by(hotel, owner, "/settings/leave", current=PASSWORD))[1] == 0
+
+
+async def test_what_the_hasher_has_no_room_for_is_not_counted(tmp_path: Path) -> None:
+    """A person who is asked to come again in two seconds can."""
+    async with open_hotel(
+        tmp_path, sign_ups_network=1, sign_in_tries=1, passwords_at_once=1, passwords_waiting=1
+    ) as hotel:
+        hasher = hotel.hasher
+        hasher._hash = slow = Held(hasher)
+        full = [come(hasher, f"other {n}", f"198.51.100.{n}") for n in range(2)]
+        reader = hotel.reader()
+        assert (await reader.post("/signup", email=ANN, password=PASSWORD)).status_code == 503
+        assert (await reader.sign_in(ANN)).status_code == 503
+        slow.let_go.set()
+        await asyncio.gather(*full)
+        assert (await reader.sign_in(ANN)).status_code == 400
+        await reader.join(ANN)
+
+
+async def test_people_sign_in_beside_a_network_that_floods(tmp_path: Path) -> None:
+    """Forty sign-ups at a time from one network, with the places of two."""
+    async with open_hotel(tmp_path, passwords_at_once=1, passwords_waiting=4) as hotel:
+        await hotel.reader("203.0.113.5").join(ANN)
+        crowd = hotel.reader("198.51.100.1")
+        await crowd.get("/signin")
+        flood = [
+            asyncio.create_task(crowd.post("/signup", email=f"new{n}@example.com", password=PASSWORD))
+            for n in range(40)
+        ]
+        for n in range(5):
+            answer = await hotel.reader(f"203.0.113.{n}").sign_in(ANN)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
+        statuses = {answer.status_code for answer in await asyncio.gather(*flood)}
+        assert statuses <= {303, 429, 503}
+
+
+async def test_a_code_that_is_sent_twice_at_once_sets_one_password(hotel: Hotel) -> None:
+    await hotel.reader().join(ANN)
+    hotel.house.clock.now += 61
+    reader = hotel.reader()
+    await reader.post("/forgot", email=ANN)
+    await hotel.posted()
+    code = hotel.mailbox.code(ANN)
+    answers = await asyncio.gather(*(reader.post("/reset", code=code, password=OTHER) for _ in range(3)))
+    assert sorted(answer.status_code for answer in answers) == [303, 400, 400]
