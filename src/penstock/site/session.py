@@ -133,20 +133,26 @@ def signed_in(request: Request) -> Viewer:
     return viewer
 
 
-def form_token_of(request: Request) -> str:
-    """What a form on the page has to carry. The browser gets its cookie with this answer where it has none."""
+def token_of(request: Request) -> str:
+    """The token of the browser, which gets its cookie with this answer where it has none."""
     cookies = cookies_of(request)
     token = cookies.fresh or cookies.token
     if not token:
         token = cookies.fresh = new_token(secrets.token_bytes)
-    return form_token(token)
+    return token
+
+
+def form_token_of(request: Request) -> str:
+    """What a form on the page has to carry."""
+    return form_token(token_of(request))
 
 
 def visitor_of(request: Request) -> Visitor:
-    """The browser, as far as sign-in knows it."""
+    """The browser, as far as sign-in knows it. One without a token has the digest '', under which nothing is ever kept."""
     cookies = cookies_of(request)
     address = address_of(request)
-    return Visitor(digest_of(cookies.fresh or cookies.token), address, network_of(address))
+    token = cookies.fresh or cookies.token
+    return Visitor(digest_of(token) if token else b"", address, network_of(address))
 
 
 def address_of(request: Request) -> str:
