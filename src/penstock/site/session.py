@@ -20,7 +20,7 @@ from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Lifetime, Session, digest_of, form_token, is_token, new_token
 from penstock.domain.accounts.sign_in import Visitor
 from penstock.domain.limits import network_of
-from penstock.errors import CallerError, InvalidRequest, RequestTooLarge
+from penstock.errors import AccountLeaving, CallerError, InvalidRequest, RequestTooLarge
 from penstock.store.sql.database import Database
 
 FORM_FIELD = "form_token"
@@ -28,6 +28,8 @@ FORM_HEADER = "x-form-token"
 MOST_FORM_BYTES = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OURS = frozenset({"same-origin", "none"})
+_OF_LEAVERS = frozenset({"/settings/stay", "/settings/sessions/end"})
+"""What can be changed of an account that will be deleted."""
 
 
 class ForeignForm(CallerError):
@@ -126,10 +128,13 @@ def viewer_of(request: Request) -> Viewer | None:
 
 
 def signed_in(request: Request) -> Viewer:
-    """Who is signed in. Raises ``SignInFirst``."""
+    """Who is signed in. Raises ``SignInFirst``; ``AccountLeaving`` for what an account that will be deleted may not change."""
     viewer = viewer_of(request)
     if viewer is None:
         raise SignInFirst("Sign in first.")
+    leaving = viewer.user.leaving_at is not None
+    if leaving and not is_safe(request) and request.url.path not in _OF_LEAVERS:
+        raise AccountLeaving("This account is being deleted. Keep it first, under Settings.")
     return viewer
 
 

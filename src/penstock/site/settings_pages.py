@@ -244,9 +244,10 @@ class SettingsPages:
         return Response(body, media_type="application/json", headers=headers)
 
     async def leave(self, request: Request) -> Response:
-        """Have the account deleted, in a week."""
+        """Have the account deleted, in a week; until then it is of no use, and its other sessions are over."""
         context, now = self._context, self._context.now()
-        user = signed_in(request).user
+        viewer = signed_in(request)
+        user = viewer.user
         form = await read_form(request)
         try:
             await context.sign_in.check_password(user, form.exact("current"), visitor_of(request), now=now)
@@ -256,6 +257,7 @@ class SettingsPages:
         rules = context.sign_in.rules
         async with context.database.transaction() as conn:
             await accounts.set_leaving(conn, user.id, at)
+            await sessions.end_all(conn, user.id, but=viewer.session.digest)
             until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
             mail = messages.deletion(rules.brand, user.email, rules.url, until)
             await outbox.queue(conn, context.secrets_file, mail, now=now, entropy=context.entropy)
