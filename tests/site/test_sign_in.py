@@ -90,7 +90,7 @@ async def test_a_code_is_good_once_for_ten_minutes_and_in_its_own_browser(hotel:
 
 
 async def test_guesses_are_counted_by_address_whatever_is_sent_anew(hotel: Hotel) -> None:
-    """Ten checks an hour and thirty a day: with all the resends and networks that somebody may have."""
+    """Thirty checks a day: with all the resends and networks that somebody may have."""
     checked = 0
     for hour in range(16):  # to the end of the day
         for turn in range(8):

@@ -120,3 +120,61 @@ async def test_a_code_that_is_sent_twice_at_once_sets_one_password(hotel: Hotel)
     code = hotel.mailbox.code(ANN)
     answers = await asyncio.gather(*(reader.post("/reset", code=code, password=OTHER) for _ in range(3)))
     assert sorted(answer.status_code for answer in answers) == [303, 400, 400]
+
+
+# ---- no lockout by strangers
+
+
+async def guesses(hotel: Hotel, networks: list[str], *, path: str = "/forgot", codes: int = 2) -> None:
+    """Strangers, one in each network, ask for codes for Ann's address and guess."""
+    for network in networks:
+        stranger = hotel.reader(network)
+        for _ in range(codes):
+            await stranger.post(path, email=ANN, password=OTHER)
+            for _ in range(5):
+                await stranger.post(
+                    "/reset" if path == "/forgot" else "/verify", code="123456", password=OTHER
+                )
+            hotel.house.clock.now += 61
+
+
+@pytest.mark.parametrize("networks", [["198.51.100.1"], ["203.0.113.5"], ["198.51.100.1", "198.51.100.2"]])
+async def test_an_owner_has_a_new_password_beside_strangers_who_guess(
+    hotel: Hotel, networks: list[str]
+) -> None:
+    await hotel.reader("192.0.2.1").join(ANN)
+    hotel.house.clock.now += 61
+    owner = hotel.reader("203.0.113.5")
+    await guesses(hotel, networks)
+    assert (await owner.post("/forgot", email=ANN)).headers["location"] == "/reset"
+    await hotel.posted()
+    code = hotel.mailbox.code(ANN)
+    await guesses(hotel, networks, codes=1)
+    assert (await owner.post("/reset", code=code, password=OTHER)).status_code == 303
+    assert await owner.is_in()
+
+
+async def test_a_new_person_signs_up_beside_a_stranger_who_does_so_in_their_name(hotel: Hotel) -> None:
+    await guesses(hotel, ["198.51.100.1"], path="/signup", codes=8)
+    owner = await hotel.reader("203.0.113.5").join(ANN)
+    assert await owner.is_in()
+
+
+async def test_an_address_is_changed_beside_a_stranger_who_asks_for_the_new_one(hotel: Hotel) -> None:
+    owner = await hotel.reader("203.0.113.5").join("bob@example.com")
+    await guesses(hotel, ["198.51.100.1"], codes=8)
+    await owner.post("/settings/email", current=PASSWORD, email=ANN)
+    await hotel.posted()
+    answer = await owner.post("/settings/email/code", code=hotel.mailbox.code(ANN))
+    assert answer.status_code == 303
+
+
+async def test_signing_in_elsewhere_before_the_code_is_not_kept_from_its_mail(hotel: Hotel) -> None:
+    await hotel.reader("203.0.113.5").sign_up(ANN)
+    hotel.house.clock.now += 61
+    await guesses(hotel, ["198.51.100.1"], codes=8)
+    other = hotel.reader("203.0.113.6")
+    assert (await other.sign_in(ANN)).headers["location"] == "/verify"
+    await hotel.posted()
+    answer = await other.post("/verify", code=hotel.mailbox.code(ANN))
+    assert answer.headers["location"] == "/welcome"

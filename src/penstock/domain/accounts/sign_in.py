@@ -183,7 +183,7 @@ class SignIn:
         """
         async with self._database.transaction() as conn:
             used = await one_time_codes.use(
-                conn, self._secrets_file, visitor.digest, "verify", digits, now=now
+                conn, self._secrets_file, visitor.digest, visitor.network, "verify", digits, now=now
             )
             user = None
             if isinstance(used, one_time_codes.Asked) and used.user_id is not None:
@@ -332,7 +332,7 @@ class SignIn:
         check_choice(password, "" if before is None else before.email)
         async with self._database.transaction() as conn:
             used = await one_time_codes.try_code(
-                conn, self._secrets_file, visitor.digest, "reset", digits, now=now
+                conn, self._secrets_file, visitor.digest, visitor.network, "reset", digits, now=now
             )
         if not isinstance(used, one_time_codes.Asked):
             raise used
@@ -397,7 +397,7 @@ class SignIn:
         changed = None
         async with self._database.transaction() as conn:
             used = await one_time_codes.use(
-                conn, self._secrets_file, visitor.digest, "new_email", digits, now=now
+                conn, self._secrets_file, visitor.digest, visitor.network, "new_email", digits, now=now
             )
             if isinstance(used, one_time_codes.Asked) and used.user_id == user.id:
                 changed = await accounts.change_email(conn, user.id, used.email)
