@@ -15,6 +15,7 @@ from penstock.domain.accounts.credentials import credentials_of
 from penstock.domain.accounts.one_time_codes import WrongCode
 from penstock.errors import CallerError, Overloaded
 from penstock.site.context import SiteContext, go, next_path
+from penstock.site.first_key import allow_first_key
 from penstock.site.session import SubmittedForm, cookies_of, read_form, viewer_of, visitor_of
 from penstock.site.start_session import start_session
 
@@ -77,7 +78,7 @@ class SignInPages:
                 error = refused
             else:
                 await start_session(request, self._context, user, "signed_in")
-                return go("/welcome")
+                return allow_first_key(request, go("/welcome"), self._context, user)
         return self._code_form(request, asked.email, "/verify", "/signup", error)
 
     async def resend_verification(self, request: Request) -> Response:

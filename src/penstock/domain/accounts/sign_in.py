@@ -69,10 +69,12 @@ class Visitor(msgspec.Struct, frozen=True):
 
 
 class SignedIn(msgspec.Struct, frozen=True):
-    """A right password. ``wants`` is what is still missing."""
+    """A right password, or somebody vouched for. ``wants`` is what is still missing."""
 
     user: User
     wants: Literal["nothing", "second_factor", "verification"]
+    verified_now: bool = False
+    """The address was verified by this, and not before."""
 
 
 class SignIn:
@@ -265,12 +267,13 @@ class SignIn:
                 user = await self._new_account(conn, address, None, visitor, now)
             if user.disabled_at is not None:
                 raise AccountDisabled("This account is disabled. Ask the operator of this service.")
-            if user.verified_at is None:
+            verified_now = user.verified_at is None
+            if verified_now:
                 user = await accounts.change_user(conn, user.id, Changes(verified=True), now=now)
                 await credentials.set_password(conn, user.id, None, now=now)
                 await self._note(conn, user.id, "verified", visitor, now)
             kept = await credentials.credentials_of(conn, user.id)
-        return SignedIn(user, "second_factor" if kept.second_factor else "nothing")
+        return SignedIn(user, "second_factor" if kept.second_factor else "nothing", verified_now)
 
     async def _verify_again(
         self, user: User, kept: credentials.Credentials, visitor: Visitor, now: int

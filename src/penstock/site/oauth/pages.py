@@ -18,6 +18,7 @@ from penstock.core.api_key import base62
 from penstock.errors import CallerError, PenstockError, Unavailable
 from penstock.site.context import SiteContext, go, next_path
 from penstock.site.error_pages import PageNotFound
+from penstock.site.first_key import allow_first_key
 from penstock.site.oauth.providers import OAuthAsking, OAuthProvider, OAuthRefused
 from penstock.site.session import token_of, visitor_of
 from penstock.site.start_session import start_session
@@ -94,7 +95,8 @@ class OAuthPages:
             await start_session(request, context, done.user, "password")
             return go("/signin/code")
         await start_session(request, context, done.user, "signed_in")
-        return go(state.next)
+        there = go(state.next)
+        return allow_first_key(request, there, context, done.user) if done.verified_now else there
 
     def _provider(self, request: Request) -> OAuthProvider:
         provider = self._oauth.providers.get(request.path_params["provider"])
