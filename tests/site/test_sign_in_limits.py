@@ -1,12 +1,14 @@
 """Limits of sign-up, sign-in and codes: what is past one costs no work, and a stranger uses up nobody else's."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.domain.test_password_hasher import Held, come
 from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
+from tests.site.test_sign_in import switch_on
 
 ANN = "ann@example.com"
 OTHER = "another long sentence"
@@ -178,3 +180,53 @@ async def test_signing_in_elsewhere_before_the_code_is_not_kept_from_its_mail(ho
     await hotel.posted()
     answer = await other.post("/verify", code=hotel.mailbox.code(ANN))
     assert answer.headers["location"] == "/welcome"
+
+
+# ---- too often is told as that
+
+
+async def test_too_many_codes_of_the_second_factor_are_429_and_say_when(hotel: Hotel) -> None:
+    await switch_on(await hotel.reader().join(ANN), hotel)
+    thief = hotel.reader("198.51.100.1")
+    await thief.sign_in(ANN)
+    answers = [await thief.post("/signin/code", code="123456") for _ in range(12)]
+    assert [answer.status_code for answer in answers] == [400] * 10 + [429] * 2
+    assert "retry-after" not in answers[0].headers
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 900
+
+
+async def test_every_page_that_refuses_too_many_tries_says_when(hotel: Hotel) -> None:
+    """Settings, keys and the code for another address, as well as the pages of sign-in."""
+    owner = await hotel.reader().join(ANN)
+    id = re.search(r"/keys/(key_\w+)/show", (await owner.get("/keys")).text)
+    assert id is not None
+    for _ in range(8):
+        await owner.post("/settings/leave", current="no")
+    for path, fields in (
+        ("/settings/leave", {"current": PASSWORD}),
+        ("/settings/factor", {"current": PASSWORD}),
+        (f"/keys/{id[1]}/show", {"password": PASSWORD}),
+    ):
+        answer = await owner.post(path, **fields)
+        assert answer.status_code == 429, path
+        assert int(answer.headers["retry-after"]) > 0
+        assert "no-store" in answer.headers["cache-control"]
+        assert "private" in answer.headers["cache-control"]
+    hotel.house.clock.now += 900
+    await owner.post("/settings/email", current=PASSWORD, email="ann@example.net")
+    again = await owner.post("/settings/email/code/resend")
+    assert (again.status_code, "retry-after" in again.headers) == (429, True)
+
+
+async def test_a_full_hasher_is_503_where_a_key_is_shown_too(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, passwords_at_once=1, passwords_waiting=1) as hotel:
+        owner = await hotel.reader().join(ANN)
+        id = re.search(r"/keys/(key_\w+)/show", (await owner.get("/keys")).text)
+        assert id is not None
+        hotel.hasher._hash = slow = Held(hotel.hasher)
+        full = [come(hotel.hasher, f"other {n}", f"198.51.100.{n}") for n in range(2)]
+        answer = await owner.post(f"/keys/{id[1]}/show", password=PASSWORD)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert "API keys" in answer.text
+        slow.let_go.set()
+        await asyncio.gather(*full)

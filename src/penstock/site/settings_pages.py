@@ -21,7 +21,7 @@ from penstock.domain.ledger import history
 from penstock.domain.ledger.history import Filter, Receipt
 from penstock.domain.mail import messages, outbox
 from penstock.errors import CallerError, InvalidRequest, Overloaded
-from penstock.site.context import SiteContext, go
+from penstock.site.context import SiteContext, go, retry_headers
 from penstock.site.pages import NO_STORE
 from penstock.site.session import address_of, read_form, signed_in, visitor_of
 
@@ -125,6 +125,7 @@ class SettingsPages:
                 "error": "" if error is None else error.message,
             },
             status=200 if error is None else error.status,
+            headers=retry_headers(error),
         )
 
     async def email_resend(self, request: Request) -> Response:
@@ -306,6 +307,7 @@ class SettingsPages:
                 "audit": done,
             },
             status=200 if error is None else error.status,
+            headers=retry_headers(error),
         )
 
     def _picture(self, secret: str, email: str) -> Markup:

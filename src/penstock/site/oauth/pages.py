@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from penstock.core.api_key import base62
 from penstock.errors import CallerError, PenstockError, Unavailable
-from penstock.site.context import SiteContext, go, next_path
+from penstock.site.context import SiteContext, go, next_path, retry_headers
 from penstock.site.error_pages import PageNotFound
 from penstock.site.first_key import allow_first_key
 from penstock.site.oauth.providers import OAuthAsking, OAuthProvider, OAuthRefused
@@ -120,7 +120,7 @@ class OAuthPages:
             "account/signin.html",
             {"email": "", "error": error.message, "next": "/dashboard"},
             status=error.status,
-            headers={"cache-control": "no-store"},
+            headers={"cache-control": "no-store", **retry_headers(error)},
         )
 
 
