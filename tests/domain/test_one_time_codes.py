@@ -8,7 +8,7 @@ import pytest
 from pyotp.totp import TOTP
 from sqlalchemy import func, select, update
 
-from penstock.domain.accounts import credentials, one_time_codes, passwords
+from penstock.domain.accounts import credentials, one_time_codes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.attempt_limits import TooOften, attempt_limits_of
 from penstock.domain.accounts.one_time_codes import TRIES, Asked, Wish, WrongCode
@@ -248,8 +248,8 @@ async def test_the_clock_of_an_authenticator_may_be_off_by_one_step(desk: Desk, 
 # ---- passwords
 
 
-async def test_an_account_without_a_password_is_opened_by_none(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_account_without_a_password_is_opened_by_none() -> None:
     """Not even by one that is found for the hash that such accounts are checked against."""
     hasher = PasswordHasher(at_once=1, waiting=1)
-    monkeypatch.setattr(passwords, "NOBODY", await hasher.hash("nobody's own password"))
+    hasher._nobody = await hasher.hash("nobody's own password")
     assert not (await hasher.check("nobody's own password", None)).good
