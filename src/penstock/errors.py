@@ -5,7 +5,7 @@ The tree, in one picture::
     PenstockError
       CallerError                     4xx: the caller can mend it
         InvalidRequest 400: ContextOverflow     MissingKey, InvalidKey 401
-        EmailNotVerified, AccountDisabled, AddressNotAllowed, ModelNotOnPlan 403
+        EmailNotVerified, AccountDisabled, AccountLeaving, AddressNotAllowed, ModelNotOnPlan 403
         RouteNotFound, ModelNotFound 404      MethodNotAllowed 405
         EndedByOwner 400              ReceiptTimeout 408            RequestTooLarge 413
         EncodedBody 415               HeadersTooLarge 431
@@ -107,6 +107,15 @@ class AccountDisabled(CallerError):
 
     status = 403
     code = "account_disabled"
+    kind = "permission_error"
+    should_retry = False
+
+
+class AccountLeaving(CallerError):
+    """The account will be deleted, as its owner asked, and is not used until that is undone."""
+
+    status = 403
+    code = "account_leaving"
     kind = "permission_error"
     should_retry = False
 

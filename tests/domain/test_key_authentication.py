@@ -22,6 +22,7 @@ from penstock.domain.keys.authentication import Keyring, Principal, check, pick_
 from penstock.domain.keys.management import KeyWish, NewKey
 from penstock.errors import (
     AccountDisabled,
+    AccountLeaving,
     AddressNotAllowed,
     DatabaseUnavailable,
     EmailNotVerified,
@@ -133,6 +134,9 @@ def principal(**changes: object) -> Principal:
         (principal(disabled=True), AccountDisabled),
         (principal(verified=False), EmailNotVerified),
         (principal(disabled=True, verified=False), AccountDisabled),
+        (principal(leaving=True), AccountLeaving),
+        (principal(leaving=True, verified=False), AccountLeaving),
+        (principal(leaving=True, disabled=True), AccountDisabled),
         (principal(addresses=("203.0.113.7",)), None),
         (principal(addresses=("10.0.0.0/8", "203.0.113.0/24")), None),
         (principal(addresses=("10.0.0.0/8", "2001:db8::/32")), AddressNotAllowed),
@@ -169,6 +173,30 @@ async def test_a_key_is_looked_up_once_in_five_seconds(rig: Rig) -> None:
     assert rig.ring.cached(rig.ring.mark(rig.made.key)) is None
     assert await rig.identify() == who
     assert rig.queries.count > before
+
+
+async def test_an_account_that_leaves_is_gone_in_five_seconds_and_back_at_once(rig: Rig) -> None:
+    who = await rig.identify()
+    assert not who.leaving
+    async with rig.database.transaction() as conn:
+        await accounts.set_leaving(conn, rig.user.id, NOW + 1)
+    rig.clock.seconds = 4.9
+    assert await rig.identify() is who
+    rig.clock.seconds = 5.0
+    assert (await rig.identify()).leaving
+    async with rig.database.transaction() as conn:
+        await accounts.set_leaving(conn, rig.user.id, None)
+    assert await rig.identify() == who
+    assert rig.ring.cached(rig.ring.mark(rig.made.key)) == who
+
+
+async def test_an_account_that_leaves_stays_away_while_the_database_does_not_answer(rig: Rig) -> None:
+    async with rig.database.transaction() as conn:
+        await accounts.set_leaving(conn, rig.user.id, NOW + 1)
+    assert (await rig.identify()).leaving
+    async with rig.database.transaction() as conn:
+        await conn.exec_driver_sql("ALTER TABLE api_keys RENAME TO away")
+    assert (await rig.identify()).leaving
 
 
 async def test_a_hundred_thousand_slips_ask_the_database_nothing(rig: Rig) -> None:

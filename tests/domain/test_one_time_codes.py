@@ -8,7 +8,7 @@ import pytest
 from pyotp.totp import TOTP
 from sqlalchemy import func, select, update
 
-from penstock.domain.accounts import credentials, one_time_codes, passwords
+from penstock.domain.accounts import credentials, one_time_codes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.attempt_limits import TooOften, attempt_limits_of
 from penstock.domain.accounts.one_time_codes import TRIES, Asked, Wish, WrongCode
@@ -22,6 +22,7 @@ from tests.stores import Engine
 
 HERE, THERE = b"h" * 32, b"t" * 32
 """Two browsers."""
+HOME = "192.0.2.0"
 STEP = credentials.TOTP_STEP_SECONDS * 1000
 MINUTE, DAY = 60_000, 86_400_000
 GUARDS = attempt_limits_of(Settings())
@@ -33,20 +34,34 @@ class Desk:
     def __init__(self, database: Database, secrets_file: SecretsFile, user: User) -> None:
         self.database, self.secrets_file, self.user = database, secrets_file, user
 
-    async def ask(self, visitor: bytes = HERE, *, now: int = NOW) -> str:
+    async def ask(self, visitor: bytes = HERE, network: str = HOME, *, now: int = NOW) -> str:
         """A new code."""
-        wish = Wish("reset", self.user.email, self.user.email, visitor, "192.0.2.0", self.user.id)
+        wish = Wish("reset", self.user.email, self.user.email, visitor, network, self.user.id)
         async with self.database.transaction() as conn:
             return await one_time_codes.issue(
                 conn, self.secrets_file, wish, GUARDS, now=now, entropy=secrets.token_bytes
             )
 
     async def use(
-        self, digits: str, visitor: bytes = HERE, *, now: int = NOW
+        self, digits: str, visitor: bytes = HERE, network: str = HOME, *, now: int = NOW
     ) -> Asked | WrongCode | TooOften:
         """Try a code."""
         async with self.database.transaction() as conn:
-            return await one_time_codes.use(conn, self.secrets_file, visitor, "reset", digits, now=now)
+            return await one_time_codes.use(
+                conn, self.secrets_file, visitor, network, "reset", digits, now=now
+            )
+
+    async def guess(self, browser: int, network: str, *, now: int) -> int:
+        """Ask for a code in a browser, and guess as long as guesses are looked at: how many were."""
+        visitor = browser.to_bytes(32)
+        try:
+            digits = await self.ask(visitor, network, now=now)
+        except TooOften:
+            return 0
+        for looked_at in range(TRIES):
+            if isinstance(await self.use(other_than(digits), visitor, network, now=now), TooOften):
+                return looked_at
+        return TRIES
 
     async def switch_on(self) -> str:
         """The secret of a second factor that counts from now on."""
@@ -100,27 +115,79 @@ async def test_a_code_is_good_up_to_its_last_moment(desk: Desk) -> None:
     assert isinstance(await desk.use(digits, now=end - 1), Asked)
 
 
-async def test_new_codes_give_an_address_no_more_than_ten_tries_an_hour(desk: Desk) -> None:
-    now = NOW
-    for turn in range(2):
-        digits = await desk.ask(bytes([turn]) * 32, now=now)
-        for _ in range(TRIES):
-            assert isinstance(await desk.use(other_than(digits), bytes([turn]) * 32, now=now), WrongCode)
-        now += MINUTE
-    digits = await desk.ask(now=now)
-    assert isinstance(await desk.use(digits, now=now), TooOften), "even the right one"
-
-
-async def test_new_codes_give_an_address_no_more_than_thirty_tries_a_day(desk: Desk) -> None:
+async def test_guesses_from_everywhere_are_no_more_than_thirty_a_day(desk: Desk) -> None:
+    """A new browser and a new network for each code, at every minute of some hours, and never the same again."""
     midnight = NOW - NOW % DAY
-    for turn in range(6):
-        now = midnight + turn * 60 * MINUTE
-        digits = await desk.ask(now=now)
-        for _ in range(TRIES):
-            assert isinstance(await desk.use(other_than(digits), now=now), WrongCode)
-    now = midnight + 10 * 60 * MINUTE
-    assert isinstance(await desk.use(await desk.ask(now=now), now=now), TooOften)
-    now = midnight + DAY
+    guesses = [
+        await desk.guess(n, f"198.51.100.{n}", now=midnight + hour * 60 * MINUTE + n % 12 * MINUTE)
+        for hour in range(4)
+        for n in range(hour * 12, hour * 12 + 12)
+    ]
+    assert sum(guesses) == 30
+    assert sum(1 for looked_at in guesses if looked_at) == 20, "codes"
+    assert await desk.guess(99, "203.0.113.1", now=midnight + DAY - 1) == 0
+    assert await desk.guess(99, "203.0.113.1", now=midnight + DAY) == 5
+
+
+async def test_guesses_from_one_network_are_fewer(desk: Desk) -> None:
+    midnight = NOW - NOW % DAY
+    guesses = [await desk.guess(n, "198.51.100.1", now=midnight + n * 10 * MINUTE) for n in range(100)]
+    assert sum(guesses) == 13, "the first of eight codes, and five more"
+
+
+async def test_guesses_in_one_browser_are_fewer_still(desk: Desk) -> None:
+    midnight = NOW - NOW % DAY
+    guesses = [await desk.guess(1, f"198.51.100.{n}", now=midnight + n * 30 * MINUTE) for n in range(40)]
+    assert sum(1 for looked_at in guesses if looked_at) == 5, "codes"
+
+
+async def test_the_right_code_is_looked_at_however_much_strangers_guess(desk: Desk) -> None:
+    digits = await desk.ask()
+    guesses = [await desk.guess(n, f"198.51.100.{n}", now=NOW) for n in range(20)]
+    assert sum(guesses) == 21, "the first of eleven codes, and the ten of the day"
+    assert isinstance(await desk.use(digits), Asked)
+
+
+async def test_the_right_code_is_looked_at_beside_a_stranger_in_the_same_network(desk: Desk) -> None:
+    digits = await desk.ask()
+    await desk.guess(1, HOME, now=NOW)
+    await desk.guess(2, HOME, now=NOW + MINUTE)
+    assert isinstance(await desk.use(digits), Asked)
+
+
+async def test_a_stranger_in_one_network_uses_up_no_mails_of_the_owners(desk: Desk) -> None:
+    midnight = NOW - NOW % DAY
+    for n in range(50):
+        await desk.guess(n, "198.51.100.1", now=midnight + n * MINUTE)
+    late = midnight + 50 * MINUTE
+    assert isinstance(await desk.use(await desk.ask(now=late), now=late), Asked)
+    later = midnight + 23 * 60 * MINUTE
+    for n in range(50, 60):
+        assert await desk.guess(n, "198.51.100.1", now=later) <= 1
+    assert isinstance(await desk.use(await desk.ask(now=later), now=later), Asked)
+
+
+async def test_right_codes_cost_nothing_of_the_days_tries(desk: Desk) -> None:
+    midnight = NOW - NOW % DAY
+    for n in range(12):
+        visitor, network = bytes([n]) * 32, f"203.0.113.{n}"
+        now = midnight + n * 30 * MINUTE
+        digits = await desk.ask(visitor, network, now=now)
+        if n < 10:
+            assert isinstance(await desk.use(other_than(digits), visitor, network, now=now), WrongCode)
+        assert isinstance(await desk.use(digits, visitor, network, now=now), Asked)
+
+
+async def test_after_too_many_guesses_a_new_code_is_what_helps(desk: Desk) -> None:
+    for n in range(4):
+        await desk.guess(n, f"198.51.100.{n}", now=NOW)
+    digits = await desk.ask()
+    assert isinstance(await desk.use(other_than(digits)), WrongCode)
+    refused = await desk.use(digits)
+    assert isinstance(refused, TooOften)
+    assert "Ask for a new one" in refused.message
+    assert refused.retry_after == 60
+    now = NOW + MINUTE
     assert isinstance(await desk.use(await desk.ask(now=now), now=now), Asked)
 
 
@@ -181,8 +248,8 @@ async def test_the_clock_of_an_authenticator_may_be_off_by_one_step(desk: Desk, 
 # ---- passwords
 
 
-async def test_an_account_without_a_password_is_opened_by_none(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_account_without_a_password_is_opened_by_none() -> None:
     """Not even by one that is found for the hash that such accounts are checked against."""
     hasher = PasswordHasher(at_once=1, waiting=1)
-    monkeypatch.setattr(passwords, "NOBODY", await hasher.hash("nobody's own password"))
+    hasher._nobody = await hasher.hash("nobody's own password")
     assert not (await hasher.check("nobody's own password", None)).good

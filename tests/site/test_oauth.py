@@ -2,7 +2,7 @@
 
 import secrets
 import sys
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ from penstock.domain.accounts import accounts
 from penstock.settings import Settings, SettingsError
 from penstock.site.oauth.providers import GITHUB
 from penstock.site.process import oauth_of
-from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
+from tests.site.page_reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
 from tests.site.test_sign_in import switch_on
 
 ANN = "ann@example.com"
@@ -187,6 +187,69 @@ async def test_an_answer_is_good_once_in_its_own_browser_and_in_time(
         assert (await come(reader, issuer, **changes)).status_code == 403, changes
     assert not await reader.is_in()
     assert not await other.is_in()
+
+
+async def test_whoever_has_no_cookie_yet_gets_one_at_the_beginning(federated: Hotel, issuer: Issuer) -> None:
+    reader = federated.reader()
+    away = await reader.get("/signin/with/oidc")
+    assert "HttpOnly; SameSite=Lax" in away.headers["set-cookie"]
+    before = reader.token
+    answer = await reader.get("/signin/with/oidc/back", params=issuer.approve(away.headers["location"]))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
+    assert await reader.is_in()
+    assert reader.token != before, "a token that was made for a stranger is nobody's session"
+
+
+@pytest.mark.parametrize("cookie", [None, "", "x", "0" * 43], ids=["none", "empty", "odd", "made up"])
+@pytest.mark.parametrize("first", [False, True], ids=["stranger without", "stranger with"])
+async def test_an_answer_that_a_stranger_brought_about_signs_nobody_in(
+    federated: Hotel, issuer: Issuer, cookie: str | None, first: bool
+) -> None:
+    """Otherwise a link makes somebody work in the stranger's account, and leave keys and prompts there."""
+    stranger, victim = federated.reader(), federated.reader()
+    if first:
+        await stranger.get("/signin")
+    link = issuer.approve((await stranger.get("/signin/with/oidc")).headers["location"])
+    if cookie is not None:
+        victim.http.cookies.set(COOKIE, cookie)
+    answer = await victim.get("/signin/with/oidc/back", params=link)
+    assert answer.status_code == 403
+    assert "begun in another browser" in answer.text
+    assert not await victim.is_in()
+    assert issuer.tokens == set(), "the code was not even asked about"
+
+
+async def test_who_is_signed_in_is_not_moved_to_another_account(federated: Hotel, issuer: Issuer) -> None:
+    victim = await federated.reader().join("bob@example.com")
+    stranger = federated.reader()
+    link = issuer.approve((await stranger.get("/signin/with/oidc")).headers["location"])
+    assert (await victim.get("/signin/with/oidc/back", params=link)).status_code == 403
+    assert "bob@example.com" in (await victim.get("/settings")).text
+
+
+async def test_a_beginning_from_before_a_sign_in_is_over_with_it(federated: Hotel, issuer: Issuer) -> None:
+    reader = federated.reader()
+    early = issuer.approve((await reader.get("/signin/with/oidc")).headers["location"])
+    await reader.join("bob@example.com")
+    assert (await reader.get("/signin/with/oidc/back", params=early)).status_code == 403
+
+
+async def test_the_verifier_is_not_in_the_state(federated: Hotel, issuer: Issuer) -> None:
+    """Not even for whoever can open the seal: it takes the cookie, too."""
+    reader = federated.reader()
+    challenges: set[str] = set()
+    for _ in range(2):
+        url = (await reader.get("/signin/with/oidc")).headers["location"]
+        query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+        sealed = urlsafe_b64decode(query["state"])
+        opened = federated.house.store.secrets_file.unseal(sealed, b"federation|state")
+        state = msgspec.msgpack.decode(opened)
+        assert reader.token.encode() not in opened
+        for value in state.values() if isinstance(state, dict) else state:
+            text = value if isinstance(value, str) else str(value)
+            assert create_s256_code_challenge(text) != query["code_challenge"]
+        challenges.add(query["code_challenge"])
+    assert len(challenges) == 2, "another one each time"
 
 
 async def test_where_the_provider_is_away(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ async def test_a_code_is_good_once_for_ten_minutes_and_in_its_own_browser(hotel:
 
 
 async def test_guesses_are_counted_by_address_whatever_is_sent_anew(hotel: Hotel) -> None:
-    """Ten checks an hour and thirty a day: with all the resends and networks that somebody may have."""
+    """Thirty checks a day: with all the resends and networks that somebody may have."""
     checked = 0
     for hour in range(16):  # to the end of the day
         for turn in range(8):
@@ -564,6 +564,56 @@ async def test_all_that_is_kept_can_be_had_and_holds_no_secret(hotel: Hotel) -> 
     assert {"signed_up", "verified", "signed_in"} <= {entry["action"] for entry in export["audit"]}
     assert key not in answer.text
     assert reader.token not in answer.text
+
+
+async def test_an_account_that_leaves_is_gone_for_its_keys_until_it_comes_back(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    key = await reader.key()
+    assert await ask(hotel, key) == 200
+    await reader.post("/settings/leave", current=PASSWORD)
+    for path in ("/v1/models", "/v1/doctor", "/v1/messages/count_tokens", "/v1/chat/completions"):
+        method = "POST" if "tok" in path or "chat" in path else "GET"
+        refused = await hotel.house.http(method, path, key, body=b"{}" if method == "POST" else b"")
+        assert (refused.status, refused.code) == (403, "account_leaving"), path
+        assert "being deleted" in refused.error
+        assert refused.headers["x-should-retry"] == "false"
+    other = hotel.reader()
+    assert (await other.sign_in(ANN)).headers["location"] == "/dashboard", "to undo it"
+    assert await ask(hotel, key) == 403, "to look at it is not to keep it"
+    await other.post("/settings/stay")
+    assert await ask(hotel, key) == 200
+
+
+async def test_an_account_that_leaves_has_no_other_session_and_none_that_waits(hotel: Hotel) -> None:
+    reader, other, waits = await hotel.reader().join(ANN), hotel.reader(), hotel.reader()
+    await other.sign_in(ANN)
+    secret, _ = await switch_on(reader, hotel)
+    await waits.sign_in(ANN)
+    await reader.post("/settings/leave", current=PASSWORD)
+    assert not await other.is_in()
+    hotel.house.clock.now += 30
+    code = TOTP(secret).at(int(hotel.house.clock.now))
+    assert (await waits.post("/signin/code", code=code)).headers["location"] == "/signin"
+    assert await reader.is_in(), "who asked for it can undo it"
+
+
+async def test_of_an_account_that_leaves_nothing_is_changed_but_that(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    await reader.post("/settings/leave", current=PASSWORD)
+    for path, fields in (
+        ("/keys", {"name": "late"}),
+        ("/playground/key", {}),
+        ("/settings/password", {"current": PASSWORD, "password": OTHER}),
+        ("/settings/email", {"current": PASSWORD, "email": "ann@example.net"}),
+        ("/settings/leave", {"current": PASSWORD}),
+    ):
+        answer = await reader.post(path, **fields)
+        assert answer.status_code == 403, path
+        assert "Keep it first" in answer.text
+    assert (await reader.get("/settings/export")).status_code == 200
+    assert (await reader.post("/settings/sessions/end", id="others")).status_code == 303
+    assert (await reader.post("/settings/stay")).status_code == 303
+    assert (await reader.post("/keys", name="late")).status_code == 200
 
 
 async def test_an_account_can_be_left_and_kept_after_all(hotel: Hotel) -> None:

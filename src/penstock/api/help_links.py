@@ -6,6 +6,7 @@ HELP: dict[str, bytes] = {
     "email_not_verified": b"/verify",
     "address_not_allowed": b"/docs/authentication#keys",
     "account_disabled": b"/docs/authentication#when-it-is-refused",
+    "account_leaving": b"/settings",
     "model_not_on_plan": b"/pricing",
     "daily_limit_reached": b"/docs/limits#the-day",
     "concurrent_limit_reached": b"/slots",

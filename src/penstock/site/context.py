@@ -10,6 +10,7 @@ from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import SignIn
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.limits import Gate
+from penstock.errors import PenstockError
 from penstock.site.pages import Pages
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
@@ -43,6 +44,12 @@ def go(path: str, notice: str = "") -> Response:
     """On to another page, after a form."""
     query = f"?notice={notice}" if notice else ""
     return RedirectResponse(path + query, status_code=303, headers={"cache-control": "no-store"})
+
+
+def retry_headers(error: PenstockError | None) -> dict[str, str]:
+    """When to come again, for the headers of a page that says what was wrong."""
+    wait = None if error is None else error.retry_after
+    return {} if wait is None else {"retry-after": str(wait)}
 
 
 def next_path(text: str) -> str:

@@ -21,8 +21,9 @@ from penstock.domain.mail import messages, outbox
 from penstock.errors import InvalidRequest
 from penstock.site.charts import COLOURS, Stack, stacked
 from penstock.site.context import SiteContext, go
+from penstock.site.first_key import SHOWN_MS, may_see_first_key
 from penstock.site.pages import NO_STORE, day
-from penstock.site.session import read_form, signed_in
+from penstock.site.session import address_of, read_form, signed_in
 from penstock.site.snippets import first_commands
 
 RANGES = {"7": 7, "30": 30, "90": 90}
@@ -103,15 +104,15 @@ class DashboardPages:
     # ---- the first minute
 
     async def welcome(self, request: Request) -> Response:
-        """The key with a command, until the first request has come."""
+        """A command, until the first request has come; with the key where this browser has just verified the address."""
         context = self._context
-        user = signed_in(request).user
+        viewer = signed_in(request)
+        user = viewer.user
+        key = None
         async with context.database.connect() as conn:
             first = await history.first_request(conn, user.id)
-            keys = await management.working_keys(conn, user.id, now=context.now())
-            key = None
-            if first is None and keys and keys[-1].kept and keys[-1].last_used_at is None:
-                key = await management.reveal_key(conn, context.secrets_file, user.id, keys[-1].id)
+        if first is None and may_see_first_key(request, context, viewer):
+            key = await self._first_key(request, user)
         base = f"{context.pages.origin(request)}/api/v1"
         return context.pages.render(
             request,
@@ -122,6 +123,28 @@ class DashboardPages:
                 "commands": first_commands(base, key or "sk-ps-YOUR-KEY", self._model(user)),
             },
         )
+
+    async def _first_key(self, request: Request, user: User) -> str | None:
+        """The key that was made at sign-up, unless it was used or is not kept. The page asks every two seconds: noted once."""
+        context, now = self._context, self._context.now()
+        async with context.database.connect() as conn:
+            keys = await management.working_keys(conn, user.id, now=now)
+            if not keys or not keys[-1].kept or keys[-1].last_used_at is not None:
+                return None
+            key = await management.reveal_key(conn, context.secrets_file, user.id, keys[-1].id)
+            noted = await audit.was_noted(conn, user.id, "key_shown", keys[-1].name, since=now - SHOWN_MS)
+        if not noted:
+            async with context.database.transaction() as conn:
+                await audit.note(
+                    conn,
+                    user.id,
+                    "key_shown",
+                    keys[-1].name,
+                    address_of(request),
+                    now=now,
+                    entropy=context.entropy,
+                )
+        return key
 
     def _model(self, user: User) -> str:
         offered = self._context.catalog().offered(user.plan_id, kind="chat")

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from penstock.core.quoting import url_path
 from penstock.errors import CallerError, PenstockError
-from penstock.site.context import path_of
+from penstock.site.context import path_of, retry_headers
 from penstock.site.pages import Pages
 from penstock.site.session import SignInFirst
 
@@ -38,8 +38,7 @@ class ErrorPages:
             return RedirectResponse(
                 f"/signin?next={wanted}", status_code=303, headers={"cache-control": "no-store"}
             )
-        headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-        return self._page(request, error.status, error.message, headers)
+        return self._page(request, error.status, error.message, retry_headers(error))
 
     async def http(self, request: Request, error: Exception) -> Response:
         """No such page, or not by this method."""

@@ -12,8 +12,8 @@ from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import new_token
 from penstock.domain.keys import management
 from penstock.domain.keys.management import BadKeyWish, KeyRow, KeyWish, NewKey
-from penstock.errors import CallerError, InvalidRequest
-from penstock.site.context import SiteContext, go
+from penstock.errors import CallerError, InvalidRequest, Overloaded
+from penstock.site.context import SiteContext, go, retry_headers
 from penstock.site.session import SubmittedForm, address_of, read_form, signed_in, visitor_of
 from penstock.site.snippets import first_commands
 
@@ -79,7 +79,7 @@ class KeyPages:
                 row = await management.get_key(conn, user.id, id)
                 key = await management.reveal_key(conn, context.secrets_file, user.id, id)
                 await self._note(request, conn, user, "key_shown", row.name)
-        except CallerError as error:
+        except (CallerError, Overloaded) as error:
             return await self._page(request, error=error)
         return await self._page(request, made=NewKey(id, row.name, key), again=True)
 
@@ -171,7 +171,7 @@ class KeyPages:
         *,
         made: NewKey | None = None,
         again: bool = False,
-        error: CallerError | None = None,
+        error: CallerError | Overloaded | None = None,
     ) -> Response:
         context, now = self._context, self._context.now()
         user = signed_in(request).user
@@ -194,6 +194,7 @@ class KeyPages:
                 "reveal": self._keep,
             },
             status=200 if error is None else error.status,
+            headers=retry_headers(error),
         )
 
     async def _note(

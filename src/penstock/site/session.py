@@ -20,7 +20,7 @@ from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Lifetime, Session, digest_of, form_token, is_token, new_token
 from penstock.domain.accounts.sign_in import Visitor
 from penstock.domain.limits import network_of
-from penstock.errors import CallerError, InvalidRequest, RequestTooLarge
+from penstock.errors import AccountLeaving, CallerError, InvalidRequest, RequestTooLarge
 from penstock.store.sql.database import Database
 
 FORM_FIELD = "form_token"
@@ -28,6 +28,8 @@ FORM_HEADER = "x-form-token"
 MOST_FORM_BYTES = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OURS = frozenset({"same-origin", "none"})
+_OF_LEAVERS = frozenset({"/settings/stay", "/settings/sessions/end"})
+"""What can be changed of an account that will be deleted."""
 
 
 class ForeignForm(CallerError):
@@ -126,27 +128,36 @@ def viewer_of(request: Request) -> Viewer | None:
 
 
 def signed_in(request: Request) -> Viewer:
-    """Who is signed in. Raises ``SignInFirst``."""
+    """Who is signed in. Raises ``SignInFirst``; ``AccountLeaving`` for what an account that will be deleted may not change."""
     viewer = viewer_of(request)
     if viewer is None:
         raise SignInFirst("Sign in first.")
+    leaving = viewer.user.leaving_at is not None
+    if leaving and not is_safe(request) and request.url.path not in _OF_LEAVERS:
+        raise AccountLeaving("This account is being deleted. Keep it first, under Settings.")
     return viewer
 
 
-def form_token_of(request: Request) -> str:
-    """What a form on the page has to carry. The browser gets its cookie with this answer where it has none."""
+def token_of(request: Request) -> str:
+    """The token of the browser, which gets its cookie with this answer where it has none."""
     cookies = cookies_of(request)
     token = cookies.fresh or cookies.token
     if not token:
         token = cookies.fresh = new_token(secrets.token_bytes)
-    return form_token(token)
+    return token
+
+
+def form_token_of(request: Request) -> str:
+    """What a form on the page has to carry."""
+    return form_token(token_of(request))
 
 
 def visitor_of(request: Request) -> Visitor:
-    """The browser, as far as sign-in knows it."""
+    """The browser, as far as sign-in knows it. One without a token has the digest '', under which nothing is ever kept."""
     cookies = cookies_of(request)
     address = address_of(request)
-    return Visitor(digest_of(cookies.fresh or cookies.token), address, network_of(address))
+    token = cookies.fresh or cookies.token
+    return Visitor(digest_of(token) if token else b"", address, network_of(address))
 
 
 def address_of(request: Request) -> str:

@@ -21,7 +21,7 @@ from penstock.domain.ledger import history
 from penstock.domain.ledger.history import Filter, Receipt
 from penstock.domain.mail import messages, outbox
 from penstock.errors import CallerError, InvalidRequest, Overloaded
-from penstock.site.context import SiteContext, go
+from penstock.site.context import SiteContext, go, retry_headers
 from penstock.site.pages import NO_STORE
 from penstock.site.session import address_of, read_form, signed_in, visitor_of
 
@@ -125,6 +125,7 @@ class SettingsPages:
                 "error": "" if error is None else error.message,
             },
             status=200 if error is None else error.status,
+            headers=retry_headers(error),
         )
 
     async def email_resend(self, request: Request) -> Response:
@@ -244,9 +245,10 @@ class SettingsPages:
         return Response(body, media_type="application/json", headers=headers)
 
     async def leave(self, request: Request) -> Response:
-        """Have the account deleted, in a week."""
+        """Have the account deleted, in a week; until then it is of no use, and its other sessions are over."""
         context, now = self._context, self._context.now()
-        user = signed_in(request).user
+        viewer = signed_in(request)
+        user = viewer.user
         form = await read_form(request)
         try:
             await context.sign_in.check_password(user, form.exact("current"), visitor_of(request), now=now)
@@ -256,6 +258,7 @@ class SettingsPages:
         rules = context.sign_in.rules
         async with context.database.transaction() as conn:
             await accounts.set_leaving(conn, user.id, at)
+            await sessions.end_all(conn, user.id, but=viewer.session.digest)
             until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
             mail = messages.deletion(rules.brand, user.email, rules.url, until)
             await outbox.queue(conn, context.secrets_file, mail, now=now, entropy=context.entropy)
@@ -304,6 +307,7 @@ class SettingsPages:
                 "audit": done,
             },
             status=200 if error is None else error.status,
+            headers=retry_headers(error),
         )
 
     def _picture(self, secret: str, email: str) -> Markup:

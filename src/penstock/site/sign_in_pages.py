@@ -14,12 +14,14 @@ from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.credentials import credentials_of
 from penstock.domain.accounts.one_time_codes import WrongCode
 from penstock.errors import CallerError, Overloaded
-from penstock.site.context import SiteContext, go, next_path
+from penstock.site.context import SiteContext, go, next_path, retry_headers
+from penstock.site.first_key import allow_first_key
 from penstock.site.session import SubmittedForm, cookies_of, read_form, viewer_of, visitor_of
 from penstock.site.start_session import start_session
 
 T = TypeVar("T")
 _FIELDS = ("email", "password", "code")
+_NOT_KEPT = {"cache-control": "no-store"}
 
 
 class SignInPages:
@@ -77,7 +79,7 @@ class SignInPages:
                 error = refused
             else:
                 await start_session(request, self._context, user, "signed_in")
-                return go("/welcome")
+                return allow_first_key(request, go("/welcome"), self._context, user)
         return self._code_form(request, asked.email, "/verify", "/signup", error)
 
     async def resend_verification(self, request: Request) -> Response:
@@ -117,7 +119,7 @@ class SignInPages:
         if pending is None:
             return go("/signin")
         wanted = next_path(request.query_params.get("next", ""))
-        error = ""
+        error: CallerError | None = None
         if request.method == "POST":
             form = await read_form(request)
             wanted = next_path(form.text("next"))
@@ -126,20 +128,20 @@ class SignInPages:
                     pending.user_id, form.text("code"), visitor_of(request), now=self._context.now()
                 )
             except CallerError as refused:
-                good, error = False, refused.message
+                good, error = False, refused
             if good:
                 async with self._context.database.transaction() as conn:
                     user = await accounts.get_user(conn, pending.user_id)
                     await sessions.end(conn, pending)
                 await start_session(request, self._context, user, "signed_in")
                 return go(wanted)
-            error = error or "This is not the code that is shown now, or it was used before."
+            error = error or WrongCode("This is not the code that is shown now, or it was used before.")
         return self._context.pages.render(
             request,
             "account/factor.html",
-            {"error": error, "next": wanted},
-            status=400 if error else 200,
-            headers={"cache-control": "no-store"},
+            {"error": "" if error is None else error.message, "next": wanted},
+            status=200 if error is None else error.status,
+            headers={**_NOT_KEPT, **retry_headers(error)},
         )
 
     async def sign_out(self, request: Request) -> Response:
@@ -238,7 +240,7 @@ class SignInPages:
                 "error": "" if error is None else error.message,
             },
             status=200 if error is None else error.status,
-            headers=_retry(error),
+            headers={**_NOT_KEPT, **retry_headers(error)},
         )
 
     def _form(
@@ -267,10 +269,5 @@ class SignInPages:
                 **(more or {}),
             },
             status=200 if error is None else error.status,
-            headers=_retry(error),
+            headers={**_NOT_KEPT, **retry_headers(error)},
         )
-
-
-def _retry(error: CallerError | Overloaded | None) -> dict[str, str]:
-    wait = None if error is None else error.retry_after
-    return {"cache-control": "no-store"} | ({} if wait is None else {"retry-after": str(wait)})

@@ -5,9 +5,10 @@ limits are chosen with that in mind. Every function takes a connection inside a 
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import LimitReached
@@ -26,6 +27,30 @@ class Limit(msgspec.Struct, frozen=True):
 
 class TooOften(LimitReached):
     """Tried more often than the limit; ``retry_after`` is when the period ends."""
+
+
+Spending = tuple[Limit, str]
+"""A limit and the subject that it is counted for."""
+
+
+async def spend_all(conn: AsyncConnection, spendings: Sequence[Spending], *, now: int) -> None:
+    """Count one try for each. Raises ``TooOften``; where that ends the transaction, none is counted."""
+    for limit, subject in spendings:
+        await spend(conn, limit, subject, now=now)
+
+
+async def give_back(conn: AsyncConnection, spendings: Sequence[Spending], *, now: int) -> None:
+    """Take back one try for each: what it was counted for did not come about. ``now`` is as it was for ``spend``."""
+    columns = tallies.c
+    for limit, subject in spendings:
+        period, _ = _period(limit, now)
+        mine = (
+            columns.kind == limit.kind,
+            columns.subject == _digest(subject),
+            columns.period == period,
+            columns.count > 0,
+        )
+        await conn.execute(update(tallies).where(*mine).values(count=columns.count - 1))
 
 
 async def spend(conn: AsyncConnection, limit: Limit, subject: str, *, now: int) -> None:
@@ -93,6 +118,8 @@ class AttemptLimits(msgspec.Struct, frozen=True):
     sign_ins_by_pair: Limit
     """An address and a network together: others can still sign in to the address."""
     sign_ins_by_network: Limit
+    password_checks: Limit
+    """A user who is signed in, right passwords included: each costs a hash."""
     sign_ups_by_network: Limit
     codes_by_network: Limit
     codes_by_all: Limit
@@ -105,6 +132,7 @@ def attempt_limits_of(settings: Settings) -> AttemptLimits:
     return AttemptLimits(
         sign_ins_by_pair=Limit("sign_in_pair", settings.sign_in_tries, _QUARTER),
         sign_ins_by_network=Limit("sign_in_network", settings.sign_in_tries_network, _QUARTER),
+        password_checks=Limit("password_checks", settings.sign_in_tries_network, _QUARTER),
         sign_ups_by_network=Limit("sign_ups_network", settings.sign_ups_network, _HOUR),
         codes_by_network=Limit("code_sends_network", settings.codes_network, _HOUR),
         codes_by_all=Limit("code_sends_all", settings.codes_all, _HOUR),

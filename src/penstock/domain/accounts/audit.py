@@ -69,6 +69,13 @@ async def note(
     )
 
 
+async def was_noted(conn: AsyncConnection, user_id: str, action: Action, about: str, *, since: int) -> bool:
+    """Whether ``action`` was done to this of the account's since then (epoch milliseconds)."""
+    columns = audit.c
+    mine = (columns.user_id == user_id, columns.action == action, columns.about == about, columns.at >= since)
+    return await conn.scalar(select(columns.id).where(*mine).limit(1)) is not None
+
+
 async def audit_entries(conn: AsyncConnection, user_id: str, *, most: int = 50) -> list[AuditEntry]:
     """What was done lately, the newest first."""
     rows = await conn.execute(

@@ -1,27 +1,37 @@
 """Sign-up and sign-in: verification, the second factor, a forgotten password, and what an owner may change.
 
 What a stranger is told never depends on whether an address has an account: the same text, the same work, the same limits.
-Passwords are hashed outside any transaction, and mails are queued inside the one that wants them.
+Passwords are hashed outside any transaction, after every limit was spent: who is past one costs no hash. Mails are queued
+inside the transaction that wants them.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeVar
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts import accounts, audit, credentials, one_time_codes, sessions
 from penstock.domain.accounts.accounts import BadEmail, Changes, User
-from penstock.domain.accounts.attempt_limits import AttemptLimits, TooOften, forget, spend
+from penstock.domain.accounts.attempt_limits import (
+    AttemptLimits,
+    Spending,
+    TooOften,
+    forget,
+    give_back,
+    spend,
+    spend_all,
+)
 from penstock.domain.accounts.one_time_codes import Purpose, Wish, WrongCode
 from penstock.domain.accounts.passwords import PasswordHasher, check_choice
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyWish
 from penstock.domain.mail import messages, outbox
-from penstock.errors import AccountDisabled, CallerError
+from penstock.errors import AccountDisabled, CallerError, Overloaded
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
 
+T = TypeVar("T")
 FIRST_KEY = "default"
 
 
@@ -59,10 +69,12 @@ class Visitor(msgspec.Struct, frozen=True):
 
 
 class SignedIn(msgspec.Struct, frozen=True):
-    """A right password. ``wants`` is what is still missing."""
+    """A right password, or somebody vouched for. ``wants`` is what is still missing."""
 
     user: User
     wants: Literal["nothing", "second_factor", "verification"]
+    verified_now: bool = False
+    """The address was verified by this, and not before."""
 
 
 class SignIn:
@@ -99,24 +111,21 @@ class SignIn:
         address = accounts.parse_email(email)
         self._check_open(address)
         check_choice(password, address)
-        hashed = await self._hasher.hash(password)
+        canonical = accounts.canonical_email(address)
+        guards = self._rules.guards
+        asking = Wish("verify", address, canonical, visitor.digest, visitor.network, None)
+        spent = ((guards.sign_ups_by_network, visitor.network), *one_time_codes.sends(asking, guards))
         async with self._database.transaction() as conn:
-            await spend(conn, self._rules.guards.sign_ups_by_network, visitor.network, now=now)
+            await spend_all(conn, spent, now=now)
+        hashed = await self._hashed(self._hasher.hash(password, visitor.network), spent, now)
+        async with self._database.transaction() as conn:
             user = await accounts.find_user(conn, address)
             if user is None:
                 user = await self._new_account(conn, address, hashed, visitor, now)
             known = user.verified_at is not None
             # The page says what was typed: how the owner wrote the address is for the owner to know.
-            wish = Wish(
-                "verify",
-                address,
-                accounts.canonical_email(address),
-                visitor.digest,
-                visitor.network,
-                None if known else user.id,
-                hashed,
-            )
-            code = await self._code(conn, wish, now)
+            wish = msgspec.structs.replace(asking, user_id=None if known else user.id, password=hashed)
+            code = await one_time_codes.make(conn, self._secrets_file, wish, now=now, entropy=self._entropy)
             mail = (
                 messages.existing_account(self._rules.brand, user.email, self._rules.url)
                 if known
@@ -124,6 +133,15 @@ class SignIn:
             )
             await self._mail(conn, mail, now)
         self._mail_queued()
+
+    async def _hashed(self, work: Awaitable[T], spent: Sequence[Spending], now: int) -> T:
+        """The hasher's work; where it has no room, what was spent for it is given back. Raises ``Overloaded``."""
+        try:
+            return await work
+        except Overloaded:
+            async with self._database.transaction() as conn:
+                await give_back(conn, spent, now=now)
+            raise
 
     def _check_open(self, address: str) -> None:
         if not self._rules.open:
@@ -167,7 +185,7 @@ class SignIn:
         """
         async with self._database.transaction() as conn:
             used = await one_time_codes.use(
-                conn, self._secrets_file, visitor.digest, "verify", digits, now=now
+                conn, self._secrets_file, visitor.digest, visitor.network, "verify", digits, now=now
             )
             user = None
             if isinstance(used, one_time_codes.Asked) and used.user_id is not None:
@@ -207,14 +225,15 @@ class SignIn:
         """Check a password. Raises ``WrongPassword``, ``AccountDisabled``, ``TooOften``, ``Overloaded``."""
         subject = _canonical(email)
         pair = f"{subject} {visitor.network}"
+        guards = self._rules.guards
+        spent = ((guards.sign_ins_by_network, visitor.network), (guards.sign_ins_by_pair, pair))
         async with self._database.transaction() as conn:
-            await spend(conn, self._rules.guards.sign_ins_by_network, visitor.network, now=now)
-            await spend(conn, self._rules.guards.sign_ins_by_pair, pair, now=now)
+            await spend_all(conn, spent, now=now)
             user = await accounts.find_user(conn, email) if subject else None
             kept = (
                 credentials.Credentials() if user is None else await credentials.credentials_of(conn, user.id)
             )
-        checked = await self._hasher.check(password, kept.password)
+        checked = await self._hashed(self._hasher.check(password, kept.password, visitor.network), spent, now)
         async with self._database.transaction() as conn:
             if user is not None and checked.good:
                 await forget(conn, self._rules.guards.sign_ins_by_pair, pair)
@@ -248,12 +267,13 @@ class SignIn:
                 user = await self._new_account(conn, address, None, visitor, now)
             if user.disabled_at is not None:
                 raise AccountDisabled("This account is disabled. Ask the operator of this service.")
-            if user.verified_at is None:
+            verified_now = user.verified_at is None
+            if verified_now:
                 user = await accounts.change_user(conn, user.id, Changes(verified=True), now=now)
                 await credentials.set_password(conn, user.id, None, now=now)
                 await self._note(conn, user.id, "verified", visitor, now)
             kept = await credentials.credentials_of(conn, user.id)
-        return SignedIn(user, "second_factor" if kept.second_factor else "nothing")
+        return SignedIn(user, "second_factor" if kept.second_factor else "nothing", verified_now)
 
     async def _verify_again(
         self, user: User, kept: credentials.Credentials, visitor: Visitor, now: int
@@ -313,13 +333,16 @@ class SignIn:
         async with self._database.connect() as conn:
             before = await one_time_codes.asked(conn, visitor.digest, "reset")
         check_choice(password, "" if before is None else before.email)
-        hashed = await self._hasher.hash(password)
         async with self._database.transaction() as conn:
-            used = await one_time_codes.use(
-                conn, self._secrets_file, visitor.digest, "reset", digits, now=now
+            used = await one_time_codes.try_code(
+                conn, self._secrets_file, visitor.digest, visitor.network, "reset", digits, now=now
             )
-            user = None
-            if isinstance(used, one_time_codes.Asked) and used.user_id is not None:
+        if not isinstance(used, one_time_codes.Asked):
+            raise used
+        hashed = await self._hasher.hash(password, visitor.network)
+        user = None
+        async with self._database.transaction() as conn:
+            if await one_time_codes.take(conn, used) and used.user_id is not None:
                 # Who reads the mailbox has verified the address by that.
                 user = await accounts.change_user(conn, used.user_id, Changes(verified=True), now=now)
                 await self._set_password(conn, user, hashed, now)
@@ -335,10 +358,13 @@ class SignIn:
         Raises ``WrongPassword``, ``TooOften``, ``Overloaded``.
         """
         pair = f"{user.id} {visitor.network}"
+        guards = self._rules.guards
+        spent = ((guards.password_checks, user.id), (guards.sign_ins_by_pair, pair))
         async with self._database.transaction() as conn:
-            await spend(conn, self._rules.guards.sign_ins_by_pair, pair, now=now)
+            await spend_all(conn, spent, now=now)
             kept = await credentials.credentials_of(conn, user.id)
-        if not (await self._hasher.check(password, kept.password)).good:
+        check = self._hasher.check(password, kept.password, visitor.network)
+        if not (await self._hashed(check, spent, now)).good:
             raise WrongPassword("This is not your password.", param="password")
         async with self._database.transaction() as conn:
             await forget(conn, self._rules.guards.sign_ins_by_pair, pair)
@@ -348,7 +374,7 @@ class SignIn:
     ) -> None:
         """Set a new password, after ``check_password``; every other session ends. Raises ``BadPassword``, ``Overloaded``."""
         check_choice(password, user.email)
-        hashed = await self._hasher.hash(password)
+        hashed = await self._hasher.hash(password, visitor.network)
         async with self._database.transaction() as conn:
             await self._set_password(conn, user, hashed, now, but=session)
             await self._note(conn, user.id, "password_changed", visitor, now)
@@ -374,7 +400,7 @@ class SignIn:
         changed = None
         async with self._database.transaction() as conn:
             used = await one_time_codes.use(
-                conn, self._secrets_file, visitor.digest, "new_email", digits, now=now
+                conn, self._secrets_file, visitor.digest, visitor.network, "new_email", digits, now=now
             )
             if isinstance(used, one_time_codes.Asked) and used.user_id == user.id:
                 changed = await accounts.change_email(conn, user.id, used.email)

@@ -24,6 +24,7 @@ from penstock.core.api_key import is_well_formed
 from penstock.domain.keys.management import read_list
 from penstock.errors import (
     AccountDisabled,
+    AccountLeaving,
     AddressNotAllowed,
     DatabaseUnavailable,
     EmailNotVerified,
@@ -60,6 +61,8 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     """The key's own list of public model ids; the plan's list binds as well."""
     addresses: tuple[str, ...] | None
     expires_at: int | None
+    leaving: bool = False
+    """The account will be deleted, as its owner asked."""
 
 
 class Connects(Protocol):
@@ -107,12 +110,17 @@ def _bearer(authorization: str | None) -> str:
 def check(principal: Principal, address: str, now: float) -> None:
     """Whether this caller may call from ``address`` at ``now`` (epoch seconds).
 
-    Raises ``InvalidKey`` (expired), ``AccountDisabled``, ``EmailNotVerified`` or ``AddressNotAllowed``.
+    Raises ``InvalidKey`` (expired), ``AccountDisabled``, ``AccountLeaving``, ``EmailNotVerified`` or
+    ``AddressNotAllowed``.
     """
     if principal.expires_at is not None and now * 1000 >= principal.expires_at:
         raise InvalidKey(_WORDS[KeyRefusal.EXPIRED])
     if principal.disabled:
         raise AccountDisabled("This account is disabled. Ask the operator of this service.")
+    if principal.leaving:
+        raise AccountLeaving(
+            "This account is being deleted, as its owner asked. To keep it, sign in before its last day and undo that."
+        )
     if not principal.verified:
         raise EmailNotVerified(
             "The e-mail address of this account is not verified yet: enter the code from the mail."
@@ -309,6 +317,7 @@ class Keyring:
             models=read_list(row.models),
             addresses=read_list(row.addresses),
             expires_at=row.expires_at,
+            leaving=row.leaving_at is not None,
         )
 
     def _remember(self, mark: bytes, found: Principal | KeyRefusal) -> None:
@@ -317,7 +326,9 @@ class Keyring:
         if isinstance(found, KeyRefusal):
             return
         now = self._clock()
-        entries[mark] = _Entry(found, now + self._cache_seconds, now + _STALE)
+        # An account that leaves is looked up each time, so that it is back as soon as it comes back.
+        fresh = 0.0 if found.leaving else self._cache_seconds
+        entries[mark] = _Entry(found, now + fresh, now + _STALE)
         # The dict is in the order of look-up, so what is too old or too many stands first; two for each that comes in
         # keep it in bounds.
         for _ in range(2):
@@ -347,6 +358,7 @@ _LOOK_UP = (
         users.c.plan_id,
         users.c.verified_at,
         users.c.disabled_at,
+        users.c.leaving_at,
     )
     .join_from(api_keys, users, api_keys.c.user_id == users.c.id)
     .where(api_keys.c.digest.in_(bindparam("digests", expanding=True)))

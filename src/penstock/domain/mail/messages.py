@@ -95,7 +95,7 @@ def deletion(brand: str, recipient: str, url: str, day: str) -> Mail:
         f"Your {brand} account will be deleted",
         (
             f"Your account and its keys will be deleted on {day}. The keys work no longer.",
-            f"To keep it, sign in before that at {url}/signin.",
+            f"To keep it, sign in before that at {url}/signin and undo the deletion; the keys then work again.",
         ),
     )
 

@@ -1,9 +1,11 @@
 """Pages of sign-in through a provider: off to it, and back.
 
 What has to be remembered meanwhile goes along in ``state``, sealed: which browser began, until when, and where it wanted to
-go. A provider's answer is worth nothing in another browser, nor after ten minutes.
+go. A provider's answer is worth nothing in another browser, nor after ten minutes. The verifier of PKCE does not go along: it
+is made anew of the token in the browser's cookie, so that whoever has ``state`` and ``code`` can do nothing with them.
 """
 
+import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 
@@ -14,10 +16,11 @@ from starlette.routing import Route
 
 from penstock.core.api_key import base62
 from penstock.errors import CallerError, PenstockError, Unavailable
-from penstock.site.context import SiteContext, go, next_path
+from penstock.site.context import SiteContext, go, next_path, retry_headers
 from penstock.site.error_pages import PageNotFound
+from penstock.site.first_key import allow_first_key
 from penstock.site.oauth.providers import OAuthAsking, OAuthProvider, OAuthRefused
-from penstock.site.session import visitor_of
+from penstock.site.session import token_of, visitor_of
 from penstock.site.start_session import start_session
 from penstock.store.secrets_file import SecretsFileError
 
@@ -30,7 +33,7 @@ class _State(msgspec.Struct, frozen=True):
 
     provider: str
     visitor: bytes
-    verifier: str
+    nonce: bytes
     until: int
     next: str
 
@@ -52,14 +55,17 @@ class OAuthPages:
     async def begin(self, request: Request) -> Response:
         """Off to the provider."""
         context, provider = self._context, self._provider(request)
-        visitor = visitor_of(request)
-        verifier = base62(int.from_bytes(context.entropy(40)), 54)
+        token = token_of(request)
+        nonce = context.entropy(16)
         wanted = next_path(request.query_params.get("next", ""))
-        state = _State(provider.id, visitor.digest, verifier, context.now() + STATE_MS, wanted)
+        state = _State(provider.id, visitor_of(request).digest, nonce, context.now() + STATE_MS, wanted)
         sealed = context.secrets_file.seal(msgspec.msgpack.encode(state), _ABOUT, context.entropy)
         try:
             url = await self._oauth.begin(
-                provider, self._address(request, provider), urlsafe_b64encode(sealed).decode(), verifier
+                provider,
+                self._address(request, provider),
+                urlsafe_b64encode(sealed).decode(),
+                _verifier(token, nonce),
             )
         except Unavailable as error:
             return self._refused(request, error)
@@ -80,7 +86,8 @@ class OAuthPages:
             code = request.query_params.get("code", "")
             if not code:
                 raise OAuthRefused(f"The sign-in through {provider.name} was not completed.")
-            email = await self._oauth.finish(provider, self._address(request, provider), code, state.verifier)
+            verifier = _verifier(token_of(request), state.nonce)
+            email = await self._oauth.finish(provider, self._address(request, provider), code, verifier)
             done = await context.sign_in.vouched(email, visitor, now=context.now())
         except (CallerError, Unavailable) as error:
             return self._refused(request, error)
@@ -88,7 +95,8 @@ class OAuthPages:
             await start_session(request, context, done.user, "password")
             return go("/signin/code")
         await start_session(request, context, done.user, "signed_in")
-        return go(state.next)
+        there = go(state.next)
+        return allow_first_key(request, there, context, done.user) if done.verified_now else there
 
     def _provider(self, request: Request) -> OAuthProvider:
         provider = self._oauth.providers.get(request.path_params["provider"])
@@ -112,5 +120,11 @@ class OAuthPages:
             "account/signin.html",
             {"email": "", "error": error.message, "next": "/dashboard"},
             status=error.status,
-            headers={"cache-control": "no-store"},
+            headers={"cache-control": "no-store", **retry_headers(error)},
         )
+
+
+def _verifier(token: str, nonce: bytes) -> str:
+    """The verifier of PKCE (RFC 7636): another one each time, which only the browser with this token leads to."""
+    digest = hmac.digest(token.encode(), b"penstock pkce verifier|" + nonce, "sha512")
+    return base62(int.from_bytes(digest[:40]), 54)
