@@ -139,7 +139,7 @@ class Service:
                 body_memory=BodyMemory(max_body=settings.max_body, most=settings.max_bodies),
                 catalog=source.get,
                 metrics=metrics,
-                reader=BodyReader(offload, max_values=settings.max_values),
+                reader=BodyReader(offload, max_values=settings.max_values, max_choices=settings.max_choices),
                 new_id=_ids(boot),
                 now=self._now,
                 clock=clock,

@@ -1,6 +1,9 @@
 """Request bodies: checked, and read at the top level; a large one in a thread."""
 
-from penstock.core.body.envelope import BodyRules, Envelope, read_body
+from collections.abc import Callable
+
+from penstock.core.body.cost_fields import CostBounds
+from penstock.core.body.envelope import BodyRules, Envelope, bounded, read_body
 from penstock.core.body.value_limits import check_values
 from penstock.relay.offload import Offload
 
@@ -8,18 +11,28 @@ from penstock.relay.offload import Offload
 class BodyReader:
     """Checks bodies and reads their top level, large ones in a thread."""
 
-    def __init__(self, offload: Offload, *, max_values: int) -> None:
-        """``max_values`` bounds the objects, lists and members of one body."""
+    def __init__(self, offload: Offload, *, max_values: int, max_choices: int) -> None:
+        """``max_values`` bounds the objects, lists and members of one body, ``max_choices`` the answers it may ask for."""
         self._offload = offload
         self._max_values = max_values
+        self._max_choices = max_choices
 
-    async def read(self, body: bytes, rules: BodyRules, *, counting: bool = False) -> Envelope:
-        """The body's envelope. Raises ``InvalidRequest``."""
+    async def read(
+        self, body: bytes, rules: BodyRules, holds: Callable[[str], bool], *, counting: bool = False
+    ) -> Envelope:
+        """The body's envelope, as far as its caller may ask for what it says.
+
+        ``holds`` says whether a name that goes to a provider as it is means a model of the caller's; it may be asked in
+        another thread. Raises ``InvalidRequest`` or ``ModelNotOnPlan``.
+        """
         if len(body) <= self._offload.above:
-            return self._read(body, rules, counting=counting)
-        return await self._offload.run(self._read, body, rules, counting=counting)
+            return self._read(body, rules, holds, counting=counting)
+        return await self._offload.run(self._read, body, rules, holds, counting=counting)
 
-    def _read(self, body: bytes, rules: BodyRules, *, counting: bool) -> Envelope:
+    def _read(
+        self, body: bytes, rules: BodyRules, holds: Callable[[str], bool], *, counting: bool
+    ) -> Envelope:
         if rules.decoded:
             check_values(body, self._max_values)
-        return read_body(body, rules, counting=counting)
+        envelope = read_body(body, rules, counting=counting)
+        return bounded(envelope, CostBounds(holds, self._max_choices))

@@ -180,6 +180,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Objects, lists and their members in a body, all together; not of embeddings, which are not decoded."
         ),
     ] = 100_000
+    max_choices: Annotated[
+        int,
+        Meta(ge=1, le=128),
+        about(
+            "Answers that one request may ask for (`n`); a greater number is left out, so that there is one answer, and told."
+        ),
+    ] = 4
     thread_above: Annotated[
         Bytes, about("Bodies larger than this are read and translated in a thread beside the streams.")
     ] = 256 * 1024
