@@ -1,16 +1,18 @@
 """A plan bounds what a request may cost, wherever its body says it: before a provider is contacted, in every format."""
 
 import asyncio
+import itertools
+import threading
 from typing import Any
 
 import msgspec
 import pytest
 
+from penstock.api import request_body
 from penstock.domain.keys.management import KeyWish
 from tests.service.conversations import DIALECTS, REPLIES, body_of
 from tests.service.running_service import House, User
 
-CALLERS = (*DIALECTS, "embeddings")
 BESIDE: dict[str, dict[str, Any]] = {
     "models": {"models": ["claude-opus-4.6"], "route": "fallback"},
     "fallbacks": {"fallbacks": [{"model": "claude-opus-4.6"}]},
@@ -31,14 +33,17 @@ async def narrow(house: House, *models: str) -> User:
     return User(user.id, user.email, key)
 
 
-@pytest.mark.parametrize("dialect", CALLERS)
-@pytest.mark.parametrize("lane", CALLERS)
-@pytest.mark.parametrize("fields", BESIDE.values(), ids=BESIDE)
+@pytest.mark.parametrize(
+    ("dialect", "lane", "kind"),
+    [
+        *itertools.product(DIALECTS, DIALECTS, BESIDE),
+        *(("embeddings", "embeddings", kind) for kind in BESIDE if kind != "tool"),
+    ],
+)
 async def test_a_model_beside_the_model_is_one_of_plan_and_key_or_refused(
-    house: House, dialect: str, lane: str, fields: dict[str, Any]
+    house: House, dialect: str, lane: str, kind: str
 ) -> None:
-    if (dialect == "embeddings") != (lane == "embeddings") or (dialect == "embeddings" and "tools" in fields):
-        pytest.skip("embeddings are not translated, and have no tools")
+    fields = BESIDE[kind]
     user = await narrow(house, f"wire-{lane}")
     answer = await house.post(dialect, body_of(dialect, f"wire-{lane}", **fields), user)
     assert (answer.status, answer.code) == (403, "model_not_on_plan")
@@ -105,3 +110,20 @@ async def test_a_large_body_is_looked_at_as_well(house: House) -> None:
     answers = await asyncio.gather(*(house.post("chat", body, user) for body in bodies))
     assert {answer.status for answer in answers} == {403}
     assert house.asked == 0
+
+
+async def test_much_to_look_at_is_looked_at_beside_the_loop(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    bounded = request_body.bounded
+
+    def noted(*args: Any) -> Any:
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return bounded(*args)
+
+    monkeypatch.setattr(request_body, "bounded", noted)
+    user = await house.user()
+    for many in ({"x_one": 1}, {f"k{at}": at for at in range(5000)}):
+        assert (await house.post("chat", body_of("chat", "messages-plain", **many), user)).status == 200
+    assert threads == [threading.main_thread().name, "aside"]

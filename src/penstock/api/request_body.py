@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from penstock.core.body.cost_fields import CostBounds
-from penstock.core.body.envelope import BodyRules, Envelope, bounded, read_body
+from penstock.core.body.envelope import BodyRules, Envelope, bounded, read_body, takes_long_to_bound
 from penstock.core.body.value_limits import check_values
 from penstock.relay.offload import Offload
 
@@ -25,14 +25,18 @@ class BodyReader:
         ``holds`` says whether a name that goes to a provider as it is means a model of the caller's; it may be asked in
         another thread. Raises ``InvalidRequest`` or ``ModelNotOnPlan``.
         """
-        if len(body) <= self._offload.above:
-            return self._read(body, rules, holds, counting=counting)
-        return await self._offload.run(self._read, body, rules, holds, counting=counting)
+        bounds = CostBounds(holds, self._max_choices)
+        if len(body) > self._offload.above:
+            return await self._offload.run(self._read_bounded, body, rules, bounds, counting=counting)
+        envelope = self._read(body, rules, counting=counting)
+        if takes_long_to_bound(envelope):
+            return await self._offload.run(bounded, envelope, bounds)
+        return bounded(envelope, bounds)
 
-    def _read(
-        self, body: bytes, rules: BodyRules, holds: Callable[[str], bool], *, counting: bool
-    ) -> Envelope:
+    def _read_bounded(self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool) -> Envelope:
+        return bounded(self._read(body, rules, counting=counting), bounds)
+
+    def _read(self, body: bytes, rules: BodyRules, *, counting: bool) -> Envelope:
         if rules.decoded:
             check_values(body, self._max_values)
-        envelope = read_body(body, rules, counting=counting)
-        return bounded(envelope, CostBounds(holds, self._max_choices))
+        return read_body(body, rules, counting=counting)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from penstock.core.body.cost_fields import CostBounds
-from penstock.core.body.envelope import Envelope, bounded, read_body
+from penstock.core.body.envelope import Envelope, bounded, read_body, takes_long_to_bound
 from penstock.core.dialects.prepare import prepare, translation_header
 from penstock.core.endpoints import ENDPOINTS
 from penstock.core.profile import Profile
@@ -280,3 +280,20 @@ def test_what_is_nested_too_deeply_to_be_looked_at_is_refused() -> None:
     deep = b'{"model":' * 5000 + b"1" + b"}" * 5000
     with pytest.raises(InvalidRequest, match="nested too deeply"):
         bound("chat", body("chat", x_new=0).replace(b": 0", b":" + deep))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "long"),
+    [
+        ("chat", {"x_new": 1}, False),
+        ("chat", {"user": "x" * 20_000}, False),
+        ("chat", {"user": "x" * 20_000, "x_new": 1}, True),
+        ("chat", {"tools": [{}] * 5000}, True),
+        ("responses", {"input": [{}] * 5000}, True),
+        ("embeddings", {"input": ["{" * 20_000]}, False),
+    ],
+)
+def test_only_a_body_with_much_to_look_at_is_said_to_take_long(
+    dialect: str, fields: dict[str, Any], long: bool
+) -> None:
+    assert takes_long_to_bound(read_body(body(dialect, **fields), RULES[dialect])) is long

@@ -100,6 +100,8 @@ _ESCAPED = re.compile(rb"\\u(?:00[2-7]|017[fF]|212[aA])")
 _FOLDING = (b"\xc5\xbf", b"\xe2\x84\xaa")
 """The letters that fold to ASCII's: the long s and the sign of Kelvin."""
 _SHOWN = 100
+_QUICK = 16 * 1024
+_MOST_OBJECTS = 2000
 _MOST_DIGITS = 18
 
 
@@ -139,6 +141,18 @@ def bound_cost(
         kept[rules.tools] = kept["tool_choice"] = None
     merged = {name: kept.get(name, raw) for name, raw in fields.items()}
     return {name: raw for name, raw in merged.items() if raw is not None}, left_out
+
+
+def takes_long(fields: dict[str, Raw], rules: CostRules, size: int) -> bool:
+    """Whether looking at a body of this size may take milliseconds: it has more in it than ordinary fields and tools."""
+    if size <= _QUICK:
+        return False
+    tools, items = (bytes(fields.get(place, b"")) for place in (rules.tools, rules.items))
+    return (
+        not rules.ordinary.issuperset(fields)
+        or tools.count(b"{") > _MOST_OBJECTS
+        or (rules.item is not None and items.count(b"{") > _MOST_OBJECTS)
+    )
 
 
 # ---- the top level

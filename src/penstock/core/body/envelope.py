@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Raw
 
-from penstock.core.body.cost_fields import CostBounds, CostRules, bound_cost
+from penstock.core.body.cost_fields import CostBounds, CostRules, bound_cost, takes_long
 from penstock.errors import InvalidRequest
 
 MAX_MESSAGES = 10_000
@@ -166,6 +166,11 @@ def read_body(body: bytes, rules: BodyRules, *, counting: bool = False) -> Envel
     except RecursionError as error:  # also of a later pass, which stands deeper in the stack than the first
         raise too_deep() from error
     return Envelope(rules, body, fields, model, stream, max_tokens, include_usage)
+
+
+def takes_long_to_bound(envelope: Envelope) -> bool:
+    """Whether ``bounded`` may take milliseconds."""
+    return takes_long(envelope.fields, envelope.rules.cost, len(envelope.body))
 
 
 def bounded(envelope: Envelope, bounds: CostBounds) -> Envelope:

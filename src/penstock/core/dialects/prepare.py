@@ -15,7 +15,7 @@ from msgspec import Raw
 from penstock.core.body.envelope import Envelope, too_deep
 from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamSide
 from penstock.core.dialects.registry import caller_side, upstream_side
-from penstock.core.neutral.request import Loss, Request
+from penstock.core.neutral.request import MOST_LOSSES, Loss, Request
 from penstock.core.profile import Profile, extra_fields
 from penstock.core.reasoning.cache import ReasoningScope, restore_reasoning
 from penstock.core.tools.names import fit_tool_names
@@ -73,7 +73,7 @@ def _told_of_cost(prepared: Prepared, envelope: Envelope) -> Prepared:
     """The same with the losses of what was left out because of its cost."""
     if not envelope.left_out:
         return prepared
-    lost = tuple(Loss(name, "dropped") for name in envelope.left_out)
+    lost = tuple(Loss(name, "dropped") for name in envelope.left_out[:MOST_LOSSES])
     return msgspec.structs.replace(prepared, losses=(*lost, *prepared.losses))
 
 

@@ -6,6 +6,7 @@ _ORDINARY = frozenset(
     {
         "model", "messages", "system", "stream", "max_tokens", "temperature", "top_p", "top_k",
         "stop_sequences", "tools", "tool_choice", "thinking", "metadata", "output_config", "cache_control",
+        "context_management",
     }
 )  # fmt: skip
 
