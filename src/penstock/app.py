@@ -136,7 +136,9 @@ class Service:
                 counter=_counter(settings, client, router, failover, estimator, clock),
                 keyring=keyring,
                 gate=gate,
-                body_memory=BodyMemory(max_body=settings.max_body, most=settings.max_bodies),
+                body_memory=BodyMemory(
+                    max_body=settings.max_body, most=settings.max_bodies, kept=settings.bodies_kept
+                ),
                 catalog=source.get,
                 metrics=metrics,
                 reader=BodyReader(offload, max_values=settings.max_values, max_choices=settings.max_choices),
@@ -283,6 +285,7 @@ def _timings(settings: Settings) -> Timings:
         head_hold=settings.head_hold,
         keepalive=settings.keepalive,
         max_reply=settings.max_reply,
+        max_replies=settings.max_replies,
         max_pauses=settings.max_pauses,
     )
 

@@ -150,7 +150,7 @@ class Api:
         principal, plan = await self._admit(visit)
         place = self._body_memory.enter(visit.exchange, principal, plan.concurrent_requests)
         try:
-            body = await visit.exchange.body()
+            body = await visit.exchange.body(place.arrived)
             place.shrink(len(body))
             envelope = await self._reader.read(body, endpoint.caller.body, self._holds(principal, plan))
             await self._relay.run(self._call(visit, endpoint, principal, plan, envelope, started))
@@ -196,7 +196,7 @@ class Api:
         exchange = visit.exchange
         place = self._body_memory.enter(exchange, principal, plan.concurrent_requests)
         try:
-            body = await exchange.body()
+            body = await exchange.body(place.arrived)
             place.shrink(len(body))
             counted = await self._count(visit, endpoint, principal, plan, body)
         finally:

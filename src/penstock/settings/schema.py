@@ -173,6 +173,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_bodies: Annotated[
         Bytes, about("All bodies in memory together; beyond it new requests are answered 503.")
     ] = 1024 * 1024 * 1024
+    bodies_kept: Annotated[
+        Bytes,
+        about(
+            "Of `max_bodies`, kept for bodies up to 64 KiB, one half of it for users who hold none; at most an eighth."
+        ),
+    ] = 64 * 1024 * 1024
     max_values: Annotated[
         int,
         Meta(ge=1000, le=100_000_000),
@@ -205,6 +211,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upstream_idle: Annotated[Timer, about("Between two bytes of a stream.")] = 60.0
     upstream_total: Annotated[Timer, about("From the request to the end of the answer.")] = 1800.0
     max_reply: Annotated[Bytes, about("A provider's answer that is not a stream.")] = 64 * 1024 * 1024
+    max_replies: Annotated[
+        Bytes,
+        about(
+            "All such answers in memory together, beyond 1 MiB of each; one that finds no room is answered 503."
+        ),
+    ] = 512 * 1024 * 1024
     max_pauses: Annotated[
         Count,
         about(
@@ -360,6 +372,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             fill(self, "database_url", f"sqlite:///{self.data}/penstock.db")
         if self.max_bodies < self.max_body:
             fill(self, "max_bodies", self.max_body)
+        fill(self, "bodies_kept", min(self.bodies_kept, self.max_bodies // 8))
+        if self.max_replies < self.max_reply:
+            fill(self, "max_replies", self.max_reply)
         if self.errors_per_minute == 0:
             fill(self, "errors_per_minute_address", 0)
 
