@@ -114,7 +114,9 @@ class Service:
             router = Router(source.get, self._secrets, draw=random.random, now=self._now)
             failover = Failover(router, metrics, clock)
             timings = _timings(settings)
-            estimator = Estimator(most_text=settings.token_count_text)
+            estimator = Estimator(
+                most_text=settings.token_count_text, most_seconds=settings.token_count_seconds
+            )
             stack.callback(estimator.close)
             offload = Offload(settings.thread_above)
             stack.callback(offload.close)

@@ -249,7 +249,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count, about("`count_tokens` requests a minute and user, which are free otherwise; 0: no bound.")
     ] = 600
     token_counts_at_once: Annotated[
-        int, Meta(ge=1, le=10_000), about("`count_tokens` requests that run at once; more wait for a turn.")
+        int,
+        Meta(ge=1, le=10_000),
+        about("`count_tokens` requests that run at once, beyond the first of each user; more wait."),
     ] = 32
     token_counts_at_once_user: Annotated[int, Meta(ge=1, le=10_000), about("The same for one user.")] = 8
     token_count_text: Annotated[
@@ -258,6 +260,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Characters of a request that an estimate of its tokens looks at; the rest counts as densely as they do."
         ),
     ] = 8 * 1024 * 1024
+    token_count_seconds: Annotated[
+        Timer, about("Time of a thread that an estimate may take; the rest counts as densely, too.")
+    ] = 1.0
     keys_reveal: Annotated[
         bool, about("Whether owners can see their keys again; if not, a key is shown once, when it is made.")
     ] = True
