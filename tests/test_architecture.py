@@ -97,7 +97,7 @@ LATE: dict[str, str] = {
     "operations/mail_sender.py:_composed": "the grammar of mail, at the first mail",
     "store/sql/database.py:_backend": "the PostgreSQL driver, where that is the database",
     "store/sql/database.py:_insert": "PostgreSQL's dialect, likewise",
-    "tokens/estimator.py:Estimator._count": "the tokenizer, at the first estimate",
+    "tokens/estimator.py:Estimator._load": "the tokenizer, at the first estimate",
     "site/document_pages.py:_rendered": "Markdown and its lexers, at the first page that is written in it",
     "site/settings_pages.py:SettingsPages._picture": "what draws QR codes, where a second factor is set up",
 }

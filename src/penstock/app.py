@@ -114,7 +114,9 @@ class Service:
             router = Router(source.get, self._secrets, draw=random.random, now=self._now)
             failover = Failover(router, metrics, clock)
             timings = _timings(settings)
-            estimator = Estimator(most_text=settings.token_count_text)
+            estimator = Estimator(
+                most_text=settings.token_count_text, most_seconds=settings.token_count_seconds
+            )
             stack.callback(estimator.close)
             offload = Offload(settings.thread_above)
             stack.callback(offload.close)
@@ -136,10 +138,12 @@ class Service:
                 counter=_counter(settings, client, router, failover, estimator, clock),
                 keyring=keyring,
                 gate=gate,
-                body_memory=BodyMemory(max_body=settings.max_body, most=settings.max_bodies),
+                body_memory=BodyMemory(
+                    max_body=settings.max_body, most=settings.max_bodies, kept=settings.bodies_kept
+                ),
                 catalog=source.get,
                 metrics=metrics,
-                reader=BodyReader(offload, max_values=settings.max_values),
+                reader=BodyReader(offload, max_values=settings.max_values, max_choices=settings.max_choices),
                 new_id=_ids(boot),
                 now=self._now,
                 clock=clock,
@@ -283,6 +287,7 @@ def _timings(settings: Settings) -> Timings:
         head_hold=settings.head_hold,
         keepalive=settings.keepalive,
         max_reply=settings.max_reply,
+        max_replies=settings.max_replies,
         max_pauses=settings.max_pauses,
     )
 

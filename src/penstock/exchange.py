@@ -67,9 +67,10 @@ class Exchange(Protocol):
         """The value of the first header of this (lower-case) name, or None."""
         ...
 
-    async def body(self) -> bytes:
+    async def body(self, arrived: Callable[[int], None] | None = None) -> bytes:
         """The whole request body.
 
+        ``arrived`` is told how many bytes of it are here, whenever there are more; what it raises ends the reading.
         Raises ``RequestTooLarge``, ``ReceiptTimeout``, ``EncodedBody`` or ``InvalidRequest`` (broken framing). May be
         called once.
         """

@@ -365,6 +365,13 @@ class House:
         return self.service._api._body_memory.taken
 
     @property
+    def answers_taken(self) -> int:
+        """What whole answers take in memory."""
+        assert self.service is not None
+        assert self.service._api is not None
+        return self.service._api._relay._answers.taken
+
+    @property
     def asked(self) -> int:
         """How many requests have reached any upstream."""
         return len(self.visits) + sum(len(wire.asked) for wire in self.wires.values())

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from penstock.api.body_memory import STEP
 from penstock.core.catalog import Target
 from penstock.core.circuit_breaker import PROBE_AFTER
 from penstock.domain.catalog import catalog_store
 from penstock.providers.table import KINDS
 from penstock.relay import stream
+from penstock.relay.answer_memory import STEP as ANSWER_STEP
 from penstock.relay.relay import Relay
 from penstock.upstream import UpstreamClient, UpstreamResponse
 from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, body_of
@@ -351,3 +353,71 @@ async def test_a_secret_that_was_changed_is_the_one_that_is_sent(
     assert (await house.ask("chat", "wire-chat", user)).status == 200
     sent = [asked.headers["authorization"] for asked in wire.asked]
     assert sent == [f"Bearer {VENDOR_KEY}", "Bearer another-key-0123456789"]
+
+
+async def test_what_is_announced_and_does_not_come_takes_nobodys_room(tmp_path: Path) -> None:
+    """Sixteen users of a plan of one at a time had filled the memory of all with a few bytes."""
+    async with open_house(tmp_path / "data", max_body=2_000_000, max_bodies=4_000_000) as house:
+        strangers = [await house.user("one") for _ in range(16)]
+        begun = [await house.send(_begun(user, 2_000_000) + b"{") for user in strangers for _ in range(2)]
+        chunked = _begun(strangers[0], 7).replace(b"content-length: 7", b"transfer-encoding: chunked")
+        begun.append(await house.send(chunked + b"1\r\n{\r\n"))
+        await _taken(house, 33 * STEP)
+        other = await house.user("one")
+        for content in ("Hello", "x" * 200_000):
+            body = body_of("chat", "chat-plain", messages=[{"role": "user", "content": content}])
+            assert (await house.post("chat", body, other)).status == 200
+        for caller in begun:
+            caller.leave()
+        await _taken(house, 0)
+
+
+async def test_bodies_that_do_come_leave_room_for_those_who_hold_none(tmp_path: Path) -> None:
+    async with open_house(tmp_path / "data", max_body=1_000_000, max_bodies=4_000_000) as house:
+        heavy = [await house.user("one") for _ in range(5)]
+        begun = [
+            await house.send(_begun(user, 1_000_000) + b" " * 990_000) for user in heavy for _ in range(2)
+        ]
+        answers = [asyncio.create_task(caller.answer()) for caller in begun]
+        done, waiting = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+        assert {(answer.result().status, answer.result().code) for answer in done} == {(503, "overloaded")}
+        assert house.taken <= 4_000_000 - 500_000
+        assert (await house.ask("chat", "chat-plain", await house.user("one"))).status == 200
+        for answer in waiting:
+            answer.cancel()
+
+
+async def test_a_body_is_refused_where_its_users_room_ends(tmp_path: Path) -> None:
+    async with open_house(tmp_path / "data", max_body=300_000, max_bodies=3_000_000) as house:
+        user = await house.user("one")
+        begun = [await house.send(_begun(user, 300_000) + b" " * 299_000) for _ in range(2)]
+        await _taken(house, 600_000)
+        third = await (await house.send(_begun(user, 300_000) + b" " * 299_000)).answer()
+        assert (third.status, third.code) == (429, "concurrent_limit_reached")
+        assert house.taken == 600_000
+        for caller in begun:
+            caller.leave()
+        await _taken(house, 0)
+
+
+async def test_whole_answers_have_a_bound_in_common(tmp_path: Path) -> None:
+    async with open_house(tmp_path / "data", max_reply=6_000_000, max_replies=6_000_000) as house:
+        user, other = await house.user(), await house.user()
+        wire = house.wires["wire-chat"]
+        first = await house.begin("chat", "wire-chat", user)
+        asked = await wire.next()
+        asked.begin(b'{"x":"', b"x" * 5_000_000, kind="application/json")
+        async with asyncio.timeout(60):
+            while house.answers_taken < 4 * ANSWER_STEP:  # noqa: ASYNC110 - as in _taken
+                await asyncio.sleep(0)
+        wire.script = lambda asked: asked.answer(b'{"x":"' + b"x" * 5_000_000 + b'"}')
+        refused = await house.ask("chat", "wire-chat", other)
+        assert (refused.status, refused.code) == (503, "overloaded")
+        assert await house.used(other) == 0, "it is given back"
+        wire.script = lambda asked: asked.answer(REPLIES["chat"])
+        assert (await house.ask("chat", "wire-chat", other)).status == 200, "ordinary ones go on"
+        first.leave()
+        await asked.left()
+        async with asyncio.timeout(60):
+            while house.answers_taken:  # noqa: ASYNC110 - as in _taken
+                await asyncio.sleep(0)

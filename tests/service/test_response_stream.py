@@ -1,5 +1,7 @@
 """A streamed reply on its way, moment by moment: the exchange and the upstream's flow are stand-ins that take notes."""
 
+from collections.abc import Callable
+
 import pytest
 
 from penstock.core.dialects.interface import Lane
@@ -32,7 +34,7 @@ class Paper:
     def header(self, name: bytes) -> bytes | None:
         return None
 
-    async def body(self) -> bytes:
+    async def body(self, arrived: Callable[[int], None] | None = None) -> bytes:
         return b""
 
     def start(self, status: int, headers: HeaderList) -> None:

@@ -132,3 +132,25 @@ async def test_what_a_provider_without_a_counter_says_is_not_waited_for(house: H
     answer = await house.http("POST", COUNTING, user.key, body=counting("wire-messages"))
     assert (answer.status, answer.headers["x-penstock-token-count"]) == (200, "estimated")
     await house.wires["wire-messages"].asked[0].left()
+
+
+async def test_a_users_first_count_waits_for_nobody_elses(tmp_path: Path) -> None:
+    """Four users of eight counts each had held all thirty-two places."""
+    async with open_house(tmp_path / "data", token_counts_at_once=2, token_counts_at_once_user=8) as house:
+        wire = house.wires["wire-messages"]
+        body = counting("wire-messages")
+        busy = [await house.user("one") for _ in range(3)]
+        held = [
+            await house.send(raw("POST", COUNTING, user.key, body, {})) for user in busy for _ in range(4)
+        ]
+        asked = [await wire.next() for _ in range(5)]  # the first of each, and two more
+        other = await house.user("one")
+        theirs = await house.send(raw("POST", COUNTING, other.key, body, {}))
+        (await wire.next()).answer(b'{"input_tokens":7}')
+        assert (await theirs.answer()).json["input_tokens"] == 7
+        assert len(wire.asked) == 6
+        wire.script = lambda asked: asked.answer(b'{"input_tokens":8}')
+        for each in asked:
+            each.answer(b'{"input_tokens":8}')
+        for caller in held:
+            assert (await caller.answer()).json["input_tokens"] == 8

@@ -180,6 +180,67 @@ async def test_a_caller_that_leaves_frees_the_thread() -> None:
     estimator.close()
 
 
+class Ticking:
+    """A clock that goes on by a second whenever it is read, and notes nothing else."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+async def test_the_thread_goes_from_user_to_user() -> None:
+    """Seven long estimates of one user come before another's short one, and end after it."""
+    estimator = Estimator(most_text=1 << 30, clock=Ticking())
+    long = of({"type": "text", "text": LONG * 1000})
+    ended: list[str] = []
+
+    async def ask(name: str, fields: dict[str, Raw], user: str) -> None:
+        assert await estimator.estimate(fields, "m", user) > 0
+        ended.append(name)
+
+    many = [asyncio.create_task(ask(f"long {at}", long, "busy")) for at in range(7)]
+    others = [asyncio.create_task(ask(f"short {at}", of(), f"other {at}")) for at in range(3)]
+    await asyncio.gather(*many, *others)
+    assert ended == [*(f"short {at}" for at in range(3)), *(f"long {at}" for at in range(7))]
+    estimator.close()
+
+
+async def test_an_estimate_has_a_bound_of_time_after_which_the_rest_counts_as_densely() -> None:
+    text = of({"type": "text", "text": LONG * 1000})
+    whole, bounded = (
+        Estimator(most_text=1 << 30),
+        Estimator(most_text=1 << 30, most_seconds=3, clock=Ticking()),
+    )
+    counted: list[int] = []
+    count = O200k.count
+
+    class Counting(O200k):
+        def count(self, piece: str) -> int:
+            counted.append(len(piece))
+            return count(self, piece)
+
+    bounded._vocabulary = Counting()
+    assert await bounded.estimate(text, "m") == pytest.approx(await whole.estimate(text, "m"), rel=0.01)
+    assert 1 <= len(counted) < 6
+    assert sum(counted) < len(LONG) * 1000
+    whole.close()
+    bounded.close()
+
+
+async def test_what_fails_is_told_and_the_next_one_goes_on() -> None:
+    estimator = Estimator(most_text=1 << 20)
+    wrong = {"messages": Raw(b"[")}
+    first = asyncio.create_task(estimator.estimate(wrong, "m", "a"))
+    second = asyncio.create_task(estimator.estimate(of(), "m", "a"))
+    with pytest.raises(msgspec.DecodeError):
+        await first
+    assert await second > 0
+    estimator.close()
+
+
 def test_families_are_told_by_the_providers_name_for_a_model() -> None:
     assert tokenizer_family("anthropic/Claude-Sonnet-4.6").word == "claude"
     assert tokenizer_family("MiniMax-M2.1").word == "minimax"

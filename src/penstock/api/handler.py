@@ -7,6 +7,7 @@ becomes an answer in the caller's form. Every answer carries a request id and th
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from penstock.api import connection_check
 from penstock.api.authenticate import RequestCredentials, request_credentials
@@ -149,9 +150,9 @@ class Api:
         principal, plan = await self._admit(visit)
         place = self._body_memory.enter(visit.exchange, principal, plan.concurrent_requests)
         try:
-            body = await visit.exchange.body()
+            body = await visit.exchange.body(place.arrived)
             place.shrink(len(body))
-            envelope = await self._reader.read(body, endpoint.caller.body)
+            envelope = await self._reader.read(body, endpoint.caller.body, self._holds(principal, plan))
             await self._relay.run(self._call(visit, endpoint, principal, plan, envelope, started))
         finally:
             place.leave()
@@ -195,7 +196,7 @@ class Api:
         exchange = visit.exchange
         place = self._body_memory.enter(exchange, principal, plan.concurrent_requests)
         try:
-            body = await exchange.body()
+            body = await exchange.body(place.arrived)
             place.shrink(len(body))
             counted = await self._count(visit, endpoint, principal, plan, body)
         finally:
@@ -209,12 +210,18 @@ class Api:
         self, visit: ApiRequest, endpoint: Endpoint, principal: Principal, plan: Plan, body: bytes
     ) -> TokenCount:
         exchange = visit.exchange
-        envelope = await self._reader.read(body, endpoint.caller.body, counting=True)
+        holds = self._holds(principal, plan)
+        envelope = await self._reader.read(body, endpoint.caller.body, holds, counting=True)
         asked = self._sender(exchange).api_version(exchange, endpoint.caller)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
         request = CountRequest(visit.request_id, principal.user_id, endpoint, envelope, resolution, asked)
         return await self._counter.count(request)
+
+    def _holds(self, principal: Principal, plan: Plan) -> Callable[[str], bool]:
+        """Whether a name that goes to a provider as it is means a model of the caller's plan and key."""
+        allowed = None if principal.models is None else frozenset(principal.models)
+        return partial(self._catalog().holds, plan_id=plan.id, allowed=allowed)
 
     async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)

@@ -1,6 +1,9 @@
 """Request bodies: checked, and read at the top level; a large one in a thread."""
 
-from penstock.core.body.envelope import BodyRules, Envelope, read_body
+from collections.abc import Callable
+
+from penstock.core.body.cost_fields import CostBounds
+from penstock.core.body.envelope import BodyRules, Envelope, bounded, read_body, takes_long_to_bound
 from penstock.core.body.value_limits import check_values
 from penstock.relay.offload import Offload
 
@@ -8,16 +11,30 @@ from penstock.relay.offload import Offload
 class BodyReader:
     """Checks bodies and reads their top level, large ones in a thread."""
 
-    def __init__(self, offload: Offload, *, max_values: int) -> None:
-        """``max_values`` bounds the objects, lists and members of one body."""
+    def __init__(self, offload: Offload, *, max_values: int, max_choices: int) -> None:
+        """``max_values`` bounds the objects, lists and members of one body, ``max_choices`` the answers it may ask for."""
         self._offload = offload
         self._max_values = max_values
+        self._max_choices = max_choices
 
-    async def read(self, body: bytes, rules: BodyRules, *, counting: bool = False) -> Envelope:
-        """The body's envelope. Raises ``InvalidRequest``."""
-        if len(body) <= self._offload.above:
-            return self._read(body, rules, counting=counting)
-        return await self._offload.run(self._read, body, rules, counting=counting)
+    async def read(
+        self, body: bytes, rules: BodyRules, holds: Callable[[str], bool], *, counting: bool = False
+    ) -> Envelope:
+        """The body's envelope, as far as its caller may ask for what it says.
+
+        ``holds`` says whether a name that goes to a provider as it is means a model of the caller's; it may be asked in
+        another thread. Raises ``InvalidRequest`` or ``ModelNotOnPlan``.
+        """
+        bounds = CostBounds(holds, self._max_choices)
+        if len(body) > self._offload.above:
+            return await self._offload.run(self._read_bounded, body, rules, bounds, counting=counting)
+        envelope = self._read(body, rules, counting=counting)
+        if takes_long_to_bound(envelope):
+            return await self._offload.run(bounded, envelope, bounds)
+        return bounded(envelope, bounds)
+
+    def _read_bounded(self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool) -> Envelope:
+        return bounded(self._read(body, rules, counting=counting), bounds)
 
     def _read(self, body: bytes, rules: BodyRules, *, counting: bool) -> Envelope:
         if rules.decoded:

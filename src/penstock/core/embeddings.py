@@ -8,6 +8,7 @@ commas is one of token ids.
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.cost_fields import SHARED, CostRules
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.body.splice import replace_once
 from penstock.core.body.value_limits import real
@@ -167,7 +168,18 @@ def _model_of(fields: dict[str, Raw]) -> str | None:
 
 
 CALLER = CallerFormat(
-    body=BodyRules(check=_check, turns="input", attachments={}, decoded=False, estimate_input=_estimate_input)
+    body=BodyRules(
+        check=_check,
+        cost=CostRules(
+            SHARED,
+            frozenset({"model", "input", "encoding_format", "dimensions", "user", "metadata"}),
+            tools="",
+        ),
+        turns="input",
+        attachments={},
+        decoded=False,
+        estimate_input=_estimate_input,
+    )
 )
 UPSTREAM = UpstreamFormat(
     path=lambda _model, _stream: b"/embeddings",

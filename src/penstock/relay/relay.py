@@ -31,6 +31,7 @@ from penstock.errors import (
 from penstock.exchange import NOSNIFF, HeaderList
 from penstock.operations.metrics import Metrics
 from penstock.relay.answer import lane_for, prepared_for, whole_answer
+from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import continued_request, paused_decoder, whole_turn
 from penstock.relay.failover import Failover
@@ -46,12 +47,16 @@ _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """The relay's timers, in seconds, and the bounds of an answer: a whole one's bytes, and how often a turn may pause."""
+    """The relay's timers, in seconds, and the bounds of answers.
+
+    Those are the bytes of a whole one, of all whole ones together, and how often a turn may pause.
+    """
 
     deadlines: Deadlines = Deadlines()
     head_hold: float = 20.0
     keepalive: float = 15.0
     max_reply: int = 64 * 1024 * 1024
+    max_replies: int = 512 * 1024 * 1024
     max_pauses: int = 8
 
 
@@ -79,6 +84,7 @@ class Relay:
         self._router = router
         self._metrics = metrics
         self._timings = timings
+        self._answers = AnswerMemory(timings.max_replies)
         self._offload = offload
         self._failover = failover
         self._reasoning = reasoning
@@ -297,16 +303,25 @@ class Relay:
     # ---- whole answers
 
     async def _whole(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
+        room = AnswerRoom(self._answers)
+        try:
+            await self._give_whole(call, attempt, prepared, record, room)
+        finally:
+            room.leave()
+
+    async def _give_whole(
+        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, room: AnswerRoom
+    ) -> None:
         response = await self._post(call, attempt, prepared, record)
         try:
-            body = await self._read(response)
+            body = await self._read(response, room)
         finally:
             response.close()
         events: list[AnyEvent] | None = None
         try:
             decoder = paused_decoder(call, attempt, body)
             if decoder is not None:
-                ask = partial(self._next_answer, call, attempt, record)
+                ask = partial(self._next_answer, call, attempt, record, room)
                 events = await whole_turn(decoder, prepared, body, self._timings.max_pauses, ask)
             out, failed = whole_answer(call, record, prepared, body, events)
         except RecursionError as error:
@@ -319,9 +334,9 @@ class Relay:
         call.exchange.end(out)
         record.outcome, record.status = "completed", 200
 
-    async def _read(self, response: UpstreamResponse) -> bytes:
+    async def _read(self, response: UpstreamResponse, room: AnswerRoom) -> bytes:
         try:
-            return await response.read(self._timings.max_reply)
+            return await response.read(self._timings.max_reply, room.arrived)
         except UpstreamFailure as failure:
             raise network_error(failure) from failure
 
@@ -337,10 +352,12 @@ class Relay:
         except CallerError as error:
             raise ProviderError("The provider paused its answer and would not go on with it.") from error
 
-    async def _next_answer(self, call: Call, attempt: Attempt, record: Record, prepared: Prepared) -> bytes:
+    async def _next_answer(
+        self, call: Call, attempt: Attempt, record: Record, room: AnswerRoom, prepared: Prepared
+    ) -> bytes:
         response = await self._resume(call, attempt, prepared, record)
         try:
-            return await self._read(response)
+            return await self._read(response, room)
         finally:
             response.close()
 

@@ -45,26 +45,49 @@ class _Counted(msgspec.Struct):
     input_tokens: int
 
 
+class _CountingUser:
+    """One user's counts: how many are here, running or waiting, and whether one may run that takes no common turn."""
+
+    __slots__ = ("first_is_free", "here", "turns")
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self.turns = turns
+        self.here = 0
+        self.first_is_free = True
+
+
 class CountingTurns:
-    """Turns for counting: a limit for all and one for each user; the others wait, first come first served."""
+    """Turns for counting: a limit for all and one for each user; the others wait, first come first served.
+
+    A user's first does not wait for other users: it takes no turn of those that all have in common.
+    """
 
     def __init__(self, *, most: int, most_of_user: int) -> None:
         self._all = asyncio.Semaphore(most)
         self._most_of_user = most_of_user
-        self._users: dict[str, tuple[asyncio.Semaphore, set[object]]] = {}
+        self._users: dict[str, _CountingUser] = {}
 
     @asynccontextmanager
     async def turn(self, user_id: str) -> AsyncGenerator[None]:
         """Wait for a turn, and give it back at the end."""
-        visitor = object()
-        own, visitors = self._users.setdefault(user_id, (asyncio.Semaphore(self._most_of_user), set()))
-        visitors.add(visitor)
+        user = self._users.get(user_id)
+        if user is None:
+            user = self._users[user_id] = _CountingUser(asyncio.Semaphore(self._most_of_user))
+        user.here += 1
         try:
-            async with own, self._all:
-                yield
+            async with user.turns:
+                if not user.first_is_free:
+                    async with self._all:
+                        yield
+                    return
+                user.first_is_free = False
+                try:
+                    yield
+                finally:
+                    user.first_is_free = True
         finally:
-            visitors.remove(visitor)
-            if not visitors:
+            user.here -= 1
+            if not user.here:
                 del self._users[user_id]
 
 
@@ -115,7 +138,7 @@ class TokenCounter:
                 if counted is not None:
                     return counted
             served = counters[0] if counters else choice.attempts[0]
-            tokens = await self._estimator.estimate(envelope.fields, served.model)
+            tokens = await self._estimator.estimate(envelope.fields, served.model, request.user_id)
             return TokenCount(b'{"input_tokens":%d}' % tokens, "estimated", served.simulated)
 
     def _left(self, asked: tuple[CountRequest, float]) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -69,6 +70,7 @@ class ServedExchange:
     asked = False
     received = 0
     waiter: asyncio.Future[None] | None = None
+    arrived: Callable[[int], None] | None = None
     failure: PenstockError | None = None
     # the response
     pending: bytes | None = None
@@ -99,10 +101,13 @@ class ServedExchange:
     def header(self, name: bytes) -> bytes | None:
         return self.fields.get(name)
 
-    async def body(self) -> bytes:
+    async def body(self, arrived: Callable[[int], None] | None = None) -> bytes:
         if self.asked:
             raise RuntimeError("the body was asked for twice")
         self.asked = True
+        if arrived is not None and self.failure is None:
+            arrived(sum(map(len, self.pieces)))
+            self.arrived = arrived
         if self.failure is None and not self.complete:
             if self.lost:
                 raise asyncio.CancelledError  # the rest will not come, and the handler was told once already
@@ -244,8 +249,13 @@ class ServedExchange:
         self.received += len(piece)
         if self.received > self.line.max_body:
             self.fail_body(RequestTooLarge(f"The request body is larger than {self.line.max_body} bytes."))
-        else:
-            self.pieces.append(piece)
+            return
+        self.pieces.append(piece)
+        if self.arrived is not None:
+            try:
+                self.arrived(self.received)
+            except PenstockError as error:
+                self.fail_body(error)
 
     def take_whole(self, body: bytes) -> None:
         """The whole body, which came with the head."""

@@ -182,6 +182,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_bodies: Annotated[
         Bytes, about("All bodies in memory together; beyond it new requests are answered 503.")
     ] = 1024 * 1024 * 1024
+    bodies_kept: Annotated[
+        Bytes,
+        about(
+            "Of `max_bodies`, kept for bodies up to 64 KiB, one half of it for users who hold none; at most an eighth."
+        ),
+    ] = 64 * 1024 * 1024
     max_values: Annotated[
         int,
         Meta(ge=1000, le=100_000_000),
@@ -189,6 +195,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Objects, lists and their members in a body, all together; not of embeddings, which are not decoded."
         ),
     ] = 100_000
+    max_choices: Annotated[
+        int,
+        Meta(ge=1, le=128),
+        about(
+            "Answers that one request may ask for (`n`); a greater number is left out, so that there is one answer, and told."
+        ),
+    ] = 4
     thread_above: Annotated[
         Bytes, about("Bodies larger than this are read and translated in a thread beside the streams.")
     ] = 256 * 1024
@@ -207,6 +220,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upstream_idle: Annotated[Timer, about("Between two bytes of a stream.")] = 60.0
     upstream_total: Annotated[Timer, about("From the request to the end of the answer.")] = 1800.0
     max_reply: Annotated[Bytes, about("A provider's answer that is not a stream.")] = 64 * 1024 * 1024
+    max_replies: Annotated[
+        Bytes,
+        about(
+            "All such answers in memory together, beyond 1 MiB of each; one that finds no room is answered 503."
+        ),
+    ] = 512 * 1024 * 1024
     max_pauses: Annotated[
         Count,
         about(
@@ -239,7 +258,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count, about("`count_tokens` requests a minute and user, which are free otherwise; 0: no bound.")
     ] = 600
     token_counts_at_once: Annotated[
-        int, Meta(ge=1, le=10_000), about("`count_tokens` requests that run at once; more wait for a turn.")
+        int,
+        Meta(ge=1, le=10_000),
+        about("`count_tokens` requests that run at once, beyond the first of each user; more wait."),
     ] = 32
     token_counts_at_once_user: Annotated[int, Meta(ge=1, le=10_000), about("The same for one user.")] = 8
     token_count_text: Annotated[
@@ -248,6 +269,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Characters of a request that an estimate of its tokens looks at; the rest counts as densely as they do."
         ),
     ] = 8 * 1024 * 1024
+    token_count_seconds: Annotated[
+        Timer, about("Time of a thread that an estimate may take; the rest counts as densely, too.")
+    ] = 1.0
     keys_reveal: Annotated[
         bool, about("Whether owners can see their keys again; if not, a key is shown once, when it is made.")
     ] = True
@@ -362,6 +386,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             fill(self, "database_url", f"sqlite:///{self.data}/penstock.db")
         if self.max_bodies < self.max_body:
             fill(self, "max_bodies", self.max_body)
+        fill(self, "bodies_kept", min(self.bodies_kept, self.max_bodies // 8))
+        if self.max_replies < self.max_reply:
+            fill(self, "max_replies", self.max_reply)
         if self.errors_per_minute == 0:
             fill(self, "errors_per_minute_address", 0)
 

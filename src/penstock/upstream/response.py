@@ -98,8 +98,8 @@ class UpstreamResponse:
             return None
         return values[0]
 
-    async def read(self, limit: int) -> bytes:
-        """The whole body.
+    async def read(self, limit: int, arrived: Callable[[int], None] | None = None) -> bytes:
+        """The whole body. ``arrived`` is told how many more bytes of it are here; what it raises ends the reading.
 
         Raises UpstreamFailure: TOO_LARGE above ``limit`` bytes (the connection is closed then), and as ``stream``.
         """
@@ -109,6 +109,8 @@ class UpstreamResponse:
             body = self._next()
             if len(body) > limit:
                 raise too_large("body", limit)
+            if arrived is not None:
+                arrived(len(body))
             return body
         length = self.header(b"content-length")
         if length is not None and int(length) > limit:
@@ -122,6 +124,8 @@ class UpstreamResponse:
             room -= len(data)
             if room < 0:
                 raise too_large("body", limit)
+            if arrived is not None:
+                arrived(len(data))
             parts.append(data)
 
         done = self.stream(keep)

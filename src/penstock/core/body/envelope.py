@@ -10,12 +10,13 @@ A tighter bound on nesting was measured to cost more than all other checks toget
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.cost_fields import CostBounds, CostRules, bound_cost, takes_long
 from penstock.errors import InvalidRequest
 
 MAX_MESSAGES = 10_000
@@ -83,12 +84,14 @@ class BodyRules:
     ``check`` takes the top level, and whether only tokens are to be counted; it gives the most tokens of the answer and
     whether the caller wants the counts of a stream, and raises ``InvalidRequest``. ``turns`` is the field of the
     conversation; ``attachments`` says how images and documents show in it. ``decoded``: more than the top level is decoded
-    on some way, so the number of values is bounded. ``estimate_input`` guesses the input's tokens.
+    on some way, so the number of values is bounded. ``estimate_input`` guesses the input's tokens. ``cost`` says where a
+    body names other models, or multiplies what it costs.
     """
 
     check: Callable[[dict[str, Raw], bool], tuple[int | None, bool]]
     turns: str
     attachments: Mapping[Feature, Attachment]
+    cost: CostRules
     decoded: bool = True
     estimate_input: Callable[[bytes, dict[str, Raw]], int] = estimate_conversation
 
@@ -104,6 +107,8 @@ class Envelope(msgspec.Struct, frozen=True):
     max_tokens: int | None
     include_usage: bool
     """A Chat caller asked for the usage chunk of a stream; always True elsewhere."""
+    left_out: tuple[str, ...] = ()
+    """Fields that were left out, in whole or in part, because of what they cost."""
 
     def encode(self, model: str, set: Mapping[str, bytes] | None = None, drop: tuple[str, ...] = ()) -> bytes:  # noqa: A002
         """The body with ``model`` (and the fields of ``set``, JSON text each) replaced or added and ``drop`` left out.
@@ -160,6 +165,25 @@ def read_body(body: bytes, rules: BodyRules, *, counting: bool = False) -> Envel
     except RecursionError as error:  # also of a later pass, which stands deeper in the stack than the first
         raise too_deep() from error
     return Envelope(rules, body, fields, model, stream, max_tokens, include_usage)
+
+
+def takes_long_to_bound(envelope: Envelope) -> bool:
+    """Whether ``bounded`` may take milliseconds."""
+    return takes_long(envelope.fields, envelope.rules.cost, len(envelope.body))
+
+
+def bounded(envelope: Envelope, bounds: CostBounds) -> Envelope:
+    """The envelope without what its caller may not have; the same one where that is nothing.
+
+    Raises ``ModelNotOnPlan`` for a model that it names beside ``model``.
+    """
+    try:
+        fields, left_out = bound_cost(envelope.fields, envelope.rules.cost, bounds)
+    except RecursionError as error:
+        raise too_deep() from error
+    if not left_out:
+        return envelope
+    return replace(envelope, body=_encode(fields), fields=fields, left_out=left_out)
 
 
 # ---- the top level

@@ -14,7 +14,7 @@ from msgspec import Raw
 from penstock.core.body.envelope import Envelope, too_deep
 from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamSide
 from penstock.core.dialects.registry import caller_side, upstream_side
-from penstock.core.neutral.request import Loss, Request
+from penstock.core.neutral.request import MOST_LOSSES, Loss, Request
 from penstock.core.profile import Profile, extra_fields
 from penstock.core.reasoning.cache import ReasoningScope, restore_reasoning
 from penstock.core.tools.names import fit_tool_names
@@ -48,7 +48,7 @@ def prepare(
         prepared = _translated(envelope, caller_side(caller), side, model, profile, reasoning)
     except RecursionError as error:
         raise too_deep() from error
-    return _completed(prepared, profile, strict=strict)
+    return _completed(_told_of_cost(prepared, envelope), profile, strict=strict)
 
 
 def pass_through(
@@ -64,7 +64,16 @@ def pass_through(
         prepared = passing.request(envelope, model, profile, reasoning)
     except RecursionError as error:
         raise too_deep() from error
+    prepared = _told_of_cost(prepared, envelope)
     return _completed(prepared, profile, strict=strict) if strict or profile.extra_body else prepared
+
+
+def _told_of_cost(prepared: Prepared, envelope: Envelope) -> Prepared:
+    """The same with the losses of what was left out because of its cost."""
+    if not envelope.left_out:
+        return prepared
+    lost = tuple(Loss(name, "dropped") for name in envelope.left_out[:MOST_LOSSES])
+    return msgspec.structs.replace(prepared, losses=(*lost, *prepared.losses))
 
 
 def _completed(prepared: Prepared, profile: Profile, *, strict: bool) -> Prepared:

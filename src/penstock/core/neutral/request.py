@@ -159,6 +159,10 @@ class Request(msgspec.Struct, frozen=True):
     """The provider's own web search was offered to the model; no neutral tool stands for it."""
 
 
+MOST_LOSSES = 64
+"""Losses that are gathered of one request: more than can be told. What a caller writes beyond them is dropped all the same."""
+
+
 class Loss(msgspec.Struct, frozen=True):
     """A field that was carried in reduced form or not at all; ``X-Penstock-Translation`` reports it.
 

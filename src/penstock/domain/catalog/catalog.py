@@ -4,6 +4,7 @@ The database is the truth; ``catalog_store`` reads it into a ``Catalog`` wheneve
 dictionary lookups, so the request path pays nothing for aliases.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -25,6 +26,7 @@ MODEL_FAMILIES: Mapping[ModelFamily, tuple[ModelFamily, ...]] = {
 """For each family of Claude, where a model is looked for when the plan has none of it: the nearest one first."""
 
 _MAX_REMEMBERED = 4096
+_DATE = re.compile(r"-20\d{6}$")
 _LONGEST_NAME_SHOWN = 100
 _LONGEST_NAME_KEPT = 256
 
@@ -63,6 +65,7 @@ class Catalog:
         "_aliases",
         "_as_written",
         "_globs",
+        "_held",
         "_known",
         "_members",
         "_offered",
@@ -112,6 +115,7 @@ class Catalog:
         self._offered: Memo[tuple[str, frozenset[str] | None, ModelKind | None], tuple[Model, ...]] = Memo(
             _MAX_REMEMBERED
         )
+        self._held: Memo[tuple[str, frozenset[str] | None], frozenset[str]] = Memo(_MAX_REMEMBERED)
 
     # ---- what is served, and to whom
 
@@ -200,6 +204,28 @@ class Catalog:
             raise NoProvider(self._not_served(model), param="model")
         return Resolution(model, name != model.id, candidates)
 
+    def holds(self, name: str, plan_id: str, allowed: frozenset[str] | None = None) -> bool:
+        """Whether a name that goes to a provider as it is means a model of this plan and key.
+
+        That is what a provider calls one of them, or its id unless a provider calls another model that; with or without
+        a date, and with dots or dashes. Aliases and families are ours alone: a provider would take them for what they say.
+        """
+        key = (plan_id, allowed)
+        held = self._held.get(key)
+        if held is None:
+            held = self._names_held(self._members.get(plan_id, frozenset()), allowed)
+            self._held.keep(key, held)
+        return _plain(name) in held
+
+    def _names_held(self, members: frozenset[str], allowed: frozenset[str] | None) -> frozenset[str]:
+        held = members if allowed is None else members & allowed
+        own: set[str] = set()
+        others: set[str] = set()
+        for model in self._as_written.values():
+            names = own if model.id in held else others
+            names.update(_plain(target.model) for target in model.targets)
+        return frozenset(own | ({_plain(model_id) for model_id in held} - others))
+
     def _named(self, name: str) -> Model | None:
         found = self.models.get(name)
         if found is not None:
@@ -252,6 +278,11 @@ def _other_route(model: Model) -> str:
     article = "an" if model.kind == "embedding" else "a"
     routes = " or ".join(f"POST {path}" for path in paths_of(model.kind))
     return f"{model.id} is {article} {model.kind} model, which this route does not call; use {routes}."
+
+
+def _plain(name: str) -> str:
+    """A name without its date, and with dashes for dots: vendors call one model by all of these."""
+    return _DATE.sub("", name).replace(".", "-")
 
 
 def is_glob(alias: str) -> bool:

@@ -1,6 +1,7 @@
 """Decodes a Chat request into the neutral form: ``docs/translation.md``, "Chat callers", row by row."""
 
 from collections.abc import Sequence
+from heapq import nsmallest
 from typing import assert_never
 
 import msgspec
@@ -11,6 +12,7 @@ from penstock.core.dialects.chat import request_schema as wire
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.neutral.request import (
+    MOST_LOSSES,
     AnyPart,
     CacheTtl,
     CallerName,
@@ -256,7 +258,7 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
                 request = msgspec.structs.replace(request, web_search=True)
             else:
                 reading.lose(name)
-    for name in sorted(names - _MESSAGE_FIELDS):
+    for name in nsmallest(MOST_LOSSES, names - _MESSAGE_FIELDS):
         reading.lose(f"messages.{name}")
     return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]
 
@@ -270,7 +272,8 @@ class _Reading:
         self.losses: dict[str, str] = {}
 
     def lose(self, field: str, outcome: str = "dropped") -> None:
-        self.losses.setdefault(field, outcome)
+        if len(self.losses) < MOST_LOSSES:
+            self.losses.setdefault(field, outcome)
 
     def request(self, sent: wire.Body) -> Request:
         _check(sent)

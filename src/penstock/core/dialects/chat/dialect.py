@@ -11,6 +11,7 @@ from penstock.core.body.envelope import (
     typed,
     typed_as,
 )
+from penstock.core.dialects.chat.cost_fields import COST
 from penstock.core.dialects.chat.decode_request import decode_request
 from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
 from penstock.core.dialects.chat.encode_request import encode_request
@@ -55,6 +56,7 @@ CHAT = Dialect(
     caller=CallerSide(
         body=BodyRules(
             check=_check,
+            cost=COST,
             turns="messages",
             attachments={"images": typed_as(b"image_url"), "documents": typed_as(b"file")},
         ),

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.messages import request_schema as wire
 from penstock.core.neutral.request import (
+    MOST_LOSSES,
     AnyPart,
     CacheTtl,
     Document,
@@ -65,7 +66,8 @@ class _Reading:
         self.losses: dict[Loss, None] = {}
 
     def lose(self, field: str, outcome: str = "dropped") -> None:
-        self.losses[Loss(field, outcome)] = None
+        if len(self.losses) < MOST_LOSSES:
+            self.losses[Loss(field, outcome)] = None
 
     def request(self, sent: wire.Body, names: dict[str, Raw]) -> tuple[Request, list[Loss]]:
         for name, raw in names.items():

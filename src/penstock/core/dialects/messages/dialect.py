@@ -25,6 +25,7 @@ from penstock.core.dialects.interface import (
     UpstreamCounter,
     UpstreamSide,
 )
+from penstock.core.dialects.messages.cost_fields import COST
 from penstock.core.dialects.messages.decode_request import decode_request
 from penstock.core.dialects.messages.decode_response import ResponseDecoder, decode_response
 from penstock.core.dialects.messages.encode_request import encode_request
@@ -124,6 +125,7 @@ MESSAGES = Dialect(
     caller=CallerSide(
         body=BodyRules(
             check=_check,
+            cost=COST,
             turns="messages",
             attachments={"images": typed_as(b"image"), "documents": typed_as(b"document")},
         ),

@@ -5,6 +5,7 @@ outputs of tools with the user's message after them, as Messages has it.
 """
 
 from collections.abc import Callable
+from heapq import nsmallest
 from typing import TypeVar, assert_never
 
 import msgspec
@@ -17,6 +18,7 @@ from penstock.core.dialects.responses import request_schema as wire
 from penstock.core.dialects.responses.encrypted_reasoning import opened
 from penstock.core.dialects.responses.tools import Toolbox
 from penstock.core.neutral.request import (
+    MOST_LOSSES,
     AnyPart,
     CacheTtl,
     Document,
@@ -64,7 +66,6 @@ _BACK = frozenset(
 """Those of them that the caller said."""
 _ENCRYPTED = "reasoning.encrypted_content"
 """What may be included, because it always is."""
-_MOST_TOLD = 40
 
 _body = msgspec.json.Decoder(wire.Body).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -112,7 +113,8 @@ class _Reading:
         self._format: wire.TextFormat | None = None
 
     def lose(self, field: str, outcome: str = "dropped") -> None:
-        self.losses.setdefault(field, outcome)
+        if len(self.losses) < MOST_LOSSES:
+            self.losses.setdefault(field, outcome)
 
     def request(self, sent: wire.Body) -> Request:
         _check(sent)
@@ -315,9 +317,8 @@ class _Reading:
 
     def tell(self, raw: Raw, known: frozenset[str]) -> None:
         """Tell of an item's fields that are not known."""
-        for name in _fields(raw).keys() - known:
-            if len(self.losses) < _MOST_TOLD:
-                self.lose(f"input.{name}")
+        for name in nsmallest(MOST_LOSSES, _fields(raw).keys() - known):
+            self.lose(f"input.{name}")
 
     def add(self, role: Role, parts: list[AnyPart]) -> None:
         """Add what an item says. What the assistant said in several items is one turn; nothing is no turn."""

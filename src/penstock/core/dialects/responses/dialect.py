@@ -13,6 +13,7 @@ from penstock.core.body.envelope import (
     typed_as,
 )
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
+from penstock.core.dialects.responses.cost_fields import COST
 from penstock.core.dialects.responses.decode_request import decode_request
 from penstock.core.dialects.responses.decode_response import ResponseDecoder, decode_response
 from penstock.core.dialects.responses.encode_request import encode_request
@@ -75,6 +76,7 @@ RESPONSES = Dialect(
     caller=CallerSide(
         body=BodyRules(
             check=_check,
+            cost=COST,
             turns="input",
             attachments={"images": typed_as(b"input_image"), "documents": typed_as(b"input_file")},
         ),

@@ -1,0 +1,22 @@
+"""The cost fields of Responses: what is ordinary in a body, and what names another model or multiplies the bill."""
+
+from penstock.core.body.cost_fields import SHARED, CostRules
+
+_ORDINARY = frozenset(
+    {
+        "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "temperature",
+        "top_p", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text", "include", "store",
+        "metadata", "client_metadata", "user", "safety_identifier", "prompt_cache_key", "truncation",
+        "top_logprobs",
+    }
+)  # fmt: skip
+_ITEM = frozenset(
+    {
+        "type", "id", "call_id", "status", "role", "content", "name", "namespace", "arguments", "input",
+        "output", "summary", "encrypted_content", "phase", "text", "tools", "annotations", "action",
+        "error", "server_label", "code", "results", "queries", "logs",
+    }
+)  # fmt: skip
+"""Fields of items, of which some bring tools (``additional_tools``) or change what was asked for."""
+
+COST = CostRules(SHARED, _ORDINARY, items="input", item=CostRules(SHARED, _ITEM))
