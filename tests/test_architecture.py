@@ -52,6 +52,7 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     "sse": set(),
     "api_key": set(),
     "limits": set(),
+    "memo": set(),
     "profile": set(),
     "body": set(),
     "neutral": set(),

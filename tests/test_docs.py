@@ -28,14 +28,22 @@ DOCUMENTS = [
     *(ROOT / name for name in ("Makefile", "pyproject.toml", "deploy/Dockerfile")),
 ]
 
-PARTS = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("_")}
 FOLDERS = {"bench", "deploy", "docs", "requirements", "scripts", "src", "tests"}
-THERE = {
-    f"/{path.relative_to(ROOT).as_posix()}"
+FILES = [
+    path
     for folder in FOLDERS
-    for path in (ROOT / folder, *(ROOT / folder).rglob("*"))
-    if "__pycache__" not in path.parts
+    for path in (ROOT / folder).rglob("*")
+    if path.is_file() and "__pycache__" not in path.parts  # a folder that has moved leaves one behind
+]
+THERE = {
+    f"/{each.relative_to(ROOT).as_posix()}"
+    for path in FILES
+    for each in (path, *path.parents)
+    if ROOT in each.parents
 }
+PARTS = {
+    path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES if PACKAGE in path.parents
+} - {"__init__", "__main__"}
 
 NOT_OURS = {
     "deploy/.env": "a file that the reader makes",
@@ -95,10 +103,10 @@ def _is_module(names: list[str]) -> bool:
     path = PACKAGE.joinpath(*names)
     parent = path.parent
     return (
-        path.is_dir()
+        f"/{path.relative_to(ROOT).as_posix()}" in THERE
         or path.with_suffix(".py").exists()
         or parent.with_suffix(".py").exists()
-        or (parent.is_dir() and names[-1][:1].isupper())
+        or (f"/{parent.relative_to(ROOT).as_posix()}" in THERE and names[-1][:1].isupper())
     )
 
 

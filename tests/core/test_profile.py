@@ -353,7 +353,9 @@ def test_an_answer_that_nobody_limited_ends_where_the_model_ends() -> None:
     model = Model("m", "m", targets=(target,), max_output_tokens=64_000)
     for habits, limit in (({}, 64_000), ({"default_max_tokens": 500}, 500)):
         upstreams = Upstreams([with_profile_values(KINDS["anthropic"], habits)])
-        (attempt,) = plan(model, upstreams, {}, frozenset(), "chat", FORMATS, 0.0, 0.0)
+        (attempt,) = plan(
+            model, upstreams, {}, features=(), dialect="chat", formats=FORMATS, now=0.0, spread=0.0
+        )
         body, _ = sent(HI, caller="chat", upstream="messages", profile=attempt.profile)
         assert body["max_tokens"] == limit
         assert body.get("stream", False) is (limit > 21_333)

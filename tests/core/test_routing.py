@@ -48,7 +48,16 @@ def planned(
     spread: float = 0.0,
     now: float = 0.0,
 ) -> list[tuple[str, str]]:
-    attempts = plan(model(*targets), UPSTREAMS, health or {}, features, dialect, FORMATS, now, spread)
+    attempts = plan(
+        model(*targets),
+        UPSTREAMS,
+        health or {},
+        features=features,
+        dialect=dialect,
+        formats=FORMATS,
+        now=now,
+        spread=spread,
+    )
     return [(attempt.provider, attempt.dialect) for attempt in attempts]
 
 
@@ -58,7 +67,16 @@ def test_an_embedding_model_goes_where_embeddings_are_spoken_and_no_chat_model_d
     targets = model(*(Target(id, "up") for id in ("chat", "e", "only")))
 
     def tried(dialect: DialectName, kind: ModelKind) -> list[tuple[str, str]]:
-        attempts = plan(targets, upstreams, {}, (), dialect, formats_of(kind), 0.0, 0.0)
+        attempts = plan(
+            targets,
+            upstreams,
+            {},
+            features=(),
+            dialect=dialect,
+            formats=formats_of(kind),
+            now=0.0,
+            spread=0.0,
+        )
         return [(attempt.provider, attempt.dialect) for attempt in attempts]
 
     assert tried("embeddings", "embedding") == [("e", "embeddings"), ("only", "embeddings")]
@@ -96,7 +114,14 @@ def test_an_attempt_says_where_and_how():
     special = Profile(top_k=True)
     upstream = msgspec.structs.replace(CHAT, model_profiles=(("special-*", special), ("*", DEFAULT_PROFILE)))
     attempts = plan(
-        model(Target("chat", "special-1")), Upstreams((upstream,)), {}, (), "messages", FORMATS, 0.0, 0.0
+        model(Target("chat", "special-1")),
+        Upstreams((upstream,)),
+        {},
+        features=(),
+        dialect="messages",
+        formats=FORMATS,
+        now=0.0,
+        spread=0.0,
     )
     assert attempts == (Attempt(upstream, "special-1", "chat", "https://c/v1", special),)
     assert attempts[0].key == ("chat", "special-1")
@@ -126,7 +151,9 @@ def test_the_spread_draws_by_weight_and_weight_nothing_comes_last(spread: float,
     targets = model(
         Target("chat", "a", weight=1), Target("chat", "c", weight=0), Target("chat", "b", weight=3)
     )
-    attempts = plan(targets, UPSTREAMS, {}, (), "chat", FORMATS, 0.0, spread)
+    attempts = plan(
+        targets, UPSTREAMS, {}, features=(), dialect="chat", formats=FORMATS, now=0.0, spread=spread
+    )
     assert [attempt.model for attempt in attempts] == list(expected)
 
 
@@ -137,7 +164,17 @@ def test_the_shares_are_the_weights():
     orders: dict[tuple[str, ...], int] = {}
     for step in range(1000):
         order = tuple(
-            attempt.model for attempt in plan(targets, UPSTREAMS, {}, (), "chat", FORMATS, 0.0, step / 1000)
+            attempt.model
+            for attempt in plan(
+                targets,
+                UPSTREAMS,
+                {},
+                features=(),
+                dialect="chat",
+                formats=FORMATS,
+                now=0.0,
+                spread=step / 1000,
+            )
         )
         orders[order] = orders.get(order, 0) + 1
     first = {name: sum(count for order, count in orders.items() if order[0] == name) for name in "abc"}
@@ -188,7 +225,16 @@ def test_an_open_circuit_is_last_but_not_never():
     assert planned(*targets, health=health) == [("chat", "chat"), ("both", "chat")]
     assert planned(Target("both", "a"), health=health) == [("both", "chat")]
     # A probe has its usual place, and says what it is.
-    attempts = plan(model(*targets), UPSTREAMS, health, (), "chat", FORMATS, PROBE_AFTER, 0.0)
+    attempts = plan(
+        model(*targets),
+        UPSTREAMS,
+        health,
+        features=(),
+        dialect="chat",
+        formats=FORMATS,
+        now=PROBE_AFTER,
+        spread=0.0,
+    )
     assert [(attempt.provider, attempt.probe) for attempt in attempts] == [("both", True), ("chat", False)]
 
 
@@ -244,7 +290,16 @@ def test_every_plan_keeps_the_rules(
     dialect: DialectName,
     spread: float,
 ):
-    attempts = plan(model(*targets), UPSTREAMS, health, features, dialect, FORMATS, 100.0, spread)
+    attempts = plan(
+        model(*targets),
+        UPSTREAMS,
+        health,
+        features=features,
+        dialect=dialect,
+        formats=FORMATS,
+        now=100.0,
+        spread=spread,
+    )
     able = [
         target
         for target in targets

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from penstock.upstream import Deadlines
 from tests.service.conversations import REPLIES
 from tests.service.running_service import House, open_house, raw
 
@@ -121,6 +122,10 @@ async def test_a_counter_gets_neither_the_limit_of_an_answer_nor_its_stream(hous
 
 async def test_what_a_provider_without_a_counter_says_is_not_waited_for(house: House) -> None:
     user = await house.user()
+    assert house.service is not None
+    assert house.service._api is not None
+    hours = 3600.0  # so that no deadline closes the connection in place of the counter
+    house.service._api._counter._deadlines = Deadlines(hours, hours, hours, hours)
     house.wires["wire-messages"].script = lambda asked: asked.write(
         b"HTTP/1.1 404 Not Found\r\ncontent-length: 1000\r\n\r\nno end"
     )

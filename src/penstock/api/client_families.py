@@ -7,6 +7,7 @@ recognisably SDKs get the native object. ``X-Error-Format: native`` or ``simple`
 import msgspec
 
 from penstock.core.catalog import ModelKind
+from penstock.core.memo import Memo
 from penstock.exchange import HeaderList
 
 
@@ -63,7 +64,7 @@ def client_family(user_agent: bytes) -> ClientFamily:
     return UNKNOWN
 
 
-_SEEN_MOST = 4096
+_MAX_SEEN = 4096
 _LONGEST_KEPT = 256
 
 
@@ -73,7 +74,7 @@ class ClientFamilies:
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen: dict[bytes, ClientFamily] = {}
+        self._seen: Memo[bytes, ClientFamily] = Memo(_MAX_SEEN)
 
     def of(self, user_agent: bytes | None) -> ClientFamily:
         """The family of a user agent."""
@@ -83,9 +84,7 @@ class ClientFamilies:
         if family is None:
             if len(user_agent) > _LONGEST_KEPT:
                 return client_family(user_agent)
-            if len(self._seen) >= _SEEN_MOST:
-                self._seen.clear()
-            family = self._seen[user_agent] = client_family(user_agent)
+            family = self._seen.keep(user_agent, client_family(user_agent))
         return family
 
     def parse_native(self, headers: HeaderList) -> bool:

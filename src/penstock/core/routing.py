@@ -80,6 +80,7 @@ def plan(
     model: Model,
     upstreams: Upstreams,
     health: Mapping[CircuitKey, CircuitState],
+    *,
     features: Iterable[Feature],
     dialect: DialectName,
     formats: Collection[DialectName],

@@ -18,6 +18,7 @@ from penstock.relay.router import Router
 log = logging.getLogger("penstock.relay.failover")
 
 P = TypeVar("P")
+Q = TypeVar("Q")
 R = TypeVar("R")
 
 
@@ -37,28 +38,31 @@ class Failover:
         request_id: str,
         attempts: Sequence[Attempt],
         first: P,
-        prepare: Callable[[Attempt], Awaitable[P]],
-        send: Callable[[Attempt, P], Awaitable[R]],
-        left: Callable[[], float],
+        request: Q,
+        *,
+        prepare: Callable[[Q, Attempt], Awaitable[P]],
+        send: Callable[[Q, Attempt, P], Awaitable[R]],
+        left: Callable[[Q], float],
     ) -> R:
         """What ``send`` gives for the first attempt that does not fail.
 
         ``first`` is what ``prepare`` would give for the first of ``attempts``, which are one at least; ``left`` are the
-        seconds for further ones. Raises the last ``ProviderError``, and what ``send`` raises besides.
+        seconds for further ones. All three are called with ``request``. Raises the last ``ProviderError``, and what
+        ``send`` raises besides.
         """
         failure: ProviderError | None = None
         prepared = first
         for attempt in attempts:
             if failure is not None:
-                if left() <= 0:
+                if left(request) <= 0:
                     break
                 try:
-                    prepared = await prepare(attempt)
+                    prepared = await prepare(request, attempt)
                 except InvalidRequest:
                     continue  # it cannot be said there; what failed before is what the caller is told
             self._router.sending(attempt, self._clock())
             try:
-                return await send(attempt, prepared)
+                return await send(request, attempt, prepared)
             except ProviderError as error:
                 self.note(request_id, attempt, error)
                 failure = error

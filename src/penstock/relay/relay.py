@@ -173,23 +173,29 @@ class Relay:
     async def _attempt(self, call: Call, first: Prepared, record: Record) -> None:
         """Make the attempts in their order while nothing has gone to the caller."""
 
-        def send(attempt: Attempt, prepared: Prepared) -> Awaitable[None]:
-            record.begin(attempt, prepared.losses, self._clock())
-            record.contacted = True
-            return (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
-
         await self._failover.run(
             call.request_id,
             record.choice.attempts,
             first,
-            partial(self._prepare, call),
-            send,
-            partial(self._left, record),
+            (call, record),
+            prepare=self._prepare_next,
+            send=self._send,
+            left=self._left,
         )
 
-    def _left(self, record: Record) -> float:
+    def _prepare_next(self, request: tuple[Call, Record], attempt: Attempt) -> Awaitable[Prepared]:
+        return self._prepare(request[0], attempt)
+
+    def _send(self, request: tuple[Call, Record], attempt: Attempt, prepared: Prepared) -> Awaitable[None]:
+        """Begin an attempt."""
+        call, record = request
+        record.begin(attempt, prepared.losses, self._clock())
+        record.contacted = True
+        return (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
+
+    def _left(self, request: tuple[Call, Record]) -> float:
         """Seconds left for further attempts: all of a request have one total."""
-        return record.sent_at + self._timings.deadlines.total - self._clock()
+        return request[1].sent_at + self._timings.deadlines.total - self._clock()
 
     async def _post(
         self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
@@ -201,7 +207,7 @@ class Relay:
         asked = call.asked if own else NO_VERSION
         deadlines = self._timings.deadlines
         if record.attempts > 1 or record.resumed:
-            deadlines = replace(deadlines, total=self._left(record))
+            deadlines = replace(deadlines, total=self._left((call, record)))
         try:
             response = await self._client.send(
                 address.origin,

@@ -21,6 +21,7 @@ from penstock.core.circuit_breaker import (
 from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import Header
+from penstock.core.memo import Memo
 from penstock.core.routing import Attempt, Upstreams, automatic, plan
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import InvalidRequest, NoProvider, ProviderCredentials
@@ -70,7 +71,7 @@ class _Signed(msgspec.Struct, frozen=True):
     headers: tuple[Header, ...]
 
 
-_MAX_SIGNED = 256
+_MAX_KEPT = 256
 """Kept at most: callers choose version and betas."""
 
 
@@ -91,9 +92,9 @@ class Router:
         self._draw = draw
         self._now = now
         self._health: dict[CircuitKey, CircuitState] = {}
-        self._addresses: dict[tuple[str, bytes], UpstreamAddress] = {}
+        self._addresses: Memo[tuple[str, bytes], UpstreamAddress] = Memo(_MAX_KEPT)
         self._sole: dict[tuple[str, DialectName], _Sole] = {}
-        self._signed: dict[tuple[CircuitKey, DialectName, ApiVersion], _Signed] = {}
+        self._signed: Memo[tuple[CircuitKey, DialectName, ApiVersion], _Signed] = Memo(_MAX_KEPT)
 
     def choose(self, resolution: Resolution, envelope: Envelope, endpoint: Endpoint, now: float) -> Selection:
         """What serves this request. ``now`` is monotonic.
@@ -114,9 +115,27 @@ class Router:
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"No model of {model.id} on your plan can take {asked}.", param="model")
             model = chosen
-        attempts = plan(model, upstreams, self._health, features, dialect, formats, now, self._draw())
+        attempts = plan(
+            model,
+            upstreams,
+            self._health,
+            features=features,
+            dialect=dialect,
+            formats=formats,
+            now=now,
+            spread=self._draw(),
+        )
         if not attempts:
-            if features and plan(model, upstreams, self._health, (), dialect, formats, now, 0.0):
+            if features and plan(
+                model,
+                upstreams,
+                self._health,
+                features=(),
+                dialect=dialect,
+                formats=formats,
+                now=now,
+                spread=0.0,
+            ):
                 asked = ", ".join(sorted(features))
                 raise InvalidRequest(f"{model.id} cannot take {asked} here.", param="messages")
             raise NoProvider(f"No provider is set up for {model.id}.", param="model")
@@ -132,9 +151,7 @@ class Router:
         if found is None:
             origin, base = parse_base_url(attempt.url)
             url = attempt.url.rstrip("/").encode() + suffix
-            if len(self._addresses) >= _MAX_SIGNED:
-                self._addresses.clear()
-            found = self._addresses[key] = UpstreamAddress(origin, base + suffix, url)
+            found = self._addresses.keep(key, UpstreamAddress(origin, base + suffix, url))
         return found
 
     def headers(
@@ -164,9 +181,7 @@ class Router:
         rest = (*extra_headers(row.kind), *versions, _JSON, _AGENT)
         headers = sign(row, secret, ToSign(b"POST", address.url, rest, body, self._now()))
         if AUTH[row.auth].static:
-            if len(self._signed) >= _MAX_SIGNED:
-                self._signed.clear()
-            self._signed[key] = _Signed(row, secret, headers)
+            self._signed.keep(key, _Signed(row, secret, headers))
         return headers
 
     def sending(self, attempt: Attempt, now: float) -> None:

@@ -130,9 +130,10 @@ class TokenCounter:
                     request.request_id,
                     counters,
                     None,
-                    _as_it_is,
-                    lambda attempt, _: self._ask(request, attempt),
-                    lambda: began + self._deadlines.total - self._clock(),
+                    (request, began),
+                    prepare=_as_it_is,
+                    send=self._ask,
+                    left=self._left,
                 )
                 if counted is not None:
                     return counted
@@ -140,8 +141,17 @@ class TokenCounter:
             tokens = await self._estimator.estimate(envelope.fields, served.model, request.user_id)
             return TokenCount(b'{"input_tokens":%d}' % tokens, "estimated", served.simulated)
 
-    async def _ask(self, request: CountRequest, attempt: Attempt) -> TokenCount | None:
+    def _left(self, asked: tuple[CountRequest, float]) -> float:
+        return asked[1] + self._deadlines.total - self._clock()
+
+    async def _ask(
+        self,
+        asked: tuple[CountRequest, float],
+        attempt: Attempt,
+        prepared: None,  # noqa: ARG002 - as Failover sends
+    ) -> TokenCount | None:
         """The upstream's answer; None where it has no counter, or one that does not count."""
+        request, _ = asked
         upstream = request.endpoint.upstreams[attempt.dialect]
         if not isinstance(upstream, UpstreamSide) or upstream.counter is None:
             return None
@@ -177,5 +187,5 @@ class TokenCounter:
         return TokenCount(answer, "exact", attempt.simulated) if counted.input_tokens > 0 else None
 
 
-async def _as_it_is(attempt: Attempt) -> None:
+async def _as_it_is(asked: tuple[CountRequest, float], attempt: Attempt) -> None:
     """Every upstream that has a counter takes the caller's own body."""

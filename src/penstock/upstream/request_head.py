@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from operator import itemgetter
 
+from penstock.core.memo import Memo
 from penstock.upstream.origin import Origin
 from penstock.upstream.response_head import Header
 
@@ -32,7 +33,7 @@ class Heads:
         if origin.port != (443 if origin.scheme == "https" else 80):
             host = f"{host}:{origin.port}"
         self._host_line = f" HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity".encode()
-        self._known: dict[tuple[bytes, bytes, tuple[Header, ...]], bytes] = {}
+        self._known: Memo[tuple[bytes, bytes, tuple[Header, ...]], bytes] = Memo(_KEPT)
 
     def head(self, method: bytes, path: bytes, headers: Headers, length: int) -> bytes:
         """The request line and headers for a body of ``length`` bytes.
@@ -44,9 +45,7 @@ class Heads:
         if start is None:
             start = self._start(*key)
             if len(start) <= _KEPT_BYTES:
-                if len(self._known) >= _KEPT:
-                    self._known.clear()
-                self._known[key] = start
+                self._known.keep(key, start)
         if length or method != b"GET":
             return b"%bcontent-length: %d\r\n\r\n" % (start, length)
         return start + b"\r\n"

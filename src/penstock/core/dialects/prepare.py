@@ -7,7 +7,6 @@ refuses the request instead.
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 import msgspec
 from msgspec import Raw
@@ -106,7 +105,7 @@ def _translated(
     request, names = fit_tool_names(request)
     limit = caller.call_id_limit
     if reasoning is not None and limit is not None:
-        reasoning = replace(reasoning, limit=limit)
+        reasoning = msgspec.structs.replace(reasoning, limit=limit)
         request = restore_reasoning(request, reasoning)
     body, more = upstream.encode_request(request, model=model, profile=profile)
     words = caller.words

@@ -8,7 +8,6 @@ calls from 0 in every turn. Keys are digests, and hold whose call it was and whi
 import hashlib
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
 
 import msgspec
 
@@ -89,8 +88,7 @@ def _bytes(text: str) -> int:
     return len(text) if text.isascii() else 4 * len(text)
 
 
-@dataclass(frozen=True, slots=True)
-class ReasoningScope:
+class ReasoningScope(msgspec.Struct, frozen=True):
     """One provider's reasoning for one user. ``limit``: how long the ids may be that the caller sees; None: any."""
 
     thoughts: ReasoningCache

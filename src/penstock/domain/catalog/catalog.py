@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.core.catalog import Model, ModelKind, Target, Upstream
 from penstock.core.endpoints import paths_of
+from penstock.core.memo import Memo
 from penstock.core.routing import Upstreams
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
@@ -24,7 +25,7 @@ MODEL_FAMILIES: Mapping[ModelFamily, tuple[ModelFamily, ...]] = {
 }
 """For each family of Claude, where a model is looked for when the plan has none of it: the nearest one first."""
 
-_MOST_REMEMBERED = 4096
+_MAX_REMEMBERED = 4096
 _DATE = re.compile(r"-20\d{6}$")
 _LONGEST_NAME_SHOWN = 100
 _LONGEST_NAME_KEPT = 256
@@ -108,9 +109,13 @@ class Catalog:
                     self._globs.append((alias, model.id))
                 else:
                     self._aliases.setdefault(alias, model.id)
-        self._known: dict[tuple[str, str, frozenset[str] | None, ModelKind | None], Resolution] = {}
-        self._offered: dict[tuple[str, frozenset[str] | None, ModelKind | None], tuple[Model, ...]] = {}
-        self._held: dict[tuple[str, frozenset[str] | None], frozenset[str]] = {}
+        self._known: Memo[tuple[str, str, frozenset[str] | None, ModelKind | None], Resolution] = Memo(
+            _MAX_REMEMBERED
+        )
+        self._offered: Memo[tuple[str, frozenset[str] | None, ModelKind | None], tuple[Model, ...]] = Memo(
+            _MAX_REMEMBERED
+        )
+        self._held: Memo[tuple[str, frozenset[str] | None], frozenset[str]] = Memo(_MAX_REMEMBERED)
 
     # ---- what is served, and to whom
 
@@ -138,9 +143,7 @@ class Catalog:
                 and kind in (None, model.kind)
                 and self.served(model)
             )
-            if len(self._offered) >= _MOST_REMEMBERED:
-                self._offered.clear()
-            self._offered[plan_id, allowed, kind] = found
+            self._offered.keep((plan_id, allowed, kind), found)
         return found
 
     def needs(self, model: Model) -> tuple[str, ...]:
@@ -177,9 +180,7 @@ class Catalog:
             known = self._resolve(name, plan_id, allowed, kind)
             if len(name) > _LONGEST_NAME_KEPT:
                 return known
-            if len(self._known) >= _MOST_REMEMBERED:
-                self._known.clear()
-            self._known[key] = known
+            self._known.keep(key, known)
         return known
 
     def _resolve(
@@ -213,9 +214,7 @@ class Catalog:
         held = self._held.get(key)
         if held is None:
             held = self._names_held(self._members.get(plan_id, frozenset()), allowed)
-            if len(self._held) >= _MOST_REMEMBERED:
-                self._held.clear()
-            self._held[key] = held
+            held = self._held.keep(key, held)
         return _plain(name) in held
 
     def _names_held(self, members: frozenset[str], allowed: frozenset[str] | None) -> frozenset[str]:

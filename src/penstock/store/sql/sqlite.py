@@ -21,7 +21,7 @@ from penstock.store.sql.bulk import BulkRow
 Synchronous = Literal["NORMAL", "FULL"]
 """What SQLite syncs: NORMAL loses nothing when the process dies, FULL nothing when the power fails either."""
 
-BUSY_SECONDS = 5.0
+BUSY_SECONDS = 20.0
 READERS = 4
 
 

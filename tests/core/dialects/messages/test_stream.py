@@ -493,3 +493,27 @@ def test_the_signature_that_comes_last_is_the_one_of_the_thought() -> None:
         stop(0),
     )
     assert fold(read([stream])).parts == (Thought("hm", "second"),)
+
+
+def test_a_call_without_a_name_is_none() -> None:
+    """No client could tell which tool it calls; what comes after it stands."""
+    start = (
+        b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
+    )
+    stream = (
+        b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","model":"up"}}\n\n'
+        + start % (0, b'{"type":"tool_use","id":"t","name":"","input":{"a":1}}')
+        + b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+        b'"delta":{"type":"input_json_delta","partial_json":"{}"}}\n\n'
+        b'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
+        + start
+        % (1, b'{"type":"text","text":"said"}')
+        + b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\n'
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    )
+    assert read([stream]) == [Started("m", "up"), TextDelta("said"), Stopped("end_turn")]
+    body = (
+        b'{"type":"message","id":"m","model":"up","stop_reason":"end_turn","content":'
+        b'[{"type":"tool_use","id":"t","input":{}},{"type":"text","text":"said"}]}'
+    )
+    assert decode_response(body) == [Started("m", "up"), TextDelta("said"), Stopped("end_turn")]

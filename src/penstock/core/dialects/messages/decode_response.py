@@ -213,7 +213,7 @@ class ResponseDecoder:
         current = self._current
         if current is not None and not self._blocks[current].called:
             self._stop_at(current, out)
-        opened = self._blocks[index] = _Open(called=block.type == "tool_use")
+        opened = self._blocks[index] = _Open(called=_calls(block))
         if self._current is None:
             self._current = index
         events: list[AnyEvent] = []
@@ -227,9 +227,9 @@ class ResponseDecoder:
                 opened.signature = block.signature or ""
             case "redacted_thinking":
                 events.append(ThoughtRedacted(block.data or ""))
-            case "tool_use":
+            case "tool_use" if block.name:
                 self._called = True
-                events.append(CallOpened(block.id or "", block.name or ""))
+                events.append(CallOpened(block.id or "", block.name))
                 opened.given = _input(block)
             case _:
                 # what a server tool did is not part of the reply in any other dialect
@@ -346,11 +346,16 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
         events.append(Metered(usage))
     called = False
     for block in message.content:
-        called = called or block.type == "tool_use"
+        called = called or _calls(block)
         events += _whole(block)
     reason = reason_of(message.stop_reason, called=called)
     events.append(Stopped(reason, message.stop_sequence, explanation_of(message.stop_details)))
     return events
+
+
+def _calls(block: Block) -> bool:
+    """Whether a block calls a tool. One without a name calls none: no client could tell which."""
+    return block.type == "tool_use" and bool(block.name)
 
 
 def _whole(block: Block) -> list[AnyEvent]:
@@ -365,9 +370,9 @@ def _whole(block: Block) -> list[AnyEvent]:
             return [*thought, ThoughtSigned(block.signature)] if block.signature else thought
         case "redacted_thinking":
             return [ThoughtRedacted(block.data or "")]
-        case "tool_use":
+        case "tool_use" if block.name:
             given = _input(block)
-            opened = CallOpened(block.id or "", block.name or "")
+            opened = CallOpened(block.id or "", block.name)
             return [opened] if given is None else [opened, CallArgs(given)]
         case _:
             return []
