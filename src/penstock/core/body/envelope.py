@@ -10,7 +10,7 @@ A tighter bound on nesting was measured to cost more than all other checks toget
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import msgspec
@@ -183,7 +183,7 @@ def bounded(envelope: Envelope, bounds: CostBounds) -> Envelope:
         raise too_deep() from error
     if not left_out:
         return envelope
-    return replace(envelope, body=_encode(fields), fields=fields, left_out=left_out)
+    return msgspec.structs.replace(envelope, body=_encode(fields), fields=fields, left_out=left_out)
 
 
 # ---- the top level

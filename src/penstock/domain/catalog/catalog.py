@@ -214,7 +214,7 @@ class Catalog:
         held = self._held.get(key)
         if held is None:
             held = self._names_held(self._members.get(plan_id, frozenset()), allowed)
-            self._held.keep(key, held)
+            held = self._held.keep(key, held)
         return _plain(name) in held
 
     def _names_held(self, members: frozenset[str], allowed: frozenset[str] | None) -> frozenset[str]:
