@@ -206,6 +206,7 @@ def _only_ours(answer: Answer, stream: bool) -> None:
     allowed = {
         "content-type",
         "x-request-id",
+        "x-content-type-options",
         "request-id",
         "x-ratelimit-limit",
         "x-ratelimit-remaining",
