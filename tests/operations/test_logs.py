@@ -77,7 +77,7 @@ def test_libraries_write_warnings_alone_at_every_level() -> None:
 import logging, asyncio
 from penstock.operations.logs import configure
 configure("debug", "text")
-for name in ("aiosqlite", "sqlalchemy.engine.Engine", "asyncio", "some.library", "penstocks"):
+for name in ("aiosqlite", "sqlalchemy.engine.Engine", "asyncio", "some.package", "penstocks"):
     logging.getLogger(name).debug("INSERT canary")
     logging.getLogger(name).info("canary")
     logging.getLogger(name).warning("worse")
