@@ -6,9 +6,10 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +19,7 @@ from penstock.api.request_body import BodyReader
 from penstock.api.routes import owns
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import ReasoningCache
+from penstock.core.revision import Revision
 from penstock.domain.accounts.passwords import COST, Cost
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
@@ -80,6 +82,8 @@ class Service:
         settings = self._settings
         async with AsyncExitStack() as stack:
             boot = secrets.token_hex(8)
+            revision = Revision()
+            self._secrets.watch(revision.advance)
             clock = asyncio.get_running_loop().time
             database = await open_database(settings)
             stack.push_async_callback(database.close)
@@ -97,12 +101,17 @@ class Service:
             counters, redis = await stack.enter_async_context(_counters(settings, database, self._now, boot))
             gate = _gate(settings, counters, self._now)
             keyring = Keyring(
-                database, secrets_file, cache_seconds=settings.cache_seconds, clock=clock, now=self._now
+                database,
+                secrets_file,
+                cache_seconds=settings.cache_seconds,
+                clock=clock,
+                now=self._now,
+                revision=revision,
             )
             simulator = await _simulator()
             stack.push_async_callback(simulator.close)
             source = CatalogSource(
-                database, KINDS, self._secrets.has, f"http://127.0.0.1:{simulator.port}/v1"
+                database, KINDS, self._secrets.has, f"http://127.0.0.1:{simulator.port}/v1", revision
             )
             await source.refresh()
             client = UpstreamClient()
@@ -147,6 +156,7 @@ class Service:
                 new_id=_ids(boot),
                 now=self._now,
                 clock=clock,
+                revision=revision,
             )
             self.site_process = SiteProcess(
                 settings=settings,
@@ -181,7 +191,7 @@ class Service:
             finally:
                 self._not_ready = "stopping"
 
-    def _handle(self, exchange: Exchange) -> Awaitable[None]:
+    def _handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         if self._api is None:
             raise InternalError("The service has not started.")
         return self._api(exchange)

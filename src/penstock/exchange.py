@@ -4,8 +4,8 @@ The data plane is written against this alone, so the server beneath can change w
 loop; nothing here is thread-safe.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 HeaderList = list[tuple[bytes, bytes]]
 NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -36,11 +36,23 @@ class FlowWatcher(Protocol):
         ...
 
 
+class Owner(Protocol):
+    """Who answers an exchange by plain calls, after its handler has returned. Told at most once by each."""
+
+    def caller_left(self) -> None:
+        """The caller's connection was lost before ``end`` was called."""
+        ...
+
+    def recalled(self) -> None:
+        """The server can wait no longer: now is the moment to tell the caller why, and to end."""
+        ...
+
+
 class Exchange(Protocol):
     """One HTTP/1.1 request and its response.
 
-    When the caller's connection is lost before ``end`` was called, ``lost`` becomes True and the handler's task is
-    cancelled, wherever it waits; that is the only way a handler is told. Writes after a loss are ignored.
+    When the caller's connection is lost before ``end`` was called, ``lost`` becomes True, and the owner is told; where
+    there is none, the handler's task is cancelled, wherever it waits. Writes after a loss are ignored.
     """
 
     method: str
@@ -57,7 +69,7 @@ class Exchange(Protocol):
     """The caller's address; behind a trusted proxy the address the proxy names."""
     lost: bool
     recalled: bool
-    """True once the server can wait no longer: the handler's task is cancelled then, and may still tell the caller why."""
+    """True once the server can wait no longer: the owner is told or the task cancelled, and may still tell the caller why."""
     started: bool
     """True once ``start`` was called: from then on an HTTP status can no longer be chosen."""
     stalled: bool
@@ -65,6 +77,18 @@ class Exchange(Protocol):
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first header of this (lower-case) name, or None."""
+        ...
+
+    def own(self, owner: Owner) -> None:
+        """Take the exchange over from its handler, which returns now: ``owner`` answers it, and calls ``release`` then."""
+        ...
+
+    def release(self) -> None:
+        """What its owner had to do for it is done, whether or not there is still a caller."""
+        ...
+
+    def whole_body(self) -> bytes | None:
+        """The body where it is all here, taken instead of with ``body``; None where that waits, or says what is wrong."""
         ...
 
     async def body(self, arrived: Callable[[int], None] | None = None) -> bytes:
@@ -105,5 +129,9 @@ class Exchange(Protocol):
         ...
 
 
-Handler = Callable[[Exchange], Awaitable[None]]
-"""What a server runs, once per request, in a task of its own; it must have called ``end`` or ``abort`` when it returns."""
+Handler = Callable[[Exchange], Coroutine[Any, Any, None] | None]
+"""What a server calls, plainly, once per request.
+
+It has called ``end`` or ``abort`` when it returns, or ``own``; or it gives a coroutine that has when it returns, which the
+server runs in a task.
+"""

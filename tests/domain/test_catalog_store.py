@@ -171,7 +171,7 @@ async def test_a_source_follows_the_revision_and_what_is_set_up(database: Databa
     assert source.current.simulated
     assert before.simulated
     key.write_text("sk-ant\n")
-    secrets.forget()
+    secrets.refresh()
     assert await source.refresh() is True
     assert not source.current.simulated
 

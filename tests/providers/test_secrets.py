@@ -74,7 +74,7 @@ def test_a_file_is_read_again_after_forgetting(tmp_path: Path):
     assert secrets.get(f"file:{path}") == Secret("one")
     path.write_text("two")
     assert secrets.get(f"file:{path}") == Secret("one")
-    secrets.forget()
+    secrets.refresh()
     assert secrets.get(f"file:{path}") == Secret("two")
 
 

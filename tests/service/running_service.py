@@ -310,7 +310,7 @@ class House:
         """The database has all that was recorded, by this service and by those beside it."""
         services = [] if self.service is None or self._stopped else [self.service]
         for service in (*services, *self.beside):
-            while service._api is not None and service._api._relay._ledger.owed:  # noqa: ASYNC110 - a thread that tells nobody
+            while service._api is not None and service._api._relay.ledger.owed:  # noqa: ASYNC110 - a thread that tells nobody
                 await asyncio.sleep(0.001)
 
     async def report(self, user: User) -> DayReport:
@@ -369,7 +369,7 @@ class House:
         """What whole answers take in memory."""
         assert self.service is not None
         assert self.service._api is not None
-        return self.service._api._relay._answers.taken
+        return self.service._api._relay.answers.taken
 
     @property
     def asked(self) -> int:

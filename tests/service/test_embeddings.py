@@ -264,7 +264,7 @@ async def test_one_that_hangs_is_ended_by_its_owner(house: House) -> None:
     asked = await house.wires["wire-embeddings"].next()
     assert house.service is not None
     assert house.service._api is not None
-    (request_id,) = house.service._api._relay._calls
+    (request_id,) = house.service._api._relay.calls
     assert house.service._api._relay.end(user.id, request_id)
     assert (await caller.answer()).code == "ended_by_owner"
     await asked.left()

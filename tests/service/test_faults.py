@@ -13,10 +13,10 @@ from penstock.core.catalog import Target
 from penstock.core.circuit_breaker import PROBE_AFTER
 from penstock.domain.catalog import catalog_store
 from penstock.providers.table import KINDS
-from penstock.relay import stream
+from penstock.relay import relay as relaying
 from penstock.relay.answer_memory import STEP as ANSWER_STEP
 from penstock.relay.relay import Relay
-from penstock.upstream import UpstreamClient, UpstreamResponse
+from penstock.upstream import Sending, UpstreamClient
 from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, body_of
 from tests.service.running_service import VENDOR_KEY, House, User, catalogue, open_house
 from tests.service.scripted import PATIENCE, Asked
@@ -151,7 +151,7 @@ async def test_a_secret_that_vanishes_is_no_unsigned_request(
     user = await house.user()
     assert house.service is not None
     monkeypatch.setattr(house.service._secrets, "_environ", {})
-    house.service._secrets.forget()
+    house.service._secrets.refresh()
     answer = await house.ask("chat", "wire-chat", user)
     assert (answer.status, answer.code) == (502, "provider_credentials")
     counted = await house.http(
@@ -176,7 +176,7 @@ async def test_a_stream_that_cannot_be_kept_alive_leaves_the_others_alone(
         await broken.head()
         assert house.service is not None
         assert house.service._api is not None
-        (delivery,) = house.service._api._relay._open._deliveries
+        (delivery,) = house.service._api._relay.streams._deliveries
         delivery._keepalive_frame = delivery._exchange = None  # pyright: ignore[reportAttributeAccessIssue]
         other = await house.begin("messages", "wire-messages", user, stream=True)
         await house.wires["wire-messages"].next()
@@ -242,18 +242,18 @@ async def test_a_later_attempt_has_what_is_left_of_the_time_of_all(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
-    send = UpstreamClient.send
+    begin = UpstreamClient.begin
 
-    async def noting(client: UpstreamClient, *args: Any, **named: Any) -> UpstreamResponse:
-        given.append(args[5].total)
-        return await send(client, *args, **named)
+    def noting(client: UpstreamClient, *args: Any, **named: Any) -> Sending:
+        given.append(args[2].total)
+        return begin(client, *args, **named)
 
-    monkeypatch.setattr(UpstreamClient, "send", noting)
+    monkeypatch.setattr(UpstreamClient, "begin", noting)
     relay = _relay(house)
-    clock = relay._clock
+    clock = relay.clock
 
     def late(asked: Asked) -> None:
-        relay._clock = lambda: clock() + 100
+        relay.clock = lambda: clock() + 100
         asked.answer(b"{}", 500)
 
     user = await house.user()
@@ -294,8 +294,8 @@ async def test_of_those_who_come_together_one_alone_probes_a_provider_that_faile
         assert (await house.ask(dialect, f"pair-{dialect}", user)).status == 200
     assert len(wire.asked) == 5, "the circuit is open"
     relay = _relay(house)
-    clock = relay._clock
-    relay._clock = relay._failover._clock = lambda: clock() + PROBE_AFTER
+    clock = relay.clock
+    relay.clock = relay.failover._clock = lambda: clock() + PROBE_AFTER
     wire.script = None
     while len(wire.asked) > 0:
         wire.asked.remove(await wire.next())
@@ -314,7 +314,7 @@ async def test_of_those_who_come_together_one_alone_probes_a_provider_that_faile
 async def test_a_provider_that_does_not_end_its_body_is_left_and_the_answer_is_complete(
     house: House, dialect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_LINGER", 0.0)
+    monkeypatch.setattr(relaying, "_LINGER", 0.0)
     user = await house.user()
     house.wires[f"wire-{dialect}"].script = lambda asked: asked.begin(*FRAMES[dialect])
     answer = await house.ask(dialect, f"wire-{dialect}", user, stream=True)
@@ -349,7 +349,7 @@ async def test_a_secret_that_was_changed_is_the_one_that_is_sent(
     assert (await house.ask("chat", "wire-chat", user)).status == 200
     assert house.service is not None
     monkeypatch.setattr(house.service._secrets, "_environ", {"VENDOR_KEY": "another-key-0123456789"})
-    house.service._secrets.forget()
+    house.service._secrets.refresh()
     assert (await house.ask("chat", "wire-chat", user)).status == 200
     sent = [asked.headers["authorization"] for asked in wire.asked]
     assert sent == [f"Bearer {VENDOR_KEY}", "Bearer another-key-0123456789"]

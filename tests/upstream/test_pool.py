@@ -238,11 +238,10 @@ async def test_cancelling_as_the_answer_completes_keeps_the_pool_sound(
     peer = await server.accept()
     await peer.request()
     (connection,) = caller.busy()
-    waiter = connection._waiter
-    assert waiter is not None
+    assert connection._response is not None
     peer.writer.write(OK)
-    # in the turn in which the future is done, the task that awaits it has not run yet
-    await turns_until(waiter.done)
+    # in the turn in which the answer is complete, the task that awaits it has not run yet
+    await turns_until(lambda: connection._response is None)
     sending.cancel()
     await asyncio.wait([sending])
     assert caller.connections() == (1, 1)

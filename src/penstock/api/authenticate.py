@@ -1,4 +1,7 @@
-"""Request credentials: who sends a request, by its headers; read once for all requests of a connection that share them."""
+"""Request credentials: who sends a request, by its headers; read once for all requests of a connection that share them.
+
+What was decided for such requests is kept here too: their standing records (``relay/standing.py``).
+"""
 
 from collections.abc import Callable
 
@@ -6,12 +9,13 @@ from penstock.api.client_families import ClientFamilies
 from penstock.core.dialects.interface import NO_VERSION, ApiVersion, CallerFormat
 from penstock.domain.keys.authentication import pick_key
 from penstock.exchange import Exchange
+from penstock.relay.standing import Caller
 
 
 class RequestCredentials:
     """What the headers say of the caller. ``key`` is its API key, ``mark`` what the key ring knows that by."""
 
-    __slots__ = ("_version", "client", "key", "mark", "strict")
+    __slots__ = ("_version", "caller", "client", "key", "mark", "strict")
 
     def __init__(self, key: str, mark: bytes, client: str, *, strict: bool) -> None:
         """``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused."""
@@ -19,6 +23,8 @@ class RequestCredentials:
         self.mark = mark
         self.client = client
         self.strict = strict
+        self.caller: Caller | None = None
+        """What was decided for requests with these headers."""
         self._version: tuple[CallerFormat, ApiVersion] | None = None
 
     def api_version(self, exchange: Exchange, caller: CallerFormat) -> ApiVersion:

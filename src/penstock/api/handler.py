@@ -6,20 +6,23 @@ becomes an answer in the caller's form. Every answer carries a request id and th
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 from penstock.api import connection_check
 from penstock.api.authenticate import RequestCredentials, request_credentials
-from penstock.api.body_memory import BodyMemory
+from penstock.api.body_memory import BodyMemory, Reservation
 from penstock.api.client_families import ClientFamilies
 from penstock.api.error_responses import error_body, error_headers
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import Route, endpoint_like, find_route
+from penstock.core.body.cost_fields import CostBounds
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import LimitState, limit_headers
+from penstock.core.revision import Revision
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
 from penstock.domain.keys.authentication import Keyring, Principal, check
@@ -40,6 +43,7 @@ from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.metrics import Metrics
 from penstock.relay.call import Call
 from penstock.relay.relay import Relay
+from penstock.relay.standing import Caller, Standing
 from penstock.relay.token_counting import CountRequest, TokenCount, TokenCounter
 
 log = logging.getLogger("penstock.api")
@@ -48,6 +52,8 @@ _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
 _HELLO = b'{"service":"penstock","status":"ok"}'
 
+_LONGEST_NAME_KEPT = 128
+"""A longer name of a model is no model's, or an alias that is seldom used."""
 _NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner)
 
 
@@ -56,7 +62,14 @@ class ApiRequest:
 
     __slots__ = ("endpoint", "exchange", "label", "now", "plan", "principal", "request_id")
 
-    def __init__(self, exchange: Exchange, request_id: str, endpoint: Endpoint | None, now: float) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        request_id: str,
+        endpoint: Endpoint | None,
+        now: float,
+        caller: Caller | None = None,
+    ) -> None:
         self.exchange = exchange
         self.request_id = request_id
         self.endpoint = endpoint
@@ -65,6 +78,8 @@ class ApiRequest:
         self.now = now
         self.principal: Principal | None = None
         self.plan: Plan | None = None
+        if caller is not None:
+            self.principal, self.plan = caller.principal, caller.plan
 
 
 class Api:
@@ -84,6 +99,7 @@ class Api:
         new_id: Callable[[], str],
         now: Callable[[], float],
         clock: Callable[[], float],
+        revision: Revision,
     ) -> None:
         """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids."""
         self._relay = relay
@@ -97,21 +113,44 @@ class Api:
         self._new_id = new_id
         self._now = now
         self._clock = clock
+        self._revision = revision
         self._families = ClientFamilies()
 
-    async def __call__(self, exchange: Exchange) -> None:
-        """Answer one request."""
+    def __call__(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        """Answer one request: plainly where a standing record holds, else in the coroutine that this gives."""
+        credentials = exchange.shared_headers.read
+        if isinstance(credentials, RequestCredentials):
+            caller = credentials.caller
+            if (
+                caller is not None
+                and caller.revision == self._revision.number
+                and self._clock() < caller.until
+            ):
+                return self._again(exchange, caller)
+        return self._first(exchange)
+
+    def _again(self, exchange: Exchange, caller: Caller) -> Coroutine[Any, Any, None] | None:
+        """A request like one before it, about whose caller nothing has changed."""
+        visit = ApiRequest(exchange, self._new_id(), caller.endpoint, self._now(), caller)
+        try:
+            self._gate.check_door(caller.principal.key_id, exchange.client)
+            self._keyring.touch(caller.principal.key_id)
+            rest = self._generate(visit, caller)
+        except PenstockError as error:
+            self._refuse_and_note(visit, error)
+        except Exception:
+            log.exception("internal error", extra={"request_id": visit.request_id})
+            self._apologize(visit)
+        else:
+            return None if rest is None else self._later(visit, rest)
+        return None
+
+    def _first(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        """A request whose caller has to be looked at."""
         route, model_id = find_route(exchange.path)
         endpoint = endpoint_like(exchange.path) if route is None else route.endpoint
         visit = ApiRequest(exchange, self._new_id(), endpoint, self._now())
-        try:
-            await self._answer(visit, route, model_id)
-        except PenstockError as error:
-            self._note_refusal(visit, error)
-            self._refuse(visit, error)
-        except Exception:
-            log.exception("internal error", extra={"request_id": visit.request_id})
-            self._refuse(visit, InternalError("Something went wrong here; the operator has been told."))
+        return self._later(visit, partial(self._answer, visit, route, model_id))
 
     def reject(self, exchange: Exchange, error: PenstockError) -> None:
         """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
@@ -139,56 +178,93 @@ class Api:
             case "check_connection":
                 await self._check_connection(visit)
             case "generate" if endpoint is not None:
-                await self._generate(visit, endpoint)
+                rest = self._generate(visit, await self._caller(visit, endpoint))
+                if rest is not None:
+                    await rest()
             case "count_tokens" if endpoint is not None:
                 await self._count_tokens(visit, endpoint)
             case "generate" | "count_tokens":
                 raise TypeError(f"{route.path} has no endpoint")
 
-    async def _generate(self, visit: ApiRequest, endpoint: Endpoint) -> None:
+    def _generate(self, visit: ApiRequest, caller: Caller) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """Read the body and hand over to the relay. Gives what does it where that has to wait."""
         started = self._clock()
-        principal, plan = await self._admit(visit)
-        place = self._body_memory.enter(visit.exchange, principal, plan.concurrent_requests)
+        body = visit.exchange.whole_body()
+        if body is None:
+            return partial(self._generate_later, visit, caller, body, started)
+        place = self._body_memory.enter(visit.exchange, caller.principal, caller.plan.concurrent_requests)
         try:
-            body = await visit.exchange.body(place.arrived)
             place.shrink(len(body))
-            envelope = await self._reader.read(body, endpoint.caller.body, self._holds(principal, plan))
-            await self._relay.run(self._call(visit, endpoint, principal, plan, envelope, started))
-        finally:
+            envelope = self._reader.read_small(body, caller.endpoint.caller.body, caller.bounds)
+            if envelope is not None:
+                self._begin(visit, caller, envelope, place, started)
+                return None
+        except BaseException:
             place.leave()
-        self._metrics.answered(visit.label, 200)
+            raise
+        place.leave()
+        return partial(self._generate_later, visit, caller, body, started)
 
-    def _call(
-        self,
-        visit: ApiRequest,
-        endpoint: Endpoint,
-        principal: Principal,
-        plan: Plan,
-        envelope: Envelope,
-        started: float,
-    ) -> Call:
-        """What the body and the headers ask for. Raises ``InvalidRequest``, and what resolving the model raises."""
+    async def _generate_later(
+        self, visit: ApiRequest, caller: Caller, body: bytes | None, started: float
+    ) -> None:
+        """The same for a body that is still on its way, or takes a thread to read."""
         exchange = visit.exchange
-        sender = self._sender(exchange)
-        asked = NO_VERSION
-        if endpoint.caller.api_version is not None:
-            asked = sender.api_version(exchange, endpoint.caller)
-        allowed = None if principal.models is None else frozenset(principal.models)
-        resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
-        return Call(
-            exchange,
-            visit.request_id,
-            endpoint=endpoint,
-            principal=principal,
-            plan=plan,
-            envelope=envelope,
-            resolution=resolution,
-            client=sender.client,
+        place = self._body_memory.enter(exchange, caller.principal, caller.plan.concurrent_requests)
+        try:
+            if body is None:
+                body = await exchange.body(place.arrived)
+            place.shrink(len(body))
+            envelope = await self._reader.read(body, caller.endpoint.caller.body, caller.bounds)
+            self._begin(visit, caller, envelope, place, started)
+        except BaseException:
+            place.leave()
+            raise
+
+    async def _later(self, visit: ApiRequest, rest: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """What is left of a request; its errors become answers."""
+        try:
+            await rest()
+        except PenstockError as error:
+            self._refuse_and_note(visit, error)
+        except Exception:
+            log.exception("internal error", extra={"request_id": visit.request_id})
+            self._apologize(visit)
+
+    def _begin(
+        self, visit: ApiRequest, caller: Caller, envelope: Envelope, place: Reservation, started: float
+    ) -> None:
+        """Hand over to the relay. Raises what resolving the model raises."""
+        standing = caller.standings.get(envelope.model)
+        if standing is None:
+            resolution = self._catalog().resolve(
+                envelope.model, caller.plan.id, caller.allowed, caller.endpoint.kind
+            )
+            standing = Standing(caller, resolution)
+            if len(envelope.model) <= _LONGEST_NAME_KEPT:
+                caller.standings.keep(envelope.model, standing)
+        self._relay.begin(
+            self,
+            visit.exchange,
+            standing,
+            envelope,
+            place,
+            request_id=visit.request_id,
             now=visit.now,
             started=started,
-            strict=sender.strict,
-            asked=asked,
         )
+
+    # ---- what the relay tells
+
+    def answered(self, call: Call) -> None:
+        """The caller has had its answer, or as much of it as there was."""
+        self._metrics.answered(call.standing.endpoint.name, 200)
+
+    def refused(self, call: Call, error: PenstockError) -> None:
+        """The call has ended with this error."""
+        standing = call.standing
+        visit = ApiRequest(call.exchange, call.request_id, standing.endpoint, call.now, standing.caller)
+        self._refuse_and_note(visit, error)
 
     async def _count_tokens(self, visit: ApiRequest, endpoint: Endpoint) -> None:
         principal, plan = await self._admit(visit)
@@ -210,18 +286,18 @@ class Api:
         self, visit: ApiRequest, endpoint: Endpoint, principal: Principal, plan: Plan, body: bytes
     ) -> TokenCount:
         exchange = visit.exchange
-        holds = self._holds(principal, plan)
-        envelope = await self._reader.read(body, endpoint.caller.body, holds, counting=True)
-        asked = self._sender(exchange).api_version(exchange, endpoint.caller)
+        bounds = self._bounds(principal, plan)
+        envelope = await self._reader.read(body, endpoint.caller.body, bounds, counting=True)
+        asked = self._credentials(exchange).api_version(exchange, endpoint.caller)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
         request = CountRequest(visit.request_id, principal.user_id, endpoint, envelope, resolution, asked)
         return await self._counter.count(request)
 
-    def _holds(self, principal: Principal, plan: Plan) -> Callable[[str], bool]:
-        """Whether a name that goes to a provider as it is means a model of the caller's plan and key."""
+    def _bounds(self, principal: Principal, plan: Plan) -> CostBounds:
+        """What the caller may ask for: of other models only those of its plan and key."""
         allowed = None if principal.models is None else frozenset(principal.models)
-        return partial(self._catalog().holds, plan_id=plan.id, allowed=allowed)
+        return self._reader.bounds(partial(self._catalog().holds, plan_id=plan.id, allowed=allowed))
 
     async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
@@ -255,17 +331,43 @@ class Api:
         models = tuple(model.id for model in self._catalog().offered(plan.id, allowed))
         self._reply(
             visit,
-            connection_check.check_connection(exchange, self._sender(exchange).key, plan, models, visit.now),
+            connection_check.check_connection(
+                exchange, self._credentials(exchange).key, plan, models, visit.now
+            ),
         )
 
     # ---- who calls
+
+    async def _caller(self, visit: ApiRequest, endpoint: Endpoint) -> Caller:
+        """Who calls this endpoint; kept for the next requests with these headers."""
+        # before anything is looked up: what changes meanwhile makes this a record of the past
+        revision = self._revision.number
+        principal, plan = await self._admit(visit)
+        credentials = self._credentials(visit.exchange)
+        asked = NO_VERSION
+        if endpoint.caller.api_version is not None:
+            asked = credentials.api_version(visit.exchange, endpoint.caller)
+        caller = credentials.caller = Caller(
+            endpoint=endpoint,
+            principal=principal,
+            plan=plan,
+            bounds=self._bounds(principal, plan),
+            client=credentials.client,
+            strict=credentials.strict,
+            asked=asked,
+            revision=revision,
+            until=self._keyring.known_until(credentials.mark),
+        )
+        return caller
 
     async def _admit(self, visit: ApiRequest) -> tuple[Principal, Plan]:
         """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""
         exchange, gate = visit.exchange, self._gate
         try:
-            sender = self._sender(exchange)
-            principal = self._keyring.cached(sender.mark) or await self._keyring.identify(sender.key)
+            credentials = self._credentials(exchange)
+            principal = self._keyring.cached(credentials.mark) or await self._keyring.identify(
+                credentials.key
+            )
         except CallerError:
             # After the look-up, so that others behind the same address who have a key are not locked out with this one.
             gate.check_door(None, exchange.client)
@@ -280,9 +382,17 @@ class Api:
         self._keyring.touch(principal.key_id)
         return principal, plan
 
-    def _sender(self, exchange: Exchange) -> RequestCredentials:
+    def _credentials(self, exchange: Exchange) -> RequestCredentials:
         """Raises ``MissingKey`` or ``InvalidKey``."""
         return request_credentials(exchange, self._keyring.mark, self._families)
+
+    def _refuse_and_note(self, visit: ApiRequest, error: PenstockError) -> None:
+        self._note_refusal(visit, error)
+        self._refuse(visit, error)
+
+    def _apologize(self, visit: ApiRequest) -> None:
+        """Tell of a fault of our own."""
+        self._refuse(visit, InternalError("Something went wrong here; the operator has been told."))
 
     def _note_refusal(self, visit: ApiRequest, error: PenstockError) -> None:
         """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
@@ -338,7 +448,7 @@ class Api:
     def _known(self, exchange: Exchange) -> Principal | None:
         """The caller of a route that asks for no key, if its key was looked up a moment ago."""
         try:
-            sender = self._sender(exchange)
+            credentials = self._credentials(exchange)
         except CallerError:
             return None
-        return self._keyring.cached(sender.mark)
+        return self._keyring.cached(credentials.mark)

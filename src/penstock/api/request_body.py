@@ -18,20 +18,29 @@ class BodyReader:
         self._max_choices = max_choices
 
     async def read(
-        self, body: bytes, rules: BodyRules, holds: Callable[[str], bool], *, counting: bool = False
+        self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool = False
     ) -> Envelope:
         """The body's envelope, as far as its caller may ask for what it says.
 
-        ``holds`` says whether a name that goes to a provider as it is means a model of the caller's; it may be asked in
-        another thread. Raises ``InvalidRequest`` or ``ModelNotOnPlan``.
+        ``bounds`` may be asked in another thread. Raises ``InvalidRequest`` or ``ModelNotOnPlan``.
         """
-        bounds = CostBounds(holds, self._max_choices)
         if len(body) > self._offload.above:
             return await self._offload.run(self._read_bounded, body, rules, bounds, counting=counting)
         envelope = self._read(body, rules, counting=counting)
         if takes_long_to_bound(envelope):
             return await self._offload.run(bounded, envelope, bounds)
         return bounded(envelope, bounds)
+
+    def bounds(self, holds: Callable[[str], bool]) -> CostBounds:
+        """What a caller may ask for, whose models ``holds`` knows by the names that providers call them."""
+        return CostBounds(holds, self._max_choices)
+
+    def read_small(self, body: bytes, rules: BodyRules, bounds: CostBounds) -> Envelope | None:
+        """``read`` without waiting; None for a body that takes a thread."""
+        if len(body) > self._offload.above:
+            return None
+        envelope = self._read(body, rules, counting=False)
+        return None if takes_long_to_bound(envelope) else bounded(envelope, bounds)
 
     def _read_bounded(self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool) -> Envelope:
         return bounded(self._read(body, rules, counting=counting), bounds)

@@ -185,6 +185,15 @@ class Gate:
             return await self._wait(user_id, plan, request_id, day)
         raise self._full(user_id, plan.concurrent_requests)
 
+    def try_enter(self, user_id: str, plan: PlanLimits, request_id: str, now: float) -> Lease | None:
+        """The same without waiting; None where that cannot be: then ``enter`` says why, or waits."""
+        if user_id in self._waiting:
+            return None
+        day = self._days.day_at(now, self._monotonic())
+        return self._counters.try_lease(
+            user_id, plan.concurrent_requests, request_id, day, plan.daily_requests
+        )
+
     def _lease(
         self, user_id: str, plan: PlanLimits, request_id: str, day: int
     ) -> Coroutine[None, None, Lease | None]:

@@ -94,7 +94,7 @@ class Maintenance:
             if ahead is not None:
                 log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
             try:
-                self._secrets.forget()
+                self._secrets.refresh()
                 if await self._catalog.refresh():
                     log.info("catalogue changed", extra={"revision": self._catalog.current.revision})
                 if self._keyring.untold and time.monotonic() - flushed >= _FLUSH_SECONDS:

@@ -3,7 +3,7 @@
 The environment comes as an argument; ``penstock.settings`` alone reads it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -36,11 +36,12 @@ class Secret:
 
 
 class Secrets:
-    """Looks up references: ``env:NAME``, ``file:PATH``, or '' for none. A file is read once, until ``forget``."""
+    """Looks up references: ``env:NAME``, ``file:PATH``, or '' for none. A file is read once, until ``refresh``."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._known: dict[str, Secret | str] = {}
+        self._changed: Callable[[], None] | None = None
 
     def get(self, reference: str) -> Secret | None:
         """The secret, or None where there is none (or none is needed)."""
@@ -58,9 +59,20 @@ class Secrets:
         found = self._look(reference)
         return found if isinstance(found, str) else None
 
-    def forget(self) -> None:
-        """Read files again at the next use, so that a rotated key is taken up."""
-        self._known.clear()
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` when a ``refresh`` has found something else than before."""
+        self._changed = changed
+
+    def refresh(self) -> None:
+        """Read again what was read before, so that a rotated key is taken up."""
+        changed = False
+        for reference, known in self._known.items():
+            found = self._read(reference)
+            if found != known:
+                self._known[reference] = found
+                changed = True
+        if changed and self._changed is not None:
+            self._changed()
 
     def _look(self, reference: str) -> Secret | str:
         known = self._known.get(reference)

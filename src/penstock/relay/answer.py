@@ -9,20 +9,19 @@ from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
 from penstock.core.routing import Attempt
 from penstock.relay.call import Call
-from penstock.relay.record import Record
 from penstock.relay.usage import note_whole
 
 
 def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepared:
     """The body of a call as this attempt's upstream is to get it. Raises ``InvalidRequest`` where it cannot be said there."""
-    endpoint, reasoning = call.endpoint, None
+    endpoint, reasoning = call.standing.endpoint, None
     if endpoint.side is not None:
-        reasoning = ReasoningScope(cache, call.principal.user_id, attempt.provider)
+        reasoning = ReasoningScope(cache, call.standing.user_id, attempt.provider)
     if attempt.dialect == endpoint.name:
         passing = endpoint.upstreams[attempt.dialect].passing
         if passing is not None:
             return pass_through(
-                call.envelope, passing, attempt.model, attempt.profile, call.strict, reasoning
+                call.envelope, passing, attempt.model, attempt.profile, call.standing.caller.strict, reasoning
             )
     return prepare(
         call.envelope,
@@ -30,7 +29,7 @@ def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepare
         upstream=attempt.dialect,
         model=attempt.model,
         profile=attempt.profile,
-        strict=call.strict,
+        strict=call.standing.caller.strict,
         reasoning=reasoning,
     )
 
@@ -41,20 +40,21 @@ def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, pre
 
 
 def whole_answer(
-    call: Call, record: Record, prepared: Prepared, body: bytes, events: list[AnyEvent] | None = None
+    call: Call, prepared: Prepared, body: bytes, events: list[AnyEvent] | None = None
 ) -> tuple[bytes, Failed | None]:
     """An upstream's whole answer as the caller gets it, its token counts noted; or what is wrong with it.
 
     ``events`` is what a translated answer says, where that is known already. Where the answer is encoded anew it has
     counts in it, because the SDKs rely on them: estimates if the upstream gave none.
     """
-    public, attempt = record.choice.model.id, record.attempt
-    upstream = call.endpoint.upstreams[attempt.dialect]
-    if upstream.passing is not None and attempt.dialect == call.endpoint.name:
+    public, attempt = call.selection.model.id, call.attempt
+    endpoint = call.standing.endpoint
+    upstream = endpoint.upstreams[attempt.dialect]
+    if upstream.passing is not None and attempt.dialect == endpoint.name:
         out, usage, failed = upstream.passing.response(body, model=public)
         if failed is None:
             # a format without a dialect generates no text
-            note_whole(call, record, usage, 0 if call.endpoint.side is None else len(body))
+            note_whole(call, usage, 0 if endpoint.side is None else len(body))
             if prepared.reasoning is not None and isinstance(upstream, UpstreamSide):
                 record_reasoning(prepared.reasoning, upstream.decode_response(body, attempt.profile))
         return out, failed
@@ -62,20 +62,21 @@ def whole_answer(
     reply = whole_reply(crossing, prepared, body, events)
     if reply.failure is not None:
         return b"", reply.failure
-    note_whole(call, record, reply.usage, len(body))
-    reply = msgspec.structs.replace(reply, usage=record.usage)
+    note_whole(call, reply.usage, len(body))
+    reply = msgspec.structs.replace(reply, usage=call.usage)
     encode = crossing.caller.encode_response
     return encode(reply, model=public, reply_id=crossing.reply_id, created=crossing.created), None
 
 
 def _crossing(call: Call, attempt: Attempt, public: str) -> Crossing:
-    side, upstream = call.endpoint.side, call.endpoint.upstreams[attempt.dialect]
+    endpoint = call.standing.endpoint
+    side, upstream = endpoint.side, endpoint.upstreams[attempt.dialect]
     if side is None or not isinstance(upstream, UpstreamSide):
-        raise TypeError(f"{call.endpoint.name} has answers that are neither streamed nor translated")
+        raise TypeError(f"{endpoint.name} has answers that are neither streamed nor translated")
     return Crossing(
         side,
         upstream,
-        attempt.dialect == call.endpoint.name,
+        attempt.dialect == endpoint.name,
         attempt.profile,
         public,
         side.reply_id + call.request_id.removeprefix("req_"),

@@ -1,88 +1,110 @@
-"""One admitted call: who calls, what for, and where the answer goes."""
-
-import asyncio
-from collections.abc import Callable
+"""One admitted call: who calls, what for, where the answer goes, and what the ledger will record of it when it ends."""
 
 from penstock.core.body.envelope import Envelope
-from penstock.core.dialects.interface import ApiVersion
-from penstock.core.endpoints import Endpoint
-from penstock.domain.catalog.catalog import Plan, Resolution
-from penstock.domain.keys.authentication import Principal
-from penstock.errors import Draining, EndedByOwner
+from penstock.core.neutral.request import Loss
+from penstock.core.neutral.usage import Usage
+from penstock.core.routing import Attempt
+from penstock.errors import CallerError, EndedByOwner, OurError, PenstockError
 from penstock.exchange import Exchange
-
-_ENDED = "The owner of the key has ended this request."
-_STOPPED = "The service was stopped before the answer was complete. Send the request again."
-
-
-def _nothing() -> None:
-    """What there is to do before a slot is held."""
+from penstock.relay.router import Selection
+from penstock.relay.standing import Standing
 
 
 class Call:
-    """One admitted request: who calls, what for, and where the answer goes."""
+    """One admitted request and its record. ``relay/relay.py`` has the states that it goes through."""
 
     __slots__ = (
-        "asked",
-        "client",
-        "delivered",
-        "ended",
-        "endpoint",
+        "attempt",
+        "attempts",
+        "contacted",
+        "day",
         "envelope",
+        "error_code",
+        "estimated",
         "exchange",
+        "first_byte_at",
+        "losses",
         "now",
-        "plan",
-        "principal",
+        "outcome",
+        "refund_reason",
         "request_id",
-        "resolution",
+        "resumed",
+        "selection",
+        "sent_at",
+        "standing",
         "started",
-        "strict",
-        "task",
+        "status",
+        "usage",
     )
 
-    def __init__(  # noqa: PLR0913 - one record of a request, made in one place, with every part named
+    attempt: Attempt
+    """What is tried now, or was last."""
+    selection: Selection
+    """The model that serves the call and the attempts to make; known once a slot is held."""
+
+    def __init__(
         self,
         exchange: Exchange,
         request_id: str,
-        *,
-        endpoint: Endpoint,
-        principal: Principal,
-        plan: Plan,
+        standing: Standing,
         envelope: Envelope,
-        resolution: Resolution,
-        client: str,
+        *,
         now: float,
         started: float,
-        strict: bool,
-        asked: ApiVersion,
     ) -> None:
-        """``now`` is epoch seconds at receipt, ``started`` the monotonic clock then, ``asked`` the API version meant."""
+        """``now`` is epoch seconds at receipt, ``started`` the monotonic clock then."""
         self.exchange = exchange
         self.request_id = request_id
-        self.endpoint = endpoint
-        self.principal = principal
-        self.plan = plan
+        self.standing = standing
         self.envelope = envelope
-        self.resolution = resolution
-        self.client = client
         self.now = now
         self.started = started
-        self.strict = strict
-        self.asked = asked
-        self.ended = False
-        """The owner has ended it."""
-        self.task: asyncio.Task[object] | None = None
-        """What serves it, while it runs."""
-        self.delivered: Callable[[], None] = _nothing
-        """Called when the caller has the whole answer; frees its slot."""
+        self.day = 0
+        self.attempts = 0
+        self.resumed: int = 0
+        """How often the upstream has paused its turn and was asked to go on."""
+        self.sent_at = 0.0
+        """When the first attempt began, on the monotonic clock."""
+        self.contacted = False
+        self.outcome = "error"
+        self.status: int | None = None
+        self.error_code: str | None = None
+        self.refund_reason: str | None = None
+        self.usage = _NOTHING
+        self.estimated = False
+        self.first_byte_at: float | None = None
+        self.losses: tuple[Loss, ...] = ()
 
-    def stopped(self) -> EndedByOwner | Draining | None:
-        """The error that the caller gets for a cancelled call, or None. Where there is one, the cancellation is taken back."""
-        stopped: EndedByOwner | Draining | None = None
-        if self.ended:
-            stopped = EndedByOwner(_ENDED)
-        elif self.exchange.recalled and not self.exchange.lost:
-            stopped = Draining(_STOPPED)
-        if stopped is not None and self.task is not None:
-            self.task.uncancel()
-        return stopped
+    def begin_attempt(self, attempt: Attempt, losses: tuple[Loss, ...], now: float) -> None:
+        """The next attempt is made; what the last one reported is not of the answer that the caller gets."""
+        if not self.attempts:
+            self.sent_at = now
+        else:
+            self.resumed = 0
+            self.usage = _NOTHING
+            self.estimated = False
+            self.first_byte_at = None
+        self.attempt = attempt
+        self.attempts += 1
+        self.losses = losses
+
+    def broke(self, error: PenstockError, *, output: bool) -> None:
+        """The upstream failed or refused, or we stopped. Refunded unless the caller had ``output`` of it."""
+        self.error_code = error.code
+        self.status = 200
+        if isinstance(error, EndedByOwner):
+            self.outcome = "ended_by_owner"
+            return
+        if isinstance(error, CallerError):
+            self.outcome, self.refund_reason = "refused", "provider_refused"
+            return
+        if isinstance(error, OurError):
+            self.outcome = "error"
+            self.refund_reason = None if output else error.code
+            return
+        self.outcome = "upstream_error"
+        if not output:
+            self.refund_reason = "no_output"
+
+
+_NOTHING = Usage()

@@ -4,8 +4,6 @@ A caller whose dialect has one gets the pause as it is and goes on itself (``Cal
 is decoded is the upstream dialect's: ``UpstreamSide.pauses``.
 """
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 
 from penstock.core.dialects.interface import Lane, PausableDecoder, Prepared, UpstreamSide
@@ -24,7 +22,8 @@ def continued_request(lane: Lane, prepared: Prepared) -> Prepared | None:
 
 def paused_decoder(call: Call, attempt: Attempt, body: bytes) -> PausableDecoder | None:
     """What decodes a whole answer which may be that of a turn that has to go on; None where it cannot be."""
-    side, upstream = call.endpoint.side, call.endpoint.upstreams[attempt.dialect]
+    endpoint = call.standing.endpoint
+    side, upstream = endpoint.side, endpoint.upstreams[attempt.dialect]
     if side is None or side.resumes_pauses or not isinstance(upstream, UpstreamSide):
         return None
     pauses = upstream.pauses
@@ -33,18 +32,23 @@ def paused_decoder(call: Call, attempt: Attempt, body: bytes) -> PausableDecoder
     return pauses.Decoder(profile=attempt.profile)
 
 
-async def whole_turn(
-    decoder: PausableDecoder,
-    prepared: Prepared,
-    body: bytes,
-    max_pauses: int,
-    ask: Callable[[Prepared], Awaitable[bytes]],
-) -> list[AnyEvent]:
-    """The events of a turn whose first whole answer is ``body``; ``ask`` gets the next ones, at most ``max_pauses``."""
-    events = decoder.whole(body)
-    for _ in range(max_pauses):
-        if not decoder.paused:
-            break
-        prepared = msgspec.structs.replace(prepared, body=decoder.resume(prepared.body))
-        events += decoder.whole(await ask(prepared))
-    return events + decoder.finish()
+class WholeTurn:
+    """A turn whose answers are whole, one after the other, until it is not paused any more."""
+
+    __slots__ = ("_decoder", "_left", "events")
+
+    def __init__(self, decoder: PausableDecoder, max_pauses: int) -> None:
+        self._decoder = decoder
+        self._left = max_pauses
+        self.events: list[AnyEvent] = []
+        """What the answers so far say."""
+
+    def take(self, prepared: Prepared, body: bytes) -> Prepared | None:
+        """Take the next answer, which ``prepared`` had asked for: what to ask next, or None where the turn is over."""
+        decoder = self._decoder
+        self.events += decoder.whole(body)
+        if decoder.paused and self._left:
+            self._left -= 1
+            return msgspec.structs.replace(prepared, body=decoder.resume(prepared.body))
+        self.events += decoder.finish()
+        return None

@@ -1,9 +1,8 @@
 """Failover: the attempts of one request in their order, until one is answered.
 
 The next attempt is made after a failure of the provider, while there is time, and while the attempt's answer has not begun
-towards the caller: what is raised as a ``ProviderError`` has sent nothing. A request that cannot be said to a later
-upstream is not made there. Every failure is told to the operator, and counts against the circuit of its upstream model
-unless a caller could bring it about.
+towards the caller: what is a ``ProviderError`` then has sent nothing. Every failure is told to the operator, and counts
+against the circuit of its upstream model unless a caller could bring it about.
 """
 
 import logging
@@ -11,15 +10,32 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from penstock.core.routing import Attempt
-from penstock.errors import InvalidRequest, ProviderCredentials, ProviderError
+from penstock.errors import ProviderCredentials, ProviderError
 from penstock.operations.metrics import Metrics
 from penstock.relay.router import Router
 
 log = logging.getLogger("penstock.relay.failover")
 
-P = TypeVar("P")
-Q = TypeVar("Q")
 R = TypeVar("R")
+
+
+class Attempts:
+    """The attempts of one request that are left, in their order."""
+
+    __slots__ = ("_at", "_attempts")
+
+    def __init__(self, attempts: Sequence[Attempt]) -> None:
+        """``attempts``: one at least."""
+        self._attempts = attempts
+        self._at = 0
+
+    def next(self, seconds: float) -> Attempt | None:
+        """The next one; None where there is none, or no time for a further one: ``seconds`` are left."""
+        at = self._at
+        if at >= len(self._attempts) or (at and seconds <= 0):
+            return None
+        self._at = at + 1
+        return self._attempts[at]
 
 
 class Failover:
@@ -37,32 +53,20 @@ class Failover:
         self,
         request_id: str,
         attempts: Sequence[Attempt],
-        first: P,
-        request: Q,
         *,
-        prepare: Callable[[Q, Attempt], Awaitable[P]],
-        send: Callable[[Q, Attempt, P], Awaitable[R]],
-        left: Callable[[Q], float],
+        send: Callable[[Attempt], Awaitable[R]],
+        left: Callable[[], float],
     ) -> R:
-        """What ``send`` gives for the first attempt that does not fail.
+        """What ``send`` gives for the first of ``attempts`` that does not fail; they are one at least.
 
-        ``first`` is what ``prepare`` would give for the first of ``attempts``, which are one at least; ``left`` are the
-        seconds for further ones. All three are called with ``request``. Raises the last ``ProviderError``, and what
-        ``send`` raises besides.
+        ``left`` are the seconds for further ones. Raises the last ``ProviderError``, and what ``send`` raises besides.
         """
         failure: ProviderError | None = None
-        prepared = first
-        for attempt in attempts:
-            if failure is not None:
-                if left(request) <= 0:
-                    break
-                try:
-                    prepared = await prepare(request, attempt)
-                except InvalidRequest:
-                    continue  # it cannot be said there; what failed before is what the caller is told
+        order = Attempts(attempts)
+        while (attempt := order.next(left())) is not None:
             self._router.sending(attempt, self._clock())
             try:
-                return await send(request, attempt, prepared)
+                return await send(attempt)
             except ProviderError as error:
                 self.note(request_id, attempt, error)
                 failure = error

@@ -1,21 +1,32 @@
-"""The life of a request: admit, choose, prepare, open, send, stream, settle.
+"""The life of a request: a state machine over one call, driven by plain calls from its caller's and its upstream's sockets.
 
-``api/routes`` has resolved who calls and what for; from here on there is one path for every dialect and every client. The
-phases are methods of ``Relay`` in the order in which they happen. Nothing of the caller's goes to an upstream before the
-ledger holds the request, and whatever happens after that ends in ``_settle``: the row is settled, the slot is free.
+The machine, in words. A call begins *entering*: it asks for one of its plan's slots. With a slot it is *preparing*: the
+router chooses the attempts, and the body is written for the first upstream. Then the call is counted, its row is in the
+ledger, and it is *sending*: an upstream has the request, and we wait for the head of its answer. A good head makes it
+*answering*: a stream flows through ``stream.py``, a whole answer is gathered and crosses at once. A turn that its upstream
+has paused is sent again and is *sending* once more. While nothing has gone to the caller, a failure of the provider makes
+the next attempt (*preparing*, then *sending*). Every way ends in *ended*: the row is settled, the slot is free.
+
+Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
+fault of our own. What is waited for is given up then, and the sockets to the upstream are closed.
+
+Where a state has to wait for something rare (a place in the queue, a thread for a large body, the disk), it waits in a task
+of its own and goes on by the same plain calls.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from functools import partial
+from enum import Enum
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.limits import limit_headers
-from penstock.core.neutral.events import AnyEvent
 from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.routing import Attempt
 from penstock.domain.ledger.ledger import Ledger
@@ -23,27 +34,53 @@ from penstock.domain.limits import Gate
 from penstock.errors import (
     CallerError,
     CannotRecord,
+    Draining,
     EndedByOwner,
     InternalError,
+    InvalidRequest,
     PenstockError,
     ProviderError,
 )
-from penstock.exchange import NOSNIFF, HeaderList
+from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.metrics import Metrics
 from penstock.relay.answer import lane_for, prepared_for, whole_answer
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
-from penstock.relay.continuation import continued_request, paused_decoder, whole_turn
-from penstock.relay.failover import Failover
+from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
+from penstock.relay.failover import Attempts, Failover
 from penstock.relay.offload import Offload
-from penstock.relay.record import Record, open_row, settlement
+from penstock.relay.record import open_row, settlement
 from penstock.relay.router import Router
+from penstock.relay.standing import Leg, Standing
 from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
-from penstock.relay.upstream_errors import garbled_error, network_error, refused_error, reported_error
+from penstock.relay.upstream_errors import (
+    MAX_ERROR_BODY,
+    garbled_error,
+    network_error,
+    reads_refusal,
+    refused_error,
+    reported_error,
+)
 from penstock.relay.usage import note_stream
-from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
+from penstock.store.counters import Lease
+from penstock.upstream import (
+    Deadlines,
+    RequestHead,
+    Sending,
+    UpstreamClient,
+    UpstreamFailure,
+    UpstreamResponse,
+)
+
+log = logging.getLogger("penstock.relay")
 
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
+_LINGER = 2.0
+"""Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
+_ENDED = "The owner of the key has ended this request."
+_STOPPED = "The service was stopped before the answer was complete. Send the request again."
+
+T = TypeVar("T")
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -60,8 +97,28 @@ class Timings(msgspec.Struct, frozen=True):
     max_pauses: int = 8
 
 
+class Front(Protocol):
+    """What the relay tells of the end of a call, whose response is then complete or can still be refused."""
+
+    def answered(self, call: Call) -> None:
+        """The caller has had its answer, or as much of it as there was."""
+        ...
+
+    def refused(self, call: Call, error: PenstockError) -> None:
+        """The call has ended with this error. Where the response has not begun, the caller is to get it."""
+        ...
+
+
+class Place(Protocol):
+    """What the body of a call takes of the memory for bodies."""
+
+    def leave(self) -> None:
+        """Give it back."""
+        ...
+
+
 class Relay:
-    """Takes admitted calls through their phases. One per process; all its state is on one event loop."""
+    """Takes admitted calls through their states. One per process; all its state is on one event loop."""
 
     def __init__(
         self,
@@ -78,338 +135,620 @@ class Relay:
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
-        self._client = client
-        self._ledger = ledger
-        self._gate = gate
-        self._router = router
-        self._metrics = metrics
-        self._timings = timings
-        self._answers = AnswerMemory(timings.max_replies)
-        self._offload = offload
-        self._failover = failover
-        self._reasoning = reasoning
-        self._clock = clock
-        self._open = OpenStreams(clock)
-        self._calls: dict[str, Call] = {}
+        self.client = client
+        self.ledger = ledger
+        self.gate = gate
+        self.router = router
+        self.metrics = metrics
+        self.timings = timings
+        self.answers = AnswerMemory(timings.max_replies)
+        self.offload = offload
+        self.failover = failover
+        self.reasoning = reasoning
+        self.clock = clock
+        self.streams = OpenStreams(clock)
+        self.calls: dict[str, RelayedCall] = {}
+        """Those that have not ended, by their request ids."""
 
-    # ---- admit
+    def begin(
+        self,
+        front: Front,
+        exchange: Exchange,
+        standing: Standing,
+        envelope: Envelope,
+        place: Place,
+        *,
+        request_id: str,
+        now: float,
+        started: float,
+    ) -> None:
+        """Serve one call from here on; ``front`` is told of its end. ``place`` is left then.
 
-    async def run(self, call: Call) -> None:
-        """Serve one call, to the end of its response.
-
-        Raises the ``PenstockError`` the caller is to get; nothing has been sent to the caller in that case.
+        ``now`` is epoch seconds at receipt, ``started`` the monotonic clock then.
         """
-        user = call.principal.user_id
-        lease = await self._gate.enter(user, call.plan, call.request_id, call.now)
-        call.delivered = lease.release
-        call.task = asyncio.current_task()
-        self._calls[call.request_id] = call
-        try:
-            choice = self._router.choose(call.resolution, call.envelope, call.endpoint, self._clock())
-            prepared = await self._prepare(call, choice.attempts[0])
-            day = self._gate.count(lease, call.now)
-            self._metrics.entered()
-            await self._counted(call, prepared, Record(choice, day))
-        except asyncio.CancelledError:
-            stopped = call.stopped()  # while its body was prepared: nothing is counted yet
-            if stopped is not None:
-                raise stopped from None
-            raise
-        finally:
-            del self._calls[call.request_id]
-            lease.release()
+        call = RelayedCall(exchange, request_id, standing, envelope, now=now, started=started)
+        call.serve(self, front, place)
 
     def end(self, user_id: str, request_id: str) -> bool:
         """End a running request of this user; whether there was one here. It counts, and its row says who ended it."""
-        call = self._calls.get(request_id)
-        if call is None or call.task is None or call.principal.user_id != user_id:
+        call = self.calls.get(request_id)
+        if call is None or call.standing.user_id != user_id:
             return False
-        call.ended = True
-        call.task.cancel()
+        call.stop(EndedByOwner(_ENDED))
         return True
 
-    # ---- prepare
+    def leg(self, standing: Standing, attempt: Attempt, *, stream: bool) -> Leg:
+        """The way that an attempt goes. Raises ``ProviderCredentials``."""
+        key = (id(attempt), stream)
+        known = standing.legs.get(key)
+        if known is not None and known.attempt is attempt:
+            return known
+        endpoint = standing.endpoint
+        upstream, own = endpoint.upstreams[attempt.dialect], endpoint.name == attempt.dialect
+        address = self.router.address(attempt, upstream.path(attempt.model, stream))
+        leg = Leg(attempt, upstream, address, None, own=own)
+        if self.router.keeps_headers(attempt):
+            leg.head = self.head(standing, leg, b"")
+        return standing.legs.keep(key, leg)
 
-    async def _prepare(self, call: Call, attempt: Attempt) -> Prepared:
-        """The upstream's body; a request that cannot be said there fails here, before it counts."""
-        if len(call.envelope.body) <= self._offload.above:
-            return prepared_for(call, attempt, self._reasoning)
-        return await self._offload.run(prepared_for, call, attempt, self._reasoning)
+    def head(self, standing: Standing, leg: Leg, body: bytes) -> RequestHead:
+        """The head of a request that goes this way. Raises ``ProviderCredentials``."""
+        address, asked = leg.address, standing.caller.asked if leg.own else NO_VERSION
+        headers = self.router.headers(leg.attempt, leg.upstream, asked, address, body)
+        return self.client.head(address.origin, b"POST", address.path, headers)
 
-    # ---- open
 
-    async def _counted(self, call: Call, prepared: Prepared, record: Record) -> None:
-        """Record the request, send it, and settle it whatever happens."""
-        user = call.principal.user_id
+class State(Enum):
+    """Where a call is."""
+
+    ENTERING = "entering"
+    PREPARING = "preparing"
+    SENDING = "sending"
+    ANSWERING = "answering"
+    ENDED = "ended"
+
+
+ENTERING, PREPARING, SENDING, ANSWERING, ENDED = State
+
+
+class RelayedCall(Call):
+    """A call on its way. Every method that begins with no underscore is called from outside, and raises nothing."""
+
+    __slots__ = (
+        "_attempts",
+        "_counted",
+        "_front",
+        "_lease",
+        "_leg",
+        "_place",
+        "_prepared",
+        "_relay",
+        "_response",
+        "_room",
+        "_sending",
+        "_state",
+        "_stream",
+        "_turn",
+        "_waiting",
+    )
+
+    _relay: Relay
+    _front: Front
+    _place: Place
+    _attempts: Attempts
+    _prepared: Prepared
+    """What was written for the upstream that is tried now."""
+    _leg: Leg
+
+    def serve(self, relay: Relay, front: Front, place: Place) -> None:
+        """Begin; the exchange is this call's from now on."""
+        self._relay = relay
+        self._front = front
+        self._place = place
+        self._lease: Lease | None = None
+        self._counted = False
+        self._waiting: asyncio.Task[None] | None = None
+        self._sending: Sending | None = None
+        self._response: UpstreamResponse | None = None
+        self._stream: ResponseStream | None = None
+        self._room: AnswerRoom | None = None
+        self._turn: WholeTurn | None = None
+        self._state = ENTERING
+        relay.calls[self.request_id] = self
+        self.exchange.own(self)
+        self._do(self._enter)
+
+    # ---- from outside
+
+    def caller_left(self) -> None:
+        """The caller is gone: nobody is told, and what was sent counts."""
+        if self._state is ENDED:
+            return
+        self._give_up()
+        if self._counted:
+            self.outcome = "client_gone"
+            if not self.contacted:
+                self.refund_reason = "not_sent"
+            self._note_stream()
+            self._settle()
+        self._leave()
+        self.exchange.release()
+
+    def recalled(self) -> None:
+        """The service stops, and can wait no longer."""
+        self.stop(Draining(_STOPPED))
+
+    def stop(self, error: EndedByOwner | Draining) -> None:
+        """The owner of the key ends it, or the service stops: the caller is told."""
+        if self._state is ENDED:
+            return
+        self._give_up()
+        self._do(self._broke, error)
+
+    def answered(self, response: UpstreamResponse) -> None:
+        """The upstream's head is here."""
+        self._do(self._take_head, response)
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        """The upstream has not answered."""
+        self._do(self._broke, network_error(failure))
+
+    # ---- how all of it goes on
+
+    def _do(self, step: Callable[..., None], *args: object) -> None:
+        """Take a step; an error of it ends the attempt or the call."""
         try:
-            await self._ledger.opened(open_row(call, record))
-            await self._attempt(call, prepared, record)
-        except CannotRecord:
-            self._gate.refund(user, record.day)
-            self._measure(call, record, "unrecorded")
-            raise
+            step(*args)
         except PenstockError as error:
-            self._failed(call, record, error)
-            raise
-        except asyncio.CancelledError:
-            stopped = call.stopped()
-            if stopped is not None:
-                raise self._failed(call, record, stopped) from None
-            record.outcome = "client_gone"
-            if not record.contacted:
-                record.refund_reason = "not_sent"
-            self._settle(call, record)
-            raise
+            self._do(self._broke, error)
         except Exception:
-            record.outcome, record.status = "error", 500
-            record.error_code = record.refund_reason = InternalError.code
-            self._settle(call, record)
-            raise
-        else:
-            self._settle(call, record)
+            log.exception("internal error", extra={"request_id": self.request_id})
+            self._crash()
 
-    # ---- send
+    def _wait(self, waiting: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
+        """Go on with what ``waiting`` gives, as the next step."""
+        self._waiting = asyncio.create_task(self._waited(waiting, then))
 
-    async def _attempt(self, call: Call, first: Prepared, record: Record) -> None:
-        """Make the attempts in their order while nothing has gone to the caller."""
-
-        await self._failover.run(
-            call.request_id,
-            record.choice.attempts,
-            first,
-            (call, record),
-            prepare=self._prepare_next,
-            send=self._send,
-            left=self._left,
-        )
-
-    def _prepare_next(self, request: tuple[Call, Record], attempt: Attempt) -> Awaitable[Prepared]:
-        return self._prepare(request[0], attempt)
-
-    def _send(self, request: tuple[Call, Record], attempt: Attempt, prepared: Prepared) -> Awaitable[None]:
-        """Begin an attempt."""
-        call, record = request
-        record.begin(attempt, prepared.losses, self._clock())
-        record.contacted = True
-        return (self._stream if call.envelope.stream else self._whole)(call, attempt, prepared, record)
-
-    def _left(self, request: tuple[Call, Record]) -> float:
-        """Seconds left for further attempts: all of a request have one total."""
-        return request[1].sent_at + self._timings.deadlines.total - self._clock()
-
-    async def _post(
-        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
-    ) -> UpstreamResponse:
-        """Send the request; returns the upstream's answer once its head is good. Raises the caller's error for any other."""
-        upstream, router = call.endpoint.upstreams[attempt.dialect], self._router
-        own = call.endpoint.name == attempt.dialect
-        address = router.address(attempt, upstream.path(attempt.model, call.envelope.stream))
-        asked = call.asked if own else NO_VERSION
-        deadlines = self._timings.deadlines
-        if record.attempts > 1 or record.resumed:
-            deadlines = replace(deadlines, total=self._left((call, record)))
+    async def _waited(self, waiting: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
         try:
-            response = await self._client.send(
-                address.origin,
-                b"POST",
-                address.path,
-                router.headers(attempt, upstream, asked, address, prepared.body),
-                prepared.body,
-                deadlines,
-                stream=call.envelope.stream,
-            )
-        except UpstreamFailure as failure:
-            raise network_error(failure) from failure
-        if 200 <= response.status < 300:
-            return response
-        try:
-            words = None if own else call.endpoint.caller.overflow_words
-            raise await refused_error(response, upstream, words)
-        finally:
-            response.close()
-
-    # ---- stream
-
-    async def _stream(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
-        exchange, side = call.exchange, call.endpoint.side
-        if side is None:
-            raise TypeError(f"{call.endpoint.name} has no streams")
-        stream = ResponseStream(
-            exchange,
-            delivered=call.delivered,
-            begin=lambda: exchange.start(200, self._head(call, record, prepared, _EVENT_STREAM)),
-            error_frame=lambda error, number: side.error_frame(error, call.request_id, number),
-            keepalive_frame=side.keepalive,
-            clock=self._clock,
-            hold_until=call.started + self._timings.head_hold,
-            keepalive=self._timings.keepalive,
-        )
-        self._open.add(stream)
-        exchange.watch(stream)
-        try:
-            await self._deliver(call, attempt, prepared, record, stream)
-        except PenstockError as error:
-            stream.broke(error)
+            found = await waiting
         except asyncio.CancelledError:
-            # After the reply's end nobody waits for the upstream's any more; that is no loss of the caller.
-            if stream.done_at is None:
-                stopped = call.stopped()
-                if stopped is None:
-                    raise
-                stream.broke(stopped)
-        finally:
-            exchange.watch(None)
-            self._open.discard(stream)
-            note_stream(call, record, stream.lane)
-            record.first_byte_at = stream.first_byte_at
+            if self._state is not ENDED:  # not by us: the loop is being closed
+                self._waiting = None
+                self.stop(Draining(_STOPPED))
+            raise
+        except PenstockError as error:
+            self._waiting = None
+            self._do(self._broke, error)
+        except Exception:
+            self._waiting = None
+            log.exception("internal error", extra={"request_id": self.request_id})
+            self._crash()
+        else:
+            self._waiting = None
+            self._do(then, found)
+
+    # ---- entering
+
+    def _enter(self) -> None:
+        standing, gate = self.standing, self._relay.gate
+        lease = gate.try_enter(standing.user_id, standing.plan, self.request_id, self.now)
+        if lease is None:
+            self._wait(gate.enter(standing.user_id, standing.plan, self.request_id, self.now), self._choose)
+        else:
+            self._choose(lease)
+
+    # ---- preparing
+
+    def _choose(self, lease: Lease) -> None:
+        """The call has its slot."""
+        self._lease = lease
+        self._state = PREPARING
+        relay, standing = self._relay, self.standing
+        self.selection = selection = relay.router.choose(
+            standing.resolution, self.envelope, standing.endpoint, relay.clock()
+        )
+        self._attempts = Attempts(selection.attempts)
+        self.attempt = attempt = selection.attempts[0]
+        self._attempts.next(0.0)
+        if self._is_large():
+            self._wait(relay.offload.run(prepared_for, self, attempt, relay.reasoning), self._open)
+        else:
+            # a request that cannot be said there fails here, before it counts
+            self._open(prepared_for(self, attempt, relay.reasoning))
+
+    def _is_large(self) -> bool:
+        """Whether the body is written in a thread, beside the streams of others."""
+        return len(self.envelope.body) > self._relay.offload.above
+
+    def _open(self, prepared: Prepared) -> None:
+        """Count the call and record it."""
+        relay, lease = self._relay, self._lease
+        if lease is None:
+            raise RuntimeError("a call without a slot")
+        self.day = relay.gate.count(lease, self.now)
+        self._counted = True
+        relay.metrics.entered()
+        relay.ledger.record(open_row(self))
+        if relay.ledger.durable:
+            self._prepared = prepared
+            self._wait(relay.ledger.synced(), self._send_first)
+        else:
+            self._send(self.attempt, prepared)
+
+    def _send_first(self, _synced: None) -> None:
+        self._send(self.attempt, self._prepared)
+
+    def _try_next(self, failure: ProviderError) -> None:
+        """The attempt has failed, and nothing has gone to the caller: make the next one, or tell of this failure."""
+        self._state = PREPARING
+        relay = self._relay
+        relay.failover.note(self.request_id, self.attempt, failure)
+        while (attempt := self._attempts.next(self._seconds_left())) is not None:
+            if self._is_large():
+                self._wait(self._prepared_aside(attempt), lambda found: self._send_or_fail(found, failure))
+                return
+            try:
+                prepared = prepared_for(self, attempt, relay.reasoning)
+            except InvalidRequest:
+                continue  # it cannot be said there; what failed before is what the caller is told
+            self._send(attempt, prepared)
+            return
+        self._fail(failure)
+
+    async def _prepared_aside(self, attempt: Attempt) -> tuple[Attempt, Prepared] | None:
+        """The next attempt that the request can be said to, and its body; from ``attempt`` on."""
+        relay = self._relay
+        following: Attempt | None = attempt
+        while following is not None:
+            try:
+                return following, await relay.offload.run(prepared_for, self, following, relay.reasoning)
+            except InvalidRequest:
+                following = self._attempts.next(self._seconds_left())
+        return None
+
+    def _send_or_fail(self, found: tuple[Attempt, Prepared] | None, failure: ProviderError) -> None:
+        if found is None:
+            self._fail(failure)
+        else:
+            self._send(*found)
+
+    def _seconds_left(self) -> float:
+        """For further attempts: all of a request have one total."""
+        return self.sent_at + self._relay.timings.deadlines.total - self._relay.clock()
+
+    # ---- sending
+
+    def _send(self, attempt: Attempt, prepared: Prepared) -> None:
+        """Begin an attempt."""
+        relay = self._relay
+        now = relay.clock()
+        relay.router.sending(attempt, now)
+        self.begin_attempt(attempt, prepared.losses, now)
+        self.contacted = True
+        self._turn = None
+        if self._room is not None:
+            self._room.leave()
+        if self.envelope.stream:
+            self._stream = stream = self._response_stream(prepared)
+            relay.streams.add(stream)
+            self.exchange.watch(stream)
+        self._leg = relay.leg(self.standing, attempt, stream=self.envelope.stream)
+        self._post(prepared)
+
+    def _post(self, prepared: Prepared) -> None:
+        """Send a body on the attempt's way."""
+        self._state = SENDING
+        self._prepared = prepared
+        relay, leg = self._relay, self._leg
+        deadlines = relay.timings.deadlines
+        if self.attempts > 1 or self.resumed:
+            deadlines = replace(deadlines, total=self._seconds_left())
+        head = leg.head or relay.head(self.standing, leg, prepared.body)
+        self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=self.envelope.stream)
+
+    def _take_head(self, response: UpstreamResponse) -> None:
+        self._state = ANSWERING
+        self._sending = None
+        self._response = response
+        status = response.status
+        if 200 <= status < 300:
+            if self._stream is not None:
+                self._flow(response, self._stream)
+            else:
+                room = self._room
+                if room is None:
+                    room = self._room = AnswerRoom(self._relay.answers)
+                response.gather(self._relay.timings.max_reply, room.arrived, self._whole_arrived)
+        elif reads_refusal(status):
+            response.gather(MAX_ERROR_BODY, None, self._refusal_arrived)
+        else:
+            self._refused(response, b"")
+
+    def _refusal_arrived(self, body: bytes | BaseException) -> None:
+        response = self._response
+        if isinstance(body, bytes) and response is not None:
+            self._do(self._refused, response, body)
+        else:
+            self._do(self._body_broke, body)
+
+    def _refused(self, response: UpstreamResponse, body: bytes) -> None:
+        """The upstream answers with an error's status."""
+        leg = self._leg
+        words = None if leg.own else self.standing.endpoint.caller.overflow_words
+        error = refused_error(response, body, leg.upstream, words)
+        if self.resumed and isinstance(error, CallerError):
+            error = ProviderError("The provider paused its answer and would not go on with it.")
+        raise error
+
+    def _resume(self, prepared: Prepared) -> None:
+        """Ask for the next answer of a paused turn. A refusal of it is not the caller's fault."""
+        self._close_response()
+        self.resumed += 1
+        self._post(prepared)
+
+    # ---- answering with a stream
+
+    def _response_stream(self, prepared: Prepared) -> ResponseStream:
+        exchange, side = self.exchange, self.standing.endpoint.side
+        if side is None:
+            raise TypeError(f"{self.standing.endpoint.name} has no streams")
+        relay = self._relay
+        return ResponseStream(
+            exchange,
+            delivered=self._free_slot,
+            begin=lambda: exchange.start(200, self._answer_head(prepared, _EVENT_STREAM)),
+            error_frame=lambda error, number: side.error_frame(error, self.request_id, number),
+            keepalive_frame=side.keepalive,
+            clock=relay.clock,
+            hold_until=self.started + relay.timings.head_hold,
+            keepalive=relay.timings.keepalive,
+        )
+
+    def _flow(self, response: UpstreamResponse, stream: ResponseStream) -> None:
+        lane = stream.lane
+        if lane is None:
+            content_type = response.header(b"content-type") or b""
+            lane = lane_for(self, self.attempt, content_type, self.selection.model.id, self._prepared)
+        stream.attach(response, lane)
+        response.deliver(self._bytes_arrived, self._stream_ended)
+
+    def _bytes_arrived(self, data: bytes) -> None:
+        """Bytes of the upstream's stream; what this raises, ``_stream_ended`` gets."""
+        stream = self._stream
+        if stream is not None:
+            stream.sink(data)
+            if stream.done_at is not None:
+                self._complete_stream(stream)
+
+    def _stream_ended(self, error: BaseException | None) -> None:
+        self._do(self._end_stream, error)
+
+    def _end_stream(self, error: BaseException | None) -> None:
+        """The upstream's body has ended, or broken off."""
+        stream = self._stream
+        if stream is None:
+            return
+        if isinstance(error, UpstreamBroke):
+            stream.broke()
+            self._complete_stream(stream)
+            return
+        if error is not None:
+            self._body_broke(error)
+        lane = stream.lane
+        if lane is not None and self.resumed < self._relay.timings.max_pauses:
+            again = continued_request(lane, self._prepared)
+            if again is not None:
+                self._resume(again)
+                return
+        stream.finish()
+        self._complete_stream(stream)
+
+    def _complete_stream(self, stream: ResponseStream) -> None:
+        """The stream is over, one way or the other."""
+        relay = self._relay
+        self._note_stream()
         error = stream.error
         if error is None:
-            record.outcome, record.status = "completed", 200
-            self._router.succeeded(attempt)
-        elif not exchange.started:
-            raise error
-        else:
-            # The caller has its error event. What was delivered counts; an error before any output does not.
-            record.broke(error, output=stream.lane is not None and stream.lane.output_bytes > 0)
+            response, self._response = self._response, None
+            if response is not None:
+                response.let_end(_LINGER)
+            self._completed()
+            return
+        self._close_response()
+        if not self.exchange.started:
             if isinstance(error, ProviderError):
-                self._failover.note(call.request_id, attempt, error)
-            elif isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
-                self._gate.refused(call.principal.key_id, exchange.client)
+                self._try_next(error)
+            else:
+                self._fail(error)
+            return
+        # The caller has its error event. What was delivered counts; an error before any output does not.
+        self.broke(error, output=stream.lane is not None and stream.lane.output_bytes > 0)
+        if isinstance(error, ProviderError):
+            relay.failover.note(self.request_id, self.attempt, error)
+        elif isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
+            relay.gate.refused(self.standing.key_id, self.exchange.client)
+        self._end()
 
-    async def _deliver(
-        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, stream: ResponseStream
-    ) -> None:
-        response = await self._post(call, attempt, prepared, record)
-        try:
-            content_type = response.header(b"content-type") or b""
-            lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared)
-            stream.attach(response, lane)
-            await response.stream(stream.sink)
-            while record.resumed < self._timings.max_pauses and (again := continued_request(lane, prepared)):
-                prepared = again
-                response = await self._resume(call, attempt, prepared, record)
-                stream.attach(response, lane)
-                await response.stream(stream.sink)
-            stream.finish()
-        except UpstreamBroke:
-            stream.broke()
-        except UpstreamFailure as failure:
-            stream.broke(network_error(failure))
-        except RecursionError:  # where an answer is decoded or encoded: what it says is nested without end
-            stream.broke(garbled_error())
-        finally:
-            response.close()
+    def _note_stream(self) -> None:
+        """Let go of the stream, and note what it has counted."""
+        stream = self._stream
+        if stream is None:
+            return
+        self._stream = None
+        self.exchange.watch(None)
+        self._relay.streams.discard(stream)
+        note_stream(self, stream.lane)
+        self.first_byte_at = stream.first_byte_at
 
-    # ---- whole answers
+    # ---- answering with a whole answer
 
-    async def _whole(self, call: Call, attempt: Attempt, prepared: Prepared, record: Record) -> None:
-        room = AnswerRoom(self._answers)
-        try:
-            await self._give_whole(call, attempt, prepared, record, room)
-        finally:
-            room.leave()
+    def _whole_arrived(self, body: bytes | BaseException) -> None:
+        self._do(self._give_whole if isinstance(body, bytes) else self._body_broke, body)
 
-    async def _give_whole(
-        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record, room: AnswerRoom
-    ) -> None:
-        response = await self._post(call, attempt, prepared, record)
+    def _give_whole(self, body: bytes) -> None:
+        relay, prepared, turn = self._relay, self._prepared, self._turn
         try:
-            body = await self._read(response, room)
-        finally:
-            response.close()
-        events: list[AnyEvent] | None = None
-        try:
-            decoder = paused_decoder(call, attempt, body)
-            if decoder is not None:
-                ask = partial(self._next_answer, call, attempt, record, room)
-                events = await whole_turn(decoder, prepared, body, self._timings.max_pauses, ask)
-            out, failed = whole_answer(call, record, prepared, body, events)
+            if turn is None:
+                decoder = paused_decoder(self, self.attempt, body)
+                if decoder is not None:
+                    turn = self._turn = WholeTurn(decoder, relay.timings.max_pauses)
+            if turn is not None:
+                again = turn.take(prepared, body)
+                if again is not None:
+                    self._resume(again)
+                    return
+            out, failed = whole_answer(self, prepared, body, None if turn is None else turn.events)
         except RecursionError as error:
             raise garbled_error() from error
         if failed is not None:
             raise reported_error(failed, body)
-        record.first_byte_at = self._clock()
-        self._router.succeeded(attempt)
-        call.exchange.start(200, self._head(call, record, prepared, b"application/json"))
-        call.exchange.end(out)
-        record.outcome, record.status = "completed", 200
-
-    async def _read(self, response: UpstreamResponse, room: AnswerRoom) -> bytes:
-        try:
-            return await response.read(self._timings.max_reply, room.arrived)
-        except UpstreamFailure as failure:
-            raise network_error(failure) from failure
-
-    # ---- turns that pause
-
-    async def _resume(
-        self, call: Call, attempt: Attempt, prepared: Prepared, record: Record
-    ) -> UpstreamResponse:
-        """Ask for the next answer of a paused turn. A refusal of it is not the caller's fault."""
-        record.resumed += 1
-        try:
-            return await self._post(call, attempt, prepared, record)
-        except CallerError as error:
-            raise ProviderError("The provider paused its answer and would not go on with it.") from error
-
-    async def _next_answer(
-        self, call: Call, attempt: Attempt, record: Record, room: AnswerRoom, prepared: Prepared
-    ) -> bytes:
-        response = await self._resume(call, attempt, prepared, record)
-        try:
-            return await self._read(response, room)
-        finally:
-            response.close()
+        self.first_byte_at = relay.clock()
+        exchange = self.exchange
+        exchange.start(200, self._answer_head(prepared, b"application/json"))
+        self._free_slot()
+        exchange.end(out)
+        self._response = None
+        self._completed()
 
     # ---- the head of a good answer
 
-    def _head(self, call: Call, record: Record, prepared: Prepared, content_type: bytes) -> HeaderList:
-        request_id = call.request_id.encode()
+    def _answer_head(self, prepared: Prepared, content_type: bytes) -> HeaderList:
+        request_id = self.request_id.encode()
+        standing = self.standing
         head: HeaderList = [(b"content-type", content_type), NOSNIFF, (b"x-request-id", request_id)]
-        caller = call.endpoint.caller
+        caller = standing.endpoint.caller
         if caller.response_headers is not None:
             head.extend(caller.response_headers(request_id))
-        if call.envelope.stream:
+        if self.envelope.stream:
             head.append((b"cache-control", b"no-cache"))
             head.append((b"x-accel-buffering", b"no"))
         else:
             head.append((b"cache-control", b"no-store"))
-        public = record.choice.model.id
-        if public != call.envelope.model:
+        public = self.selection.model.id
+        if public != self.envelope.model:
             head.append((b"x-penstock-model", public.encode()))
-        if record.attempt.simulated:
+        if self.attempt.simulated:
             head.append((b"x-penstock-upstream", b"simulator"))
         if prepared.losses:
             head.append((b"x-penstock-translation", translation_header(prepared.losses).encode()))
-        state = self._gate.state(call.principal.user_id, call.plan, call.now)
-        head.extend(limit_headers(state, call.now))
+        state = self._relay.gate.state(standing.user_id, standing.plan, self.now)
+        head.extend(limit_headers(state, self.now))
         if caller.limit_headers is not None:
             head.extend(caller.limit_headers(state))
         return head
 
-    # ---- settle
+    # ---- ended
 
-    def _failed(self, call: Call, record: Record, error: PenstockError) -> PenstockError:
+    def _body_broke(self, error: object) -> None:
+        """The upstream's body has broken off; or what was made of it on our side has."""
+        match error:
+            case UpstreamFailure():
+                raise network_error(error)
+            case RecursionError():  # what the answer says is nested without end
+                raise garbled_error()
+            case BaseException():
+                raise error
+            case _:
+                raise TypeError(f"{type(error).__name__} is no end of a body")
+
+    def _broke(self, error: PenstockError) -> None:
+        """The attempt has failed, or the call is refused or ended."""
+        if self._state is ENDED:
+            return
+        stream = self._stream
+        if stream is not None:
+            stream.broke(error)
+            self._complete_stream(stream)
+            return
+        self._close_response()
+        if isinstance(error, ProviderError) and self.contacted:
+            self._try_next(error)
+        else:
+            self._fail(error)
+
+    def _completed(self) -> None:
+        self.outcome, self.status = "completed", 200
+        self._relay.router.succeeded(self.attempt)
+        self._end()
+
+    def _end(self) -> None:
+        """Settle a call whose response is complete."""
+        self._settle()
+        self._leave()
+        self._front.answered(self)
+        self.exchange.release()
+
+    def _fail(self, error: PenstockError) -> None:
         """Settle a call that ends with this error in place of an answer."""
-        record.broke(error, output=False)
-        record.status = error.status
-        self._settle(call, record)
-        return error
+        if isinstance(error, CannotRecord) and self._counted:
+            self._relay.gate.refund(self.standing.user_id, self.day)
+            self._measure("unrecorded")
+        elif self._counted:
+            self.broke(error, output=False)
+            self.status = error.status
+            self._settle()
+        self._leave()
+        self._front.refused(self, error)
+        self.exchange.release()
 
-    def _settle(self, call: Call, record: Record) -> None:
+    def _crash(self) -> None:
+        """End a call after a fault of our own."""
+        if self._state is ENDED:
+            return
+        self._give_up()
+        if self._counted:
+            self._note_stream()
+            self.outcome, self.status = "error", 500
+            self.error_code = self.refund_reason = InternalError.code
+            self._settle()
+        self._leave()
+        self._front.refused(self, InternalError("Something went wrong here; the operator has been told."))
+        self.exchange.release()
+
+    def _settle(self) -> None:
         """Always, and without waiting: the settlement is queued, the refund is done."""
-        if record.refund_reason is not None:
-            self._gate.refund(call.principal.user_id, record.day)
-        self._ledger.settle(settlement(call, record, self._clock()))
-        self._measure(call, record, record.outcome)
+        relay = self._relay
+        if self.refund_reason is not None:
+            relay.gate.refund(self.standing.user_id, self.day)
+        relay.ledger.settle(settlement(self, relay.clock()))
+        self._measure(self.outcome)
 
-    def _measure(self, call: Call, record: Record, outcome: str) -> None:
-        first = record.first_byte_at
-        self._metrics.settled(
-            record.choice.model.id,
-            record.attempt.provider,
+    def _measure(self, outcome: str) -> None:
+        first = self.first_byte_at
+        self._relay.metrics.settled(
+            self.selection.model.id,
+            self.attempt.provider,
             outcome,
-            input_tokens=record.usage.input or 0,
-            output_tokens=record.usage.output or 0,
-            first_byte=None if first is None else first - call.started,
+            input_tokens=self.usage.input or 0,
+            output_tokens=self.usage.output or 0,
+            first_byte=None if first is None else first - self.started,
         )
+
+    def _leave(self) -> None:
+        """Give back what the call has taken."""
+        self._state = ENDED
+        del self._relay.calls[self.request_id]
+        self._free_slot()
+        if self._room is not None:
+            self._room.leave()
+        self._place.leave()
+
+    def _free_slot(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+
+    def _give_up(self) -> None:
+        """Stop waiting, and close the sockets to the upstream."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if self._sending is not None:
+            self._sending.close()
+            self._sending = None
+        self._close_response()
+
+    def _close_response(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()

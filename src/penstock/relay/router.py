@@ -184,6 +184,10 @@ class Router:
             self._signed.keep(key, _Signed(row, secret, headers))
         return headers
 
+    def keeps_headers(self, attempt: Attempt) -> bool:
+        """Whether the headers of an attempt are the same for every body, as long as its secret is."""
+        return AUTH[attempt.upstream.auth].static
+
     def sending(self, attempt: Attempt, now: float) -> None:
         """An attempt is about to be sent."""
         if attempt.probe:

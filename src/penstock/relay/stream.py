@@ -34,10 +34,6 @@ class Flow(Protocol):
         """Read on."""
         ...
 
-    def close(self) -> None:
-        """Give the connection up; whoever waits for the end of the body is cancelled."""
-        ...
-
 
 class UpstreamBroke(Exception):
     """Raised from the sink to stop reading: the upstream reported an error inside its stream."""
@@ -145,10 +141,8 @@ class ResponseStream:
             self._exchange.end(self._error_frame(self.error, sequence))
 
     def tick(self, now: float) -> None:
-        """Called a few times a second: ends the hold, keeps quiet connections alive, lets go of a finished upstream."""
+        """Called a few times a second: ends the hold, keeps quiet connections alive."""
         if self.done_at is not None:
-            if now - self.done_at > _LINGER and self._flow is not None:
-                self._flow.close()
             return
         exchange = self._exchange
         if not exchange.started:
@@ -220,8 +214,6 @@ class OpenStreams:
 
 _TICK = 0.25
 """Seconds between looks at the open streams."""
-_LINGER = 2.0
-"""Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
 
 
 def failure_of(lane: Lane | None) -> ProviderError:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -14,7 +15,7 @@ from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Resolution
 from penstock.relay.failover import Failover
 from penstock.relay.router import Router
-from penstock.relay.upstream_errors import MAX_ERROR_BODY, network_error, refused_error
+from penstock.relay.upstream_errors import MAX_ERROR_BODY, network_error, reads_refusal, refused_error
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
 
@@ -129,11 +130,8 @@ class TokenCounter:
                 counted = await self._failover.run(
                     request.request_id,
                     counters,
-                    None,
-                    (request, began),
-                    prepare=_as_it_is,
-                    send=self._ask,
-                    left=self._left,
+                    send=partial(self._ask, request),
+                    left=lambda: began + self._deadlines.total - self._clock(),
                 )
                 if counted is not None:
                     return counted
@@ -141,17 +139,8 @@ class TokenCounter:
             tokens = await self._estimator.estimate(envelope.fields, served.model, request.user_id)
             return TokenCount(b'{"input_tokens":%d}' % tokens, "estimated", served.simulated)
 
-    def _left(self, asked: tuple[CountRequest, float]) -> float:
-        return asked[1] + self._deadlines.total - self._clock()
-
-    async def _ask(
-        self,
-        asked: tuple[CountRequest, float],
-        attempt: Attempt,
-        prepared: None,  # noqa: ARG002 - as Failover sends
-    ) -> TokenCount | None:
+    async def _ask(self, request: CountRequest, attempt: Attempt) -> TokenCount | None:
         """The upstream's answer; None where it has no counter, or one that does not count."""
-        request, _ = asked
         upstream = request.endpoint.upstreams[attempt.dialect]
         if not isinstance(upstream, UpstreamSide) or upstream.counter is None:
             return None
@@ -173,7 +162,8 @@ class TokenCounter:
             if response.status in _NO_COUNTER:
                 return None
             if not 200 <= response.status < 300:
-                raise await refused_error(response, upstream, None)
+                words = await response.read(MAX_ERROR_BODY) if reads_refusal(response.status) else b""
+                raise refused_error(response, words, upstream, None)
             answer = await response.read(MAX_ERROR_BODY)
         except UpstreamFailure as failure:
             raise network_error(failure) from failure
@@ -185,7 +175,3 @@ class TokenCounter:
         except (msgspec.ValidationError, msgspec.DecodeError):
             return None
         return TokenCount(answer, "exact", attempt.simulated) if counted.input_tokens > 0 else None
-
-
-async def _as_it_is(asked: tuple[CountRequest, float], attempt: Attempt) -> None:
-    """Every upstream that has a counter takes the caller's own body."""

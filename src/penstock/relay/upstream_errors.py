@@ -76,21 +76,24 @@ class _Outline(msgspec.Struct):
 _outline = msgspec.json.Decoder(_Outline).decode
 
 
-async def refused_error(
+def reads_refusal(status: int) -> bool:
+    """Whether the body of an answer with this error status says what the caller is told."""
+    return status in (400, 413, 422)
+
+
+def refused_error(
     response: UpstreamResponse,
+    body: bytes,
     upstream: UpstreamFormat,
     overflow_words: Callable[[Overflow, str], str] | None,
 ) -> PenstockError:
     """What an upstream's error status means for the caller: whose fault it is decides.
 
-    ``overflow_words`` tells the caller of a prompt that is too long; None: in the upstream's own words.
+    ``body`` is read where ``reads_refusal`` says so. ``overflow_words`` tells the caller of a prompt that is too long;
+    None: in the upstream's own words.
     """
     status = response.status
-    if status in (400, 413, 422):
-        try:
-            body = await response.read(MAX_ERROR_BODY)
-        except UpstreamFailure as failure:
-            return network_error(failure)
+    if reads_refusal(status):
         text = upstream.error_text(status, body) or "The provider refused the request as invalid."
         if status == 413:
             return RequestTooLarge(text)

@@ -5,36 +5,35 @@ import msgspec
 from penstock.core.dialects.interface import Lane
 from penstock.core.neutral.usage import Usage
 from penstock.relay.call import Call
-from penstock.relay.record import Record
 
 _BYTES_PER_TOKEN = 4
 
 
-def note_stream(call: Call, record: Record, lane: Lane | None) -> None:
+def note_stream(call: Call, lane: Lane | None) -> None:
     """Note a stream's token counts."""
     if lane is None:
         return
     usage = lane.usage
     if not lane.done or not _counted(usage) or (not usage.output and lane.output_bytes):
-        record.estimated = True
+        call.estimated = True
         usage = msgspec.structs.replace(
             usage,
             input=usage.input if _counted(usage) else call.envelope.estimate_input(),
             output=max(usage.output or 0, lane.output_bytes // _BYTES_PER_TOKEN),
         )
-    record.usage = usage
+    call.usage = usage
 
 
-def note_whole(call: Call, record: Record, usage: Usage, generated: int) -> None:
+def note_whole(call: Call, usage: Usage, generated: int) -> None:
     """Note the token counts of a whole answer; ``generated`` is the length of what it may hold of text, in bytes."""
     if not _counted(usage) or usage.output is None:
-        record.estimated = True
+        call.estimated = True
         usage = msgspec.structs.replace(
             usage,
             input=usage.input if _counted(usage) else call.envelope.estimate_input(),
             output=usage.output or generated // _BYTES_PER_TOKEN,
         )
-    record.usage = usage
+    call.usage = usage
 
 
 def _counted(usage: Usage) -> bool:

@@ -239,8 +239,8 @@ class CallerConnection(asyncio.Protocol):
         if wire.draining:
             self.refuse(exchange, Draining("The server is shutting down.", retry_after=1))
             return at
-        exchange.task = self.loop.create_task(exchange.run(application.handler))
         wire.exchanges.add(exchange)
+        exchange.begin(application.handler)
         return at
 
     def _await_body(self, length: int) -> None:
@@ -394,8 +394,14 @@ class CallerConnection(asyncio.Protocol):
         if self.flow.read_paused:
             self._resume_reading()
         if self._held:
-            held, self._held = self._held, b""
-            self._consume(held)
+            # not now: whoever has just ended the response may have more to do for it
+            self.loop.call_soon(self._read_held)
+
+    def _read_held(self) -> None:
+        held, self._held = self._held, b""
+        if self.flow.read_paused:
+            self._resume_reading()
+        self._consume(held)
 
     def refuse(self, exchange: ServedExchange, error: PenstockError) -> None:
         self.keep_alive = False
@@ -445,7 +451,7 @@ class CallerConnection(asyncio.Protocol):
             self.deadline = self.loop.time() + self._wire.limits.caller_stall
 
     def close_if_idle(self) -> None:
-        if self._phase is HEAD and self._head is None:
+        if self._phase is HEAD and self._head is None and not self._held:
             self._finish()
         else:
             self.keep_alive = False

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from penstock.errors import Draining, EncodedBody, InternalError, PenstockError, RequestTooLarge
-from penstock.exchange import FlowWatcher, Handler, HeaderList
+from penstock.exchange import FlowWatcher, Handler, HeaderList, Owner
 from penstock.server.request_head import RequestHead
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class ServedExchange:
     started = False
     stalled = False
     watcher: FlowWatcher | None = None
+    owner: Owner | None = None
     task: asyncio.Task[None] | None = None
     # the request's body
     asked = False
@@ -100,6 +101,23 @@ class ServedExchange:
 
     def header(self, name: bytes) -> bytes | None:
         return self.fields.get(name)
+
+    def own(self, owner: Owner) -> None:
+        self.owner = owner
+
+    def release(self) -> None:
+        self.owner = None
+        self.line.forget(self)
+        if not self.done and not self.lost:
+            log.error("the owner of %s %s left its response open", self.method, self.path)
+            self._fail(InternalError("Something went wrong on our side."))
+
+    def whole_body(self) -> bytes | None:
+        if self.failure is not None or not self.complete or self.asked:
+            return None
+        self.asked = True
+        pieces, self.pieces = self.pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def body(self, arrived: Callable[[int], None] | None = None) -> bytes:
         if self.asked:
@@ -296,20 +314,45 @@ class ServedExchange:
         if self.done or self.lost:
             return
         self.lost = True
-        if self.task is not None:
+        if self.owner is not None:
+            self.owner.caller_left()
+        elif self.task is not None:
             self.task.cancel()
 
     def recall(self) -> None:
-        """The server ends: cancel the handler, which has a moment to tell the caller."""
-        if self.task is None or self.done or self.lost or self.recalled:
+        """The server ends: whoever answers has a moment to tell the caller."""
+        if self.done or self.lost or self.recalled:
             return
-        self.recalled = True
-        self.task.cancel()
+        if self.owner is not None:
+            self.recalled = True
+            self.owner.recalled()
+        elif self.task is not None:
+            self.recalled = True
+            self.task.cancel()
 
-    async def run(self, handler: Handler) -> None:
-        """Run the handler to its end, and see to it that the caller gets an answer or a cut."""
+    def begin(self, handler: Handler) -> None:
+        """Call the handler, and run what it leaves to be waited for; see to it that the caller gets an answer or a cut."""
         try:
-            await handler(self)
+            rest = handler(self)
+        except PenstockError as error:
+            self._fail(error)
+        except Exception:
+            log.exception("the handler of %s %s failed", self.method, self.path)
+        else:
+            if rest is not None:
+                self.task = self.line.loop.create_task(self._run(rest))
+                return
+            if self.owner is not None:
+                return
+            if not self.done and not self.lost:
+                log.error("the handler of %s %s left its response open", self.method, self.path)
+        self.line.forget(self)
+        self._fail(InternalError("Something went wrong on our side."))
+
+    async def _run(self, rest: Coroutine[Any, Any, None]) -> None:
+        """Run the rest of a handler to its end."""
+        try:
+            await rest
         except asyncio.CancelledError:
             if self.lost:
                 return
@@ -323,11 +366,13 @@ class ServedExchange:
         except Exception:
             log.exception("the handler of %s %s failed", self.method, self.path)
         else:
-            if self.done or self.lost:
+            if self.owner is not None or self.done or self.lost:
                 return
             log.error("the handler of %s %s left its response open", self.method, self.path)
         finally:
-            self.line.forget(self)
+            self.task = None
+            if self.owner is None:
+                self.line.forget(self)
         self._fail(InternalError("Something went wrong on our side."))
 
     def _fail(self, error: PenstockError) -> None:

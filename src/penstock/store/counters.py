@@ -55,6 +55,10 @@ class Counters(Protocol):
         """
         ...
 
+    def try_lease(self, user_id: str, limit: int, request_id: str, day: int, daily: int) -> Lease | None:
+        """The same without waiting; None where there is no slot, or where that has to be asked for: then ask ``lease``."""
+        ...
+
     def leases(self, user_id: str) -> list[LeaseInfo]:
         """The user's slots that are taken, the oldest first."""
         ...
@@ -145,10 +149,17 @@ class MemoryCounters:
     async def lease(
         self, user_id: str, limit: int, request_id: str, day: int, daily: int
     ) -> MemoryLease | None:
+        if day < self._floor:
+            await self._load(day)
+        return self.try_lease(user_id, limit, request_id, day, daily)
+
+    def try_lease(
+        self, user_id: str, limit: int, request_id: str, day: int, daily: int
+    ) -> MemoryLease | None:
         if day > self._newest:
             self._roll(day)
         elif day < self._floor:
-            await self._load(day)
+            return None
         slots = self._slots.get(user_id)
         if slots is None:
             if limit < 1:

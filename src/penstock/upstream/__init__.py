@@ -9,7 +9,7 @@ request costs no task and no timer of its own. Everything runs on one event loop
 Why this is our own code, and what it leaves out: docs/decisions/0003-own-upstream-client.md.
 """
 
-from penstock.upstream.client import UpstreamClient, default_tls
+from penstock.upstream.client import RequestHead, Sending, UpstreamClient, default_tls
 from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
 from penstock.upstream.origin import Origin, OriginStats, parse_base_url
@@ -20,6 +20,8 @@ __all__ = [
     "FailureReason",
     "Origin",
     "OriginStats",
+    "RequestHead",
+    "Sending",
     "UpstreamClient",
     "UpstreamFailure",
     "UpstreamResponse",

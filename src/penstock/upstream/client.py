@@ -1,13 +1,17 @@
-"""The client: takes a connection from the origin's pool, sends, and sends again where nothing can be paid twice."""
+"""The client: takes a connection from the origin's pool, sends, and sends again where nothing can be paid twice.
+
+``begin`` tells a listener by plain calls; ``send`` is the same for those who wait.
+"""
 
 import asyncio
 import ssl
 
+from penstock.upstream.connection import HeadListener, UpstreamConnection
 from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
 from penstock.upstream.origin import Origin, OriginStats
 from penstock.upstream.pool import Pool
-from penstock.upstream.request_head import Headers
+from penstock.upstream.request_head import Headers, with_length
 from penstock.upstream.response import UpstreamResponse
 
 _TICK = 0.25
@@ -22,6 +26,135 @@ def default_tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+class RequestHead:
+    """The head of requests to one origin that differ in nothing but their bodies."""
+
+    __slots__ = ("pool", "start")
+
+    def __init__(self, pool: Pool, start: bytes) -> None:
+        """``start`` is all of it but the body's length."""
+        self.pool = pool
+        self.start = start
+
+
+class Sending:
+    """One request on its way, until its listener has the answer's head or learns that there is none.
+
+    It goes out at once where a connection is idle, else when one is open. On a reused connection that is lost at once,
+    before any byte of an answer, it is sent once more on a new one.
+    """
+
+    __slots__ = (
+        "_body",
+        "_client",
+        "_deadlines",
+        "_due",
+        "_head",
+        "_listener",
+        "_opening",
+        "_stream",
+        "response",
+    )
+
+    def __init__(
+        self,
+        client: "UpstreamClient",
+        head: RequestHead,
+        body: bytes,
+        deadlines: Deadlines,
+        due: float,
+        listener: HeadListener,
+        *,
+        stream: bool,
+    ) -> None:
+        self._client = client
+        self._head = head
+        self._body = body
+        self._deadlines = deadlines
+        self._due = due
+        self._listener: HeadListener | None = listener
+        self._stream = stream
+        self._opening: asyncio.Task[None] | None = None
+        self.response: UpstreamResponse | None = None
+
+    def close(self) -> None:
+        """Give the request up, and tell nobody; closes the socket at once."""
+        self._listener = None
+        if self._opening is not None:
+            self._opening.cancel()
+        if self.response is not None:
+            self.response.close()
+
+    def answered(self, response: UpstreamResponse) -> None:
+        """The connection has the answer's head."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.answered(response)
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        """The connection was lost or the answer is none."""
+        response, client = self.response, self._client
+        if response is not None and response.reused and failure.reason is FailureReason.CUT:
+            early = not response.first_byte_at and client.time() - response.sent_at < _STALE_WINDOW
+            if early and not client.closed and self._listener is not None:
+                self.open(client.loop())
+                return
+        self._fail(failure)
+
+    def write(self, connection: UpstreamConnection, now: float, *, reused: bool) -> None:
+        """Send it over this connection."""
+        head, body = self._head, self._body
+        self.response = response = UpstreamResponse(connection, now, reused=reused)
+        connection.send(
+            response,
+            with_length(head.start, len(body)),
+            body,
+            self._deadlines,
+            self._due,
+            self,
+            stream=self._stream,
+        )
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send it over a new connection."""
+        self.response = None
+        self._opening = loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        client, seconds = self._client, self._deadlines.connect
+        try:
+            connection = await self._head.pool.connect(min(seconds, self._due - client.time()))
+        except UpstreamFailure as failure:
+            self._opening = None
+            self._fail(failure)
+            return
+        self._opening = None
+        self.write(connection, client.time(), reused=False)
+        client.watch()
+
+    def _fail(self, failure: UpstreamFailure) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.failed(failure)
+
+
+class _Waiting:
+    """A listener for somebody who awaits the answer."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[UpstreamResponse]) -> None:
+        self.future = future
+
+    def answered(self, response: UpstreamResponse) -> None:
+        if not self.future.done():
+            self.future.set_result(response)
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        if not self.future.done():
+            self.future.set_exception(failure)
 
 
 class UpstreamClient:
@@ -67,41 +200,45 @@ class UpstreamClient:
         ``transfer-encoding``, ``accept-encoding`` and ``connection`` among them are ours and ignored. Without ``stream``
         only the connect and total deadlines apply, because such an answer sends nothing until it is done.
 
-        A request on a reused connection that is lost at once, before any byte of an answer, is sent once more on a new
-        connection. Cancelling closes the socket at once. Raises UpstreamFailure, and ValueError for a method, path or
-        header that would break the request apart.
+        Cancelling closes the socket at once. Raises UpstreamFailure, and ValueError for a method, path or header that would
+        break the request apart.
+        """
+        waiting = _Waiting(asyncio.get_running_loop().create_future())
+        head = self.head(origin, method, path, headers)
+        sending = self.begin(head, body, deadlines, waiting, stream=stream)
+        try:
+            return await waiting.future
+        except asyncio.CancelledError:
+            sending.close()
+            raise
+
+    def head(self, origin: Origin, method: bytes, path: bytes, headers: Headers) -> RequestHead:
+        """What ``begin`` needs, to be kept for requests like this one. Raises ValueError as ``send``."""
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = Pool(self, origin)
+        return RequestHead(pool, pool.heads.start(method, path, headers))
+
+    def begin(
+        self, head: RequestHead, body: bytes, deadlines: Deadlines, listener: HeadListener, *, stream: bool
+    ) -> Sending:
+        """Send one request; ``listener`` is told, never inside this call, of the answer's head, or that there is none.
+
+        What is given back can be closed at any time, and its listener is told nothing more then.
         """
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        pool = self._pools.get(origin)
-        if pool is None:
-            pool = self._pools[origin] = Pool(self, origin)
-        head = pool.heads.head(method, path, headers, len(body))
         now = loop.time()
-        due = now + deadlines.total
-        connection = pool.take()
-        while True:
-            reused = connection is not None
-            if connection is None:
-                connection = await pool.connect(min(deadlines.connect, due - now))
-                now = loop.time()
-            response = UpstreamResponse(connection, now, reused=reused)
+        sending = Sending(self, head, body, deadlines, now + deadlines.total, listener, stream=stream)
+        connection = head.pool.take()
+        if connection is None:
+            sending.open(loop)
+        else:
+            sending.write(connection, now, reused=True)
             if self._tick is None:
-                self._next_sweep = now + _TICK
-                self._tick = loop.call_later(_TICK, self._sweep, loop)
-            try:
-                await connection.send(response, head, body, deadlines, due, stream=stream)
-                return response
-            except UpstreamFailure as failure:
-                now = loop.time()
-                early = not response.first_byte_at and now - response.sent_at < _STALE_WINDOW
-                if not (reused and early and failure.reason is FailureReason.CUT) or self.closed:
-                    raise
-            except asyncio.CancelledError:
-                response.close()
-                raise
-            connection = None
+                self.watch()
+        return sending
 
     async def close(self) -> None:
         """Close all connections at once, failing what is in flight, and return when all sockets are closed."""
@@ -121,7 +258,25 @@ class UpstreamClient:
             origin: OriginStats(len(pool.connections), len(pool.idle)) for origin, pool in self._pools.items()
         }
 
-    # The side of pools and connections; not for callers of the client.
+    # The side of requests, pools and connections; not for callers of the client.
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that this client is used on."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
+
+    def time(self) -> float:
+        """Seconds of the loop's clock."""
+        return self.loop().time()
+
+    def watch(self) -> None:
+        """A request is on its way: look at its deadlines from now on."""
+        if self._tick is None and not self.closed:
+            loop = self.loop()
+            self._next_sweep = loop.time() + _TICK
+            self._tick = loop.call_later(_TICK, self._sweep, loop)
 
     def tls(self) -> ssl.SSLContext:
         """The context for https."""

@@ -37,6 +37,18 @@ class Home(Protocol):
         ...
 
 
+class HeadListener(Protocol):
+    """Who waits for the head of an answer; told once, by one of the two."""
+
+    def answered(self, response: UpstreamResponse) -> None:
+        """The head is there, with what came of the body in the same read."""
+        ...
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        """There will be none."""
+        ...
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection: idle in its pool (``response`` is None), or busy with one request.
 
@@ -55,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_heard",
         "_interim",
         "_interims",
+        "_listener",
         "_loop",
         "_overhead",
         "_parser",
@@ -69,7 +82,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_suspended_at",
         "_transport",
         "_unsent",
-        "_waiter",
         "idle_since",
         "on_body",
     )
@@ -82,7 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self.on_body = self._parts.append
         self._response: UpstreamResponse | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._listener: HeadListener | None = None
         self._reading = True
         self._suspended_at = 0.0
         self._interim = False
@@ -101,18 +113,16 @@ class UpstreamConnection(asyncio.Protocol):
         body: bytes,
         deadlines: Deadlines,
         due: float,
+        listener: HeadListener,
         *,
         stream: bool,
-    ) -> asyncio.Future[None]:
-        """Write the request; ``due`` is the loop time of its total deadline.
-
-        The future is done when the answer's head has arrived, or fails with UpstreamFailure.
-        """
+    ) -> None:
+        """Write the request; ``due`` is the loop time of its total deadline."""
         transport = self._transport
         if transport is None:
             raise RuntimeError("the connection is not open")
         self._response = response
-        self._waiter = waiter = self._loop.create_future()
+        self._listener = listener
         self._deadlines = deadlines
         self._due = due
         self._suspended_at = 0.0
@@ -130,7 +140,6 @@ class UpstreamConnection(asyncio.Protocol):
             transport.write(head + body if body else head)
         else:
             transport.writelines((head, body))
-        return waiter
 
     def pause(self) -> None:
         """Stop reading; the idle deadline is suspended."""
@@ -154,10 +163,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._heard = True
             cast("asyncio.Transport", self._transport).resume_reading()
 
+    def hurry(self, seconds: float) -> None:
+        """The answer has so long to end, however long it had before."""
+        self._due = min(self._due, self._loop.time() + seconds)
+
     def drop(self) -> None:
         """Close the socket at once and tell nobody."""
         self._response = None
-        self._waiter = None
+        self._listener = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -223,8 +236,8 @@ class UpstreamConnection(asyncio.Protocol):
         if not response.first_byte_at:
             response.first_byte_at = self._loop.time()
         self._overhead += len(data)
-        waiting = self._waiter is not None
-        if waiting:
+        listener = self._listener
+        if listener is not None:
             self._head += data
         fault = ""
         try:
@@ -233,8 +246,15 @@ class UpstreamConnection(asyncio.Protocol):
             fault = "the protocol was switched without being asked"
         except httptools.HttpParserError as error:
             fault = str(error)
-        if waiting and not self._take_head(response, fault):
-            return
+        if listener is None:
+            self._take_body(response, fault)
+        elif self._take_head(response, fault):
+            # what came with the head is there when its listener is told
+            self._listener = None
+            self._take_body(response, fault)
+            listener.answered(response)
+
+    def _take_body(self, response: UpstreamResponse, fault: str) -> None:
         parts = self._parts
         if self._extra:
             del parts[self._end :]
@@ -292,7 +312,7 @@ class UpstreamConnection(asyncio.Protocol):
     # What follows from it.
 
     def _take_head(self, response: UpstreamResponse, fault: str) -> bool:
-        """Wake the sender if the head is there; False if there is nothing more to do with this read."""
+        """Read the head if it is there; False if there is nothing more to do with this read."""
         limit = self._pool.max_response_head
         if not self._head_done:
             if fault:
@@ -309,11 +329,7 @@ class UpstreamConnection(asyncio.Protocol):
         if problem:
             self._fail(FailureReason.PROTOCOL, problem)
             return False
-        waiter = self._waiter
-        self._waiter = None
         self._overhead = 0
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
         return True
 
     def _finish(self, response: UpstreamResponse, *, clean: bool) -> None:
@@ -334,13 +350,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _fail(self, reason: FailureReason, message: str) -> None:
         """Close the socket and tell the one who waits."""
-        response, waiter = self._response, self._waiter
+        response, listener = self._response, self._listener
         self.drop()
         origin = self._pool.origin
         failure = UpstreamFailure(reason, f"{origin.host}:{origin.port}: {message}", sent=True)
-        if waiter is not None:
-            if not waiter.done():
-                waiter.set_exception(failure)
+        if listener is not None:
+            listener.failed(failure)
         elif response is not None:
             response.failed(failure)
 
@@ -349,7 +364,7 @@ class UpstreamConnection(asyncio.Protocol):
         response = self._response
         if response is None:
             self._pool.forget(self)
-        elif not error and self._waiter is None and response.until_close():
+        elif not error and self._listener is None and response.until_close():
             self._finish(response, clean=False)
         else:
             self._fail(FailureReason.CUT, error or "the connection was closed before the answer was complete")

@@ -85,7 +85,7 @@ class Pool:
             # before the handshake there is nobody yet to reset a connection
             reason = FailureReason.CONNECT if context is None else FailureReason.TLS
             raise no_connection(reason, f"{where}: {error}") from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
             raise no_connection(FailureReason.CONNECT, f"{where}: {error}") from error
         if not connection.usable() or self.client.closed:
             connection.drop()

@@ -36,19 +36,18 @@ class Heads:
         self._known: Memo[tuple[bytes, bytes, tuple[Header, ...]], bytes] = Memo(_KEPT)
 
     def head(self, method: bytes, path: bytes, headers: Headers, length: int) -> bytes:
-        """The request line and headers for a body of ``length`` bytes.
+        """The whole head for a body of ``length`` bytes. Raises as ``start``."""
+        return with_length(self.start(method, path, headers), length)
 
-        Raises ValueError where a value would break them apart.
-        """
+    def start(self, method: bytes, path: bytes, headers: Headers) -> bytes:
+        """The request line and headers, all but the body's length. Raises ValueError where a value would break them apart."""
         key = (method, path, tuple(headers))
         start = self._known.get(key)
         if start is None:
             start = self._start(*key)
             if len(start) <= _KEPT_BYTES:
                 self._known.keep(key, start)
-        if length or method != b"GET":
-            return b"%bcontent-length: %d\r\n\r\n" % (start, length)
-        return start + b"\r\n"
+        return start
 
     def _start(self, method: bytes, path: bytes, headers: tuple[Header, ...]) -> bytes:
         """All lines but the body's length, and not yet the empty one. Built and checked by calls that loop in C."""
@@ -64,3 +63,10 @@ class Heads:
         if len(start) - len(start.translate(None, b"\r\n\0")) != 2 * (len(headers) + _HOST_LINES):
             raise ValueError("the path or a header holds a line end or NUL")
         return start
+
+
+def with_length(start: bytes, length: int) -> bytes:
+    """The head that begins with ``start``, for a body of ``length`` bytes."""
+    if length or not start.startswith(b"GET "):
+        return b"%bcontent-length: %d\r\n\r\n" % (start, length)
+    return start + b"\r\n"

@@ -9,6 +9,8 @@ from penstock.upstream.inflate import Inflater
 from penstock.upstream.response_head import Header, all_headers, values_of
 
 Sink = Callable[[bytes], None]
+Ended = Callable[[BaseException | None], None]
+"""Told once how a body ended: None for its clean end."""
 
 _HOLD = 64 * 1024
 """Bytes of a body that are kept before anyone asks for them; then reading pauses."""
@@ -32,6 +34,10 @@ class ResponseTransport(Protocol):
         """Read on."""
         ...
 
+    def hurry(self, seconds: float) -> None:
+        """The answer has so long to end."""
+        ...
+
     def drop(self) -> None:
         """Close the socket at once and tell nobody."""
         ...
@@ -45,7 +51,7 @@ class UpstreamResponse:
         "_closed",
         "_complete",
         "_connection",
-        "_done",
+        "_ended",
         "_failure",
         "_head",
         "_held",
@@ -54,6 +60,7 @@ class UpstreamResponse:
         "_paused",
         "_pumping",
         "_sink",
+        "_waited",
         "first_byte_at",
         "reused",
         "sent_at",
@@ -69,7 +76,9 @@ class UpstreamResponse:
         """Whether the connection had served another request before."""
         self._connection: ResponseTransport | None = connection
         self._sink: Sink | None = None
-        self._done: asyncio.Future[None] | None = None
+        self._ended: Ended | None = None
+        self._waited: asyncio.Future[bytes] | asyncio.Future[None] | None = None
+        """What somebody awaits; ``close`` cancels it."""
         self._chunks: list[bytes] = []
         self._held = 0
         self._inflater: Inflater | None = None
@@ -99,23 +108,59 @@ class UpstreamResponse:
         return values[0]
 
     async def read(self, limit: int, arrived: Callable[[int], None] | None = None) -> bytes:
-        """The whole body. ``arrived`` is told how many more bytes of it are here; what it raises ends the reading.
+        """The whole body: ``gather`` for those who wait.
 
-        Raises UpstreamFailure: TOO_LARGE above ``limit`` bytes (the connection is closed then), and as ``stream``.
+        Raises UpstreamFailure: TOO_LARGE above ``limit`` bytes (the connection is closed then), and as ``stream``; and what
+        ``arrived`` raises.
         """
-        if self._complete and self._inflater is None and self._done is None and not self._closed:
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def told(body: bytes | BaseException) -> None:
+            if done.done():
+                return
+            if isinstance(body, bytes):
+                done.set_result(body)
+            else:
+                done.set_exception(body)
+
+        self._waited = done
+        self.gather(limit, arrived, told)
+        try:
+            return await done
+        finally:
+            self.close()
+
+    def gather(
+        self,
+        limit: int,
+        arrived: Callable[[int], None] | None,
+        told: Callable[[bytes | BaseException], None],
+    ) -> None:
+        """Tell the whole body, or what went wrong, once; in this call where it is all here.
+
+        ``arrived`` is told how many more bytes of it are here; what it raises ends the reading. Above ``limit`` bytes the
+        body is an ``UpstreamFailure`` (TOO_LARGE). The connection is closed whenever something went wrong.
+        """
+        if self._complete and self._inflater is None and self._sink is None and not self._closed:
             # nothing to wait for: the common case of a short answer
             self._closed = True
             body = self._next()
             if len(body) > limit:
-                raise too_large("body", limit)
+                told(too_large("body", limit))
+                return
             if arrived is not None:
-                arrived(len(body))
-            return body
+                try:
+                    arrived(len(body))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who asked
+                    told(error)
+                    return
+            told(body)
+            return
         length = self.header(b"content-length")
         if length is not None and int(length) > limit:
+            told(too_large("body", limit))
             self.close()
-            raise too_large("body", limit)
+            return
         parts: list[bytes] = []
         room = limit
 
@@ -128,29 +173,52 @@ class UpstreamResponse:
                 arrived(len(data))
             parts.append(data)
 
-        done = self.stream(keep)
-        try:
-            await done
-        finally:
-            self.close()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        def ended(error: BaseException | None) -> None:
+            if error is None:
+                told(parts[0] if len(parts) == 1 else b"".join(parts))
+            else:
+                told(error)
+
+        self.deliver(keep, ended)
 
     def stream(self, sink: Sink) -> asyncio.Future[None]:
-        """Call ``sink`` with the body's bytes as they arrive: one call for each read of the socket.
+        """``deliver`` for those who wait: the future is done at the clean end of the body, or fails with UpstreamFailure.
 
-        What arrived together with the head is handed over at once, inside this call. The future is done at the clean end
-        of the body, or fails with UpstreamFailure (CUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, PROTOCOL). If the sink raises, the
-        connection is closed and the future fails with that exception. Whoever awaits it calls ``close`` in a ``finally``:
-        a cancelled future alone closes the socket only at the next byte or tick.
+        If the sink raises, the future fails with that exception. Whoever awaits it calls ``close`` in a ``finally``: a
+        cancelled future alone closes the socket only at the next byte or tick.
         """
-        if self._done is not None or self._closed:
-            raise RuntimeError("the body of a response can be taken once, and not after close")
-        self._done = done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def ended(error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self._check_untaken()
+        self._waited = done
+        self.deliver(sink, ended)
+        return done
+
+    def deliver(self, sink: Sink, ended: Ended) -> None:
+        """Call ``sink`` with the body's bytes as they arrive: one call for each read of the socket. Then call ``ended``.
+
+        What arrived together with the head is handed over at once, inside this call. ``ended`` gets an UpstreamFailure
+        (CUT, IDLE_TIMEOUT, TOTAL_TIMEOUT, PROTOCOL) where the body is not complete. If the sink raises, the connection is
+        closed, and ``ended`` gets that exception. After ``close`` neither is called.
+        """
+        self._check_untaken()
+        self._ended = ended
         self._sink = sink
         self._pump()
         if self._connection is not None and not self._paused:
             self._connection.resume()
-        return done
+
+    def _check_untaken(self) -> None:
+        if self._sink is not None or self._closed:
+            raise RuntimeError("the body of a response can be taken once, and not after close")
 
     def pause(self) -> None:
         """Stop reading until ``resume``; TCP then holds the upstream back. The deadlines are suspended."""
@@ -166,6 +234,19 @@ class UpstreamResponse:
         if self._connection is not None and not self._paused:
             self._connection.resume()
 
+    def let_end(self, seconds: float) -> None:
+        """Nothing more of the body is wanted, and nobody is told anything: it may end, so that its connection can be kept."""
+        self._ended = None
+        connection = self._connection
+        if connection is None or self._inflater is not None:
+            self.close()
+            return
+        self._sink = _ignore
+        self._chunks.clear()
+        self._paused = False
+        connection.hurry(seconds)
+        connection.resume()
+
     def close(self) -> None:
         """Be done with the response; may be called at any time and again.
 
@@ -179,14 +260,15 @@ class UpstreamResponse:
             connection.drop()
         self._chunks.clear()
         self._inflater = None
-        if self._done is not None and not self._done.done():
-            self._done.cancel()
+        self._ended = None
+        if self._waited is not None and not self._waited.done():
+            self._waited.cancel()
 
     # The side of the connection; not for callers of the client.
 
     def abandoned(self) -> bool:
         """Whether the one who waited for the body has gone without ``close``."""
-        return self._done is not None and self._done.done()
+        return self._waited is not None and self._waited.done()
 
     def until_close(self) -> bool:
         """Whether the end of the connection is the end of the body."""
@@ -213,11 +295,11 @@ class UpstreamResponse:
 
     def arrived(self, data: bytes) -> None:
         """Body bytes of one read."""
-        sink, done = self._sink, self._done
-        if sink is None or done is None or self._paused or self._inflater is not None:
+        sink = self._sink
+        if sink is None or self._paused or self._inflater is not None:
             self._hold(data)
             return
-        if done.done():
+        if self.abandoned():
             self.close()
             return
         try:
@@ -265,10 +347,10 @@ class UpstreamResponse:
 
         What is compressed may be far more than it seems, so after a while the others have their turn.
         """
-        sink, done = self._sink, self._done
-        if sink is None or done is None:
+        sink = self._sink
+        if sink is None:
             return
-        if done.cancelled():
+        if self._waited is not None and self._waited.cancelled():
             self.close()
             return
         left = _DECODED_AT_ONCE
@@ -294,12 +376,10 @@ class UpstreamResponse:
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who awaits the future
             self._break(error)
             return
-        if done.done():
-            return
         if self._failure is not None:
-            done.set_exception(self._failure)
+            self._tell(self._failure)
         elif self._complete and not self._chunks:
-            done.set_result(None)
+            self._tell(None)
 
     def _pump_soon(self) -> None:
         if not self._pumping:
@@ -316,7 +396,23 @@ class UpstreamResponse:
 
     def _break(self, error: Exception) -> None:
         """Give up for a reason on our side of the wire."""
-        done = self._done
-        if done is not None and not done.done():
-            done.set_exception(error)
+        ended, self._ended = self._ended, None
+        if ended is None:
+            self.close()
+            return
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.drop()
+        self._waited = None
         self.close()
+        ended(error)
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Tell how the body ended, once."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(error)
+
+
+def _ignore(_data: bytes) -> None:
+    """The sink of a body of which nothing more is wanted."""

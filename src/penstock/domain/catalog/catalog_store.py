@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream, with_profile_values
 from penstock.core.profile import DEFAULT_PROFILE
+from penstock.core.revision import Revision
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check
 from penstock.domain.catalog.toml_writer import dump
@@ -348,11 +349,14 @@ class CatalogSource:
         kinds: Mapping[str, Upstream],
         available: Callable[[str], bool],
         simulator_url: str | None = None,
+        revision: Revision | None = None,
     ) -> None:
         """``available`` tells whether a secret's reference leads to a secret (``Secrets.has``).
 
-        ``simulator_url`` is where the built-in simulator listens; None leaves the address that the table has.
+        ``simulator_url`` is where the built-in simulator listens; None leaves the address that the table has. ``revision``
+        advances when ``current`` is another one.
         """
+        self._advances = revision or Revision()
         self._database = database
         self._kinds = kinds
         self._available = available
@@ -384,6 +388,7 @@ class CatalogSource:
             return False
         self._document, self._usable = document, usable
         self.current = self._build(document, at)
+        self._advances.advance()
         return True
 
     def _build(self, document: CatalogDocument, at: int) -> Catalog:

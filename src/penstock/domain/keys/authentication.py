@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.api_key import is_well_formed
+from penstock.core.revision import Revision
 from penstock.domain.keys.management import read_list
 from penstock.errors import (
     AccountDisabled,
@@ -179,8 +180,12 @@ class Keyring:
         cache_seconds: float = 5.0,
         clock: Callable[[], float],
         now: Callable[[], float],
+        revision: Revision | None = None,
     ) -> None:
-        """``clock`` is monotonic seconds, ``now`` epoch seconds. A change takes effect within ``cache_seconds``."""
+        """``clock`` is monotonic seconds, ``now`` epoch seconds. A change takes effect within ``cache_seconds``.
+
+        ``revision`` advances when anything that is remembered may have become untrue.
+        """
         self._database = database
         self._secrets_file = secrets_file
         self._cache_seconds = cache_seconds
@@ -190,6 +195,7 @@ class Keyring:
         self._loading: dict[bytes, asyncio.Task[Principal | KeyRefusal]] = {}
         self._hanging: set[asyncio.Task[Principal | KeyRefusal]] = set()
         self._generation = 0
+        self._revision = revision or Revision()
         # Memory holds no keys: an entry is found by a digest whose key dies with the process. It is not the stored digest
         # because BLAKE2 costs a fifth of HMAC-SHA-256, and every request pays for it.
         self._mark = hashlib.blake2b(key=os.urandom(32), digest_size=16)
@@ -208,6 +214,16 @@ class Keyring:
         if entry is not None and self._clock() < entry.fresh_until:
             return entry.principal
         return None
+
+    def known_until(self, mark: bytes) -> float:
+        """Until when (monotonic) what is remembered of this key may be taken without another look; 0 where that is nothing."""
+        entry = self._entries.get(mark)
+        if entry is None:
+            return 0.0
+        expires = entry.principal.expires_at
+        if expires is None:
+            return entry.fresh_until
+        return min(entry.fresh_until, self._clock() + expires / 1000 - self._now())
 
     async def identify(self, key: str) -> Principal:
         """Who ``key`` belongs to. Raises ``InvalidKey``, or ``DatabaseUnavailable`` when the database does not answer."""
@@ -248,6 +264,7 @@ class Keyring:
     def forget(self, user_id: str | None = None) -> None:
         """Look this account's keys (None: all keys) up again at their next use."""
         self._generation += 1
+        self._revision.advance()
         self._loading.clear()
         if user_id is None:
             self._entries.clear()
@@ -322,7 +339,9 @@ class Keyring:
 
     def _remember(self, mark: bytes, found: Principal | KeyRefusal) -> None:
         entries = self._entries
-        entries.pop(mark, None)
+        before = entries.pop(mark, None)
+        if before is not None and before.principal != found:
+            self._revision.advance()
         if isinstance(found, KeyRefusal):
             return
         now = self._clock()

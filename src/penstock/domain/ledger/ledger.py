@@ -48,7 +48,8 @@ class Ledger:
         self._journal = journal
         self._boot = boot
         self._pace = pace
-        self._durable = durable
+        self.durable = durable
+        """Whether a request waits until the disk has its record."""
         self._connection: BatchConnection = database.batch_connection(boot)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-ledger")
         self._loop = asyncio.get_running_loop()
@@ -101,10 +102,16 @@ class Ledger:
         return len(self._new) + len(self._ends) + self._in_flight
 
     async def opened(self, row: OpenRow) -> None:
+        """``record``, and ``synced`` where the ledger is durable. Raises ``CannotRecord``."""
+        self.record(row)
+        if self.durable:
+            await self.synced()
+
+    def record(self, row: OpenRow) -> None:
         """Record a request; once this returns it is kept and counted whatever happens to this process.
 
-        Raises ``CannotRecord``, and then there is nothing to settle. When the caller is cancelled while it waits, the row
-        may be kept: ``settle`` it.
+        Where the ledger is ``durable``, await ``synced`` before it is sent: the power may fail. Raises ``CannotRecord``, and
+        then there is nothing to settle.
         """
         if self._closed:
             raise CannotRecord(CANNOT, retry_after=5)
@@ -115,8 +122,6 @@ class Ledger:
             raise CannotRecord(CANNOT, retry_after=5) from full
         self._new.append(row)
         self._something.set()
-        if self._durable:
-            await self._synced()
 
     def settle(self, settlement: Settlement) -> None:
         """Say how a request ended. Never blocks, never raises; a second settlement of a row changes nothing."""
@@ -228,8 +233,8 @@ class Ledger:
 
     # ---- to the disk
 
-    async def _synced(self) -> None:
-        """Wait for the disk; those who come while it works wait together for its next turn."""
+    async def synced(self) -> None:
+        """Wait until the disk has what was recorded; those who come while it works wait together for its next turn."""
         if self._syncing is not None:
             await asyncio.shield(self._syncing)  # it may have begun before our record was there
         if self._syncing is None:

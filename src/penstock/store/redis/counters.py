@@ -140,6 +140,16 @@ class RedisCounters:
         self._give_back(user_id, info)
         self._released(user_id)
 
+    def try_lease(
+        self,
+        user_id: str,  # noqa: ARG002 - Redis has to be asked
+        limit: int,  # noqa: ARG002 - the same
+        request_id: str,  # noqa: ARG002 - the same
+        day: int,  # noqa: ARG002 - the same
+        daily: int,  # noqa: ARG002 - the same
+    ) -> RedisLease | None:
+        return None
+
     def leases(self, user_id: str) -> list[LeaseInfo]:
         own = list(self._held.get(user_id, {}).values())
         return sorted(own + self._elsewhere.get(user_id, []), key=lambda info: info.since)

@@ -1,0 +1,113 @@
+"""Standing records: what requests of one caller, and those of one caller for one model, have in common, decided once.
+
+``api/handler.py`` makes them, after it has looked at everything: a ``Caller`` of the key, its account and its plan, and a
+``Standing`` of what a model's name means to that caller. They are kept with the headers that the requests share, and hold
+while the revision is the one that they were made under (``core/revision.py``) and until their time is over. What differs
+from request to request is not in them: the body, the slot, the count of the day, and which provider is tried first.
+
+The revision advances when the catalogue, a key or its account, or a provider's secret has changed. What would make a
+standing record wrong is a cause that does not advance it: tests/service/test_standing.py changes each one.
+"""
+
+from penstock.core.body.cost_fields import CostBounds
+from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
+from penstock.core.endpoints import Endpoint
+from penstock.core.memo import Memo
+from penstock.core.routing import Attempt
+from penstock.domain.catalog.catalog import Plan, Resolution
+from penstock.domain.keys.authentication import Principal
+from penstock.relay.router import UpstreamAddress
+from penstock.upstream import RequestHead
+
+_MOST_LEGS = 16
+_MOST_MODELS = 16
+
+
+class Leg:
+    """One way to a provider, as far as it is the same for all requests: the format spoken there, and the request's head.
+
+    ``head`` is None where a request is signed as a whole.
+    """
+
+    __slots__ = ("address", "attempt", "head", "own", "upstream")
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        upstream: UpstreamFormat,
+        address: UpstreamAddress,
+        head: RequestHead | None,
+        *,
+        own: bool,
+    ) -> None:
+        """``own``: the provider speaks the caller's format."""
+        self.attempt = attempt
+        self.upstream = upstream
+        self.address = address
+        self.head = head
+        self.own = own
+
+
+class Caller:
+    """Who calls an endpoint: the same for all requests that share their headers."""
+
+    __slots__ = (
+        "allowed",
+        "asked",
+        "bounds",
+        "client",
+        "endpoint",
+        "plan",
+        "principal",
+        "revision",
+        "standings",
+        "strict",
+        "until",
+    )
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        principal: Principal,
+        plan: Plan,
+        bounds: CostBounds,
+        client: str,
+        strict: bool,
+        asked: ApiVersion,
+        revision: int,
+        until: float,
+    ) -> None:
+        """``until`` is of the monotonic clock; ``asked`` is the API version that the caller means.
+
+        ``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused.
+        """
+        self.endpoint = endpoint
+        self.principal = principal
+        self.plan = plan
+        self.allowed = None if principal.models is None else frozenset(principal.models)
+        """The models of the key, where it has a list of its own."""
+        self.bounds = bounds
+        self.client = client
+        self.strict = strict
+        self.asked = asked
+        self.revision = revision
+        self.until = until
+        self.standings: Memo[str, Standing] = Memo(_MOST_MODELS)
+        """By the model as the caller writes it."""
+
+
+class Standing:
+    """What a model's name means to a caller, and the ways on which it is served."""
+
+    __slots__ = ("caller", "endpoint", "key_id", "legs", "plan", "resolution", "user_id")
+
+    def __init__(self, caller: Caller, resolution: Resolution) -> None:
+        self.caller = caller
+        self.endpoint = caller.endpoint
+        self.plan = caller.plan
+        self.user_id = caller.principal.user_id
+        self.key_id = caller.principal.key_id
+        self.resolution = resolution
+        self.legs: Memo[tuple[int, bool], Leg] = Memo(_MOST_LEGS)
+        """By the attempt's identity, which the leg proves, and whether a stream is wanted."""
