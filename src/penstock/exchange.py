@@ -108,6 +108,10 @@ class Exchange(Protocol):
         """
         ...
 
+    def start_ready(self, head: bytes) -> None:
+        """The same with the status line and headers as they go out, each with its line end: checked before, and no length."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Send body bytes now. Never blocks; watch ``stalled`` to keep memory bounded."""
         ...

@@ -32,7 +32,10 @@ def test_a_day_ends_where_the_next_begins(now: float) -> None:
 def headers_of(state: LimitState, now: float, dialect: str) -> list[Header]:
     """All limit headers of an answer in a dialect."""
     own = caller_side(dialect).limit_headers
-    return [*limit_headers(state, now), *(() if own is None else own(state))]
+    return [
+        *limit_headers(state, now),
+        *(() if own is None else own(state.limit, state.reset, b"%d" % max(0, state.remaining))),
+    ]
 
 
 def test_the_headers_are_the_documented_ones() -> None:

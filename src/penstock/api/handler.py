@@ -434,7 +434,8 @@ class Api:
             head.extend(caller.response_headers(request_id))
         head.extend(limit_headers(state, visit.now))
         if caller is not None and caller.limit_headers is not None:
-            head.extend(caller.limit_headers(state))
+            left = b"%d" % max(0, state.remaining)
+            head.extend(caller.limit_headers(state.limit, state.reset, left))
         return head
 
     def _state(self, visit: ApiRequest) -> LimitState:

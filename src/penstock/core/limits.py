@@ -82,43 +82,35 @@ class LimitState(msgspec.Struct, frozen=True, gc=False):
     window: int = DAY_SECONDS
 
 
-class _Fixed(msgspec.Struct, frozen=True):
-    """What stays the same for all callers with one limit and one reset."""
-
-    plain: tuple[Header, Header, Header]
-    before: bytes
-    """The IETF ``RateLimit`` value up to the number of requests that remain."""
-
-
 @lru_cache(maxsize=1024)
-def _fixed(limit: int, reset: int, policy: str, window: int) -> _Fixed:
-    amount = b"%d" % limit
-    name = policy.encode()
-    return _Fixed(
-        plain=(
-            (b"x-ratelimit-limit", amount),
-            (b"x-ratelimit-reset", b"%d" % reset),
-            (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name, limit, window)),
-        ),
-        before=b'"%b";r=' % name,
+def _fixed(limit: int, reset: int, policy: bytes, window: int) -> tuple[Header, Header, Header]:
+    """What stays the same for all callers with one limit and one reset."""
+    return (
+        (b"x-ratelimit-limit", b"%d" % limit),
+        (b"x-ratelimit-reset", b"%d" % reset),
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy, limit, window)),
     )
 
 
 def limit_headers(state: LimitState, now: float) -> list[Header]:
-    """The limit headers of one response, all of the same instant ``now`` (epoch seconds), names in lower case.
+    """The limit headers of one response, all of the same instant ``now`` (epoch seconds)."""
+    left, seconds = b"%d" % max(0, state.remaining), b"%d" % seconds_until(state.reset, now)
+    return limit_headers_of(state.limit, state.reset, left, seconds, state.policy.encode(), state.window)
+
+
+def limit_headers_of(
+    limit: int, reset: int, left: bytes, seconds: bytes, policy: bytes = b"day", window: int = DAY_SECONDS
+) -> list[Header]:
+    """The same from their parts, names in lower case; ``left`` requests, and ``seconds`` until the reset, as text.
 
     ``X-RateLimit-*`` as documented; ``RateLimit`` and ``RateLimit-Policy`` after draft-ietf-httpapi-ratelimit-headers. A
     dialect may have more of its own (``CallerFormat.limit_headers``).
     """
-    fixed = _fixed(state.limit, state.reset, state.policy, state.window)
-    left = max(0, state.remaining)
-    remaining = b"%d" % left
-    headers: list[Header] = [
-        *fixed.plain,
-        (b"x-ratelimit-remaining", remaining),
-        (b"ratelimit", b"%b%d;t=%d" % (fixed.before, left, seconds_until(state.reset, now))),
+    return [
+        *_fixed(limit, reset, policy, window),
+        (b"x-ratelimit-remaining", left),
+        (b"ratelimit", b'"%b";r=%b;t=%b' % (policy, left, seconds)),
     ]
-    return headers
 
 
 def seconds_until(instant: int, now: float) -> int:

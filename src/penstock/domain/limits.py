@@ -285,6 +285,11 @@ class Gate:
         """Seconds by which the wall clock jumped forward (more than an hour) since the last call, for the operator."""
         return self._days.stepped()
 
+    def left(self, user_id: str, plan: PlanLimits, now: float) -> tuple[int, int]:
+        """How many requests the user has left of the day, and the end of that in Unix seconds; as ``state`` has them."""
+        day = self._days.day_told(now)
+        return max(0, plan.daily_requests - self._counters.used(user_id, day)), reset_of(day)
+
     def state(self, user_id: str, plan: PlanLimits, now: float) -> LimitState:
         """Where the user stands, for the headers of a response to a request that came at ``now`` (epoch seconds)."""
         day = self._days.day_told(now)

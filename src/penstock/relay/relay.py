@@ -19,6 +19,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -26,7 +27,6 @@ import msgspec
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
-from penstock.core.limits import limit_headers
 from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.routing import Attempt
 from penstock.domain.ledger.ledger import Ledger
@@ -41,9 +41,10 @@ from penstock.errors import (
     PenstockError,
     ProviderError,
 )
-from penstock.exchange import NOSNIFF, Exchange, HeaderList
+from penstock.exchange import Exchange
 from penstock.operations.metrics import Metrics
 from penstock.relay.answer import lane_for, prepared_for, whole_answer
+from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
@@ -74,7 +75,6 @@ from penstock.upstream import (
 
 log = logging.getLogger("penstock.relay")
 
-_EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _LINGER = 2.0
 """Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
 _ENDED = "The owner of the key has ended this request."
@@ -262,17 +262,9 @@ class RelayedCall(Call):
 
     def caller_left(self) -> None:
         """The caller is gone: nobody is told, and what was sent counts."""
-        if self._state is ENDED:
-            return
-        self._give_up()
-        if self._counted:
-            self.outcome = "client_gone"
-            if not self.contacted:
-                self.refund_reason = "not_sent"
-            self._note_stream()
-            self._settle()
-        self._leave()
-        self.exchange.release()
+        if self._state is not ENDED:
+            self._give_up()
+            self._do(self._abandon)
 
     def recalled(self) -> None:
         """The service stops, and can wait no longer."""
@@ -301,17 +293,19 @@ class RelayedCall(Call):
             step(*args)
         except PenstockError as error:
             self._do(self._broke, error)
+        except RecursionError:  # where an answer is decoded or encoded: what it says is nested without end
+            self._do(self._broke, garbled_error())
         except Exception:
             log.exception("internal error", extra={"request_id": self.request_id})
             self._crash()
 
-    def _wait(self, waiting: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
-        """Go on with what ``waiting`` gives, as the next step."""
-        self._waiting = asyncio.create_task(self._waited(waiting, then))
+    def _wait(self, wait: Callable[[], Coroutine[Any, Any, T]], then: Callable[[T], None]) -> None:
+        """Go on with what the coroutine of ``wait`` gives, as the next step."""
+        self._waiting = asyncio.create_task(self._waited(wait, then))
 
-    async def _waited(self, waiting: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
+    async def _waited(self, wait: Callable[[], Coroutine[Any, Any, T]], then: Callable[[T], None]) -> None:
         try:
-            found = await waiting
+            found = await wait()
         except asyncio.CancelledError:
             if self._state is not ENDED:  # not by us: the loop is being closed
                 self._waiting = None
@@ -334,7 +328,9 @@ class RelayedCall(Call):
         standing, gate = self.standing, self._relay.gate
         lease = gate.try_enter(standing.user_id, standing.plan, self.request_id, self.now)
         if lease is None:
-            self._wait(gate.enter(standing.user_id, standing.plan, self.request_id, self.now), self._choose)
+            self._wait(
+                lambda: gate.enter(standing.user_id, standing.plan, self.request_id, self.now), self._choose
+            )
         else:
             self._choose(lease)
 
@@ -352,7 +348,7 @@ class RelayedCall(Call):
         self.attempt = attempt = selection.attempts[0]
         self._attempts.next(0.0)
         if self._is_large():
-            self._wait(relay.offload.run(prepared_for, self, attempt, relay.reasoning), self._open)
+            self._wait(lambda: relay.offload.run(prepared_for, self, attempt, relay.reasoning), self._open)
         else:
             # a request that cannot be said there fails here, before it counts
             self._open(prepared_for(self, attempt, relay.reasoning))
@@ -372,7 +368,7 @@ class RelayedCall(Call):
         relay.ledger.record(open_row(self))
         if relay.ledger.durable:
             self._prepared = prepared
-            self._wait(relay.ledger.synced(), self._send_first)
+            self._wait(relay.ledger.synced, self._send_first)
         else:
             self._send(self.attempt, prepared)
 
@@ -386,7 +382,9 @@ class RelayedCall(Call):
         relay.failover.note(self.request_id, self.attempt, failure)
         while (attempt := self._attempts.next(self._seconds_left())) is not None:
             if self._is_large():
-                self._wait(self._prepared_aside(attempt), lambda found: self._send_or_fail(found, failure))
+                self._wait(
+                    partial(self._prepared_aside, attempt), lambda found: self._send_or_fail(found, failure)
+                )
                 return
             try:
                 prepared = prepared_for(self, attempt, relay.reasoning)
@@ -430,7 +428,7 @@ class RelayedCall(Call):
         if self._room is not None:
             self._room.leave()
         if self.envelope.stream:
-            self._stream = stream = self._response_stream(prepared)
+            self._stream = stream = self._response_stream()
             relay.streams.add(stream)
             self.exchange.watch(stream)
         self._leg = relay.leg(self.standing, attempt, stream=self.envelope.stream)
@@ -489,7 +487,7 @@ class RelayedCall(Call):
 
     # ---- answering with a stream
 
-    def _response_stream(self, prepared: Prepared) -> ResponseStream:
+    def _response_stream(self) -> ResponseStream:
         exchange, side = self.exchange, self.standing.endpoint.side
         if side is None:
             raise TypeError(f"{self.standing.endpoint.name} has no streams")
@@ -497,7 +495,7 @@ class RelayedCall(Call):
         return ResponseStream(
             exchange,
             delivered=self._free_slot,
-            begin=lambda: exchange.start(200, self._answer_head(prepared, _EVENT_STREAM)),
+            begin=self._start,
             error_frame=lambda error, number: side.error_frame(error, self.request_id, number),
             keepalive_frame=side.keepalive,
             clock=relay.clock,
@@ -519,7 +517,7 @@ class RelayedCall(Call):
         if stream is not None:
             stream.sink(data)
             if stream.done_at is not None:
-                self._complete_stream(stream)
+                self._do(self._complete_stream, stream)
 
     def _stream_ended(self, error: BaseException | None) -> None:
         self._do(self._end_stream, error)
@@ -527,14 +525,14 @@ class RelayedCall(Call):
     def _end_stream(self, error: BaseException | None) -> None:
         """The upstream's body has ended, or broken off."""
         stream = self._stream
+        if error is not None and not isinstance(error, UpstreamBroke):
+            self._body_broke(error)
         if stream is None:
             return
-        if isinstance(error, UpstreamBroke):
+        if error is not None:
             stream.broke()
             self._complete_stream(stream)
             return
-        if error is not None:
-            self._body_broke(error)
         lane = stream.lane
         if lane is not None and self.resumed < self._relay.timings.max_pauses:
             again = continued_request(lane, self._prepared)
@@ -553,7 +551,9 @@ class RelayedCall(Call):
             response, self._response = self._response, None
             if response is not None:
                 response.let_end(_LINGER)
-            self._completed()
+            self.outcome, self.status = "completed", 200
+            relay.router.succeeded(self.attempt)
+            self._end()
             return
         self._close_response()
         if not self.exchange.started:
@@ -588,55 +588,61 @@ class RelayedCall(Call):
 
     def _give_whole(self, body: bytes) -> None:
         relay, prepared, turn = self._relay, self._prepared, self._turn
-        try:
-            if turn is None:
-                decoder = paused_decoder(self, self.attempt, body)
-                if decoder is not None:
-                    turn = self._turn = WholeTurn(decoder, relay.timings.max_pauses)
-            if turn is not None:
-                again = turn.take(prepared, body)
-                if again is not None:
-                    self._resume(again)
-                    return
-            out, failed = whole_answer(self, prepared, body, None if turn is None else turn.events)
-        except RecursionError as error:
-            raise garbled_error() from error
+        if turn is None:
+            decoder = paused_decoder(self, self.attempt, body)
+            if decoder is not None:
+                turn = self._turn = WholeTurn(decoder, relay.timings.max_pauses)
+        if turn is not None:
+            again = turn.take(prepared, body)
+            if again is not None:
+                self._resume(again)
+                return
+        out, failed = whole_answer(self, prepared, body, None if turn is None else turn.events)
         if failed is not None:
             raise reported_error(failed, body)
         self.first_byte_at = relay.clock()
+        relay.router.succeeded(self.attempt)
         exchange = self.exchange
-        exchange.start(200, self._answer_head(prepared, b"application/json"))
+        self._start()
         self._free_slot()
         exchange.end(out)
         self._response = None
-        self._completed()
+        self.outcome, self.status = "completed", 200
+        self._end()
 
     # ---- the head of a good answer
 
-    def _answer_head(self, prepared: Prepared, content_type: bytes) -> HeaderList:
-        request_id = self.request_id.encode()
-        standing = self.standing
-        head: HeaderList = [(b"content-type", content_type), NOSNIFF, (b"x-request-id", request_id)]
-        caller = standing.endpoint.caller
-        if caller.response_headers is not None:
-            head.extend(caller.response_headers(request_id))
-        if self.envelope.stream:
-            head.append((b"cache-control", b"no-cache"))
-            head.append((b"x-accel-buffering", b"no"))
-        else:
-            head.append((b"cache-control", b"no-store"))
-        public = self.selection.model.id
-        if public != self.envelope.model:
-            head.append((b"x-penstock-model", public.encode()))
-        if self.attempt.simulated:
-            head.append((b"x-penstock-upstream", b"simulator"))
-        if prepared.losses:
-            head.append((b"x-penstock-translation", translation_header(prepared.losses).encode()))
-        state = self._relay.gate.state(standing.user_id, standing.plan, self.now)
-        head.extend(limit_headers(state, self.now))
-        if caller.limit_headers is not None:
-            head.extend(caller.limit_headers(state))
-        return head
+    def _start(self) -> None:
+        """Begin the response."""
+        standing, stream, public = self.standing, self.envelope.stream, self.selection.model.id
+        left, reset = self._relay.gate.left(standing.user_id, standing.plan, self.now)
+        request_id, seconds = self.request_id.encode(), max(0, reset - int(self.now))
+        model = None if public == self.envelope.model else public.encode()
+        simulated = self.attempt.simulated
+        if self.losses:
+            head = answer_headers(
+                standing.endpoint,
+                stream=stream,
+                model=model,
+                simulated=simulated,
+                losses=translation_header(self.losses).encode(),
+                request_id=request_id,
+                limit=standing.plan.daily_requests,
+                reset=reset,
+                left=b"%d" % left,
+                seconds=b"%d" % seconds,
+            )
+            self.exchange.start(200, head)
+            return
+        key = (public, stream, simulated)
+        known = standing.heads.get(key)
+        if known is None or known.reset != reset:
+            limit = standing.plan.daily_requests
+            known = AnswerHead(
+                standing.endpoint, stream=stream, model=model, simulated=simulated, limit=limit, reset=reset
+            )
+            standing.heads.keep(key, known)
+        self.exchange.start_ready(known.fill(request_id, left, seconds))
 
     # ---- ended
 
@@ -645,8 +651,6 @@ class RelayedCall(Call):
         match error:
             case UpstreamFailure():
                 raise network_error(error)
-            case RecursionError():  # what the answer says is nested without end
-                raise garbled_error()
             case BaseException():
                 raise error
             case _:
@@ -667,10 +671,16 @@ class RelayedCall(Call):
         else:
             self._fail(error)
 
-    def _completed(self) -> None:
-        self.outcome, self.status = "completed", 200
-        self._relay.router.succeeded(self.attempt)
-        self._end()
+    def _abandon(self) -> None:
+        """Settle a call whose caller is gone."""
+        if self._counted:
+            self.outcome = "client_gone"
+            if not self.contacted:
+                self.refund_reason = "not_sent"
+            self._note_stream()
+            self._settle()
+        self._leave()
+        self.exchange.release()
 
     def _end(self) -> None:
         """Settle a call whose response is complete."""
@@ -697,14 +707,16 @@ class RelayedCall(Call):
         if self._state is ENDED:
             return
         self._give_up()
-        if self._counted:
-            self._note_stream()
-            self.outcome, self.status = "error", 500
-            self.error_code = self.refund_reason = InternalError.code
-            self._settle()
-        self._leave()
-        self._front.refused(self, InternalError("Something went wrong here; the operator has been told."))
-        self.exchange.release()
+        try:
+            if self._counted:
+                self._note_stream()
+                self.outcome, self.status = "error", 500
+                self.error_code = self.refund_reason = InternalError.code
+                self._settle()
+        finally:
+            self._leave()
+            self._front.refused(self, InternalError("Something went wrong here; the operator has been told."))
+            self.exchange.release()
 
     def _settle(self) -> None:
         """Always, and without waiting: the settlement is queued, the refund is done."""

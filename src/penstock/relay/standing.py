@@ -16,6 +16,7 @@ from penstock.core.memo import Memo
 from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
+from penstock.relay.answer_head import AnswerHead
 from penstock.relay.router import UpstreamAddress
 from penstock.upstream import RequestHead
 
@@ -100,7 +101,7 @@ class Caller:
 class Standing:
     """What a model's name means to a caller, and the ways on which it is served."""
 
-    __slots__ = ("caller", "endpoint", "key_id", "legs", "plan", "resolution", "user_id")
+    __slots__ = ("caller", "endpoint", "heads", "key_id", "legs", "plan", "resolution", "user_id")
 
     def __init__(self, caller: Caller, resolution: Resolution) -> None:
         self.caller = caller
@@ -111,3 +112,5 @@ class Standing:
         self.resolution = resolution
         self.legs: Memo[tuple[int, bool], Leg] = Memo(_MOST_LEGS)
         """By the attempt's identity, which the leg proves, and whether a stream is wanted."""
+        self.heads: Memo[tuple[str, bool, bool], AnswerHead] = Memo(_MOST_LEGS)
+        """Of answers, by the model that serves, whether they are streams, and whether the simulator answers."""

@@ -155,6 +155,12 @@ class ServedExchange:
         self.left = left
         self.pending = pending
 
+    def start_ready(self, head: bytes) -> None:
+        if self.started:
+            raise RuntimeError("the response was started twice")
+        self.started = True
+        self.pending = head
+
     def write(self, data: bytes) -> None:
         if self.lost or self.aborted or not data:
             return

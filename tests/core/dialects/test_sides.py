@@ -22,7 +22,6 @@ from penstock.core.dialects.registry import (
     upstream_side,
 )
 from penstock.core.endpoints import ENDPOINTS, FORMATS, Endpoint, endpoint_of
-from penstock.core.limits import LimitState
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
 from penstock.errors import InvalidRequest
@@ -62,7 +61,7 @@ def test_what_only_some_dialects_have_is_not_there_in_the_others() -> None:
     assert messages.response_headers is not None
     assert messages.response_headers(b"req_1") == ((b"request-id", b"req_1"),)
     assert messages.limit_headers is not None
-    assert len(messages.limit_headers(LimitState(5, 4, 86_400, 1, 0))) == 3
+    assert len(messages.limit_headers(5, 86_400, b"4")) == 3
     assert messages.overflow_words is not None
     assert messages.overflow_words(Overflow(9, 5), "too long") == "prompt is too long: 9 tokens > 5 maximum"
 

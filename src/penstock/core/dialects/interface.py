@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.dialects.context_overflow import Overflow
-from penstock.core.limits import Header, LimitState
+from penstock.core.limits import Header
 from penstock.core.neutral.events import AnyEvent, Failed, Reply, StopReason
 from penstock.core.neutral.request import Loss, Request
 from penstock.core.neutral.usage import Usage
@@ -182,14 +182,15 @@ class CallerFormat:
     """What callers speak, as far as nothing has to be translated: what is checked of a body, and the answers' headers.
 
     ``api_version`` reads from a request's headers which version of the API its caller means. ``response_headers`` takes
-    the request's id, ``limit_headers`` where the caller stands; ``overflow_words`` tells a prompt that is too long as
-    clients of the format know it, from what the upstream said. None: the format has nothing of the kind.
+    the request's id; ``limit_headers`` a limit, its reset in Unix seconds, and what is left of it as text.
+    ``overflow_words`` tells a prompt that is too long as clients of the format know it, from what the upstream said. None:
+    the format has nothing of the kind.
     """
 
     body: BodyRules
     api_version: Callable[[Sequence[Header]], ApiVersion] | None = None
     response_headers: Callable[[bytes], tuple[Header, ...]] | None = None
-    limit_headers: Callable[[LimitState], tuple[Header, ...]] | None = None
+    limit_headers: Callable[[int, int, bytes], tuple[Header, ...]] | None = None
     overflow_words: Callable[[Overflow, str], str] | None = None
 
 

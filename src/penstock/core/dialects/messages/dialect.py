@@ -38,7 +38,7 @@ from penstock.core.dialects.messages.encode_response import (
 from penstock.core.dialects.messages.passthrough import Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder
 from penstock.core.dialects.upstream_error_text import error_text
-from penstock.core.limits import Header, LimitState
+from penstock.core.limits import Header
 from penstock.core.profile import Profile
 from penstock.errors import InvalidRequest
 
@@ -108,10 +108,9 @@ def _fixed_limit_headers(limit: int, reset: int) -> tuple[Header, Header]:
     )
 
 
-def _limit_headers(state: LimitState) -> tuple[Header, ...]:
+def _limit_headers(limit: int, reset: int, left: bytes) -> tuple[Header, ...]:
     """``anthropic-ratelimit-requests-*``, whose reset is an RFC 3339 instant."""
-    left = b"%d" % max(0, state.remaining)
-    fixed = _fixed_limit_headers(state.limit, state.reset)
+    fixed = _fixed_limit_headers(limit, reset)
     return (*fixed, (b"anthropic-ratelimit-requests-remaining", left))
 
 

@@ -1,0 +1,100 @@
+"""The head of a good answer: written once for all requests of a standing record, round what differs from one to the next.
+
+That is the request's id, how many requests the caller has left of the day, and the seconds until its end.
+"""
+
+from penstock.core.endpoints import Endpoint
+from penstock.core.limits import limit_headers_of
+from penstock.exchange import NOSNIFF, HeaderList
+
+_EVENT_STREAM = b"text/event-stream; charset=utf-8"
+_JSON = b"application/json"
+_STATUS = b"HTTP/1.1 200 OK"
+# no header can hold them
+_ID, _LEFT, _SECONDS = b"\0i\0", b"\0l\0", b"\0s\0"
+
+
+def answer_headers(
+    endpoint: Endpoint,
+    *,
+    stream: bool,
+    model: bytes | None,
+    simulated: bool,
+    losses: bytes | None,
+    request_id: bytes,
+    limit: int,
+    reset: int,
+    left: bytes,
+    seconds: bytes,
+) -> HeaderList:
+    """The headers of a good answer.
+
+    ``model`` is told where the caller has called it otherwise, ``losses`` what could not be carried, each where there is
+    one. ``limit``, ``left`` and ``reset`` (Unix seconds) are the day's, ``seconds`` those until its end.
+    """
+    caller = endpoint.caller
+    head: HeaderList = [
+        (b"content-type", _EVENT_STREAM if stream else _JSON),
+        NOSNIFF,
+        (b"x-request-id", request_id),
+    ]
+    if caller.response_headers is not None:
+        head.extend(caller.response_headers(request_id))
+    if stream:
+        head.append((b"cache-control", b"no-cache"))
+        head.append((b"x-accel-buffering", b"no"))
+    else:
+        head.append((b"cache-control", b"no-store"))
+    if model is not None:
+        head.append((b"x-penstock-model", model))
+    if simulated:
+        head.append((b"x-penstock-upstream", b"simulator"))
+    if losses is not None:
+        head.append((b"x-penstock-translation", losses))
+    head.extend(limit_headers_of(limit, reset, left, seconds))
+    if caller.limit_headers is not None:
+        head.extend(caller.limit_headers(limit, reset, left))
+    return head
+
+
+class AnswerHead:
+    """The head of good answers without losses, but for what differs; good for one day."""
+
+    __slots__ = ("_template", "reset")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        stream: bool,
+        model: bytes | None,
+        simulated: bool,
+        limit: int,
+        reset: int,
+    ) -> None:
+        """As for ``answer_headers``."""
+        self.reset = reset
+        headers = answer_headers(
+            endpoint,
+            stream=stream,
+            model=model,
+            simulated=simulated,
+            losses=None,
+            request_id=_ID,
+            limit=limit,
+            reset=reset,
+            left=_LEFT,
+            seconds=_SECONDS,
+        )
+        lines = b"\r\n".join([_STATUS, *map(b": ".join, headers), b""])
+        # each CR and each LF that a value brings in makes a line of its own
+        if len(lines.splitlines()) != len(headers) + 1:
+            raise ValueError("a response header holds a line break")
+        lines = lines.replace(b"%", b"%%")
+        for mark, form in ((_ID, b"%(id)b"), (_LEFT, b"%(left)d"), (_SECONDS, b"%(seconds)d")):
+            lines = lines.replace(mark, form)
+        self._template = lines
+
+    def fill(self, request_id: bytes, left: int, seconds: int) -> bytes:
+        """The head of one answer: the status line and the headers, each with its end."""
+        return self._template % {b"id": request_id, b"left": left, b"seconds": seconds}
