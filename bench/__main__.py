@@ -4,21 +4,25 @@ import argparse
 import datetime as dt
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.build import BUILD, ROOT, NotBuilt, environment
 from bench.gauges import machine
+from bench.ledger import Counts, settled
 from bench.measure import cold_start, middle, run_paired, warm_start, weigh
 from bench.profiling import profile
-from bench.report import Ledger, Results, markdown
-from bench.scenarios import SCENARIOS, Scenario
-from bench.subjects import LOAD_CORE, NotStarted, Penstock, Place, Subject, nginx, nginx_binary, upstream
+from bench.proxies import PEERS, nginx, nginx_binary
+from bench.report import Results, markdown
+from bench.scenarios import PATH, SCENARIOS, Scenario
+from bench.subjects import LOAD_CORE, NotStarted, Penstock, Place, Subject, session_priority, upstream
 
 _EXTRAS = ("memory", "start")
 _STARTS = 3
@@ -49,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
         for reading in readings
         if reading.failed
     ]
-    return 1 if failed else 0
+    differ = any(not ledger.agrees for ledger in results.ledgers.values())
+    return 1 if failed or differ else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +65,19 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Scenarios: " + "; ".join(f"{scenario.name} ({scenario.what})" for scenario in SCENARIOS),
     )
     parser.add_argument(
-        "--only", metavar="NAMES", type=_names, default=names, help=f"some of: {', '.join(names)}"
+        "--only",
+        metavar="NAMES",
+        type=_names,
+        default=names,
+        help=f"some of: {', '.join(names)}; `path` is all that the request path is judged by",
+    )
+    parser.add_argument(
+        "--spin",
+        action="store_true",
+        help="mock and callers poll without sleeping, so that a gateway never wakes them",
+    )
+    parser.add_argument(
+        "--peers", action="store_true", help="HAProxy and Envoy as well, where they are installed"
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a run (3)")
     parser.add_argument("--reps", type=int, default=5, help="runs of each gateway in each scenario (5)")
@@ -82,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(text: str) -> list[str]:
     known = {*(scenario.name for scenario in SCENARIOS), *_EXTRAS}
-    names = text.split(",")
+    names = [each for name in text.split(",") for each in ((*PATH, "memory") if name == "path" else (name,))]
     if unknown := [name for name in names if name not in known]:
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     return names
@@ -95,17 +112,20 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> Results:
     run.mkdir(parents=True)
     os.sched_setaffinity(0, {LOAD_CORE})
     os.setpriority(os.PRIO_PROCESS, 0, options.nice)
-    place = Place(run, binaries)
+    place = Place(run, binaries, spin=options.spin)
     results = Results(
         command=_command(arguments),
         when=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         machine=machine(),
-        versions=_versions(binaries),
+        versions=_versions(binaries, peers=options.peers),
+        peers="spin" if options.spin else "plain",
     )
     scenarios = [scenario for scenario in SCENARIOS if scenario.name in options.only]
     penstock = Penstock(place)
-    with upstream(place) as direct:
+    with session_priority(options.nice), upstream(place) as direct:
         penstock.prepare()
+        if any(scenario.many_keys for scenario in scenarios):
+            penstock.prepare_keys()
         if options.profile:
             _profile(penstock, scenarios, options.seconds)
             return results
@@ -159,36 +179,45 @@ def _run_scenarios(
     results: Results,
 ) -> None:
     answered: Counter[str] = Counter()
-    before = penstock.counted()
-    with penstock.serve() as (subject, _seconds):
+    before = penstock.counts()
+    with ExitStack() as stack:
+        subject, _seconds = stack.enter_context(penstock.serve())
+        answered[subject.name] += 1  # the one that told that it had started
+        subjects = [direct]
         if nginx_binary() is None:
             _say(
                 "nginx is not installed: Penstock is measured alone, and figures of two machines cannot be compared"
             )
-            _run_each([direct, subject], scenarios, options, results, answered)
         else:
-            with nginx(penstock.place) as floor:
-                _run_each([direct, floor, subject], scenarios, options, results, answered)
-        answered[subject.name] += 1  # the one that told that it had started
-    results.ledger = Ledger(answered["penstock"], penstock.counted() - before)
+            subjects.append(stack.enter_context(nginx(penstock.place)))
+        for name, (binary, proxy) in PEERS.items() if options.peers else ():
+            if binary() is None:
+                _say(f"{name} is not installed, and left out")
+            else:
+                subjects.append(stack.enter_context(proxy(penstock.place)))
+        for scenario in scenarios:
+            _run(penstock, before, [*subjects, subject], scenario, options, results, answered)
 
 
-def _run_each(
+def _run(
+    penstock: Penstock,
+    before: Counts,
     subjects: list[Subject],
-    scenarios: list[Scenario],
+    scenario: Scenario,
     options: argparse.Namespace,
     results: Results,
     answered: Counter[str],
 ) -> None:
-    for scenario in scenarios:
-        runs = run_paired(subjects, scenario, options.seconds, options.reps, answered)
-        results.readings[scenario.name] = runs
-        parts: list[str] = []
-        for name, readings in runs.items():
-            cpu = middle(readings).cpu(scenario)
-            failed = sum(reading.failed for reading in readings)
-            parts.append(f"{name} {f'{cpu:.1f} us' if cpu else ''}{f' ({failed} FAILED)' if failed else ''}")
-        _say(f"{scenario.name}: " + ", ".join(parts))
+    runs = run_paired(subjects, scenario, options.seconds, options.reps, answered, spin=options.spin)
+    results.readings[scenario.name] = runs
+    ledger = settled(penstock.counts, before, answered["penstock"])
+    results.ledgers[scenario.name] = ledger
+    parts: list[str] = []
+    for name, readings in runs.items():
+        cpu = middle(readings).cpu(scenario)
+        failed = sum(reading.failed for reading in readings)
+        parts.append(f"{name} {f'{cpu:.1f} us' if cpu else ''}{f' ({failed} FAILED)' if failed else ''}")
+    _say(f"{scenario.name} ({results.peers}): {', '.join(parts)}; {ledger}")
 
 
 def _profile(penstock: Penstock, scenarios: list[Scenario], seconds: float) -> None:
@@ -208,7 +237,7 @@ print(json.dumps({"CPython": python} | {name: version(name) for name in names}))
 """
 
 
-def _versions(binaries: Path) -> dict[str, str]:
+def _versions(binaries: Path, *, peers: bool) -> dict[str, str]:
     done = subprocess.run(
         [str(binaries / "python"), "-c", _ASK_VERSIONS], capture_output=True, text=True, check=True
     )
@@ -225,6 +254,12 @@ def _versions(binaries: Path) -> dict[str, str]:
     if binary := nginx_binary():
         shown = subprocess.run([binary, "-v"], capture_output=True, text=True, check=False)
         found["nginx"] = shown.stderr.rpartition("/")[2].strip()
+    for name, (where, _) in PEERS.items() if peers else ():
+        if binary := where():
+            option = {"haproxy": "-v", "envoy": "--version"}[name]
+            shown = subprocess.run([binary, option], capture_output=True, text=True, check=False)
+            version = re.search(r"\d+\.\d+\.\d+", shown.stdout)
+            found[name] = version[0] if version else "of an unknown version"
     return found
 
 

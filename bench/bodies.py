@@ -1,9 +1,9 @@
-"""The request bodies that are sent: a short question (1.5 KB) and a long agent conversation (107 KB), in both dialects."""
+"""The request bodies that are sent: a short question (1.5 KB) and a long agent conversation (107 KB), in each dialect."""
 
 import json
 from typing import Literal
 
-Dialect = Literal["chat", "messages"]
+Dialect = Literal["chat", "messages", "responses"]
 Size = Literal["small", "large"]
 Json = dict[str, object]
 
@@ -39,6 +39,8 @@ def _tool(dialect: Dialect, number: int, *, large: bool) -> Json:
     if dialect == "messages":
         return {"name": name, "description": description, "input_schema": _schema(large=large)}
     function = {"name": name, "description": description, "parameters": _schema(large=large)}
+    if dialect == "responses":
+        return {"type": "function", **function}
     return {"type": "function", "function": function}
 
 
@@ -54,6 +56,14 @@ def _round(dialect: Dialect, number: int) -> list[Json]:
         back: Json = {"type": "tool_result", "tool_use_id": name, "content": result}
         return [asked, {"role": "assistant", "content": [use]}, {"role": "user", "content": [back]}, answered]
     name = f"call_{number:08d}"
+    if dialect == "responses":
+        called = {"call_id": name, "name": "tool_1", "arguments": json.dumps(arguments)}
+        return [
+            asked,
+            {"type": "function_call", **called},
+            {"type": "function_call_output", "call_id": name, "output": result},
+            answered,
+        ]
     call: Json = {
         "id": name,
         "type": "function",
@@ -81,9 +91,11 @@ def body(dialect: Dialect, size: Size, model: str, *, stream: bool) -> bytes:
     request: Json = {"model": model}
     if dialect == "chat":
         request["messages"] = [{"role": "system", "content": system}, *conversation]
-    else:
+    elif dialect == "messages":
         request |= {"system": system, "messages": conversation}
-    request |= {"max_tokens": 1024, "temperature": 0.2}
+    else:
+        request |= {"instructions": system, "input": conversation, "store": False}
+    request |= {"max_output_tokens" if dialect == "responses" else "max_tokens": 1024, "temperature": 0.2}
     request["tools"] = [_tool(dialect, i, large=large) for i in range(_LARGE_TOOLS if large else 2)]
     if stream:
         request["stream"] = True

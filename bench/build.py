@@ -16,9 +16,10 @@ class NotBuilt(Exception):
 
 
 def tool(name: str) -> Path:
-    """The compiled program of ``bench/<name>.c``, made again when its source has changed. Raises ``NotBuilt``."""
+    """The compiled program of ``bench/<name>.c``, made again when its source or a header has changed. Raises ``NotBuilt``."""
     source, program = BENCH / f"{name}.c", BUILD / name
-    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
+    newest = max(path.stat().st_mtime for path in (source, *BENCH.glob("*.h")))
+    if program.exists() and program.stat().st_mtime >= newest:
         return program
     compiler = next((path for word in ("cc", "gcc", "clang") if (path := shutil.which(word))), None)
     if compiler is None:

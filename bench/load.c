@@ -1,15 +1,19 @@
 /* A load generator for the benchmarks: HTTP/1.1 over kept-alive connections to 127.0.0.1, one process, one epoll.
  *
  *     load --port N [--path P] [--header 'NAME: VALUE']... --body FILE [--connections N] [--seconds S] [--requests N]
- *          [--rate R] [--ramp MS] [--deltas N] [--end TEXT]
+ *          [--rate R] [--ramp MS] [--deltas N] [--end TEXT] [--keys FILE [--first-key N]] [--spin]
  *
  * Closed loop: each connection sends its next request when it has the whole of its last answer; --ramp spreads their first
  * requests over that many milliseconds. With --rate, R requests a second are sent at even distances whatever the answers
  * do, and latency counts from the moment at which a request was due, so that a stall is not hidden by waiting for it.
  * No new request is sent after --seconds; those under way are waited for (25 s at most).
  *
+ * --keys names a file of one API key a line: each request takes the next of them as its bearer key, from the N-th (0 is the
+ * first) and round and round. --spin polls without sleeping (spin.h), so that whoever answers never has to wake this process.
+ *
  * An answer is good if its status is 200, its body is whole by its own framing, holds as many deltas of the mock upstream
- * as --deltas says (those of `upstream.c`: "t=" and 19 digits) and has the text of --end among its last 64 bytes.
+ * as --deltas says (those of `upstream.c`: "t=" and 19 digits) and has the text of --end among its last 64 bytes. A delta
+ * whose time is not later than the last one's is not counted: a Responses stream repeats its text when a part ends.
  * Anything else is counted in "failed", and the first one is shown. The result is one JSON object on stdout; times are in
  * microseconds: "latency" to the end of the answer, "head" to its first byte, "first_delta" to the first delta, and
  * "delay" from the upstream's making of a delta to its arrival here.
@@ -33,6 +37,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "spin.h"
+
 #define TAIL 64
 #define DIGITS 19
 #define PATIENCE 25000000000LL
@@ -55,7 +61,8 @@ struct connection {
     int64_t left; /* bytes of the body, or of the chunk, still to come */
     long deltas;
     int digits;   /* of the time stamp being read; -1 outside one */
-    int64_t stamp;
+    int64_t stamp, last_stamp;
+    const char *key;
     char tail[TAIL];
     size_t tail_length;
 };
@@ -69,7 +76,9 @@ static struct {
     int port, connections, ramp_ms;
     long requests, deltas;
     double seconds, rate;
-    const char *path, *body_file, *end;
+    const char *path, *body_file, *end, *keys_file;
+    long first_key;
+    bool spin;
 } options = {.connections = 1, .seconds = 5, .deltas = -1, .path = "/"};
 
 static struct samples latency, head_time, first_delta, delay;
@@ -77,7 +86,9 @@ static long good, failed, started, reconnects, deltas_total, missed;
 static int64_t bytes_total;
 static char first_failure[400];
 static char *request;
-static size_t request_length;
+static size_t request_length, key_place; /* where in the request the key stands, if there are several */
+static char *keys;
+static size_t key_length, key_count, next_key;
 static int poller;
 static struct sockaddr_in address;
 
@@ -185,9 +196,11 @@ static void open_connection(struct connection *c)
     epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event);
 }
 
+/* All keys are of one length, so the key of this connection's request is written over that of the last one sent. */
 static void send_request(struct connection *c)
 {
     c->state = SENDING;
+    if (c->key) memcpy(request + key_place, c->key, key_length);
     while (c->sent < request_length) {
         ssize_t n = send(c->fd, request + c->sent, request_length - c->sent, MSG_NOSIGNAL);
         if (n < 0) return; /* EAGAIN: EPOLLOUT comes; anything else: the read side says it */
@@ -204,7 +217,12 @@ static void begin(struct connection *c, int64_t due)
     c->status = 0;
     c->deltas = 0;
     c->digits = -1;
+    c->last_stamp = 0;
     c->retried = c->close_after = false;
+    if (key_count) {
+        c->key = keys + (key_length + 1) * next_key;
+        next_key = (next_key + 1) % key_count;
+    }
     if (c->fd < 0) {
         open_connection(c);
         return;
@@ -228,6 +246,8 @@ static void count_deltas(struct connection *c, const char *data, size_t n, int64
             c->stamp = c->stamp * 10 + (*data++ - '0');
             if (++c->digits < DIGITS) continue;
             c->digits = -1;
+            if (c->stamp <= c->last_stamp) continue;
+            c->last_stamp = c->stamp;
             add(&delay, t - c->stamp);
             if (!c->deltas++) add(&first_delta, t - c->started);
         } else {
@@ -456,7 +476,7 @@ static void run(struct connection *connections, int64_t origin)
         }
         if (wait < 0 || wait > 100000000) wait = 100000000;
         struct timespec limit = {.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000};
-        int n = epoll_pwait2(poller, events, 1024, &limit, NULL);
+        int n = await_events(poller, events, 1024, &limit, options.spin);
         for (int i = 0; i < n; i++) on_events(events[i].data.ptr, events[i].events, deadline);
     }
 }
@@ -466,7 +486,8 @@ static void read_options(int argc, char **argv, char *headers, size_t room)
     static const struct option known[] = {
         {"port", 1, 0, 'p'},    {"path", 1, 0, 'P'},     {"header", 1, 0, 'H'}, {"body", 1, 0, 'b'},
         {"connections", 1, 0, 'c'}, {"seconds", 1, 0, 's'},  {"requests", 1, 0, 'n'}, {"rate", 1, 0, 'r'},
-        {"ramp", 1, 0, 'R'},    {"deltas", 1, 0, 'd'},   {"end", 1, 0, 'e'},    {0, 0, 0, 0}};
+        {"ramp", 1, 0, 'R'},    {"deltas", 1, 0, 'd'},   {"end", 1, 0, 'e'},
+        {"keys", 1, 0, 'k'},    {"first-key", 1, 0, 'f'}, {"spin", 0, 0, 'S'},    {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         size_t used = strlen(headers);
         switch (o) {
@@ -481,6 +502,9 @@ static void read_options(int argc, char **argv, char *headers, size_t room)
         case 'R': options.ramp_ms = atoi(optarg); break;
         case 'd': options.deltas = atol(optarg); break;
         case 'e': options.end = optarg; break;
+        case 'k': options.keys_file = optarg; break;
+        case 'f': options.first_key = atol(optarg); break;
+        case 'S': options.spin = true; break;
         default: exit(2);
         }
     }
@@ -490,26 +514,53 @@ static void read_options(int argc, char **argv, char *headers, size_t room)
     }
 }
 
-static void build_request(const char *headers)
+/* The whole of a file, with room for `before` bytes before it. */
+static char *read_file(const char *name, size_t before, size_t *length)
 {
-    FILE *file = fopen(options.body_file, "rb");
+    FILE *file = fopen(name, "rb");
     if (!file || fseek(file, 0, SEEK_END)) {
-        perror("load: body");
+        perror(name);
         exit(2);
     }
-    size_t length = (size_t)ftell(file);
+    *length = (size_t)ftell(file);
     rewind(file);
-    request = malloc(length + 65536);
-    if (!request) abort();
+    char *data = malloc(before + *length + 1);
+    if (!data) abort();
+    if (fread(data + before, 1, *length, file) != *length) {
+        perror(name);
+        exit(2);
+    }
+    fclose(file);
+    return data;
+}
+
+static void read_keys(char *headers, size_t room)
+{
+    size_t length, used = strlen(headers);
+    keys = read_file(options.keys_file, 0, &length);
+    char *eol = memchr(keys, '\n', length);
+    key_length = eol ? (size_t)(eol - keys) : 0;
+    key_count = length / (key_length + 1);
+    if (!key_length || key_count * (key_length + 1) != length) {
+        fprintf(stderr, "load: --keys wants lines of one length\n");
+        exit(2);
+    }
+    for (size_t i = 0; i < key_count; i++) keys[i * (key_length + 1) + key_length] = 0;
+    next_key = (size_t)options.first_key % key_count;
+    snprintf(headers + used, room - used, "authorization: Bearer %s\r\n", keys);
+}
+
+static void build_request(const char *headers)
+{
+    size_t length;
+    request = read_file(options.body_file, 65536, &length);
+    char *body = request + 65536;
     request_length = (size_t)snprintf(request, 65536,
                                       "POST %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nuser-agent: penstock-bench/1\r\naccept: */*\r\n"
                                       "%scontent-type: application/json\r\ncontent-length: %zu\r\n\r\n",
                                       options.path, options.port, headers, length);
-    if (fread(request + request_length, 1, length, file) != length) {
-        perror("load: body");
-        exit(2);
-    }
-    fclose(file);
+    if (key_count) key_place = (size_t)((char *)memmem(request, request_length, keys, key_length) - request);
+    memmove(request + request_length, body, length);
     request_length += length;
 }
 
@@ -518,6 +569,7 @@ int main(int argc, char **argv)
     static char headers[32768];
     signal(SIGPIPE, SIG_IGN);
     read_options(argc, argv, headers, sizeof headers);
+    if (options.keys_file) read_keys(headers, sizeof headers);
     build_request(headers);
     address = (struct sockaddr_in){.sin_family = AF_INET,
                                    .sin_port = htons((uint16_t)options.port),

@@ -35,7 +35,19 @@ OPEN_STREAMS = 1000
 _OPENING_SECONDS = 3.0
 _SETTLING_SECONDS = 2.5
 _WARM_SECONDS = 1.0
-_ENDS = {("chat", True): "[DONE]", ("messages", True): "message_stop"}
+_SEEN_SECONDS = 60.0
+"""At most, for each of many keys to be used once."""
+_ENDS = {("chat", True): "[DONE]", ("messages", True): "message_stop", ("responses", True): "}}\n\n"}
+"""What the last 64 bytes of a stream hold."""
+_MARKS = {
+    ("chat", True): (b"chat.completion.chunk", b"[DONE]"),
+    ("messages", True): (b"content_block_delta", b"message_stop"),
+    ("responses", True): (b"response.output_text.delta", b"response.completed"),
+    ("chat", False): (b'"choices"',),
+    ("messages", False): (b'"stop_reason"',),
+    ("responses", False): (b'"output_text"',),
+}
+"""What an answer in a dialect, streamed or whole, holds for certain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +88,11 @@ def body_file(content: bytes) -> Generator[str]:
         yield file.name
 
 
-def load_command(subject: Subject, scenario: Scenario, file: str, seconds: float) -> list[str]:
+def load_command(
+    subject: Subject, scenario: Scenario, file: str, seconds: float, *, spin: bool = False
+) -> list[str]:
     """How the load generator is called for a scenario."""
+    keys = subject.keys if scenario.many_keys else None
     command = [
         str(tool("load")),
         "--port",
@@ -88,6 +103,8 @@ def load_command(subject: Subject, scenario: Scenario, file: str, seconds: float
         file,
     ]
     for name, value in subject.headers(scenario.caller).items():
+        if keys and name == "authorization":
+            continue
         command += ["--header", f"{name}: {value}"]
     command += [
         "--connections",
@@ -100,16 +117,23 @@ def load_command(subject: Subject, scenario: Scenario, file: str, seconds: float
     command += ["--end", _ENDS.get((scenario.caller, scenario.stream is not None), "}")]
     if scenario.stream:
         command += ["--deltas", str(scenario.stream.deltas)]
+    if scenario.rate:
+        command += ["--rate", str(scenario.rate)]
+    if keys:
+        command += ["--keys", str(keys.file), "--first-key", str(keys.first), "--requests", str(keys.count)]
+    if spin:
+        command.append("--spin")
     return command
 
 
 def run_load(command: list[str]) -> dict[str, object]:
-    """Run the load generator on its core; what it prints. Raises ``CalledProcessError``."""
+    """Run the load generator on its core, in the mock's session if it spins; what it prints. Raises ``CalledProcessError``."""
+    apart = "--spin" not in command
     done = subprocess.run(
         command,
         stdout=subprocess.PIPE,
         check=True,
-        preexec_fn=lambda: pin(LOAD_CORE),
+        preexec_fn=lambda: pin(LOAD_CORE, apart=apart),
     )
     return json.loads(done.stdout)
 
@@ -117,16 +141,8 @@ def run_load(command: list[str]) -> dict[str, object]:
 def check(subject: Subject, scenario: Scenario) -> None:
     """One answer, looked at: whole, in the caller's dialect, with the upstream's text. Raises ``NotStarted``."""
     status, text = ask(subject, scenario)
-    marks: tuple[bytes, ...]
-    if scenario.stream:
-        end = _ENDS[scenario.caller, True].encode()
-        marks = (
-            end,
-            b"chat.completion.chunk" if scenario.caller == "chat" else b"content_block_delta",
-            b"t=0",
-        )
-    else:
-        marks = (b'"choices"' if scenario.caller == "chat" else b'"stop_reason"', b"The quick brown fox")
+    streams = scenario.stream is not None
+    marks = (*_MARKS[scenario.caller, streams], b"t=0" if streams else b"The quick brown fox")
     missing = [mark for mark in marks if mark not in text]
     if status != 200 or missing:
         raise NotStarted(
@@ -134,20 +150,25 @@ def check(subject: Subject, scenario: Scenario) -> None:
         )
 
 
-def run_once(subject: Subject, scenario: Scenario, seconds: float) -> Reading:
-    """Load a subject for some seconds and read the clocks before and after."""
+def run_once(subject: Subject, scenario: Scenario, seconds: float, *, spin: bool = False) -> Reading:
+    """Load a subject for some seconds and read the clocks before and after. Keys in turn have rested when it begins."""
+    keys = subject.keys if scenario.many_keys else None
+    if keys:
+        time.sleep(keys.rest(time.monotonic()))
     with body_file(subject.body(scenario)) as file:
-        command = load_command(subject, scenario, file, seconds)
+        command = load_command(subject, scenario, file, seconds, spin=spin)
         gateway, load, began = busy_seconds(GATEWAY_CORE), busy_seconds(LOAD_CORE), time.monotonic()
         before = cpu_seconds(subject.pid) if subject.pid else 0.0
         result = run_load(command)
         used = cpu_seconds(subject.pid) - before if subject.pid else 0.0
         elapsed = time.monotonic() - began
         foreign = (busy_seconds(GATEWAY_CORE) - gateway - used) / elapsed
-    good, deltas = int(str(result["good"])), int(str(result["deltas"]))
+    good, deltas, failed = (int(str(result[name])) for name in ("good", "deltas", "failed"))
+    if keys:
+        keys.used(good + failed, time.monotonic())
     return Reading(
         good=good,
-        failed=int(str(result["failed"])),
+        failed=failed,
         failure=str(result["first_failure"]),
         per_second=(deltas or good) / float(str(result["seconds"])),
         cpu_request=used * 1e6 / good if subject.pid and good else None,
@@ -170,7 +191,13 @@ def _milliseconds(result: dict[str, object], what: str, quantile: str) -> float 
 
 
 def run_paired(
-    subjects: Sequence[Subject], scenario: Scenario, seconds: float, repetitions: int, answered: Counter[str]
+    subjects: Sequence[Subject],
+    scenario: Scenario,
+    seconds: float,
+    repetitions: int,
+    answered: Counter[str],
+    *,
+    spin: bool = False,
 ) -> dict[str, list[Reading]]:
     """Runs of a scenario in turn (A B A B ...), so that the n-th readings of two subjects are of the same minute.
 
@@ -179,13 +206,24 @@ def run_paired(
     readings: dict[str, list[Reading]] = {subject.name: [] for subject in subjects}
     for subject in subjects:
         check(subject, scenario)
-        answered[subject.name] += 1 + run_once(subject, scenario, _WARM_SECONDS).good
+        answered[subject.name] += 1 + _warm(subject, scenario, spin=spin)
     for _ in range(repetitions):
         for subject in subjects:
-            reading = run_once(subject, scenario, seconds)
+            reading = run_once(subject, scenario, seconds, spin=spin)
             answered[subject.name] += reading.good
             readings[subject.name].append(reading)
     return readings
+
+
+def _warm(subject: Subject, scenario: Scenario, *, spin: bool) -> int:
+    """Load a subject before it is measured, until it has seen each of many keys; the answers that it gave."""
+    keys = subject.keys if scenario.many_keys else None
+    if keys is None:
+        return run_once(subject, scenario, _WARM_SECONDS, spin=spin).good
+    if keys.warm:
+        return 0
+    keys.warm = True
+    return run_once(subject, replace(scenario, rate=0.0, connections=64), _SEEN_SECONDS, spin=spin).good
 
 
 def median(values: Sequence[float | None]) -> float | None:
@@ -207,6 +245,12 @@ def middle(readings: Sequence[Reading]) -> Reading:
         failure=next((reading.failure for reading in readings if reading.failure), ""),
         **values,
     )
+
+
+def first_token_added(readings: Sequence[Reading], direct: Sequence[Reading]) -> float | None:
+    """The median over the pairs of what a gateway adds to the time to the first token, p50, in milliseconds."""
+    pairs = [(a.first_p50, b.first_p50) for a, b in zip(readings, direct, strict=True)]
+    return median([a - b if a is not None and b is not None else None for a, b in pairs])
 
 
 def paired_ratio(ours: Sequence[Reading], floor: Sequence[Reading], scenario: Scenario) -> float | None:

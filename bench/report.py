@@ -4,46 +4,50 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from bench.gauges import Machine
-from bench.measure import Memory, Reading, middle, paired_ratio
+from bench.ledger import Ledger
+from bench.measure import Memory, Reading, first_token_added, middle, paired_ratio
 from bench.scenarios import (
     BUDGETS,
+    FIRST_TOKEN_TARGET_MS,
     IDLE_BUDGET_MB,
     IDLE_PEERS,
+    IDLE_TARGET_MB,
     PEERS_ONLY,
     SCENARIOS,
     START_BUDGET_SECONDS,
     START_PEERS,
     STREAM_BUDGET_KB,
+    STREAM_TARGET_KB,
+    TARGETS,
+    TRANSLATED_CHUNK_MORE,
     TTFT_BUDGET_MS,
     TTFT_PEERS,
     Scenario,
+    Target,
 )
 
 _MEASURED = "penstock"
 _FLOOR = "nginx"
 _TTFT_SCENARIO = "relay-paced"
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """What the load generator saw answered, and what the gateway says it counted for the same user and day."""
-
-    answered: int
-    counted: int
+_PEERS_SAID = {"plain": ", asleep between events", "spin": ", polling for 100 ms after each event"}
+_SHOWN = (_FLOOR, "haproxy", "envoy", _MEASURED)
 
 
 @dataclass(slots=True)
 class Results:
-    """All that one run found. ``readings`` is by scenario, then by subject; ``seconds_to_first_answer`` by kind of start."""
+    """All that a run found. ``readings`` is by scenario, then by subject; ``seconds_to_first_answer`` by kind of start."""
 
     command: str
     when: str
     machine: Machine
     versions: dict[str, str]
+    peers: str
+    """How mock and callers waited: ``plain`` (asleep) or ``spin``."""
     readings: dict[str, dict[str, list[Reading]]] = field(default_factory=dict)
     memory: dict[str, Memory] = field(default_factory=dict)
     seconds_to_first_answer: dict[str, list[float]] = field(default_factory=dict)
-    ledger: Ledger | None = None
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    """By scenario, each from the beginning of the whole run to the end of that scenario."""
 
     def as_json(self) -> str:
         """Every reading, unrounded."""
@@ -72,7 +76,7 @@ def _costs(results: Results, scenarios: list[Scenario]) -> list[str]:
     for scenario in scenarios:
         runs = results.readings[scenario.name]
         direct = middle(runs["direct"]) if "direct" in runs else None
-        for name in (name for name in (_FLOOR, _MEASURED) if name in runs):
+        for name in (name for name in _SHOWN if name in runs):
             at = middle(runs[name])
             spread = sorted(value for reading in runs[name] if (value := reading.cpu(scenario)) is not None)
             rows.append(
@@ -104,7 +108,7 @@ def _streams(results: Results, scenarios: list[Scenario]) -> list[str]:
     for scenario in scenarios:
         runs = results.readings[scenario.name]
         direct = middle(runs["direct"]) if "direct" in runs else None
-        for name in (name for name in (_FLOOR, _MEASURED) if name in runs):
+        for name in (name for name in _SHOWN if name in runs):
             at = middle(runs[name])
             spread = sorted(value for reading in runs[name] if (value := reading.cpu(scenario)) is not None)
             rows.append(
@@ -166,20 +170,17 @@ def _budget(results: Results, scenarios: list[Scenario]) -> list[str]:
 def _other(results: Results) -> list[str]:
     """Time to the first token, memory and start, which do not scale with a core's speed in the same way: as measured."""
     rows: list[list[str]] = []
-    runs = results.readings.get(_TTFT_SCENARIO, {})
-    if {"direct", _MEASURED} <= runs.keys():
-        direct = middle(runs["direct"]).first_p50
-        for name in (name for name in (_FLOOR, _MEASURED) if name in runs):
-            added = _difference(middle(runs[name]).first_p50, direct)
-            rows.append(
-                [
-                    "added time to first token, 200 streams, p50 ms",
-                    name,
-                    _figure(added, 2),
-                    f"{TTFT_BUDGET_MS:g}",
-                    TTFT_PEERS,
-                ]
-            )
+    for scenario in (scenario for scenario in SCENARIOS if scenario.paced):
+        runs = results.readings.get(scenario.name, {})
+        if "direct" not in runs:
+            continue
+        budget, peers = (f"{TTFT_BUDGET_MS:g}", TTFT_PEERS) if scenario.name == _TTFT_SCENARIO else ("", "")
+        what = f"{scenario.name}: added time to first token, p50 ms"
+        rows += [
+            [what, name, _figure(first_token_added(runs[name], runs["direct"]), 2), budget, peers]
+            for name in _SHOWN
+            if name in runs
+        ]
     for name, memory in results.memory.items():
         rows.append(["idle, MB resident", name, _figure(memory.idle), f"{IDLE_BUDGET_MB:g}", IDLE_PEERS])
         rows.append(
@@ -206,6 +207,43 @@ def _other(results: Results) -> list[str]:
     return _table(["", "gateway", "measured", "budget", "peers there"], rows) if rows else []
 
 
+def _targets(results: Results) -> list[str]:
+    """What the request path must reach by nginx, with peers that spin, and what it reached."""
+    found: list[tuple[str, float | None, Target]] = []
+    ratios = {
+        name: paired_ratio(runs[_MEASURED], runs[_FLOOR], scenario)
+        for scenario in SCENARIOS
+        if {_MEASURED, _FLOOR} <= (runs := results.readings.get(name := scenario.name, {})).keys()
+    }
+    relayed = ratios.get(_TTFT_SCENARIO)
+    for scenario in (scenario for scenario in SCENARIOS if scenario.name in ratios):
+        target = TARGETS.get(scenario.name)
+        if target is None and scenario.paced and scenario.translated and relayed:
+            target = Target(relayed * TRANSLATED_CHUNK_MORE, relayed)
+        if target:
+            found.append((f"{scenario.what}, by nginx", ratios[scenario.name], target))
+    runs = results.readings.get(_TTFT_SCENARIO, {})
+    if {"direct", _MEASURED} <= runs.keys():
+        added = first_token_added(runs[_MEASURED], runs["direct"])
+        found.append(("first token added, 200 relayed streams, ms", added, FIRST_TOKEN_TARGET_MS))
+    if memory := results.memory.get(_MEASURED):
+        found.append(("idle, MB resident", memory.idle, IDLE_TARGET_MB))
+        found.append(("a stream, KB", memory.kilobytes_a_stream, STREAM_TARGET_KB))
+    rows = [
+        [what, _figure(value, 2), _figure(target.most, 2), _figure(target.aim, 2), _reached(value, target)]
+        for what, value, target in found
+    ]
+    return _table(["", "measured", "at most", "aim", ""], rows) if rows else []
+
+
+def _reached(value: float | None, target: Target) -> str:
+    if value is None:
+        return "-"
+    if value <= target.aim:
+        return "at the aim"
+    return "reached" if value <= target.most else "not reached"
+
+
 def markdown(results: Results) -> str:
     """The tables, with what is needed to repeat them."""
     machine = results.machine
@@ -213,21 +251,28 @@ def markdown(results: Results) -> str:
     lines += [
         f"{results.when}; {machine.cpus} CPUs ({machine.cpu}), Linux {machine.kernel}; {_versions(results)}.",
         "",
+        f"Mock and callers: *{results.peers}*{_PEERS_SAID[results.peers]}.",
+        "",
     ]
+    how = results.peers
     chosen = [scenario for scenario in SCENARIOS if scenario.name in results.readings]
     requests = [scenario for scenario in chosen if not scenario.stream]
     streams = [scenario for scenario in chosen if scenario.stream]
+    if results.peers == "spin" and (targets := _targets(results)):
+        lines += [f"### Against what the request path must reach ({how})", "", *targets, ""]
     if chosen:
-        lines += ["### Against the budget and the peers", "", *_budget(results, chosen), ""]
+        lines += [f"### Against the budget and the peers ({how})", "", *_budget(results, chosen), ""]
     if other := _other(results):
-        lines += ["### First token, memory, start", "", *other, ""]
+        lines += [f"### First token, memory, start ({how})", "", *other, ""]
     if requests:
-        lines += ["### Requests", "", *_costs(results, requests), ""]
+        lines += [f"### Requests ({how})", "", *_costs(results, requests), ""]
     if streams:
-        lines += ["### Streams", "", *_streams(results, streams), ""]
-    if results.ledger:
+        lines += [f"### Streams ({how})", "", *_streams(results, streams), ""]
+    if results.ledgers:
         lines += [
-            f"Requests answered with 200: {results.ledger.answered:,}; counted and in the ledger: {results.ledger.counted:,}.",
+            "Answers with 200, rows in the database and the day's counts, from the beginning to the end of each scenario:",
+            "",
+            *(f"- {name}: {ledger}" for name, ledger in results.ledgers.items()),
             "",
         ]
     failures = {

@@ -62,7 +62,7 @@ def _database(server: str) -> Generator[str]:
 
 def _compare(subjects: list[Subject], seconds: float, reps: int) -> None:
     print(
-        "| scenario | embedded, CPU us | PostgreSQL and Redis, CPU us | more | p50 ms | p50 ms | p99 ms | p99 ms |"
+        "| scenario (plain) | embedded, CPU us | PostgreSQL and Redis, CPU us | more | p50 ms | p50 ms | p99 ms | p99 ms |"
     )
     print("|---|---|---|---|---|---|---|---|")
     answered: Counter[str] = Counter()

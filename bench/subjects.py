@@ -1,10 +1,9 @@
-"""What is measured, running: the mock upstream, nginx as the floor, and Penstock with a key on a plan without narrow limits."""
+"""What is measured, running: the mock upstream, and Penstock with a key on a plan without narrow limits."""
 
 import http.client
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,17 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.bodies import Dialect, body
-from bench.build import NotBuilt, tool
+from bench.build import BENCH, tool
+from bench.keys import COUNT, Rotation
+from bench.ledger import Counts, read_counts
 from bench.scenarios import SCENARIOS, Scenario
 
 GATEWAY_CORE = 0
 LOAD_CORE = 1
 UPSTREAM_KEY = "sk-upstream-0123456789abcdef"
 CALLER_KEY = "sk-bench-0123456789abcdef"
-"""nginx's callers'; Penstock makes its own."""
+"""That of the callers of a proxy; Penstock makes its own."""
 EMAIL = "bench@example.com"
 DESCRIPTORS = 20_000
-PATHS: dict[Dialect, str] = {"chat": "/chat/completions", "messages": "/messages"}
+PATHS: dict[Dialect, str] = {
+    "chat": "/chat/completions",
+    "messages": "/messages",
+    "responses": "/responses",
+}
 _START_PATIENCE = 60.0
 _STOP_PATIENCE = 20.0
 
@@ -45,6 +50,8 @@ class Subject:
     pid: int | None
     prefix: str
     translates: bool = False
+    keys: Rotation | None = None
+    """Those of many callers, where it tells callers apart."""
 
     def model(self, scenario: Scenario) -> str:
         """The model that a caller of this subject names."""
@@ -102,12 +109,20 @@ class Place:
     directory: Path
     binaries: Path
     upstream_port: int = field(default_factory=free_port)
+    spin: bool = False
+    """Whether the mock polls without sleeping."""
 
 
 def start(
-    name: str, command: list[str], core: int, log: Path, environment: dict[str, str] | None = None
+    name: str,
+    command: list[str],
+    core: int,
+    log: Path,
+    environment: dict[str, str] | None = None,
+    *,
+    apart: bool = True,
 ) -> Program:
-    """Start a program on one core with enough file descriptors."""
+    """Start a program on one core with enough file descriptors, ``apart`` in a session of its own."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -115,17 +130,19 @@ def start(
             stderr=subprocess.STDOUT,
             env=environment,
             cwd=log.parent,
-            preexec_fn=lambda: pin(core),  # noqa: PLW1509 - the parent has one thread
+            preexec_fn=lambda: pin(core, apart=apart),  # noqa: PLW1509 - the parent has one thread
         )
     return Program(process, log, name)
 
 
-def pin(core: int) -> None:
+def pin(core: int, *, apart: bool = True) -> None:
     """Run in the child before its program: one core, enough file descriptors, and a session of our own priority.
 
-    Linux weighs sessions first and the processes in them then, so that a priority alone would not reach across.
+    Linux weighs sessions first and the processes in them then, so that a priority alone would not reach across. Two that spin
+    on one core stay in our session instead: ``sched_yield`` gives the core to another of the same session only.
     """
-    os.setsid()
+    if apart:
+        os.setsid()
     weight = Path("/proc/self/autogroup")
     priority = os.getpriority(os.PRIO_PROCESS, 0)
     if priority and weight.exists():
@@ -134,6 +151,21 @@ def pin(core: int) -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextmanager
+def session_priority(priority: int) -> Generator[None]:
+    """Our own session at a priority, for what stays in it; as it was before in the end."""
+    weight = Path("/proc/self/autogroup")
+    if not priority or not weight.exists():
+        yield
+        return
+    before = weight.read_text().split()[-1]
+    weight.write_text(str(priority))
+    try:
+        yield
+    finally:
+        weight.write_text(before)
 
 
 def ask(subject: Subject, scenario: Scenario) -> tuple[int, bytes]:
@@ -171,65 +203,12 @@ def upstream(place: Place) -> Generator[Subject]:
     """The mock upstream on the load's core; as a subject it is what callers get without a gateway."""
     program = start(
         "upstream",
-        [str(tool("upstream")), str(place.upstream_port), UPSTREAM_KEY],
+        [str(tool("upstream")), str(place.upstream_port), UPSTREAM_KEY, *(["spin"] if place.spin else [])],
         LOAD_CORE,
         place.directory / "upstream.log",
+        apart=not place.spin,
     )
     subject = Subject("direct", place.upstream_port, "/v1", UPSTREAM_KEY, None, "mock")
-    try:
-        first_answer(program, subject, time.monotonic())
-        yield subject
-    finally:
-        program.stop()
-
-
-NGINX = """
-{user}worker_processes 1; daemon off; pid nginx.pid; error_log nginx.err warn; worker_rlimit_nofile {descriptors};
-events {{ worker_connections 8192; }}
-http {{
-  access_log off; tcp_nodelay on; keepalive_requests 100000000; keepalive_timeout 600s;
-  client_body_buffer_size 512k; client_max_body_size 32m;
-  client_body_temp_path t/b; proxy_temp_path t/p; fastcgi_temp_path t/f; uwsgi_temp_path t/u; scgi_temp_path t/s;
-  upstream mock {{ server 127.0.0.1:{upstream}; keepalive 1024; keepalive_requests 100000000; keepalive_timeout 600s; }}
-  map $http_authorization $known {{ default 0; "Bearer {caller_key}" 1; }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    location / {{
-      if ($known = 0) {{ return 401; }}
-      proxy_pass http://mock; proxy_http_version 1.1; proxy_buffering off; proxy_read_timeout 600s;
-      proxy_set_header Connection ""; proxy_set_header Authorization "Bearer {upstream_key}";
-    }}
-  }}
-}}
-"""
-
-
-def nginx_binary() -> str | None:
-    """Where nginx is, None if it is not installed."""
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-
-
-@contextmanager
-def nginx(place: Place) -> Generator[Subject]:
-    """nginx with one worker: checks the key by a map, swaps it, relays unbuffered over kept-alive connections."""
-    binary = nginx_binary()
-    if binary is None:
-        raise NotBuilt("nginx is not installed (Debian and Ubuntu: apt-get install nginx-light)")
-    home = place.directory / "nginx"
-    (home / "t").mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    text = NGINX.format(
-        user="user root; " if os.geteuid() == 0 else "",  # else its worker could not write in our directory
-        descriptors=DESCRIPTORS,
-        upstream=place.upstream_port,
-        caller_key=CALLER_KEY,
-        port=port,
-        upstream_key=UPSTREAM_KEY,
-    )
-    (home / "nginx.conf").write_text(text)
-    command = [binary, "-p", f"{home}/", "-c", "nginx.conf"]
-    program = start("nginx", command, GATEWAY_CORE, place.directory / "nginx.log")
-    subject = Subject("nginx", port, "/v1", CALLER_KEY, program.process.pid, "mock")
     try:
         first_answer(program, subject, time.monotonic())
         yield subject
@@ -241,7 +220,7 @@ def catalogue(upstream_port: int) -> str:
     """The catalogue as TOML: a provider for each dialect, a model for each behaviour, and a plan that has them all."""
     base = f"http://127.0.0.1:{upstream_port}/v1"
     lines: list[str] = []
-    for dialect, auth in (("chat", "bearer"), ("messages", "x-api-key")):
+    for dialect, auth in (("chat", "bearer"), ("messages", "x-api-key"), ("responses", "bearer")):
         lines += [
             "[[provider]]",
             f'id = "mock-{dialect}"',
@@ -280,6 +259,7 @@ class Penstock:
 
     place: Place
     key: str = ""
+    keys: Rotation | None = None
 
     @property
     def data(self) -> Path:
@@ -327,9 +307,25 @@ class Penstock:
         )
         self.key = user["key"]
 
-    def counted(self) -> int:
-        """Requests that the gateway has counted for the user today."""
-        return int(json.loads(self.command("usage", "--email", EMAIL, "--json"))["counted"])
+    def prepare_keys(self) -> None:
+        """Make the accounts of many callers, with a key each. Raises ``NotStarted``."""
+        done = subprocess.run(
+            [str(self.place.binaries / "python"), "-P", str(BENCH / "accounts.py"), str(COUNT)],
+            env=self.environment(self.data),
+            cwd=self.place.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise NotStarted(f"the accounts of many callers could not be made:\n{done.stderr}")
+        file = self.place.directory / "keys"
+        file.write_text(done.stdout)
+        self.keys = Rotation(file, COUNT)
+
+    def counts(self) -> Counts:
+        """The rows and counts that the database holds."""
+        return read_counts(self.data / "penstock.db")
 
     @contextmanager
     def serve(self) -> Generator[tuple[Subject, float]]:
@@ -344,7 +340,14 @@ class Penstock:
             self.environment(self.data),
         )
         subject = Subject(
-            "penstock", port, "/api/v1", self.key, program.process.pid, "bench", translates=True
+            "penstock",
+            port,
+            "/api/v1",
+            self.key,
+            program.process.pid,
+            "bench",
+            translates=True,
+            keys=self.keys,
         )
         try:
             yield subject, first_answer(program, subject, began)

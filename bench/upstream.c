@@ -1,10 +1,11 @@
-/* A mock LLM upstream for the benchmarks: OpenAI chat and Anthropic messages, JSON and event streams.
+/* A mock LLM upstream for the benchmarks: OpenAI chat and Responses, and Anthropic messages, as JSON and as event streams.
  *
- *     upstream PORT [KEY]
+ *     upstream PORT [KEY [spin]]
  *
  * One process, one epoll, no allocation per request once warm, so that it is never what is measured. It listens on
  * 127.0.0.1. Where KEY is given, a request whose head does not hold it is answered 401: a gateway that forwards the
- * caller's key instead of the operator's fails at once instead of looking fast.
+ * caller's key instead of the operator's fails at once instead of looking fast. With `spin` it polls without sleeping
+ * (spin.h), so that a gateway never has to wake it.
  *
  * The request's "model" says how the answer behaves, by any of these at any place in the name:
  *
@@ -32,7 +33,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum dialect { CHAT, MESSAGES };
+#include "spin.h"
+
+enum dialect { CHAT, MESSAGES, RESPONSES };
 enum stage { IDLE, JSON_LATER, STREAM_LATER, STREAMING };
 
 struct buffer {
@@ -44,11 +47,12 @@ struct connection {
     int fd;
     bool dead, blocked;     /* blocked: the socket is full, EPOLLOUT is awaited and the timer is stopped */
     struct buffer in, out;
+    struct buffer said;     /* Responses: the text so far, which is repeated when a part ends */
     size_t sent;            /* of out */
     enum stage stage;
     enum dialect dialect;
     bool usage;             /* chat: stream_options.include_usage was asked for */
-    int deltas, made;
+    int deltas, made, events;
     int64_t gap, due;       /* nanoseconds; due on the monotonic clock */
     size_t place;           /* in timers, NO_PLACE if none runs */
 };
@@ -61,7 +65,7 @@ struct connection {
 
 static int poller;
 static const char *expected_key;
-static struct buffer chat_json, messages_json, unauthorized, not_found;
+static struct buffer chat_json, messages_json, responses_json, unauthorized, not_found;
 
 static int64_t now(void)
 {
@@ -197,12 +201,79 @@ static void append_chat_delta(struct connection *c, const char *delta, const cha
     append_chat_chunk(c, choice, c->usage ? ",\"usage\":null" : "");
 }
 
+/* ---- Responses: each event has its number, and each end of a part, of an item and of the whole repeats the text ---- */
+
+#define RESPONSE "\"id\":\"resp_mock0123456789\",\"object\":\"response\",\"created_at\":1764000000,\"model\":\"gpt-5-2025-08-07\","
+#define PLACE "\"item_id\":\"msg_mock0123456789\",\"output_index\":0,\"content_index\":0,"
+#define ITEM "\"id\":\"msg_mock0123456789\",\"type\":\"message\",\"role\":\"assistant\","
+#define PART "\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[],\"text\":"
+#define USAGE                                                                                                          \
+    "\"usage\":{\"input_tokens\":412,\"input_tokens_details\":{\"cached_tokens\":0},\"output_tokens\":%d,"                  \
+    "\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":%d}"
+
+/* One event; `before` and `after` are the members around the quoted text said so far (NULL: none of it). */
+static void append_response_event(struct connection *c, const char *type, const char *before, const char *after)
+{
+    static struct buffer event;
+    char head[256];
+    event.length = 0;
+    append(&event, head, (size_t)snprintf(head, sizeof head, "event: %s\ndata: {\"type\":\"%s\",\"sequence_number\":%d,",
+                                          type, type, c->events++));
+    append_text(&event, before);
+    if (after) {
+        append_text(&event, "\"");
+        append(&event, c->said.data, c->said.length);
+        append_text(&event, "\"");
+        append_text(&event, after);
+    }
+    append_text(&event, "}\n\n");
+    append_chunk(c, event.data, (int)event.length);
+}
+
+static void begin_response(struct connection *c)
+{
+    c->events = 0;
+    c->said.length = 0;
+    append_response_event(c, "response.created",
+                          "\"response\":{" RESPONSE "\"status\":\"in_progress\",\"output\":[],\"usage\":null,\"error\":null}", NULL);
+    append_response_event(c, "response.in_progress",
+                          "\"response\":{" RESPONSE "\"status\":\"in_progress\",\"output\":[],\"usage\":null,\"error\":null}", NULL);
+    append_response_event(c, "response.output_item.added",
+                          "\"output_index\":0,\"item\":{" ITEM "\"status\":\"in_progress\",\"content\":[]}", NULL);
+    append_response_event(c, "response.content_part.added", PLACE "\"part\":{" PART "\"\"}", NULL);
+}
+
+static void append_response_delta(struct connection *c)
+{
+    char text[64], members[256];
+    append(&c->said, text, (size_t)snprintf(text, sizeof text, "t=%019lld ", (long long)now()));
+    snprintf(members, sizeof members, PLACE "\"delta\":\"%s\",\"logprobs\":[]", text);
+    append_response_event(c, "response.output_text.delta", members, NULL);
+}
+
+static void end_response(struct connection *c)
+{
+    char rest[512];
+    append_response_event(c, "response.output_text.done", PLACE "\"logprobs\":[],\"text\":", "");
+    append_response_event(c, "response.content_part.done", PLACE "\"part\":{" PART, "}");
+    append_response_event(c, "response.output_item.done",
+                          "\"output_index\":0,\"item\":{" ITEM "\"status\":\"completed\",\"content\":[{" PART, "}]}");
+    snprintf(rest, sizeof rest, "}]}],\"error\":null," USAGE "}", c->deltas, c->deltas + 412);
+    append_response_event(c, "response.completed",
+                          "\"response\":{" RESPONSE "\"status\":\"completed\",\"output\":[{" ITEM
+                          "\"status\":\"completed\",\"content\":[{" PART, rest);
+}
+
 static void begin_stream(struct connection *c)
 {
     append_text(&c->out, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
                          "x-request-id: req_mock0123456789\r\ntransfer-encoding: chunked\r\n\r\n");
     if (c->dialect == CHAT) {
         append_chat_delta(c, "\"role\":\"assistant\",\"content\":\"\",\"refusal\":null", "null");
+        return;
+    }
+    if (c->dialect == RESPONSES) {
+        begin_response(c);
         return;
     }
     append_event(c, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"claude-sonnet-4-5\","
@@ -221,6 +292,10 @@ static void append_delta(struct connection *c)
     if (c->dialect == CHAT) {
         snprintf(text, sizeof text, "\"content\":\"t=%019lld \"", (long long)now());
         append_chat_delta(c, text, "null");
+        return;
+    }
+    if (c->dialect == RESPONSES) {
+        append_response_delta(c);
         return;
     }
     append_chunk(c, text,
@@ -244,6 +319,8 @@ static void end_stream(struct connection *c)
             append_chat_chunk(c, "", text);
         }
         append_event(c, "data: [DONE]\n\n");
+    } else if (c->dialect == RESPONSES) {
+        end_response(c);
     } else {
         append_event(c, "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n");
         append_chunk(c, text,
@@ -259,7 +336,8 @@ static void end_stream(struct connection *c)
 
 static void append_json(struct connection *c)
 {
-    const struct buffer *reply = c->dialect == CHAT ? &chat_json : &messages_json;
+    static const struct buffer *const replies[] = {&chat_json, &messages_json, &responses_json};
+    const struct buffer *reply = replies[c->dialect];
     append(&c->out, reply->data, reply->length);
 }
 
@@ -319,6 +397,7 @@ static void answer(struct connection *c, const char *head, size_t head_length, c
     if (expected_key && !memmem(head, head_length, expected_key, strlen(expected_key))) refusal = &unauthorized;
     else if (memmem(head, line, "/chat/completions", 17)) c->dialect = CHAT;
     else if (memmem(head, line, "/messages", 9)) c->dialect = MESSAGES;
+    else if (memmem(head, line, "/responses", 10)) c->dialect = RESPONSES;
     else refusal = &not_found;
     if (refusal) {
         append(&c->out, refusal->data, refusal->length);
@@ -409,6 +488,7 @@ static void drop(struct connection *c)
     close(c->fd);
     free(c->in.data);
     free(c->out.data);
+    free(c->said.data);
     free(c);
 }
 
@@ -451,6 +531,12 @@ static void prepare_replies(void)
             "\"content\":[{\"type\":\"text\",\"text\":\"" TEXT "\"}],\"stop_reason\":\"end_turn\","
             "\"stop_sequence\":null,\"usage\":{\"input_tokens\":412,\"cache_creation_input_tokens\":0,"
             "\"cache_read_input_tokens\":0,\"output_tokens\":98,\"service_tier\":\"standard\"}}");
+    prepare(&responses_json, "200 OK",
+            "x-request-id: req_mock0123456789\r\nopenai-processing-ms: 1\r\nopenai-version: 2020-10-01\r\n",
+            "{" RESPONSE "\"status\":\"completed\",\"error\":null,\"incomplete_details\":null,\"output\":[{" ITEM
+            "\"status\":\"completed\",\"content\":[{" PART "\"" TEXT "\"}]}],\"parallel_tool_calls\":true,"
+            "\"usage\":{\"input_tokens\":412,\"input_tokens_details\":{\"cached_tokens\":0},\"output_tokens\":98,"
+            "\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":510}}");
     prepare(&unauthorized, "401 Unauthorized", "", "{\"error\":{\"type\":\"auth\",\"message\":\"not the upstream's key\"}}");
     prepare(&not_found, "404 Not Found", "", "{\"error\":{\"type\":\"path\",\"message\":\"no such path\"}}");
 }
@@ -458,11 +544,12 @@ static void prepare_replies(void)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        fprintf(stderr, "usage: %s PORT [KEY]\n", argv[0]);
+        fprintf(stderr, "usage: %s PORT [KEY [spin]]\n", argv[0]);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
     expected_key = argc > 2 ? argv[2] : NULL;
+    bool spin = argc > 3 && !strcmp(argv[3], "spin");
     prepare_replies();
     poller = epoll_create1(EPOLL_CLOEXEC);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
@@ -496,7 +583,7 @@ int main(int argc, char **argv)
             wait = (struct timespec){.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
             limit = &wait;
         }
-        int n = epoll_pwait2(poller, events, 1024, limit, NULL); /* epoll_wait counts in whole milliseconds */
+        int n = await_events(poller, events, 1024, limit, spin);
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
             if (!c) {
