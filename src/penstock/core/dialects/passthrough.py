@@ -40,6 +40,7 @@ class FramePassthrough(ABC):
         "_held",
         "_last",
         "_model",
+        "answered",
         "done",
         "ended",
         "failure",
@@ -56,6 +57,7 @@ class FramePassthrough(ABC):
         self._last = b""  # the last frame that was relayed, for its number
         self.ended = False
         self.usage = Usage()
+        self.answered = ""
         self.failure: Failed | None = None
         self.done = False
         self.stop: StopReason | None = None
@@ -138,6 +140,7 @@ class FramePassthrough(ABC):
         events = self._events(body)
         reply = fold(events)
         self.usage = reply.usage
+        self.answered = reply.model
         if reply.failure is not None:
             self._fail(reply.failure)
             return b""

@@ -72,6 +72,7 @@ class Assembly:
         "_refusal",
         "_sequence",
         "_tags",
+        "answered",
         "done",
         "finished",
         "started",
@@ -94,9 +95,12 @@ class Assembly:
         self._refusal: list[str] = []
         self._cited: set[str] = set()
         self._model = ""
+        self.answered = ""  # the model that was named last
 
     def take(self, chunk: Chunk, out: list[AnyEvent]) -> None:
         """Add what a chunk or a whole answer holds."""
+        if chunk.model:
+            self.answered = chunk.model
         if not self.started:
             self.started = True
             self._model = chunk.model or ""
@@ -346,6 +350,11 @@ class ResponseDecoder:
         self._sniffed = False
         self._start: bytes = b""  # too little to see what it is
         self._body: bytearray | None = None  # JSON without frames: a whole answer, or one chunk a line
+
+    @property
+    def answered(self) -> str:
+        """The model that the answer names, the last one where it names several."""
+        return self._assembly.answered
 
     @property
     def done(self) -> bool:

@@ -86,6 +86,7 @@ class ResponseDecoder:
         "_size",
         "_sniffed",
         "_started",
+        "answered",
         "done",
     )
 
@@ -107,6 +108,7 @@ class ResponseDecoder:
         self._reason: str | None = None
         self._sequence: str | None = None
         self._detail: str | None = None
+        self.answered = ""
         self.done = False
 
     def feed(self, data: bytes) -> list[AnyEvent]:
@@ -141,7 +143,10 @@ class ResponseDecoder:
             body = b"".join(self._json).removeprefix(_BOM)
             if self._heard is not None:
                 self._heard.take_whole(body)
-            return decode_response(body)
+            events = decode_response(body)
+            if isinstance(events[0], Started):
+                self.answered = events[0].model
+            return events
         out = self._take(self._frames.finish())
         if not self.done:
             self.done = True
@@ -188,7 +193,8 @@ class ResponseDecoder:
     def _begin(self, message: Message | None, out: list[AnyEvent]) -> None:
         self._started = True
         message = message or Message()
-        out.append(Started(message.id or "", message.model or ""))
+        self.answered = message.model or ""
+        out.append(Started(message.id or "", self.answered))
         usage = usage_at_start(message.usage)
         if usage is not None:
             out.append(Metered(usage))

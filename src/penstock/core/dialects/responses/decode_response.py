@@ -98,6 +98,7 @@ class Assembly:
         "_model",
         "_order",
         "_refusal",
+        "answered",
         "done",
         "started",
     )
@@ -106,6 +107,7 @@ class Assembly:
         self.started = False
         self.done = False
         self._model = ""
+        self.answered = ""  # the model that was named last
         self._order: list[_Open] = []
         self._current = 0  # the item of the order whose events go straight out
         self._by_id: dict[str, _Open] = {}
@@ -118,6 +120,8 @@ class Assembly:
         """Add what an event brings."""
         if not self.started:
             self._begin(event.response or Response(), out)
+        if event.response is not None and event.response.model:
+            self.answered = event.response.model
         kind = _DELTAS.get(event.type)
         if kind is not None:
             if event.delta:
@@ -157,7 +161,7 @@ class Assembly:
 
     def _begin(self, response: Response, out: list[AnyEvent]) -> None:
         self.started = True
-        self._model = response.model or ""
+        self._model = self.answered = response.model or ""
         out.append(Started(response.id or "", self._model))
 
     # ---- items
@@ -372,6 +376,11 @@ class ResponseDecoder:
         self._sniffed = False
         self._body: list[bytes] | None = None  # the body, where it turned out to be plain JSON
         self._size = 0
+
+    @property
+    def answered(self) -> str:
+        """The model that the answer names, the last one where it names several."""
+        return self._assembly.answered
 
     @property
     def done(self) -> bool:
