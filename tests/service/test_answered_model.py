@@ -88,8 +88,8 @@ async def test_what_a_failed_attempt_named_is_not_of_the_answer(
         if stream and dialect == "chat"
         else asked.answer(b'{"error": {"message": "no"}, "model": "dearest"}')
     )
-    spare.script = answering(dialect, f"up-{dialect}", stream=stream)
-    assert (await house.ask(dialect, f"pair-{dialect}", user, stream=stream)).status == 200
+    spare.script = lambda asked: asked.answer(b"{}", 500)
+    assert (await house.ask(dialect, f"pair-{dialect}", user, stream=stream)).status == 502
     row = await house.row(user)
     assert (row["attempts"], row["answered_model"]) == (2, None)
 

@@ -14,7 +14,7 @@ from penstock.core.body.splice import replace_once
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.interface import CallerFormat, PassedAnswer, Passing, Prepared, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text, kind_of, words
-from penstock.core.neutral.events import Failed
+from penstock.core.neutral.events import Failed, garbled
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
@@ -122,7 +122,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
             body.decode()
         fields = _fields(body)
     except (ValueError, RecursionError):
-        return b"", Usage(), Failed("api_error", "the answer is not a JSON object"), ""
+        return b"", Usage(), garbled("the answer is not a JSON object"), ""
     failed = _failure_in(fields)
     if failed is not None:
         return b"", Usage(), failed, ""
@@ -143,7 +143,7 @@ def _failure_in(fields: dict[str, Raw]) -> Failed | None:
             value = None
         return Failed(kind_of(value), words(value) or "an error object without a message")
     data = bytes(fields.get("data", Raw(b"null")))
-    return None if data[0] == _BRACKET else Failed("api_error", "the answer has no list of embeddings")
+    return None if data[0] == _BRACKET else garbled("the answer has no list of embeddings")
 
 
 def _input_tokens(fields: dict[str, Raw]) -> int | None:

@@ -329,7 +329,7 @@ class Relay:
         except RecursionError as error:
             raise garbled_error() from error
         if failed is not None:
-            raise reported_error(failed, body)
+            raise reported_error(failed)
         record.first_byte_at = self._clock()
         self._router.succeeded(attempt)
         call.exchange.start(200, self._head(call, record, prepared, b"application/json"))

@@ -30,6 +30,7 @@ from penstock.core.neutral.events import (
     TextDelta,
     ThoughtDelta,
     ThoughtSigned,
+    garbled,
 )
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
@@ -162,7 +163,7 @@ class Assembly:
             out += waiting
         self._calls.close()
         if self._calls.nameless:
-            self.fail(Failed("api_error", "a tool call without a name"), out)
+            self.fail(garbled("a tool call without a name"), out)
             return
         self._give_late(out)
         if self._blank and not self._calls.any and self._kind != "text":
@@ -371,7 +372,7 @@ class ResponseDecoder:
         try:
             frames = self._frames.feed(data)
         except FrameTooLarge as error:
-            self._assembly.fail(Failed("api_error", str(error)), out)
+            self._assembly.fail(garbled(str(error)), out)
             return out
         for frame in frames:
             self._frame(frame, out)
@@ -414,7 +415,7 @@ class ResponseDecoder:
     def _chunk(self, data: bytes, out: list[AnyEvent]) -> None:
         chunk = read_chunk(data)
         if chunk is None:
-            self._assembly.fail(Failed("api_error", "an event of the stream is not a JSON object"), out)
+            self._assembly.fail(garbled("an event of the stream is not a JSON object"), out)
             return
         if self._assembly.goes_on(chunk, out):
             return
@@ -429,7 +430,8 @@ class ResponseDecoder:
     def _end(self, out: list[AnyEvent], *, clean: bool) -> None:
         assembly = self._assembly
         if not assembly.started:
-            assembly.fail(Failed("api_error", "the stream ended before it began", truncated=not clean), out)
+            text = "the stream ended before it began"
+            assembly.fail(garbled(text) if clean else Failed("api_error", text, truncated=True), out)
         elif clean or assembly.finished:
             assembly.end(out)
         else:
@@ -453,7 +455,7 @@ class ResponseDecoder:
         self._body += data
         self._lines(out)
         if len(self._body) > MAX_ANSWER and not self._assembly.done:
-            self._assembly.fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"), out)
+            self._assembly.fail(garbled(f"the answer is larger than {MAX_ANSWER} bytes"), out)
         return b""
 
     def _lines(self, out: list[AnyEvent]) -> None:
@@ -501,11 +503,11 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
 def _take_whole(text: bytes, assembly: Assembly, out: list[AnyEvent]) -> None:
     chunk = read_chunk(text)
     if chunk is None:
-        assembly.fail(Failed("api_error", "the answer is not a JSON object"), out)
+        assembly.fail(garbled("the answer is not a JSON object"), out)
         return
     failed = failure_in(chunk, text)
     if failed is None and not chunk.choices:
-        failed = Failed("api_error", "the answer has no choices")
+        failed = garbled("the answer has no choices")
     if failed is not None:
         assembly.fail(failed, out)
         return

@@ -33,6 +33,7 @@ from penstock.core.neutral.events import (
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
+    garbled,
 )
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
@@ -220,14 +221,14 @@ class Passthrough:
                 return b""
             if self._body:
                 if len(held) > MAX_ANSWER:
-                    self._fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"))
+                    self._fail(garbled(f"the answer is larger than {MAX_ANSWER} bytes"))
                 return b""
             end = complete_prefix(held, known)
             whole = bytes(held[:end])
             del held[:end]
         out = self._relay(whole) if whole else b""
         if len(held) > MAX_FRAME:
-            self._fail(Failed("api_error", f"an event of the stream is larger than {MAX_FRAME} bytes"))
+            self._fail(garbled(f"an event of the stream is larger than {MAX_FRAME} bytes"))
         return out
 
     def finish(self) -> bytes:
@@ -294,7 +295,7 @@ class Passthrough:
         """Read one frame; what of it is relayed."""
         if data.strip() == b"[DONE]":
             if not self.started:
-                self._fail(Failed("api_error", "the stream ended before it began"))
+                self._fail(garbled("the stream ended before it began"))
                 return b""
             self.done = self.ended = True
             self.stop = self.stop or "end_turn"
@@ -303,7 +304,7 @@ class Passthrough:
             return raw
         chunk = read_chunk(data)
         if chunk is None:
-            self._fail(Failed("api_error", "an event of the stream is not a JSON object"))
+            self._fail(garbled("an event of the stream is not a JSON object"))
             return b""
         failed = failure_in(chunk, data)
         if failed is not None or event == b"error":
@@ -427,11 +428,11 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
         text = body.removeprefix(_BOM)
         chunk = read_chunk(text)
         if chunk is None:
-            return b"", Usage(), Failed("api_error", "the answer is not a JSON object"), ""
+            return b"", Usage(), garbled("the answer is not a JSON object"), ""
         failed = failure_in(chunk, text)
         usage = Usage() if chunk.usage is None else Counts().add(chunk.usage)
         if failed is None and not chunk.choices:
-            failed = Failed("api_error", "the answer has no choices")
+            failed = garbled("the answer has no choices")
         if failed is not None:
             return b"", usage, failed, ""
         named = chunk.model

@@ -17,13 +17,14 @@ from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
     decode_whole,
     failure_of,
+    is_passed_on,
     read_event,
     reason_of,
     usage_at_start,
     usage_of,
 )
 from penstock.core.dialects.passthrough import FramePassthrough
-from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.events import AnyEvent, Failed, garbled
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
@@ -146,6 +147,9 @@ class Passthrough(FramePassthrough):
         if event is None:
             return raw
         if isinstance(event, Failed):
+            if self.started and event.garbled and is_passed_on(frame.event, frame.data):
+                self._count(raw)
+                return raw
             self._fail(event)
             return b""
         self.started = True
@@ -185,12 +189,12 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     try:
         message = decode_whole(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return b"", Usage(), Failed("api_error", "the upstream's answer is not a Messages reply"), ""
+        return b"", Usage(), garbled("the upstream's answer is not a Messages reply"), ""
     usage = usage_of(message.usage) or Usage()
     if message.type == "error" or (message.error is not msgspec.UNSET and bytes(message.error) != b"null"):
         return b"", usage, failure_of(body), ""
     if message.content is None:
-        return b"", usage, Failed("api_error", "the upstream's answer has no content"), ""
+        return b"", usage, garbled("the upstream's answer has no content"), ""
     named = message.model
     if model is None or named is None or named == model:
         return body, usage, None, named or ""

@@ -30,6 +30,7 @@ from penstock.core.neutral.events import (
     TextDelta,
     ThoughtDelta,
     ThoughtSigned,
+    garbled,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
@@ -56,7 +57,7 @@ _ITEM_OF: dict[Kind, str] = {
 }
 _GAP = "\n\n"
 """Between two messages, or two parts of a summary, which are paragraphs of their own."""
-_STRAY = Failed("api_error", "a tool call without a name")
+_STRAY = garbled("a tool call without a name")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -246,7 +247,7 @@ class Assembly:
                 if not opened.named:
                     opened.kind = item.type
                 self._name(opened, item, out)
-                self._rest(opened, "call", 0, item.arguments or item.input, out)
+                self._rest(opened, "call", 0, _given(item), out)
                 self._close_text(opened, out)
             case "reasoning":
                 self._parts(opened, "summary", item.summary or [], out)
@@ -365,6 +366,12 @@ _BOM = b"\xef\xbb\xbf"
 _SSE_STARTS = (b"data:", b":", b"event:", b"id:", b"retry:")
 
 
+def _given(item: Item) -> str | None:
+    """What a call is given, where that is a text."""
+    given = item.arguments or item.input
+    return given if isinstance(given, str) else None
+
+
 class ResponseDecoder:
     """A Responses stream as events; the result does not depend on where the bytes were cut."""
 
@@ -402,12 +409,12 @@ class ResponseDecoder:
             self._body.append(data)
             self._size += len(data)
             if self._size > MAX_ANSWER:
-                self._assembly.fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"), out)
+                self._assembly.fail(garbled(f"the answer is larger than {MAX_ANSWER} bytes"), out)
             return out
         try:
             frames = self._frames.feed(data)
         except FrameTooLarge as error:
-            self._assembly.fail(Failed("api_error", str(error)), out)
+            self._assembly.fail(garbled(str(error)), out)
             return out
         self._take(frames, out)
         return out
@@ -454,7 +461,7 @@ def _take_whole(body: bytes, assembly: Assembly, out: list[AnyEvent]) -> None:
     try:
         response = decode_whole(text)
     except (ValueError, RecursionError):
-        assembly.fail(Failed("api_error", "the upstream's answer is not a Responses reply"), out)
+        assembly.fail(garbled("the upstream's answer is not a Responses reply"), out)
         return
     failed = failure_in(response, text)
     if failed is not None:

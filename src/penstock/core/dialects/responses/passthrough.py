@@ -23,11 +23,12 @@ from penstock.core.dialects.responses.response_schema import (
     decode_whole,
     failure_in,
     is_json,
+    is_passed_on,
     read_event,
     reason_of,
     usage_of,
 )
-from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.events import AnyEvent, Failed, garbled
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
@@ -172,6 +173,9 @@ class Passthrough(FramePassthrough):
         if event is None:
             return raw
         if isinstance(event, Failed):
+            if self.started and event.garbled and is_passed_on(frame.event, frame.data):
+                self._count(raw)
+                return raw
             self._fail(event)
             return b""
         self.started = True
@@ -209,7 +213,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     try:
         response = decode_whole(body.removeprefix(_BOM))
     except (ValueError, RecursionError):
-        return b"", Usage(), Failed("api_error", "the upstream's answer is not a Responses reply"), ""
+        return b"", Usage(), garbled("the upstream's answer is not a Responses reply"), ""
     usage = usage_of(response.usage) or Usage()
     failed = failure_in(response, body)
     if failed is not None:
