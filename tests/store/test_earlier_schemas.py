@@ -30,8 +30,8 @@ ROWS = (
     "INSERT INTO users (id, email, email_canonical, plan_id, is_admin, created_at) VALUES"
     " ('usr_a', 'a@example.com', 'a@example.com', 'pro', FALSE, 1);"
     "INSERT INTO providers (id, speaks, secret, auth, kind, position{0}) VALUES ('p', '{{}}', '', 'bearer', 'p', 0{1});"
-    "INSERT INTO models (id, name, aliases, targets, capabilities, position, created_at) VALUES"
-    " ('m', 'M', '[]', '{{}}', '{{}}', 0, 1);"
+    "INSERT INTO models (id, name, aliases, targets, capabilities, position, created_at{2}) VALUES"
+    " ('m', 'M', '[]', '{{}}', '{{}}', 0, 1{3});"
     + "".join(
         "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
         " client, provider, upstream_model, upstream_dialect, attempts, status, outcome, counted, input_tokens, estimated)"
@@ -56,8 +56,13 @@ PARTITIONED = (
 def script_of(schema: Path) -> str:
     """What makes the schema and its rows, as PostgreSQL and SQLite both take it but for the name of bytes."""
     made = schema.read_text()
-    has_profile = "profile" in made
-    return made + ROWS.format(", profile" if has_profile else "", ", '{}'" if has_profile else "")
+    has_profile, has_kind = "profile" in made, "created_at BIGINT NOT NULL, kind VARCHAR" in made
+    return made + ROWS.format(
+        ", profile" if has_profile else "",
+        ", '{}'" if has_profile else "",
+        ", kind" if has_kind else "",
+        ", 'chat'" if has_kind else "",
+    )
 
 
 def _run(engine: Engine, script: str) -> None:

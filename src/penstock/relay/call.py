@@ -14,6 +14,7 @@ class Call:
     """One admitted request and its record. ``relay/relay.py`` has the states that it goes through."""
 
     __slots__ = (
+        "answered_model",
         "attempt",
         "attempts",
         "contacted",
@@ -72,6 +73,8 @@ class Call:
         self.refund_reason: str | None = None
         self.usage = _NOTHING
         self.estimated = False
+        self.answered_model: str | None = None
+        """The model that the answer names, where it is another than the attempt's."""
         self.first_byte_at: float | None = None
         self.losses: tuple[Loss, ...] = ()
 
@@ -83,6 +86,7 @@ class Call:
             self.resumed = 0
             self.usage = _NOTHING
             self.estimated = False
+            self.answered_model = None
             self.first_byte_at = None
         self.attempt = attempt
         self.attempts += 1

@@ -43,6 +43,11 @@ class WholeTurn:
         self.events: list[AnyEvent] = []
         """What the answers so far say."""
 
+    @property
+    def answered(self) -> str:
+        """The model that the answers name."""
+        return self._decoder.answered
+
     def take(self, prepared: Prepared, body: bytes) -> Prepared | None:
         """Take the next answer, which ``prepared`` had asked for: what to ask next, or None where the turn is over."""
         decoder = self._decoder

@@ -45,4 +45,5 @@ def settlement(call: Call, now: float) -> Settlement:
         first_byte_ms=None if first is None else int((first - call.started) * 1000),
         total_ms=int((now - call.started) * 1000),
         translation=translation_header(call.losses) if call.losses else None,
+        answered_model=call.answered_model,
     )

@@ -62,7 +62,7 @@ from penstock.relay.upstream_errors import (
     refused_error,
     reported_error,
 )
-from penstock.relay.usage import note_stream
+from penstock.relay.usage import note_model, note_stream
 from penstock.store.counters import Lease
 from penstock.upstream import (
     Deadlines,
@@ -598,8 +598,10 @@ class RelayedCall(Call):
                 self._resume(again)
                 return
         out, failed = whole_answer(self, prepared, body, None if turn is None else turn.events)
+        if turn is not None:
+            note_model(self, turn.answered)
         if failed is not None:
-            raise reported_error(failed, body)
+            raise reported_error(failed)
         self.first_byte_at = relay.clock()
         relay.router.succeeded(self.attempt)
         exchange = self.exchange
@@ -735,6 +737,7 @@ class RelayedCall(Call):
             input_tokens=self.usage.input or 0,
             output_tokens=self.usage.output or 0,
             first_byte=None if first is None else first - self.started,
+            by_another_model=self.answered_model is not None,
         )
 
     def _leave(self) -> None:

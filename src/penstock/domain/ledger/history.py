@@ -23,7 +23,10 @@ class NoSuchRequest(InvalidRequest):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """A request as its owner sees it. Times and lengths of time are in milliseconds."""
+    """A request as its owner sees it. Times and lengths of time are in milliseconds.
+
+    ``answered_model`` is the model that the answer names, where the provider was asked for another.
+    """
 
     id: str
     key_id: str
@@ -52,6 +55,7 @@ class Receipt(msgspec.Struct, frozen=True):
     first_byte_ms: int | None
     total_ms: int | None
     translation: str | None
+    answered_model: str | None
 
 
 class Filter(msgspec.Struct, frozen=True):

@@ -37,7 +37,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="en
     """How a request ended. Times are in milliseconds.
 
     With ``counted`` False it is refunded, for ``refund_reason``. ``attempts`` 1 says that the provider, model and dialect
-    are still those of the ``OpenRow``.
+    are still those of the ``OpenRow``. ``answered_model`` is the model that the answer names, where that is another than
+    ``upstream_model``; a journal of an earlier program has none.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="en
     first_byte_ms: int | None
     total_ms: int | None
     translation: str | None
+    answered_model: str | None = None
 
 
 _INSERT = Bulk(
@@ -67,8 +69,8 @@ _INSERT_SETTLED = Bulk(
     "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, dialect, model, requested_model, stream, client,"
     " provider, upstream_model, upstream_dialect, state, status, outcome, counted, refund_reason, error_code, input_tokens,"
     " output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, estimated, attempts, first_byte_ms, total_ms,"
-    " translation) VALUES ",
-    "(" + ", ".join("?" * 14) + ", 'settled'" + ", ?" * 15 + ")",
+    " translation, answered_model) VALUES ",
+    "(" + ", ".join("?" * 14) + ", 'settled'" + ", ?" * 16 + ")",
     "",
 )
 _COUNT = Bulk(
@@ -82,13 +84,13 @@ _SETTLE = Bulk(
     " refund_reason = v.column5, error_code = v.column6, input_tokens = v.column7, output_tokens = v.column8,"
     " cache_read_tokens = v.column9, cache_write_tokens = v.column10, reasoning_tokens = v.column11,"
     " estimated = v.column12, provider = v.column13, upstream_model = v.column14, upstream_dialect = v.column15,"
-    " attempts = v.column16, first_byte_ms = v.column17, total_ms = v.column18, translation = v.column19"
-    " FROM (VALUES ",
-    "(" + ", ".join("?" * 20) + ")",
-    ") AS v WHERE requests.id = v.column1 AND requests.day = v.column20 AND requests.state = 'open'",
+    " attempts = v.column16, first_byte_ms = v.column17, total_ms = v.column18, translation = v.column19,"
+    " answered_model = v.column20 FROM (VALUES ",
+    "(" + ", ".join("?" * 21) + ")",
+    ") AS v WHERE requests.id = v.column1 AND requests.day = v.column21 AND requests.state = 'open'",
     (
         *("text", "int", "text", "bool", "text", "text", *["bigint"] * 5, "bool"),
-        *("text", "text", "text", "int", "int", "int", "text", "int"),
+        *("text", "text", "text", "int", "int", "int", "text", "text", "int"),
     ),
 )
 _SETTLE_PLAIN = Bulk(
@@ -170,6 +172,7 @@ def is_plain_settlement(end: Settlement) -> bool:
         and end.error_code is None
         and end.refund_reason is None
         and end.translation is None
+        and end.answered_model is None
         and not end.estimated
     )
 
@@ -217,6 +220,7 @@ def _whole(row: OpenRow, end: Settlement, boot: str) -> BulkRow:
         whole_count(end.first_byte_ms),
         whole_count(end.total_ms),
         None if end.translation is None else fit(end.translation, 4096),
+        end.answered_model,
     )
 
 
@@ -259,6 +263,7 @@ def _settled(end: Settlement, day: int) -> BulkRow:
         whole_count(end.first_byte_ms),
         whole_count(end.total_ms),
         None if end.translation is None else fit(end.translation, 4096),
+        end.answered_model,
         day,
     )
 

@@ -9,7 +9,10 @@ from penstock.store.sql.schema import plans, requests, usage_days
 
 
 class RequestLine(msgspec.Struct, frozen=True):
-    """One row of the ledger. ``at`` is epoch milliseconds; ``status`` is None while it runs, or when the caller left."""
+    """One row of the ledger. ``at`` is epoch milliseconds; ``status`` is None while it runs, or when the caller left.
+
+    ``answered_model`` is the model that the answer names, where the provider was asked for another.
+    """
 
     id: str
     at: int
@@ -22,6 +25,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     provider: str
     input_tokens: int | None
     output_tokens: int | None
+    answered_model: str | None
 
 
 class DayReport(msgspec.Struct, frozen=True):
@@ -55,6 +59,7 @@ async def day_report(conn: AsyncConnection, user: User, day: int, *, most: int =
             requests.c.provider,
             requests.c.input_tokens,
             requests.c.output_tokens,
+            requests.c.answered_model,
         )
         .where(requests.c.user_id == user.id, requests.c.day == day)
         .order_by(requests.c.created_at.desc(), requests.c.id.desc())

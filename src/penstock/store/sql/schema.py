@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -299,6 +299,7 @@ requests = Table(
     Column("first_byte_ms", Integer),
     Column("total_ms", Integer),
     Column("translation", Text),
+    Column("answered_model", String(128)),
     Index("ix_requests_user_day", "user_id", "day"),
     # Only the rows that wait for an end, so that it stays as small as the work in hand, however long the ledger is.
     Index(
