@@ -50,7 +50,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 # The same inside the core: its folders, and its modules that lie in none.
 CORE_MAY_IMPORT: dict[str, set[str]] = {
     "quoting": set(),
-    "sse": set(),
+    "nesting": set(),
+    "base_url": set(),
+    "sse": {"nesting"},
     "api_key": set(),
     "limits": set(),
     "memo": set(),
@@ -59,9 +61,9 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     "neutral": set(),
     "tools": {"neutral"},
     "reasoning": {"body", "neutral", "profile", "tools"},
-    "dialects": {"body", "limits", "neutral", "profile", "reasoning", "sse", "tools"},
+    "dialects": {"body", "limits", "nesting", "neutral", "profile", "reasoning", "sse", "tools"},
     "catalog": {"body", "profile"},
-    "embeddings": {"body", "dialects", "neutral", "profile", "reasoning"},
+    "embeddings": {"body", "dialects", "nesting", "neutral", "profile", "reasoning"},
     "endpoints": {"body", "catalog", "dialects", "embeddings", "limits"},
     "circuit_breaker": set(),
     "routing": {"catalog", "circuit_breaker", "profile"},

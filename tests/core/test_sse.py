@@ -142,6 +142,13 @@ def test_many_small_reads_of_a_large_frame_take_linear_work() -> None:
     [
         (b'event: x\ndata: {"a":1}\n\n', True),
         (b'event: x\ndata: {"a":1}\r\n\r\n', True),
+        (b'\nevent: x\r\ndata: {"a":1}\r\n\r\n', True),
+        (b'\nevent: x\ndata: {"a":1}\n\n', True),
+        (b'\n\ndata: {"a":1}\n\n', False),
+        (b'\ndata: {"a":1}\n\n', False),
+        (b'\nevent: x\rdata: {"a":1}\r\n\r\n', False),
+        (b"event: x\ndata: " + b"[" * 501 + b"]" * 501 + b"\n\n", False),
+        (b"event: x\ndata: " + b"[" * 500 + b"]" * 500 + b"\n\n", True),
         (b'event: x\ndata: {"a":1}}\n\n', False),
         (b"event: x\ndata: {]]\n\n", False),
         (b"event: x\ndata: " + b"[" * 5000 + b"\n\n", False),

@@ -10,6 +10,7 @@ import msgspec
 
 from penstock.core.dialects.context_overflow import Overflow, overflow_in
 from penstock.core.dialects.interface import UpstreamFormat
+from penstock.core.nesting import nests_deeper
 from penstock.core.neutral.events import Failed
 from penstock.errors import (
     ContextOverflow,
@@ -59,7 +60,7 @@ def reported_error(failed: Failed, body: bytes) -> ProviderError:
     if failed.truncated:
         return ProviderCut("The provider broke off before the reply was complete.")
     try:
-        reported = _outline(body).error is not None
+        reported = not nests_deeper(body) and _outline(body).error is not None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         reported = False
     if reported:

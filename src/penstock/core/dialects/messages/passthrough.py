@@ -181,9 +181,8 @@ def _with_model(raw: bytes, data: bytes, old: str, model: str) -> bytes:
 
 def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
     """A whole Messages answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
-    try:
-        message = decode_whole(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    message = decode_whole(body)
+    if message is None:
         return b"", Usage(), Failed("api_error", "the upstream's answer is not a Messages reply")
     usage = usage_of(message.usage) or Usage()
     if message.type == "error" or (message.error is not msgspec.UNSET and bytes(message.error) != b"null"):

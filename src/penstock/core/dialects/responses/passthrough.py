@@ -203,9 +203,8 @@ class Passthrough(FramePassthrough):
 
 def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
     """A whole response to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
-    try:
-        response = decode_whole(body.removeprefix(_BOM))
-    except (ValueError, RecursionError):
+    response = decode_whole(body.removeprefix(_BOM))
+    if response is None:
         return b"", Usage(), Failed("api_error", "the upstream's answer is not a Responses reply")
     usage = usage_of(response.usage) or Usage()
     failed = failure_in(response, body)
