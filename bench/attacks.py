@@ -48,6 +48,8 @@ _ACCOUNTS = 20
 _ANNOUNCED = 32 * 1024 * 1024
 _COUNTED = 7_000_000
 _FIELDS = 99_000
+_LOOK, _IDLE = 1.0, 0.05
+"""Seconds between two looks at what the server does after an attack, and the share of a core that is nothing."""
 _LEAD = 1.0
 """Seconds for which an attack runs before the phase beside it begins."""
 
@@ -504,6 +506,17 @@ class Result:
         return found
 
 
+async def _rest(pid: int, most: float) -> None:
+    """Wait until the server has done what an attack left to it, or so many seconds."""
+    end = time.monotonic() + most
+    used = cpu_seconds(pid)
+    while time.monotonic() < end:
+        await asyncio.sleep(_LOOK)
+        before, used = used, cpu_seconds(pid)
+        if used - before < _IDLE * _LOOK:
+            return
+
+
 async def _run_pairs(
     server: AttackedServer, port: int, pid: int, options: argparse.Namespace
 ) -> list[Result]:
@@ -524,7 +537,7 @@ async def _run_pairs(
                 result.beside.append(await user.phase(number + 1, options.seconds))
                 result.cores.append((cpu_seconds(pid) - before) / (time.monotonic() - began))
                 result.peak = max(result.peak, rss_bytes(pid) / 1e6)
-            await asyncio.sleep(options.rest)
+            await _rest(pid, options.rest)
         results.append(result)
         print(_line(result), file=sys.stderr, flush=True)
     return results
@@ -571,7 +584,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", default=",".join(attack.name for attack in ATTACKS), metavar="NAMES")
     parser.add_argument("--pairs", type=int, default=3, help="phases alone and beside, in turn (3)")
     parser.add_argument("--seconds", type=float, default=15.0, help="of a phase (15)")
-    parser.add_argument("--rest", type=float, default=3.0, help="seconds after an attack (3)")
+    parser.add_argument("--rest", type=float, default=20.0, help="seconds after an attack, at most (20)")
     parser.add_argument("--orders", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.orders:

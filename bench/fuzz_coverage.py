@@ -28,7 +28,7 @@ HANG = 20
 """Seconds of one input that end it."""
 _GROWN = 24_000
 """Bytes that an input is repeated to, where growth is measured, and twice that."""
-_MOST_GROWN = 40
+_MOST_GROWN = 10
 _SEEN = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
 _UNITS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 

@@ -184,7 +184,9 @@ def is_plain_frames(whole: bytes) -> bool:
     at = whole.find(b"\n", start)
     if at == start or not whole.startswith(_DATA, at) or whole.find(b"\r", start, max(at - 1, start)) >= 0:
         return False  # the line of JSON has to be the second one, or there may be another frame before it
-    data = whole[at + 7 :]
+    data = whole[at + 7 :].rstrip(b"\r\n")
+    if b"\n" in data or b"\r" in data:
+        return False  # white space to JSON, but ends of lines, and perhaps of frames, to the caller
     try:
         _json(data)
     except (msgspec.DecodeError, RecursionError):
