@@ -152,6 +152,7 @@ def _child(*arguments: str, folder: Path, patience: float) -> tuple[int, str, st
 def run(name: str, seconds: float, seed: int, keep: Path) -> Found:
     """Search through one target for some seconds."""
     folder = keep / name
+    folder.mkdir(parents=True, exist_ok=True)
     code, _, said = _child(
         "--child",
         name,
