@@ -25,7 +25,7 @@ _PIECES = (
 def words() -> list[str]:
     """Every short string in the source of the core: the names that readers look for."""
     found: set[str] = set()
-    for path in sorted((ROOT / "src" / "penstock" / "core").glob("*.py")):
+    for path in sorted((ROOT / "src" / "penstock" / "core").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 40:
                 found.add(node.value)

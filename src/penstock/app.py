@@ -152,7 +152,12 @@ class Service:
                 ),
                 catalog=source.get,
                 metrics=metrics,
-                reader=BodyReader(offload, max_values=settings.max_values, max_choices=settings.max_choices),
+                reader=BodyReader(
+                    offload,
+                    max_values=settings.max_values,
+                    max_nesting=settings.max_nesting,
+                    max_choices=settings.max_choices,
+                ),
                 new_id=_ids(boot),
                 now=self._now,
                 clock=clock,

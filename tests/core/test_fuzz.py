@@ -1,10 +1,13 @@
 """A short run of ``python -m bench.fuzz``: no damaged input breaks a reader. Longer runs are under ``bench/records``."""
 
 import json
+from contextlib import suppress
 
 import pytest
 
 from bench.fuzz import NAMES, run, targets
+from bench.fuzz_targets import DECLARED, CoverageTarget, cuts
+from bench.fuzz_targets import targets as coverage_targets
 from penstock.core.dialects.registry import upstream_side
 from penstock.core.neutral.events import Failed, Stopped
 from penstock.core.profile import DEFAULT_PROFILE
@@ -22,6 +25,15 @@ def test_every_reader_is_among_them() -> None:
     for name in NAMES:
         assert {f"{name}.Reader", f"{name}.Meter", f"{name} envelope", f"{name} whole answer"} <= names
     assert "sse" in names
+
+
+@pytest.mark.parametrize("target", coverage_targets(), ids=lambda target: target.name)
+def test_a_reader_takes_what_the_search_by_coverage_begins_with(target: CoverageTarget) -> None:
+    """And keeps its promises: the search itself is ``python -m bench.fuzz_coverage``."""
+    seeds = target.seeds()
+    for data in seeds[:: max(len(seeds) // 40, 1)]:
+        with suppress(*DECLARED):
+            target.check(data, cuts(data))
 
 
 @pytest.mark.parametrize("member", ["index", "delta", "content_block", "message", "usage"])

@@ -133,6 +133,22 @@ def test_a_provider_of_the_table_needs_only_its_id_and_any_other_says_what_it_sp
             "provider[0].speaks.chat: not an http or https URL without query: 'ftp://x/v1'",
         ),
         (
+            PROVIDER + "speaks = { chat = 'https://a.\\\\v1' }\n",
+            "provider[0].speaks.chat: not an http or https URL without query: 'https://a.\\\\\\\\v1'",
+        ),
+        (
+            PROVIDER + 'speaks = { chat = "https://a!b.example/v1" }\n',
+            "provider[0].speaks.chat: not an http or https URL without query: 'https://a!b.example/v1'",
+        ),
+        (
+            PROVIDER + 'speaks = { chat = "https://[fe80::1%eth0]/v1" }\n',
+            "provider[0].speaks.chat: not an http or https URL without query: 'https://[fe80::1%eth0]/v1'",
+        ),
+        (
+            PROVIDER + 'speaks = { chat = "https://a..example/v1" }\n',
+            "provider[0].speaks.chat: not an http or https URL without query: 'https://a..example/v1'",
+        ),
+        (
             PROVIDER + 'secret = "sk-ant-123"\n',
             'provider[0].secret: write "env:NAME" or "file:PATH" ("" for none), never the key itself',
         ),

@@ -544,9 +544,16 @@ async def test_a_journal_of_an_earlier_version_is_read(database: Database) -> No
     assert journals(database) == []
 
 
-async def test_a_journal_that_cannot_be_read_is_told_and_left_as_it_is(database: Database) -> None:
+@pytest.mark.parametrize(
+    "record",
+    [b"\x93\xa5later\x01\x02", b"\xa1\xa4", b"\x91\xa1\xff", b"\x81\xa1\xc0\x01", b"\xc1", b"\x91" * 20_000],
+    ids=["another word", "no text", "no word", "no name", "no msgpack", "nested"],
+)
+async def test_a_journal_that_cannot_be_read_is_told_and_left_as_it_is(
+    database: Database, record: bytes
+) -> None:
     journal = Journal.open(database.directory / "journal", "b0", 1 << 20)
-    journal.current.append(b"\x93\xa5later\x01\x02")
+    journal.current.append(record)
     journal.close(keep=True)
     kept = {file: file.read_bytes() for file in journals(database)}
     for _ in range(2):

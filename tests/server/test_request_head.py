@@ -128,6 +128,29 @@ def test_chunked_body_ends_where_it_ends(
     assert (body, used) == (b"".join(chunks), len(raw))
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"CONNECT \n\r\n#",
+        b"CONNECT a:1\n\n#",
+        b"CONNECT \n\r\nGET /v1 HTTP/1.1\r\nHost: a\r\n",
+        b"CONNECT a\n\nHost: a\r\n\r\n",
+    ],
+)
+def test_a_change_of_protocols_before_the_end_of_the_head_is_refused(raw: bytes) -> None:
+    """However it comes; its sender is not waited for."""
+    for pieces in ([raw], [raw[:-1], raw[-1:]], [raw[at : at + 1] for at in range(len(raw))]):
+        with pytest.raises(InvalidRequest):
+            read_pieces(pieces)
+
+
+def read_pieces(pieces: list[bytes]) -> None:
+    head = RequestHead(ServerLimits())
+    for piece in pieces:
+        head.feed(piece, 0)
+    head.check()
+
+
 def forwarded(*values: str) -> list[tuple[bytes, bytes]]:
     return [(b"x-forwarded-for", value.encode()) for value in values]
 
@@ -149,6 +172,12 @@ def test_the_nearest_untrusted_address_is_the_client() -> None:
         ("[2001:db8::1]:4711",): "2001:db8::1",
         ("2001:DB8:0::1",): "2001:db8::1",
         ("::ffff:198.51.100.1",): "198.51.100.1",
+        ("fe80::1%eth0",): "fe80::1",
+        ("[fe80::1%25eth0]:4711",): "fe80::1",
+        ("::ffff:198.51.100.1%1",): "198.51.100.1",
+        ("fe80::1%\x1b[31m\x99<script>",): "fe80::1",
+        ("::1%lo",): "::1",
+        ("6.6.6.6, %eth0",): "10.0.0.1",
     }
     assert {values: proxies.client("10.0.0.1", forwarded(*values)) for values in cases} == cases
 

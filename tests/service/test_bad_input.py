@@ -106,6 +106,28 @@ async def test_nesting_that_is_too_deep_is_a_400_wherever_it_is(house: House, di
     assert (await _refused(house, dialect, b"[" * 1_000_000)).status == 400
 
 
+@both
+@pytest.mark.parametrize("model", ["plain", "other"])
+async def test_the_bound_on_nesting_is_our_own(house: House, dialect: str, model: str) -> None:
+    """The same level in the own lane and towards another dialect, for lists, objects and both; every Python reads more."""
+    names = {"plain": f"{dialect}-plain", "other": next(f"{d}-plain" for d in DIALECTS if d != dialect)}
+    text = body_of(dialect, names[model]).decode()
+    user = await house.user("one")
+    for opening, closing in (("[", "]"), ('{"a":', "}"), ('[{"]}":', "}]")):
+        times = len(closing)
+        for levels in (498, 500, 502, 700, 900):
+            nested = (
+                opening * (levels // times)
+                + ('"{[["' if ":" in opening else "")
+                + closing * (levels // times)
+            )
+            # the body itself is one level
+            body = text[:-1] + f',"x_unknown":{nested}}}'
+            answer = await house.post(dialect, body.encode(), user, NATIVE)
+            deep = levels // times * times + 1 > 500
+            assert (answer.status == 400 and "deep" in answer.error) if deep else answer.status == 200, levels
+
+
 WRONG: dict[str, list[tuple[str, Any]]] = {
     "chat": [
         ("model", ...),

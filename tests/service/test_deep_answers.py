@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from penstock.core.nesting import MAX_NESTING
 from tests.service.conversations import REPLIES
 from tests.service.running_service import House, raw
 
@@ -78,6 +79,13 @@ STREAMED: dict[str, dict[str, bytes]] = {
     },
 }
 
+
+def at_levels(said: bytes, levels: int) -> bytes:
+    """The same answer with another depth, one that every version of Python could read."""
+    lists = b"[" * levels + b"]" * levels
+    return said.replace(DEEP, lists).replace(CLOSED, b'{"a":' * levels + b"1" + b"}" * levels)
+
+
 callers = pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
 upstreams = pytest.mark.parametrize("upstream", ["chat", "messages", "responses"])
 
@@ -117,3 +125,38 @@ async def test_the_next_provider_is_asked_where_one_answers_without_end(house: H
     answer = await (await house.send(raw("POST", f"/v1/{PLACES[dialect]}", user.key, body, {}))).answer()
     assert answer.status == 200
     assert b"Hi  there" in answer.body
+
+
+@callers
+@upstreams
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_one_level_more_than_our_own_bound_is_a_502_on_every_python(
+    house: House, dialect: str, upstream: str, stream: bool
+) -> None:
+    wire = house.wires[f"wire-{upstream}"]
+    body = json.dumps({"model": f"wire-{upstream}", "stream": stream} | ASKED[dialect]).encode()
+    for name, deep in (STREAMED if stream else WHOLE)[upstream].items():
+        if name == "unclosed":
+            continue
+        for levels in (MAX_NESTING + 1, 900):
+            said = at_levels(deep, levels)
+            wire.script = lambda asked, said=said: asked.stream(said) if stream else asked.answer(said)
+            user = await house.user()
+            answer = await (
+                await house.send(raw("POST", f"/v1/{PLACES[dialect]}", user.key, body, {}))
+            ).answer()
+            told = {"provider_garbled", "provider_error"} if stream else {"provider_garbled"}
+            assert (answer.status, answer.code in told) == (502, True), (name, levels, answer.code)
+
+
+@callers
+async def test_what_is_as_deep_as_our_bound_passes(house: House, dialect: str) -> None:
+    for upstream in ("chat", "messages"):
+        inside = b"[" * (MAX_NESTING - 1) + b"]" * (MAX_NESTING - 1)
+        said = REPLIES[upstream][:-1] + b',"x":' + inside + b"}"
+        house.wires[f"wire-{upstream}"].script = lambda asked, said=said: asked.answer(said)
+        body = json.dumps({"model": f"wire-{upstream}"} | ASKED[dialect]).encode()
+        user = await house.user()
+        answer = await (await house.send(raw("POST", f"/v1/{PLACES[dialect]}", user.key, body, {}))).answer()
+        assert answer.status == 200, upstream
+        assert b"Hi  there" in answer.body

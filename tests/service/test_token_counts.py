@@ -134,6 +134,16 @@ async def test_what_a_provider_without_a_counter_says_is_not_waited_for(house: H
     await house.wires["wire-messages"].asked[0].left()
 
 
+@pytest.mark.parametrize("levels", [501, 900, 5000, 20_000])
+async def test_a_counter_that_answers_without_end_is_none(house: House, levels: int) -> None:
+    deep = b"[" * levels + b"]" * levels
+    for said in (deep, b'{"input_tokens":7,"x":%b}' % deep, b'{"input_tokens":%b}' % deep):
+        house.wires["wire-messages"].script = lambda asked, said=said: asked.answer(said)
+        user = await house.user()
+        answer = await house.http("POST", COUNTING, user.key, body=counting("wire-messages"))
+        assert (answer.status, answer.headers["x-penstock-token-count"]) == (200, "estimated")
+
+
 async def test_a_users_first_count_waits_for_nobody_elses(tmp_path: Path) -> None:
     """Four users of eight counts each had held all thirty-two places."""
     async with open_house(tmp_path / "data", token_counts_at_once=2, token_counts_at_once_user=8) as house:

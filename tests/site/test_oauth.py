@@ -262,6 +262,30 @@ async def test_where_the_provider_is_away(tmp_path: Path) -> None:
         assert "does not answer" in answer.text
 
 
+@pytest.mark.parametrize("where", ["configuration", "token", "userinfo"])
+@pytest.mark.parametrize("said", [b"[" * 100_000, b'{"a":' * 50_000 + b"1" + b"}" * 50_000, b"\xff", b"{"])
+async def test_a_provider_that_says_nothing_that_can_be_read_is_away(
+    tmp_path: Path, where: str, said: bytes
+) -> None:
+    async def odd(request: web.Request) -> web.Response:
+        return web.Response(body=said, content_type="application/json")
+
+    issuer = Issuer()
+    setattr(issuer, where, odd)
+    async with (
+        running(issuer),
+        open_hotel(tmp_path, oidc_issuer=issuer.url, oidc_client="penstock", oidc_secret=SECRET) as hotel,
+    ):
+        reader = hotel.reader()
+        await reader.get("/signin")
+        answer = await reader.get("/signin/with/oidc")
+        if where != "configuration":
+            query = issuer.approve(answer.headers["location"])
+            answer = await reader.get("/signin/with/oidc/back", params=query)
+        assert answer.status_code == 503
+        assert not await reader.is_in()
+
+
 async def test_what_is_not_configured_is_not_there(hotel: Hotel) -> None:
     reader = hotel.reader()
     assert "Go on with" not in (await reader.get("/signin")).text

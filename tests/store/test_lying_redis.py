@@ -268,6 +268,26 @@ def test_lists_as_long_as_redis_gives_them_are_read_at_any_split() -> None:
 @pytest.mark.parametrize(
     "said",
     [
+        b"%1\r\n%0\r\n:1\r\n",
+        b"%2\r\n+a\r\n:1\r\n*1\r\n:1\r\n:1\r\n",
+        b"*2\r\n:1\r\n%1\r\n~1\r\n:1\r\n:1\r\n",
+        b"+OK\r\n>1\r\n%1\r\n*0\r\n_\r\n",
+    ],
+    ids=["a map", "a list", "a set, inside", "a list, pushed"],
+)
+def test_a_map_whose_key_is_a_collection_is_a_strange_answer(said: bytes) -> None:
+    """Python has no such dictionary; it is the peer that is at fault, and no error of ours."""
+    for step in (1, len(said)):
+        reader = AnswerReader()
+        with pytest.raises(StrangeAnswer):  # noqa: PT012 - at which piece does not matter
+            for at in range(0, len(said), step):
+                reader.feed(said[at : at + step])
+                reader.replies()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
         b"*%d\r\n" % (MOST_AHEAD + 2000),
         b"*1\r\n*1\r\n*%d\r\n" % (MOST_AHEAD * 1000),
         b"*9000\r\n" * 3,

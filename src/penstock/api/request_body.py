@@ -3,18 +3,30 @@
 from collections.abc import Callable
 
 from penstock.core.body.cost_fields import CostBounds
-from penstock.core.body.envelope import BodyRules, Envelope, bounded, read_body, takes_long_to_bound
+from penstock.core.body.envelope import (
+    BodyRules,
+    Envelope,
+    bounded,
+    read_body,
+    takes_long_to_bound,
+    too_deep,
+)
 from penstock.core.body.value_limits import check_values
+from penstock.core.nesting import body_nests_deeper, nests_deeper
+from penstock.errors import InvalidRequest
 from penstock.relay.offload import Offload
 
 
 class BodyReader:
     """Checks bodies and reads their top level, large ones in a thread."""
 
-    def __init__(self, offload: Offload, *, max_values: int, max_choices: int) -> None:
-        """``max_values`` bounds the objects, lists and members of one body, ``max_choices`` the answers it may ask for."""
+    def __init__(self, offload: Offload, *, max_values: int, max_nesting: int, max_choices: int) -> None:
+        """``max_values`` bounds the objects, lists and members of one body, ``max_nesting`` the levels of them one in the
+        other, ``max_choices`` the answers it may ask for.
+        """
         self._offload = offload
         self._max_values = max_values
+        self._max_nesting = max_nesting
         self._max_choices = max_choices
 
     async def read(
@@ -48,4 +60,14 @@ class BodyReader:
     def _read(self, body: bytes, rules: BodyRules, *, counting: bool) -> Envelope:
         if rules.decoded:
             check_values(body, self._max_values)
-        return read_body(body, rules, counting=counting)
+        try:
+            envelope = read_body(body, rules, counting=counting)
+        except InvalidRequest:
+            if nests_deeper(
+                body, self._max_nesting
+            ):  # so that it is called the same wherever the reading had to stop
+                raise too_deep() from None
+            raise
+        if body_nests_deeper(body, envelope.fields.values(), self._max_nesting):
+            raise too_deep()
+        return envelope

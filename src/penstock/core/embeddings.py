@@ -14,6 +14,7 @@ from penstock.core.body.splice import replace_once
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.interface import CallerFormat, PassedAnswer, Passing, Prepared, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text, kind_of, words
+from penstock.core.nesting import nests_deeper
 from penstock.core.neutral.events import Failed, garbled
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
@@ -120,8 +121,10 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     try:
         if not body.isascii():
             body.decode()
-        fields = _fields(body)
+        fields = None if nests_deeper(body) else _fields(body)
     except (ValueError, RecursionError):
+        fields = None
+    if fields is None:
         return b"", Usage(), garbled("the answer is not a JSON object"), ""
     failed = _failure_in(fields)
     if failed is not None:

@@ -10,6 +10,8 @@ import re
 
 import msgspec
 
+from penstock.core.nesting import nests_deeper
+
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of a whole answer that comes in place of a stream."""
 MAX_FRAME = 4 * 1024 * 1024
@@ -179,11 +181,15 @@ _json = msgspec.json.Decoder(msgspec.Raw).decode
 
 def is_plain_frames(whole: bytes) -> bool:
     """Whether these bytes are one frame in its usual form, a line of event and one with a JSON object. False says nothing."""
-    at = whole.find(b"\n")
-    if not whole.startswith(_OBJECT, at) or whole.find(b"\r", 0, max(at - 1, 0)) >= 0:
+    start = 1 if whole.startswith(b"\n") else 0  # the rest of the empty line before, where a read ended in it
+    at = whole.find(b"\n", start)
+    if at == start or not whole.startswith(_OBJECT, at) or whole.find(b"\r", start, max(at - 1, start)) >= 0:
         return False  # the line of JSON has to be the second one, or there may be another frame before it
+    data = whole[at + 7 :].rstrip(b"\r\n")
+    if b"\n" in data or b"\r" in data:
+        return False  # white space to JSON, but ends of lines, and perhaps of frames, to the caller
     try:
-        _json(whole[at + 7 :])
+        _json(data)
     except (msgspec.DecodeError, RecursionError):
         return False
-    return True
+    return not nests_deeper(data)

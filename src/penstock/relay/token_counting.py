@@ -11,6 +11,7 @@ import msgspec
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import ApiVersion, UpstreamSide
 from penstock.core.endpoints import Endpoint
+from penstock.core.nesting import nests_deeper
 from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Resolution
 from penstock.relay.failover import Failover
@@ -170,8 +171,10 @@ class TokenCounter:
         finally:
             response.close()
         self._router.succeeded(attempt)
+        if nests_deeper(answer):
+            return None
         try:
             counted = msgspec.json.decode(answer, type=_Counted)
-        except (msgspec.ValidationError, msgspec.DecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         return TokenCount(answer, "exact", attempt.simulated) if counted.input_tokens > 0 else None

@@ -66,11 +66,14 @@ def _without_port(token: str) -> str:
 
 
 def _plain(text: str) -> str | None:
-    """An address in its one spelling, IPv4 in IPv6 undone, or None if it is no address."""
+    """An address in its one spelling, without a zone, IPv4 in IPv6 undone, or None if it is no address.
+
+    A zone means something on the machine that wrote it alone, and may be any text.
+    """
     if len(text) > LONGEST_ADDRESS:
-        return None  # a zone may have any length
+        return None
     try:
-        address = ip_address(text)
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:

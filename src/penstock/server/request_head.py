@@ -94,7 +94,9 @@ class RequestHead:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            pass  # an offer to change protocols, which RFC 9110 section 7.8 lets a server ignore
+            # an offer to change protocols, which RFC 9110 section 7.8 lets a server ignore; before the head's end it is none
+            if not end:
+                raise InvalidRequest("This is not a valid HTTP/1.1 request.") from None
         except httptools.HttpParserError:
             raise InvalidRequest("This is not a valid HTTP/1.1 request.") from None
         if not end:

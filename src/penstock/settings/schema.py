@@ -195,6 +195,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Objects, lists and their members in a body, all together; not of embeddings, which are not decoded."
         ),
     ] = 100_000
+    max_nesting: Annotated[
+        int,
+        Meta(ge=16, le=500),
+        about(
+            "Levels of objects and lists in a body, one in the other; the same on every version of Python."
+        ),
+    ] = 500
     max_choices: Annotated[
         int,
         Meta(ge=1, le=128),

@@ -145,3 +145,31 @@ def test_frames_of_each_form_are_what_their_lines_say(frame: bytes) -> None:
     assert Frames().feed(frame * 2) == whole * 2
     parsed = parse_frame(frame)
     assert whole == ([] if parsed is None else [parsed])
+
+
+@both
+@pytest.mark.parametrize("space", [b"\n\n", b"\r\n\r\n", b"\n\n\n", b"\r\r"])
+def test_a_frame_whose_json_is_cut_by_an_empty_line_is_not_relayed(dialect: str, space: bytes) -> None:
+    """To JSON it is white space, to the caller the end of an event that cannot be read; however it comes."""
+    frame = {
+        "messages": b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%b0}\n\n',
+        "responses": b'event: response.in_progress\ndata: {"type":"response.in_progress","response":%b{"id":"r"}}\n\n',
+    }[dialect] % space
+    for pieces in ([frame], [frame[:50], frame[50:]], [frame[at : at + 1] for at in range(len(frame))]):
+        one = meter(dialect)
+        assert b"".join(map(one.feed, pieces)) == b""
+        assert one.failure is not None
+
+
+@both
+def test_a_frame_after_the_rest_of_an_empty_line_is_a_usual_one(dialect: str) -> None:
+    frame = (PIECES[dialect] % b'"some text"').replace(b"\n", b"\r\n")
+    odd = {
+        "messages": b'event: content_block_start\r\ndata: {"type":"content_block_start","index":0,"content_block":[]}\r\n\r\n',
+        "responses": b'event: response.output_item.added\r\ndata: {"type":"response.output_item.added","item":[]}\r\n\r\n',
+    }[dialect]
+    whole, cut = meter(dialect), meter(dialect)
+    said = frame + odd + frame
+    at = len(frame) - 1
+    assert whole.feed(said) == cut.feed(said[:at]) + cut.feed(said[at:]) == said
+    assert (whole.failure, whole.output_bytes) == (cut.failure, cut.output_bytes)

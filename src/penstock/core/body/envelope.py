@@ -2,10 +2,10 @@
 
 This is all that happens to the body of a request whose upstream speaks the caller's own dialect, so it has to be both
 complete (what passes here goes to an upstream as it is) and cheap. ``msgspec.Raw`` skips values without copying them; the
-skipping checks the whole JSON grammar (escapes, half surrogates, control characters, NaN, trailing bytes) and bounds the
-nesting (at a thousand levels on Python 3.11, ten thousand on 3.13), but does not check UTF-8, which is therefore done here.
-A tighter bound on nesting was measured to cost more than all other checks together, so there is none. Half a surrogate pair
-(``\\ud83d`` alone) is refused: it is no character, and upstreams differ in what they make of it.
+skipping checks the whole JSON grammar (escapes, half surrogates, control characters, NaN, trailing bytes), but does not
+check UTF-8, which is therefore done here. Its bound on nesting depends on the version of Python, so whoever reads a body
+applies ours as well (``penstock.core.nesting``). Half a surrogate pair (``\\ud83d`` alone) is refused: it is no character,
+and upstreams differ in what they make of it.
 """
 
 import re

@@ -5,6 +5,7 @@ from typing import cast
 import msgspec
 
 from penstock.core.body.value_limits import real
+from penstock.core.nesting import nests_deeper
 
 _decode = msgspec.json.Decoder(float_hook=real).decode
 
@@ -47,6 +48,8 @@ def error_text(status: int, body: bytes) -> str | None:  # noqa: ARG001 - the sa
     Takes ``{"error": {"message"}}``, ``{"error": "text"}``, ``{"message"}``, ``{"detail"}`` (also FastAPI's list of
     problems), an error object inside an array, and a body that is itself one line of plain text.
     """
+    if nests_deeper(body):
+        return None
     try:
         value: object = _decode(body)
     except (ValueError, RecursionError):

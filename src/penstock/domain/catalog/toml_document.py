@@ -8,11 +8,11 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, TypeVar, cast
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from penstock.core.base_url import split_base_url
 from penstock.core.catalog import (
     Auth,
     Capabilities,
@@ -243,13 +243,10 @@ def _provider(
 
 def _is_base_url(url: str) -> bool:
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        split_base_url(url)
     except ValueError:
         return False
-    plain = url.isascii() and url.isprintable() and " " not in url
-    bare = not parts.query and not parts.fragment and "@" not in parts.netloc
-    return plain and bare and parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+    return True
 
 
 def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:

@@ -102,7 +102,7 @@ def check_journals(directory: Path) -> None:
 def _decoded(left: Left) -> list[OpenRow | Settlement]:
     try:
         return [_decode(record) for record in left.records]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(
             f"{left.files[0]} was written by another version of the program, and has {len(left.records)} records for the "
             "ledger: start that version once and stop it in the ordinary way, so that it writes them; without them, move "

@@ -82,7 +82,7 @@ class ProviderClient:
                 told = answer.json()
             except OAuthError as error:
                 raise OAuthRefused(f"{provider.name} did not accept the sign-in. Begin again.") from error
-            except (HTTPError, ValueError) as error:
+            except (HTTPError, ValueError, RecursionError) as error:
                 raise _away(provider) from error
         address = _verified(told) if answer.status_code == 200 else None
         if address is None:
@@ -105,7 +105,7 @@ class ProviderClient:
                         token=str(told["token_endpoint"]),
                         emails=str(told["userinfo_endpoint"]),
                     )
-                except (HTTPError, ValueError, KeyError, TypeError) as error:
+                except (HTTPError, ValueError, KeyError, TypeError, RecursionError) as error:
                     raise _away(provider) from error
             self._found[provider.id] = found
         return found

@@ -68,7 +68,10 @@ class AnswerReader:
         try:
             while (reply := self._reader.gets()) is not _INCOMPLETE:
                 found.append(reply)
-        except hiredis.ProtocolError as error:
+        except (
+            hiredis.ProtocolError,
+            TypeError,
+        ) as error:  # TypeError: a map or a list as the key of a map, or in a set
             raise StrangeAnswer("what it says is not Redis's protocol") from error
         if found:
             self._kept = 0

@@ -9,6 +9,7 @@ from msgspec import Meta, Raw
 
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
+from penstock.core.nesting import nests_deeper
 from penstock.core.neutral.events import Failed
 from penstock.core.neutral.usage import Usage
 
@@ -189,6 +190,8 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 def read_chunk(data: bytes) -> Chunk | None:
     """The chunk in ``data``; None where that is not a JSON object. Members of a wrong type count as absent."""
+    if nests_deeper(data):
+        return None
     try:
         return _strict(data)
     except (ValueError, RecursionError):
@@ -212,7 +215,7 @@ _ERROR, _NO_RESOURCE = b'"error"', b"insufficient_system_resource"
 
 def read_regular(body: bytes) -> Regular | None:
     """A whole answer that reports no error anywhere; None for any other, which ``read_chunk`` has to look at."""
-    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0:
+    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0 or nests_deeper(body):
         return None
     try:
         answer = _regular(body)

@@ -7,7 +7,6 @@ block then waits until the call before it is complete.
 
 from typing import Protocol
 
-import msgspec
 from msgspec import UNSET
 
 from penstock.core.dialects.messages.response_schema import (
@@ -339,9 +338,8 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
     if body.lstrip().startswith(_SSE_STARTS):
         reader = ResponseDecoder(profile=profile)
         return [*reader.feed(body), *reader.finish()]
-    try:
-        message = decode_whole(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    message = decode_whole(body)
+    if message is None:
         return [garbled("the upstream's answer is not a Messages reply")]
     if message.type == "error" or (message.error is not UNSET and bytes(message.error) != b"null"):
         return [failure_of(body)]

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
+from penstock.core.nesting import is_object
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     AnyPart,
@@ -110,7 +111,6 @@ def _mid_loop_without_thought(messages: list[Json]) -> bool:
 
 
 _encode = msgspec.json.Encoder().encode
-_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 _LONGEST_WHOLE = 21_333
 """Tokens of an answer that may take longer than ten minutes, at 128,000 an hour: Anthropic wants to stream these. The
@@ -341,9 +341,7 @@ class _Writing:
         arguments = call.arguments.strip().encode()
         if not arguments:
             return Raw(b"{}")
-        try:
-            _object(arguments)
-        except (msgspec.DecodeError, RecursionError):
+        if not is_object(arguments):
             # a broken call of the past must not wedge the session
             self.lose("messages.tool_calls.function.arguments", "wrapped")
             return Raw(_encode({"__raw_arguments": call.arguments}))

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from penstock.core.dialects.interface import BROKEN_OFF
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
+from penstock.core.nesting import is_object
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -50,7 +51,6 @@ _REASONS: dict[StopReason, str] = {
 }
 
 _encode = msgspec.json.Encoder().encode
-_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class _Detail(msgspec.Struct):
@@ -351,8 +351,4 @@ def _input(arguments: str) -> Raw:
     text = arguments.strip().encode()
     if not text:
         return Raw(b"{}")
-    try:
-        _object(text)
-    except (msgspec.DecodeError, RecursionError):
-        return Raw(_encode({"__raw_arguments": arguments}))
-    return Raw(text)
+    return Raw(text) if is_object(text) else Raw(_encode({"__raw_arguments": arguments}))

@@ -186,9 +186,8 @@ def _with_model(raw: bytes, data: bytes, old: str, model: str) -> bytes:
 
 def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     """A whole Messages answer to relay, with our ``model`` in place."""
-    try:
-        message = decode_whole(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    message = decode_whole(body)
+    if message is None:
         return b"", Usage(), garbled("the upstream's answer is not a Messages reply"), ""
     usage = usage_of(message.usage) or Usage()
     if message.type == "error" or (message.error is not msgspec.UNSET and bytes(message.error) != b"null"):

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
+from penstock.core.nesting import nests_deeper
 from penstock.core.neutral.events import AnyEvent, Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
 
@@ -98,7 +99,8 @@ class _Citation(msgspec.Struct):
 
 
 decode_event = msgspec.json.Decoder(StreamEvent).decode
-decode_whole = msgspec.json.Decoder(Message).decode
+_NO_EVENT = garbled("the upstream sent an event that is not JSON")
+_whole = msgspec.json.Decoder(Message).decode
 _usage = msgspec.json.Decoder(_Usage).decode
 _details = msgspec.json.Decoder(_Details).decode
 _citation = msgspec.json.Decoder(_Citation).decode
@@ -127,6 +129,16 @@ _REASONS: dict[str, StopReason] = {
     "refusal": "refusal",
     "model_context_window_exceeded": "context_window",
 }
+
+
+def decode_whole(body: bytes) -> Message | None:
+    """A whole answer; None where it is no message."""
+    if nests_deeper(body):
+        return None
+    try:
+        return _whole(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def reason_of(word: str | None, *, called: bool) -> StopReason:
@@ -201,6 +213,8 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
 
     The type inside the data counts; ``name`` (the ``event:`` line) only where there is none.
     """
+    if nests_deeper(data):
+        return _NO_EVENT
     try:
         event = decode_event(data)
     except msgspec.ValidationError as error:
@@ -208,7 +222,7 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if not data.strip() or data.strip() == b"[DONE]":
             return None
-        return garbled("the upstream sent an event that is not JSON")
+        return _NO_EVENT
     if (
         event.error is not UNSET
         and bytes(event.error) != b"null"

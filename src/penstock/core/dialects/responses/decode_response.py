@@ -458,9 +458,8 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
 
 def _take_whole(body: bytes, assembly: Assembly, out: list[AnyEvent]) -> None:
     text = body.removeprefix(_BOM).strip()
-    try:
-        response = decode_whole(text)
-    except (ValueError, RecursionError):
+    response = decode_whole(text)
+    if response is None:
         assembly.fail(garbled("the upstream's answer is not a Responses reply"), out)
         return
     failed = failure_in(response, text)

@@ -210,9 +210,8 @@ class Passthrough(FramePassthrough):
 
 def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     """A whole response to relay, with our ``model`` in place."""
-    try:
-        response = decode_whole(body.removeprefix(_BOM))
-    except (ValueError, RecursionError):
+    response = decode_whole(body.removeprefix(_BOM))
+    if response is None:
         return b"", Usage(), garbled("the upstream's answer is not a Responses reply"), ""
     usage = usage_of(response.usage) or Usage()
     failed = failure_in(response, body)

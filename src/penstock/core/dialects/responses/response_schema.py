@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
+from penstock.core.nesting import nests_deeper
 from penstock.core.neutral.events import Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
 
@@ -99,7 +100,8 @@ class _Annotation(msgspec.Struct):
 
 
 _event = msgspec.json.Decoder(StreamEvent).decode
-decode_whole = msgspec.json.Decoder(Response).decode
+_NO_EVENT = garbled("the upstream sent an event that is not JSON")
+_whole = msgspec.json.Decoder(Response).decode
 _usage = msgspec.json.Decoder(_Usage).decode
 _annotation = msgspec.json.Decoder(_Annotation).decode
 _anything = msgspec.json.Decoder(float_hook=real).decode
@@ -141,6 +143,8 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
 
     The type inside the data counts; ``name`` (the ``event:`` line) only where there is none.
     """
+    if nests_deeper(data):
+        return _NO_EVENT
     try:
         event = _event(data)
     except msgspec.ValidationError as error:
@@ -148,7 +152,7 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
     except (ValueError, RecursionError):
         if not data.strip():
             return None
-        return garbled("the upstream sent an event that is not JSON")
+        return _NO_EVENT
     kind = event.type or name.decode("latin-1")
     if kind == "error" or (kind not in READ_TYPES and _present(event.error)):
         return failure_of(data)
@@ -196,13 +200,23 @@ def _type_of(name: bytes, event: dict[str, object]) -> str:
     return kind if isinstance(kind, str) and kind else name.decode("latin-1")
 
 
+def decode_whole(body: bytes) -> Response | None:
+    """A whole answer; None where it is no response."""
+    if nests_deeper(body):
+        return None
+    try:
+        return _whole(body)
+    except (ValueError, RecursionError):
+        return None
+
+
 def is_json(data: bytes) -> bool:
     """Whether the frame that the end of a stream left is a whole one."""
     try:
         _anything(data)
     except (ValueError, RecursionError):
         return False
-    return True
+    return not nests_deeper(data)
 
 
 def failure_of(data: bytes) -> Failed:
