@@ -332,14 +332,30 @@ class _Pool:
         pass
 
 
+class _Told:
+    """Who waits for the head of an answer."""
+
+    def __init__(self) -> None:
+        self.head = False
+        self.failure: UpstreamFailure | None = None
+
+    def answered(self, response: UpstreamResponse) -> None:
+        del response
+        self.head = True
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        self.failure = failure
+
+
 async def _answered(pieces: Sequence[bytes]) -> tuple[str, object, bytes]:
     """The outcome, the head, and the body as far as it was handed over."""
     wire = _Wire()
     connection = UpstreamConnection(_Pool(), _loop)
     connection.connection_made(wire)
     response = UpstreamResponse(connection, 0.0, reused=False)
-    waiter = connection.send(
-        response, b"GET / HTTP/1.1\r\n\r\n", b"", Deadlines(), _loop.time() + 1000, stream=True
+    told = _Told()
+    connection.send(
+        response, b"GET / HTTP/1.1\r\n\r\n", b"", Deadlines(), _loop.time() + 1000, told, stream=True
     )
     body: list[bytes] = []
     done: asyncio.Future[None] | None = None
@@ -350,15 +366,13 @@ async def _answered(pieces: Sequence[bytes]) -> tuple[str, object, bytes]:
             connection.eof_received()
         elif piece:
             connection.data_received(piece)
-        if done is None and waiter.done() and waiter.exception() is None:
+        if done is None and told.head:
             done = response.stream(body.append)
         await asyncio.sleep(0)
     connection.connection_lost(None)
-    if not waiter.done():
+    failure: BaseException | None = told.failure
+    if not told.head and failure is None:
         raise Wrong("nobody is told that there will be no head")
-    failure = waiter.exception()
-    if done is None and failure is None:
-        done = response.stream(body.append)
     if done is not None:
         for _ in range(200):
             if done.done():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from penstock.core.nesting import MAX_NESTING
+from penstock.core.body.nesting import MAX_NESTING
 from tests.service.conversations import REPLIES
 from tests.service.running_service import House, raw
 

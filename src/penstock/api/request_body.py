@@ -11,8 +11,8 @@ from penstock.core.body.envelope import (
     takes_long_to_bound,
     too_deep,
 )
+from penstock.core.body.nesting import body_nests_deeper, nests_deeper
 from penstock.core.body.value_limits import check_values
-from penstock.core.nesting import body_nests_deeper, nests_deeper
 from penstock.errors import InvalidRequest
 from penstock.relay.offload import Offload
 

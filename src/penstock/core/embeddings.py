@@ -10,11 +10,11 @@ from msgspec import Raw
 
 from penstock.core.body.cost_fields import SHARED, CostRules
 from penstock.core.body.envelope import BodyRules, Envelope
+from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.splice import replace_once
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.interface import CallerFormat, PassedAnswer, Passing, Prepared, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text, kind_of, words
-from penstock.core.nesting import nests_deeper
 from penstock.core.neutral.events import Failed, garbled
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile

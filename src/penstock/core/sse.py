@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from penstock.core.nesting import nests_deeper
+from penstock.core.body.nesting import nests_deeper
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of a whole answer that comes in place of a stream."""

@@ -30,7 +30,7 @@ from penstock.core.dialects.prepare import translation_header
 from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.routing import Attempt
 from penstock.domain.ledger.ledger import Ledger
-from penstock.domain.limits import Gate
+from penstock.domain.limits import Gate, Lease
 from penstock.errors import (
     CallerError,
     CannotRecord,
@@ -63,7 +63,6 @@ from penstock.relay.upstream_errors import (
     reported_error,
 )
 from penstock.relay.usage import note_model, note_stream
-from penstock.store.counters import Lease
 from penstock.upstream import (
     Deadlines,
     RequestHead,

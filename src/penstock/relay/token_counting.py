@@ -9,9 +9,9 @@ from typing import Literal
 import msgspec
 
 from penstock.core.body.envelope import Envelope
+from penstock.core.body.nesting import nests_deeper
 from penstock.core.dialects.interface import ApiVersion, UpstreamSide
 from penstock.core.endpoints import Endpoint
-from penstock.core.nesting import nests_deeper
 from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Resolution
 from penstock.relay.failover import Failover

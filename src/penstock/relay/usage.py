@@ -2,7 +2,7 @@
 
 import msgspec
 
-from penstock.core.answered_model import other_model
+from penstock.core.dialects.answered_model import other_model
 from penstock.core.dialects.interface import Lane
 from penstock.core.neutral.usage import Usage
 from penstock.relay.call import Call

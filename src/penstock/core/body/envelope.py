@@ -4,7 +4,7 @@ This is all that happens to the body of a request whose upstream speaks the call
 complete (what passes here goes to an upstream as it is) and cheap. ``msgspec.Raw`` skips values without copying them; the
 skipping checks the whole JSON grammar (escapes, half surrogates, control characters, NaN, trailing bytes), but does not
 check UTF-8, which is therefore done here. Its bound on nesting depends on the version of Python, so whoever reads a body
-applies ours as well (``penstock.core.nesting``). Half a surrogate pair (``\\ud83d`` alone) is refused: it is no character,
+applies ours as well (``penstock.core.body.nesting``). Half a surrogate pair (``\\ud83d`` alone) is refused: it is no character,
 and upstreams differ in what they make of it.
 """
 

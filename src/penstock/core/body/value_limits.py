@@ -1,7 +1,7 @@
 """Limits of a JSON body: how many values it may hold, and how its numbers are read.
 
 A million empty lists fit into three megabytes, and each costs what a long text does. How deep values may be nested is told by
-``penstock.core.nesting``.
+``penstock.core.body.nesting``.
 """
 
 from math import isinf

@@ -4,8 +4,8 @@ from typing import cast
 
 import msgspec
 
+from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
-from penstock.core.nesting import nests_deeper
 
 _decode = msgspec.json.Decoder(float_hook=real).decode
 

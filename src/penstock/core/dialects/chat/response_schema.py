@@ -7,9 +7,9 @@ from typing import Annotated, cast
 import msgspec
 from msgspec import Meta, Raw
 
+from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
-from penstock.core.nesting import nests_deeper
 from penstock.core.neutral.events import Failed
 from penstock.core.neutral.usage import Usage
 

@@ -10,9 +10,9 @@ from typing import Any, assert_never
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.nesting import is_object
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
-from penstock.core.nesting import is_object
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     AnyPart,

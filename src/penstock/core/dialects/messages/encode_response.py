@@ -9,9 +9,9 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.nesting import is_object
 from penstock.core.dialects.interface import BROKEN_OFF
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
-from penstock.core.nesting import is_object
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,

@@ -9,9 +9,9 @@ from typing import cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
-from penstock.core.nesting import nests_deeper
 from penstock.core.neutral.events import AnyEvent, Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
 

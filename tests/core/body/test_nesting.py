@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.nesting import MAX_NESTING, any_nests_deeper, body_nests_deeper, is_object, nests_deeper
+from penstock.core.body.nesting import (
+    MAX_NESTING,
+    any_nests_deeper,
+    body_nests_deeper,
+    is_object,
+    nests_deeper,
+)
 
 MOST = 20
 

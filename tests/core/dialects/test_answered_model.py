@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.answered_model import MAX_NAME, other_model
+from penstock.core.dialects.answered_model import MAX_NAME, other_model
 
 SAME = [
     ("gpt-5.2", "gpt-5.2"),
