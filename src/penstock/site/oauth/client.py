@@ -42,7 +42,16 @@ FOUND_SECONDS = 3600.0
 LEEWAY = 120
 """How far a provider's clock may be from ours, in seconds."""
 LONGEST_ADDRESS = 2048
-_STRANGE = (HTTPError, ValueError, TypeError, AttributeError, LookupError, RecursionError, TimeoutError)
+_STRANGE = (
+    HTTPError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    TimeoutError,
+)
 """What asking fails with where an answer is none, or is not what it should be."""
 
 
@@ -223,6 +232,7 @@ def _endpoint(provider: OAuthProvider, told: Any) -> str:
     ):
         raise ValueError("an endpoint is no address")
     parts = urlsplit(told)
+    _ = parts.port  # ValueError where it is no port
     may = {"https"} if provider.issuer.startswith("https:") else {"https", "http"}
     if (
         parts.scheme not in may
