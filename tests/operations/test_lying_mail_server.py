@@ -92,7 +92,10 @@ async def test_a_mail_server_that_is_none_fails_its_mail_in_short(
 async def test_a_mail_server_that_closes_or_drips_fails_its_mail(after: int) -> None:
     said = [b"220 ok\r\n", b"250 ok\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n", b"250 taken\r\n"]
 
+    serving: list[asyncio.Task[None] | None] = []
+
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
         writer.write(said[0])
         for answer in said[1:after]:
             line = await reader.readline()
@@ -104,6 +107,7 @@ async def test_a_mail_server_that_closes_or_drips_fails_its_mail(after: int) -> 
         writer.transport.abort()
 
     async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
         while not writer.is_closing():
             writer.write(b"2")
             await asyncio.sleep(0.05)
@@ -116,3 +120,4 @@ async def test_a_mail_server_that_closes_or_drips_fails_its_mail(after: int) -> 
                 await Smtp(url, seconds=0.3).send(mail())
         assert not caught.value.lasting, "it is tried again"
         server.close()
+        await asyncio.gather(*(task for task in serving if task is not None), return_exceptions=True)
