@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import settings
+from penstock.domain.mail import messages
+from penstock.operations.mail_sender import compose_message
 from penstock.settings import Settings, SettingsError, load
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -97,6 +101,40 @@ def test_dots_and_tables_spell_the_same_setting(tmp_path: Path, text: str) -> No
 )
 def test_text_of_the_environment(variable: str, text: str, name: str, value: object) -> None:
     assert getattr(load({variable: text}).settings, name) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no address", "a@", "@b", "Acme <a@b.com", "a b@c.d", "x <a b@c.d>", "x <a@b..de>", "x <a..b@c.de>", "a@b@c.de",
+        "x <ü@b.de>", "x <a@bücher.de>", "=?x?q?y?= <a@b.c>", "x <=?x?q?y?=@b.c>", "Acme <no-reply@::1>", "x <<a@b.c>>",
+    ],
+)  # fmt: skip
+def test_a_sender_that_no_mail_can_name_is_refused_at_the_start(text: str) -> None:
+    assert problems({"PENSTOCK_MAIL_FROM": text}) == [
+        f"PENSTOCK_MAIL_FROM (environment): {text!r} is not an address such as Penstock <no-reply@llm.example.com>"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "address"),
+    [
+        ({"PENSTOCK_MAIL_FROM": "a@b.com"}, "a@b.com"),
+        ({"PENSTOCK_MAIL_FROM": '"Acme, Inc" <a@b.com>'}, "a@b.com"),
+        ({"PENSTOCK_MAIL_FROM": "Ünï (x) <a.b+c@mail.b-c.com>"}, "a.b+c@mail.b-c.com"),
+        ({"PENSTOCK_MAIL_FROM": "A <a@[127.0.0.1]>"}, "a@[127.0.0.1]"),
+        ({}, "no-reply@localhost"),
+        ({"PENSTOCK_PUBLIC_URL": "https://[::1]:8484"}, "no-reply@[IPv6:::1]"),
+        ({"PENSTOCK_PUBLIC_URL": "https://bücher.example"}, "no-reply@xn--bcher-kva.example"),
+        ({"PENSTOCK_PUBLIC_URL": "https://a..b"}, "no-reply@localhost"),
+        ({"PENSTOCK_BRAND": 'A "B" <C>, D'}, "no-reply@localhost"),
+    ],
+)
+def test_whom_mails_come_from_can_be_read_in_them(environ: dict[str, str], address: str) -> None:
+    mail = messages.verification("Acme", "ann@example.com", "123456")
+    written = compose_message(mail, load(environ).settings.mail_from, "eml_1", 0.0)
+    read = message_from_bytes(bytes(written), policy=default)
+    assert [found.addr_spec for found in read["From"].addresses] == [address]
 
 
 def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from email import message_from_bytes
+from email.policy import SMTP, default
 from pathlib import Path
 
 import pytest
+from aiosmtplib.email import extract_recipients
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import BadEmail, Changes, EmailTaken, NoSuchPlan, NoSuchUser
+from penstock.domain.mail import messages
+from penstock.operations.mail_sender import compose_message
 from penstock.store.sql.database import Database
+from penstock.store.sql.schema import users
 from tests.domain.people import NOW, make_user, open_database
 from tests.stores import Engine
 
@@ -44,12 +51,58 @@ def test_an_address_is_read(text: str, email: str) -> None:
         "a..b@example.com", "a.@example.com", "ann\r\nBcc: x@example.com", "ann@example.com\nBcc", "ann@10.0.0.1",
         "ann@[10.0.0.1]", '"a"@example.com', "änn@example.com", "ann@straße.example", "ann@a\u200db.example",
         "x" * 65 + "@example.com", "ann@" + "x" * 64 + ".com", "a@" + "x." * 130 + "com", "ann@exam_ple.com", "a\x00@b.c",
+        "=?utf-8?q?ann?=@example.com", "a=?b@example.com", "=?@example.com", "ann.=?x@example.com", "?=?=@example.com",
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(BadEmail) as caught:
         accounts.parse_email(text)
     assert caught.value.param == "email"
+
+
+# what is left of an address after each of these is often one that a header would read as something else
+ODD_LOCAL = st.text("ab=?q_.'`{%-9", min_size=1, max_size=64) | st.text(
+    st.characters(min_codepoint=0, max_codepoint=0x2FF), max_size=70
+)
+ODD_LABEL = st.text("ab9-", min_size=1, max_size=63)
+ODD_DOMAIN = st.lists(ODD_LABEL, min_size=1, max_size=4).map(lambda labels: ".".join([*labels, "example"]))
+LONG = (
+    "a" * 64 + "@" + ".".join(["b" * 61] * 3) + ".c",
+    "=" * 64 + "@a.b",
+    "?" * 64 + "@a.b",
+    "a=?=@a.b",
+    "a?=@a.b",
+)
+
+
+@given(st.sampled_from(LONG) | st.builds("{}@{}".format, ODD_LOCAL, ODD_DOMAIN))
+def test_each_address_that_is_taken_is_one_that_a_mail_goes_to(text: str) -> None:
+    try:
+        address = accounts.parse_email(text)
+    except BadEmail:
+        return
+    mail = messages.verification("Acme", address, "123456")
+    written = compose_message(mail, "Acme <no-reply@acme.example>", "eml_1", 0.0)
+    assert extract_recipients(written) == [address], "who the mail server is told"
+    for data in (bytes(written), written.as_bytes(policy=SMTP)):
+        read = message_from_bytes(data, policy=default)
+        assert [found.addr_spec for found in read["To"].addresses] == [address], "who the recipient reads"
+
+
+async def test_an_account_from_before_with_an_address_that_takes_no_mail_is_found(database: Database) -> None:
+    bad = "=?utf-8?q?ann?=@example.com"
+    user = await make_user(database, "ann@example.com")
+    async with database.transaction() as conn:
+        await conn.execute(
+            update(users)
+            .where(users.c.id == user.id)
+            .values(email=bad, email_canonical=accounts.canonical_email(bad))
+        )
+        found = await accounts.user_by_email(conn, bad)
+        assert found.id == user.id
+        assert (await accounts.change_email(conn, user.id, "ann@example.com")).email == "ann@example.com"
+        with pytest.raises(BadEmail, match="=\\?"):
+            await accounts.change_email(conn, user.id, bad)
 
 
 @given(st.text())

@@ -54,7 +54,10 @@ def mail() -> EmailMessage:
         ([b"\x00\xff" * 30_000], False),
         ([b"220 " + b"x" * 200_000], False),
         ([b"220-more\r\n" * 50_000], False),
+        ([b"220-x\r\n" * (1 << 20)], False),
+        ([b"220 ok\r\n", b"250 ok\r\n", b"250-x\r\n" * (1 << 20)], False),
         ([b"999 \r\n"], False),
+        ([b"220 ok\r\n", b"354 go on\r\n", b"221 bye\r\n", b"334 \r\n"], False),
         ([b"220 ok\r\n", b"250-SIZE \xff\r\n250 SIZE x\r\n", b"-1 no\r\n"], False),
         ([b"220 ok\r\n", b"250 ok\r\n250 too much\r\n", b"\r\n"], False),
         ([b"220 ok\r\n", b"250 ok\r\n", b"550 \x1b[2J" + b"no" * 3000 + b"\r\n", *[b"250 ok\r\n"] * 3], True),
@@ -65,7 +68,10 @@ def mail() -> EmailMessage:
         "bytes",
         "a long line",
         "many lines",
+        "2^20 lines",
+        "2^20 lines later",
         "no code",
+        "other codes",
         "odd",
         "too much",
         "a long refusal",
@@ -80,3 +86,38 @@ async def test_a_mail_server_that_is_none_fails_its_mail_in_short(
     assert caught.value.lasting is lasting
     assert len(str(caught.value)) < LONGEST_REASON + 20
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("after", [1, 4, 6], ids=["the greeting", "DATA", "the mail"])
+async def test_a_mail_server_that_closes_or_drips_fails_its_mail(after: int) -> None:
+    said = [b"220 ok\r\n", b"250 ok\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n", b"250 taken\r\n"]
+
+    serving: list[asyncio.Task[None] | None] = []
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        writer.write(said[0])
+        for answer in said[1:after]:
+            line = await reader.readline()
+            if answer == said[-1]:
+                while line not in (b".\r\n", b""):
+                    line = await reader.readline()
+                break
+            writer.write(answer)
+        writer.transport.abort()
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        while not writer.is_closing():
+            writer.write(b"2")
+            await asyncio.sleep(0.05)
+
+    for serve in (meet, drip):
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(NotSent) as caught:
+                await Smtp(url, seconds=0.3).send(mail())
+        assert not caught.value.lasting, "it is tried again"
+        server.close()
+        await asyncio.gather(*(task for task in serving if task is not None), return_exceptions=True)

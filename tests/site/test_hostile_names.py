@@ -4,6 +4,7 @@ import email
 import html
 import logging
 import re
+import secrets
 import shlex
 import sys
 from email.policy import default
@@ -38,15 +39,21 @@ ADDRESSES = (
     "-x@evil.example",
     "'$(id)'@evil.example".replace("(", "{").replace(")", "}"),
     "=1+1|x!a@evil.example",
+)
+READ_AS_OTHERS = (
     "=?utf-8?q?victim=40x.example=2Cy?=@evil.example",
     "=?utf-8?q?a=0d=0aBcc:z=40z.example?=@evil.example".replace(":", "=3a"),
 )
+"""Addresses that a mail's header would read as somebody else's."""
 LOCAL = "abcXYZ019!#$%&'*+/=?^_`{|}~-"
 
 
-@given(st.sampled_from(ADDRESSES) | st.text(LOCAL, min_size=1, max_size=64).map("{}@evil.example".format))
+@given(
+    st.sampled_from(ADDRESSES + READ_AS_OTHERS)
+    | st.text(LOCAL, min_size=1, max_size=64).map("{}@evil.example".format)
+)
 def test_the_command_in_a_mail_is_one_command_for_one_account(address: str) -> None:
-    mail = messages.plan_asked("Acme", "boss@example.com", parse_email(address), "pro")
+    mail = messages.plan_asked("Acme", "boss@example.com", address, "pro")
     words = shlex.split(mail.paragraphs[-1])
     assert words[:3] == ["penstock", "user", "set"]
     assert words[3:] in (["--email", address, "--plan", "pro"], [f"--email={address}", "--plan", "pro"])
@@ -62,7 +69,10 @@ def test_the_command_in_a_mail_is_one_command_for_one_account(address: str) -> N
     assert html.escape(mail.paragraphs[-1]) in page.get_content()
 
 
-@given(st.sampled_from(ADDRESSES) | st.text(LOCAL, min_size=1, max_size=64).map("{}@evil.example".format))
+@given(
+    st.sampled_from(ADDRESSES + READ_AS_OTHERS)
+    | st.text(LOCAL, min_size=1, max_size=64).map("{}@evil.example".format)
+)
 def test_a_mail_goes_to_its_recipient_or_to_nobody(address: str) -> None:
     mail = messages.verification("Acme", address, "123456")
     try:
@@ -74,12 +84,39 @@ def test_a_mail_goes_to_its_recipient_or_to_nobody(address: str) -> None:
     assert read is None or [found.addr_spec for found in read["To"].addresses] == [address]
 
 
+async def test_an_address_that_no_mail_goes_to_is_refused_wherever_it_is_given(hotel: Hotel) -> None:
+    owner = await hotel.reader().join("ann@example.com")
+    sent = len(hotel.mailbox.all())
+    for bad in READ_AS_OTHERS:
+        given = {
+            "/signup": {"email": bad, "password": PASSWORD},
+            "/forgot": {"email": bad},
+            "/settings/email": {"email": bad, "current": PASSWORD},
+        }
+        for path, fields in given.items():
+            answer = await (owner if "settings" in path else hotel.reader()).post(path, **fields)
+            assert answer.status_code == 400, path
+            assert "Mail cannot be sent to an e-mail address that holds =?" in answer.text, path
+    await hotel.posted()
+    assert len(hotel.mailbox.all()) == sent
+
+
 async def test_a_mail_that_cannot_be_written_holds_up_no_other(hotel: Hotel) -> None:
-    bad = "=?utf-8?q?a=0d=0aBcc?=@evil.example"
-    assert (await hotel.reader().post("/signup", email=bad, password=PASSWORD)).status_code == 303
+    """One that was queued before such addresses were refused."""
+    store = hotel.house.store
+    async with store.database.transaction() as conn:
+        mail = messages.verification("Acme", READ_AS_OTHERS[0], "123456")
+        await outbox.queue(conn, store.secrets_file, mail, now=0, entropy=secrets.token_bytes)
     await hotel.reader().join("ann@example.com")
     async with hotel.house.store.database.connect() as conn:
         assert not await outbox.any_due(conn, now=10**15), "it is not tried for ever"
+
+
+@pytest.mark.parametrize("bad", READ_AS_OTHERS)
+def test_the_command_line_refuses_an_address_that_no_mail_goes_to(call: Call, bad: str) -> None:
+    made = call("user", "create", f"--email={bad}")
+    assert made.code != 0
+    assert "Mail cannot be sent to an e-mail address that holds =?" in made.err
 
 
 def test_the_command_line_prints_what_can_be_pasted_and_obeys_nothing(call: Call) -> None:

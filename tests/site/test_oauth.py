@@ -2,7 +2,8 @@
 
 import secrets
 import sys
-from base64 import b64decode, urlsafe_b64decode
+import time
+from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,13 +27,20 @@ ANN = "ann@example.com"
 SECRET = "the-operators-own"
 
 
+def id_token(claims: Any, algorithm: str = "RS256") -> str:
+    """One that nobody signed: it comes straight from the provider, so that the connection vouches for it."""
+    parts = (msgspec.json.encode({"alg": algorithm}), msgspec.json.encode(claims), b"signature")
+    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
 class Issuer:
     """An OpenID provider: whoever comes is the one that ``claims`` says."""
 
     def __init__(self) -> None:
         self.claims: Any = {"sub": "1", "email": ANN, "email_verified": True}
         self.port = 0
-        self.codes: dict[str, str] = {}
+        self.codes: dict[str, tuple[str, str]] = {}
+        """The challenge and the nonce of each code."""
         self.tokens: set[str] = set()
 
     @property
@@ -45,18 +53,27 @@ class Issuer:
             "token_endpoint": "token",
             "userinfo_endpoint": "userinfo",
         }
-        return web.json_response({name: f"{self.url}/{path}" for name, path in names.items()})
+        found = {name: f"{self.url}/{path}" for name, path in names.items()}
+        return web.json_response({"issuer": self.url, **found})
+
+    def id_claims(self, nonce: str) -> dict[str, Any]:
+        """What an ID token says."""
+        now = int(time.time())
+        return {
+            "iss": self.url, "sub": "1", "aud": "penstock", "exp": now + 300, "iat": now, "nonce": nonce,
+        }  # fmt: skip
 
     async def token(self, request: web.Request) -> web.Response:
         form = await request.post()
-        challenge = self.codes.pop(str(form["code"]), None)
+        challenge, nonce = self.codes.pop(str(form["code"]), (None, ""))
         right = challenge == create_s256_code_challenge(str(form["code_verifier"]))
         known = b64decode(request.headers["authorization"].split()[1]).decode() == f"penstock:{SECRET}"
         if not right or not known:
             return web.json_response({"error": "invalid_grant"}, status=400)
         token = secrets.token_hex(8)
         self.tokens.add(token)
-        return web.json_response({"access_token": token, "token_type": "Bearer"})
+        signed = id_token(self.id_claims(nonce))
+        return web.json_response({"access_token": token, "token_type": "Bearer", "id_token": signed})
 
     async def userinfo(self, request: web.Request) -> web.Response:
         if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
@@ -69,7 +86,7 @@ class Issuer:
         assert query["code_challenge_method"] == "S256"
         assert query["response_type"] == "code"
         code = secrets.token_hex(8)
-        self.codes[code] = query["code_challenge"]
+        self.codes[code] = (query["code_challenge"], query.get("nonce", ""))
         return {"code": code, "state": query["state"]}
 
 
@@ -79,7 +96,7 @@ async def running(issuer: Issuer) -> AsyncGenerator[None]:
     app.router.add_get("/.well-known/openid-configuration", issuer.configuration)
     app.router.add_post("/token", issuer.token)
     app.router.add_get("/userinfo", issuer.userinfo)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

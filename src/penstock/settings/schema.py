@@ -23,6 +23,9 @@ Timer = Annotated[float, Meta(gt=0, le=YEAR, extra={"expects": "a number of seco
 Bytes = Annotated[int, Meta(ge=1, le=1 << 32)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Tries = Annotated[int, Meta(ge=1, le=1_000_000)]
+_ATOM = r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+"
+_SENDER = rf"{_ATOM}(?:\.{_ATOM})*@(?:[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*|\[[0-9a-zA-Z.:]+\])"
+"""An address as a header of a mail can say it, without quotes and encoded words."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,7 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about(
             "Whom mails come from.",
             "an address such as Penstock <no-reply@llm.example.com>",
-            pattern=r"^$|^[^\x00-\x1f]*<?[^\s<>@]+@[^\s<>@]+>?$",
+            pattern=rf"^$|^(?!.*=\?)(?:[^\x00-\x1f<>]*<{_SENDER}>|{_SENDER})$",
             default="`BRAND <no-reply@HOST>`",
         ),
     ] = ""
@@ -387,8 +390,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         fill(self, "secret_file", (self.secret_file or self.data / "secrets.json").absolute())
         fill(self, "public_url", self.public_url.rstrip("/"))
         if not self.mail_from:
-            host = urlsplit(self.public_url).hostname or "localhost"
-            fill(self, "mail_from", f"{self.brand} <no-reply@{host}>")
+            fill(self, "mail_from", f"{self.brand} <no-reply@{_mail_host(self.public_url)}>")
         if not self.database_url:
             fill(self, "database_url", f"sqlite:///{self.data}/penstock.db")
         if self.max_bodies < self.max_body:
@@ -411,3 +413,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """What callers put before ``/api/v1``; ``port`` is the one listened on."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_url or f"http://{host}:{port}"
+
+
+def _mail_host(public_url: str) -> str:
+    """The host of the service as it stands in a mail address."""
+    host = urlsplit(public_url).hostname or "localhost"
+    if ":" in host:
+        return f"[IPv6:{host}]"
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return "localhost"

@@ -78,7 +78,18 @@ def new_user_id(random: bytes) -> str:
 
 
 def parse_email(text: str) -> str:
-    """The address in ``text`` with its domain in lower-case ASCII. Raises ``BadEmail``, saying what is wrong."""
+    """The address in ``text`` with its domain in lower-case ASCII. Raises ``BadEmail``, saying what is wrong.
+
+    An address that is taken is one that a mail can be written to: ``=?`` begins an encoded word there (RFC 2047), so that
+    the address would be read as another one.
+    """
+    address = _address_in(text)
+    if "=?" in address:
+        raise BadEmail("Mail cannot be sent to an e-mail address that holds =? before the @.", param="email")
+    return address
+
+
+def _address_in(text: str) -> str:
     local, at, domain = text.strip().rpartition("@")
     if not at or not local or not domain:
         raise BadEmail("An e-mail address has the form name@example.com.", param="email")
@@ -120,6 +131,14 @@ def canonical_email(email: str) -> str:
     if domain in _IGNORES_DOTS:
         local = local.replace(".", "")
     return f"{local}@{domain}"
+
+
+def mailbox_of(text: str) -> str:
+    """The mailbox of the address in ``text``, for looking an account up. Raises ``BadEmail``.
+
+    It takes addresses that ``parse_email`` refuses because no mail can go there: who has one is still found.
+    """
+    return canonical_email(_address_in(text))
 
 
 async def create_user(
@@ -220,7 +239,7 @@ async def get_user(conn: AsyncConnection, user_id: str) -> User:
 
 async def find_user(conn: AsyncConnection, email: str) -> User | None:
     """The account of this mailbox. Raises ``BadEmail``."""
-    canonical = canonical_email(parse_email(email))
+    canonical = mailbox_of(email)
     row = (await conn.execute(select(*_COLUMNS).where(users.c.email_canonical == canonical))).one_or_none()
     return None if row is None else _user(row)
 

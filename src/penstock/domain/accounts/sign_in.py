@@ -447,6 +447,6 @@ def _or_raise(used: one_time_codes.Asked | WrongCode | TooOften, user: User | No
 def _canonical(email: str) -> str:
     """The mailbox, or '' where ``email`` is no address: then there is no account either."""
     try:
-        return accounts.canonical_email(accounts.parse_email(email))
+        return accounts.mailbox_of(email)
     except BadEmail:
         return ""

@@ -321,6 +321,10 @@ class Keyring:
             row = (await conn.execute(_LOOK_UP, {"digests": digests})).one_or_none()
         if row is None:
             return KeyRefusal.UNKNOWN
+        try:
+            msgspec.convert(tuple(row), _Row)
+        except msgspec.ValidationError as error:
+            raise DatabaseUnavailable("The database answers with what it was not asked for.") from error
         if row.revoked_at is not None:
             return KeyRefusal.REVOKED
         if row.expires_at is not None and row.expires_at <= self._now() * 1000:
@@ -382,6 +386,11 @@ _LOOK_UP = (
     .join_from(api_keys, users, api_keys.c.user_id == users.c.id)
     .where(api_keys.c.digest.in_(bindparam("digests", expanding=True)))
 )
+
+_Row = tuple[
+    str, str, str | None, str | None, int | None, int | None, str, int | None, int | None, int | None
+]
+"""The columns of ``_LOOK_UP``. Nobody is let in or turned away by a row that is none."""
 
 _LAST_USED = (
     update(api_keys)

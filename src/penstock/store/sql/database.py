@@ -9,14 +9,14 @@ import random
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.dml import Insert, ReturningInsert
@@ -231,7 +231,17 @@ class Database:
         else:
             self.trouble = None
         finally:
+            await self._give_back(conn)
+
+    async def _give_back(self, conn: AsyncConnection) -> None:
+        """Return a connection to its pool. What was to be done on it is done, so one that fails now is only dropped."""
+        try:
             await conn.close()
+        except (DBAPIError, *self._backend.out_of_reach) as error:
+            self.trouble = self._backend.explain(error)
+            with suppress(SQLAlchemyError, *self._backend.out_of_reach):
+                await conn.invalidate()
+                await conn.close()
 
     async def _prepare(self) -> None:
         """Make the tables of a new database, or see whether the schema is the one this program knows."""

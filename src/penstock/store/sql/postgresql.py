@@ -8,6 +8,7 @@ holds for any number of processes. The ledger's batches do not take it: their st
 # asyncpg is not annotated; Server says what is used of it.
 
 import asyncio
+import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -15,24 +16,47 @@ from typing import Protocol, cast
 
 import asyncpg
 from sqlalchemy import Connection, MetaData, event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from penstock.store.sql.backend import PoolSettings, RowRefused, WriteFailed, owner_key
 from penstock.store.sql.bulk import BulkRow, numbered
+from penstock.store.sql.postgresql_frames import guard_driver
 from penstock.store.sql.schema import metadata
 
 WRITE_LOCK = 0x70656E73746F636B
 """The advisory lock of write transactions and migrations: "penstock" in ASCII."""
 
-OUT_OF_REACH = ("08", "25", "40", "53", "55", "57", "58", "XX")
-"""SQLSTATE classes that are the server's state: connections, a transaction's mode or loss of a race, resources, locks,
-operators' intervention, system errors, damage."""
+OURS = ("21", "22", "23", "42", "44")
+"""SQLSTATE classes that are the statement's fault: more rows than one, values, constraints, the statement itself. Any other
+is the server's state, or no class of SQL's.
+"""
+
+NOT_OURS = ("26000", "0A000", "3D000", "3F000", "42P01", "42703", "42601", "42883", "42501")
+"""No such statement, database, schema, table, column or function, not supported, no syntax, no right."""
 
 DEADLOCKED = ("40P01", "40001")
 ATTEMPTS = 5
 """How often a batch is tried that lost its rows to another worker's."""
+
+
+NOT_UNDERSTOOD = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    UnicodeDecodeError,
+    struct.error,
+)
+"""What asyncpg and SQLAlchemy fail with on bytes that are not what a PostgreSQL server says."""
+
+LONGEST_REASON = 300
+"""How much of what a server says is kept, in characters."""
 
 
 class Server(Protocol):
@@ -62,9 +86,17 @@ class PostgresqlBackend:
     """A PostgreSQL database, opened."""
 
     path = None
-    out_of_reach = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+    out_of_reach = (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        *NOT_UNDERSTOOD,
+    )
 
     def __init__(self, url: URL, pool: PoolSettings) -> None:
+        guard_driver()
         self._url = url.set(drivername="postgresql+asyncpg")
         self._pool = pool
         tell_dialect(metadata)
@@ -72,6 +104,8 @@ class PostgresqlBackend:
         self.writing = self._engine("READ COMMITTED", {})
         self.reading = self._engine("REPEATABLE READ", {"default_transaction_read_only": "on"})
         event.listen(self.writing.sync_engine, "begin", take_turn)
+        for engine in (self.writing, self.reading):
+            event.listen(engine.sync_engine, "handle_error", not_understood)
 
     def passing(self, error: Exception) -> bool:
         return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in DEADLOCKED
@@ -79,7 +113,10 @@ class PostgresqlBackend:
     def unavailable(self, error: DBAPIError) -> bool:
         if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
             return True
-        return str(getattr(error.orig, "sqlstate", None) or "")[:2] in OUT_OF_REACH
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        # Without a state it is the driver's own: it was told what no server says. And the tables are ours: who does not know
+        # them, or our statements, is another server than the one that was opened.
+        return state[:2] not in OURS or state in NOT_OURS
 
     def explain(self, error: Exception) -> str:
         return explain(error, self.name)
@@ -133,6 +170,11 @@ class PostgresqlBatch:
             raise WriteFailed(_words(error)) from error
         try:
             self._loop.run_until_complete(_transact(connection, list(statements)))
+        except (
+            UnicodeDecodeError
+        ) as error:  # what it was told; a text of ours that is none fails as it is encoded
+            self._abandon()
+            raise WriteFailed(_words(error)) from error
         except _REFUSALS as error:
             raise RowRefused(_words(error)) from error
         except _FAILURES as error:
@@ -223,6 +265,22 @@ def take_turn(connection: Connection) -> None:
     connection.exec_driver_sql("SELECT pg_advisory_xact_lock($1)", (WRITE_LOCK,))
 
 
+def not_understood(context: ExceptionContext) -> DBAPIError | None:
+    """What the driver fails with on an answer that is none, as the server's failure.
+
+    Its connection is not used again: the driver keeps what it was told of a statement for as long as that lasts.
+    """
+    known, error = context.sqlalchemy_exception, context.original_exception
+    if isinstance(known, DBAPIError):
+        state = str(getattr(known.orig, "sqlstate", None) or "")
+        context.is_disconnect = context.is_disconnect or not state or state in NOT_OURS
+        return None
+    if known is not None or not isinstance(error, NOT_UNDERSTOOD):
+        return None
+    context.is_disconnect = True
+    return OperationalError(None, None, error, connection_invalidated=True)
+
+
 def server_settings(pool: PoolSettings) -> dict[str, str]:
     """Settings of a connection for the server, in its own units: milliseconds."""
     return {
@@ -237,11 +295,20 @@ def server_settings(pool: PoolSettings) -> dict[str, str]:
 def _words(error: Exception) -> str:
     """The server's words without its DETAIL, which quotes the row."""
     words = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
-    return str(words) or type(error).__name__
+    return _plain(str(words)) or type(error).__name__
+
+
+def _plain(text: str) -> str:
+    """What a server says, as it may stand in a line of the log."""
+    return "".join(one if one.isprintable() else " " for one in text[:LONGEST_REASON])
 
 
 def explain(error: Exception, name: str) -> str:
-    """A failure in the operator's terms."""
+    """A failure in the operator's terms, on one line."""
+    return _plain(_explained(error, name))
+
+
+def _explained(error: Exception, name: str) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     state = str(getattr(cause, "sqlstate", None) or "")
     if isinstance(cause, OSError | TimeoutError):
@@ -252,4 +319,6 @@ def explain(error: Exception, name: str) -> str:
         return f"{name} does not exist; make it: createdb"
     if state == "42501":
         return f"{name}: the user may not do what is needed: {cause}"
+    if isinstance(cause, NOT_UNDERSTOOD) or not state:
+        return f"{name} does not answer as PostgreSQL does: {cause or type(cause).__name__}"
     return f"cannot use {name}: {cause}"
