@@ -30,8 +30,8 @@ ROWS = (
     "INSERT INTO users (id, email, email_canonical, plan_id, is_admin, created_at) VALUES"
     " ('usr_a', 'a@example.com', 'a@example.com', 'pro', FALSE, 1);"
     "INSERT INTO providers (id, speaks, secret, auth, kind, position{0}) VALUES ('p', '{{}}', '', 'bearer', 'p', 0{1});"
-    "INSERT INTO models (id, name, aliases, targets, capabilities, position, created_at) VALUES"
-    " ('m', 'M', '[]', '{{}}', '{{}}', 0, 1);"
+    "INSERT INTO models (id, name, aliases, targets, capabilities, position, created_at{2}) VALUES"
+    " ('m', 'M', '[]', '{{}}', '{{}}', 0, 1{3});"
     + "".join(
         "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
         " client, provider, upstream_model, upstream_dialect, attempts, status, outcome, counted, input_tokens, estimated)"
@@ -56,8 +56,9 @@ PARTITIONED = (
 def script_of(schema: Path) -> str:
     """What makes the schema and its rows, as PostgreSQL and SQLite both take it but for the name of bytes."""
     made = schema.read_text()
-    has_profile = "profile" in made
-    return made + ROWS.format(", profile" if has_profile else "", ", '{}'" if has_profile else "")
+    profile = (", profile", ", '{}'") if "profile" in made else ("", "")
+    kind = (", kind", ", 'chat'") if "kind VARCHAR(16)" in made else ("", "")
+    return made + ROWS.format(*profile, *kind)
 
 
 def _run(engine: Engine, script: str) -> None:
@@ -93,11 +94,15 @@ async def shape(database: Database) -> dict[str, object]:
         "SELECT conrelid::regclass::text || '.' || conname, pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE connamespace = 'public'::regnamespace"
     )
+    triggers = (
+        "SELECT tgrelid::regclass::text || '.' || tgname, pg_get_triggerdef(t.oid), pg_get_functiondef(tgfoid)"
+        " FROM pg_trigger t WHERE NOT tgisinternal"
+    )
     indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
     master = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     found: dict[str, object] = {}
     async with database.connect() as conn:
-        for query in (master,) if database.path else (columns, constraints, indexes):
+        for query in (master,) if database.path else (columns, constraints, indexes, triggers):
             for name, *what in await conn.exec_driver_sql(query):
                 # Those of the months are as many as there are months.
                 if "requests_2" not in name:

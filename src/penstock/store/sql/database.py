@@ -5,6 +5,7 @@ differs otherwise is in ``sqlite.py`` and ``postgresql.py``, and nobody but this
 """
 
 import asyncio
+import logging
 import random
 import sys
 import time
@@ -33,6 +34,7 @@ from penstock.store.sql.backend import (
     owner_key,
 )
 from penstock.store.sql.bulk import BulkRow, numbered
+from penstock.store.sql.key_changes import has_triggers, make_triggers
 from penstock.store.sql.partitions import is_partitioned, make_others
 from penstock.store.sql.schema import HEAD, metadata
 from penstock.store.sql.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
@@ -55,7 +57,9 @@ __all__ = [
     "upsert",
 ]
 
-OLDER: tuple[str, ...] = ("0001", "0002", "0003")
+log = logging.getLogger("penstock.store.sql")
+
+OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004")
 """The revisions before ``HEAD``, from which this program can migrate."""
 
 ONE_SERVER = "the one server"
@@ -242,6 +246,9 @@ class Database:
                 async with self._writing.begin() as conn:
                     if not await conn.run_sync(make_tables):
                         check_revision(await conn.run_sync(stored_revision), self.name)
+                        if not await conn.run_sync(has_triggers):
+                            log.warning("the triggers that note changes of keys were missing; made again")
+                            await conn.run_sync(make_triggers)
                 return
             except (DBAPIError, *self._backend.out_of_reach) as error:
                 if not self._backend.passing(error) or time.monotonic() > deadline:
@@ -296,6 +303,7 @@ def make_tables(connection: Connection) -> bool:
     if connection.dialect.get_table_names(connection):
         return False
     metadata.create_all(connection)
+    make_triggers(connection)
     if is_partitioned(connection):
         make_others(connection)
     alembic_version.metadata.create_all(connection)
