@@ -97,8 +97,14 @@ class Service:
             counters, redis = await stack.enter_async_context(_counters(settings, database, self._now, boot))
             gate = _gate(settings, counters, self._now)
             keyring = Keyring(
-                database, secrets_file, cache_seconds=settings.cache_seconds, clock=clock, now=self._now
+                database,
+                secrets_file,
+                cache_seconds=settings.cache_seconds,
+                most=settings.keys_remembered,
+                clock=clock,
+                now=self._now,
             )
+            database.after_commit = keyring.follow_commit
             simulator = await _simulator()
             stack.push_async_callback(simulator.close)
             source = CatalogSource(

@@ -265,7 +265,7 @@ class Api:
         exchange, gate = visit.exchange, self._gate
         try:
             sender = self._sender(exchange)
-            principal = self._keyring.cached(sender.mark) or await self._keyring.identify(sender.key)
+            principal = self._keyring.remembered(sender.mark) or await self._keyring.identify(sender.key)
         except CallerError:
             # After the look-up, so that others behind the same address who have a key are not locked out with this one.
             gate.check_door(None, exchange.client)
@@ -341,4 +341,4 @@ class Api:
             sender = self._sender(exchange)
         except CallerError:
             return None
-        return self._keyring.cached(sender.mark)
+        return self._keyring.remembered(sender.mark)

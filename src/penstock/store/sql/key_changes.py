@@ -73,9 +73,9 @@ def _for_sqlite(watched: Watched) -> Iterator[str]:
         changed = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in columns)
         yield f"DROP TRIGGER IF EXISTS {_name(table, event)}"
         yield (
-            f"CREATE TRIGGER {_name(table, event)} AFTER {event.upper()} ON {table}"
+            f"CREATE TRIGGER {_name(table, event)} AFTER {event.upper()} ON {table}"  # noqa: S608 - names of this file alone
             + (f" WHEN {changed}" if event == "update" else "")
-            + " BEGIN"
+            + " BEGIN"  # noqa: S608 - names of this file alone
             f" INSERT INTO revisions (subject, value) VALUES ('{SUBJECT}', 1)"
             " ON CONFLICT (subject) DO UPDATE SET value = value + 1;"
             f" INSERT INTO key_changes (revision, user_id) SELECT value, {row}.{account} FROM revisions"
@@ -88,7 +88,7 @@ def _for_sqlite(watched: Watched) -> Iterator[str]:
 
 def _for_postgresql(watched: Watched) -> Iterator[str]:
     yield (
-        f"CREATE OR REPLACE FUNCTION {_FUNCTION}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$"
+        f"CREATE OR REPLACE FUNCTION {_FUNCTION}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$"  # noqa: S608 - names of this file alone
         " DECLARE account text; reached bigint;"
         " BEGIN"
         " IF TG_OP = 'INSERT' THEN account := to_jsonb(NEW) ->> TG_ARGV[0];"
