@@ -499,6 +499,18 @@ async def test_a_commit_that_cannot_be_followed_leaves_no_key_remembered(rig: Ri
     assert await rig.identify() is who, "the database does not answer, and it was good a moment ago"
 
 
+async def test_a_poll_that_is_slow_counts_from_its_question(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(rig.database, monkeypatch)
+    polling = asyncio.ensure_future(rig.ring.follow())
+    await held.read.wait()
+    rig.clock.seconds = 3.0
+    held.speaks.set()
+    await polling
+    assert rig.ring.trusted_until == 5.0
+
+
 async def test_a_poll_that_hangs_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await rig.identify()
     await rig.ring.follow()

@@ -25,6 +25,9 @@ WATCHED: Final[Watched] = {
 }
 """Of each table: the column with the account's id, and the columns that authentication rests on."""
 
+_NOTED: Final = ("ALTER TABLE users ENABLE TRIGGER USER", "ALTER TABLE api_keys ENABLE TRIGGER USER")
+_NOT_NOTED: Final = ("ALTER TABLE users DISABLE TRIGGER USER", "ALTER TABLE api_keys DISABLE TRIGGER USER")
+
 _FUNCTION: Final = "note_key_change"
 _EVENTS: Final = {"users": ("update", "delete"), "api_keys": ("insert", "update", "delete")}
 """An account without a key is nobody's, so a new one changes nothing."""
@@ -52,8 +55,8 @@ def has_triggers(connection: Connection) -> bool:
 
 def let_pass(connection: Connection, *, noted: bool) -> None:
     """On PostgreSQL: whether what this transaction writes is noted. Rows that are copied bring their revision with them."""
-    for table in WATCHED:
-        connection.exec_driver_sql(f"ALTER TABLE {table} {'ENABLE' if noted else 'DISABLE'} TRIGGER USER")
+    for text in _NOTED if noted else _NOT_NOTED:
+        connection.exec_driver_sql(text)
 
 
 def _wanted(watched: Watched) -> Iterator[tuple[str, str]]:
