@@ -104,10 +104,12 @@ class Service:
                 database,
                 secrets_file,
                 cache_seconds=settings.cache_seconds,
+                most=settings.keys_remembered,
                 clock=clock,
                 now=self._now,
                 revision=revision,
             )
+            database.after_commit = keyring.follow_commit
             simulator = await _simulator()
             stack.push_async_callback(simulator.close)
             source = CatalogSource(

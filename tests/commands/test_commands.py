@@ -1,5 +1,7 @@
 """The commands, called in this process: what they print, what they change, and how they fail."""
 
+import asyncio
+import os
 import re
 import sqlite3
 import subprocess
@@ -11,8 +13,12 @@ import pytest
 
 from penstock import __version__
 from penstock.core.api_key import display, is_well_formed
-from penstock.settings import markdown
-from tests.commands.conftest import Call
+from penstock.domain.revisions import read_revisions
+from penstock.settings import load, markdown
+from penstock.store.sql.database import open_database
+from tests.commands.conftest import Call, postgresql
+
+__all__ = ["postgresql"]
 
 EMAIL = "--email=ann@example.com"
 
@@ -57,6 +63,43 @@ def test_an_account_can_be_closed_and_opened(call: Call, ann: dict[str, Any]) ->
         "id": ann["id"], "email": "ann@example.com", "plan": "pro", "admin": True, "verified": False,
         "disabled": False, "created_at": 0,
     }  # fmt: skip
+
+
+CHANGES = (
+    ("user", "set", EMAIL, "--disabled"),
+    ("user", "set", EMAIL, "--enabled", "--plan=free"),
+    ("user", "set", EMAIL, "--unverified"),
+    ("user", "set", EMAIL, "--verified"),
+    ("key", "create", EMAIL, "--name=laptop"),
+    ("key", "roll", EMAIL, "--name=laptop", "--grace=60"),
+    ("key", "revoke", EMAIL, "--name=laptop"),
+)
+"""What is done to an account or its keys, one after the other."""
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_servers_are_told_of_whatever_is_done_to_an_account_or_its_keys(
+    call: Call, data: Path, engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "postgresql":
+        monkeypatch.setenv("PENSTOCK_DATABASE_URL", request.getfixturevalue("postgresql").url)
+    call("user", "create", EMAIL, "--plan=pro", "--verified", "--json")
+
+    async def revision() -> int:
+        database = await open_database(load(os.environ).settings)
+        found = await read_revisions(database)
+        await database.close()
+        return found.keys
+
+    before = asyncio.run(revision())
+    for arguments in CHANGES:
+        assert call(*arguments).code == 0, arguments
+        after = asyncio.run(revision())
+        assert after > before, arguments
+        before = after
+    assert call("user", "set", EMAIL, "--admin").code == 0
+    assert call("user", "list").code == 0
+    assert asyncio.run(revision()) == before, "nothing that authentication rests on"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A database with a plan in it, a secrets file, and a clock that tests set: what tests of people and keys need."""
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from penstock.domain.accounts.accounts import User, create_user, new_user_id
 from penstock.store.secrets_file import SecretsFile
+from penstock.store.sql.backend import Cell, PointRow
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import plans
 from tests.stores import Engine
@@ -38,9 +39,21 @@ class Queries:
         self.count = 0
         for engine in (database._reading, database._writing):
             event.listen(engine.sync_engine, "before_cursor_execute", self._seen)
+        self._backend = database._backend
+        self._read_now, self._read = self._backend.read_now, self._backend.read
+        self._backend.read_now, self._backend.read = self._now, self._later
 
     def _seen(self, conn: Connection, *rest: object) -> None:
         self.count += 1
+
+    def _now(self, text: str, values: Sequence[Cell]) -> list[PointRow] | None:
+        rows = self._read_now(text, values)
+        self.count += rows is not None
+        return rows
+
+    async def _later(self, text: str, values: Sequence[Cell]) -> list[PointRow]:
+        self.count += self._backend.path is None  # SQLite's goes through an engine
+        return await self._read(text, values)
 
 
 @asynccontextmanager

@@ -3,8 +3,9 @@
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from penstock.server.listen import Listener, listen
 from tests.redis import redis_server
 from tests.service.conversations import FRAMES, Caller, body_of, request
 from tests.service.running_service import VENDOR_KEY, House, User, open_house
+from tests.service.scripted import PATIENCE
 from tests.stores import Engine
 
 
@@ -44,12 +46,19 @@ class Pair:
 
 @pytest.fixture
 async def pair(postgresql: Engine, tmp_path: Path) -> AsyncGenerator[Pair]:
-    shared = {
+    async with pair_of(postgresql, tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def pair_of(postgresql: Engine, tmp_path: Path, **more: float) -> AsyncGenerator[Pair]:
+    shared: dict[str, Any] = {
         "database_url": postgresql.url,
         "redis_url": redis_server().url,
         "redis_prefix": f"test:{secrets.token_hex(8)}:",
         "redis_timeout": 5.0,
         "revision_poll": 0.05,
+        **more,
     }
     async with open_house(tmp_path / "data", **shared) as house, AsyncExitStack() as stack:
         (tmp_path / "other").mkdir()
@@ -122,6 +131,24 @@ async def test_a_key_that_is_revoked_here_is_dead_there(pair: Pair) -> None:
     assert [await pair.ask(0, user), await pair.ask(1, user)] == [401, 401]
     async with pair.house.store.database.transaction() as conn:
         await accounts.change_user(conn, user.id, accounts.Changes(plan_id="few"), now=1)
+
+
+async def test_a_key_that_both_remember_is_dead_with_their_next_poll(
+    postgresql: Engine, tmp_path: Path
+) -> None:
+    """A key is trusted for a minute; only the poll can tell that it was revoked."""
+    async with pair_of(postgresql, tmp_path, cache_seconds=60.0) as pair:
+        users = [await pair.house.user() for _ in range(2)]
+        for server in (0, 1):
+            assert [await pair.ask(server, user) for user in users] == [200, 200]
+        async with pair.house.store.database.transaction() as conn:
+            (row,) = await management.working_keys(conn, users[0].id, now=0)
+            await management.revoke_key(conn, users[0].id, row.id, now=1)
+            await accounts.change_user(conn, users[1].id, accounts.Changes(disabled=True), now=1)
+        async with asyncio.timeout(PATIENCE):
+            for server in (0, 1):
+                while [await pair.ask(server, user) for user in users] != [401, 403]:
+                    pass
 
 
 async def test_a_server_that_comes_later_closes_no_rows_of_one_that_runs(pair: Pair, tmp_path: Path) -> None:

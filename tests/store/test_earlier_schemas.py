@@ -98,11 +98,15 @@ async def shape(database: Database) -> dict[str, object]:
         "SELECT conrelid::regclass::text || '.' || conname, pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE connamespace = 'public'::regnamespace"
     )
+    triggers = (
+        "SELECT tgrelid::regclass::text || '.' || tgname, pg_get_triggerdef(t.oid), pg_get_functiondef(tgfoid)"
+        " FROM pg_trigger t WHERE NOT tgisinternal"
+    )
     indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
     master = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     found: dict[str, object] = {}
     async with database.connect() as conn:
-        for query in (master,) if database.path else (columns, constraints, indexes):
+        for query in (master,) if database.path else (columns, constraints, indexes, triggers):
             for name, *what in await conn.exec_driver_sql(query):
                 # Those of the months are as many as there are months.
                 if "requests_2" not in name:

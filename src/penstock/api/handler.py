@@ -8,6 +8,7 @@ becomes an answer in the caller's form. Every answer carries a request id and th
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 from penstock.api import connection_check
@@ -124,7 +125,8 @@ class Api:
             if (
                 caller is not None
                 and caller.revision == self._revision.number
-                and self._clock() < caller.until
+                and (clock := self._clock()) < caller.until
+                and clock < self._keyring.trusted_until
             ):
                 return self._again(exchange, caller)
         return self._first(exchange)
@@ -347,7 +349,8 @@ class Api:
         asked = NO_VERSION
         if endpoint.caller.api_version is not None:
             asked = credentials.api_version(visit.exchange, endpoint.caller)
-        caller = credentials.caller = Caller(
+        expires = principal.expires_at
+        caller = Caller(
             endpoint=endpoint,
             principal=principal,
             plan=plan,
@@ -356,8 +359,10 @@ class Api:
             strict=credentials.strict,
             asked=asked,
             revision=revision,
-            until=self._keyring.known_until(credentials.mark),
+            until=inf if expires is None else self._clock() + expires / 1000 - self._now(),
         )
+        if self._keyring.remembered(credentials.mark) is principal:
+            credentials.caller = caller
         return caller
 
     async def _admit(self, visit: ApiRequest) -> tuple[Principal, Plan]:
@@ -365,7 +370,7 @@ class Api:
         exchange, gate = visit.exchange, self._gate
         try:
             credentials = self._credentials(exchange)
-            principal = self._keyring.cached(credentials.mark) or await self._keyring.identify(
+            principal = self._keyring.remembered(credentials.mark) or await self._keyring.identify(
                 credentials.key
             )
         except CallerError:
@@ -452,4 +457,4 @@ class Api:
             credentials = self._credentials(exchange)
         except CallerError:
             return None
-        return self._keyring.cached(credentials.mark)
+        return self._keyring.remembered(credentials.mark)

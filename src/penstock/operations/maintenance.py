@@ -1,6 +1,6 @@
 """Maintenance beside the requests, in two rounds: one every second or so, one every few minutes.
 
-The quick round follows the catalogue and the secrets, looks at the health of every part, tells the metrics of this worker
+The quick round follows catalogue, keys and secrets, looks at the health of every part, tells the metrics of this worker
 and writes when keys were last used. The slow round deletes what is over (sessions, codes, counts of attempts, accounts
 whose owners have left, old rows of the ledger) and once a day compares yesterday's counts with the ledger's rows.
 """
@@ -95,7 +95,8 @@ class Maintenance:
                 log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
             try:
                 self._secrets.refresh()
-                if await self._catalog.refresh():
+                seen = await self._keyring.follow()
+                if await self._catalog.refresh(seen.catalog):
                     log.info("catalogue changed", extra={"revision": self._catalog.current.revision})
                 if self._keyring.untold and time.monotonic() - flushed >= _FLUSH_SECONDS:
                     flushed = time.monotonic()

@@ -289,13 +289,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         Meta(ge=0, le=60),
         about(
-            "How long a key that was looked up is believed; a revoked one works no longer.",
+            "How long a key is believed since the database was last asked; a revoked one works no longer. "
+            "0: every request looks its key up.",
             "a number of seconds",
         ),
     ] = 5.0
-    revision_poll: Annotated[Timer, about("How often a server looks whether the catalogue was changed.")] = (
-        2.0
-    )
+    keys_remembered: Annotated[
+        int,
+        Meta(ge=1, le=10_000_000),
+        about("Keys that a server remembers, 1 KiB each; the one used longest ago goes first."),
+    ] = 50_000
+    revision_poll: Annotated[
+        Timer,
+        about(
+            "How often a server looks whether the catalogue, keys or accounts were changed: often enough for "
+            "`cache_seconds`, or each key is looked up by itself."
+        ),
+    ] = 2.0
 
     signup: Annotated[
         Literal["open", "closed"], about("Whether people can make accounts for themselves.")

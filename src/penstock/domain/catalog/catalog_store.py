@@ -14,14 +14,12 @@ from penstock.core.revision import Revision
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check
 from penstock.domain.catalog.toml_writer import dump
+from penstock.domain.revisions import CATALOG
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import models as models_table
 from penstock.store.sql.schema import plans as plans_table
 from penstock.store.sql.schema import providers as providers_table
 from penstock.store.sql.schema import revisions, users
-
-SUBJECT = "catalog"
-"""Its row in ``revisions``."""
 
 ChangeKind = Literal["provider", "model", "plan"]
 
@@ -116,7 +114,7 @@ def _in_order(table: Table) -> Select[*tuple[Any, ...]]:
 
 async def revision(conn: AsyncConnection) -> int:
     """The counter that every change of the catalogue raises; 0 before the first."""
-    value = await conn.scalar(select(revisions.c.value).where(revisions.c.subject == SUBJECT))
+    value = await conn.scalar(select(revisions.c.value).where(revisions.c.subject == CATALOG))
     return int(value or 0)
 
 
@@ -162,10 +160,10 @@ async def apply_document(
 async def raise_revision(conn: AsyncConnection) -> None:
     """Tell every server that the catalogue has changed: part of whatever transaction changes it."""
     raised = await conn.execute(
-        update(revisions).where(revisions.c.subject == SUBJECT).values(value=revisions.c.value + 1)
+        update(revisions).where(revisions.c.subject == CATALOG).values(value=revisions.c.value + 1)
     )
     if raised.rowcount == 0:
-        await conn.execute(insert(revisions).values(subject=SUBJECT, value=1))
+        await conn.execute(insert(revisions).values(subject=CATALOG, value=1))
 
 
 async def offer_local(
@@ -373,16 +371,17 @@ class CatalogSource:
         """The current catalogue, for those who are handed a function."""
         return self.current
 
-    async def refresh(self) -> bool:
+    async def refresh(self, at: int | None = None) -> bool:
         """Read the catalogue again if its revision or what is set up has changed; True if ``current`` is a new one.
 
-        Raises ``DatabaseUnavailable``; ``current`` stays as it was then.
+        ``at`` is the revision where it was read already. Raises ``DatabaseUnavailable``; ``current`` stays as it was then.
         """
         document = self._document
-        async with self._database.connect() as conn:
-            at = await revision(conn)
-            if at != self.current.revision:
-                document = await load_document(conn, self._kinds)
+        if at is None or at != self.current.revision:
+            async with self._database.connect() as conn:
+                at = await revision(conn)
+                if at != self.current.revision:
+                    document = await load_document(conn, self._kinds)
         usable = frozenset(row.secret for row in document.providers if self._available(row.secret))
         if at == self.current.revision and usable == self._usable:
             return False

@@ -1,28 +1,36 @@
 """Authentication: from the headers of a request to the account, the plan and the bounds of the key.
 
-A key that cannot be one of ours is refused without a query, a known one is answered from memory for a few seconds, and a
-database that does not answer never makes a good key wrong: 401 means that the key was looked up and is not there.
+A key that cannot be one of ours is refused without a query, a known one is answered from memory until the database says
+that something of its account changed, and a database that does not answer never makes a good key wrong: 401 means that the
+key was looked up and is not there.
 """
 
 import asyncio
 import hashlib
 import ipaddress
 import logging
+import math
 import os
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from functools import lru_cache
-from typing import Protocol
 
 import msgspec
-from sqlalchemy import bindparam, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import bindparam, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.api_key import is_well_formed
 from penstock.core.revision import Revision
 from penstock.domain.keys.management import read_list
+from penstock.domain.revisions import (
+    KEYS_REVISION,
+    KeyChange,
+    PointReads,
+    Revisions,
+    read_key_changes,
+    read_revisions,
+)
 from penstock.errors import (
     AccountDisabled,
     AccountLeaving,
@@ -34,16 +42,14 @@ from penstock.errors import (
     Unavailable,
 )
 from penstock.store.secrets_file import SecretsFile
-from penstock.store.sql.backend import StoreError
-from penstock.store.sql.schema import api_keys, users
-from penstock.timeouts import answered
+from penstock.store.sql.backend import PointRow, StoreError
+from penstock.store.sql.schema import api_keys
+from penstock.timeouts import answered, within
 
 log = logging.getLogger("penstock.domain.keys")
 
 _PATIENCE = 2.0
-"""Seconds for which the database may be silent while a caller waits for a look-up."""
-_MOST = 50_000
-"""Keys remembered; the one looked up longest ago goes first."""
+"""Seconds for which the database may be silent while a caller waits for a look-up, or everybody for a poll."""
 _STALE = 600.0
 """Seconds for which a key that was good is still taken when the database does not answer."""
 _RETRY = 1.0
@@ -64,14 +70,6 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     expires_at: int | None
     leaving: bool = False
     """The account will be deleted, as its owner asked."""
-
-
-class Connects(Protocol):
-    """The part of the database that the key ring needs."""
-
-    def connect(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection to read with."""
-        ...
 
 
 def pick_key(x_api_key: str | None, authorization: str | None) -> str:
@@ -162,45 +160,82 @@ _WORDS = {
 
 
 class _Entry(msgspec.Struct, gc=False):
-    """A look-up's result, and until when (monotonic) it is taken without another, and at most."""
+    """A good key, as it was at a revision. Times are monotonic seconds."""
 
     principal: Principal
-    fresh_until: float
-    stale_until: float
+    revision: int
+    checked: float
+    """When the database was last known to say so, but for what polls have found since."""
+    standing: bool
+    """Whether a poll that finds no change says that it still holds."""
+    retry_at: float = 0.0
+    """While the database does not answer: until when it is taken without another try."""
 
 
 class Keyring:
-    """One serving process's view of the keys. All of it is on one event loop."""
+    """One serving process's view of the keys. All of it is on one event loop.
+
+    A good key is *remembered* with the revision of the keys at which it was read. ``follow`` asks for the revision now, and by
+    that for all keys at once: where it has not moved, everything remembered still holds; where it has, the database says whose
+    keys changed, and those are forgotten. Where that cannot be told (more changes than are noted, or a revision that went back
+    because a backup was put in place) every key is *doubted*: looked up again at its next use. A key is taken for at most
+    ``cache_seconds`` from the moment when the database was last asked; when it was not asked for so long, each is looked up
+    by itself. Only when it does not answer either is a remembered key, doubted or not, taken for ten more minutes.
+    """
 
     def __init__(
         self,
-        database: Connects,
+        database: PointReads,
         secrets_file: SecretsFile,
         *,
         cache_seconds: float = 5.0,
+        most: int = 50_000,
         clock: Callable[[], float],
         now: Callable[[], float],
         revision: Revision | None = None,
     ) -> None:
         """``clock`` is monotonic seconds, ``now`` epoch seconds. A change takes effect within ``cache_seconds``.
 
-        ``revision`` advances when anything that is remembered may have become untrue.
+        ``revision`` advances when anything that is remembered may have become untrue. ``most`` keys are remembered; the one
+        used longest ago goes first.
         """
         self._database = database
         self._secrets_file = secrets_file
         self._cache_seconds = cache_seconds
+        self._most = most
         self._clock = clock
         self._now = now
-        self._entries: dict[bytes, _Entry] = {}
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        """In the order of use."""
+        self._marks_of: dict[str, tuple[bytes, ...]] = {}
+        """The remembered keys of an account."""
+        self._evicted = False
+        self._revision = revision or Revision()
+        self._reached: int | None = None
+        """The revision up to which all that is remembered is known to hold; None before anything is known."""
+        self._confirmed = -math.inf
+        """When ``follow`` last asked with success."""
+        self._following = asyncio.Lock()
         self._loading: dict[bytes, asyncio.Task[Principal | KeyRefusal]] = {}
         self._hanging: set[asyncio.Task[Principal | KeyRefusal]] = set()
         self._generation = 0
-        self._revision = revision or Revision()
         # Memory holds no keys: an entry is found by a digest whose key dies with the process. It is not the stored digest
         # because BLAKE2 costs a fifth of HMAC-SHA-256, and every request pays for it.
         self._mark = hashlib.blake2b(key=os.urandom(32), digest_size=16)
         self._touched: dict[str, int] = {}
         self._unwritten: dict[str, int] = {}
+
+    # ---- what the path of a request asks
+
+    @property
+    def revision(self) -> int:
+        """A number of this process that is another one once anything that was remembered may have become untrue."""
+        return self._revision.number
+
+    @property
+    def trusted_until(self) -> float:
+        """Until when (monotonic) what ``remembered`` gave may be taken without asking again, if ``revision`` stays."""
+        return self._confirmed + self._cache_seconds
 
     def mark(self, key: str) -> bytes:
         """What ``key`` is remembered by in this process."""
@@ -208,22 +243,19 @@ class Keyring:
         digest.update(key.encode())
         return digest.digest()
 
-    def cached(self, mark: bytes) -> Principal | None:
-        """Whom the key of this ``mark`` belongs to, when that was looked up a moment ago; else ask ``identify``."""
-        entry = self._entries.get(mark)
-        if entry is not None and self._clock() < entry.fresh_until:
-            return entry.principal
-        return None
-
-    def known_until(self, mark: bytes) -> float:
-        """Until when (monotonic) what is remembered of this key may be taken without another look; 0 where that is nothing."""
+    def remembered(self, mark: bytes) -> Principal | None:
+        """Whom the key of this ``mark`` belongs to, where that is known to hold; else ask ``identify``."""
         entry = self._entries.get(mark)
         if entry is None:
-            return 0.0
-        expires = entry.principal.expires_at
-        if expires is None:
-            return entry.fresh_until
-        return min(entry.fresh_until, self._clock() + expires / 1000 - self._now())
+            return None
+        now = self._clock()
+        if (
+            not (entry.standing and now < self._checked(entry) + self._cache_seconds)
+            and now >= entry.retry_at
+        ):
+            return None
+        self._entries.move_to_end(mark)
+        return entry.principal
 
     async def identify(self, key: str) -> Principal:
         """Who ``key`` belongs to. Raises ``InvalidKey``, or ``DatabaseUnavailable`` when the database does not answer."""
@@ -232,15 +264,15 @@ class Keyring:
                 "This is not an API key of this service: they begin with `sk-ps-`. Check that it was copied whole."
             )
         mark = self.mark(key)
-        found = self.cached(mark)
-        if found is not None:
-            return found
-        loading = self._loading.get(mark)
-        if loading is None:
-            # A task of its own: a caller that goes away must not take the look-up from the others who wait for it.
-            loading = asyncio.create_task(self._load(mark, key, self._generation))
-            self._loading[mark] = loading
-        match await self._waited(mark, loading):
+        found = self.remembered(mark) or self._look_up_now(mark, key)
+        if found is None:
+            loading = self._loading.get(mark)
+            if loading is None:
+                # A task of its own: a caller that goes away must not take the look-up from the others who wait for it.
+                loading = asyncio.create_task(self._look_up(mark, key))
+                self._loading[mark] = loading
+            found = await self._waited(mark, loading)
+        match found:
             case Principal() as principal:
                 return principal
             case KeyRefusal.UNANSWERED:
@@ -261,16 +293,186 @@ class Keyring:
             loading.add_done_callback(self._hanging.discard)
         return self._unanswered(mark, TimeoutError())
 
-    def forget(self, user_id: str | None = None) -> None:
-        """Look this account's keys (None: all keys) up again at their next use."""
+    # ---- following the revision
+
+    async def follow(self) -> Revisions:
+        """Ask for the revisions, and forget the keys of those accounts that have changed since the last time.
+
+        Raises ``DatabaseUnavailable``; what is remembered is trusted no longer for it then.
+        """
+        async with self._following:
+            asked = self._clock()
+            try:
+                async with within(_PATIENCE):
+                    seen = await read_revisions(self._database)
+                    if seen.keys != self._reached:
+                        await self._catch_up(seen.keys)
+            except TimeoutError as error:
+                raise DatabaseUnavailable("The database does not answer.", retry_after=2) from error
+            self._confirmed = asked
+            return seen
+
+    async def follow_commit(self) -> None:
+        """``follow`` what this process has committed. Where that fails, every key is looked up at its next use."""
+        try:
+            await self.follow()
+        except DatabaseUnavailable:
+            self._doubt()
+
+    async def _catch_up(self, to: int) -> None:
+        reached = self._reached
+        changes = [] if reached is None else await read_key_changes(self._database, reached)
+        if reached is None:
+            self._reached = to  # nothing is remembered yet
+        elif (
+            changes
+            and changes[-1].revision >= to
+            and all(change.revision == reached + at for at, change in enumerate(changes, 1))
+        ):
+            self._reached = changes[-1].revision
+            for change in changes:
+                self._changed(change)
+        else:
+            self._reached = to
+            self._doubt()
+        self._part_from_look_ups()
+
+    def _part_from_look_ups(self) -> None:
+        """Whoever comes now must not be answered by a look-up that began before."""
+        self._loading.clear()
+
+    def _changed(self, change: KeyChange) -> None:
+        marks = self._marks_of.get(change.user_id, ())
+        older = [mark for mark in marks if self._entries[mark].revision < change.revision]
+        for mark in older:
+            self._drop(mark)
+        if older or (not marks and self._evicted):
+            # One that was not remembered any more may still be known to whoever asked for it once.
+            self._revision.advance()
+
+    def _doubt(self) -> None:
+        """Look every key up at its next use. What a look-up that is under way finds is of unknown age."""
+        for entry in self._entries.values():
+            entry.checked = self._checked(entry)
+            entry.standing = False
         self._generation += 1
         self._revision.advance()
-        self._loading.clear()
-        if user_id is None:
-            self._entries.clear()
-            return
-        for mark in [mark for mark, entry in self._entries.items() if entry.principal.user_id == user_id]:
-            del self._entries[mark]
+        self._part_from_look_ups()
+
+    # ---- looking up
+
+    def _look_up_now(self, mark: bytes, key: str) -> Principal | KeyRefusal | None:
+        """What the database says, where it can at once."""
+        asked = self._clock()
+        rows = self._database.read_now(*self._query(key))
+        try:
+            if rows is not None and not rows and self._secrets_file.reread():
+                rows = self._database.read_now(
+                    *self._query(key)
+                )  # made with a newer pepper than this process knew
+        except (StoreError, OSError) as error:
+            return self._unanswered(mark, error)
+        return None if rows is None else self._settled(mark, rows, asked)
+
+    async def _look_up(self, mark: bytes, key: str) -> Principal | KeyRefusal:
+        """The same, waited for. It is remembered, unless ``_doubt`` was called meanwhile."""
+        generation = self._generation
+        asked = self._clock()
+        try:
+            rows = await self._database.read(*self._query(key))
+            if not rows and self._secrets_file.reread():
+                rows = await self._database.read(*self._query(key))
+        except (Unavailable, StoreError, OSError) as error:
+            return self._unanswered(mark, error)
+        else:
+            return self._settled(mark, rows, asked, remember=generation == self._generation)
+        finally:
+            if self._loading.get(mark) is asyncio.current_task():
+                del self._loading[mark]
+
+    def _query(self, key: str) -> tuple[str, tuple[bytes, ...]]:
+        digests = self._secrets_file.digests(key)
+        return _look_up_text(len(digests)), digests
+
+    def _settled(
+        self, mark: bytes, rows: list[PointRow], asked: float, *, remember: bool = True
+    ) -> Principal | KeyRefusal:
+        """What the rows of a look-up mean, remembered."""
+        if not rows:
+            self._refused(mark)
+            return KeyRefusal.UNKNOWN
+        try:
+            row = msgspec.convert(rows[0], _KeyAndAccount)
+        except msgspec.ValidationError as error:  # the database answers with what it was not asked for
+            return self._unanswered(mark, error)
+        if row.revoked_at is not None:
+            self._refused(mark)
+            return KeyRefusal.REVOKED
+        if row.expires_at is not None and row.expires_at <= self._now() * 1000:
+            self._refused(mark)
+            return KeyRefusal.EXPIRED
+        principal = Principal(
+            user_id=row.user_id,
+            key_id=row.key_id,
+            plan_id=row.plan_id,
+            verified=row.verified_at is not None,
+            disabled=row.disabled_at is not None,
+            models=read_list(row.models),
+            addresses=read_list(row.addresses),
+            expires_at=row.expires_at,
+            leaving=row.leaving_at is not None,
+        )
+        if remember:
+            self._remember(mark, principal, row.revision, asked)
+        return principal
+
+    def _remember(self, mark: bytes, principal: Principal, revision: int, asked: float) -> None:
+        if self._reached is None:
+            self._reached = revision
+        elif revision < self._reached:
+            return  # read before what ``follow`` has seen since, which may have been about this key
+        known = self._entries.get(mark)
+        if known is not None and known.principal != principal:
+            self._drop(mark)
+            self._revision.advance()
+        # An account that leaves is looked up each time, so that it is back as soon as it comes back.
+        self._entries[mark] = _Entry(principal, revision, asked, standing=not principal.leaving)
+        self._entries.move_to_end(mark)
+        marks = self._marks_of.get(principal.user_id, ())
+        if mark not in marks:
+            self._marks_of[principal.user_id] = (*marks, mark)
+        while len(self._entries) > self._most:
+            self._drop(next(iter(self._entries)))
+            self._evicted = True
+
+    def _refused(self, mark: bytes) -> None:
+        if mark in self._entries:
+            self._drop(mark)
+            self._revision.advance()
+
+    def _drop(self, mark: bytes) -> None:
+        user_id = self._entries.pop(mark).principal.user_id
+        left = tuple(other for other in self._marks_of[user_id] if other != mark)
+        if left:
+            self._marks_of[user_id] = left
+        else:
+            del self._marks_of[user_id]
+
+    def _checked(self, entry: _Entry) -> float:
+        """When the database last said that it holds."""
+        return max(entry.checked, self._confirmed) if entry.standing else entry.checked
+
+    def _unanswered(self, mark: bytes, error: Exception) -> Principal | KeyRefusal:
+        entry = self._entries.get(mark)
+        now = self._clock()
+        known = entry is not None and now < self._checked(entry) + _STALE
+        log.warning("keys cannot be looked up", extra={"error": type(error).__name__, "known": known})
+        if entry is None or not known:
+            return KeyRefusal.UNANSWERED
+        entry.retry_at = now + _RETRY
+        return entry.principal
+
+    # ---- last use
 
     def touch(self, key_id: str) -> None:
         """Note that the key was used just now; kept to the minute until ``flush``."""
@@ -299,98 +501,33 @@ class Keyring:
         oldest = max(writing.values())
         self._touched = {key: minute for key, minute in self._touched.items() if minute >= oldest}
 
-    async def _load(self, mark: bytes, key: str, generation: int) -> Principal | KeyRefusal:
-        """Look up and remember, unless ``forget`` was called since ``generation``."""
-        try:
-            found = await self._look_up(key)
-            if found is KeyRefusal.UNKNOWN and self._secrets_file.reread():
-                found = await self._look_up(key)  # made with a pepper that is newer than this process
-        except (SQLAlchemyError, Unavailable, StoreError, OSError) as error:
-            return self._unanswered(mark, error)
-        else:
-            if generation == self._generation:
-                self._remember(mark, found)
-            return found
-        finally:
-            if generation == self._generation:
-                del self._loading[mark]
 
-    async def _look_up(self, key: str) -> Principal | KeyRefusal:
-        digests = self._secrets_file.digests(key)
-        async with self._database.connect() as conn:
-            row = (await conn.execute(_LOOK_UP, {"digests": digests})).one_or_none()
-        if row is None:
-            return KeyRefusal.UNKNOWN
-        try:
-            msgspec.convert(tuple(row), _Row)
-        except msgspec.ValidationError as error:
-            raise DatabaseUnavailable("The database answers with what it was not asked for.") from error
-        if row.revoked_at is not None:
-            return KeyRefusal.REVOKED
-        if row.expires_at is not None and row.expires_at <= self._now() * 1000:
-            return KeyRefusal.EXPIRED
-        return Principal(
-            user_id=row.user_id,
-            key_id=row.id,
-            plan_id=row.plan_id,
-            verified=row.verified_at is not None,
-            disabled=row.disabled_at is not None,
-            models=read_list(row.models),
-            addresses=read_list(row.addresses),
-            expires_at=row.expires_at,
-            leaving=row.leaving_at is not None,
-        )
+class _KeyAndAccount(msgspec.Struct, frozen=True, array_like=True):
+    """A row of a look-up. Times are epoch milliseconds."""
 
-    def _remember(self, mark: bytes, found: Principal | KeyRefusal) -> None:
-        entries = self._entries
-        before = entries.pop(mark, None)
-        if before is not None and before.principal != found:
-            self._revision.advance()
-        if isinstance(found, KeyRefusal):
-            return
-        now = self._clock()
-        # An account that leaves is looked up each time, so that it is back as soon as it comes back.
-        fresh = 0.0 if found.leaving else self._cache_seconds
-        entries[mark] = _Entry(found, now + fresh, now + _STALE)
-        # The dict is in the order of look-up, so what is too old or too many stands first; two for each that comes in
-        # keep it in bounds.
-        for _ in range(2):
-            oldest = next(iter(entries))
-            if len(entries) > _MOST or entries[oldest].stale_until < now:
-                del entries[oldest]
-
-    def _unanswered(self, mark: bytes, error: Exception) -> Principal | KeyRefusal:
-        entry = self._entries.get(mark)
-        now = self._clock()
-        known = entry is not None and now < entry.stale_until
-        log.warning("keys cannot be looked up", extra={"error": type(error).__name__, "known": known})
-        if entry is None or not known:
-            return KeyRefusal.UNANSWERED
-        entry.fresh_until = now + _RETRY
-        return entry.principal
+    key_id: str
+    user_id: str
+    models: str | None
+    addresses: str | None
+    expires_at: int | None
+    revoked_at: int | None
+    plan_id: str
+    verified_at: int | None
+    disabled_at: int | None
+    leaving_at: int | None
+    revision: int
 
 
-_LOOK_UP = (
-    select(
-        api_keys.c.id,
-        api_keys.c.user_id,
-        api_keys.c.models,
-        api_keys.c.addresses,
-        api_keys.c.expires_at,
-        api_keys.c.revoked_at,
-        users.c.plan_id,
-        users.c.verified_at,
-        users.c.disabled_at,
-        users.c.leaving_at,
+@lru_cache(16)
+def _look_up_text(digests: int) -> str:
+    """The look-up by that many digests, one of each pepper; the revision is read in the same snapshot as the row."""
+    return (
+        "SELECT k.id, k.user_id, k.models, k.addresses, k.expires_at, k.revoked_at,"  # noqa: S608 - no value of anybody
+        f" u.plan_id, u.verified_at, u.disabled_at, u.leaving_at, {KEYS_REVISION}"
+        " FROM api_keys k JOIN users u ON u.id = k.user_id"
+        f" WHERE k.digest IN ({', '.join('?' * digests)})"
     )
-    .join_from(api_keys, users, api_keys.c.user_id == users.c.id)
-    .where(api_keys.c.digest.in_(bindparam("digests", expanding=True)))
-)
 
-_Row = tuple[
-    str, str, str | None, str | None, int | None, int | None, str, int | None, int | None, int | None
-]
-"""The columns of ``_LOOK_UP``. Nobody is let in or turned away by a row that is none."""
 
 _LAST_USED = (
     update(api_keys)

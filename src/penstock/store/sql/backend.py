@@ -1,7 +1,7 @@
 """The interface of a database engine to ``store/sql/database.py``, and the names of its failures."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,20 @@ class WriteFailed(Exception):
 
 class RowRefused(Exception):
     """A row of a batch cannot be stored as it is. Nothing of the batch was written."""
+
+
+class ReadFailed(Exception):
+    """A point read could not be made now. ``connecting``: not even a connection was to be had."""
+
+    def __init__(self, cause: Exception, *, connecting: bool) -> None:
+        super().__init__(type(cause).__name__)
+        self.cause = cause
+        self.connecting = connecting
+
+
+Cell = str | int | bytes | None
+PointRow = tuple[Cell, ...]
+"""A row as the driver gives it."""
 
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +99,18 @@ class Backend(Protocol):
 
     def explain(self, error: Exception) -> str:
         """A failure in the operator's terms."""
+        ...
+
+    def read_now(self, text: str, values: Sequence[Cell]) -> list[PointRow] | None:
+        """The rows of a small SELECT with ``?`` for each value, at once; None when it would have to be waited for."""
+        ...
+
+    async def read(self, text: str, values: Sequence[Cell]) -> list[PointRow]:
+        """The same, waited for, by the driver alone. Raises ``ReadFailed``."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection but those of batches."""
         ...
 
     def batch_connection(self, owner: str) -> BatchConnection:

@@ -5,10 +5,11 @@ differs otherwise is in ``sqlite.py`` and ``postgresql.py``, and nobody but this
 """
 
 import asyncio
+import logging
 import random
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +27,17 @@ from penstock.settings import Settings
 from penstock.store.sql.backend import (
     Backend,
     BatchConnection,
+    Cell,
+    PointRow,
     PoolSettings,
+    ReadFailed,
     RowRefused,
     StoreError,
     WriteFailed,
     owner_key,
 )
 from penstock.store.sql.bulk import BulkRow, numbered
+from penstock.store.sql.key_changes import has_triggers, make_triggers
 from penstock.store.sql.partitions import is_partitioned, make_others
 from penstock.store.sql.schema import HEAD, metadata
 from penstock.store.sql.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
@@ -55,7 +60,9 @@ __all__ = [
     "upsert",
 ]
 
-OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004")
+log = logging.getLogger("penstock.store.sql")
+
+OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005")
 """The revisions before ``HEAD``, from which this program can migrate."""
 
 ONE_SERVER = "the one server"
@@ -98,6 +105,8 @@ class Database:
         self._reading = backend.reading
         self._pause = 0.0
         self._again_at = 0.0
+        self.after_commit: Callable[[], Awaitable[None]] | None = None
+        """Told of each transaction of this process, so that what rests on its rows need not wait for the next poll."""
         self.trouble: str | None = None
         """Why it could not be used when it was last asked, for the operator; None when it could."""
 
@@ -142,24 +151,49 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._writing.dispose()
-        await self._reading.dispose()
+        await self._backend.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection, None]:
         """A write transaction; no other runs at the same time. Committed at the end of the block, or rolled back.
 
         Keep it short: others wait for it. Raises ``DatabaseUnavailable`` when the database cannot take it now;
-        a broken constraint comes as SQLAlchemy's ``IntegrityError``.
+        a broken constraint comes as SQLAlchemy's ``IntegrityError``. Once it is committed, ``after_commit`` is awaited.
         """
         async with self._connected(self._writing) as conn, conn.begin():
             yield conn
+        if self.after_commit is not None:
+            await self.after_commit()
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[AsyncConnection, None]:
         """A consistent view to read from; writing through it is an error. Raises ``DatabaseUnavailable``."""
         async with self._connected(self._reading) as conn:
             yield conn
+
+    def read_now(self, text: str, values: Sequence[Cell] = ()) -> list[PointRow] | None:
+        """The rows of a small SELECT by keys, with ``?`` for each value, as they are at this moment.
+
+        None where they would have to be waited for: ask ``read`` then. The event loop stands still meanwhile.
+        """
+        rows = self._backend.read_now(text, values)
+        if rows is not None:
+            self.trouble = None
+        return rows
+
+    async def read(self, text: str, values: Sequence[Cell] = ()) -> list[PointRow]:
+        """The same, waited for if need be. All of it is of one moment. Raises ``DatabaseUnavailable``."""
+        rows = self.read_now(text, values)
+        if rows is not None:
+            return rows
+        self._keep_pause()
+        try:
+            rows = await self._backend.read(text, values)
+        except ReadFailed as failure:
+            raise self._unavailable(failure.cause, connecting=failure.connecting) from failure
+        self._pause = 0.0
+        self.trouble = None
+        return rows
 
     def batch_connection(self, owner: str = "") -> BatchConnection:
         """A plain connection for a thread that writes batches of its own making, such as the ledger's.
@@ -205,29 +239,22 @@ class Database:
 
     @asynccontextmanager
     async def _connected(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, None]:
-        if self._pause and time.monotonic() < self._again_at:
-            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5)
+        self._keep_pause()
         try:
             conn = await engine.connect()
         except (DBAPIError, PoolTimeout, *self._backend.out_of_reach) as error:
             # A pool that is empty says nothing about the server.
-            if self.path is None and not isinstance(error, PoolTimeout):
-                self._pause = min(RETRY_PAUSE_LAST, 2 * self._pause or RETRY_PAUSE_FIRST)
-                self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - jitter, so that processes do not return in step
-            self.trouble = self._backend.explain(error)
-            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
+            raise self._unavailable(error, connecting=not isinstance(error, PoolTimeout)) from error
         self._pause = 0.0
         try:
             yield conn
         except DBAPIError as error:
             if not self._backend.unavailable(error):
                 raise
-            self.trouble = self._backend.explain(error)
-            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
+            raise self._unavailable(error, connecting=False) from error
         except TimeoutError as error:
             await conn.invalidate()  # it hangs, so there is nothing to roll back on it
-            self.trouble = self._backend.explain(error)
-            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
+            raise self._unavailable(error, connecting=False) from error
         else:
             self.trouble = None
         finally:
@@ -243,6 +270,19 @@ class Database:
                 await conn.invalidate()
                 await conn.close()
 
+    def _keep_pause(self) -> None:
+        """Raises ``DatabaseUnavailable`` while no new attempt to connect is due."""
+        if self._pause and time.monotonic() < self._again_at:
+            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5)
+
+    def _unavailable(self, error: Exception, *, connecting: bool) -> DatabaseUnavailable:
+        """What a caller is told of ``error``; the next attempt to connect waits, if this was one."""
+        if connecting and self.path is None:
+            self._pause = min(RETRY_PAUSE_LAST, 2 * self._pause or RETRY_PAUSE_FIRST)
+            self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - jitter, so that processes do not return in step
+        self.trouble = self._backend.explain(error)
+        return DatabaseUnavailable(UNAVAILABLE, retry_after=5)
+
     async def _prepare(self) -> None:
         """Make the tables of a new database, or see whether the schema is the one this program knows."""
         # SQLite does not wait for its lock when a new file is first turned to WAL, so two starts at once must try again.
@@ -252,6 +292,9 @@ class Database:
                 async with self._writing.begin() as conn:
                     if not await conn.run_sync(make_tables):
                         check_revision(await conn.run_sync(stored_revision), self.name)
+                        if not await conn.run_sync(has_triggers):
+                            log.warning("the triggers that note changes of keys were missing; made again")
+                            await conn.run_sync(make_triggers)
                 return
             except (DBAPIError, *self._backend.out_of_reach) as error:
                 if not self._backend.passing(error) or time.monotonic() > deadline:
@@ -306,6 +349,7 @@ def make_tables(connection: Connection) -> bool:
     if connection.dialect.get_table_names(connection):
         return False
     metadata.create_all(connection)
+    make_triggers(connection)
     if is_partitioned(connection):
         make_others(connection)
     alembic_version.metadata.create_all(connection)

@@ -10,9 +10,9 @@ holds for any number of processes. The ledger's batches do not take it: their st
 import asyncio
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import asyncpg
 from sqlalchemy import Connection, MetaData, event
@@ -20,10 +20,19 @@ from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from penstock.store.sql.backend import PoolSettings, RowRefused, WriteFailed, owner_key
+from penstock.store.sql.backend import (
+    Cell,
+    PointRow,
+    PoolSettings,
+    ReadFailed,
+    RowRefused,
+    WriteFailed,
+    owner_key,
+)
 from penstock.store.sql.bulk import BulkRow, numbered
 from penstock.store.sql.postgresql_frames import guard_driver
 from penstock.store.sql.schema import metadata
+from penstock.timeouts import within
 
 WRITE_LOCK = 0x70656E73746F636B
 """The advisory lock of write transactions and migrations: "penstock" in ASCII."""
@@ -66,6 +75,14 @@ class Server(Protocol):
         """Execute one statement."""
         ...
 
+    async def fetch(self, query: str, *values: object) -> Sequence[Sequence[Any]]:
+        """The rows of one statement."""
+        ...
+
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[object]:
         """A transaction: committed at the end of the block, or rolled back."""
         ...
@@ -78,6 +95,15 @@ class Server(Protocol):
         """Drop the connection."""
         ...
 
+
+_READ_ONLY = {"default_transaction_read_only": "on"}
+_SQLALCHEMYS_OWN = (
+    "prepared_statement_cache_size",
+    "prepared_statement_name_func",
+    "async_fallback",
+    "async_creator_fn",
+)
+"""Of a URL's options, those that are not for asyncpg."""
 
 _connect = cast("Callable[..., Awaitable[Server]]", asyncpg.connect)
 
@@ -102,7 +128,8 @@ class PostgresqlBackend:
         tell_dialect(metadata)
         self.name = url.set(password=None, query={}).render_as_string()
         self.writing = self._engine("READ COMMITTED", {})
-        self.reading = self._engine("REPEATABLE READ", {"default_transaction_read_only": "on"})
+        self.reading = self._engine("REPEATABLE READ", _READ_ONLY)
+        self._points = PostgresqlPointReader(self._connect_to_read, size=pool.size, patience=pool.lock)
         event.listen(self.writing.sync_engine, "begin", take_turn)
         for engine in (self.writing, self.reading):
             event.listen(engine.sync_engine, "handle_error", not_understood)
@@ -121,6 +148,24 @@ class PostgresqlBackend:
     def explain(self, error: Exception) -> str:
         return explain(error, self.name)
 
+    def read_now(self, text: str, values: Sequence[Cell]) -> list[PointRow] | None:  # noqa: ARG002 - a server is always waited for
+        return None
+
+    async def read(self, text: str, values: Sequence[Cell]) -> list[PointRow]:
+        return await self._points.read(numbered(text), values)
+
+    async def close(self) -> None:
+        await self._points.close()
+        await self.writing.dispose()
+        await self.reading.dispose()
+
+    async def _connect_to_read(self) -> Server:
+        """A connection as the reading engine's are, with what the URL says of TLS and the like, but without SQLAlchemy."""
+        _, of_url = self.reading.dialect.create_connect_args(self._url)
+        for name in _SQLALCHEMYS_OWN:
+            of_url.pop(name, None)
+        return await _connect(**dict(of_url) | self._arguments(_READ_ONLY))
+
     def batch_connection(self, owner: str) -> "PostgresqlBatch":
         return PostgresqlBatch(self._url, self._pool, owner)
 
@@ -135,13 +180,83 @@ class PostgresqlBackend:
             pool_timeout=pool.lock,
             pool_pre_ping=True,
             isolation_level=isolation,
-            connect_args={
-                "timeout": pool.connect,
-                # The server's own deadlines come first, unless it hangs.
-                "command_timeout": pool.statement + pool.lock,
-                "server_settings": server_settings(pool) | more,
-            },
+            connect_args=self._arguments(more),
         )
+
+    def _arguments(self, more: dict[str, str]) -> dict[str, Any]:
+        """How asyncpg connects, beside what the URL says."""
+        pool = self._pool
+        return {
+            "timeout": pool.connect,
+            # The server's own deadlines come first, unless it hangs.
+            "command_timeout": pool.statement + pool.lock,
+            "server_settings": server_settings(pool) | more,
+        }
+
+
+class PostgresqlPointReader:
+    """A few connections for statements that read some rows by their key, each a snapshot of its own.
+
+    SQLAlchemy's pool asks whether a connection lives before each use, and begins and ends a transaction: three journeys where
+    this takes one. A connection that turns out to be dead is replaced once, since a read may be made twice.
+    """
+
+    __slots__ = ("_closed", "_connect", "_idle", "_patience", "_turns")
+
+    def __init__(self, connect: Callable[[], Awaitable[Server]], *, size: int, patience: float) -> None:
+        """``patience``: seconds to wait for a free connection."""
+        self._connect = connect
+        self._patience = patience
+        self._turns = asyncio.Semaphore(size)
+        self._idle: list[Server] = []
+        self._closed = False
+
+    async def read(self, text: str, values: Sequence[Cell]) -> list[PointRow]:
+        try:
+            async with within(self._patience):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise ReadFailed(error, connecting=False) from error
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.is_closed():
+                    continue
+                try:
+                    return await self._read_on(connection, text, values)
+                except ReadFailed as failure:
+                    if not connection.is_closed() or isinstance(failure.cause, TimeoutError):
+                        raise
+            try:
+                connection = await self._connect()
+            except (*_FAILURES, ValueError) as error:
+                raise ReadFailed(error, connecting=True) from error
+            return await self._read_on(connection, text, values)
+        finally:
+            self._turns.release()
+
+    async def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            await _part(self._idle.pop())
+
+    async def _read_on(self, connection: Server, text: str, values: Sequence[Cell]) -> list[PointRow]:
+        usable = False
+        try:
+            rows = await connection.fetch(text, *values)
+            usable = True
+        except asyncpg.PostgresError as error:
+            # The server refused the statement, and may have ended the connection with it.
+            usable = not str(getattr(error, "sqlstate", None) or "").startswith(("08", "57P"))
+            raise ReadFailed(error, connecting=False) from error
+        except _FAILURES as error:
+            raise ReadFailed(error, connecting=False) from error
+        finally:
+            if usable and not self._closed and not connection.is_closed():
+                self._idle.append(connection)
+            else:
+                connection.terminate()
+        return [tuple(row) for row in rows]
 
 
 class PostgresqlBatch:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -216,6 +216,14 @@ revisions = Table(
     Column("value", BigInteger, nullable=False),
 )
 """A counter per subject (``catalog``, ``keys``), raised in the transaction that changes it; servers poll it."""
+
+key_changes = Table(
+    "key_changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("user_id", String(40), nullable=False),
+)
+"""Whose keys or account the last revisions of ``keys`` changed; triggers write it (``store/sql/key_changes.py``)."""
 
 # ---- what happened: the ledger
 

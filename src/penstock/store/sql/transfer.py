@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.errors import DatabaseUnavailable
 from penstock.store.sql.backend import PoolSettings, StoreError, owner_key
 from penstock.store.sql.database import ONE_SERVER, Database, check_revision, make_tables, stored_revision
+from penstock.store.sql.key_changes import let_pass
 from penstock.store.sql.partitions import make_for
 from penstock.store.sql.postgresql import PostgresqlBackend
 from penstock.store.sql.schema import metadata, requests
@@ -73,7 +74,9 @@ async def move(source: Database, url: URL) -> list[MovedTable]:
             await _prepare(new, target.name)
             days = list(await old.scalars(select(requests.c.day).distinct().order_by(requests.c.day)))
             await new.run_sync(lambda connection: make_for(connection, days))
+            await new.run_sync(lambda connection: let_pass(connection, noted=False))
             sent = [await _copy(old, new, table) for table in metadata.sorted_tables]
+            await new.run_sync(lambda connection: let_pass(connection, noted=True))
             for table, moved in zip(metadata.sorted_tables, sent, strict=True):
                 if await _summary(new, table) != moved:
                     raise StoreError(

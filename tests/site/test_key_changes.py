@@ -1,0 +1,76 @@
+"""What people change on the pages is felt by their next request to the same server, however long keys are remembered there."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from penstock.domain.accounts import accounts
+from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
+
+ANN = "ann@example.com"
+
+
+@pytest.fixture
+async def hotel(tmp_path: Path) -> AsyncIterator[Hotel]:
+    """No poll comes in the time of a test."""
+    async with open_hotel(tmp_path, cache_seconds=60.0, revision_poll=600.0) as opened:
+        yield opened
+
+
+async def status(hotel: Hotel, key: str) -> int:
+    return (await hotel.house.http("GET", "/v1/models", key)).status
+
+
+async def key_id(reader: Reader) -> str:
+    (found,) = re.findall(r"/keys/(key_\w+)/show", (await reader.get("/keys")).text)
+    return found
+
+
+async def test_a_key_that_is_revoked_or_rolled_is_dead_at_once(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    first = await reader.key()
+    assert await status(hotel, first) == 200
+    page = (await reader.post(f"/keys/{await key_id(reader)}/roll", grace="0")).text
+    (second,) = set(re.findall(r"sk-ps-\w{49}", page))
+    assert [await status(hotel, key) for key in (first, second)] == [401, 200]
+    await reader.post(f"/keys/{await key_id(reader)}/revoke")
+    assert [await status(hotel, key) for key in (first, second)] == [401, 401]
+
+
+async def test_an_account_that_leaves_is_out_at_once_and_back_at_once(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    key = await reader.key()
+    assert await status(hotel, key) == 200
+    await reader.post("/settings/leave", current=PASSWORD)
+    assert await status(hotel, key) == 403
+    await reader.post("/settings/stay")
+    assert await status(hotel, key) == 200
+
+
+async def test_what_another_process_changes_is_felt_after_the_next_commit_of_this_one(hotel: Hotel) -> None:
+    """Any transaction of the server's own asks for the revision."""
+    reader = await hotel.reader().join(ANN)
+    key = await reader.key()
+    assert await status(hotel, key) == 200
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+        await accounts.change_user(conn, user.id, accounts.Changes(disabled=True), now=1)
+    assert await status(hotel, key) == 200
+    await hotel.reader().sign_in("bob@example.com")
+    assert await status(hotel, key) == 403
+
+
+async def test_a_verification_counts_at_once(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    key = await reader.key()
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+        await accounts.change_user(conn, user.id, accounts.Changes(verified=False), now=1)
+    assert await status(hotel, key) == 403
+    asking = hotel.reader()
+    await asking.post("/forgot", email=ANN)
+    await hotel.posted()
+    await asking.post("/reset", code=hotel.mailbox.code(ANN), password=f"{PASSWORD} anew")
+    assert await status(hotel, key) == 200
