@@ -50,6 +50,8 @@ _COUNTED = 7_000_000
 _FIELDS = 99_000
 _LOOK, _IDLE = 1.0, 0.05
 """Seconds between two looks at what the server does after an attack, and the share of a core that is nothing."""
+_IDLE_CONNECTION = 30.0
+"""Seconds after which a connection is not used again: the server closes it after 75, perhaps while it is written to."""
 _LEAD = 1.0
 """Seconds for which an attack runs before the phase beside it begins."""
 
@@ -203,7 +205,8 @@ class WellBehaved:
         self._request = body("chat", "small", MODEL, stream=False)
         self._key = key
         self._counter_key = counter_key
-        self._free: list[Connection] = []
+        self._free: list[tuple[float, Connection]] = []
+        """What is kept alive, and since when it is idle."""
 
     async def phase(self, number: int, seconds: float) -> Phase:
         """Ask, sign in and count for so long."""
@@ -226,7 +229,9 @@ class WellBehaved:
         return seen
 
     async def _ask(self, seen: Phase, request: bytes, due: float) -> None:
-        connection = self._free.pop() if self._free else Connection(self._port)
+        idle_since, connection = self._free.pop() if self._free else (0.0, Connection(self._port))
+        if time.monotonic() - idle_since > _IDLE_CONNECTION:
+            connection.close()
         status = "none"
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -234,7 +239,7 @@ class WellBehaved:
         except (OSError, EOFError) as error:  # a timeout is one
             status = type(error).__name__
             connection.close()
-        self._free.append(connection)
+        self._free.append((time.monotonic(), connection))
         seen.times.append(time.monotonic() - due)
         seen.statuses[status] += 1
 
@@ -590,7 +595,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.orders:
         asyncio.run(_attack(Orders(**json.loads(options.orders))))
         return 0
-    os.sched_setaffinity(0, {LOAD_CORE})
+    try:
+        pin(LOAD_CORE)
+    except PermissionError:  # it leads a group of processes, and cannot have a session of its own
+        os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory() as folder:
         server = AttackedServer(Place(Path(folder), Path(sys.executable).parent))
         server.prepare()

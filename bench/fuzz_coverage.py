@@ -30,6 +30,9 @@ _GROWN = 24_000
 """Bytes that an input is repeated to, where growth is measured, and twice that."""
 _MOST_GROWN = 10
 _SEEN = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
+_LINES = re.compile(r"^#(\d+)\s", re.MULTILINE)
+_PATIENCE = 600.0
+"""Seconds beyond its time that a child may take."""
 _UNITS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 
 
@@ -143,39 +146,33 @@ class Found:
     ended: str
 
 
-def _child(*arguments: str, folder: Path, patience: float) -> tuple[int, str, str]:
+def _child(*arguments: str, folder: Path, patience: float) -> tuple[str, str, str]:
+    """What a child printed on both ways, and how it ended: '' for well."""
     command = [sys.executable, "-m", "bench.fuzz_coverage", *arguments, "--keep", str(folder)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=patience)
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=patience)
+    except subprocess.TimeoutExpired as late:
+        said = (late.stdout or b"", late.stderr or b"")
+        return *(each.decode(errors="replace") for each in said), f"took more than {patience:.0f} s"
+    told = done.stderr.decode(errors="replace")
+    ended = f"ended with {done.returncode}: {told[-600:]}" if done.returncode else ""
+    return done.stdout.decode(errors="replace"), told, ended
 
 
 def run(name: str, seconds: float, seed: int, keep: Path) -> Found:
-    """Search through one target for some seconds."""
+    """Search through one target for some seconds; on a busy machine it may take much longer to come to an end."""
     folder = keep / name
     folder.mkdir(parents=True, exist_ok=True)
-    code, _, said = _child(
-        "--child",
-        name,
-        "--minutes",
-        f"{seconds / 60}",
-        "--seed",
-        f"{seed}",
-        folder=keep,
-        patience=seconds + 300,
-    )
+    order = ("--child", name, "--minutes", f"{seconds / 60}", "--seed", f"{seed}")
+    _, said, ended = _child(*order, folder=keep, patience=2 * seconds + _PATIENCE)
     seen = _SEEN.findall(said)
-    units = _UNITS.findall(said)
+    units = _UNITS.findall(said) or _LINES.findall(said)
     coverage, features, corpus = (int(word) for word in (seen[-1] if seen else ("0", "0", "0")))
-    faults = len(list((folder / "faults").glob("*"))) - len(list((folder / "faults").glob("*.txt")))
+    faults = [path for path in (folder / "faults").glob("*") if path.suffix != ".txt"]
     (folder / "log").write_text(said)
-    try:
-        _, growth, _ = _child("--grow", name, folder=keep, patience=300)
-    except subprocess.TimeoutExpired:
-        growth = "it took more than 5 minutes"
-    ended = "" if code == 0 else f"ended with {code}: {said[-600:]}"
-    return Found(
-        name, int(units[-1]) if units else 0, coverage, features, corpus, faults, growth.strip(), ended
-    )
+    growth, _, late = _child("--grow", name, folder=keep, patience=_PATIENCE)
+    units_done = int(units[-1]) if units else 0
+    return Found(name, units_done, coverage, features, corpus, len(faults), growth.strip() or late, ended)
 
 
 def table(found: list[Found]) -> str:
