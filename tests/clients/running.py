@@ -234,7 +234,9 @@ class Running:
                 if status == 429 and arrival.key in self._users:
                     self._let_go(self._users[arrival.key].word.encode())
 
-            await handler(cast("Exchange", _Noting(exchange, noted)))
+            rest = handler(cast("Exchange", _Noting(exchange, noted)))
+            if rest is not None:
+                await rest
 
         return handle
 

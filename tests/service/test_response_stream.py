@@ -1,13 +1,14 @@
 """A streamed reply on its way, moment by moment: the exchange and the upstream's flow are stand-ins that take notes."""
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
 from penstock.core.dialects.interface import Lane
 from penstock.core.neutral.usage import Usage
 from penstock.errors import PenstockError, ProviderCut
-from penstock.exchange import HeaderList, SharedHeaders
+from penstock.exchange import Exchange, HeaderList, SharedHeaders
 from penstock.relay.stream import COMMENT, ResponseStream
 from tests.core.dialects.sides import stream_of
 from tests.service.conversations import CHAT_FRAMES
@@ -82,7 +83,7 @@ class Scene:
         self.flow = Tap()
         self.delivered = 0
         self.delivery = ResponseStream(
-            self.paper,
+            cast("Exchange", self.paper),
             delivered=self._delivered,
             begin=lambda: self.paper.start(200, []),
             error_frame=lambda error, _number: error.code.encode(),

@@ -66,7 +66,7 @@ def rooms(house: House, reader: Reader, users: list[User]) -> dict[str, object]:
         "networks that hash": len(hasher._taken),
         "who count": len(counting._turns._users),
         "estimates": len(counting._estimator._users),
-        "requests that the ledger owes": house.service._api._relay._ledger.owed,
+        "requests that the ledger owes": house.service._api._relay.ledger.owed,
     }
 
 

@@ -29,17 +29,17 @@ class Liar(Issuer):
         self.changed: dict[str, Any] = {}
         self.told: dict[str, Any] = {}
 
-    async def configuration(self, request: web.Request) -> web.StreamResponse:  # type: ignore[override]
+    async def configuration(self, request: web.Request) -> web.StreamResponse:  # pyright: ignore[reportIncompatibleMethodOverride] - a liar answers otherwise
         if "configuration" in self.lies:
             return await self.lies["configuration"](request)
         honest = await super().configuration(request)
         assert honest.text is not None
         return web.json_response(changed(msgspec.json.decode(honest.text), self.told))
 
-    async def token(self, request: web.Request) -> web.StreamResponse:  # type: ignore[override]
+    async def token(self, request: web.Request) -> web.StreamResponse:  # pyright: ignore[reportIncompatibleMethodOverride] - a liar answers otherwise
         return await self.lies.get("token", super().token)(request)
 
-    async def userinfo(self, request: web.Request) -> web.StreamResponse:  # type: ignore[override]
+    async def userinfo(self, request: web.Request) -> web.StreamResponse:  # pyright: ignore[reportIncompatibleMethodOverride] - a liar answers otherwise
         return await self.lies.get("userinfo", super().userinfo)(request)
 
     def id_claims(self, nonce: str) -> dict[str, Any]:

@@ -64,6 +64,9 @@ class NoWire:
 
     suspend = resume = drop = pause
 
+    def hurry(self, seconds: float) -> None:
+        raise AssertionError
+
 
 @given(ANSWERS, st.lists(st.tuples(st.integers(0, 120), st.integers(0, 3), PIECES), max_size=4))
 @settings(max_examples=500, deadline=None)

@@ -125,8 +125,8 @@ class Api:
             if (
                 caller is not None
                 and caller.revision == self._revision.number
-                and (clock := self._clock()) < caller.until
-                and clock < self._keyring.trusted_until
+                and self._clock() < self._keyring.trusted_until
+                and self._now() < caller.until
             ):
                 return self._again(exchange, caller)
         return self._first(exchange)
@@ -359,7 +359,7 @@ class Api:
             strict=credentials.strict,
             asked=asked,
             revision=revision,
-            until=inf if expires is None else self._clock() + expires / 1000 - self._now(),
+            until=inf if expires is None else expires / 1000,
         )
         if self._keyring.remembered(credentials.mark) is principal:
             credentials.caller = caller

@@ -79,7 +79,7 @@ class Caller:
         revision: int,
         until: float,
     ) -> None:
-        """``until`` is of the monotonic clock; ``asked`` is the API version that the caller means.
+        """``until`` is when the key expires, in epoch seconds; ``asked`` is the API version that the caller means.
 
         ``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused.
         """

@@ -73,19 +73,19 @@ class Frames:
         return int(length) - 4
 
 
-class GuardedProtocol(protocol.Protocol):
+class GuardedProtocol(protocol.Protocol):  # pyright: ignore[reportMissingTypeArgument] - its stubs make it generic, it is not
     """asyncpg's protocol, which gets whole messages' bytes or none."""
 
     _transport: asyncio.Transport | None = None
     _frames: Frames | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - its stubs name it otherwise
         """See asyncio."""
         self._transport = transport
         self._frames = Frames()
         super().connection_made(transport)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - the same
         """See asyncio."""
         if self._frames is None or self._transport is None:
             return
