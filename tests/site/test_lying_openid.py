@@ -272,7 +272,9 @@ async def test_what_an_id_token_is_signed_with_vouches_for_nothing(
     async def token(_request: web.Request) -> web.StreamResponse:
         liar.tokens.add(CANARY + "-token")
         signed = id_token(liar.id_claims("of another sign-in"), algorithm)
-        return web.json_response({"access_token": CANARY + "-token", "token_type": "Bearer", "id_token": signed})
+        return web.json_response(
+            {"access_token": CANARY + "-token", "token_type": "Bearer", "id_token": signed}
+        )
 
     liar.lies["token"] = token
     await refused_and_well_again(federated, liar, caplog)

@@ -15,6 +15,12 @@ from penstock.core.body.nesting import (
     is_object,
     nests_deeper,
 )
+from penstock.core.dialects.chat import response_schema as chat
+from penstock.core.dialects.messages import response_schema as messages
+from penstock.core.dialects.responses import response_schema as responses
+from penstock.core.dialects.upstream_error_text import error_text
+from penstock.core.embeddings import passthrough_response
+from penstock.core.neutral.events import Failed
 
 MOST = 20
 
@@ -126,3 +132,28 @@ def test_an_object_is_one_of_few_levels() -> None:
     assert is_object(objects(MAX_NESTING))
     for text in (objects(MAX_NESTING + 1), objects(990), objects(20_000), b"[]", b'"{}"', b"", b"{", b"{}{}"):
         assert not is_object(text)
+
+
+@pytest.mark.parametrize("levels", [501, 900])
+def test_answers_and_events_that_are_deeper_are_not_read(levels: int) -> None:
+    """The same that is said of what is no JSON; 900 levels are read by the decoder of every Python."""
+    deep = lists(levels)
+    assert chat.read_chunk(b'{"id":"a","x":%b}' % deep) is None
+    assert chat.read_regular(b'{"model":"m","choices":[%b],"usage":{}}' % deep) is None
+    assert messages.decode_whole(b'{"type":"message","content":%b}' % deep) is None
+    assert isinstance(messages.read_event(b"ping", b'{"type":"ping","x":%b}' % deep), Failed)
+    assert responses.decode_whole(b'{"id":"r","x":%b}' % deep) is None
+    assert responses.decode_whole(b"no JSON") is None
+    assert isinstance(responses.read_event(b"x", b'{"type":"x","x":%b}' % deep), Failed)
+    assert isinstance(responses.read_event(b"x", b"[]"), Failed)
+    assert not responses.is_json(deep)
+    assert passthrough_response(b'{"data":[],"x":%b}' % deep, model=None)[2] is not None
+    assert error_text(400, b'{"error":{"message":"m","x":%b}}' % deep) is None
+
+
+@pytest.mark.parametrize("padding", [0, 20_000], ids=["short", "long"])
+def test_a_body_is_looked_at_as_a_whole_or_by_its_members(padding: int) -> None:
+    for levels, deeper in ((MOST - 2, False), (MOST - 1, False), (MOST, True), (MOST + 1, True)):
+        body = b'{"a":%b,"b":"%b"}' % (lists(levels), b"{" * padding)
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).values()
+        assert body_nests_deeper(body, members, MOST) == deeper

@@ -68,10 +68,8 @@ class AnswerReader:
         try:
             while (reply := self._reader.gets()) is not _INCOMPLETE:
                 found.append(reply)
-        except (
-            hiredis.ProtocolError,
-            TypeError,
-        ) as error:  # TypeError: a map or a list as the key of a map, or in a set
+        except (hiredis.ProtocolError, TypeError) as error:
+            # a TypeError: the key of a map, or what is in a set, is itself a map or a list
             raise StrangeAnswer("what it says is not Redis's protocol") from error
         if found:
             self._kept = 0
