@@ -14,6 +14,7 @@ from penstock.upstream.response_head import last_head
 
 _JOIN = 16 * 1024
 """Up to here head and body are joined for one write; above, the copy costs more than the second buffer."""
+_LF = 0x0A
 _SOCKET_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
@@ -45,6 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_between_chunks",
         "_complete",
         "_deadlines",
         "_due",
@@ -86,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reading = True
         self._suspended_at = 0.0
         self._interim = False
+        self._between_chunks = False
         self.idle_since = 0.0
 
     # The client's side.
@@ -220,6 +223,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.drop()
             return
         self._heard = True
+        if self._between_chunks:
+            data = response.offered(data)
+            if not data:
+                return
         if not response.first_byte_at:
             response.first_byte_at = self._loop.time()
         self._overhead += len(data)
@@ -233,6 +240,8 @@ class UpstreamConnection(asyncio.Protocol):
             fault = "the protocol was switched without being asked"
         except httptools.HttpParserError as error:
             fault = str(error)
+        # a size line that is not whole yet is no chunk yet, but the parser has begun with it
+        self._between_chunks = self._between_chunks and data[-1] == _LF
         if waiting and not self._take_head(response, fault):
             return
         parts = self._parts
@@ -281,7 +290,14 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._head_done = True
 
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
+
     def on_message_complete(self) -> None:
+        self._between_chunks = False
         if self._interim:
             self._interim = False
         elif not self._complete and self._parser is not None:

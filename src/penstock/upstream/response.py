@@ -9,6 +9,8 @@ from penstock.upstream.inflate import Inflater
 from penstock.upstream.response_head import Header, all_headers, values_of
 
 Sink = Callable[[bytes], None]
+Offer = Callable[[bytes], int]
+"""Takes a read that begins with a chunk; says how many of its bytes, whole chunks, have been taken."""
 
 _HOLD = 64 * 1024
 """Bytes of a body that are kept before anyone asks for them; then reading pauses."""
@@ -51,6 +53,7 @@ class UpstreamResponse:
         "_held",
         "_inflater",
         "_lower",
+        "_offer",
         "_paused",
         "_pumping",
         "_sink",
@@ -69,6 +72,7 @@ class UpstreamResponse:
         """Whether the connection had served another request before."""
         self._connection: ResponseTransport | None = connection
         self._sink: Sink | None = None
+        self._offer: Offer | None = None
         self._done: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._held = 0
@@ -152,6 +156,13 @@ class UpstreamResponse:
             self._connection.resume()
         return done
 
+    def offer(self, take: Offer) -> None:
+        """While the body streams, offer reads to ``take`` before they are parsed; what it takes the sink does not get.
+
+        It is asked for reads that begin with a chunk of a body that is not compressed, while nothing is paused.
+        """
+        self._offer = take
+
     def pause(self) -> None:
         """Stop reading until ``resume``; TCP then holds the upstream back. The deadlines are suspended."""
         self._paused = True
@@ -210,6 +221,17 @@ class UpstreamResponse:
             return "content-encoding other than identity, gzip and deflate"
         self._inflater = Inflater(gzip=coding != b"deflate")
         return ""
+
+    def offered(self, data: bytes) -> bytes:
+        """What of a read, which begins with a chunk, is left to be parsed."""
+        take, done = self._offer, self._done
+        if take is None or done is None or done.done() or self._paused or self._inflater is not None:
+            return data
+        try:
+            return data[take(data) :]
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who awaits the future
+            self._break(error)
+            return b""
 
     def arrived(self, data: bytes) -> None:
         """Body bytes of one read."""

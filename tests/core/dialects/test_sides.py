@@ -128,7 +128,7 @@ def crossing(caller: str, upstream: str) -> Crossing:
 
 
 def decoder(lane: Translation) -> EventDecoder:
-    return lane._reader
+    return lane._decoder._decoder
 
 
 def test_a_stream_is_passed_through_observed_or_translated() -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.dialects.context_overflow import Overflow
+from penstock.core.dialects.forms import Form
 from penstock.core.limits import Header, LimitState
 from penstock.core.neutral.events import AnyEvent, Failed, Reply, StopReason
 from penstock.core.neutral.request import Loss, Request
@@ -91,6 +92,13 @@ class Lane(Protocol):
         """What the caller gets for these upstream bytes."""
         ...
 
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """The same for ``data[start:end]``, if that is whole frames of a form that ``feed`` has met, and for less.
+
+        None where it is not; nothing is changed then, and ``feed`` has to get it.
+        """
+        ...
+
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end; sets ``failure`` when that came too early."""
         ...
@@ -105,6 +113,14 @@ class EventDecoder(Protocol):
 
     def finish(self) -> list[AnyEvent]:
         """Events of the end."""
+        ...
+
+    def form_of(self, raw: bytes) -> Form | None:
+        """The form of a frame that was fed last and alone, and became one piece of text, reasoning or arguments.
+
+        Until anything else is fed, each frame of this form would become one such event with its own text, and change
+        nothing here but what ``PausableDecoder.skipped`` does.
+        """
         ...
 
 
@@ -127,6 +143,10 @@ class PausableDecoder(EventDecoder, Protocol):
     @property
     def paused(self) -> bool:
         """The upstream waits to be asked to go on."""
+        ...
+
+    def skipped(self, text: str) -> None:
+        """A frame of the form of the last one, with this text, was not fed."""
         ...
 
     def whole(self, body: bytes) -> list[AnyEvent]:

@@ -20,6 +20,7 @@ from penstock.core.dialects.interface import (
     Prepared,
     UpstreamSide,
 )
+from penstock.core.dialects.learning_decoder import LearningDecoder, text_of
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -52,9 +53,9 @@ class Translation:
     """Reads one dialect and writes another, keeping usage, end and failure on the side."""
 
     __slots__ = (
+        "_decoder",
         "_listener",
         "_names",
-        "_reader",
         "_redaction",
         "_writer",
         "done",
@@ -79,7 +80,7 @@ class Translation:
         """``names`` restores what the caller calls its tools; with ``hides_reasoning`` it gets no text of reasoning."""
         self._redaction = Redaction() if hides_reasoning else None
         self._listener = listener
-        self._reader = reader
+        self._decoder = LearningDecoder(reader)
         self.pausable: PausableDecoder | None = None
         """Decodes the turn, where its upstream may pause it."""
         self._writer = writer
@@ -99,11 +100,28 @@ class Translation:
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
-        return self._cross(self._reader.feed(data))
+        return self._cross(self._decoder.feed(data))
+
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What the caller gets for ``data[start:end]``, if its frames are known."""
+        pieces = self._decoder.known(data, start, end)
+        if pieces is None:
+            return None
+        for piece in pieces:
+            text = text_of(piece)
+            self.output_bytes += len(text)
+            if self._listener is not None:
+                self._listener.take(piece)
+            if self.pausable is not None:
+                self.pausable.skipped(text)
+        events: list[AnyEvent] = [*pieces]
+        if self._redaction is not None:
+            events = self._redaction.without_text(events)
+        return self._writer.write(events)
 
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end."""
-        return self._cross(self._reader.finish())
+        return self._cross(self._decoder.finish())
 
     def _cross(self, events: list[AnyEvent]) -> bytes:
         if not events or self.failure is not None:
@@ -138,11 +156,11 @@ class Translation:
 class ObservedPassthrough:
     """A lane of bytes whose reply is read on the side for a listener; nothing of what crosses is changed."""
 
-    __slots__ = ("_lane", "_listener", "_reader")
+    __slots__ = ("_decoder", "_lane", "_listener")
 
     def __init__(self, lane: Lane, reader: EventDecoder, listener: EventListener) -> None:
         self._lane = lane
-        self._reader = reader
+        self._decoder = LearningDecoder(reader)
         self._listener = listener
 
     @property
@@ -187,13 +205,23 @@ class ObservedPassthrough:
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
-        for event in self._reader.feed(data):
+        for event in self._decoder.feed(data):
             self._listener.take(event)
         return self._lane.feed(data)
 
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What the caller gets for ``data[start:end]``, if its frames are known to both readers."""
+        pieces = self._decoder.known(data, start, end)
+        out = None if pieces is None else self._lane.feed_known(data, start, end)
+        if pieces is None or out is None:
+            return None
+        for piece in pieces:
+            self._listener.take(piece)
+        return out
+
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end."""
-        for event in self._reader.finish():
+        for event in self._decoder.finish():
             self._listener.take(event)
         return self._lane.finish()
 

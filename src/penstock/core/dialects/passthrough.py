@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from penstock.core.dialects.forms import LESSONS, Form, Lessons
 from penstock.core.neutral.events import AnyEvent, Failed, StopReason
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage
@@ -39,6 +40,7 @@ class FramePassthrough(ABC):
         "_called",
         "_held",
         "_last",
+        "_lessons",
         "_model",
         "done",
         "ended",
@@ -54,6 +56,7 @@ class FramePassthrough(ABC):
         self._held = bytearray()
         self._called = False
         self._last = b""  # the last frame that was relayed, for its number
+        self._lessons = Lessons(self.form_of)
         self.ended = False
         self.usage = Usage()
         self.failure: Failed | None = None
@@ -78,6 +81,7 @@ class FramePassthrough(ABC):
                 if piece is not None:
                     self.output_bytes += piece.end(1) - piece.start(1) - 2
                     self._last = data
+                    self._lessons.take(data)
                     return data
             end = complete_prefix(data)
             if end < len(data):
@@ -93,6 +97,24 @@ class FramePassthrough(ABC):
         if len(held) > MAX_FRAME and not self.ended:
             self._fail(Failed("api_error", f"an event of the stream is larger than {MAX_FRAME} bytes"))
         return out
+
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What is relayed of ``data[start:end]``, where that is whole frames of a form that was fed before: all of it."""
+        form = self._lessons.form
+        if form is None or self.ended or self._held:
+            return None
+        size, last, at = 0, start, start
+        while at < end:
+            found = form.find(data, at, end)
+            if found is None:
+                return None
+            last = at
+            text, stop, at = found
+            size += stop - text
+        self.output_bytes += size
+        self._last = data[last:end]
+        self._lessons.left = LESSONS
+        return self._last if last == start else data[start:end]
 
     def finish(self) -> bytes:
         """What may be relayed at the upstream's end; sets ``failure`` if that came before the dialect's own."""
@@ -110,6 +132,11 @@ class FramePassthrough(ABC):
         return out
 
     # ---- what a dialect says
+
+    @staticmethod
+    @abstractmethod
+    def form_of(raw: bytes) -> Form | None:
+        """The form of a frame that ``PIECE`` matches."""
 
     @abstractmethod
     def _complete(self, frame: Frame) -> bool:

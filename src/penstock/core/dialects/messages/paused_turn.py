@@ -7,6 +7,7 @@ one: the blocks go back byte for byte, whatever they are, the events run on, and
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from penstock.core.dialects.forms import Form
 from penstock.core.dialects.messages.decode_response import ResponseDecoder
 from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, usage_at_start, usage_of
 from penstock.core.neutral.events import AnyEvent, Metered, Started, Stopped
@@ -84,10 +85,11 @@ def _text(fields: dict[str, Raw], name: str) -> str:
 class Said:
     """Told of every event of one reply by its reader; has the reply's blocks and counts at its end."""
 
-    __slots__ = ("_blocks", "_size", "_whole", "usage")
+    __slots__ = ("_blocks", "_last", "_size", "_whole", "usage")
 
     def __init__(self) -> None:
         self._blocks: dict[int, _Block] = {}
+        self._last: _Block | None = None  # the one that the last piece was added to
         self._size = 0
         self._whole: list[Raw] = []
         self.usage = Usage()
@@ -100,10 +102,8 @@ class Said:
             if block is not None:
                 piece = delta.text or delta.thinking or delta.partial_json
                 if piece:
-                    block.pieces.append(piece)
-                    self._size += len(piece)
-                    if len(block.pieces) >= _PIECES or self._size > MAX_ANSWER:
-                        self._grown(block)
+                    self._last = block
+                    self._add(block, piece)
                 else:
                     self._sign(block, delta)
         elif event.type == "content_block_start":
@@ -115,6 +115,11 @@ class Said:
             self._metered(usage_at_start(event.message.usage))
         else:
             self._metered(usage_of(event.usage))
+
+    def take_text(self, text: str) -> None:
+        """Take a piece that goes where the last one went."""
+        if self._last is not None:
+            self._add(self._last, text)
 
     def take_whole(self, body: bytes) -> None:
         """Take a reply that came as one JSON object."""
@@ -138,10 +143,14 @@ class Said:
             return []
         return said
 
-    def _grown(self, block: _Block) -> None:
-        block.join()
-        if self._size > MAX_ANSWER:
-            self._blocks.clear()  # of what is larger nothing is kept
+    def _add(self, block: _Block, piece: str) -> None:
+        block.pieces.append(piece)
+        self._size += len(piece)
+        if len(block.pieces) >= _PIECES or self._size > MAX_ANSWER:
+            block.join()
+            if self._size > MAX_ANSWER:
+                self._blocks.clear()  # of what is larger nothing is kept
+                self._last = None
 
     def _sign(self, block: _Block, delta: Delta) -> None:
         if delta.signature:
@@ -175,6 +184,14 @@ class PausedTurnDecoder:
         """The events of these bytes."""
         events = self._reader.feed(data)
         return self._joined(events) if self._before is not None or self._reader.done else events
+
+    def form_of(self, raw: bytes) -> Form | None:
+        """The form of a frame that became one event; see ``EventDecoder``."""
+        return self._reader.form_of(raw)
+
+    def skipped(self, text: str) -> None:
+        """A frame of the form of the last one, with this text, was not fed."""
+        self._said.take_text(text)
 
     def finish(self) -> list[AnyEvent]:
         """The events of the end: of the pause, where the turn has not gone on."""
