@@ -21,8 +21,8 @@ from penstock.server.request_head import RequestHead
 from penstock.server.served_exchange import ServedExchange
 from penstock.upstream import Deadlines, UpstreamResponse
 from penstock.upstream.connection import UpstreamConnection
+from tests.core.dialects.delta_frames import BEGIN, FRAMES, written
 from tests.service.pipes import DIALECTS, HEAD, Ear, Pool, Socket, Way, chunk
-from tests.service.test_pipe import BEGIN, FRAMES, written
 
 ROUNDS = 60
 CHUNKS = 200

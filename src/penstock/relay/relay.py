@@ -49,7 +49,8 @@ _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 class Timings(msgspec.Struct, frozen=True):
     """The relay's timers, in seconds, and the bounds of answers.
 
-    Those are the bytes of a whole one, of all whole ones together, and how often a turn may pause.
+    Those are the bytes of a whole one, of all whole ones together, how often a turn may pause, and the bytes of a stream
+    that are kept where its end needs them.
     """
 
     deadlines: Deadlines = Deadlines()
@@ -58,6 +59,7 @@ class Timings(msgspec.Struct, frozen=True):
     max_reply: int = 64 * 1024 * 1024
     max_replies: int = 512 * 1024 * 1024
     max_pauses: int = 8
+    max_stream_kept: int = 8 * 1024 * 1024
 
 
 class Relay:
@@ -282,7 +284,8 @@ class Relay:
         response = await self._post(call, attempt, prepared, record)
         try:
             content_type = response.header(b"content-type") or b""
-            lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared)
+            keeps = self._timings.max_stream_kept
+            lane = lane_for(call, attempt, content_type, record.choice.model.id, prepared, keeps)
             stream.attach(response, lane)
             await response.stream(stream.sink)
             while record.resumed < self._timings.max_pauses and (again := continued_request(lane, prepared)):

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from penstock.core.dialects.lanes import Lane
+from penstock.core.dialects.lanes import TOO_LONG, Lane
 from penstock.errors import PenstockError, ProviderCut, ProviderError, ProviderOverloaded
 from penstock.exchange import Exchange
 from penstock.relay.pipe import Pipe
@@ -252,6 +252,8 @@ def failure_of(lane: Lane | None) -> ProviderError:
     failure = None if lane is None else lane.failure
     if failure is None or failure.truncated:
         return ProviderCut("The provider broke off before the reply was complete.")
+    if failure.kind == TOO_LONG:
+        return ProviderError("The answer is too long to be told in this format, whose end repeats all of it.")
     if failure.kind == "overloaded_error":
         return ProviderOverloaded("The provider is overloaded.")
     return ProviderError("The provider failed while it was answering.")

@@ -21,6 +21,7 @@ from penstock.core.neutral.request import Loss, Request
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.sse import MAX_ANSWER
 from penstock.core.tools.names import NO_NAMES, ToolNames
 from penstock.errors import PenstockError, ProviderCut
 
@@ -32,7 +33,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """What goes to the upstream, what of the caller's request it does not say, and the way back for tool names.
 
     ``reasoning`` keeps the reply's reasoning, where the caller may not send it back; with ``hides_reasoning`` the caller
-    gets reasoning without its text.
+    gets reasoning without its text. ``may_pause``: the upstream was offered tools that it runs itself, so it may pause.
     """
 
     body: bytes
@@ -40,6 +41,7 @@ class Prepared(msgspec.Struct, frozen=True):
     names: ToolNames = NO_NAMES
     reasoning: ReasoningScope | None = None
     hides_reasoning: bool = False
+    may_pause: bool = False
 
 
 # ---- streams on their way
@@ -130,6 +132,11 @@ class EventEncoder(Protocol):
     @property
     def sequence(self) -> int:
         """The number of the next event, in the dialect that counts them."""
+        ...
+
+    @property
+    def kept(self) -> int:
+        """Length of the answer so far, as far as it is kept, because the end of the stream says it again."""
         ...
 
     def write(self, events: list[AnyEvent]) -> bytes:
@@ -258,8 +265,8 @@ class MakeDecoder(Protocol):
 class MakePausableDecoder(Protocol):
     """The same for a turn that the upstream may pause."""
 
-    def __call__(self, *, profile: Profile) -> PausableDecoder:
-        """``profile`` is the upstream's."""
+    def __call__(self, *, profile: Profile, keeps: int = MAX_ANSWER) -> PausableDecoder:
+        """``profile`` is the upstream's; of what the turn says ``keeps`` bytes are kept, and of a longer one nothing."""
         ...
 
 

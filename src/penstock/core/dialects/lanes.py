@@ -38,7 +38,11 @@ from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningRecorder, ReasoningScope
 from penstock.core.reasoning.redact import Redaction
+from penstock.core.sse import MAX_ANSWER
 from penstock.core.tools.names import NO_NAMES, ToolNames
+
+TOO_LONG = "answer_too_long"
+"""The kind of a failure that is our own: more would have to be kept of a stream than may be."""
 
 
 class EventListener(Protocol):
@@ -54,6 +58,7 @@ class Translation:
 
     __slots__ = (
         "_decoder",
+        "_keeps",
         "_listener",
         "_names",
         "_redaction",
@@ -76,9 +81,14 @@ class Translation:
         listener: EventListener | None = None,
         *,
         hides_reasoning: bool = False,
+        keeps: int = MAX_ANSWER,
     ) -> None:
-        """``names`` restores what the caller calls its tools; with ``hides_reasoning`` it gets no text of reasoning."""
-        self._redaction = Redaction() if hides_reasoning else None
+        """``names`` restores what the caller calls its tools; with ``hides_reasoning`` it gets no text of reasoning.
+
+        ``keeps``: an answer whose end says it again fails where that would be more bytes.
+        """
+        self._redaction = Redaction(keeps) if hides_reasoning else None
+        self._keeps = keeps
         self._listener = listener
         self._decoder = LearningDecoder(reader)
         self.pausable: PausableDecoder | None = None
@@ -104,7 +114,7 @@ class Translation:
 
     def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
         """What the caller gets for ``data[start:end]``, if its frames are known."""
-        pieces = self._decoder.known(data, start, end)
+        pieces = None if self.ended else self._decoder.known(data, start, end)
         if pieces is None:
             return None
         for piece in pieces:
@@ -117,7 +127,7 @@ class Translation:
         events: list[AnyEvent] = [*pieces]
         if self._redaction is not None:
             events = self._redaction.without_text(events)
-        return self._writer.write(events)
+        return self._written(events)
 
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end."""
@@ -150,7 +160,16 @@ class Translation:
             events = self._names.restored(events)
         if self._redaction is not None:
             events = self._redaction.without_text(events)
-        return self._writer.write(events)
+        return self._written(events)
+
+    def _written(self, events: list[AnyEvent]) -> bytes:
+        out = self._writer.write(events)
+        if self._writer.kept > self._keeps and not self.ended:
+            self.failure = Failed(
+                TOO_LONG, f"over {self._keeps} bytes of the answer would have to be kept for its end"
+            )
+            self.ended = True
+        return out
 
 
 class ObservedPassthrough:
@@ -233,7 +252,7 @@ class Crossing(msgspec.Struct, frozen=True):
     """From which upstream to which caller an answer crosses, and what we write ourselves into it.
 
     ``same``: both speak the same. ``public`` is the public model id, ``reply_id`` the id of an answer that we encode,
-    ``created`` its time in Unix seconds.
+    ``created`` its time in Unix seconds. ``keeps``: so many bytes of a stream are kept where its end needs them.
     """
 
     caller: CallerSide
@@ -243,6 +262,7 @@ class Crossing(msgspec.Struct, frozen=True):
     public: str
     reply_id: str
     created: int
+    keeps: int = MAX_ANSWER
 
 
 def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, content_type: bytes) -> Lane:
@@ -268,10 +288,17 @@ def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, cont
         input_estimate=envelope.estimate_input(),
     )
     pausable: PausableDecoder | None = None
-    if upstream.pauses is not None and not caller.resumes_pauses:
-        pausable = upstream.pauses.Decoder(profile=profile)
+    if prepared.may_pause and upstream.pauses is not None and not caller.resumes_pauses:
+        pausable = upstream.pauses.Decoder(profile=profile, keeps=crossing.keeps)
     decoder = pausable or upstream.ResponseDecoder(profile=profile)
-    lane = Translation(decoder, encoder, prepared.names, recorder, hides_reasoning=prepared.hides_reasoning)
+    lane = Translation(
+        decoder,
+        encoder,
+        prepared.names,
+        recorder,
+        hides_reasoning=prepared.hides_reasoning,
+        keeps=crossing.keeps,
+    )
     lane.pausable = pausable
     return lane
 
