@@ -111,8 +111,7 @@ class ResponseStream:
         """The upstream has answered well: its body comes next."""
         self._flow = flow
         self.lane = lane
-        if self.first_byte_at is not None:
-            self._lay_pipe()
+        self._last_write, self._pipe = self._written_at(), None
         if self._exchange.stalled:
             flow.pause()
 
@@ -191,13 +190,14 @@ class ResponseStream:
             self.first_byte_at = now
             if not exchange.started:
                 self._begin()
+        if self._piped and self._pipe is None:
             self._lay_pipe()
         self._last_write = now
         exchange.write(out)
 
     def _lay_pipe(self) -> None:
         """What comes from now on may go by the pipe."""
-        if self._piped and self._flow is not None and self.lane is not None:
+        if self._flow is not None and self.lane is not None:
             self._pipe = Pipe(self.lane, self._exchange, self._clock)
             self._flow.offer(self._pipe.take)
 

@@ -9,7 +9,7 @@ import httptools
 from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
 from penstock.upstream.origin import Origin
-from penstock.upstream.response import UpstreamResponse
+from penstock.upstream.response import Offer, UpstreamResponse
 from penstock.upstream.response_head import last_head
 
 _JOIN = 16 * 1024
@@ -74,6 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_waiter",
         "idle_since",
         "on_body",
+        "taker",
     )
 
     def __init__(self, pool: Home, loop: asyncio.AbstractEventLoop) -> None:
@@ -89,6 +90,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._suspended_at = 0.0
         self._interim = False
         self._between_chunks = False
+        self.taker: Offer | None = None
         self.idle_since = 0.0
 
     # The client's side.
@@ -115,6 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
         if transport is None:
             raise RuntimeError("the connection is not open")
         self._response = response
+        self.taker = None
         self._waiter = waiter = self._loop.create_future()
         self._deadlines = deadlines
         self._due = due
@@ -216,6 +219,19 @@ class UpstreamConnection(asyncio.Protocol):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def data_received(self, data: bytes) -> None:
+        taker = self.taker
+        if taker is not None and self._between_chunks and self._reading and self._response is not None:
+            try:
+                data = data[taker(data) :]
+            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who awaits the body
+                self._response.fail_by(error)
+                return
+            if not data:
+                self._heard = True
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         response, parser = self._response, self._parser
         if response is None or parser is None:
             # bytes on an idle connection: whatever they are, they are no answer to the next request
@@ -223,10 +239,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.drop()
             return
         self._heard = True
-        if self._between_chunks:
-            data = response.offered(data)
-            if not data:
-                return
         if not response.first_byte_at:
             response.first_byte_at = self._loop.time()
         self._overhead += len(data)

@@ -22,6 +22,9 @@ _OF_CODED_BODIES = frozenset((b"content-encoding", b"content-length"))
 class ResponseTransport(Protocol):
     """What an answer asks of the connection it comes over."""
 
+    taker: Offer | None
+    """Is offered reads that begin with a chunk."""
+
     def pause(self) -> None:
         """Stop reading."""
         ...
@@ -53,7 +56,6 @@ class UpstreamResponse:
         "_held",
         "_inflater",
         "_lower",
-        "_offer",
         "_paused",
         "_pumping",
         "_sink",
@@ -72,7 +74,6 @@ class UpstreamResponse:
         """Whether the connection had served another request before."""
         self._connection: ResponseTransport | None = connection
         self._sink: Sink | None = None
-        self._offer: Offer | None = None
         self._done: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._held = 0
@@ -159,9 +160,16 @@ class UpstreamResponse:
     def offer(self, take: Offer) -> None:
         """While the body streams, offer reads to ``take`` before they are parsed; what it takes the sink does not get.
 
-        It is asked for reads that begin with a chunk of a body that is not compressed, while nothing is paused.
+        It is asked for reads that begin with a chunk of a body that is not compressed, while nothing is paused. To be
+        called once the body streams.
         """
-        self._offer = take
+        if self._inflater is None and self._connection is not None and self._done is not None:
+            self._connection.taker = take
+            self._done.add_done_callback(self._untake)
+
+    def _untake(self, _: asyncio.Future[None]) -> None:
+        if self._connection is not None:
+            self._connection.taker = None
 
     def pause(self) -> None:
         """Stop reading until ``resume``; TCP then holds the upstream back. The deadlines are suspended."""
@@ -222,16 +230,9 @@ class UpstreamResponse:
         self._inflater = Inflater(gzip=coding != b"deflate")
         return ""
 
-    def offered(self, data: bytes) -> bytes:
-        """What of a read, which begins with a chunk, is left to be parsed."""
-        take, done = self._offer, self._done
-        if take is None or done is None or done.done() or self._paused or self._inflater is not None:
-            return data
-        try:
-            return data[take(data) :]
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who awaits the future
-            self._break(error)
-            return b""
+    def fail_by(self, error: Exception) -> None:
+        """What takes the body has raised this."""
+        self._break(error)
 
     def arrived(self, data: bytes) -> None:
         """Body bytes of one read."""

@@ -60,10 +60,16 @@ def frame(dialect: str, text: str, number: int = 5, kind: str = "text") -> bytes
     return FRAMES[dialect](kind, written(text), number)
 
 
+def read(lane: Lane, raw: bytes) -> bytes:
+    """Feed what is not known, as a pipe does: only what was asked about is learnt."""
+    known = lane.feed_known(raw, 0, len(raw))
+    return lane.feed(raw) if known is None else known
+
+
 def begun(lane: Lane, dialect: str) -> Lane:
     lane.feed(BEGIN[dialect])
     lane.feed(FRAMES[dialect]("role", b'""', 1))
-    lane.feed(frame(dialect, "first"))
+    read(lane, frame(dialect, "first"))
     return lane
 
 
@@ -74,7 +80,7 @@ def test_what_is_known_comes_out_as_if_it_had_been_fed(dialect: str, caller: str
     for fed, known in zip(lanes(dialect, caller, ears[0]), lanes(dialect, caller, ears[1]), strict=True):
         begun(fed, dialect)
         begun(known, dialect)
-        assert known.feed(frame(dialect, "a\nb")) == fed.feed(frame(dialect, "a\nb"))
+        assert read(known, frame(dialect, "a\nb")) == fed.feed(frame(dialect, "a\nb"))
         for text in ("second", "drittes é", "第四"):
             assert known.feed_known(
                 b"5\r\n" + frame(dialect, text) + b"\r\n", 3, 3 + len(frame(dialect, text))
@@ -101,12 +107,16 @@ def test_what_is_not_known_changes_nothing(dialect: str, caller: str) -> None:
         assert lane.feed_known(raw, 0, len(raw)) is None, "before the first"
         begun(lane, dialect)
         before = lane.output_bytes
-        for other in (
+        special = (
             frame(dialect, 'a"b'),
             frame(dialect, "a\\b"),
             frame(dialect, "a\nb"),
             frame(dialect, ""),
             frame(dialect, "x", kind="thought"),
+        )
+        for other in (
+            # what Messages and Responses pass through is known by one grammar, which has escapes
+            *(special if dialect != caller or dialect == "chat" else ()),
             raw[:-1],
             raw + raw[:-1],
             raw + b": ping\n\n",
@@ -149,7 +159,7 @@ def test_whatever_else_is_fed_ends_what_a_translation_knows(dialect: str, caller
         assert lane.feed_known(raw, 0, len(raw)) is not None
         lane.feed(other)
         assert lane.feed_known(raw, 0, len(raw)) is None
-        lane.feed(raw)
+        read(lane, raw)
 
 
 def test_a_refusal_of_responses_is_kept_and_so_always_read() -> None:
@@ -169,7 +179,7 @@ def test_reasoning_that_is_hidden_gives_nothing_to_write() -> None:
     lane = translation("chat", "messages", hides=True)
     lane.feed(BEGIN["chat"])
     raw = frame("chat", "hm", kind="thought")
-    lane.feed(raw)
+    read(lane, raw)
     assert lane.feed_known(raw, 0, len(raw)) == b""
     assert lane.output_bytes == 4
 
@@ -189,6 +199,7 @@ def test_the_text_has_to_be_what_became_of_the_frame() -> None:
 
     decoder = LearningDecoder(Decoder())
     for data, known in ((b'{"none"}', None), (b'{"say other"}', None), (b'{"same"}', [TextDelta("same")])):
+        assert decoder.known(b'{"else', 0, 6) is None
         decoder.feed(data)
         assert decoder.known(b'{"same"}', 0, 8) == known
     decoder.feed(b'{"\\n"}')
@@ -202,10 +213,12 @@ def test_the_kind_of_event_is_that_of_the_frame_that_taught() -> None:
     lane.feed(BEGIN["messages"])
     for kind, made in (("thought", ThoughtDelta("x")), ("text", TextDelta("x"))):
         raw = frame("messages", "x", kind=kind)
+        assert lane.known(raw, 0, len(raw)) is None
         lane.feed(raw)
         assert lane.known(raw, 0, len(raw)) == [made]
     lane.feed(FRAMES["messages"]("call", b"", 1))
     raw = frame("messages", "12", kind="arguments")
+    assert lane.known(raw, 0, len(raw)) is None
     lane.feed(raw)
     assert lane.known(raw, 0, len(raw)) == [CallArgs("12")]
 

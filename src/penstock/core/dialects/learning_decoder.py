@@ -1,9 +1,9 @@
 """A decoder that reads a frame of a form it has met no more than it must: its text alone.
 
 The machine, in words. It *reads*: whatever is fed goes to the decoder of the dialect. A frame that was fed alone and
-became one piece of text, of reasoning or of arguments makes it *know* the form of that frame: further ones are cut out
-by their bytes, become the same kind of event, and change nothing in the decoder. Whatever else is fed makes it *read*
-again, since it may have changed what such a frame means, until the next frame that teaches.
+became one piece of text, of reasoning or of arguments, after it was asked about in vain, makes it *know* the form of that
+frame: further ones are cut out by their bytes, become the same kind of event, and change nothing in the decoder. Whatever
+else is fed makes it *read* again, since it may have changed what such a frame means, until the next frame that teaches.
 """
 
 from penstock.core.dialects.forms import JSON_TEXT, LESSONS, Form, Lessons, text_at
@@ -16,11 +16,12 @@ Piece = TextDelta | ThoughtDelta | CallArgs
 class LearningDecoder:
     """Decodes one stream. ``known`` is asked first, where bytes are whole frames; what it does not know is fed."""
 
-    __slots__ = ("_decoder", "_form", "_kind", "_lessons")
+    __slots__ = ("_asked", "_decoder", "_form", "_kind", "_lessons")
 
     def __init__(self, decoder: EventDecoder) -> None:
         self._decoder = decoder
         self._lessons = Lessons(decoder.form_of)
+        self._asked = False  # since something was fed last: else there is nobody to learn for
         self._form: Form | None = None
         """The form that is known now."""
         self._kind: type[Piece] = TextDelta
@@ -30,7 +31,8 @@ class LearningDecoder:
         """The events of these bytes."""
         events = self._decoder.feed(data)
         self._form = None
-        if len(events) == 1:
+        asked, self._asked = self._asked, False
+        if asked and len(events) == 1:
             event = events[0]
             if isinstance(event, TextDelta | ThoughtDelta | CallArgs):
                 self._learn(data, event)
@@ -44,6 +46,7 @@ class LearningDecoder:
     def known(self, data: bytes, start: int, end: int) -> list[Piece] | None:
         """The events of ``data[start:end]``, if that is whole frames of the known form; else it has to be fed."""
         form = self._form
+        self._asked = True
         if form is None:
             return None
         events: list[Piece] = []

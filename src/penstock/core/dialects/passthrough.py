@@ -7,7 +7,6 @@ import re
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from penstock.core.dialects.forms import LESSONS, Form, Lessons
 from penstock.core.neutral.events import AnyEvent, Failed, StopReason
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage
@@ -40,7 +39,6 @@ class FramePassthrough(ABC):
         "_called",
         "_held",
         "_last",
-        "_lessons",
         "_model",
         "done",
         "ended",
@@ -56,7 +54,6 @@ class FramePassthrough(ABC):
         self._held = bytearray()
         self._called = False
         self._last = b""  # the last frame that was relayed, for its number
-        self._lessons = Lessons(self.form_of)
         self.ended = False
         self.usage = Usage()
         self.failure: Failed | None = None
@@ -81,7 +78,6 @@ class FramePassthrough(ABC):
                 if piece is not None:
                     self.output_bytes += piece.end(1) - piece.start(1) - 2
                     self._last = data
-                    self._lessons.take(data)
                     return data
             end = complete_prefix(data)
             if end < len(data):
@@ -99,22 +95,29 @@ class FramePassthrough(ABC):
         return out
 
     def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
-        """What is relayed of ``data[start:end]``, where that is whole frames of a form that was fed before: all of it."""
-        form = self._lessons.form
-        if form is None or self.ended or self._held:
+        """What is relayed of ``data[start:end]``, where that is frames that ``PIECE`` matches: all of it."""
+        if not self.started or self.ended or self._held:
             return None
-        size, last, at = 0, start, start
+        piece = self.PIECE.fullmatch(data, start, end)
+        if piece is None:
+            return self._relay_pieces(data, start, end)
+        begin, stop = piece.span(1)
+        self.output_bytes += stop - begin - 2
+        self._last = raw = data[start:end]
+        return raw
+
+    def _relay_pieces(self, data: bytes, start: int, end: int) -> bytes | None:
+        """The same for several frames."""
+        size, at, last = 0, start, start
         while at < end:
-            found = form.find(data, at, end)
-            if found is None:
+            piece = self.PIECE.match(data, at, end)
+            if piece is None:
                 return None
-            last = at
-            text, stop, at = found
-            size += stop - text
+            size += piece.end(1) - piece.start(1) - 2
+            last, at = at, piece.end()
         self.output_bytes += size
         self._last = data[last:end]
-        self._lessons.left = LESSONS
-        return self._last if last == start else data[start:end]
+        return data[start:end]
 
     def finish(self) -> bytes:
         """What may be relayed at the upstream's end; sets ``failure`` if that came before the dialect's own."""
@@ -132,11 +135,6 @@ class FramePassthrough(ABC):
         return out
 
     # ---- what a dialect says
-
-    @staticmethod
-    @abstractmethod
-    def form_of(raw: bytes) -> Form | None:
-        """The form of a frame that ``PIECE`` matches."""
 
     @abstractmethod
     def _complete(self, frame: Frame) -> bool:

@@ -111,6 +111,23 @@ def test_a_chunk_with_some_text_or_some_reasoning_has_one(text: str, field: str,
     assert (other[begin:stop], after) == (b"plain", len(other))
 
 
+@pytest.mark.parametrize(
+    ("members", "known"),
+    [
+        (b'"model":"up/x","choices":[{"index":0,"delta":{"content":"%b"}}]', True),
+        (b'"choices":[{"index":0,"delta":{"content":"%b"}}],"model":"up/x"', True),
+        (b'"model":"up/x","choices":[{"index":0,"delta":{"content":"%b"}}],"model":"up/x"', False),
+        (b'"choices":[{"index":0,"delta":{"content":"%b"}}]', True),
+    ],
+)
+def test_the_model_may_stand_before_the_text_or_after_it(members: bytes, known: bool) -> None:
+    meter = Passthrough(model="ours", withhold_usage=True)
+    first, second = (b"data: {%b}\n\n" % (members % text) for text in (b"one", b"two"))
+    assert meter.feed(first) == first.replace(b"up/x", b"ours")
+    expected = second.replace(b"up/x", b"ours") if known else None
+    assert meter.feed_known(second, 0, len(second)) == expected
+
+
 def test_a_text_that_stands_elsewhere_teaches_nothing() -> None:
     raw = b'data: {"x":{"content":"hi"},"choices":[{"index":0,"delta":{"c\\u006fntent":"hi"}}]}\n\n'
     assert form_of(raw) is None

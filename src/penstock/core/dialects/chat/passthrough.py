@@ -128,7 +128,10 @@ class Passthrough:
         self._spliced = b""  # the same with our model
         self._lessons = Lessons(form_of)
         self._form: Form | None = None  # of chunks that need not be read
-        self._instead = b""  # what is relayed in place of all that stands before their text
+        self._instead = (
+            b"",
+            b"",
+        )  # what is relayed in place of all that stands before their text, and after it
         self.usage = Usage()
         self.failure: Failed | None = None
         self.done = False
@@ -269,30 +272,33 @@ class Passthrough:
         if form is None or form is self._form:
             return
         found = form.find(raw, 0, len(raw), JSON_TEXT)
-        rest = raw[found[0] :] if found is not None else raw
-        if relayed.endswith(rest):
-            self._form, self._instead = form, relayed[: -len(rest)]
+        begin, stop = (0, len(raw)) if found is None else found[:2]
+        # the model stands before the text or after it
+        if relayed.endswith(raw[begin:]):
+            self._form, self._instead = form, (relayed[: len(relayed) - len(raw) + begin], raw[stop:])
+        elif relayed.startswith(raw[:stop]):
+            self._form, self._instead = form, (raw[:begin], relayed[stop:])
 
     def _relay_known(self, data: bytes, start: int, end: int) -> bytes | None:
         """What is relayed for frames of the form that is known; None for others."""
         form = self._form
         if form is None:
             return None
-        size = 0
-        pieces: list[bytes] = []
+        before, after = self._instead
+        size, out = 0, b""
         while start < end:
             found = form.find(data, start, end)
             if found is None:
                 return None
             begin, stop, start = found
-            try:
-                size += len(data[begin:stop].decode())
-            except UnicodeDecodeError:
+            text = data[begin:stop]
+            size += len(text) if text.isascii() else _characters(text)
+            if size < 0:
                 return None
-            pieces.append(self._instead + data[begin:start])
+            out += before + text + after
         self.output_bytes += size
         self._lessons.left = LESSONS
-        return b"".join(pieces)
+        return out
 
     def _note(self, choice: Choice) -> None:
         delta = choice.delta
@@ -368,6 +374,14 @@ class Passthrough:
             input_estimate=0,
         )
         return writer.write(events)
+
+
+def _characters(text: bytes) -> int:
+    """How many characters it has; less than any text can have where it is not UTF-8."""
+    try:
+        return len(text.decode())
+    except UnicodeDecodeError:
+        return -MAX_FRAME
 
 
 def _text_size(delta: Delta) -> int:

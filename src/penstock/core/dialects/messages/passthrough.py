@@ -22,7 +22,7 @@ from penstock.core.dialects.messages.response_schema import (
     usage_at_start,
     usage_of,
 )
-from penstock.core.dialects.messages.text_form import PIECE, form_of
+from penstock.core.dialects.messages.text_form import PIECE
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.neutral.request import Loss
@@ -104,7 +104,6 @@ class Passthrough(FramePassthrough):
     """A Messages stream. The value of ``message.model`` becomes ``model`` (None: stays) in ``message_start``."""
 
     PIECE = PIECE
-    form_of = staticmethod(form_of)
     MARKS = (b"message_", b"error")
 
     __slots__ = ("_reason",)

@@ -27,7 +27,7 @@ from penstock.core.dialects.responses.response_schema import (
     reason_of,
     usage_of,
 )
-from penstock.core.dialects.responses.text_form import PIECE, form_of
+from penstock.core.dialects.responses.text_form import PIECE
 from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
@@ -123,7 +123,6 @@ class Passthrough(FramePassthrough):
     """A Responses stream. The value of ``response.model`` becomes ``model`` (None: stays) wherever a frame holds a response."""
 
     PIECE = PIECE
-    form_of = staticmethod(form_of)
     MARKS = (b'"response"', b"error")  # quotes in text are escaped, so the first is a key
 
     __slots__ = ()
