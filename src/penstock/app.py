@@ -306,6 +306,7 @@ def _timings(settings: Settings) -> Timings:
         max_reply=settings.max_reply,
         max_replies=settings.max_replies,
         max_pauses=settings.max_pauses,
+        max_stream_kept=settings.max_stream_kept,
     )
 
 

@@ -130,6 +130,11 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
         _provider("wire-responses", "custom", "responses", wires["wire-responses"], "env:VENDOR_KEY")
     )
     models.append(_model("wire-responses", ("wire-responses", "up-responses")))
+    searching = _provider(
+        "search-messages", "anthropic", "messages", wires["wire-messages"], "env:VENDOR_KEY"
+    )
+    providers.append(replace(searching, habits=(("web_search", "mapped"),)))
+    models.append(_model("search-messages", ("search-messages", "up-messages")))
     providers.append(_provider("deep-chat", "deepseek", "chat", wires["wire-chat"], "env:VENDOR_KEY"))
     models.append(_model("deep-chat", ("deep-chat", "up-chat")))
     few = ("plain", "tools", "cut", "error-400", "error-500")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.core.dialects.messages.test_paused_turn import streamed, whole
 from tests.service.conversations import Answer, text_of
-from tests.service.running_service import House, User
+from tests.service.running_service import House, User, raw
 from tests.service.scripted import Asked
 
 _SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
@@ -32,8 +32,11 @@ def _pausing(times: int, *, stream: bool) -> Any:
 
 async def _ask(house: House, dialect: str, user: User, *, stream: bool) -> Answer:
     if dialect == "chat":
-        return await house.ask("chat", "wire-messages", user, stream=stream)
-    body = msgspec.json.encode({"model": "wire-messages", "input": "Hello", "stream": stream})
+        return await house.ask("chat", "search-messages", user, stream=stream, web_search_options={})
+    tools = [{"type": "web_search"}]
+    body = msgspec.json.encode(
+        {"model": "search-messages", "input": "Hello", "stream": stream, "tools": tools}
+    )
     return await house.http("POST", "/api/v1/responses", user.key, body=body)
 
 
@@ -68,7 +71,7 @@ async def test_a_turn_is_let_go_on_so_often_and_no_more(house: House, stream: bo
     user = await house.user()
     wire = house.wires["wire-messages"]
     wire.script = _pausing(9, stream=stream)
-    answer = await house.ask("chat", "wire-messages", user, stream=stream)
+    answer = await _ask(house, "chat", user, stream=stream)
     assert text_of("chat", answer) == _TEXT
     assert b'"finish_reason":"stop"' in answer.body
     assert len(wire.asked) == 3
@@ -93,7 +96,7 @@ async def test_a_turn_that_may_not_go_on_is_the_providers_failure(house: House, 
         {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}
     )
     wire.script = lambda asked: pausing(asked) if len(wire.asked) == 1 else asked.answer(refusal, 400)
-    answer = await house.ask("chat", "wire-messages", user, stream=stream)
+    answer = await _ask(house, "chat", user, stream=stream)
     assert answer.status == (200 if stream else 502)
     assert b"would not go on" in answer.body
     assert b"[DONE]" not in answer.body
@@ -105,10 +108,50 @@ async def test_a_turn_that_may_not_go_on_is_the_providers_failure(house: House, 
 async def test_a_caller_who_leaves_in_a_pause_ends_it(house: House) -> None:
     user = await house.user()
     wire = house.wires["wire-messages"]
-    caller = await house.begin("chat", "wire-messages", user, stream=True)
+    caller = await house.begin("chat", "search-messages", user, stream=True, web_search_options={})
     first = await wire.next()
     first.stream(streamed([{"type": "text", "text": "Hi"}]))
     second = await wire.next()
     caller.leave()
     await second.left()
     assert (await house.row(user))["outcome"] == "client_gone"
+
+
+async def test_a_turn_that_is_longer_than_may_be_kept_ends_where_it_pauses(house: House) -> None:
+    await house.restart(max_stream_kept=5)
+    user = await house.user()
+    wire = house.wires["wire-messages"]
+    wire.script = _pausing(1, stream=True)
+    answer = await _ask(house, "chat", user, stream=True)
+    assert len(wire.asked) == 1
+    assert text_of("chat", answer) == "part 1. "
+    assert b'"native_finish_reason":"pause_turn"' in answer.body
+    assert (await house.row(user))["outcome"] == "completed"
+
+
+async def test_an_answer_that_is_too_long_to_be_said_again_at_its_end_fails_in_words(house: House) -> None:
+    await house.restart(max_stream_kept=5)
+    user = await house.user()
+    wire = house.wires["wire-messages"]
+    frames = streamed([{"type": "text", "text": "part 1. "}])
+    body = msgspec.json.encode({"model": "wire-messages", "input": "Hello", "stream": True})
+    caller = await house.send(raw("POST", "/api/v1/responses", user.key, body, {}))
+    asked = await wire.next()
+    asked.begin(frames[: frames.index(b"event: content_block_stop")])
+    answer = await caller.answer()
+    assert b"too long to be told in this format" in answer.body
+    assert b"response.completed" not in answer.body
+    row = await house.row(user)
+    assert (row["outcome"], row["counted"]) == ("upstream_error", True)
+
+
+async def test_a_turn_without_tools_of_the_provider_is_not_kept_and_a_pause_of_it_is_its_end(
+    house: House,
+) -> None:
+    user = await house.user()
+    wire = house.wires["wire-messages"]
+    wire.script = _pausing(1, stream=True)
+    answer = await house.ask("chat", "wire-messages", user, stream=True)
+    assert text_of("chat", answer) == "part 1. "
+    assert b'"native_finish_reason":"pause_turn"' in answer.body
+    assert len(wire.asked) == 1

@@ -70,6 +70,9 @@ class Tap:
     def resume(self) -> None:
         self.turned.append("resume")
 
+    def offer(self, take: Callable[[bytes], int]) -> None:
+        pass
+
     def close(self) -> None:
         self.turned.append("close")
 
@@ -185,6 +188,9 @@ class Unfinished:
 
     def feed(self, data: bytes) -> bytes:
         return data
+
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        return None
 
     def finish(self) -> bytes:
         return b"rest"

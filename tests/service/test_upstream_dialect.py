@@ -55,6 +55,9 @@ class LineDecoder:
     def finish(self) -> list[AnyEvent]:
         return [Failed("api_error", "cut", truncated=True)] if self._rest else []
 
+    def form_of(self, raw: bytes) -> None:
+        """Lines have no form: all of them are read."""
+
 
 def decode_response(body: bytes, profile: Profile) -> list[AnyEvent]:
     decoder = LineDecoder(profile=profile)

@@ -1,6 +1,7 @@
 """Preparation of a call for its upstream, and the lane by which the upstream's answer crosses."""
 
 import msgspec
+from msgspec.structs import replace
 
 from penstock.core.dialects.interface import Lane, Prepared, UpstreamSide
 from penstock.core.dialects.lanes import Crossing, record_reasoning, stream_lane, whole_reply
@@ -34,9 +35,12 @@ def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepare
     )
 
 
-def lane_for(call: Call, attempt: Attempt, content_type: bytes, public: str, prepared: Prepared) -> Lane:
-    """The way of a streamed answer; ``public`` is the model's id."""
-    return stream_lane(_crossing(call, attempt, public), call.envelope, prepared, content_type)
+def lane_for(
+    call: Call, attempt: Attempt, content_type: bytes, public: str, prepared: Prepared, keeps: int
+) -> Lane:
+    """The way of a streamed answer; ``public`` is the model's id, ``keeps`` the bytes that are kept for its end."""
+    crossing = replace(_crossing(call, attempt, public), keeps=keeps)
+    return stream_lane(crossing, call.envelope, prepared, content_type)
 
 
 def whole_answer(

@@ -85,7 +85,8 @@ T = TypeVar("T")
 class Timings(msgspec.Struct, frozen=True):
     """The relay's timers, in seconds, and the bounds of answers.
 
-    Those are the bytes of a whole one, of all whole ones together, and how often a turn may pause.
+    Those are the bytes of a whole one, of all whole ones together, how often a turn may pause, and the bytes of a stream
+    that are kept where its end needs them.
     """
 
     deadlines: Deadlines = Deadlines()
@@ -94,6 +95,7 @@ class Timings(msgspec.Struct, frozen=True):
     max_reply: int = 64 * 1024 * 1024
     max_replies: int = 512 * 1024 * 1024
     max_pauses: int = 8
+    max_stream_kept: int = 8 * 1024 * 1024
 
 
 class Front(Protocol):
@@ -506,7 +508,14 @@ class RelayedCall(Call):
         lane = stream.lane
         if lane is None:
             content_type = response.header(b"content-type") or b""
-            lane = lane_for(self, self.attempt, content_type, self.selection.model.id, self._prepared)
+            lane = lane_for(
+                self,
+                self.attempt,
+                content_type,
+                self.selection.model.id,
+                self._prepared,
+                self._relay.timings.max_stream_kept,
+            )
         stream.attach(response, lane)
         response.deliver(self._bytes_arrived, self._stream_ended)
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from penstock.core.dialects.lanes import Lane
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
+from penstock.relay.pipe import Pipe
 from penstock.relay.upstream_errors import reported_error
 
 log = logging.getLogger("penstock.relay.stream")
@@ -33,6 +34,10 @@ class Flow(Protocol):
 
     def resume(self) -> None:
         """Read on."""
+        ...
+
+    def offer(self, take: Callable[[bytes], int]) -> None:
+        """From now on reads that begin with a chunk go to ``take``, which says how many of their bytes it has taken."""
         ...
 
 
@@ -54,6 +59,8 @@ class ResponseStream:
         "_keepalive",
         "_keepalive_frame",
         "_last_write",
+        "_pipe",
+        "_piped",
         "done_at",
         "error",
         "first_byte_at",
@@ -71,10 +78,12 @@ class ResponseStream:
         clock: Callable[[], float],
         hold_until: float,
         keepalive: float,
+        piped: bool = True,
     ) -> None:
         """``begin`` sends the response head, ``error_frame`` takes an error and the number of its event.
 
-        ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds.
+        ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds. Without ``piped`` all goes the long
+        way, to the same effect: that is for tests, which compare.
         """
         self._exchange = exchange
         self._flow: Flow | None = None
@@ -86,6 +95,8 @@ class ResponseStream:
         self._hold_until = hold_until
         self._keepalive = keepalive
         self._last_write = 0.0
+        self._piped = piped
+        self._pipe: Pipe | None = None
         self.lane: Lane | None = None
         """Set once the upstream has answered."""
         self.first_byte_at: float | None = None
@@ -97,6 +108,7 @@ class ResponseStream:
         """The upstream has answered well: its body comes next."""
         self._flow = flow
         self.lane = lane
+        self._last_write, self._pipe = self._written_at(), None
         if self._exchange.stalled:
             flow.pause()
 
@@ -151,7 +163,7 @@ class ResponseStream:
                 self._begin()
                 self._last_write = now
                 exchange.write(COMMENT)
-        elif now - self._last_write >= self._keepalive and not exchange.stalled:
+        elif now - self._written_at() >= self._keepalive and not exchange.stalled:
             self._last_write = now
             begun = self.lane is not None and self.lane.started
             exchange.write(self._keepalive_frame if begun else COMMENT)
@@ -173,8 +185,19 @@ class ResponseStream:
             self.first_byte_at = now
             if not exchange.started:
                 self._begin()
+        if self._piped and self._pipe is None:
+            self._lay_pipe()
         self._last_write = now
         exchange.write(out)
+
+    def _lay_pipe(self) -> None:
+        """What comes from now on may go by the pipe."""
+        if self._flow is not None and self.lane is not None:
+            self._pipe = Pipe(self.lane, self._exchange, self._clock)
+            self._flow.offer(self._pipe.take)
+
+    def _written_at(self) -> float:
+        return self._last_write if self._pipe is None else max(self._last_write, self._pipe.last_write)
 
 
 class OpenStreams:

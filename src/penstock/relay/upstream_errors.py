@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from penstock.core.dialects.context_overflow import Overflow, overflow_in
 from penstock.core.dialects.interface import UpstreamFormat
+from penstock.core.dialects.lanes import TOO_LONG
 from penstock.core.neutral.events import Failed
 from penstock.errors import (
     ContextOverflow,
@@ -59,6 +60,8 @@ def reported_error(failed: Failed | None) -> ProviderError:
         return ProviderCut("The provider broke off before the reply was complete.")
     if failed.garbled:
         return garbled_error()
+    if failed.kind == TOO_LONG:
+        return ProviderError("The answer is too long to be told in this format, whose end repeats all of it.")
     if failed.kind == "overloaded_error":
         return ProviderOverloaded("The provider is overloaded.")
     return ProviderError("The provider reported an error.")

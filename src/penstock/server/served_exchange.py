@@ -17,6 +17,8 @@ BODILESS: Final = frozenset({204, 304})
 JOIN_BELOW: Final = 16 * 1024
 """Up to here it is cheaper to copy the data next to its framing than to hand the socket several buffers."""
 
+SIZE_LINES: Final = [b"%x\r\n" % size for size in range(1024)]
+
 # How the end of a response body is told, besides a content-length (which is the number of bytes left).
 NO_BODY: Final = -1
 CHUNKED: Final = -2
@@ -164,10 +166,14 @@ class ServedExchange:
     def write(self, data: bytes) -> None:
         if self.lost or self.aborted or not data:
             return
+        size = len(data)
+        if self.left == CHUNKED and self.pending is None and size < len(SIZE_LINES) and not self.done:
+            # nearly all writes are one small chunk of a stream that has begun
+            self.line.transport.write(SIZE_LINES[size] + data + b"\r\n")
+            return
         self._check_open()
         prefix = b"" if self.pending is None else self._finish_head(self.pending, UNDECIDED)
         if self.left == CHUNKED:
-            size = len(data)
             if size < JOIN_BELOW:
                 self.line.transport.write(prefix + b"%x\r\n" % size + data + b"\r\n")
             else:

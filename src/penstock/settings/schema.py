@@ -243,6 +243,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "format has no word for that."
         ),
     ] = 8
+    max_stream_kept: Annotated[
+        Bytes,
+        about(
+            "Of one translated stream, what is kept until its end: the text for callers of Responses, whose last events "
+            "repeat it (a longer one ends with an error), and a turn with tools that the provider runs, which has to go "
+            "on where it pauses (a longer one ends there)."
+        ),
+    ] = 8 * 1024 * 1024
     thoughts_kept: Annotated[
         int,
         Meta(ge=0, le=2**32),

@@ -9,11 +9,12 @@ import httptools
 from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
 from penstock.upstream.origin import Origin
-from penstock.upstream.response import UpstreamResponse
+from penstock.upstream.response import Offer, UpstreamResponse
 from penstock.upstream.response_head import last_head
 
 _JOIN = 16 * 1024
 """Up to here head and body are joined for one write; above, the copy costs more than the second buffer."""
+_LF = 0x0A
 _SOCKET_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
@@ -57,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_between_chunks",
         "_complete",
         "_deadlines",
         "_due",
@@ -84,6 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_unsent",
         "idle_since",
         "on_body",
+        "taker",
     )
 
     def __init__(self, pool: Home, loop: asyncio.AbstractEventLoop) -> None:
@@ -98,6 +101,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reading = True
         self._suspended_at = 0.0
         self._interim = False
+        self._between_chunks = False
+        self.taker: Offer | None = None
         self.idle_since = 0.0
 
     # The client's side.
@@ -122,6 +127,7 @@ class UpstreamConnection(asyncio.Protocol):
         if transport is None:
             raise RuntimeError("the connection is not open")
         self._response = response
+        self.taker = None
         self._listener = listener
         self._deadlines = deadlines
         self._due = due
@@ -226,6 +232,19 @@ class UpstreamConnection(asyncio.Protocol):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def data_received(self, data: bytes) -> None:
+        taker = self.taker
+        if taker is not None and self._between_chunks and self._reading and self._response is not None:
+            try:
+                data = data[taker(data) :]
+            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who awaits the body
+                self._response.fail_by(error)
+                return
+            if not data:
+                self._heard = True
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         response, parser = self._response, self._parser
         if response is None or parser is None:
             # bytes on an idle connection: whatever they are, they are no answer to the next request
@@ -246,6 +265,8 @@ class UpstreamConnection(asyncio.Protocol):
             fault = "the protocol was switched without being asked"
         except httptools.HttpParserError as error:
             fault = str(error)
+        # a size line that is not whole yet is no chunk yet, but the parser has begun with it
+        self._between_chunks = self._between_chunks and data[-1] == _LF
         if listener is None:
             self._take_body(response, fault)
         elif self._take_head(response, fault):
@@ -301,7 +322,14 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._head_done = True
 
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
+
     def on_message_complete(self) -> None:
+        self._between_chunks = False
         if self._interim:
             self._interim = False
         elif not self._complete and self._parser is not None:

@@ -11,6 +11,8 @@ from penstock.upstream.response_head import Header, all_headers, values_of
 Sink = Callable[[bytes], None]
 Ended = Callable[[BaseException | None], None]
 """Told once how a body ended: None for its clean end."""
+Offer = Callable[[bytes], int]
+"""Takes a read that begins with a chunk; says how many of its bytes, whole chunks, have been taken."""
 
 _HOLD = 64 * 1024
 """Bytes of a body that are kept before anyone asks for them; then reading pauses."""
@@ -21,6 +23,9 @@ _OF_CODED_BODIES = frozenset((b"content-encoding", b"content-length"))
 
 class ResponseTransport(Protocol):
     """What an answer asks of the connection it comes over."""
+
+    taker: Offer | None
+    """Is offered reads that begin with a chunk."""
 
     def pause(self) -> None:
         """Stop reading."""
@@ -220,6 +225,15 @@ class UpstreamResponse:
         if self._sink is not None or self._closed:
             raise RuntimeError("the body of a response can be taken once, and not after close")
 
+    def offer(self, take: Offer) -> None:
+        """While the body streams, offer reads to ``take`` before they are parsed; what it takes the sink does not get.
+
+        It is asked for reads that begin with a chunk of a body that is not compressed, while nothing is paused. To be
+        called once the body streams.
+        """
+        if self._inflater is None and self._connection is not None and self._sink is not None:
+            self._connection.taker = take
+
     def pause(self) -> None:
         """Stop reading until ``resume``; TCP then holds the upstream back. The deadlines are suspended."""
         self._paused = True
@@ -242,6 +256,7 @@ class UpstreamResponse:
             self.close()
             return
         self._sink = _ignore
+        connection.taker = None
         self._chunks.clear()
         self._paused = False
         connection.hurry(seconds)
@@ -292,6 +307,10 @@ class UpstreamResponse:
             return "content-encoding other than identity, gzip and deflate"
         self._inflater = Inflater(gzip=coding != b"deflate")
         return ""
+
+    def fail_by(self, error: Exception) -> None:
+        """What takes the body has raised this."""
+        self._break(error)
 
     def arrived(self, data: bytes) -> None:
         """Body bytes of one read."""

@@ -127,7 +127,7 @@ def crossing(caller: str, upstream: str) -> Crossing:
 
 
 def decoder(lane: Translation) -> EventDecoder:
-    return lane._reader
+    return lane._decoder._decoder
 
 
 def test_a_stream_is_passed_through_observed_or_translated() -> None:
@@ -140,6 +140,11 @@ def test_a_stream_is_passed_through_observed_or_translated() -> None:
     assert isinstance(stream_lane(same, envelope, plain, b"application/json"), Translation)
     other = stream_lane(crossing("chat", "messages"), envelope, kept, b"text/event-stream")
     assert isinstance(other, Translation)
+    assert other.pausable is None, "no tools of the upstream's own were offered"
+    searching = Prepared(b"", may_pause=True)
+    other = stream_lane(crossing("chat", "messages"), envelope, searching, b"text/event-stream")
+    assert isinstance(other, Translation)
+    assert other.pausable is not None
     assert other.pausable is decoder(other)
     back = stream_lane(crossing("messages", "chat"), envelope, plain, b"text/event-stream")
     assert isinstance(back, Translation)

@@ -342,3 +342,16 @@ def test_user_turns_and_results_are_left_alone() -> None:
     recall = heard(*EVENTS)
     request = Request("m", (Turn("user", (Text("go"),)), Turn("user", (ToolResult("c1"),))))
     assert restore_reasoning(request, recall) is request
+
+
+def test_of_a_turn_that_is_longer_than_the_cache_nothing_is_kept_meanwhile() -> None:
+    recall = ReasoningScope(ReasoningCache(1000), "user", "provider", CHAT_LIMIT)
+    listener = ReasoningRecorder(recall)
+    for event in (*EVENTS, CallOpened("c2", "f"), CallArgs("x" * 999)):
+        listener.take(event)
+    assert not listener._arguments
+    assert not listener._calls
+    for event in (ThoughtDelta("more"), CallOpened("c3", "f"), Stopped("tool_use")):
+        listener.take(event)
+    assert len(recall.thoughts) == 0
+    assert not listener._pieces

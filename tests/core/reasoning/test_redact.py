@@ -110,3 +110,13 @@ def test_a_signature_without_text_is_what_it_was() -> None:
     assert sign_reasoning(ReasoningOrigin("up", "[]")) == "gw1.WyJ1cCIsIltdIl0"
     assert read_signature("gw1.WyJ1cCIsIltdIl0") == ReasoningOrigin("up", "[]")
     assert read_signature(sign_reasoning(ReasoningOrigin("up", "", "hm"))) == ReasoningOrigin("up", "", "hm")
+
+
+def test_a_thought_that_is_too_long_is_signed_without_its_text() -> None:
+    redaction = Redaction(keeps=4)
+    assert redaction.without_text([ThoughtDelta("abc"), ThoughtDelta("def"), ThoughtDelta("g")]) == []
+    signed = sign_reasoning(ReasoningOrigin("m"))
+    assert redaction.without_text([ThoughtSigned(signed)]) == [ThoughtSigned(signed)]
+    (event,) = redaction.without_text([ThoughtDelta("abcd"), ThoughtSigned(signed)])
+    assert isinstance(event, ThoughtSigned)
+    assert unhidden(Thought("", event.signature)).text == "abcd"

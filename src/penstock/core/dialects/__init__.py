@@ -10,7 +10,9 @@ to ``encode_response``. A whole answer is the fold of its events (``core/neutral
 
 Every dialect has the same files: ``dialect``, ``request_schema``, ``decode_request``, ``encode_request``,
 ``response_schema``, ``decode_response``, ``encode_response``, ``passthrough``; an upstream-only dialect has half of them.
-``openai/`` is no dialect: it holds what Chat and Responses share. No dialect imports another's folder.
+``text_form`` says where the text of a usual frame stands, so that the next one need not be read (``forms.py``,
+``learning_decoder.py``). ``openai/`` is no dialect: it holds what Chat and Responses share.
+No dialect imports another's folder.
 
 ``upstream_error_text.py`` and ``context_overflow.py`` read what upstreams say when they fail.
 

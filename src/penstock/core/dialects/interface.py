@@ -14,12 +14,14 @@ import msgspec
 
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.dialects.context_overflow import Overflow
+from penstock.core.dialects.forms import Form
 from penstock.core.limits import Header
 from penstock.core.neutral.events import AnyEvent, Failed, Reply, StopReason
 from penstock.core.neutral.request import Loss, Request
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.sse import MAX_ANSWER
 from penstock.core.tools.names import NO_NAMES, ToolNames
 from penstock.errors import PenstockError, ProviderCut
 
@@ -31,7 +33,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """What goes to the upstream, what of the caller's request it does not say, and the way back for tool names.
 
     ``reasoning`` keeps the reply's reasoning, where the caller may not send it back; with ``hides_reasoning`` the caller
-    gets reasoning without its text.
+    gets reasoning without its text. ``may_pause``: the upstream was offered tools that it runs itself, so it may pause.
     """
 
     body: bytes
@@ -39,6 +41,7 @@ class Prepared(msgspec.Struct, frozen=True):
     names: ToolNames = NO_NAMES
     reasoning: ReasoningScope | None = None
     hides_reasoning: bool = False
+    may_pause: bool = False
 
 
 # ---- streams on their way
@@ -96,6 +99,13 @@ class Lane(Protocol):
         """What the caller gets for these upstream bytes."""
         ...
 
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """The same for ``data[start:end]``, if that is whole frames of a form that ``feed`` has met, and for less.
+
+        None where it is not; nothing is changed then, and ``feed`` has to get it.
+        """
+        ...
+
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end; sets ``failure`` when that came too early."""
         ...
@@ -117,6 +127,14 @@ class EventDecoder(Protocol):
         """Events of the end."""
         ...
 
+    def form_of(self, raw: bytes) -> Form | None:
+        """The form of a frame that was fed last and alone, and became one piece of text, reasoning or arguments.
+
+        Until anything else is fed, each frame of this form would become one such event with its own text, and change
+        nothing here but what ``PausableDecoder.skipped`` does.
+        """
+        ...
+
 
 class EventEncoder(Protocol):
     """Encodes events as one stream for a caller."""
@@ -124,6 +142,11 @@ class EventEncoder(Protocol):
     @property
     def sequence(self) -> int:
         """The number of the next event, in the dialect that counts them."""
+        ...
+
+    @property
+    def kept(self) -> int:
+        """Length of the answer so far, as far as it is kept, because the end of the stream says it again."""
         ...
 
     def write(self, events: list[AnyEvent]) -> bytes:
@@ -137,6 +160,10 @@ class PausableDecoder(EventDecoder, Protocol):
     @property
     def paused(self) -> bool:
         """The upstream waits to be asked to go on."""
+        ...
+
+    def skipped(self, text: str) -> None:
+        """A frame of the form of the last one, with this text, was not fed."""
         ...
 
     def whole(self, body: bytes) -> list[AnyEvent]:
@@ -249,8 +276,8 @@ class MakeDecoder(Protocol):
 class MakePausableDecoder(Protocol):
     """The same for a turn that the upstream may pause."""
 
-    def __call__(self, *, profile: Profile) -> PausableDecoder:
-        """``profile`` is the upstream's."""
+    def __call__(self, *, profile: Profile, keeps: int = MAX_ANSWER) -> PausableDecoder:
+        """``profile`` is the upstream's; of what the turn says ``keeps`` bytes are kept, and of a longer one nothing."""
         ...
 
 

@@ -20,6 +20,7 @@ from penstock.core.dialects.interface import (
     Prepared,
     UpstreamSide,
 )
+from penstock.core.dialects.learning_decoder import LearningDecoder, text_of
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -37,7 +38,11 @@ from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningRecorder, ReasoningScope
 from penstock.core.reasoning.redact import Redaction
+from penstock.core.sse import MAX_ANSWER
 from penstock.core.tools.names import NO_NAMES, ToolNames
+
+TOO_LONG = "answer_too_long"
+"""The kind of a failure that is our own: more would have to be kept of a stream than may be."""
 
 
 class EventListener(Protocol):
@@ -52,9 +57,10 @@ class Translation:
     """Reads one dialect and writes another, keeping usage, end and failure on the side."""
 
     __slots__ = (
+        "_decoder",
+        "_keeps",
         "_listener",
         "_names",
-        "_reader",
         "_redaction",
         "_writer",
         "done",
@@ -75,11 +81,16 @@ class Translation:
         listener: EventListener | None = None,
         *,
         hides_reasoning: bool = False,
+        keeps: int = MAX_ANSWER,
     ) -> None:
-        """``names`` restores what the caller calls its tools; with ``hides_reasoning`` it gets no text of reasoning."""
-        self._redaction = Redaction() if hides_reasoning else None
+        """``names`` restores what the caller calls its tools; with ``hides_reasoning`` it gets no text of reasoning.
+
+        ``keeps``: an answer whose end says it again fails where that would be more bytes.
+        """
+        self._redaction = Redaction(keeps) if hides_reasoning else None
+        self._keeps = keeps
         self._listener = listener
-        self._reader = reader
+        self._decoder = LearningDecoder(reader)
         self.pausable: PausableDecoder | None = None
         """Decodes the turn, where its upstream may pause it."""
         self._writer = writer
@@ -104,11 +115,28 @@ class Translation:
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
-        return self._cross(self._reader.feed(data))
+        return self._cross(self._decoder.feed(data))
+
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What the caller gets for ``data[start:end]``, if its frames are known."""
+        pieces = None if self.ended else self._decoder.known(data, start, end)
+        if pieces is None:
+            return None
+        for piece in pieces:
+            text = text_of(piece)
+            self.output_bytes += len(text)
+            if self._listener is not None:
+                self._listener.take(piece)
+            if self.pausable is not None:
+                self.pausable.skipped(text)
+        events: list[AnyEvent] = [*pieces]
+        if self._redaction is not None:
+            events = self._redaction.without_text(events)
+        return self._written(events)
 
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end."""
-        return self._cross(self._reader.finish())
+        return self._cross(self._decoder.finish())
 
     def _cross(self, events: list[AnyEvent]) -> bytes:
         if not events or self.failure is not None:
@@ -137,17 +165,26 @@ class Translation:
             events = self._names.restored(events)
         if self._redaction is not None:
             events = self._redaction.without_text(events)
-        return self._writer.write(events)
+        return self._written(events)
+
+    def _written(self, events: list[AnyEvent]) -> bytes:
+        out = self._writer.write(events)
+        if self._writer.kept > self._keeps and not self.ended:
+            self.failure = Failed(
+                TOO_LONG, f"over {self._keeps} bytes of the answer would have to be kept for its end"
+            )
+            self.ended = True
+        return out
 
 
 class ObservedPassthrough:
     """A lane of bytes whose reply is read on the side for a listener; nothing of what crosses is changed."""
 
-    __slots__ = ("_lane", "_listener", "_reader")
+    __slots__ = ("_decoder", "_lane", "_listener")
 
     def __init__(self, lane: Lane, reader: EventDecoder, listener: EventListener) -> None:
         self._lane = lane
-        self._reader = reader
+        self._decoder = LearningDecoder(reader)
         self._listener = listener
 
     @property
@@ -197,13 +234,23 @@ class ObservedPassthrough:
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
-        for event in self._reader.feed(data):
+        for event in self._decoder.feed(data):
             self._listener.take(event)
         return self._lane.feed(data)
 
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What the caller gets for ``data[start:end]``, if its frames are known to both readers."""
+        pieces = self._decoder.known(data, start, end)
+        out = None if pieces is None else self._lane.feed_known(data, start, end)
+        if pieces is None or out is None:
+            return None
+        for piece in pieces:
+            self._listener.take(piece)
+        return out
+
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end."""
-        for event in self._reader.finish():
+        for event in self._decoder.finish():
             self._listener.take(event)
         return self._lane.finish()
 
@@ -215,7 +262,7 @@ class Crossing(msgspec.Struct, frozen=True):
     """From which upstream to which caller an answer crosses, and what we write ourselves into it.
 
     ``same``: both speak the same. ``public`` is the public model id, ``reply_id`` the id of an answer that we encode,
-    ``created`` its time in Unix seconds.
+    ``created`` its time in Unix seconds. ``keeps``: so many bytes of a stream are kept where its end needs them.
     """
 
     caller: CallerSide
@@ -225,6 +272,7 @@ class Crossing(msgspec.Struct, frozen=True):
     public: str
     reply_id: str
     created: int
+    keeps: int = MAX_ANSWER
 
 
 def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, content_type: bytes) -> Lane:
@@ -250,10 +298,17 @@ def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, cont
         input_estimate=envelope.estimate_input(),
     )
     pausable: PausableDecoder | None = None
-    if upstream.pauses is not None and not caller.resumes_pauses:
-        pausable = upstream.pauses.Decoder(profile=profile)
+    if prepared.may_pause and upstream.pauses is not None and not caller.resumes_pauses:
+        pausable = upstream.pauses.Decoder(profile=profile, keeps=crossing.keeps)
     decoder = pausable or upstream.ResponseDecoder(profile=profile)
-    lane = Translation(decoder, encoder, prepared.names, recorder, hides_reasoning=prepared.hides_reasoning)
+    lane = Translation(
+        decoder,
+        encoder,
+        prepared.names,
+        recorder,
+        hides_reasoning=prepared.hides_reasoning,
+        keeps=crossing.keeps,
+    )
     lane.pausable = pausable
     return lane
 

@@ -98,6 +98,31 @@ class FramePassthrough(ABC):
             self._fail(garbled(f"an event of the stream is larger than {MAX_FRAME} bytes"))
         return out
 
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What is relayed of ``data[start:end]``, where that is frames that ``PIECE`` matches: all of it."""
+        if not self.started or self.ended or self._held:
+            return None
+        piece = self.PIECE.fullmatch(data, start, end)
+        if piece is None:
+            return self._relay_pieces(data, start, end)
+        begin, stop = piece.span(1)
+        self.output_bytes += stop - begin - 2
+        self._last = raw = data[start:end]
+        return raw
+
+    def _relay_pieces(self, data: bytes, start: int, end: int) -> bytes | None:
+        """The same for several frames."""
+        size, at, last = 0, start, start
+        while at < end:
+            piece = self.PIECE.match(data, at, end)
+            if piece is None:
+                return None
+            size += piece.end(1) - piece.start(1) - 2
+            last, at = at, piece.end()
+        self.output_bytes += size
+        self._last = data[last:end]
+        return data[start:end]
+
     def finish(self) -> bytes:
         """What may be relayed at the upstream's end; sets ``failure`` if that came before the dialect's own."""
         if self.ended:

@@ -23,6 +23,9 @@ from penstock.errors import InvalidRequest
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
+_SERVER_TOOLS = frozenset({"tools", "mcp_servers", "container"})
+"""Fields by which a profile may offer tools that the upstream runs itself."""
+
 
 def prepare(
     envelope: Envelope,
@@ -81,7 +84,8 @@ def _completed(prepared: Prepared, profile: Profile, *, strict: bool) -> Prepare
     if profile.extra_body:
         fields = _fields(prepared.body)
         more = {name: raw for name, raw in extra_fields(profile.extra_body).items() if name not in fields}
-        prepared = msgspec.structs.replace(prepared, body=_encode(fields | more))
+        may_pause = prepared.may_pause or not _SERVER_TOOLS.isdisjoint(more)
+        prepared = msgspec.structs.replace(prepared, body=_encode(fields | more), may_pause=may_pause)
     if strict and prepared.losses:
         loss = prepared.losses[0]
         raise InvalidRequest(
@@ -113,7 +117,7 @@ def _translated(
     told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
     keeping = reasoning if limit is not None and request.tools else None
     hides = request.thinking is not None and request.thinking.shown is False
-    return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides)
+    return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides, may_pause=request.web_search)
 
 
 def _searching(

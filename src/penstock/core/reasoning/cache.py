@@ -23,6 +23,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.neutral.request import AnyPart, Request, Text, Thought, ToolCall, Turn
+from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.tools.call_ids import inward, outward, plain
 
 
@@ -42,12 +43,13 @@ _OVERHEAD = 400
 class ReasoningCache:
     """Reasoning kept in this process. Where it takes more than ``most`` bytes, the least recently used is given up."""
 
-    __slots__ = ("_kept", "_most", "_size")
+    __slots__ = ("_kept", "_size", "most")
 
     def __init__(self, most: int) -> None:
         """``most`` 0 keeps nothing."""
         self._kept: OrderedDict[bytes, tuple[PlacedReasoning, ...]] = OrderedDict()
-        self._most = most
+        self.most = most
+        """Bytes."""
         self._size = 0
 
     def __len__(self) -> int:
@@ -56,12 +58,12 @@ class ReasoningCache:
     def keep(self, key: bytes, thoughts: tuple[PlacedReasoning, ...]) -> None:
         """Keep ``thoughts``, in place of what ``key`` had."""
         cost = _cost(thoughts)
-        if cost > self._most:
+        if cost > self.most:
             return
         before = self._kept.pop(key, None)
         self._size += cost - (0 if before is None else _cost(before))
         self._kept[key] = thoughts
-        while self._size > self._most:
+        while self._size > self.most:
             _, least = self._kept.popitem(last=False)
             self._size -= _cost(least)
 
@@ -132,35 +134,43 @@ class ReasoningRecorder:
         "_recall",
         "_said",
         "_since",
+        "_size",
     )
 
     def __init__(self, recall: ReasoningScope) -> None:
         self._recall = recall
         self._said = 0
-        self._pieces: list[str] = []
+        self._size = (
+            0  # characters of reasoning and arguments; more than the cache takes are not kept here either
+        )
+        self._pieces = TextPieces()
         self._since = 0  # characters said when the open thought began
         self._placed: list[PlacedReasoning] = []
         self._call: CallOpened | None = None
         self._before: list[PlacedReasoning] = []
-        self._arguments: list[str] = []
+        self._arguments = TextPieces()
         self._calls: list[tuple[CallOpened, str, tuple[PlacedReasoning, ...]]] = []
 
     def take(self, event: AnyEvent) -> None:
         """Take the next event."""
+        if self._size > self._recall.thoughts.most:
+            return
         match event:
             case TextDelta(text):
                 self._close()
                 self._said += len(text)
             case CallArgs(fragment):
-                self._arguments.append(fragment)
+                self._arguments.add(fragment)
+                self._grow(fragment)
             case ThoughtDelta(text):
                 if not self._pieces:
                     self._since = self._said
-                self._pieces.append(text)
+                self._pieces.add(text)
+                self._grow(text)
             case ThoughtSigned(signed):
                 at = self._since if self._pieces else self._said
-                self._placed.append(PlacedReasoning(Thought("".join(self._pieces), signed), at))
-                self._pieces = []
+                self._placed.append(PlacedReasoning(Thought(self._pieces.text(), signed), at))
+                self._pieces = TextPieces()
             case ThoughtRedacted(data):
                 self._close()
                 self._placed.append(PlacedReasoning(Thought(redacted=data), self._said))
@@ -175,16 +185,22 @@ class ReasoningRecorder:
             case _:
                 pass
 
+    def _grow(self, text: str) -> None:
+        self._size += len(text)
+        if self._size > self._recall.thoughts.most:
+            self._pieces, self._arguments = TextPieces(), TextPieces()
+            self._placed, self._before, self._calls = [], [], []
+
     def _close(self) -> None:
         if self._pieces:
-            self._placed.append(PlacedReasoning(Thought("".join(self._pieces)), self._since))
-            self._pieces = []
+            self._placed.append(PlacedReasoning(Thought(self._pieces.text()), self._since))
+            self._pieces = TextPieces()
 
     def _called(self) -> None:
         """The call before is complete."""
         if self._call is not None and self._before:
-            self._calls.append((self._call, "".join(self._arguments), tuple(self._before)))
-        self._call, self._arguments = None, []
+            self._calls.append((self._call, self._arguments.text(), tuple(self._before)))
+        self._call, self._arguments = None, TextPieces()
 
 
 # ---- what is given back

@@ -4,6 +4,8 @@ import re
 
 import msgspec
 
+from penstock.core.neutral.text_pieces import TextPieces
+
 _START = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 _START_SO_FAR = re.compile(r'\s*(?:\{\s*(?:"(?:i(?:n(?:p(?:u(?:t(?:"\s*(?::\s*)?)?)?)?)?)?)?)?)?\Z')
 _PLAIN = re.compile(r'[^"\\]+')
@@ -24,15 +26,20 @@ class CustomInput:
     __slots__ = ("_held", "_pieces", "_state", "given")
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
+        self._pieces = TextPieces()
         self._held = ""  # not yet understood
         self._state = "before"
-        self.given: list[str] = []
+        self.given = TextPieces()
         """The text given so far."""
+
+    @property
+    def size(self) -> int:
+        """Characters that are kept."""
+        return self._pieces.size + self.given.size
 
     def feed(self, fragment: str) -> str:
         """The text that this fragment of the arguments adds."""
-        self._pieces.append(fragment)
+        self._pieces.add(fragment)
         if self._state == "after":
             return ""
         self._held += fragment
@@ -46,16 +53,16 @@ class CustomInput:
             self._state = "inside"
         text = self._inside()
         if text:
-            self.given.append(text)
+            self.given.add(text)
         return text
 
     def finish(self) -> str:
         """All of the text. Arguments that are not of the form are themselves the text."""
-        arguments = "".join(self._pieces)
+        arguments = self._pieces.text()
         try:
             return _decode(arguments).input
         except (ValueError, RecursionError):
-            given = "".join(self.given)
+            given = self.given.text()
             return given or ("" if arguments.strip() in ("", "{}") else arguments)
 
     def _inside(self) -> str:

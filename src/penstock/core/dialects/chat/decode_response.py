@@ -16,8 +16,10 @@ from penstock.core.dialects.chat.response_schema import (
     read_chunk,
     read_loosely,
 )
+from penstock.core.dialects.chat.text_form import form_of
 from penstock.core.dialects.chat.think_tags import ThinkTags
 from penstock.core.dialects.chat.tool_call_assembly import Calls
+from penstock.core.dialects.forms import Form
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -395,6 +397,10 @@ class ResponseDecoder:
         if not self._assembly.done:
             self._end(out, clean=False)
         return out
+
+    def form_of(self, raw: bytes) -> Form | None:
+        """The form of a frame that became one event; see ``EventDecoder``."""
+        return form_of(raw)
 
     def _frame(self, frame: Frame, out: list[AnyEvent]) -> None:
         data = frame.data

@@ -310,6 +310,11 @@ class ResponseEncoder:
         self._cited_to = 0
         self._annotations: list[Annotation] = []
 
+    @property
+    def kept(self) -> int:
+        """Length of the free text that its end is compared with."""
+        return 0 if self._free is None else self._free.size
+
     def write(self, events: list[AnyEvent]) -> bytes:
         """The frames of ``events``; nothing after the terminal one."""
         pieces: list[bytes] = []
@@ -385,7 +390,7 @@ class ResponseEncoder:
         if self._free is not None:
             free, self._free = self._free, None
             self._args = True
-            text, given = free.finish(), "".join(free.given)
+            text, given = free.finish(), free.given.text()
             self._input(text[len(given) :] if text.startswith(given) else "", pieces)
         elif not self._args:
             self._args = True

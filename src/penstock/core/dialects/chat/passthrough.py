@@ -19,6 +19,8 @@ from penstock.core.dialects.chat.response_schema import (
     read_chunk,
     read_regular,
 )
+from penstock.core.dialects.chat.text_form import form_of
+from penstock.core.dialects.forms import JSON_TEXT, LESSONS, Form, Lessons
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.neutral.events import (
     CallArgs,
@@ -66,76 +68,8 @@ def pass_request(
 # ---- the answer
 
 
-_KEY = b'"content":'
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f\x80-\xff]++')
-"""Characters that stand for themselves in a JSON string; others are left to the decoder."""
-_PROBE = b"probe"
-_DATA = len(b"data: ")
-_END = len(b"\n\n")
-
-
-class TextPattern:
-    """What stands before and after the text in such a chunk, and what we relay in place of what stands before."""
-
-    __slots__ = ("_after", "_before", "_instead", "_least")
-
-    def __init__(self, before: bytes, after: bytes, instead: bytes) -> None:
-        self._before = before
-        self._after = after
-        self._instead = instead
-        self._least = len(before) + len(after)
-
-    def relay(self, raw: bytes) -> bytes | None:
-        """The frame as it is relayed, or None for one of another form."""
-        start, end = len(self._before), len(raw) - len(self._after)
-        if not raw.startswith(self._before) or not raw.endswith(self._after) or end <= start:
-            return None
-        return self._instead + raw[start:] if _PLAIN.fullmatch(raw, start, end) else None
-
-    def text_size(self, raw: bytes) -> int:
-        """The length of the text in a frame of this form."""
-        return len(raw) - self._least
-
-
-def learn(raw: bytes, relayed: bytes, chunk: Chunk) -> TextPattern | None:
-    """The pattern of a frame (``data: JSON`` and an empty line) that was decoded to ``chunk`` and relayed as ``relayed``.
-
-    None for a chunk that holds anything but plain text.
-    """
-    text = _plain_text(chunk)
-    if text is None or raw.count(_KEY) != 1:
-        return None
-    start = raw.find(b'"', raw.find(_KEY) + len(_KEY)) + 1
-    end = start + len(text)
-    if raw[start:end] != text or raw[end : end + 1] != b'"' or not relayed.endswith(raw[start:]):
-        return None
-    before, after = raw[:start], raw[end:]
-    # The text stands where it was found only if another one there is read back.
-    probe = read_chunk(before[_DATA:] + _PROBE + after[:-_END])
-    if probe is None or _plain_text(probe) != _PROBE:
-        return None
-    return TextPattern(before, after, relayed[: len(relayed) - (len(raw) - start)])
-
-
-def _plain_text(chunk: Chunk) -> bytes | None:
-    """The text of a chunk that has one choice with some plain text in it, and nothing that a meter would note."""
-    if chunk.usage is not None or chunk.choices is None or len(chunk.choices) != 1:
-        return None
-    choice = chunk.choices[0]
-    delta = choice.delta
-    if delta is None or choice.index or choice.finish_reason is not None or choice.usage is not None:
-        return None
-    if delta.reasoning_content or delta.reasoning or delta.tool_calls or not delta.content:
-        return None
-    text = delta.content.encode("utf-8", "surrogatepass")
-    return text if _PLAIN.fullmatch(text) else None
-
-
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"data: [DONE]\n\n"
-_AROUND = len(b"data: \n\n")
-_LESSONS = 12
-"""A stream whose chunks have no form in common is decoded chunk by chunk, without looking for one for ever."""
 _JSON_ANSWER = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
 _UNDECIDED = re.compile(rb"(?:\xef(?:\xbb(?:\xbf)?)?)?\s*\Z")
 
@@ -163,12 +97,13 @@ class Passthrough:
     __slots__ = (
         "_body",
         "_counts",
+        "_form",
         "_head",
         "_held",
         "_include_usage",
+        "_instead",
         "_lessons",
         "_model",
-        "_pattern",
         "_public",
         "_sniffed",
         "_spliced",
@@ -193,8 +128,12 @@ class Passthrough:
         self.ended = False
         self._head = b""  # the upstream's model member as it was found last, key and value
         self._spliced = b""  # the same with our model
-        self._pattern: TextPattern | None = None
-        self._lessons = _LESSONS  # how many more chunks a pattern may be learnt from
+        self._lessons = Lessons(form_of)
+        self._form: Form | None = None  # of chunks that need not be read
+        self._instead = (
+            b"",
+            b"",
+        )  # what is relayed in place of all that stands before their text, and after it
         self.usage = Usage()
         self.answered = ""
         self.failure: Failed | None = None
@@ -231,6 +170,10 @@ class Passthrough:
             self._fail(garbled(f"an event of the stream is larger than {MAX_FRAME} bytes"))
         return out
 
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What is relayed for ``data[start:end]``, if that is whole frames of a form that was fed before."""
+        return None if self._held or self.ended else self._relay_known(data, start, end)
+
     def finish(self) -> bytes:
         """What may be relayed at the upstream's end; sets ``failure`` if that came before the dialect's own."""
         if self.ended:
@@ -266,13 +209,10 @@ class Passthrough:
     def _relay(self, whole: bytes) -> bytes:
         pieces: list[bytes] = []
         for raw in split_whole(whole):
-            pattern = self._pattern
-            if pattern is not None:
-                like = pattern.relay(raw)
-                if like is not None:
-                    self.output_bytes += pattern.text_size(raw)
-                    pieces.append(like)
-                    continue
+            known = self._relay_known(raw, 0, len(raw))
+            if known is not None:
+                pieces.append(known)
+                continue
             if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
                 data, event = raw[6:-2], b""
             elif b"data" not in raw:  # a comment and the like
@@ -328,10 +268,42 @@ class Passthrough:
             self.started = True
         spliced = self._model is not None and chunk.model not in (None, self._model)
         relayed = self._splice(raw, data) if spliced else raw
-        if self._lessons and len(raw) == len(data) + _AROUND:
-            self._lessons -= 1
-            self._pattern = learn(raw, relayed, chunk) or self._pattern
+        self._learn(raw, relayed)
         return relayed
+
+    def _learn(self, raw: bytes, relayed: bytes) -> None:
+        """Learn the form of a chunk that was read, if it is one."""
+        form = self._lessons.take(raw)
+        if form is None or form is self._form:
+            return
+        found = form.find(raw, 0, len(raw), JSON_TEXT)
+        begin, stop = (0, len(raw)) if found is None else found[:2]
+        # the model stands before the text or after it
+        if relayed.endswith(raw[begin:]):
+            self._form, self._instead = form, (relayed[: len(relayed) - len(raw) + begin], raw[stop:])
+        elif relayed.startswith(raw[:stop]):
+            self._form, self._instead = form, (raw[:begin], relayed[stop:])
+
+    def _relay_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What is relayed for frames of the form that is known; None for others."""
+        form = self._form
+        if form is None:
+            return None
+        before, after = self._instead
+        size, out = 0, b""
+        while start < end:
+            found = form.find(data, start, end)
+            if found is None:
+                return None
+            begin, stop, start = found
+            text = data[begin:stop]
+            size += len(text) if text.isascii() else _characters(text)
+            if size < 0:
+                return None
+            out += before + text + after
+        self.output_bytes += size
+        self._lessons.left = LESSONS
+        return out
 
     def _note(self, choice: Choice) -> None:
         delta = choice.delta
@@ -408,6 +380,14 @@ class Passthrough:
             input_estimate=0,
         )
         return writer.write(events)
+
+
+def _characters(text: bytes) -> int:
+    """How many characters it has; less than any text can have where it is not UTF-8."""
+    try:
+        return len(text.decode())
+    except UnicodeDecodeError:
+        return -MAX_FRAME
 
 
 def _text_size(delta: Delta) -> int:

@@ -12,6 +12,8 @@ from penstock.core.tools.call_ids import distinct
 _STRING_MARK = re.compile(r'["\\]')
 _MARK = re.compile(r'["{}\[\]]')
 _ID_UNSAFE = re.compile(r"[^A-Za-z0-9]")
+_COMPARED = 256 * 1024
+"""Characters up to which a call's arguments are kept after they were given out, to know them if they come once more."""
 
 
 class Extent:
@@ -61,7 +63,7 @@ class Extent:
 class _Call:
     """One call as far as it is known. ``pieces`` are its arguments; the first ``sent`` of them were given out."""
 
-    __slots__ = ("extent", "extra", "id", "name", "opened", "pieces", "repeats", "sent", "size")
+    __slots__ = ("extent", "extra", "forgotten", "id", "name", "opened", "pieces", "repeats", "sent", "size")
 
     def __init__(self) -> None:
         self.id = ""
@@ -71,6 +73,7 @@ class _Call:
         self.size = 0
         self.sent = 0
         self.opened = False
+        self.forgotten = False  # what was given out is not kept any more: nothing is compared with it
         self.repeats = False  # each fragment is all of the arguments so far, not what is new
         self.extent = Extent()
 
@@ -103,12 +106,22 @@ class _Call:
         if rest.strip() and self.blank:
             self.add(rest)
 
+    def give(self) -> list[str]:
+        """The pieces that were not given out yet."""
+        due = self.pieces[self.sent :]
+        self.sent = len(self.pieces)
+        if self.size > _COMPARED:
+            self.pieces, self.sent, self.forgotten = [], 0, True
+        return due
+
     def _is_repeat(self, text: str) -> bool:
         """Whether a fragment holds everything so far and more, rather than going on from it.
 
         ``{"a":`` after ``{"a":`` may be either, since an object may stand where a value is awaited; anywhere else a
         second ``{`` would not be JSON.
         """
+        if self.forgotten:
+            return self.repeats
         so_far = self.text
         if not text.startswith(so_far):
             return False
@@ -213,8 +226,7 @@ class Calls:
                     events.append(ThoughtSigned(carried_signature(self._model, call.extra)))
                 events.append(CallOpened(self._unique(call), call.name))
             if not call.blank:  # a call without arguments has {}
-                events += [CallArgs(piece) for piece in call.pieces[call.sent :]]
-                call.sent = len(call.pieces)
+                events += [CallArgs(piece) for piece in call.give()]
             if not (flush or (done and following)):
                 break
             self._current += 1
@@ -236,4 +248,6 @@ def _begins_another(call: _Call, id: str, name: str, arguments: str) -> bool:
     if id and id == call.id:
         return False
     text = arguments.strip()
-    return call.extent.done and not call.blank and text.startswith("{") and text != call.text.strip()
+    if call.forgotten or not call.extent.done or call.blank:
+        return False
+    return text.startswith("{") and text != call.text.strip()

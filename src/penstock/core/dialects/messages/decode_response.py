@@ -9,6 +9,7 @@ from typing import Protocol
 
 from msgspec import UNSET
 
+from penstock.core.dialects.forms import Form
 from penstock.core.dialects.messages.response_schema import (
     Block,
     Delta,
@@ -23,6 +24,7 @@ from penstock.core.dialects.messages.response_schema import (
     usage_at_start,
     usage_of,
 )
+from penstock.core.dialects.messages.text_form import form_of
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -152,6 +154,10 @@ class ResponseDecoder:
             self.done = True
             out.append(Failed("api_error", "upstream stream truncated", truncated=True))
         return out
+
+    def form_of(self, raw: bytes) -> Form | None:
+        """The form of a frame that became one event; see ``EventDecoder``."""
+        return form_of(raw)
 
     def _take(self, frames: list[Frame]) -> list[AnyEvent]:
         out: list[AnyEvent] = []

@@ -103,6 +103,7 @@ class ResponseEncoder:
     """Writes one reply as frames. ``error`` replaces a ``Failed``; the upstream's words are the operator's."""
 
     sequence = 0  # events are not numbered in this dialect
+    kept = 0  # nothing is said again at the end
 
     __slots__ = (
         "_chars",

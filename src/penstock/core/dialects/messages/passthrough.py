@@ -23,6 +23,7 @@ from penstock.core.dialects.messages.response_schema import (
     usage_at_start,
     usage_of,
 )
+from penstock.core.dialects.messages.text_form import PIECE
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.neutral.events import AnyEvent, Failed, garbled
 from penstock.core.neutral.request import Loss
@@ -34,13 +35,6 @@ from penstock.core.sse import STRING, Frame, parse_frame
 
 _encode = msgspec.json.Encoder().encode
 
-# the one frame that nearly all reads are: a piece of text, of a thought or of a call's arguments, and nothing else
-_PIECE = re.compile(
-    rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta", ?"index": ?\d{1,6}, ?"delta": ?'
-    rb'\{"type": ?"(?:text|thinking|input_json)_delta", ?"(?:text|thinking|partial_json)": ?('
-    + STRING
-    + rb") {0,64}\} {0,64}\}\n\n"
-)
 _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + STRING + rb")")
 
 
@@ -110,7 +104,7 @@ def _is_foreign(block: Raw) -> bool:
 class Passthrough(FramePassthrough):
     """A Messages stream. The value of ``message.model`` becomes ``model`` (None: stays) in ``message_start``."""
 
-    PIECE = _PIECE
+    PIECE = PIECE
     MARKS = (b"message_", b"error")
 
     __slots__ = ("_reason",)

@@ -7,9 +7,11 @@ one: the blocks go back byte for byte, whatever they are, the events run on, and
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from penstock.core.dialects.forms import Form
 from penstock.core.dialects.messages.decode_response import ResponseDecoder
 from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, usage_at_start, usage_of
 from penstock.core.neutral.events import AnyEvent, Metered, Started, Stopped
+from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import MAX_ANSWER
@@ -31,30 +33,21 @@ _list = msgspec.json.Decoder(list[Raw]).decode
 _word = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
-_PIECES = 256
-"""So many pieces of a block are put together at a time: apart they take ten times the room."""
-
 
 class _Block:
     """A block as it began, and what has been added to it."""
 
-    __slots__ = ("_joined", "citations", "pieces", "raw", "signature")
+    __slots__ = ("citations", "pieces", "raw", "signature")
 
     def __init__(self, raw: Raw) -> None:
         self.raw = raw
         self.signature: str | None = None
         self.citations: list[Raw] = []
-        self.pieces: list[str] = []
-        self._joined: list[str] = []
-
-    def join(self) -> None:
-        """Put the pieces together."""
-        self._joined.append("".join(self.pieces))
-        self.pieces.clear()
+        self.pieces = TextPieces()
 
     def whole(self) -> Raw | None:
         """The block as it goes back; None for an empty text, which may not. Raises what decoding does."""
-        text = "".join((*self._joined, *self.pieces))
+        text = self.pieces.text()
         fields = _fields(self.raw)
         match _text(fields, "type"):
             case "text":
@@ -84,11 +77,14 @@ def _text(fields: dict[str, Raw], name: str) -> str:
 class Said:
     """Told of every event of one reply by its reader; has the reply's blocks and counts at its end."""
 
-    __slots__ = ("_blocks", "_size", "_whole", "usage")
+    __slots__ = ("_blocks", "_keeps", "_last", "_whole", "size", "usage")
 
-    def __init__(self) -> None:
+    def __init__(self, keeps: int = MAX_ANSWER) -> None:
+        """``keeps``: so many bytes are kept, and of a longer reply nothing."""
+        self._keeps = keeps
         self._blocks: dict[int, _Block] = {}
-        self._size = 0
+        self._last: _Block | None = None  # the one that the last piece was added to
+        self.size = 0
         self._whole: list[Raw] = []
         self.usage = Usage()
 
@@ -100,21 +96,25 @@ class Said:
             if block is not None:
                 piece = delta.text or delta.thinking or delta.partial_json
                 if piece:
-                    block.pieces.append(piece)
-                    self._size += len(piece)
-                    if len(block.pieces) >= _PIECES or self._size > MAX_ANSWER:
-                        self._grown(block)
+                    self._last = block
+                    self._add(block, piece)
                 else:
                     self._sign(block, delta)
         elif event.type == "content_block_start":
             began = _started(data).content_block
             if began is not UNSET:
+                self.size += len(data)
                 self._blocks[event.index] = _Block(began.copy())
-                self._size += len(data)
+                self._bound()
         elif event.message is not None:
             self._metered(usage_at_start(event.message.usage))
         else:
             self._metered(usage_of(event.usage))
+
+    def take_text(self, text: str) -> None:
+        """Take a piece that goes where the last one went."""
+        if self._last is not None:
+            self._add(self._last, text)
 
     def take_whole(self, body: bytes) -> None:
         """Take a reply that came as one JSON object."""
@@ -127,7 +127,7 @@ class Said:
 
     def content(self) -> list[Raw]:
         """The blocks in their order; none where they cannot be sent back."""
-        if self._size > MAX_ANSWER:
+        if self.size > self._keeps:
             return []
         try:
             blocks = [*self._whole, *(block.whole() for _, block in sorted(self._blocks.items()))]
@@ -138,10 +138,15 @@ class Said:
             return []
         return said
 
-    def _grown(self, block: _Block) -> None:
-        block.join()
-        if self._size > MAX_ANSWER:
-            self._blocks.clear()  # of what is larger nothing is kept
+    def _add(self, block: _Block, piece: str) -> None:
+        block.pieces.add(piece)
+        self.size += len(piece)
+        self._bound()
+
+    def _bound(self) -> None:
+        if self.size > self._keeps:
+            self._blocks.clear()
+            self._last = None
 
     def _sign(self, block: _Block, delta: Delta) -> None:
         if delta.signature:
@@ -157,14 +162,16 @@ class Said:
 class PausedTurnDecoder:
     """Reads the replies of a turn, however often it is paused, as one reply."""
 
-    __slots__ = ("_answered", "_before", "_pause", "_profile", "_reader", "_said")
+    __slots__ = ("_answered", "_before", "_keeps", "_pause", "_profile", "_reader", "_said")
 
-    def __init__(self, *, profile: Profile = DEFAULT_PROFILE) -> None:
+    def __init__(self, *, profile: Profile = DEFAULT_PROFILE, keeps: int = MAX_ANSWER) -> None:
+        """``keeps``: a turn that is longer, in bytes, is not kept, and its next pause is its end."""
         self._profile = profile
         self._answered = ""
+        self._keeps = keeps
         self._before: Usage | None = None
         self._pause: list[AnyEvent] = []  # what ends the reply, if nobody lets the turn go on
-        self._said = Said()
+        self._said = Said(keeps)
         self._reader = ResponseDecoder(profile=profile, heard=self._said)
 
     @property
@@ -181,6 +188,14 @@ class PausedTurnDecoder:
         """The events of these bytes."""
         events = self._reader.feed(data)
         return self._joined(events) if self._before is not None or self._reader.done else events
+
+    def form_of(self, raw: bytes) -> Form | None:
+        """The form of a frame that became one event; see ``EventDecoder``."""
+        return self._reader.form_of(raw)
+
+    def skipped(self, text: str) -> None:
+        """A frame of the form of the last one, with this text, was not fed."""
+        self._said.take_text(text)
 
     def finish(self) -> list[AnyEvent]:
         """The events of the end: of the pause, where the turn has not gone on."""
@@ -199,7 +214,8 @@ class PausedTurnDecoder:
         self._before = _sum(self._before, self._said.usage)
         self._pause = []
         self._answered = self.answered
-        self._said = Said()
+        self._keeps -= self._said.size
+        self._said = Said(self._keeps)
         self._reader = ResponseDecoder(profile=self._profile, heard=self._said)
         return body
 

@@ -4,6 +4,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from penstock.core.dialects.forms import Form
 from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
@@ -19,6 +20,7 @@ from penstock.core.dialects.responses.response_schema import (
     reason_of,
     usage_of,
 )
+from penstock.core.dialects.responses.text_form import form_of
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -33,7 +35,7 @@ from penstock.core.neutral.events import (
     garbled,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
+from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge, parse_frame
 from penstock.core.tools.call_ids import distinct
 
 Kind = Literal["text", "refusal", "call", "summary", "reasoning"]
@@ -433,6 +435,13 @@ class ResponseDecoder:
             text = "upstream stream truncated" if assembly.started else "the stream ended before it began"
             assembly.fail(Failed("api_error", text, truncated=True), out)
         return out
+
+    def form_of(self, raw: bytes) -> Form | None:
+        """The form of a frame that became one event; see ``EventDecoder``. A refusal's text is kept: it has none."""
+        frame = parse_frame(raw)
+        event = None if frame is None else read_event(frame.event, frame.data)
+        known = isinstance(event, StreamEvent) and _DELTAS.get(event.type, "refusal") != "refusal"
+        return form_of(raw) if known else None
 
     def _take(self, frames: list[Frame], out: list[AnyEvent]) -> None:
         assembly = self._assembly

@@ -29,6 +29,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.neutral.fold import events_of
+from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.call_ids import outward
@@ -251,6 +252,7 @@ class ResponseEncoder:
         "_place",
         "_source",
         "_span",
+        "_told",
         "_usage",
         "ended",
         "error",
@@ -285,7 +287,8 @@ class ResponseEncoder:
         self._item = ""  # the id of the open item
         self._place = b""  # of a delta of the open item: all up to its number, but for that
         self._head = b""  # of a delta of the open item: its event and type
-        self._pieces: list[str] = []  # its text so far
+        self._pieces = TextPieces()  # its text so far
+        self._told = 0  # bytes of the items that are done
         self._call = CallOpened("", "")
         self._free = CustomInput()
         self._annotations: list[Annotation] = []
@@ -305,6 +308,11 @@ class ResponseEncoder:
             else:
                 self._other(event, out)
         return b"".join(out)
+
+    @property
+    def kept(self) -> int:
+        """Length of what the last event will say again: of the items that are done, and of the open one's text."""
+        return self._told + self._pieces.size
 
     def response(self, status: Status, usage: TokenCounts | None = None, reason: str | None = None) -> bytes:
         """The response object as it is now."""
@@ -370,7 +378,7 @@ class ResponseEncoder:
     def _delta(self, text: str, out: list[bytes]) -> None:
         self._chars += len(text)
         self._made += len(text)
-        self._pieces.append(text)
+        self._pieces.add(text)
         tail = _TEXT_TAIL if self._kind == "text" else b"}\n\n"
         out.append(b"%b%d%b%b%b" % (self._head, self.sequence, self._place, _encode(text), tail))
         self.sequence += 1
@@ -379,7 +387,7 @@ class ResponseEncoder:
         """Begin an item, after what is open has been closed."""
         self._close("completed", out)
         self._item = f"{prefix}_{self._base}_{len(self._output)}"
-        self._pieces = []
+        self._pieces = TextPieces()
 
     def _added(self, item: msgspec.Struct, delta: bytes, inner: bytes, out: list[bytes]) -> None:
         """Tell of the open item, whose deltas are events of type ``delta``."""
@@ -394,6 +402,8 @@ class ResponseEncoder:
             b"response.output_item.done", b',"output_index":%d,"item":%b' % (len(self._output), encoded), out
         )
         self._output.append(Raw(encoded))
+        self._told += len(encoded)
+        self._pieces = TextPieces()
         self._kind = ""
 
     # ---- items
@@ -432,7 +442,7 @@ class ResponseEncoder:
                 assert_never(event)
 
     def _end_thought(self, encrypted: str, out: list[bytes]) -> None:
-        text = "".join(self._pieces)
+        text = self._pieces.text()
         summary = [SummaryText(text)] if text else []
         if text:
             inner = b',"summary_index":0'
@@ -476,12 +486,12 @@ class ResponseEncoder:
             case "call":
                 if not self._pieces:
                     self._delta("{}", out)
-                arguments = "".join(self._pieces)
+                arguments = self._pieces.text()
                 members = b',"name":%b,"arguments":%b' % (_encode(self._call.name), _encode(arguments))
                 self._frame(b"response.function_call_arguments.done", self._at(members), out)
                 self._done(self._call_item(status, arguments), out)
             case "custom":
-                text, given = self._free.finish(), "".join(self._pieces)
+                text, given = self._free.finish(), self._pieces.text()
                 if text.startswith(given) and len(text) > len(given):
                     self._delta(text[len(given) :], out)
                 self._frame(
@@ -494,7 +504,7 @@ class ResponseEncoder:
                 assert_never(self._kind)
 
     def _close_text(self, status: Status, out: list[bytes]) -> None:
-        text = "".join(self._pieces)
+        text = self._pieces.text()
         at = self._at(b',"content_index":0')
         self._frame(b"response.output_text.done", at + b',"text":' + _encode(text) + b',"logprobs":[]', out)
         part = OutputText(text, self._annotations)
@@ -519,7 +529,7 @@ class ResponseEncoder:
     def _stop(self, event: Stopped, out: list[bytes]) -> None:
         reason = INCOMPLETE.get(event.reason)
         status: Status = "completed" if reason is None else "incomplete"
-        said = "".join(self._pieces) if self._kind == "text" else ""
+        said = self._pieces.text() if self._kind == "text" else ""
         self._close(status, out)
         if event.reason == "refusal" and event.detail and event.detail != said:
             self._refuse(event.detail, out)

@@ -28,28 +28,17 @@ from penstock.core.dialects.responses.response_schema import (
     reason_of,
     usage_of,
 )
+from penstock.core.dialects.responses.text_form import PIECE
 from penstock.core.neutral.events import AnyEvent, Failed, garbled
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
 from penstock.core.reasoning.signature import SIGNATURE_PREFIX
-from penstock.core.sse import STRING, Frame, parse_frame
+from penstock.core.sse import Frame, parse_frame
 from penstock.errors import InvalidRequest
 
 _BOM = b"\xef\xbb\xbf"
-_MEMBER = rb'"[a-z_]{1,40}": ?(?:' + STRING + rb"|\d{1,15}|\[\]|null)"
-# the one frame that nearly all reads are: a piece of text, of reasoning or of a call's input, and nothing else
-_PIECE = re.compile(
-    rb'event: response\.[a-z_.]{1,60}\.delta\ndata: \{"type": ?"response\.[a-z_.]{1,60}\.delta"'
-    rb"(?:, ?(?!\"delta\")"
-    + _MEMBER
-    + rb')*+, ?"delta": ?('
-    + STRING
-    + rb")(?:, ?(?!\"delta\")"
-    + _MEMBER
-    + rb")*+\}\n\n"
-)
 _GENERATED = re.compile(rb'"delta"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
 _CALLED = tuple(b'"%b"' % kind.encode() for kind in CALLS)
 _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
@@ -134,7 +123,7 @@ def _is_our_reasoning(row: Raw) -> bool:
 class Passthrough(FramePassthrough):
     """A Responses stream. The value of ``response.model`` becomes ``model`` (None: stays) wherever a frame holds a response."""
 
-    PIECE = _PIECE
+    PIECE = PIECE
     MARKS = (b'"response"', b"error")  # quotes in text are escaped, so the first is a key
 
     __slots__ = ()

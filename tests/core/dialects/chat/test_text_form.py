@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.dialects.chat import passthrough
-from penstock.core.dialects.chat.passthrough import Passthrough, learn
-from penstock.core.dialects.chat.response_schema import read_chunk
+from penstock.core.dialects.chat.passthrough import Passthrough
+from penstock.core.dialects.chat.text_form import form_of
 
 TEXTS = st.one_of(
     st.text(max_size=12),
@@ -45,7 +45,7 @@ def test_a_learnt_form_changes_nothing(
     stream = b"".join(frame(text, extra, compact=compact) for text, extra, compact in frames)
     stream += b'data: {"model":"up/x","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     decoding, learning = (Passthrough(model=model, withhold_usage=True) for _ in range(2))
-    decoding._lessons = 0
+    decoding._lessons.left = 0
     places = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
     outs = [
         b"".join(meter.feed(stream[a:b]) for a, b in pairwise(places)) + meter.finish()
@@ -74,21 +74,60 @@ def test_chunks_of_the_learnt_form_are_not_decoded(monkeypatch: pytest.MonkeyPat
     [
         frame("", {}, compact=True),
         frame(None, {}, compact=True),
-        frame("a\\b", {}, compact=True),
         frame("x", {"x": {"content": "x"}}, compact=True),
         frame("x", {"usage": {"prompt_tokens": 1}}, compact=True),
+        frame("x", {"error": {"message": "m"}}, compact=True),
+        frame("x", {"base_resp": {"status_code": 0}}, compact=True),
         frame("x", {}, compact=True, reasoning_content="y"),
+        frame("x", {}, compact=True, reasoning_details=[{"text": "x"}]),
         frame("x", {}, compact=True, tool_calls=[{"index": 0}]),
+        frame("x", {}, compact=True)
+        .replace(b'"index"', b'"finish_reason":"stop","index"', 1)
+        .replace(b'"finish_reason": null', b'"n": null')
+        .replace(b'"finish_reason":null', b'"n":null'),
+        frame("x", {}, compact=True).replace(b'"index":0', b'"index":1'),
+        frame("x", {}, compact=True).replace(b"choices", b"nothing"),
+        frame("x", {}, compact=True).replace(b"delta", b"nothing"),
+        frame("x", {}, compact=True).removesuffix(b"\n"),
+        b"event: x\n" + frame("x", {}, compact=True),
+        b"data: [DONE]\n\n",
     ],
 )
-def test_nothing_is_learnt_from_a_chunk_with_more_than_plain_text(raw: bytes) -> None:
-    chunk = read_chunk(raw[6:-2])
-    assert chunk is not None
-    assert learn(raw, raw, chunk) is None
+def test_a_chunk_with_more_than_some_text_has_no_form(raw: bytes) -> None:
+    assert form_of(raw) is None
+
+
+@pytest.mark.parametrize("text", ["x", "a\\b", "é", '"'])
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "reasoning"])
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
+def test_a_chunk_with_some_text_or_some_reasoning_has_one(text: str, field: str, end: bytes) -> None:
+    raw = frame("", {}, compact=True, **{field: text}).replace(b"\n\n", end)
+    form = form_of(raw)
+    assert form is not None
+    other = raw.replace(json.dumps(text, ensure_ascii=False).encode(), b'"plain"')
+    found = form.find(other, 0, len(other))
+    assert found is not None
+    begin, stop, after = found
+    assert (other[begin:stop], after) == (b"plain", len(other))
+
+
+@pytest.mark.parametrize(
+    ("members", "known"),
+    [
+        (b'"model":"up/x","choices":[{"index":0,"delta":{"content":"%b"}}]', True),
+        (b'"choices":[{"index":0,"delta":{"content":"%b"}}],"model":"up/x"', True),
+        (b'"model":"up/x","choices":[{"index":0,"delta":{"content":"%b"}}],"model":"up/x"', False),
+        (b'"choices":[{"index":0,"delta":{"content":"%b"}}]', True),
+    ],
+)
+def test_the_model_may_stand_before_the_text_or_after_it(members: bytes, known: bool) -> None:
+    meter = Passthrough(model="ours", withhold_usage=True)
+    first, second = (b"data: {%b}\n\n" % (members % text) for text in (b"one", b"two"))
+    assert meter.feed(first) == first.replace(b"up/x", b"ours")
+    expected = second.replace(b"up/x", b"ours") if known else None
+    assert meter.feed_known(second, 0, len(second)) == expected
 
 
 def test_a_text_that_stands_elsewhere_teaches_nothing() -> None:
     raw = b'data: {"x":{"content":"hi"},"choices":[{"index":0,"delta":{"c\\u006fntent":"hi"}}]}\n\n'
-    chunk = read_chunk(raw[6:-2])
-    assert chunk is not None
-    assert learn(raw, raw, chunk) is None
+    assert form_of(raw) is None
