@@ -225,15 +225,29 @@ class Crossing:
     writes: list[bytes]
 
 
+class Head:
+    """Who waits for the upstream's head."""
+
+    seen = False
+
+    def answered(self, response: UpstreamResponse) -> None:
+        del response
+        self.seen = True
+
+    def failed(self, failure: UpstreamFailure) -> None:
+        raise failure
+
+
 async def _cross(way: Way, reads: Sequence[bytes], *, piped: bool, eof: bool) -> Crossing:
     loop = asyncio.get_running_loop()
     connection = UpstreamConnection(Pool(), loop)
     wire, paper, ear = Socket(), Paper(), Ear()
     connection.connection_made(wire)
     response = UpstreamResponse(connection, 0.0, reused=False)
-    waiter = connection.send(response, b"", b"", Deadlines(), inf, stream=True)
+    head = Head()
+    connection.send(response, b"", b"", Deadlines(), inf, head, stream=True)
     connection.data_received(HEAD)
-    await waiter
+    assert head.seen
     side = caller_side(way.caller)
     stream = ResponseStream(
         paper,

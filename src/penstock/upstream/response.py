@@ -233,6 +233,12 @@ class UpstreamResponse:
         """
         if self._inflater is None and self._connection is not None and self._sink is not None:
             self._connection.taker = take
+            if self._waited is not None:
+                self._waited.add_done_callback(self._untake)
+
+    def _untake(self, _waited: object) -> None:
+        if self._connection is not None:
+            self._connection.taker = None
 
     def pause(self) -> None:
         """Stop reading until ``resume``; TCP then holds the upstream back. The deadlines are suspended."""

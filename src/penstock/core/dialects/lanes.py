@@ -106,7 +106,7 @@ class Translation:
     @property
     def answered(self) -> str:
         """The model that the answer names."""
-        return self._reader.answered
+        return self._decoder.answered
 
     @property
     def sequence(self) -> int:

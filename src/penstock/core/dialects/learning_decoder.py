@@ -27,6 +27,11 @@ class LearningDecoder:
         self._kind: type[Piece] = TextDelta
         """What frames of it become."""
 
+    @property
+    def answered(self) -> str:
+        """The model that the answer names."""
+        return self._decoder.answered
+
     def feed(self, data: bytes) -> list[AnyEvent]:
         """The events of these bytes."""
         events = self._decoder.feed(data)
