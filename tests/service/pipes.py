@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import cast
 
 import uvloop
 
@@ -20,7 +21,7 @@ from penstock.core.neutral.request import CallerName
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.tools.names import NO_NAMES, ToolNames
-from penstock.exchange import HeaderList, SharedHeaders
+from penstock.exchange import Exchange, HeaderList, SharedHeaders
 from penstock.relay.stream import ResponseStream, UpstreamBroke
 from penstock.relay.upstream_errors import network_error
 from penstock.upstream import Deadlines, UpstreamFailure, UpstreamResponse
@@ -250,7 +251,7 @@ async def _cross(way: Way, reads: Sequence[bytes], *, piped: bool, eof: bool) ->
     assert head.seen
     side = caller_side(way.caller)
     stream = ResponseStream(
-        paper,
+        cast("Exchange", paper),
         delivered=lambda: None,
         begin=lambda: paper.start(200, []),
         error_frame=lambda error, number: side.error_frame(error, "req_1", number),

@@ -59,7 +59,7 @@ class Oracle:
 class NoWire:
     """For answers whose body nobody takes."""
 
-    taker = None
+    taker: Offer | None = None
 
     def pause(self) -> None:
         raise AssertionError

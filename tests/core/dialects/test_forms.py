@@ -188,6 +188,8 @@ def test_the_text_has_to_be_what_became_of_the_frame() -> None:
     """An event that says something else than the place where its text seems to stand teaches nothing."""
 
     class Decoder:
+        answered = ""
+
         def feed(self, data: bytes) -> list[AnyEvent]:
             return [TextDelta("other") if b"other" in data else TextDelta("same")]
 
