@@ -100,7 +100,7 @@ $(STAMP)/run: requirements/run.txt requirements/build.txt | $(STAMP)/venv
 	$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
 	@touch $@
 
-$(STAMP)/project: pyproject.toml $(STAMP)/run
+$(STAMP)/project: pyproject.toml setup.py src/penstock/core/body/_native.c $(STAMP)/run
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -36,7 +36,7 @@ echo "Building $version from $(git rev-parse --short HEAD)"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 build() { # build KIND FROM TO: by the backend's own hook; no front end, no network
-    (cd "$2" && PATH="${python%/*}:$PATH" "$python" -c 'import sys, uv_build; print(getattr(uv_build, "build_" + sys.argv[1])(sys.argv[2]))' "$1" "$3")
+    (cd "$2" && PATH="${python%/*}:$PATH" "$python" -c 'import sys; from setuptools import build_meta; print(getattr(build_meta, "build_" + sys.argv[1])(sys.argv[2]))' "$1" "$3")
 }
 mkdir "$work/tree" "$work/dist" "$work/again"
 git archive HEAD | tar -x -C "$work/tree"

@@ -1,9 +1,21 @@
-"""Request bodies: checked, and read at the top level; a large one in a thread."""
+"""Request bodies: checked, and read at the top level; a large one in a thread.
 
+Nearly every body is taken by the scanner in one pass. What it leaves goes the long way.
+"""
+
+import dataclasses
 from collections.abc import Callable
 
 from penstock.core.body.cost_fields import CostBounds
-from penstock.core.body.envelope import BodyRules, Envelope, bounded, read_body, takes_long_to_bound
+from penstock.core.body.envelope import (
+    BodyRules,
+    Envelope,
+    bounded,
+    read_body,
+    scan_body,
+    takes_long_to_bound,
+)
+from penstock.core.body.scan_rules import ScanRules
 from penstock.core.body.value_limits import check_values
 from penstock.relay.offload import Offload
 
@@ -16,6 +28,8 @@ class BodyReader:
         self._offload = offload
         self._max_values = max_values
         self._max_choices = max_choices
+        self._scan_rules: dict[int, ScanRules] = {}
+        """By the identity of a format's rules, which last as long as the process: its scan rules with our bound on values."""
 
     async def read(
         self, body: bytes, rules: BodyRules, holds: Callable[[str], bool], *, counting: bool = False
@@ -28,13 +42,26 @@ class BodyReader:
         bounds = CostBounds(holds, self._max_choices)
         if len(body) > self._offload.above:
             return await self._offload.run(self._read_bounded, body, rules, bounds, counting=counting)
+        envelope = None if counting else self._scan(body, rules)
+        if envelope is not None:
+            return envelope
         envelope = self._read(body, rules, counting=counting)
         if takes_long_to_bound(envelope):
             return await self._offload.run(bounded, envelope, bounds)
         return bounded(envelope, bounds)
 
     def _read_bounded(self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool) -> Envelope:
-        return bounded(self._read(body, rules, counting=counting), bounds)
+        envelope = None if counting else self._scan(body, rules)
+        return envelope or bounded(self._read(body, rules, counting=counting), bounds)
+
+    def _scan(self, body: bytes, rules: BodyRules) -> Envelope | None:
+        scan_rules = self._scan_rules.get(id(rules))
+        if scan_rules is None:
+            scan_rules = rules.scan
+            if rules.decoded:
+                scan_rules = dataclasses.replace(scan_rules, max_values=self._max_values)
+            self._scan_rules[id(rules)] = scan_rules
+        return scan_body(body, rules, scan_rules)
 
     def _read(self, body: bytes, rules: BodyRules, *, counting: bool) -> Envelope:
         if rules.decoded:

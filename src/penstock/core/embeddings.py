@@ -5,11 +5,15 @@ told from its bytes: its grammar has been checked when the top level was read, s
 commas is one of token ids.
 """
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import Raw
 
 from penstock.core.body.cost_fields import SHARED, CostRules
 from penstock.core.body.envelope import BodyRules, Envelope
+from penstock.core.body.request_scan import request_rules
+from penstock.core.body.scan_rules import Form, Member
 from penstock.core.body.splice import replace_once
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.interface import CallerFormat, Passing, Prepared, UpstreamFormat
@@ -86,9 +90,13 @@ def _count_strings(given: bytes) -> int | None:
     return strings if outside.translate(None, _SPACE + b",") == b"[]" else None
 
 
-def _estimate_input(body: bytes, fields: dict[str, Raw]) -> int:  # noqa: ARG001 - as BodyRules calls it
+def _scanned(value: Callable[[str], bytes]) -> tuple[int | None, bool]:  # noqa: ARG001 - as BodyRules calls it
+    return None, False
+
+
+def _estimate_input(envelope: Envelope) -> int:
     """Input tokens: as many as there are token ids, or a quarter of the bytes of the texts."""
-    given = bytes(fields["input"])
+    given = envelope.value("input")
     if b'"' in given:
         return max(len(given) // _BYTES_PER_TOKEN, 1)
     return given.count(b",") + 1
@@ -167,14 +175,24 @@ def _model_of(fields: dict[str, Raw]) -> str | None:
         return None
 
 
+_COST = CostRules(
+    SHARED,
+    frozenset({"model", "input", "encoding_format", "dimensions", "user", "metadata"}),
+    tools="",
+)
 CALLER = CallerFormat(
     body=BodyRules(
         check=_check,
-        cost=CostRules(
-            SHARED,
-            frozenset({"model", "input", "encoding_format", "dimensions", "user", "metadata"}),
-            tools="",
+        scan=request_rules(
+            _COST,
+            wanted=(
+                Member("model", Form.NAME, required=True),
+                Member("input", Form.TEXTS, required=True),
+            ),
+            most=MAX_INPUTS,
         ),
+        scanned=_scanned,
+        cost=_COST,
         turns="input",
         attachments={},
         decoded=False,

@@ -55,10 +55,10 @@ def pass_request(
     if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
         return Prepared(envelope.encode(model, changes))
     if _CALLS in envelope.body:
-        messages = restore_reasoning_in_messages(bytes(envelope.fields["messages"]), reasoning, profile)
+        messages = restore_reasoning_in_messages(envelope.value("messages"), reasoning, profile)
         if messages is not None:
             changes["messages"] = messages
-    kept = reasoning if "tools" in envelope.fields else None
+    kept = reasoning if envelope.value("tools") else None
     return Prepared(envelope.encode(model, changes), reasoning=kept)
 
 

@@ -1,0 +1,47 @@
+"""The scan rules of a request: what a scanner may take of a format, out of its table of cost fields."""
+
+from penstock.core.body.cost_fields import NAMING_WORDS, RUNNING_WORDS, CostRules
+from penstock.core.body.scan_rules import UNBOUNDED, Member, ScanRules, Word
+
+TOOL_NAMES = (
+    "type", "function", "name", "description", "parameters", "input_schema", "strict", "custom", "format",
+    "cache_control", "defer_loading", "eager_input_streaming", "input_examples", "allowed_callers",
+)  # fmt: skip
+"""Names of a tool's own members, none of which names a model."""
+_IN_ITEMS = ("type", "id")
+_LETTERS = "etaoinsrhldcumfpgwybvkxjqz"
+"""From the most frequent in texts to the rarest."""
+
+
+def request_rules(
+    cost: CostRules, wanted: tuple[Member, ...], checked: tuple[Member, ...] = (), most: int = UNBOUNDED
+) -> ScanRules:
+    """The rules of a format that has the table ``cost``.
+
+    ``wanted`` are the members whose places are told, ``checked`` others of which not any value will do; ``most`` bounds its
+    turns, items or texts. Every other ordinary field may have any value. A field that is a row of the table, or that nobody
+    knows, goes the long way.
+    """
+    named = {member.name for member in (*wanted, *checked)}
+    rest = tuple(Member(name) for name in sorted(cost.ordinary - named))
+    items = (
+        () if cost.item is None else (*_IN_ITEMS, *sorted(cost.item.ordinary - {*_IN_ITEMS, cost.item.tools}))
+    )
+    return ScanRules(
+        members=(*wanted, *checked, *rest),
+        wanted=len(wanted),
+        max_entries=most,
+        items=items,
+        tools=TOOL_NAMES,
+        running=tuple(map(_word, RUNNING_WORDS)),
+        naming=tuple(map(_word, NAMING_WORDS)),
+    )
+
+
+def _word(word: bytes) -> Word:
+    text = word.decode()
+    return Word(word, max(range(len(text) - 1), key=lambda at: _rarity(text[at]) + _rarity(text[at + 1])))
+
+
+def _rarity(letter: str) -> int:
+    return _LETTERS.find(letter)
