@@ -62,6 +62,7 @@ lint: style types ## ruff and the type checker
 style: env
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	@scripts/native.sh
 
 # what it reads is what it has found good already: then there is nothing to say
 types: env

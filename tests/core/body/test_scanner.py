@@ -12,12 +12,14 @@ from bench.fuzz_scanner import EMBEDDINGS, RULES, Bodies, check, native_scanner,
 from penstock.core.body.envelope import Envelope, read_body, scan_body
 from penstock.core.body.python_scanner import scan_in_python
 from penstock.core.body.request_scan import TOOL_NAMES, request_rules
-from penstock.core.body.scan_rules import MAX_DEPTH, Form, Member, ScanRules, Spans, Word
+from penstock.core.body.scan_rules import MAX_DEPTH, Form, Member, ScanRules, Spans
 from penstock.core.body.scanner import Scanner
 
 BODIES = int(os.environ.get("PENSTOCK_TEST_BODIES", "24000"))
 NATIVE = native_scanner()
-SCANNERS: dict[str, Scanner] = {"python": scan_in_python} if NATIVE is None else {"c": NATIVE, "python": scan_in_python}
+SCANNERS: dict[str, Scanner] = (
+    {"python": scan_in_python} if NATIVE is None else {"c": NATIVE, "python": scan_in_python}
+)
 
 
 @pytest.fixture(params=list(SCANNERS))
@@ -417,7 +419,7 @@ def test_rules_that_no_scanner_takes() -> None:
         with pytest.raises(ValueError, match="names"):
             ScanRules(members, wanted=0)
     with pytest.raises(ValueError, match="words"):
-        ScanRules((), wanted=0, naming=(Word(b"ab", 0),) * 9)
+        ScanRules((), wanted=0, naming=(b"ab",) * 9)
 
 
 # ---- envelopes

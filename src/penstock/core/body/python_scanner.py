@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.cost_fields import hides
-from penstock.core.body.scan_rules import Form, ScanRules, Spans
+from penstock.core.body.scan_rules import CLOSE, Form, ScanRules, Spans
 from penstock.core.body.utf8 import find_invalid
 from penstock.core.body.value_limits import check_values
 from penstock.errors import InvalidRequest
@@ -31,6 +31,7 @@ _objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _raws = msgspec.json.Decoder(list[Raw]).decode
 _turns = msgspec.json.Decoder(list[_Turn]).decode
 _options = msgspec.json.Decoder(_Options | None).decode
+_encode = msgspec.json.Encoder().encode
 
 _SPACE = b" \t\r\n"
 _MEMBER = re.compile(rb'[ \t\r\n]*"([^"\\]*)"[ \t\r\n]*:[ \t\r\n]*')
@@ -46,36 +47,50 @@ def scan_in_python(data: bytes, start: int, end: int, rules: ScanRules) -> Spans
     """As ``scanner.scan``."""
     if not 0 <= start <= end <= len(data):
         raise ValueError("scan: start and end are outside of the data")
-    body = data[start:end]
+    body = data if end - start == len(data) else data[start:end]
     try:
         fields = _fields(body)
         check_values(body, rules.max_values)
-        if find_invalid(body) >= 0 or not _fit(fields, rules):
+        if find_invalid(body) >= 0 or not rules.named.keys() >= fields.keys() >= rules.required:
+            return None
+        values = {name: bytes(raw) for name, raw in fields.items()}
+        if not all(_fits(name, value, rules) for name, value in values.items()):
             return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidRequest):
         return None
-    return _find_spans(body, start, fields, rules)
+    # the same length: no white space between the members, so no room for a second one of any of them, or for an escape
+    compact = len(_encode(fields)) == len(body)
+    return _count_spans(start, values, rules) if compact else _find_spans(body, start, values, rules)
 
 
-def _fit(fields: dict[str, Raw], rules: ScanRules) -> bool:
-    """Whether all members are there that have to be, and all that are there have their form."""
-    if not rules.named.keys() >= fields.keys() or not fields.keys() >= rules.required:
+def _fits(name: str, value: bytes, rules: ScanRules) -> bool:
+    """Whether a member's value has its form. May raise ``msgspec.DecodeError`` where not."""
+    if value == b"null" and name in rules.required:
         return False
-    for name, raw in fields.items():
-        value = bytes(raw)
-        if (value == b"null" and name in rules.required) or not _CHECKS[rules.named[name].form](value, rules):
-            return False
-    return True
+    return _CHECKS[rules.named[name].form](value, rules)
 
 
-def _find_spans(body: bytes, start: int, fields: dict[str, Raw], rules: ScanRules) -> Spans | None:
-    """Step over each member as the dict has it; None where one has an unknown name, an escaped one, or is there twice."""
+def _count_spans(start: int, values: dict[str, bytes], rules: ScanRules) -> Spans:
+    """The places in an object without white space, out of the lengths of its members."""
+    spans = [start, 0] + [0, 0] * rules.wanted
+    at = start
+    for name, value in values.items():
+        at += len(name) + len(b',"":')
+        place = rules.places.get(name)
+        if place is not None:
+            spans[place : place + 2] = at, at + len(value)
+        at += len(value)
+    spans[CLOSE] = at if values else at + 1
+    return tuple(spans)
+
+
+def _find_spans(body: bytes, start: int, values: dict[str, bytes], rules: ScanRules) -> Spans | None:
+    """Step over each member as the dict has it; None where a name is written with an escape, or is there twice."""
     opened = body.index(b"{")
     at = opened + 1
     spans = [start + opened, 0] + [0, 0] * rules.wanted
-    for name, raw in fields.items():
+    for name, value in values.items():
         member = _MEMBER.match(body, at)
-        value = bytes(raw)
         if member is None or member.group(1) != name.encode():
             return None
         begin, stop = member.end(), member.end() + len(value)
@@ -86,10 +101,10 @@ def _find_spans(body: bytes, start: int, fields: dict[str, Raw], rules: ScanRule
         place = rules.places.get(name)
         if place is not None:
             spans[place : place + 2] = start + begin, start + stop
-    close = at - 1 if fields else body.index(b"}")
+    close = at - 1 if values else body.index(b"}")
     if body[close : close + 1] != b"}" or body[close + 1 :].strip(_SPACE):
         return None
-    spans[1] = start + close
+    spans[CLOSE] = start + close
     return tuple(spans)
 
 
@@ -120,7 +135,7 @@ def _are_tools(value: bytes, rules: ScanRules) -> bool:
     names = frozenset(rules.tools)
     plain = value.startswith(b"[") and all(_is_plain(tool, names) for tool in _raws(value))
     words = rules.running if plain else (*rules.running, *rules.naming)
-    return not hides(tuple(word.text for word in words), value)
+    return not hides(words, value)
 
 
 def _is_plain(tool: Raw, names: frozenset[str]) -> bool:

@@ -1,7 +1,7 @@
 """The scan rules of a request: what a scanner may take of a format, out of its table of cost fields."""
 
 from penstock.core.body.cost_fields import NAMING_WORDS, RUNNING_WORDS, CostRules
-from penstock.core.body.scan_rules import UNBOUNDED, Member, ScanRules, Word
+from penstock.core.body.scan_rules import UNBOUNDED, Member, ScanRules
 
 TOOL_NAMES = (
     "type", "function", "name", "description", "parameters", "input_schema", "strict", "custom", "format",
@@ -9,8 +9,6 @@ TOOL_NAMES = (
 )  # fmt: skip
 """Names of a tool's own members, none of which names a model."""
 _IN_ITEMS = ("type", "id")
-_LETTERS = "etaoinsrhldcumfpgwybvkxjqz"
-"""From the most frequent in texts to the rarest."""
 
 
 def request_rules(
@@ -33,15 +31,6 @@ def request_rules(
         max_entries=most,
         items=items,
         tools=TOOL_NAMES,
-        running=tuple(map(_word, RUNNING_WORDS)),
-        naming=tuple(map(_word, NAMING_WORDS)),
+        running=RUNNING_WORDS,
+        naming=NAMING_WORDS,
     )
-
-
-def _word(word: bytes) -> Word:
-    text = word.decode()
-    return Word(word, max(range(len(text) - 1), key=lambda at: _rarity(text[at]) + _rarity(text[at + 1])))
-
-
-def _rarity(letter: str) -> int:
-    return _LETTERS.find(letter)

@@ -17,6 +17,8 @@ MAX_WORDS = 8
 UNBOUNDED = 2**62
 """A number of values that no body has."""
 _REQUIRED = 0x40
+_LETTERS = b"etaoinsrhldcumfpgwybvkxjqz"
+"""From the most frequent in texts to the rarest."""
 
 Spans = tuple[int, ...]
 """Offsets into the scanned data: of the object's opening bracket, of its closing one, and then, for each wanted member, of
@@ -69,20 +71,12 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """A word to look for, in lower case, and where in it the two letters are that are rarest in other texts."""
-
-    text: bytes
-    rare: int
-
-
-@dataclass(frozen=True, slots=True)
 class ScanRules:
     """What an object may be. Of the first ``wanted`` members the places are told.
 
     ``max_values`` bounds objects, lists and their members, ``max_entries`` the turns, items or texts. ``items`` are the names
     of an item (``type`` and ``id`` first). A tool that has the names of ``tools`` alone (``type`` first), and that the
-    caller runs, is looked through for the words of ``running``, any other for those of ``naming``, too.
+    caller runs, is looked through for the words of ``running`` (in lower case), any other for those of ``naming``, too.
     """
 
     members: tuple[Member, ...]
@@ -91,8 +85,8 @@ class ScanRules:
     max_entries: int = UNBOUNDED
     items: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
-    running: tuple[Word, ...] = ()
-    naming: tuple[Word, ...] = ()
+    running: tuple[bytes, ...] = ()
+    naming: tuple[bytes, ...] = ()
     places: Mapping[str, int] = field(init=False, compare=False)
     """Where in ``Spans`` the place of a wanted member begins."""
     named: Mapping[str, Member] = field(init=False, compare=False)
@@ -121,7 +115,7 @@ class ScanRules:
         members = [
             (each.form | (_REQUIRED if each.required else 0), each.name.encode()) for each in self.members
         ]
-        words = [*self.running, *self.naming]
+        words = (*self.running, *self.naming)
         return b"".join(
             (
                 self.max_values.to_bytes(8, "little"),
@@ -133,7 +127,7 @@ class ScanRules:
                     for names in (self.items, self.tools)
                 ),
                 bytes((len(self.running), len(words))),
-                _entries([(word.rare, word.text) for word in words]),
+                _entries([(_rarest(word), word) for word in words]),
             )
         )
 
@@ -141,3 +135,8 @@ class ScanRules:
 def _entries(entries: list[tuple[int, bytes]]) -> bytes:
     """Each as a byte for its number, a byte for its length, and itself."""
     return b"".join(bytes((number, len(text))) + text for number, text in entries)
+
+
+def _rarest(word: bytes) -> int:
+    """Where in a word the two letters are that are rarest in other texts, which is what a scanner looks for first."""
+    return max(range(len(word) - 1), key=lambda at: _LETTERS.find(word[at]) + _LETTERS.find(word[at + 1]))

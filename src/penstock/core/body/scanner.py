@@ -31,4 +31,5 @@ with suppress(ImportError):
     from penstock.core.body import _native
 
     scan = _native.scan
-IS_NATIVE = scan is not scan_in_python
+KIND = "Python" if scan is scan_in_python else "native"
+"""Which of the two ``scan`` is, as an operator is told."""
