@@ -13,8 +13,9 @@ from msgspec import Raw
 from penstock.core.body.cost_fields import SHARED, CostRules
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.body.request_scan import request_rules
-from penstock.core.body.scan_rules import Form, Member
-from penstock.core.body.splice import replace_once
+from penstock.core.body.scan_rules import Form, Member, ScanRules
+from penstock.core.body.scanner import scan
+from penstock.core.body.splice import replace_once, replace_spans
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.interface import CallerFormat, Passing, Prepared, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text, kind_of, words
@@ -123,8 +124,34 @@ class _Counts(msgspec.Struct):
 _decode_counts = msgspec.json.Decoder(_Counts | None).decode
 
 
+_REGULAR = ScanRules(
+    (
+        Member("model", Form.NAME, required=True),
+        Member("data", Form.FILLED, required=True),
+        Member("usage"),
+        *map(Member, ("object", "id", "created", "provider")),
+    ),
+    wanted=3,
+)
+"""An answer with nothing unusual about it; its vectors are not looked into."""
+_MODEL, _USAGE = _REGULAR.places["model"], _REGULAR.places["usage"]
+
+
 def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
     """A whole answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
+    spans = scan(body, 0, len(body), _REGULAR)
+    if spans is None:
+        return _passthrough_decoded(body, model)
+    usage = Usage(input=_input_tokens(body[spans[_USAGE] : spans[_USAGE + 1]] or b"null"), output=0)
+    start, end = spans[_MODEL], spans[_MODEL + 1]
+    public = None if model is None else _encode(model)
+    if public is None or body[start:end] == public:
+        return body, usage, None
+    return replace_spans(body, [(start, end)], public), usage, None
+
+
+def _passthrough_decoded(body: bytes, model: str | None) -> tuple[bytes, Usage, Failed | None]:
+    """The same for an answer that the scanner leaves: with an error, without a model, or written in an odd way."""
     try:
         if not body.isascii():
             body.decode()
@@ -134,7 +161,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usag
     failed = _failure_in(fields)
     if failed is not None:
         return b"", Usage(), failed
-    usage = Usage(input=_input_tokens(fields), output=0)
+    usage = Usage(input=_input_tokens(fields.get("usage", Raw(b"null"))), output=0)
     if model is None:
         return body, usage, None
     named = _model_of(fields)
@@ -157,10 +184,10 @@ def _failure_in(fields: dict[str, Raw]) -> Failed | None:
     return None if data[0] == _BRACKET else Failed("api_error", "the answer has no list of embeddings")
 
 
-def _input_tokens(fields: dict[str, Raw]) -> int | None:
+def _input_tokens(usage: bytes | Raw) -> int | None:
     """The tokens that the upstream has counted; None where it says nothing that is understood."""
     try:
-        counts = _decode_counts(fields.get("usage", Raw(b"null")))
+        counts = _decode_counts(usage)
     except msgspec.DecodeError:
         return None
     if counts is None:

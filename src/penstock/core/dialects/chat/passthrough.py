@@ -417,10 +417,12 @@ def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usag
     """A whole Chat answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
     regular = read_regular(body)
     if regular is not None:
-        usage = Counts().add(regular.usage)
-        if model is None or regular.model == model:
+        start, end, tokens = regular
+        usage = Counts().add(tokens)
+        public = None if model is None else _encode(model)
+        if public is None or body[start:end] == public:
             return body, usage, None
-        return replace_known(body, ("model",), regular.model, _encode(model)), usage, None
+        return replace_spans(body, [(start, end)], public), usage, None
     text = body.removeprefix(_BOM)
     chunk = read_chunk(text)
     if chunk is None:
