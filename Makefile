@@ -62,6 +62,7 @@ lint: style types ## ruff and the type checker
 style: env
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	@scripts/native.sh
 
 # what it reads is what it has found good already: then there is nothing to say
 types: env
@@ -100,7 +101,7 @@ $(STAMP)/run: requirements/run.txt requirements/build.txt | $(STAMP)/venv
 	$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
 	@touch $@
 
-$(STAMP)/project: pyproject.toml $(STAMP)/run
+$(STAMP)/project: pyproject.toml setup.py src/penstock/core/body/_native.c $(STAMP)/run
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Build what a release is made of, from a clean tree, into dist/: the source archive, the wheel, and their checksums.
-# The wheel is built from the source archive by the locked build backend, so that the archive is known to be whole, and is
-# tried: installed with hashes into an environment of its own, asked for its version, started, called, and stopped.
+# Build what a release is made of, from a clean tree, into dist/: the source archive, the wheels, and their checksums.
+# The wheels are built from the source archive by the locked build backend, so that the archive is known to be whole: one with the
+# scanner compiled for this platform, one without it for all others. The first is tried: installed with hashes into an environment of its own, asked for its version, started, called, and stopped.
 # `BASE` is the image that the release's own is built on, by its digest; it is written down beside what is built.
 # Nothing is tagged or sent anywhere. `REHEARSAL=1` lets an unfinished changelog, a changed tree and no base pass, for a rehearsal.
 set -euo pipefail
@@ -36,7 +36,7 @@ echo "Building $version from $(git rev-parse --short HEAD)"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 build() { # build KIND FROM TO: by the backend's own hook; no front end, no network
-    (cd "$2" && PATH="${python%/*}:$PATH" "$python" -c 'import sys, uv_build; print(getattr(uv_build, "build_" + sys.argv[1])(sys.argv[2]))' "$1" "$3")
+    (cd "$2" && rm -rf build && PATH="${python%/*}:$PATH" "$python" -c 'import sys; from setuptools import build_meta; print(getattr(build_meta, "build_" + sys.argv[1])(sys.argv[2]))' "$1" "$3")
 }
 mkdir "$work/tree" "$work/dist" "$work/again"
 git archive HEAD | tar -x -C "$work/tree"
@@ -44,9 +44,12 @@ sdist=$(build sdist "$work/tree" "$work/dist" | tail -1)
 tar -xzf "$work/dist/$sdist" -C "$work"
 wheel=$(build wheel "$work/${sdist%.tar.gz}" "$work/dist" | tail -1)
 build wheel "$work/tree" "$work/again" >/dev/null
+[[ $wheel == *-abi3-* ]] || fail "the scanner was not compiled: a C compiler and Python's headers are needed"
+pure=$(CC=false build wheel "$work/${sdist%.tar.gz}" "$work/dist" | tail -1)
+[[ $pure == *-py3-none-any.whl ]] || fail "without a compiler the wheel is $pure"
 cmp -s "$work/dist/$wheel" "$work/again/$wheel" || fail "the archive's wheel is not the tree's: a file is missing, or the build is not repeatable"
 echo "$base" >"$work/dist/BASE"
-(cd "$work/dist" && sha256sum "$sdist" "$wheel" BASE >SHA256SUMS)
+(cd "$work/dist" && sha256sum "$sdist" "$wheel" "$pure" BASE >SHA256SUMS)
 
 echo "Installing it with hashes"
 "$python" -m venv "$work/venv"

@@ -5,11 +5,15 @@ Fixtures belong to the folder of the part that they serve.
 
 import os
 from collections.abc import Callable, Generator, Mapping
+from zlib import crc32
 
 import pytest
 import uvloop
 from _pytest.nodeid import NodeId
 from hypothesis import settings
+
+from penstock.core.body import envelope
+from penstock.core.body.python_scanner import scan_in_python
 
 # pytest-timeout bounds a test; a bound per example only fails on a busy machine.
 settings.register_profile("penstock", deadline=None, print_blob=True)
@@ -21,6 +25,13 @@ settings.register_profile("written", deadline=None, max_examples=1, derandomize=
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
     """Run every coroutine test on the loop that the server uses."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def scanner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the tests, by their names, run on the scanner in Python, which is what others have who have no compiler."""
+    if crc32(request.node.nodeid.encode()) & 1:
+        monkeypatch.setattr(envelope, "scan", scan_in_python)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -39,7 +39,7 @@ UNTAKEN: dict[tuple[str, str], str] = {
 }
 """By module and line, as it is written there: why no example takes it, or takes it both ways."""
 
-LONG = ("byte_by_byte", "hundred_thousand", "one_character_edit", "other_line_ends")
+LONG = ("byte_by_byte", "hundred_thousand", "one_character_edit", "other_line_ends", "agree_with_each_other")
 """Examples that take long and no branch of their own."""
 
 

@@ -3,6 +3,7 @@
 import configparser
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from penstock.core.body import scanner
 from penstock.settings import Settings
 from tests.deploy.chart import render
 from tests.deploy.conftest import DEPLOY, PENSTOCK, ROOT, Gateway
@@ -58,7 +60,15 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert set(re.findall(r"PENSTOCK_\w+", stage["ENV"])) <= SETTINGS
 
 
-def test_the_wheel_has_what_the_program_reads_at_run_time(tmp_path: Path) -> None:
+def built_wheel(place: Path, **environ: str) -> Path:
+    """A wheel of this tree, built in a copy: the build leaves folders of its own beside what it builds."""
+    tree = place / "tree"
+    tree.mkdir()
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    shutil.copytree(
+        ROOT / "src" / "penstock", tree / "src" / "penstock", ignore=shutil.ignore_patterns("__pycache__")
+    )
     command = [
         sys.executable,
         "-m",
@@ -68,23 +78,44 @@ def test_the_wheel_has_what_the_program_reads_at_run_time(tmp_path: Path) -> Non
         "--no-deps",
         "--no-build-isolation",
         "-w",
-        str(tmp_path),
+        str(place),
         ".",
     ]
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    subprocess.run(
-        command, cwd=ROOT, env={"PATH": path, "HOME": str(tmp_path)}, check=True, capture_output=True
-    )
-    (wheel,) = tmp_path.glob("penstock-*.whl")
-    packed = set(zipfile.ZipFile(wheel).namelist())
+    environ = {"PATH": path, "HOME": str(place)} | environ
+    subprocess.run(command, cwd=tree, env=environ, check=True, capture_output=True)
+    (wheel,) = place.glob("penstock-*.whl")
+    return wheel
+
+
+def names_in(wheel: Path) -> set[str]:
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+NOT_PACKED = {".c", ".pyi", ".so", ".pyc"}
+"""The source of what is compiled, and what one tree has compiled for itself."""
+
+
+def test_the_wheel_has_what_the_program_reads_at_run_time(tmp_path: Path) -> None:
+    """Without a compiler it fits every platform, and has all but the scanner in C."""
+    wheel = built_wheel(tmp_path, CC="false")
+    assert wheel.name.endswith("-py3-none-any.whl")
     source = ROOT / "src"
-    tracked = [
-        path
+    tracked = {
+        path.relative_to(source).as_posix()
         for path in (source / "penstock").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
-    missing = {path.relative_to(source).as_posix() for path in tracked} - packed
-    assert not missing
+        if path.is_file() and path.suffix not in NOT_PACKED
+    }
+    packed = names_in(wheel)
+    assert not tracked - packed
+    assert {name for name in packed if ".dist-info/" not in name} == tracked
+
+
+def test_with_a_compiler_the_wheel_is_for_this_platform_and_every_later_python(tmp_path: Path) -> None:
+    wheel = built_wheel(tmp_path)
+    compiled = scanner.KIND == "native"  # it was built here
+    assert ("-cp311-abi3-" in wheel.name) is compiled
+    assert ("penstock/core/body/_native.abi3.so" in names_in(wheel)) is compiled
 
 
 def test_the_compose_file_sets_settings_and_hides_the_stores() -> None:

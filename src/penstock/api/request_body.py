@@ -1,5 +1,9 @@
-"""Request bodies: checked, and read at the top level; a large one in a thread."""
+"""Request bodies: checked, and read at the top level; a large one in a thread.
 
+Nearly every body is taken by the scanner in one pass. What it leaves goes the long way.
+"""
+
+import dataclasses
 from collections.abc import Callable
 
 from penstock.core.body.cost_fields import CostBounds
@@ -8,10 +12,13 @@ from penstock.core.body.envelope import (
     Envelope,
     bounded,
     read_body,
+    scan_body,
     takes_long_to_bound,
     too_deep,
 )
 from penstock.core.body.nesting import body_nests_deeper, nests_deeper
+from penstock.core.body.scan_rules import MAX_DEPTH, ScanRules
+from penstock.core.body.scanner import BOUNDS_NESTING
 from penstock.core.body.value_limits import check_values
 from penstock.errors import InvalidRequest
 from penstock.relay.offload import Offload
@@ -28,6 +35,9 @@ class BodyReader:
         self._max_values = max_values
         self._max_nesting = max_nesting
         self._max_choices = max_choices
+        self._is_deep = not BOUNDS_NESTING or max_nesting < MAX_DEPTH  # what the scanner takes may be
+        self._scan_rules: dict[int, ScanRules] = {}
+        """By the identity of a format's rules, which last as long as the process: its scan rules with our bound on values."""
 
     async def read(
         self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool = False
@@ -38,6 +48,9 @@ class BodyReader:
         """
         if len(body) > self._offload.above:
             return await self._offload.run(self._read_bounded, body, rules, bounds, counting=counting)
+        envelope = None if counting else self._scan(body, rules)
+        if envelope is not None:
+            return envelope
         envelope = self._read(body, rules, counting=counting)
         if takes_long_to_bound(envelope):
             return await self._offload.run(bounded, envelope, bounds)
@@ -51,11 +64,27 @@ class BodyReader:
         """``read`` without waiting; None for a body that takes a thread."""
         if len(body) > self._offload.above:
             return None
+        envelope = self._scan(body, rules)
+        if envelope is not None:
+            return envelope
         envelope = self._read(body, rules, counting=False)
         return None if takes_long_to_bound(envelope) else bounded(envelope, bounds)
 
     def _read_bounded(self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool) -> Envelope:
-        return bounded(self._read(body, rules, counting=counting), bounds)
+        envelope = None if counting else self._scan(body, rules)
+        return envelope or bounded(self._read(body, rules, counting=counting), bounds)
+
+    def _scan(self, body: bytes, rules: BodyRules) -> Envelope | None:
+        scan_rules = self._scan_rules.get(id(rules))
+        if scan_rules is None:
+            scan_rules = rules.scan
+            if rules.decoded:
+                scan_rules = dataclasses.replace(scan_rules, max_values=self._max_values)
+            self._scan_rules[id(rules)] = scan_rules
+        envelope = scan_body(body, rules, scan_rules)
+        if envelope is not None and self._is_deep and nests_deeper(body, self._max_nesting):
+            return None
+        return envelope
 
     def _read(self, body: bytes, rules: BodyRules, *, counting: bool) -> Envelope:
         if rules.decoded:

@@ -5,13 +5,18 @@ told from its bytes: its grammar has been checked when the top level was read, s
 commas is one of token ids.
 """
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import Raw
 
 from penstock.core.body.cost_fields import SHARED, CostRules
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.body.nesting import nests_deeper
-from penstock.core.body.splice import replace_once
+from penstock.core.body.request_scan import request_rules
+from penstock.core.body.scan_rules import Form, Member, ScanRules
+from penstock.core.body.scanner import BOUNDS_NESTING, scan
+from penstock.core.body.splice import replace_once, replace_spans
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.interface import CallerFormat, PassedAnswer, Passing, Prepared, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text, kind_of, words
@@ -87,9 +92,13 @@ def _count_strings(given: bytes) -> int | None:
     return strings if outside.translate(None, _SPACE + b",") == b"[]" else None
 
 
-def _estimate_input(body: bytes, fields: dict[str, Raw]) -> int:  # noqa: ARG001 - as BodyRules calls it
+def _scanned(value: Callable[[str], bytes]) -> tuple[int | None, bool]:  # noqa: ARG001 - as BodyRules calls it
+    return None, False
+
+
+def _estimate_input(envelope: Envelope) -> int:
     """Input tokens: as many as there are token ids, or a quarter of the bytes of the texts."""
-    given = bytes(fields["input"])
+    given = envelope.value("input")
     if b'"' in given:
         return max(len(given) // _BYTES_PER_TOKEN, 1)
     return given.count(b",") + 1
@@ -116,8 +125,35 @@ class _Counts(msgspec.Struct):
 _decode_counts = msgspec.json.Decoder(_Counts | None).decode
 
 
+_REGULAR = ScanRules(
+    (
+        Member("model", Form.NAME, required=True),
+        Member("data", Form.FILLED, required=True),
+        Member("usage"),
+        *map(Member, ("object", "id", "created", "provider")),
+    ),
+    wanted=3,
+)
+"""An answer with nothing unusual about it; its vectors are not looked into."""
+_MODEL, _USAGE = _REGULAR.places["model"], _REGULAR.places["usage"]
+
+
 def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     """A whole answer to relay, with our ``model`` in place."""
+    spans = scan(body, 0, len(body), _REGULAR)
+    if spans is None or (not BOUNDS_NESTING and nests_deeper(body)):
+        return _passthrough_decoded(body, model)
+    usage = Usage(input=_input_tokens(body[spans[_USAGE] : spans[_USAGE + 1]] or b"null"), output=0)
+    start, end = spans[_MODEL], spans[_MODEL + 1]
+    named = body[start + 1 : end - 1].decode()
+    public = None if model is None else _encode(model)
+    if public is None or body[start:end] == public:
+        return body, usage, None, named
+    return replace_spans(body, [(start, end)], public), usage, None, named
+
+
+def _passthrough_decoded(body: bytes, model: str | None) -> PassedAnswer:
+    """The same for an answer that the scanner leaves: with an error, without a model, or written in an odd way."""
     try:
         if not body.isascii():
             body.decode()
@@ -129,7 +165,8 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     failed = _failure_in(fields)
     if failed is not None:
         return b"", Usage(), failed, ""
-    usage, named = Usage(input=_input_tokens(fields), output=0), _model_of(fields)
+    usage = Usage(input=_input_tokens(fields.get("usage", Raw(b"null"))), output=0)
+    named = _model_of(fields)
     if model is None or named == model:
         return body, usage, None, named or ""
     public = _encode(model)
@@ -149,10 +186,10 @@ def _failure_in(fields: dict[str, Raw]) -> Failed | None:
     return None if data[0] == _BRACKET else garbled("the answer has no list of embeddings")
 
 
-def _input_tokens(fields: dict[str, Raw]) -> int | None:
+def _input_tokens(usage: bytes | Raw) -> int | None:
     """The tokens that the upstream has counted; None where it says nothing that is understood."""
     try:
-        counts = _decode_counts(fields.get("usage", Raw(b"null")))
+        counts = _decode_counts(usage)
     except msgspec.DecodeError:
         return None
     if counts is None:
@@ -167,14 +204,24 @@ def _model_of(fields: dict[str, Raw]) -> str | None:
         return None
 
 
+_COST = CostRules(
+    SHARED,
+    frozenset({"model", "input", "encoding_format", "dimensions", "user", "metadata"}),
+    tools="",
+)
 CALLER = CallerFormat(
     body=BodyRules(
         check=_check,
-        cost=CostRules(
-            SHARED,
-            frozenset({"model", "input", "encoding_format", "dimensions", "user", "metadata"}),
-            tools="",
+        scan=request_rules(
+            _COST,
+            wanted=(
+                Member("model", Form.NAME, required=True),
+                Member("input", Form.TEXTS, required=True),
+            ),
+            most=MAX_INPUTS,
         ),
+        scanned=_scanned,
+        cost=_COST,
         turns="input",
         attachments={},
         decoded=False,

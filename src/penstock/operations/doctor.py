@@ -17,6 +17,7 @@ from typing import Literal, cast
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.body import scanner
 from penstock.core.catalog import Upstream
 from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import FORMATS
@@ -85,6 +86,7 @@ async def examine_installation(
     findings += _settings(loaded)
     findings += _directory(settings.data)
     findings += _clock(time.time())
+    findings.append(Finding("ok", "scanner", f"{scanner.KIND} scanner"))
     findings += await _redis(settings)
     try:
         async with _opened(settings) as database:

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock import __version__
+from penstock.core.body import scanner
 from penstock.core.quoting import json_string, shell_word
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import User
@@ -183,6 +184,7 @@ def render_greeting(greeting: Greeting, url: str) -> str:
     say("Claude Code", f"ANTHROPIC_BASE_URL={shell_word(f'{url}/api/v1')} ANTHROPIC_AUTH_TOKEN={key} claude")
     say("OpenAI SDK", f"OPENAI_BASE_URL={shell_word(f'{url}/api/v1')} OPENAI_API_KEY={key}")
     say("Models", *_models(greeting))
+    say("Scanner", scanner.KIND)
     say("Data", greeting.data)
     return "\n".join(lines) + "\n"
 

@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from penstock.core.body import scanner
 from penstock.operations.health import Health
 
 log = logging.getLogger("penstock.operations.metrics")
@@ -157,6 +158,13 @@ class Metrics(Collector):
             first.add_metric((model,), times.buckets(), times.total)
         yield first
         yield GaugeMetricFamily("penstock_running", "Requests being relayed now.", value=self._running)
+        runs_on = GaugeMetricFamily(
+            "penstock_scanner_info",
+            "Which scanner of request bodies this server runs on.",
+            labels=("scanner",),
+        )
+        runs_on.add_metric((scanner.KIND,), 1)
+        yield runs_on
         yield from self._parts()
 
     def _parts(self) -> Iterator[Metric]:

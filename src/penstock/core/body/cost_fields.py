@@ -93,10 +93,10 @@ SHARED = (
 
 _NULL = b"null"
 _NAMING = ("model", "models", "modelid", "modelids", "modelname", "modelnames", "modellist")
-_WORDS = (b"model", b"fallback")
+NAMING_WORDS = (b"model", b"fallback")
 _MULTIPLIES = (b"tier", b"speed", b'"n"', b"best")
-_RUNNING_WORDS = (b"advisor", b"openrouter:")
-_TOOL_WORDS = (*_WORDS, *_RUNNING_WORDS)
+RUNNING_WORDS = (b"advisor", b"openrouter:")
+_TOOL_WORDS = (*NAMING_WORDS, *RUNNING_WORDS)
 _ITEM_WORDS = (b'"tools"', b'"model', b'tier"', b"fallback")
 _ESCAPED = re.compile(rb"\\u(?:00[2-7]|017[fF]|212[aA])")
 """How a letter of ASCII can be written that a search for a word does not find: as an escape, or as one of ``_FOLDING``."""
@@ -171,7 +171,7 @@ def _passes(name: str, raw: Raw, row: CostField | None, bounds: CostBounds) -> b
         return True
     if row is None:
         naming = _names_a_model(_folded(name))
-        if naming or _hides(_WORDS, text):
+        if naming or hides(NAMING_WORDS, text):
             _check_names(name, _value(text), bounds, naming=naming)
         return True
     match row.action:
@@ -185,7 +185,7 @@ def _passes(name: str, raw: Raw, row: CostField | None, bounds: CostBounds) -> b
             return _known_plugins(value, row.passes)
         case "names" | "searched":
             naming = row.action == "names"
-            if not naming and not _hides(_WORDS, text) and not _hides(_MULTIPLIES, text):
+            if not naming and not hides(NAMING_WORDS, text) and not hides(_MULTIPLIES, text):
                 return True
             value = _value(text)
             _check_names(name, value, bounds, naming=naming)
@@ -271,14 +271,14 @@ def _names_a_model(key: str) -> bool:
 def _tools(raw: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
     """The tools that may go on; None: all of them."""
     text = bytes(raw)
-    if not _hides(_TOOL_WORDS, text):
+    if not hides(_TOOL_WORDS, text):
         return None
     try:
         tools = _raws(text)
     except msgspec.ValidationError:  # no list
         _check_names(rules.tools, _value(text), bounds)
         return None
-    spelt = _hides(_RUNNING_WORDS, text)
+    spelt = hides(RUNNING_WORDS, text)
     kept = [tool for tool in tools if _tool_passes(tool, rules, bounds, spelt=spelt)]
     return Raw(_encode(kept)) if len(kept) < len(tools) else None
 
@@ -290,7 +290,7 @@ def _tool_passes(tool: Raw, rules: CostRules, bounds: CostBounds, *, spelt: bool
         fields = _fields(text)
     except msgspec.ValidationError:  # no object
         return True
-    plain = bytes(fields.get("type", _FUNCTION)) in _OWN and not (spelt and _hides(_RUNNING_WORDS, text))
+    plain = bytes(fields.get("type", _FUNCTION)) in _OWN and not (spelt and hides(RUNNING_WORDS, text))
     if plain and not any(_names_a_model(_folded(name)) for name in fields):
         return True
     return _decoded_passes(_value(text), rules, bounds)
@@ -325,12 +325,12 @@ def _decoded_passes(tool: Decoded, rules: CostRules, bounds: CostBounds) -> bool
 def _items(raw: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
     """The items as they may go on; None: unchanged."""
     text = bytes(raw)
-    if rules.item is None or not text.startswith(b"[") or not _hides(_ITEM_WORDS, text):
+    if rules.item is None or not text.startswith(b"[") or not hides(_ITEM_WORDS, text):
         return None
     items = _raws(text)
     changed = False
     for at, item in enumerate(items):
-        if _hides(_ITEM_WORDS, bytes(item)):
+        if hides(_ITEM_WORDS, bytes(item)):
             fields, left_out = bound_cost(_fields(item), rules.item, bounds)
             if left_out:
                 changed = True
@@ -406,11 +406,12 @@ def _folded(key: str) -> str:
     return key.casefold().replace("_", "").replace("-", "")
 
 
-def _hides(words: tuple[bytes, ...], text: bytes) -> bool:
+def hides(words: tuple[bytes, ...], text: bytes) -> bool:
     """Whether one of the words is in JSON text, or may be in other letters."""
     lowered = text.lower()
-    if any(word in lowered for word in words):
-        return True
+    for word in words:  # a generator would cost more than the search
+        if word in lowered:
+            return True
     if b"\\u" in text and _ESCAPED.search(text) is not None:
         return True
     return not text.isascii() and any(letter in text for letter in _FOLDING)

@@ -6,6 +6,10 @@ skipping checks the whole JSON grammar (escapes, half surrogates, control charac
 check UTF-8, which is therefore done here. Its bound on nesting depends on the version of Python, so whoever reads a body
 applies ours as well (``penstock.core.body.nesting``). Half a surrogate pair (``\\ud83d`` alone) is refused: it is no character,
 and upstreams differ in what they make of it.
+
+There are two ways to an envelope. ``scan_body`` asks the scanner (``scanner.py``), which takes nearly every body as it is, and
+keeps the places of the members that the relay may change. ``read_body``, the long way, is for all others: it accepts
+more, has the words for what is wrong, and has the top level as a dict, of which ``bounded`` may leave out something.
 """
 
 import re
@@ -17,6 +21,9 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.cost_fields import CostBounds, CostRules, bound_cost, takes_long
+from penstock.core.body.scan_rules import CLOSE, ScanRules, Spans
+from penstock.core.body.scanner import scan
+from penstock.core.body.utf8 import find_invalid
 from penstock.errors import InvalidRequest
 
 MAX_MESSAGES = 10_000
@@ -40,16 +47,12 @@ decode_integer = msgspec.json.Decoder(int | None).decode
 decode_number = msgspec.json.Decoder(float | None).decode
 _encode = msgspec.json.Encoder().encode
 _QUOTE = b'"'[0]
-_ABSENT = Raw()
+_TRUE = b"true"
 _CONTENT_STARTS = frozenset(b'"[n')
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _MEMBER = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:[ \t\r\n]*')
 _AFTER = re.compile(rb"[ \t\r\n]*[,}]")
-_PIECE = 4096
-"""Bytes whose encoding is checked at once."""
-_CONTINUED = 3
-"""The most bytes of a character after its first."""
-_NO_TOOLS = frozenset((b"[]", b"null"))
+_NO_TOOLS = frozenset((b"", b"[]", b"null"))
 
 
 Attachment = tuple[bytes, re.Pattern[bytes]]
@@ -66,8 +69,9 @@ _TOKENS_PER_ATTACHMENT = 1600
 _BYTES_PER_TOKEN = 4
 
 
-def estimate_conversation(body: bytes, fields: dict[str, Raw]) -> int:  # noqa: ARG001 - other formats may need them
+def estimate_conversation(envelope: "Envelope") -> int:
     """Input tokens, guessed from the length of the body: 4 bytes each, and 1,600 for an attachment."""
+    body = envelope.body
     size = len(body)
     attachments = 0
     if b"base64" in body:
@@ -82,33 +86,51 @@ class BodyRules:
     """What the bodies of one format are checked for, and where they say what.
 
     ``check`` takes the top level, and whether only tokens are to be counted; it gives the most tokens of the answer and
-    whether the caller wants the counts of a stream, and raises ``InvalidRequest``. ``turns`` is the field of the
+    whether the caller wants the counts of a stream, and raises ``InvalidRequest``. ``scan`` is what a scanner may take in
+    its place, and ``scanned`` reads the same two out of the members that it has found. ``turns`` is the field of the
     conversation; ``attachments`` says how images and documents show in it. ``decoded``: more than the top level is decoded
     on some way, so the number of values is bounded. ``estimate_input`` guesses the input's tokens. ``cost`` says where a
     body names other models, or multiplies what it costs.
     """
 
     check: Callable[[dict[str, Raw], bool], tuple[int | None, bool]]
+    scan: ScanRules
+    scanned: Callable[[Callable[[str], bytes]], tuple[int | None, bool]]
     turns: str
     attachments: Mapping[Feature, Attachment]
     cost: CostRules
     decoded: bool = True
-    estimate_input: Callable[[bytes, dict[str, Raw]], int] = estimate_conversation
+    estimate_input: Callable[["Envelope"], int] = estimate_conversation
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """A checked body: its top-level ``fields`` as the caller wrote them, in order, and what the relay has to know."""
+    """A checked body, and what the relay has to know of it."""
 
     rules: BodyRules
     body: bytes
-    fields: dict[str, Raw]
     model: str
     stream: bool
     max_tokens: int | None
     include_usage: bool
     """A Chat caller asked for the usage chunk of a stream; always True elsewhere."""
+    spans: Spans | None = None
+    """Where the scanner has found the members of ``rules.scan``; None where the body went the long way."""
+    decoded: dict[str, Raw] | None = None
+    """The top level, where it was decoded."""
     left_out: tuple[str, ...] = ()
     """Fields that were left out, in whole or in part, because of what they cost."""
+
+    @property
+    def fields(self) -> dict[str, Raw]:
+        """The top level as the caller wrote it, in order. Decoded each time where the scanner has found what is needed."""
+        return _fields(self.body) if self.decoded is None else self.decoded
+
+    def value(self, name: str) -> bytes:
+        """The value of a field as the caller wrote it; empty where it is absent."""
+        place = None if self.spans is None else self.rules.scan.places.get(name)
+        if self.spans is None or place is None:
+            return bytes(self.fields.get(name, b""))
+        return self.body[self.spans[place] : self.spans[place + 1]]
 
     def encode(self, model: str, set: Mapping[str, bytes] | None = None, drop: tuple[str, ...] = ()) -> bytes:  # noqa: A002
         """The body with ``model`` (and the fields of ``set``, JSON text each) replaced or added and ``drop`` left out.
@@ -116,30 +138,52 @@ class Envelope(msgspec.Struct, frozen=True):
         Every other field stays as it was, byte for byte, in the caller's order. Where nothing changes it is the caller's
         own body, unless a top-level key was there twice: then the last one has won.
         """
-        changes = {} if set is None else {name: Raw(value) for name, value in set.items()}
+        changes = {} if set is None else dict(set)
         if model != self.model:
-            changes["model"] = Raw(_encode(model))
-        if not changes and self.fields.keys().isdisjoint(drop):
-            plain = _encode(self.fields)
+            changes["model"] = _encode(model)
+        spans = self.spans
+        if spans is not None and not drop and changes.keys() <= self.rules.scan.places.keys():
+            return self._spliced(spans, changes)
+        fields = self.fields
+        if not changes and fields.keys().isdisjoint(drop):
+            plain = _encode(fields)
             # the same length: no white space between the members, so no room for a second one of any of them
-            same = len(plain) == len(self.body) or not _repeats_a_key(self.body, self.fields)
+            same = len(plain) == len(self.body) or not _repeats_a_key(self.body, fields)
             return self.body if same else plain
-        fields = {**self.fields, **changes}
+        fields = {**fields, **{name: Raw(value) for name, value in changes.items()}}
         for name in drop:
             fields.pop(name, None)
         return _encode(fields)
 
+    def _spliced(self, spans: Spans, changes: Mapping[str, bytes]) -> bytes:
+        """The body with other values in the places of what is there; what is not goes before the closing bracket."""
+        if not changes:
+            return self.body
+        body, places = memoryview(self.body), self.rules.scan.places
+        close = spans[CLOSE]
+        added = [b',"%b":%b' % (name.encode(), changes[name]) for name in changes if not spans[places[name]]]
+        edits = [
+            (*spans[places[name] : places[name] + 2], changes[name])
+            for name in changes
+            if spans[places[name]]
+        ]
+        pieces: list[bytes | memoryview] = []
+        at = 0
+        for start, end, value in (*sorted(edits), (close, close, b"".join(added))):
+            pieces += (body[at:start], value)
+            at = end
+        return b"".join((*pieces, body[at:]))
+
     def estimate_input(self) -> int:
         """Input tokens, guessed as the format has it."""
-        return self.rules.estimate_input(self.body, self.fields)
+        return self.rules.estimate_input(self)
 
     def features(self) -> frozenset[Feature]:
         """What the model must be able to take, judged from the bytes. Costs a search through all of them."""
         found: set[Feature] = set()
-        tools = self.fields.get("tools")
-        if tools is not None and bytes(tools) not in _NO_TOOLS:
+        if self.value("tools") not in _NO_TOOLS:
             found.add("tools")
-        turns = bytes(self.fields.get(self.rules.turns, _ABSENT))
+        turns = self.value(self.rules.turns)
         for feature, (word, pattern) in self.rules.attachments.items():
             if word in turns and pattern.search(turns):
                 found.add(feature)
@@ -147,9 +191,33 @@ class Envelope(msgspec.Struct, frozen=True):
 
     def usage_options(self) -> bytes:
         """``stream_options`` with ``include_usage`` on and the caller's other members as they were."""
-        given = self.fields.get("stream_options")
-        members = _fields(given) if given is not None and bytes(given) != b"null" else {}
+        given = self.value("stream_options")
+        members = {} if given in (b"", b"null") else _fields(given)
         return _encode({**members, "include_usage": Raw(b"true")})
+
+
+def scan_body(body: bytes, rules: BodyRules, scan_rules: ScanRules) -> Envelope | None:
+    """The envelope of a body that the scanner takes; None for any other, which ``read_body`` and ``bounded`` look at.
+
+    ``scan_rules`` are those of ``rules`` with the bound on values that holds here.
+    """
+    spans = scan(body, 0, len(body), scan_rules)
+    if spans is None:
+        return None
+    places = scan_rules.places
+
+    def value(name: str) -> bytes:
+        return body[spans[places[name]] : spans[places[name] + 1]]
+
+    max_tokens, include_usage = rules.scanned(value)
+    model = value("model")[1:-1].decode()
+    stream = "stream" in places and value("stream") == _TRUE
+    return Envelope(rules, body, model, stream, max_tokens, include_usage, spans)
+
+
+def scanned_integer(value: bytes) -> int | None:
+    """The integer that a scanner has found; None where it is null or not there."""
+    return None if value in (b"", b"null") else int(value)
 
 
 def read_body(body: bytes, rules: BodyRules, *, counting: bool = False) -> Envelope:
@@ -164,7 +232,7 @@ def read_body(body: bytes, rules: BodyRules, *, counting: bool = False) -> Envel
         max_tokens, include_usage = rules.check(fields, counting)
     except RecursionError as error:  # also of a later pass, which stands deeper in the stack than the first
         raise too_deep() from error
-    return Envelope(rules, body, fields, model, stream, max_tokens, include_usage)
+    return Envelope(rules, body, model, stream, max_tokens, include_usage, decoded=fields)
 
 
 def takes_long_to_bound(envelope: Envelope) -> bool:
@@ -183,38 +251,22 @@ def bounded(envelope: Envelope, bounds: CostBounds) -> Envelope:
         raise too_deep() from error
     if not left_out:
         return envelope
-    return msgspec.structs.replace(envelope, body=_encode(fields), fields=fields, left_out=left_out)
+    return msgspec.structs.replace(envelope, body=_encode(fields), decoded=fields, left_out=left_out)
 
 
 # ---- the top level
 
 
 def _object(body: bytes) -> dict[str, Raw]:
-    if not body.isascii():
-        _check_utf8(body)
+    invalid = find_invalid(body)
+    if invalid >= 0:
+        raise InvalidRequest(f"The body is not valid UTF-8 (byte {invalid}).")
     try:
         return _fields(body)
     except msgspec.ValidationError as error:
         raise InvalidRequest("The body must be a JSON object.") from error
     except msgspec.DecodeError as error:
         raise InvalidRequest(_what_is_malformed(body, str(error))) from error
-
-
-def _check_utf8(body: bytes) -> None:
-    """Piece by piece, because most of a long text is ASCII, and a piece that is not fits into the processor's cache."""
-    at, length = 0, len(body)
-    while at < length:
-        end = at + _PIECE
-        most = min(end + _CONTINUED, length)
-        while end < most and body[end] & 0xC0 == 0x80:  # inside of a character
-            end += 1
-        piece = body[at:end]
-        if not piece.isascii():
-            try:
-                piece.decode()
-            except UnicodeDecodeError as error:
-                raise InvalidRequest(f"The body is not valid UTF-8 (byte {at + error.start}).") from error
-        at = end
 
 
 def _what_is_malformed(body: bytes, reason: str) -> str:

@@ -1,16 +1,22 @@
 """The Chat dialect: both of its sides, and what is checked of a Chat body before anything is decoded."""
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import (
+    MAX_MESSAGES,
     BodyRules,
     check_messages,
     decode_integer,
     decode_number,
+    scanned_integer,
     typed,
     typed_as,
 )
+from penstock.core.body.request_scan import request_rules
+from penstock.core.body.scan_rules import Form, Member
 from penstock.core.dialects.chat.cost_fields import COST
 from penstock.core.dialects.chat.decode_request import decode_request
 from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
@@ -34,6 +40,21 @@ class _StreamOptions(msgspec.Struct):
 
 _decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
 
+_SCAN = request_rules(
+    COST,
+    wanted=(
+        Member("model", Form.NAME, required=True),
+        Member("messages", Form.TURNS, required=True),
+        Member("max_completion_tokens", Form.POSITIVE),
+        Member("max_tokens", Form.POSITIVE),
+        Member("stream", Form.FLAG),
+        Member("stream_options", Form.OPTIONS),
+        Member("tools", Form.TOOLS),
+    ),
+    checked=(Member("temperature", Form.TEMPERATURE),),
+    most=MAX_MESSAGES,
+)
+
 
 def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:  # noqa: ARG001 - as BodyRules calls it
     temperature = typed(fields, "temperature", decode_number, "a number")
@@ -51,11 +72,22 @@ def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:  
     return max_tokens, options is not None and bool(options.include_usage)
 
 
+def _scanned(value: Callable[[str], bytes]) -> tuple[int | None, bool]:
+    max_tokens = scanned_integer(value("max_completion_tokens"))
+    if max_tokens is None:
+        max_tokens = scanned_integer(value("max_tokens"))
+    given = value("stream_options")
+    options = _decode_options(given) if given else None
+    return max_tokens, options is not None and bool(options.include_usage)
+
+
 CHAT = Dialect(
     "chat",
     caller=CallerSide(
         body=BodyRules(
             check=_check,
+            scan=_SCAN,
+            scanned=_scanned,
             cost=COST,
             turns="messages",
             attachments={"images": typed_as(b"image_url"), "documents": typed_as(b"file")},

@@ -58,10 +58,10 @@ def pass_request(
     if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
         return Prepared(envelope.encode(model, changes))
     if _CALLS in envelope.body:
-        messages = restore_reasoning_in_messages(bytes(envelope.fields["messages"]), reasoning, profile)
+        messages = restore_reasoning_in_messages(envelope.value("messages"), reasoning, profile)
         if messages is not None:
             changes["messages"] = messages
-    kept = reasoning if "tools" in envelope.fields else None
+    kept = reasoning if envelope.value("tools") else None
     return Prepared(envelope.encode(model, changes), reasoning=kept)
 
 
@@ -403,19 +403,23 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     """A whole Chat answer to relay, with our ``model`` in place."""
     regular = read_regular(body)
     if regular is not None:
-        usage, named = Counts().add(regular.usage), regular.model
-    else:
-        text = body.removeprefix(_BOM)
-        chunk = read_chunk(text)
-        if chunk is None:
-            return b"", Usage(), garbled("the answer is not a JSON object"), ""
-        failed = failure_in(chunk, text)
-        usage = Usage() if chunk.usage is None else Counts().add(chunk.usage)
-        if failed is None and not chunk.choices:
-            failed = garbled("the answer has no choices")
-        if failed is not None:
-            return b"", usage, failed, ""
-        named = chunk.model
+        start, end, tokens = regular
+        usage, named = Counts().add(tokens), body[start + 1 : end - 1].decode()
+        public = None if model is None else _encode(model)
+        if public is None or body[start:end] == public:
+            return body, usage, None, named
+        return replace_spans(body, [(start, end)], public), usage, None, named
+    text = body.removeprefix(_BOM)
+    chunk = read_chunk(text)
+    if chunk is None:
+        return b"", Usage(), garbled("the answer is not a JSON object"), ""
+    failed = failure_in(chunk, text)
+    usage = Usage() if chunk.usage is None else Counts().add(chunk.usage)
+    if failed is None and not chunk.choices:
+        failed = garbled("the answer has no choices")
+    if failed is not None:
+        return b"", usage, failed, ""
+    named = chunk.model
     if model is None or named is None or named == model:
         return body, usage, None, named or ""
     return replace_known(body, ("model",), named, _encode(model)), usage, None, named

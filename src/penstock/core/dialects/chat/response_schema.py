@@ -2,12 +2,14 @@
 
 import json
 import re
-from typing import Annotated, cast
+from typing import cast
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 
 from penstock.core.body.nesting import nests_deeper
+from penstock.core.body.scan_rules import Form, Member, ScanRules
+from penstock.core.body.scanner import BOUNDS_NESTING, scan
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Failed
@@ -199,29 +201,44 @@ def read_chunk(data: bytes) -> Chunk | None:
     return _chunk(cast("dict[str, object]", value)) if isinstance(value, dict) else None
 
 
-class Regular(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer with nothing unusual about it, as far as a meter reads it: its choices are not looked into."""
-
-    model: str
-    choices: Annotated[list[Raw], Meta(min_length=1)]
-    usage: Tokens
-    error: Raw = Raw()
-    base_resp: BaseResp | None = None
-
-
-_regular = msgspec.json.Decoder(Regular).decode
+_decode_tokens = msgspec.json.Decoder(Tokens).decode
+_NAMES = (
+    "id", "object", "created", "system_fingerprint", "service_tier", "provider", "prompt_filter_results", "prompt_logprobs",
+    "prompt_token_ids", "kv_transfer_params", "citations", "search_results", "stats", "time_info", "x_groq", "metadata",
+    "request_id",
+)  # fmt: skip
+"""What whole answers have besides, of no consequence for a meter."""
+REGULAR = ScanRules(
+    (
+        Member("model", Form.NAME, required=True),
+        Member("usage", Form.OBJECT, required=True),
+        Member("choices", Form.FILLED, required=True),
+        *map(Member, _NAMES),
+    ),
+    wanted=2,
+)
+"""A whole answer with nothing unusual about it, as far as a meter reads it: its choices are not looked into."""
+_MODEL, _USAGE = REGULAR.places["model"], REGULAR.places["usage"]
 _ERROR, _NO_RESOURCE = b'"error"', b"insufficient_system_resource"
 
 
-def read_regular(body: bytes) -> Regular | None:
-    """A whole answer that reports no error anywhere; None for any other, which ``read_chunk`` has to look at."""
-    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0 or nests_deeper(body):
+def read_regular(body: bytes) -> tuple[int, int, Tokens] | None:
+    """Where the name of the model lies in a whole answer that reports no error anywhere, and its counts.
+
+    None for any other answer, which ``read_chunk`` has to look at.
+    """
+    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0:
+        return None
+    if not BOUNDS_NESTING and nests_deeper(body):
+        return None
+    spans = scan(body, 0, len(body), REGULAR)
+    if spans is None:
         return None
     try:
-        answer = _regular(body)
-    except (ValueError, RecursionError):
+        tokens = _decode_tokens(body[spans[_USAGE] : spans[_USAGE + 1]])
+    except ValueError:
         return None
-    return None if answer.base_resp is not None else answer
+    return spans[_MODEL], spans[_MODEL + 1], tokens
 
 
 def read_loosely(data: bytes) -> object:

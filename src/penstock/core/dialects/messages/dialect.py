@@ -1,20 +1,24 @@
 """The Messages dialect: both of its sides, what is checked of a Messages body, and Anthropic's headers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from msgspec import Raw
 
 from penstock.core.body.envelope import (
+    MAX_MESSAGES,
     BodyRules,
     check_messages,
     decode_integer,
     decode_number,
+    scanned_integer,
     typed,
     typed_as,
 )
+from penstock.core.body.request_scan import request_rules
+from penstock.core.body.scan_rules import Form, Member
 from penstock.core.dialects.context_overflow import Overflow
 from penstock.core.dialects.interface import (
     ApiVersion,
@@ -49,6 +53,18 @@ _VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
 _BETA = re.compile(rb"[\x21-\x2b\x2d-\x7e]{1,128}")
 _MAX_BETAS = 4096
 """Bytes of all ``anthropic-beta`` headers."""
+_SCAN = request_rules(
+    COST,
+    wanted=(
+        Member("model", Form.NAME, required=True),
+        Member("messages", Form.TURNS, required=True),
+        Member("max_tokens", Form.NATURAL, required=True),
+        Member("stream", Form.FLAG),
+        Member("tools", Form.TOOLS),
+    ),
+    checked=(Member("temperature", Form.NUMBER),),
+    most=MAX_MESSAGES,
+)
 
 
 def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:
@@ -61,6 +77,10 @@ def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:
         raise InvalidRequest("max_tokens must not be negative.", param="max_tokens")
     check_messages(fields)
     return max_tokens, True
+
+
+def _scanned(value: Callable[[str], bytes]) -> tuple[int | None, bool]:
+    return scanned_integer(value("max_tokens")), True
 
 
 def _api_version(headers: Sequence[Header]) -> ApiVersion:
@@ -124,6 +144,8 @@ MESSAGES = Dialect(
     caller=CallerSide(
         body=BodyRules(
             check=_check,
+            scan=_SCAN,
+            scanned=_scanned,
             cost=COST,
             turns="messages",
             attachments={"images": typed_as(b"image"), "documents": typed_as(b"document")},

@@ -62,7 +62,7 @@ def pass_request(
 ) -> Prepared:
     """The caller's body for ``model``; where signatures are checked, without reasoning of another provider's model."""
     if profile.native_anthropic and _OUR_SIGNATURE in envelope.body:
-        turns = _without_foreign_reasoning(bytes(envelope.fields["messages"]))
+        turns = _without_foreign_reasoning(envelope.value("messages"))
         if turns is not None:
             lost = (Loss("messages.thinking", "dropped"),)
             return Prepared(envelope.encode(model, {"messages": turns}), lost)

@@ -1,5 +1,7 @@
 """The Responses dialect: both of its sides, and what is checked of a Responses body before anything is decoded."""
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import Raw
 
@@ -9,9 +11,12 @@ from penstock.core.body.envelope import (
     decode_integer,
     decode_objects,
     invalid,
+    scanned_integer,
     typed,
     typed_as,
 )
+from penstock.core.body.request_scan import request_rules
+from penstock.core.body.scan_rules import Form, Member
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.responses.cost_fields import COST
 from penstock.core.dialects.responses.decode_request import decode_request
@@ -34,6 +39,19 @@ _NOTHING = frozenset((b"null", b"false"))
 _STORED = ("previous_response_id", "conversation", "background", "prompt")
 """Fields that only a service that stores conversations could serve."""
 _REFERENCE = b'"item_reference"'
+_SCAN = request_rules(
+    COST,
+    wanted=(
+        Member("model", Form.NAME, required=True),
+        Member("input", Form.ITEMS, required=True),
+        Member("max_output_tokens", Form.WHOLE),
+        Member("stream", Form.FLAG),
+        Member("store"),
+        Member("include"),
+        Member("tools", Form.TOOLS),
+    ),
+    most=MAX_MESSAGES,
+)
 
 
 def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:  # noqa: ARG001 - as BodyRules calls it
@@ -71,11 +89,17 @@ def _check_input(fields: dict[str, Raw]) -> None:
             )
 
 
+def _scanned(value: Callable[[str], bytes]) -> tuple[int | None, bool]:
+    return scanned_integer(value("max_output_tokens")), True
+
+
 RESPONSES = Dialect(
     "responses",
     caller=CallerSide(
         body=BodyRules(
             check=_check,
+            scan=_SCAN,
+            scanned=_scanned,
             cost=COST,
             turns="input",
             attachments={"images": typed_as(b"input_image"), "documents": typed_as(b"input_file")},

@@ -75,17 +75,17 @@ def pass_request(
     """
     changes: dict[str, bytes] = {}
     losses: list[Loss] = []
-    stored = envelope.fields.get("store")
-    if stored is None or bytes(stored) != b"false":
+    stored = envelope.value("store")
+    if stored != b"false":
         changes["store"] = b"false"
-        if stored is not None and bytes(stored) == b"true":
+        if stored == b"true":
             losses.append(Loss("store", "dropped"))
         if profile.encrypted_reasoning:
             included = _included(envelope)
             if _ENCRYPTED not in included:
                 changes["include"] = _encode([*included, _ENCRYPTED])
     if any(mark in envelope.body for mark in _OUR_MARKS):
-        items = _without_our_reasoning(bytes(envelope.fields["input"]))
+        items = _without_our_reasoning(envelope.value("input"))
         if items is not None:
             changes["input"] = items
             losses.append(Loss("input.reasoning", "dropped"))
@@ -93,9 +93,9 @@ def pass_request(
 
 
 def _included(envelope: Envelope) -> list[str]:
-    raw = envelope.fields.get("include")
+    given = envelope.value("include")
     try:
-        return [] if raw is None else _words(raw) or []
+        return _words(given) or [] if given else []
     except msgspec.ValidationError as error:
         raise InvalidRequest("include must be a list of strings.", param="include") from error
 

@@ -1,0 +1,3 @@
+from penstock.core.body.scan_rules import ScanRules, Spans
+
+def scan(data: bytes, start: int, end: int, rules: ScanRules, /) -> Spans | None: ...
