@@ -31,8 +31,7 @@ DOCUMENTS = [
 FOLDERS = {"bench", "deploy", "docs", "requirements", "scripts", "src", "tests"}
 FILES = [
     path
-    for folder in FOLDERS
-    for path in (ROOT / folder).rglob("*")
+    for path in (*ROOT.glob("*"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*")))
     if path.is_file() and "__pycache__" not in path.parts  # a folder that has moved leaves one behind
 ]
 THERE = {

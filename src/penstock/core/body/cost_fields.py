@@ -158,7 +158,7 @@ def takes_long(fields: dict[str, Raw], rules: CostRules, size: int) -> bool:
         not rules.ordinary.issuperset(fields)
         or tools.count(b"{") > _MOST_OBJECTS
         or (rules.item is not None and items.count(b"{") > _MOST_OBJECTS)
-        or _may_add_tools(bytes(fields.get(rules.turns, b"")))
+        or may_add_tools(bytes(fields.get(rules.turns, b"")))
     )
 
 
@@ -344,7 +344,7 @@ def _items(raw: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
 def _turns(raw: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
     """The conversation as it may go on; None: unchanged. A turn of which nothing is left is left out with its blocks."""
     text = bytes(raw)
-    if not text.startswith(b"[") or not _may_add_tools(text):
+    if not text.startswith(b"[") or not may_add_tools(text):
         return None
     turns = _raws(text)
     kept = [_turn(turn, rules, bounds) for turn in turns]
@@ -355,7 +355,7 @@ def _turns(raw: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
 
 def _turn(turn: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
     """A turn as it may go on; None: not at all."""
-    if not _may_add_tools(bytes(turn)):
+    if not may_add_tools(bytes(turn)):
         return turn
     fields = _fields(turn)
     content = bytes(fields.get("content", b""))
@@ -370,7 +370,7 @@ def _turn(turn: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
 
 def _block_passes(block: Raw, rules: CostRules, bounds: CostBounds) -> bool:
     """Whether a block may go on: one that defines a tool by its value is as that tool is."""
-    if not _may_add_tools(bytes(block)):
+    if not may_add_tools(bytes(block)):
         return True
     members = _members(_value(bytes(block)))
     if not any(_folded(key) == "type" and inner == _ADDS.decode() for key, inner in members):
@@ -384,7 +384,7 @@ def _block_passes(block: Raw, rules: CostRules, bounds: CostBounds) -> bool:
     )
 
 
-def _may_add_tools(text: bytes) -> bool:
+def may_add_tools(text: bytes) -> bool:
     """Whether a block that brings a tool may be in JSON text."""
     return _ADDS in text or _ESCAPED_WORD.search(text) is not None
 

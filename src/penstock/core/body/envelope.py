@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Raw
 
-from penstock.core.body.cost_fields import CostBounds, CostRules, bound_cost, takes_long
+from penstock.core.body.cost_fields import CostBounds, CostRules, bound_cost, may_add_tools, takes_long
 from penstock.core.body.scan_rules import CLOSE, ScanRules, Spans
 from penstock.core.body.scanner import scan
 from penstock.core.body.utf8 import find_invalid
@@ -202,7 +202,7 @@ def scan_body(body: bytes, rules: BodyRules, scan_rules: ScanRules) -> Envelope 
     ``scan_rules`` are those of ``rules`` with the bound on values that holds here.
     """
     spans = scan(body, 0, len(body), scan_rules)
-    if spans is None:
+    if spans is None or may_add_tools(body):
         return None
     places = scan_rules.places
 
