@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.upstream import Origin, UpstreamResponse
 from penstock.upstream.request_head import Heads
+from penstock.upstream.response import Offer
 from penstock.upstream.response_head import last_head
 
 ORIGIN = Origin("https", "a.example", 443)
@@ -58,6 +59,8 @@ class Oracle:
 
 class NoWire:
     """For answers whose body nobody takes."""
+
+    taker: Offer | None = None
 
     def pause(self) -> None:
         raise AssertionError
