@@ -64,6 +64,8 @@ async def test_what_is_taken_is_not_parsed_and_what_is_left_is(
     await done
     assert reader.parsed() == b"first" + b"other" + b"other" + b"known"
     assert caller.connections() == (1, 1), "it is as good as any other for the next request"
+    (idle,) = caller.client._pools[server.origin].idle
+    assert idle.taker is None, "it does not hold on to a stream that is over"
 
 
 @pytest.mark.parametrize("cut", range(1, len(chunk(b"known"))))
