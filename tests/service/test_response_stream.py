@@ -63,6 +63,7 @@ class Tap:
 
     def __init__(self) -> None:
         self.turned: list[str] = []
+        self.take: Callable[[bytes], int] | None = None
 
     def pause(self) -> None:
         self.turned.append("pause")
@@ -71,7 +72,7 @@ class Tap:
         self.turned.append("resume")
 
     def offer(self, take: Callable[[bytes], int]) -> None:
-        pass
+        self.take = take
 
     def close(self) -> None:
         self.turned.append("close")
@@ -204,3 +205,31 @@ def test_an_end_that_no_lane_calls_an_end_is_a_break(scene: Scene) -> None:
     error: PenstockError | None = scene.delivery.error
     assert isinstance(error, ProviderCut)
     assert (scene.delivered, scene.delivery.done_at) == (0, None)
+
+
+def test_the_pipe_is_laid_with_the_first_byte_and_what_it_carries_keeps_the_stream_alive(
+    scene: Scene,
+) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    assert scene.flow.take is None
+    scene.now = 1.0
+    scene.delivery.sink(CHAT_FRAMES[0])
+    take = scene.flow.take
+    assert take is not None
+    scene.delivery.sink(CHAT_FRAMES[1])
+    scene.now = 4.0
+    read = b"%x\r\n%b\r\n" % (len(CHAT_FRAMES[1]), CHAT_FRAMES[1])
+    assert take(read + read[:9]) == len(read)
+    assert (take(read[:9]), take(b"5\r\nother\r\n"), take(b"+5\r\nother\r\n")) == (0, 0, 0)
+    assert scene.paper.written[-1] == scene.paper.written[-2]
+    scene.tick(8.9)
+    assert len(scene.paper.written) == 3
+    scene.tick(9.0)
+    assert scene.paper.written[3:] == [BEAT]
+    again = Tap()
+    scene.delivery.attach(again, scene.lane)
+    assert again.take is None
+    scene.tick(13.9)
+    assert len(scene.paper.written) == 4
+    scene.delivery.sink(CHAT_FRAMES[1])
+    assert again.take is not None

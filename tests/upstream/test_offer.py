@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from penstock.upstream import UpstreamFailure
 from tests.upstream.scripted import PATIENT, Caller, ScriptedServer
 from tests.upstream.test_flow import CHUNKED_HEAD, END, chunk, open_stream
 
@@ -63,6 +64,8 @@ async def test_what_is_taken_is_not_parsed_and_what_is_left_is(
     await done
     assert reader.parsed() == b"first" + b"other" + b"other" + b"known"
     assert caller.connections() == (1, 1), "it is as good as any other for the next request"
+    (idle,) = caller.client._pools[server.origin].idle
+    assert idle.taker is None, "it does not hold on to a stream that is over"
 
 
 @pytest.mark.parametrize("cut", range(1, len(chunk(b"known"))))
@@ -152,3 +155,28 @@ async def test_one_who_waits_no_longer_is_offered_nothing(server: ScriptedServer
     await peer.say(chunk(b"known"))
     await peer.gone()
     assert reader.offered() == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "body"),
+    [
+        # the content of a chunk looks like a chunk
+        (b"a\r\n", chunk(b"known") + b"\r\n", chunk(b"known")),
+        # and so does the rest of a chunk whose size was cut
+        (b"1", b"5\r\nknown\r\n" + b"x" * 14 + b"\r\n", b"known\r\n" + b"x" * 14),
+    ],
+)
+async def test_what_looks_like_a_chunk_within_another_is_not_offered(
+    server: ScriptedServer, caller: Caller, first: bytes, second: bytes, body: bytes
+) -> None:
+    peer, response = await open_stream(server, caller, chunk(b"begin"))
+    reader = Reader(b"known")
+    done = response.stream(reader.sink)
+    response.offer(reader.take)
+    await peer.say(first)
+    await reader.until(lambda: reader.offered() == [first])
+    await peer.say(second)
+    await peer.hang_up()
+    with pytest.raises(UpstreamFailure):  # it was cut after that chunk
+        await done
+    assert reader.parsed() == b"begin" + body

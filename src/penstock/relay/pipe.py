@@ -17,6 +17,19 @@ _LARGEST = 2048
 _SIZES = {line: size for size in range(1, _LARGEST + 1) for line in (b"%x" % size, b"%X" % size)}
 """The lines of size that are known, in the two ways of writing that servers have."""
 _SIZE_LINE = len(b"%x\r\n" % _LARGEST)
+_END = b"\r\n"
+
+
+def _first_lines() -> list[bytes]:
+    """By the length of a read that is one chunk: the line of size that it begins with; nothing where no chunk is so long."""
+    lines = [b""] * (_LARGEST + 2 * len(_END) + len(b"%x" % _LARGEST) + 1)
+    for size in range(1, _LARGEST + 1):
+        line = b"%x\r\n" % size
+        lines[len(line) + size + len(_END)] = line
+    return lines
+
+
+_FIRST_LINES = _first_lines()
 
 
 class Writer(Protocol):
@@ -42,23 +55,34 @@ class Pipe:
 
     def take(self, data: bytes) -> int:
         """How many bytes of ``data``, a read that begins with a chunk, have been carried; the others go the long way."""
-        feed, size = self._lane.feed_known, len(data)
+        size = len(data)
+        line = _FIRST_LINES[size] if size < len(_FIRST_LINES) else b""
+        if line and data.startswith(line) and data.endswith(_END):
+            # one chunk, which is nearly all that comes
+            out = self._lane.feed_known(data, len(line), size - 2)
+            if out is None:
+                return 0
+        else:
+            out, size = self._feed_all(data, size)
+        if out:
+            self.last_write = self._clock()
+            self._caller.write(out)
+        return size
+
+    def _feed_all(self, data: bytes, size: int) -> tuple[bytes, int]:
+        """What the caller gets for the known chunks at the beginning of a read, and how many bytes they are."""
+        feed = self._lane.feed_known
         pieces: list[bytes] = []
         at = 0
         while at < size:
-            line = data.find(b"\r\n", at, at + _SIZE_LINE)
-            start = line + 2
+            line = data.find(_END, at, at + _SIZE_LINE)
+            start = line + len(_END)
             end = start + _SIZES.get(data[at:line], size)
-            if line < 0 or not data.startswith(b"\r\n", end):
+            if line < 0 or not data.startswith(_END, end):
                 break
             out = feed(data, start, end)
             if out is None:
                 break
             pieces.append(out)
-            at = end + 2
-        if at:
-            out = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if out:
-                self.last_write = self._clock()
-                self._caller.write(out)
-        return at
+            at = end + len(_END)
+        return b"".join(pieces), at

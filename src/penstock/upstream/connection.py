@@ -127,7 +127,6 @@ class UpstreamConnection(asyncio.Protocol):
         if transport is None:
             raise RuntimeError("the connection is not open")
         self._response = response
-        self.taker = None
         self._listener = listener
         self._deadlines = deadlines
         self._due = due
@@ -176,6 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
     def drop(self) -> None:
         """Close the socket at once and tell nobody."""
         self._response = None
+        self.taker = None
         self._listener = None
         if self._transport is not None:
             self._transport.abort()
@@ -364,6 +364,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer is complete: the connection goes back to its pool if nothing speaks against it."""
         transport = self._transport
         self._response = None
+        self.taker = None  # it holds on to the whole stream
         if transport is not None:
             # an answer that came before the request was written leaves the rest of the request in the pipe
             if clean and self._reusable and not self._extra and not transport.get_write_buffer_size():

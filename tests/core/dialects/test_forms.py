@@ -327,12 +327,13 @@ def test_a_turn_that_is_too_long_is_not_kept_and_all_its_answers_count() -> None
 
 
 def test_an_answer_whose_end_would_say_too_much_again_fails() -> None:
-    lane = translation("chat", "responses", keeps=12)
-    begun(lane, "chat")
-    assert lane.failure is None
     raw = frame("chat", "second")
-    lane.feed_known(raw, 0, len(raw))
-    lane.feed_known(raw, 0, len(raw))
+    lane = translation("chat", "responses", keeps=2 * len(raw) + 10)
+    begun(lane, "chat")
+    assert lane.feed_known(raw, 0, len(raw)) is not None
+    assert lane.feed_known(raw, 0, len(raw)) is None, "it is near the bound, which only what is fed passes"
+    while lane.failure is None:
+        assert lane.feed(raw)
     assert lane.failure is not None
     assert (lane.failure.kind, lane.ended, lane.done) == (TOO_LONG, True, False)
     assert lane.feed_known(raw, 0, len(raw)) is None

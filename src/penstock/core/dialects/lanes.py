@@ -120,7 +120,8 @@ class Translation:
     def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
         """What the caller gets for ``data[start:end]``, if its frames are known."""
         pieces = None if self.ended else self._decoder.known(data, start, end)
-        if pieces is None:
+        # near the bound all is fed, so that the answer fails where it would have failed; free text is kept twice
+        if pieces is None or self._writer.kept + 2 * (end - start) > self._keeps:
             return None
         for piece in pieces:
             text = text_of(piece)
@@ -132,7 +133,7 @@ class Translation:
         events: list[AnyEvent] = [*pieces]
         if self._redaction is not None:
             events = self._redaction.without_text(events)
-        return self._written(events)
+        return self._writer.write(events)
 
     def finish(self) -> bytes:
         """What the caller gets at the upstream's end."""
