@@ -55,7 +55,7 @@ __all__ = [
     "upsert",
 ]
 
-OLDER: tuple[str, ...] = ("0001", "0002", "0003")
+OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004")
 """The revisions before ``HEAD``, from which this program can migrate."""
 
 ONE_SERVER = "the one server"
