@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # The same inside the core: its folders, and its modules that lie in none.
 CORE_MAY_IMPORT: dict[str, set[str]] = {
     "quoting": set(),
+    "answered_model": set(),
     "sse": set(),
     "api_key": set(),
     "limits": set(),

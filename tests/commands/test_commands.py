@@ -189,6 +189,21 @@ def test_a_day_without_requests(call: Call, ann: dict[str, Any]) -> None:
     assert "0 of 50000 requests counted, 0 refunded" in call("usage", EMAIL).out
 
 
+def test_a_day_says_which_other_model_answered(call: Call, ann: dict[str, Any], data: Path) -> None:
+    with sqlite3.connect(data / "penstock.db") as planting:
+        planting.execute(
+            "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
+            " client, provider, upstream_model, upstream_dialect, attempts, counted, estimated, answered_model)"
+            " VALUES ('r', ?, 'k', 20000, 1728000000000, 'b', 'settled', 'chat', 'cheap', 'cheap', 0, '', 'p', 'm', 'chat', 1,"
+            " 1, 0, 'dearest')",
+            (ann["id"],),
+        )
+    planting.close()
+    (line,) = call("usage", EMAIL, "--day=2024-10-04", "--json").json["requests"]
+    assert (line["model"], line["answered_model"]) == ("cheap", "dearest")
+    assert "cheap (answered by dearest)" in call("usage", EMAIL, "--day=2024-10-04").out
+
+
 def test_a_planted_difference_is_shown_and_repaired(call: Call, ann: dict[str, Any], data: Path) -> None:
     with sqlite3.connect(data / "penstock.db") as planting:
         insert = "INSERT INTO usage_days (user_id, day, used, refunded) VALUES (?, 20000, 3, 0)"

@@ -142,6 +142,7 @@ def test_of_an_answer_the_model_alone_is_changed() -> None:
         ANSWER.replace(b'"up-1"', b'"m"'),
         Usage(input=5, output=0),
         None,
+        "up-1",
     )
     for same in ("up-1", None):
         assert passthrough_response(ANSWER, model=same)[0] is ANSWER
@@ -155,7 +156,7 @@ def test_a_model_that_is_missing_or_odd_is_put_in() -> None:
         b'"model": "x", "about": {"model": "x"}, ',
     ):
         body = b'{%b"data": [{"embedding": "AAAA"}]}' % model
-        out, _, failed = passthrough_response(body, model="m")
+        out, _, failed, _ = passthrough_response(body, model="m")
         assert failed is None
         assert json.loads(out)["model"] == "m"
         assert b'[{"embedding": "AAAA"}]' in out
@@ -190,7 +191,7 @@ def test_usage_as_far_as_it_is_understood(usage: bytes, tokens: int | None) -> N
     ],
 )
 def test_what_is_no_answer(body: bytes, kind: str, said: str) -> None:
-    out, usage, failed = passthrough_response(body, model="m")
+    out, usage, failed, _ = passthrough_response(body, model="m")
     assert (out, usage) == (b"", Usage())
     assert failed is not None
     assert (failed.kind, failed.message) == (kind, said)

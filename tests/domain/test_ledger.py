@@ -119,10 +119,21 @@ PLAIN = Settlement(
         ),
         replace(PLAIN, estimated=True),
         replace(PLAIN, translation="top_k=dropped"),
+        replace(PLAIN, answered_model="vendor/other"),
         replace(PLAIN, error_code="provider_cut", outcome="upstream_error"),
         replace(PLAIN, refund_reason="no_output", counted=False, status=502),
     ],
-    ids=["plain", "unknown", "fallback", "not_sent", "estimated", "translated", "error", "refunded"],
+    ids=[
+        "plain",
+        "unknown",
+        "fallback",
+        "not_sent",
+        "estimated",
+        "translated",
+        "other model",
+        "error",
+        "refunded",
+    ],
 )
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
 async def test_everything_about_an_end_is_in_its_row(

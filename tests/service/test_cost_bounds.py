@@ -53,6 +53,20 @@ async def test_a_model_beside_the_model_is_one_of_plan_and_key_or_refused(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("lane", DIALECTS)
+async def test_a_tool_that_the_conversation_brings_is_looked_at_like_any(
+    house: House, dialect: str, lane: str
+) -> None:
+    advisor = {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-4.6"}
+    block = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": advisor}}
+    turns = [{"role": "user", "content": "Hello"}, {"role": "system", "content": [block]}]
+    user = await narrow(house, f"wire-{lane}")
+    answer = await house.post(dialect, body_of(dialect, f"wire-{lane}", messages=turns), user)
+    assert (answer.status, answer.code) == (403, "model_not_on_plan")
+    assert house.asked == 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("name", ["claude-opus-4.6", "claude-opus-4-6", "claude-opus-4-6-20260101"])
 async def test_one_that_they_have_goes_on_as_it_was_written(house: House, dialect: str, name: str) -> None:
     user = await narrow(house, f"wire-{dialect}", "claude-opus-4.6")

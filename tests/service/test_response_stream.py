@@ -178,6 +178,7 @@ class Unfinished:
     """A lane whose upstream ends cleanly, without a fault and without an end of the reply."""
 
     usage = Usage()
+    answered = ""
     failure = stop = None
     done = ended = False
     started = True

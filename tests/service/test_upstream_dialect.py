@@ -29,6 +29,8 @@ def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[b
 
 
 class LineDecoder:
+    answered = "lines"
+
     def __init__(self, *, profile: Profile) -> None:
         self._rest = b""
         self._began = False

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from penstock.domain.accounts import accounts
 from penstock.relay import relay as relaying
 from penstock.store.sql.schema import audit
-from tests.service.conversations import body_of
+from tests.service.conversations import REPLIES, body_of
 from tests.service.running_service import User
 from tests.service.scripted import PATIENCE
 from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
@@ -135,6 +135,21 @@ async def test_requests_their_receipts_and_the_file(hotel: Hotel) -> None:
     lines = list(csv.DictReader(io.StringIO((await reader.get("/requests.csv")).text)))
     assert [line["id"] for line in lines] == [row["id"] for row in reversed(rows)]
     assert not any(cell.startswith("=") for line in lines for cell in line.values())
+
+
+async def test_a_receipt_and_the_file_say_which_other_model_answered(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader)
+    wire = hotel.house.wires["wire-chat"]
+    for named in (b"up-chat-2026-01-15", b"@SUM(<b>1)"):
+        wire.script = lambda asked, named=named: asked.answer(REPLIES["chat"].replace(b"up-chat", named))
+        await hotel.house.ask("chat", "wire-chat", user)
+    same, other = [(await reader.get(f"/requests/{row['id']}")).text for row in await hotel.house.rows(user)]
+    assert "another model" not in same
+    assert "another model" in other
+    assert "<code>@SUM(?b?1)</code>" in other
+    lines = list(csv.DictReader(io.StringIO((await reader.get("/requests.csv")).text)))
+    assert [line["answered_model"] for line in lines] == ["'@SUM(?b?1)", ""]
 
 
 async def test_requests_of_others_are_not_there(hotel: Hotel) -> None:

@@ -150,7 +150,7 @@ COLUMNS = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "estimated",
     "first_byte_ms", "total_ms", "translation",
 )  # fmt: skip
-"""Of the log up to 0004."""
+"""Of the log up to 0005, which has ``answered_model``, too."""
 
 
 def old_rows(count: int) -> list[dict[str, object]]:
@@ -198,17 +198,22 @@ async def test_thousands_of_rows_say_afterwards_what_they_said_before(
     old = old_rows(5000)
     values = ",\n".join("(" + ", ".join(literal(row[name]) for name in COLUMNS) + ")" for row in old)
     script = f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES {values};"
+    knows_models = schema.stem == "0005"
+    if knows_models:
+        script += "UPDATE requests SET answered_model = 'other' WHERE status = 502;"
     await asyncio.to_thread(_run, empty, script_of(schema, script))
     await asyncio.to_thread(migrate_database, empty.url)
     database = await Database.open(empty.url, directory=tmp_path, migrate=False)
     async with database.connect() as conn:
         found = (await conn.execute(select(entries))).mappings().all()
         count = await conn.scalar(select(func.count()).select_from(kinds))
-        left = [column for column in entries.c if column.name not in COLUMNS]
+        left = [column for column in entries.c if column.name not in (*COLUMNS, "answered_model")]
         assert {tuple(row) for row in await conn.execute(select(*left).distinct())} == {(None,) * len(left)}
     told = {row["id"]: {name: row[name] for name in COLUMNS} for row in found}
     for row in old:
         assert told[str(row["id"])] == row | {"boot": row["boot"] if row["state"] == "open" else None}
+    for row in found:
+        assert row["answered_model"] == ("other" if knows_models and row["status"] == 502 else None)
     assert len(found) == len(told) == len(old)
     assert count == len(
         {tuple(row[column.name] for column in kinds.columns if column.name in COLUMNS[1:]) for row in old}

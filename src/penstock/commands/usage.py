@@ -65,7 +65,9 @@ def usage(
             (
                 utc_moment(line.at),
                 line.id,
-                line.model,
+                line.model
+                if line.answered_model is None
+                else f"{line.model} (answered by {line.answered_model})",
                 str(line.status or "-"),
                 line.outcome or line.state,
                 _counts(line),

@@ -12,9 +12,9 @@ from penstock.core.body.cost_fields import SHARED, CostRules
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.body.splice import replace_once
 from penstock.core.body.value_limits import real
-from penstock.core.dialects.interface import CallerFormat, Passing, Prepared, UpstreamFormat
+from penstock.core.dialects.interface import CallerFormat, PassedAnswer, Passing, Prepared, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text, kind_of, words
-from penstock.core.neutral.events import Failed
+from penstock.core.neutral.events import Failed, garbled
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
@@ -115,26 +115,23 @@ class _Counts(msgspec.Struct):
 _decode_counts = msgspec.json.Decoder(_Counts | None).decode
 
 
-def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
-    """A whole answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
+def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
+    """A whole answer to relay, with our ``model`` in place."""
     try:
         if not body.isascii():
             body.decode()
         fields = _fields(body)
     except (ValueError, RecursionError):
-        return b"", Usage(), Failed("api_error", "the answer is not a JSON object")
+        return b"", Usage(), garbled("the answer is not a JSON object"), ""
     failed = _failure_in(fields)
     if failed is not None:
-        return b"", Usage(), failed
-    usage = Usage(input=_input_tokens(fields), output=0)
-    if model is None:
-        return body, usage, None
-    named = _model_of(fields)
-    if named == model:
-        return body, usage, None
+        return b"", Usage(), failed, ""
+    usage, named = Usage(input=_input_tokens(fields), output=0), _model_of(fields)
+    if model is None or named == model:
+        return body, usage, None, named or ""
     public = _encode(model)
     out = None if named is None else replace_once(body, "model", named, public)
-    return out or _encode({**fields, "model": Raw(public)}), usage, None
+    return out or _encode({**fields, "model": Raw(public)}), usage, None, named or ""
 
 
 def _failure_in(fields: dict[str, Raw]) -> Failed | None:
@@ -146,7 +143,7 @@ def _failure_in(fields: dict[str, Raw]) -> Failed | None:
             value = None
         return Failed(kind_of(value), words(value) or "an error object without a message")
     data = bytes(fields.get("data", Raw(b"null")))
-    return None if data[0] == _BRACKET else Failed("api_error", "the answer has no list of embeddings")
+    return None if data[0] == _BRACKET else garbled("the answer has no list of embeddings")
 
 
 def _input_tokens(fields: dict[str, Raw]) -> int | None:

@@ -18,6 +18,7 @@ MAX_FRAME = 4 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _LEAST = len(b"data")
 _DATA = b"\ndata: "
+_OBJECT = b"\ndata: {"
 
 
 class FrameTooLarge(ValueError):
@@ -177,9 +178,9 @@ _json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def is_plain_frames(whole: bytes) -> bool:
-    """Whether these bytes are one frame in its usual form, a line of event and one of JSON. False says nothing."""
+    """Whether these bytes are one frame in its usual form, a line of event and one with a JSON object. False says nothing."""
     at = whole.find(b"\n")
-    if not whole.startswith(_DATA, at) or whole.find(b"\r", 0, max(at - 1, 0)) >= 0:
+    if not whole.startswith(_OBJECT, at) or whole.find(b"\r", 0, max(at - 1, 0)) >= 0:
         return False  # the line of JSON has to be the second one, or there may be another frame before it
     try:
         _json(whole[at + 7 :])

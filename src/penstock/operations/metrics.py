@@ -57,6 +57,7 @@ class Metrics(Collector):
         self._outcomes: dict[tuple[str, str, str], int] = {}
         self._tokens: dict[tuple[str, str], int] = {}
         self._failures: dict[tuple[str, str], int] = {}
+        self._other_models: dict[str, int] = {}
         self._first_byte: dict[str, _Times] = {}
         self._running = 0
         self._registry = CollectorRegistry()
@@ -80,11 +81,17 @@ class Metrics(Collector):
         input_tokens: int,
         output_tokens: int,
         first_byte: float | None,
+        by_another_model: bool = False,
     ) -> None:
-        """A relayed request has ended. ``first_byte`` is in seconds after receipt."""
+        """A relayed request has ended. ``first_byte`` is in seconds after receipt.
+
+        ``by_another_model``: its answer names another model than the provider was asked for.
+        """
         self._running -= 1
         key = (model, provider, outcome)
         self._outcomes[key] = self._outcomes.get(key, 0) + 1
+        if by_another_model:
+            self._other_models[provider] = self._other_models.get(provider, 0) + 1
         tokens = self._tokens
         if input_tokens:
             tokens[model, "input"] = tokens.get((model, "input"), 0) + input_tokens
@@ -135,6 +142,14 @@ class Metrics(Collector):
         for pair, count in self._failures.items():
             failures.add_metric(pair, count)
         yield failures
+        others = CounterMetricFamily(
+            "penstock_answers_by_another_model",
+            "Answers that name another model than the provider was asked for.",
+            labels=("provider",),
+        )
+        for provider, count in self._other_models.items():
+            others.add_metric((provider,), count)
+        yield others
         first = HistogramMetricFamily(
             "penstock_first_byte_seconds", "Receipt to first byte of the answer.", labels=("model",)
         )

@@ -51,10 +51,10 @@ def whole_answer(
     public, attempt = record.choice.model.id, record.attempt
     upstream = call.endpoint.upstreams[attempt.dialect]
     if upstream.passing is not None and attempt.dialect == call.endpoint.name:
-        out, usage, failed = upstream.passing.response(body, model=public)
+        out, usage, failed, answered = upstream.passing.response(body, model=public)
         if failed is None:
             # a format without a dialect generates no text
-            note_whole(call, record, usage, 0 if call.endpoint.side is None else len(body))
+            note_whole(call, record, usage, 0 if call.endpoint.side is None else len(body), answered)
             if prepared.reasoning is not None and isinstance(upstream, UpstreamSide):
                 record_reasoning(prepared.reasoning, upstream.decode_response(body, attempt.profile))
         return out, failed
@@ -62,7 +62,7 @@ def whole_answer(
     reply = whole_reply(crossing, prepared, body, events)
     if reply.failure is not None:
         return b"", reply.failure
-    note_whole(call, record, reply.usage, len(body))
+    note_whole(call, record, reply.usage, len(body), reply.model)
     reply = msgspec.structs.replace(reply, usage=record.usage)
     encode = crossing.caller.encode_response
     return encode(reply, model=public, reply_id=crossing.reply_id, created=crossing.created), None

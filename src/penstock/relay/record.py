@@ -14,6 +14,7 @@ class Record:
     """What the ledger will record of a request when it ends."""
 
     __slots__ = (
+        "answered_model",
         "attempt",
         "attempts",
         "choice",
@@ -47,6 +48,8 @@ class Record:
         self.refund_reason: str | None = None
         self.usage = Usage()
         self.estimated = False
+        self.answered_model: str | None = None
+        """The model that the answer names, where it is another than the attempt's."""
         self.first_byte_at: float | None = None
         self.losses: tuple[Loss, ...] = ()
 
@@ -60,6 +63,7 @@ class Record:
         self.losses = losses
         self.usage = Usage()
         self.estimated = False
+        self.answered_model = None
         self.first_byte_at = None
 
     def broke(self, error: PenstockError, *, output: bool) -> None:
@@ -121,4 +125,5 @@ def settlement(call: Call, record: Record, now: float) -> Settlement:
         first_byte_ms=None if first is None else int((first - call.started) * 1000),
         total_ms=int((now - call.started) * 1000),
         translation=translation_header(record.losses) if record.losses else None,
+        answered_model=record.answered_model,
     )

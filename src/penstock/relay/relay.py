@@ -40,7 +40,7 @@ from penstock.relay.record import Record, open_row, settlement
 from penstock.relay.router import Router
 from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
 from penstock.relay.upstream_errors import garbled_error, network_error, refused_error, reported_error
-from penstock.relay.usage import note_stream
+from penstock.relay.usage import note_model, note_stream
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
 
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -324,10 +324,12 @@ class Relay:
                 ask = partial(self._next_answer, call, attempt, record, room)
                 events = await whole_turn(decoder, prepared, body, self._timings.max_pauses, ask)
             out, failed = whole_answer(call, record, prepared, body, events)
+            if decoder is not None:
+                note_model(record, decoder.answered)
         except RecursionError as error:
             raise garbled_error() from error
         if failed is not None:
-            raise reported_error(failed, body)
+            raise reported_error(failed)
         record.first_byte_at = self._clock()
         self._router.succeeded(attempt)
         call.exchange.start(200, self._head(call, record, prepared, b"application/json"))
@@ -412,4 +414,5 @@ class Relay:
             input_tokens=record.usage.input or 0,
             output_tokens=record.usage.output or 0,
             first_byte=None if first is None else first - call.started,
+            by_another_model=record.answered_model is not None,
         )

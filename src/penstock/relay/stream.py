@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from penstock.core.dialects.lanes import Lane
-from penstock.errors import PenstockError, ProviderCut, ProviderError, ProviderOverloaded
+from penstock.errors import PenstockError
 from penstock.exchange import Exchange
+from penstock.relay.upstream_errors import reported_error
 
 log = logging.getLogger("penstock.relay.stream")
 
@@ -139,7 +140,7 @@ class ResponseStream:
         """There will be no complete reply. Tells the caller by the dialect's error event when the reply had begun."""
         if self.done_at is not None:
             return
-        self.error = error or failure_of(self.lane)
+        self.error = error or reported_error(None if self.lane is None else self.lane.failure)
         if self._exchange.started:  # where it is lost, nothing of this is sent
             sequence = 0 if self.lane is None else self.lane.sequence
             self._exchange.end(self._error_frame(self.error, sequence))
@@ -222,13 +223,3 @@ _TICK = 0.25
 """Seconds between looks at the open streams."""
 _LINGER = 2.0
 """Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
-
-
-def failure_of(lane: Lane | None) -> ProviderError:
-    """Our words for what the lane met; the upstream's own text stays with the operator."""
-    failure = None if lane is None else lane.failure
-    if failure is None or failure.truncated:
-        return ProviderCut("The provider broke off before the reply was complete.")
-    if failure.kind == "overloaded_error":
-        return ProviderOverloaded("The provider is overloaded.")
-    return ProviderError("The provider failed while it was answering.")

@@ -6,8 +6,6 @@ clients heal and compact by them. Everything else is the provider's failure, and
 
 from collections.abc import Callable
 
-import msgspec
-
 from penstock.core.dialects.context_overflow import Overflow, overflow_in
 from penstock.core.dialects.interface import UpstreamFormat
 from penstock.core.neutral.events import Failed
@@ -52,28 +50,18 @@ def garbled_error() -> ProviderGarbled:
     return ProviderGarbled("The provider sent an answer that could not be read.")
 
 
-def reported_error(failed: Failed, body: bytes) -> ProviderError:
-    """An error object or garbage inside a 200, in words for the caller; ``body`` tells the two apart."""
+def reported_error(failed: Failed | None) -> ProviderError:
+    """What a lane met in an answer that had begun well, in words for the caller; the upstream's own stay with the operator.
+
+    None: it met nothing, and the answer is not complete all the same.
+    """
+    if failed is None or failed.truncated:
+        return ProviderCut("The provider broke off before the reply was complete.")
+    if failed.garbled:
+        return garbled_error()
     if failed.kind == "overloaded_error":
         return ProviderOverloaded("The provider is overloaded.")
-    if failed.truncated:
-        return ProviderCut("The provider broke off before the reply was complete.")
-    try:
-        reported = _outline(body).error is not None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        reported = False
-    if reported:
-        return ProviderError("The provider reported an error.")
-    return garbled_error()
-
-
-class _Outline(msgspec.Struct):
-    """An answer as far as it tells an error object from anything else."""
-
-    error: msgspec.Raw | None = None
-
-
-_outline = msgspec.json.Decoder(_Outline).decode
+    return ProviderError("The provider reported an error.")
 
 
 async def refused_error(

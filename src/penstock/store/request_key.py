@@ -15,12 +15,13 @@ _ID_LENGTH: Final = len(PREFIX) + 2 * KEY_BYTES
 def key_of(id: str) -> bytes:
     """The key of a request; lone surrogates become question marks."""
     if len(id) == _ID_LENGTH and id.startswith(PREFIX):
+        digits = id[len(PREFIX) :]
         try:
-            key = bytes.fromhex(id[len(PREFIX) :])
+            key = bytes.fromhex(digits)
         except ValueError:
             return _other(id)
         # Upper-case digits and spaces are taken, too, and would not come back.
-        if len(key) == KEY_BYTES and key.hex() == id[len(PREFIX) :]:
+        if key.hex() == digits:
             return key
     return _other(id)
 

@@ -261,6 +261,84 @@ def test_items_of_responses_bring_tools_and_settings_of_their_own() -> None:
     assert bound("responses", kept).body == kept
 
 
+TURNS = {"chat": "messages", "messages": "messages", "responses": "input"}
+"""The field of the conversation, by dialect."""
+USER = {"role": "user", "content": [{"type": "text", "text": 'a "tool_addition" of "model": "dear"'}]}
+
+
+def adding(definition: Any, **more: Any) -> dict[str, Any]:
+    """A system message that brings this tool."""
+    tool = {"type": "tool_definition", "definition": definition}
+    return {"role": "system", "content": [{"type": "tool_addition", "tool": tool, **more}]}
+
+
+ADDED_NAMING: dict[str, Any] = {
+    "advisor": {"type": "advisor_20260301", "name": "advisor", "model": "dear"},
+    "parameters": {"type": "openrouter:advisor", "parameters": {"model": "dear"}},
+    "of-the-callers-own-type": {"type": "custom", "name": "f", "model": "dear"},
+    "in-a-namespace": {"type": "namespace", "tools": [{"type": "image_generation", "model": "dear"}]},
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("definition", ADDED_NAMING.values(), ids=ADDED_NAMING)
+def test_a_tool_that_the_conversation_brings_may_name_no_other_model(dialect: str, definition: Any) -> None:
+    place = TURNS[dialect]
+    sent = body(dialect, **{place: [USER, adding(definition)]})
+    for spelt in (
+        sent,
+        sent.replace(b'"tool_addition", "tool"', b'"tool_\\u0061ddition", "tool"'),
+        sent.replace(b'"tool_addition", "tool"', b'"tool\\u005faddition", "Tool"'),
+        sent.replace(b'"definition": {', b'"d\\u0065finition": {'),
+        sent.replace(b'"model": "dear"', b'"m\\u006fdel": "dear"'),
+    ):
+        with pytest.raises(ModelNotOnPlan):
+            bound(dialect, spelt)
+    held = body(
+        dialect, **{place: [USER, adding(json.loads(json.dumps(definition).replace("dear", "held")))]}
+    )
+    assert bound(dialect, held).body == held
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_tool_of_the_conversation_that_runs_a_model_without_a_name_is_left_out(dialect: str) -> None:
+    place = TURNS[dialect]
+    runs, tells = {"type": "openrouter:fusion"}, {"type": "text", "text": "More tools."}
+    alone, beside = adding(runs), adding(runs)
+    beside["content"].append(tells)
+    envelope = bound(dialect, body(dialect, **{place: [USER, alone, beside]}))
+    assert json.loads(envelope.body)[place] == [USER, {"role": "system", "content": [tells]}]
+    assert envelope.left_out == (place,)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "turn",
+    [
+        adding(
+            {"name": "f", "input_schema": {"type": "object", "properties": {"model": {"type": "string"}}}}
+        ),
+        adding({"type": "custom", "name": "f", "description": 'names a "model": "dear"'}),
+        adding({"type": "web_search_20260318", "name": "web_search"}),
+        adding(None),
+        {
+            "role": "system",
+            "content": [{"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}}],
+        },
+        {"role": "system", "content": [{"type": "tool_addition", "tool": "f"}, {"type": "tool_removal"}]},
+        {"role": "user", "content": "tool_addition"},
+        {"role": "user", "content": [{"type": "text", "text": "tool_addition"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "fallback", "from": {"model": "dear"}, "to": {"model": "dear"}}],
+        },
+    ],
+)
+def test_what_the_conversation_says_passes_as_it_was_written(dialect: str, turn: Any) -> None:
+    sent = body(dialect, **{TURNS[dialect]: [USER, turn]})
+    assert bound(dialect, sent).body == sent
+
+
 @pytest.mark.parametrize("caller", DIALECTS)
 @pytest.mark.parametrize("upstream", DIALECTS)
 def test_what_was_left_out_is_told_in_both_lanes_and_refused_where_nothing_may_be_lost(
@@ -291,6 +369,9 @@ def test_what_is_nested_too_deeply_to_be_looked_at_is_refused() -> None:
         ("chat", {"tools": [{}] * 5000}, True),
         ("responses", {"input": [{}] * 5000}, True),
         ("embeddings", {"input": ["{" * 20_000]}, False),
+        ("messages", {"messages": [USER] * 1000}, True),
+        ("messages", {"messages": [{"role": "user", "content": "\u003c\\n\u00e9" * 5000}]}, False),
+        ("chat", {"messages": [{"role": "user", "content": "x" * 20_000}]}, False),
     ],
 )
 def test_only_a_body_with_much_to_look_at_is_said_to_take_long(

@@ -315,7 +315,7 @@ def test_a_whole_chat_answer_has_our_model() -> None:
         {**answer, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}},
     ):
         raw = json.dumps(fields).encode()
-        out, _, failed = passing_of("chat").response(raw, model="public")
+        out, _, failed, _ = passing_of("chat").response(raw, model="public")
         assert (out, failed) == (raw.replace(b'"up"', b'"public"'), None)
         assert passing_of("chat").response(raw, model=None)[0] == raw
 

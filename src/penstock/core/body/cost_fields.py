@@ -2,8 +2,9 @@
 
 Each format has a table of its own (``cost_fields.py`` beside its dialect). A model that the caller may not use is refused,
 wherever it is named; a dearer tier, more answers than the operator allows, or a tool that runs a model which is not named
-are left out. Keys are read as the most lenient upstream would read them: without regard to case or escapes, and with every
-member of a key that is there twice. An ordinary body costs a comparison of its top-level names and a search in its tools.
+are left out; so it is with tools that a block inside the conversation brings. Keys are read as the most lenient upstream
+would read them: without regard to case or escapes, and with every member of a key that is there twice. An ordinary body
+costs a comparison of its top-level names, a search in its tools, and one for a word in its conversation.
 """
 
 import json
@@ -40,8 +41,9 @@ class CostField:
 class CostRules:
     """A format's table. A field that is neither a row nor ``ordinary`` is ``searched``, and always passes.
 
-    ``tools`` is the field of the tools, ``items`` the field whose items have fields by the rules of ``item``. A tool whose
-    type begins with one of ``running`` runs a model, unless its type is one of ``searching``.
+    ``tools`` is the field of the tools, ``items`` the field whose items have fields by the rules of ``item``, ``turns`` the
+    conversation, of which blocks may bring tools. A tool whose type begins with one of ``running`` runs a model, unless its
+    type is one of ``searching``.
     """
 
     fields: tuple[CostField, ...]
@@ -49,6 +51,7 @@ class CostRules:
     tools: str = "tools"
     items: str = ""
     item: "CostRules | None" = None
+    turns: str = ""
     running: tuple[str, ...] = ("advisor", "openrouter:")
     searching: frozenset[str] = frozenset(
         ("openrouter:web_search", "openrouter:web_fetch", "openrouter:datetime")
@@ -97,6 +100,9 @@ _TOOL_WORDS = (*_WORDS, *_RUNNING_WORDS)
 _ITEM_WORDS = (b'"tools"', b'"model', b'tier"', b"fallback")
 _ESCAPED = re.compile(rb"\\u(?:00[2-7]|017[fF]|212[aA])")
 """How a letter of ASCII can be written that a search for a word does not find: as an escape, or as one of ``_FOLDING``."""
+_ADDS = b"tool_addition"
+_ESCAPED_WORD = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")
+"""An escaped small letter or low line: no encoder writes them so, and a type may be hidden by it."""
 _FOLDING = (b"\xc5\xbf", b"\xe2\x84\xaa")
 """The letters that fold to ASCII's: the long s and the sign of Kelvin."""
 _SHOWN = 100
@@ -128,9 +134,9 @@ def bound_cost(
         for name, raw in fields.items():
             if name not in rules.ordinary and not _passes(name, raw, rows.get(_folded(name)), bounds):
                 kept[name] = None
-    for name, place in ((rules.tools, _tools), (rules.items, _items)):
+    for name, place in ((rules.tools, _tools), (rules.items, _items), (rules.turns, _turns)):
         if name in fields:
-            changed = place(fields[name], rules, bounds)
+            changed = place(kept.get(name) or fields[name], rules, bounds)
             if changed is not None:
                 kept[name] = changed
     if not kept:
@@ -152,6 +158,7 @@ def takes_long(fields: dict[str, Raw], rules: CostRules, size: int) -> bool:
         not rules.ordinary.issuperset(fields)
         or tools.count(b"{") > _MOST_OBJECTS
         or (rules.item is not None and items.count(b"{") > _MOST_OBJECTS)
+        or _may_add_tools(bytes(fields.get(rules.turns, b"")))
     )
 
 
@@ -329,6 +336,57 @@ def _items(raw: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
                 changed = True
                 items[at] = Raw(_encode(fields))
     return Raw(_encode(items)) if changed else None
+
+
+# ---- tools that the conversation brings
+
+
+def _turns(raw: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
+    """The conversation as it may go on; None: unchanged. A turn of which nothing is left is left out with its blocks."""
+    text = bytes(raw)
+    if not text.startswith(b"[") or not _may_add_tools(text):
+        return None
+    turns = _raws(text)
+    kept = [_turn(turn, rules, bounds) for turn in turns]
+    if all(after is before for after, before in zip(kept, turns, strict=True)):
+        return None
+    return Raw(_encode([turn for turn in kept if turn is not None]))
+
+
+def _turn(turn: Raw, rules: CostRules, bounds: CostBounds) -> Raw | None:
+    """A turn as it may go on; None: not at all."""
+    if not _may_add_tools(bytes(turn)):
+        return turn
+    fields = _fields(turn)
+    content = bytes(fields.get("content", b""))
+    if not content.startswith(b"["):
+        return turn
+    blocks = _raws(content)
+    kept = [block for block in blocks if _block_passes(block, rules, bounds)]
+    if len(kept) == len(blocks):
+        return turn
+    return Raw(_encode({**fields, "content": kept})) if kept else None
+
+
+def _block_passes(block: Raw, rules: CostRules, bounds: CostBounds) -> bool:
+    """Whether a block may go on: one that defines a tool by its value is as that tool is."""
+    if not _may_add_tools(bytes(block)):
+        return True
+    members = _members(_value(bytes(block)))
+    if not any(_folded(key) == "type" and inner == _ADDS.decode() for key, inner in members):
+        return True
+    return all(
+        _decoded_passes(definition, rules, bounds)
+        for key, tool in members
+        if _folded(key) == "tool"
+        for word, definition in _members(tool)
+        if _folded(word) == "definition"
+    )
+
+
+def _may_add_tools(text: bytes) -> bool:
+    """Whether a block that brings a tool may be in JSON text."""
+    return _ADDS in text or _ESCAPED_WORD.search(text) is not None
 
 
 # ---- what is read leniently

@@ -8,7 +8,7 @@ and is a line in ``dialects/registry.py``; nothing else in the source names one.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -50,6 +50,11 @@ class Lane(Protocol):
     @property
     def usage(self) -> Usage:
         """Token counts so far."""
+        ...
+
+    @property
+    def answered(self) -> str:
+        """The model that the answer names, the last one where it names several; '' while it has named none."""
         ...
 
     @property
@@ -98,6 +103,11 @@ class Lane(Protocol):
 
 class EventDecoder(Protocol):
     """Decodes one upstream stream into events."""
+
+    @property
+    def answered(self) -> str:
+        """The model that the answer names, the last one where it names several; '' while it has named none."""
+        ...
 
     def feed(self, data: bytes) -> list[AnyEvent]:
         """Events of these bytes."""
@@ -261,11 +271,15 @@ class MakePassthrough(Protocol):
         ...
 
 
+PassedAnswer: TypeAlias = tuple[bytes, Usage, Failed | None, str]
+"""A whole answer passed through: the bytes to relay, the usage, what is wrong with it, and the model it names ('': none)."""
+
+
 class PassthroughResponse(Protocol):
     """Passes a whole same-dialect answer through."""
 
-    def __call__(self, body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
-        """The bytes to relay, the usage, and what is wrong with the answer."""
+    def __call__(self, body: bytes, *, model: str | None) -> PassedAnswer:
+        """The answer with ``model`` (None: its own) in place."""
         ...
 
 

@@ -93,6 +93,11 @@ class Translation:
         self.output_bytes = 0
 
     @property
+    def answered(self) -> str:
+        """The model that the answer names."""
+        return self._reader.answered
+
+    @property
     def sequence(self) -> int:
         """The number of the event that would come next."""
         return self._writer.sequence
@@ -149,6 +154,11 @@ class ObservedPassthrough:
     def usage(self) -> Usage:
         """Of the lane itself."""
         return self._lane.usage
+
+    @property
+    def answered(self) -> str:
+        """Of the lane itself."""
+        return self._lane.answered
 
     @property
     def failure(self) -> Failed | None:

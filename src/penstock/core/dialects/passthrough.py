@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from penstock.core.neutral.events import AnyEvent, Failed, StopReason
+from penstock.core.neutral.events import AnyEvent, Failed, StopReason, garbled
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage
 from penstock.core.sse import (
@@ -25,9 +25,11 @@ _BOM = b"\xef\xbb\xbf"
 class FramePassthrough(ABC):
     """Relays whole frames, and notes usage, end and failure on the side.
 
-    A frame that reports a failure is not relayed: its text is the operator's, and the relay has words of its own. After a
-    failure or the dialect's end nothing more is relayed. A dialect says what its frames mean (``_see``), what of them is
-    the model's own (``_count``), and how an answer that is no stream is read and written.
+    A frame that reports a failure is not relayed: its text is the operator's, and the relay has words of its own. Nor is
+    one that is no JSON object, or that the lane has to understand and cannot. One that is only passed on may have any
+    members: it is the caller's to read. After a failure or the dialect's end nothing more is relayed. A dialect says what
+    its frames mean (``_see``), what of them is the model's own (``_count``), and how an answer that is no stream is read and
+    written.
     """
 
     PIECE: ClassVar[re.Pattern[bytes]]
@@ -40,6 +42,7 @@ class FramePassthrough(ABC):
         "_held",
         "_last",
         "_model",
+        "answered",
         "done",
         "ended",
         "failure",
@@ -56,6 +59,7 @@ class FramePassthrough(ABC):
         self._last = b""  # the last frame that was relayed, for its number
         self.ended = False
         self.usage = Usage()
+        self.answered = ""
         self.failure: Failed | None = None
         self.done = False
         self.stop: StopReason | None = None
@@ -91,7 +95,7 @@ class FramePassthrough(ABC):
             del held[:end]
         out = self._relay(data) if data else b""
         if len(held) > MAX_FRAME and not self.ended:
-            self._fail(Failed("api_error", f"an event of the stream is larger than {MAX_FRAME} bytes"))
+            self._fail(garbled(f"an event of the stream is larger than {MAX_FRAME} bytes"))
         return out
 
     def finish(self) -> bytes:
@@ -138,6 +142,7 @@ class FramePassthrough(ABC):
         events = self._events(body)
         reply = fold(events)
         self.usage = reply.usage
+        self.answered = reply.model
         if reply.failure is not None:
             self._fail(reply.failure)
             return b""

@@ -90,14 +90,21 @@ class Stopped(Event, frozen=True, gc=False):
 
 
 class Failed(Event, frozen=True, gc=False):
-    """The upstream broke off or reported an error inside the stream; ``kind`` is an Anthropic error type word.
+    """The upstream broke off, reported an error, or cannot be understood; ``kind`` is an Anthropic error type word.
 
-    ``message`` is the upstream's own text, for the operator; ``truncated`` is True when the stream just ended.
+    ``message`` is the upstream's own text, for the operator, or ours. ``truncated`` is True when the stream just ended,
+    ``garbled`` when what came is no answer and no error of the dialect.
     """
 
     kind: str
     message: str
     truncated: bool = False
+    garbled: bool = False
+
+
+def garbled(message: str) -> Failed:
+    """The failure of an upstream whose answer cannot be read; ``message`` says what of it."""
+    return Failed("api_error", message, garbled=True)
 
 
 AnyEvent = (

@@ -23,6 +23,7 @@ _OWN = (
     "first_byte_ms",
     "total_ms",
     "translation",
+    "answered_model",
     "account_id",
     "actor_id",
     "upstream_request_id",

@@ -23,8 +23,15 @@ class NoSuchRequest(InvalidRequest):
     code = "request_not_found"
 
 
+class RunsYet(NoSuchRequest):
+    """The request runs, and the database has nothing of it yet."""
+
+
 class Receipt(msgspec.Struct, frozen=True):
-    """A request as its owner sees it. Times and lengths of time are in milliseconds."""
+    """A request as its owner sees it. Times and lengths of time are in milliseconds.
+
+    ``answered_model`` is the model that the answer names, where the provider was asked for another.
+    """
 
     id: str
     key_id: str
@@ -53,6 +60,7 @@ class Receipt(msgspec.Struct, frozen=True):
     first_byte_ms: int | None
     total_ms: int | None
     translation: str | None
+    answered_model: str | None
 
 
 class Filter(msgspec.Struct, frozen=True):

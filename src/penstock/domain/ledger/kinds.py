@@ -45,7 +45,9 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="en
     """How a request ended. Times are in milliseconds.
 
     With ``counted`` False it is refunded, for ``refund_reason``. ``attempts`` 1 says that the provider, model and dialect
-    are still those of the request's kind. ``day`` is that of its row, where it is known: a UTC day number.
+    are still those of the request's kind. ``answered_model`` is the model that the answer names, where that is another than
+    ``upstream_model``; a journal of an earlier program has none. ``day`` is that of the request's row, a UTC day number, where
+    it is known.
     """
 
     id: str
@@ -63,6 +65,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="en
     first_byte_ms: int | None
     total_ms: int | None
     translation: str | None
+    answered_model: str | None = None
     day: int | None = None
 
     @property
@@ -76,6 +79,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="en
             and self.error_code is None
             and self.refund_reason is None
             and self.translation is None
+            and self.answered_model is None
             and not self.estimated
         )
 
@@ -91,6 +95,7 @@ class PlainEnd(msgspec.Struct, frozen=True, gc=False):
     counted: ClassVar[bool] = True
     error_code: ClassVar[None] = None
     translation: ClassVar[None] = None
+    answered_model: ClassVar[None] = None
 
 
 End = Settlement | PlainEnd

@@ -86,20 +86,27 @@ def row_record(row: Row, caller: Caller) -> bytes:
 
 def plain_record(row: Row, end: PlainEnd) -> bytes:
     """The ordinary end of a request."""
-    usage = end.usage
-    counts = (
+    usage, first, total = end.usage, end.first_byte_ms, end.total_ms
+    came, went, hit, kept, thought = (
         usage.input,
         usage.output,
         usage.cache_read,
         usage.cache_write,
         usage.reasoning,
-        end.first_byte_ms,
-        end.total_ms,
     )
-    if len(row.key) == KEY_BYTES and _UNKNOWN not in counts:
+    if len(row.key) == KEY_BYTES and _UNKNOWN not in (came, went, hit, kept, thought, first, total):
         try:
             return _FIXED_END.pack(
-                _END, row.key, row.day, *[_UNKNOWN if count is None else count for count in counts]
+                _END,
+                row.key,
+                row.day,
+                _UNKNOWN if came is None else came,
+                _UNKNOWN if went is None else went,
+                _UNKNOWN if hit is None else hit,
+                _UNKNOWN if kept is None else kept,
+                _UNKNOWN if thought is None else thought,
+                _UNKNOWN if first is None else first,
+                _UNKNOWN if total is None else total,
             )
         except struct.error:
             pass  # a count of more than four thousand million, or less than none
@@ -138,6 +145,7 @@ def end_record(end: Settlement, day: int) -> bytes:
                 end,
                 upstream_model=fit(end.upstream_model, 256),
                 translation=fit_or_none(end.translation, 4096),
+                answered_model=fit_or_none(end.answered_model, 128),
                 first_byte_ms=whole_count(end.first_byte_ms),
                 total_ms=whole_count(end.total_ms),
                 usage=Usage(

@@ -58,24 +58,33 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
     models: dict[tuple[str, int], list[int]] = {}
     for row, end in ended:
         usage, first = end.usage, whole_count(end.first_byte_ms)
-        sums = hours.setdefault((row.user_id, row.created_at // HOUR_MS, row.kind.model), [0] * len(SUMS))
+        model, hour = row.kind.model, row.created_at // HOUR_MS
+        of_hour = (row.user_id, hour, model)
+        sums = hours.get(of_hour)
+        if sums is None:
+            sums = hours[of_hour] = [0] * len(SUMS)
         sums[0] += 1
         sums[1] += not end.counted
         sums[2] += whole_count(usage.input) or 0
         sums[3] += whole_count(usage.output) or 0
-        sums[4] += whole_count(usage.cache_read) or 0
-        sums[5] += whole_count(usage.cache_write) or 0
+        if usage.cache_read:
+            sums[4] += whole_count(usage.cache_read) or 0
+        if usage.cache_write:
+            sums[5] += whole_count(usage.cache_write) or 0
+        of_day = (model, hour // 24)
+        day = models.get(of_day)
+        if day is None:
+            day = models[of_day] = [0, 0, 0, 0]
+        day[0] += 1
         if first is not None:
             sums[6 + class_of(first)] += 1
+            day[2] += 1
+            day[3] += first
         if end.outcome != "completed":
+            day[1] += end.outcome in TROUBLE
             cause = fit(end.outcome, 32) if end.error_code is None else fit(end.error_code, 64)
-            key = (row.user_id, row.created_at // HOUR_MS // 24, cause)
+            key = (row.user_id, hour // 24, cause)
             errors[key] = errors.get(key, 0) + 1
-        day = models.setdefault((row.kind.model, row.created_at // HOUR_MS // 24), [0, 0, 0, 0])
-        day[0] += 1
-        day[1] += end.outcome in TROUBLE
-        day[2] += first is not None
-        day[3] += first or 0
     yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
     yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
     yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])

@@ -130,8 +130,9 @@ _INSERT = Bulk(
 )
 _INSERT_SETTLED = Bulk(
     "INSERT INTO requests (day, id, user_id, key_id, created_at, requested_model, kind, input_tokens, output_tokens,"
-    " cache_read_tokens, cache_write_tokens, reasoning_tokens, first_byte_ms, total_ms, translation) VALUES ",
-    f"({', '.join('?' * 15)})",
+    " cache_read_tokens, cache_write_tokens, reasoning_tokens, first_byte_ms, total_ms, translation,"
+    " answered_model) VALUES ",
+    f"({', '.join('?' * 16)})",
     "",
 )
 _COUNT = Bulk(
@@ -143,10 +144,11 @@ _COUNT = Bulk(
 _SETTLE = Bulk(
     "UPDATE requests SET boot = NULL, kind = v.column3, input_tokens = v.column4, output_tokens = v.column5,"
     " cache_read_tokens = v.column6, cache_write_tokens = v.column7, reasoning_tokens = v.column8,"
-    " first_byte_ms = v.column9, total_ms = v.column10, translation = v.column11 FROM (VALUES ",
-    f"({', '.join('?' * 11)})",
+    " first_byte_ms = v.column9, total_ms = v.column10, translation = v.column11,"
+    " answered_model = v.column12 FROM (VALUES ",
+    f"({', '.join('?' * 12)})",
     ") AS v WHERE requests.day = v.column1 AND requests.id = v.column2 AND requests.boot IS NOT NULL",
-    ("int", "bytea", *["bigint"] * 6, "int", "int", "text"),
+    ("int", "bytea", *["bigint"] * 6, "int", "int", "text", "text"),
 )
 
 
@@ -163,7 +165,11 @@ def booking(batch: Batch, boot: str, stored: Collection[int] = ()) -> Iterator[t
     for row in batch.opening:
         counts.setdefault((row.user_id, row.day), [0, 0])[0] += 1
     for row, end in batch.whole:
-        counts.setdefault((row.user_id, row.day), [0, 0])[not end.counted] += 1
+        of_user = (row.user_id, row.day)
+        count = counts.get(of_user)
+        if count is None:
+            count = counts[of_user] = [0, 0]
+        count[not end.counted] += 1
     for row, end in batch.ending:
         if not end.counted:
             count = counts.setdefault((row.user_id, row.day), [0, 0])
@@ -186,7 +192,7 @@ def _whole(row: Row, end: End) -> BulkRow:
 
 def _told(row: Row, end: End) -> BulkRow:
     """What a row says of how the request ended."""
-    usage, translation = end.usage, end.translation
+    usage, translation, answered = end.usage, end.translation, end.answered_model
     return (
         row.kind.ended(end).id,
         whole_count(usage.input),
@@ -197,4 +203,5 @@ def _told(row: Row, end: End) -> BulkRow:
         whole_count(end.first_byte_ms),
         whole_count(end.total_ms),
         None if translation is None else fit(translation, 4096),
+        None if answered is None else fit(answered, 128),
     )

@@ -10,7 +10,10 @@ from penstock.store.sql.schema import plans, usage_days
 
 
 class RequestLine(msgspec.Struct, frozen=True):
-    """One row of the ledger. ``at`` is epoch milliseconds; ``status`` is None while it runs, or when the caller left."""
+    """One row of the ledger. ``at`` is epoch milliseconds; ``status`` is None while it runs, or when the caller left.
+
+    ``answered_model`` is the model that the answer names, where the provider was asked for another.
+    """
 
     id: str
     at: int
@@ -23,6 +26,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     provider: str
     input_tokens: int | None
     output_tokens: int | None
+    answered_model: str | None
 
 
 class DayReport(msgspec.Struct, frozen=True):
@@ -56,6 +60,7 @@ async def day_report(conn: AsyncConnection, user: User, day: int, *, most: int =
             entries.c.provider,
             entries.c.input_tokens,
             entries.c.output_tokens,
+            entries.c.answered_model,
         )
         .where(entries.c.user_id == user.id, entries.c.day == day)
         .order_by(entries.c.created_at.desc(), entries.c.id.desc())

@@ -5,6 +5,7 @@ differs otherwise is in ``sqlite.py`` and ``postgresql.py``, and nobody but this
 """
 
 import asyncio
+import logging
 import random
 import sys
 import time
@@ -40,6 +41,8 @@ from penstock.store.sql.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
+log = logging.getLogger("penstock.store")
+
 __all__ = [
     "BatchConnection",
     "Database",
@@ -55,12 +58,14 @@ __all__ = [
     "upsert",
 ]
 
-OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004")
+OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005")
 """The revisions before ``HEAD``, from which this program can migrate."""
 
 ONE_SERVER = "the one server"
 """The owner whose lock a server holds that shares its database with no other."""
 
+COPIED_A_SECOND = 30_000
+"""Requests that an upgrade copies in a second, on a slow machine."""
 RETRY_SECONDS = 0.02
 RETRY_PAUSE_FIRST = 0.05
 RETRY_PAUSE_LAST = 2.0
@@ -126,6 +131,7 @@ class Database:
             except SchemaBehind:
                 if not migrate:
                     raise
+                await database._foretell()
                 await _migrate_apart(url)
                 await database._prepare()
         except BaseException:
@@ -232,6 +238,18 @@ class Database:
             self.trouble = None
         finally:
             await conn.close()
+
+    async def _foretell(self) -> None:
+        """Tell the operator what an upgrade is about to take."""
+        async with self.connect() as conn:
+            rows = (await conn.exec_driver_sql("SELECT count(*) FROM requests")).scalar_one()
+        log.warning(
+            "%s is upgraded to schema %s: with %d requests that may take %d seconds",
+            self.name,
+            HEAD,
+            rows,
+            1 + rows // COPIED_A_SECOND,
+        )
 
     async def _prepare(self) -> None:
         """Make the tables of a new database, or see whether the schema is the one this program knows."""

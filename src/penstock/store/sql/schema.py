@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -331,6 +331,7 @@ requests = Table(
     Column("first_byte_ms", Integer),
     Column("total_ms", Integer),
     Column("translation", Text),
+    Column("answered_model", String(128)),
     Column("account_id", String(40)),
     Column("actor_id", String(40)),
     Column("upstream_request_id", String(128)),

@@ -244,7 +244,7 @@ def test_any_bytes(body: bytes) -> None:
     for form in (body, TEXT + b"data: " + body + b"\n\n", b"{" + body):
         _, meter = relay([form], model="pub")
         assert (meter.failure is None) == meter.done
-        out, _, failed = passthrough_response(form, model="pub")
+        out, _, failed, _ = passthrough_response(form, model="pub")
         assert (failed is None) == (out != b"")
 
 
@@ -255,7 +255,7 @@ def test_any_bytes(body: bytes) -> None:
 def test_whole_answer(case: Path) -> None:
     body = (case / "upstream.json").read_bytes()
     events = expected(case)
-    out, usage, failed = passthrough_response(body, model=None)
+    out, usage, failed, _ = passthrough_response(body, model=None)
     if isinstance(events[-1], Failed):
         assert out == b""
         assert failed == events[-1]
@@ -270,8 +270,8 @@ def test_whole_answer(case: Path) -> None:
 
 def test_the_model_of_a_whole_answer() -> None:
     body = b'{ "choices" : [{"message":{"content":"\\"model\\":\\"up\\""}}], "x":{"model":"up"},\n "model" : "up" }'
-    out, _, failed = passthrough_response(body, model="pub")
-    assert failed is None
+    out, _, failed, named = passthrough_response(body, model="pub")
+    assert (failed, named) == (None, "up")
     assert out == body.replace(b'"model" : "up"', b'"model" : "pub"')
     assert passthrough_response(body, model="up")[0] is body
 

@@ -309,7 +309,7 @@ def test_an_answer_that_is_none_is_a_failure(body: bytes, kind: str) -> None:
     (failed,) = decode_response(body, DEFAULT_PROFILE)
     assert isinstance(failed, Failed)
     assert failed.kind == kind
-    out, _, metered = passthrough_response(body, model="m")
+    out, _, metered, _ = passthrough_response(body, model="m")
     assert (out, metered) == (b"", failed)
 
 
@@ -423,12 +423,13 @@ def test_a_plain_answer_in_place_of_a_stream_becomes_one() -> None:
 
 def test_a_metered_answer_changes_its_model_only() -> None:
     body = CASES["json-instead-of-a-stream"]
-    assert passthrough_response(body, model=None) == (body, Usage(3, 4), None)
-    out, usage, failed = passthrough_response(body, model="public")
-    assert (out, usage, failed) == (
+    assert passthrough_response(body, model=None) == (body, Usage(3, 4), None, "claude-x")
+    out, usage, failed, named = passthrough_response(body, model="public")
+    assert (out, usage, failed, named) == (
         body.replace(b'"model":"claude-x"', b'"model":"public"'),
         Usage(3, 4),
         None,
+        "claude-x",
     )
     inner = body.replace(b'{"x":1}', b'{"model":"claude-x"}')
     assert passthrough_response(inner, model="p")[0].count(b'"model":"claude-x"') == 1

@@ -125,13 +125,15 @@ def test_a_whole_answer_becomes_the_stream_that_was_asked_for() -> None:
 
 def test_whole_answers() -> None:
     body = (VECTORS / "60-whole" / "upstream.json").read_bytes()
-    out, usage, failed = passthrough_response(body, model="public")
+    out, usage, failed, named = passthrough_response(body, model="public")
     assert json.loads(out) == {**json.loads(body), "model": "public"}
-    assert (usage, failed) == (Usage(6, 7, 4, None, 2), None)
+    assert (usage, failed, named) == (Usage(6, 7, 4, None, 2), None, "gpt-up")
     assert passthrough_response(body, model="gpt-up")[0] is body
     assert passthrough_response(body, model=None)[0] is body
     for name in ("60-whole-failed", "60-whole-error", "60-whole-no-output", "60-whole-garbage"):
-        out, _, failed = passthrough_response((VECTORS / name / "upstream.json").read_bytes(), model="public")
+        out, _, failed, _ = passthrough_response(
+            (VECTORS / name / "upstream.json").read_bytes(), model="public"
+        )
         assert out == b""
         assert failed is not None
 

@@ -1,4 +1,9 @@
-"""The cost fields of Chat: what is ordinary in a body, and what names another model or multiplies the bill."""
+"""The cost fields of Chat: what is ordinary in a body, and what names another model or multiplies the bill.
+
+Nothing inside a message does so in Chat itself: its parts are texts, images, sound and files, and the marks of caches that
+aggregators take beside them (OpenAI's and OpenRouter's references of Chat Completions, read 2026-11-30). Blocks of Messages,
+which some aggregators take in Chat, may bring a tool.
+"""
 
 from penstock.core.body.cost_fields import SHARED, CostRules
 
@@ -13,4 +18,4 @@ _ORDINARY = frozenset(
     }
 )  # fmt: skip
 
-COST = CostRules(SHARED, _ORDINARY)
+COST = CostRules(SHARED, _ORDINARY, turns="messages")

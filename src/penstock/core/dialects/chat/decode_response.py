@@ -30,6 +30,7 @@ from penstock.core.neutral.events import (
     TextDelta,
     ThoughtDelta,
     ThoughtSigned,
+    garbled,
 )
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
@@ -72,6 +73,7 @@ class Assembly:
         "_refusal",
         "_sequence",
         "_tags",
+        "answered",
         "done",
         "finished",
         "started",
@@ -94,9 +96,12 @@ class Assembly:
         self._refusal: list[str] = []
         self._cited: set[str] = set()
         self._model = ""
+        self.answered = ""  # the model that was named last
 
     def take(self, chunk: Chunk, out: list[AnyEvent]) -> None:
         """Add what a chunk or a whole answer holds."""
+        if chunk.model:
+            self.answered = chunk.model
         if not self.started:
             self.started = True
             self._model = chunk.model or ""
@@ -158,7 +163,7 @@ class Assembly:
             out += waiting
         self._calls.close()
         if self._calls.nameless:
-            self.fail(Failed("api_error", "a tool call without a name"), out)
+            self.fail(garbled("a tool call without a name"), out)
             return
         self._give_late(out)
         if self._blank and not self._calls.any and self._kind != "text":
@@ -348,6 +353,11 @@ class ResponseDecoder:
         self._body: bytearray | None = None  # JSON without frames: a whole answer, or one chunk a line
 
     @property
+    def answered(self) -> str:
+        """The model that the answer names, the last one where it names several."""
+        return self._assembly.answered
+
+    @property
     def done(self) -> bool:
         """Whether the terminal event was given."""
         return self._assembly.done
@@ -362,7 +372,7 @@ class ResponseDecoder:
         try:
             frames = self._frames.feed(data)
         except FrameTooLarge as error:
-            self._assembly.fail(Failed("api_error", str(error)), out)
+            self._assembly.fail(garbled(str(error)), out)
             return out
         for frame in frames:
             self._frame(frame, out)
@@ -405,7 +415,7 @@ class ResponseDecoder:
     def _chunk(self, data: bytes, out: list[AnyEvent]) -> None:
         chunk = read_chunk(data)
         if chunk is None:
-            self._assembly.fail(Failed("api_error", "an event of the stream is not a JSON object"), out)
+            self._assembly.fail(garbled("an event of the stream is not a JSON object"), out)
             return
         if self._assembly.goes_on(chunk, out):
             return
@@ -420,7 +430,8 @@ class ResponseDecoder:
     def _end(self, out: list[AnyEvent], *, clean: bool) -> None:
         assembly = self._assembly
         if not assembly.started:
-            assembly.fail(Failed("api_error", "the stream ended before it began", truncated=not clean), out)
+            text = "the stream ended before it began"
+            assembly.fail(garbled(text) if clean else Failed("api_error", text, truncated=True), out)
         elif clean or assembly.finished:
             assembly.end(out)
         else:
@@ -444,7 +455,7 @@ class ResponseDecoder:
         self._body += data
         self._lines(out)
         if len(self._body) > MAX_ANSWER and not self._assembly.done:
-            self._assembly.fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"), out)
+            self._assembly.fail(garbled(f"the answer is larger than {MAX_ANSWER} bytes"), out)
         return b""
 
     def _lines(self, out: list[AnyEvent]) -> None:
@@ -492,11 +503,11 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
 def _take_whole(text: bytes, assembly: Assembly, out: list[AnyEvent]) -> None:
     chunk = read_chunk(text)
     if chunk is None:
-        assembly.fail(Failed("api_error", "the answer is not a JSON object"), out)
+        assembly.fail(garbled("the answer is not a JSON object"), out)
         return
     failed = failure_in(chunk, text)
     if failed is None and not chunk.choices:
-        failed = Failed("api_error", "the answer has no choices")
+        failed = garbled("the answer has no choices")
     if failed is not None:
         assembly.fail(failed, out)
         return

@@ -19,7 +19,7 @@ from penstock.core.dialects.chat.response_schema import (
     read_chunk,
     read_regular,
 )
-from penstock.core.dialects.interface import Prepared
+from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.neutral.events import (
     CallArgs,
     CallOpened,
@@ -33,6 +33,7 @@ from penstock.core.neutral.events import (
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
+    garbled,
 )
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
@@ -171,6 +172,7 @@ class Passthrough:
         "_public",
         "_sniffed",
         "_spliced",
+        "answered",
         "done",
         "ended",
         "failure",
@@ -194,6 +196,7 @@ class Passthrough:
         self._pattern: TextPattern | None = None
         self._lessons = _LESSONS  # how many more chunks a pattern may be learnt from
         self.usage = Usage()
+        self.answered = ""
         self.failure: Failed | None = None
         self.done = False
         self.stop: StopReason | None = None
@@ -218,14 +221,14 @@ class Passthrough:
                 return b""
             if self._body:
                 if len(held) > MAX_ANSWER:
-                    self._fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"))
+                    self._fail(garbled(f"the answer is larger than {MAX_ANSWER} bytes"))
                 return b""
             end = complete_prefix(held, known)
             whole = bytes(held[:end])
             del held[:end]
         out = self._relay(whole) if whole else b""
         if len(held) > MAX_FRAME:
-            self._fail(Failed("api_error", f"an event of the stream is larger than {MAX_FRAME} bytes"))
+            self._fail(garbled(f"an event of the stream is larger than {MAX_FRAME} bytes"))
         return out
 
     def finish(self) -> bytes:
@@ -292,7 +295,7 @@ class Passthrough:
         """Read one frame; what of it is relayed."""
         if data.strip() == b"[DONE]":
             if not self.started:
-                self._fail(Failed("api_error", "the stream ended before it began"))
+                self._fail(garbled("the stream ended before it began"))
                 return b""
             self.done = self.ended = True
             self.stop = self.stop or "end_turn"
@@ -301,7 +304,7 @@ class Passthrough:
             return raw
         chunk = read_chunk(data)
         if chunk is None:
-            self._fail(Failed("api_error", "an event of the stream is not a JSON object"))
+            self._fail(garbled("an event of the stream is not a JSON object"))
             return b""
         failed = failure_in(chunk, data)
         if failed is not None or event == b"error":
@@ -312,6 +315,8 @@ class Passthrough:
 
     def _take(self, chunk: Chunk, raw: bytes, data: bytes) -> bytes:
         choices = chunk.choices
+        if chunk.model:
+            self.answered = chunk.model
         if choices:
             for choice in choices:
                 self._note(choice)
@@ -374,11 +379,12 @@ class Passthrough:
         self.ended = True
         reader = ResponseDecoder()
         events = [*reader.feed(body), *reader.finish()]
-        id = upstream_model = ""
+        id = ""
         for event in events:
             match event:
-                case Started(id, upstream_model):
+                case Started(id, named):
                     self.started = True
+                    self.answered = named
                 case TextDelta(text) | ThoughtDelta(text) | CallArgs(text):
                     self.output_bytes += len(text)
                 case Metered(usage):
@@ -395,7 +401,7 @@ class Passthrough:
             return b""
         whole = read_chunk(body.removeprefix(_BOM).strip())
         writer = ResponseEncoder(
-            model=self._model or upstream_model,
+            model=self._model or self.answered,
             reply_id=id,
             created=(whole.created if whole is not None else None) or 0,
             include_usage=self._include_usage,
@@ -413,24 +419,23 @@ def _text_size(delta: Delta) -> int:
     return size
 
 
-def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
-    """A whole Chat answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
+def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
+    """A whole Chat answer to relay, with our ``model`` in place."""
     regular = read_regular(body)
     if regular is not None:
-        usage = Counts().add(regular.usage)
-        if model is None or regular.model == model:
-            return body, usage, None
-        return replace_known(body, ("model",), regular.model, _encode(model)), usage, None
-    text = body.removeprefix(_BOM)
-    chunk = read_chunk(text)
-    if chunk is None:
-        return b"", Usage(), Failed("api_error", "the answer is not a JSON object")
-    failed = failure_in(chunk, text)
-    usage = Usage() if chunk.usage is None else Counts().add(chunk.usage)
-    if failed is None and not chunk.choices:
-        failed = Failed("api_error", "the answer has no choices")
-    if failed is not None:
-        return b"", usage, failed
-    if model is None or chunk.model is None or chunk.model == model:
-        return body, usage, None
-    return replace_known(body, ("model",), chunk.model, _encode(model)), usage, None
+        usage, named = Counts().add(regular.usage), regular.model
+    else:
+        text = body.removeprefix(_BOM)
+        chunk = read_chunk(text)
+        if chunk is None:
+            return b"", Usage(), garbled("the answer is not a JSON object"), ""
+        failed = failure_in(chunk, text)
+        usage = Usage() if chunk.usage is None else Counts().add(chunk.usage)
+        if failed is None and not chunk.choices:
+            failed = garbled("the answer has no choices")
+        if failed is not None:
+            return b"", usage, failed, ""
+        named = chunk.model
+    if model is None or named is None or named == model:
+        return body, usage, None, named or ""
+    return replace_known(body, ("model",), named, _encode(model)), usage, None, named

@@ -36,6 +36,7 @@ from penstock.core.neutral.events import (
     ThoughtDelta,
     ThoughtRedacted,
     ThoughtSigned,
+    garbled,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
@@ -86,6 +87,7 @@ class ResponseDecoder:
         "_size",
         "_sniffed",
         "_started",
+        "answered",
         "done",
     )
 
@@ -107,6 +109,7 @@ class ResponseDecoder:
         self._reason: str | None = None
         self._sequence: str | None = None
         self._detail: str | None = None
+        self.answered = ""
         self.done = False
 
     def feed(self, data: bytes) -> list[AnyEvent]:
@@ -124,13 +127,13 @@ class ResponseDecoder:
             self._size += len(data)
             if self._size > MAX_ANSWER:
                 self.done = True
-                return [Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes")]
+                return [garbled(f"the answer is larger than {MAX_ANSWER} bytes")]
             return []
         try:
             return self._take(self._frames.feed(data))
         except FrameTooLarge as error:
             self.done = True
-            return [Failed("api_error", str(error))]
+            return [garbled(str(error))]
 
     def finish(self) -> list[AnyEvent]:
         """The events of the end of the body: ``Failed`` if the stream was not complete."""
@@ -141,7 +144,10 @@ class ResponseDecoder:
             body = b"".join(self._json).removeprefix(_BOM)
             if self._heard is not None:
                 self._heard.take_whole(body)
-            return decode_response(body)
+            events = decode_response(body)
+            if isinstance(events[0], Started):
+                self.answered = events[0].model
+            return events
         out = self._take(self._frames.finish())
         if not self.done:
             self.done = True
@@ -188,7 +194,8 @@ class ResponseDecoder:
     def _begin(self, message: Message | None, out: list[AnyEvent]) -> None:
         self._started = True
         message = message or Message()
-        out.append(Started(message.id or "", message.model or ""))
+        self.answered = message.model or ""
+        out.append(Started(message.id or "", self.answered))
         usage = usage_at_start(message.usage)
         if usage is not None:
             out.append(Metered(usage))
@@ -313,7 +320,7 @@ class ResponseDecoder:
 
     def _fail(self, message: str, out: list[AnyEvent]) -> None:
         self.done = True
-        out.append(Failed("api_error", message))
+        out.append(garbled(message))
 
 
 def _input(block: Block) -> str | None:
@@ -335,11 +342,11 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
     try:
         message = decode_whole(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [Failed("api_error", "the upstream's answer is not a Messages reply")]
+        return [garbled("the upstream's answer is not a Messages reply")]
     if message.type == "error" or (message.error is not UNSET and bytes(message.error) != b"null"):
         return [failure_of(body)]
     if message.content is None:
-        return [Failed("api_error", "the upstream's answer has no content")]
+        return [garbled("the upstream's answer has no content")]
     events: list[AnyEvent] = [Started(message.id or "", message.model or "")]
     usage = usage_of(message.usage)
     if usage is not None:

@@ -10,20 +10,21 @@ from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_known
-from penstock.core.dialects.interface import Prepared
+from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
 from penstock.core.dialects.messages.encode_response import ResponseEncoder
 from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
     decode_whole,
     failure_of,
+    is_passed_on,
     read_event,
     reason_of,
     usage_at_start,
     usage_of,
 )
 from penstock.core.dialects.passthrough import FramePassthrough
-from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.events import AnyEvent, Failed, garbled
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
@@ -146,6 +147,9 @@ class Passthrough(FramePassthrough):
         if event is None:
             return raw
         if isinstance(event, Failed):
+            if self.started and event.garbled and is_passed_on(frame.event, frame.data):
+                self._count(raw)
+                return raw
             self._fail(event)
             return b""
         self.started = True
@@ -153,6 +157,7 @@ class Passthrough(FramePassthrough):
             case "message_start":
                 if event.message is not None:
                     self._meter(usage_at_start(event.message.usage))
+                    self.answered = event.message.model or self.answered
                     if self._model is not None and event.message.model not in (None, self._model):
                         return _with_model(raw, frame.data, event.message.model, self._model)
             case "message_delta":
@@ -179,17 +184,18 @@ def _with_model(raw: bytes, data: bytes, old: str, model: str) -> bytes:
     return raw[:at] + changed + raw[at + len(data) :]
 
 
-def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
-    """A whole Messages answer to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
+def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
+    """A whole Messages answer to relay, with our ``model`` in place."""
     try:
         message = decode_whole(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return b"", Usage(), Failed("api_error", "the upstream's answer is not a Messages reply")
+        return b"", Usage(), garbled("the upstream's answer is not a Messages reply"), ""
     usage = usage_of(message.usage) or Usage()
     if message.type == "error" or (message.error is not msgspec.UNSET and bytes(message.error) != b"null"):
-        return b"", usage, failure_of(body)
+        return b"", usage, failure_of(body), ""
     if message.content is None:
-        return b"", usage, Failed("api_error", "the upstream's answer has no content")
-    if model is None or message.model is None or message.model == model:
-        return body, usage, None
-    return replace_known(body, ("model",), message.model, _encode(model)), usage, None
+        return b"", usage, garbled("the upstream's answer has no content"), ""
+    named = message.model
+    if model is None or named is None or named == model:
+        return body, usage, None, named or ""
+    return replace_known(body, ("model",), named, _encode(model)), usage, None, named

@@ -157,14 +157,20 @@ class Said:
 class PausedTurnDecoder:
     """Reads the replies of a turn, however often it is paused, as one reply."""
 
-    __slots__ = ("_before", "_pause", "_profile", "_reader", "_said")
+    __slots__ = ("_answered", "_before", "_pause", "_profile", "_reader", "_said")
 
     def __init__(self, *, profile: Profile = DEFAULT_PROFILE) -> None:
         self._profile = profile
+        self._answered = ""
         self._before: Usage | None = None
         self._pause: list[AnyEvent] = []  # what ends the reply, if nobody lets the turn go on
         self._said = Said()
         self._reader = ResponseDecoder(profile=profile, heard=self._said)
+
+    @property
+    def answered(self) -> str:
+        """The model that the last of the answers names."""
+        return self._reader.answered or self._answered
 
     @property
     def paused(self) -> bool:
@@ -192,6 +198,7 @@ class PausedTurnDecoder:
         body = continued(request, self._said.content())
         self._before = _sum(self._before, self._said.usage)
         self._pause = []
+        self._answered = self.answered
         self._said = Said()
         self._reader = ResponseDecoder(profile=self._profile, heard=self._said)
         return body

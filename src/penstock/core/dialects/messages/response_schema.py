@@ -4,12 +4,14 @@ Loose on purpose: many upstreams imitate the format. What is only counted (usage
 without breaking the reply.
 """
 
+from typing import cast
+
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
-from penstock.core.neutral.events import AnyEvent, Cited, Failed, StopReason
+from penstock.core.neutral.events import AnyEvent, Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
 
 
@@ -67,10 +69,6 @@ class StreamEvent(msgspec.Struct):
     error: Raw | UnsetType = UNSET
 
 
-class _Typed(msgspec.Struct):
-    type: str = ""
-
-
 class _CacheCreation(msgspec.Struct):
     ephemeral_1h_input_tokens: int | None = None
 
@@ -101,7 +99,6 @@ class _Citation(msgspec.Struct):
 
 decode_event = msgspec.json.Decoder(StreamEvent).decode
 decode_whole = msgspec.json.Decoder(Message).decode
-_typed = msgspec.json.Decoder(_Typed).decode
 _usage = msgspec.json.Decoder(_Usage).decode
 _details = msgspec.json.Decoder(_Details).decode
 _citation = msgspec.json.Decoder(_Citation).decode
@@ -119,6 +116,7 @@ READ_TYPES = frozenset(
     )
 )
 """Event types that mean something to us; all others are ignored."""
+_PASSED_ON = frozenset(("content_block_start", "content_block_delta", "content_block_stop"))
 
 _REASONS: dict[str, StopReason] = {
     "end_turn": "end_turn",
@@ -194,7 +192,7 @@ def failure_of(data: bytes) -> Failed:
     try:
         value: object = _anything(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Failed("api_error", "the upstream reported an error that cannot be read")
+        return garbled("the upstream reported an error that cannot be read")
     return Failed(kind_of(value), words(value) or "the upstream reported an error without a message")
 
 
@@ -210,7 +208,7 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if not data.strip() or data.strip() == b"[DONE]":
             return None
-        return Failed("api_error", "the upstream sent an event that is not JSON")
+        return garbled("the upstream sent an event that is not JSON")
     if (
         event.error is not UNSET
         and bytes(event.error) != b"null"
@@ -224,14 +222,34 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
     return failure_of(data) if kind == "error" else event
 
 
+def is_passed_on(name: bytes, data: bytes) -> bool:
+    """Whether a frame is a JSON object of a type that need not be understood to be passed on."""
+    return _type_of(name, data) in _PASSED_ON
+
+
 def _unread(name: bytes, data: bytes, error: msgspec.ValidationError) -> Failed | None:
     """What to make of an event whose members have types that we do not know."""
-    try:
-        kind = _typed(data).type or name.decode("latin-1")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        kind = name.decode("latin-1")
+    kind = _type_of(name, data)
+    if kind is None:
+        return (
+            None
+            if data.strip() == b"[DONE]"
+            else garbled("the upstream sent an event that is not a JSON object")
+        )
     if kind == "error":
         return failure_of(data)
     if kind not in READ_TYPES:
         return None
-    return Failed("api_error", f"the upstream sent a malformed {kind} event: {error}")
+    return garbled(f"the upstream sent a malformed {kind} event: {error}")
+
+
+def _type_of(name: bytes, data: bytes) -> str | None:
+    """The type of an event whatever its members are; None where it is no JSON object."""
+    try:
+        value: object = _anything(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    kind = cast("dict[str, object]", value).get("type")
+    return kind if isinstance(kind, str) and kind else name.decode("latin-1")

@@ -30,6 +30,7 @@ from penstock.core.neutral.events import (
     TextDelta,
     ThoughtDelta,
     ThoughtSigned,
+    garbled,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
@@ -56,7 +57,7 @@ _ITEM_OF: dict[Kind, str] = {
 }
 _GAP = "\n\n"
 """Between two messages, or two parts of a summary, which are paragraphs of their own."""
-_STRAY = Failed("api_error", "a tool call without a name")
+_STRAY = garbled("a tool call without a name")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -98,6 +99,7 @@ class Assembly:
         "_model",
         "_order",
         "_refusal",
+        "answered",
         "done",
         "started",
     )
@@ -106,6 +108,7 @@ class Assembly:
         self.started = False
         self.done = False
         self._model = ""
+        self.answered = ""  # the model that was named last
         self._order: list[_Open] = []
         self._current = 0  # the item of the order whose events go straight out
         self._by_id: dict[str, _Open] = {}
@@ -118,6 +121,8 @@ class Assembly:
         """Add what an event brings."""
         if not self.started:
             self._begin(event.response or Response(), out)
+        if event.response is not None and event.response.model:
+            self.answered = event.response.model
         kind = _DELTAS.get(event.type)
         if kind is not None:
             if event.delta:
@@ -157,7 +162,7 @@ class Assembly:
 
     def _begin(self, response: Response, out: list[AnyEvent]) -> None:
         self.started = True
-        self._model = response.model or ""
+        self._model = self.answered = response.model or ""
         out.append(Started(response.id or "", self._model))
 
     # ---- items
@@ -242,7 +247,7 @@ class Assembly:
                 if not opened.named:
                     opened.kind = item.type
                 self._name(opened, item, out)
-                self._rest(opened, "call", 0, item.arguments or item.input, out)
+                self._rest(opened, "call", 0, _given(item), out)
                 self._close_text(opened, out)
             case "reasoning":
                 self._parts(opened, "summary", item.summary or [], out)
@@ -361,6 +366,12 @@ _BOM = b"\xef\xbb\xbf"
 _SSE_STARTS = (b"data:", b":", b"event:", b"id:", b"retry:")
 
 
+def _given(item: Item) -> str | None:
+    """What a call is given, where that is a text."""
+    given = item.arguments or item.input
+    return given if isinstance(given, str) else None
+
+
 class ResponseDecoder:
     """A Responses stream as events; the result does not depend on where the bytes were cut."""
 
@@ -372,6 +383,11 @@ class ResponseDecoder:
         self._sniffed = False
         self._body: list[bytes] | None = None  # the body, where it turned out to be plain JSON
         self._size = 0
+
+    @property
+    def answered(self) -> str:
+        """The model that the answer names, the last one where it names several."""
+        return self._assembly.answered
 
     @property
     def done(self) -> bool:
@@ -393,12 +409,12 @@ class ResponseDecoder:
             self._body.append(data)
             self._size += len(data)
             if self._size > MAX_ANSWER:
-                self._assembly.fail(Failed("api_error", f"the answer is larger than {MAX_ANSWER} bytes"), out)
+                self._assembly.fail(garbled(f"the answer is larger than {MAX_ANSWER} bytes"), out)
             return out
         try:
             frames = self._frames.feed(data)
         except FrameTooLarge as error:
-            self._assembly.fail(Failed("api_error", str(error)), out)
+            self._assembly.fail(garbled(str(error)), out)
             return out
         self._take(frames, out)
         return out
@@ -445,7 +461,7 @@ def _take_whole(body: bytes, assembly: Assembly, out: list[AnyEvent]) -> None:
     try:
         response = decode_whole(text)
     except (ValueError, RecursionError):
-        assembly.fail(Failed("api_error", "the upstream's answer is not a Responses reply"), out)
+        assembly.fail(garbled("the upstream's answer is not a Responses reply"), out)
         return
     failed = failure_in(response, text)
     if failed is not None:

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_at, replace_top_level
-from penstock.core.dialects.interface import Prepared
+from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.dialects.responses.decode_response import decode_response
 from penstock.core.dialects.responses.encode_response import ResponseEncoder
@@ -23,11 +23,12 @@ from penstock.core.dialects.responses.response_schema import (
     decode_whole,
     failure_in,
     is_json,
+    is_passed_on,
     read_event,
     reason_of,
     usage_of,
 )
-from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.events import AnyEvent, Failed, garbled
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
@@ -172,6 +173,9 @@ class Passthrough(FramePassthrough):
         if event is None:
             return raw
         if isinstance(event, Failed):
+            if self.started and event.garbled and is_passed_on(frame.event, frame.data):
+                self._count(raw)
+                return raw
             self._fail(event)
             return b""
         self.started = True
@@ -191,7 +195,10 @@ class Passthrough(FramePassthrough):
     def _with_model(self, raw: bytes, name: bytes, data: bytes, event: StreamEvent) -> bytes:
         """The frame ``raw`` with our model in its response, if it has one."""
         response = event.response
-        if self._model is None or response is None or response.model in (None, self._model):
+        if response is None or response.model is None:
+            return raw
+        self.answered = response.model or self.answered
+        if self._model is None or response.model == self._model:
             return raw
         changed = replace_at(data, ("response", "model"), _encode(self._model))
         at = raw.find(data)
@@ -201,16 +208,17 @@ class Passthrough(FramePassthrough):
         return raw[:at] + changed + raw[at + len(data) :]
 
 
-def passthrough_response(body: bytes, *, model: str | None) -> tuple[bytes, Usage, Failed | None]:
-    """A whole response to relay: its bytes with our ``model`` in place, its usage, and what is wrong with it."""
+def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
+    """A whole response to relay, with our ``model`` in place."""
     try:
         response = decode_whole(body.removeprefix(_BOM))
     except (ValueError, RecursionError):
-        return b"", Usage(), Failed("api_error", "the upstream's answer is not a Responses reply")
+        return b"", Usage(), garbled("the upstream's answer is not a Responses reply"), ""
     usage = usage_of(response.usage) or Usage()
     failed = failure_in(response, body)
     if failed is not None:
-        return b"", usage, failed
-    if model is None or response.model is None or response.model == model:
-        return body, usage, None
-    return replace_top_level(body, "model", _encode(model)), usage, None
+        return b"", usage, failed, ""
+    named = response.model
+    if model is None or named is None or named == model:
+        return body, usage, None, named or ""
+    return replace_top_level(body, "model", _encode(model)), usage, None, named

@@ -4,12 +4,14 @@ Loose on purpose, like its Messages counterpart: many upstreams imitate the form
 shown (annotations) may be wrong without breaking the reply.
 """
 
+from typing import cast
+
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.upstream_error_text import kind_of, words
-from penstock.core.neutral.events import Cited, Failed, StopReason
+from penstock.core.neutral.events import Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
 
 
@@ -23,15 +25,15 @@ class Part(msgspec.Struct, gc=False):
 
 
 class Item(msgspec.Struct):
-    """An output item, whole or as it begins."""
+    """An output item, whole or as it begins. ``arguments`` and ``input`` are texts in the items that we know."""
 
     type: str = ""
     id: str | None = None
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
-    arguments: str | None = None
-    input: str | None = None
+    arguments: object = None
+    input: object = None
     content: list[Part] | None = None
     summary: list[Part] | None = None
     encrypted_content: str | None = None
@@ -74,11 +76,6 @@ class StreamEvent(msgspec.Struct):
     error: Raw | UnsetType = UNSET
 
 
-class _Typed(msgspec.Struct):
-    type: str = ""
-    error: Raw | UnsetType = UNSET
-
-
 class _InputDetails(msgspec.Struct):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -103,7 +100,6 @@ class _Annotation(msgspec.Struct):
 
 _event = msgspec.json.Decoder(StreamEvent).decode
 decode_whole = msgspec.json.Decoder(Response).decode
-_typed = msgspec.json.Decoder(_Typed).decode
 _usage = msgspec.json.Decoder(_Usage).decode
 _annotation = msgspec.json.Decoder(_Annotation).decode
 _anything = msgspec.json.Decoder(float_hook=real).decode
@@ -137,6 +133,7 @@ READ_TYPES = (
     )
 )
 """Event types that mean something to us; all others are ignored."""
+_PASSED_ON = READ_TYPES - STARTS - ENDS - {"error"}
 
 
 def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
@@ -151,7 +148,7 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
     except (ValueError, RecursionError):
         if not data.strip():
             return None
-        return Failed("api_error", "the upstream sent an event that is not JSON")
+        return garbled("the upstream sent an event that is not JSON")
     kind = event.type or name.decode("latin-1")
     if kind == "error" or (kind not in READ_TYPES and _present(event.error)):
         return failure_of(data)
@@ -166,16 +163,37 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
 
 def _unread(name: bytes, data: bytes, error: msgspec.ValidationError) -> Failed | None:
     """What to make of an event whose members have types that we do not know."""
-    try:
-        typed = _typed(data)
-    except (ValueError, RecursionError):
-        return Failed("api_error", "the upstream sent an event that is not a JSON object")
-    kind = typed.type or name.decode("latin-1")
-    if kind in ("error", "response.failed") or (kind not in READ_TYPES and _present(typed.error)):
+    event = _object(data)
+    if event is None:
+        return garbled("the upstream sent an event that is not a JSON object")
+    kind = _type_of(name, event)
+    if kind in ("error", "response.failed") or (
+        kind not in READ_TYPES and event.get("error") not in (None, "", {})
+    ):
         return failure_of(data)
     if kind not in READ_TYPES:
         return None
-    return Failed("api_error", f"the upstream sent a malformed {kind} event: {error}")
+    return garbled(f"the upstream sent a malformed {kind} event: {error}")
+
+
+def is_passed_on(name: bytes, data: bytes) -> bool:
+    """Whether a frame is a JSON object of a type that need not be understood to be passed on."""
+    event = _object(data)
+    return event is not None and _type_of(name, event) in _PASSED_ON
+
+
+def _object(data: bytes) -> dict[str, object] | None:
+    """A JSON object, whatever its members are; None for anything else."""
+    try:
+        value: object = _anything(data)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
+def _type_of(name: bytes, event: dict[str, object]) -> str:
+    kind = event.get("type")
+    return kind if isinstance(kind, str) and kind else name.decode("latin-1")
 
 
 def is_json(data: bytes) -> bool:
@@ -192,7 +210,7 @@ def failure_of(data: bytes) -> Failed:
     try:
         value: object = _anything(data)
     except (ValueError, RecursionError):
-        return Failed("api_error", "the upstream reported an error that cannot be read")
+        return garbled("the upstream reported an error that cannot be read")
     return Failed(kind_of(value), words(value) or "the upstream reported an error without a message")
 
 
@@ -210,7 +228,7 @@ def failure_in(response: Response, data: bytes) -> Failed | None:
     if _present(response.error):
         return failure_of(data)
     if response.output is None:
-        return Failed("api_error", "the upstream's answer has no output")
+        return garbled("the upstream's answer has no output")
     return None
 
 

@@ -13,8 +13,8 @@ from alembic import op
 
 from penstock.store.sql.partitions import is_partitioned, make_for, make_others
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 ROWS_AT_ONCE = 50_000
 OPEN = sa.text("boot IS NOT NULL")
@@ -105,6 +105,7 @@ def _make_tables() -> None:
         sa.Column("first_byte_ms", sa.Integer()),
         sa.Column("total_ms", sa.Integer()),
         sa.Column("translation", sa.Text()),
+        sa.Column("answered_model", sa.String(128)),
         sa.Column("account_id", sa.String(40)),
         sa.Column("actor_id", sa.String(40)),
         sa.Column("upstream_request_id", sa.String(128)),
@@ -130,14 +131,19 @@ def _make_kinds(connection: sa.Connection) -> None:
     )
     kinds = sa.Table("kinds", sa.MetaData(), autoload_with=connection)
     before = sa.table("kinds_before", sa.column("words"), sa.column("kind"))
+    made: list[dict[str, object]] = []
+    places: list[dict[str, object]] = []
     for words, *values in rows.all():
         told = dict(zip(OLD_WORDS, values, strict=True)) | {"credential": None, "reason": None}
         told |= {name: bool(told[name]) for name in ("stream", "counted", "estimated")}
         kind = tuple(told[name] for name in WORDS)
         digest = blake2b(msgspec.msgpack.encode(kind), digest_size=8).digest()
         number = int.from_bytes(digest, "big") >> 1
-        connection.execute(kinds.insert().values(id=number, **told))
-        connection.execute(before.insert().values(words=words, kind=number))
+        made.append({"id": number, **told})
+        places.append({"words": words, "kind": number})
+    if made:
+        connection.execute(kinds.insert(), made)
+        connection.execute(before.insert(), places)
 
 
 def _words() -> str:
@@ -159,30 +165,34 @@ def _copy_partitions(connection: sa.Connection, parts: list[str]) -> None:
         " ELSE '\\x00'::bytea || convert_to(id, 'UTF8') END"
     )
     for part in parts:
-        op.execute(_copying(key, part))
+        op.execute(_copying(key, part, "JOIN"))
 
 
 def _copy_rows(connection: sa.Connection) -> None:
-    """So many rows after the other, as they were written."""
+    """So many rows after the other, as they were written.
+
+    CROSS JOIN is SQLite's word for taking the tables in the order in which they stand: a kind is looked up for each row.
+    """
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - for the type checker: what is not PostgreSQL is SQLite
     driver.create_function("request_key", 1, _key_of, deterministic=True)
     last = connection.exec_driver_sql("SELECT max(rowid) FROM requests_before").scalar_one() or 0
     for start in range(0, last, ROWS_AT_ONCE):
         op.execute(
-            f"{_copying('request_key(id)', 'requests_before')} WHERE requests_before.rowid > {start}"
+            f"{_copying('request_key(id)', 'requests_before', 'CROSS JOIN')} WHERE requests_before.rowid > {start}"
             f" AND requests_before.rowid <= {start + ROWS_AT_ONCE}"
         )
 
 
-def _copying(key: str, table: str) -> str:
+def _copying(key: str, table: str, join: str) -> str:
     return (
         "INSERT INTO requests (day, id, user_id, key_id, created_at, kind, boot, requested_model, input_tokens,"  # noqa: S608 - names of our own tables
-        " output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, first_byte_ms, total_ms, translation)"
+        " output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, first_byte_ms, total_ms, translation,"
+        " answered_model)"
         f" SELECT day, {key}, user_id, key_id, created_at, kinds_before.kind, CASE WHEN state = 'open' THEN boot END,"
         " NULLIF(requested_model, model), input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,"
-        f" reasoning_tokens, first_byte_ms, total_ms, translation FROM {table}"
-        f" JOIN kinds_before ON kinds_before.words = ({_words()})"
+        f" reasoning_tokens, first_byte_ms, total_ms, translation, answered_model FROM {table}"
+        f" {join} kinds_before ON kinds_before.words = ({_words()})"
     )
 
 
