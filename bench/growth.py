@@ -32,6 +32,7 @@ from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.retention import keep
 from penstock.domain.ledger.rollups import rolling
 from penstock.domain.ledger.rows import Batch, Row, booking
+from penstock.store.request_key import key_of
 from penstock.store.sql.database import Database
 from penstock.store.sql.migrate import migrate_database
 from penstock.store.sql.partitions import make_for
@@ -55,7 +56,8 @@ END = PlainEnd(Usage(input=1200, output=345, cache_read=800), first_byte_ms=420,
 
 def opened(number: int, user: int, day: int) -> Row:
     at = day * DAY_MS + number % DAY_MS
-    return Row(f"req_{number:024x}", KIND, f"usr_{user:026d}", f"key_{user:026d}", day, at)
+    id = f"req_{number:024x}"
+    return Row(id, KIND, f"usr_{user:026d}", f"key_{user:026d}", day, at, key_of(id))
 
 
 class Server:

@@ -19,7 +19,7 @@ from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.usage import day_report
 from penstock.errors import CannotRecord
-from penstock.store.journal import Journal
+from penstock.store.journal import Journal, Segment
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import kinds, requests
 from tests.domain.ledger_rows import DAY, agree, end, row, states, until, url, used, written
@@ -36,8 +36,8 @@ async def database(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
     await opened.close()
 
 
-async def holding(database: Database, boot: str, hold: float = HOLD, **more: int) -> Ledger:
-    return await Ledger.start(database, boot=boot, hold=hold, pace=0.001, **more)
+async def holding(database: Database, boot: str, hold: float = HOLD, journal_bytes: int = 32 << 20) -> Ledger:
+    return await Ledger.start(database, boot=boot, hold=hold, pace=0.001, journal_bytes=journal_bytes)
 
 
 def ours(number: int) -> str:
@@ -186,18 +186,18 @@ async def test_a_durable_ledger_has_held_rows_on_the_disk_before_it_forgets_them
     ledger = await Ledger.start(database, boot="b1", hold=HOLD, pace=0.001, durable=True)
     await ledger.opened(row(ours(0)))
     done: list[str] = []
-    sync, clear = Journal.sync, type(ledger._journal.current).clear
+    sync, clear = Journal.sync, Segment.clear
 
     def syncing(journal: Journal) -> None:
         sync(journal)
         done.append("synced")
 
-    def clearing(segment: object) -> None:
+    def clearing(segment: Segment) -> None:
         clear(segment)
         done.append("cleared")
 
     monkeypatch.setattr(Journal, "sync", syncing)
-    monkeypatch.setattr(type(ledger._journal.current), "clear", clearing)
+    monkeypatch.setattr(Segment, "clear", clearing)
     monkeypatch.setattr("penstock.domain.ledger.ledger.TURN_BYTES", 1)
     settled = ledger.open(ours(1), ledger.kind(row("r").kind), "usr_a", "key_a", DAY, DAY * 86_400_000)
     ledger.settle_plainly(settled, PlainEnd(Usage(), 1, 1))

@@ -38,6 +38,7 @@ from penstock.domain.ledger.rollups import rolling
 from penstock.domain.ledger.rows import DAY_MS, Batch, Ended, OpenRow, Row, booking
 from penstock.errors import CannotRecord, DatabaseUnavailable
 from penstock.store.journal import FIRST_SIZE, Journal, JournalFull, Segment
+from penstock.store.request_key import key_of
 from penstock.store.sql.database import BatchConnection, Database, RowRefused, WriteFailed
 
 log = logging.getLogger("penstock.domain.ledger")
@@ -172,7 +173,7 @@ class Ledger:
         if not -1 <= created_at // DAY_MS - day <= 1:
             # The clock jumped: a day's sums are by this time, and are looked for in the rows of its day and those beside it.
             created_at = day * DAY_MS
-        row = Row(id, kind, user_id, key_id, day, created_at, self._loop.time())
+        row = Row(id, kind, user_id, key_id, day, created_at, key_of(id), self._loop.time())
         try:
             self._record(row)
         except JournalFull as full:

@@ -15,7 +15,7 @@ from penstock.core.neutral.usage import Usage
 from penstock.domain.ledger.kinds import MODEL_LENGTH, End, Kind, KnownKind, PlainEnd, Settlement
 from penstock.domain.ledger.rows import OpenRow, Row
 from penstock.domain.ledger.values import fit, fit_or_none, whole_count
-from penstock.store.request_key import KEY_BYTES, id_of
+from penstock.store.request_key import KEY_BYTES, id_of, key_of
 
 _KIND: Final = 1
 _CALLER: Final = 2
@@ -187,7 +187,7 @@ def read(records: list[bytes]) -> Found:
             elif form == _ROW:
                 _, key, number, caller, day, created_at = _FIXED_ROW.unpack(record)
                 id = id_of(key)
-                rows[id] = Row(id, kinds[number], *callers[caller], day, created_at)
+                rows[id] = Row(id, kinds[number], *callers[caller], day, created_at, key)
             elif form == _END:
                 id, day, end = _plain_end(record)
                 ends.setdefault(id, (day, end))
@@ -198,7 +198,9 @@ def read(records: list[bytes]) -> Found:
                     continue
                 kind = long.kind
                 same = known.get(kind) or known.setdefault(kind, KnownKind(kind))
-                rows[long.id] = Row(long.id, same, long.user_id, long.key_id, long.day, long.created_at)
+                rows[long.id] = Row(
+                    long.id, same, long.user_id, long.key_id, long.day, long.created_at, key_of(long.id)
+                )
         except (struct.error, KeyError) as error:
             raise msgspec.DecodeError(f"a record of form {form} cannot be read") from error
     return Found(rows, ends)

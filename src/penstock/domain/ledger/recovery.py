@@ -25,6 +25,7 @@ from penstock.domain.ledger.retention import first_day_kept
 from penstock.domain.ledger.rollups import rolling
 from penstock.domain.ledger.rows import Batch, Row, booking
 from penstock.store.journal import Left, left_behind
+from penstock.store.request_key import key_of
 from penstock.store.sql.database import Database, RowRefused, StoreError
 from penstock.store.sql.schema import requests
 
@@ -192,6 +193,7 @@ def _rows(found: Iterable[RowMapping]) -> Iterator[tuple[Row, RowMapping]]:
                 values["key_id"],
                 values["day"],
                 values["created_at"],
+                key_of(values["id"]),
             ),
             values,
         )

@@ -11,7 +11,6 @@ import msgspec
 
 from penstock.domain.ledger.kinds import End, Kind, KindRow, KnownKind
 from penstock.domain.ledger.values import fit, whole_count
-from penstock.store.request_key import key_of
 from penstock.store.sql.bulk import Bulk, BulkRow
 
 DAY_MS = 86_400_000
@@ -53,29 +52,17 @@ class OpenRow(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="row")
         )
 
 
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False, eq=False):
     """A request that was recorded. ``key`` is its id as it is stored, ``since`` when it was recorded, on the loop's clock."""
 
-    __slots__ = ("created_at", "day", "id", "key", "key_id", "kind", "since", "user_id")
-
-    def __init__(
-        self,
-        id: str,
-        kind: KnownKind,
-        user_id: str,
-        key_id: str,
-        day: int,
-        created_at: int,
-        since: float = 0.0,
-    ) -> None:
-        self.id = id
-        self.key = key_of(id)
-        self.kind = kind
-        self.user_id = user_id
-        self.key_id = key_id
-        self.day = day
-        self.created_at = created_at
-        self.since = since
+    id: str
+    kind: KnownKind
+    user_id: str
+    key_id: str
+    day: int
+    created_at: int
+    key: bytes
+    since: float = 0.0
 
 
 Ended = tuple[Row, End]

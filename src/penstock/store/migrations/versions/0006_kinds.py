@@ -125,10 +125,8 @@ def _make_kinds(connection: sa.Connection) -> None:
         sa.Column("words", sa.Text(), primary_key=True),
         sa.Column("kind", sa.BigInteger(), nullable=False),
     )
-    names = ", ".join(OLD_WORDS)
-    rows = connection.exec_driver_sql(
-        f"SELECT DISTINCT {_words()}, {names} FROM requests_before"  # noqa: S608 - columns of our own table
-    )
+    words_of = sa.select(sa.literal_column(_words()), *(sa.column(name) for name in OLD_WORDS))
+    rows = connection.execute(words_of.select_from(sa.table("requests_before")).distinct())
     kinds = sa.Table("kinds", sa.MetaData(), autoload_with=connection)
     before = sa.table("kinds_before", sa.column("words"), sa.column("kind"))
     made: list[dict[str, object]] = []
