@@ -72,7 +72,8 @@ class Filter(msgspec.Struct, frozen=True):
     before: str = ""
 
 
-_COLUMNS = tuple(entries.c[name] for name in Receipt.__struct_fields__)
+_RECEIPTS = select(*(entries.c[name] for name in Receipt.__struct_fields__))
+"""Built once: of thirty columns that takes as long as asking for them."""
 _FAILED = and_(entries.c.state == "settled", entries.c.outcome != "completed")
 
 
@@ -99,8 +100,7 @@ async def page(conn: AsyncConnection, user_id: str, chosen: Filter) -> tuple[lis
             )
         )
     rows = await conn.execute(
-        select(*_COLUMNS)
-        .where(*wanted)
+        _RECEIPTS.where(*wanted)
         .order_by(entries.c.day.desc(), entries.c.created_at.desc(), entries.c.id.desc())
         .limit(ROWS_PER_PAGE + 1)
     )
@@ -114,7 +114,7 @@ async def page(conn: AsyncConnection, user_id: str, chosen: Filter) -> tuple[lis
 async def receipt(conn: AsyncConnection, user_id: str, id: str) -> Receipt:
     """One request of the account. Raises ``NoSuchRequest``."""
     row = await conn.execute(
-        select(*_COLUMNS, entries.c.user_id).where(entries.c.id == id, of_some_day(entries.c.day))
+        _RECEIPTS.add_columns(entries.c.user_id).where(entries.c.id == id, of_some_day(entries.c.day))
     )
     found = row.one_or_none()
     # Looked at here, so that no database takes the way through all that the account ever asked.
@@ -126,8 +126,7 @@ async def receipt(conn: AsyncConnection, user_id: str, id: str) -> Receipt:
 async def first_request(conn: AsyncConnection, user_id: str) -> Receipt | None:
     """The account's first request, once it has ended."""
     row = await conn.execute(
-        select(*_COLUMNS)
-        .where(entries.c.user_id == user_id, entries.c.state == "settled")
+        _RECEIPTS.where(entries.c.user_id == user_id, entries.c.state == "settled")
         .order_by(entries.c.day, entries.c.created_at)
         .limit(1)
     )
