@@ -22,14 +22,17 @@ from itertools import chain
 from pathlib import Path
 
 import asyncpg
+import msgspec
 from sqlalchemy import func, select
 
 from penstock.core.neutral.usage import Usage
 from penstock.domain.ledger import history
+from penstock.domain.ledger.kinds import Kind, KnownKind, PlainEnd
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.retention import keep
 from penstock.domain.ledger.rollups import rolling
-from penstock.domain.ledger.rows import Batch, OpenRow, Settlement, booking
+from penstock.domain.ledger.rows import Batch, Row, booking
+from penstock.store.request_key import key_of
 from penstock.store.sql.database import Database
 from penstock.store.sql.migrate import migrate_database
 from penstock.store.sql.partitions import make_for
@@ -42,22 +45,19 @@ DAY = 20_758
 DAY_MS = 86_400_000
 
 
-def opened(number: int, user: int, day: int) -> OpenRow:
-    return OpenRow(
-        id=f"req_{number:024x}", user_id=f"usr_{user:026d}", key_id=f"key_{user:026d}", day=day,
-        created_at=day * DAY_MS + number % DAY_MS, dialect="messages", model="claude-sonnet-4.6",
-        requested_model="claude-sonnet-4-6", stream=True, client="claude-code", provider="anthropic",
-        upstream_model="claude-sonnet-4-6", upstream_dialect="messages",
-    )  # fmt: skip
+KIND = KnownKind(
+    Kind(
+        dialect="messages", model="claude-sonnet-4.6", requested_model="claude-sonnet-4-6", stream=True, client="claude-code",
+        provider="anthropic", upstream_model="claude-sonnet-4-6", upstream_dialect="messages",
+    )
+)  # fmt: skip
+END = PlainEnd(Usage(input=1200, output=345, cache_read=800), first_byte_ms=420, total_ms=9000)
 
 
-def ended(row: OpenRow) -> Settlement:
-    return Settlement(
-        id=row.id, status=200, outcome="completed", counted=True, refund_reason=None, error_code=None,
-        usage=Usage(input=1200, output=345, cache_read=800), estimated=False, provider=row.provider,
-        upstream_model=row.upstream_model, upstream_dialect=row.upstream_dialect, attempts=1, first_byte_ms=420,
-        total_ms=9000, translation=None,
-    )  # fmt: skip
+def opened(number: int, user: int, day: int) -> Row:
+    at = day * DAY_MS + number % DAY_MS
+    id = f"req_{number:024x}"
+    return Row(id, KIND, f"usr_{user:026d}", f"key_{user:026d}", day, at, key_of(id))
 
 
 class Server:
@@ -150,7 +150,7 @@ async def users(server: Server, people: int) -> None:
 def _batch(first: int, size: int, people: int, day: int) -> Batch:
     draw = random.Random(first)
     rows = [opened(first + number, draw.randint(1, people), day) for number in range(size)]
-    return Batch(rows, [ended(row) for row in rows], {})
+    return Batch([], [(row, END) for row in rows], [])
 
 
 async def shipping(server: Server, database: Database, people: int, size: int, seconds: float) -> None:
@@ -213,20 +213,42 @@ async def _sizes(server: Server) -> None:
 async def _fill(server: Server, first: int, months: int, rows: int, people: int) -> None:
     """Months before ``DAY``, by the server itself: a row of each fast."""
     connection = await asyncpg.connect(server.url)
-    example, end = opened(1, 1, DAY), ended(opened(1, 1, DAY))
+    names = ", ".join(KIND.plain.__struct_fields__)
+    places = ", ".join(f"${number}" for number in range(1, len(KIND.plain.__struct_fields__) + 1))
+    await connection.execute(
+        f"INSERT INTO kinds ({names}) VALUES ({places}) ON CONFLICT (id) DO NOTHING",
+        *msgspec.structs.astuple(KIND.plain),
+    )
     for month in range(months):
         day = first - 30 * month
         await connection.execute(
-            "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
-            " client, provider, upstream_model, upstream_dialect, attempts, status, outcome, counted, input_tokens,"
-            " output_tokens, cache_read_tokens, estimated, first_byte_ms, total_ms) SELECT"
-            f" 'req_m{month}_' || lpad(n::text, 20, '0'), 'usr_' || lpad((1 + n % {people})::text, 26, '0'),"
-            f" 'key_' || lpad((1 + n % {people})::text, 26, '0'), {day} - n % 28, ({day} - n % 28)::bigint * {DAY_MS} + n, 'b',"
-            f" 'settled', 'messages', '{example.model}', '{example.requested_model}', TRUE, 'claude-code', 'anthropic',"
-            f" '{example.upstream_model}', 'messages', 1, 200, 'completed', TRUE, {end.usage.input}, 345, 800, FALSE, 420, 9000"
-            f" FROM generate_series(1, {rows}) n"
+            "INSERT INTO requests (day, id, user_id, key_id, created_at, kind, requested_model, input_tokens, output_tokens,"
+            " cache_read_tokens, first_byte_ms, total_ms) SELECT"
+            f" {day} - n % 28, decode('{month:04x}' || lpad(to_hex(n), 20, '0'), 'hex'), {_person('usr', people)},"
+            f" {_person('key', people)}, ({day} - n % 28)::bigint * {DAY_MS} + n, {KIND.plain.id}, '{KIND.requested_model}',"
+            f" 1200, 345, 800, 420, 9000 FROM generate_series(1, {rows}) n"
         )
     await connection.execute("ANALYZE requests")
+    await connection.close()
+
+
+def _person(word: str, people: int) -> str:
+    return f"'{word}_' || lpad((1 + n % {people})::text, 26, '0')"
+
+
+async def _fill_first(server: Server, day: int, rows: int, people: int) -> None:
+    """The log as the first schema has it."""
+    connection = await asyncpg.connect(server.url)
+    kind = KIND.kind
+    await connection.execute(
+        "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
+        " client, provider, upstream_model, upstream_dialect, attempts, status, outcome, counted, input_tokens,"
+        " output_tokens, cache_read_tokens, estimated, first_byte_ms, total_ms) SELECT"
+        f" 'req_' || lpad(to_hex(n), 24, '0'), {_person('usr', people)}, {_person('key', people)}, {day} - n % 28,"
+        f" ({day} - n % 28)::bigint * {DAY_MS} + n, 'b', 'settled', 'messages', '{kind.model}', '{kind.requested_model}', TRUE,"
+        f" 'claude-code', 'anthropic', '{kind.upstream_model}', 'messages', 1, 200, 'completed', TRUE, 1200, 345, 800, FALSE,"
+        f" 420, 9000 FROM generate_series(1, {rows}) n"
+    )
     await connection.close()
 
 
@@ -263,8 +285,8 @@ async def _ask(database: Database, people: int, count: int, each: int) -> None:
         rows = [opened(number + n, draw.randint(1, people), DAY + 29) for n in range(64)]
         number += 64
         for name, batch in (
-            ("opens", Batch(rows, [], {})),
-            ("ends", Batch([], [ended(row) for row in rows], {row.id: row for row in rows})),
+            ("opens", Batch(rows, [], [])),
+            ("ends", Batch([], [], [(row, END) for row in rows])),
         ):
             before = _backend_seconds(batches)
             await asyncio.to_thread(write, batch)
@@ -281,7 +303,7 @@ async def _ask(database: Database, people: int, count: int, each: int) -> None:
 
         async def receipt() -> None:
             month, n = draw.randrange(count), draw.randint(1, each)
-            await history.receipt(conn, f"usr_{1 + n % people:026d}", f"req_m{month}_{n:020d}")
+            await history.receipt(conn, f"usr_{1 + n % people:026d}", f"req_{month:04x}{n:020x}")
 
         async def of_day() -> None:
             await conn.scalar(select(func.count()).where(requests.c.day == DAY + 20))
@@ -299,7 +321,7 @@ async def migrating(server: Server, rows: int) -> None:
     connection = await asyncpg.connect(server.url)
     await connection.execute((SCHEMAS / "0001-4.sql").read_text().replace(" BLOB", " BYTEA"))
     await connection.close()
-    await _fill(server, DAY + 29, 1, rows, 1000)
+    await _fill_first(server, DAY + 29, rows, 1000)
     at = time.perf_counter()
     await asyncio.to_thread(migrate_database, server.url)
     print(f"migrating: {rows} rows in {time.perf_counter() - at:.1f} s")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import asyncpg
 
+from penstock.store.request_key import id_of
 from tests.stores import Cluster
 
 PENSTOCK = (sys.executable, "-m", "penstock")
@@ -173,7 +174,10 @@ async def _outage(
     await asyncio.sleep(2)
     answered = outage.known.answered + outage.stranger.answered
     connection = await asyncpg.connect(f"{cluster.address}/postgres")
-    rows = {row["id"]: row["state"] for row in await connection.fetch("SELECT id, state FROM requests")}
+    told = await connection.fetch(
+        "SELECT requests.id, state FROM requests JOIN kinds ON kinds.id = requests.kind"
+    )
+    rows = {id_of(row["id"]): row["state"] for row in told}
     await connection.close()
     found = _penstock(environment, "reconcile")
     return {

@@ -17,17 +17,20 @@ import time
 from pathlib import Path
 
 import httpx2
+from msgspec.structs import asdict
 from sqlalchemy import insert
 
 from penstock.core.limits import day_of
+from penstock.core.neutral.usage import Usage
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.credentials import set_password
 from penstock.domain.accounts.passwords import PasswordHasher
 from penstock.domain.accounts.sessions import form_token
 from penstock.domain.ledger import rollups
+from penstock.domain.ledger.kinds import Kind, KindRow, KnownKind, Settlement
 from penstock.operations.first_start import open_store
 from penstock.settings import Settings
-from penstock.store.sql.schema import requests, usage_days
+from penstock.store.sql.schema import kinds, requests, usage_days
 
 EMAIL = "heavy@example.com"
 PASSWORD = "a long enough sentence"
@@ -57,6 +60,8 @@ async def fill(data: Path, rows: int, people: int) -> None:
             await set_password(
                 conn, user.id, await PasswordHasher(at_once=1, waiting=1).hash(PASSWORD), now=1
             )
+        async with store.database.transaction() as conn:
+            await conn.execute(insert(kinds), [asdict(kind) for pair in KINDS for kind in pair])
         for start in range(0, rows, BATCH):
             made = [_row(draw, start + at, today, people) for at in range(min(BATCH, rows - start))]
             async with store.database.transaction() as conn:
@@ -69,41 +74,43 @@ async def fill(data: Path, rows: int, people: int) -> None:
                 await conn.execute(insert(sums.table).from_select([*sums.key, *sums.columns], sums.made))
 
 
+def _kinds() -> list[tuple[KindRow, KindRow]]:
+    """For each model that of an answer, and that of a failure."""
+    found: list[tuple[KindRow, KindRow]] = []
+    for model in MODELS:
+        known = KnownKind(Kind("chat", model, "m", True, "openai", "p", "m", "chat"))
+        failed = Settlement(
+            id="", status=502, outcome="upstream_error", counted=False, refund_reason="no_output",
+            error_code="provider_timeout", usage=Usage(), estimated=False, provider="p", upstream_model="m",
+            upstream_dialect="chat", attempts=1, first_byte_ms=None, total_ms=None, translation=None,
+        )  # fmt: skip
+        found.append((known.plain, known.ended(failed)))
+    return found
+
+
 def _row(draw: random.Random, number: int, today: int, people: int) -> dict[str, object]:
     day = today - draw.randrange(DAYS)
     failed = draw.random() < 0.02
     return {
-        "id": f"req_{number:016x}",
+        "id": f"req_{number:024x}",
         "user_id": "usr_0" if number % 5 == 0 else f"usr_{draw.randrange(1, people)}",
         "key_id": "key_0",
         "day": day,
         "created_at": day * 86_400_000 + draw.randrange(86_400_000),
-        "boot": "bench",
-        "state": "settled",
-        "dialect": "chat",
-        "model": draw.choice(MODELS),
+        "kind": draw.choice(KINDS)[failed].id,
         "requested_model": "m",
-        "stream": True,
-        "client": "openai",
-        "provider": "p",
-        "upstream_model": "m",
-        "upstream_dialect": "chat",
-        "attempts": 1,
-        "status": 502 if failed else 200,
-        "outcome": "upstream_error" if failed else "completed",
-        "counted": not failed,
-        "refund_reason": "no_output" if failed else None,
-        "error_code": "provider_timeout" if failed else None,
         "input_tokens": draw.randrange(10_000),
         "output_tokens": draw.randrange(1000),
         "cache_read_tokens": 0,
         "cache_write_tokens": 0,
         "reasoning_tokens": None,
-        "estimated": False,
         "first_byte_ms": draw.randrange(5000),
         "total_ms": draw.randrange(60_000),
         "translation": None,
     }
+
+
+KINDS = _kinds()
 
 
 def measure(data: Path, times: int) -> None:

@@ -90,11 +90,12 @@ class Service:
             if not settings.redis_url:
                 await stack.enter_async_context(database.claimed())
             secrets_file = SecretsFile.make(settings.secret_path, secrets.token_bytes)
-            ledger = await Ledger.open(
+            ledger = await Ledger.start(
                 database,
                 boot=boot,
                 journal_bytes=settings.journal_bytes,
                 pace=settings.journal_pace,
+                hold=settings.journal_hold,
                 durable=settings.database_synchronous == "FULL",
             )
             stack.push_async_callback(ledger.close)

@@ -5,16 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.neutral.usage import Usage
+from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.retention import first_day_kept
 from penstock.domain.ledger.rollups import HOUR_MS, sums_of_rows
 from penstock.store.sql.database import Database
-from penstock.store.sql.schema import model_days, requests, usage_days, usage_errors, usage_hours
+from penstock.store.sql.schema import kinds, model_days, requests, usage_days, usage_errors, usage_hours
 
 DAY = 20_000
 
@@ -78,7 +79,7 @@ async def states(database: Database) -> dict[str, tuple[str, str | None, bool]]:
     """State, outcome and whether it counts, by request."""
     async with database.connect() as conn:
         found = await conn.execute(
-            select(requests.c.id, requests.c.state, requests.c.outcome, requests.c.counted)
+            select(entries.c.id, entries.c.state, entries.c.outcome, entries.c.counted)
         )
         return {id: (state, outcome, counted) for id, state, outcome, counted in found}
 
@@ -93,6 +94,24 @@ async def agree(database: Database, day: int = DAY) -> None:
         made = await sums_of(conn)
         await conn.rollback()
     assert kept == made
+
+
+async def taken_for_dead(conn: AsyncConnection) -> None:
+    """Close every open row, as another server does that takes ours for dead."""
+    found = await conn.execute(
+        select(kinds).join(requests, requests.c.kind == kinds.c.id).where(requests.c.boot.is_not(None))
+    )
+    for number, kind in enumerate(found.mappings().all()):
+        dead = {
+            "id": number,
+            "state": "settled",
+            "outcome": "aborted",
+            "error_code": "server_died",
+            "estimated": True,
+        }
+        await conn.execute(insert(kinds).values({**kind, **dead}))
+        mine = update(requests).where(requests.c.kind == kind["id"])
+        await conn.execute(mine.values(kind=number, boot=None))
 
 
 async def rebuild(conn: AsyncConnection, since: int) -> None:
@@ -114,7 +133,8 @@ async def sums_of(conn: AsyncConnection) -> dict[str, list[tuple[Any, ...]]]:
 
 
 async def open_ledger(database: Database, boot: str) -> Ledger:
-    return await Ledger.open(database, boot=boot)
+    """A ledger that holds no row back."""
+    return await Ledger.start(database, boot=boot, hold=0)
 
 
 async def until(holds: Callable[[], bool]) -> None:

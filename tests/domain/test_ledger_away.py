@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from penstock.domain.ledger import ledger as writing
+from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.recovery import check_journals
 from penstock.domain.ledger.rows import Batch
@@ -23,8 +24,19 @@ from penstock.store.journal import Journal
 from penstock.store.sql.backend import BatchConnection, StoreError, WriteFailed
 from penstock.store.sql.bulk import BulkRow
 from penstock.store.sql.database import Database
-from penstock.store.sql.schema import requests
-from tests.domain.ledger_rows import agree, end, open_ledger, rebuild, row, states, until, url, used, written
+from tests.domain.ledger_rows import (
+    agree,
+    end,
+    open_ledger,
+    rebuild,
+    row,
+    states,
+    taken_for_dead,
+    until,
+    url,
+    used,
+    written,
+)
 from tests.stores import Engine
 
 
@@ -41,11 +53,12 @@ async def hide(database: Database) -> None:
         await conn.exec_driver_sql("ALTER TABLE requests RENAME TO elsewhere")
 
 
-async def show(database: Database, *statements: str) -> None:
+async def show(database: Database, *, dead: bool = False) -> None:
+    """Let it take them again; with ``dead`` another server has taken ours for dead meanwhile."""
     async with database.transaction() as conn:
         await conn.exec_driver_sql("ALTER TABLE elsewhere RENAME TO requests")
-        for statement in statements:
-            await conn.exec_driver_sql(statement)
+        if dead:
+            await taken_for_dead(conn)
 
 
 def journals(database: Database) -> list[Path]:
@@ -148,9 +161,7 @@ async def test_a_row_whose_owner_was_taken_for_dead_gets_its_true_end(database: 
     await hide(database)
     ledger.settle(end("r1", refund="no_output", outcome="upstream_error", status=502))
     await until(lambda: ledger.trouble is not None)
-    await show(
-        database, "UPDATE requests SET state = 'settled', outcome = 'aborted', error_code = 'server_died'"
-    )
+    await show(database, dead=True)
     async with database.transaction() as conn:
         await rebuild(conn, 0)
     await written(ledger)
@@ -161,7 +172,7 @@ async def test_a_row_whose_owner_was_taken_for_dead_gets_its_true_end(database: 
 
 
 async def test_a_full_journal_refuses_until_there_is_room(database: Database) -> None:
-    ledger = await Ledger.open(database, boot="b1", journal_bytes=1 << 20)
+    ledger = await Ledger.start(database, boot="b1", hold=0, journal_bytes=1 << 20)
     await hide(database)
     taken: list[str] = []
 
@@ -238,7 +249,7 @@ async def test_a_durable_ledger_waits_for_the_disk(
         synced.append(1)
 
     monkeypatch.setattr(Journal, "sync", counting)
-    ledger = await Ledger.open(database, boot="b1", durable=True)
+    ledger = await Ledger.start(database, boot="b1", hold=0, durable=True)
     await ledger.opened(row("first"))
     assert len(synced) == 1
     await asyncio.gather(*(ledger.opened(row(f"r{number}")) for number in range(50)))
@@ -279,7 +290,7 @@ async def test_one_bad_row_does_not_take_its_neighbours_with_it(
 async def test_a_fault_of_ours_in_the_writing_is_told_and_the_next_start_writes_it_all(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def faulty(_batch: Batch, _boot: str) -> None:
+    def faulty(_batch: Batch, _boot: str, _stored: set[int]) -> None:
         raise LookupError("a bug")
 
     ledger = await open_ledger(database, "b1")
@@ -307,7 +318,7 @@ async def test_a_fault_of_ours_in_the_writing_is_told_and_the_next_start_writes_
 
 
 async def test_what_is_written_leaves_its_room_in_the_journal(database: Database) -> None:
-    ledger = await Ledger.open(database, boot="b1", journal_bytes=1 << 20)
+    ledger = await Ledger.start(database, boot="b1", hold=0, journal_bytes=1 << 20)
     for number in range(30):  # three times what both files hold
         await ledger.opened(replace(row(f"r{number}"), requested_model="m" * 200_000))
         await written(ledger)
@@ -325,10 +336,7 @@ async def test_a_row_that_was_open_while_the_database_was_away_is_doubted_until_
     await hide(database)
     await ledger.opened(row("r2"))
     await until(lambda: ledger.trouble is not None)
-    await show(
-        database,
-        "UPDATE requests SET state = 'settled', outcome = 'aborted', error_code = 'server_died', estimated = TRUE",
-    )
+    await show(database, dead=True)
     async with database.transaction() as conn:
         await rebuild(conn, 0)
     await written(ledger)
@@ -397,7 +405,7 @@ async def test_who_comes_while_the_disk_works_waits_for_its_next_turn(
         synced.append(1)
 
     monkeypatch.setattr(Journal, "sync", slow)
-    ledger = await Ledger.open(database, boot="b1", durable=True)
+    ledger = await Ledger.start(database, boot="b1", hold=0, durable=True)
     first = asyncio.ensure_future(ledger.opened(row("first")))
     await until(began.is_set)
     second = asyncio.ensure_future(ledger.opened(row("second")))
@@ -416,16 +424,13 @@ async def test_nothing_of_a_death_that_was_none_stays_in_a_row(database: Databas
     await hide(database)
     ledger.settle(end("r1"))
     await until(lambda: ledger.trouble is not None)
-    await show(
-        database,
-        "UPDATE requests SET state = 'settled', outcome = 'aborted', error_code = 'server_died', estimated = TRUE",
-    )
+    await show(database, dead=True)
     async with database.transaction() as conn:
         await rebuild(conn, 0)
     await written(ledger)
     await ledger.close()
     async with database.connect() as conn:
-        found = (await conn.execute(select(requests))).one()
+        found = (await conn.execute(select(entries))).one()
     assert (found.state, found.outcome, found.error_code, found.estimated) == (
         "settled",
         "completed",
@@ -457,7 +462,7 @@ async def test_closing_waits_for_the_disk(database: Database, monkeypatch: pytes
         sync(journal)
 
     monkeypatch.setattr(Journal, "sync", slow)
-    ledger = await Ledger.open(database, boot="b1", durable=True)
+    ledger = await Ledger.start(database, boot="b1", hold=0, durable=True)
     opening = asyncio.ensure_future(ledger.opened(row("r1")))
     await until(began.is_set)
     closing = asyncio.ensure_future(ledger.close())
@@ -517,10 +522,10 @@ async def test_an_end_changes_no_row_that_has_one(database: Database, refund: st
     await ledger.opened(row("r1"))
     await written(ledger)
     async with database.transaction() as conn:
-        await conn.exec_driver_sql("UPDATE requests SET state = 'settled', outcome = 'ended_elsewhere'")
+        await taken_for_dead(conn)
     ledger.settle(end("r1", refund=refund))
     await ledger.close()
-    assert await states(database) == {"r1": ("settled", "ended_elsewhere", True)}
+    assert await states(database) == {"r1": ("settled", "aborted", True)}
 
 
 # ---- journals of other versions

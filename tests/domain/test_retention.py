@@ -177,7 +177,7 @@ async def test_partitions_in_use_are_left_for_the_next_time(postgresql: Engine, 
 
 
 async def test_an_open_row_of_a_month_before_gets_its_end(database: Database) -> None:
-    ledger = await Ledger.open(database, boot="b2", pace=0.001)
+    ledger = await Ledger.start(database, boot="b2", pace=0.001)
     await ledger.opened(row("r1", day=OLD))
     await written(ledger)
     await keep(database, DAY, 1000)
@@ -200,7 +200,7 @@ async def test_a_row_that_moves_to_its_month_while_it_ends_gets_its_end(
 ) -> None:
     """An end that had waited for the moving found no row, since it had been planned without the month's partition."""
     database = await postgresql.open(tmp_path)
-    ledger = await Ledger.open(database, boot="b1", pace=0.001)
+    ledger = await Ledger.start(database, boot="b1", pace=0.001)
     await ledger.opened(row("r1", day=OLD))
     await written(ledger)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

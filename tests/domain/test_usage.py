@@ -9,8 +9,7 @@ import pytest
 
 from penstock.core.limits import day_of
 from penstock.core.neutral.usage import Usage
-from penstock.domain.ledger.ledger import Ledger
-from penstock.domain.ledger.rows import OpenRow, Settlement
+from penstock.domain.ledger.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.ledger.usage import day_report
 from penstock.store.sql.database import Database
 from tests.domain.people import make_user, open_database
@@ -44,7 +43,7 @@ async def test_the_day_adds_up(database: Database) -> None:
     other = await make_user(database, "eve@example.com")
     now = time.time()
     day = day_of(now)
-    ledger = await Ledger.open(database, boot=secrets.token_hex(8))
+    ledger = await Ledger.start(database, boot=secrets.token_hex(8))
     for id, owner, on in (
         ("req_1", user, day),
         ("req_2", user, day),

@@ -26,6 +26,7 @@ from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.catalog_store import default_catalog
 from penstock.domain.catalog.toml_document import CatalogDocument, parse
 from penstock.domain.keys import management
+from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.usage import DayReport, day_report
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
@@ -35,7 +36,7 @@ from penstock.providers.simulator.handler import SimulatedRequest, simulator
 from penstock.providers.table import KINDS
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
-from penstock.store.sql.schema import providers, requests, usage_days
+from penstock.store.sql.schema import providers, usage_days
 from tests.service.conversations import DIALECTS, PATHS, Answer, Caller, body_of, check_api_head, request
 from tests.service.scripted import PATIENCE, Scripted, scripted
 
@@ -331,7 +332,7 @@ class House:
 
     async def rows(self, user: User) -> list[dict[str, Any]]:
         """The user's rows of the ledger in the order of arrival, once none is open any more."""
-        mine = select(requests).where(requests.c.user_id == user.id).order_by(requests.c.id)
+        mine = select(entries).where(entries.c.user_id == user.id).order_by(entries.c.id)
         await self._booked()
         async with asyncio.timeout(PATIENCE), self.store.database.connect() as conn:
             while True:
@@ -477,7 +478,8 @@ def _moved(simulated: int, wires: Mapping[str, int]) -> ColumnElement[str]:
 async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
     """A house on a data directory of its own. Refusals are not limited unless the settings say so."""
     given = replace(
-        Settings(data=data, errors_per_minute=0, cache_seconds=0.0, journal_pace=0.001), **settings
+        Settings(data=data, errors_per_minute=0, cache_seconds=0.0, journal_pace=0.001, journal_hold=0.001),
+        **settings,
     )
     visits: list[SimulatedRequest] = []
     async with furnished(data, visits.append, given.database_url) as (store, wires):

@@ -119,6 +119,7 @@ async def test_a_turn_that_another_model_goes_on_with(house: House, stream: bool
         asked.stream(sent.replace(b"end_turn", b"pause_turn") if name != "dearest" else sent)
 
     house.wires["wire-messages"].script = answer
-    searching = {"stream": stream, "web_search_options": {}}  # only an upstream with tools of its own pauses
-    assert (await house.ask("chat", "search-messages", user, **searching)).status == 200
+    # only an upstream with tools of its own pauses
+    asked = await house.ask("chat", "search-messages", user, stream=stream, web_search_options={})
+    assert asked.status == 200
     assert (await house.row(user))["answered_model"] == "dearest"

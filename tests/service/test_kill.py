@@ -17,9 +17,10 @@ import pytest
 from sqlalchemy import select
 
 from penstock.core.limits import day_of
+from penstock.domain.ledger.entries import entries
 from penstock.operations.first_start import Store
 from penstock.providers.simulator.handler import SimulatedRequest
-from penstock.store.sql.schema import requests, usage_days
+from penstock.store.sql.schema import usage_days
 from tests.redis import shared_redis
 from tests.service.conversations import DIALECTS, FRAMES, PATHS, body_of, frames_of, request
 from tests.service.processes import Process, serving
@@ -62,7 +63,7 @@ async def _books(store: Store, user: User) -> tuple[list[dict[str, Any]], int]:
     async with store.database.connect() as conn:
         rows = [
             dict(row)
-            for row in (await conn.execute(select(requests).where(requests.c.user_id == user.id))).mappings()
+            for row in (await conn.execute(select(entries).where(entries.c.user_id == user.id))).mappings()
         ]
         used = await conn.scalar(select(usage_days.c.used).where(usage_days.c.user_id == user.id))
     return rows, used or 0

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import select
 
-from penstock.store.sql.schema import requests, usage_days
+from penstock.domain.ledger.entries import entries
+from penstock.store.sql.schema import usage_days
 from tests.delaying import delaying
 from tests.redis import redis_server, shared_redis
 from tests.service.conversations import DIALECTS, text_of
@@ -85,7 +86,7 @@ async def _check(house: House, users: list[User], heard: list[Heard], rounds: in
     used: dict[str, int] = {}
     await house.rows(users[-1])
     async with house.store.database.connect() as conn:
-        for row in await conn.execute(select(requests)):
+        for row in await conn.execute(select(entries)):
             rows[row.user_id].append(row)
         for row in await conn.execute(select(usage_days)):
             used[row.user_id] = row.used

@@ -36,7 +36,7 @@ async def test_a_stream_that_repeats_a_form_goes_by_the_pipe(
         got += await line.reader.readuntil(word.encode())
     assert house.service is not None
     assert house.service._api is not None
-    (stream,) = house.service._api._relay._open._deliveries
+    (stream,) = house.service._api._relay.streams._deliveries
     assert stream._pipe is not None
     assert stream._pipe.last_write > 0
     assert stream.lane is not None

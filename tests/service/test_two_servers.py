@@ -161,7 +161,9 @@ async def test_a_server_that_comes_later_closes_no_rows_of_one_that_runs(pair: P
     )
     third = Service(settings, Secrets({"VENDOR_KEY": VENDOR_KEY}), now=pair.house.clock)
     async with third.running(), pair.house.store.database.connect() as conn:
-        found = await conn.exec_driver_sql("SELECT state FROM requests")
+        found = await conn.exec_driver_sql(
+            "SELECT state FROM requests JOIN kinds ON kinds.id = requests.kind"
+        )
         assert [row.state for row in found] == ["open"]
     asked.reset()
     await holding.answer()

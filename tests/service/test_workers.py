@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from penstock.domain.ledger.entries import entries
 from penstock.operations.first_start import Store
-from penstock.store.sql.schema import requests, usage_days
+from penstock.store.sql.schema import usage_days
 from tests.redis import redis_server, shared_redis
 from tests.service.conversations import FRAMES, PATHS, REPLIES, Answer, body_of, request
 from tests.service.processes import Process, serving
@@ -64,7 +65,7 @@ async def counted(store: Store, user: User) -> tuple[int, int]:
     async with store.database.connect() as conn:
         used = await conn.scalar(select(usage_days.c.used).where(usage_days.c.user_id == user.id))
         rows = await conn.scalar(
-            select(func.count()).where(requests.c.user_id == user.id, requests.c.state == "settled")
+            select(func.count()).where(entries.c.user_id == user.id, entries.c.state == "settled")
         )
     return used or 0, rows or 0
 

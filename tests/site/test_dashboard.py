@@ -248,6 +248,26 @@ async def test_a_running_request_can_be_ended_by_its_owner_alone(
     assert hotel.house.held(user) == 0
 
 
+async def test_the_receipt_of_a_request_that_the_database_has_nothing_of_yet_says_that_it_runs(
+    hotel: Hotel,
+) -> None:
+    ann, bob = await hotel.reader().join(ANN), await hotel.reader().join("bob@example.com")
+    user = await on_lab(hotel, ann)
+    assert hotel.house.service is not None
+    assert hotel.house.service._api is not None
+    hotel.house.service._api._relay.ledger._hold = 3600.0
+    caller = await hotel.house.begin("chat", "chat-hang", user)
+    id = await running(hotel, ann)
+    mine, other = await ann.get(f"/requests/{id}"), await bob.get(f"/requests/{id}")
+    assert (mine.status_code, other.status_code) == (404, 404)
+    assert "This request is running" in mine.text
+    assert "There is no such request" in other.text
+    await ann.post("/slots/end", id=id)
+    await caller.answer()
+    await hotel.house.row(user)
+    assert (await ann.get(f"/requests/{id}")).status_code == 200
+
+
 @pytest.mark.parametrize("dialect", ["chat", "messages"])
 async def test_a_request_can_be_ended_before_it_has_reached_its_provider(
     hotel: Hotel, monkeypatch: pytest.MonkeyPatch, dialect: str

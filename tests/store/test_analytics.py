@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import insert
 
 from penstock.store.sql.database import Database
-from penstock.store.sql.schema import requests
+from penstock.store.sql.schema import kinds, requests
 from tests.store.test_transfer import value
 from tests.stores import Engine
 
@@ -43,19 +43,23 @@ async def test_the_export_gives_what_the_table_takes(postgresql: Engine, tmp_pat
     async with database.transaction() as conn:
         for number in range(9):
             row = {column.name: value(column, number) for column in requests.columns}
-            row |= {"created_at": 1000 + number, "state": "open" if number == 4 else "settled"}
+            kind = {column.name: value(column, number) for column in kinds.columns}
+            kind["state"] = "open" if number == 4 else "settled"
+            await conn.execute(insert(kinds).values(kind))
+            row |= {"created_at": 1000 + number, "kind": kind["id"], "id": f"req_{number:024x}"}
             await conn.execute(insert(requests).values(row))
     await database.close()
     connection = await asyncpg.connect(postgresql.url)
     told = io.BytesIO()
     await connection.copy_from_query(export(1002, 1007), output=told, format="csv")
     await connection.close()
-    kinds = list(table().items())
+    types = list(table().items())
     rows = list(csv.reader(io.StringIO(told.getvalue().decode())))
     assert len(rows) == 4, "from 1002 to before 1007, without the one that is open"
+    assert {row[0] for row in rows} == {f"req_{number:024x}" for number in (2, 3, 5, 6)}
     for row in rows:
-        assert len(row) == len(kinds)
-        for (_, kind), text in zip(kinds, row, strict=True):
+        assert len(row) == len(types)
+        for (_, kind), text in zip(types, row, strict=True):
             inner = re.sub(r"^(Nullable|LowCardinality)\((.*)\)$", r"\2", kind)
             if text or not kind.startswith("Nullable"):
                 READERS[inner](text)
@@ -65,9 +69,8 @@ def test_the_table_has_the_columns_of_the_export_in_their_order() -> None:
     exported = [part.strip() for part in export(0, 1).split("FROM")[0].removeprefix("SELECT").split(",")]
     assert list(table()) == exported
     for name, kind in table().items():
-        assert requests.c[name].nullable is kind.startswith("Nullable(") or kind.startswith(
-            "LowCardinality"
-        ), name
+        column = requests.c[name] if name in requests.c else kinds.c[name]
+        assert column.nullable is kind.startswith("Nullable(") or kind.startswith("LowCardinality"), name
 
 
 @pytest.mark.parametrize("part", ["ReplacingMergeTree", "ORDER BY (user_id, created_at, id)"])

@@ -173,7 +173,7 @@ async def test_a_newer_schema_is_refused_by_name(tmp_path: Path, revision: str) 
 
 
 async def test_an_older_schema_is_migrated_or_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """There is one revision yet, so "0000" is made up: the process that migrates does not know it, and says so."""
     database = await Database.open(url(tmp_path))
@@ -184,6 +184,7 @@ async def test_an_older_schema_is_migrated_or_refused(
     with pytest.raises(SchemaBehind, match="penstock migrate"):
         await Database.open(url(tmp_path), migrate=False)
     assert "is at schema 0000" in str(await refusal(url(tmp_path)))
+    assert "with 0 requests that may take 1 seconds" in caplog.text
 
 
 async def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:

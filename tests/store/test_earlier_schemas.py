@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import random
 import re
 import sqlite3
 import time
@@ -11,15 +12,16 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from penstock.core.limits import day_of
 from penstock.domain.ledger import history
+from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.reconciliation import compare, repair
 from penstock.store.sql.database import OLDER, Database, SchemaBehind
 from penstock.store.sql.migrate import migrate_database
 from penstock.store.sql.partitions import partitions
-from penstock.store.sql.schema import HEAD, metadata, models, providers, requests, users
+from penstock.store.sql.schema import HEAD, kinds, metadata, models, providers, users
 from tests.stores import Engine, remake
 
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.sql"))
@@ -53,16 +55,12 @@ PARTITIONED = (
 """How the requests of later schemas are kept on PostgreSQL."""
 
 
-def script_of(schema: Path) -> str:
+def script_of(schema: Path, rows: str = "") -> str:
     """What makes the schema and its rows, as PostgreSQL and SQLite both take it but for the name of bytes."""
     made = schema.read_text()
-    has_profile, has_kind = "profile" in made, "created_at BIGINT NOT NULL, kind VARCHAR" in made
-    return made + ROWS.format(
-        ", profile" if has_profile else "",
-        ", '{}'" if has_profile else "",
-        ", kind" if has_kind else "",
-        ", 'chat'" if has_kind else "",
-    )
+    profile = (", profile", ", '{}'") if "profile" in made else ("", "")
+    kind = (", kind", ", 'chat'") if "kind VARCHAR(16) NOT NULL, CONSTRAINT pk_models" in made else ("", "")
+    return made + (rows or ROWS.format(*profile, *kind))
 
 
 def _run(engine: Engine, script: str) -> None:
@@ -131,7 +129,7 @@ async def test_what_an_earlier_program_made_is_migrated_whole(
     assert await asyncio.to_thread(migrate_database, empty.url) == (schema.stem.partition("-")[0], HEAD)
     database = await Database.open(empty.url, directory=tmp_path, migrate=False)
     async with database.connect() as conn:
-        rows = (await conn.execute(select(requests).order_by(requests.c.id))).mappings().all()
+        rows = (await conn.execute(select(entries).order_by(entries.c.id))).mappings().all()
         assert [(row["day"], row["state"], row["input_tokens"]) for row in rows] == [
             (day, state, 7) for day in DAYS for state in ("settled", "open")
         ]
@@ -147,6 +145,83 @@ async def test_what_an_earlier_program_made_is_migrated_whole(
     await repair(database, DAYS[0])  # the first schemas had no sums
     async with database.connect() as conn:
         assert await compare(conn, DAYS[0]) == []
+    await database.close()
+
+
+COLUMNS = (
+    "id", "user_id", "key_id", "day", "created_at", "boot", "state", "dialect", "model", "requested_model", "stream", "client",
+    "provider", "upstream_model", "upstream_dialect", "attempts", "status", "outcome", "counted", "refund_reason", "error_code",
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "estimated",
+    "first_byte_ms", "total_ms", "translation",
+)  # fmt: skip
+"""Of the log up to 0005, which has ``answered_model``, too."""
+
+
+def old_rows(count: int) -> list[dict[str, object]]:
+    """Rows as years of use leave them: every word that varies does, and every value that may be missing is somewhere."""
+    chance = random.Random(5)
+    one_of, often = chance.choice, chance.random
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        odd = (
+            f"r{number}",
+            f"req_{number:07d}",
+            f"req_{number:024X}",
+            f"req_{number:025x}",
+            f"req_é{number}",
+        )
+        id = f"req_00ff{number % 7:012x}{number:08x}" if number % 10 else odd[number // 10 % 5]
+        is_open, day = number % 97 == 0, MAY_1 + number % 70
+        model = one_of(("m", "m-2", "it's", "a:b", "1:a", "ü"))
+        row: dict[str, object] = {
+            "id": id, "user_id": f"usr_{number % 9}", "key_id": f"key_{number % 11}", "day": day,
+            "created_at": day * 86_400_000 + number, "boot": f"b{number % 7}", "state": "open" if is_open else "settled",
+            "dialect": one_of(("chat", "messages")), "model": model,
+            "requested_model": model if often() < 0.8 else f"any-{number}", "stream": often() < 0.5,
+            "client": one_of(("curl", "openai-sdk")), "provider": one_of(("p", "q")), "upstream_model": one_of(("um", "")),
+            "upstream_dialect": "chat", "attempts": 0 if is_open else one_of((1, 2)),
+            "status": one_of((None, 200, 502)), "outcome": None if is_open else one_of(("completed", "upstream_error")),
+            "counted": often() < 0.9, "refund_reason": one_of((None, "no_output")), "error_code": one_of((None, "", "-")),
+            "estimated": often() < 0.1, "translation": one_of((None, "top_k=dropped")),
+        }  # fmt: skip
+        row |= {name: one_of((None, 0, 2**40)) for name in COLUMNS if name.endswith("_tokens")}
+        rows.append(row | {name: one_of((None, 7)) for name in ("first_byte_ms", "total_ms")})
+    return rows
+
+
+def literal(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "NULL", True: "TRUE", False: "FALSE"}[value]
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+
+
+@pytest.mark.parametrize("schema", SCHEMAS[-3:], ids=lambda schema: schema.stem)
+async def test_thousands_of_rows_say_afterwards_what_they_said_before(
+    schema: Path, empty: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = old_rows(5000)
+    values = ",\n".join("(" + ", ".join(literal(row[name]) for name in COLUMNS) + ")" for row in old)
+    script = f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES {values};"
+    knows_models = schema.stem == "0005"
+    if knows_models:
+        script += "UPDATE requests SET answered_model = 'other' WHERE status = 502;"
+    await asyncio.to_thread(_run, empty, script_of(schema, script))
+    await asyncio.to_thread(migrate_database, empty.url)
+    database = await Database.open(empty.url, directory=tmp_path, migrate=False)
+    async with database.connect() as conn:
+        found = (await conn.execute(select(entries))).mappings().all()
+        count = await conn.scalar(select(func.count()).select_from(kinds))
+        left = [column for column in entries.c if column.name not in (*COLUMNS, "answered_model")]
+        assert {tuple(row) for row in await conn.execute(select(*left).distinct())} == {(None,) * len(left)}
+    told = {row["id"]: {name: row[name] for name in COLUMNS} for row in found}
+    for row in old:
+        assert told[str(row["id"])] == row | {"boot": row["boot"] if row["state"] == "open" else None}
+    for row in found:
+        assert row["answered_model"] == ("other" if knows_models and row["status"] == 502 else None)
+    assert len(found) == len(told) == len(old)
+    assert count == len(
+        {tuple(row[column.name] for column in kinds.columns if column.name in COLUMNS[1:]) for row in old}
+    )
     await database.close()
 
 

@@ -1,35 +1,38 @@
-"""The ledger's rows of a call: the one that is written before an upstream is contacted, and the one that settles it."""
+"""What the ledger is told of a call: its kind before an upstream is contacted, and how it has ended."""
 
 from penstock.core.dialects.prepare import translation_header
-from penstock.domain.ledger.ledger import OpenRow, Settlement
+from penstock.domain.ledger.kinds import Kind, PlainEnd, Settlement
+from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.rows import Row
 from penstock.relay.call import Call
 
 
-def open_row(call: Call) -> OpenRow:
-    """The ledger's row of a request that is about to be sent."""
-    attempt = call.attempt
-    return OpenRow(
-        id=call.request_id,
-        user_id=call.standing.user_id,
-        key_id=call.standing.key_id,
-        day=call.day,
-        created_at=int(call.now * 1000),
-        dialect=call.standing.endpoint.name,
+def kind_of(call: Call) -> Kind:
+    """What the call has in common with others of its caller."""
+    attempt, standing = call.attempt, call.standing
+    return Kind(
+        dialect=standing.endpoint.name,
         model=call.selection.model.id,
-        requested_model=call.envelope.model[:128],
+        requested_model=call.envelope.model,
         stream=call.envelope.stream,
-        client=call.standing.caller.client,
+        client=standing.caller.client,
         provider=attempt.provider,
         upstream_model=attempt.model,
         upstream_dialect=attempt.dialect,
     )
 
 
-def settlement(call: Call, now: float) -> Settlement:
-    """The settlement of a request that has ended, for the ledger. ``now`` is of the monotonic clock."""
+def settle(ledger: Ledger, row: Row, call: Call, now: float) -> None:
+    """Tell the ledger how the call has ended. ``now`` is of the monotonic clock."""
+    first, started = call.first_byte_at, call.started
+    first_byte_ms = None if first is None else int((first - started) * 1000)
+    total_ms = int((now - started) * 1000)
+    plain = call.outcome == "completed" and call.attempts == 1 and not call.losses
+    if plain and not call.estimated and call.answered_model is None:
+        ledger.settle_plainly(row, PlainEnd(call.usage, first_byte_ms, total_ms))
+        return
     attempt = call.attempt
-    first = call.first_byte_at
-    return Settlement(
+    settlement = Settlement(
         id=call.request_id,
         status=call.status,
         outcome=call.outcome,
@@ -42,8 +45,9 @@ def settlement(call: Call, now: float) -> Settlement:
         upstream_model=attempt.model,
         upstream_dialect=attempt.dialect,
         attempts=call.attempts,
-        first_byte_ms=None if first is None else int((first - call.started) * 1000),
-        total_ms=int((now - call.started) * 1000),
+        first_byte_ms=first_byte_ms,
+        total_ms=total_ms,
         translation=translation_header(call.losses) if call.losses else None,
         answered_model=call.answered_model,
     )
+    ledger.settle(settlement)

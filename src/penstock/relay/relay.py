@@ -30,6 +30,7 @@ from penstock.core.dialects.prepare import translation_header
 from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.routing import Attempt
 from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.rows import Row
 from penstock.domain.limits import Gate, Lease
 from penstock.errors import (
     CallerError,
@@ -50,7 +51,7 @@ from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
 from penstock.relay.failover import Attempts, Failover
 from penstock.relay.offload import Offload
-from penstock.relay.record import open_row, settlement
+from penstock.relay.record import kind_of, settle
 from penstock.relay.router import Router
 from penstock.relay.standing import Leg, Standing
 from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
@@ -178,8 +179,9 @@ class Relay:
         call.stop(EndedByOwner(_ENDED))
         return True
 
-    def leg(self, standing: Standing, attempt: Attempt, *, stream: bool) -> Leg:
-        """The way that an attempt goes. Raises ``ProviderCredentials``."""
+    def leg(self, call: Call) -> Leg:
+        """The way that the attempt of a call goes."""
+        standing, attempt, stream = call.standing, call.attempt, call.envelope.stream
         key = (id(attempt), stream)
         known = standing.legs.get(key)
         if known is not None and known.attempt is attempt:
@@ -187,16 +189,19 @@ class Relay:
         endpoint = standing.endpoint
         upstream, own = endpoint.upstreams[attempt.dialect], endpoint.name == attempt.dialect
         address = self.router.address(attempt, upstream.path(attempt.model, stream))
-        leg = Leg(attempt, upstream, address, None, own=own)
-        if self.router.keeps_headers(attempt):
-            leg.head = self.head(standing, leg, b"")
-        return standing.legs.keep(key, leg)
+        kind = self.ledger.kind(kind_of(call))
+        return standing.legs.keep(key, Leg(attempt, upstream, address, kind, own=own))
 
     def head(self, standing: Standing, leg: Leg, body: bytes) -> RequestHead:
         """The head of a request that goes this way. Raises ``ProviderCredentials``."""
+        if leg.head is not None:
+            return leg.head
         address, asked = leg.address, standing.caller.asked if leg.own else NO_VERSION
         headers = self.router.headers(leg.attempt, leg.upstream, asked, address, body)
-        return self.client.head(address.origin, b"POST", address.path, headers)
+        head = self.client.head(address.origin, b"POST", address.path, headers)
+        if self.router.keeps_headers(leg.attempt):
+            leg.head = head
+        return head
 
 
 class State(Enum):
@@ -226,6 +231,7 @@ class RelayedCall(Call):
         "_relay",
         "_response",
         "_room",
+        "_row",
         "_sending",
         "_state",
         "_stream",
@@ -253,6 +259,7 @@ class RelayedCall(Call):
         self._response: UpstreamResponse | None = None
         self._stream: ResponseStream | None = None
         self._room: AnswerRoom | None = None
+        self._row: Row | None = None
         self._turn: WholeTurn | None = None
         self._state = ENTERING
         relay.calls[self.request_id] = self
@@ -366,7 +373,11 @@ class RelayedCall(Call):
         self.day = relay.gate.count(lease, self.now)
         self._counted = True
         relay.metrics.entered()
-        relay.ledger.record(open_row(self))
+        leg = self._leg = relay.leg(self)
+        standing = self.standing
+        self._row = relay.ledger.open(
+            self.request_id, leg.kind, standing.user_id, standing.key_id, self.day, int(self.now * 1000)
+        )
         if relay.ledger.durable:
             self._prepared = prepared
             self._wait(relay.ledger.synced, self._send_first)
@@ -432,7 +443,8 @@ class RelayedCall(Call):
             self._stream = stream = self._response_stream()
             relay.streams.add(stream)
             self.exchange.watch(stream)
-        self._leg = relay.leg(self.standing, attempt, stream=self.envelope.stream)
+        if self._leg.attempt is not attempt:
+            self._leg = relay.leg(self)
         self._post(prepared)
 
     def _post(self, prepared: Prepared) -> None:
@@ -733,7 +745,8 @@ class RelayedCall(Call):
         relay = self._relay
         if self.refund_reason is not None:
             relay.gate.refund(self.standing.user_id, self.day)
-        relay.ledger.settle(settlement(self, relay.clock()))
+        if self._row is not None:
+            settle(relay.ledger, self._row, self, relay.clock())
         self._measure(self.outcome)
 
     def _measure(self, outcome: str) -> None:

@@ -16,6 +16,7 @@ from penstock.core.memo import Memo
 from penstock.core.routing import Attempt
 from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
+from penstock.domain.ledger.kinds import KnownKind
 from penstock.relay.answer_head import AnswerHead
 from penstock.relay.router import UpstreamAddress
 from penstock.upstream import RequestHead
@@ -27,26 +28,27 @@ _MOST_MODELS = 16
 class Leg:
     """One way to a provider, as far as it is the same for all requests: the format spoken there, and the request's head.
 
-    ``head`` is None where a request is signed as a whole.
+    ``head`` is None before the first request, and where each is signed as a whole.
     """
 
-    __slots__ = ("address", "attempt", "head", "own", "upstream")
+    __slots__ = ("address", "attempt", "head", "kind", "own", "upstream")
 
     def __init__(
         self,
         attempt: Attempt,
         upstream: UpstreamFormat,
         address: UpstreamAddress,
-        head: RequestHead | None,
+        kind: KnownKind,
         *,
         own: bool,
     ) -> None:
-        """``own``: the provider speaks the caller's format."""
+        """``own``: the provider speaks the caller's format; ``kind`` is what the ledger knows such requests by."""
         self.attempt = attempt
         self.upstream = upstream
         self.address = address
-        self.head = head
+        self.kind = kind
         self.own = own
+        self.head: RequestHead | None = None
 
 
 class Caller:

@@ -104,6 +104,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     journal_pace: Annotated[
         Timer, about("How long what is in the journal may wait for company before it goes to the database.")
     ] = 0.05
+    journal_hold: Annotated[
+        Timer,
+        about(
+            "How long a request may run before the database gets its row, open. Until then the row is in the journal alone; "
+            "most requests have ended by then and are written once. Lists of requests show one that runs so much later."
+        ),
+    ] = 5.0
     retain_days: Annotated[
         int,
         Meta(ge=0, le=36_500),

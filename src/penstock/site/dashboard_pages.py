@@ -15,7 +15,7 @@ from penstock.domain.accounts import accounts, audit, plan_wishes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
 from penstock.domain.ledger import history, rollups
-from penstock.domain.ledger.history import Filter
+from penstock.domain.ledger.history import Filter, NoSuchRequest, RunsYet
 from penstock.domain.ledger.rollups import DayOfModel
 from penstock.domain.mail import messages, outbox
 from penstock.errors import InvalidRequest
@@ -197,8 +197,17 @@ class DashboardPages:
         """One request: what counted and why."""
         context = self._context
         user = signed_in(request).user
+        id: str = request.path_params["id"]
+        await context.gate.refresh(user.id, context.clock())
         async with context.database.connect() as conn:
-            row = await history.receipt(conn, user.id, request.path_params["id"])
+            try:
+                row = await history.receipt(conn, user.id, id)
+            except NoSuchRequest:
+                if any(lease.request_id == id for lease in context.gate.running(user.id)):
+                    raise RunsYet(
+                        "This request is running. Its receipt is here once it has ended, or has run for some seconds."
+                    ) from None
+                raise
             keys = {key.id: key for key in await management.list_keys(conn, user.id)}
             before = await history.rank(conn, row, user.id)
         return context.pages.render(
@@ -313,6 +322,8 @@ _REASONS = {
 
 def _why(row: history.Receipt) -> str:
     """Why a request counted, or did not."""
+    if row.state == "refused":
+        return "It was refused before a provider was asked, so it does not count."
     if not row.counted:
         return _REASONS.get(row.refund_reason or "", "It was taken back.")
     if row.state == "open":

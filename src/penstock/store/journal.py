@@ -59,6 +59,11 @@ class Segment:
         """Whether nothing was appended since it was last cleared."""
         return self._end == _HEADER.size
 
+    @property
+    def used(self) -> int:
+        """Bytes that were appended since it was last cleared."""
+        return self._end - _HEADER.size
+
     def append(self, record: bytes) -> None:
         """Keep a record of at least one byte. Raises ``JournalFull``; nothing is kept then."""
         at = self._end

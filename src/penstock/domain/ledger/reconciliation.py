@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.retention import first_day_kept
 from penstock.domain.ledger.rollups import Kept, sums_of_rows
 from penstock.store.sql.database import Database, upsert_adding
@@ -77,15 +78,17 @@ async def repair(database: Database, day: int) -> list[Difference]:
 
 
 def _counts(day: int) -> Kept:
-    counted = func.sum(case((requests.c.counted, 1), else_=0))
-    refunded = func.sum(case((requests.c.counted, 0), else_=1))
-    of_user = (requests.c.user_id, requests.c.day)
+    counted = func.sum(case((entries.c.counted, 1), else_=0))
+    refunded = func.sum(case((entries.c.counted, 0), else_=1))
+    of_user = (entries.c.user_id, entries.c.day)
     return Kept(
         usage_days,
         ("user_id", "day"),
         ("used", "refunded"),
         usage_days.c.day == day,
-        select(*of_user, counted, refunded).where(requests.c.day == day).group_by(*of_user),
+        select(*of_user, counted, refunded)
+        .where(entries.c.day == day, entries.c.state != "refused")
+        .group_by(*of_user),
     )
 
 

@@ -16,7 +16,6 @@ from penstock.store.sql.schema import requests, retention
 
 log = logging.getLogger("penstock.domain.ledger")
 
-DAY_MS = 86_400_000
 ROWS_AT_ONCE = 2000
 """Rows deleted in one transaction: others wait for it, so it is short."""
 LOCK_MS = 1000
@@ -83,7 +82,7 @@ async def _drop(conn: AsyncConnection, oldest: int) -> int:
 
 
 async def _keep_rows(database: Database, oldest: int) -> int:
-    old = (requests.c.created_at < oldest * DAY_MS, requests.c.day < oldest)
+    old = (requests.c.day < oldest,)
     async with database.connect() as conn:
         if not await conn.scalar(select(exists(select(1).where(*old)))):
             return 0

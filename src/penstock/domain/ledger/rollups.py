@@ -12,9 +12,11 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.domain.ledger.rows import OpenRow, Settlement, fit, whole_count
+from penstock.domain.ledger.entries import entries
+from penstock.domain.ledger.rows import Ended
+from penstock.domain.ledger.values import fit, whole_count
 from penstock.store.sql.bulk import Bulk, BulkRow
-from penstock.store.sql.schema import model_days, requests, usage_errors, usage_hours
+from penstock.store.sql.schema import model_days, usage_errors, usage_hours
 
 HOUR_MS = 3_600_000
 BOUNDS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200)
@@ -49,31 +51,40 @@ _ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
 _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
 
 
-def rolling(ended: Sequence[tuple[OpenRow, Settlement]], *, sign: int = 1) -> Iterator[tuple[str, BulkRow]]:
+def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, BulkRow]]:
     """The statements that add requests which are being settled for the first time, or with ``sign`` -1 take them out again."""
     hours: dict[tuple[str, int, str], list[int]] = {}
     errors: dict[tuple[str, int, str], int] = {}
     models: dict[tuple[str, int], list[int]] = {}
     for row, end in ended:
         usage, first = end.usage, whole_count(end.first_byte_ms)
-        sums = hours.setdefault((row.user_id, row.created_at // HOUR_MS, row.model), [0] * len(SUMS))
+        model, hour = row.kind.model, row.created_at // HOUR_MS
+        of_hour = (row.user_id, hour, model)
+        sums = hours.get(of_hour)
+        if sums is None:
+            sums = hours[of_hour] = [0] * len(SUMS)
         sums[0] += 1
         sums[1] += not end.counted
         sums[2] += whole_count(usage.input) or 0
         sums[3] += whole_count(usage.output) or 0
-        sums[4] += whole_count(usage.cache_read) or 0
-        sums[5] += whole_count(usage.cache_write) or 0
+        if usage.cache_read:
+            sums[4] += whole_count(usage.cache_read) or 0
+        if usage.cache_write:
+            sums[5] += whole_count(usage.cache_write) or 0
+        of_day = (model, hour // 24)
+        day = models.get(of_day)
+        if day is None:
+            day = models[of_day] = [0, 0, 0, 0]
+        day[0] += 1
         if first is not None:
             sums[6 + class_of(first)] += 1
+            day[2] += 1
+            day[3] += first
         if end.outcome != "completed":
+            day[1] += end.outcome in TROUBLE
             cause = fit(end.outcome, 32) if end.error_code is None else fit(end.error_code, 64)
-            key = (row.user_id, row.created_at // HOUR_MS // 24, cause)
+            key = (row.user_id, hour // 24, cause)
             errors[key] = errors.get(key, 0) + 1
-        day = models.setdefault((row.model, row.created_at // HOUR_MS // 24), [0, 0, 0, 0])
-        day[0] += 1
-        day[1] += end.outcome in TROUBLE
-        day[2] += first is not None
-        day[3] += first or 0
     yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
     yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
     yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])
@@ -115,24 +126,29 @@ class Kept(msgspec.Struct, frozen=True):
 
 def sums_of_rows(first: int, end: int | None) -> tuple[Kept, Kept, Kept]:
     """The three tables of sums, from day ``first`` to before ``end``, with their sums of the rows."""
-    settled = and_(requests.c.state == "settled", requests.c.created_at >= first * 24 * HOUR_MS)
+    # The day is that of the hour or one beside it, and leads the key.
+    settled = and_(
+        entries.c.state == "settled",
+        entries.c.created_at >= first * 24 * HOUR_MS,
+        entries.c.day >= first - 1,
+    )
     hours, days, models = (
         usage_hours.c.hour >= first * 24,
         usage_errors.c.day >= first,
         model_days.c.day >= first,
     )
     if end is not None:
-        settled = and_(settled, requests.c.created_at < end * 24 * HOUR_MS)
+        settled = and_(settled, entries.c.created_at < end * 24 * HOUR_MS, entries.c.day <= end)
         hours = and_(hours, usage_hours.c.hour < end * 24)
         days, models = and_(days, usage_errors.c.day < end), and_(models, model_days.c.day < end)
-    hour = requests.c.created_at // _constant(HOUR_MS)
-    of_day = requests.c.created_at // _constant(24 * HOUR_MS)
-    by_hour = (requests.c.user_id, hour, requests.c.model)
-    cause = func.coalesce(requests.c.error_code, requests.c.outcome)
-    by_cause = (requests.c.user_id, of_day, cause)
-    by_model = (requests.c.model, of_day)
-    trouble = func.sum(case((requests.c.outcome.in_(TROUBLE), 1), else_=0))
-    first_byte = requests.c.first_byte_ms
+    hour = entries.c.created_at // _constant(HOUR_MS)
+    of_day = entries.c.created_at // _constant(24 * HOUR_MS)
+    by_hour = (entries.c.user_id, hour, entries.c.model)
+    cause = func.coalesce(entries.c.error_code, entries.c.outcome)
+    by_cause = (entries.c.user_id, of_day, cause)
+    by_model = (entries.c.model, of_day)
+    trouble = func.sum(case((entries.c.outcome.in_(TROUBLE), 1), else_=0))
+    first_byte = entries.c.first_byte_ms
     timed = (func.count(first_byte), func.coalesce(func.sum(first_byte), 0))
     return (
         Kept(
@@ -148,7 +164,7 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, Kept, Kept]:
             ("requests",),
             days,
             select(*by_cause, func.count())
-            .where(settled, requests.c.outcome != "completed")
+            .where(settled, entries.c.outcome != "completed")
             .group_by(*by_cause),
         ),
         Kept(
@@ -162,7 +178,7 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, Kept, Kept]:
 
 
 def _sums() -> list[ColumnElement[int]]:
-    first = requests.c.first_byte_ms
+    first = entries.c.first_byte_ms
     starts = (None, *BOUNDS)
     ends = (*BOUNDS, None)
     classes: list[ColumnElement[int]] = []
@@ -174,8 +190,8 @@ def _sums() -> list[ColumnElement[int]]:
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     return [
         func.count(),
-        func.sum(case((requests.c.counted, 0), else_=1)),
-        *(func.coalesce(func.sum(requests.c[name]), 0) for name in tokens),
+        func.sum(case((entries.c.counted, 0), else_=1)),
+        *(func.coalesce(func.sum(entries.c[name]), 0) for name in tokens),
         *classes,
     ]
 

@@ -5,7 +5,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts.accounts import User
-from penstock.store.sql.schema import plans, requests, usage_days
+from penstock.domain.ledger.entries import entries
+from penstock.store.sql.schema import plans, usage_days
 
 
 class RequestLine(msgspec.Struct, frozen=True):
@@ -48,21 +49,21 @@ async def day_report(conn: AsyncConnection, user: User, day: int, *, most: int =
     limit = await conn.scalar(select(plans.c.daily_requests).where(plans.c.id == user.plan_id))
     rows = await conn.execute(
         select(
-            requests.c.id,
-            requests.c.created_at,
-            requests.c.state,
-            requests.c.status,
-            requests.c.outcome,
-            requests.c.counted,
-            requests.c.refund_reason,
-            requests.c.model,
-            requests.c.provider,
-            requests.c.input_tokens,
-            requests.c.output_tokens,
-            requests.c.answered_model,
+            entries.c.id,
+            entries.c.created_at,
+            entries.c.state,
+            entries.c.status,
+            entries.c.outcome,
+            entries.c.counted,
+            entries.c.refund_reason,
+            entries.c.model,
+            entries.c.provider,
+            entries.c.input_tokens,
+            entries.c.output_tokens,
+            entries.c.answered_model,
         )
-        .where(requests.c.user_id == user.id, requests.c.day == day)
-        .order_by(requests.c.created_at.desc(), requests.c.id.desc())
+        .where(entries.c.user_id == user.id, entries.c.day == day)
+        .order_by(entries.c.created_at.desc(), entries.c.id.desc())
         .limit(most)
     )
     lines = [RequestLine(*row) for row in rows]

@@ -10,7 +10,7 @@ from functools import lru_cache
 LARGEST = 64
 """Rows per statement: 64 rows of 18 columns stay far below SQLite's 32,766 parameters."""
 
-Value = str | int | None
+Value = str | bytes | int | None
 BulkRow = tuple[Value, ...]
 
 

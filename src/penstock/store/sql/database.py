@@ -45,6 +45,8 @@ from penstock.store.sql.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
+log = logging.getLogger("penstock.store")
+
 __all__ = [
     "BatchConnection",
     "Database",
@@ -62,12 +64,14 @@ __all__ = [
 
 log = logging.getLogger("penstock.store.sql")
 
-OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005")
+OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006")
 """The revisions before ``HEAD``, from which this program can migrate."""
 
 ONE_SERVER = "the one server"
 """The owner whose lock a server holds that shares its database with no other."""
 
+COPIED_A_SECOND = 30_000
+"""Requests that an upgrade copies in a second, on a slow machine."""
 RETRY_SECONDS = 0.02
 RETRY_PAUSE_FIRST = 0.05
 RETRY_PAUSE_LAST = 2.0
@@ -135,6 +139,7 @@ class Database:
             except SchemaBehind:
                 if not migrate:
                     raise
+                await database._foretell()
                 await _migrate_apart(url)
                 await database._prepare()
         except BaseException:
@@ -282,6 +287,18 @@ class Database:
             self._again_at = time.monotonic() + self._pause * random.uniform(0.5, 1)  # noqa: S311 - jitter, so that processes do not return in step
         self.trouble = self._backend.explain(error)
         return DatabaseUnavailable(UNAVAILABLE, retry_after=5)
+
+    async def _foretell(self) -> None:
+        """Tell the operator what an upgrade is about to take."""
+        async with self.connect() as conn:
+            rows = (await conn.exec_driver_sql("SELECT count(*) FROM requests")).scalar_one()
+        log.warning(
+            "%s is upgraded to schema %s: with %d requests that may take %d seconds",
+            self.name,
+            HEAD,
+            rows,
+            1 + rows // COPIED_A_SECOND,
+        )
 
     async def _prepare(self) -> None:
         """Make the tables of a new database, or see whether the schema is the one this program knows."""

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -16,10 +17,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     text,
 )
 
-HEAD = "0006"
+from penstock.store.request_key import id_of, key_of
+
+HEAD = "0007"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -30,6 +34,20 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+class RequestId(TypeDecorator[str]):
+    """A request's public id, kept as its key (``store/request_key.py``)."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - SQLAlchemy's own
+        return None if value is None else key_of(value)
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's own
+        return None if value is None else id_of(value)
+
 
 # ---- who: people and their keys
 
@@ -274,53 +292,77 @@ model_days = Table(
 )
 """``trouble``: by fault of a provider or ours; ``first_ms``: the sum of the times to the first byte of ``timed`` requests."""
 
-requests = Table(
-    "requests",
+kinds = Table(
+    "kinds",
     metadata,
-    Column("id", String(40), primary_key=True),
-    Column("user_id", String(40), nullable=False),
-    Column("key_id", String(40), nullable=False),
-    Column("day", Integer, primary_key=True),
-    Column("created_at", BigInteger, nullable=False),
-    Column("boot", String(40), nullable=False),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("state", String(8), nullable=False),
     Column("dialect", String(16), nullable=False),
     Column("model", String(128), nullable=False),
-    Column("requested_model", String(128), nullable=False),
     Column("stream", Boolean, nullable=False),
     Column("client", String(64), nullable=False),
     Column("provider", String(64), nullable=False),
     Column("upstream_model", String(256), nullable=False),
     Column("upstream_dialect", String(16), nullable=False),
+    Column("credential", String(64)),
+    Column("reason", String(32)),
     Column("attempts", Integer, nullable=False),
     Column("status", Integer),
     Column("outcome", String(32)),
     Column("counted", Boolean, nullable=False),
     Column("refund_reason", String(32)),
     Column("error_code", String(64)),
+    Column("estimated", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What is the same of many requests, once; ``requests.kind`` points here. The id is a hash of the rest, so whoever needs a
+kind adds it without asking (``domain/ledger/kinds.py``). ``state`` is ``open``, ``settled``, or ``refused`` of a request that
+reached no upstream and counts nowhere. ``credential`` is the provider's that was used, ``reason`` why the upstream was chosen.
+"""
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("id", RequestId, primary_key=True),
+    Column("user_id", String(40), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("kind", BigInteger, nullable=False),
+    Column("boot", String(40)),
+    Column("requested_model", String(128)),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cache_read_tokens", BigInteger),
     Column("cache_write_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
-    Column("estimated", Boolean, nullable=False),
     Column("first_byte_ms", Integer),
     Column("total_ms", Integer),
     Column("translation", Text),
     Column("answered_model", String(128)),
+    Column("account_id", String(40)),
+    Column("actor_id", String(40)),
+    Column("upstream_request_id", String(128)),
+    Column("service_tier", String(32)),
+    Column("cost", BigInteger),
+    Column("charge", BigInteger),
     Index("ix_requests_user_day", "user_id", "day"),
     # Only the rows that wait for an end, so that it stays as small as the work in hand, however long the ledger is.
     Index(
         "ix_requests_open_boot",
         "boot",
-        sqlite_where=text("state = 'open'"),
-        info={"postgresql": {"where": text("state = 'open'")}},
+        sqlite_where=text("boot IS NOT NULL"),
+        info={"postgresql": {"where": text("boot IS NOT NULL")}},
     ),
-    Index("ix_requests_created_at", "created_at"),
+    sqlite_with_rowid=False,
     info={"postgresql": {"partition_by": "RANGE (day)"}},
 )
-"""One row per request. The day is part of the key because PostgreSQL keeps the rows in partitions by it
-(``store/sql/partitions.py``); an id alone is unique all the same, since each is made once and its row's day never changes."""
+"""One row per request, as it is written; ``domain/ledger/entries.py`` is what readers read. ``boot`` is the process that has
+yet to end it, None afterwards. ``requested_model`` is None where it is the kind's model: any other is a caller's own word, and
+their words make no kinds. The columns from ``account_id`` on have no writer yet; ``cost`` and ``charge`` are nano-units.
+
+The day leads the key: what a day has lies together, and PostgreSQL keeps the rows in partitions by it
+(``store/sql/partitions.py``). An id alone is unique all the same, since each is made once and its row's day never changes."""
 
 retention = Table(
     "retention",

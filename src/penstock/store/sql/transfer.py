@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 
 import asyncpg
 import msgspec
-from sqlalchemy import ColumnElement, String, Table, exists, select
+from sqlalchemy import ColumnElement, String, Table, TypeDecorator, exists, select, type_coerce
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -118,13 +118,21 @@ async def _prepare(conn: AsyncConnection, name: str) -> None:
             )
 
 
+def _stored(table: Table) -> list[ColumnElement[object]]:
+    """The columns with their values as they are stored: COPY does not ask SQLAlchemy's types what they make of them."""
+    return [
+        type_coerce(column, column.type.impl_instance) if isinstance(column.type, TypeDecorator) else column
+        for column in table.columns
+    ]
+
+
 async def _copy(old: AsyncConnection, new: AsyncConnection, table: Table) -> MovedTable:
     raw = await new.get_raw_connection()
     server = cast("Copying", raw.driver_connection)
     names = [column.name for column in table.columns]
     digest = hashlib.sha256()
     count = 0
-    async with old.stream(select(table).order_by(*table.primary_key)) as rows:
+    async with old.stream(select(*_stored(table)).order_by(*table.primary_key)) as rows:
         async for part in rows.partitions(ROWS_AT_A_TIME):
             records = [tuple(row) for row in part]
             for record in records:
@@ -149,7 +157,7 @@ async def _summary(conn: AsyncConnection, table: Table) -> MovedTable:
     ]
     digest = hashlib.sha256()
     count = 0
-    async with conn.stream(select(table).order_by(*key)) as rows:
+    async with conn.stream(select(*_stored(table)).order_by(*key)) as rows:
         async for part in rows.partitions(ROWS_AT_A_TIME):
             for row in part:
                 digest.update(msgspec.msgpack.encode(tuple(row)))

@@ -1,0 +1,124 @@
+"""What a request costs in the ledger, in this process: its two records in the journal, and its row on SQLite.
+
+Processor time of the thread that does it, on a database of its own in a new directory. Run it twice: other work on the
+machine makes it slower, never quicker.
+"""
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from penstock.core.neutral.usage import Usage
+from penstock.domain.ledger.kinds import Kind, KnownKind, PlainEnd
+from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.rollups import rolling
+from penstock.domain.ledger.rows import Batch, Row, booking
+from penstock.store.request_key import key_of
+from penstock.store.sql.database import Database
+
+BATCH = 64
+DAY = 20_787
+END = PlainEnd(Usage(input=1200, output=345, cache_read=800), first_byte_ms=420, total_ms=900)
+KINDS = [
+    Kind(
+        "chat",
+        f"model-{number}",
+        f"model-{number}",
+        True,
+        "openai-sdk",
+        "provider",
+        f"model-{number}",
+        "chat",
+    )
+    for number in range(8)
+]
+
+
+async def journal(directory: Path, requests: int) -> None:
+    """Records alone: nothing is written to the database meanwhile, since the loop has no turn."""
+    database = await Database.open(f"sqlite:///{directory}/journal.db")
+    ledger = await Ledger.start(database, boot="bench", journal_bytes=64 << 20)
+    known = [ledger.kind(kind) for kind in KINDS]
+    ids = [f"req_{0x5EED:016x}{number:08x}" for number in range(requests)]
+    opening = ending = 0.0
+    for start in range(0, requests, BATCH):
+        began = time.thread_time()
+        some = [
+            ledger.open(id, known[number % 8], "usr_1", "key_1", DAY, DAY * 86_400_000 + number)
+            for number, id in enumerate(ids[start : start + BATCH])
+        ]
+        opened = time.thread_time()
+        for row in some:
+            ledger.settle_plainly(row, END)
+        ending += time.thread_time() - opened
+        opening += opened - began
+    used = ledger._journal.current.used  # noqa: SLF001 - a figure that only the bench wants
+    print(
+        f"journal: {opening / requests * 1e6:.2f} us to open, {ending / requests * 1e6:.2f} us to settle,"
+        f" {used / requests:.0f} bytes a request"
+    )
+    await ledger.close()
+    await database.close()
+
+
+async def rows(directory: Path, requests: int, users: int) -> None:
+    """Batches of ``BATCH``, whole, and opened and ended apart."""
+    database = await Database.open(f"sqlite:///{directory}/rows-{users}.db")
+    connection = database.batch_connection()
+    draw, known = random.Random(1), [KnownKind(kind) for kind in KINDS]
+    stored: set[int] = set()
+    number = 0
+
+    def made() -> Iterator[Row]:
+        nonlocal number
+        for _ in range(BATCH):
+            number += 1
+            user = draw.randrange(users)
+            at = DAY * 86_400_000 + number
+            id = f"req_{0x5EED:016x}{number:08x}"
+            yield Row(id, known[number % 8], f"usr_{user:026d}", f"key_{user:026d}", DAY, at, key_of(id))
+
+    def write(batch: Batch) -> None:
+        connection.write(chain(booking(batch, "bench", stored), rolling(batch.ended())))
+        stored.update(batch.kinds())
+
+    spent = dict.fromkeys(("whole", "opened", "ended"), 0.0)
+
+    def timed(name: str, batch: Batch, work: Callable[[Batch], None]) -> None:
+        began = time.thread_time()
+        work(batch)
+        spent[name] += time.thread_time() - began
+
+    for _ in range(requests // BATCH):
+        timed("whole", Batch([], [(row, END) for row in made()], []), write)
+    for _ in range(requests // BATCH):
+        some = list(made())
+        timed("opened", Batch(some, [], []), write)
+        timed("ended", Batch([], [], [(row, END) for row in some]), write)
+    count = requests // BATCH * BATCH
+    told = ", ".join(f"{name} {seconds / count * 1e6:.1f} us" for name, seconds in spent.items())
+    print(f"rows of {users} users, {BATCH} a transaction: {told}")
+    connection.close()
+    await database.close()
+
+
+async def run(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        await journal(Path(directory), options.requests)
+        for users in (1, 1000):
+            await rows(Path(directory), options.requests, users)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=50_000)
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
