@@ -12,7 +12,7 @@ from typing import Protocol
 
 from penstock.core.dialects.interface import Lane
 
-_LARGEST = 2048
+_LARGEST = 1024
 """Bytes of the largest chunk that is carried; larger ones are few."""
 _SIZES = {line: size for size in range(1, _LARGEST + 1) for line in (b"%x" % size, b"%X" % size)}
 """The lines of size that are known, in the two ways of writing that servers have."""
