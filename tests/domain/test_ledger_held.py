@@ -267,7 +267,7 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(steps=st.lists(STEP, max_size=30), odd=st.booleans())
 async def test_whatever_happens_every_request_is_one_row_and_counted_right(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], odd: bool
