@@ -87,7 +87,7 @@ async def rows(directory: Path, requests: int, users: int) -> None:
         connection.write(chain(booking(batch, "bench", stored), rolling(batch.ended())))
         stored.update(batch.kinds())
 
-    spent = dict.fromkeys(("whole", "opened", "ended"), 0.0)
+    spent: dict[str, float] = {"whole": 0.0, "opened": 0.0, "ended": 0.0}
 
     def timed(name: str, batch: Batch, work: Callable[[Batch], None]) -> None:
         began = time.thread_time()

@@ -232,15 +232,25 @@ def test_a_day_without_requests(call: Call, ann: dict[str, Any]) -> None:
     assert "0 of 50000 requests counted, 0 refunded" in call("usage", EMAIL).out
 
 
+def plant(
+    planting: sqlite3.Connection, user: str, state: str, model: str, *, answered: str | None = None
+) -> None:
+    """A request of day 20000."""
+    planting.execute(
+        "INSERT INTO kinds (id, state, dialect, model, stream, client, provider, upstream_model, upstream_dialect, attempts,"
+        " counted, estimated) VALUES (1, ?, 'chat', ?, 0, '', 'p', 'm', 'chat', 1, 1, 0)",
+        (state, model),
+    )
+    planting.execute(
+        "INSERT INTO requests (day, id, user_id, key_id, created_at, kind, boot, answered_model)"
+        " VALUES (20000, x'0072', ?, 'k', 1728000000000, 1, ?, ?)",
+        (user, "b" if state == "open" else None, answered),
+    )
+
+
 def test_a_day_says_which_other_model_answered(call: Call, ann: dict[str, Any], data: Path) -> None:
     with sqlite3.connect(data / "penstock.db") as planting:
-        planting.execute(
-            "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
-            " client, provider, upstream_model, upstream_dialect, attempts, counted, estimated, answered_model)"
-            " VALUES ('r', ?, 'k', 20000, 1728000000000, 'b', 'settled', 'chat', 'cheap', 'cheap', 0, '', 'p', 'm', 'chat', 1,"
-            " 1, 0, 'dearest')",
-            (ann["id"],),
-        )
+        plant(planting, ann["id"], "settled", "cheap", answered="dearest")
     planting.close()
     (line,) = call("usage", EMAIL, "--day=2024-10-04", "--json").json["requests"]
     assert (line["model"], line["answered_model"]) == ("cheap", "dearest")
@@ -251,12 +261,7 @@ def test_a_planted_difference_is_shown_and_repaired(call: Call, ann: dict[str, A
     with sqlite3.connect(data / "penstock.db") as planting:
         insert = "INSERT INTO usage_days (user_id, day, used, refunded) VALUES (?, 20000, 3, 0)"
         planting.execute(insert, (ann["id"],))
-        row = (
-            "INSERT INTO requests (id, user_id, key_id, day, created_at, boot, state, dialect, model, requested_model, stream,"
-            " client, provider, upstream_model, upstream_dialect, attempts, counted, estimated)"
-            " VALUES ('r', 'usr_b', 'k', 20000, 1728000000000, 'b', 'open', 'chat', 'm', 'm', 0, '', 'p', 'm', 'chat', 1, 1, 0)"
-        )
-        planting.execute(row)
+        plant(planting, "usr_b", "open", "m")
     planting.close()
     shown = call("reconcile", "--day", "2024-10-04", "--json")
     assert (shown.code, shown.json["day"], shown.json["repaired"]) == (1, "2024-10-04", False)

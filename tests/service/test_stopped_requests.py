@@ -14,7 +14,7 @@ ERRORS = {"chat": b'"type":"error","error":{', "messages": b"event: error\n"}
 async def _row(house: House) -> tuple[object, ...]:
     async with house.store.database.connect() as conn:
         found = await conn.exec_driver_sql(
-            "select outcome, error_code, status, counted, refund_reason from requests"
+            "select outcome, error_code, status, counted, refund_reason from requests join kinds on kinds.id = requests.kind"
         )
         (row,) = found.all()
     return tuple(row)

@@ -47,6 +47,8 @@ __all__ = ["Kind", "KnownKind", "Ledger", "OpenRow", "PlainEnd", "Row", "Settlem
 
 RETRY_FIRST = 0.25
 RETRY_LAST = 5.0
+CLOSING_TRIES: Final = 2
+"""How often a batch is tried while the ledger is closed: a database that is busy for a moment is asked again."""
 DIRECTORY = "journal"
 TURN_BYTES: Final = FIRST_SIZE // 2
 """A segment is turned when it has so much, so that a start after a kill has little to look through."""
@@ -336,7 +338,7 @@ class Ledger:
 
     async def _write_until_done(self, batch: Batch) -> bool:
         """Write a batch, again and again if need be; False when we are to stop and it is not written."""
-        retry_in = RETRY_FIRST
+        retry_in, left = RETRY_FIRST, CLOSING_TRIES
         while batch.size:
             try:
                 await self._write(batch)
@@ -345,7 +347,8 @@ class Ledger:
             else:
                 self._written(batch)
                 return True
-            if self._closed:
+            left -= self._closed
+            if not left:
                 return False
             await asyncio.sleep(retry_in)
             retry_in = min(RETRY_LAST, 2 * retry_in)

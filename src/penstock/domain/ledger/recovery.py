@@ -24,9 +24,10 @@ from penstock.domain.ledger.records import Found, read
 from penstock.domain.ledger.retention import first_day_kept
 from penstock.domain.ledger.rollups import rolling
 from penstock.domain.ledger.rows import Batch, Row, booking
+from penstock.errors import DatabaseUnavailable
 from penstock.store.journal import Left, left_behind
 from penstock.store.request_key import key_of
-from penstock.store.sql.database import Database, RowRefused, StoreError
+from penstock.store.sql.database import UNAVAILABLE, Database, RowRefused, StoreError
 from penstock.store.sql.schema import requests
 
 log = logging.getLogger("penstock.domain.ledger")
@@ -36,6 +37,8 @@ SERVER_DIED = "server_died"
 Ends = Mapping[str, tuple[int | None, End]]
 """The end of each request, with the day of its row where that is known."""
 
+_STATEMENT = "42"
+"""The class of SQLSTATEs that speak of tables and rights: no row is to blame, and none must be given up."""
 _CHUNK = 500
 """Ids in one look-up, far below what a statement may have of parameters."""
 
@@ -71,6 +74,8 @@ async def absorb(database: Database, rows: Mapping[str, Row], ends: Ends, boot: 
             await database.execute(conn, rolling(taken_back, sign=-1))
             await _write(database, conn, batch, boot)
     except DBAPIError as error:
+        if str(getattr(error.orig, "sqlstate", None) or "").startswith(_STATEMENT):
+            raise DatabaseUnavailable(UNAVAILABLE, retry_after=5) from error
         raise RowRefused(str(error.orig)) from error
 
 

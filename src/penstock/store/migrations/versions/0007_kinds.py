@@ -125,8 +125,9 @@ def _make_kinds(connection: sa.Connection) -> None:
         sa.Column("words", sa.Text(), primary_key=True),
         sa.Column("kind", sa.BigInteger(), nullable=False),
     )
-    words_of = sa.select(sa.literal_column(_words()), *(sa.column(name) for name in OLD_WORDS))
-    rows = connection.execute(words_of.select_from(sa.table("requests_before")).distinct())
+    log = sa.Table("requests_before", sa.MetaData(), autoload_with=connection)
+    words_of = sa.select(sa.literal_column(_words(), sa.Text()), *(log.c[name] for name in OLD_WORDS))
+    rows = connection.execute(words_of.distinct())
     kinds = sa.Table("kinds", sa.MetaData(), autoload_with=connection)
     before = sa.table("kinds_before", sa.column("words"), sa.column("kind"))
     made: list[dict[str, object]] = []
