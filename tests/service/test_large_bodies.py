@@ -79,7 +79,7 @@ async def test_a_large_body_is_read_and_translated_beside_the_loop(
 
         return wait
 
-    monkeypatch.setattr(request_body, "read_body", held(request_body.read_body))
+    monkeypatch.setattr(request_body, "scan_body", held(request_body.scan_body))
     monkeypatch.setattr(relay, "prepared_for", held(relay.prepared_for))
     large = json.dumps({"role": "user", "content": "x" * 300_000})
     body = body_of(dialect, f"{upstream}-plain", messages=[json.loads(large)])
@@ -100,8 +100,8 @@ async def test_a_small_one_stays_on_the_loop(house: House, monkeypatch: pytest.M
         threads.append(threading.current_thread().name)
         return read(*args, **kwargs)
 
-    read = request_body.read_body
-    monkeypatch.setattr(request_body, "read_body", noted)
+    read = request_body.scan_body
+    monkeypatch.setattr(request_body, "scan_body", noted)
     user = await house.user()
     assert (await house.ask("chat", "messages-plain", user)).status == 200
     assert threads == [threading.main_thread().name]
@@ -114,14 +114,14 @@ async def test_a_caller_that_leaves_while_its_body_is_read_leaves_nothing(
         user = await house.user("one")
         go, begun = threading.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
-        read = request_body.read_body
+        read = request_body.scan_body
 
         def held(*args: Any, **kwargs: Any) -> Any:
             loop.call_soon_threadsafe(begun.set)
             assert go.wait(20)
             return read(*args, **kwargs)
 
-        monkeypatch.setattr(request_body, "read_body", held)
+        monkeypatch.setattr(request_body, "scan_body", held)
         body = body_of("chat", "chat-plain", messages=[{"role": "user", "content": "x" * 300_000}])
         caller = await house.call()
         await caller.send(
