@@ -314,6 +314,7 @@ def test_a_name_that_is_escaped_or_there_twice(scan: Scanner, name: str) -> None
     [
         b'"\\ud83d"',
         b'"\\ude00"',
+        b'"\\ude00\\ude00"',
         b'"\\ud83d\\u0041"',
         b'"\\u12g4"',
         b'"\\x"',
