@@ -103,6 +103,7 @@ _VALUES = (
     b'"the fallback"',
     b'"\\ud83d\\ude00"',
     b'"\\ud83d"',
+    b'"\\ude00\\ude00"',
     b'"\xed\xa0\x80"',
     b'"\xf4\x8f\xbf\xbf"',
     b'"\xf4\x90\x80\x80"',

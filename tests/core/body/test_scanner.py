@@ -53,6 +53,11 @@ def test_the_places_of_the_wanted_members(scan: Scanner) -> None:
     assert found == {"max_tokens": b"5", "model": b'"m"', "messages": b'[{"role":"user"}]'}
 
 
+def test_a_member_that_nobody_asked_for_has_no_place(scan: Scanner) -> None:
+    body = b'{"user":"u","model":"m","input":"x"}'
+    assert scan(body, 0, len(body), RULES["embeddings"].scan) == (0, 35, 20, 23, 32, 35)
+
+
 def test_a_part_of_the_data(scan: Scanner) -> None:
     body = b'{"model":"m","input":"x"}'
     rules = RULES["embeddings"].scan
@@ -314,6 +319,7 @@ def test_a_name_that_is_escaped_or_there_twice(scan: Scanner, name: str) -> None
     [
         b'"\\ud83d"',
         b'"\\ude00"',
+        b'"\\ude00\\ude00"',
         b'"\\ud83d\\u0041"',
         b'"\\u12g4"',
         b'"\\x"',
