@@ -1,12 +1,15 @@
 """Revisions: counters in the database that say whether anything of a kind has changed, polled by every server in one read."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from penstock.errors import DatabaseUnavailable
 from penstock.store.sql.backend import Cell, PointRow
 from penstock.store.sql.key_changes import SUBJECT as KEYS
+
+T = TypeVar("T")
 
 CATALOG: Final = "catalog"
 """The row in ``revisions`` that changes of the catalogue raise; that of the keys is raised by triggers."""
@@ -49,8 +52,8 @@ class KeyChange(msgspec.Struct, frozen=True, array_like=True):
 
 async def read_revisions(database: PointReads) -> Revisions:
     """Both, as of one moment. Raises ``DatabaseUnavailable``."""
-    (row,) = await database.read(_REVISIONS)
-    return msgspec.convert(row, Revisions)
+    rows = await database.read(_REVISIONS)
+    return _converted(rows[0] if len(rows) == 1 else rows, Revisions)
 
 
 async def read_key_changes(database: PointReads, after: int) -> list[KeyChange]:
@@ -58,4 +61,12 @@ async def read_key_changes(database: PointReads, after: int) -> list[KeyChange]:
     rows = await database.read(
         "SELECT revision, user_id FROM key_changes WHERE revision > ? ORDER BY revision", (after,)
     )
-    return msgspec.convert(rows, list[KeyChange])
+    return _converted(rows, list[KeyChange])
+
+
+def _converted(rows: object, kind: type[T]) -> T:
+    """The rows as what they were asked for. Raises ``DatabaseUnavailable`` where they are something else."""
+    try:
+        return msgspec.convert(rows, kind)
+    except msgspec.ValidationError as error:
+        raise DatabaseUnavailable("The database answers with what it was not asked for.") from error

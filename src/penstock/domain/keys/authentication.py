@@ -366,7 +366,7 @@ class Keyring:
         asked = self._clock()
         rows = self._database.read_now(*self._query(key))
         try:
-            if rows is not None and not rows and self._secrets_file.reread():
+            if rows is not None and _is_nobodys(rows) and self._secrets_file.reread():
                 rows = self._database.read_now(
                     *self._query(key)
                 )  # made with a newer pepper than this process knew
@@ -380,7 +380,7 @@ class Keyring:
         asked = self._clock()
         try:
             rows = await self._database.read(*self._query(key))
-            if not rows and self._secrets_file.reread():
+            if _is_nobodys(rows) and self._secrets_file.reread():
                 rows = await self._database.read(*self._query(key))
         except (Unavailable, StoreError, OSError) as error:
             return self._unanswered(mark, error)
@@ -398,12 +398,12 @@ class Keyring:
         self, mark: bytes, rows: list[PointRow], asked: float, *, remember: bool = True
     ) -> Principal | KeyRefusal:
         """What the rows of a look-up mean, remembered."""
-        if not rows:
+        if _is_nobodys(rows):
             self._refused(mark)
             return KeyRefusal.UNKNOWN
         try:
             row = msgspec.convert(rows[0], _KeyAndAccount)
-        except msgspec.ValidationError as error:  # the database answers with what it was not asked for
+        except (msgspec.ValidationError, IndexError) as error:  # it answers with what it was not asked for
             return self._unanswered(mark, error)
         if row.revoked_at is not None:
             self._refused(mark)
@@ -520,13 +520,21 @@ class _KeyAndAccount(msgspec.Struct, frozen=True, array_like=True):
 
 @lru_cache(16)
 def _look_up_text(digests: int) -> str:
-    """The look-up by that many digests, one of each pepper; the revision is read in the same snapshot as the row."""
+    """The look-up by that many digests, one of each pepper; the revision is read in the same snapshot as the row.
+
+    There is a row in any case, without a key where there is none: so an answer without rows is no answer, and no verdict.
+    """
     return (
         "SELECT k.id, k.user_id, k.models, k.addresses, k.expires_at, k.revoked_at,"  # noqa: S608 - no value of anybody
         f" u.plan_id, u.verified_at, u.disabled_at, u.leaving_at, {KEYS_REVISION}"
-        " FROM api_keys k JOIN users u ON u.id = k.user_id"
-        f" WHERE k.digest IN ({', '.join('?' * digests)})"
+        f" FROM (SELECT 1) AS asked LEFT JOIN api_keys k ON k.digest IN ({', '.join('?' * digests)})"
+        " LEFT JOIN users u ON u.id = k.user_id"
     )
+
+
+def _is_nobodys(rows: list[PointRow]) -> bool:
+    """Whether the database says that there is no such key."""
+    return len(rows) == 1 and rows[0][0] is None
 
 
 _LAST_USED = (

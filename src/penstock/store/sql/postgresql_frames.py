@@ -9,6 +9,7 @@ or a length that is none, ends the connection: those who wait on it fail at once
 
 import asyncio
 from struct import Struct
+from typing import Any
 
 from asyncpg import protocol
 
@@ -16,6 +17,8 @@ MOST_BYTES = 64 << 20
 """How long one message may be: more than any row of ours."""
 
 _KINDS = frozenset(b"123ACDEIKNRSTZnst")
+_COPYING = _KINDS | frozenset(b"GHcd")
+"""What comes where a table is copied in or out: a move to PostgreSQL, and an export."""
 _HEAD = Struct("!BI")
 
 
@@ -26,9 +29,11 @@ class StrangeMessage(Exception):
 class Frames:
     """Follows the messages in what is received, piece by piece, and keeps none of it."""
 
-    __slots__ = ("_head", "_left")
+    __slots__ = ("_head", "_left", "kinds")
 
     def __init__(self) -> None:
+        self.kinds = _KINDS
+        """The types of messages that may come."""
         self._left = 0
         """How many bytes of the message have yet to come."""
         self._head = b""
@@ -58,15 +63,13 @@ class Frames:
         else:
             self._left = at - end
 
-    @staticmethod
-    def _look_at_kind(head: bytes) -> None:
-        if head[0] not in _KINDS:
+    def _look_at_kind(self, head: bytes) -> None:
+        if head[0] not in self.kinds:
             raise StrangeMessage(f"a message of the type 0x{head[0]:02x}")
 
-    @staticmethod
-    def _body(data: bytes, at: int) -> int:
+    def _body(self, data: bytes, at: int) -> int:
         kind, length = _HEAD.unpack_from(data, at)
-        if kind not in _KINDS:
+        if kind not in self.kinds:
             raise StrangeMessage(f"a message of the type 0x{kind:02x}")
         if not 4 <= length <= MOST_BYTES:
             raise StrangeMessage(f"a message of {length} bytes")
@@ -95,6 +98,20 @@ class GuardedProtocol(protocol.Protocol):  # pyright: ignore[reportMissingTypeAr
         except (StrangeMessage, AttributeError):  # asyncpg's, where nobody waits for an answer that comes
             self._frames = None
             self._transport.abort()
+
+    async def copy_in(self, *args: Any, **named: Any) -> Any:
+        """See asyncpg: copy a table in."""
+        self._let_copy()
+        return await super().copy_in(*args, **named)
+
+    async def copy_out(self, *args: Any, **named: Any) -> Any:
+        """See asyncpg: copy a table out."""
+        self._let_copy()
+        return await super().copy_out(*args, **named)
+
+    def _let_copy(self) -> None:
+        if self._frames is not None:  # for the rest of the connection: what fails here is answered later
+            self._frames.kinds = _COPYING
 
 
 def guard_driver() -> None:
