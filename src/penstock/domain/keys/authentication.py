@@ -522,7 +522,7 @@ class _KeyAndAccount(msgspec.Struct, frozen=True, array_like=True):
 def _look_up_text(digests: int) -> str:
     """The look-up by that many digests, one of each pepper; the revision is read in the same snapshot as the row.
 
-    There is a row in any case, without a key where there is none: so an answer without rows is no answer, and no verdict.
+    There is a row in any case, with a revision but without a key where there is none: an answer without that is no verdict.
     """
     return (
         "SELECT k.id, k.user_id, k.models, k.addresses, k.expires_at, k.revoked_at,"  # noqa: S608 - no value of anybody
@@ -534,7 +534,7 @@ def _look_up_text(digests: int) -> str:
 
 def _is_nobodys(rows: list[PointRow]) -> bool:
     """Whether the database says that there is no such key."""
-    return len(rows) == 1 and rows[0][0] is None
+    return len(rows) == 1 and rows[0][0] is None and isinstance(rows[0][-1], int)
 
 
 _LAST_USED = (
