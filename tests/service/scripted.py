@@ -125,6 +125,8 @@ class _Line(asyncio.Protocol):
             if not end:
                 return False
             self._asked = Asked(self, head + end)
+            if self._upstream.hasty is not None:
+                self._upstream.hasty(self._asked)
             self._left = int(self._asked.headers["content-length"])
             self._data = rest
         assert self._asked is not None
@@ -151,6 +153,8 @@ class Scripted:
         self.asked: list[Asked] = []
         """Every request, in order."""
         self.script: Callable[[Asked], None] | None = None
+        self.hasty: Callable[[Asked], None] | None = None
+        """Answers each request once its head is here, where it is set."""
         self._waiting: asyncio.Queue[Asked] = asyncio.Queue()
 
     def arrived(self, asked: Asked) -> None:
