@@ -142,6 +142,10 @@ class _Noting:
         self._noted(status)
         self._exchange.start(status, headers)
 
+    def start_ready(self, head: bytes) -> None:
+        self._noted(200)
+        self._exchange.start_ready(head)
+
 
 class Running:
     """A running service, its two journals, and the people on it."""

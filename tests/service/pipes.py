@@ -235,7 +235,7 @@ class Head:
         del response
         self.seen = True
 
-    def failed(self, failure: UpstreamFailure) -> None:
+    def failed(self, failure: Exception) -> None:
         raise failure
 
 

@@ -1,7 +1,7 @@
 """Who asks with an address learns nothing of whether it has an account, and of what kind: the answers are the same."""
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import httpx2
@@ -15,6 +15,7 @@ OTHER = "another long sentence"
 KNOWN = ("ann", "una", "dan", "lea", "fay")
 """Those who have an account: verified, not verified, disabled, leaving, and with a second factor."""
 UNKNOWN = "new"
+Way = Callable[[Hotel, Reader, str], Awaitable[list[httpx2.Response]]]
 
 
 @pytest.fixture
@@ -88,8 +89,7 @@ async def forgetting(hotel: Hotel, reader: Reader, email: str) -> list[httpx2.Re
 
 
 @pytest.mark.parametrize("way", [coming_in, signing_up, forgetting])
-async def test_known_and_unknown_addresses_are_answered_alike(hotel: Hotel, way: object) -> None:
-    assert callable(way)
+async def test_known_and_unknown_addresses_are_answered_alike(hotel: Hotel, way: Way) -> None:
     await accounts_of_each_kind(hotel)
     expected = None
     for name in (UNKNOWN, *KNOWN):

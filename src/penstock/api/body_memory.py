@@ -20,13 +20,15 @@ class Reservation:
 
     __slots__ = ("_body_memory", "_concurrent", "_longest", "_size", "_user_id")
 
-    def __init__(self, body_memory: "BodyMemory", user_id: str, concurrent: int, longest: int) -> None:
-        """``longest``: what the body may come to."""
+    def __init__(
+        self, body_memory: "BodyMemory", user_id: str, concurrent: int, longest: int, size: int = 0
+    ) -> None:
+        """``longest``: what the body may come to; ``size``: what it has."""
         self._body_memory = body_memory
         self._user_id = user_id
         self._concurrent = concurrent
         self._longest = longest
-        self._size = 0
+        self._size = size
 
     def arrived(self, size: int) -> None:
         """So much of the body is here. Raises ``ConcurrentLimitReached`` or ``Overloaded`` where there is no room for it."""
@@ -70,6 +72,11 @@ class BodyMemory:
         place = Reservation(self, principal.user_id, concurrent, longest)
         place.arrived(min(longest, STEP))
         return place
+
+    def hold(self, user_id: str, concurrent: int, size: int) -> Reservation:
+        """A place for a body of ``size`` that is here whole. Raises as ``enter``."""
+        self.take(user_id, concurrent, 0, size)
+        return Reservation(self, user_id, concurrent, size, size)
 
     def take(self, user_id: str, concurrent: int, before: int, size: int) -> None:
         """What ``Reservation`` takes for one body that had ``before`` and is to have ``size``."""

@@ -133,18 +133,19 @@ class Api:
 
     def _again(self, exchange: Exchange, caller: Caller) -> Coroutine[Any, Any, None] | None:
         """A request like one before it, about whose caller nothing has changed."""
-        visit = ApiRequest(exchange, self._new_id(), caller.endpoint, self._now(), caller)
+        request_id, now = self._new_id(), self._now()
         try:
             self._gate.check_door(caller.principal.key_id, exchange.client)
             self._keyring.touch(caller.principal.key_id)
-            rest = self._generate(visit, caller)
+            rest = self._generate(exchange, request_id, now, caller)
         except PenstockError as error:
-            self._refuse_and_note(visit, error)
+            self._refuse_and_note(ApiRequest(exchange, request_id, caller.endpoint, now, caller), error)
         except Exception:
-            log.exception("internal error", extra={"request_id": visit.request_id})
-            self._apologize(visit)
+            log.exception("internal error", extra={"request_id": request_id})
+            self._apologize(ApiRequest(exchange, request_id, caller.endpoint, now, caller))
         else:
-            return None if rest is None else self._later(visit, rest)
+            if rest is not None:
+                return self._later(ApiRequest(exchange, request_id, caller.endpoint, now, caller), rest)
         return None
 
     def _first(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
@@ -180,7 +181,8 @@ class Api:
             case "check_connection":
                 await self._check_connection(visit)
             case "generate" if endpoint is not None:
-                rest = self._generate(visit, await self._caller(visit, endpoint))
+                caller = await self._caller(visit, endpoint)
+                rest = self._generate(visit.exchange, visit.request_id, visit.now, caller)
                 if rest is not None:
                     await rest()
             case "count_tokens" if endpoint is not None:
@@ -188,37 +190,48 @@ class Api:
             case "generate" | "count_tokens":
                 raise TypeError(f"{route.path} has no endpoint")
 
-    def _generate(self, visit: ApiRequest, caller: Caller) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    def _generate(
+        self, exchange: Exchange, request_id: str, now: float, caller: Caller
+    ) -> Callable[[], Coroutine[Any, Any, None]] | None:
         """Read the body and hand over to the relay. Gives what does it where that has to wait."""
         started = self._clock()
-        body = visit.exchange.whole_body()
+        body = exchange.whole_body()
         if body is None:
-            return partial(self._generate_later, visit, caller, body, started)
-        place = self._body_memory.enter(visit.exchange, caller.principal, caller.plan.concurrent_requests)
+            return partial(self._generate_later, exchange, request_id, now, caller, None, started)
+        user_id, concurrent = caller.principal.user_id, caller.plan.concurrent_requests
+        place = self._body_memory.hold(user_id, concurrent, len(body))
         try:
-            place.shrink(len(body))
             envelope = self._reader.read_small(body, caller.endpoint.caller.body, caller.bounds)
             if envelope is not None:
-                self._begin(visit, caller, envelope, place, started)
+                self._begin(exchange, request_id, now, caller, envelope, place, started)
                 return None
         except BaseException:
             place.leave()
             raise
         place.leave()
-        return partial(self._generate_later, visit, caller, body, started)
+        return partial(self._generate_later, exchange, request_id, now, caller, body, started)
 
     async def _generate_later(
-        self, visit: ApiRequest, caller: Caller, body: bytes | None, started: float
+        self,
+        exchange: Exchange,
+        request_id: str,
+        now: float,
+        caller: Caller,
+        body: bytes | None,
+        started: float,
     ) -> None:
         """The same for a body that is still on its way, or takes a thread to read."""
-        exchange = visit.exchange
-        place = self._body_memory.enter(exchange, caller.principal, caller.plan.concurrent_requests)
+        principal, concurrent = caller.principal, caller.plan.concurrent_requests
+        if body is None:
+            place = self._body_memory.enter(exchange, principal, concurrent)
+        else:
+            place = self._body_memory.hold(principal.user_id, concurrent, len(body))
         try:
             if body is None:
                 body = await exchange.body(place.arrived)
-            place.shrink(len(body))
+                place.shrink(len(body))
             envelope = await self._reader.read(body, caller.endpoint.caller.body, caller.bounds)
-            self._begin(visit, caller, envelope, place, started)
+            self._begin(exchange, request_id, now, caller, envelope, place, started)
         except BaseException:
             place.leave()
             raise
@@ -234,7 +247,14 @@ class Api:
             self._apologize(visit)
 
     def _begin(
-        self, visit: ApiRequest, caller: Caller, envelope: Envelope, place: Reservation, started: float
+        self,
+        exchange: Exchange,
+        request_id: str,
+        now: float,
+        caller: Caller,
+        envelope: Envelope,
+        place: Reservation,
+        started: float,
     ) -> None:
         """Hand over to the relay. Raises what resolving the model raises."""
         standing = caller.standings.get(envelope.model)
@@ -247,12 +267,12 @@ class Api:
                 caller.standings.keep(envelope.model, standing)
         self._relay.begin(
             self,
-            visit.exchange,
+            exchange,
             standing,
             envelope,
             place,
-            request_id=visit.request_id,
-            now=visit.now,
+            request_id=request_id,
+            now=now,
             started=started,
         )
 

@@ -289,9 +289,9 @@ class RelayedCall(Call):
         """The upstream's head is here."""
         self._do(self._take_head, response)
 
-    def failed(self, failure: UpstreamFailure) -> None:
-        """The upstream has not answered."""
-        self._do(self._broke, network_error(failure))
+    def failed(self, failure: Exception) -> None:
+        """The upstream has not answered; or our side has failed to ask it."""
+        self._do(self._body_broke, failure)
 
     # ---- how all of it goes on
 

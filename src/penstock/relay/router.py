@@ -57,10 +57,7 @@ class _Sole(msgspec.Struct, frozen=True):
     model: Model
     upstreams: Upstreams
     choice: Selection
-    attempt: Attempt
-
-    def holds(self, model: Model, upstreams: Upstreams) -> bool:
-        return self.model is model and self.upstreams is upstreams
+    circuit: CircuitKey
 
 
 class _Signed(msgspec.Struct, frozen=True):
@@ -105,7 +102,12 @@ class Router:
         model, dialect, formats = resolution.model, endpoint.name, endpoint.upstreams
         upstreams = self._catalog().upstreams
         sole = self._sole.get((model.id, dialect))
-        if sole is not None and sole.holds(model, upstreams) and sole.attempt.key not in self._health:
+        if (
+            sole is not None
+            and sole.model is model
+            and sole.upstreams is upstreams
+            and sole.circuit not in self._health
+        ):
             return sole.choice
         choosy = model.auto or any(target.lacks for target in model.targets)
         features = envelope.features() if choosy else frozenset[Feature]()
@@ -141,7 +143,7 @@ class Router:
             raise NoProvider(f"No provider is set up for {model.id}.", param="model")
         choice = Selection(model, attempts)
         if not choosy and len(model.targets) == 1 and not attempts[0].probe:
-            self._sole[model.id, dialect] = _Sole(model, upstreams, choice, attempts[0])
+            self._sole[model.id, dialect] = _Sole(model, upstreams, choice, attempts[0].key)
         return choice
 
     def address(self, attempt: Attempt, suffix: bytes) -> UpstreamAddress:

@@ -93,10 +93,11 @@ class Sending:
         if listener is not None:
             listener.answered(response)
 
-    def failed(self, failure: UpstreamFailure) -> None:
+    def failed(self, failure: Exception) -> None:
         """The connection was lost or the answer is none."""
         response, client = self.response, self._client
-        if response is not None and response.reused and failure.reason is FailureReason.CUT:
+        cut = isinstance(failure, UpstreamFailure) and failure.reason is FailureReason.CUT
+        if response is not None and response.reused and cut:
             early = not response.first_byte_at and client.time() - response.sent_at < _STALE_WINDOW
             if early and not client.closed and self._listener is not None:
                 self.open(client.loop())
@@ -126,15 +127,17 @@ class Sending:
         client, seconds = self._client, self._deadlines.connect
         try:
             connection = await self._head.pool.connect(min(seconds, self._due - client.time()))
-        except UpstreamFailure as failure:
+            self.write(connection, client.time(), reused=False)
+        except Exception as failure:  # noqa: BLE001 - a fault of ours, too, belongs to the one who waits
             self._opening = None
+            if self.response is not None:
+                self.response.close()
             self._fail(failure)
-            return
-        self._opening = None
-        self.write(connection, client.time(), reused=False)
-        client.watch()
+        else:
+            self._opening = None
+            client.watch()
 
-    def _fail(self, failure: UpstreamFailure) -> None:
+    def _fail(self, failure: Exception) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.failed(failure)
@@ -152,7 +155,7 @@ class _Waiting:
         if not self.future.done():
             self.future.set_result(response)
 
-    def failed(self, failure: UpstreamFailure) -> None:
+    def failed(self, failure: Exception) -> None:
         if not self.future.done():
             self.future.set_exception(failure)
 

@@ -45,8 +45,8 @@ class HeadListener(Protocol):
         """The head is there, with what came of the body in the same read."""
         ...
 
-    def failed(self, failure: UpstreamFailure) -> None:
-        """There will be none."""
+    def failed(self, failure: Exception) -> None:
+        """There will be none: an ``UpstreamFailure``, or a fault of our own."""
         ...
 
 

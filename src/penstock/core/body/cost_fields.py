@@ -101,6 +101,7 @@ _ITEM_WORDS = (b'"tools"', b'"model', b'tier"', b"fallback")
 _ESCAPED = re.compile(rb"\\u(?:00[2-7]|017[fF]|212[aA])")
 """How a letter of ASCII can be written that a search for a word does not find: as an escape, or as one of ``_FOLDING``."""
 _ADDS = b"tool_addition"
+_ESCAPE = b"\\u00"
 _ESCAPED_WORD = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")
 """An escaped small letter or low line: no encoder writes them so, and a type may be hidden by it."""
 _FOLDING = (b"\xc5\xbf", b"\xe2\x84\xaa")
@@ -386,7 +387,10 @@ def _block_passes(block: Raw, rules: CostRules, bounds: CostBounds) -> bool:
 
 def may_add_tools(text: bytes) -> bool:
     """Whether a block that brings a tool may be in JSON text."""
-    return _ADDS in text or _ESCAPED_WORD.search(text) is not None
+    # `find`, because `in` tries whether the needle is a number first, and a search by pattern is ten times as slow
+    if text.find(_ADDS) >= 0:
+        return True
+    return text.find(_ESCAPE) >= 0 and _ESCAPED_WORD.search(text) is not None
 
 
 # ---- what is read leniently

@@ -138,10 +138,13 @@ class Envelope(msgspec.Struct, frozen=True):
         Every other field stays as it was, byte for byte, in the caller's order. Where nothing changes it is the caller's
         own body, unless a top-level key was there twice: then the last one has won.
         """
+        spans = self.spans
+        if spans is not None and not set and not drop and model != self.model:
+            at = self.rules.scan.places["model"]
+            return b"".join((self.body[: spans[at]], _encode(model), self.body[spans[at + 1] :]))
         changes = {} if set is None else dict(set)
         if model != self.model:
             changes["model"] = _encode(model)
-        spans = self.spans
         if spans is not None and not drop and changes.keys() <= self.rules.scan.places.keys():
             return self._spliced(spans, changes)
         fields = self.fields
@@ -210,8 +213,10 @@ def scan_body(body: bytes, rules: BodyRules, scan_rules: ScanRules) -> Envelope 
         return body[spans[places[name]] : spans[places[name] + 1]]
 
     max_tokens, include_usage = rules.scanned(value)
-    model = value("model")[1:-1].decode()
-    stream = "stream" in places and value("stream") == _TRUE
+    at = places["model"]
+    model = body[spans[at] + 1 : spans[at + 1] - 1].decode()
+    at = places.get("stream")
+    stream = at is not None and body.startswith(_TRUE, spans[at]) and spans[at] > 0
     return Envelope(rules, body, model, stream, max_tokens, include_usage, spans)
 
 
