@@ -131,7 +131,7 @@ class Service:
             )
             stack.callback(estimator.close)
             offload = Offload(settings.thread_above)
-            stack.callback(offload.close)
+            stack.push_async_callback(offload.close)
             relay = Relay(
                 client=client,
                 ledger=ledger,

@@ -6,7 +6,7 @@ which counts for its own length however late it came, and in each of them the lo
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,3 +42,19 @@ async def within(seconds: float) -> AsyncGenerator[None]:
             yield
         finally:
             timer.cancel()
+
+
+async def to_its_end(work: Coroutine[Any, Any, None], seconds: float = 5.0) -> None:
+    """Await ``work``; where we are cancelled meanwhile, it still has so long to end. Raises what it raises.
+
+    For what is in the middle of a transaction: a connection to SQLite that is dropped there keeps the database locked for
+    everybody until the collector has found what still refers to it.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait((task,), timeout=seconds)
+            task.cancel()
+        raise

@@ -21,9 +21,12 @@ from penstock.domain.mail.outbox import Due, Mail
 from penstock.errors import DatabaseUnavailable
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.database import Database
+from penstock.timeouts import to_its_end
 
 log = logging.getLogger("penstock.operations.mail_sender")
 
+_LAST_MAIL = 1.0
+"""Seconds that a mail on its way has when the server stops; a row that was taken is sent again after a while."""
 POLL_SECONDS = 5.0
 """How long a mail may wait that another process queued, or that is to be tried again."""
 SMTP_SECONDS = 20.0
@@ -161,20 +164,23 @@ class MailSender:
     async def run(self) -> None:
         """Send until cancelled."""
         while True:
-            try:
-                await self.send_due()
-            except DatabaseUnavailable:
-                log.warning("the database does not answer; mails wait")
-            except SecretsFileError as error:
-                log.error("mails cannot be read: %s", error)  # noqa: TRY400 - the text says it all
-            except Exception:
-                log.exception("a round of mails failed")
+            await to_its_end(self._round_of_mails(), _LAST_MAIL)
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._woken.wait()
             except TimeoutError:
                 pass
             self._woken.clear()
+
+    async def _round_of_mails(self) -> None:
+        try:
+            await self.send_due()
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; mails wait")
+        except SecretsFileError as error:
+            log.error("mails cannot be read: %s", error)  # noqa: TRY400 - the text says it all
+        except Exception:
+            log.exception("a round of mails failed")
 
     async def send_due(self) -> int:
         """Send the mails that are due; how many were sent. One round at a time, so that its end means that they are out."""

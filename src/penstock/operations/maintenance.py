@@ -24,6 +24,7 @@ from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
 from penstock.providers.secrets import Secrets
 from penstock.store.sql.database import Database
+from penstock.timeouts import to_its_end
 
 log = logging.getLogger("penstock.operations.maintenance")
 
@@ -64,6 +65,7 @@ class Maintenance:
         self._quick_seconds = quick_seconds
         self._retain_days = retain_days
         self._now = now
+        self._flushed = time.monotonic()
         self._reconciled = 0
         """The last day that was compared."""
 
@@ -85,27 +87,29 @@ class Maintenance:
     # ---- the quick round
 
     async def _quick(self) -> None:
-        flushed = time.monotonic()
         while True:
             await asyncio.sleep(self._quick_seconds)
-            self._health.look()
-            self._metrics.tell()
-            ahead = self._gate.clock_stepped()
-            if ahead is not None:
-                log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
-            try:
-                self._secrets.refresh()
-                seen = await self._keyring.follow()
-                if await self._catalog.refresh(seen.catalog):
-                    log.info("catalogue changed", extra={"revision": self._catalog.current.revision})
-                if self._keyring.untold and time.monotonic() - flushed >= _FLUSH_SECONDS:
-                    flushed = time.monotonic()
-                    await self._flush_keys()
-            except DatabaseUnavailable:
-                # Requests go on with what is known, and are recorded in the journal.
-                log.warning("the database does not answer")
-            except Exception:
-                log.exception("a round of maintenance failed")
+            await to_its_end(self._quick_round())
+
+    async def _quick_round(self) -> None:
+        self._health.look()
+        self._metrics.tell()
+        ahead = self._gate.clock_stepped()
+        if ahead is not None:
+            log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
+        try:
+            self._secrets.refresh()
+            seen = await self._keyring.follow()
+            if await self._catalog.refresh(seen.catalog):
+                log.info("catalogue changed", extra={"revision": self._catalog.current.revision})
+            if self._keyring.untold and time.monotonic() - self._flushed >= _FLUSH_SECONDS:
+                self._flushed = time.monotonic()
+                await self._flush_keys()
+        except DatabaseUnavailable:
+            # Requests go on with what is known, and are recorded in the journal.
+            log.warning("the database does not answer")
+        except Exception:
+            log.exception("a round of maintenance failed")
 
     async def _flush_keys(self) -> None:
         async with self._database.transaction() as conn:
@@ -115,13 +119,16 @@ class Maintenance:
 
     async def _slow(self) -> None:
         while True:
-            try:
-                await self._delete_what_is_over()
-                await self._reconcile()
-                await retention.keep(self._database, day_of(self._now()), self._retain_days)
-            except DatabaseUnavailable:
-                log.warning("the database does not answer; what is over stays for now")
+            await to_its_end(self._slow_round())
             await asyncio.sleep(_SLOW_SECONDS)
+
+    async def _slow_round(self) -> None:
+        try:
+            await self._delete_what_is_over()
+            await self._reconcile()
+            await retention.keep(self._database, day_of(self._now()), self._retain_days)
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; what is over stays for now")
 
     async def _delete_what_is_over(self) -> None:
         at = int(self._now() * 1000)

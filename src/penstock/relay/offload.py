@@ -21,6 +21,6 @@ class Offload:
         """What ``work`` returns or raises. A caller that is cancelled does not wait for its end."""
         return await asyncio.wrap_future(self._thread.submit(work, *args, **kwargs))
 
-    def close(self) -> None:
-        """Let the thread end; what waits for it is cancelled."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+    async def close(self) -> None:
+        """Let the thread end what it is at; what waits for it is cancelled."""
+        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)

@@ -95,9 +95,11 @@ class Listener:
 
 async def _end(wire: SharedState) -> None:
     """End the requests that are left: they get a moment to tell their callers, then are aborted, and their handlers settle."""
+    tasks, busy = wire.running(), bool(wire.exchanges)
     wire.recall()
-    if tasks := wire.running():
+    if tasks:
         await asyncio.wait(tasks, timeout=LAST_WORDS)
+    if tasks or busy:
         await _until(wire.quiet, LAST_WORDS)
     wire.kill()
     if tasks := wire.running():
