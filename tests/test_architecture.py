@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "providers": {"errors", "exchange", "settings", "core"},
     "store": {"errors", "timeouts", "settings", "core"},
     "domain": {"errors", "timeouts", "settings", "core", "store"},
-    "operations": {"__version__", "errors", "settings", "core", "upstream", "providers", "store", "domain"},
+    "operations": {"__version__", "errors", "timeouts", "settings", "core", "upstream", "providers", "store", "domain"},
     "relay": {"errors", "exchange", "core", "tokens", "upstream", "providers", "domain", "operations"},
     "site": {"errors", "settings", "core", "store", "domain", "operations"},
     "api": {"errors", "exchange", "core", "domain", "operations", "relay"},

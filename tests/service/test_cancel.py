@@ -10,7 +10,7 @@ import pytest
 from tests.service.conversations import DIALECTS, FRAMES, PATHS, REPLIES, Caller, body_of, request
 from tests.service.replies import said
 from tests.service.running_service import House, User, open_house
-from tests.service.scripted import Asked
+from tests.service.scripted import PATIENCE, Asked
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 upstreams = pytest.mark.parametrize("upstream", DIALECTS)
@@ -155,6 +155,11 @@ async def test_while_it_waits_for_its_turn(house: House) -> None:
     assert house.visits == []
     for caller in waiting:
         caller.leave()
+    assert house.service is not None
+    assert house.service._api is not None
+    async with asyncio.timeout(PATIENCE):
+        while len(house.service._api._relay.calls) > 2:  # noqa: ASYNC110 - until it has seen them leave
+            await asyncio.sleep(0)
     asked.answer(REPLIES["chat"])
     assert (await first.answer()).status == 200
     assert (await last.answer()).status == 200

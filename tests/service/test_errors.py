@@ -324,7 +324,7 @@ async def test_a_bug_of_ours_is_a_500_in_the_callers_form_and_gives_the_request_
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("penstock.relay.router.Router.address", broken)
+    monkeypatch.setattr("penstock.relay.router.Router.headers", broken)
     for form in ("simple", "native"):
         answer = await house.ask("messages", "messages-plain", user, headers={"x-error-format": form})
         assert answer.status == 500

@@ -78,11 +78,14 @@ class Assembly:
         "answered",
         "done",
         "finished",
+        "reads_tags",
         "started",
     )
 
     def __init__(self, profile: Profile = DEFAULT_PROFILE) -> None:
         self._tags = ThinkTags() if profile.think_tags else None
+        self.reads_tags = profile.think_tags
+        """Tags in the text say what is reasoning."""
         self.started = False
         self.finished = False  # a finish_reason came
         self.done = False  # the terminal event was given
@@ -399,8 +402,8 @@ class ResponseDecoder:
         return out
 
     def form_of(self, raw: bytes) -> Form | None:
-        """The form of a frame that became one event; see ``EventDecoder``."""
-        return form_of(raw)
+        """The form of a frame that became one event; see ``EventDecoder``. Where texts may be tags, none is like another."""
+        return None if self._assembly.reads_tags else form_of(raw)
 
     def _frame(self, frame: Frame, out: list[AnyEvent]) -> None:
         data = frame.data

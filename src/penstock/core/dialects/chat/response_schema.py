@@ -227,9 +227,7 @@ def read_regular(body: bytes) -> tuple[int, int, Tokens] | None:
 
     None for any other answer, which ``read_chunk`` has to look at.
     """
-    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0:
-        return None
-    if not BOUNDS_NESTING and nests_deeper(body):
+    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0 or (not BOUNDS_NESTING and nests_deeper(body)):
         return None
     spans = scan(body, 0, len(body), REGULAR)
     if spans is None:
