@@ -16,7 +16,7 @@ from penstock.server.shared_state import SharedState
 from tests.server.running_server import chunked, echo, get, post, reject
 from tests.server.test_corpus import CLOSES, CORPUS, LIMITS, OK
 
-READINGS = int(os.environ.get("PENSTOCK_TEST_CUTS", "150"))
+READINGS = int(os.environ.get("PENSTOCK_TEST_CUTS", "60"))
 """How many readings of a request are tried, spread evenly: of all with one cut first, then of those with two."""
 TURNS = 1000
 """Of the loop: more than any of these answers needs."""

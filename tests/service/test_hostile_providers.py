@@ -39,7 +39,7 @@ GARBLED_LATER = ("provider_garbled", "late provider_garbled")
 FAILED = ("provider_error", "provider_error")
 EITHER = ("either", "either")
 """Served or told as garbled: it is a matter of the lane whether what is wrong has to be read."""
-TRIED = int(os.environ.get("PENSTOCK_TEST_WAYS", "20"))
+TRIED = int(os.environ.get("PENSTOCK_TEST_WAYS", "8"))
 """How many ways each lane is tried with, another part of them in each."""
 
 Way = Callable[[Asked, str, bool], None]

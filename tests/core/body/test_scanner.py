@@ -15,7 +15,7 @@ from penstock.core.body.request_scan import TOOL_NAMES, request_rules
 from penstock.core.body.scan_rules import MAX_DEPTH, Form, Member, ScanRules, Spans
 from penstock.core.body.scanner import Scanner
 
-BODIES = int(os.environ.get("PENSTOCK_TEST_BODIES", "20000"))
+BODIES = int(os.environ.get("PENSTOCK_TEST_BODIES", "8000"))
 NATIVE = native_scanner()
 SCANNERS: dict[str, Scanner] = (
     {"python": scan_in_python} if NATIVE is None else {"c": NATIVE, "python": scan_in_python}
