@@ -6,7 +6,7 @@ the path; its table is made from ``core/endpoints.py``. Then, for a request to a
 1. ``authenticate.py`` reads the caller's key from the headers, and ``domain/keys/authentication.py`` says whose it is.
    ``client_families.py`` knows the program by its user agent.
 2. ``body_memory.py`` reserves memory for the body; only now is it read, and ``request_body.py`` checks its top level.
-3. The catalogue resolves the model for the caller's plan, and all of it goes to the relay as one ``Call``.
+3. The catalogue resolves the model for the caller's plan, and all of it goes to the relay with its standing record.
 
 What leaves: the relay's response, or an error as a response (``error_responses.py``, with ``help_links.py``) in the form
 that the caller's client parses. Every answer carries a request id and the caller's limits. ``GET /models``, ``/doctor``
