@@ -129,6 +129,8 @@ class Maintenance:
             await retention.keep(self._database, day_of(self._now()), self._retain_days)
         except DatabaseUnavailable:
             log.warning("the database does not answer; what is over stays for now")
+        except Exception:
+            log.exception("a round of maintenance failed")
 
     async def _delete_what_is_over(self) -> None:
         at = int(self._now() * 1000)

@@ -319,16 +319,23 @@ class RedisCounters:
         beat = self._lease_ms / 1000 / HEARTBEATS_PER_LEASE
         nudge = min(NUDGE_SECONDS, beat)
         while True:
-            if turn % int(beat / nudge) == 0 or self.trouble is not None:
-                await self.beat()
-                await self.put_right()
+            due = turn % int(beat / nudge) == 0 or self.trouble is not None
             turn += 1
-            if self._held and self.trouble is None:
-                await self._end_what_others_ask()
-            waiting, self._refused = self._refused, set()
-            for user_id in waiting:
-                self._released(user_id)
+            try:
+                await self._round(due=due)
+            except Exception:
+                log.exception("a round of the counters failed")  # the next one renews what this one did not
             await asyncio.sleep(nudge)
+
+    async def _round(self, *, due: bool) -> None:
+        if due:
+            await self.beat()
+            await self.put_right()
+        if self._held and self.trouble is None:
+            await self._end_what_others_ask()
+        waiting, self._refused = self._refused, set()
+        for user_id in waiting:
+            self._released(user_id)
 
     async def beat(self) -> None:
         """Renew every slot of this process, and settle what is owed."""
