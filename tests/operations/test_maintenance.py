@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from penstock.domain.ledger import retention
+from penstock.errors import DatabaseUnavailable
 from penstock.operations import maintenance
-from penstock.store.sql.errors import DatabaseUnavailable
 from tests.service.running_service import open_house
 
 PATIENCE = 30

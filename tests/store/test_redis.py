@@ -307,3 +307,28 @@ async def test_two_processes_race_and_are_never_one_over(database: Database, tmp
     granted, last = (sum(numbers) for numbers in zip(*results, strict=True))
     assert (granted, last) == (RACES * 3, RACES * 5)
     log.info("two processes: %d races for the last slot and for the last request of a day, none over", RACES)
+
+
+async def test_a_heartbeat_that_fails_is_followed_by_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours in one round must not end the renewals: slots would be taken from requests that run."""
+    beats = 0
+    third = asyncio.Event()
+
+    async def put_right(_: RedisCounters) -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 3:
+            third.set()
+        raise ValueError
+
+    monkeypatch.setattr(RedisCounters, "put_right", put_right)
+    monkeypatch.setattr("penstock.store.redis.counters.HEARTBEATS_PER_LEASE", 300)
+    async with redis_counters(redis_server().url, database, lambda: 1000.0, lease=3) as counters:
+        keeping = asyncio.create_task(counters.keep())
+        await third.wait()
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+    assert "a round of the counters failed" in caplog.text
