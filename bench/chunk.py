@@ -22,7 +22,7 @@ from penstock.server.served_exchange import ServedExchange
 from penstock.upstream import Deadlines, UpstreamResponse
 from penstock.upstream.connection import UpstreamConnection
 from tests.core.dialects.delta_frames import BEGIN, FRAMES, written
-from tests.service.pipes import DIALECTS, HEAD, Ear, Pool, Socket, Way, chunk
+from tests.service.pipes import DIALECTS, HEAD, Ear, Head, Pool, Socket, Way, chunk
 
 ROUNDS = 60
 CHUNKS = 200
@@ -79,18 +79,19 @@ class Stream:
         self.connection = UpstreamConnection(Pool(), loop)
         self.connection.connection_made(Socket())
         response = UpstreamResponse(self.connection, 0.0, reused=False)
-        self._waiter = self.connection.send(response, b"", b"", Deadlines(), inf, stream=True)
+        self.connection.send(response, b"", b"", Deadlines(), inf, Head(), stream=True)
         self.connection.data_received(HEAD)
         side = caller_side(way.caller)
         stream = ResponseStream(
             exchange,
+            side,
+            "req_1",
             delivered=lambda: None,
             begin=lambda: exchange.start(200, [(b"content-type", b"text/event-stream")]),
-            error_frame=lambda error, number: side.error_frame(error, "req_1", number),
-            keepalive_frame=side.keepalive,
             clock=time.monotonic,
             hold_until=inf,
             keepalive=15.0,
+            max_startup=65536,
             **({} if piped else {"piped": False}),  # type: ignore[arg-type]
         )
         stream.attach(response, way.lane(Ear()))

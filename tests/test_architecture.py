@@ -533,7 +533,7 @@ BAD = {
         ("core/dialects/chat/passthrough.py", "from penstock.core.dialects.responses import tools"),
         (
             "core/dialects/messages/encode_request.py",
-            "from penstock.core.dialects.chat.think_tags import tagged",
+            "from penstock.core.dialects.chat.tool_call_assembly import ToolCalls",
         ),
     ],
     leaves_queries_to_their_subject: [

@@ -308,6 +308,7 @@ def _timings(settings: Settings) -> Timings:
         max_replies=settings.max_replies,
         max_pauses=settings.max_pauses,
         max_stream_kept=settings.max_stream_kept,
+        max_startup=settings.max_startup,
     )
 
 

@@ -17,6 +17,7 @@ DIALECTS: tuple[Dialect, ...] = ("chat", "messages")
 PATHS: dict[str, str] = {
     "chat": "/api/v1/chat/completions",
     "messages": "/api/v1/messages",
+    "responses": "/api/v1/responses",
     "embeddings": "/api/v1/embeddings",
 }
 
@@ -210,7 +211,7 @@ def body_of(dialect: str, model: str, /, **fields: Any) -> bytes:
     plain: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
     if dialect == "messages":
         plain["max_tokens"] = 1000
-    if dialect == "embeddings":
+    if dialect in {"responses", "embeddings"}:
         plain = {"model": model, "input": "Hello"}
     return msgspec.json.encode({name: v for name, v in (plain | fields).items() if v is not ...})
 

@@ -252,13 +252,14 @@ async def _cross(way: Way, reads: Sequence[bytes], *, piped: bool, eof: bool) ->
     side = caller_side(way.caller)
     stream = ResponseStream(
         cast("Exchange", paper),
+        side,
+        "req_1",
         delivered=lambda: None,
         begin=lambda: paper.start(200, []),
-        error_frame=lambda error, number: side.error_frame(error, "req_1", number),
-        keepalive_frame=side.keepalive,
         clock=lambda: 1.0,
         hold_until=inf,
         keepalive=inf,
+        max_startup=65536,
         piped=piped,
     )
     lane = way.lane(ear)

@@ -48,7 +48,8 @@ VENDOR_KEY = "vendor-key-0123456789"
 CHEAP = Cost(passes=1, kibibytes=8)
 """What a password's hash costs in the house; what it costs elsewhere is tested in tests/site/test_sign_in.py."""
 WIRES = (
-    "wire-chat", "wire-messages", "wire-responses", "wire-embeddings", "spare-chat", "spare-messages", "spare-embeddings",
+    "wire-chat", "wire-messages", "wire-responses", "wire-embeddings", "spare-chat", "spare-messages", "spare-responses",
+    "spare-embeddings",
 )  # fmt: skip
 
 FREE = ("claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1")
@@ -127,10 +128,12 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
         models.append(_model(wire[0], wire))
         models.append(_model(f"pair-{dialect}", wire, spare))
     providers.append(_provider("sim-responses", "simulator", "responses", simulated, ""))
-    providers.append(
-        _provider("wire-responses", "custom", "responses", wires["wire-responses"], "env:VENDOR_KEY")
+    providers += (
+        _provider(name, "custom", "responses", wires[name], "env:VENDOR_KEY")
+        for name in ("wire-responses", "spare-responses")
     )
-    models.append(_model("wire-responses", ("wire-responses", "up-responses")))
+    wire, spare = (("wire-responses", "up-responses"), ("spare-responses", "up-responses"))
+    models += (_model("wire-responses", wire), _model("pair-responses", wire, spare))
     searching = _provider(
         "search-messages", "anthropic", "messages", wires["wire-messages"], "env:VENDOR_KEY"
     )

@@ -177,7 +177,7 @@ async def test_a_stream_that_cannot_be_kept_alive_leaves_the_others_alone(
         assert house.service is not None
         assert house.service._api is not None
         (delivery,) = house.service._api._relay.streams._deliveries
-        delivery._keepalive_frame = delivery._exchange = None  # pyright: ignore[reportAttributeAccessIssue]
+        delivery._side = delivery._exchange = None  # pyright: ignore[reportAttributeAccessIssue]
         other = await house.begin("messages", "wire-messages", user, stream=True)
         await house.wires["wire-messages"].next()
         await other.head()

@@ -253,19 +253,6 @@ async def test_a_failure_after_the_hold_is_an_error_event(tmp_path: Path, dialec
         assert await house.used(user) == 0
 
 
-@both
-async def test_a_failure_in_the_hold_after_the_head_was_sent_is_not_tried_elsewhere(
-    tmp_path: Path, dialect: str
-) -> None:
-    async with open_house(tmp_path / "data", head_hold=0.0) as house:
-        caller = await house.begin(dialect, f"pair-{dialect}", await house.user(), stream=True)
-        asked = await house.wires[f"wire-{dialect}"].next()
-        head = await caller.head()
-        asked.answer(b"{}", 500)
-        assert_broken(dialect, await caller.rest(head))
-        assert house.wires[f"spare-{dialect}"].asked == []
-
-
 # ---- in the middle of a stream
 
 CLEAN = "end without the dialect's own"

@@ -1,11 +1,13 @@
 """A streamed reply on its way, moment by moment: the exchange and the upstream's flow are stand-ins that take notes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from penstock.core.dialects.interface import Lane
+from penstock.core.dialects.registry import caller_side
 from penstock.core.neutral.usage import Usage
 from penstock.errors import PenstockError, ProviderCut
 from penstock.exchange import Exchange, HeaderList, SharedHeaders
@@ -14,6 +16,9 @@ from tests.core.dialects.sides import stream_of
 from tests.service.conversations import CHAT_FRAMES
 
 BEAT = b": the dialect's own\n\n"
+SIDE = replace(
+    caller_side("chat"), keepalive=BEAT, error_frame=lambda error, _request, _number=0: error.code.encode()
+)
 
 
 class Paper:
@@ -88,15 +93,16 @@ class Scene:
         self.delivered = 0
         self.delivery = ResponseStream(
             cast("Exchange", self.paper),
+            SIDE,
+            "req_1",
             delivered=self._delivered,
             begin=lambda: self.paper.start(200, []),
-            error_frame=lambda error, _number: error.code.encode(),
-            keepalive_frame=BEAT,
             clock=lambda: self.now,
             hold_until=10.0,
             keepalive=5.0,
+            max_startup=1024,
         )
-        self.lane: Lane = stream_of("chat")(model="m", withhold_usage=False)
+        self.lane: Lane = stream_of("chat")(model=None, withhold_usage=False)
 
     def _delivered(self) -> None:
         self.delivered += 1
@@ -113,11 +119,42 @@ def scene() -> Scene:
 
 def test_the_head_is_held_until_there_is_something_to_say(scene: Scene) -> None:
     scene.delivery.attach(scene.flow, scene.lane)
-    scene.tick(9.9)
+    scene.tick(9.8)
     assert not scene.paper.started
     scene.delivery.sink(CHAT_FRAMES[0])
-    assert scene.paper.started
+    assert not scene.paper.started, "a role is no content"
+    scene.now = 9.9
+    scene.delivery.sink(CHAT_FRAMES[1])
+    assert scene.paper.written == [CHAT_FRAMES[0] + CHAT_FRAMES[1]]
     assert scene.delivery.first_byte_at == 9.9
+
+
+def test_an_end_without_content_is_content(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    scene.delivery.sink(CHAT_FRAMES[0])
+    scene.delivery.sink(CHAT_FRAMES[3])
+    assert scene.paper.written == [CHAT_FRAMES[0] + CHAT_FRAMES[3]]
+
+
+def test_more_startup_than_is_held_goes_on(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    role = CHAT_FRAMES[0]
+    held = 1024 // len(role)
+    for _ in range(held):
+        scene.delivery.sink(role)
+    assert scene.paper.written == []
+    scene.delivery.sink(role)
+    assert scene.paper.written == [role * (held + 1)]
+
+
+def test_an_attempt_that_breaks_before_content_leaves_nothing(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    scene.delivery.sink(CHAT_FRAMES[0])
+    scene.tick(10.0)
+    scene.delivery.broke(ProviderCut("early"))
+    assert scene.paper.written == [COMMENT]
+    scene.delivery.tell(ProviderCut("early"))
+    assert scene.paper.written == [COMMENT, b"provider_cut"]
 
 
 def test_a_hold_that_ends_sends_the_head_with_a_comment(scene: Scene) -> None:
@@ -134,7 +171,7 @@ def test_a_quiet_reply_is_kept_alive_from_its_last_write_on(scene: Scene) -> Non
     scene.tick(15.0)
     assert scene.paper.written == [COMMENT, COMMENT], "what the dialect has is for replies that have begun"
     scene.now = 18.0
-    scene.delivery.sink(CHAT_FRAMES[0])
+    scene.delivery.sink(CHAT_FRAMES[1])
     scene.tick(22.9)
     assert len(scene.paper.written) == 3
     scene.tick(23.0)
@@ -143,7 +180,7 @@ def test_a_quiet_reply_is_kept_alive_from_its_last_write_on(scene: Scene) -> Non
 
 def test_nothing_is_added_to_what_a_slow_caller_has_not_taken(scene: Scene) -> None:
     scene.delivery.attach(scene.flow, scene.lane)
-    scene.delivery.sink(CHAT_FRAMES[0])
+    scene.delivery.sink(CHAT_FRAMES[1])
     scene.paper.stalled = True
     scene.tick(100.0)
     assert len(scene.paper.written) == 1
@@ -185,7 +222,8 @@ class Unfinished:
     failure = stop = None
     done = ended = False
     started = True
-    output_bytes = sequence = 0
+    output_bytes = 1
+    sequence = 0
 
     def feed(self, data: bytes) -> bytes:
         return data
@@ -201,19 +239,22 @@ def test_an_end_that_no_lane_calls_an_end_is_a_break(scene: Scene) -> None:
     scene.delivery.attach(scene.flow, Unfinished())
     scene.delivery.sink(b"begin")
     scene.delivery.finish()
-    assert scene.paper.written == [b"begin", b"rest", b"provider_cut"]
     error: PenstockError | None = scene.delivery.error
     assert isinstance(error, ProviderCut)
+    scene.delivery.tell(error)
+    assert scene.paper.written == [b"begin", b"rest", b"provider_cut"]
     assert (scene.delivered, scene.delivery.done_at) == (0, None)
 
 
-def test_the_pipe_is_laid_with_the_first_byte_and_what_it_carries_keeps_the_stream_alive(
+def test_the_pipe_is_laid_with_the_first_content_and_what_it_carries_keeps_the_stream_alive(
     scene: Scene,
 ) -> None:
     scene.delivery.attach(scene.flow, scene.lane)
     assert scene.flow.take is None
     scene.now = 1.0
     scene.delivery.sink(CHAT_FRAMES[0])
+    assert scene.flow.take is None
+    scene.delivery.sink(CHAT_FRAMES[1])
     take = scene.flow.take
     assert take is not None
     scene.delivery.sink(CHAT_FRAMES[1])

@@ -161,7 +161,7 @@ async def answering(scene: Scene, stream: bool) -> Caller:
     caller = await scene.begin(stream=stream)
     asked = await scene.next()
     asked.begin() if stream else asked.write(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{")
-    await _is(scene, relaying.ANSWERING)
+    await _is(scene, relaying.AWAITING_CONTENT)
     return caller
 
 
@@ -169,7 +169,7 @@ async def refused(scene: Scene, stream: bool) -> Caller:
     """An error of the provider is read."""
     caller = await scene.begin(stream=stream)
     (await scene.next()).write(b"HTTP/1.1 400 X\r\ncontent-length: 999\r\n\r\n{")
-    await _is(scene, relaying.ANSWERING)
+    await _is(scene, relaying.AWAITING_CONTENT)
     return caller
 
 

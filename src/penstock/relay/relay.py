@@ -3,9 +3,11 @@
 The machine, in words. A call begins *entering*: it asks for one of its plan's slots. With a slot it is *preparing*: the
 router chooses the attempts, and the body is written for the first upstream. Then the call is counted, its row is in the
 ledger, and it is *sending*: an upstream has the request, and we wait for the head of its answer. A good head makes it
-*answering*: a stream flows through ``stream.py``, a whole answer is gathered and crosses at once. A turn that its upstream
-has paused is sent again and is *sending* once more. While nothing has gone to the caller, a failure of the provider makes
-the next attempt (*preparing*, then *sending*). Every way ends in *ended*: the row is settled, the slot is free.
+*awaiting content*: a stream flows through ``stream.py``, which holds what comes before the first content, and a whole answer
+is gathered. With the first content of a stream, or all of a whole answer, it is *answering*. A turn that its upstream has
+paused is sent again and is *sending* once more. Until it is answering, a failure of the provider makes it *between attempts*:
+the next one is prepared and sent, also where the head and keep-alives have gone to the caller meanwhile. Every way ends in
+*ended*: the row is settled, the slot is free.
 
 Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
 fault of our own. What is waited for is given up then, and the sockets to the upstream are closed.
@@ -86,8 +88,8 @@ T = TypeVar("T")
 class Timings(msgspec.Struct, frozen=True):
     """The relay's timers, in seconds, and the bounds of answers.
 
-    Those are the bytes of a whole one, of all whole ones together, how often a turn may pause, and the bytes of a stream
-    that are kept where its end needs them.
+    Those are the bytes of a whole one, of all whole ones together, how often a turn may pause, the bytes of a stream that
+    are kept where its end needs them, and those that are held of what comes before its first content.
     """
 
     deadlines: Deadlines = Deadlines()
@@ -97,6 +99,7 @@ class Timings(msgspec.Struct, frozen=True):
     max_replies: int = 512 * 1024 * 1024
     max_pauses: int = 8
     max_stream_kept: int = 8 * 1024 * 1024
+    max_startup: int = 64 * 1024
 
 
 class Front(Protocol):
@@ -210,11 +213,13 @@ class State(Enum):
     ENTERING = "entering"
     PREPARING = "preparing"
     SENDING = "sending"
+    AWAITING_CONTENT = "awaiting content"
+    BETWEEN_ATTEMPTS = "between attempts"
     ANSWERING = "answering"
     ENDED = "ended"
 
 
-ENTERING, PREPARING, SENDING, ANSWERING, ENDED = State
+ENTERING, PREPARING, SENDING, AWAITING_CONTENT, BETWEEN_ATTEMPTS, ANSWERING, ENDED = State
 
 
 class RelayedCall(Call):
@@ -388,8 +393,8 @@ class RelayedCall(Call):
         self._send(self.attempt, self._prepared)
 
     def _try_next(self, failure: ProviderError) -> None:
-        """The attempt has failed, and nothing has gone to the caller: make the next one, or tell of this failure."""
-        self._state = PREPARING
+        """The attempt has failed, and no content has gone to the caller: make the next one, or tell of this failure."""
+        self._state = BETWEEN_ATTEMPTS
         relay = self._relay
         relay.failover.note(self.request_id, self.attempt, failure)
         while (attempt := self._attempts.next(self._seconds_left())) is not None:
@@ -459,7 +464,7 @@ class RelayedCall(Call):
         self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=self.envelope.stream)
 
     def _take_head(self, response: UpstreamResponse) -> None:
-        self._state = ANSWERING
+        self._state = AWAITING_CONTENT
         self._sending = None
         self._response = response
         status = response.status
@@ -507,13 +512,14 @@ class RelayedCall(Call):
         relay = self._relay
         return ResponseStream(
             exchange,
+            side,
+            self.request_id,
             delivered=self._free_slot,
             begin=self._start,
-            error_frame=lambda error, number: side.error_frame(error, self.request_id, number),
-            keepalive_frame=side.keepalive,
             clock=relay.clock,
             hold_until=self.started + relay.timings.head_hold,
             keepalive=relay.timings.keepalive,
+            max_startup=relay.timings.max_startup,
         )
 
     def _flow(self, response: UpstreamResponse, stream: ResponseStream) -> None:
@@ -536,6 +542,8 @@ class RelayedCall(Call):
         stream = self._stream
         if stream is not None:
             stream.sink(data)
+            if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
+                self._state = ANSWERING
             if stream.done_at is not None:
                 self._do(self._complete_stream, stream)
 
@@ -576,18 +584,23 @@ class RelayedCall(Call):
             self._end()
             return
         self._close_response()
-        if not self.exchange.started:
-            if isinstance(error, ProviderError):
-                self._try_next(error)
-            else:
-                self._fail(error)
+        if stream.first_byte_at is None and isinstance(error, ProviderError):
+            self._try_next(error)
             return
-        # The caller has its error event. What was delivered counts; an error before any output does not.
-        self.broke(error, output=stream.lane is not None and stream.lane.output_bytes > 0)
+        if not self.exchange.started:
+            self._fail(error)
+            return
         if isinstance(error, ProviderError):
             relay.failover.note(self.request_id, self.attempt, error)
-        elif isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
-            relay.gate.refused(self.standing.key_id, self.exchange.client)
+        self._tell(stream, error)
+
+    def _tell(self, stream: ResponseStream, error: PenstockError) -> None:
+        """Settle a call whose caller gets the error inside its stream."""
+        stream.tell(error)
+        # What was delivered counts; an error before any output does not.
+        self.broke(error, output=stream.lane is not None and stream.lane.output_bytes > 0)
+        if isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
+            self._relay.gate.refused(self.standing.key_id, self.exchange.client)
         self._end()
 
     def _note_stream(self) -> None:
@@ -712,7 +725,10 @@ class RelayedCall(Call):
         self.exchange.release()
 
     def _fail(self, error: PenstockError) -> None:
-        """Settle a call that ends with this error in place of an answer."""
+        """Settle a call that ends with this error in place of an answer; the caller is told in the way that is left."""
+        if self.exchange.started:  # keep-alives alone have gone to the caller
+            self._tell(self._response_stream(), error)
+            return
         if isinstance(error, CannotRecord) and self._counted:
             self._relay.gate.refund(self.standing.user_id, self.day)
             self._measure("unrecorded")

@@ -1,11 +1,12 @@
 """The response stream: one streamed reply on its way from the upstream to the caller.
 
-The machine, in words. It begins *holding*: the response head is not sent, so that a failure of the upstream can still be
-an honest HTTP status. The first real event, or the end of the hold (then the caller gets 200 and keep-alives), makes it
-*flowing*. It ends *delivered* when the dialect's own end was written, *broken* when the upstream broke off or reported an
-error (the caller gets the dialect's error event if it was flowing, nothing if it was holding: the relay may then try
-another upstream). Bytes move by plain calls from the upstream's socket to the caller's; when the caller stalls the
-upstream is paused, so memory stays bounded.
+The machine, in words. It begins *holding*: nothing of the answer goes to the caller, so that another attempt can make a
+failure good. Start-up frames are kept meanwhile. When the hold of the head is over the caller gets 200 and keep-alives, and
+the stream goes on holding. The first content of the answer makes it *flowing*: what was kept goes out, in order and
+unchanged. It ends *delivered* when the dialect's own end was written, *broken* when the upstream broke off or reported an
+error. The relay then makes another attempt, with a stream of its own, where this one was holding; or it has the caller
+told, by the dialect's error event where the head was sent. Bytes move by plain calls from the upstream's socket to the
+caller's; when the caller stalls the upstream is paused, so memory stays bounded.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from penstock.core.dialects.interface import CallerSide
 from penstock.core.dialects.lanes import Lane
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
@@ -52,15 +54,17 @@ class ResponseStream:
         "_begin",
         "_clock",
         "_delivered",
-        "_error_frame",
         "_exchange",
         "_flow",
         "_hold_until",
         "_keepalive",
-        "_keepalive_frame",
         "_last_write",
+        "_max_startup",
         "_pipe",
         "_piped",
+        "_request_id",
+        "_side",
+        "_startup",
         "done_at",
         "error",
         "first_byte_at",
@@ -70,27 +74,30 @@ class ResponseStream:
     def __init__(
         self,
         exchange: Exchange,
+        side: CallerSide,
+        request_id: str,
         *,
         delivered: Callable[[], None],
         begin: Callable[[], None],
-        error_frame: Callable[[PenstockError, int], bytes],
-        keepalive_frame: bytes,
         clock: Callable[[], float],
         hold_until: float,
         keepalive: float,
+        max_startup: int,
         piped: bool = True,
     ) -> None:
-        """``begin`` sends the response head, ``error_frame`` takes an error and the number of its event.
+        """``begin`` sends the response head. ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds.
 
-        ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds. Without ``piped`` all goes the long
-        way, to the same effect: that is for tests, which compare.
+        ``max_startup`` bytes are held of what comes before the first content. Without ``piped`` all goes the long way, to
+        the same effect: that is for tests, which compare.
         """
         self._exchange = exchange
         self._flow: Flow | None = None
         self._begin = begin
         self._delivered = delivered
-        self._error_frame = error_frame
-        self._keepalive_frame = keepalive_frame
+        self._side = side
+        self._request_id = request_id
+        self._max_startup = max_startup
+        self._startup = b""
         self._clock = clock
         self._hold_until = hold_until
         self._keepalive = keepalive
@@ -100,6 +107,7 @@ class ResponseStream:
         self.lane: Lane | None = None
         """Set once the upstream has answered."""
         self.first_byte_at: float | None = None
+        """When the first content went to the caller."""
         self.done_at: float | None = None
         self.error: PenstockError | None = None
         """Why there is no complete reply, once that is so."""
@@ -122,7 +130,7 @@ class ResponseStream:
             self._write(out)
         if lane.failure is not None:
             raise UpstreamBroke
-        if lane.ended and self._exchange.started:
+        if lane.ended and self.first_byte_at is not None:
             self.done_at = self._clock()
             self._exchange.end()
             self._delivered()
@@ -138,20 +146,22 @@ class ResponseStream:
                 self._write(out)
             self.broke()
             return
-        if not self._exchange.started:
-            self._begin()
+        if self.first_byte_at is None:
+            out = self._released(out)
         self.done_at = self._clock()
         self._exchange.end(out)
         self._delivered()
 
     def broke(self, error: PenstockError | None = None) -> None:
-        """There will be no complete reply. Tells the caller by the dialect's error event when the reply had begun."""
-        if self.done_at is not None:
-            return
-        self.error = error or reported_error(None if self.lane is None else self.lane.failure)
-        if self._exchange.started:  # where it is lost, nothing of this is sent
-            sequence = 0 if self.lane is None else self.lane.sequence
-            self._exchange.end(self._error_frame(self.error, sequence))
+        """There will be no complete reply; ``error`` is set."""
+        if self.done_at is None:
+            self.error = error or reported_error(None if self.lane is None else self.lane.failure)
+
+    def tell(self, error: PenstockError) -> None:
+        """End a response that has begun with the dialect's error event."""
+        number = 0 if self.lane is None or self.first_byte_at is None else self.lane.sequence
+        frame = self._side.error_frame(error, self._request_id, number)
+        self._exchange.end(frame)  # where the caller is lost, nothing of this is sent
 
     def tick(self, now: float) -> None:
         """Called a few times a second: ends the hold, keeps quiet connections alive."""
@@ -165,8 +175,7 @@ class ResponseStream:
                 exchange.write(COMMENT)
         elif now - self._written_at() >= self._keepalive and not exchange.stalled:
             self._last_write = now
-            begun = self.lane is not None and self.lane.started
-            exchange.write(self._keepalive_frame if begun else COMMENT)
+            exchange.write(COMMENT if self.first_byte_at is None else self._side.keepalive)
 
     def caller_stalled(self) -> None:
         """The caller reads too slowly."""
@@ -179,16 +188,32 @@ class ResponseStream:
             self._flow.resume()
 
     def _write(self, out: bytes) -> None:
-        exchange = self._exchange
-        now = self._clock()
         if self.first_byte_at is None:
-            self.first_byte_at = now
-            if not exchange.started:
-                self._begin()
+            if self._holds(out):
+                return
+            out = self._released(out)
         if self._piped and self._pipe is None:
             self._lay_pipe()
-        self._last_write = now
-        exchange.write(out)
+        self._last_write = self._clock()
+        self._exchange.write(out)
+
+    def _holds(self, out: bytes) -> bool:
+        """Whether this, too, says nothing yet of the answer; it is kept then, as far as there is room for it."""
+        lane = self.lane
+        if lane is None or lane.output_bytes > 0 or len(self._startup) + len(out) > self._max_startup:
+            return False
+        if lane.failure is None and not self._side.is_startup(out):
+            return False
+        self._startup += out
+        return True
+
+    def _released(self, out: bytes) -> bytes:
+        """The first that the caller gets of the answer: what was held, and ``out``."""
+        self.first_byte_at = self._clock()
+        if not self._exchange.started:
+            self._begin()
+        held, self._startup = self._startup, b""
+        return held + out
 
     def _lay_pipe(self) -> None:
         """What comes from now on may go by the pipe."""

@@ -258,6 +258,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "on where it pauses (a longer one ends there)."
         ),
     ] = 8 * 1024 * 1024
+    max_startup: Annotated[
+        Bytes,
+        about(
+            "Of one stream, what is held of its start-up: what comes before the first content, until which another provider "
+            "can still be asked. A longer one goes to the caller at once."
+        ),
+    ] = 64 * 1024
     thoughts_kept: Annotated[
         int,
         Meta(ge=0, le=2**32),
@@ -269,7 +276,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     head_hold: Annotated[
         Seconds,
-        about("How long a stream's status waits for the provider, so that its failure is a true 502."),
+        about(
+            "How long a stream's status waits for the first content, so that a failure of the provider is a true 502; then "
+            "the caller gets 200 and keep-alives, and another provider is still asked until content comes."
+        ),
     ] = 20.0
     keepalive: Annotated[Timer, about("Silence of a stream after which a keep-alive is sent.")] = 15.0
 

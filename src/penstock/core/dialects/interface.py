@@ -238,7 +238,8 @@ class CallerSide(CallerFormat):
     ``words`` names the fields that this dialect calls otherwise than an encoder does. ``call_id_limit`` is how long a
     tool call's id may be for callers who may not send reasoning back (it is kept for them by these ids); None: they do.
     ``search_field`` is where a caller asks for the provider's web search; ``search_optional``: the offer may be dropped.
-    ``resumes_pauses``: a caller gets a paused turn as it is and goes on with it.
+    ``is_startup``: whether whole frames of a stream say nothing yet of its answer. ``resumes_pauses``: a caller gets a paused
+    turn as it is and goes on with it.
     """
 
     decode_request: Callable[[bytes], tuple[Request, list[Loss]]]
@@ -246,6 +247,7 @@ class CallerSide(CallerFormat):
     encode_response: EncodeResponse
     error_frame: ErrorFrame
     keepalive: bytes
+    is_startup: Callable[[bytes], bool]
     reply_id: str
     words: Mapping[str, str]
     search_field: str

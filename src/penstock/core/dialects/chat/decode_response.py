@@ -17,7 +17,6 @@ from penstock.core.dialects.chat.response_schema import (
     read_loosely,
 )
 from penstock.core.dialects.chat.text_form import form_of
-from penstock.core.dialects.chat.think_tags import ThinkTags
 from penstock.core.dialects.chat.tool_call_assembly import Calls
 from penstock.core.dialects.forms import Form
 from penstock.core.dialects.upstream_error_text import kind_of, words
@@ -37,6 +36,7 @@ from penstock.core.neutral.events import (
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
+from penstock.core.reasoning.think_tags import ThinkTags
 from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
 
 _encode = msgspec.json.Encoder().encode

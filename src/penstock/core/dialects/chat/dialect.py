@@ -29,6 +29,7 @@ from penstock.core.dialects.chat.encode_response import (
 )
 from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.chat.startup import is_startup
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.errors import InvalidRequest
@@ -97,6 +98,7 @@ CHAT = Dialect(
         encode_response=encode_response,
         error_frame=error_frame,
         keepalive=KEEPALIVE,
+        is_startup=is_startup,
         reply_id="chatcmpl-",
         words={
             "effort": "reasoning_effort",

@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from penstock.core.dialects.chat.think_tags import tagged
 from penstock.core.dialects.openai.attachments import document_text, image_url
 from penstock.core.dialects.openai.effort import effort_for, nearest
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, Lose, RequestEncoder
@@ -33,6 +32,7 @@ from penstock.core.neutral.request import (
 )
 from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
+from penstock.core.reasoning.think_tags import tagged
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
 from penstock.core.tools import call_ids
 from penstock.errors import InvalidRequest

@@ -41,6 +41,7 @@ from penstock.core.dialects.messages.encode_response import (
 )
 from penstock.core.dialects.messages.passthrough import Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder
+from penstock.core.dialects.messages.startup import is_startup
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.limits import Header
 from penstock.core.profile import Profile
@@ -155,6 +156,7 @@ MESSAGES = Dialect(
         encode_response=encode_response,
         error_frame=error_frame,
         keepalive=KEEPALIVE,
+        is_startup=is_startup,
         reply_id="msg_",
         words={
             "effort": "output_config.effort",

@@ -30,6 +30,7 @@ from penstock.core.dialects.responses.encode_response import (
 )
 from penstock.core.dialects.responses.passthrough import Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.responses.startup import is_startup
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.errors import InvalidRequest
 
@@ -109,6 +110,7 @@ RESPONSES = Dialect(
         encode_response=encode_response,
         error_frame=error_frame,
         keepalive=KEEPALIVE,
+        is_startup=is_startup,
         reply_id="resp_",
         words={
             "effort": "reasoning.effort",

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
 from penstock.core.dialects.chat.encode_request import encode_request
-from penstock.core.dialects.chat.think_tags import ThinkTags, tagged
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Request, Text, Thought, ToolCall, ToolResult, Turn
 from penstock.core.profile import Profile
+from penstock.core.reasoning.think_tags import ThinkTags, tagged
 
 TAGS = Profile(think_tags=True, reasoning_field="think_tags")
 CASES = [

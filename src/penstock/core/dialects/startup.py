@@ -1,0 +1,19 @@
+"""Start-up frames: what a stream says before the first content of its answer.
+
+Until then a failure can still be made good by another attempt, whose own start-up the caller gets instead. So they are
+held until content comes. Content is whatever a caller shows, acts on or is billed for by itself: text, thinking, a tool
+call with arguments, a refusal, a tool that the provider runs.
+"""
+
+from collections.abc import Callable
+
+from penstock.core.sse import Frame, parse_frame, split_whole
+
+
+def starts_only(frames: bytes, is_startup: Callable[[Frame], bool]) -> bool:
+    """Whether there is nothing but start-up in these whole frames; comments are none of an answer."""
+    for raw in split_whole(frames):
+        frame = parse_frame(raw)
+        if frame is not None and not is_startup(frame):
+            return False
+    return True
