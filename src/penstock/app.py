@@ -134,6 +134,7 @@ class Service:
             stack.callback(estimator.close)
             offload = Offload(settings.thread_above)
             stack.push_async_callback(offload.close)
+            translations = TranslationMemory(settings.translations_kept)
             relay = Relay(
                 client=client,
                 ledger=ledger,
@@ -145,7 +146,7 @@ class Service:
                 failover=failover,
                 memories=RequestMemories(
                     reasoning=ReasoningCache(settings.thoughts_kept),
-                    translations=TranslationMemory(settings.translations_kept),
+                    translations=translations,
                 ),
                 clock=clock,
             )
@@ -193,6 +194,7 @@ class Service:
                 health=health,
                 metrics=shared,
                 lifetime=self.site_process.lifetime,
+                translations=translations,
                 quick_seconds=settings.revision_poll,
                 retain_days=settings.retain_days,
                 now=self._now,

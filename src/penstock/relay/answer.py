@@ -43,7 +43,7 @@ def prepared_for(call: Call, attempt: Attempt, memories: RequestMemories) -> Pre
         profile=attempt.profile,
         strict=call.standing.caller.strict,
         reasoning=reasoning,
-        memory=TranslationScope(memories.translations, call.standing.user_id),
+        memory=TranslationScope(memories.translations, call.standing.user_id, call.standing.key_id),
     )
 
 

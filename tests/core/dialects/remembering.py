@@ -18,9 +18,11 @@ Outcome = Prepared | tuple[str, str | None]
 MOST = 64 << 20
 
 
-def scope(memory: TranslationMemory | None = None, account: str = "usr_1") -> TranslationScope:
+def scope(
+    memory: TranslationMemory | None = None, account: str = "usr_1", key: str = "key_1"
+) -> TranslationScope:
     """A memory that bodies of any size are looked for in."""
-    return TranslationScope(memory or TranslationMemory(MOST), account, least=0)
+    return TranslationScope(TranslationMemory(MOST) if memory is None else memory, account, key, least=0)
 
 
 def scanned(dialect: str, body: bytes) -> Envelope:

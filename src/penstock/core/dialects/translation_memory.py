@@ -8,8 +8,8 @@ compares all that it rests on, so there is no state that could be forgotten in a
 - *encoded*: by the turns and the tools as values, under everything else that their encoder was told. An encoder goes on
   from a mark before a turn of the assistant that both requests have: no encoder looks across one.
 
-Whatever goes wrong on the way is left to the long way, which has the words. An account finds only what it has sent itself:
-nobody can learn from the time of an answer what another one has sent.
+Whatever goes wrong on the way is left to the long way, which has the words. A key finds only what came with it: nobody can
+learn from the time of an answer what others have sent.
 """
 
 from collections import OrderedDict
@@ -38,7 +38,7 @@ from penstock.core.profile import Profile
 LEAST_BODY = 8 * 1024
 """Bytes of a body from which it is worth remembering; a shorter one is decoded sooner than it is found."""
 MOST_CONVERSATIONS = 8
-"""Of one account, for one model: as many as an agent and its helpers lead at a time."""
+"""Of one key, for one model: as many as an agent and its helpers lead at a time."""
 MOST_KEPT = 512
 """Of all of them together, so that their bytes are quickly added up."""
 _BETWEEN_MARKS = 256
@@ -85,33 +85,30 @@ T = TypeVar("T", bound=Cost)
 
 
 class Conversations(Generic[T]):
-    """Conversations of all accounts. Where they take more than ``most`` bytes, the least recently used go."""
+    """Conversations of all keys. Where they take more than ``most`` bytes, the least recently used go."""
 
-    __slots__ = ("_kept", "_most")
+    __slots__ = ("_age", "_kept", "_most")
 
     def __init__(self, most: int) -> None:
-        self._kept: OrderedDict[Hashable, tuple[T, ...]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[int, tuple[T, ...]]] = OrderedDict()
         self._most = most
+        self._age = 0
 
     @property
     def size(self) -> int:
         """Bytes of all that is kept, about."""
         # added up each time: large bodies are looked at in a thread, and a sum that both change would drift
-        return sum([kept.cost for found in [*self._kept.values()] for kept in found])
+        return sum([kept.cost for _, found in [*self._kept.values()] for kept in found])
 
     def find(self, key: Hashable) -> tuple[T, ...]:
         """Those under ``key``, the latest first."""
-        found = self._kept.get(key, ())
-        if found:
-            with suppress(KeyError):  # given up meanwhile by the other thread
-                self._kept.move_to_end(key)
-        return found
+        return self._kept.get(key, (0, ()))[1]
 
     def keep(self, key: Hashable, kept: T, instead: T | None = None) -> None:
         """Keep one, ``instead`` of the one that it goes on from."""
-        if kept.cost * 2 > self._most:
+        if kept.cost > self._most:
             return
-        others = [each for each in self._kept.get(key, ()) if each is not instead]
+        others = [each for each in self.find(key) if each is not instead]
         room = self._most - kept.cost
         staying: list[T] = []
         for each in others[: MOST_CONVERSATIONS - 1]:
@@ -119,11 +116,18 @@ class Conversations(Generic[T]):
             if room < 0:
                 break
             staying.append(each)
-        self._kept[key] = (kept, *staying)
-        with suppress(KeyError):
+        self._kept[key] = self._age, (kept, *staying)
+        with suppress(KeyError):  # the other thread has just given them up
             self._kept.move_to_end(key)
             while self.size > self._most or len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
+
+    def grow_older(self) -> None:
+        """Forget what was not used since this was called last."""
+        for key, (age, _) in [*self._kept.items()]:
+            if age < self._age:
+                self._kept.pop(key, None)
+        self._age += 1
 
 
 class DecodedTools(msgspec.Struct, frozen=True):
@@ -220,9 +224,14 @@ class TranslationMemory:
         self.decoded: Conversations[DecodedConversation] = Conversations(most // 2)
         self.encoded: Conversations[EncodedConversation] = Conversations(most // 2)
 
+    def grow_older(self) -> None:
+        """Forget what was not used since this was called last."""
+        self.decoded.grow_older()
+        self.encoded.grow_older()
+
 
 class Shelf(msgspec.Struct, Generic[T], frozen=True):
-    """What is kept of one account's conversations for one purpose."""
+    """What is kept of one key's conversations for one purpose."""
 
     conversations: Conversations[T]
     key: Hashable
@@ -237,10 +246,11 @@ class Shelf(msgspec.Struct, Generic[T], frozen=True):
 
 
 class TranslationScope(msgspec.Struct, frozen=True):
-    """One account's part of the memory."""
+    """The part of the memory that is for one key of one account."""
 
     memory: TranslationMemory
     account: str
+    api_key: str
     least: int = LEAST_BODY
     """Bytes of a body from which it is looked for."""
 
@@ -250,11 +260,11 @@ class TranslationScope(msgspec.Struct, frozen=True):
 
     def decoded(self, caller: str) -> Shelf[DecodedConversation]:
         """Of what came in the dialect ``caller``."""
-        return Shelf(self.memory.decoded, (self.account, caller))
+        return Shelf(self.memory.decoded, (self.account, self.api_key, caller))
 
     def encoded(self, upstream: str, model: str, profile: Profile) -> Shelf[EncodedConversation]:
         """Of what went to such an upstream: all that an encoder is told besides the request."""
-        return Shelf(self.memory.encoded, (self.account, upstream, model, profile))
+        return Shelf(self.memory.encoded, (self.account, self.api_key, upstream, model, profile))
 
 
 # ---- on the way in
