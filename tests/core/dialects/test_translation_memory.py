@@ -247,6 +247,65 @@ def test_what_came_with_one_key_is_found_with_no_other(
     assert counted.calls - again > 10 * again
 
 
+def told(
+    caller: str, upstream: str, rows: list[dict[str, Any]], profile: Profile = DEFAULT_PROFILE
+) -> Prepared:
+    """What comes of a conversation that grew turn by turn."""
+    mine = scope()
+    for count in range(1, len(rows) + 1):
+        body = json.dumps({"model": "m", "max_tokens": 9, "messages": rows[:count]}).encode()
+        out = same(scanned(caller, body), caller, upstream, profile, mine)
+    assert isinstance(out, Prepared)
+    return out
+
+
+def called(id: str, **more: Any) -> dict[str, Any]:
+    function = {"name": "f", "arguments": "{}"}
+    calls = [{"id": id, "type": "function", "function": function}]
+    return {"role": "assistant", "content": None, "tool_calls": calls, **more}
+
+
+GO_ON = {"role": "user", "content": "go on"}
+
+
+def test_ids_are_unique_across_what_is_remembered() -> None:
+    """Some clients count their calls anew in every turn."""
+    rows = [GO_ON]
+    for _ in range(4):
+        rows += [called("call_0"), {"role": "tool", "tool_call_id": "call_0", "content": "r"}, GO_ON]
+    out = told("chat", "messages", rows)
+    blocks = [block for row in json.loads(out.body)["messages"] for block in row["content"]]
+    used = [block["id"] for block in blocks if block["type"] == "tool_use"]
+    assert len({*used}) == 4
+    assert used == [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
+
+
+def test_losses_of_remembered_turns_are_told_again() -> None:
+    said = {"role": "assistant", "content": "no", "refusal": "no", "novel": 1}
+    out = told("chat", "messages", [GO_ON, said, GO_ON, {"role": "assistant", "content": "a"}, GO_ON])
+    assert [loss.field for loss in out.losses] == ["messages.refusal", "messages.novel"]
+
+
+def test_a_legacy_call_is_answered_after_a_mark() -> None:
+    legacy = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    answer = {"role": "function", "name": "f", "content": "r"}
+    out = told("chat", "messages", [GO_ON, legacy, answer, {"role": "assistant", "content": "a"}, GO_ON])
+    rows = json.loads(out.body)["messages"]
+    assert rows[1]["content"][0]["id"] == rows[2]["content"][0]["tool_use_id"] == "call_function_1"
+
+
+def test_results_that_wait_are_no_place_to_go_on_from() -> None:
+    """A tool's result is of the user's turn after it, which has not begun."""
+    result = {"role": "tool", "tool_call_id": "call_0", "content": "r"}
+    out = told(
+        "chat",
+        "messages",
+        [GO_ON, called("call_0"), result, GO_ON, {"role": "assistant", "content": "a"}, GO_ON],
+    )
+    kinds = [[block["type"] for block in row["content"]] for row in json.loads(out.body)["messages"]]
+    assert kinds == [["text"], ["tool_use"], ["tool_result", "text"], ["text"], ["text"]]
+
+
 # ---- its bounds
 
 
