@@ -110,7 +110,10 @@ def _translated(
     caller, upstream = caller_side(caller_name), upstream_side(upstream_name)
     if memory is not None and not memory.takes(envelope):
         memory = None
-    request, lost = _decoded(envelope, caller_name, caller, memory)
+    if memory is None:
+        request, lost = caller.decode_request(envelope.body)
+    else:
+        request, lost = _decoded(envelope, caller_name, caller, memory)
     if request.web_search:
         request = _searching(request, caller, upstream, profile, lost)
     request, names = fit_tool_names(request)
@@ -123,19 +126,21 @@ def _translated(
     else:
         shelf = memory.encoded(upstream_name, model, profile)
         body, more = upstream.encode_remembered(request, model=model, profile=profile, shelf=shelf)
-    words = caller.words
-    # an encoder does not know who called, and names a field as Chat does
-    told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
+    told: Iterable[Loss] = ()
+    if lost or more:
+        words = caller.words
+        # an encoder does not know who called, and names a field as Chat does
+        told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
     keeping = reasoning if limit is not None and request.tools else None
     hides = request.thinking is not None and request.thinking.shown is False
     return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides, may_pause=request.web_search)
 
 
 def _decoded(
-    envelope: Envelope, caller_name: str, caller: CallerSide, memory: TranslationScope | None
+    envelope: Envelope, caller_name: str, caller: CallerSide, memory: TranslationScope
 ) -> tuple[Request, list[Loss]]:
     """The request; of one that goes on from an earlier one only the end is decoded."""
-    if memory is not None and caller.decode_remembered is not None:
+    if caller.decode_remembered is not None:
         parts = request_parts(envelope)
         if parts is not None:
             try:

@@ -265,8 +265,10 @@ def finished(
                 request = msgspec.structs.replace(request, web_search=True)
             else:
                 reading.lose(name)
-    for name in nsmallest(MOST_LOSSES, {*names} - _MESSAGE_FIELDS):
-        reading.lose(f"messages.{name}")
+    unknown = {*names} - _MESSAGE_FIELDS
+    if unknown:
+        for name in nsmallest(MOST_LOSSES, unknown):
+            reading.lose(f"messages.{name}")
     return request, reading.told
 
 
