@@ -291,7 +291,7 @@ def fields_of(draw: st.DrawFn, caller: str) -> Json:
 
 
 ROWS = {"chat": chat_messages(), "messages": messages_messages(), "responses": response_items()}
-forms = st.sampled_from([{"separators": (",", ":"), "ensure_ascii": False}, {}, {"indent": 1}])
+FORMS: list[dict[str, Any]] = [{"separators": (",", ":"), "ensure_ascii": False}, {}, {"indent": 1}]
 
 
 @st.composite
@@ -299,7 +299,7 @@ def histories(draw: st.DrawFn, caller: str) -> list[bytes]:
     """The requests of a conversation: it grows, is sent again, loses its end, and now and then an earlier turn changes."""
     field = caller_side(caller).body.turns
     rows = draw(st.lists(ROWS[caller], min_size=1, max_size=4))
-    fields, form = draw(fields_of(caller)), draw(forms)
+    fields, form = draw(fields_of(caller)), draw(st.sampled_from(FORMS))
     sent: list[bytes] = []
     for _ in range(draw(st.integers(2, 6))):
         turns = [*rows]

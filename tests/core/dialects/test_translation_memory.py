@@ -190,7 +190,8 @@ def test_bytes_that_begin_alike_but_say_something_else(caller: Dialect, upstream
     mine = scope()
     for tail in ("one", "one" + text, text + "one", text):
         turns = [{"role": "user", "content": "long " * 20}, {"role": "user", "content": tail}]
-        for form in ({}, {"indent": 2}, {"separators": (",", ":")}):
+        forms: list[dict[str, Any]] = [{}, {"indent": 2}, {"separators": (",", ":")}]
+        for form in forms:
             body = json.dumps(
                 {"model": "m", "max_tokens": 9, "messages": turns, "tools": []}, **form
             ).encode()
@@ -255,7 +256,7 @@ def told(
     caller: str, upstream: str, rows: list[dict[str, Any]], profile: Profile = DEFAULT_PROFILE
 ) -> Prepared:
     """What comes of a conversation that grew turn by turn."""
-    mine = scope()
+    mine, out = scope(), None
     for count in range(1, len(rows) + 1):
         body = json.dumps({"model": "m", "max_tokens": 9, "messages": rows[:count]}).encode()
         out = same(scanned(caller, body), caller, upstream, profile, mine)

@@ -381,19 +381,8 @@ def decode_conversation(
         if settled and end - marked >= _BETWEEN_MARKS:
             marked = end
             spent += _OVERHEAD
-            placed.append(
-                Mark(
-                    at + 1,
-                    end,
-                    len(turns),
-                    0,
-                    decoder.lost,
-                    len(names),
-                    0,
-                    decoder.called,
-                    spent,
-                )
-            )
+            lost, called = decoder.lost, decoder.called
+            placed.append(Mark(at + 1, end, len(turns), 0, lost, len(names), 0, called, spent))
     decoder.finish()
     found = DecodedConversation(
         raw,
