@@ -1,13 +1,11 @@
 """Codex's command line, in a home of its own and with no way out but to this machine."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-INSTALLED = Path(__file__).parents[2] / ".clients"
-CODEX = INSTALLED / "node_modules" / ".bin" / "codex"
+from tests.clients.installed import CODEX, search_path
 
 CONFIG = """\
 model = "{model}"
@@ -41,11 +39,10 @@ def codex(home: Path, base: str, key: str, model: str, *arguments: str) -> list[
     (settings / "config.toml").write_text(CONFIG.format(base=base, model=model))
     work = home / "work"
     work.mkdir(exist_ok=True)
-    path = f"{INSTALLED / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [str(CODEX), "exec", *arguments, "--json", "--skip-git-repo-check"],
         cwd=work,
-        env={"PATH": path, "HOME": str(home), "PENSTOCK_API_KEY": key, **_QUIET},
+        env={"PATH": search_path(), "HOME": str(home), "PENSTOCK_API_KEY": key, **_QUIET},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
