@@ -53,12 +53,13 @@ class ThoughtRedacted(Event, frozen=True, gc=False):
 
 
 class CallOpened(Event, frozen=True, gc=False):
-    """A tool call begins. ``namespace`` and ``custom`` are known where the name is the caller's own."""
+    """A tool call begins. ``namespace``, ``custom`` and ``kind`` are known where the name is the caller's own."""
 
     id: str
     name: str
     namespace: str | None = None
     custom: bool = False
+    kind: str = ""
 
 
 class CallArgs(Event, frozen=True, gc=False):

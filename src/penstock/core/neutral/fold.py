@@ -123,7 +123,9 @@ class Fold:
                 if self._call is not None:
                     call = self._call
                     self._parts.append(
-                        ToolCall(call.id, call.name, text or "{}", None, call.namespace, call.custom)
+                        ToolCall(
+                            call.id, call.name, text or "{}", None, call.namespace, call.custom, call.kind
+                        )
                     )
             case "":
                 pass
@@ -156,7 +158,7 @@ def events_of(reply: Reply) -> list[AnyEvent]:
                 if signature is not None:
                     events.append(ThoughtSigned(signature))
             case ToolCall(id, name, arguments):
-                events.append(CallOpened(id, name, part.namespace, part.custom))
+                events.append(CallOpened(id, name, part.namespace, part.custom, part.kind))
                 if arguments:
                     events.append(CallArgs(arguments))
             case Image() | Document() | ToolResult():

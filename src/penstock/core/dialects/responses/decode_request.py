@@ -15,6 +15,7 @@ from penstock.core.body.envelope import invalid
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.responses import request_schema as wire
+from penstock.core.dialects.responses.client_tools import BY_CALL, BY_OUTPUT, ClientItem, ClientTool
 from penstock.core.dialects.responses.encrypted_reasoning import opened
 from penstock.core.dialects.responses.tools import Toolbox
 from penstock.core.neutral.request import (
@@ -55,15 +56,16 @@ _ITEM_FIELDS = frozenset({"type", "id", "status", "role", "content", "annotation
 _HOSTED = frozenset(
     {
         "web_search_call", "file_search_call", "code_interpreter_call", "mcp_list_tools", "mcp_call",
-        "mcp_approval_request", "mcp_approval_response", "local_shell_call", "local_shell_call_output", "shell_call",
-        "shell_call_output", "apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output",
+        "mcp_approval_request", "mcp_approval_response",
     }
 )  # fmt: skip
-"""Items of tools that have no form of their own elsewhere: what they hold stays in the conversation as text."""
-_BACK = frozenset(
-    {"mcp_approval_response", "local_shell_call_output", "shell_call_output", "apply_patch_call_output"}
-)
-"""Those of them that the caller said."""
+"""Items of the provider's tools: what they hold stays in the conversation as text."""
+_BACK = ("_output", "_response")
+"""So end the types of items that the caller said."""
+_OPAQUE = frozenset({"id", "type", "status", "call_id", "encrypted_content", "fingerprint"})
+"""Members of an item that mean nothing to another model."""
+_MOST_OPAQUE = 16 * 1024
+"""Bytes of one member of an item that is kept as text: beyond that it is data (an image, a sound), and paid for by the token."""
 _ENCRYPTED = "reasoning.encrypted_content"
 """What may be included, because it always is."""
 
@@ -76,6 +78,7 @@ _custom_call = msgspec.json.Decoder(wire.CustomCall).decode
 _call_output = msgspec.json.Decoder(wire.CallOutput).decode
 _reasoning = msgspec.json.Decoder(wire.Reasoning).decode
 _additional = msgspec.json.Decoder(wire.AdditionalTools).decode
+_client = msgspec.json.Decoder(ClientItem).decode
 _update = msgspec.json.Decoder(wire.ConfigurationUpdate).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -177,13 +180,21 @@ class _Reading:
             if kind.type == "additional_tools":  # before the calls of the history, whose names depend on them
                 self.lose("input.additional_tools", "hoisted")
                 for nth, tool in enumerate(_decoded(_additional, raw, f"input[{at}]").tools):
-                    self.toolbox.add(tool, f"input[{at}].tools[{nth}]")
+                    self.toolbox.add(tool, f"input[{at}].tools[{nth}]", again=True)
+            elif kind.type == "tool_search_output":
+                for nth, tool in enumerate(_decoded(_client, raw, f"input[{at}]").tools or ()):
+                    self.toolbox.add(tool, f"input[{at}].tools[{nth}]", again=True)
         results: list[AnyPart] = []
         for at, (kind, raw) in enumerate(zip(kinds, items, strict=True)):
             path = f"input[{at}]"
             if kind in ("function_call_output", "custom_tool_call_output"):
                 results.append(self.result(_decoded(_call_output, raw, path), path))
                 continue
+            if kind in BY_OUTPUT:
+                result = self.client_result(BY_OUTPUT[kind], _decoded(_client, raw, path))
+                if result is not None:
+                    results.append(result)
+                    continue
             if kind == "message":
                 message = _decoded(_message, raw, path)
                 if message.role == "user":
@@ -233,11 +244,42 @@ class _Reading:
             case _ if kind in _HOSTED:
                 self.lose(f"input.{kind}", "text")
                 told = Text(f"[{kind.replace('_', ' ')}: {_without_ids(raw)}]")
-                self.add("user" if kind in _BACK else "assistant", [told])
+                self.add("user" if kind.endswith(_BACK) else "assistant", [told])
+            case _ if kind in BY_CALL and self.client_called(BY_CALL[kind], _decoded(_client, raw, path)):
+                pass
             case _:
-                raise InvalidRequest(
-                    f"{path}: items of type {kind[:60]!r} are not available with this model.", param=path
-                )
+                self.unknown(kind, raw)
+
+    def client_called(self, client: ClientTool, item: ClientItem) -> bool:
+        """Add a call of a tool that the caller runs. False where the item is no such call: the provider ran it."""
+        call_id = item.call_id or (item.id if client.kind == "local_shell" else None)
+        if call_id is None:
+            return False
+        self.lose(f"input.{client.call}", "function")
+        arguments = client.asks(item).strip() or "{}"
+        self.add("assistant", [ToolCall(inward(call_id), self.toolbox.client_name(client), arguments)])
+        return True
+
+    def client_result(self, client: ClientTool, item: ClientItem) -> ToolResult | None:
+        call_id = item.call_id or (item.id if client.kind == "local_shell" else None)
+        if call_id is None:
+            return None
+        text, failed = client.says(item)
+        return ToolResult(inward(call_id), (Text(text),) if text else (), failed)
+
+    def unknown(self, kind: str, raw: Raw) -> None:
+        """An item of a type that has no form elsewhere: what it says stays as text."""
+        kept = {
+            name: value
+            for name, value in _fields(raw).items()
+            if name not in _OPAQUE and len(bytes(value)) <= _MOST_OPAQUE
+        }
+        if not kept:
+            self.lose(f"input.{kind}")
+            return
+        self.lose(f"input.{kind}", "text")
+        text = f"[{kind.replace('_', ' ')[:60]}: {_encode(kept).decode()}]"
+        self.add("user" if kind.endswith(_BACK) else "assistant", [Text(text)])
 
     def called(self, call_id: str, namespace: str | None, name: str, arguments: str) -> None:
         self.add("assistant", [ToolCall(inward(call_id), self.toolbox.name(namespace, name), arguments)])

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.responses.client_tools import BY_KIND, written
 from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.events import (
@@ -283,7 +284,7 @@ class ResponseEncoder:
         self._source = model  # whose thoughts they are
         self._usage = Usage()
         self._output: list[Raw] = []  # the items that are done
-        self._kind: Literal["", "text", "thought", "call", "custom"] = ""
+        self._kind: Literal["", "text", "thought", "call", "custom", "client"] = ""
         self._item = ""  # the id of the open item
         self._place = b""  # of a delta of the open item: all up to its number, but for that
         self._head = b""  # of a delta of the open item: its event and type
@@ -454,6 +455,11 @@ class ResponseEncoder:
         self._done(Reasoning(self._item, summary, encrypted), out)
 
     def _open_call(self, event: CallOpened, out: list[bytes]) -> None:
+        if event.kind in BY_KIND:  # such an item has no deltas: it is told when it is whole
+            self._open(BY_KIND[event.kind].prefix, out)
+            self._call = event
+            self._kind = "client"
+            return
         self._open("ctc" if event.custom else "fc", out)
         self._call = event
         self._kind = "custom" if event.custom else "call"
@@ -474,6 +480,26 @@ class ResponseEncoder:
             text = self._free.feed(fragment)
             if text:
                 self._delta(text, out)
+        elif self._kind == "client":
+            self._made += len(fragment)
+            self._pieces.add(fragment)
+
+    def _close_client(self, status: Status, out: list[bytes]) -> None:
+        """Give a call of a tool that the caller runs in its own form, or as a function call where the model missed that."""
+        call, arguments = self._call, self._pieces.text() or "{}"
+        id = outward(call.id, CALL_ID_LIMIT)
+        try:
+            done = written(BY_KIND[call.kind], self._item, status, id, arguments)
+        except ValueError:  # the caller tells the model that there is no such function
+            self._kind = ""
+            self._open_call(CallOpened(call.id, call.name), out)
+            self._argue(arguments, out)
+            self._close(status, out)
+            return
+        begun = msgspec.structs.replace(done, status="in_progress")
+        members = b',"output_index":%d,"item":%b' % (len(self._output), _encode(begun))
+        self._frame(b"response.output_item.added", members, out)
+        self._done(done, out)
 
     def _close(self, status: Status, out: list[bytes]) -> None:
         """End the open item; ``status`` is how complete it is."""
@@ -498,6 +524,8 @@ class ResponseEncoder:
                     b"response.custom_tool_call_input.done", self._at(b',"input":' + _encode(text)), out
                 )
                 self._done(self._call_item(status, text), out)
+            case "client":
+                self._close_client(status, out)
             case "":
                 pass
             case _:

@@ -158,7 +158,7 @@ class Passthrough(FramePassthrough):
         frame = parse_frame(raw if self.started else raw.removeprefix(_BOM))
         if frame is None:
             return raw
-        event = read_event(frame.event, frame.data)
+        event = read_event(frame.event, frame.data, passed=True)
         if event is None:
             return raw
         if isinstance(event, Failed):
@@ -199,7 +199,7 @@ class Passthrough(FramePassthrough):
 
 def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     """A whole response to relay, with our ``model`` in place."""
-    response = decode_whole(body.removeprefix(_BOM))
+    response = decode_whole(body.removeprefix(_BOM), passed=True)
     if response is None:
         return b"", Usage(), garbled("the upstream's answer is not a Responses reply"), ""
     usage = usage_of(response.usage) or Usage()

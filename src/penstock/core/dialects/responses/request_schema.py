@@ -155,6 +155,8 @@ class Tool(msgspec.Struct):
     defer_loading: bool | None = None
     allowed_callers: list[str] | None = None
     output_schema: Raw | UnsetType = UNSET
+    execution: str | None = None
+    environment: Kind | None = None
 
 
 class Choice(msgspec.Struct):
