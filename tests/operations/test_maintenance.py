@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from penstock.store.sql.errors import DatabaseUnavailable
 
 from penstock.domain.ledger import retention
 from penstock.operations import maintenance
-from penstock.store.sql.errors import DatabaseUnavailable
 from tests.service.running_service import open_house
 
 PATIENCE = 30

@@ -85,6 +85,8 @@ class Profile(msgspec.Struct, frozen=True):
     # towards Responses upstreams, besides what is the same as in Chat
     encrypted_reasoning: bool = False
     """Gives reasoning in an encrypted form that can be sent back, where asked (``include``)."""
+    compaction: bool = False
+    """Answers a ``compaction_trigger`` with a ``compaction`` item; otherwise the model is asked for a summary."""
 
     # towards Messages upstreams
     old_api: bool = False

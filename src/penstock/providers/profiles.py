@@ -35,6 +35,7 @@ OPENAI = Profile(
     system_role="developer",
     user_field="safety_identifier",
     encrypted_reasoning=True,
+    compaction=True,
     prompt_cache_key=True,
 )
 OPENAI_CLASSIC = with_changes(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)

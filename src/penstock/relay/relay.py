@@ -527,6 +527,7 @@ class RelayedCall(Call):
                 self.selection.model.id,
                 self._prepared,
                 self._relay.timings.max_stream_kept,
+                self._relay.clock,
             )
         stream.attach(response, lane)
         response.deliver(self._bytes_arrived, self._stream_ended)
@@ -617,7 +618,7 @@ class RelayedCall(Call):
             if again is not None:
                 self._resume(again)
                 return
-        out, failed = whole_answer(self, prepared, body, None if turn is None else turn.events)
+        out, failed = whole_answer(self, prepared, body, relay.clock, None if turn is None else turn.events)
         if turn is not None:
             note_model(self, turn.answered)
         if failed is not None:

@@ -34,6 +34,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
     ``reasoning`` keeps the reply's reasoning, where the caller may not send it back; with ``hides_reasoning`` the caller
     gets reasoning without its text. ``may_pause``: the upstream was offered tools that it runs itself, so it may pause.
+    ``translated``: although both sides speak the same dialect.
     """
 
     body: bytes
@@ -42,6 +43,24 @@ class Prepared(msgspec.Struct, frozen=True):
     reasoning: ReasoningScope | None = None
     hides_reasoning: bool = False
     may_pause: bool = False
+    translated: bool = False
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What an answer that we write has of its request.
+
+    ``members`` are members of the answer as JSON text, each with a comma before it: what the request asked for, said once
+    more. ``kept`` are items of the request that the answer repeats, parted by commas. ``compacts``: the answer is a summary
+    that takes the conversation's place. ``clock`` gives epoch seconds.
+    """
+
+    members: bytes = b""
+    kept: bytes = b""
+    compacts: bool = False
+    clock: Callable[[], float] | None = None
+
+
+NOTHING_ASKED = Asked()
 
 
 # ---- streams on their way
@@ -182,7 +201,14 @@ class MakeEncoder(Protocol):
     """Begins the encoding of one stream for a caller."""
 
     def __call__(
-        self, *, model: str, reply_id: str, created: int, include_usage: bool, input_estimate: int
+        self,
+        *,
+        model: str,
+        reply_id: str,
+        created: int,
+        include_usage: bool,
+        input_estimate: int,
+        asked: Asked = NOTHING_ASKED,
     ) -> EventEncoder:
         """``created`` in Unix seconds, ``input_estimate`` in tokens."""
         ...
@@ -191,7 +217,9 @@ class MakeEncoder(Protocol):
 class EncodeResponse(Protocol):
     """Encodes a whole answer for a caller."""
 
-    def __call__(self, reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+    def __call__(
+        self, reply: Reply, *, model: str, reply_id: str, created: int, asked: Asked = NOTHING_ASKED
+    ) -> bytes:
         """``created`` in Unix seconds."""
         ...
 
@@ -238,7 +266,8 @@ class CallerSide(CallerFormat):
     ``words`` names the fields that this dialect calls otherwise than an encoder does. ``call_id_limit`` is how long a
     tool call's id may be for callers who may not send reasoning back (it is kept for them by these ids); None: they do.
     ``search_field`` is where a caller asks for the provider's web search; ``search_optional``: the offer may be dropped.
-    ``resumes_pauses``: a caller gets a paused turn as it is and goes on with it.
+    ``resumes_pauses``: a caller gets a paused turn as it is and goes on with it. ``asked`` reads what an answer says of its
+    request; None: nothing.
     """
 
     decode_request: Callable[[bytes], tuple[Request, list[Loss]]]
@@ -252,6 +281,7 @@ class CallerSide(CallerFormat):
     search_optional: bool = False
     call_id_limit: int | None = None
     resumes_pauses: bool = False
+    asked: Callable[[Envelope], Asked] | None = None
 
 
 # ---- towards upstreams
@@ -313,11 +343,15 @@ class PassthroughResponse(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """How what both sides speak is passed through: requests, streams (None: there are none), and whole answers."""
+    """How what both sides speak is passed through: requests, streams (None: there are none), and whole answers.
+
+    ``declines``: a request for something that an upstream of this profile has not, so that it is translated.
+    """
 
     request: PassRequest
     Stream: MakePassthrough | None
     response: PassthroughResponse
+    declines: Callable[[Envelope, Profile], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope, too_deep
-from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamSide
+from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamFormat, UpstreamSide
 from penstock.core.dialects.registry import caller_side, upstream_side
 from penstock.core.neutral.request import MOST_LOSSES, Loss, Request
 from penstock.core.profile import Profile, extra_fields
@@ -45,10 +45,32 @@ def prepare(
     be said in full.
     """
     side = upstream_side(upstream)
-    if side.passing is not None and caller == upstream:
-        return pass_through(envelope, side.passing, model, profile, strict, reasoning)
+    passing = passing_for(envelope, side, profile) if caller == upstream else None
+    if passing is not None:
+        return pass_through(envelope, passing, model, profile, strict, reasoning)
+    return translate(envelope, caller_side(caller), side, model, profile, strict, reasoning)
+
+
+def passing_for(envelope: Envelope, upstream: UpstreamFormat, profile: Profile) -> Passing | None:
+    """How a request passes through to an upstream of the caller's dialect; None where it is translated all the same."""
+    passing = upstream.passing
+    if passing is not None and passing.declines is not None and passing.declines(envelope, profile):
+        return None
+    return passing
+
+
+def translate(
+    envelope: Envelope,
+    caller: CallerSide,
+    upstream: UpstreamSide,
+    model: str,
+    profile: Profile,
+    strict: bool,
+    reasoning: ReasoningScope | None,
+) -> Prepared:
+    """The request as an upstream of another dialect has it, or of the same that cannot get it as it is."""
     try:
-        prepared = _translated(envelope, caller_side(caller), side, model, profile, reasoning)
+        prepared = _translated(envelope, caller, upstream, model, profile, reasoning)
     except RecursionError as error:
         raise too_deep() from error
     return _completed(_told_of_cost(prepared, envelope), profile, strict=strict)
@@ -117,7 +139,9 @@ def _translated(
     told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
     keeping = reasoning if limit is not None and request.tools else None
     hides = request.thinking is not None and request.thinking.shown is False
-    return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides, may_pause=request.web_search)
+    return Prepared(
+        body, tuple(dict.fromkeys(told)), names, keeping, hides, may_pause=request.web_search, translated=True
+    )
 
 
 def _searching(

@@ -5,7 +5,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
-from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -178,7 +178,14 @@ def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int 
     )
 
 
-def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+def encode_response(
+    reply: Reply,
+    *,
+    model: str,
+    reply_id: str,
+    created: int,
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an answer says nothing of its request here
+) -> bytes:
     """A whole answer. ``reply.failure`` is the relay's to answer; here it would end as an empty stop."""
     texts: list[str] = []
     thoughts: list[str] = []
@@ -276,7 +283,14 @@ class ResponseEncoder:
     )
 
     def __init__(
-        self, *, model: str, reply_id: str, created: int, include_usage: bool, input_estimate: int
+        self,
+        *,
+        model: str,
+        reply_id: str,
+        created: int,
+        include_usage: bool,
+        input_estimate: int,
+        asked: Asked = NOTHING_ASKED,  # noqa: ARG002 - a chunk says nothing of its request
     ) -> None:
         """``created`` is in Unix seconds; ``input_estimate`` in tokens, for a usage that the upstream did not give."""
         self.error: PenstockError = BROKEN_OFF

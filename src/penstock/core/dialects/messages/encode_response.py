@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.nesting import is_object
-from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -128,6 +128,7 @@ class ResponseEncoder:
         created: int,  # noqa: ARG002 - the same in every dialect; this one has no time of creation
         include_usage: bool,  # noqa: ARG002 - the same in every dialect; this one always has usage
         input_estimate: int,
+        asked: Asked = NOTHING_ASKED,  # noqa: ARG002 - an answer says nothing of its request here
     ) -> None:
         """``input_estimate`` is in tokens: ``message_start`` has to give a count before there is one."""
         self.error: PenstockError = BROKEN_OFF
@@ -292,7 +293,14 @@ def _citation(cited: Cited) -> dict[str, Any]:
     }
 
 
-def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:  # noqa: ARG001 - as in the other dialect
+def encode_response(
+    reply: Reply,
+    *,
+    model: str,
+    reply_id: str,
+    created: int,  # noqa: ARG001 - as in the other dialect
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an answer says nothing of its request here
+) -> bytes:
     """A whole reply as the Messages answer; counts that are not known are left out."""
     content: list[dict[str, Any]] = []
     for at, part in enumerate(reply.parts):

@@ -107,8 +107,10 @@ class ClientTool:
     call_of: Callable[[str], dict[str, object]]
 
 
-def written(tool: ClientTool, id: str, status: str, call_id: str, arguments: str) -> WrittenCall:  # noqa: A002
+def written(tool: ClientTool, id: str, status: str, call_id: str, arguments: str) -> WrittenCall:
     """The item of a call. Raises ``ValueError`` where the model's arguments do not fit the tool."""
+    if tool.kind == "apply_patch" and status == "incomplete":
+        status = "completed"  # there is no other word for it, and the patch is whole
     call = WrittenCall(tool.call, id, status, call_id)
     return msgspec.structs.replace(call, **tool.call_of(arguments))
 
@@ -133,12 +135,14 @@ def _described(tool: _Found, namespace: str) -> list[str]:
     name = f"{namespace}__{tool.name}" if namespace else tool.name or ""
     if tool.tools is not None:
         return [line for inner in tool.tools for line in _described(inner, name)]
+    if not tool.name:
+        return []
     return [f"- {name}: {tool.description}" if tool.description else f"- {name}"]
 
 
 def _search_call(arguments: str) -> dict[str, object]:
     _object(arguments)
-    return {"execution": "client", "arguments": Raw(arguments.encode())}
+    return {"execution": "client", "arguments": Raw(msgspec.json.format(arguments.encode(), indent=-1))}
 
 
 # ---- local_shell and shell

@@ -16,8 +16,11 @@ from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.responses import request_schema as wire
 from penstock.core.dialects.responses.client_tools import BY_CALL, BY_OUTPUT, ClientItem, ClientTool
+from penstock.core.dialects.responses.compaction import ITEMS as COMPACTIONS
+from penstock.core.dialects.responses.compaction import TRIGGER, opened_summary
 from penstock.core.dialects.responses.encrypted_reasoning import opened
 from penstock.core.dialects.responses.tools import Toolbox
+from penstock.core.dialects.summary import INSTRUCTION, INTRODUCTION, UNREADABLE, summarising
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
@@ -65,7 +68,7 @@ _BACK = ("_output", "_response")
 _OPAQUE = frozenset({"id", "type", "status", "call_id", "encrypted_content", "fingerprint"})
 """Members of an item that mean nothing to another model."""
 _MOST_OPAQUE = 16 * 1024
-"""Bytes of one member of an item that is kept as text: beyond that it is data (an image, a sound), and paid for by the token."""
+"""Bytes of a member of an item that is kept as text: a longer one is data (an image, a sound), and paid for by the token."""
 _ENCRYPTED = "reasoning.encrypted_content"
 """What may be included, because it always is."""
 
@@ -100,15 +103,25 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     for name, raw in fields.items():
         if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
             reading.lose(name)
+    if reading.compacts:
+        request = summarising(request)
     return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]
+
+
+def decode_compact_request(body: bytes) -> tuple[Request, list[Loss]]:
+    """The request of ``POST /responses/compact``, which asks for a compaction by its path."""
+    request, losses = decode_request(body)
+    asked = request.turns[-1].parts == (Text(INSTRUCTION),)
+    return request if asked else summarising(request), losses
 
 
 class _Reading:
     """One reading: the losses gathered on the way, each told once."""
 
-    __slots__ = ("_format", "_reasoning", "losses", "toolbox", "turns")
+    __slots__ = ("_format", "_reasoning", "compacts", "losses", "toolbox", "turns")
 
     def __init__(self) -> None:
+        self.compacts = False
         self.losses: dict[str, str] = {}
         self.toolbox = Toolbox(self.lose)
         self.turns: list[Turn] = []
@@ -241,6 +254,13 @@ class _Reading:
                     '(in clients: "store": false).',
                     param=path,
                 )
+            case _ if kind == TRIGGER:
+                self.compacts = True
+            case _ if kind in COMPACTIONS:
+                summary = opened_summary(_decoded(_reasoning, raw, path).encrypted_content)
+                if summary is None:
+                    self.lose(f"input.{kind}")
+                self.add("user", [Text(UNREADABLE if summary is None else INTRODUCTION + summary)])
             case _ if kind in _HOSTED:
                 self.lose(f"input.{kind}", "text")
                 told = Text(f"[{kind.replace('_', ' ')}: {_without_ids(raw)}]")

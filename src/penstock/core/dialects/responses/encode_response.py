@@ -9,9 +9,11 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
 from penstock.core.dialects.responses.client_tools import BY_KIND, written
+from penstock.core.dialects.responses.compaction import Compaction, sealed_summary
 from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
+from penstock.core.dialects.responses.request_echo import DEFAULTS
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -88,25 +90,29 @@ class TokenCounts(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """The response object. What the request held is not repeated in it, but for the members that clients insist on."""
+    """The response object, but for what it repeats of its request (``request_echo.py``)."""
 
     id: str
     object: str = "response"
     created_at: int
+    completed_at: int | None = None
     status: Status
     model: str
     output: list[Raw]
     error: Error | None = None
     incomplete_details: IncompleteDetails | None = None
     usage: TokenCounts | None = None
-    background: bool = False
-    instructions: None = None
-    metadata: dict[str, str] = {}
-    parallel_tool_calls: bool = True
-    previous_response_id: None = None
-    store: bool = False
-    tool_choice: str = "auto"
-    tools: tuple[()] = ()
+    service_tier: str = "default"
+
+
+class Compacted(msgspec.Struct, frozen=True):
+    """The answer of ``/responses/compact``."""
+
+    id: str
+    created_at: int
+    output: Raw
+    usage: TokenCounts
+    object: str = "response.compaction"
 
 
 class Annotation(msgspec.Struct, frozen=True, tag_field="type", tag="url_citation"):
@@ -206,9 +212,14 @@ def failure(error: PenstockError) -> Error:
     return Error(_CODES.get(error.kind, "server_error"), error.message)
 
 
-def failed_frame(response: Response, number: int) -> bytes:
+def encode_object(response: Response, members: bytes) -> bytes:
+    """A response object with the members that repeat its request."""
+    return _encode(response)[:-1] + members + b"}"
+
+
+def failed_frame(response: Response, number: int, members: bytes = DEFAULTS) -> bytes:
     """The event that ends a stream with a failure."""
-    return frame(b"response.failed", number, b',"response":' + _encode(response))
+    return frame(b"response.failed", number, b',"response":' + encode_object(response, members))
 
 
 def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:
@@ -235,6 +246,7 @@ class ResponseEncoder:
 
     __slots__ = (
         "_annotations",
+        "_asked",
         "_base",
         "_call",
         "_chars",
@@ -269,6 +281,7 @@ class ResponseEncoder:
         created: int,
         include_usage: bool,  # noqa: ARG002 - the same in every dialect; this one always has usage
         input_estimate: int,
+        asked: Asked = NOTHING_ASKED,
     ) -> None:
         """``created`` in Unix seconds; ``input_estimate`` in tokens, for a usage that the upstream did not give."""
         self.error: PenstockError = BROKEN_OFF
@@ -276,6 +289,7 @@ class ResponseEncoder:
         """The number of the next event."""
         self.started = False
         self.ended = False
+        self._asked = asked
         self._id = reply_id
         self._base = reply_id.removeprefix("resp_")
         self._model = model
@@ -311,6 +325,11 @@ class ResponseEncoder:
         return b"".join(out)
 
     @property
+    def items(self) -> list[Raw]:
+        """The items that are done."""
+        return self._output
+
+    @property
     def kept(self) -> int:
         """Length of what the last event will say again: of the items that are done, and of the open one's text."""
         return self._told + self._pieces.size
@@ -318,17 +337,21 @@ class ResponseEncoder:
     def response(self, status: Status, usage: TokenCounts | None = None, reason: str | None = None) -> bytes:
         """The response object as it is now."""
         details = None if reason is None else IncompleteDetails(reason)
-        return _encode(
-            Response(
-                id=self._id,
-                created_at=self._created,
-                status=status,
-                model=self._model,
-                output=self._output,
-                incomplete_details=details,
-                usage=usage,
-            )
+        response = Response(
+            id=self._id,
+            created_at=self._created,
+            completed_at=self._now() if status == "completed" else None,
+            status=status,
+            model=self._model,
+            output=self._output,
+            incomplete_details=details,
+            usage=usage,
         )
+        return encode_object(response, self._asked.members or DEFAULTS)
+
+    def _now(self) -> int:
+        clock = self._asked.clock
+        return self._created if clock is None else int(clock())
 
     def counts(self) -> TokenCounts:
         """What has been counted, or is estimated."""
@@ -348,6 +371,9 @@ class ResponseEncoder:
         match event:
             case Started():
                 pass
+            case TextDelta(text) if self._asked.compacts:
+                self._made += len(text)
+                self._pieces.add(text)
             case TextDelta(text):
                 self._open_text(out)
                 self._delta(text, out)
@@ -558,12 +584,22 @@ class ResponseEncoder:
         reason = INCOMPLETE.get(event.reason)
         status: Status = "completed" if reason is None else "incomplete"
         said = self._pieces.text() if self._kind == "text" else ""
+        if self._asked.compacts:
+            self._compact(out)
         self._close(status, out)
         if event.reason == "refusal" and event.detail and event.detail != said:
             self._refuse(event.detail, out)
         response = self.response(status, self.counts(), reason)
         self._frame(b"response." + status.encode(), b',"response":' + response, out)
         self.ended = True
+
+    def _compact(self, out: list[bytes]) -> None:
+        """Give the summary as the one item that stands for the conversation; it is told when it is whole."""
+        self._item = f"cmp_{self._base}"
+        item = Compaction(self._item, sealed_summary(self._pieces.text()))
+        members = b',"output_index":%d,"item":%b' % (len(self._output), _encode(item))
+        self._frame(b"response.output_item.added", members, out)
+        self._done(item, out)
 
     def _refuse(self, text: str, out: list[bytes]) -> None:
         """A refusal's explanation, as a message of its own."""
@@ -586,19 +622,36 @@ class ResponseEncoder:
             output=self._output,
             error=failure(self.error),
         )
-        out.append(failed_frame(response, self.sequence))
+        out.append(failed_frame(response, self.sequence, self._asked.members or DEFAULTS))
         self.sequence += 1
         self.ended = True
 
 
-def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+def encode_response(
+    reply: Reply, *, model: str, reply_id: str, created: int, asked: Asked = NOTHING_ASKED
+) -> bytes:
     """A whole response: what the stream of the same reply ends with. ``reply.failure`` is the relay's to answer."""
-    writer = ResponseEncoder(
-        model=model, reply_id=reply_id, created=created, include_usage=True, input_estimate=0
-    )
     reason = reply.reason or "end_turn"
-    events = events_of(msgspec.structs.replace(reply, reason=reason, failure=None))
-    writer.write(events)
+    writer = _written(reply, model, reply_id, created, asked)
     usage = None if reply.usage == Usage() else writer.counts()
     incomplete = INCOMPLETE.get(reason)
     return writer.response("completed" if incomplete is None else "incomplete", usage, incomplete)
+
+
+def encode_compacted(
+    reply: Reply, *, model: str, reply_id: str, created: int, asked: Asked = NOTHING_ASKED
+) -> bytes:
+    """The answer of ``/responses/compact``: the user's messages, and the item that stands for all the rest."""
+    writer = _written(reply, model, reply_id, created, asked)
+    output = b",".join(piece for piece in (asked.kept, *map(bytes, writer.items)) if piece)
+    return _encode(Compacted(reply_id, created, Raw(b"[" + output + b"]"), writer.counts()))
+
+
+def _written(reply: Reply, model: str, reply_id: str, created: int, asked: Asked) -> ResponseEncoder:
+    """An encoder that has written a whole reply."""
+    writer = ResponseEncoder(
+        model=model, reply_id=reply_id, created=created, include_usage=True, input_estimate=0, asked=asked
+    )
+    reason = reply.reason or "end_turn"
+    writer.write(events_of(msgspec.structs.replace(reply, reason=reason, failure=None)))
+    return writer

@@ -12,6 +12,7 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_at, replace_top_level
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.passthrough import FramePassthrough
+from penstock.core.dialects.responses.compaction import MARK, readable, wants_compaction
 from penstock.core.dialects.responses.decode_response import decode_response
 from penstock.core.dialects.responses.encode_response import ResponseEncoder
 from penstock.core.dialects.responses.encrypted_reasoning import is_our_encrypted_content
@@ -84,12 +85,20 @@ def pass_request(
             included = _included(envelope)
             if _ENCRYPTED not in included:
                 changes["include"] = _encode([*included, _ENCRYPTED])
+    if MARK in envelope.body and envelope.value("input").startswith(b"["):
+        changes["input"] = _encode(readable(_items(envelope.value("input"))))
+        losses.append(Loss("input.compaction", "text"))
     if any(mark in envelope.body for mark in _OUR_MARKS):
-        items = _without_our_reasoning(envelope.value("input"))
+        items = _without_our_reasoning(changes.get("input") or envelope.value("input"))
         if items is not None:
             changes["input"] = items
             losses.append(Loss("input.reasoning", "dropped"))
     return Prepared(envelope.encode(model, changes), tuple(losses))
+
+
+def declines(envelope: Envelope, profile: Profile) -> bool:
+    """Whether a request is translated although the upstream speaks Responses: it has no compaction of its own."""
+    return not profile.compaction and wants_compaction(envelope)
 
 
 def _included(envelope: Envelope) -> list[str]:

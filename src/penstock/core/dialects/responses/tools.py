@@ -85,6 +85,12 @@ class Toolbox:
 
     def name(self, namespace: str | None, name: str) -> str:
         """The one name of a tool, whether it is offered or only called in the history; no two tools share one."""
+        client = ("", name)
+        if namespace is None and client in self._names and (None, name) not in self._names:
+            return self._names[client]  # a call that did not fit the tool's own form is a function call
+        return self._own(namespace, name)
+
+    def _own(self, namespace: str | None, name: str) -> str:
         return self._name((namespace or None, name), joined(namespace, name))
 
     def _name(self, key: tuple[str | None, str], name: str) -> str:
@@ -152,7 +158,7 @@ class Toolbox:
             if bytes(tool.parameters)[:1] != b"{":
                 raise InvalidRequest(f"{path}.parameters must be an object.", param=f"{path}.parameters")
             schema = tool.parameters.copy()
-        name = self.name(namespace, own)
+        name = self._own(namespace, own)
         caller = CallerName(own, namespace) if name != own else None
         self._offer(Tool(name, schema, tool.description, tool.strict, None, caller))
 
@@ -168,7 +174,7 @@ class Toolbox:
             )
             description = f"{description}\n\n{asked}" if description else asked
         caller = CallerName(own, namespace, custom=True)
-        name = self.name(namespace, own)
+        name = self._own(namespace, own)
         self._offer(Tool(name, _CUSTOM_INPUT, description or None, None, None, caller))
 
     def _client(self, client: ClientTool, tool: wire.Tool, *, again: bool) -> None:
@@ -188,7 +194,7 @@ class Toolbox:
         self._offered.add(tool.name)
 
     def _known(self, namespace: str | None, tool: wire.Tool) -> bool:
-        return bool(tool.name) and self.name(namespace, tool.name or "") in self._offered
+        return self._names.get((namespace or None, tool.name or "")) in self._offered
 
     def _leave_out(self, kind: str) -> None:
         self._left_out = True
