@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from penstock.core.dialects.interface import Lane, Prepared, UpstreamSide
+from penstock.core.dialects.interface import NOTHING_ASKED, Asked, Lane, Prepared, UpstreamSide
 from penstock.core.dialects.lanes import Crossing, record_reasoning, stream_lane, whole_reply
 from penstock.core.dialects.prepare import pass_through, passing_for, translate
 from penstock.core.endpoints import Endpoint
@@ -83,6 +83,14 @@ def whole_answer(
     encode = crossing.caller.encode_response
     out = encode(reply, model=public, reply_id=crossing.reply_id, created=crossing.created, asked=asked)
     return out, None
+
+
+def asked_of(call: Call, public: str) -> Asked:
+    """What an error in the place of a stream's rest says of its request."""
+    side = call.standing.endpoint.side
+    if side is None or side.asked is None:
+        return NOTHING_ASKED
+    return msgspec.structs.replace(side.asked(call.envelope), model=public, created=int(call.now))
 
 
 def _crossing(

@@ -44,7 +44,7 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange
 from penstock.operations.metrics import Metrics
-from penstock.relay.answer import lane_for, prepared_for, whole_answer
+from penstock.relay.answer import asked_of, lane_for, prepared_for, whole_answer
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
@@ -509,7 +509,9 @@ class RelayedCall(Call):
             exchange,
             delivered=self._free_slot,
             begin=self._start,
-            error_frame=lambda error, number: side.error_frame(error, self.request_id, number),
+            error_frame=lambda error, number: side.error_frame(
+                error, self.request_id, number, asked_of(self, self.selection.model.id)
+            ),
             keepalive_frame=side.keepalive,
             clock=relay.clock,
             hold_until=self.started + relay.timings.head_hold,

@@ -51,12 +51,15 @@ class Asked(msgspec.Struct, frozen=True):
 
     ``members`` are members of the answer as JSON text, each with a comma before it: what the request asked for, said once
     more. ``kept`` are items of the request that the answer repeats, parted by commas. ``compacts``: the answer is a summary
-    that takes the conversation's place. ``clock`` gives epoch seconds.
+    that takes the conversation's place. ``model`` (its public id) and ``created`` (epoch seconds) are of the answer; ``clock``
+    gives epoch seconds.
     """
 
     members: bytes = b""
     kept: bytes = b""
     compacts: bool = False
+    model: str = ""
+    created: int = 0
     clock: Callable[[], float] | None = None
 
 
@@ -227,7 +230,9 @@ class EncodeResponse(Protocol):
 class ErrorFrame(Protocol):
     """Encodes an error inside a stream, in place of the rest of it."""
 
-    def __call__(self, error: PenstockError, request_id: str, sequence: int = 0) -> bytes:
+    def __call__(
+        self, error: PenstockError, request_id: str, sequence: int = 0, asked: Asked = NOTHING_ASKED
+    ) -> bytes:
         """``sequence`` is the number of the event, in the dialect that counts them."""
         ...
 
@@ -265,7 +270,7 @@ class CallerSide(CallerFormat):
 
     ``words`` names the fields that this dialect calls otherwise than an encoder does. ``call_id_limit`` is how long a
     tool call's id may be for callers who may not send reasoning back (it is kept for them by these ids); None: they do.
-    ``search_field`` is where a caller asks for the provider's web search; ``search_optional``: the offer may be dropped.
+    ``search_field`` is where a caller asks for the provider's web search.
     ``resumes_pauses``: a caller gets a paused turn as it is and goes on with it. ``asked`` reads what an answer says of its
     request; None: nothing.
     """
@@ -278,7 +283,6 @@ class CallerSide(CallerFormat):
     reply_id: str
     words: Mapping[str, str]
     search_field: str
-    search_optional: bool = False
     call_id_limit: int | None = None
     resumes_pauses: bool = False
     asked: Callable[[Envelope], Asked] | None = None

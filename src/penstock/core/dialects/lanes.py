@@ -283,7 +283,11 @@ class Crossing(msgspec.Struct, frozen=True):
     def asked(self, envelope: Envelope) -> Asked:
         """What an answer that we write has of its request."""
         read = self.caller.asked
-        return NOTHING_ASKED if read is None else msgspec.structs.replace(read(envelope), clock=self.clock)
+        if read is None:
+            return NOTHING_ASKED
+        return msgspec.structs.replace(
+            read(envelope), model=self.public, created=self.created, clock=self.clock
+        )
 
 
 def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, content_type: bytes) -> Lane:

@@ -23,6 +23,7 @@ from penstock.errors import InvalidRequest
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
+_SEARCH = "web_search"
 _SERVER_TOOLS = frozenset({"tools", "mcp_servers", "container"})
 """Fields by which a profile may offer tools that the upstream runs itself."""
 
@@ -147,17 +148,19 @@ def _translated(
 def _searching(
     request: Request, caller: CallerSide, upstream: UpstreamSide, profile: Profile, lost: list[Loss]
 ) -> Request:
-    """The request with what becomes of its offer of the provider's own web search.
-
-    Codex always makes that offer, so it may be dropped there; other callers ask for a search where they say so.
-    """
+    """The request with what becomes of its offer of the provider's own web search: it is the upstream's, or left out."""
     param = caller.search_field
     field = "tools.web_search" if param == "tools" else param
-    taken = any(tool.name == "web_search" for tool in request.tools)
+    taken = any(tool.name == _SEARCH for tool in request.tools)
     if profile.web_search == "mapped" and upstream.searches and not taken:
         lost.append(Loss(field, "mapped"))
         return request
-    if profile.web_search == "refused" or not caller.search_optional:
+    choice = request.tool_choice
+    forced = choice is not None and (
+        (choice.mode == "tool" and choice.name == _SEARCH and not taken)
+        or (choice.mode == "any" and not request.tools)
+    )
+    if profile.web_search == "refused" or forced:
         raise InvalidRequest(
             f"{param}: the provider's web_search is not available with this model.", param=param
         )

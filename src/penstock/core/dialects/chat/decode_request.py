@@ -11,6 +11,7 @@ from penstock.core.body.envelope import invalid
 from penstock.core.dialects.chat import request_schema as wire
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
+from penstock.core.dialects.unknown import KnownTypes, Loosened
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
@@ -218,6 +219,7 @@ _IDLE: dict[str, frozenset[bytes]] = {
     "metadata": frozenset({b"{}"}),
     "service_tier": frozenset({b'"auto"'}),
 }
+_PARTS = frozenset({"text", "image_url", "file", "input_audio", "refusal"})
 _MESSAGE_FIELDS = frozenset(
     {
         "role", "content", "cache_control", "refusal", "tool_calls", "function_call", "audio", "reasoning_content",
@@ -233,13 +235,36 @@ _messages = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+def _function_of(tool: dict[str, Raw]) -> Raw | None:
+    """A tool of an unknown type as a function, where it has what one has."""
+    own = tool.get("function")
+    if own is not None and bytes(own).startswith(b"{"):
+        return Raw(_encode({"type": "function", "function": own}))
+    if "name" not in tool or not bytes(tool.get("parameters", b"")).startswith(b"{"):
+        return None
+    return Raw(
+        _encode({"type": "function", "function": {name: tool[name] for name in tool if name != "type"}})
+    )
+
+
+_KNOWN = KnownTypes(lambda kind: kind in ("function", "custom"), _PARTS, _function_of)
+
+
 def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     """The request in ``body`` (checked by the envelope before), and what of it the neutral form does not carry.
 
     Raises ``InvalidRequest`` naming the field.
     """
+    loosened: Loosened | None = None
     try:
-        sent = _body(body)
+        try:
+            sent = _body(body)
+        except msgspec.ValidationError:
+            loosened = Loosened(body, _KNOWN)
+            if not loosened.changed:
+                raise
+            body = loosened.body
+            sent = _body(body)
         fields = _fields(body)
         names: set[str] = set()
         for message in _messages(fields["messages"]):
@@ -249,7 +274,11 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON.") from error
     reading = _Reading()
+    if loosened is not None:
+        reading.losses |= loosened.losses
     request = reading.request(sent)
+    if loosened is not None and loosened.web_search:
+        request = msgspec.structs.replace(request, web_search=True)
     for name, raw in fields.items():
         if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
             if name == "audio":

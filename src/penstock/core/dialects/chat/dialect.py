@@ -20,6 +20,7 @@ from penstock.core.body.scan_rules import Form, Member
 from penstock.core.dialects.chat.cost_fields import COST
 from penstock.core.dialects.chat.decode_request import decode_request
 from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
+from penstock.core.dialects.chat.deviations import may_deviate, regular
 from penstock.core.dialects.chat.encode_request import encode_request
 from penstock.core.dialects.chat.encode_response import (
     KEEPALIVE,
@@ -91,6 +92,8 @@ CHAT = Dialect(
             cost=COST,
             turns="messages",
             attachments={"images": typed_as(b"image_url"), "documents": typed_as(b"file")},
+            regular=regular,
+            may_deviate=may_deviate,
         ),
         decode_request=decode_request,
         ResponseEncoder=ResponseEncoder,

@@ -247,7 +247,12 @@ _DONE = b"data: [DONE]\n\n"
 _CHARS_PER_TOKEN = 4
 
 
-def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
+def error_frame(
+    error: PenstockError,
+    request_id: str,
+    sequence: int = 0,  # noqa: ARG001 - events are not numbered here
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an error says nothing of its request here
+) -> bytes:
     """An error inside a stream, as the OpenAI SDKs raise it; no ``[DONE]`` comes after it."""
     return b"data: " + native_body(error, request_id) + b"\n\n"
 

@@ -64,7 +64,12 @@ class _Error(msgspec.Struct):
     request_id: str
 
 
-def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
+def error_frame(
+    error: PenstockError,
+    request_id: str,
+    sequence: int = 0,  # noqa: ARG001 - events are not numbered here
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an error says nothing of its request here
+) -> bytes:
     """An error inside a stream, as the Anthropic SDKs raise it; it replaces the rest, ``message_stop`` included."""
     body = _Error("error", _Detail(error.kind, error.message), request_id)
     return b"event: error\ndata: " + _encode(body) + b"\n\n"

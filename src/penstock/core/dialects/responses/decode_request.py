@@ -21,6 +21,7 @@ from penstock.core.dialects.responses.compaction import TRIGGER, opened_summary
 from penstock.core.dialects.responses.encrypted_reasoning import opened
 from penstock.core.dialects.responses.tools import Toolbox
 from penstock.core.dialects.summary import INSTRUCTION, INTRODUCTION, UNREADABLE, summarising
+from penstock.core.dialects.unknown import said_by
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
@@ -65,10 +66,6 @@ _HOSTED = frozenset(
 """Items of the provider's tools: what they hold stays in the conversation as text."""
 _BACK = ("_output", "_response")
 """So end the types of items that the caller said."""
-_OPAQUE = frozenset({"id", "type", "status", "call_id", "encrypted_content", "fingerprint"})
-"""Members of an item that mean nothing to another model."""
-_MOST_OPAQUE = 16 * 1024
-"""Bytes of a member of an item that is kept as text: a longer one is data (an image, a sound), and paid for by the token."""
 _ENCRYPTED = "reasoning.encrypted_content"
 """What may be included, because it always is."""
 
@@ -289,17 +286,12 @@ class _Reading:
 
     def unknown(self, kind: str, raw: Raw) -> None:
         """An item of a type that has no form elsewhere: what it says stays as text."""
-        kept = {
-            name: value
-            for name, value in _fields(raw).items()
-            if name not in _OPAQUE and len(bytes(value)) <= _MOST_OPAQUE
-        }
-        if not kept:
+        said = said_by(kind, _fields(raw))
+        if said is None:
             self.lose(f"input.{kind}")
             return
         self.lose(f"input.{kind}", "text")
-        text = f"[{kind.replace('_', ' ')[:60]}: {_encode(kept).decode()}]"
-        self.add("user" if kind.endswith(_BACK) else "assistant", [Text(text)])
+        self.add("user" if kind.endswith(_BACK) else "assistant", [Text(said)])
 
     def called(self, call_id: str, namespace: str | None, name: str, arguments: str) -> None:
         self.add("assistant", [ToolCall(inward(call_id), self.toolbox.name(namespace, name), arguments)])

@@ -141,7 +141,6 @@ _CALLER = CallerSide(
         "messages.assistant.cache_control": "input.prompt_cache_breakpoint",
     },
     search_field="tools",
-    search_optional=True,
     call_id_limit=CALL_ID_LIMIT,
     asked=asked,
 )

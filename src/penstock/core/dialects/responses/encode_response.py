@@ -222,15 +222,18 @@ def failed_frame(response: Response, number: int, members: bytes = DEFAULTS) -> 
     return frame(b"response.failed", number, b',"response":' + encode_object(response, members))
 
 
-def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:
+def error_frame(
+    error: PenstockError, request_id: str, sequence: int = 0, asked: Asked = NOTHING_ASKED
+) -> bytes:
     """An error inside a stream: a response that failed, the terminal event that every client of this dialect waits for.
 
     ``sequence`` is the number of the event.
     """
     id = "resp_" + request_id.removeprefix("req_")
-    return failed_frame(
-        Response(id=id, created_at=0, status="failed", model="", output=[], error=failure(error)), sequence
+    response = Response(
+        id=id, created_at=asked.created, status="failed", model=asked.model, output=[], error=failure(error)
     )
+    return failed_frame(response, sequence, asked.members or DEFAULTS)
 
 
 KEEPALIVE = b": keep-alive\n\n"
