@@ -36,9 +36,14 @@ OPENAI = Profile(
     user_field="safety_identifier",
     encrypted_reasoning=True,
     compaction=True,
+    metadata=True,
     prompt_cache_key=True,
+    service_tier=True,
+    verbosity=True,
 )
-OPENAI_CLASSIC = with_changes(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)
+OPENAI_CLASSIC = with_changes(
+    OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False, verbosity=False
+)
 
 QWEN = Profile(
     top_k=True,

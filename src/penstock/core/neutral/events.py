@@ -83,11 +83,12 @@ class Metered(Event, frozen=True, gc=False):
 
 
 class Stopped(Event, frozen=True, gc=False):
-    """The reply ended as the dialect says it must. ``detail`` explains a refusal."""
+    """The reply ended as the dialect says it must. ``detail`` explains a refusal; ``service_tier`` served it."""
 
     reason: StopReason
     stop_sequence: str | None = None
     detail: str | None = None
+    service_tier: str | None = None
 
 
 class Failed(Event, frozen=True, gc=False):
@@ -137,3 +138,4 @@ class Reply(msgspec.Struct, frozen=True):
     cited: tuple[int, ...] = ()
     """For each citation which of ``parts`` it belongs to."""
     failure: Failed | None = None
+    service_tier: str | None = None

@@ -101,6 +101,7 @@ class Fold:
             reason=stopped.reason if stopped else None,
             stop_sequence=stopped.stop_sequence if stopped else None,
             detail=stopped.detail if stopped else None,
+            service_tier=stopped.service_tier if stopped else None,
             citations=tuple(self._citations),
             cited=tuple(self._cited),
             failure=self._failure,
@@ -170,5 +171,5 @@ def events_of(reply: Reply) -> list[AnyEvent]:
     if reply.failure is not None:
         events.append(reply.failure)
     elif reply.reason is not None:
-        events.append(Stopped(reply.reason, reply.stop_sequence, reply.detail))
+        events.append(Stopped(reply.reason, reply.stop_sequence, reply.detail, reply.service_tier))
     return events

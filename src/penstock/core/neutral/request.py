@@ -163,6 +163,13 @@ class Request(msgspec.Struct, frozen=True):
     user: str | None = None
     web_search: bool = False
     """The provider's own web search was offered to the model; no neutral tool stands for it."""
+    verbosity: str | None = None
+    service_tier: str | None = None
+    cache_key: str | None = None
+    cache_retention: str | None = None
+    metadata: msgspec.Raw | None = None
+    """What both of OpenAI's formats have in the same words: ``text.verbosity``, ``service_tier``, ``prompt_cache_key``,
+    ``prompt_cache_retention``, ``metadata``."""
 
 
 MOST_LOSSES = 64

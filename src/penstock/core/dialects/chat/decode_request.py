@@ -11,6 +11,7 @@ from penstock.core.body.envelope import invalid
 from penstock.core.dialects.chat import request_schema as wire
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
+from penstock.core.dialects.openai.shared_fields import asked_metadata, asked_tier
 from penstock.core.dialects.unknown import KnownTypes, Loosened
 from penstock.core.neutral.request import (
     MOST_LOSSES,
@@ -205,7 +206,7 @@ _CARRIED = frozenset(
         "model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "stop", "stream",
         "stream_options", "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls",
         "reasoning_effort", "reasoning", "thinking", "enable_thinking", "response_format", "n", "modalities", "user",
-        "safety_identifier",
+        "safety_identifier", "verbosity", "service_tier", "prompt_cache_key", "prompt_cache_retention", "metadata",
     }
 )  # fmt: skip
 # values with which a field that cannot be carried asks for nothing
@@ -216,8 +217,6 @@ _IDLE: dict[str, frozenset[bytes]] = {
     "top_logprobs": frozenset({b"0"}),
     "logit_bias": frozenset({b"{}"}),
     "store": frozenset({b"false"}),
-    "metadata": frozenset({b"{}"}),
-    "service_tier": frozenset({b'"auto"'}),
 }
 _PARTS = frozenset({"text", "image_url", "file", "input_audio", "refusal"})
 _MESSAGE_FIELDS = frozenset(
@@ -326,6 +325,11 @@ class _Reading:
             thinking=thinking,
             output=_output(sent.response_format),
             user=sent.safety_identifier or sent.user or None,
+            verbosity=sent.verbosity,
+            service_tier=asked_tier(sent.service_tier),
+            cache_key=sent.prompt_cache_key,
+            cache_retention=sent.prompt_cache_retention,
+            metadata=asked_metadata(sent.metadata),
         )
 
     # ---- tools

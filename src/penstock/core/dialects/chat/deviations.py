@@ -119,7 +119,7 @@ class _Reading:
             self.left_out[field] = None
 
     def body(self, fields: Members) -> Members | None:
-        changed: Members = {}
+        sent, changed = fields, Members()
         if _absent(fields.get("messages")) and not _absent(fields.get("input")):
             fields = self.of_responses(fields)
             changed = dict(fields)
@@ -134,7 +134,7 @@ class _Reading:
         choice = fields.get("tool_choice")
         if choice is not None and bytes(choice).startswith(b"{"):
             changed["tool_choice"] = _choice(choice)
-        if not changed or all(fields.get(name) == value for name, value in changed.items()):
+        if not changed or all(sent.get(name) == value for name, value in changed.items()):
             return None
         whole = {_RENAMED.get(name, name): value for name, value in (fields | changed).items()}
         whole.pop("system", None)

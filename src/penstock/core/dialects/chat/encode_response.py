@@ -161,6 +161,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str
     choices: list[Alternative]
     usage: TokenCounts | None = None
+    service_tier: str | None = None
 
 
 def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int = 0) -> TokenCounts:
@@ -224,7 +225,9 @@ def encode_response(
     )
     choice = Alternative(0, message, None, FINISH[reason], reply.stop_sequence, NATIVE.get(reason))
     usage = None if reply.usage == Usage() else token_counts(reply.usage)
-    return _encode(Completion(reply_id, "chat.completion", created, model, [choice], usage))
+    return _encode(
+        Completion(reply_id, "chat.completion", created, model, [choice], usage, reply.service_tier)
+    )
 
 
 def _detail(thought: Thought, index: int) -> Detail | None:
@@ -470,7 +473,10 @@ class ResponseEncoder:
         if event.reason in NATIVE:
             extra += b',"native_finish_reason":' + _encode(NATIVE[event.reason])
         finish = _encode(FINISH[event.reason])
-        pieces.append(self._head + b'{},"logprobs":null,"finish_reason":' + finish + extra + b"}]}\n\n")
+        tier = b"" if event.service_tier is None else b',"service_tier":' + _encode(event.service_tier)
+        pieces.append(
+            self._head + b'{},"logprobs":null,"finish_reason":' + finish + extra + b"}]" + tier + b"}\n\n"
+        )
         if self._include_usage:
             counts = token_counts(
                 self._usage,

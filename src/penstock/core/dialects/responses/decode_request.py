@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
+from penstock.core.dialects.openai.shared_fields import asked_metadata, asked_tier
 from penstock.core.dialects.responses import request_schema as wire
 from penstock.core.dialects.responses.client_tools import BY_CALL, BY_OUTPUT, ClientItem, ClientTool
 from penstock.core.dialects.responses.compaction import ITEMS as COMPACTIONS
@@ -49,8 +50,6 @@ _CARRIED = frozenset(wire.Body.__struct_fields__) - {"store", "truncation"}
 _IDLE: dict[str, frozenset[bytes]] = {
     "store": frozenset({b"false"}),
     "truncation": frozenset({b'"disabled"'}),
-    "metadata": frozenset({b"{}"}),
-    "service_tier": frozenset({b'"auto"'}),
     "top_logprobs": frozenset({b"0"}),
     "background": frozenset({b"false"}),
     "context_management": frozenset({b"[]"}),
@@ -133,8 +132,6 @@ class _Reading:
         _check(sent)
         self._reasoning = sent.reasoning
         self._format = sent.text.format if sent.text is not None else None
-        if sent.text is not None and sent.text.verbosity is not None:
-            self.lose("text.verbosity")
         if any(more != _ENCRYPTED for more in sent.include or ()):
             self.lose("include")
         for at, tool in enumerate(sent.tools or ()):
@@ -164,6 +161,11 @@ class _Reading:
             output=_output(self._format),
             user=sent.safety_identifier or sent.user or None,
             web_search=self.toolbox.web_search,
+            verbosity=None if sent.text is None else sent.text.verbosity,
+            service_tier=asked_tier(sent.service_tier),
+            cache_key=sent.prompt_cache_key,
+            cache_retention=sent.prompt_cache_retention,
+            metadata=asked_metadata(sent.metadata),
         )
 
     def reasoning(self) -> tuple[Effort | None, Thinking | None]:

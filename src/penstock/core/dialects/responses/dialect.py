@@ -127,6 +127,7 @@ _CALLER = CallerSide(
         "tools.function.strict": "tools.strict",
         "cache_control": "input.prompt_cache_breakpoint",
         "user": "safety_identifier",
+        "verbosity": "text.verbosity",
         "messages.system": "input.developer",
         "messages.role": "input.role",
         "messages.thinking": "input.reasoning",

@@ -337,7 +337,13 @@ class ResponseEncoder:
         """Length of what the last event will say again: of the items that are done, and of the open one's text."""
         return self._told + self._pieces.size
 
-    def response(self, status: Status, usage: TokenCounts | None = None, reason: str | None = None) -> bytes:
+    def response(
+        self,
+        status: Status,
+        usage: TokenCounts | None = None,
+        reason: str | None = None,
+        tier: str | None = None,
+    ) -> bytes:
         """The response object as it is now."""
         details = None if reason is None else IncompleteDetails(reason)
         response = Response(
@@ -349,6 +355,7 @@ class ResponseEncoder:
             output=self._output,
             incomplete_details=details,
             usage=usage,
+            service_tier=tier or "default",
         )
         return encode_object(response, self._asked.members or DEFAULTS)
 
@@ -592,7 +599,7 @@ class ResponseEncoder:
         self._close(status, out)
         if event.reason == "refusal" and event.detail and event.detail != said:
             self._refuse(event.detail, out)
-        response = self.response(status, self.counts(), reason)
+        response = self.response(status, self.counts(), reason, event.service_tier)
         self._frame(b"response." + status.encode(), b',"response":' + response, out)
         self.ended = True
 
@@ -638,7 +645,8 @@ def encode_response(
     writer = _written(reply, model, reply_id, created, asked)
     usage = None if reply.usage == Usage() else writer.counts()
     incomplete = INCOMPLETE.get(reason)
-    return writer.response("completed" if incomplete is None else "incomplete", usage, incomplete)
+    status: Status = "completed" if incomplete is None else "incomplete"
+    return writer.response(status, usage, incomplete, reply.service_tier)
 
 
 def encode_compacted(

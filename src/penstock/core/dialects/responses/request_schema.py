@@ -225,3 +225,7 @@ class Body(msgspec.Struct):
     truncation: str | None = None
     user: str | None = None
     safety_identifier: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    metadata: Raw | UnsetType = UNSET

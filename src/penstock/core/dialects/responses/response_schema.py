@@ -58,6 +58,7 @@ class Response(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     status: str | None = None
+    service_tier: str | None = None
     output: list[Item] | None = None
     incomplete_details: Incomplete | None = None
     usage: Raw | UnsetType = UNSET
