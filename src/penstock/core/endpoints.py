@@ -12,7 +12,7 @@ from penstock.core import embeddings
 from penstock.core.catalog import ModelKind
 from penstock.core.dialects.interface import CallerFormat, CallerSide, Dialect, UpstreamFormat, UpstreamSide
 from penstock.core.dialects.registry import DIALECTS
-from penstock.core.dialects.responses.dialect import COMPACTING, SUMMARISED
+from penstock.core.dialects.responses.dialect import COMPACTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "responses",
         "/responses/compact",
         COMPACTING,
-        {**SIDES, "responses": SUMMARISED},
+        SIDES,
         COMPACTING,
         beside=True,
     ),

@@ -22,7 +22,7 @@ def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepare
     if endpoint.side is not None:
         reasoning = ReasoningScope(cache, call.standing.user_id, attempt.provider)
     upstream, strict = endpoint.upstreams[attempt.dialect], call.standing.caller.strict
-    if attempt.dialect == endpoint.name:
+    if attempt.dialect == endpoint.name and (endpoint.side is None or endpoint.side.passes):
         passing = passing_for(call.envelope, upstream, attempt.profile)
         if passing is not None:
             return pass_through(call.envelope, passing, attempt.model, attempt.profile, strict, reasoning)

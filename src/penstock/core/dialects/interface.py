@@ -272,7 +272,7 @@ class CallerSide(CallerFormat):
     tool call's id may be for callers who may not send reasoning back (it is kept for them by these ids); None: they do.
     ``search_field`` is where a caller asks for the provider's web search.
     ``resumes_pauses``: a caller gets a paused turn as it is and goes on with it. ``asked`` reads what an answer says of its
-    request; None: nothing.
+    request; None: nothing. ``passes``: what an upstream of the same dialect answers may go to the caller as it is.
     """
 
     decode_request: Callable[[bytes], tuple[Request, list[Loss]]]
@@ -286,6 +286,7 @@ class CallerSide(CallerFormat):
     call_id_limit: int | None = None
     resumes_pauses: bool = False
     asked: Callable[[Envelope], Asked] | None = None
+    passes: bool = True
 
 
 # ---- towards upstreams

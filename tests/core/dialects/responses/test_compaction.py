@@ -220,7 +220,7 @@ def test_the_endpoint_gives_the_users_messages_and_the_item() -> None:
     assert opened_summary(item["encrypted_content"]) == "It is 42."
     assert (made["object"], made["id"], made["created_at"]) == ("response.compaction", "resp_1", 5)
     assert made["usage"]["input_tokens"] == 0
-    assert row.upstreams["responses"].passing is None
+    assert not side.passes
 
 
 def test_of_long_messages_the_newest_are_kept() -> None:

@@ -161,7 +161,6 @@ COMPACTING = replace(
     decode_request=decode_compact_request,
     encode_response=encode_compacted,
     asked=asked_to_compact,
+    passes=False,
 )
-"""What those speak who post to ``/responses/compact``."""
-SUMMARISED = replace(_UPSTREAM, passing=None)
-"""The upstream's side for them: nothing is passed through, so that every upstream's model can write the summary."""
+"""What those speak who post to ``/responses/compact``: every upstream's model writes the summary."""
