@@ -101,7 +101,7 @@ async def test_cursors_bodies_are_answered_as_chat(house: House, upstream: str, 
         tools=[{"type": "function", "name": "Shell", "parameters": {"type": "object", "properties": {}}}],
         reasoning={"effort": "medium"},
     )
-    headers = ((b"user-agent", agent.encode()),)
+    headers = {"user-agent": agent}
     answer = await house.http("POST", "/v1/chat/completions", user.key, body=body, headers=headers)
     assert answer.status == 200
     assert answer.frames[0].json["object"] == "chat.completion.chunk"
@@ -125,7 +125,9 @@ async def test_an_empty_list_as_content_is_mended_for_clients_that_send_it(
         ],
         tools=[{"type": "function", "function": {"name": "Shell", "parameters": {"type": "object"}}}],
     )
-    headers = ((b"user-agent", b"Cursor/1.0"),)
+    headers = {"user-agent": "Cursor/1.0"}
     answer = await house.http("POST", "/v1/chat/completions", user.key, body=body, headers=headers)
     assert answer.status == 200
     assert answer.json["object"] == "chat.completion"
+    (heard,) = house.heard("call_1")
+    assert b'"content":[]' not in heard.body.replace(b" ", b"")

@@ -328,7 +328,8 @@ def test_reasoning_and_the_form_of_the_answer() -> None:
     assert (request.effort, request.thinking) == ("high", Thinking("adaptive", shown=True))
     assert request.output is not None
     assert (json.loads(bytes(request.output.schema or b"")), request.output.name) == (schema, "n")
-    assert lost == [Loss("text.verbosity", "dropped")]
+    assert lost == []
+    assert request.verbosity == "low"
     assert reading(reasoning={"summary": "auto"})[0].thinking is None, "how to show it is not a wish for it"
     assert reading(reasoning={"effort": "none", "summary": "auto"})[0].effort == "none"
     assert reading(text={"format": {"type": "json_object"}})[0].output == OutputFormat()
@@ -341,12 +342,8 @@ def test_reasoning_and_the_form_of_the_answer() -> None:
 
 def test_fields_that_do_not_cross_are_told() -> None:
     assert losses(
-        store=True, metadata={"a": "b"}, prompt_cache_key="k", client_metadata={}, service_tier="flex",
-        truncation="auto", include=["message.output_text.logprobs"], brand_new=1,
-    ) == dict.fromkeys(
-        ["store", "metadata", "prompt_cache_key", "client_metadata", "service_tier", "truncation", "include", "brand_new"],
-        "dropped",
-    )  # fmt: skip
+        store=True, client_metadata={}, truncation="auto", include=["message.output_text.logprobs"], brand_new=1,
+    ) == dict.fromkeys(["store", "client_metadata", "truncation", "include", "brand_new"], "dropped")  # fmt: skip
     assert losses(
         store=False, metadata={}, service_tier="auto", truncation="disabled", background=False, top_logprobs=0,
         include=["reasoning.encrypted_content"], previous_response_id=None, stream_options={"include_obfuscation": False},
