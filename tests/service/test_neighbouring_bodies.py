@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.dialects.responses.compaction import opened_summary
+from penstock.core.dialects.summary import opened_summary
 from tests.service.conversations import Answer
 from tests.service.running_service import House
 

@@ -54,7 +54,7 @@ CLIENT_FAMILIES = (
 """The first mark found wins. One line per client; ``native`` says that it parses its dialect's own error object."""
 
 DEVIATING = frozenset(family.name for family in CLIENT_FAMILIES if family.deviates)
-"""Names of the families whose bodies are looked at for what ``core/dialects/chat/deviations.py`` has in its table."""
+"""Names of the families whose bodies are looked at for what ``core/dialects/openai/deviations.py`` has in its table."""
 UNKNOWN = ClientFamily(b"", "other", False)
 
 

@@ -4,8 +4,10 @@ Some clients have a conversation compacted by whom they take for their vendor. W
 model writes a summary, which the dialect hands to the caller as the item that stands for the conversation from then on.
 """
 
+import base64
 from collections.abc import Iterable
 
+import msgspec
 from msgspec.structs import replace
 
 from penstock.core.dialects.forms import Form
@@ -37,6 +39,34 @@ UNREADABLE = (
     "[An earlier part of this conversation was compacted by another provider and cannot be read here.]"
 )
 """Stands in place of what only its maker can read."""
+
+SEALED = "gwc1."
+"""Begins a summary in the coded form in which a caller keeps it."""
+
+
+class _Sealed(msgspec.Struct, frozen=True, array_like=True):
+    text: str
+
+
+_encode = msgspec.json.Encoder().encode
+_sealed = msgspec.json.Decoder(_Sealed).decode
+
+
+def sealed_summary(text: str) -> str:
+    """A summary in the form in which a caller keeps it, and sends it back to any model."""
+    return SEALED + base64.urlsafe_b64encode(_encode(_Sealed(text))).decode("ascii").rstrip("=")
+
+
+def opened_summary(sealed: str | None) -> str | None:
+    """The summary in what came back; None where it is not ours."""
+    if sealed is None or not sealed.startswith(SEALED):
+        return None
+    text = sealed.removeprefix(SEALED)
+    try:
+        return _sealed(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)).text
+    except ValueError:
+        return None
+
 
 _LEFT_OUT = ThoughtDelta | ThoughtSigned | ThoughtRedacted | CallOpened | CallArgs | Cited
 

@@ -417,7 +417,7 @@ REFUSED: list[tuple[Mapping[str, object], str]] = [
     ({"messages": [USER, {"role": "user", "content": 5}]}, "messages[1].content"),
     ({"messages": [USER, "x"]}, "messages[1]"),
     (part({"type": "text", "text": 1}), "messages[0].content[0].text"),
-    (part({"type": "hologram"}), "messages[0].content[0].type"),
+    (part({"type": "hologram"}), "messages"),
     (part({"type": "input_audio", "input_audio": {}}), "messages[0].content[0].input_audio"),
     (file({"file_id": "f"}), "messages[0].content[0].file.file_id"),
     (file({}), "messages[0].content[0].file.file_data"),

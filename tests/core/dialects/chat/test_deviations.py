@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.api.client_families import DEVIATING, client_family
-from penstock.core.dialects.chat.deviations import DEVIATIONS, may_deviate, regular
+from penstock.core.dialects.openai.deviations import DEVIATIONS, may_deviate, regular
 from penstock.core.dialects.prepare import prepare, translation_header
 from penstock.core.dialects.registry import caller_side, read_envelope
 from penstock.core.neutral.events import CallArgs, CallOpened, Started, Stopped

@@ -315,7 +315,6 @@ def test_fields_that_ask_for_nothing_are_no_loss() -> None:
         ({"messages": [{"role": "user"}]}, "messages[0]"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
-        ({"messages": content({"type": "hologram"})}, "messages[0].content[0].type"),
         ({"messages": content({"type": "text", "text": 5})}, "messages[0].content[0].text"),
         ({"messages": content({"type": "image", "source": STORED})}, "messages[0].content[0].source"),
         ({"messages": content({"type": "document", "source": STORED})}, "messages[0].content[0].source"),

@@ -10,9 +10,14 @@ from penstock.core.dialects.interface import Asked
 from penstock.core.dialects.lanes import Crossing, stream_lane, whole_reply
 from penstock.core.dialects.prepare import prepare, translation_header
 from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
-from penstock.core.dialects.responses.compaction import opened_summary, sealed_summary
 from penstock.core.dialects.responses.dialect import COMPACTING
-from penstock.core.dialects.summary import INSTRUCTION, INTRODUCTION, UNREADABLE
+from penstock.core.dialects.summary import (
+    INSTRUCTION,
+    INTRODUCTION,
+    UNREADABLE,
+    opened_summary,
+    sealed_summary,
+)
 from penstock.core.endpoints import ENDPOINTS
 from penstock.core.neutral.events import (
     AnyEvent,

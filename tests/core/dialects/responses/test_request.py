@@ -591,7 +591,7 @@ def test_codex_is_served_by_any_upstream_and_told_what_was_left_out() -> None:
             profile=Profile(),
         )
         assert translation_header(prepared.losses) == (
-            "tools.namespace=flattened; prompt_cache_key=dropped; client_metadata=dropped; tools.web_search=dropped"
+            "tools.namespace=flattened; client_metadata=dropped; tools.web_search=dropped; prompt_cache_key=dropped"
         )
         assert len(json.loads(prepared.body)["tools"]) == 12
         assert "multi_agent_v1__spawn_agent" in prepared.names.callers

@@ -20,7 +20,6 @@ from penstock.core.body.scan_rules import Form, Member
 from penstock.core.dialects.chat.cost_fields import COST
 from penstock.core.dialects.chat.decode_request import decode_request
 from penstock.core.dialects.chat.decode_response import ResponseDecoder, decode_response
-from penstock.core.dialects.chat.deviations import may_deviate, regular
 from penstock.core.dialects.chat.encode_request import encode_request
 from penstock.core.dialects.chat.encode_response import (
     KEEPALIVE,
@@ -31,6 +30,7 @@ from penstock.core.dialects.chat.encode_response import (
 from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
+from penstock.core.dialects.openai.deviations import may_deviate, regular
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.errors import InvalidRequest
 

@@ -267,14 +267,7 @@ class _Writing(RequestEncoder):
         if asked.format is not None:
             body["response_format"] = asked.format
         self.user(request, body)
-        self.shared(request, body)
-        if request.verbosity is not None:
-            if profile.verbosity:
-                body["verbosity"] = request.verbosity
-            else:
-                self.lose("verbosity")
-        if request.metadata is not None:
-            self.lose("metadata")
+        self.shared(request, body, body, metadata=False)
         if profile.prefill == "continue":
             body |= continue_final_message(messages)
         body["stream"] = request.stream

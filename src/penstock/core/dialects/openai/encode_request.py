@@ -77,10 +77,14 @@ class RequestEncoder:
         else:
             self.lose("cache_control")
 
-    def shared(self, request: Request, body: Json) -> None:
-        """What Chat and Responses have in the same words, but for verbosity."""
+    def shared(self, request: Request, body: Json, text: Json, *, metadata: bool) -> None:
+        """What Chat and Responses have in the same words. ``text`` is where verbosity goes; ``metadata``: there may be some."""
         profile = self.profile
+        if request.verbosity is not None and profile.verbosity:
+            text["verbosity"] = request.verbosity
         for name, value, known in (
+            ("verbosity", None if profile.verbosity else request.verbosity, False),
+            ("metadata", request.metadata, metadata),
             ("service_tier", request.service_tier, profile.service_tier),
             ("prompt_cache_key", request.cache_key, profile.prompt_cache_key),
             ("prompt_cache_retention", request.cache_retention, profile.prompt_cache_key),

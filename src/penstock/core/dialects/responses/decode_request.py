@@ -16,12 +16,10 @@ from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.openai.shared_fields import asked_metadata, asked_tier
 from penstock.core.dialects.responses import request_schema as wire
-from penstock.core.dialects.responses.client_tools import BY_CALL, BY_OUTPUT, ClientItem, ClientTool
-from penstock.core.dialects.responses.compaction import ITEMS as COMPACTIONS
-from penstock.core.dialects.responses.compaction import TRIGGER, opened_summary
 from penstock.core.dialects.responses.encrypted_reasoning import opened
+from penstock.core.dialects.responses.request_echo import TRIGGER
 from penstock.core.dialects.responses.tools import Toolbox
-from penstock.core.dialects.summary import INSTRUCTION, INTRODUCTION, UNREADABLE, summarising
+from penstock.core.dialects.summary import INSTRUCTION, INTRODUCTION, UNREADABLE, opened_summary, summarising
 from penstock.core.dialects.unknown import said_by
 from penstock.core.neutral.request import (
     MOST_LOSSES,
@@ -41,6 +39,7 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.tools.call_ids import inward
+from penstock.core.tools.client_tools import BY_CALL, BY_OUTPUT, ClientItem, ClientTool
 from penstock.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -255,7 +254,7 @@ class _Reading:
                 )
             case _ if kind == TRIGGER:
                 self.compacts = True
-            case _ if kind in COMPACTIONS:
+            case _ if kind in wire.COMPACTIONS:
                 summary = opened_summary(_decoded(_reasoning, raw, path).encrypted_content)
                 if summary is None:
                     self.lose(f"input.{kind}")

@@ -5,7 +5,7 @@ false, and reasoning is asked for in the encrypted form that can be sent back.
 """
 
 from collections.abc import Iterable
-from typing import assert_never, cast
+from typing import assert_never
 
 import msgspec
 
@@ -69,20 +69,11 @@ class _Writing(RequestEncoder):
         if request.stop:
             raise InvalidRequest("stop: this model takes no stop sequences.", param="stop")
         self.reason(request, body)
-        if request.output is not None:
-            body["text"] = {"format": self.form(request.output)}
+        text: Json = {} if request.output is None else {"format": self.form(request.output)}
         self.user(request, body)
-        self.shared(request, body)
-        if request.verbosity is not None:
-            if self.profile.verbosity:
-                body["text"] = {**cast("Json", body.get("text", {})), "verbosity": request.verbosity}
-            else:
-                self.lose("verbosity")
-        if request.metadata is not None:
-            if self.profile.metadata:
-                body["metadata"] = request.metadata
-            else:
-                self.lose("metadata")
+        self.shared(request, body, text, metadata=self.profile.metadata)
+        if text:
+            body["text"] = text
         body["store"] = False
         body["stream"] = request.stream
         return body

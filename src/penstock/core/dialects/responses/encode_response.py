@@ -10,11 +10,10 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
-from penstock.core.dialects.responses.client_tools import BY_KIND, written
-from penstock.core.dialects.responses.compaction import Compaction, sealed_summary
 from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
 from penstock.core.dialects.responses.request_echo import DEFAULTS
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.summary import sealed_summary
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -36,6 +35,7 @@ from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.call_ids import outward
+from penstock.core.tools.client_tools import BY_KIND, written
 from penstock.core.tools.custom_input import CustomInput
 from penstock.errors import PenstockError
 
@@ -186,6 +186,13 @@ class CustomCall(msgspec.Struct, frozen=True, tag_field="type", tag="custom_tool
     name: str
     input: str
     namespace: str | UnsetType = UNSET
+
+
+class Compaction(msgspec.Struct, frozen=True, tag_field="type", tag="compaction"):
+    """What stands for a conversation."""
+
+    id: str
+    encrypted_content: str
 
 
 def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int = 0) -> TokenCounts:

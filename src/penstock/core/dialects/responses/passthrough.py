@@ -12,10 +12,11 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_at, replace_top_level
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.passthrough import FramePassthrough
-from penstock.core.dialects.responses.compaction import MARK, readable, wants_compaction
 from penstock.core.dialects.responses.decode_response import decode_response
 from penstock.core.dialects.responses.encode_response import ResponseEncoder
 from penstock.core.dialects.responses.encrypted_reasoning import is_our_encrypted_content
+from penstock.core.dialects.responses.request_echo import wants_compaction
+from penstock.core.dialects.responses.request_schema import COMPACTIONS
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
     ENDS,
@@ -30,6 +31,7 @@ from penstock.core.dialects.responses.response_schema import (
     usage_of,
 )
 from penstock.core.dialects.responses.text_form import PIECE
+from penstock.core.dialects.summary import INTRODUCTION, SEALED, opened_summary
 from penstock.core.neutral.events import AnyEvent, Failed, garbled
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
@@ -50,6 +52,7 @@ _encode = msgspec.json.Encoder().encode
 # ---- the request
 
 _OUR_MARKS = (f'"{SIGNATURE_PREFIX}'.encode(), b'"gwe1.')
+_COMPACTED = b'"%b' % SEALED.encode()
 _ENCRYPTED = "reasoning.encrypted_content"
 
 
@@ -85,8 +88,8 @@ def pass_request(
             included = _included(envelope)
             if _ENCRYPTED not in included:
                 changes["include"] = _encode([*included, _ENCRYPTED])
-    if MARK in envelope.body and envelope.value("input").startswith(b"["):
-        changes["input"] = _encode(readable(_items(envelope.value("input"))))
+    if _COMPACTED in envelope.body and envelope.value("input").startswith(b"["):
+        changes["input"] = _encode([_readable(row) for row in _items(envelope.value("input"))])
         losses.append(Loss("input.compaction", "text"))
     if any(mark in envelope.body for mark in _OUR_MARKS):
         items = _without_our_reasoning(changes.get("input") or envelope.value("input"))
@@ -99,6 +102,21 @@ def pass_request(
 def declines(envelope: Envelope, profile: Profile) -> bool:
     """Whether a request is translated although the upstream speaks Responses: it has no compaction of its own."""
     return not profile.compaction and wants_compaction(envelope)
+
+
+def _readable(row: Raw) -> Raw:
+    """An item as an upstream can read it: a summary that we had written is a message of the user."""
+    if _COMPACTED not in bytes(row):
+        return row
+    try:
+        item = _item(row)
+    except msgspec.ValidationError:
+        return row
+    summary = opened_summary(item.encrypted_content) if item.type in COMPACTIONS else None
+    if summary is None:
+        return row
+    said = {"type": "input_text", "text": INTRODUCTION + summary}
+    return Raw(_encode({"type": "message", "role": "user", "content": [said]}))
 
 
 def _included(envelope: Envelope) -> list[str]:

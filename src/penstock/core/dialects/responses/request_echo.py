@@ -11,7 +11,6 @@ from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import Asked
-from penstock.core.dialects.responses.compaction import kept_messages, wants_compaction
 
 _REPEATED: tuple[tuple[str, object, bytes], ...] = (
     ("background", Literal[False], b"false"),
@@ -48,7 +47,33 @@ _TEXT = Raw(b'{"type":"text"}')
 _FUNCTION = {"description": _NULL, "parameters": _NULL, "strict": _NULL}
 _SCHEMA = {"description": _NULL, "strict": Raw(b"false")}
 
+TRIGGER = "compaction_trigger"
+"""The type of the item by which a client asks that its conversation be compacted."""
+_MOST_KEPT = 256 * 1024
+"""Bytes of the user's messages that ``/responses/compact`` repeats, the newest: Codex itself keeps 64,000 tokens of them."""
+
+
+class _Item(msgspec.Struct):
+    type: str | None = None
+    role: str | None = None
+    content: str | list[Raw] | None = None
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="type", tag="message"):
+    """A message of the user as it is given back."""
+
+    content: list[Raw]
+    role: str = "user"
+
+
+class _Text(msgspec.Struct, frozen=True, tag_field="type", tag="input_text"):
+    text: str
+
+
 _encode = msgspec.json.Encoder().encode
+_items = msgspec.json.Decoder(list[Raw]).decode
+_item = msgspec.json.Decoder(_Item).decode
+_string = msgspec.json.Decoder(str).decode
 _kind = msgspec.json.Decoder(str).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _tools = msgspec.json.Decoder(list[dict[str, Raw]]).decode
@@ -132,3 +157,46 @@ def _object(raw: Raw | None) -> dict[str, Raw]:
 
 DEFAULTS = echoed({})
 """What an answer says where its request is not known."""
+
+
+# ---- compaction
+
+
+def wants_compaction(envelope: Envelope) -> bool:
+    """Whether a request asks that its conversation be compacted."""
+    if TRIGGER.encode() not in envelope.body:
+        return False
+    return any(item.type == TRIGGER for item in _read(envelope.value("input")))
+
+
+def _said(text: str) -> _Message:
+    return _Message([Raw(_encode(_Text(text)))])
+
+
+def kept_messages(envelope: Envelope) -> bytes:
+    """The user's messages of a request, as items parted by commas: the newest ones, as far as they are kept."""
+    raw = envelope.value("input")
+    said = [_said(_string(raw))] if raw.startswith(b'"') else []
+    for item in _read(raw):
+        if item.role == "user" and item.type in (None, "message") and item.content:
+            content = item.content
+            said.append(_said(content) if isinstance(content, str) else _Message(content))
+    kept: list[bytes] = []
+    size = 0
+    for message in reversed(said):
+        encoded = _encode(message)
+        size += len(encoded)
+        if size > _MOST_KEPT:
+            break
+        kept.append(encoded)
+    return b",".join(reversed(kept))
+
+
+def _read(raw: bytes) -> list[_Item]:
+    items: list[_Item] = []
+    for each in _items(raw) if raw.startswith(b"[") else ():
+        try:
+            items.append(_item(each))
+        except msgspec.ValidationError:  # an item of another kind
+            continue
+    return items

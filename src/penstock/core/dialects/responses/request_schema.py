@@ -15,6 +15,10 @@ CALL_ID_LIMIT = 64
 """The longest id of a tool call that clients of the dialect, or its API, take."""
 
 
+COMPACTIONS = frozenset({"compaction", "compaction_summary", "context_compaction"})
+"""Types of items that stand for a conversation; Codex has used all three."""
+
+
 class Breakpoint(msgspec.Struct):
     """A prompt-cache mark."""
 

@@ -13,8 +13,8 @@ from msgspec import UNSET, Raw
 
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.responses import request_schema as wire
-from penstock.core.dialects.responses.client_tools import BY_KIND, ClientTool, run_by_client
 from penstock.core.neutral.request import CallerName, Tool, ToolChoice
+from penstock.core.tools.client_tools import BY_KIND, ClientTool, run_by_client
 from penstock.core.tools.names import joined, marked
 from penstock.errors import InvalidRequest
 

@@ -130,7 +130,10 @@ class _Reading:
                 changed["messages"] = made
         tools = fields.get("tools")
         if tools is not None and may_deviate(bytes(tools)):
-            changed["tools"] = Raw(_encode([_tool(tool) for tool in _list(tools)]))
+            given = _list(tools)
+            mended = [_tool(tool) for tool in given]
+            if mended != given:
+                changed["tools"] = Raw(_encode(mended))
         choice = fields.get("tool_choice")
         if choice is not None and bytes(choice).startswith(b"{"):
             changed["tool_choice"] = _choice(choice)

@@ -9,13 +9,13 @@ from pydantic import TypeAdapter
 
 from penstock.core.dialects.prepare import prepare
 from penstock.core.dialects.registry import caller_side, read_envelope
-from penstock.core.dialects.responses.client_tools import CLIENT_TOOLS
 from penstock.core.dialects.responses.dialect import decode_request
 from penstock.core.neutral.events import AnyEvent, CallArgs, CallOpened, Started, Stopped
 from penstock.core.neutral.fold import events_of, fold
 from penstock.core.neutral.request import CallerName, Text, ToolCall, ToolChoice, ToolResult
 from penstock.core.profile import Profile
 from penstock.core.sse import Frames
+from penstock.core.tools.client_tools import CLIENT_TOOLS
 from penstock.core.tools.names import ToolNames
 from penstock.errors import InvalidRequest
 
