@@ -12,7 +12,7 @@ from penstock.api.client_families import DEVIATING, client_family
 from penstock.core.dialects.openai.deviations import DEVIATIONS, may_deviate, regular
 from penstock.core.dialects.prepare import prepare, translation_header
 from penstock.core.dialects.registry import caller_side, read_envelope
-from penstock.core.neutral.events import CallArgs, CallOpened, Started, Stopped
+from penstock.core.neutral.events import AnyEvent, CallArgs, CallOpened, Started, Stopped
 from penstock.core.profile import Profile
 from penstock.core.sse import Frames
 from penstock.errors import InvalidRequest
@@ -86,7 +86,7 @@ def test_a_flat_free_text_tool_beside_nested_ones() -> None:
     writer = caller_side("chat").ResponseEncoder(
         model="m", reply_id="r", created=1, include_usage=False, input_estimate=0
     )
-    events = [
+    events: list[AnyEvent] = [
         Started("x", "m"),
         CallOpened("c", "ApplyPatch"),
         CallArgs('{"input":"*** Begin"}'),

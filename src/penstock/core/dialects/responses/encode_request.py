@@ -70,10 +70,10 @@ class _Writing(RequestEncoder):
             raise InvalidRequest("stop: this model takes no stop sequences.", param="stop")
         self.reason(request, body)
         text: Json = {} if request.output is None else {"format": self.form(request.output)}
+        if text or (request.verbosity is not None and self.profile.verbosity):
+            body["text"] = text
         self.user(request, body)
         self.shared(request, body, text, metadata=self.profile.metadata)
-        if text:
-            body["text"] = text
         body["store"] = False
         body["stream"] = request.stream
         return body
