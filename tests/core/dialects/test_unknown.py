@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from penstock.core.dialects.chat.decode_request import decode_request
 from penstock.core.dialects.prepare import prepare, translation_header
 from penstock.core.dialects.registry import read_envelope
 from penstock.core.dialects.unknown import said_by
+from penstock.core.neutral.request import MOST_LOSSES
 from penstock.core.profile import Profile
 from penstock.errors import InvalidRequest
 
@@ -175,3 +177,31 @@ def test_what_is_known_and_wrong_is_refused_as_ever(caller: str, body: dict[str,
 
 def test_what_something_says() -> None:
     assert said_by("x", {}) is None
+
+
+def test_of_very_many_not_all_are_told() -> None:
+    content = [{"type": f"new_{at}", "text": "x"} for at in range(2 * MOST_LOSSES)]
+    tools = [CHAT_TOOL, *({"type": f"new_{at}"} for at in range(2 * MOST_LOSSES))]
+    body = json.dumps(
+        {"model": "M", "messages": [{"role": "user", "content": content}], "tools": tools}
+    ).encode()
+    assert len(decode_request(body)[1]) <= MOST_LOSSES
+
+
+@pytest.mark.parametrize(
+    "body", [{"tools": [5]}, {"messages": [5]}, {"messages": [{"role": "user", "content": [5]}]}]
+)
+def test_what_is_no_object_is_refused(body: dict[str, Any]) -> None:
+    whole = {"model": "M", "messages": [USER], "tools": [{"type": "brand_new"}], **body}
+    with pytest.raises(InvalidRequest):
+        decode_request(json.dumps(whole).encode())
+
+
+def test_types_that_are_no_words_are_refused() -> None:
+    for body in (
+        {"tools": [{"type": 5}]},
+        {"messages": [{"role": "user", "content": [{"type": 5}]}]},
+        {"messages": 5},
+    ):
+        with pytest.raises(InvalidRequest):
+            decode_request(json.dumps({"model": "M", "messages": [USER], **body}).encode())

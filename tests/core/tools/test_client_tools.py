@@ -269,3 +269,127 @@ def test_it_can_be_chosen_where_it_is_offered(kind: str) -> None:
     assert [tool.name for tool in request.tools] == [kind]
     with pytest.raises(InvalidRequest, match="tool_choice"):
         decode_request(body(tools=[get], tool_choice=choice))
+
+
+# ---- what is rare
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "arguments"),
+    [
+        ("tool_search", {"arguments": '{"query":"x"}'}, '{"query":"x"}'),
+        ("tool_search", {"arguments": ""}, "{}"),
+        ("tool_search", {}, "{}"),
+        ("shell", {}, "{}"),
+        ("apply_patch", {}, "{}"),
+    ],
+)
+def test_calls_of_the_history_in_other_shapes(kind: str, item: dict[str, Any], arguments: str) -> None:
+    row = next(row for row in CLIENT_TOOLS if row.kind == kind)
+    request, _ = decode_request(body({"type": row.call, "call_id": "c", **item}))
+    (call,) = request.turns[1].parts
+    assert isinstance(call, ToolCall)
+    assert call.arguments == arguments
+
+
+def test_outputs_of_the_history_in_other_shapes() -> None:
+    request, _ = decode_request(
+        body(
+            {"type": "shell_call", "call_id": "c", "action": {"commands": ["x"]}},
+            {"type": "shell_call_output", "call_id": "c"},
+            {"type": "apply_patch_call_output", "call_id": "d"},
+            {"type": "apply_patch_call_output", "call_id": "e", "output": 5},
+        )
+    )
+    results = request.turns[2].parts
+    assert results == (ToolResult("c"), ToolResult("d"), ToolResult("e", (Text("5"),)))
+
+
+def test_a_search_may_find_what_is_not_known() -> None:
+    found = [{"type": "brand_new", "name": 5}, {"type": "other"}, {"type": "function", "name": "mail"}]
+    request, lost = decode_request(
+        body(
+            {"type": "tool_search_call", "call_id": "c", "arguments": {}},
+            {"type": "tool_search_output", "call_id": "c", "tools": found},
+        )
+    )
+    assert [tool.name for tool in request.tools] == ["mail"]
+    assert request.turns[2].parts == (ToolResult("c", (Text("These tools can be called now:\n- mail"),)),)
+    assert {loss.field: loss.outcome for loss in lost} == {
+        "tools.brand_new": "dropped",
+        "tools.other": "dropped",
+        "input.tool_search_call": "function",
+    }
+
+
+def test_a_search_may_find_a_tool_that_the_caller_runs_and_offers_already() -> None:
+    again = {
+        "type": "tool_search_output",
+        "call_id": "c",
+        "tools": [{"type": "shell"}, {"type": "custom", "name": "p"}],
+    }
+    request, _ = decode_request(body(again, tools=[{"type": "shell"}, {"type": "custom", "name": "p"}]))
+    assert [tool.name for tool in request.tools] == ["shell", "p"]
+
+
+@pytest.mark.parametrize("extra", ["allowed_callers", "output_schema", "defer_loading"])
+def test_members_that_nobody_else_knows_are_told(extra: str) -> None:
+    value: Any = {"allowed_callers": ["direct"], "output_schema": {}, "defer_loading": True}[extra]
+    tool = {"type": "function", "name": "get", extra: value}
+    outcome = "loaded" if extra == "defer_loading" else "dropped"
+    assert [(loss.field, loss.outcome) for loss in decode_request(body(tools=[tool]))[1]] == [
+        (f"tools.{extra}", outcome)
+    ]
+
+
+def test_a_patch_that_was_cut_is_whole_or_a_function_call() -> None:
+    writer = caller_side("responses").ResponseEncoder(
+        model="m", reply_id="resp_1", created=1, include_usage=True, input_estimate=1
+    )
+    events: list[AnyEvent] = [
+        Started("x", "m"),
+        CallOpened("c", "apply_patch", None, kind="apply_patch"),
+        CallArgs('{"type":"delete_file","path":"a"}'),
+        Stopped("max_tokens"),
+    ]
+    last = json.loads(Frames().feed(writer.write(events))[-1].data)["response"]
+    assert (last["status"], last["output"][0]["status"]) == ("incomplete", "completed")
+    assert last["output"][0]["operation"] == {"type": "delete_file", "path": "a"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ('{"command":"ls | wc"}', ["bash", "-lc", "ls | wc"]),
+        ('{"commands":["ls","-l"]}', ["ls", "-l"]),
+    ],
+)
+def test_a_local_shell_takes_a_line_as_a_shell_does(arguments: str, command: list[str]) -> None:
+    events: list[AnyEvent] = [
+        Started("x", "m"),
+        CallOpened("c", "local_shell"),
+        CallArgs(arguments),
+        Stopped("tool_use"),
+    ]
+    action = written(events, ["local_shell"])[-1]["response"]["output"][0]["action"]
+    assert action == {"type": "exec", "command": command, "env": {}}
+
+
+def test_a_shell_takes_one_command_as_a_list_of_one() -> None:
+    events: list[AnyEvent] = [
+        Started("x", "m"),
+        CallOpened("c", "shell"),
+        CallArgs('{"command":"ls"}'),
+        Stopped("tool_use"),
+    ]
+    assert written(events, ["shell"])[-1]["response"]["output"][0]["action"]["commands"] == ["ls"]
+
+
+def test_an_empty_command_is_none() -> None:
+    events: list[AnyEvent] = [
+        Started("x", "m"),
+        CallOpened("c", "shell"),
+        CallArgs('{"commands":[]}'),
+        Stopped("tool_use"),
+    ]
+    assert written(events, ["shell"])[-1]["response"]["output"][0]["type"] == "function_call"

@@ -127,7 +127,12 @@ def _search_asks(item: ClientItem) -> str:
 
 
 def _search_says(item: ClientItem) -> tuple[str, bool]:
-    lines = [line for raw in item.tools or () for line in _described(_found(raw), "")]
+    lines: list[str] = []
+    for raw in item.tools or ():
+        try:
+            lines += _described(_found(raw), "")
+        except msgspec.ValidationError:  # of a type that is not known: it was left out
+            continue
     return ("These tools can be called now:\n" + "\n".join(lines) if lines else "No tools were found."), False
 
 

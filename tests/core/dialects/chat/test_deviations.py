@@ -13,6 +13,7 @@ from penstock.core.dialects.openai.deviations import DEVIATIONS, may_deviate, re
 from penstock.core.dialects.prepare import prepare, translation_header
 from penstock.core.dialects.registry import caller_side, read_envelope
 from penstock.core.neutral.events import AnyEvent, CallArgs, CallOpened, Started, Stopped
+from penstock.core.neutral.request import MOST_LOSSES
 from penstock.core.profile import Profile
 from penstock.core.sse import Frames
 from penstock.errors import InvalidRequest
@@ -403,3 +404,22 @@ def test_the_clients_of_the_table_are_known_and_the_page_has_it() -> None:
     for row in DEVIATIONS:
         assert row.clients.startswith("Cursor")
         assert f"| {row.sent} | {row.clients} | {row.read_as} | {row.known} |" in page
+
+
+def test_of_very_many_fields_not_all_are_told() -> None:
+    fields = {f"new_{at}": 1 for at in range(2 * MOST_LOSSES)}
+    envelope = read_envelope(json.dumps({"model": "M", "input": "hi", **fields}).encode(), "chat")
+    assert len(envelope.left_out) == MOST_LOSSES
+
+
+def test_parts_that_are_not_known_stay() -> None:
+    part = {"type": "input_video", "video": "x"}
+    envelope = read_envelope(
+        json.dumps({"model": "M", "input": [{"role": "user", "content": [part]}]}).encode(), "chat"
+    )
+    assert json.loads(envelope.body)["messages"] == [{"role": "user", "content": [part]}]
+
+
+def test_an_effort_that_is_not_said() -> None:
+    made = chat(input="hi", reasoning={"summary": "auto"})
+    assert "reasoning_effort" not in made

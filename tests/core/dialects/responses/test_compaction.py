@@ -15,6 +15,7 @@ from penstock.core.dialects.summary import (
     INSTRUCTION,
     INTRODUCTION,
     UNREADABLE,
+    SummaryDecoder,
     opened_summary,
     sealed_summary,
 )
@@ -236,3 +237,29 @@ def test_of_long_messages_the_newest_are_kept() -> None:
     assert [message["content"][0]["text"][0] for message in kept] == ["2", "3"]
     kept = json.loads(b"[%b]" % read(envelope({"model": "m", "input": "hi"})).kept)
     assert kept[0]["content"] == [{"type": "input_text", "text": "hi"}]
+
+
+def test_items_that_are_damaged_go_on_as_they_are() -> None:
+    damaged: list[dict[str, Any]] = [
+        {"type": "compaction", "encrypted_content": "gwc1.###"},
+        {"type": "compaction", "encrypted_content": ["gwc1.x"], "role": 5, "content": 5},
+        {"type": "brand_new", "encrypted_content": "gwc1.x"},
+        {"type": "brand_new", "content": 5, "said": "compaction_trigger"},
+    ]
+    sealed = {"type": "compaction", "encrypted_content": sealed_summary("It is 42.")}
+    body, _ = sent({"model": "m", "input": [*damaged, sealed]}, "responses")
+    assert body["input"][:4] == damaged
+    assert body["input"][4]["role"] == "user"
+
+
+def test_a_decoder_of_summaries_names_the_model_and_knows_no_forms() -> None:
+    decoder = SummaryDecoder(upstream_side("chat").ResponseDecoder(profile=Profile()))
+    frame = b'data: {"id":"x","model":"up","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    assert decoder.feed(frame) == [Started("x", "up"), TextDelta("a")]
+    assert decoder.form_of(frame) is None
+    assert decoder.answered == "up"
+
+
+def test_codes_of_summaries() -> None:
+    assert sealed_summary("x").startswith("gwc1.")
+    assert opened_summary("other") is None
