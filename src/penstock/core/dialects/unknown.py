@@ -79,11 +79,6 @@ class Loosened:
             changed["messages"] = Raw(_encode([self._message(raw) for raw in _list(messages)]))
         self.body = _encode(fields | changed)
 
-    @property
-    def changed(self) -> bool:
-        """Whether anything was of an unknown type."""
-        return bool(self.losses) or self.web_search
-
     def _lose(self, field: str, outcome: str) -> None:
         if len(self.losses) < MOST_LOSSES:
             self.losses.setdefault(field, outcome)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.api.client_families import DEVIATING, client_family
+from penstock.core.dialects.chat.decode_request import decode_request
 from penstock.core.dialects.openai.deviations import DEVIATIONS, may_deviate, regular
 from penstock.core.dialects.prepare import prepare, translation_header
 from penstock.core.dialects.registry import caller_side, read_envelope
@@ -357,7 +358,7 @@ def test_what_is_chats_own_stays_as_it_is() -> None:
     assert not may_deviate(json.dumps([NESTED, NESTED]).encode())
     assert not may_deviate(b"[]")
     assert not may_deviate(b"")
-    assert may_deviate(json.dumps([NESTED, PATCH]).encode())
+    assert not may_deviate(json.dumps([NESTED, PATCH]).encode()), "it is read where it is translated"
     assert may_deviate(json.dumps([SHELL]).encode())
 
 
@@ -423,3 +424,20 @@ def test_parts_that_are_not_known_stay() -> None:
 def test_an_effort_that_is_not_said() -> None:
     made = chat(input="hi", reasoning={"summary": "auto"})
     assert "reasoning_effort" not in made
+
+
+def test_what_the_scanner_took_is_read_where_it_is_translated() -> None:
+    """A client that is not in the table, whose first tool is Chat's own: nothing looks at the others before."""
+    body = json.dumps(
+        {
+            "model": "M",
+            "messages": [USER, {"role": "assistant", "content": [{"type": "thinking", "thinking": "x"}]}],
+            "tools": [NESTED, PATCH],
+        }
+    ).encode()
+    request, losses = decode_request(body)
+    assert [tool.name for tool in request.tools] == ["Shell", "ApplyPatch"]
+    assert [(loss.field, loss.outcome) for loss in losses] == [
+        ("messages.thinking", "dropped"),
+        ("tools.custom", "function"),
+    ]

@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.chat import request_schema as wire
 from penstock.core.dialects.openai.attachments import document_of, image_at
+from penstock.core.dialects.openai.deviations import regular
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.openai.shared_fields import asked_metadata, asked_tier
 from penstock.core.dialects.unknown import KnownTypes, Loosened
@@ -254,15 +255,13 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
 
     Raises ``InvalidRequest`` naming the field.
     """
-    loosened: Loosened | None = None
+    losses: dict[str, str] = {}
+    web_search = False
     try:
         try:
             sent = _body(body)
         except msgspec.ValidationError:
-            loosened = Loosened(body, _KNOWN)
-            if not loosened.changed:
-                raise
-            body = loosened.body
+            body, losses, web_search = _mended(body)
             sent = _body(body)
         fields = _fields(body)
         names: set[str] = set()
@@ -273,10 +272,9 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON.") from error
     reading = _Reading()
-    if loosened is not None:
-        reading.losses |= loosened.losses
+    reading.losses |= losses
     request = reading.request(sent)
-    if loosened is not None and loosened.web_search:
+    if web_search:
         request = msgspec.structs.replace(request, web_search=True)
     for name, raw in fields.items():
         if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
@@ -289,6 +287,16 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     for name in nsmallest(MOST_LOSSES, names - _MESSAGE_FIELDS):
         reading.lose(f"messages.{name}")
     return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]
+
+
+def _mended(body: bytes) -> tuple[bytes, dict[str, str], bool]:
+    """A body that is none of Chat, as far as it can be read all the same; its losses; whether a search was offered."""
+    made = regular(_fields(body))
+    losses: dict[str, str] = {}
+    if made is not None:
+        body, losses = _encode(made[0]), dict.fromkeys(made[1], "dropped")
+    loosened = Loosened(body, _KNOWN)
+    return loosened.body, losses | loosened.losses, loosened.web_search
 
 
 class _Reading:

@@ -90,10 +90,8 @@ _TEXTS = frozenset({"input_text", "output_text", "text", "summary_text"})
 
 
 def may_deviate(tools: bytes) -> bool:
-    """Whether tools may be others than Chat's: no words of the neighbouring formats are in them, and the first is nested."""
-    return bool(tools) and (
-        _NESTED.match(tools) is None or b'"custom"' in tools or b'"input_schema"' in tools
-    )
+    """Whether tools are others than Chat's, judged by the first: a look at all of them would cost every request."""
+    return bool(tools) and _NESTED.match(tools) is None
 
 
 def regular(fields: Members) -> tuple[Members, tuple[str, ...]] | None:
@@ -129,7 +127,7 @@ class _Reading:
             if made is not None:
                 changed["messages"] = made
         tools = fields.get("tools")
-        if tools is not None and may_deviate(bytes(tools)):
+        if tools is not None and bytes(tools).startswith(b"["):
             given = _list(tools)
             mended = [_tool(tool) for tool in given]
             if mended != given:

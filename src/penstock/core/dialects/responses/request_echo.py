@@ -7,7 +7,7 @@ response object of OpenAI's Python package 3.57.0 and of the Open Responses spec
 from typing import Literal, cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import Asked
@@ -59,6 +59,15 @@ class _Item(msgspec.Struct):
     content: str | list[Raw] | None = None
 
 
+class _Offer(msgspec.Struct):
+    """As much of a tool as says whether a response can have it as it is."""
+
+    type: str = ""
+    description: Raw | UnsetType = UNSET
+    parameters: Raw | UnsetType = UNSET
+    strict: Raw | UnsetType = UNSET
+
+
 class _Message(msgspec.Struct, frozen=True, tag_field="type", tag="message"):
     """A message of the user as it is given back."""
 
@@ -74,17 +83,22 @@ _encode = msgspec.json.Encoder().encode
 _items = msgspec.json.Decoder(list[Raw]).decode
 _item = msgspec.json.Decoder(_Item).decode
 _string = msgspec.json.Decoder(str).decode
-_kind = msgspec.json.Decoder(str).decode
+_offer = msgspec.json.Decoder(_Offer).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
-_tools = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _decoders = {
     name: (msgspec.json.Decoder(cast("type", kind)).decode, default) for name, kind, default in _REPEATED
 }
 
 
+_SAID = frozenset({*_decoders, "reasoning", "text", "tools"})
+"""Fields of which a response says what a request says."""
+
+
 def asked(envelope: Envelope) -> Asked:
     """What an answer says of this request, and whether it takes the conversation's place."""
-    return Asked(echoed(envelope.fields), compacts=wants_compaction(envelope))
+    fields = envelope.fields
+    members = DEFAULTS if _SAID.isdisjoint(fields) else echoed(fields)
+    return Asked(members, compacts=wants_compaction(envelope))
 
 
 def asked_to_compact(envelope: Envelope) -> Asked:
@@ -130,23 +144,24 @@ def _text(raw: Raw | None) -> dict[str, object]:
     return {"format": form or _TEXT, "verbosity": "medium" if plain else verbosity}
 
 
-def _offered(raw: Raw | None) -> list[dict[str, Raw]]:
+def _offered(raw: Raw | None) -> list[Raw | dict[str, Raw]]:
     if raw is None or bytes(raw) == b"null":
         return []
     try:
-        tools = _tools(raw)
+        return [made for tool in _items(raw) if (made := _tool(tool)) is not None]
     except msgspec.ValidationError:
         return []
-    return [
-        _FUNCTION | tool if _type_of(tool) == "function" else tool
-        for tool in tools
-        if _type_of(tool) in _TOOLS
-    ]
 
 
-def _type_of(tool: dict[str, Raw]) -> str:
-    raw = tool.get("type", _NULL)
-    return _kind(raw) if bytes(raw).startswith(b'"') else ""
+def _tool(raw: Raw) -> Raw | dict[str, Raw] | None:
+    """A tool as a response has it; None for one that it cannot have."""
+    try:
+        tool = _offer(raw)
+    except msgspec.ValidationError:
+        return None
+    if tool.type == "function" and UNSET in (tool.description, tool.parameters, tool.strict):
+        return _FUNCTION | _members(raw)
+    return raw if tool.type in _TOOLS else None
 
 
 def _object(raw: Raw | None) -> dict[str, Raw]:
