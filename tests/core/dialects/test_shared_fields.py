@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.dialects.prepare import prepare, translation_header
 from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
-from penstock.core.neutral.events import Started, Stopped, TextDelta
+from penstock.core.neutral.events import AnyEvent, Started, Stopped, TextDelta
 from penstock.core.neutral.fold import fold
 from penstock.core.profile import Profile
 from penstock.core.sse import Frames
@@ -105,7 +105,7 @@ def test_the_callers_own_key_of_a_cache_is_the_one() -> None:
 @pytest.mark.parametrize(("caller", "upstream"), [("chat", "responses"), ("responses", "chat")])
 @pytest.mark.parametrize("tier", ["flex", None])
 def test_the_tier_that_served_is_in_the_answer(caller: str, upstream: str, tier: str | None) -> None:
-    events = [Started("x", "m"), TextDelta("hi"), Stopped("end_turn", None, None, tier)]
+    events: list[AnyEvent] = [Started("x", "m"), TextDelta("hi"), Stopped("end_turn", None, None, tier)]
     side, back = caller_side(upstream), caller_side(caller)
     whole = side.encode_response(fold(events), model="m", reply_id="r", created=1)
     reply = fold(upstream_side(upstream).decode_response(whole, Profile()))

@@ -187,7 +187,7 @@ def test_an_item_of_any_shape_passes_as_bytes(item: Any) -> None:
     assert json.loads(out) == {**response, "model": "public"}
     assert (counts.input, counts.output, named) == (3, 2, "up")
     lane = Passthrough(model="public", withhold_usage=False)
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
         {"type": "response.output_item.added", "output_index": 0, "item": item},
         {"type": "response.output_item.done", "output_index": 0, "item": item},
@@ -231,3 +231,15 @@ def test_what_a_reply_is_made_of_has_to_be_understood_there(item: Any) -> None:
     assert isinstance(failed, Failed)
     frame = b'data: {"type":"response.output_item.done","item":%b}\n\n' % json.dumps(item).encode()
     assert isinstance(ResponseDecoder(profile=Profile()).feed(frame)[-1], Failed)
+
+
+def test_an_event_of_an_unknown_type_may_hold_anything() -> None:
+    start = b'data: {"type":"response.created","response":{"id":"r","model":"up"}}\n\n'
+    odd = b'data: {"type":"response.brand_new","item":5,"response":6}\n\n'
+    events = ResponseDecoder(profile=Profile()).feed(start + odd)
+    assert events == [Started("r", "up")]
+    lane = Passthrough(model=None, withhold_usage=False)
+    assert lane.feed(start + odd) == start + odd
+    assert lane.failure is None
+    assert passthrough_response(b'{"output":5}', model=None)[2] is not None
+    assert passthrough_response(b'{"output":null,"status":5}', model=None)[2] is not None
