@@ -242,4 +242,8 @@ def test_an_event_of_an_unknown_type_may_hold_anything() -> None:
     assert lane.feed(start + odd) == start + odd
     assert lane.failure is None
     assert passthrough_response(b'{"output":5}', model=None)[2] is not None
+    assert lane.feed(
+        b'data: {"type":"response.in_progress","item":5,"response":{"id":"r","output":null}}\n\n'
+    )
+    assert lane.failure is None
     assert passthrough_response(b'{"output":null,"status":5}', model=None)[2] is not None

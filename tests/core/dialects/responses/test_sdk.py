@@ -293,6 +293,7 @@ def test_what_was_not_asked_for_has_its_default() -> None:
         ({"truncation": "sometimes"}, {"truncation": "disabled"}),
         ({"background": True, "store": True}, {"background": False, "store": False}),
         ({"tools": [{"type": "brand_new"}, {"type": "web_search"}]}, {"tools": [{"type": "web_search"}]}),
+        ({"tools": [5, {"type": 5}]}, {"tools": []}),
         ({"tools": 5, "text": 5, "reasoning": []}, {"tools": [], "reasoning": {"effort": None, "summary": None}}),
     ],
 )  # fmt: skip
