@@ -14,7 +14,7 @@ from typing import Any
 from penstock.api import connection_check
 from penstock.api.authenticate import RequestCredentials, request_credentials
 from penstock.api.body_memory import BodyMemory, Reservation
-from penstock.api.client_families import ClientFamilies
+from penstock.api.client_families import DEVIATING, ClientFamilies
 from penstock.api.error_responses import error_body, error_headers
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import Route, endpoint_like, find_route
@@ -201,7 +201,9 @@ class Api:
         user_id, concurrent = caller.principal.user_id, caller.plan.concurrent_requests
         place = self._body_memory.hold(user_id, concurrent, len(body))
         try:
-            envelope = self._reader.read_small(body, caller.endpoint.caller.body, caller.bounds)
+            envelope = self._reader.read_small(
+                body, caller.endpoint.caller.body, caller.bounds, deviates=caller.client in DEVIATING
+            )
             if envelope is not None:
                 self._begin(exchange, request_id, now, caller, envelope, place, started)
                 return None
@@ -230,7 +232,9 @@ class Api:
             if body is None:
                 body = await exchange.body(place.arrived)
                 place.shrink(len(body))
-            envelope = await self._reader.read(body, caller.endpoint.caller.body, caller.bounds)
+            envelope = await self._reader.read(
+                body, caller.endpoint.caller.body, caller.bounds, deviates=caller.client in DEVIATING
+            )
             self._begin(exchange, request_id, now, caller, envelope, place, started)
         except BaseException:
             place.leave()

@@ -73,6 +73,10 @@ class Profile(msgspec.Struct, frozen=True):
     """Takes OpenAI's ``prompt_cache_breakpoint`` on parts, in Responses too."""
     prompt_cache_key: bool = False
     """Finds caches by ``prompt_cache_key``, in Responses too: a session of Claude Code's gets one."""
+    verbosity: bool = False
+    """Takes OpenAI's ``verbosity``, in Responses ``text.verbosity``."""
+    service_tier: bool = False
+    """Takes OpenAI's ``service_tier``, in Responses too."""
     prefill: Literal["none", "prefix", "partial", "continue"] = "none"
     """How it is told to go on from the last message: a member of that, or vLLM's ``continue_final_message``."""
     user_field: Literal["user", "safety_identifier", "none"] = "user"
@@ -85,6 +89,10 @@ class Profile(msgspec.Struct, frozen=True):
     # towards Responses upstreams, besides what is the same as in Chat
     encrypted_reasoning: bool = False
     """Gives reasoning in an encrypted form that can be sent back, where asked (``include``)."""
+    metadata: bool = False
+    """Takes ``metadata``, which Chat has only for what is stored, and nothing is."""
+    compaction: bool = False
+    """Answers a ``compaction_trigger`` with a ``compaction`` item; otherwise the model is asked for a summary."""
 
     # towards Messages upstreams
     old_api: bool = False

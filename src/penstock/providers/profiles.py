@@ -35,9 +35,15 @@ OPENAI = Profile(
     system_role="developer",
     user_field="safety_identifier",
     encrypted_reasoning=True,
+    compaction=True,
+    metadata=True,
     prompt_cache_key=True,
+    service_tier=True,
+    verbosity=True,
 )
-OPENAI_CLASSIC = with_changes(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)
+OPENAI_CLASSIC = with_changes(
+    OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False, verbosity=False
+)
 
 QWEN = Profile(
     top_k=True,

@@ -45,7 +45,7 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange
 from penstock.operations.metrics import Metrics
-from penstock.relay.answer import RequestMemories, lane_for, prepared_for, whole_answer
+from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, whole_answer
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
@@ -532,6 +532,7 @@ class RelayedCall(Call):
                 self.selection.model.id,
                 self._prepared,
                 self._relay.timings.max_stream_kept,
+                self._relay.clock,
             )
         stream.attach(response, lane)
         response.deliver(self._bytes_arrived, self._stream_ended)
@@ -595,7 +596,7 @@ class RelayedCall(Call):
 
     def _tell(self, stream: ResponseStream, error: PenstockError) -> None:
         """Settle a call whose caller gets the error inside its stream."""
-        stream.tell(error)
+        stream.tell(error, asked_of(self, self.selection.model.id))
         # What was delivered counts; an error before any output does not.
         self.broke(error, output=stream.lane is not None and stream.lane.output_bytes > 0)
         if isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
@@ -629,7 +630,7 @@ class RelayedCall(Call):
             if again is not None:
                 self._resume(again)
                 return
-        out, failed = whole_answer(self, prepared, body, None if turn is None else turn.events)
+        out, failed = whole_answer(self, prepared, body, relay.clock, None if turn is None else turn.events)
         if turn is not None:
             note_model(self, turn.answered)
         if failed is not None:

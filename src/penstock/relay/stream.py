@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from penstock.core.dialects.interface import CallerSide
+from penstock.core.dialects.interface import NOTHING_ASKED, Asked, CallerSide
 from penstock.core.dialects.lanes import Lane
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
@@ -157,10 +157,10 @@ class ResponseStream:
         if self.done_at is None:
             self.error = error or reported_error(None if self.lane is None else self.lane.failure)
 
-    def tell(self, error: PenstockError) -> None:
-        """End a response that has begun with the dialect's error event."""
+    def tell(self, error: PenstockError, asked: Asked = NOTHING_ASKED) -> None:
+        """End a response that has begun with the dialect's error event, which may say what was ``asked``."""
         number = 0 if self.lane is None or self.first_byte_at is None else self.lane.sequence
-        frame = self._side.error_frame(error, self._request_id, number)
+        frame = self._side.error_frame(error, self._request_id, number, asked)
         self._exchange.end(frame)  # where the caller is lost, nothing of this is sent
 
     def tick(self, now: float) -> None:

@@ -5,13 +5,15 @@ the side. A dialect's ``Passthrough`` is the lane of same-dialect traffic; ``Tra
 cross in the same two ways.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import (
+    NOTHING_ASKED,
+    Asked,
     CallerSide,
     EventDecoder,
     EventEncoder,
@@ -21,6 +23,7 @@ from penstock.core.dialects.interface import (
     UpstreamSide,
 )
 from penstock.core.dialects.learning_decoder import LearningDecoder, text_of
+from penstock.core.dialects.summary import SummaryDecoder, SummaryText
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -263,7 +266,8 @@ class Crossing(msgspec.Struct, frozen=True):
     """From which upstream to which caller an answer crosses, and what we write ourselves into it.
 
     ``same``: both speak the same. ``public`` is the public model id, ``reply_id`` the id of an answer that we encode,
-    ``created`` its time in Unix seconds. ``keeps``: so many bytes of a stream are kept where its end needs them.
+    ``created`` its time in Unix seconds. ``keeps``: so many bytes of a stream are kept where its end needs them. ``clock``
+    gives epoch seconds.
     """
 
     caller: CallerSide
@@ -274,6 +278,16 @@ class Crossing(msgspec.Struct, frozen=True):
     reply_id: str
     created: int
     keeps: int = MAX_ANSWER
+    clock: Callable[[], float] | None = None
+
+    def asked(self, envelope: Envelope) -> Asked:
+        """What an answer that we write has of its request."""
+        read = self.caller.asked
+        if read is None:
+            return NOTHING_ASKED
+        return msgspec.structs.replace(
+            read(envelope), model=self.public, created=self.created, clock=self.clock
+        )
 
 
 def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, content_type: bytes) -> Lane:
@@ -291,17 +305,21 @@ def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, cont
         if recorder is None:
             return lane
         return ObservedPassthrough(lane, upstream.ResponseDecoder(profile=profile), recorder)
+    asked = crossing.asked(envelope)
     encoder = caller.ResponseEncoder(
         model=crossing.public,
         reply_id=crossing.reply_id,
         created=crossing.created,
         include_usage=envelope.include_usage,
         input_estimate=envelope.estimate_input(),
+        asked=asked,
     )
     pausable: PausableDecoder | None = None
     if prepared.may_pause and upstream.pauses is not None and not caller.resumes_pauses:
         pausable = upstream.pauses.Decoder(profile=profile, keeps=crossing.keeps)
     decoder = pausable or upstream.ResponseDecoder(profile=profile)
+    if asked.compacts:
+        decoder = SummaryDecoder(decoder)
     lane = Translation(
         decoder,
         encoder,
@@ -315,7 +333,11 @@ def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, cont
 
 
 def whole_reply(
-    crossing: Crossing, prepared: Prepared, body: bytes, events: Sequence[AnyEvent] | None = None
+    crossing: Crossing,
+    prepared: Prepared,
+    body: bytes,
+    events: Sequence[AnyEvent] | None = None,
+    asked: Asked = NOTHING_ASKED,
 ) -> Reply:
     """An upstream's whole answer in the neutral form, with the caller's own names of tools.
 
@@ -326,6 +348,8 @@ def whole_reply(
     )
     if prepared.reasoning is not None:
         record_reasoning(prepared.reasoning, decoded)
+    if asked.compacts:
+        decoded = SummaryText().of(decoded)
     decoded = prepared.names.restored(decoded)
     if prepared.hides_reasoning:
         decoded = Redaction().without_text(decoded)

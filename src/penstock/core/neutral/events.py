@@ -53,12 +53,13 @@ class ThoughtRedacted(Event, frozen=True, gc=False):
 
 
 class CallOpened(Event, frozen=True, gc=False):
-    """A tool call begins. ``namespace`` and ``custom`` are known where the name is the caller's own."""
+    """A tool call begins. ``namespace``, ``custom`` and ``kind`` are known where the name is the caller's own."""
 
     id: str
     name: str
     namespace: str | None = None
     custom: bool = False
+    kind: str = ""
 
 
 class CallArgs(Event, frozen=True, gc=False):
@@ -82,11 +83,12 @@ class Metered(Event, frozen=True, gc=False):
 
 
 class Stopped(Event, frozen=True, gc=False):
-    """The reply ended as the dialect says it must. ``detail`` explains a refusal."""
+    """The reply ended as the dialect says it must. ``detail`` explains a refusal; ``service_tier`` served it."""
 
     reason: StopReason
     stop_sequence: str | None = None
     detail: str | None = None
+    service_tier: str | None = None
 
 
 class Failed(Event, frozen=True, gc=False):
@@ -136,3 +138,4 @@ class Reply(msgspec.Struct, frozen=True):
     cited: tuple[int, ...] = ()
     """For each citation which of ``parts`` it belongs to."""
     failure: Failed | None = None
+    service_tier: str | None = None

@@ -101,6 +101,7 @@ class Fold:
             reason=stopped.reason if stopped else None,
             stop_sequence=stopped.stop_sequence if stopped else None,
             detail=stopped.detail if stopped else None,
+            service_tier=stopped.service_tier if stopped else None,
             citations=tuple(self._citations),
             cited=tuple(self._cited),
             failure=self._failure,
@@ -123,7 +124,9 @@ class Fold:
                 if self._call is not None:
                     call = self._call
                     self._parts.append(
-                        ToolCall(call.id, call.name, text or "{}", None, call.namespace, call.custom)
+                        ToolCall(
+                            call.id, call.name, text or "{}", None, call.namespace, call.custom, call.kind
+                        )
                     )
             case "":
                 pass
@@ -156,7 +159,7 @@ def events_of(reply: Reply) -> list[AnyEvent]:
                 if signature is not None:
                     events.append(ThoughtSigned(signature))
             case ToolCall(id, name, arguments):
-                events.append(CallOpened(id, name, part.namespace, part.custom))
+                events.append(CallOpened(id, name, part.namespace, part.custom, part.kind))
                 if arguments:
                     events.append(CallArgs(arguments))
             case Image() | Document() | ToolResult():
@@ -168,5 +171,5 @@ def events_of(reply: Reply) -> list[AnyEvent]:
     if reply.failure is not None:
         events.append(reply.failure)
     elif reply.reason is not None:
-        events.append(Stopped(reply.reason, reply.stop_sequence, reply.detail))
+        events.append(Stopped(reply.reason, reply.stop_sequence, reply.detail, reply.service_tier))
     return events

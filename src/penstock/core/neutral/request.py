@@ -68,6 +68,8 @@ class ToolCall(Part, frozen=True):
     """Of the tool, where ``name`` is the caller's own (see ``CallOpened``)."""
     custom: bool = False
     """The caller's tool takes free text: ``arguments`` is ``{"input": "the text"}``."""
+    kind: str = ""
+    """The type of the caller's tool, where its calls have a form of their own (see ``CallerName``)."""
 
 
 class ToolResult(Part, frozen=True):
@@ -91,11 +93,15 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class CallerName(msgspec.Struct, frozen=True):
-    """What a caller calls a tool: its ``name`` in its ``namespace``; ``custom`` ones take free text, not JSON."""
+    """What a caller calls a tool: its ``name`` in its ``namespace``; ``custom`` ones take free text, not JSON.
+
+    ``kind`` is the tool's type where the caller runs it and its calls have a form of their own in the caller's dialect.
+    """
 
     name: str
     namespace: str | None = None
     custom: bool = False
+    kind: str = ""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -157,6 +163,13 @@ class Request(msgspec.Struct, frozen=True):
     user: str | None = None
     web_search: bool = False
     """The provider's own web search was offered to the model; no neutral tool stands for it."""
+    verbosity: str | None = None
+    service_tier: str | None = None
+    cache_key: str | None = None
+    cache_retention: str | None = None
+    metadata: msgspec.Raw | None = None
+    """What both of OpenAI's formats have in the same words: ``text.verbosity``, ``service_tier``, ``prompt_cache_key``,
+    ``prompt_cache_retention``, ``metadata``."""
 
 
 MOST_LOSSES = 64

@@ -32,6 +32,7 @@ from penstock.core.dialects.chat.remembered_request import decode_remembered, en
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.chat.startup import is_startup
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
+from penstock.core.dialects.openai.deviations import may_deviate, regular
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.errors import InvalidRequest
 
@@ -93,6 +94,8 @@ CHAT = Dialect(
             cost=COST,
             turns="messages",
             attachments={"images": typed_as(b"image_url"), "documents": typed_as(b"file")},
+            regular=regular,
+            may_deviate=may_deviate,
         ),
         decode_request=decode_request,
         decode_remembered=decode_remembered,

@@ -268,6 +268,7 @@ class RequestWriter(RequestEncoder):
         if asked.format is not None:
             body["response_format"] = asked.format
         self.user(request, body)
+        self.shared(request, body, body, metadata=False)
         if profile.prefill == "continue":
             body |= continue_final_message(messages)
         body["stream"] = request.stream

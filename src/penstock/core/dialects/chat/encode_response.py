@@ -5,7 +5,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
-from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -161,6 +161,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str
     choices: list[Alternative]
     usage: TokenCounts | None = None
+    service_tier: str | None = None
 
 
 def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int = 0) -> TokenCounts:
@@ -178,7 +179,14 @@ def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int 
     )
 
 
-def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+def encode_response(
+    reply: Reply,
+    *,
+    model: str,
+    reply_id: str,
+    created: int,
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an answer says nothing of its request here
+) -> bytes:
     """A whole answer. ``reply.failure`` is the relay's to answer; here it would end as an empty stop."""
     texts: list[str] = []
     thoughts: list[str] = []
@@ -217,7 +225,9 @@ def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) ->
     )
     choice = Alternative(0, message, None, FINISH[reason], reply.stop_sequence, NATIVE.get(reason))
     usage = None if reply.usage == Usage() else token_counts(reply.usage)
-    return _encode(Completion(reply_id, "chat.completion", created, model, [choice], usage))
+    return _encode(
+        Completion(reply_id, "chat.completion", created, model, [choice], usage, reply.service_tier)
+    )
 
 
 def _detail(thought: Thought, index: int) -> Detail | None:
@@ -240,7 +250,12 @@ _DONE = b"data: [DONE]\n\n"
 _CHARS_PER_TOKEN = 4
 
 
-def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
+def error_frame(
+    error: PenstockError,
+    request_id: str,
+    sequence: int = 0,  # noqa: ARG001 - events are not numbered here
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an error says nothing of its request here
+) -> bytes:
     """An error inside a stream, as the OpenAI SDKs raise it; no ``[DONE]`` comes after it."""
     return b"data: " + native_body(error, request_id) + b"\n\n"
 
@@ -276,7 +291,14 @@ class ResponseEncoder:
     )
 
     def __init__(
-        self, *, model: str, reply_id: str, created: int, include_usage: bool, input_estimate: int
+        self,
+        *,
+        model: str,
+        reply_id: str,
+        created: int,
+        include_usage: bool,
+        input_estimate: int,
+        asked: Asked = NOTHING_ASKED,  # noqa: ARG002 - a chunk says nothing of its request
     ) -> None:
         """``created`` is in Unix seconds; ``input_estimate`` in tokens, for a usage that the upstream did not give."""
         self.error: PenstockError = BROKEN_OFF
@@ -451,7 +473,10 @@ class ResponseEncoder:
         if event.reason in NATIVE:
             extra += b',"native_finish_reason":' + _encode(NATIVE[event.reason])
         finish = _encode(FINISH[event.reason])
-        pieces.append(self._head + b'{},"logprobs":null,"finish_reason":' + finish + extra + b"}]}\n\n")
+        tier = b"" if event.service_tier is None else b',"service_tier":' + _encode(event.service_tier)
+        pieces.append(
+            self._head + b'{},"logprobs":null,"finish_reason":' + finish + extra + b"}]" + tier + b"}\n\n"
+        )
         if self._include_usage:
             counts = token_counts(
                 self._usage,

@@ -283,3 +283,7 @@ class Body(msgspec.Struct):
     store: bool | None = None
     logit_bias: dict[str, float] | None = None
     service_tier: str | None = None
+    verbosity: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    metadata: Raw | UnsetType = UNSET

@@ -181,11 +181,24 @@ class RequestWriter:
             self.lose("stop", "reduced")
         if stop:
             body["stop_sequences"] = stop
+        self.without(request)
         if request.user is not None:
             body["metadata"] = {"user_id": request.user}
         if request.stream or max_tokens > _LONGEST_WHOLE:
             body["stream"] = True
         return _encode(body), list(self.losses)
+
+    def without(self, request: Request) -> None:
+        """Tell of what OpenAI's formats have and this one has not."""
+        for name, value in (
+            ("verbosity", request.verbosity),
+            ("service_tier", request.service_tier),
+            ("prompt_cache_key", request.cache_key),
+            ("prompt_cache_retention", request.cache_retention),
+            ("metadata", request.metadata),
+        ):
+            if value is not None:
+                self.lose(name)
 
     # ---- system
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.nesting import is_object
-from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -64,7 +64,12 @@ class _Error(msgspec.Struct):
     request_id: str
 
 
-def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
+def error_frame(
+    error: PenstockError,
+    request_id: str,
+    sequence: int = 0,  # noqa: ARG001 - events are not numbered here
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an error says nothing of its request here
+) -> bytes:
     """An error inside a stream, as the Anthropic SDKs raise it; it replaces the rest, ``message_stop`` included."""
     body = _Error("error", _Detail(error.kind, error.message), request_id)
     return b"event: error\ndata: " + _encode(body) + b"\n\n"
@@ -128,6 +133,7 @@ class ResponseEncoder:
         created: int,  # noqa: ARG002 - the same in every dialect; this one has no time of creation
         include_usage: bool,  # noqa: ARG002 - the same in every dialect; this one always has usage
         input_estimate: int,
+        asked: Asked = NOTHING_ASKED,  # noqa: ARG002 - an answer says nothing of its request here
     ) -> None:
         """``input_estimate`` is in tokens: ``message_start`` has to give a count before there is one."""
         self.error: PenstockError = BROKEN_OFF
@@ -292,7 +298,14 @@ def _citation(cited: Cited) -> dict[str, Any]:
     }
 
 
-def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:  # noqa: ARG001 - as in the other dialect
+def encode_response(
+    reply: Reply,
+    *,
+    model: str,
+    reply_id: str,
+    created: int,  # noqa: ARG001 - as in the other dialect
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an answer says nothing of its request here
+) -> bytes:
     """A whole reply as the Messages answer; counts that are not known are left out."""
     content: list[dict[str, Any]] = []
     for at, part in enumerate(reply.parts):

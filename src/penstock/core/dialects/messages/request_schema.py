@@ -191,7 +191,9 @@ class Message(msgspec.Struct):
 
 
 class Tool(msgspec.Struct):
-    name: str
+    """A tool; some of the provider's own have no name."""
+
+    name: str = ""
     type: str | None = None
     description: str | None = None
     input_schema: Raw | UnsetType = UNSET

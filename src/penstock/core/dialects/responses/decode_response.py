@@ -338,7 +338,7 @@ class Assembly:
         self.done = True
         reason = reason_of(response, kind, called=self._called, refused=bool(self._refusal))
         detail = "".join(self._refusal) or None if reason == "refusal" else None
-        out.append(Stopped(reason, None, detail))
+        out.append(Stopped(reason, None, detail, response.service_tier))
 
     def _reconcile(self, output: list[Item], out: list[AnyEvent]) -> None:
         """Items of the whole response that never came by themselves, or never were done."""

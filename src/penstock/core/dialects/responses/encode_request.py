@@ -69,9 +69,11 @@ class _Writing(RequestEncoder):
         if request.stop:
             raise InvalidRequest("stop: this model takes no stop sequences.", param="stop")
         self.reason(request, body)
-        if request.output is not None:
-            body["text"] = {"format": self.form(request.output)}
+        text: Json = {} if request.output is None else {"format": self.form(request.output)}
+        if text or (request.verbosity is not None and self.profile.verbosity):
+            body["text"] = text
         self.user(request, body)
+        self.shared(request, body, text, metadata=self.profile.metadata)
         body["store"] = False
         body["stream"] = request.stream
         return body
