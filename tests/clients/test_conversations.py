@@ -6,6 +6,7 @@ for all of its conversations; what each provider was sent is looked at here.
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +15,9 @@ import pytest
 from penstock.providers.simulator.request import SimulatedDialect, read_request
 from penstock.providers.simulator.script import AFTER_TOOL, compose_answer
 from tests.clients.claude_code import claude
-from tests.clients.codex import codex
+from tests.clients.codex import CONFIG, OPENAI_BASE_URL, codex
 from tests.clients.installed import NODE, NODE_MODULES, OPENCODE, python_path
-from tests.clients.running import CHANGING, ECHOING, EVERY_LANE, Lane, Running, User
+from tests.clients.running import CHANGING, ECHOING, EVERY_LANE, KNOWN_TO_CODEX, Lane, Running
 from tests.clients.test_frameworks import HERE, run
 from tests.samples import sample
 
@@ -36,7 +37,13 @@ LIBRARIES = {
         "continue-chat", "continue-responses", "continue-messages",
     ),
 }  # fmt: skip
-PACKAGES = {"conversations.py": "frameworks", "conversations_llama_index.py": "llama-index"}
+PACKAGES = {
+    "conversations.py": "frameworks",
+    "conversations_llama_index.py": "llama-index",
+    "conversations_aider.py": "aider",
+}
+FORGETFUL = ("cline-anthropic", "continue-messages")
+"""These hand on no signature, so that their callers have none to send back; in the other formats we remember it for them."""
 PATHS: dict[str, Lane] = {"messages": "messages", "completions": "chat", "responses": "responses"}
 
 
@@ -110,21 +117,34 @@ def signatures(lane: Lane, body: bytes) -> set[str]:
     return {block.signature for block in answer.blocks if block.kind == "thinking"}
 
 
-def check(service: Running, name: str, start: Lane, *, requests: int = 2) -> None:
-    """Each provider got the turns before its own, and no other's signatures."""
-    bodies = sent(service, name)
-    lanes = lanes_from(start)
-    assert [lane for lane, _ in bodies] == [lane for lane in lanes for _ in range(requests)]
+def offers_tools(body: bytes) -> bool:
+    """Whether it is a turn of the conversation, and not a request for its title or its summary."""
+    asked = json.loads(body)
+    items = asked.get("input", ())
+    return bool(asked.get("tools")) or any(item.get("type") == "additional_tools" for item in items)
+
+
+def check(
+    service: Running, name: str, start: Lane, models: Mapping[Lane, tuple[str, str]] = CHANGING
+) -> bool:
+    """Each provider got the turns before its own, and no other's signatures. Whether any got its own ones back."""
+    bodies = [(lane, body) for lane, body in sent(service, name) if offers_tools(body)]
+    each = 2  # requests a turn, for the tool and after it
+    assert [lane for lane, _ in bodies] == [lane for lane in lanes_from(start) for _ in range(each)]
     made: dict[Lane, set[str]] = {lane: set() for lane in EVERY_LANE}
+    back = False
     for number, (lane, body) in enumerate(bodies):
-        turn = number // requests
-        for earlier in range(turn + 1):
-            assert question(earlier, start) in body.decode(), (number, earlier)
-        assert json.loads(body)["model"] == CHANGING[lane][1]
+        text = body.decode()
+        for earlier in range(number // each + 1):
+            assert question(earlier, start) in text, (number, earlier)
+        assert json.loads(body)["model"] == models[lane][1]
         assert json.loads(body)["stream"] is True
-        foreign = set[str]().union(*(made[other] for other in EVERY_LANE if other != lane))
-        assert [one for one in foreign if one in body.decode()] == []
+        for maker, signed in made.items():
+            found = [signature for signature in signed if signature in text]
+            assert not found or maker == lane, (number, maker)
+            back |= bool(found)
         made[lane] |= signatures(lane, body)
+    return back
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -136,6 +156,125 @@ def test_a_library(conversations: Conversations, changing: Running, name: str, s
         assert turn["tool"] == "weather"
         assert isinstance(turn["arguments"]["city"], str)
         assert turn["text"].startswith(AFTER_TOOL)
-    check(changing, f"from {start}? (of-{name})", start)
+    assert check(changing, f"from {start}? (of-{name})", start) is (name not in FORGETFUL)
     _, last = sent(changing, f"from {start}? (of-{name})")[-1]
     assert last.count(b"Sunny.") == 4
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_claude_code(changing: Running, tmp_path: Path, start: Lane) -> None:
+    user = changing.user("changing", f"changing-claude-{start}")
+    settings = {"ANTHROPIC_BASE_URL": changing.base, "ANTHROPIC_AUTH_TOKEN": user.key}
+    for number, lane in enumerate(lanes_from(start)):
+        prompt = f"{question(number, start)} (of-claude)"
+        options = ("--model", CHANGING[lane][0], *(("--continue",) if number else ()))
+        result = claude(tmp_path, settings, prompt, *options)
+        assert (result["is_error"], result["num_turns"]) == (False, 2), result
+        assert result["result"].startswith(AFTER_TOOL)
+    assert check(changing, f"from {start}? (of-claude)", start)
+    assert {arrival.status for arrival in changing.of(user)} == {200}
+
+
+CODEX = {
+    "by-our-page": (CONFIG, CHANGING),
+    "by-our-page-models-it-knows": (CONFIG, KNOWN_TO_CODEX),
+    "in-place-of-openai-models-it-knows": (OPENAI_BASE_URL, KNOWN_TO_CODEX),
+    "in-place-of-openai": (OPENAI_BASE_URL, CHANGING),
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("way", sample(list(CODEX), 2))
+def test_codex(changing: Running, tmp_path: Path, way: str, start: Lane) -> None:
+    user = changing.user("changing", f"changing-codex-{way}-{start}")
+    config, models = CODEX[way]
+    for number, lane in enumerate(lanes_from(start)):
+        prompt = f"{question(number, start)} (of-codex-{way})"
+        resumed = ("resume", "--last") if number else ()
+        model = models[lane][0]
+        events = codex(tmp_path, changing.base, user.key, model, *resumed, prompt, config=config)
+        assert events[-1]["type"] == "turn.completed", events
+        said = [event["item"] for event in events if event["type"] == "item.completed"]
+        texts = [item["text"] for item in said if item["type"] == "agent_message"]
+        assert texts[-1].startswith(AFTER_TOOL)
+    assert check(changing, f"from {start}? (of-codex-{way})", start, models)
+    _, last = sent(changing, f"from {start}? (of-codex-{way})")[-1]
+    assert last.count(b"echo simulated") == 4
+    assert {arrival.status for arrival in changing.of(user) if arrival.method == "POST"} == {200}
+
+
+OPENCODE_FORMATS = {
+    "chat": "@ai-sdk/openai-compatible",
+    "messages": "@ai-sdk/anthropic",
+    "responses": "@ai-sdk/openai",
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("dialect", sample(list(OPENCODE_FORMATS), 1))
+def test_opencode(changing: Running, tmp_path: Path, dialect: str, start: Lane) -> None:
+    user = changing.user("changing", f"changing-opencode-{dialect}-{start}")
+    settings = {
+        "autoupdate": False,
+        "share": "disabled",
+        "small_model": f"penstock/{ECHOING['chat'][0]}",
+        "provider": {
+            "penstock": {
+                "npm": OPENCODE_FORMATS[dialect],
+                "name": "Penstock",
+                "options": {"baseURL": changing.base, "apiKey": user.key},
+                "models": {
+                    id: {"name": id} for id in (*(id for id, _ in CHANGING.values()), ECHOING["chat"][0])
+                },
+            }
+        },
+    }
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "opencode.json").write_text(json.dumps(settings))
+    environ = {
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+        "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
+        "HOME": str(tmp_path),
+    }
+    for number, lane in enumerate(lanes_from(start)):
+        prompt = f"{question(number, start)} (of-opencode-{dialect})"
+        options = [
+            "--format",
+            "json",
+            "--model",
+            f"penstock/{CHANGING[lane][0]}",
+            *(["--continue"] if number else []),
+        ]
+        out = run([str(OPENCODE), "run", *options, prompt], environ, work)
+        parts = [json.loads(line)["part"] for line in out.splitlines()]
+        texts = [part["text"] for part in parts if part["type"] == "text"]
+        assert texts[-1].startswith(AFTER_TOOL)
+        (used,) = [part for part in parts if part["type"] == "tool"]
+        assert used["state"]["status"] == "completed"
+    check(changing, f"from {start}? (of-opencode-{dialect})", start)
+    assert {arrival.status for arrival in changing.of(user)} == {200}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_aider(changing: Running, tmp_path: Path, start: Lane) -> None:
+    """Aider has no tools; its models say in the text what is to be edited, and it edits."""
+    user = changing.user("changing", f"changing-aider-{start}")
+    lanes = lanes_from(start)
+    turns = [(ECHOING[lane][0], question(number, start)) for number, lane in enumerate(lanes)]
+    given = {"base": changing.base, "key": user.key, "turns": turns, "told": str(tmp_path / "told.json")}
+    program("conversations_aider.py", given, tmp_path)
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert sorted(told) == ["aider-anthropic", "aider-openai"]
+    for name, conversation in told.items():
+        assert isinstance(conversation, list), conversation["error"]
+        for number, turn in enumerate(conversation):
+            assert turn["said"]
+            assert turn["notes"] == "".join(
+                f"{line}\n" for line in ["begin", *(f"turn {at}" for at in range(number + 1))]
+            )
+        for number, lane in enumerate(lanes):
+            assert sent(changing, f"{question(number, start)} (of-{name})")[0][0] == lane
+    assert {arrival.status for arrival in changing.of(user)} == {200}

@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 # pyright: reportMissingImports=false, reportUntypedFunctionDecorator=false
@@ -151,8 +152,7 @@ def with_llm(turns: Turns) -> Iterator[dict[str, Any]]:
         f"- model_id: ours-{model}\n  model_name: {model}\n  api_base: {BASE}\n  api_key_name: ours\n  supports_tools: true\n"
         for model in {model for model, _ in turns}
     ]
-    with open(os.path.join(os.environ["LLM_USER_PATH"], "extra-openai-models.yaml"), "w") as config:
-        config.write("".join(lines))
+    Path(os.environ["LLM_USER_PATH"], "extra-openai-models.yaml").write_text("".join(lines))
     weather, seen = looked_up()
     conversation = llm.get_model(f"ours-{turns[0][0]}").conversation(tools=[weather])
     for model, prompt in turns:
@@ -195,7 +195,7 @@ def converse(name: str, client: Callable[[Turns], Iterator[dict[str, Any]]]) -> 
     turns = [(model, f"{prompt} (of-{name})") for model, prompt in given["turns"]]
     try:
         return list(client(turns))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a client raises is told, and the next one has its turn
         return {"error": traceback.format_exc()}
 
 

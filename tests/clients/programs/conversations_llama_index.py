@@ -1,4 +1,4 @@
-"""One conversation that changes its model at every turn, through LlamaIndex's agent, told as JSON: conversations.py says how."""
+"""One conversation that changes its model at every turn, through LlamaIndex's agent, told as JSON: see conversations.py."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ def tried(name: str, make: Callable[[str], Any]) -> Any:
     turns = [(model, f"{prompt} (of-{name})") for model, prompt in given["turns"]]
     try:
         return asyncio.run(converse(make, turns))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it raises is told
         return {"error": traceback.format_exc()}
 
 
