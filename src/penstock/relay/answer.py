@@ -35,6 +35,21 @@ def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepare
     )
 
 
+def relieved(call: Call, prepared: Prepared, said: str) -> Prepared | None:
+    """What was refused for reasoning in it, without that; None where there is none, or nothing may be lost.
+
+    ``said`` is what the upstream said of it.
+    """
+    upstream, side = call.standing.endpoint.upstreams[call.attempt.dialect], call.standing.endpoint.side
+    if not isinstance(upstream, UpstreamSide) or upstream.without_reasoning is None or side is None:
+        return None
+    found = None if call.standing.caller.strict else upstream.without_reasoning(prepared.body, said)
+    if found is None:
+        return None
+    told = (replace(loss, field=side.words.get(loss.field, loss.field)) for loss in found.losses)
+    return replace(prepared, body=found.body, losses=tuple(dict.fromkeys((*prepared.losses, *told))))
+
+
 def lane_for(
     call: Call, attempt: Attempt, content_type: bytes, public: str, prepared: Prepared, keeps: int
 ) -> Lane:
@@ -61,6 +76,8 @@ def whole_answer(
             note_whole(call, usage, 0 if endpoint.side is None else len(body), answered)
             if prepared.reasoning is not None and isinstance(upstream, UpstreamSide):
                 record_reasoning(prepared.reasoning, upstream.decode_response(body, attempt.profile))
+            if prepared.mark and upstream.passing.marking is not None:
+                out = upstream.passing.marking.whole(out, prepared.mark)
         return out, failed
     crossing = _crossing(call, attempt, public)
     reply = whole_reply(crossing, prepared, body, events)

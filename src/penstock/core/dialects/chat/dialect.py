@@ -29,6 +29,7 @@ from penstock.core.dialects.chat.encode_response import (
 )
 from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.foreign_reasoning.chat import without_reasoning
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.errors import InvalidRequest
@@ -113,5 +114,6 @@ CHAT = Dialect(
         decode_response=decode_response,
         error_text=error_text,
         passing=Passing(pass_request, Passthrough, passthrough_response),
+        without_reasoning=without_reasoning,
     ),
 )

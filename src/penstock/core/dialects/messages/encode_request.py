@@ -312,6 +312,9 @@ class _Writing:
     def thought(self, thought: Thought) -> Json | None:
         """Anthropic checks signatures, so only its own go there; others get the text and what was theirs."""
         if thought.redacted is not None:
+            if signature.is_ours(thought.redacted):  # another provider's
+                self.lose("messages.redacted_thinking")
+                return None
             return {"type": "redacted_thinking", "data": thought.redacted}
         signed = thought.signature
         if self.profile.native_anthropic:

@@ -6,10 +6,10 @@ A frame is decoded only if it can be one of the few that matter; a delta is just
 import re
 
 import msgspec
-from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_known
+from penstock.core.dialects.foreign_reasoning.messages import is_suspect, without_foreign
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
 from penstock.core.dialects.messages.encode_response import ResponseEncoder
@@ -26,11 +26,10 @@ from penstock.core.dialects.messages.response_schema import (
 from penstock.core.dialects.messages.text_form import PIECE
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.neutral.events import AnyEvent, Failed, garbled
-from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
-from penstock.core.reasoning.signature import SIGNATURE_PREFIX
+from penstock.core.reasoning.maker import maker_mark
 from penstock.core.sse import STRING, Frame, parse_frame
 
 _encode = msgspec.json.Encoder().encode
@@ -38,64 +37,22 @@ _encode = msgspec.json.Encoder().encode
 _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + STRING + rb")")
 
 
-_OUR_SIGNATURE = f'"{SIGNATURE_PREFIX}'.encode()
-_rows = msgspec.json.Decoder(list[dict[str, Raw]]).decode
-_blocks = msgspec.json.Decoder(list[Raw]).decode
-
-
-class _Signed(msgspec.Struct):
-    type: str = ""
-    signature: str | None = None
-
-
-_signed = msgspec.json.Decoder(_Signed).decode
-
-
 # ---- the request
 
 
 def pass_request(
-    envelope: Envelope,
-    model: str,
-    profile: Profile,
-    reasoning: ReasoningScope | None = None,  # noqa: ARG001 - callers of Messages keep reasoning themselves
+    envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
 ) -> Prepared:
-    """The caller's body for ``model``; where signatures are checked, without reasoning of another provider's model."""
-    if profile.native_anthropic and _OUR_SIGNATURE in envelope.body:
-        turns = _without_foreign_reasoning(envelope.value("messages"))
-        if turns is not None:
-            lost = (Loss("messages.thinking", "dropped"),)
-            return Prepared(envelope.encode(model, {"messages": turns}), lost)
-    return Prepared(envelope.encode(model))
-
-
-def _without_foreign_reasoning(turns: bytes) -> bytes | None:
-    """The messages without thinking that another provider's model did, or None where there is none.
-
-    A conversation that has moved to Anthropic would be refused for signatures that Anthropic did not make. All other
-    blocks stay as they were, byte for byte.
-    """
-    rows = _rows(turns)
-    changed = False
-    for row in rows:
-        content = bytes(row.get("content", Raw()))
-        if content.startswith(b"[") and _OUR_SIGNATURE in content:
-            blocks = _blocks(content)
-            kept = [block for block in blocks if not _is_foreign(block)]
-            if len(kept) < len(blocks):
-                changed = True
-                row["content"] = Raw(_encode(kept))
-    if not changed:
-        return None
-    return _encode([row for row in rows if bytes(row.get("content", Raw())) != b"[]"])
-
-
-def _is_foreign(block: Raw) -> bool:
-    try:
-        found = _signed(block)
-    except msgspec.ValidationError:
-        return False
-    return found.type == "thinking" and (found.signature or "").startswith(SIGNATURE_PREFIX)
+    """The caller's body for ``model``, without reasoning that this upstream cannot read."""
+    checked = profile.native_anthropic
+    own = "" if reasoning is None else maker_mark(reasoning.provider)
+    mark = "" if checked else own
+    if (checked or own) and is_suspect(envelope.body, checked=checked):
+        found = without_foreign(envelope.value("messages"), own, checked=checked)
+        if found is not None:
+            turns, lost = found
+            return Prepared(envelope.encode(model, {"messages": turns}), lost, mark=mark)
+    return Prepared(envelope.encode(model), mark=mark)
 
 
 # ---- the answer

@@ -17,6 +17,7 @@ from penstock.core.body.envelope import (
 )
 from penstock.core.body.request_scan import request_rules
 from penstock.core.body.scan_rules import Form, Member
+from penstock.core.dialects.foreign_reasoning.responses import without_reasoning
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.responses.cost_fields import COST
 from penstock.core.dialects.responses.decode_request import decode_request
@@ -145,6 +146,8 @@ RESPONSES = Dialect(
         decode_response=decode_response,
         error_text=error_text,
         passing=Passing(pass_request, Passthrough, passthrough_response),
+        wants_reasoning=False,
+        without_reasoning=without_reasoning,
         searches=True,
     ),
 )

@@ -1,0 +1,73 @@
+"""Maker marks: whose a signature or an encrypted thought is, written in front of it on its way to the caller.
+
+To a client the signature of any vendor looks like Anthropic's, and it returns it to whichever model is asked next. Anthropic
+refuses those that it did not make. So what another provider signed goes out as ``gwm1.`` + a digest of the provider's id +
+``.`` + the signature: its maker gets it back without the mark, and nobody else gets it. Anthropic's own stays as it is.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from penstock.core.neutral.events import AnyEvent, ThoughtRedacted, ThoughtSigned
+from penstock.core.neutral.request import AnyPart, Request, Thought, Turn
+from penstock.core.reasoning.signature import MAKER_PREFIX, is_ours
+
+_DIGEST = 9
+"""Bytes: among the providers of one catalogue no two will have the same."""
+
+
+def maker_mark(provider: str) -> str:
+    """What stands in front of that which the models of ``provider`` signed."""
+    digest = hashlib.blake2b(provider.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+    return f"{MAKER_PREFIX}{base64.urlsafe_b64encode(digest).decode('ascii')}."
+
+
+def marked_events(events: Iterable[AnyEvent], mark: str) -> list[AnyEvent]:
+    """The events with ``mark`` on what the upstream signed or encrypted; a signature that is ours stays."""
+    out: list[AnyEvent] = []
+    for event in events:
+        match event:
+            case ThoughtSigned(signed) if not is_ours(signed):
+                out.append(ThoughtSigned(mark + signed))
+            case ThoughtRedacted(data):
+                out.append(ThoughtRedacted(mark + data))
+            case _:
+                out.append(event)
+    return out
+
+
+def own_again(request: Request, mark: str) -> Request:
+    """The request with the provider's own signatures as it made them; ``mark`` is the provider's."""
+    turns = tuple(_turn(turn, mark) if turn.role == "assistant" else turn for turn in request.turns)
+    changed = any(old is not new for old, new in zip(request.turns, turns, strict=True))
+    return msgspec.structs.replace(request, turns=turns) if changed else request
+
+
+def without_thoughts(request: Request) -> Request:
+    """The request without any reasoning of earlier turns."""
+    turns = [
+        Turn(turn.role, tuple(part for part in turn.parts if not isinstance(part, Thought)))
+        for turn in request.turns
+    ]
+    return msgspec.structs.replace(request, turns=tuple(turn for turn in turns if turn.parts))
+
+
+def _turn(turn: Turn, mark: str) -> Turn:
+    if not any(isinstance(part, Thought) and _is_own(part, mark) for part in turn.parts):
+        return turn
+    return Turn(turn.role, tuple(_unmarked(part, mark) for part in turn.parts))
+
+
+def _is_own(thought: Thought, mark: str) -> bool:
+    return (thought.signature or thought.redacted or "").startswith(mark)
+
+
+def _unmarked(part: AnyPart, mark: str) -> AnyPart:
+    if not isinstance(part, Thought) or not _is_own(part, mark):
+        return part
+    if part.redacted is not None:
+        return Thought(redacted=part.redacted.removeprefix(mark))
+    return Thought(part.text, (part.signature or "").removeprefix(mark))
