@@ -46,15 +46,6 @@ def own_again(request: Request, mark: str) -> Request:
     return msgspec.structs.replace(request, turns=turns) if changed else request
 
 
-def without_thoughts(request: Request) -> Request:
-    """The request without any reasoning of earlier turns."""
-    turns = [
-        Turn(turn.role, tuple(part for part in turn.parts if not isinstance(part, Thought)))
-        for turn in request.turns
-    ]
-    return msgspec.structs.replace(request, turns=tuple(turn for turn in turns if turn.parts))
-
-
 def _turn(turn: Turn, mark: str) -> Turn:
     if not any(isinstance(part, Thought) and _is_own(part, mark) for part in turn.parts):
         return turn

@@ -13,6 +13,8 @@ from msgspec import Raw
 SIGNATURE_PREFIX = "gw1."
 MAKER_PREFIX = "gwm1."
 """Begins what another provider signed, behind a mark of who that is (``maker.py``)."""
+ENCRYPTED_PREFIX = "gwe1."
+"""Begins what a Responses caller gets as ``encrypted_content``, with anybody's signature or redacted thought in it."""
 _OURS = (SIGNATURE_PREFIX, MAKER_PREFIX)
 
 

@@ -131,9 +131,11 @@ def _without_extra(row: dict[str, Raw]) -> bool:
         calls = _rows(given)
     except msgspec.ValidationError:
         return False
-    found = [call.pop("extra_content", None) for call in calls]
+    found = [bytes(call.pop("extra_content", Raw())) for call in calls]
+    if not any(extra not in (b"", b"null") for extra in found):
+        return False
     row["tool_calls"] = Raw(_encode(calls))
-    return any(extra is not None for extra in found)
+    return True
 
 
 def _closed(row: dict[str, Raw], profile: Profile) -> bool:

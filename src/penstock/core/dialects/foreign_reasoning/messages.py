@@ -12,7 +12,6 @@ from msgspec import Raw
 
 from penstock.core.body.splice import replace_known
 from penstock.core.dialects.interface import Relieved
-from penstock.core.dialects.messages.response_schema import StreamEvent, decode_event
 from penstock.core.neutral.request import Loss
 from penstock.core.reasoning.signature import MAKER_PREFIX, SIGNATURE_PREFIX, is_ours
 from penstock.core.sse import parse_frame, split_whole
@@ -44,7 +43,13 @@ class _Asked(msgspec.Struct):
     type: str = ""
 
 
+class _Event(msgspec.Struct):
+    delta: _Block | None = None
+    content_block: _Block | None = None
+
+
 _block = msgspec.json.Decoder(_Block).decode
+_event = msgspec.json.Decoder(_Event).decode
 _asked = msgspec.json.Decoder(_Asked).decode
 
 Fate = Callable[[_Block, Raw], Raw | None]
@@ -182,7 +187,7 @@ def _marked_frame(raw: bytes, mark: str) -> bytes:
     if frame is None:
         return raw
     try:
-        event = decode_event(frame.data)
+        event = _event(frame.data)
     except (ValueError, RecursionError):
         return raw
     found = _signed_at(event)
@@ -196,7 +201,7 @@ def _marked_frame(raw: bytes, mark: str) -> bytes:
     return raw[:at] + changed + raw[at + len(frame.data) :]
 
 
-def _signed_at(event: StreamEvent) -> tuple[tuple[str, str], str] | None:
+def _signed_at(event: _Event) -> tuple[tuple[str, str], str] | None:
     """Where an event has a signature or the data of a redacted thought, and which."""
     delta, block = event.delta, event.content_block
     if delta is not None and delta.type == "signature_delta" and delta.signature:

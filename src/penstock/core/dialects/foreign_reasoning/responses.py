@@ -6,11 +6,11 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.dialects.interface import Relieved
-from penstock.core.dialects.responses.encrypted_reasoning import is_our_encrypted_content
 from penstock.core.neutral.request import Loss
-from penstock.core.reasoning.signature import MAKER_PREFIX, SIGNATURE_PREFIX
+from penstock.core.reasoning.signature import ENCRYPTED_PREFIX, MAKER_PREFIX, SIGNATURE_PREFIX
 
-OUR_MARKS = tuple(f'"{prefix}'.encode() for prefix in (SIGNATURE_PREFIX, MAKER_PREFIX, "gwe1."))
+_PREFIXES = (SIGNATURE_PREFIX, MAKER_PREFIX, ENCRYPTED_PREFIX)
+OUR_MARKS = tuple(f'"{prefix}'.encode() for prefix in _PREFIXES)
 _LEFT_OUT = Loss("messages.thinking", "dropped")
 _NAMED = re.compile(r"for item (rs_\w+)")
 
@@ -71,4 +71,4 @@ def _read(row: Raw) -> _Item:
 
 
 def _is_ours(item: _Item) -> bool:
-    return item.type == "reasoning" and is_our_encrypted_content(item.encrypted_content or "")
+    return item.type == "reasoning" and (item.encrypted_content or "").startswith(_PREFIXES)

@@ -12,8 +12,7 @@ import msgspec
 
 from penstock.core.neutral.request import Thought
 from penstock.core.reasoning import signature
-
-ENCRYPTED_PREFIX = "gwe1."
+from penstock.core.reasoning.signature import ENCRYPTED_PREFIX
 
 
 class _Sealed(msgspec.Struct, frozen=True, array_like=True):
@@ -32,11 +31,6 @@ class Carrier(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 _sealed = msgspec.json.Decoder(_Sealed).decode
 _carrier = msgspec.json.Decoder(Carrier).decode
-
-
-def is_our_encrypted_content(encrypted_content: str) -> bool:
-    """Whether a gateway made it, so that only a gateway can read it."""
-    return encrypted_content.startswith((ENCRYPTED_PREFIX, signature.SIGNATURE_PREFIX))
 
 
 def sealed_signature(text: str) -> str:
