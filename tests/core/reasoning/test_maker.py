@@ -36,10 +36,10 @@ def test_what_goes_out_comes_back_to_its_maker() -> None:
     sent = asked(
         Thought("hm", MARK + "c0ffee"), Thought(redacted=MARK + "data"), Thought("t", GW), Text("hi")
     )
-    back = own_again(sent, MARK)
+    back = own_again(sent, MARK, native=False)
     assert back == asked(Thought("hm", "c0ffee"), Thought(redacted="data"), Thought("t", GW), Text("hi"))
-    assert own_again(sent, maker_mark("zai")) is sent
-    assert own_again(asked(Text("hi"), Thought("hm")), MARK) == asked(Text("hi"), Thought("hm"))
+    assert own_again(sent, maker_mark("zai"), native=True) is sent
+    assert own_again(asked(Text("hi"), Thought("hm")), MARK, native=False) == asked(Text("hi"), Thought("hm"))
 
 
 def test_a_signature_has_to_return_where_it_carries_something() -> None:

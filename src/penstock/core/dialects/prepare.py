@@ -110,7 +110,7 @@ def _translated(
     request, names = fit_tool_names(request)
     mark = "" if reasoning is None else maker_mark(reasoning.provider)
     if mark:
-        request = own_again(request, mark)
+        request = own_again(request, mark, native=profile.native_anthropic)
     limit = caller.call_id_limit
     if not upstream.wants_reasoning:
         limit = None

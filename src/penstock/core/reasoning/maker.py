@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from penstock.core.neutral.events import AnyEvent, ThoughtRedacted, ThoughtSigned
-from penstock.core.neutral.request import AnyPart, Request, Thought, Turn
+from penstock.core.neutral.events import AnyEvent, HostedUsed, ThoughtRedacted, ThoughtSigned
+from penstock.core.neutral.request import AnyPart, Hosted, Request, Thought, Turn
 from penstock.core.reasoning.signature import MAKER_PREFIX, is_ours
 
 _DIGEST = 9
@@ -34,29 +34,42 @@ def marked_events(events: Iterable[AnyEvent], mark: str) -> list[AnyEvent]:
                 out.append(ThoughtSigned(mark + signed))
             case ThoughtRedacted(data):
                 out.append(ThoughtRedacted(mark + data))
+            case HostedUsed(part) if part.raw:
+                out.append(HostedUsed(msgspec.structs.replace(part, raw=mark + part.raw)))
             case _:
                 out.append(event)
     return out
 
 
-def own_again(request: Request, mark: str) -> Request:
-    """The request with the provider's own signatures as it made them; ``mark`` is the provider's."""
-    turns = tuple(_turn(turn, mark) if turn.role == "assistant" else turn for turn in request.turns)
+def own_again(request: Request, mark: str, *, native: bool) -> Request:
+    """The request with the provider's own signatures as it made them; ``mark`` is the provider's.
+
+    ``native``: it is Anthropic, whose own go out without a mark. What hosted tools of others did loses what is theirs alone.
+    """
+    turns = tuple(_turn(turn, mark, native) if turn.role == "assistant" else turn for turn in request.turns)
     changed = any(old is not new for old, new in zip(request.turns, turns, strict=True))
     return msgspec.structs.replace(request, turns=turns) if changed else request
 
 
-def _turn(turn: Turn, mark: str) -> Turn:
-    if not any(isinstance(part, Thought) and _is_own(part, mark) for part in turn.parts):
-        return turn
-    return Turn(turn.role, tuple(_unmarked(part, mark) for part in turn.parts))
+def _turn(turn: Turn, mark: str, native: bool) -> Turn:
+    concerned = (
+        isinstance(part, Hosted) or (isinstance(part, Thought) and _is_own(part, mark)) for part in turn.parts
+    )
+    return (
+        Turn(turn.role, tuple(_unmarked(part, mark, native) for part in turn.parts))
+        if any(concerned)
+        else turn
+    )
 
 
 def _is_own(thought: Thought, mark: str) -> bool:
     return (thought.signature or thought.redacted or "").startswith(mark)
 
 
-def _unmarked(part: AnyPart, mark: str) -> AnyPart:
+def _unmarked(part: AnyPart, mark: str, native: bool) -> AnyPart:
+    if isinstance(part, Hosted):
+        own = part.raw.startswith(mark) or (native and not is_ours(part.raw))
+        return msgspec.structs.replace(part, raw=part.raw.removeprefix(mark) if own else "")
     if not isinstance(part, Thought) or not _is_own(part, mark):
         return part
     if part.redacted is not None:

@@ -18,6 +18,7 @@ from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -35,6 +36,7 @@ from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
 from penstock.core.tools import call_ids
+from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest
 
 _ONLY_SCHEMA = (
@@ -359,7 +361,7 @@ class _Writing(RequestEncoder):
                     messages.append(self.result(part, rest))
                 case Text() | Image() | Document():
                     pass
-                case Thought() | ToolCall():
+                case Thought() | ToolCall() | Hosted():
                     self.lose("messages.user." + type(part).__name__.lower())
                 case _:
                     assert_never(part)
@@ -401,7 +403,9 @@ class _Writing(RequestEncoder):
         extra: Raw | None = None  # of the next call
         for part in turn.parts:
             match part:
-                case Text(text, cache):
+                case Text(text, cache, cites):
+                    if cites:
+                        self.lose("messages.citations")
                     if calls and text:
                         self.lose("messages.assistant.text", "before_tool_calls")
                     texts.append(text)
@@ -415,6 +419,8 @@ class _Writing(RequestEncoder):
                     extra = extra if own is None else own
                     if own is None or part.text:
                         thoughts.append(part)
+                case Hosted():
+                    texts.append(f"{told(part)}\n")
                 case Image() | Document() | ToolResult():
                     self.lose("messages.assistant." + type(part).__name__.lower())
                 case _:

@@ -13,6 +13,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -23,7 +24,7 @@ from penstock.core.neutral.events import (
     ThoughtRedacted,
     ThoughtSigned,
 )
-from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.request import Document, Hosted, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import has_to_return, is_ours
 from penstock.core.tools.call_ids import outward
@@ -216,7 +217,7 @@ def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) ->
                 else:
                     calls.append(ToolCallItem(own, CalledFunction(name, arguments), extra_content=extra))
                 extra = UNSET
-            case Image() | Document() | ToolResult():
+            case Hosted() | Image() | Document() | ToolResult():
                 pass
             case _:
                 assert_never(part)
@@ -362,8 +363,8 @@ class ResponseEncoder:
             self._role_sent = True
             self._delta(b'{"role":"assistant","content":"","refusal":null}', pieces)
         match event:
-            case Started():
-                pass
+            case Started() | HostedUsed():
+                pass  # Chat has no word for what a tool of the provider did; what came of it is cited
             case Metered(usage):
                 self._usage = merge_usage(self._usage, usage)
             case Cited():

@@ -28,6 +28,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Started,
     Stopped,
@@ -377,7 +378,7 @@ class Passthrough:
                     self.done, self.stop = True, reason
                 case Failed():
                     self.failure = event
-                case CallOpened() | Cited() | ThoughtSigned() | ThoughtRedacted():
+                case CallOpened() | Cited() | HostedUsed() | ThoughtSigned() | ThoughtRedacted():
                     pass
                 case _:
                     assert_never(event)

@@ -20,10 +20,13 @@ LEFT_OUT = Loss("messages.thinking", "dropped")
 UNSIGNED = Loss("messages.thinking", "unsigned")
 REDACTED = Loss("messages.redacted_thinking", "dropped")
 DISABLED = Loss("thinking", "disabled")
+RESULTS = Loss("messages.server_tools", "dropped")
 
 _THINKING = re.compile(rb'"type"\s*:\s*"thinking"')
 _OURS = (f'"{SIGNATURE_PREFIX}'.encode(), f'"{MAKER_PREFIX}'.encode())
 _UNSIGNED = re.compile(rb'"signature"\s*:\s*(?:""|null)')
+_SEALED = "encrypted_"
+"""In a refusal: what cannot be read is of a search's results."""
 _PLACE = re.compile(r"messages\.(\d+)\.content\.\d+")
 
 _rows = msgspec.json.Decoder(list[dict[str, Raw]]).decode
@@ -149,6 +152,8 @@ def without_reasoning(body: bytes, said: str) -> Relieved | None:
     """
     fields = _fields(body)
     rows = _rows(fields["messages"])
+    if _SEALED in said:
+        return _without_results(fields, rows)
     loop = _loop(rows)
     named = _PLACE.search(said)
     whole = named is None or int(named.group(1)) >= loop
@@ -161,6 +166,29 @@ def without_reasoning(body: bytes, said: str) -> Relieved | None:
         losses.append(DISABLED)
     fields["messages"] = Raw(_encode(_said(rows)))
     return Relieved(_encode(fields), tuple(losses))
+
+
+def _without_results(fields: dict[str, Raw], rows: list[dict[str, Raw]]) -> Relieved | None:
+    """Without what hosted tools found and what was cited of it: the model's own words stay."""
+    changed = False
+    for row in rows:
+        content = bytes(row.get("content", Raw()))
+        if content.startswith(b"[") and (b'"encrypted_' in content):
+            kept = [_fields(block) for block in _blocks(content) if not _serves(block)]
+            row["content"] = Raw(
+                _encode([{k: v for k, v in block.items() if k != "citations"} for block in kept])
+            )
+            changed = True
+    if not changed:
+        return None
+    fields["messages"] = Raw(_encode(_said(rows)))
+    return Relieved(_encode(fields), (RESULTS,))
+
+
+def _serves(block: Raw) -> bool:
+    """Whether a block is the call of a hosted tool or its result."""
+    kind = _asked(block).type
+    return kind == "server_tool_use" or (kind.endswith("_tool_result") and kind != "mcp_tool_result")
 
 
 def _loop(rows: list[dict[str, Raw]]) -> int:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.nesting import is_object
+from penstock.core.dialects.messages.hosted_tools import raw_blocks
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.request import (
@@ -19,6 +20,7 @@ from penstock.core.neutral.request import (
     CacheTtl,
     Document,
     Effort,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -34,6 +36,7 @@ from penstock.core.neutral.request import (
 from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.tools import call_ids
+from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -223,13 +226,14 @@ class _Writing:
     def messages(self, turns: list[Turn]) -> list[Json]:
         messages: list[Json] = []
         for role, parts in self.arranged(turns):
-            blocks = [block for part in parts if (block := self.block(part)) is not None]
+            blocks = [block for part in parts for block in self.blocks(part)]
             if blocks:
                 messages.append({"role": role, "content": blocks})
         last = messages[-1] if messages else None
-        if last is not None and last["role"] == "assistant" and last["content"][-1]["type"] == "text":
+        final = last["content"][-1] if last is not None and last["role"] == "assistant" else None
+        if isinstance(final, dict) and final["type"] == "text":
             # a reply to be continued may not end in white space
-            last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()
+            final["text"] = final["text"].rstrip()
         return messages
 
     def arranged(self, turns: list[Turn]) -> list[tuple[Role, list[AnyPart]]]:
@@ -267,8 +271,17 @@ class _Writing:
                 parts.sort(key=lambda part: not isinstance(part, ToolResult))
         return rows
 
+    def blocks(self, part: AnyPart) -> list[Any]:
+        """A part as blocks: what a tool of the provider did is two of them where that is its own, elsewhere text."""
+        if isinstance(part, Hosted) and part.raw:
+            return raw_blocks(part)
+        block = self.block(part)
+        return [] if block is None else [block]
+
     def block(self, part: AnyPart) -> Json | None:
         match part:
+            case Hosted():
+                return {"type": "text", "text": told(part)}
             case Text(text, cache):
                 return _cached({"type": "text", "text": text}, cache) if text.strip() else None
             case Image():

@@ -13,6 +13,7 @@ from penstock.core.dialects.foreign_reasoning.messages import is_suspect, withou
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
 from penstock.core.dialects.messages.encode_response import ResponseEncoder
+from penstock.core.dialects.messages.hosted_tools import without_strange_results
 from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
     decode_whole,
@@ -26,6 +27,7 @@ from penstock.core.dialects.messages.response_schema import (
 from penstock.core.dialects.messages.text_form import PIECE
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.neutral.events import AnyEvent, Failed, garbled
+from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
@@ -39,6 +41,8 @@ _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + S
 
 # ---- the request
 
+_STRANGE = Loss("messages.server_tools", "text")
+
 
 def pass_request(
     envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
@@ -47,12 +51,18 @@ def pass_request(
     checked = profile.native_anthropic
     own = "" if reasoning is None else maker_mark(reasoning.provider)
     mark = "" if checked else own
+    changes: dict[str, bytes] = {}
+    lost: tuple[Loss, ...] = ()
+    if checked:
+        turns = without_strange_results(envelope.value("messages"))
+        if turns is not None:
+            changes["messages"], lost = turns, (_STRANGE,)
     if (checked or own) and is_suspect(envelope.body, checked=checked):
-        found = without_foreign(envelope.value("messages"), own, checked=checked)
+        given = changes.get("messages") or envelope.value("messages")
+        found = without_foreign(given, own, checked=checked)
         if found is not None:
-            turns, lost = found
-            return Prepared(envelope.encode(model, {"messages": turns}), lost, mark=mark)
-    return Prepared(envelope.encode(model), mark=mark)
+            changes["messages"], lost = found[0], (*lost, *found[1])
+    return Prepared(envelope.encode(model, changes), lost, mark=mark)
 
 
 # ---- the answer

@@ -15,7 +15,8 @@ from penstock.core.body.envelope import invalid
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.responses import request_schema as wire
-from penstock.core.dialects.responses.encrypted_reasoning import opened
+from penstock.core.dialects.responses.encrypted_reasoning import opened, opened_hosted
+from penstock.core.dialects.responses.hosted_tools import EVENTS, hosted_in
 from penstock.core.dialects.responses.tools import Toolbox
 from penstock.core.neutral.request import (
     MOST_LOSSES,
@@ -23,6 +24,7 @@ from penstock.core.neutral.request import (
     CacheTtl,
     Document,
     Effort,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -103,13 +105,14 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
 class _Reading:
     """One reading: the losses gathered on the way, each told once."""
 
-    __slots__ = ("_format", "_reasoning", "losses", "toolbox", "turns")
+    __slots__ = ("_format", "_reasoning", "_served", "losses", "toolbox", "turns")
 
     def __init__(self) -> None:
         self.losses: dict[str, str] = {}
         self.toolbox = Toolbox(self.lose)
         self.turns: list[Turn] = []
         self._reasoning: wire.ReasoningOptions | None = None
+        self._served: Hosted | None = None  # what a hosted tool did, whose own item comes next
         self._format: wire.TextFormat | None = None
 
     def lose(self, field: str, outcome: str = "dropped") -> None:
@@ -217,6 +220,8 @@ class _Reading:
                 self.called(custom.call_id, custom.namespace, custom.name, arguments)
             case "reasoning":
                 self.thought(_decoded(_reasoning, raw, path))
+            case _ if kind in EVENTS and self.hosted(kind, raw):
+                pass
             case "additional_tools":
                 pass
             case "configuration_update":
@@ -250,7 +255,22 @@ class _Reading:
         parts = self.parts(output, f"{path}.output", "user")
         return ToolResult(inward(item.call_id), tuple(parts), is_error)
 
+    def hosted(self, kind: str, raw: Raw) -> bool:
+        """What a tool of the provider did, unless the item before it has said that whole; whether it could be read."""
+        found = hosted_in(raw)
+        if found is None:
+            return False
+        before, self._served = self._served, None
+        if before is None or before.kind != found.kind:
+            self.lose(f"input.{kind}", "text")
+            self.add("assistant", [found])
+        return True
+
     def thought(self, item: wire.Reasoning) -> None:
+        self._served = opened_hosted(item.encrypted_content)
+        if self._served is not None:
+            self.add("assistant", [self._served])
+            return
         text = "\n\n".join(part.text for part in item.summary)
         if not text and item.content:
             text = "".join(part.text for part in item.content)

@@ -10,7 +10,12 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.interface import BROKEN_OFF
-from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
+from penstock.core.dialects.responses.encrypted_reasoning import (
+    sealed_hosted,
+    sealed_redacted,
+    sealed_signature,
+)
+from penstock.core.dialects.responses.hosted_tools import EVENTS, item_of, kind_of, prefix_of
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -18,6 +23,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -29,6 +35,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.neutral.fold import events_of
+from penstock.core.neutral.request import Hosted
 from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
@@ -356,8 +363,8 @@ class ResponseEncoder:
                 self._open_call(event, out)
             case CallArgs(fragment):
                 self._argue(fragment, out)
-            case Cited():
-                self._cite(event, out)
+            case Cited() | HostedUsed():
+                self._beside(event, out)
             case Stopped():
                 self._stop(event, out)
             case Failed():
@@ -396,7 +403,7 @@ class ResponseEncoder:
         self._head = b'event: %b\ndata: {"type":"%b","sequence_number":' % (delta, delta)
         self._place = self._at(inner) + b',"delta":'
 
-    def _done(self, item: msgspec.Struct, out: list[bytes]) -> None:
+    def _done(self, item: object, out: list[bytes]) -> None:
         encoded = _encode(item)
         self._frame(
             b"response.output_item.done", b',"output_index":%d,"item":%b' % (len(self._output), encoded), out
@@ -523,6 +530,31 @@ class ResponseEncoder:
         at = self._at(members % (len(self._annotations), _encode(annotation)))
         self._frame(b"response.output_text.annotation.added", at, out)
         self._annotations.append(annotation)
+
+    def _beside(self, event: Cited | HostedUsed, out: list[bytes]) -> None:
+        """What is not the model's own words."""
+        if isinstance(event, Cited):
+            self._cite(event, out)
+        else:
+            self._serve(event.part, out)
+
+    def _serve(self, part: Hosted, out: list[bytes]) -> None:
+        """What a tool of the provider did, as an item; before it, what its maker wants back, where callers keep such."""
+        kind = kind_of(part)
+        if part.raw:
+            self._open("rs", out)
+            item = Reasoning(self._item, [], sealed_hosted(part))
+            self._added(Reasoning(self._item, []), b"", b"", out)
+            self._done(item, out)
+        if kind is None:
+            return
+        self._open(prefix_of(kind), out)
+        begun = b',"output_index":%d,"item":%b'
+        place = len(self._output)
+        item_begun = _encode(item_of(part, self._item, "in_progress"))
+        self._frame(b"response.output_item.added", begun % (place, item_begun), out)
+        self._frame(EVENTS[kind], self._at(), out)
+        self._done(item_of(part, self._item), out)
 
     # ---- ends
 
