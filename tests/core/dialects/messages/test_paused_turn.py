@@ -12,7 +12,7 @@ from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder, Said,
 from penstock.core.dialects.messages.response_schema import Block, Delta, StreamEvent
 from penstock.core.neutral.events import AnyEvent, CallOpened, Failed, Reply, Stopped
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import Text, Thought, ToolCall
+from penstock.core.neutral.request import Hosted, Page, Text, Thought, ToolCall
 from penstock.core.neutral.usage import Usage
 
 _SEARCH = {
@@ -35,6 +35,14 @@ _CITATION = {
     "cited_text": "water",
     "encrypted_index": "Eo8B",
 }
+_SERVED = Hosted(
+    "search",
+    "srvtoolu_1",
+    "web_search",
+    '{"query":"penstock"}',
+    (Page("https://a.example", "A"),),
+    raw=msgspec.json.encode([_SEARCH, _FOUND]).decode(),
+)
 _CITED = {"type": "text", "text": "A gate.", "citations": [_CITATION]}
 _THOUGHT = {"type": "thinking", "thinking": "I look.", "signature": "c2ln"}
 _BLOCKS: list[dict[str, Any]] = [
@@ -136,7 +144,9 @@ def test_the_answers_add_up_to_one_reply(write: Any) -> None:
     assert reply.parts == (
         Thought("I look.", "c2ln"),
         Thought(redacted="b3BhcXVl"),
-        Text("I search.A gate. More. Now:"),
+        Text("I search."),
+        _SERVED,
+        Text("A gate. More. Now:"),
         ToolCall("toolu_1", "add", '{"a": 1}'),
     )
     assert [cited.url for cited in reply.citations] == ["https://a.example"]
@@ -158,7 +168,7 @@ def test_a_stream_runs_on_byte_by_byte_as_for_any_split() -> None:
         events += reader.feed(second[at : at + 1])
     events += reader.finish()
     reply: Reply = fold(events)
-    assert reply.parts[-1] == Text("I search.A gate.Done.")
+    assert reply.parts[-2:] == (_SERVED, Text("A gate.Done."))
     assert reply.usage == Usage(input=20, output=10)
 
 
@@ -302,3 +312,12 @@ def test_the_lane_neither_ends_nor_fails_while_the_turn_is_paused() -> None:
     lane.feed(streamed([{"type": "text", "text": "Done."}], "end_turn"))
     assert lane.done
     assert lane.usage == Usage(input=20, output=10)
+
+
+@pytest.mark.parametrize("write", [whole, streamed])
+def test_a_search_that_a_pause_parts_is_told_once_it_is_done(write: Any) -> None:
+    reader = PausedTurnDecoder()
+    events = reader.whole(write([_SEARCH]))
+    reader.resume(_REQUEST)
+    events += reader.whole(write([_FOUND, {"type": "text", "text": "A gate."}], "end_turn"))
+    assert fold([*events, *reader.finish()]).parts == (_SERVED, Text("A gate."))

@@ -15,6 +15,7 @@ from penstock.core.dialects.registry import read_envelope
 from penstock.core.dialects.responses.dialect import decode_request, encode_request
 from penstock.core.neutral.request import (
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -167,9 +168,11 @@ def test_reasoning() -> None:
 
 def test_what_hosted_tools_did_stays_as_text() -> None:
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "x"}}
+    odd = {**search, "action": 7}
     shell = {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "y"}]}
-    _, assistant, user = turns(USER, search, shell)
-    assert assistant == Turn("assistant", (Text('[web search call: {"action":{"query": "x"}}]'),))
+    _, assistant, user = turns(USER, search, odd, shell)
+    found = Hosted("search", "ws_1", "web_search", '{"query":"x"}')
+    assert assistant == Turn("assistant", (found, Text('[web search call: {"action":7}]')))
     assert user == Turn("user", (Text('[shell call output: {"output":[{"stdout": "y"}]}]'),))
     assert losses(USER, search, shell) == {"input.web_search_call": "text", "input.shell_call_output": "text"}
 

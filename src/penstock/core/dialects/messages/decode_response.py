@@ -51,6 +51,10 @@ from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
 _BOM = b"\xef\xbb\xbf"
 
 
+Served = dict[str, tuple[Raw, list[str]]]
+"""Calls of hosted tools without a result yet, by their ids, and the pieces of their arguments."""
+
+
 class Heard(Protocol):
     """Told of the events as the upstream wrote them, beside what they mean."""
 
@@ -90,12 +94,12 @@ class ResponseDecoder:
         "_json",
         "_reason",
         "_sequence",
-        "_served",
         "_size",
         "_sniffed",
         "_started",
         "answered",
         "done",
+        "served",
     )
 
     def __init__(
@@ -103,7 +107,9 @@ class ResponseDecoder:
         *,
         profile: Profile = DEFAULT_PROFILE,  # noqa: ARG002 - no habit of today changes reading
         heard: Heard | None = None,
+        served: Served | None = None,
     ) -> None:
+        """``served``: calls of hosted tools of a reply that this one goes on from."""
         self._frames = Frames()
         self._heard = heard
         self._sniffed = False
@@ -113,7 +119,7 @@ class ResponseDecoder:
         self._blocks: dict[int, _Open] = {}
         self._current: int | None = None  # the block whose events go straight out
         self._called = False
-        self._served: dict[str, tuple[Raw, list[str]]] = {}  # calls of hosted tools without a result yet
+        self.served: Served = {} if served is None else served
         self._reason: str | None = None
         self._sequence: str | None = None
         self._detail: str | None = None
@@ -152,7 +158,7 @@ class ResponseDecoder:
             body = b"".join(self._json).removeprefix(_BOM)
             if self._heard is not None:
                 self._heard.take_whole(body)
-            events = decode_response(body)
+            events = decode_response(body, served=self.served)
             if isinstance(events[0], Started):
                 self.answered = events[0].model
             return events
@@ -198,6 +204,8 @@ class ResponseDecoder:
             case "message_stop":
                 self._flush(out)
                 self.done = True
+                if self._reason != "pause_turn":  # else its result comes once the turn goes on
+                    out += [HostedUsed(hosted_of(_asked(*call), None)) for call in self.served.values()]
                 reason = reason_of(self._reason, called=self._called)
                 out.append(Stopped(reason, self._sequence, self._detail))
             case _:
@@ -252,9 +260,9 @@ class ResponseDecoder:
                 opened.given = _input(block)
             case kind if kind in CALLS:
                 opened.served = []
-                self._served[block.id or ""] = (_started(data).content_block, opened.served)
+                self.served[block.id or ""] = (_started(data).content_block, opened.served)
             case kind if is_result(kind):
-                call = self._served.pop(block.tool_use_id or "", None)
+                call = self.served.pop(block.tool_use_id or "", None)
                 asked = None if call is None else _asked(*call)
                 events.append(HostedUsed(hosted_of(asked, _started(data).content_block)))
             case _:
@@ -334,11 +342,9 @@ class ResponseDecoder:
             del self._blocks[index]
 
     def _flush(self, out: list[AnyEvent]) -> None:
-        """End whatever is still open; a hosted tool whose result has not come is told without."""
+        """End whatever is still open."""
         while self._current is not None:
             self._stop_at(self._current, out)
-        served, self._served = self._served, {}
-        out += [HostedUsed(hosted_of(_asked(*call), None)) for call in served.values()]
 
     def _fail(self, message: str, out: list[AnyEvent]) -> None:
         self.done = True
@@ -371,10 +377,15 @@ def _input(block: Block) -> str | None:
 _SSE_STARTS = (b"event:", b"data:", b":")
 
 
-def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
-    """A whole answer as events, or a stream that is read to its end; anything else is one ``Failed``."""
+def decode_response(
+    body: bytes, profile: Profile = DEFAULT_PROFILE, served: Served | None = None
+) -> list[AnyEvent]:
+    """A whole answer as events, or a stream that is read to its end; anything else is one ``Failed``.
+
+    ``served``: of a reply that this one goes on from.
+    """
     if body.lstrip().startswith(_SSE_STARTS):
-        reader = ResponseDecoder(profile=profile)
+        reader = ResponseDecoder(profile=profile, served=served)
         return [*reader.feed(body), *reader.finish()]
     message = decode_whole(body)
     if message is None:
@@ -388,18 +399,19 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
     if usage is not None:
         events.append(Metered(usage))
     called = False
-    served: dict[str, Raw] = {}
+    served = {} if served is None else served
     for at, block in enumerate(message.content):
         called = called or _calls(block)
         if block.type in CALLS:
-            served[block.id or ""] = _raw_block(body, at)
+            served[block.id or ""] = (_raw_block(body, at), [])
         elif is_result(block.type):
-            events.append(
-                HostedUsed(hosted_of(served.pop(block.tool_use_id or "", None), _raw_block(body, at)))
-            )
+            call = served.pop(block.tool_use_id or "", None)
+            asked = None if call is None else _asked(*call)
+            events.append(HostedUsed(hosted_of(asked, _raw_block(body, at))))
         else:
             events += _whole(block)
-    events += [HostedUsed(hosted_of(call, None)) for call in served.values()]
+    if message.stop_reason != "pause_turn":
+        events += [HostedUsed(hosted_of(_asked(*call), None)) for call in served.values()]
     reason = reason_of(message.stop_reason, called=called)
     events.append(Stopped(reason, message.stop_sequence, explanation_of(message.stop_details)))
     return events

@@ -17,11 +17,13 @@ from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.responses import request_schema as wire
 from penstock.core.dialects.responses.encrypted_reasoning import opened, opened_hosted
 from penstock.core.dialects.responses.hosted_tools import EVENTS, hosted_in
+from penstock.core.dialects.responses.response_schema import cited
 from penstock.core.dialects.responses.tools import Toolbox
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
     CacheTtl,
+    Citation,
     Document,
     Effort,
     Hosted,
@@ -302,9 +304,13 @@ class _Reading:
                     parts.append(self.file(part, where, cache))
                 case wire.InputAudio():
                     raise InvalidRequest(f"{where}: audio input is not supported.", param=where)
+                case wire.OutputText(text=text):
+                    cites = [cited(each) for each in part.annotations or ()]
+                    pages = tuple(Citation(page.url, page.title) for page in cites if page is not None)
+                    if text:
+                        parts.append(Text(text, cache, pages))
                 case (
                     wire.InputText(text=text)
-                    | wire.OutputText(text=text)
                     | wire.PlainText(text=text)
                     | wire.SummaryText(text=text)
                     | wire.ReasoningText(text=text)

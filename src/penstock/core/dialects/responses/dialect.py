@@ -125,6 +125,8 @@ RESPONSES = Dialect(
             "messages.system": "input.developer",
             "messages.role": "input.role",
             "messages.thinking": "input.reasoning",
+            "messages.citations": "input.annotations",
+            "messages.server_tools": "input.(items of hosted tools)",
             "messages.redacted_thinking": "input.reasoning",
             "messages.image_url.detail": "input.input_image.detail",
             "messages.tool_calls.function.arguments": "input.function_call.arguments",

@@ -363,8 +363,10 @@ class ResponseEncoder:
                 self._open_call(event, out)
             case CallArgs(fragment):
                 self._argue(fragment, out)
-            case Cited() | HostedUsed():
-                self._beside(event, out)
+            case Cited():
+                self._cite(event, out)
+            case HostedUsed(part):
+                self._serve(part, out)
             case Stopped():
                 self._stop(event, out)
             case Failed():
@@ -396,7 +398,7 @@ class ResponseEncoder:
         self._item = f"{prefix}_{self._base}_{len(self._output)}"
         self._pieces = TextPieces()
 
-    def _added(self, item: msgspec.Struct, delta: bytes, inner: bytes, out: list[bytes]) -> None:
+    def _added(self, item: object, delta: bytes, inner: bytes, out: list[bytes]) -> None:
         """Tell of the open item, whose deltas are events of type ``delta``."""
         members = b',"output_index":%d,"item":%b' % (len(self._output), _encode(item))
         self._frame(b"response.output_item.added", members, out)
@@ -531,30 +533,18 @@ class ResponseEncoder:
         self._frame(b"response.output_text.annotation.added", at, out)
         self._annotations.append(annotation)
 
-    def _beside(self, event: Cited | HostedUsed, out: list[bytes]) -> None:
-        """What is not the model's own words."""
-        if isinstance(event, Cited):
-            self._cite(event, out)
-        else:
-            self._serve(event.part, out)
-
     def _serve(self, part: Hosted, out: list[bytes]) -> None:
         """What a tool of the provider did, as an item; before it, what its maker wants back, where callers keep such."""
-        kind = kind_of(part)
         if part.raw:
             self._open("rs", out)
-            item = Reasoning(self._item, [], sealed_hosted(part))
             self._added(Reasoning(self._item, []), b"", b"", out)
-            self._done(item, out)
-        if kind is None:
-            return
-        self._open(prefix_of(kind), out)
-        begun = b',"output_index":%d,"item":%b'
-        place = len(self._output)
-        item_begun = _encode(item_of(part, self._item, "in_progress"))
-        self._frame(b"response.output_item.added", begun % (place, item_begun), out)
-        self._frame(EVENTS[kind], self._at(), out)
-        self._done(item_of(part, self._item), out)
+            self._done(Reasoning(self._item, [], sealed_hosted(part)), out)
+        kind = kind_of(part)
+        if kind is not None:
+            self._open(prefix_of(kind), out)
+            self._added(item_of(part, self._item, "in_progress"), b"", b"", out)
+            self._frame(EVENTS[kind], self._at(), out)
+            self._done(item_of(part, self._item), out)
 
     # ---- ends
 

@@ -1,0 +1,326 @@
+"""Hosted tools, block by block and item by item: what is read of them, and what is written."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import UNSET, Raw
+
+from penstock.core.dialects.messages import hosted_tools as blocks
+from penstock.core.dialects.messages.dialect import MESSAGES
+from penstock.core.dialects.responses import hosted_tools as items
+from penstock.core.dialects.responses.dialect import RESPONSES
+from penstock.core.dialects.responses.encrypted_reasoning import (
+    opened,
+    opened_hosted,
+    sealed_hosted,
+    sealed_redacted,
+)
+from penstock.core.neutral.events import AnyEvent, HostedUsed
+from penstock.core.neutral.request import Citation, Hosted, Page, Request, Text, Turn
+from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.reasoning.maker import maker_mark, marked_events, own_again
+from penstock.core.tools.hosted import told
+
+CALL = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}}
+
+
+def raw(value: object) -> Raw:
+    return Raw(msgspec.json.encode(value))
+
+
+def result(content: Any, kind: str = "web_search", **more: Any) -> dict[str, Any]:
+    return {"type": f"{kind}_tool_result", "tool_use_id": "s1", "content": content} | more
+
+
+@pytest.mark.parametrize(
+    ("content", "pages", "output", "failed"),
+    [
+        ([], (), "", False),
+        ([{"url": "u", "title": "t"}], (Page("u", "t"),), "", False),
+        ([{"url": "u", "page_age": "May"}], (Page("u", "", "May"),), "", False),
+        ("words", (), "words", False),
+        ({"error_code": "unavailable"}, (), "unavailable", True),
+        ({"stdout": "a", "stderr": "b", "return_code": 1}, (), "a\nb", True),
+        ({"stdout": "a", "return_code": 0}, (), "a", False),
+        ({"encrypted_stdout": "zz", "stdout": ""}, (), "", False),
+        ([{"type": "text", "text": "said"}], (), "said", False),
+        ({"tool_references": [{"tool_name": "add"}, {}]}, (), "add", False),
+        ({"url": "u", "content": {"title": "t", "source": {"type": "text", "data": "d"}}}, (Page("u", "t", "d"),), "", False),
+        ({"url": "u", "content": {"source": {"type": "base64", "data": "zz"}}}, (Page("u"),), "", False),
+        ({"url": "u", "content": {"source": {"type": "text"}}}, (Page("u"),), "", False),
+        ({"url": "u", "content": {}}, (Page("u"),), "", False),
+        ({"url": "u", "content": 7}, (Page("u"),), "", False),
+        ({"url": 7}, (), "", False),
+        (7, (), "", False),
+    ],
+)  # fmt: skip
+def test_what_is_read_of_a_result(content: Any, pages: tuple[Page, ...], output: str, failed: bool) -> None:
+    found = blocks.hosted_of(raw(CALL), raw(result(content)))
+    assert found == Hosted(
+        "search", "s1", "web_search", '{"query":"x"}', pages, output, failed, "",
+        msgspec.json.encode([CALL, result(content)]).decode(),
+    )  # fmt: skip
+
+
+def test_halves_of_a_tools_use() -> None:
+    assert blocks.hosted_of(raw(CALL), None) == Hosted("search", "s1", "web_search", '{"query":"x"}')
+    alone = blocks.hosted_of(None, raw({"type": "bash_code_execution_tool_result", "is_error": True}))
+    assert alone == Hosted("code", "", "bash_code_execution", failed=True)
+    assert blocks.hosted_of(None, raw({"type": 7})) == Hosted("other", "", "tool")
+    assert (
+        blocks.hosted_of(raw({"type": "server_tool_use", "id": "a", "name": "advisor"}), None).kind == "other"
+    )
+    server = {"type": "mcp_tool_use", "id": "m", "name": "ask", "server_name": "wiki", "input": {}}
+    assert blocks.hosted_of(raw(server), None) == Hosted("mcp", "m", "ask", "{}", server="wiki")
+
+
+PAGES = (Page("https://a.example", "A", "read"), Page("https://b.example"))
+
+
+@pytest.mark.parametrize(
+    ("hosted", "name", "kind", "content"),
+    [
+        (Hosted("search", "ws_1", "s", "{}", PAGES[1:]), "web_search", "server_tool_use",
+         [{"type": "web_search_result", "url": "https://b.example", "title": "", "encrypted_content": "srvtoolu_gw_",
+           "page_age": None}]),
+        (Hosted("search", "ws_1", "s", "{}", failed=True), "web_search", "server_tool_use",
+         {"type": "web_search_tool_result_error", "error_code": "unavailable"}),
+        (Hosted("fetch", "ws_1", "f", "{}", failed=True), "web_fetch", "server_tool_use",
+         {"type": "web_fetch_tool_result_error", "error_code": "unavailable"}),
+        (Hosted("fetch", "ws_1", "f"), "web_fetch", "server_tool_use",
+         {"type": "web_fetch_result", "url": "", "content": {"type": "document", "title": "",
+          "source": {"type": "text", "media_type": "text/plain", "data": ""}}, "retrieved_at": None}),
+        (Hosted("code", "ci_1", "c", "{}", output="1"), "code_execution", "server_tool_use",
+         {"type": "code_execution_result", "stdout": "1", "stderr": "", "return_code": 0, "content": []}),
+        (Hosted("code", "ci_1", "c", "{}", output="1", failed=True), "code_execution", "server_tool_use",
+         {"type": "code_execution_result", "stdout": "", "stderr": "1", "return_code": 1, "content": []}),
+        (Hosted("mcp", "mcp_1", "ask", "{}", output="1"), "ask", "mcp_tool_use", [{"type": "text", "text": "1"}]),
+        (Hosted("mcp", "mcp_1", "ask"), "ask", "mcp_tool_use", []),
+    ],
+)  # fmt: skip
+def test_what_is_written_for_a_messages_caller(hosted: Hosted, name: str, kind: str, content: Any) -> None:
+    call, came = json.loads(msgspec.json.encode(blocks.blocks_of(hosted)))
+    assert (call["type"], call["name"], call["id"], call["input"]) == (
+        kind,
+        name,
+        "srvtoolu_gw_" + hosted.id,
+        {},
+    )
+    assert (came["tool_use_id"], came["content"]) == (call["id"], content)
+    back = blocks.hosted_of(raw(call), raw(came))
+    assert (back.kind, back.id, back.failed, back.raw) == (hosted.kind, hosted.id, hosted.failed, "")
+
+
+def test_what_has_no_blocks_is_left_out() -> None:
+    assert blocks.blocks_of(Hosted("other", "x", "advisor")) == []
+
+
+def test_before_anthropic_results_of_others_are_text() -> None:
+    ours = blocks.blocks_of(Hosted("search", "ws_1", "web_search", '{"query":"x"}', PAGES[:1]))
+    checked = {"type": "web_search_result_location", "url": "u", "encrypted_index": "Eo"}
+    unchecked = {**checked, "encrypted_index": ""}
+    text = {"type": "text", "text": "hi"}
+    rows = [
+        {"role": "user", "content": "srvtoolu_gw_"},
+        {
+            "role": "assistant",
+            "content": [*ours, CALL, result([]), {**text, "citations": [checked, unchecked]}],
+        },
+        {"role": "assistant", "content": [{**text, "citations": [unchecked]}, ours[0], text]},
+        {"role": "assistant", "content": [ours[1]]},
+    ]
+    found = blocks.without_strange_results(msgspec.json.encode(rows))
+    assert found is not None
+    out = json.loads(found)
+    said = '[used web_search with {"query":"x"}]'
+    assert out[0] == rows[0]
+    assert out[1]["content"] == [
+        {"type": "text", "text": f"{said}\n[tool result: A\nhttps://a.example]"}, CALL, result([]),
+        {**text, "citations": [checked]},
+    ]  # fmt: skip
+    assert out[2]["content"] == [text, text, {"type": "text", "text": said}]
+    assert out[3]["content"][0]["text"].endswith("https://a.example]")
+    assert blocks.without_strange_results(b'[{"role":"user","content":"x"}]') is None
+
+
+def test_citations_of_pages_alone_are_read() -> None:
+    page = {"type": "web_search_result_location", "url": "u", "title": "t", "cited_text": "c"}
+    assert blocks.citation_of(raw(page)) == Citation("u", "t", "c")
+    for other in ({"type": "char_location"}, {**page, "url": ""}, {**page, "url": 7}, 7):
+        assert blocks.citation_of(raw(other)) is None
+
+
+# ---- Responses
+
+
+@pytest.mark.parametrize(
+    ("item", "hosted"),
+    [
+        ({"type": "web_search_call", "id": "ws_1"}, Hosted("search", "ws_1", "web_search", '{"query":""}')),
+        ({"type": "web_search_call", "id": "ws_1", "action": {"queries": ["a", "b"], "sources": [{}, {"url": "u"}]}},
+         Hosted("search", "ws_1", "web_search", '{"query":"a, b"}', (Page("u"),))),
+        ({"type": "web_search_call", "id": "ws_1", "status": "failed", "action": None},
+         Hosted("search", "ws_1", "web_search", '{"query":""}', failed=True)),
+        ({"type": "web_search_call", "action": {"url": "u", "pattern": "p"}},
+         Hosted("fetch", "", "web_fetch", '{"url":"u","pattern":"p"}', (Page("u"),))),
+        ({"type": "code_interpreter_call", "code": "1", "outputs": [{"logs": "a"}, {"url": "u"}, {}]},
+         Hosted("code", "", "code_execution", '{"code":"1"}', (), "a\nu\n")),
+        ({"type": "code_interpreter_call", "code": None, "outputs": None, "container_id": "c"},
+         Hosted("code", "", "code_execution", '{"code":"","container_id":"c"}')),
+        ({"type": "mcp_call", "name": "ask", "arguments": "{", "output": "o", "server_label": "w"},
+         Hosted("mcp", "", "ask", "{}", (), "o", server="w")),
+        ({"type": "mcp_call", "arguments": {}, "error": {"m": 1}}, Hosted("mcp", "", "", "{}", (), '{"m":1}', failed=True)),
+        ({"type": "mcp_call", "arguments": '{"a":1}', "error": "no"}, Hosted("mcp", "", "", '{"a":1}', (), "no", failed=True)),
+        ({"type": "image_generation_call"}, None),
+        ({"type": "web_search_call", "action": 7}, None),
+        ({"type": 7}, None),
+    ],
+)  # fmt: skip
+def test_what_is_read_of_an_item(item: dict[str, Any], hosted: Hosted | None) -> None:
+    assert items.hosted_in(raw(item)) == hosted
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "web_search_call", "id": "ws_1", "status": "completed",
+         "action": {"type": "search", "query": "x", "sources": []}},
+        {"type": "web_search_call", "id": "ws_1", "status": "failed", "action": {"type": "open_page", "url": "u"}},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed",
+         "action": {"type": "find_in_page", "url": "u", "pattern": "p"}},
+        {"type": "code_interpreter_call", "id": "ci_1", "status": "completed", "code": "1", "container_id": "c", "outputs": []},
+        {"type": "mcp_call", "id": "mcp_1", "status": "completed", "server_label": "w", "name": "ask", "arguments": '{"a":1}',
+         "output": "o", "error": None},
+        {"type": "mcp_call", "id": "mcp_1", "status": "failed", "server_label": "w", "name": "ask", "arguments": "{}",
+         "output": None, "error": "no"},
+    ],
+)  # fmt: skip
+def test_items_come_back_as_they_were(item: dict[str, Any]) -> None:
+    hosted = items.hosted_in(raw(item))
+    assert hosted is not None
+    assert items.is_from_here(hosted)
+    assert items.item_of(hosted, hosted.id) == item
+    kept = {name: value for name, value in item.items() if name != "id"}
+    assert items.item_of(hosted, None) == kept
+    assert items.kind_of(hosted) == item["type"]
+    assert items.item_of(hosted, "a", "in_progress")["status"] == "in_progress"
+    assert item["id"].startswith(items.prefix_of(item["type"]))
+
+
+def test_what_no_upstream_of_the_format_did() -> None:
+    assert not items.is_from_here(Hosted("search", "srvtoolu_1", "web_search"))
+    assert not items.is_from_here(Hosted("other", "ws_1", "advisor"))
+    odd = Hosted("code", "x", "bash", '{"command":"ls","code":7}')
+    assert items.item_of(odd, None)["code"] == "ls"
+    assert items.item_of(Hosted("code", "x", "bash", "[]", output="1"), None)["outputs"] == [
+        {"type": "logs", "logs": "1"}
+    ]
+    assert items.hosted_of(items.HostedItem("web_search_call", action=UNSET)) is not None
+
+
+def test_it_travels_sealed() -> None:
+    hosted = Hosted("search", "s1", "web_search", "{}", PAGES, raw="[]")
+    sealed = sealed_hosted(hosted)
+    assert opened_hosted(sealed) == hosted
+    assert opened("", sealed) is None
+    for other in (None, "gAAA", "gwe1.!", sealed_redacted("x"), "gwe1.WyJob3N0ZWQiLCJ7Il0"):
+        assert opened_hosted(other) is None
+
+
+# ---- whose it is
+
+
+def test_what_only_its_maker_can_read_goes_to_its_maker() -> None:
+    mark, other = maker_mark("minimax"), maker_mark("zai")
+    part = Hosted("search", "s1", "web_search", raw="[]")
+    events: list[AnyEvent] = [HostedUsed(part), HostedUsed(Hosted("mcp", "m", "ask"))]
+    (first, second) = marked_events(events, mark)
+    assert isinstance(first, HostedUsed)
+    assert first.part.raw == mark + "[]"
+    assert second == events[1]
+
+    def left(part: Hosted, mark: str, *, native: bool) -> str:
+        request = own_again(Request("m", (Turn("assistant", (part,)),)), mark, native=native)
+        (found,) = request.turns[0].parts
+        assert isinstance(found, Hosted)
+        return found.raw
+
+    assert left(first.part, mark, native=False) == "[]"
+    assert left(first.part, other, native=False) == ""
+    assert left(first.part, other, native=True) == ""
+    assert left(part, other, native=True) == "[]"
+    assert left(part, other, native=False) == ""
+
+
+# ---- in answers and requests
+
+
+def sse(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: %b\n\n" % msgspec.json.encode(event) for event in events)
+
+
+def used(body: bytes) -> list[Hosted]:
+    assert MESSAGES.upstream is not None
+    events = MESSAGES.upstream.decode_response(body, DEFAULT_PROFILE)
+    return [event.part for event in events if isinstance(event, HostedUsed)]
+
+
+def streamed(content: list[dict[str, Any]], *deltas: str) -> bytes:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"id": "m", "model": "x", "content": []}}
+    ]
+    for at, block in enumerate(content):
+        events.append({"type": "content_block_start", "index": at, "content_block": block})
+        if "input" in block:
+            events += [
+                {
+                    "type": "content_block_delta",
+                    "index": at,
+                    "delta": {"type": "input_json_delta", "partial_json": piece},
+                }
+                for piece in deltas
+            ]
+        events.append({"type": "content_block_stop", "index": at})
+    return sse(
+        *events, {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"}
+    )
+
+
+@pytest.mark.parametrize("content", [[CALL, result([])], [CALL], [result([])], [result([]), CALL]])
+def test_whole_and_streamed_are_the_same(content: list[dict[str, Any]]) -> None:
+    whole = msgspec.json.encode({"id": "m", "model": "x", "content": content, "stop_reason": "end_turn"})
+    assert used(whole) == used(streamed(content)) == used(streamed(content, '{"query":', '"x"}', ""))
+    assert used(streamed(content, "{", "broken"))[0].id == "s1"
+    assert len(used(whole)) == max(1, len(content) - (content[0] is CALL and len(content) == 2))
+
+
+def test_a_history_before_responses_upstreams() -> None:
+    assert RESPONSES.upstream is not None
+    search = Hosted("search", "srvtoolu_1", "web_search", '{"query":"x"}', PAGES)
+    own = Hosted("search", "ws_1", "web_search", '{"query":"x"}')
+    turns = (
+        Turn("user", (Text("q"),)),
+        Turn("assistant", (search, Text("a", cites=(Citation("u", "t"),)), own, Text("b"))),
+        Turn("user", (search, Text("c"))),
+    )
+    for profile, count in ((Profile(), 5), (Profile(web_search="mapped"), 6)):
+        body, losses = RESPONSES.upstream.encode_request(Request("m", turns), model="m", profile=profile)
+        given = json.loads(body)["input"]
+        assert len(given) == count
+        assert {loss.field for loss in losses} == {"messages.user.hosted"}
+        said = next(item for item in given if item.get("role") == "assistant")["content"][0]
+        (note,) = said["annotations"]
+        assert said["text"][note["start_index"] : note["end_index"]] == "a"
+    assert given[1] == {"type": "web_search_call", "status": "completed", "action": {
+        "type": "search", "query": "x", "sources": [{"type": "url", "url": page.url} for page in PAGES],
+    }}  # fmt: skip
+
+
+def test_told_in_words() -> None:
+    assert told(Hosted("search", "s", "web_search", "{}")) == "[used web_search with {}]"
+    assert told(Hosted("code", "s", "run", "{}", failed=True)) == "[used run with {}]\n[tool error: ]"
+    assert told(Hosted("search", "s", "find", "{}", PAGES, "and")) == (
+        "[used find with {}]\n[tool result: A\nhttps://a.example\nread\nhttps://b.example\nand]"
+    )
