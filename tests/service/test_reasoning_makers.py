@@ -390,3 +390,26 @@ async def test_a_chat_vendor_that_refuses_members_is_asked_without_them(house: H
     assert _told(answer) == "messages.thinking=dropped"
     assert (await wire.next()).json["messages"] == [MINE, said, MORE]
     assert (await wire.next()).json["messages"] == [MINE, {"role": "assistant", "content": "hi"}, MORE]
+
+
+async def test_tokens_are_counted_without_what_cannot_be_read(house: House) -> None:
+    user = await house.user()
+    wire = house.wires["wire-messages"]
+    wire.script = lambda asked: asked.answer(b'{"input_tokens":7}')
+    history = [MINE, {"role": "assistant", "content": [{**THINKING, "signature": ""}, SAID]}, MORE]
+    body = msgspec.json.encode({"model": "wire-messages", "messages": history})
+    answer = await house.http("POST", "/v1/messages/count_tokens", user.key, body=body)
+    assert answer.json == {"input_tokens": 7}
+    asked: Any = (await wire.next()).json
+    assert asked["messages"][1]["content"] == [SAID]
+
+
+async def test_a_refused_body_of_an_odd_shape_is_the_callers(house: House) -> None:
+    user = await house.user()
+    wire = house.wires["wire-messages"]
+    wire.script = lambda asked: asked.answer(msgspec.json.encode(_invalid()), status=400)
+    history = [MINE, {"role": "assistant", "content": [THINKING, SAID]}, MORE]
+    answer = await house.ask("messages", "wire-messages", user, messages=history, thinking=7)
+    assert answer.status == 400
+    answer = await house.ask("messages", "wire-messages", user, messages=[{"role": "user"}, *history[1:]])
+    assert answer.status == 400

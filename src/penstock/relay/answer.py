@@ -43,7 +43,12 @@ def relieved(call: Call, prepared: Prepared, said: str) -> Prepared | None:
     upstream, side = call.standing.endpoint.upstreams[call.attempt.dialect], call.standing.endpoint.side
     if not isinstance(upstream, UpstreamSide) or upstream.without_reasoning is None or side is None:
         return None
-    found = None if call.standing.caller.strict else upstream.without_reasoning(prepared.body, said)
+    if call.standing.caller.strict:
+        return None
+    try:
+        found = upstream.without_reasoning(prepared.body, said)
+    except (ValueError, RecursionError):  # of an odd shape, which may be what was refused
+        return None
     if found is None:
         return None
     told = (replace(loss, field=side.words.get(loss.field, loss.field)) for loss in found.losses)

@@ -351,10 +351,14 @@ class PausedTurns:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCounter:
-    """An upstream's own counter of tokens: what is appended to the path, and the fields that it does not take."""
+    """An upstream's own counter of tokens: what is appended to the path, and the fields that it does not take.
+
+    ``readable`` gives the fields that have to differ before this profile and provider.
+    """
 
     path: bytes
     drop: tuple[str, ...]
+    readable: Callable[[Envelope, Profile, str], dict[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

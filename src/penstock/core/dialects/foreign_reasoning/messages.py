@@ -22,9 +22,9 @@ REDACTED = Loss("messages.redacted_thinking", "dropped")
 DISABLED = Loss("thinking", "disabled")
 RESULTS = Loss("messages.server_tools", "dropped")
 
-_THINKING = re.compile(rb'"type"\s*:\s*"thinking"')
+_THINKING = (b'"type":"thinking"', b'"type": "thinking"')
 _OURS = (f'"{SIGNATURE_PREFIX}'.encode(), f'"{MAKER_PREFIX}'.encode())
-_UNSIGNED = re.compile(rb'"signature"\s*:\s*(?:""|null)')
+_UNSIGNED = (b'"signature":""', b'"signature": ""', b'"signature":null', b'"signature": null')
 _SEALED = "encrypted_"
 """In a refusal: what cannot be read is of a search's results."""
 _PLACE = re.compile(r"messages\.(\d+)\.content\.\d+")
@@ -66,10 +66,11 @@ def is_suspect(body: bytes, *, checked: bool) -> bool:
     """Whether a body may hold thoughts that are foreign to the upstream; ``checked``: it checks signatures."""
     if any(mark in body for mark in _OURS):
         return True
-    if not checked or b'"thinking"' not in body:
-        return False
+    thoughts = sum(map(body.count, _THINKING)) if checked else 0
     # Anthropic itself signs every thought
-    return _UNSIGNED.search(body) is not None or len(_THINKING.findall(body)) > body.count(b'"signature"')
+    return thoughts > 0 and (
+        thoughts > body.count(b'"signature"') or any(unsigned in body for unsigned in _UNSIGNED)
+    )
 
 
 def without_foreign(turns: bytes, mark: str, *, checked: bool) -> tuple[bytes, tuple[Loss, ...]] | None:
@@ -195,7 +196,9 @@ def _loop(rows: list[dict[str, Raw]]) -> int:
     """Where the tool loop begins that is still going: after the last message of the user that is more than results."""
     for at in range(len(rows) - 1, -1, -1):
         row = rows[at]
-        if bytes(row.get("role", Raw())) == b'"user"' and b'"tool_result"' not in bytes(row["content"]):
+        if bytes(row.get("role", Raw())) == b'"user"' and b'"tool_result"' not in bytes(
+            row.get("content", Raw())
+        ):
             return at + 1
     return 0
 

@@ -45,7 +45,12 @@ from penstock.core.dialects.messages.encode_response import (
     encode_response,
     error_frame,
 )
-from penstock.core.dialects.messages.passthrough import Passthrough, pass_request, passthrough_response
+from penstock.core.dialects.messages.passthrough import (
+    Passthrough,
+    counted,
+    pass_request,
+    passthrough_response,
+)
 from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.limits import Header
@@ -187,7 +192,7 @@ MESSAGES = Dialect(
         searches=True,
         version_headers=_version_headers,
         pauses=PausedTurns(PausedTurnDecoder, b'"pause_turn"'),
-        counter=UpstreamCounter(b"/count_tokens", drop=("max_tokens", "stream")),
+        counter=UpstreamCounter(b"/count_tokens", drop=("max_tokens", "stream"), readable=counted),
         without_reasoning=without_reasoning,
     ),
 )

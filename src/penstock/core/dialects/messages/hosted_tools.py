@@ -219,21 +219,20 @@ def _content(hosted: Hosted) -> Any:
 
 # ---- what came of another format's tools, before an upstream that checks results
 
-_OURS = f'"{OUR_ID}'.encode()
 _UNCHECKED = b'"encrypted_index":""'
+STRANGE = (f'"{OUR_ID}'.encode(), _UNCHECKED)
+"""One of these stands where a result or a citation is that we wrote."""
 
 
-def without_strange_results(turns: bytes) -> bytes | None:
-    """Messages whose results of hosted tools are Messages upstreams' own: others become text; None where there are none.
+def without_strange_results(turns: bytes) -> bytes:
+    """Messages whose results of hosted tools are Messages upstreams' own: others become text.
 
     Citations that we wrote have no index that their maker could check, and are left out.
     """
-    if _OURS not in turns and _UNCHECKED not in turns:
-        return None
     rows = msgspec.json.decode(turns, type=list[dict[str, Raw]])
     for row in rows:
         content = bytes(row.get("content", Raw()))
-        if content.startswith(b"[") and (_OURS in content or _UNCHECKED in content):
+        if content.startswith(b"[") and any(mark in content for mark in STRANGE):
             row["content"] = Raw(_encode(list(_own(_pair(content)))))
     return _encode(rows)
 
@@ -248,19 +247,19 @@ def _own(blocks: list[Raw]) -> Iterable[Raw]:
             text = told(hosted_of(calls.pop(block.tool_use_id or "", None), raw))
             yield Raw(_encode({"type": "text", "text": text}))
         elif block.type == "text" and _UNCHECKED in bytes(raw):
-            fields = _fields(raw)
-            kept = [each for each in _pair(fields["citations"]) if _UNCHECKED not in bytes(each)]
-            yield Raw(
-                _encode(
-                    {**fields, "citations": kept}
-                    if kept
-                    else {k: v for k, v in fields.items() if k != "citations"}
-                )
-            )
+            yield _cited_by_others(raw)
         else:
             yield raw
     for raw in calls.values():
         yield Raw(_encode({"type": "text", "text": told(hosted_of(raw, None))}))
+
+
+def _cited_by_others(raw: Raw) -> Raw:
+    """A text without the citations that we wrote."""
+    fields = _fields(raw)
+    given = bytes(fields.pop("citations", Raw()))
+    kept = [each for each in _pair(given) if _UNCHECKED not in bytes(each)] if given.startswith(b"[") else []
+    return Raw(_encode({**fields, "citations": kept} if kept else fields))
 
 
 # ---- citations

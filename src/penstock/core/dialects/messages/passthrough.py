@@ -13,7 +13,7 @@ from penstock.core.dialects.foreign_reasoning.messages import is_suspect, withou
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
 from penstock.core.dialects.messages.encode_response import ResponseEncoder
-from penstock.core.dialects.messages.hosted_tools import without_strange_results
+from penstock.core.dialects.messages.hosted_tools import STRANGE, without_strange_results
 from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
     decode_whole,
@@ -44,25 +44,37 @@ _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + S
 _STRANGE = Loss("messages.server_tools", "text")
 
 
-def pass_request(
-    envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
-) -> Prepared:
-    """The caller's body for ``model``, without reasoning that this upstream cannot read."""
+def readable(envelope: Envelope, profile: Profile, own: str) -> tuple[dict[str, bytes], tuple[Loss, ...]]:
+    """What has to differ in a body so that the upstream can read it, and what of it is left out.
+
+    ``own`` is the mark of the upstream's provider, '' where that is not known.
+    """
     checked = profile.native_anthropic
-    own = "" if reasoning is None else maker_mark(reasoning.provider)
-    mark = "" if checked else own
     changes: dict[str, bytes] = {}
     lost: tuple[Loss, ...] = ()
-    if checked:
-        turns = without_strange_results(envelope.value("messages"))
-        if turns is not None:
-            changes["messages"], lost = turns, (_STRANGE,)
+    if checked and any(mark in envelope.body for mark in STRANGE):
+        changes["messages"] = without_strange_results(envelope.value("messages"))
+        lost = (_STRANGE,)
     if (checked or own) and is_suspect(envelope.body, checked=checked):
         given = changes.get("messages") or envelope.value("messages")
         found = without_foreign(given, own, checked=checked)
         if found is not None:
             changes["messages"], lost = found[0], (*lost, *found[1])
-    return Prepared(envelope.encode(model, changes), lost, mark=mark)
+    return changes, lost
+
+
+def pass_request(
+    envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
+) -> Prepared:
+    """The caller's body for ``model``, without reasoning that this upstream cannot read."""
+    own = "" if reasoning is None else maker_mark(reasoning.provider)
+    changes, lost = readable(envelope, profile, own)
+    return Prepared(envelope.encode(model, changes), lost, mark="" if profile.native_anthropic else own)
+
+
+def counted(envelope: Envelope, profile: Profile, provider: str) -> dict[str, bytes]:
+    """What has to differ in a body whose tokens are counted: the same as where it is answered."""
+    return readable(envelope, profile, maker_mark(provider))[0]
 
 
 # ---- the answer
