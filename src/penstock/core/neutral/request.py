@@ -115,6 +115,7 @@ class Hosted(Part, frozen=True):
     failed: bool = False
     server: str = ""
     raw: str = ""
+    cache: CacheTtl | None = None
 
 
 AnyPart = Text | Image | Document | Thought | ToolCall | ToolResult | Hosted

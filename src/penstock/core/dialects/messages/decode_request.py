@@ -353,7 +353,7 @@ def _marked(turns: list[Turn], ttl: CacheTtl | None) -> list[Turn]:
         parts = turns[at].parts
         for last in range(len(parts) - 1, -1, -1):
             part = parts[last]
-            if not isinstance(part, Thought | Hosted):
+            if not isinstance(part, Thought):
                 marked = msgspec.structs.replace(part, cache=ttl)
                 changed = Turn(turns[at].role, (*parts[:last], marked, *parts[last + 1 :]))
                 return [*turns[:at], changed, *turns[at + 1 :]]

@@ -230,10 +230,9 @@ class _Writing:
             if blocks:
                 messages.append({"role": role, "content": blocks})
         last = messages[-1] if messages else None
-        final = last["content"][-1] if last is not None and last["role"] == "assistant" else None
-        if isinstance(final, dict) and final["type"] == "text":
+        if last is not None and last["role"] == "assistant" and last["content"][-1]["type"] == "text":
             # a reply to be continued may not end in white space
-            final["text"] = final["text"].rstrip()
+            last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()
         return messages
 
     def arranged(self, turns: list[Turn]) -> list[tuple[Role, list[AnyPart]]]:
@@ -271,17 +270,18 @@ class _Writing:
                 parts.sort(key=lambda part: not isinstance(part, ToolResult))
         return rows
 
-    def blocks(self, part: AnyPart) -> list[Any]:
+    def blocks(self, part: AnyPart) -> list[Json]:
         """A part as blocks: what a tool of the provider did is two of them where that is its own, elsewhere text."""
         if isinstance(part, Hosted) and part.raw:
-            return raw_blocks(part)
+            *before, last = raw_blocks(part)
+            return [*before, _cached(last, part.cache)]
         block = self.block(part)
         return [] if block is None else [block]
 
     def block(self, part: AnyPart) -> Json | None:
         match part:
             case Hosted():
-                return {"type": "text", "text": told(part)}
+                return _cached({"type": "text", "text": told(part)}, part.cache)
             case Text(text, cache):
                 return _cached({"type": "text", "text": text}, cache) if text.strip() else None
             case Image():
