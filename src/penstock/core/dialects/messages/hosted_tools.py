@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from penstock.core.body.nesting import is_object
 from penstock.core.neutral.request import Citation, Hosted, HostedKind, Page
 from penstock.core.tools.hosted import told
 
@@ -101,15 +102,15 @@ def hosted_of(call: Raw | None, result: Raw | None) -> Hosted:
     name = asked.name or came.type.removesuffix(_RESULT) or "tool"
     kind: HostedKind = "mcp" if asked.type == "mcp_tool_use" else _KINDS.get(name, "other")
     pages, outputs, failed = _results(came.content)
-    given = "{}" if asked.input is UNSET else bytes(asked.input).decode("utf-8", "replace")
+    given = b"{}" if asked.input is UNSET or not is_object(bytes(asked.input)) else bytes(asked.input)
     raw = ""
     if call is not None and result is not None and not id.startswith(OUR_ID):
-        raw = _encode([call, result]).decode()
+        raw = _encode([call, result]).decode("utf-8", "replace")
     return Hosted(
         kind,
         id.removeprefix(OUR_ID),
         name,
-        given,
+        given.decode("utf-8", "replace"),
         tuple(pages),
         "\n".join(outputs),
         failed or bool(came.is_error),

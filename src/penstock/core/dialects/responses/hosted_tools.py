@@ -94,7 +94,11 @@ def hosted_of(item: HostedItem) -> Hosted | None:
         case "mcp_call":
             arguments = item.arguments if isinstance(item.arguments, str) else ""
             given = arguments if is_object(arguments.encode()) else "{}"
-            wrong = "" if _absent(item.error) else _text(item.error) or bytes(item.error or b"").decode()
+            wrong = (
+                ""
+                if _absent(item.error)
+                else _text(item.error) or bytes(item.error or b"").decode("utf-8", "replace")
+            )
             output = _text(item.output) or wrong
             label = _text(item.server_label)
             return Hosted(
