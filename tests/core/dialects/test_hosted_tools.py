@@ -297,6 +297,8 @@ def test_whole_and_streamed_are_the_same(content: list[dict[str, Any]]) -> None:
     whole = msgspec.json.encode({"id": "m", "model": "x", "content": content, "stop_reason": "end_turn"})
     assert used(whole) == used(streamed(content)) == used(streamed(content, '{"query":', '"x"}', ""))
     assert used(streamed(content, "{", "broken"))[0].id == "s1"
+    no_text = streamed(content, '{"query":"x"}').replace(b'"name":', b'"\x80":1,"name":')
+    assert [part.id for part in used(no_text)] == [part.id for part in used(whole)]
     assert len(used(whole)) == max(1, len(content) - (content[0] is CALL and len(content) == 2))
 
 

@@ -363,7 +363,12 @@ _encode = msgspec.json.Encoder().encode
 def _asked(call: Raw, pieces: list[str]) -> Raw:
     """The call of a hosted tool, with the arguments that came after it."""
     given = "".join(pieces).encode()
-    return Raw(_encode({**_fields(call), "input": Raw(given)})) if is_object(given) else call
+    if not is_object(given):
+        return call
+    try:
+        return Raw(_encode({**_fields(call), "input": Raw(given)}))
+    except ValueError:  # a member's name is no text
+        return call
 
 
 def _input(block: Block) -> str | None:
