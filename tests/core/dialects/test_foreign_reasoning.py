@@ -7,11 +7,15 @@ import msgspec
 import pytest
 
 from penstock.core.body.envelope import Envelope
+from penstock.core.dialects.chat.dialect import CHAT
 from penstock.core.dialects.foreign_reasoning import chat, messages, responses
 from penstock.core.dialects.foreign_reasoning.refusals import refuses_reasoning
 from penstock.core.dialects.lanes import MarkedPassthrough
 from penstock.core.dialects.prepare import prepare
 from penstock.core.dialects.registry import passing_of, read_envelope
+from penstock.core.neutral.events import Reply
+from penstock.core.neutral.request import Thought, ToolCall
+from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
 from penstock.core.reasoning.maker import maker_mark
@@ -362,3 +366,43 @@ def test_other_refusals_are_others(text: str) -> None:
 
 def test_a_code_says_it_too() -> None:
     assert refuses_reasoning("no", b'{"error":{"code":"invalid_encrypted_content"}}')
+
+
+# ---- signatures on the calls of a Chat caller
+
+CARRIED = sign_reasoning(ReasoningOrigin("up", '{"id":"rs_1"}'))
+
+
+def carried(extra: Any, **members: Any) -> tuple[Any, list[str]]:
+    assert CHAT.caller is not None
+    row = {"role": "assistant", "content": None, "tool_calls": [{**TOOL, "extra_content": extra}], **members}
+    body = msgspec.json.encode({"model": "m", "messages": [USER, row]})
+    request, losses = CHAT.caller.decode_request(body)
+    thoughts = [part for part in request.turns[1].parts if isinstance(part, Thought)]
+    return thoughts, [f"{loss.field}={loss.outcome}" for loss in losses]
+
+
+def test_a_thought_comes_back_on_its_call() -> None:
+    ours = {"google": {"thought_signature": CARRIED}}
+    details = [{"type": "reasoning.text", "index": 0, "text": "hm", "signature": CARRIED}]
+    assert carried(ours) == ([Thought("", CARRIED)], [])
+    assert carried(ours, reasoning_content="hm") == ([Thought("hm", CARRIED)], [])
+    assert carried(ours, reasoning_details=details) == ([Thought("hm", CARRIED)], [])
+    other = [{**details[0], "signature": "EuSig"}]
+    assert carried(ours, reasoning_details=other) == ([Thought("hm", "EuSig"), Thought("", CARRIED)], [])
+    assert carried(SIGNATURE) == ([], [GONE])
+    for nothing in (None, 7, {}, {"google": {}}):
+        assert carried(nothing) == ([], [])
+
+
+def test_a_thought_goes_out_on_its_call() -> None:
+    assert CHAT.caller is not None
+    calls = [ToolCall("a", "f", "{}"), ToolCall("b", "g", "{}", custom=True), ToolCall("c", "h", "{}")]
+    parts = (Thought("hm", CARRIED), *calls[:2], Thought("x", GW), calls[2])
+    reply = Reply("r", "m", parts, Usage(), "tool_use")
+    message = json.loads(CHAT.caller.encode_response(reply, model="m", reply_id="r", created=0))["choices"][
+        0
+    ]["message"]
+    extras = [call.get("extra_content") for call in message["tool_calls"]]
+    assert extras == [{"google": {"thought_signature": CARRIED}}, None, None]
+    assert [entry.get("signature") for entry in message["reasoning_details"]] == [CARRIED, None]

@@ -7,8 +7,12 @@ import msgspec
 import pytest
 from msgspec import UNSET, Raw
 
+from penstock.core.dialects.chat.dialect import CHAT
+from penstock.core.dialects.foreign_reasoning.messages import without_reasoning
 from penstock.core.dialects.messages import hosted_tools as blocks
 from penstock.core.dialects.messages.dialect import MESSAGES
+from penstock.core.dialects.prepare import prepare
+from penstock.core.dialects.registry import read_envelope
 from penstock.core.dialects.responses import hosted_tools as items
 from penstock.core.dialects.responses.dialect import RESPONSES
 from penstock.core.dialects.responses.encrypted_reasoning import (
@@ -17,8 +21,10 @@ from penstock.core.dialects.responses.encrypted_reasoning import (
     sealed_hosted,
     sealed_redacted,
 )
-from penstock.core.neutral.events import AnyEvent, HostedUsed
-from penstock.core.neutral.request import Citation, Hosted, Page, Request, Text, Turn
+from penstock.core.neutral.events import AnyEvent, HostedUsed, Reply
+from penstock.core.neutral.fold import events_of, fold
+from penstock.core.neutral.request import Citation, Hosted, Page, Request, Text, Thought, Turn
+from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.maker import maker_mark, marked_events, own_again
 from penstock.core.tools.hosted import told
@@ -330,3 +336,113 @@ def test_told_in_words() -> None:
     assert told(Hosted("search", "s", "find", "{}", PAGES, "and")) == (
         "[used find with {}]\n[tool result: A\nhttps://a.example\nread\nhttps://b.example\nand]"
     )
+
+
+# ---- across the formats
+
+OTHER_TOOL = Hosted("other", "a1", "advisor")
+SEARCHED = Hosted(
+    "search",
+    "s1",
+    "web_search",
+    '{"query":"x"}',
+    PAGES[:1],
+    raw=msgspec.json.encode([CALL, result([])]).decode(),
+)
+SPOKEN = Turn("assistant", (SEARCHED, OTHER_TOOL, Text("a", cites=(Citation("u"),))))
+USED = (Turn("user", (Text("q"),)), SPOKEN, Turn("user", (Text("r"),)))
+
+
+def test_a_history_before_messages_and_chat_upstreams() -> None:
+    assert MESSAGES.upstream is not None
+    assert CHAT.upstream is not None
+    body, _ = MESSAGES.upstream.encode_request(Request("m", USED), model="m", profile=Profile())
+    content = json.loads(body)["messages"][1]["content"]
+    assert content[:2] == [CALL, result([])]
+    assert content[2] == {"type": "text", "text": "[used advisor with {}]"}
+    hidden = Turn("assistant", (Thought(redacted=maker_mark("zai") + "x"), Text("a")))
+    body, losses = MESSAGES.upstream.encode_request(
+        Request("m", (*USED[:1], hidden, *USED[2:])), model="m", profile=Profile()
+    )
+    assert json.loads(body)["messages"][1]["content"] == [{"type": "text", "text": "a"}]
+    assert [loss.field for loss in losses] == ["messages.redacted_thinking"]
+    strange = Turn("user", (SEARCHED, Text("a")))
+    body, losses = CHAT.upstream.encode_request(Request("m", (*USED, strange)), model="m", profile=Profile())
+    said = json.loads(body)["messages"][1]["content"]
+    assert said.startswith('[used web_search with {"query":"x"}]\n[tool result: A\nhttps://a.example\nread]')
+    assert {loss.field for loss in losses} == {"messages.citations", "messages.user.hosted"}
+
+
+def test_an_answer_before_every_caller() -> None:
+    reply = Reply("r", "m", (SEARCHED, OTHER_TOOL, Text("a")), Usage(), "end_turn")
+    assert fold(events_of(reply)).parts == reply.parts
+    for dialect in (MESSAGES, RESPONSES, CHAT):
+        assert dialect.caller is not None
+        whole = json.loads(dialect.caller.encode_response(reply, model="m", reply_id="r", created=0))
+        if dialect is MESSAGES:
+            assert [block["type"] for block in whole["content"]] == [
+                "server_tool_use",
+                "web_search_tool_result",
+                "text",
+            ]
+        elif dialect is RESPONSES:
+            assert [item["type"] for item in whole["output"]] == ["reasoning", "web_search_call", "message"]
+        else:
+            assert whole["choices"][0]["message"]["content"] == "a"
+
+
+def test_a_responses_history_with_what_its_maker_wants_back() -> None:
+    assert RESPONSES.caller is not None
+    sealed = {"type": "reasoning", "summary": [], "encrypted_content": sealed_hosted(SEARCHED)}
+    item = {"type": "web_search_call", "id": "ws_1", "action": {"query": "x"}}
+    ran = {"type": "mcp_call", "id": "mcp_1", "name": "ask"}
+    note = {"type": "url_citation", "url": "u", "title": "t"}
+    parts = [{"type": "output_text", "text": text, "annotations": [note, 7]} for text in ("", "a")]
+    said = {"type": "message", "role": "assistant", "content": parts}
+    given = [{"role": "user", "content": "q"}, sealed, item, sealed, ran, item, said]
+    request, losses = RESPONSES.caller.decode_request(msgspec.json.encode({"model": "m", "input": given}))
+    found = Hosted("search", "ws_1", "web_search", '{"query":"x"}')
+    asked = Hosted("mcp", "mcp_1", "ask")
+    assert request.turns[1].parts == (
+        SEARCHED,
+        SEARCHED,
+        asked,
+        found,
+        Text("a", cites=(Citation("u", "t"),)),
+    )
+    assert {loss.field for loss in losses} == {"input.mcp_call", "input.web_search_call"}
+
+
+def test_what_we_wrote_is_text_before_anthropic_and_its_counter() -> None:
+    ours = blocks.blocks_of(Hosted("search", "ws_1", "web_search", "{}"))
+    rows = [{"role": "user", "content": "q"}, {"role": "assistant", "content": ours}]
+    body = msgspec.json.encode({"model": "m", "messages": rows, "max_tokens": 9})
+    native = Profile(native_anthropic=True)
+    envelope = read_envelope(body, "messages")
+    out = prepare(envelope, caller="messages", upstream="messages", model="m", profile=native)
+    assert [f"{loss.field}={loss.outcome}" for loss in out.losses] == ["messages.server_tools=text"]
+    wanted = [
+        rows[0],
+        {"role": "assistant", "content": [{"type": "text", "text": "[used web_search with {}]"}]},
+    ]
+    assert json.loads(out.body)["messages"] == wanted
+    assert MESSAGES.upstream is not None
+    assert MESSAGES.upstream.counter is not None
+    counted = MESSAGES.upstream.counter.readable(envelope, native, "anthropic")
+    assert json.loads(counted["messages"]) == wanted
+
+
+def test_results_that_cannot_be_read_go_with_their_citations() -> None:
+    cited = {"type": "text", "text": "a", "citations": [{"encrypted_index": "Eo"}]}
+    said = {"role": "assistant", "content": [CALL, result([{"encrypted_content": "zz"}]), cited]}
+    rows: list[Any] = [
+        {"role": "user", "content": "q"},
+        said,
+        {"role": "user", "content": [{"type": "text", "text": "r"}]},
+    ]
+    refusal = "Invalid `encrypted_content` in `search_result` block"
+    found = without_reasoning(msgspec.json.encode({"messages": rows}), refusal)
+    assert found is not None
+    kept = {"role": "assistant", "content": [{"type": "text", "text": "a"}]}
+    assert json.loads(found.body)["messages"] == [rows[0], kept, rows[2]]
+    assert without_reasoning(msgspec.json.encode({"messages": rows[:1]}), refusal) is None
