@@ -287,6 +287,7 @@ def chat_passed(model: str, profile: Profile, row: dict[str, Any]) -> tuple[Any,
         ("m", Profile(), {"reasoning_details": GW}, None),
         ("m", Profile(), {"tool_calls": [{**TOOL, "extra_content": SIGNATURE}]}, {"tool_calls": [TOOL]}),
         ("vertex/Gemini-3", Profile(), {"tool_calls": [{**TOOL, "extra_content": SIGNATURE}]}, None),
+        ("gemini", Profile(), {"reasoning_details": [{"signature": GW}]}, {}),
         ("m", Profile(call_signatures=True), {"tool_calls": [{**TOOL, "extra_content": SIGNATURE}]}, None),
         ("gemini", Profile(), {"tool_calls": [{**TOOL, "extra_content": OURS}]}, {"tool_calls": [TOOL]}),
         ("m", Profile(), {"tool_calls": [{**TOOL, "extra_content": None}]}, None),
@@ -406,3 +407,33 @@ def test_a_thought_goes_out_on_its_call() -> None:
     extras = [call.get("extra_content") for call in message["tool_calls"]]
     assert extras == [{"google": {"thought_signature": CARRIED}}, None, None]
     assert [entry.get("signature") for entry in message["reasoning_details"]] == [CARRIED, None]
+
+
+def test_items_that_cannot_be_decrypted() -> None:
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
+    own = {**item, "id": "rs_2"}
+    given = [USER, item, USER, own]
+    for words, left in (
+        ("for item rs_1 no", [USER, USER, own]),
+        ("for item rs_2 no", [USER, USER]),
+        ("no", [USER, USER]),
+    ):
+        found = responses.without_reasoning(msgspec.json.encode({"input": given}), words)
+        assert found is not None
+        assert json.loads(found.body)["input"] == left
+    assert responses.without_our_reasoning(b'"gw1."') is None
+    assert responses.without_our_reasoning(msgspec.json.encode(given)) is None
+    assert responses.without_our_reasoning(
+        msgspec.json.encode([USER, {**item, "encrypted_content": GW}])
+    ) == msgspec.json.encode([USER])
+
+
+def test_members_of_a_user_stay() -> None:
+    said = {
+        "role": "user",
+        "content": "hi",
+        "tool_calls": [{**TOOL, "extra_content": SIGNATURE}],
+        "reasoning": GW,
+    }
+    rows = [said, {"role": "assistant", "content": "x"}]
+    assert chat.without_foreign(msgspec.json.encode(rows), "m", CLOSED) is None
