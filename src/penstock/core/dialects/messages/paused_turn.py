@@ -216,7 +216,7 @@ class PausedTurnDecoder:
         self._answered = self.answered
         self._keeps -= self._said.size
         self._said = Said(self._keeps)
-        self._reader = ResponseDecoder(profile=self._profile, heard=self._said)
+        self._reader = ResponseDecoder(profile=self._profile, heard=self._said, served=self._reader.served)
         return body
 
     def _joined(self, events: list[AnyEvent]) -> list[AnyEvent]:

@@ -41,6 +41,7 @@ class Block(msgspec.Struct):
     id: str | None = None
     name: str | None = None
     input: Raw | UnsetType = UNSET
+    tool_use_id: str | None = None
     citations: list[Raw] | None = None
 
 
