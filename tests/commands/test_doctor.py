@@ -78,6 +78,25 @@ async def test_bad_settings_are_all_that_is_said(environ: dict[str, str]) -> Non
     assert [finding.subject for finding in report.findings] == ["settings", "settings"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "url", "subject"),
+    [
+        ("PENSTOCK_DATABASE_URL", "postgresql://u:tiger@h/p?sslmode=must", "database"),
+        ("PENSTOCK_DATABASE_URL", "postgresql://u:ti#ger@h/p", "settings"),
+        ("PENSTOCK_REDIS_URL", "redis://u:tiger@h?tls=yes", "redis"),
+        ("PENSTOCK_MAIL_URL", "smtp://u:tiger@h?tls=yes", "mail"),
+        ("PENSTOCK_MAIL_URL", "smtp://u:tiger@h:x", "settings"),
+    ],
+)
+async def test_an_address_that_cannot_be_used_is_a_finding_without_its_secret(
+    environ: dict[str, str], variable: str, url: str, subject: str
+) -> None:
+    report = await examine_installation(environ | {variable: url}, None, {})
+    (finding,) = [one for one in report.findings if one.level == "fail"]
+    assert finding.subject == subject
+    assert "ger" not in repr(report.findings).replace("larger", "")
+
+
 async def test_a_secrets_file_open_to_others_fails(environ: dict[str, str]) -> None:
     async with installation(environ) as store:
         store.settings.secret_path.chmod(0o644)

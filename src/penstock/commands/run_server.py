@@ -16,12 +16,14 @@ from penstock.commands.installation import CommandError, Installation, read_sett
 from penstock.core.quoting import terminal_text
 from penstock.operations.first_start import Greeting, first_start, open_store, render_greeting
 from penstock.operations.logs import configure
+from penstock.operations.mail_sender import mail_transport
 from penstock.providers.secrets import Secrets
 from penstock.server import listen
 from penstock.server.listen import ServerLimits, reserve
 from penstock.server.supervisor import supervise
 from penstock.settings import Settings, environment
 from penstock.store.instance_lock import InstanceLock
+from penstock.store.redis.address import RedisAddress
 from penstock.store.sql.database import database_directory
 
 
@@ -35,6 +37,10 @@ def run(place: Installation, flags: dict[str, str]) -> None:
             "several workers need PostgreSQL and Redis to share what they know: "
             "set PENSTOCK_DATABASE_URL and PENSTOCK_REDIS_URL"
         )
+    # Said before any process starts: a worker that cannot begin would be begun again and again.
+    mail_transport(settings.mail_url)
+    if settings.redis_url:
+        RedisAddress.parse(settings.redis_url)
     configure(settings.log_level, settings.log_format)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of our memory has prompts and keys in it
     with ExitStack() as locks:

@@ -29,6 +29,7 @@ from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import Unavailable
 from penstock.operations.first_start import is_loopback
+from penstock.operations.mail_sender import MailUrlError, mail_transport
 from penstock.providers.auth import ToSign, sign
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, extra_headers
@@ -111,6 +112,10 @@ def _settings(loaded: Loaded) -> Findings:
     for warning in loaded.warnings:
         yield Finding("warn", "settings", warning, "rename or unset it")
     settings = loaded.settings
+    try:
+        mail_transport(settings.mail_url)
+    except MailUrlError as error:
+        yield Finding("fail", "mail", str(error), "set PENSTOCK_MAIL_URL")
     if not is_loopback(settings.host) and not settings.public_url:
         text = "the address that callers use is not known, so pages cannot show it"
         yield Finding("warn", "settings", text, "set PENSTOCK_PUBLIC_URL")
@@ -194,7 +199,10 @@ async def _redis(settings: Settings) -> list[Finding]:
     """Whether Redis answers, where it is used, in what time, and whether it forgets by itself."""
     if not settings.redis_url:
         return []
-    link = RedisLink(settings.redis_url, timeout=max(2.0, settings.redis_timeout), scripts=SCRIPTS)
+    try:
+        link = RedisLink(settings.redis_url, timeout=max(2.0, settings.redis_timeout), scripts=SCRIPTS)
+    except StoreError as error:
+        return [Finding("fail", "redis", str(error), "set PENSTOCK_REDIS_URL")]
     try:
         await link.call(LOOK, (f"{settings.redis_prefix}doctor",))
         asked_at = time.perf_counter()

@@ -132,7 +132,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about(
             "Where several servers on one PostgreSQL share their limits. One server needs none.",
             "a URL such as redis://localhost:6379/0",
-            pattern=r"^$|^(rediss?|unix)://\S+$",
+            pattern=r"^$|^(rediss?|valkeys?|unix|redis\+unix|redis\+socket)://\S+$",
             default="none",
             secret=True,
         ),
@@ -157,7 +157,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about(
             "Where mail goes: `console:` prints it, `file:DIR` writes one .eml file each, `smtp://...` sends it.",
             "console:, file:DIR or smtp://user:password@host:587",
-            pattern=r"^console:$|^file:.+$|^smtps?://\S+$",
+            pattern=r"^console:$|^file:.+$|^smtp(s|\+ssl|\+tls|\+starttls)?://\S+$",
             secret=True,
         ),
     ] = "console:"
