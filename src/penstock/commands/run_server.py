@@ -3,6 +3,7 @@
 Apart from ``commands/serve.py``, because a server has no use for what reads the command line.
 """
 
+import logging
 import resource
 import socket
 import sys
@@ -17,6 +18,7 @@ from penstock.core.quoting import terminal_text
 from penstock.operations.first_start import Greeting, first_start, open_store, render_greeting
 from penstock.operations.logs import configure
 from penstock.operations.mail_sender import mail_transport
+from penstock.operations.vouched import vouched_for
 from penstock.providers.secrets import Secrets
 from penstock.server import listen
 from penstock.server.listen import ServerLimits, reserve
@@ -25,6 +27,8 @@ from penstock.settings import Settings, environment
 from penstock.store.instance_lock import InstanceLock
 from penstock.store.redis.address import RedisAddress
 from penstock.store.sql.database import database_directory
+
+log = logging.getLogger("penstock.commands")
 
 
 def run(place: Installation, flags: dict[str, str]) -> None:
@@ -42,6 +46,8 @@ def run(place: Installation, flags: dict[str, str]) -> None:
     if settings.redis_url:
         RedisAddress.parse(settings.redis_url)
     configure(settings.log_level, settings.log_format)
+    for sentence in vouched_for(settings):
+        log.warning("%s", sentence)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of our memory has prompts and keys in it
     with ExitStack() as locks:
         # A SQLite file may lie elsewhere; it too has one server.

@@ -30,6 +30,7 @@ from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import Unavailable
 from penstock.operations.first_start import is_loopback
 from penstock.operations.mail_sender import MailUrlError, mail_transport
+from penstock.operations.vouched import vouched_for
 from penstock.providers.auth import ToSign, sign
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, extra_headers
@@ -116,9 +117,21 @@ def _settings(loaded: Loaded) -> Findings:
         mail_transport(settings.mail_url)
     except MailUrlError as error:
         yield Finding("fail", "mail", str(error), "set PENSTOCK_MAIL_URL")
-    if not is_loopback(settings.host) and not settings.public_url:
-        text = "the address that callers use is not known, so pages cannot show it"
+    for sentence in vouched_for(settings):
+        yield Finding("warn", "sign-in", sentence, "unset it where the provider does say so")
+    yield from _address(settings)
+
+
+def _address(settings: Settings) -> Findings:
+    """Whether pages, forms and cookies can know where browsers find them."""
+    if not settings.public_url and (settings.trusted_proxies or not is_loopback(settings.host)):
+        text = "the address that callers use is not known: pages show, and forms are compared with, what a proxy sends as Host"
         yield Finding("warn", "settings", text, "set PENSTOCK_PUBLIC_URL")
+    if settings.public_url.startswith("https:") and not settings.trusted_proxies:
+        text = "no proxy is believed, so all callers seem to come from it by http, and cookies are not kept to https"
+        yield Finding(
+            "warn", "settings", text, "set PENSTOCK_TRUSTED_PROXIES to the address of what serves TLS"
+        )
 
 
 def _directory(data: Path) -> Findings:

@@ -34,9 +34,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Annotated[Path, about("Directory of the database, the secrets file and the journal.")] = Path(
         "data"
     )
-    host: Annotated[str, about("Where to listen.", "a host name or an IP address", pattern=r"^[^\s/]+$")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[
+        str,
+        about(
+            "Where to listen; `::` is every address, IPv4 and IPv6.",
+            "a host name or an IP address",
+            pattern=r"^[^\s/]+$",
+        ),
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), about("Port to listen on; 0 takes a free one.")] = 8484
     workers: Annotated[
         int,
@@ -352,6 +357,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     oidc_name: Annotated[
         str, about("What the button says.", "a name of 1 to 40 characters", pattern=r"^.{1,40}$")
     ] = "single sign-on"
+    oidc_trusts_email: Annotated[
+        bool,
+        about(
+            "Whether an address counts as verified where that provider does not say so: Microsoft Entra ID leaves "
+            "`email_verified` out. You vouch for it then; name your domains in `signup_domains`. An address that it calls "
+            "unverified is refused all the same."
+        ),
+    ] = False
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[

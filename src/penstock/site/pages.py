@@ -64,7 +64,7 @@ class Pages:
 
         ``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves.
         """
-        self._public_url = public_url
+        self.public_url = public_url
         self._catalog = catalog
         self._templates = Environment(
             loader=PackageLoader("penstock.site"),
@@ -95,7 +95,7 @@ class Pages:
 
     def origin(self, request: Request) -> str:
         """What callers put before ``/api/v1``."""
-        return self._public_url or f"{request.url.scheme}://{url_host(request.url.netloc)}"
+        return self.public_url or f"{request.url.scheme}://{url_host(request.url.netloc)}"
 
     def render(
         self,

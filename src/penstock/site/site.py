@@ -106,6 +106,7 @@ class Site:
                     database=context.database,
                     lifetime=context.lifetime,
                     now=context.clock,
+                    public_url=context.pages.public_url,
                 ),
             ],
             exception_handlers={
