@@ -96,6 +96,8 @@ LATE: dict[str, str] = {
     "cli.py:_call": "what reads every command line and writes the help: a server has no use for it",
     "cli.py:_serve": "the server, which other commands have no use for",
     "site/process.py:oauth_of": "the OAuth client, where a provider to sign in with is configured",
+    "server/body_coding.py:_Zstd.__init__": "the decoder of zstd, at the first body that is compressed so",
+    "server/body_coding.py:_Brotli.__init__": "the decoder of br, likewise",
     "operations/mail_sender.py:Smtp.send": "the SMTP client, where mail goes over SMTP",
     "operations/mail_sender.py:_composed": "the grammar of mail, at the first mail",
     "store/sql/database.py:_backend": "the PostgreSQL driver, where that is the database",

@@ -3,11 +3,13 @@
 from penstock.api.client_families import ClientFamilies
 from penstock.api.help_links import HELP
 from penstock.errors import (
+    EncodedBody,
     InvalidKey,
     MethodNotAllowed,
     PenstockError,
     ProviderError,
     Unavailable,
+    UpgradeRefused,
     native_body,
     simple_body,
 )
@@ -31,6 +33,11 @@ def error_headers(error: PenstockError) -> HeaderList:
         head.append((b"link", b'<%b>; rel="help"' % page))
     if isinstance(error, MethodNotAllowed):
         head.append((b"allow", error.allow.encode()))
+    if isinstance(error, EncodedBody):
+        head.append((b"accept-encoding", error.accepted.encode()))
+    if isinstance(error, UpgradeRefused):
+        # RFC 9110 section 15.5.22 wants a protocol named. This one is what the caller has.
+        head.append((b"upgrade", b"HTTP/1.1"))
     if isinstance(error, InvalidKey):
         head.append((b"www-authenticate", b"Bearer"))
     return head

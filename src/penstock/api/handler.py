@@ -39,6 +39,7 @@ from penstock.errors import (
     ReceiptTimeout,
     RouteNotFound,
     Unavailable,
+    UpgradeRefused,
 )
 from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.metrics import Metrics
@@ -55,7 +56,21 @@ _HELLO = b'{"service":"penstock","status":"ok"}'
 
 _LONGEST_NAME_KEPT = 128
 """A longer name of a model is no model's, or an alias that is seldom used."""
-_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner)
+_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner, UpgradeRefused)
+
+
+def wants_web_socket(exchange: Exchange) -> bool:
+    """Whether a request asks to go on as a web socket (RFC 6455 section 4.1).
+
+    A proxy such as nginx keeps ``Upgrade`` to itself and passes the key on. Codex tries this first, and goes on by POST at once
+    when it is answered 426; any other status it takes for a failure and tries again (codex-rs/core/src/client.rs,
+    ``HttpStatusCode::UPGRADE_REQUIRED``, read 2026-11-30).
+    """
+    offered = (exchange.header(b"upgrade") or b"").lower().split(b",")
+    return (
+        b"websocket" in [name.strip() for name in offered]
+        or exchange.header(b"sec-websocket-key") is not None
+    )
 
 
 class ApiRequest:
@@ -168,6 +183,8 @@ class Api:
         if route is None:
             raise RouteNotFound(f"There is no route {exchange.path[:200]}.")
         if exchange.method not in route.methods:
+            if exchange.method == "GET" and wants_web_socket(exchange):
+                raise UpgradeRefused("There are no web sockets here: send the request by POST, over HTTP.")
             allowed = ", ".join(route.methods)
             raise MethodNotAllowed(
                 f"{exchange.method[:16]} is not allowed here; use {allowed}.", allow=allowed
