@@ -73,10 +73,15 @@ def wants_web_socket(exchange: Exchange) -> bool:
     )
 
 
+def _broken() -> InternalError:
+    """A fault of our own."""
+    return InternalError("Something went wrong here; the operator has been told.")
+
+
 class ApiRequest:
     """One request while it is handled: what is known of its caller so far, for the answer's headers and form."""
 
-    __slots__ = ("endpoint", "exchange", "label", "now", "plan", "principal", "request_id")
+    __slots__ = ("endpoint", "exchange", "label", "now", "plan", "principal", "request_id", "stands")
 
     def __init__(
         self,
@@ -94,6 +99,8 @@ class ApiRequest:
         self.now = now
         self.principal: Principal | None = None
         self.plan: Plan | None = None
+        self.stands = True
+        """Whether it is known how the caller stands with all servers: else the answer has no limit headers."""
         if caller is not None:
             self.principal, self.plan = caller.principal, caller.plan
 
@@ -154,10 +161,14 @@ class Api:
             self._keyring.touch(caller.principal.key_id)
             rest = self._generate(exchange, request_id, now, caller)
         except PenstockError as error:
-            self._refuse_and_note(ApiRequest(exchange, request_id, caller.endpoint, now, caller), error)
+            return self._refuse_once_known(
+                ApiRequest(exchange, request_id, caller.endpoint, now, caller), error
+            )
         except Exception:
             log.exception("internal error", extra={"request_id": request_id})
-            self._apologize(ApiRequest(exchange, request_id, caller.endpoint, now, caller))
+            return self._refuse_once_known(
+                ApiRequest(exchange, request_id, caller.endpoint, now, caller), _broken()
+            )
         else:
             if rest is not None:
                 return self._later(ApiRequest(exchange, request_id, caller.endpoint, now, caller), rest)
@@ -174,7 +185,9 @@ class Api:
         """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
         route, _ = find_route(exchange.path)
         endpoint = endpoint_like(exchange.path) if route is None else route.endpoint
-        self._refuse(ApiRequest(exchange, self._new_id(), endpoint, self._now()), error)
+        visit = ApiRequest(exchange, self._new_id(), endpoint, self._now())
+        visit.stands = not self._gate.shared or self._known(exchange) is None  # nobody can be asked here
+        self._refuse(visit, error)
 
     # ---- routes
 
@@ -192,6 +205,7 @@ class Api:
         endpoint = route.endpoint
         match route.action:
             case "hello":
+                await self._learn(visit)
                 self._reply(visit, _HELLO)
             case "models":
                 await self._models(visit, model_id)
@@ -258,10 +272,31 @@ class Api:
         try:
             await rest()
         except PenstockError as error:
-            self._refuse_and_note(visit, error)
+            self._note_refusal(visit, error)
+            await self._learn(visit)
+            self._refuse(visit, error)
         except Exception:
             log.exception("internal error", extra={"request_id": visit.request_id})
-            self._apologize(visit)
+            await self._learn(visit)
+            self._refuse(visit, _broken())
+
+    def _refuse_once_known(self, visit: ApiRequest, error: PenstockError) -> Coroutine[Any, Any, None] | None:
+        """Refuse: plainly where all that counts is here, else once it is known how the caller stands."""
+        self._note_refusal(visit, error)
+        if not self._gate.shared:
+            self._refuse(visit, error)
+            return None
+        return self._refuse_later(visit, error)
+
+    async def _refuse_later(self, visit: ApiRequest, error: PenstockError) -> None:
+        await self._learn(visit)
+        self._refuse(visit, error)
+
+    async def _learn(self, visit: ApiRequest) -> None:
+        """Ask how the caller stands with all servers, where others count too."""
+        if self._gate.shared:
+            principal = visit.principal or self._known(visit.exchange)
+            visit.stands = principal is None or await self._gate.refresh(principal.user_id, visit.now)
 
     def _begin(
         self,
@@ -316,6 +351,7 @@ class Api:
             counted = await self._count(visit, endpoint, principal, plan, body)
         finally:
             place.leave()
+        await self._learn(visit)
         extra = [(b"x-penstock-token-count", counted.kind.encode())]
         if counted.simulated:
             extra.append((b"x-penstock-upstream", b"simulator"))
@@ -340,7 +376,7 @@ class Api:
 
     async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
-        await self._gate.refresh(principal.user_id, visit.now)
+        visit.stands = await self._gate.refresh(principal.user_id, visit.now)
         allowed = None if principal.models is None else frozenset(principal.models)
         catalog = self._catalog()
         kind = self._families.listed_kind(visit.exchange.headers)
@@ -358,6 +394,7 @@ class Api:
 
     async def _check_connection(self, visit: ApiRequest) -> None:
         principal, plan = await self._admit(visit)
+        await self._learn(visit)
         exchange = visit.exchange
         if connection_check.wants_stream(exchange):
             head = self._head(visit)
@@ -432,10 +469,6 @@ class Api:
         self._note_refusal(visit, error)
         self._refuse(visit, error)
 
-    def _apologize(self, visit: ApiRequest) -> None:
-        """Tell of a fault of our own."""
-        self._refuse(visit, InternalError("Something went wrong here; the operator has been told."))
-
     def _note_refusal(self, visit: ApiRequest, error: PenstockError) -> None:
         """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
         if isinstance(error, CallerError) and not isinstance(error, _NOT_HELD_AGAINST):
@@ -470,10 +503,12 @@ class Api:
     def _head(self, visit: ApiRequest) -> HeaderList:
         request_id = visit.request_id.encode()
         head: HeaderList = [_JSON, _NO_STORE, NOSNIFF, (b"x-request-id", request_id)]
-        state = self._state(visit)
         caller = None if visit.endpoint is None else visit.endpoint.caller
         if caller is not None and caller.response_headers is not None:
             head.extend(caller.response_headers(request_id))
+        if not visit.stands:
+            return head
+        state = self._state(visit)
         head.extend(limit_headers(state, visit.now))
         if caller is not None and caller.limit_headers is not None:
             left = b"%d" % max(0, state.remaining)
