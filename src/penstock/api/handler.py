@@ -123,8 +123,12 @@ class Api:
         now: Callable[[], float],
         clock: Callable[[], float],
         revision: Revision,
+        base_path: str,
     ) -> None:
-        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids."""
+        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids.
+
+        ``base_path`` is what paths of pages begin with.
+        """
         self._relay = relay
         self._counter = counter
         self._keyring = keyring
@@ -137,6 +141,7 @@ class Api:
         self._now = now
         self._clock = clock
         self._revision = revision
+        self._base_path = base_path.encode()
         self._families = ClientFamilies()
 
     def __call__(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
@@ -493,7 +498,7 @@ class Api:
             exchange.abort()
             return
         head = self._head(visit)
-        head.extend(error_headers(error))
+        head.extend(error_headers(error, self._base_path))
         body = error_body(error, visit.request_id, self._families, exchange.headers)
         head.append((b"content-length", b"%d" % len(body)))
         exchange.start(error.status, head)

@@ -131,4 +131,5 @@ def limits_of(settings: Settings) -> ServerLimits:
         drain_delay=settings.drain_delay,
         drain=settings.drain,
         trusted_proxies=settings.trusted_proxies,
+        base_path=settings.base_path,
     )

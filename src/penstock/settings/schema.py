@@ -59,9 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     public_url: Annotated[
         str,
         about(
-            "What callers put before `/api/v1`, where that is not the address listened on.",
-            "a URL without a path such as https://llm.example.com",
-            pattern=r"^$|^https?://[^\s/?#@]+/?$",
+            "What callers put before `/api/v1`, where that is not the address listened on. With a path, such as "
+            "https://host/penstock, all of the service is below it, whether or not the proxy takes the path off.",
+            "a URL such as https://llm.example.com",
+            pattern=r"^$|^https?://[^\s/?#@]+(/[A-Za-z0-9._~-]+)*/?$",
             default="`http://HOST:PORT`",
         ),
     ] = ""
@@ -446,6 +447,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def secret_path(self) -> Path:
         """Where the secrets file is: ``secret_file``, or its default."""
         return self.secret_file or self.data / "secrets.json"
+
+    @property
+    def base_path(self) -> str:
+        """What every path of the service begins with towards browsers and callers: '', or such as ``/penstock``."""
+        return urlsplit(self.public_url).path
 
     def url(self, port: int) -> str:
         """What callers put before ``/api/v1``; ``port`` is the one listened on."""

@@ -86,6 +86,8 @@ class SessionMiddleware:
         """``now`` gives epoch seconds; ``public_url`` is '' where nobody said where browsers find the pages."""
         self._app = app
         self._public_origin = _origin(public_url)
+        # A cookie that is bound to its host has to be of all of its paths.
+        self._secure_name = "__Secure-penstock" if urlsplit(public_url).path else "__Host-penstock"
         self._database = database
         self._lifetime = lifetime
         self._now = now
@@ -96,7 +98,7 @@ class SessionMiddleware:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        cookies = _read(request)
+        cookies = _read(request, self._secure_name)
         cookies.public_origin = self._public_origin
         scope.setdefault("state", {})["cookies"] = cookies
         if cookies.token:
@@ -263,8 +265,8 @@ def _shown(address: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in address[:_MOST_SHOWN])
 
 
-def _read(request: Request) -> Cookies:
+def _read(request: Request, secure_name: str) -> Cookies:
     secure = request.url.scheme == "https"
-    name = "__Host-penstock" if secure else "penstock"
+    name = secure_name if secure else "penstock"
     token = request.cookies.get(name, "")
     return Cookies(name, secure, token if is_token(token) else "")
