@@ -55,7 +55,7 @@ def answer_of(iterations: object, *, stream: bool) -> list[bytes]:
         return [json.dumps(body).encode()]
     begun = message | {"content": [], "usage": {"input_tokens": 23000, "output_tokens": 1}}
     del counts["input_tokens"]  # said at the start
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "message_start", "message": begun},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},

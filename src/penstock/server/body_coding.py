@@ -7,7 +7,7 @@ import asyncio
 import sys
 import zlib
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from penstock.errors import EncodedBody, InvalidRequest, RequestTooLarge
 
@@ -96,14 +96,31 @@ class _Zstd:
         return found
 
 
+class _BrotliDecompressor(Protocol):
+    """brotli's, which is not annotated, as far as it is used."""
+
+    def process(self, data: bytes, *, output_buffer_limit: int) -> bytes:
+        """Output for the input, of the limit or little more."""
+        ...
+
+    def can_accept_more_data(self) -> bool:
+        """Whether all input was taken."""
+        ...
+
+    def is_finished(self) -> bool:
+        """Whether the stream has ended."""
+        ...
+
+
 class _Brotli:
     """br (RFC 7932). What stands behind its end is an error of the decoder's."""
 
     def __init__(self) -> None:
         import brotli  # noqa: PLC0415 - a megabyte that few requests need
 
-        self._decoder = brotli.Decompressor()
-        self._error = brotli.error
+        make = cast("Callable[[], _BrotliDecompressor]", brotli.Decompressor)
+        self._decoder = make()
+        self._error = cast("type[Exception]", brotli.error)
         self.wants, self.over, self.unused = True, False, 0
 
     def step(self, data: bytes) -> bytes:
