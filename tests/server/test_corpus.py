@@ -186,6 +186,11 @@ CORPUS = {
     "HTTP/1.0": (get("/v1", version="1.0"), OK),
     "HTTP/1.0 keep-alive": (get("/v1", "Connection: keep-alive", version="1.0"), OK),
 }  # fmt: skip
+CODED = {
+    "gzip body", "gzip body that is none", "deflate, identity", "gzip over the limit", "gzip at the limit", "chunked gzip",
+}  # fmt: skip
+"""Bodies in a coding that the data plane takes. Pages take none: 415."""
+
 CLOSES = {
     "connection: close",
     "connection: close in a list",
