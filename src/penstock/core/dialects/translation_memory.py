@@ -409,7 +409,9 @@ def _part_bytes(part: AnyPart) -> int:
     if isinstance(part, Text):
         spent = _OVERHEAD + _text_bytes(part.text)
         for cited in part.cites:
-            spent += _OVERHEAD + sum(_text_bytes(text) for text in (cited.url, cited.title) if text)
+            spent += _OVERHEAD + sum(
+                _text_bytes(text) for text in (cited.url, cited.title, cited.cited_text) if text
+            )
         return spent
     if isinstance(part, ToolResult):
         spent = _OVERHEAD + _text_bytes(part.call_id)

@@ -18,13 +18,14 @@ from penstock.core.dialects.messages.response_schema import (
     Delta,
     Message,
     StreamEvent,
+    UsageMeter,
     cited,
     decode_whole,
     explanation_of,
     failure_of,
     read_event,
     reason_of,
-    usage_at_start,
+    served_by,
     usage_of,
 )
 from penstock.core.dialects.messages.text_form import form_of
@@ -92,6 +93,7 @@ class ResponseDecoder:
         "_frames",
         "_heard",
         "_json",
+        "_meter",
         "_reason",
         "_sequence",
         "_size",
@@ -124,6 +126,7 @@ class ResponseDecoder:
         self._sequence: str | None = None
         self._detail: str | None = None
         self.answered = ""
+        self._meter = UsageMeter()
         self.done = False
 
     def feed(self, data: bytes) -> list[AnyEvent]:
@@ -216,7 +219,7 @@ class ResponseDecoder:
         message = message or Message()
         self.answered = message.model or ""
         out.append(Started(message.id or "", self.answered))
-        usage = usage_at_start(message.usage)
+        usage = self._meter.at_start(message.usage)
         if usage is not None:
             out.append(Metered(usage))
 
@@ -228,7 +231,8 @@ class ResponseDecoder:
             self._reason = delta.stop_reason
             self._sequence = delta.stop_sequence
             self._detail = explanation_of(delta.stop_details)
-        usage = usage_of(event.usage)
+        usage = self._meter.take(event.usage)
+        self.answered = self._meter.served or self.answered
         if usage is not None:
             out.append(Metered(usage))
 
@@ -399,7 +403,7 @@ def decode_response(
         return [failure_of(body)]
     if message.content is None:
         return [garbled("the upstream's answer has no content")]
-    events: list[AnyEvent] = [Started(message.id or "", message.model or "")]
+    events: list[AnyEvent] = [Started(message.id or "", served_by(message.usage) or message.model or "")]
     usage = usage_of(message.usage)
     if usage is not None:
         events.append(Metered(usage))

@@ -16,12 +16,13 @@ from penstock.core.dialects.messages.encode_response import ResponseEncoder
 from penstock.core.dialects.messages.hosted_tools import STRANGE, without_strange_results
 from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
+    UsageMeter,
     decode_whole,
     failure_of,
     is_passed_on,
     read_event,
     reason_of,
-    usage_at_start,
+    served_by,
     usage_of,
 )
 from penstock.core.dialects.messages.text_form import PIECE
@@ -86,11 +87,12 @@ class Passthrough(FramePassthrough):
     PIECE = PIECE
     MARKS = (b"message_", b"error")
 
-    __slots__ = ("_reason",)
+    __slots__ = ("_meter", "_reason")
 
     def __init__(self, *, model: str | None, withhold_usage: bool) -> None:
         super().__init__(model=model, withhold_usage=withhold_usage)
         self._reason: str | None = None
+        self._meter = UsageMeter()
 
     def _complete(self, frame: Frame) -> bool:
         return isinstance(read_event(frame.event, frame.data), StreamEvent)
@@ -129,12 +131,13 @@ class Passthrough(FramePassthrough):
         match event.type:
             case "message_start":
                 if event.message is not None:
-                    self._meter(usage_at_start(event.message.usage))
+                    self._metered(self._meter.at_start(event.message.usage))
                     self.answered = event.message.model or self.answered
                     if self._model is not None and event.message.model not in (None, self._model):
                         return _with_model(raw, frame.data, event.message.model, self._model)
             case "message_delta":
-                self._meter(usage_of(event.usage))
+                self._metered(self._meter.take(event.usage))
+                self.answered = self._meter.served or self.answered
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self._reason = event.delta.stop_reason
             case "message_stop":
@@ -143,7 +146,7 @@ class Passthrough(FramePassthrough):
                 self._count(raw)
         return raw
 
-    def _meter(self, usage: Usage | None) -> None:
+    def _metered(self, usage: Usage | None) -> None:
         if usage is not None:
             self.usage = merge_usage(self.usage, usage)
 
@@ -168,6 +171,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     if message.content is None:
         return b"", usage, garbled("the upstream's answer has no content"), ""
     named = message.model
+    answered = served_by(message.usage) or named or ""
     if model is None or named is None or named == model:
-        return body, usage, None, named or ""
-    return replace_known(body, ("model",), named, _encode(model)), usage, None, named
+        return body, usage, None, answered
+    return replace_known(body, ("model",), named, _encode(model)), usage, None, answered
