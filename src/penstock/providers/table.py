@@ -222,7 +222,10 @@ _ROWS: tuple[Provider, ...] = (
         env="GROQ_API_KEY",
         docs="https://console.groq.com/docs/openai",
         profile=Profile(
-            max_tokens_field="max_completion_tokens", strict_tools=False, reasoning_field="reasoning"
+            max_tokens_field="max_completion_tokens",
+            strict_tools=False,
+            reasoning_field="reasoning",
+            closed_messages=True,  # "property 'reasoning_content' is unsupported"
         ),
     ),
     Provider(
@@ -236,6 +239,7 @@ _ROWS: tuple[Provider, ...] = (
             user_after_tool=False,
             stream_options=False,  # usage comes by itself, and an unknown field is a 422
             reasoning_effort=False,
+            closed_messages=True,  # "Extra inputs are not permitted"
             tool_id_length=9,
             max_stop=None,
             prefill="prefix",

@@ -50,6 +50,26 @@ def prepared_for(call: Call, attempt: Attempt, memories: RequestMemories) -> Pre
     )
 
 
+def relieved(call: Call, prepared: Prepared, said: str) -> Prepared | None:
+    """What was refused for reasoning in it, without that; None where there is none, or nothing may be lost.
+
+    ``said`` is what the upstream said of it.
+    """
+    upstream, side = call.standing.endpoint.upstreams[call.attempt.dialect], call.standing.endpoint.side
+    if not isinstance(upstream, UpstreamSide) or upstream.without_reasoning is None or side is None:
+        return None
+    if call.standing.caller.strict:
+        return None
+    try:
+        found = upstream.without_reasoning(prepared.body, said)
+    except (ValueError, RecursionError):  # of an odd shape, which may be what was refused
+        return None
+    if found is None:
+        return None
+    told = (replace(loss, field=side.words.get(loss.field, loss.field)) for loss in found.losses)
+    return replace(prepared, body=found.body, losses=tuple(dict.fromkeys((*prepared.losses, *told))))
+
+
 def lane_for(
     call: Call,
     attempt: Attempt,
@@ -89,6 +109,8 @@ def whole_answer(
             note_whole(call, usage, 0 if endpoint.side is None else len(body), answered)
             if prepared.reasoning is not None and isinstance(upstream, UpstreamSide):
                 record_reasoning(prepared.reasoning, upstream.decode_response(body, attempt.profile))
+            if prepared.mark and upstream.passing.marking is not None:
+                out = upstream.passing.marking.whole(out, prepared.mark)
         return out, failed
     crossing = _crossing(call, attempt, public, prepared, clock)
     asked = crossing.asked(call.envelope)

@@ -5,9 +5,9 @@ router chooses the attempts, and the body is written for the first upstream. The
 ledger, and it is *sending*: an upstream has the request, and we wait for the head of its answer. A good head makes it
 *awaiting content*: a stream flows through ``stream.py``, which holds what comes before the first content, and a whole answer
 is gathered. With the first content of a stream, or all of a whole answer, it is *answering*. A turn that its upstream has
-paused is sent again and is *sending* once more. Until it is answering, a failure of the provider makes it *between attempts*:
-the next one is prepared and sent, also where the head and keep-alives have gone to the caller meanwhile. Every way ends in
-*ended*: the row is settled, the slot is free.
+paused is sent again and is *sending* once more, and so is a request with reasoning that the upstream cannot read. Until it
+is answering, a failure of the provider makes it *between attempts*: the next one is prepared and sent, also where the head
+and keep-alives have gone to the caller meanwhile. Every way ends in *ended*: the row is settled, the slot is free.
 
 Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
 fault of our own. What is waited for is given up then, and the sockets to the upstream are closed.
@@ -27,6 +27,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from penstock.core.body.envelope import Envelope
+from penstock.core.dialects.foreign_reasoning.refusals import refuses_reasoning
 from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.routing import Attempt
@@ -45,7 +46,7 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange
 from penstock.operations.metrics import Metrics
-from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, whole_answer
+from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
@@ -233,6 +234,7 @@ class RelayedCall(Call):
         "_place",
         "_prepared",
         "_relay",
+        "_relieved",
         "_response",
         "_room",
         "_row",
@@ -265,6 +267,9 @@ class RelayedCall(Call):
         self._room: AnswerRoom | None = None
         self._row: Row | None = None
         self._turn: WholeTurn | None = None
+        self._relieved = (
+            False  # this attempt is made once more, without reasoning that its upstream cannot read
+        )
         self._state = ENTERING
         relay.calls[self.request_id] = self
         self.exchange.own(self)
@@ -441,6 +446,7 @@ class RelayedCall(Call):
         self.begin_attempt(attempt, prepared.losses, now)
         self.contacted = True
         self._turn = None
+        self._relieved = False
         if self._room is not None:
             self._room.leave()
         if self.envelope.stream:
@@ -457,7 +463,7 @@ class RelayedCall(Call):
         self._prepared = prepared
         relay, leg = self._relay, self._leg
         deadlines = relay.timings.deadlines
-        if self.attempts > 1 or self.resumed:
+        if self.attempts > 1 or self.resumed or self._relieved:
             deadlines = replace(deadlines, total=self._seconds_left())
         head = leg.head or relay.head(self.standing, leg, prepared.body)
         self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=self.envelope.stream)
@@ -494,7 +500,28 @@ class RelayedCall(Call):
         error = refused_error(response, body, leg.upstream, words)
         if self.resumed and isinstance(error, CallerError):
             error = ProviderError("The provider paused its answer and would not go on with it.")
+        elif isinstance(error, InvalidRequest) and refuses_reasoning(error.message, body):
+            self._relieve(error)
+            return
         raise error
+
+    def _relieve(self, error: InvalidRequest) -> None:
+        """The upstream cannot read reasoning in the request: ask once more without it."""
+        if self._relieved:
+            raise error
+        self._relieved = True
+        work = partial(relieved, self, self._prepared, error.message)
+        if self._is_large():
+            self._wait(lambda: self._relay.offload.run(work), partial(self._ask_again, error))
+        else:
+            self._ask_again(error, work())
+
+    def _ask_again(self, error: InvalidRequest, prepared: Prepared | None) -> None:
+        if prepared is None:
+            raise error
+        self._close_response()
+        self.losses = prepared.losses
+        self._post(prepared)
 
     def _resume(self, prepared: Prepared) -> None:
         """Ask for the next answer of a paused turn. A refusal of it is not the caller's fault."""

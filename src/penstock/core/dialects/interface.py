@@ -50,6 +50,15 @@ class Prepared(msgspec.Struct, frozen=True):
     hides_reasoning: bool = False
     may_pause: bool = False
     translated: bool = False
+    mark: str = ""
+    """What goes in front of signatures in the answer: whose they are. '' where they are told apart without."""
+
+
+class Relieved(msgspec.Struct, frozen=True):
+    """A body that an upstream refused, without the reasoning that it could not read, and what was left out."""
+
+    body: bytes
+    losses: tuple[Loss, ...]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -371,16 +380,26 @@ class PassthroughResponse(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Marking:
+    """How an answer that is passed through gets a mark on its signatures: whole frames of a stream, and a whole answer."""
+
+    frames: Callable[[bytes, str], bytes]
+    whole: Callable[[bytes, str], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Passing:
     """How what both sides speak is passed through: requests, streams (None: there are none), and whole answers.
 
     ``declines``: a request for something that an upstream of this profile has not, so that it is translated.
+    ``marking`` is there in a dialect whose signatures do not say who made them.
     """
 
     request: PassRequest
     Stream: MakePassthrough | None
     response: PassthroughResponse
     declines: Callable[[Envelope, Profile], bool] | None = None
+    marking: Marking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,10 +412,14 @@ class PausedTurns:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCounter:
-    """An upstream's own counter of tokens: what is appended to the path, and the fields that it does not take."""
+    """An upstream's own counter of tokens: what is appended to the path, and the fields that it does not take.
+
+    ``readable`` gives the fields that have to differ before this profile and provider.
+    """
 
     path: bytes
     drop: tuple[str, ...]
+    readable: Callable[[Envelope, Profile, str], dict[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -416,15 +439,22 @@ class UpstreamFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSide(UpstreamFormat):
-    """What a dialect is to us who call an upstream. ``searches``: it can be offered the provider's own web search."""
+    """What a dialect is to us who call an upstream. ``searches``: it can be offered the provider's own web search.
+
+    ``wants_reasoning``: a tool loop whose reasoning does not come back goes on worse there, or not at all, so it is
+    remembered for callers that drop it. ``without_reasoning`` takes a body that was refused because of reasoning in it,
+    and what the upstream said.
+    """
 
     encode_request: EncodeRequest
     ResponseDecoder: MakeDecoder
     decode_response: Callable[[bytes, Profile], list[AnyEvent]]
     searches: bool = False
+    wants_reasoning: bool = True
     pauses: PausedTurns | None = None
     counter: UpstreamCounter | None = None
     encode_remembered: EncodeRemembered | None = None
+    without_reasoning: Callable[[bytes, str], Relieved | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from penstock.core.dialects.interface import (
     EventDecoder,
     EventEncoder,
     Lane,
+    Marking,
     PausableDecoder,
     Prepared,
     UpstreamSide,
@@ -40,6 +41,7 @@ from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningRecorder, ReasoningScope
+from penstock.core.reasoning.maker import marked_events
 from penstock.core.reasoning.redact import Redaction
 from penstock.core.sse import MAX_ANSWER
 from penstock.core.tools.names import NO_NAMES, ToolNames
@@ -63,6 +65,7 @@ class Translation:
         "_decoder",
         "_keeps",
         "_listener",
+        "_mark",
         "_names",
         "_redaction",
         "_writer",
@@ -85,13 +88,15 @@ class Translation:
         *,
         hides_reasoning: bool = False,
         keeps: int = MAX_ANSWER,
+        mark: str = "",
     ) -> None:
         """``names`` restores what the caller calls its tools; with ``hides_reasoning`` it gets no text of reasoning.
 
-        ``keeps``: an answer whose end says it again fails where that would be more bytes.
+        ``mark`` goes in front of signatures; ``keeps``: an answer whose end says it again fails where that would be more bytes.
         """
         self._redaction = Redaction(keeps) if hides_reasoning else None
         self._keeps = keeps
+        self._mark = mark
         self._listener = listener
         self._decoder = LearningDecoder(reader)
         self.pausable: PausableDecoder | None = None
@@ -165,6 +170,8 @@ class Translation:
                 self._listener.take(event)
         if self.failure is not None:
             events = [event for event in events if not isinstance(event, Failed)]
+        if self._mark:
+            events = marked_events(events, self._mark)
         if self._names:
             events = self._names.restored(events)
         if self._redaction is not None:
@@ -181,15 +188,13 @@ class Translation:
         return out
 
 
-class ObservedPassthrough:
-    """A lane of bytes whose reply is read on the side for a listener; nothing of what crosses is changed."""
+class _Around:
+    """A lane of bytes with something round it: what is known of it is what its lane knows."""
 
-    __slots__ = ("_decoder", "_lane", "_listener")
+    __slots__ = ("_lane",)
 
-    def __init__(self, lane: Lane, reader: EventDecoder, listener: EventListener) -> None:
+    def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._decoder = LearningDecoder(reader)
-        self._listener = listener
 
     @property
     def usage(self) -> Usage:
@@ -235,6 +240,40 @@ class ObservedPassthrough:
     def sequence(self) -> int:
         """Of the lane itself."""
         return self._lane.sequence
+
+
+class MarkedPassthrough(_Around):
+    """A lane of bytes whose signatures get a mark of who made them."""
+
+    __slots__ = ("_mark", "_marking")
+
+    def __init__(self, lane: Lane, marking: Marking, mark: str) -> None:
+        super().__init__(lane)
+        self._marking = marking
+        self._mark = mark
+
+    def feed(self, data: bytes) -> bytes:
+        """What the caller gets for these upstream bytes."""
+        return self._marking.frames(self._lane.feed(data), self._mark)
+
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What the caller gets for frames of a known form: they hold text and no signature."""
+        return self._lane.feed_known(data, start, end)
+
+    def finish(self) -> bytes:
+        """What the caller gets at the upstream's end."""
+        return self._marking.frames(self._lane.finish(), self._mark)
+
+
+class ObservedPassthrough(_Around):
+    """A lane of bytes whose reply is read on the side for a listener; nothing of what crosses is changed."""
+
+    __slots__ = ("_decoder", "_listener")
+
+    def __init__(self, lane: Lane, reader: EventDecoder, listener: EventListener) -> None:
+        super().__init__(lane)
+        self._decoder = LearningDecoder(reader)
+        self._listener = listener
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
@@ -302,6 +341,8 @@ def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, cont
         and not content_type.startswith(b"application/json")
     ):
         lane = passing.Stream(model=crossing.public, withhold_usage=not envelope.include_usage)
+        if prepared.mark and passing.marking is not None:
+            return MarkedPassthrough(lane, passing.marking, prepared.mark)
         if recorder is None:
             return lane
         return ObservedPassthrough(lane, upstream.ResponseDecoder(profile=profile), recorder)
@@ -327,6 +368,7 @@ def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, cont
         recorder,
         hides_reasoning=prepared.hides_reasoning,
         keeps=crossing.keeps,
+        mark=prepared.mark,
     )
     lane.pausable = pausable
     return lane
@@ -350,6 +392,8 @@ def whole_reply(
         record_reasoning(prepared.reasoning, decoded)
     if asked.compacts:
         decoded = SummaryText().of(decoded)
+    if prepared.mark:
+        decoded = marked_events(decoded, prepared.mark)
     decoded = prepared.names.restored(decoded)
     if prepared.hides_reasoning:
         decoded = Redaction().without_text(decoded)

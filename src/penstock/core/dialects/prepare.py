@@ -18,6 +18,7 @@ from penstock.core.dialects.translation_memory import TranslationScope, request_
 from penstock.core.neutral.request import MOST_LOSSES, Loss, Request
 from penstock.core.profile import Profile, extra_fields
 from penstock.core.reasoning.cache import ReasoningScope, restore_reasoning
+from penstock.core.reasoning.maker import maker_mark, own_again
 from penstock.core.tools.names import fit_tool_names
 from penstock.errors import InvalidRequest
 
@@ -145,7 +146,12 @@ def _translated(
     if request.web_search:
         request = _searching(request, caller, upstream, profile, lost)
     request, names = fit_tool_names(request)
+    mark = "" if reasoning is None else maker_mark(reasoning.provider)
+    if mark:
+        request = own_again(request, mark, native=profile.native_anthropic)
     limit = caller.call_id_limit
+    if not upstream.wants_reasoning:
+        limit = None
     if reasoning is not None and limit is not None:
         reasoning = msgspec.structs.replace(reasoning, limit=limit)
         request = restore_reasoning(request, reasoning)
@@ -161,8 +167,16 @@ def _translated(
         told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
     keeping = reasoning if limit is not None and request.tools else None
     hides = request.thinking is not None and request.thinking.shown is False
+    marks = upstream.passing is not None and upstream.passing.marking is not None
     return Prepared(
-        body, tuple(dict.fromkeys(told)), names, keeping, hides, may_pause=request.web_search, translated=True
+        body,
+        tuple(dict.fromkeys(told)),
+        names,
+        keeping,
+        hides,
+        may_pause=request.web_search,
+        translated=True,
+        mark=mark if marks and not profile.native_anthropic else "",
     )
 
 

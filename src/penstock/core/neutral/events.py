@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.neutral.request import AnyPart
+from penstock.core.neutral.request import AnyPart, Hosted
 from penstock.core.neutral.usage import Usage
 
 StopReason = Literal[
@@ -76,6 +76,12 @@ class Cited(Event, frozen=True, gc=False):
     cited_text: str = ""
 
 
+class HostedUsed(Event, frozen=True, gc=False):
+    """A tool that the provider ran has done what it does; told whole, between other blocks."""
+
+    part: Hosted
+
+
 class Metered(Event, frozen=True, gc=False):
     """Token counts so far; cumulative, the last one is final. A None field leaves the earlier value."""
 
@@ -118,6 +124,7 @@ AnyEvent = (
     | CallOpened
     | CallArgs
     | Cited
+    | HostedUsed
     | Metered
     | Stopped
     | Failed

@@ -8,6 +8,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -17,7 +18,16 @@ from penstock.core.neutral.events import (
     ThoughtRedacted,
     ThoughtSigned,
 )
-from penstock.core.neutral.request import AnyPart, Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.request import (
+    AnyPart,
+    Document,
+    Hosted,
+    Image,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+)
 from penstock.core.neutral.usage import Usage, merge_usage
 
 
@@ -78,6 +88,9 @@ class Fold:
             case Cited():
                 self._citations.append(event)
                 self._cited.append(max(0, len(self._parts) - (self._kind != "text")))
+            case HostedUsed(part):
+                self._close()
+                self._parts.append(part)
             case Started(id, model):
                 self._id, self._model = id, model
             case Stopped():
@@ -162,6 +175,8 @@ def events_of(reply: Reply) -> list[AnyEvent]:
                 events.append(CallOpened(id, name, part.namespace, part.custom, part.kind))
                 if arguments:
                     events.append(CallArgs(arguments))
+            case Hosted():
+                events.append(HostedUsed(part))
             case Image() | Document() | ToolResult():
                 pass
             case _:

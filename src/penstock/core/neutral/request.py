@@ -22,11 +22,20 @@ CacheTtl = Literal["5m", "1h"]
 """A prompt-cache mark on a block: everything up to and including it is to be cached this long."""
 
 
+class Citation(msgspec.Struct, frozen=True):
+    """A web page that a text cites."""
+
+    url: str
+    title: str = ""
+    cited_text: str = ""
+
+
 class Text(Part, frozen=True):
-    """Text of any role."""
+    """Text of any role; ``cites`` are the pages that an assistant's text cites."""
 
     text: str
     cache: CacheTtl | None = None
+    cites: tuple[Citation, ...] = ()
 
 
 class Image(Part, frozen=True):
@@ -81,7 +90,37 @@ class ToolResult(Part, frozen=True):
     cache: CacheTtl | None = None
 
 
-AnyPart = Text | Image | Document | Thought | ToolCall | ToolResult
+class Page(msgspec.Struct, frozen=True):
+    """A web page that was found or fetched; ``text`` is as much of it as can be read."""
+
+    url: str
+    title: str = ""
+    text: str = ""
+
+
+HostedKind = Literal["search", "fetch", "code", "mcp", "other"]
+
+
+class Hosted(Part, frozen=True):
+    """What a tool did that the provider itself ran: the call, and what came of it.
+
+    ``input`` is the JSON text of an object. ``raw`` is what its maker wants back, as JSON text, where the rest does not say it
+    all: it goes to that provider alone, behind its mark as a signature does.
+    """
+
+    kind: HostedKind
+    id: str
+    name: str
+    input: str = "{}"
+    pages: tuple[Page, ...] = ()
+    output: str = ""
+    failed: bool = False
+    server: str = ""
+    raw: str = ""
+    cache: CacheTtl | None = None
+
+
+AnyPart = Text | Image | Document | Thought | ToolCall | ToolResult | Hosted
 Role = Literal["system", "user", "assistant"]
 
 

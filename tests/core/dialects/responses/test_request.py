@@ -15,6 +15,7 @@ from penstock.core.dialects.registry import read_envelope
 from penstock.core.dialects.responses.dialect import decode_request, encode_request
 from penstock.core.neutral.request import (
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -167,8 +168,10 @@ def test_reasoning() -> None:
 
 def test_what_hosted_tools_did_stays_as_text() -> None:
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "x"}}
-    _, assistant = turns(USER, search)
-    assert assistant == Turn("assistant", (Text('[web search call: {"action":{"query": "x"}}]'),))
+    odd = {**search, "action": 7}
+    _, assistant = turns(USER, search, odd)
+    found = Hosted("search", "ws_1", "web_search", '{"query":"x"}')
+    assert assistant == Turn("assistant", (found, Text('[web search call: {"action":7}]')))
     assert losses(USER, search) == {"input.web_search_call": "text"}
 
 

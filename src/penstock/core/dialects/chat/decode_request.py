@@ -35,6 +35,8 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.reasoning.signature import is_ours
+from penstock.core.reasoning.tool_call_signatures import signature_of
 from penstock.core.tools.call_ids import inward
 from penstock.errors import InvalidRequest
 
@@ -442,6 +444,7 @@ class RequestReader:
         for call in message.tool_calls or ():
             match call:
                 case wire.FunctionCall(id=id, function=function):
+                    self.signed(call, parts)
                     parts.append(_call(inward(id), function))
                 case wire.CustomCall(id=id, custom=custom):
                     self.lose("messages.tool_calls.custom", "function")
@@ -452,6 +455,28 @@ class RequestReader:
         if message.function_call is not None:
             parts.append(_call(function_id, message.function_call))
         return parts
+
+    def signed(self, call: wire.FunctionCall, parts: list[AnyPart]) -> None:
+        """Add the thought whose signature came back on a call, unless it came back whole; Google's is only Google's."""
+        signed = signature_of(call.extra_content) if call.extra_content is not UNSET else None
+        if signed is None:
+            return
+        if not is_ours(signed):
+            self.lose("messages.thinking")
+            return
+        thoughts = [part for part in parts if isinstance(part, Thought)]
+        if any(thought.signature == signed for thought in thoughts):
+            return
+        text = ""
+        if (
+            parts
+            and isinstance(parts[0], Thought)
+            and parts[0].signature is None
+            and parts[0].redacted is None
+        ):
+            text = parts[0].text
+            del parts[0]
+        parts.append(Thought(text, signed))
 
     def parts(self, content: wire.Content, path: str, role: str) -> list[Text | Image | Document]:
         if content is None:

@@ -31,6 +31,7 @@ from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, p
 from penstock.core.dialects.chat.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.chat.startup import is_startup
+from penstock.core.dialects.foreign_reasoning.chat import without_reasoning
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.openai.deviations import may_deviate, regular
 from penstock.core.dialects.upstream_error_text import error_text
@@ -121,5 +122,6 @@ CHAT = Dialect(
         decode_response=decode_response,
         error_text=error_text,
         passing=Passing(pass_request, Passthrough, passthrough_response),
+        without_reasoning=without_reasoning,
     ),
 )

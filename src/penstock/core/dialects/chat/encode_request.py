@@ -18,6 +18,7 @@ from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -36,6 +37,7 @@ from penstock.core.reasoning import signature
 from penstock.core.reasoning.think_tags import tagged
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
 from penstock.core.tools import call_ids
+from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest
 
 _ONLY_SCHEMA = (
@@ -370,7 +372,7 @@ class RequestWriter(RequestEncoder):
                     messages.append(self.result(part, rest))
                 case Text() | Image() | Document():
                     pass
-                case Thought() | ToolCall():
+                case Thought() | ToolCall() | Hosted():
                     self.lose("messages.user." + type(part).__name__.lower())
                 case _:
                     assert_never(part)
@@ -412,7 +414,9 @@ class RequestWriter(RequestEncoder):
         extra: Raw | None = None  # of the next call
         for part in turn.parts:
             match part:
-                case Text(text, cache):
+                case Text(text, cache, cites):
+                    if cites:
+                        self.lose("messages.citations")
                     if calls and text:
                         self.lose("messages.assistant.text", "before_tool_calls")
                     texts.append(text)
@@ -426,6 +430,8 @@ class RequestWriter(RequestEncoder):
                     extra = extra if own is None else own
                     if own is None or part.text:
                         thoughts.append(part)
+                case Hosted():
+                    texts.append(f"{told(part)}\n")
                 case Image() | Document() | ToolResult():
                     self.lose("messages.assistant." + type(part).__name__.lower())
                 case _:

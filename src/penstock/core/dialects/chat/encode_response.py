@@ -3,6 +3,7 @@
 from typing import Literal, assert_never
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
@@ -12,6 +13,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -22,9 +24,9 @@ from penstock.core.neutral.events import (
     ThoughtRedacted,
     ThoughtSigned,
 )
-from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.request import Document, Hosted, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage, merge_usage
-from penstock.core.reasoning.signature import is_ours
+from penstock.core.reasoning.signature import has_to_return, is_ours
 from penstock.core.tools.call_ids import outward
 from penstock.core.tools.custom_input import CustomInput, text_of
 from penstock.errors import PenstockError, native_body
@@ -106,12 +108,25 @@ class CalledFunction(msgspec.Struct, frozen=True):
     arguments: str
 
 
+class Google(msgspec.Struct, frozen=True):
+    """The signature of the thought before a call, in the member that clients bring back with it."""
+
+    thought_signature: str
+
+
+class Extra(msgspec.Struct, frozen=True):
+    """What a call has besides, as Google's Chat endpoint gives it."""
+
+    google: Google
+
+
 class ToolCallItem(msgspec.Struct, frozen=True):
     """A tool call of a whole answer."""
 
     id: str
     function: CalledFunction
     type: str = "function"
+    extra_content: Extra | UnsetType = UNSET
 
 
 class CalledCustom(msgspec.Struct, frozen=True):
@@ -192,12 +207,14 @@ def encode_response(
     thoughts: list[str] = []
     details: list[Detail] = []
     calls: list[ToolCallItem | CustomCall] = []
+    extra: Extra | UnsetType = UNSET  # of the next call
     for part in reply.parts:
         match part:
             case Text(text):
                 texts.append(text)
             case Thought():
                 thoughts.append(part.text)
+                extra = _extra(part.signature or "") or extra
                 detail = _detail(part, len(details))
                 if detail is not None:
                     details.append(detail)
@@ -206,8 +223,9 @@ def encode_response(
                 if part.custom:
                     calls.append(CustomCall(own, CalledCustom(name, text_of(arguments))))
                 else:
-                    calls.append(ToolCallItem(own, CalledFunction(name, arguments)))
-            case Image() | Document() | ToolResult():
+                    calls.append(ToolCallItem(own, CalledFunction(name, arguments), extra_content=extra))
+                extra = UNSET
+            case Hosted() | Image() | Document() | ToolResult():
                 pass
             case _:
                 assert_never(part)
@@ -230,11 +248,17 @@ def encode_response(
     )
 
 
+def _extra(signature: str) -> Extra | UnsetType:
+    """What a call after a thought has, where only we can read the signature and its maker wants it back."""
+    carried = is_ours(signature) and has_to_return(signature)
+    return Extra(Google(signature)) if carried else UNSET
+
+
 def _detail(thought: Thought, index: int) -> Detail | None:
     if thought.redacted is not None:
         return Detail("reasoning.encrypted", index, data=thought.redacted, format=THOUGHT_FORMAT)
     signature = thought.signature
-    if signature is not None and is_ours(signature):
+    if signature is not None and not has_to_return(signature):
         signature = None
     if not thought.text and signature is None:
         return None
@@ -274,6 +298,7 @@ class ResponseEncoder:
         "_cited_to",
         "_ended",
         "_estimate",
+        "_extra",
         "_free",
         "_head",
         "_ids",
@@ -323,6 +348,7 @@ class ResponseEncoder:
         self._usage = Usage()
         self._calls = 0
         self._free: CustomInput | None = None  # of the open call, where it takes free text
+        self._extra: Extra | UnsetType = UNSET  # of the next call
         self._args = True  # the last call has arguments, or there is none
         self._thoughts = -1  # index of the last thought block
         self._block: Literal["", "thought", "signed", "other"] = ""
@@ -359,8 +385,8 @@ class ResponseEncoder:
             self._role_sent = True
             self._delta(b'{"role":"assistant","content":"","refusal":null}', pieces)
         match event:
-            case Started():
-                pass
+            case Started() | HostedUsed():
+                pass  # Chat has no word for what a tool of the provider did; what came of it is cited
             case Metered(usage):
                 self._usage = merge_usage(self._usage, usage)
             case Cited():
@@ -379,8 +405,9 @@ class ResponseEncoder:
                 call = (
                     CustomCall(own, CalledCustom(name, ""))
                     if event.custom
-                    else ToolCallItem(own, CalledFunction(name, ""))
+                    else ToolCallItem(own, CalledFunction(name, ""), extra_content=self._extra)
                 )
+                self._extra = UNSET
                 self._call(b"," + _encode(call)[1:], pieces, self._calls)
                 self._calls += 1
             case CallArgs(fragment):
@@ -439,11 +466,12 @@ class ResponseEncoder:
                     pieces,
                 )
             case ThoughtSigned(signature):
-                if not is_ours(signature):
+                if has_to_return(signature):
                     detail = _encode(Detail("reasoning.text", index, signature=signature, format=form))
                     self._delta(b'{"reasoning_details":[' + detail + b"]}", pieces)
                 elif begins:
                     self._thoughts -= 1
+                self._extra = _extra(signature) or self._extra
                 self._block = "signed"
             case ThoughtRedacted(data):
                 detail = _encode(Detail("reasoning.encrypted", index, data=data, format=THOUGHT_FORMAT))

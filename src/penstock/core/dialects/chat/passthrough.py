@@ -20,6 +20,7 @@ from penstock.core.dialects.chat.response_schema import (
     read_regular,
 )
 from penstock.core.dialects.chat.text_form import form_of
+from penstock.core.dialects.foreign_reasoning.chat import LEFT_OUT, is_suspect, without_foreign
 from penstock.core.dialects.forms import JSON_TEXT, LESSONS, Form, Lessons
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.neutral.events import (
@@ -27,6 +28,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Started,
     Stopped,
@@ -37,6 +39,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
     garbled,
 )
+from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
@@ -51,18 +54,28 @@ _CALLS = b'"tool_calls"'
 def pass_request(
     envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
 ) -> Prepared:
-    """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out."""
+    """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out.
+
+    Reasoning that the upstream cannot read is left out of it.
+    """
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
         changes["stream_options"] = envelope.usage_options()
+    losses: tuple[Loss, ...] = ()
+    if is_suspect(envelope.body, model, profile):
+        readable = without_foreign(envelope.value("messages"), model, profile)
+        if readable is not None:
+            changes["messages"] = readable
+            losses = (LEFT_OUT,)
     if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
-        return Prepared(envelope.encode(model, changes))
+        return Prepared(envelope.encode(model, changes), losses)
     if _CALLS in envelope.body:
-        messages = restore_reasoning_in_messages(envelope.value("messages"), reasoning, profile)
+        given = changes.get("messages") or envelope.value("messages")
+        messages = restore_reasoning_in_messages(given, reasoning, profile)
         if messages is not None:
             changes["messages"] = messages
     kept = reasoning if envelope.value("tools") else None
-    return Prepared(envelope.encode(model, changes), reasoning=kept)
+    return Prepared(envelope.encode(model, changes), losses, reasoning=kept)
 
 
 # ---- the answer
@@ -365,7 +378,7 @@ class Passthrough:
                     self.done, self.stop = True, reason
                 case Failed():
                     self.failure = event
-                case CallOpened() | Cited() | ThoughtSigned() | ThoughtRedacted():
+                case CallOpened() | Cited() | HostedUsed() | ThoughtSigned() | ThoughtRedacted():
                     pass
                 case _:
                     assert_never(event)

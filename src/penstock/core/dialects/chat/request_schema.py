@@ -81,6 +81,7 @@ class Custom(msgspec.Struct):
 class FunctionCall(msgspec.Struct, tag_field="type", tag="function"):
     id: str
     function: Function
+    extra_content: Raw | UnsetType = UNSET
 
 
 class CustomCall(msgspec.Struct, tag_field="type", tag="custom"):

@@ -11,12 +11,14 @@ from msgspec import UNSET, Raw
 
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.messages import request_schema as wire
+from penstock.core.dialects.messages.hosted_tools import citation_of, hosted_of
 from penstock.core.dialects.unknown import KnownTypes, Loosened
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
     CacheTtl,
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -35,6 +37,7 @@ from penstock.errors import InvalidRequest
 
 _body = msgspec.json.Decoder(wire.Body).decode
 _messages = msgspec.json.Decoder(list[wire.Message]).decode
+_encode = msgspec.json.Encoder().encode
 _top_level = msgspec.json.Decoder(dict[str, Raw]).decode
 _KNOWN = frozenset(wire.Body.__struct_fields__)
 _BLOCKS = frozenset(block.__struct_config__.tag for block in get_args(wire.AnyBlock)) | frozenset(
@@ -214,10 +217,25 @@ class RequestReader:
         if isinstance(content, str):
             return Turn(role, (Text(content),))
         parts: list[AnyPart] = []
+        served: dict[str, tuple[int, Raw]] = {}  # calls of hosted tools: their place, and the block
         for at, block in enumerate(content):
-            found = self.block(block, role, f"{name}.content[{at}]")
-            parts.extend(found)
+            if role != "system" and isinstance(block, wire.ServerToolUse | wire.McpToolUse):
+                served[block.id] = (len(parts), _again(block))
+                parts.append(self.hosted(served[block.id][1], None))
+            elif role != "system" and isinstance(block, wire.Served):
+                place, call = served.get(block.tool_use_id, (-1, None))
+                if call is None:
+                    parts.append(self.hosted(None, _again(block)))
+                else:
+                    parts[place] = self.hosted(call, _again(block))
+            else:
+                parts.extend(self.block(block, role, f"{name}.content[{at}]"))
         return Turn(role, tuple(parts))
+
+    def hosted(self, call: Raw | None, result: Raw | None) -> Hosted:
+        """What a tool of the provider did; what its maker alone could read is left out: that is asked as it came."""
+        self.lose("messages.server_tools", "text")
+        return msgspec.structs.replace(hosted_of(call, result), raw="")
 
     def block(  # noqa: PLR0911 - a table
         self, block: wire.AnyBlock, role: Literal["user", "assistant", "system"], name: str
@@ -250,21 +268,19 @@ class RequestReader:
                 return [*self.document(block, name)]
             case wire.SearchResult():
                 return [self.search_result(block)]
-            case wire.ServerToolUse() | wire.McpToolUse():
-                self.lose("messages.server_tools", "text")
-                return [Text(f"[used {block.name} with {bytes(block.input).decode()}]")]
             case wire.Compaction():
                 self.lose("messages.compaction", "text")
                 return [Text(block.content)] if block.content else []
-            case _:
-                self.lose("messages.server_tools", "text")
-                text = "" if block.content is UNSET else bytes(block.content).decode()
-                return [Text(f"[tool result: {text}]")]
+            case _:  # of hosted tools, which are read with the blocks round them
+                return []
 
     def text(self, block: wire.Text) -> Text:
-        if block.citations:
+        cites = [citation_of(each) for each in block.citations or ()]
+        if None in cites:
             self.lose("messages.citations")
-        return Text(block.text, _ttl(block.cache_control))
+        return Text(
+            block.text, _ttl(block.cache_control), tuple(cited for cited in cites if cited is not None)
+        )
 
     def call(self, block: wire.ToolUse, role: str, name: str) -> ToolCall:
         if role != "assistant":
@@ -390,6 +406,10 @@ class ConversationReader:
 
     def finish(self) -> None:
         """There are no more."""
+
+
+def _again(block: wire.ServerToolUse | wire.McpToolUse | wire.Served) -> Raw:
+    return Raw(_encode(block))
 
 
 def _is_search(tool: wire.Tool) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.nesting import is_object
+from penstock.core.dialects.messages.hosted_tools import raw_blocks
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.request import (
@@ -19,6 +20,7 @@ from penstock.core.neutral.request import (
     CacheTtl,
     Document,
     Effort,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -34,6 +36,7 @@ from penstock.core.neutral.request import (
 from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.tools import call_ids
+from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -239,7 +242,7 @@ class RequestWriter:
     def messages(self, turns: Sequence[Turn]) -> list[Json]:
         messages: list[Json] = []
         for role, parts in self.arranged(turns):
-            blocks = [block for part in parts if (block := self.block(part)) is not None]
+            blocks = [block for part in parts for block in self.blocks(part)]
             if blocks:
                 messages.append({"role": role, "content": blocks})
         return messages
@@ -285,8 +288,18 @@ class RequestWriter:
                 parts.sort(key=lambda part: not isinstance(part, ToolResult))
         return rows
 
+    def blocks(self, part: AnyPart) -> list[Json]:
+        """A part as blocks: what a tool of the provider did is two of them where that is its own, elsewhere text."""
+        if isinstance(part, Hosted) and part.raw:
+            *before, last = raw_blocks(part)
+            return [*before, _cached(last, part.cache)]
+        block = self.block(part)
+        return [] if block is None else [block]
+
     def block(self, part: AnyPart) -> Json | None:
         match part:
+            case Hosted():
+                return _cached({"type": "text", "text": told(part)}, part.cache)
             case Text(text, cache):
                 return _cached({"type": "text", "text": text}, cache) if text.strip() else None
             case Image():
@@ -330,6 +343,9 @@ class RequestWriter:
     def thought(self, thought: Thought) -> Json | None:
         """Anthropic checks signatures, so only its own go there; others get the text and what was theirs."""
         if thought.redacted is not None:
+            if signature.is_ours(thought.redacted):  # another provider's
+                self.lose("messages.redacted_thinking")
+                return None
             return {"type": "redacted_thinking", "data": thought.redacted}
         signed = thought.signature
         if self.profile.native_anthropic:

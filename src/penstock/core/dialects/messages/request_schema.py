@@ -96,16 +96,21 @@ class ToolResult(Block, tag="tool_result", kw_only=True):
 
 
 class ServerToolUse(Block, tag="server_tool_use", kw_only=True):
+    id: str = ""
     name: str
     input: Raw
 
 
 class McpToolUse(Block, tag="mcp_tool_use", kw_only=True):
+    id: str = ""
+    server_name: str = ""
     name: str
     input: Raw
 
 
 class Served(Block, kw_only=True):
+    tool_use_id: str = ""
+    is_error: bool | None = None
     content: Raw | UnsetType = UNSET
 
 

@@ -16,8 +16,10 @@ from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.openai.shared_fields import asked_metadata, asked_tier
 from penstock.core.dialects.responses import request_schema as wire
-from penstock.core.dialects.responses.encrypted_reasoning import opened
+from penstock.core.dialects.responses.encrypted_reasoning import opened, opened_hosted
+from penstock.core.dialects.responses.hosted_tools import EVENTS, hosted_in
 from penstock.core.dialects.responses.request_echo import TRIGGER
+from penstock.core.dialects.responses.response_schema import cited
 from penstock.core.dialects.responses.tools import Toolbox
 from penstock.core.dialects.summary import INSTRUCTION, INTRODUCTION, UNREADABLE, opened_summary, summarising
 from penstock.core.dialects.unknown import said_by
@@ -25,8 +27,10 @@ from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
     CacheTtl,
+    Citation,
     Document,
     Effort,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -113,7 +117,7 @@ def decode_compact_request(body: bytes) -> tuple[Request, list[Loss]]:
 class _Reading:
     """One reading: the losses gathered on the way, each told once."""
 
-    __slots__ = ("_format", "_reasoning", "compacts", "losses", "toolbox", "turns")
+    __slots__ = ("_format", "_reasoning", "_served", "compacts", "losses", "toolbox", "turns")
 
     def __init__(self) -> None:
         self.compacts = False
@@ -121,6 +125,7 @@ class _Reading:
         self.toolbox = Toolbox(self.lose)
         self.turns: list[Turn] = []
         self._reasoning: wire.ReasoningOptions | None = None
+        self._served: Hosted | None = None  # what a hosted tool did, whose own item comes next
         self._format: wire.TextFormat | None = None
 
     def lose(self, field: str, outcome: str = "dropped") -> None:
@@ -239,6 +244,8 @@ class _Reading:
                 self.called(custom.call_id, custom.namespace, custom.name, arguments)
             case "reasoning":
                 self.thought(_decoded(_reasoning, raw, path))
+            case _ if kind in EVENTS and self.hosted(kind, raw):
+                pass
             case "additional_tools":
                 pass
             case "configuration_update":
@@ -252,6 +259,12 @@ class _Reading:
                     '(in clients: "store": false).',
                     param=path,
                 )
+            case _:
+                self.rarer(kind, raw, path)
+
+    def rarer(self, kind: str, raw: Raw, path: str) -> None:
+        """An item of a kind that is known by a table, or not at all."""
+        match kind:
             case _ if kind == TRIGGER:
                 self.compacts = True
             case _ if kind in wire.COMPACTIONS:
@@ -305,7 +318,22 @@ class _Reading:
         parts = self.parts(output, f"{path}.output", "user")
         return ToolResult(inward(item.call_id), tuple(parts), is_error)
 
+    def hosted(self, kind: str, raw: Raw) -> bool:
+        """What a tool of the provider did, unless the item before it has said that whole; whether it could be read."""
+        found = hosted_in(raw)
+        if found is None:
+            return False
+        before, self._served = self._served, None
+        if before is None or before.kind != found.kind:
+            self.lose(f"input.{kind}", "text")
+            self.add("assistant", [found])
+        return True
+
     def thought(self, item: wire.Reasoning) -> None:
+        self._served = opened_hosted(item.encrypted_content)
+        if self._served is not None:
+            self.add("assistant", [self._served])
+            return
         text = "\n\n".join(part.text for part in item.summary)
         if not text and item.content:
             text = "".join(part.text for part in item.content)
@@ -337,9 +365,13 @@ class _Reading:
                     parts.append(self.file(part, where, cache))
                 case wire.InputAudio():
                     raise InvalidRequest(f"{where}: audio input is not supported.", param=where)
+                case wire.OutputText(text=text):
+                    cites = [cited(each) for each in part.annotations or ()]
+                    pages = tuple(Citation(page.url, page.title) for page in cites if page is not None)
+                    if text:
+                        parts.append(Text(text, cache, pages))
                 case (
                     wire.InputText(text=text)
-                    | wire.OutputText(text=text)
                     | wire.PlainText(text=text)
                     | wire.SummaryText(text=text)
                     | wire.ReasoningText(text=text)

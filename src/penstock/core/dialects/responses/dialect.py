@@ -18,6 +18,7 @@ from penstock.core.body.envelope import (
 )
 from penstock.core.body.request_scan import request_rules
 from penstock.core.body.scan_rules import Form, Member
+from penstock.core.dialects.foreign_reasoning.responses import without_reasoning
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.responses.cost_fields import COST
 from penstock.core.dialects.responses.decode_request import decode_compact_request, decode_request
@@ -133,6 +134,8 @@ _CALLER = CallerSide(
         "messages.system": "input.developer",
         "messages.role": "input.role",
         "messages.thinking": "input.reasoning",
+        "messages.citations": "input.annotations",
+        "messages.server_tools": "input.(items of hosted tools)",
         "messages.redacted_thinking": "input.reasoning",
         "messages.image_url.detail": "input.input_image.detail",
         "messages.tool_calls.function.arguments": "input.function_call.arguments",
@@ -154,6 +157,8 @@ _UPSTREAM = UpstreamSide(
     decode_response=decode_response,
     error_text=error_text,
     passing=Passing(pass_request, Passthrough, passthrough_response, declines),
+    wants_reasoning=False,
+    without_reasoning=without_reasoning,
     searches=True,
 )
 

@@ -10,7 +10,12 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
-from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
+from penstock.core.dialects.responses.encrypted_reasoning import (
+    sealed_hosted,
+    sealed_redacted,
+    sealed_signature,
+)
+from penstock.core.dialects.responses.hosted_tools import EVENTS, item_of, kind_of, prefix_of
 from penstock.core.dialects.responses.request_echo import DEFAULTS
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.summary import sealed_summary
@@ -20,6 +25,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -31,6 +37,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.neutral.fold import events_of
+from penstock.core.neutral.request import Hosted
 from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
@@ -402,6 +409,8 @@ class ResponseEncoder:
                 self._argue(fragment, out)
             case Cited():
                 self._cite(event, out)
+            case HostedUsed(part):
+                self._serve(part, out)
             case Stopped():
                 self._stop(event, out)
             case Failed():
@@ -433,14 +442,14 @@ class ResponseEncoder:
         self._item = f"{prefix}_{self._base}_{len(self._output)}"
         self._pieces = TextPieces()
 
-    def _added(self, item: msgspec.Struct, delta: bytes, inner: bytes, out: list[bytes]) -> None:
+    def _added(self, item: object, delta: bytes, inner: bytes, out: list[bytes]) -> None:
         """Tell of the open item, whose deltas are events of type ``delta``."""
         members = b',"output_index":%d,"item":%b' % (len(self._output), _encode(item))
         self._frame(b"response.output_item.added", members, out)
         self._head = b'event: %b\ndata: {"type":"%b","sequence_number":' % (delta, delta)
         self._place = self._at(inner) + b',"delta":'
 
-    def _done(self, item: msgspec.Struct, out: list[bytes]) -> None:
+    def _done(self, item: object, out: list[bytes]) -> None:
         encoded = _encode(item)
         self._frame(
             b"response.output_item.done", b',"output_index":%d,"item":%b' % (len(self._output), encoded), out
@@ -594,6 +603,19 @@ class ResponseEncoder:
         at = self._at(members % (len(self._annotations), _encode(annotation)))
         self._frame(b"response.output_text.annotation.added", at, out)
         self._annotations.append(annotation)
+
+    def _serve(self, part: Hosted, out: list[bytes]) -> None:
+        """What a tool of the provider did, as an item; before it, what its maker wants back, where callers keep such."""
+        if part.raw:
+            self._open("rs", out)
+            self._added(Reasoning(self._item, []), b"", b"", out)
+            self._done(Reasoning(self._item, [], sealed_hosted(part)), out)
+        kind = kind_of(part)
+        if kind is not None:
+            self._open(prefix_of(kind), out)
+            self._added(item_of(part, self._item, "in_progress"), b"", b"", out)
+            self._frame(EVENTS[kind], self._at(), out)
+            self._done(item_of(part, self._item), out)
 
     # ---- ends
 

@@ -10,11 +10,11 @@ from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_at, replace_top_level
+from penstock.core.dialects.foreign_reasoning.responses import OUR_MARKS, without_our_reasoning
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.dialects.responses.decode_response import decode_response
 from penstock.core.dialects.responses.encode_response import ResponseEncoder
-from penstock.core.dialects.responses.encrypted_reasoning import is_our_encrypted_content
 from penstock.core.dialects.responses.request_echo import wants_compaction
 from penstock.core.dialects.responses.request_schema import COMPACTIONS
 from penstock.core.dialects.responses.response_schema import (
@@ -37,7 +37,6 @@ from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
-from penstock.core.reasoning.signature import SIGNATURE_PREFIX
 from penstock.core.sse import Frame, parse_frame
 from penstock.errors import InvalidRequest
 
@@ -51,7 +50,6 @@ _encode = msgspec.json.Encoder().encode
 
 # ---- the request
 
-_OUR_MARKS = (f'"{SIGNATURE_PREFIX}'.encode(), b'"gwe1.')
 _COMPACTED = b'"%b' % SEALED.encode()
 _ENCRYPTED = "reasoning.encrypted_content"
 
@@ -63,6 +61,7 @@ class _Item(msgspec.Struct):
 
 _items = msgspec.json.Decoder(list[Raw]).decode
 _item = msgspec.json.Decoder(_Item).decode
+
 _words = msgspec.json.Decoder(list[str] | None).decode
 
 
@@ -91,8 +90,8 @@ def pass_request(
     if _COMPACTED in envelope.body and envelope.value("input").startswith(b"["):
         changes["input"] = _encode([_readable(row) for row in _items(envelope.value("input"))])
         losses.append(Loss("input.compaction", "text"))
-    if any(mark in envelope.body for mark in _OUR_MARKS):
-        items = _without_our_reasoning(changes.get("input") or envelope.value("input"))
+    if any(mark in envelope.body for mark in OUR_MARKS):
+        items = without_our_reasoning(changes.get("input") or envelope.value("input"))
         if items is not None:
             changes["input"] = items
             losses.append(Loss("input.reasoning", "dropped"))
@@ -125,23 +124,6 @@ def _included(envelope: Envelope) -> list[str]:
         return _words(given) or [] if given else []
     except msgspec.ValidationError as error:
         raise InvalidRequest("include must be a list of strings.", param="include") from error
-
-
-def _without_our_reasoning(items: bytes) -> bytes | None:
-    """The input without reasoning that another provider's model did, or None where there is none."""
-    if not items.startswith(b"["):
-        return None
-    rows = _items(items)
-    kept = [row for row in rows if not _is_our_reasoning(row)]
-    return _encode(kept) if len(kept) < len(rows) else None
-
-
-def _is_our_reasoning(row: Raw) -> bool:
-    try:
-        item = _item(row)
-    except msgspec.ValidationError:
-        return False
-    return item.type == "reasoning" and is_our_encrypted_content(item.encrypted_content or "")
 
 
 # ---- the answer

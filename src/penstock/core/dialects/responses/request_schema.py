@@ -37,6 +37,7 @@ class InputText(Part, tag="input_text", kw_only=True):
 
 class OutputText(Part, tag="output_text", kw_only=True):
     text: str
+    annotations: list[Raw] | None = None
 
 
 class PlainText(Part, tag="text", kw_only=True):

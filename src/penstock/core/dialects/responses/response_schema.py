@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
+from penstock.core.dialects.responses.hosted_tools import HostedItem
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
@@ -25,15 +26,11 @@ class Part(msgspec.Struct, gc=False):
     annotations: list[Raw] | None = None
 
 
-class Item(msgspec.Struct):
+class Item(HostedItem):
     """An output item, whole or as it begins. ``arguments`` and ``input`` are texts in the items that we know."""
 
-    type: str = ""
-    id: str | None = None
     call_id: str | None = None
-    name: str | None = None
     namespace: str | None = None
-    arguments: object = None
     input: object = None
     content: list[Part] | None = None
     summary: list[Part] | None = None
