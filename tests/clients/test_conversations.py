@@ -208,25 +208,26 @@ OPENCODE_FORMATS = {
     "messages": "@ai-sdk/anthropic",
     "responses": "@ai-sdk/openai",
 }
+"""What opencode takes for each format; a session may change the format with the model."""
 
 
 @pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("dialect", sample(list(OPENCODE_FORMATS), 1))
-def test_opencode(changing: Running, tmp_path: Path, dialect: str, start: Lane) -> None:
-    user = changing.user("changing", f"changing-opencode-{dialect}-{start}")
+@pytest.mark.parametrize("first", sample(list(OPENCODE_FORMATS), 1))
+def test_opencode(changing: Running, tmp_path: Path, first: str, start: Lane) -> None:
+    user = changing.user("changing", f"changing-opencode-{first}-{start}")
+    models = [id for id, _ in (*CHANGING.values(), *ECHOING.values())]
     settings = {
         "autoupdate": False,
         "share": "disabled",
-        "small_model": f"penstock/{ECHOING['chat'][0]}",
+        "small_model": f"chat/{ECHOING['chat'][0]}",
         "provider": {
-            "penstock": {
-                "npm": OPENCODE_FORMATS[dialect],
+            dialect: {
+                "npm": package,
                 "name": "Penstock",
                 "options": {"baseURL": changing.base, "apiKey": user.key},
-                "models": {
-                    id: {"name": id} for id in (*(id for id, _ in CHANGING.values()), ECHOING["chat"][0])
-                },
+                "models": {id: {"name": id} for id in models},
             }
+            for dialect, package in OPENCODE_FORMATS.items()
         },
     }
     work = tmp_path / "work"
@@ -237,25 +238,23 @@ def test_opencode(changing: Running, tmp_path: Path, dialect: str, start: Lane) 
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
         "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
         "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
-        "HOME": str(tmp_path),
     }
+    formats = [*OPENCODE_FORMATS, *OPENCODE_FORMATS, *OPENCODE_FORMATS]
+    at = formats.index(first)
     for number, lane in enumerate(lanes_from(start)):
-        prompt = f"{question(number, start)} (of-opencode-{dialect})"
-        options = [
-            "--format",
-            "json",
-            "--model",
-            f"penstock/{CHANGING[lane][0]}",
-            *(["--continue"] if number else []),
-        ]
-        out = run([str(OPENCODE), "run", *options, prompt], environ, work)
+        prompt = f"{question(number, start)} (of-opencode-{first})"
+        model = f"{formats[at + number]}/{CHANGING[lane][0]}"
+        more = ["--continue"] if number else []
+        out = run([str(OPENCODE), "run", "--format", "json", "--model", model, *more, prompt], environ, work)
         parts = [json.loads(line)["part"] for line in out.splitlines()]
         texts = [part["text"] for part in parts if part["type"] == "text"]
         assert texts[-1].startswith(AFTER_TOOL)
         (used,) = [part for part in parts if part["type"] == "tool"]
         assert used["state"]["status"] == "completed"
-    check(changing, f"from {start}? (of-opencode-{dialect})", start)
+    assert check(changing, f"from {start}? (of-opencode-{first})", start)
     assert {arrival.status for arrival in changing.of(user)} == {200}
+    paths = {arrival.path for arrival in changing.of(user)}
+    assert paths == {f"/api/v1/{path}" for path in ("chat/completions", "messages", "responses")}
 
 
 @pytest.mark.parametrize("start", STARTS)

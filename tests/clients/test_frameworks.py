@@ -1,4 +1,4 @@
-"""What people build on the SDKs: LangChain, LiteLLM's client, pydantic-ai, the Vercel AI SDK, llm and opencode.
+"""What people build on the SDKs: LangChain, LiteLLM's client, pydantic-ai, the Vercel AI SDK and llm.
 
 Each has a conversation with a tool and reads a stream, over a messages upstream and over a chat upstream.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock.providers.simulator.script import AFTER_TOOL, OPENING
-from tests.clients.installed import NODE, NODE_MODULES, OPENCODE, python_path, search_path
+from tests.clients.installed import NODE, NODE_MODULES, python_path, search_path
 from tests.clients.running import Running, User
 
 pytestmark = pytest.mark.xdist_group("frameworks")
@@ -100,52 +100,3 @@ def test_llm(penstock: Running, tmp_path: Path, more: list[str]) -> None:
     command = [sys.executable, "-m", "llm", "-m", "ours", "--key", user.key, *more, "Hello"]
     assert run(command, python(tmp_path), tmp_path).startswith(OPENING)
     assert [arrival.status for arrival in penstock.of(user)] == [200]
-
-
-OPENCODE_PROVIDERS: dict[str, dict[str, str]] = {
-    "chat": {"npm": "@ai-sdk/openai-compatible"},
-    "messages": {"npm": "@ai-sdk/anthropic"},
-}
-
-
-@pytest.mark.parametrize("dialect", OPENCODE_PROVIDERS)
-def test_opencode(penstock: Running, tmp_path: Path, dialect: str) -> None:
-    user = penstock.user("pro", f"opencode-{dialect}")
-    settings = {
-        "autoupdate": False,
-        "share": "disabled",
-        "model": f"penstock/{MODEL}",
-        "small_model": "penstock/claude-haiku-4.5",
-        "provider": {
-            "penstock": {
-                **OPENCODE_PROVIDERS[dialect],
-                "name": "Penstock",
-                "options": {"baseURL": penstock.base, "apiKey": "{env:PENSTOCK_API_KEY}"},
-                "models": {MODEL: {"name": "Sonnet"}, "claude-haiku-4.5": {"name": "Haiku"}},
-            }
-        },
-    }
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "opencode.json").write_text(json.dumps(settings))
-    environ = {
-        "PENSTOCK_API_KEY": user.key,
-        "OPENCODE_DISABLE_AUTOUPDATE": "1",
-        "OPENCODE_DISABLE_MODELS_FETCH": "1",
-        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
-        "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
-    }
-    out = run(
-        [str(OPENCODE), "run", "--format", "json", "Say hello"], environ | {"HOME": str(tmp_path)}, work
-    )
-    parts = [json.loads(line)["part"] for line in out.splitlines()]
-    texts = [part["text"] for part in parts if part["type"] == "text"]
-    assert texts[-1].startswith(AFTER_TOOL)
-    (used,) = [part for part in parts if part["type"] == "tool"]
-    assert used["state"]["status"] == "completed"
-    arrivals = penstock.of(user)
-    assert {arrival.status for arrival in arrivals} == {200}
-    assert all(
-        arrival.path.endswith("/messages" if dialect == "messages" else "/completions")
-        for arrival in arrivals
-    )
