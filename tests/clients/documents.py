@@ -28,6 +28,10 @@ LAB = "http://127.0.0.1:8000/v1"
 NOTHING: Mapping[str, str] = {}
 
 
+APART = {"langchain": "frameworks", "pydantic_ai": "frameworks", "llama_index": "llama-index"}
+"""What is installed apart, and where."""
+
+
 class Block(msgspec.Struct, frozen=True):
     """A fenced block: its place, its language, and its text."""
 
@@ -93,8 +97,8 @@ class Reader:
 
     def _python(self, text: str) -> str:
         """A program; what is installed apart is found where the program is about that."""
-        apart = any(name in text for name in ("langchain", "pydantic_ai"))
-        return self._program([sys.executable, "-c", text], python_path("frameworks" if apart else "sdks"))
+        found = [place for name, place in APART.items() if name in text]
+        return self._program([sys.executable, "-c", text], python_path(found[0] if found else "sdks"))
 
     def _variables(self, text: str) -> str:
         """Variables as another shell sets them, for Claude Code."""
