@@ -49,6 +49,7 @@ class ResponseStream:
     """Feeds a lane with upstream bytes and gives what comes out to the caller."""
 
     __slots__ = (
+        "_asked",
         "_begin",
         "_clock",
         "_delivered",
@@ -78,15 +79,19 @@ class ResponseStream:
         clock: Callable[[], float],
         hold_until: float,
         keepalive: float,
+        asked: bytes = b"",
         piped: bool = True,
     ) -> None:
         """``begin`` sends the response head, ``error_frame`` takes an error and the number of its event.
+
+        ``asked`` is the caller's own body.
 
         ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds. Without ``piped`` all goes the long
         way, to the same effect: that is for tests, which compare.
         """
         self._exchange = exchange
         self._flow: Flow | None = None
+        self._asked = asked
         self._begin = begin
         self._delivered = delivered
         self._error_frame = error_frame
@@ -148,7 +153,12 @@ class ResponseStream:
         """There will be no complete reply. Tells the caller by the dialect's error event when the reply had begun."""
         if self.done_at is not None:
             return
-        self.error = error or reported_error(None if self.lane is None else self.lane.failure)
+        lane = self.lane
+        self.error = error or reported_error(
+            None if lane is None else lane.failure,
+            self._asked,
+            begun=self._exchange.started or (lane is not None and lane.output_bytes > 0),
+        )
         if self._exchange.started:  # where it is lost, nothing of this is sent
             sequence = 0 if self.lane is None else self.lane.sequence
             self._exchange.end(self._error_frame(self.error, sequence))
