@@ -169,7 +169,7 @@ def _plain(schema: object) -> object:
 def _typed(branch: object, kind: object) -> object:
     """A branch of a union with the type that stood beside the union."""
     members = _object(branch)
-    if not isinstance(branch, dict) or "type" in members or "$ref" in members:
+    if members is not branch or "type" in members or "$ref" in members:
         return branch
     return {"type": kind, **members}
 
