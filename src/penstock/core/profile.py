@@ -8,9 +8,13 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.tools.schema_subset import ToolSchemas
-
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+ToolSchemas = Literal["any", "object", "no_unions", "bare", "moonshot"]
+"""What an upstream wants of the schema of a tool: nothing (``any``); ``"type": "object"`` at its root (``object``); at the
+root no ``anyOf``, ``oneOf`` or ``allOf`` either (``no_unions``), and no ``enum``, ``const`` or ``not`` (``bare``); or all of
+that, and inside of it no type beside a union, nothing beside a reference, and references to ``$defs`` alone (``moonshot``)."""
 
 
 class Profile(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from penstock.core.tools.schema_subset import ToolSchemas, fit_tool_schema
+from penstock.core.profile import ToolSchemas
+from penstock.core.tools.schema_subset import fit_tool_schema
 
 FORMS: tuple[ToolSchemas, ...] = get_args(ToolSchemas)
 STRING = {"type": "string"}
