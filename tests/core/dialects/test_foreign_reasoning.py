@@ -9,10 +9,10 @@ import pytest
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.chat.dialect import CHAT
 from penstock.core.dialects.foreign_reasoning import chat, messages, responses
-from penstock.core.dialects.foreign_reasoning.refusals import refuses_reasoning
 from penstock.core.dialects.lanes import MarkedPassthrough
 from penstock.core.dialects.prepare import prepare
 from penstock.core.dialects.registry import passing_of, read_envelope
+from penstock.core.failure_classes.reasoning_refusals import refuses_reasoning
 from penstock.core.neutral.events import Reply
 from penstock.core.neutral.request import Thought, ToolCall
 from penstock.core.neutral.usage import Usage
@@ -357,16 +357,16 @@ OTHERS = (
 
 @pytest.mark.parametrize("text", REFUSALS)
 def test_each_vendors_sentence_is_known(text: str) -> None:
-    assert refuses_reasoning(text, b"")
+    assert refuses_reasoning(text, ())
 
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_other_refusals_are_others(text: str) -> None:
-    assert not refuses_reasoning(text, b'{"error":{"code":"invalid_value"}}')
+    assert not refuses_reasoning(text, ("invalid_value",))
 
 
 def test_a_code_says_it_too() -> None:
-    assert refuses_reasoning("no", b'{"error":{"code":"invalid_encrypted_content"}}')
+    assert refuses_reasoning("no", ("invalid_encrypted_content",))
 
 
 # ---- signatures on the calls of a Chat caller

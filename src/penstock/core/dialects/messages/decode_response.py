@@ -21,10 +21,10 @@ from penstock.core.dialects.messages.response_schema import (
     UsageMeter,
     cited,
     decode_whole,
+    end_of,
     explanation_of,
     failure_of,
     read_event,
-    reason_of,
     served_by,
     usage_of,
 )
@@ -94,6 +94,7 @@ class ResponseDecoder:
         "_heard",
         "_json",
         "_meter",
+        "_profile",
         "_reason",
         "_sequence",
         "_size",
@@ -107,12 +108,13 @@ class ResponseDecoder:
     def __init__(
         self,
         *,
-        profile: Profile = DEFAULT_PROFILE,  # noqa: ARG002 - no habit of today changes reading
+        profile: Profile = DEFAULT_PROFILE,
         heard: Heard | None = None,
         served: Served | None = None,
     ) -> None:
         """``served``: calls of hosted tools of a reply that this one goes on from."""
         self._frames = Frames()
+        self._profile = profile
         self._heard = heard
         self._sniffed = False
         self._json: list[bytes] | None = None  # the body, where it turned out to be plain JSON
@@ -161,7 +163,7 @@ class ResponseDecoder:
             body = b"".join(self._json).removeprefix(_BOM)
             if self._heard is not None:
                 self._heard.take_whole(body)
-            events = decode_response(body, served=self.served)
+            events = decode_response(body, self._profile, self.served)
             if isinstance(events[0], Started):
                 self.answered = events[0].model
             return events
@@ -209,10 +211,13 @@ class ResponseDecoder:
                 self.done = True
                 if self._reason != "pause_turn":  # else its result comes once the turn goes on
                     out += [HostedUsed(hosted_of(_asked(*call), None)) for call in self.served.values()]
-                reason = reason_of(self._reason, called=self._called)
-                out.append(Stopped(reason, self._sequence, self._detail))
+                out.append(self._end())
             case _:
                 pass
+
+    def _end(self) -> Stopped | Failed:
+        ended = end_of(self._reason, called=self._called, own=self._profile.good_ends)
+        return ended if isinstance(ended, Failed) else Stopped(ended, self._sequence, self._detail)
 
     def _begin(self, message: Message | None, out: list[AnyEvent]) -> None:
         self._started = True
@@ -421,9 +426,10 @@ def decode_response(
             events += _whole(block)
     if message.stop_reason != "pause_turn":
         events += [HostedUsed(hosted_of(_asked(*call), None)) for call in served.values()]
-    reason = reason_of(message.stop_reason, called=called)
-    events.append(Stopped(reason, message.stop_sequence, explanation_of(message.stop_details)))
-    return events
+    ended = end_of(message.stop_reason, called=called, own=profile.good_ends)
+    if isinstance(ended, Failed):
+        return [*events, ended]
+    return [*events, Stopped(ended, message.stop_sequence, explanation_of(message.stop_details))]
 
 
 class _Content(msgspec.Struct):

@@ -9,6 +9,7 @@ import msgspec
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_known
+from penstock.core.dialects.finish_words import MESSAGES, failed_end
 from penstock.core.dialects.foreign_reasoning.messages import is_suspect, without_foreign
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
@@ -18,10 +19,10 @@ from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
     UsageMeter,
     decode_whole,
+    end_of,
     failure_of,
     is_passed_on,
     read_event,
-    reason_of,
     served_by,
     usage_of,
 )
@@ -140,8 +141,14 @@ class Passthrough(FramePassthrough):
                 self.answered = self._meter.served or self.answered
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self._reason = event.delta.stop_reason
+                    failed = failed_end(MESSAGES, self._reason)
+                    if failed is not None:
+                        self._fail(failed)
+                        return b""
             case "message_stop":
-                self._end(reason_of(self._reason, called=self._called))
+                ended = end_of(self._reason, called=self._called)
+                # what is not known is the caller's to read
+                self._end("end_turn" if isinstance(ended, Failed) else ended)
             case _:
                 self._count(raw)
         return raw
@@ -170,6 +177,9 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
         return b"", usage, failure_of(body), ""
     if message.content is None:
         return b"", usage, garbled("the upstream's answer has no content"), ""
+    failed = failed_end(MESSAGES, message.stop_reason or "end_turn")
+    if failed is not None:
+        return b"", usage, failed, ""
     named = message.model
     answered = served_by(message.usage) or named or ""
     if model is None or named is None or named == model:

@@ -128,6 +128,8 @@ _CALLER = CallerSide(
         "output_config.format": "text.format",
         "output_config.format.strict": "text.format.strict",
         "tools.function.strict": "tools.strict",
+        "tools.function.parameters": "tools.parameters",
+        "tools.input_schema": "tools.parameters",
         "cache_control": "input.prompt_cache_breakpoint",
         "user": "safety_identifier",
         "verbosity": "text.verbosity",

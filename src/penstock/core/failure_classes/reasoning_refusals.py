@@ -6,6 +6,7 @@ The sentences were read in public threads in November 2026; each names one of th
 """
 
 import re
+from collections.abc import Collection
 
 _SENTENCES = tuple(
     re.compile(sentence, re.IGNORECASE)
@@ -38,9 +39,8 @@ CODES = ("invalid_encrypted_content",)
 """Codes of errors that say the same: OpenAI's (openai/codex#8145)."""
 
 
-def refuses_reasoning(text: str, body: bytes) -> bool:
-    """Whether an upstream's refusal is about reasoning that it cannot read: by its words, or the code in its ``body``."""
+def refuses_reasoning(text: str, codes: Collection[str]) -> bool:
+    """Whether an upstream's refusal is about reasoning that it cannot read: by its words, or one of its ``codes``."""
     if any(sentence.search(text) for sentence in _SENTENCES):
         return True
-    lower = body[:4096].lower()
-    return any(code.encode() in lower for code in CODES)
+    return any(code.lower() in CODES for code in codes)
