@@ -214,7 +214,11 @@ def test_the_page_of_editors_names_the_pinned_versions():
     rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \| ([^ |]+) \|", page, re.MULTILINE)
     asked = msgspec.json.decode((ROOT / "tests" / "clients" / "package.json").read_bytes())
     pinned = {**asked["dependencies"], **asked["optionalDependencies"]}
-    for name in ("frameworks", "llama-index", "aider"):
+    for name in (
+        "aider",
+        "llama-index",
+        "frameworks",
+    ):  # where several have one, it is the last that is meant
         lock = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
         pinned |= dict(re.findall(r"^([\w-]+)(?:\[[^]]*\])?==(\S+)", lock, re.MULTILINE))
     assert len(rows) > 10
