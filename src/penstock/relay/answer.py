@@ -1,11 +1,14 @@
 """Preparation of a call for its upstream, and the lane by which the upstream's answer crosses."""
 
+from dataclasses import dataclass
+
 import msgspec
 from msgspec.structs import replace
 
 from penstock.core.dialects.interface import Lane, Prepared, UpstreamSide
 from penstock.core.dialects.lanes import Crossing, record_reasoning, stream_lane, whole_reply
 from penstock.core.dialects.prepare import pass_through, prepare
+from penstock.core.dialects.translation_memory import TranslationMemory, TranslationScope
 from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
 from penstock.core.routing import Attempt
@@ -13,11 +16,19 @@ from penstock.relay.call import Call
 from penstock.relay.usage import note_whole
 
 
-def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepared:
+@dataclass(frozen=True, slots=True)
+class RequestMemories:
+    """What a process remembers of earlier requests for the preparation of the next: reasoning, and translations."""
+
+    reasoning: ReasoningCache
+    translations: TranslationMemory
+
+
+def prepared_for(call: Call, attempt: Attempt, memories: RequestMemories) -> Prepared:
     """The body of a call as this attempt's upstream is to get it. Raises ``InvalidRequest`` where it cannot be said there."""
     endpoint, reasoning = call.standing.endpoint, None
     if endpoint.side is not None:
-        reasoning = ReasoningScope(cache, call.standing.user_id, attempt.provider)
+        reasoning = ReasoningScope(memories.reasoning, call.standing.user_id, attempt.provider)
     if attempt.dialect == endpoint.name:
         passing = endpoint.upstreams[attempt.dialect].passing
         if passing is not None:
@@ -32,6 +43,7 @@ def prepared_for(call: Call, attempt: Attempt, cache: ReasoningCache) -> Prepare
         profile=attempt.profile,
         strict=call.standing.caller.strict,
         reasoning=reasoning,
+        memory=TranslationScope(memories.translations, call.standing.user_id, call.standing.key_id),
     )
 
 

@@ -29,7 +29,6 @@ import msgspec
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
-from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.routing import Attempt
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
@@ -46,7 +45,7 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange
 from penstock.operations.metrics import Metrics
-from penstock.relay.answer import lane_for, prepared_for, whole_answer
+from penstock.relay.answer import RequestMemories, lane_for, prepared_for, whole_answer
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
@@ -136,7 +135,7 @@ class Relay:
         timings: Timings,
         offload: Offload,
         failover: Failover,
-        reasoning: ReasoningCache,
+        memories: RequestMemories,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -149,7 +148,7 @@ class Relay:
         self.answers = AnswerMemory(timings.max_replies)
         self.offload = offload
         self.failover = failover
-        self.reasoning = reasoning
+        self.memories = memories
         self.clock = clock
         self.streams = OpenStreams(clock)
         self.calls: dict[str, RelayedCall] = {}
@@ -361,10 +360,10 @@ class RelayedCall(Call):
         self.attempt = attempt = selection.attempts[0]
         self._attempts.next(0.0)
         if self._is_large():
-            self._wait(lambda: relay.offload.run(prepared_for, self, attempt, relay.reasoning), self._open)
+            self._wait(lambda: relay.offload.run(prepared_for, self, attempt, relay.memories), self._open)
         else:
             # a request that cannot be said there fails here, before it counts
-            self._open(prepared_for(self, attempt, relay.reasoning))
+            self._open(prepared_for(self, attempt, relay.memories))
 
     def _is_large(self) -> bool:
         """Whether the body is written in a thread, beside the streams of others."""
@@ -404,7 +403,7 @@ class RelayedCall(Call):
                 )
                 return
             try:
-                prepared = prepared_for(self, attempt, relay.reasoning)
+                prepared = prepared_for(self, attempt, relay.memories)
             except InvalidRequest:
                 continue  # it cannot be said there; what failed before is what the caller is told
             self._send(attempt, prepared)
@@ -417,7 +416,7 @@ class RelayedCall(Call):
         following: Attempt | None = attempt
         while following is not None:
             try:
-                return following, await relay.offload.run(prepared_for, self, following, relay.reasoning)
+                return following, await relay.offload.run(prepared_for, self, following, relay.memories)
             except InvalidRequest:
                 following = self._attempts.next(self._seconds_left())
         return None

@@ -273,6 +273,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "bytes, from 0 to 4294967296",
         ),
     ] = 32 * 1024 * 1024
+    translations_kept: Annotated[
+        int,
+        Meta(ge=0, le=2**32),
+        about(
+            "Memory of a process for the tools and turns of conversations that it translated, so that the next request of "
+            "one is only what it adds; 0: none are kept.",
+            "bytes, from 0 to 4294967296",
+        ),
+    ] = 32 * 1024 * 1024
 
     head_hold: Annotated[
         Seconds,

@@ -15,6 +15,12 @@ import msgspec
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.dialects.context_overflow import Overflow
 from penstock.core.dialects.forms import Form
+from penstock.core.dialects.translation_memory import (
+    DecodedConversation,
+    EncodedConversation,
+    RequestParts,
+    Shelf,
+)
 from penstock.core.limits import Header
 from penstock.core.neutral.events import AnyEvent, Failed, Reply, StopReason
 from penstock.core.neutral.request import Loss, Request
@@ -231,6 +237,10 @@ class CallerFormat:
     overflow_words: Callable[[Overflow, str], str] | None = None
 
 
+DecodeRemembered: TypeAlias = Callable[[RequestParts, Shelf[DecodedConversation]], tuple[Request, list[Loss]]]
+"""Decodes a body, cut in three, that goes on from an earlier one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerSide(CallerFormat):
     """What a dialect is to those who call us.
@@ -239,7 +249,8 @@ class CallerSide(CallerFormat):
     tool call's id may be for callers who may not send reasoning back (it is kept for them by these ids); None: they do.
     ``search_field`` is where a caller asks for the provider's web search; ``search_optional``: the offer may be dropped.
     ``is_startup``: whether whole frames of a stream say nothing yet of its answer. ``resumes_pauses``: a caller gets a paused
-    turn as it is and goes on with it.
+    turn as it is and goes on with it. ``decode_remembered`` decodes a body that goes on from an earlier one; it raises
+    ``InvalidRequest`` or ``ValueError`` where ``decode_request`` has to be asked.
     """
 
     decode_request: Callable[[bytes], tuple[Request, list[Loss]]]
@@ -254,9 +265,20 @@ class CallerSide(CallerFormat):
     search_optional: bool = False
     call_id_limit: int | None = None
     resumes_pauses: bool = False
+    decode_remembered: DecodeRemembered | None = None
 
 
 # ---- towards upstreams
+
+
+class EncodeRemembered(Protocol):
+    """Encodes a request that goes on from an earlier one: what ``EncodeRequest`` gives and raises."""
+
+    def __call__(
+        self, request: Request, *, model: str, profile: Profile, shelf: Shelf[EncodedConversation]
+    ) -> tuple[bytes, list[Loss]]:
+        """``shelf`` is what is remembered for this account, upstream, ``model`` and ``profile``."""
+        ...
 
 
 class EncodeRequest(Protocol):
@@ -363,6 +385,7 @@ class UpstreamSide(UpstreamFormat):
     searches: bool = False
     pauses: PausedTurns | None = None
     counter: UpstreamCounter | None = None
+    encode_remembered: EncodeRemembered | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from msgspec import Raw
 from penstock.core.body.envelope import Envelope, too_deep
 from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamSide
 from penstock.core.dialects.registry import caller_side, upstream_side
+from penstock.core.dialects.translation_memory import TranslationScope, request_parts
 from penstock.core.neutral.request import MOST_LOSSES, Loss, Request
 from penstock.core.profile import Profile, extra_fields
 from penstock.core.reasoning.cache import ReasoningScope, restore_reasoning
@@ -36,10 +37,12 @@ def prepare(
     profile: Profile,
     strict: bool = False,
     reasoning: ReasoningScope | None = None,
+    memory: TranslationScope | None = None,
 ) -> Prepared:
     """The body for ``model`` (the upstream's own id), from the dialect ``caller`` to the dialect ``upstream``.
 
-    ``reasoning`` has the reasoning that this provider's models did for this caller.
+    ``reasoning`` has the reasoning that this provider's models did for this caller, ``memory`` what was translated for its
+    account before; the result is the same without that.
 
     Deterministic. Raises ``InvalidRequest`` where the request cannot be said there, and with ``strict`` where it cannot
     be said in full.
@@ -48,7 +51,7 @@ def prepare(
     if side.passing is not None and caller == upstream:
         return pass_through(envelope, side.passing, model, profile, strict, reasoning)
     try:
-        prepared = _translated(envelope, caller_side(caller), side, model, profile, reasoning)
+        prepared = _translated(envelope, caller, upstream, model, profile, reasoning, memory)
     except RecursionError as error:
         raise too_deep() from error
     return _completed(_told_of_cost(prepared, envelope), profile, strict=strict)
@@ -97,13 +100,20 @@ def _completed(prepared: Prepared, profile: Profile, *, strict: bool) -> Prepare
 
 def _translated(
     envelope: Envelope,
-    caller: CallerSide,
-    upstream: UpstreamSide,
+    caller_name: str,
+    upstream_name: str,
     model: str,
     profile: Profile,
     reasoning: ReasoningScope | None,
+    memory: TranslationScope | None,
 ) -> Prepared:
-    request, lost = caller.decode_request(envelope.body)
+    caller, upstream = caller_side(caller_name), upstream_side(upstream_name)
+    if memory is not None and not memory.takes(envelope):
+        memory = None
+    if memory is None:
+        request, lost = caller.decode_request(envelope.body)
+    else:
+        request, lost = _decoded(envelope, caller_name, caller, memory)
     if request.web_search:
         request = _searching(request, caller, upstream, profile, lost)
     request, names = fit_tool_names(request)
@@ -111,13 +121,33 @@ def _translated(
     if reasoning is not None and limit is not None:
         reasoning = msgspec.structs.replace(reasoning, limit=limit)
         request = restore_reasoning(request, reasoning)
-    body, more = upstream.encode_request(request, model=model, profile=profile)
-    words = caller.words
-    # an encoder does not know who called, and names a field as Chat does
-    told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
+    if memory is None or upstream.encode_remembered is None:
+        body, more = upstream.encode_request(request, model=model, profile=profile)
+    else:
+        shelf = memory.encoded(upstream_name, model, profile)
+        body, more = upstream.encode_remembered(request, model=model, profile=profile, shelf=shelf)
+    told: Iterable[Loss] = ()
+    if lost or more:
+        words = caller.words
+        # an encoder does not know who called, and names a field as Chat does
+        told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
     keeping = reasoning if limit is not None and request.tools else None
     hides = request.thinking is not None and request.thinking.shown is False
     return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides, may_pause=request.web_search)
+
+
+def _decoded(
+    envelope: Envelope, caller_name: str, caller: CallerSide, memory: TranslationScope
+) -> tuple[Request, list[Loss]]:
+    """The request; of one that goes on from an earlier one only the end is decoded."""
+    if caller.decode_remembered is not None:
+        parts = request_parts(envelope)
+        if parts is not None:
+            try:
+                return caller.decode_remembered(parts, memory.decoded(caller_name))
+            except (InvalidRequest, ValueError, RecursionError):
+                pass  # the long way says what is wrong, and where
+    return caller.decode_request(envelope.body)
 
 
 def _searching(

@@ -1,6 +1,6 @@
 """Decodes a Chat request into the neutral form: ``docs/translation.md``, "Chat callers", row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nsmallest
 from typing import assert_never
 
@@ -230,6 +230,7 @@ _MESSAGE_FIELDS = frozenset(
 _body = msgspec.json.Decoder(wire.Body).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _messages = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_typed_messages = msgspec.json.Decoder(list[wire.AnyMessage]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -248,7 +249,13 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
         raise invalid(error) from error
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON.") from error
-    reading = _Reading()
+    return finished(RequestReader(), sent, fields, names)
+
+
+def finished(
+    reading: "RequestReader", sent: wire.Body, fields: dict[str, Raw], names: Iterable[str]
+) -> tuple[Request, list[Loss]]:
+    """What was read, with the losses of fields that are not known; ``names`` are those of the messages."""
     request = reading.request(sent)
     for name, raw in fields.items():
         if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
@@ -258,12 +265,14 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
                 request = msgspec.structs.replace(request, web_search=True)
             else:
                 reading.lose(name)
-    for name in nsmallest(MOST_LOSSES, names - _MESSAGE_FIELDS):
-        reading.lose(f"messages.{name}")
-    return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]
+    unknown = {*names} - _MESSAGE_FIELDS
+    if unknown:
+        for name in nsmallest(MOST_LOSSES, unknown):
+            reading.lose(f"messages.{name}")
+    return request, reading.told
 
 
-class _Reading:
+class RequestReader:
     """One reading: the losses gathered on the way, each told once."""
 
     __slots__ = ("losses",)
@@ -274,6 +283,11 @@ class _Reading:
     def lose(self, field: str, outcome: str = "dropped") -> None:
         if len(self.losses) < MOST_LOSSES:
             self.losses.setdefault(field, outcome)
+
+    @property
+    def told(self) -> list[Loss]:
+        """The losses so far."""
+        return [Loss(field, outcome) for field, outcome in self.losses.items()]
 
     def request(self, sent: wire.Body) -> Request:
         _check(sent)
@@ -302,8 +316,14 @@ class _Reading:
     # ---- tools
 
     def tools(self, sent: wire.Body) -> tuple[Tool, ...]:
+        tools = self.offered(sent.tools or ())
+        for at, spec in enumerate(sent.functions or ()):
+            tools.append(_tool(spec, spec.cache_control, f"functions[{at}]"))
+        return tuple(tools)
+
+    def offered(self, offered: Sequence[wire.FunctionTool | wire.CustomTool]) -> list[Tool]:
         tools: list[Tool] = []
-        for at, tool in enumerate(sent.tools or ()):
+        for at, tool in enumerate(offered):
             match tool:
                 case wire.FunctionTool(function=spec):
                     mark = tool.cache_control or spec.cache_control
@@ -313,9 +333,7 @@ class _Reading:
                     tools.append(_custom_tool(spec))
                 case _:
                     assert_never(tool)
-        for at, spec in enumerate(sent.functions or ()):
-            tools.append(_tool(spec, spec.cache_control, f"functions[{at}]"))
-        return tuple(tools)
+        return tools
 
     def tool_choice(
         self, sent: wire.Body, tools: tuple[Tool, ...]
@@ -355,40 +373,11 @@ class _Reading:
         """One turn a message, but tool results and the user message after them are one, as Messages has it."""
         if not messages:
             raise InvalidRequest("messages must not be empty.", param="messages")
-        turns: list[Turn] = []
-        results: list[AnyPart] = []
-        called = ""  # the id made for the last legacy function call, which has none
+        conversation = ConversationReader(self)
         for at, message in enumerate(messages):
-            path = f"messages[{at}]"
-            match message:
-                case wire.ToolMessage(tool_call_id=id):
-                    results.append(self.result(inward(id), message, path))
-                    continue
-                case wire.FunctionMessage():
-                    results.append(self.result(called or f"call_{message.name}", message, path))
-                    continue
-                case wire.User():
-                    parts = self.parts(message.content, path, "user")
-                    _add(turns, "user", [*results, *_marked(parts, message.cache_control)])
-                    results = []
-                    continue
-                case _:
-                    _add(turns, "user", results)
-                    results = []
-            match message:
-                case wire.System() | wire.Developer():
-                    parts = self.parts(message.content, path, "system")
-                    _add(turns, "system", _marked(parts, message.cache_control))
-                case wire.Assistant():
-                    called = f"call_function_{at}"
-                    parts = self.assistant(message, path, called)
-                    _add(turns, "assistant", _marked(parts, message.cache_control))
-                case _:
-                    assert_never(message)
-        _add(turns, "user", results)
-        if not any(turn.role != "system" for turn in turns):
-            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
-        return tuple(turns)
+            conversation.add(at, message)
+        conversation.finish()
+        return tuple(conversation.turns)
 
     def result(self, call_id: str, message: wire.ToolMessage | wire.FunctionMessage, path: str) -> ToolResult:
         parts = self.parts(message.content, path, "tool")
@@ -464,6 +453,83 @@ class _Reading:
             return None
         self.lose("messages.prompt_cache_breakpoint", "1h" if mark.ttl == "12h" else "5m")
         return "1h" if mark.ttl == "12h" else "5m"
+
+
+class ConversationReader:
+    """The messages of a request, one after the other."""
+
+    __slots__ = ("_left", "_reading", "_results", "called", "names", "turns")
+
+    def __init__(self, reading: RequestReader) -> None:
+        self._reading = reading
+        self._results: list[AnyPart] = []
+        self._left: Iterator[tuple[wire.AnyMessage, dict[str, Raw]]] = iter(())
+        self.turns: list[Turn] = []
+        self.names: dict[str, None] = {}
+        self.called = ""
+        """The id made for the last legacy function call, which has none."""
+
+    @property
+    def told(self) -> list[Loss]:
+        """The losses so far."""
+        return self._reading.told
+
+    @property
+    def lost(self) -> int:
+        """How many."""
+        return len(self._reading.losses)
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        """Note a loss."""
+        self._reading.lose(field, outcome)
+
+    def begin(self, messages: bytes) -> None:
+        """These are the messages. Raises ``msgspec.ValidationError``."""
+        self._left = zip(_typed_messages(messages), _messages(messages), strict=True)
+
+    def take(self, at: int) -> bool:
+        """Take the next message, number ``at``; whether all that it says is in the turns."""
+        message, names = next(self._left)
+        for name in names:
+            self.names[name] = None
+        self.add(at, message)
+        return not self._results
+
+    def add(self, at: int, message: wire.AnyMessage) -> None:
+        """Take a message that is decoded already."""
+        reading, turns, path = self._reading, self.turns, f"messages[{at}]"
+        match message:
+            case wire.ToolMessage(tool_call_id=id):
+                self._results.append(reading.result(inward(id), message, path))
+                return
+            case wire.FunctionMessage():
+                call_id = self.called or f"call_{message.name}"
+                self._results.append(reading.result(call_id, message, path))
+                return
+            case wire.User():
+                parts = reading.parts(message.content, path, "user")
+                _add(turns, "user", [*self._results, *_marked(parts, message.cache_control)])
+                self._results = []
+                return
+            case _:
+                _add(turns, "user", self._results)
+                self._results = []
+        match message:
+            case wire.System() | wire.Developer():
+                parts = reading.parts(message.content, path, "system")
+                _add(turns, "system", _marked(parts, message.cache_control))
+            case wire.Assistant():
+                self.called = f"call_function_{at}"
+                parts = reading.assistant(message, path, self.called)
+                _add(turns, "assistant", _marked(parts, message.cache_control))
+            case _:
+                assert_never(message)
+
+    def finish(self) -> None:
+        """There are no more. Raises ``InvalidRequest``."""
+        _add(self.turns, "user", self._results)
+        if not any(turn.role != "system" for turn in self.turns):
+            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
 
 
 def _add(turns: list[Turn], role: Role, parts: list[AnyPart]) -> None:

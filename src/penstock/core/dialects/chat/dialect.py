@@ -28,6 +28,7 @@ from penstock.core.dialects.chat.encode_response import (
     error_frame,
 )
 from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, passthrough_response
+from penstock.core.dialects.chat.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.chat.startup import is_startup
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
@@ -94,6 +95,7 @@ CHAT = Dialect(
             attachments={"images": typed_as(b"image_url"), "documents": typed_as(b"file")},
         ),
         decode_request=decode_request,
+        decode_remembered=decode_remembered,
         ResponseEncoder=ResponseEncoder,
         encode_response=encode_response,
         error_frame=error_frame,
@@ -111,6 +113,7 @@ CHAT = Dialect(
     upstream=UpstreamSide(
         path=lambda _model, _stream: b"/chat/completions",
         encode_request=encode_request,
+        encode_remembered=encode_remembered,
         ResponseDecoder=ResponseDecoder,
         decode_response=decode_response,
         error_text=error_text,

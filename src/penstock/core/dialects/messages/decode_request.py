@@ -3,6 +3,7 @@
 Unknown fields are ignored inside the body's objects and reported by name at its top level.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Literal, assert_never
 
 import msgspec
@@ -32,6 +33,7 @@ from penstock.core.reasoning.redact import unhidden
 from penstock.errors import InvalidRequest
 
 _body = msgspec.json.Decoder(wire.Body).decode
+_messages = msgspec.json.Decoder(list[wire.Message]).decode
 _top_level = msgspec.json.Decoder(dict[str, Raw]).decode
 _KNOWN = frozenset(wire.Body.__struct_fields__)
 _REFUSED = ("container", "mcp_servers")
@@ -44,7 +46,7 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     Raises ``InvalidRequest`` with ``param`` naming the field.
     """
     try:
-        return _Reading().request(_body(body), _top_level(body))
+        return RequestReader().request(_body(body), _top_level(body))
     except msgspec.ValidationError as error:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -57,7 +59,7 @@ def _ttl(cache: wire.Cache | None) -> CacheTtl | None:
     return "1h" if cache.ttl == "1h" else "5m"
 
 
-class _Reading:
+class RequestReader:
     """One request being read; collects losses, each once and in order."""
 
     __slots__ = ("losses",)
@@ -78,7 +80,7 @@ class _Reading:
         turns: list[Turn] = []
         if sent.system:
             turns.append(Turn("system", self.system(sent.system)))
-        turns.extend(self.turn(message, f"messages[{at}]") for at, message in enumerate(sent.messages))
+        turns.extend(self.turns(sent.messages))
         if sent.cache_control is not None:
             turns = _marked(turns, _ttl(sent.cache_control))
         output = sent.output_config or wire.OutputConfig()
@@ -89,15 +91,12 @@ class _Reading:
             raise InvalidRequest(
                 "tool_choice.name is required for a choice of type tool.", param="tool_choice.name"
             )
+        tools, searches = self.tools(sent.tools or [])
         request = Request(
             model=sent.model,
             turns=tuple(turns),
-            tools=tuple(
-                self.tool(tool, f"tools[{at}]")
-                for at, tool in enumerate(sent.tools or ())
-                if not _is_search(tool)
-            ),
-            web_search=any(map(_is_search, sent.tools or ())),
+            tools=tools,
+            web_search=searches,
             tool_choice=ToolChoice(choice.type, choice.name) if choice else None,
             parallel_tools=False if choice and choice.disable_parallel_tool_use else None,
             max_tokens=sent.max_tokens,
@@ -133,6 +132,16 @@ class _Reading:
             self.lose("thinking.type", "adaptive")
             mode = "adaptive"
         return Thinking(mode, config.budget_tokens, shown)
+
+    def turns(self, messages: list[wire.Message]) -> Iterable[Turn]:
+        return [self.turn(message, f"messages[{at}]") for at, message in enumerate(messages)]
+
+    def tools(self, offered: list[wire.Tool]) -> tuple[tuple[Tool, ...], bool]:
+        """The tools, and whether the provider's own search is among them."""
+        tools = tuple(
+            self.tool(tool, f"tools[{at}]") for at, tool in enumerate(offered) if not _is_search(tool)
+        )
+        return tools, any(map(_is_search, offered))
 
     def tool(self, tool: wire.Tool, name: str) -> Tool:
         if tool.type is not None and tool.type != "custom":
@@ -316,6 +325,45 @@ class _Reading:
         self.lose("messages.search_result", "text")
         text = "\n".join(inner.text for inner in block.content)
         return Text(f"{block.title}\n{block.source}\n{text}", _ttl(block.cache_control))
+
+
+class ConversationReader:
+    """The messages of a request, one after the other: each is a turn, and says nothing of the others."""
+
+    __slots__ = ("_left", "_reading", "called", "names", "turns")
+
+    def __init__(self) -> None:
+        self._reading = RequestReader()
+        self._left: Iterator[wire.Message] = iter(())
+        self.turns: list[Turn] = []
+        self.names: dict[str, None] = {}
+        self.called = ""
+
+    @property
+    def told(self) -> list[Loss]:
+        """The losses so far."""
+        return list(self._reading.losses)
+
+    @property
+    def lost(self) -> int:
+        """How many."""
+        return len(self._reading.losses)
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        """Note a loss."""
+        self._reading.lose(field, outcome)
+
+    def begin(self, messages: bytes) -> None:
+        """These are the messages. Raises ``msgspec.ValidationError``."""
+        self._left = iter(_messages(messages))
+
+    def take(self, at: int) -> bool:
+        """Take the next message, number ``at``."""
+        self.turns.append(self._reading.turn(next(self._left), f"messages[{at}]"))
+        return True
+
+    def finish(self) -> None:
+        """There are no more."""
 
 
 def _is_search(tool: wire.Tool) -> bool:

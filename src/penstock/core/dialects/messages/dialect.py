@@ -41,6 +41,7 @@ from penstock.core.dialects.messages.encode_response import (
 )
 from penstock.core.dialects.messages.passthrough import Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder
+from penstock.core.dialects.messages.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.messages.startup import is_startup
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.limits import Header
@@ -152,6 +153,7 @@ MESSAGES = Dialect(
             attachments={"images": typed_as(b"image"), "documents": typed_as(b"document")},
         ),
         decode_request=decode_request,
+        decode_remembered=decode_remembered,
         ResponseEncoder=ResponseEncoder,
         encode_response=encode_response,
         error_frame=error_frame,
@@ -174,6 +176,7 @@ MESSAGES = Dialect(
     upstream=UpstreamSide(
         path=lambda _model, _stream: b"/messages",
         encode_request=encode_request,
+        encode_remembered=encode_remembered,
         ResponseDecoder=ResponseDecoder,
         decode_response=decode_response,
         error_text=error_text,

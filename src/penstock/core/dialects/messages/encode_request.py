@@ -4,7 +4,7 @@ Deterministic: the same request gives the same bytes, and the messages of turn N
 because prompt caches and preserved thinking depend on it. ``model``, ``system`` and ``tools`` come before ``messages``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import msgspec
@@ -128,10 +128,10 @@ def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[b
 
     Raises ``InvalidRequest`` where the request cannot be said at all.
     """
-    return _Writing(profile).request(request, model)
+    return RequestWriter(profile).request(request, model)
 
 
-class _Writing:
+class RequestWriter:
     """One request being written; collects losses, each once and in order."""
 
     __slots__ = ("_ids", "_seen", "losses", "profile")
@@ -150,7 +150,7 @@ class _Writing:
         system, turns = _split_system(request.turns)
         blocks = [block for part in system if (block := self.system_block(part)) is not None]
         output = self.output(request.output, blocks)
-        messages = self.messages(turns)
+        messages, written = self.conversation(turns)
         if not messages:
             raise InvalidRequest("messages must hold a message of the user.", param="messages")
         thinking, effort = thinking_for(request, self.profile, max_tokens, messages, self.lose)
@@ -164,12 +164,9 @@ class _Writing:
         body: Json = {"model": model}
         if blocks:
             body["system"] = blocks
-        tools = [self.tool(tool) for tool in request.tools]
-        if request.web_search:
-            tools.append(_SEARCH)
-        if tools:
-            body["tools"] = tools
-        body["messages"] = messages
+        if request.tools or request.web_search:
+            body["tools"] = self.tools(request)
+        body["messages"] = written
         body["max_tokens"] = max_tokens
         choice = self.tool_choice(request, thinking)
         if choice is not None:
@@ -220,19 +217,27 @@ class _Writing:
 
     # ---- messages
 
-    def messages(self, turns: list[Turn]) -> list[Json]:
+    def conversation(self, turns: list[Turn]) -> tuple[list[Json], object]:
+        """The last messages, from one of the assistant's on where there is one, and all of them to be encoded."""
+        messages = self.messages(turns)
+        self.end(messages)
+        return messages, messages
+
+    def messages(self, turns: Sequence[Turn]) -> list[Json]:
         messages: list[Json] = []
         for role, parts in self.arranged(turns):
             blocks = [block for part in parts if (block := self.block(part)) is not None]
             if blocks:
                 messages.append({"role": role, "content": blocks})
+        return messages
+
+    def end(self, messages: list[Json]) -> None:
         last = messages[-1] if messages else None
         if last is not None and last["role"] == "assistant" and last["content"][-1]["type"] == "text":
             # a reply to be continued may not end in white space
             last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()
-        return messages
 
-    def arranged(self, turns: list[Turn]) -> list[tuple[Role, list[AnyPart]]]:
+    def arranged(self, turns: Sequence[Turn]) -> list[tuple[Role, list[AnyPart]]]:
         """The turns as messages: system turns kept or wrapped, tool results of one turn together and first."""
         rows: list[tuple[Role, list[AnyPart]]] = []
         joins = False  # whether the next user turn continues the row before it
@@ -326,16 +331,18 @@ class _Writing:
 
     def call(self, call: ToolCall) -> Json:
         """Ids are made legal, and unique in the request: some clients count ``call_0`` anew in every turn."""
-        id = _legal_id(call.id)
-        nth = self._seen[id] = self._seen.get(id, 0) + 1
-        self._ids[id] = id if nth == 1 else call_ids.distinct(id, nth)
         block: Json = {
             "type": "tool_use",
-            "id": self._ids[id],
+            "id": self.called(_legal_id(call.id)),
             "name": call.name,
             "input": self.arguments(call),
         }
         return _cached(block, call.cache)
+
+    def called(self, id: str) -> str:
+        nth = self._seen[id] = self._seen.get(id, 0) + 1
+        self._ids[id] = id if nth == 1 else call_ids.distinct(id, nth)
+        return self._ids[id]
 
     def arguments(self, call: ToolCall) -> Raw:
         arguments = call.arguments.strip().encode()
@@ -358,6 +365,10 @@ class _Writing:
         return _cached(block, result.cache)
 
     # ---- tools
+
+    def tools(self, request: Request) -> object:
+        tools = [self.tool(tool) for tool in request.tools]
+        return [*tools, _SEARCH] if request.web_search else tools
 
     def tool(self, tool: Tool) -> Json:
         block: Json = {"name": tool.name}
@@ -442,7 +453,7 @@ def _split_system(turns: tuple[Turn, ...]) -> tuple[list[AnyPart], list[Turn]]:
     return system, []
 
 
-def _may_stand(turns: list[Turn], at: int) -> bool:
+def _may_stand(turns: Sequence[Turn], at: int) -> bool:
     """Whether a system message may stand here: after the user's, and last or before the assistant's."""
     before = at - 1
     while before >= 0 and turns[before].role == "system":
