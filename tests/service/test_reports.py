@@ -675,12 +675,20 @@ async def test_errors_prompt_and_answer_together_are_too_long(home: House) -> No
 async def test_errors_a_previous_response_is_refused_by_the_code_that_clients_know(
     home: House, upstream: str
 ) -> None:
-    agent = {"user-agent": "GitHubCopilotChat/0.65.0"}
-    fields = {"previous_response_id": "resp_123"}
-    answer = await _ask(home, "responses", f"wire-{upstream}", headers=agent, **fields)
-    assert answer.status == 400
-    error = answer.json["error"]
-    assert (error["code"], error["param"]) == ("previous_response_not_found", "previous_response_id")
+    user = await home.user()
+    for headers in ({"user-agent": "GitHubCopilotChat/0.65.0"}, {"x-stainless-lang": "js"}):
+        for name, code in (
+            ("previous_response_id", "previous_response_not_found"),
+            ("conversation", "invalid_request"),
+        ):
+            answer = await _ask(
+                home, "responses", f"wire-{upstream}", user, headers=headers, **{name: "resp_123"}
+            )
+            assert answer.status == 400
+            error = answer.json["error"]
+            assert (error["code"], error["param"]) == (code, name)
+    answer = await _ask(home, "responses", f"wire-{upstream}", user, previous_response_id="resp_123")
+    assert (answer.status, answer.code) == (400, "previous_response_not_found")
     assert home.asked == 0
 
 
@@ -752,23 +760,20 @@ async def test_fields_an_answers_limit_before_openais_chat(home: House, caller: 
     assert "max_tokens" not in heard
 
 
-@streamed
-async def test_fields_log_probabilities_for_a_responses_caller(home: House, stream: bool) -> None:
-    token = {"token": "Hi", "bytes": [72, 105], "logprob": -0.1}
-    probable = token | {"top_logprobs": [token, {"token": "Ho", "bytes": [72, 111], "logprob": -2.5}]}
-    wire = home.wires["wire-chat"]
-    if stream:
-        choice = {"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "finish_reason": None}
-        first = _chunk({}, choices=[choice | {"logprobs": {"content": [probable]}}])
-        wire.script = lambda asked: asked.stream(first, _chunk({}, "stop"), _COUNTED)
-    else:
-        reply = _chat_reply({"content": "Hi"})
-        reply["choices"][0]["logprobs"] = {"content": [probable]}
-        wire.script = _json(reply)
-    include = ["message.output_text.logprobs"]
-    answer = await _ask(home, "responses", "wire-chat", include=include, top_logprobs=2, stream=stream)
+@pytest.mark.parametrize("upstream", ["chat", "messages"])
+async def test_fields_log_probabilities_of_a_responses_caller_are_left_out_and_told(
+    home: House, upstream: str
+) -> None:
+    reply = _chat_reply({"content": "Hi"}) if upstream == "chat" else _messages_reply()
+    home.wires[f"wire-{upstream}"].script = _json(reply)
+    user = await home.user()
+    fields: dict[str, Any] = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    answer = await _ask(home, "responses", f"wire-{upstream}", user, **fields)
     assert answer.status == 200
-    heard = _heard(home, "wire-chat")
-    assert (heard["logprobs"], heard["top_logprobs"]) == (True, 2)
-    (message,) = [item for item in _final(answer)["output"] if item["type"] == "message"]
-    assert message["content"][0]["logprobs"] == [probable]
+    told = answer.headers["x-penstock-translation"]
+    assert "top_logprobs=dropped" in told
+    assert "include=dropped" in told
+    assert "logprobs" not in _heard(home, f"wire-{upstream}")
+    strict = {"x-penstock-strict": "1"}
+    answer = await _ask(home, "responses", f"wire-{upstream}", user, headers=strict, **fields)
+    assert answer.status == 400
