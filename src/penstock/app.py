@@ -171,6 +171,7 @@ class Service:
                 now=self._now,
                 clock=clock,
                 revision=revision,
+                base_path=settings.base_path,
             )
             self.site_process = SiteProcess(
                 settings=settings,

@@ -9,7 +9,7 @@ The tree, in one picture::
         EmailNotVerified, AccountDisabled, AccountLeaving, AddressNotAllowed, ModelNotOnPlan 403
         RouteNotFound, ModelNotFound 404      MethodNotAllowed 405
         EndedByOwner 400              ReceiptTimeout 408            RequestTooLarge 413
-        EncodedBody 415               HeadersTooLarge 431
+        EncodedBody 415               UpgradeRefused 426            HeadersTooLarge 431
         LimitReached 429:             DailyLimitReached, ConcurrentLimitReached, TooManyRefused
       OurError                        500/503: we failed, or cannot take it now
         InternalError 500             Unavailable 503: Overloaded, Draining, CannotRecord,
@@ -49,6 +49,8 @@ class PenstockError(Exception):
     kind = "api_error"
     fault = Fault.US
     should_retry: bool | None = None
+    failure_class = ""
+    """What kind of failure of an upstream it is, in words of ``core/failure_classes``; '' for none."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -188,10 +190,21 @@ class RequestTooLarge(CallerError):
 
 
 class EncodedBody(CallerError):
-    """The body has a ``Content-Encoding``; only plain bodies are read, so there are no decompression bombs."""
+    """The body has a ``Content-Encoding`` that is not taken; ``accepted`` are those that are."""
 
     status = 415
     code = "encoded_body"
+
+    def __init__(self, message: str, *, accepted: str) -> None:
+        super().__init__(message)
+        self.accepted = accepted
+
+
+class UpgradeRefused(CallerError):
+    """The caller asked for another protocol on the connection; only HTTP is spoken here."""
+
+    status = 426
+    code = "upgrade_refused"
 
 
 class HeadersTooLarge(CallerError):

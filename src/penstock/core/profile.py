@@ -11,11 +11,25 @@ import msgspec
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
+ToolSchemas = Literal["any", "object", "no_unions", "bare", "moonshot"]
+"""What an upstream wants of the schema of a tool: nothing (``any``); ``"type": "object"`` at its root (``object``); at the
+root no ``anyOf``, ``oneOf`` or ``allOf`` either (``no_unions``), and no ``enum``, ``const`` or ``not`` (``bare``); or all of
+that, and inside of it no type beside a union, nothing beside a reference, and references to ``$defs`` alone (``moonshot``)."""
+
+
 class Profile(msgspec.Struct, frozen=True):
     """One upstream's profile, for every dialect that is encoded."""
 
     extra_body: str = ""
     """A JSON object: fields that every request gets, in any dialect, unless the caller has set them."""
+
+    good_ends: str = ""
+    """Words of its own, with commas between them, by which it ends a good answer; see ``dialects/finish_words.py``."""
+
+    preferred_format: Literal["", "chat", "messages", "responses"] = ""
+    """The format that requests are translated into first, where the provider speaks several; '' for its row's own order."""
+    tool_schemas: ToolSchemas = "any"
+    """What it wants of the schemas of tools; see ``core/tools/schema_subset.py``."""
 
     # towards Chat upstreams
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -42,12 +56,16 @@ class Profile(msgspec.Struct, frozen=True):
     least_effort: Literal["none", "minimal", "low"] = "none"
     most_effort: Literal["high", "xhigh", "max"] = "max"
     """The least and the most ``reasoning_effort`` that it knows; others become the nearest of these."""
+    efforts: str = ""
+    """The efforts that it knows, with commas between them, where some between the least and the most are missing."""
     thinking_switch: Literal["none", "thinking", "enable_thinking"] = "none"
     """How reasoning is switched on or off: DeepSeek's and Z.ai's ``thinking.type`` or Qwen's ``enable_thinking``."""
+    thinks_only_streamed: bool = False
+    """Reasons in streams alone: where it is asked to, a whole answer is asked for as a stream, in Chat."""
     thinks_by_default: bool = False
     """Reasons where the request says nothing of it."""
     forced_tools: bool = True
-    """Can be made to call a tool (``tool_choice`` other than ``auto``)."""
+    """Can be made to call a tool (``tool_choice`` other than ``auto``), in Messages too."""
     forced_while_thinking: bool = True
     """Can be made to call a tool while it reasons."""
     think_tags: bool = False
@@ -56,6 +74,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Where earlier reasoning goes back in the history (``think_tags``: into the text); ``none``: it is not sent."""
     reasoning_required: bool = False
     """Refuses an assistant message with tool calls that has no such member, even an empty one."""
+    closed_messages: bool = False
+    """Refuses members of messages that it does not know, as are those in which other vendors give reasoning."""
     call_signatures: bool = False
     """Gives the signature of a thought on the tool call after it (``extra_content``), and wants it back there."""
     image_urls: bool = True
@@ -73,6 +93,10 @@ class Profile(msgspec.Struct, frozen=True):
     """Takes OpenAI's ``prompt_cache_breakpoint`` on parts, in Responses too."""
     prompt_cache_key: bool = False
     """Finds caches by ``prompt_cache_key``, in Responses too: a session of Claude Code's gets one."""
+    verbosity: bool = False
+    """Takes OpenAI's ``verbosity``, in Responses ``text.verbosity``."""
+    service_tier: bool = False
+    """Takes OpenAI's ``service_tier``, in Responses too."""
     prefill: Literal["none", "prefix", "partial", "continue"] = "none"
     """How it is told to go on from the last message: a member of that, or vLLM's ``continue_final_message``."""
     user_field: Literal["user", "safety_identifier", "none"] = "user"
@@ -85,6 +109,10 @@ class Profile(msgspec.Struct, frozen=True):
     # towards Responses upstreams, besides what is the same as in Chat
     encrypted_reasoning: bool = False
     """Gives reasoning in an encrypted form that can be sent back, where asked (``include``)."""
+    metadata: bool = False
+    """Takes ``metadata``, which Chat has only for what is stored, and nothing is."""
+    compaction: bool = False
+    """Answers a ``compaction_trigger`` with a ``compaction`` item; otherwise the model is asked for a summary."""
 
     # towards Messages upstreams
     old_api: bool = False
@@ -93,8 +121,12 @@ class Profile(msgspec.Struct, frozen=True):
     """Anthropic's own API: signatures are checked there, and the billing block of Claude Code is kept."""
     sampling: bool = True
     """Takes temperature, top_p and top_k."""
-    thinking: Literal["none", "budget", "adaptive"] = "budget"
-    """How reasoning is asked for: not at all, ``enabled`` with a budget, or ``adaptive`` with an effort."""
+    sampling_without_reasoning: bool = False
+    """Takes them all the same where it is told not to reason."""
+    thinking: Literal["none", "budget", "adaptive", "effort"] = "budget"
+    """How reasoning is asked for: not at all, ``enabled`` with a budget, ``adaptive`` or (``effort``) ``enabled`` with one."""
+    thinking_off: Literal["disabled", "between_tools", "none"] = "disabled"
+    """How reasoning is turned off; ``none``: it cannot be, and the least effort stands for it."""
     thoughts_hidden: bool = False
     """Gives thoughts without their text unless asked to show it (``thinking.display``)."""
     structured_output: bool = True
@@ -103,6 +135,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Takes ``role: system`` inside ``messages``; otherwise those become wrapped user text."""
     default_max_tokens: int = 8192
     """Sent where the caller set none, since Messages requires one."""
+    longest_whole: int = 21_333
+    """Tokens of the longest answer that it gives whole; a longer one is asked for as a stream, and read as a whole."""
 
     def __post_init__(self) -> None:
         if self.extra_body:

@@ -5,9 +5,9 @@ router chooses the attempts, and the body is written for the first upstream. The
 ledger, and it is *sending*: an upstream has the request, and we wait for the head of its answer. A good head makes it
 *awaiting content*: a stream flows through ``stream.py``, which holds what comes before the first content, and a whole answer
 is gathered. With the first content of a stream, or all of a whole answer, it is *answering*. A turn that its upstream has
-paused is sent again and is *sending* once more. Until it is answering, a failure of the provider makes it *between attempts*:
-the next one is prepared and sent, also where the head and keep-alives have gone to the caller meanwhile. Every way ends in
-*ended*: the row is settled, the slot is free.
+paused is sent again and is *sending* once more, and so is a request with reasoning that the upstream cannot read. Until it
+is answering, a failure of the provider makes it *between attempts*: the next one is prepared and sent, also where the head
+and keep-alives have gone to the caller meanwhile. Every way ends in *ended*: the row is settled, the slot is free.
 
 Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
 fault of our own. What is waited for is given up then, and the sockets to the upstream are closed.
@@ -29,6 +29,7 @@ import msgspec
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing import Attempt
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
@@ -45,7 +46,7 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange
 from penstock.operations.metrics import Metrics
-from penstock.relay.answer import RequestMemories, lane_for, prepared_for, whole_answer
+from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
@@ -78,6 +79,8 @@ log = logging.getLogger("penstock.relay")
 
 _LINGER = 2.0
 """Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
+_TOLD_BY_STATUS = frozenset((401, 402, 403, 429))
+"""Error statuses that say enough where their body does not arrive."""
 _ENDED = "The owner of the key has ended this request."
 _STOPPED = "The service was stopped before the answer was complete. Send the request again."
 
@@ -233,6 +236,7 @@ class RelayedCall(Call):
         "_place",
         "_prepared",
         "_relay",
+        "_relieved",
         "_response",
         "_room",
         "_row",
@@ -265,6 +269,9 @@ class RelayedCall(Call):
         self._room: AnswerRoom | None = None
         self._row: Row | None = None
         self._turn: WholeTurn | None = None
+        self._relieved = (
+            False  # this attempt is made once more, without reasoning that its upstream cannot read
+        )
         self._state = ENTERING
         relay.calls[self.request_id] = self
         self.exchange.own(self)
@@ -441,6 +448,7 @@ class RelayedCall(Call):
         self.begin_attempt(attempt, prepared.losses, now)
         self.contacted = True
         self._turn = None
+        self._relieved = False
         if self._room is not None:
             self._room.leave()
         if self.envelope.stream:
@@ -457,7 +465,7 @@ class RelayedCall(Call):
         self._prepared = prepared
         relay, leg = self._relay, self._leg
         deadlines = relay.timings.deadlines
-        if self.attempts > 1 or self.resumed:
+        if self.attempts > 1 or self.resumed or self._relieved:
             deadlines = replace(deadlines, total=self._seconds_left())
         head = leg.head or relay.head(self.standing, leg, prepared.body)
         self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=self.envelope.stream)
@@ -482,8 +490,12 @@ class RelayedCall(Call):
 
     def _refusal_arrived(self, body: bytes | BaseException) -> None:
         response = self._response
-        if isinstance(body, bytes) and response is not None:
+        if response is not None and isinstance(body, bytes):
             self._do(self._refused, response, body)
+        elif (
+            response is not None and isinstance(body, UpstreamFailure) and response.status in _TOLD_BY_STATUS
+        ):
+            self._do(self._refused, response, b"")
         else:
             self._do(self._body_broke, body)
 
@@ -491,10 +503,33 @@ class RelayedCall(Call):
         """The upstream answers with an error's status."""
         leg = self._leg
         words = None if leg.own else self.standing.endpoint.caller.overflow_words
-        error = refused_error(response, body, leg.upstream, words)
+        error = refused_error(response, body, leg.upstream, words, self.envelope.body)
         if self.resumed and isinstance(error, CallerError):
             error = ProviderError("The provider paused its answer and would not go on with it.")
+        elif (
+            isinstance(error, InvalidRequest) and error.failure_class == FailureClass.REASONING_REJECTED.value
+        ):
+            self._relieve(error)
+            return
         raise error
+
+    def _relieve(self, error: InvalidRequest) -> None:
+        """The upstream cannot read reasoning in the request: ask once more without it."""
+        if self._relieved:
+            raise error
+        self._relieved = True
+        work = partial(relieved, self, self._prepared, error.message)
+        if self._is_large():
+            self._wait(lambda: self._relay.offload.run(work), partial(self._ask_again, error))
+        else:
+            self._ask_again(error, work())
+
+    def _ask_again(self, error: InvalidRequest, prepared: Prepared | None) -> None:
+        if prepared is None:
+            raise error
+        self._close_response()
+        self.losses = prepared.losses
+        self._post(prepared)
 
     def _resume(self, prepared: Prepared) -> None:
         """Ask for the next answer of a paused turn. A refusal of it is not the caller's fault."""
@@ -519,6 +554,7 @@ class RelayedCall(Call):
             hold_until=self.started + relay.timings.head_hold,
             keepalive=relay.timings.keepalive,
             max_startup=relay.timings.max_startup,
+            sent=self.envelope.body,
         )
 
     def _flow(self, response: UpstreamResponse, stream: ResponseStream) -> None:
@@ -532,6 +568,7 @@ class RelayedCall(Call):
                 self.selection.model.id,
                 self._prepared,
                 self._relay.timings.max_stream_kept,
+                self._relay.clock,
             )
         stream.attach(response, lane)
         response.deliver(self._bytes_arrived, self._stream_ended)
@@ -595,7 +632,7 @@ class RelayedCall(Call):
 
     def _tell(self, stream: ResponseStream, error: PenstockError) -> None:
         """Settle a call whose caller gets the error inside its stream."""
-        stream.tell(error)
+        stream.tell(error, asked_of(self, self.selection.model.id))
         # What was delivered counts; an error before any output does not.
         self.broke(error, output=stream.lane is not None and stream.lane.output_bytes > 0)
         if isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
@@ -629,11 +666,11 @@ class RelayedCall(Call):
             if again is not None:
                 self._resume(again)
                 return
-        out, failed = whole_answer(self, prepared, body, None if turn is None else turn.events)
+        out, failed = whole_answer(self, prepared, body, relay.clock, None if turn is None else turn.events)
         if turn is not None:
             note_model(self, turn.answered)
         if failed is not None:
-            raise reported_error(failed)
+            raise reported_error(failed, self.envelope.body, begun=False)
         self.first_byte_at = relay.clock()
         relay.router.succeeded(self.attempt)
         exchange = self.exchange

@@ -147,7 +147,8 @@ class TokenCounter:
             return None
         path = upstream.path(attempt.model, False) + upstream.counter.path
         address = self._router.address(attempt, path)
-        body = request.envelope.encode(attempt.model, drop=upstream.counter.drop)
+        changes = upstream.counter.readable(request.envelope, attempt.profile, attempt.provider)
+        body = request.envelope.encode(attempt.model, changes, upstream.counter.drop)
         try:
             response = await self._client.send(
                 address.origin,
@@ -164,7 +165,7 @@ class TokenCounter:
                 return None
             if not 200 <= response.status < 300:
                 words = await response.read(MAX_ERROR_BODY) if reads_refusal(response.status) else b""
-                raise refused_error(response, words, upstream, None)
+                raise refused_error(response, words, upstream, None, body)
             answer = await response.read(MAX_ERROR_BODY)
         except UpstreamFailure as failure:
             raise network_error(failure) from failure

@@ -4,8 +4,7 @@ import pytest
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects import prepare as module
-from penstock.core.dialects.interface import Prepared
-from penstock.core.dialects.registry import caller_side
+from penstock.core.dialects.interface import CallerSide, Prepared, UpstreamSide
 from penstock.core.dialects.translation_memory import TranslationMemory, TranslationScope
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
@@ -25,8 +24,8 @@ def with_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     def both(
         envelope: Envelope,
-        caller: str,
-        upstream: str,
+        caller: tuple[str, CallerSide],
+        upstream: tuple[str, UpstreamSide],
         model: str,
         profile: Profile,
         reasoning: ReasoningScope | None,
@@ -34,13 +33,14 @@ def with_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     ) -> Prepared:
         with monkeypatch.context() as patch:
             patch.setattr(module, "_translated", translated)
-            if memory is None and caller_side(caller).decode_remembered is not None:
-                for body in (*shorter(caller, envelope.body), envelope.body):
+            name = caller[0]
+            if memory is None and caller[1].decode_remembered is not None:
+                for body in (*shorter(name, envelope.body), envelope.body):
                     try:
-                        again = scanned(caller, body)
+                        again = scanned(name, body)
                     except InvalidRequest:
                         continue
-                    same(again, caller, upstream, profile, scope(MEMORY), reasoning)
+                    same(again, name, upstream[0], profile, scope(MEMORY), reasoning)
         return translated(envelope, caller, upstream, model, profile, reasoning, memory)
 
     monkeypatch.setattr(module, "_translated", both)

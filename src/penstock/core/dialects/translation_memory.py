@@ -24,6 +24,7 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.neutral.request import (
     AnyPart,
     Document,
+    Hosted,
     Image,
     Loss,
     Text,
@@ -406,7 +407,12 @@ def turn_bytes(turn: Turn) -> int:
 
 def _part_bytes(part: AnyPart) -> int:
     if isinstance(part, Text):
-        return _OVERHEAD + _text_bytes(part.text)
+        spent = _OVERHEAD + _text_bytes(part.text)
+        for cited in part.cites:
+            spent += _OVERHEAD + sum(
+                _text_bytes(text) for text in (cited.url, cited.title, cited.cited_text) if text
+            )
+        return spent
     if isinstance(part, ToolResult):
         spent = _OVERHEAD + _text_bytes(part.call_id)
         for inner in part.parts:
@@ -421,6 +427,9 @@ def _part_bytes(part: AnyPart) -> int:
             texts = part.url, part.data
         case Document():
             texts = part.url, part.data, part.title
+        case Hosted():
+            pages = [text for page in part.pages for text in (page.url, page.title, page.text)]
+            texts = part.id, part.name, part.input, part.output, part.raw, *pages
         case _:
             assert_never(part)
     return _OVERHEAD + sum([_text_bytes(text) for text in texts if text])

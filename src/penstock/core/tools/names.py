@@ -40,7 +40,7 @@ class ToolNames(msgspec.Struct, frozen=True):
         known = self.callers.get(event.name)
         if known is None:
             return event
-        return CallOpened(event.id, known.name, known.namespace, known.custom)
+        return CallOpened(event.id, known.name, known.namespace, known.custom, known.kind)
 
 
 NO_NAMES = ToolNames({})

@@ -10,7 +10,10 @@ from msgspec import UNSET, Raw
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.chat import request_schema as wire
 from penstock.core.dialects.openai.attachments import document_of, image_at
+from penstock.core.dialects.openai.deviations import regular
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
+from penstock.core.dialects.openai.shared_fields import asked_metadata, asked_tier
+from penstock.core.dialects.unknown import KnownTypes, Loosened
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
@@ -32,6 +35,8 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.reasoning.signature import is_ours
+from penstock.core.reasoning.tool_call_signatures import signature_of
 from penstock.core.tools.call_ids import inward
 from penstock.errors import InvalidRequest
 
@@ -204,7 +209,7 @@ _CARRIED = frozenset(
         "model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "stop", "stream",
         "stream_options", "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls",
         "reasoning_effort", "reasoning", "thinking", "enable_thinking", "response_format", "n", "modalities", "user",
-        "safety_identifier",
+        "safety_identifier", "verbosity", "service_tier", "prompt_cache_key", "prompt_cache_retention", "metadata",
     }
 )  # fmt: skip
 # values with which a field that cannot be carried asks for nothing
@@ -215,9 +220,8 @@ _IDLE: dict[str, frozenset[bytes]] = {
     "top_logprobs": frozenset({b"0"}),
     "logit_bias": frozenset({b"{}"}),
     "store": frozenset({b"false"}),
-    "metadata": frozenset({b"{}"}),
-    "service_tier": frozenset({b'"auto"'}),
 }
+_PARTS = frozenset({"text", "image_url", "file", "input_audio", "refusal"})
 _MESSAGE_FIELDS = frozenset(
     {
         "role", "content", "cache_control", "refusal", "tool_calls", "function_call", "audio", "reasoning_content",
@@ -234,13 +238,34 @@ _typed_messages = msgspec.json.Decoder(list[wire.AnyMessage]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+def _function_of(tool: dict[str, Raw]) -> Raw | None:
+    """A tool of an unknown type as a function, where it has what one has."""
+    own = tool.get("function")
+    if own is not None and bytes(own).startswith(b"{"):
+        return Raw(_encode({"type": "function", "function": own}))
+    if "name" not in tool or not bytes(tool.get("parameters", b"")).startswith(b"{"):
+        return None
+    return Raw(
+        _encode({"type": "function", "function": {name: tool[name] for name in tool if name != "type"}})
+    )
+
+
+_KNOWN = KnownTypes(lambda kind: kind in ("function", "custom"), _PARTS, _function_of)
+
+
 def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     """The request in ``body`` (checked by the envelope before), and what of it the neutral form does not carry.
 
     Raises ``InvalidRequest`` naming the field.
     """
+    losses: dict[str, str] = {}
+    web_search = False
     try:
-        sent = _body(body)
+        try:
+            sent = _body(body)
+        except msgspec.ValidationError:
+            body, losses, web_search = _mended(body)
+            sent = _body(body)
         fields = _fields(body)
         names: set[str] = set()
         for message in _messages(fields["messages"]):
@@ -249,7 +274,10 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
         raise invalid(error) from error
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON.") from error
-    return finished(RequestReader(), sent, fields, names)
+    reading = RequestReader()
+    reading.losses |= losses
+    request, told = finished(reading, sent, fields, names)
+    return (msgspec.structs.replace(request, web_search=True) if web_search else request), told
 
 
 def finished(
@@ -270,6 +298,16 @@ def finished(
         for name in nsmallest(MOST_LOSSES, unknown):
             reading.lose(f"messages.{name}")
     return request, reading.told
+
+
+def _mended(body: bytes) -> tuple[bytes, dict[str, str], bool]:
+    """A body that is none of Chat, as far as it can be read all the same; its losses; whether a search was offered."""
+    made = regular(_fields(body))
+    losses: dict[str, str] = {}
+    if made is not None:
+        body, losses = _encode(made[0]), dict.fromkeys(made[1], "dropped")
+    loosened = Loosened(body, _KNOWN)
+    return loosened.body, losses | loosened.losses, loosened.web_search
 
 
 class RequestReader:
@@ -311,6 +349,11 @@ class RequestReader:
             thinking=thinking,
             output=_output(sent.response_format),
             user=sent.safety_identifier or sent.user or None,
+            verbosity=sent.verbosity,
+            service_tier=asked_tier(sent.service_tier),
+            cache_key=sent.prompt_cache_key,
+            cache_retention=sent.prompt_cache_retention,
+            metadata=asked_metadata(sent.metadata),
         )
 
     # ---- tools
@@ -401,6 +444,7 @@ class RequestReader:
         for call in message.tool_calls or ():
             match call:
                 case wire.FunctionCall(id=id, function=function):
+                    self.signed(call, parts)
                     parts.append(_call(inward(id), function))
                 case wire.CustomCall(id=id, custom=custom):
                     self.lose("messages.tool_calls.custom", "function")
@@ -411,6 +455,28 @@ class RequestReader:
         if message.function_call is not None:
             parts.append(_call(function_id, message.function_call))
         return parts
+
+    def signed(self, call: wire.FunctionCall, parts: list[AnyPart]) -> None:
+        """Add the thought whose signature came back on a call, unless it came back whole; Google's is only Google's."""
+        signed = signature_of(call.extra_content) if call.extra_content is not UNSET else None
+        if signed is None:
+            return
+        if not is_ours(signed):
+            self.lose("messages.thinking")
+            return
+        thoughts = [part for part in parts if isinstance(part, Thought)]
+        if any(thought.signature == signed for thought in thoughts):
+            return
+        text = ""
+        if (
+            parts
+            and isinstance(parts[0], Thought)
+            and parts[0].signature is None
+            and parts[0].redacted is None
+        ):
+            text = parts[0].text
+            del parts[0]
+        parts.append(Thought(text, signed))
 
     def parts(self, content: wire.Content, path: str, role: str) -> list[Text | Image | Document]:
         if content is None:

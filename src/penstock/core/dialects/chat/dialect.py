@@ -31,7 +31,9 @@ from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, p
 from penstock.core.dialects.chat.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.chat.startup import is_startup
+from penstock.core.dialects.foreign_reasoning.chat import without_reasoning
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
+from penstock.core.dialects.openai.deviations import may_deviate, regular
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.errors import InvalidRequest
 
@@ -93,6 +95,8 @@ CHAT = Dialect(
             cost=COST,
             turns="messages",
             attachments={"images": typed_as(b"image_url"), "documents": typed_as(b"file")},
+            regular=regular,
+            may_deviate=may_deviate,
         ),
         decode_request=decode_request,
         decode_remembered=decode_remembered,
@@ -106,6 +110,7 @@ CHAT = Dialect(
             "effort": "reasoning_effort",
             "output_config.format.strict": "response_format.json_schema.strict",
             "tools.strict": "tools.function.strict",
+            "tools.input_schema": "tools.function.parameters",
         },
         search_field="web_search_options",
         call_id_limit=CALL_ID_LIMIT,
@@ -118,5 +123,6 @@ CHAT = Dialect(
         decode_response=decode_response,
         error_text=error_text,
         passing=Passing(pass_request, Passthrough, passthrough_response),
+        without_reasoning=without_reasoning,
     ),
 )

@@ -20,13 +20,17 @@ from penstock.core.dialects.chat.response_schema import (
     read_regular,
 )
 from penstock.core.dialects.chat.text_form import form_of
+from penstock.core.dialects.finish_words import CHAT, good_end
+from penstock.core.dialects.foreign_reasoning.chat import LEFT_OUT, is_suspect, without_foreign
 from penstock.core.dialects.forms import JSON_TEXT, LESSONS, Form, Lessons
 from penstock.core.dialects.interface import PassedAnswer, Prepared
+from penstock.core.dialects.openai.encode_request import refused_sampling
 from penstock.core.neutral.events import (
     CallArgs,
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Started,
     Stopped,
@@ -37,6 +41,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
     garbled,
 )
+from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
@@ -51,18 +56,32 @@ _CALLS = b'"tool_calls"'
 def pass_request(
     envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
 ) -> Prepared:
-    """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out."""
+    """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out.
+
+    Reasoning that the upstream cannot read is left out of it, and so is sampling that the model refuses: an editor's own
+    default would refuse every turn.
+    """
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
         changes["stream_options"] = envelope.usage_options()
+    drop: tuple[str, ...] = ()
+    if not profile.sampling:
+        drop = refused_sampling(envelope, profile, reasons=envelope.value("reasoning_effort") != b'"none"')
+    lost = tuple(Loss(name, "dropped") for name in drop)
+    if is_suspect(envelope.body, model, profile):
+        readable = without_foreign(envelope.value("messages"), model, profile)
+        if readable is not None:
+            changes["messages"] = readable
+            lost = (*lost, LEFT_OUT)
     if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
-        return Prepared(envelope.encode(model, changes))
+        return Prepared(envelope.encode(model, changes, drop), lost)
     if _CALLS in envelope.body:
-        messages = restore_reasoning_in_messages(envelope.value("messages"), reasoning, profile)
+        given = changes.get("messages") or envelope.value("messages")
+        messages = restore_reasoning_in_messages(given, reasoning, profile)
         if messages is not None:
             changes["messages"] = messages
     kept = reasoning if envelope.value("tools") else None
-    return Prepared(envelope.encode(model, changes), reasoning=kept)
+    return Prepared(envelope.encode(model, changes, drop), lost, reasoning=kept)
 
 
 # ---- the answer
@@ -74,14 +93,6 @@ _JSON_ANSWER = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
 _UNDECIDED = re.compile(rb"(?:\xef(?:\xbb(?:\xbf)?)?)?\s*\Z")
 
 _encode = msgspec.json.Encoder().encode
-
-_STOPS: dict[str, StopReason] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
 
 
 class Passthrough:
@@ -311,7 +322,9 @@ class Passthrough:
             self.output_bytes += _text_size(delta)
         if choice.finish_reason and not choice.index:
             self.done = True
-            self.stop = _STOPS.get(choice.finish_reason, "end_turn")
+            ended = good_end(CHAT, choice.finish_reason)
+            # what is not known is the caller's to read
+            self.stop = "end_turn" if isinstance(ended, Failed) else ended
         if choice.usage is not None:
             self.usage = self._counts.add(choice.usage)
 
@@ -365,7 +378,7 @@ class Passthrough:
                     self.done, self.stop = True, reason
                 case Failed():
                     self.failure = event
-                case CallOpened() | Cited() | ThoughtSigned() | ThoughtRedacted():
+                case CallOpened() | Cited() | HostedUsed() | ThoughtSigned() | ThoughtRedacted():
                     pass
                 case _:
                     assert_never(event)

@@ -11,14 +11,17 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.nesting import is_object
+from penstock.core.dialects.messages.hosted_tools import raw_blocks
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.openai.effort import nearest
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     AnyPart,
     CacheTtl,
     Document,
     Effort,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -28,12 +31,15 @@ from penstock.core.neutral.request import (
     Thought,
     Tool,
     ToolCall,
+    ToolChoice,
     ToolResult,
     Turn,
 )
 from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.tools import call_ids
+from penstock.core.tools.hosted import told
+from penstock.core.tools.schema_subset import fit_tool_schema
 from penstock.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -65,8 +71,11 @@ def thinking_for(
         if not off:
             lose("reasoning_effort", "dropped")
         return None, None
+    if off and profile.thinking_off == "none":
+        lose("reasoning_effort", "nearest")
+        return {"type": "adaptive"}, "low"
     if off:
-        return {"type": "disabled"}, None
+        return {"type": profile.thinking_off}, None
     shown: Json = {}
     wanted_shown = None if asked is None else asked.shown
     if wanted_shown is None and profile.thoughts_hidden:
@@ -74,11 +83,12 @@ def thinking_for(
     if wanted_shown is not None:
         shown = {"display": "summarized" if wanted_shown else "omitted"}
     budget = None if asked is None else asked.budget
-    if profile.thinking == "adaptive":
+    if profile.thinking in ("adaptive", "effort"):
         if budget is not None and effort is None:
             lose("thinking.budget_tokens", "effort")
             effort = _effort_for(budget)
-        return {"type": "adaptive", **shown}, "low" if effort == "minimal" else effort
+        kind = "adaptive" if profile.thinking == "adaptive" else "enabled"
+        return {"type": kind, **shown}, _known_effort(effort, profile, lose)
     if max_tokens <= _LEAST_BUDGET:
         lose("reasoning_effort", "dropped")
         return None, None
@@ -92,6 +102,16 @@ def thinking_for(
         "budget_tokens": max(_LEAST_BUDGET, min(wanted, max_tokens - 1)),
         **shown,
     }, None
+
+
+def _known_effort(effort: Effort | None, profile: Profile, lose: Lose) -> Effort | None:
+    """The nearest effort that the model knows."""
+    if effort is None or not profile.efforts:
+        return "low" if effort == "minimal" else effort
+    known = nearest(effort, profile)
+    if known != effort:
+        lose("reasoning_effort", "nearest")
+    return known
 
 
 def _effort_for(budget: int) -> Effort:
@@ -112,9 +132,6 @@ def _mid_loop_without_thought(messages: list[Json]) -> bool:
 
 _encode = msgspec.json.Encoder().encode
 
-_LONGEST_WHOLE = 21_333
-"""Tokens of an answer that may take longer than ten minutes, at 128,000 an hour: Anthropic wants to stream these. The
-whole of such a stream is read like any other answer."""
 _IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _SEARCH: Json = {"type": "web_search_20250305", "name": "web_search"}
 _ONLY_JSON = "Answer with one JSON object and nothing else: no words around it and no code fence."
@@ -154,6 +171,9 @@ class RequestWriter:
         if not messages:
             raise InvalidRequest("messages must hold a message of the user.", param="messages")
         thinking, effort = thinking_for(request, self.profile, max_tokens, messages, self.lose)
+        if not self.profile.forced_tools and _forces(request):
+            self.lose("tool_choice", "auto")
+            request = msgspec.structs.replace(request, tool_choice=ToolChoice("auto"))
         if thinking is None and self.profile.thinks_by_default and _forces(request):
             self.lose(
                 "reasoning_effort", "disabled"
@@ -181,11 +201,24 @@ class RequestWriter:
             self.lose("stop", "reduced")
         if stop:
             body["stop_sequences"] = stop
+        self.without(request)
         if request.user is not None:
             body["metadata"] = {"user_id": request.user}
-        if request.stream or max_tokens > _LONGEST_WHOLE:
+        if request.stream or max_tokens > self.profile.longest_whole:
             body["stream"] = True
         return _encode(body), list(self.losses)
+
+    def without(self, request: Request) -> None:
+        """Tell of what OpenAI's formats have and this one has not."""
+        for name, value in (
+            ("verbosity", request.verbosity),
+            ("service_tier", request.service_tier),
+            ("prompt_cache_key", request.cache_key),
+            ("prompt_cache_retention", request.cache_retention),
+            ("metadata", request.metadata),
+        ):
+            if value is not None:
+                self.lose(name)
 
     # ---- system
 
@@ -226,7 +259,7 @@ class RequestWriter:
     def messages(self, turns: Sequence[Turn]) -> list[Json]:
         messages: list[Json] = []
         for role, parts in self.arranged(turns):
-            blocks = [block for part in parts if (block := self.block(part)) is not None]
+            blocks = [block for part in parts for block in self.blocks(part)]
             if blocks:
                 messages.append({"role": role, "content": blocks})
         return messages
@@ -272,8 +305,18 @@ class RequestWriter:
                 parts.sort(key=lambda part: not isinstance(part, ToolResult))
         return rows
 
+    def blocks(self, part: AnyPart) -> list[Json]:
+        """A part as blocks: what a tool of the provider did is two of them where that is its own, elsewhere text."""
+        if isinstance(part, Hosted) and part.raw:
+            *before, last = raw_blocks(part)
+            return [*before, _cached(last, part.cache)]
+        block = self.block(part)
+        return [] if block is None else [block]
+
     def block(self, part: AnyPart) -> Json | None:
         match part:
+            case Hosted():
+                return _cached({"type": "text", "text": told(part)}, part.cache)
             case Text(text, cache):
                 return _cached({"type": "text", "text": text}, cache) if text.strip() else None
             case Image():
@@ -317,6 +360,9 @@ class RequestWriter:
     def thought(self, thought: Thought) -> Json | None:
         """Anthropic checks signatures, so only its own go there; others get the text and what was theirs."""
         if thought.redacted is not None:
+            if signature.is_ours(thought.redacted):  # another provider's
+                self.lose("messages.redacted_thinking")
+                return None
             return {"type": "redacted_thinking", "data": thought.redacted}
         signed = thought.signature
         if self.profile.native_anthropic:
@@ -372,14 +418,23 @@ class RequestWriter:
 
     def tool(self, tool: Tool) -> Json:
         block: Json = {"name": tool.name}
-        if tool.description:
-            block["description"] = tool.description
-        block["input_schema"] = tool.schema
-        if tool.strict:
-            if self.profile.native_anthropic:
-                block["strict"] = True
-            else:
-                self.lose("tools.function.strict")
+        fitted = fit_tool_schema(tool.schema, self.profile.tool_schemas)
+        schema, changed = bytes(fitted.schema), fitted.changed
+        strict = bool(tool.strict) and self.profile.native_anthropic
+        if strict:
+            # strict tools are held to the same subset as structured output
+            schema, narrowed = fit_schema(schema)
+            changed = changed or narrowed
+        description = fitted.described(tool.description)
+        if description:
+            block["description"] = description
+        block["input_schema"] = Raw(schema)
+        if changed:
+            self.lose("tools.function.parameters", "adapted")
+        if strict:
+            block["strict"] = True
+        elif tool.strict:
+            self.lose("tools.function.strict")
         return _cached(block, tool.cache)
 
     def tool_choice(self, request: Request, thinking: Json | None) -> Json | None:

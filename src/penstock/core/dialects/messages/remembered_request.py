@@ -69,6 +69,8 @@ class _Reading(RequestReader):
         if offered is None:
             reading = RequestReader()
             tools, searches = reading.tools(_tools(self._parts.tools))
+            if reading.left_out:
+                raise ValueError("a choice of what is left out is refused")
             offered = DecodedTools(self._parts.tools, tools, searches, tuple(reading.losses))
             self._offered = offered
         found, before = decode_conversation(self._parts, ConversationReader(), self._known, offered)
