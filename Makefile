@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := .venv/bin/python -m pip -qq
 STAMP := .venv/.stamps
 
-.PHONY: help env compiled serve check pure test tests test-python pythons chaos mutants lint style types format release bench lock clients clean
+.PHONY: help env compiled serve check pure test tests test-python pythons chaos mutants lint style types format release bench lock clients newest clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -48,11 +48,12 @@ test-python: # the tests of check on another interpreter (PYTHON=python3.13), in
 pythons: env # the same on every other Python of this machine; a minute for each
 	@scripts/pythons.sh $(PURE) $(ARGS)
 
-chaos: env # servers killed under load (ROUNDS=100, on each engine), races between processes and workers (RACES=1000), and for every limit, hostile requests in every reading (CUTS=25000), hostile providers, databases and values in every way; 40 minutes
+chaos: env # servers killed under load (ROUNDS=100, on each engine), races between processes and workers (RACES=1000), and for every limit, hostile requests in every reading (CUTS=25000), hostile providers, databases and values in every way, and every conversation of the clients; 45 minutes
+	@scripts/clients.sh
 	@scripts/services.sh
 	PENSTOCK_TEST_PATIENCE=120 PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) PENSTOCK_TEST_CUTS=$(or $(CUTS),25000) PENSTOCK_TEST_WAYS=1000 PENSTOCK_TEST_ALL=1 \
 		.venv/bin/pytest --log-cli-level INFO --timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py tests/service/test_room_race.py tests/server/test_cuts.py tests/service/test_hostile_providers.py \
-		tests/service/test_lying_postgresql.py tests/store/test_lying_postgresql.py tests/site/test_odd_values.py tests/site/test_lying_openid.py -k "killed or race or reading or every_way or lies or whatever or odd or lying" $(ARGS)
+		tests/service/test_lying_postgresql.py tests/store/test_lying_postgresql.py tests/site/test_odd_values.py tests/site/test_lying_openid.py tests/clients/test_conversations.py -k "conversations or killed or race or reading or every_way or lies or whatever or odd or lying" $(ARGS)
 
 mutants: env # changes to the source, one after the other, that the tests must notice (ARGS="relay" chooses); five minutes
 	@scripts/services.sh
@@ -89,6 +90,9 @@ lock: ## remake the locks from the ranges (ARGS="--upgrade" for newer versions)
 clients: env ## the real clients and servers that the tests talk to
 	@scripts/clients.sh
 	@scripts/services.sh
+
+newest: clients # the newest version of every client, installed aside and tried; the pins stay (scripts/newest.sh)
+	@scripts/newest.sh $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf .venv .pythons .clients .pytest_cache .ruff_cache .hypothesis dist

@@ -3,10 +3,12 @@
 #
 # The fixed places, all below the git-ignored .clients/:
 #   bin/node, bin/npm         a Node >= 22 (symlinks)
-#   node_modules              the SDKs, the Vercel AI SDK; in node_modules/.bin the command lines of Claude Code, Codex, opencode
+#   node_modules              the SDKs, the Vercel AI SDK, Cline's and Continue's libraries; in node_modules/.bin the command
+#                             lines of Claude Code, Codex, opencode
 #   anthropic-old             an Anthropic Python client of the 0.x line: put this folder first on PYTHONPATH
 #   frameworks                LangChain, LiteLLM's client, pydantic-ai, llm: the same way
-# The newest Python clients (openai, anthropic) are in .venv.
+#   llama-index, aider        what their names say: the same way
+# The newest Python clients (openai, anthropic) are in .venv. What is newest is tried by scripts/newest.sh, in .clients/newest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +30,7 @@ if ! fresh .clients/node_modules "${files[@]}"; then
     move_in .clients/node_modules "${files[@]}"
 fi
 
-for set in anthropic-old frameworks; do
+for set in anthropic-old frameworks llama-index aider; do
     if ! fresh ".clients/$set" "requirements/$set.txt"; then
         new=$work/$set
         .venv/bin/python -m pip -qq install --require-hashes -r "requirements/$set.txt" --target "$new"

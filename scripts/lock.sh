@@ -13,15 +13,16 @@ lock() { # lock SOURCE SET
 lock ../pyproject.toml run "$@"
 lock build.in build "$@"
 lock dev.in dev "$@" # constrained by the two above
-lock anthropic-old.in anthropic-old "$@"
-lock frameworks.in frameworks "$@"
+for apart in anthropic-old frameworks llama-index aider; do
+    lock $apart.in $apart "$@"
+done
 
 cd ../tests/clients
 ../../scripts/node.sh
 PATH="$PWD/../../.clients/bin:$PATH" npm install --package-lock-only --omit-lockfile-registry-resolved \
     --ignore-scripts --no-audit --no-fund --silent
 
-if grep -nE '://|"resolved"' ../../requirements/*.txt package-lock.json | grep -vE '"(url|funding)":'; then
+if grep -nE '://|"resolved"' ../../requirements/*.txt package-lock.json | grep -vE '"(url|funding)":|/sponsors/'; then
     echo "A lock names an address (above)." >&2
     exit 1
 fi

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from penstock import __version__
@@ -205,3 +206,20 @@ def test_a_wrong_path_is_seen(text: str) -> None:
 )
 def test_a_right_path_is_left_alone(text: str) -> None:
     assert not list(wrong_paths(text))
+
+
+def test_the_page_of_editors_names_the_pinned_versions():
+    """What it says was tried is what the tests install."""
+    page = (PACKAGE / "site" / "docs" / "editors.md").read_text("utf-8")
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \| ([^ |]+) \|", page, re.MULTILINE)
+    asked = msgspec.json.decode((ROOT / "tests" / "clients" / "package.json").read_bytes())
+    pinned = {**asked["dependencies"], **asked["optionalDependencies"]}
+    for name in (
+        "aider",
+        "llama-index",
+        "frameworks",
+    ):  # where several have one, it is the last that is meant
+        lock = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
+        pinned |= dict(re.findall(r"^([\w-]+)(?:\[[^]]*\])?==(\S+)", lock, re.MULTILINE))
+    assert len(rows) > 10
+    assert dict(rows) == {name: pinned[name] for name, _ in rows}

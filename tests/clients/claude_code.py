@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-INSTALLED = Path(__file__).parents[2] / ".clients"
-CLAUDE = INSTALLED / "node_modules" / ".bin" / "claude"
+from tests.clients.installed import CLAUDE
 
 # A proxy that nobody listens on: whatever is not for this machine fails at once.
 _QUIET = {

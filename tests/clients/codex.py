@@ -1,13 +1,11 @@
 """Codex's command line, in a home of its own and with no way out but to this machine."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-INSTALLED = Path(__file__).parents[2] / ".clients"
-CODEX = INSTALLED / "node_modules" / ".bin" / "codex"
+from tests.clients.installed import CODEX, search_path
 
 CONFIG = """\
 model = "{model}"
@@ -26,6 +24,18 @@ request_max_retries = 0
 stream_max_retries = 0
 """
 
+OPENAI_BASE_URL = """\
+model = "{model}"
+openai_base_url = "{base}"
+check_for_update_on_startup = false
+
+[analytics]
+enabled = false
+"""
+"""The provider that is built in, at another address: Codex takes us for OpenAI, and tries what it would try there."""
+
+_KEYS = {CONFIG: "PENSTOCK_API_KEY", OPENAI_BASE_URL: "CODEX_API_KEY"}
+
 # A proxy that nobody listens on: whatever is not for this machine fails at once.
 _QUIET = {
     "HTTPS_PROXY": "http://127.0.0.1:9",
@@ -34,18 +44,19 @@ _QUIET = {
 }
 
 
-def codex(home: Path, base: str, key: str, model: str, *arguments: str) -> list[dict[str, Any]]:
+def codex(
+    home: Path, base: str, key: str, model: str, *arguments: str, config: str = CONFIG
+) -> list[dict[str, Any]]:
     """One run of ``codex exec``; the events that it prints. The same ``home`` may be resumed."""
     settings = home / ".codex"
     settings.mkdir(exist_ok=True)
-    (settings / "config.toml").write_text(CONFIG.format(base=base, model=model))
+    (settings / "config.toml").write_text(config.format(base=base, model=model))
     work = home / "work"
     work.mkdir(exist_ok=True)
-    path = f"{INSTALLED / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [str(CODEX), "exec", *arguments, "--json", "--skip-git-repo-check"],
         cwd=work,
-        env={"PATH": path, "HOME": str(home), "PENSTOCK_API_KEY": key, **_QUIET},
+        env={"PATH": search_path(), "HOME": str(home), _KEYS[config]: key, **_QUIET},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -27,3 +27,10 @@ def everywhere(
     lane = _lane(request)
     with running(lane, tmp_path_factory.mktemp(f"everywhere-{lane}")) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """One service, for those who change between providers of every dialect."""
+    with running("chat", tmp_path_factory.mktemp("changing")) as service:
+        yield service

@@ -15,7 +15,8 @@ import msgspec
 import yaml
 from markdown_it import MarkdownIt
 
-from tests.clients.claude_code import INSTALLED, claude, environment
+from tests.clients.claude_code import claude, environment
+from tests.clients.installed import INSTALLED, NODE_MODULES, OPENCODE, python_path
 
 ROOT = Path(__file__).parents[2]
 ORIGIN = "http://127.0.0.1:8484"
@@ -25,7 +26,10 @@ LAB = "http://127.0.0.1:8000/v1"
 
 
 NOTHING: Mapping[str, str] = {}
-OPENCODE = INSTALLED / "node_modules" / "opencode-linux-x64-baseline" / "bin" / "opencode"
+
+
+APART = {"langchain": "frameworks", "pydantic_ai": "frameworks", "llama_index": "llama-index"}
+"""What is installed apart, and where."""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -57,9 +61,9 @@ class Reader:
         self.home = home
         self._put_in = put_in
         self._environ = environment(home, settings)
-        bins = (ROOT / ".venv" / "bin", INSTALLED / "node_modules" / ".bin", INSTALLED / "bin")
+        bins = (ROOT / ".venv" / "bin", NODE_MODULES / ".bin", INSTALLED / "bin")
         self._environ["PATH"] = ":".join([*map(str, bins), os.environ["PATH"]])
-        (home / "node_modules").symlink_to(INSTALLED / "node_modules")
+        (home / "node_modules").symlink_to(NODE_MODULES)
 
     def own(self, text: str) -> str:
         """The text with the reader's own address and key in it."""
@@ -93,9 +97,8 @@ class Reader:
 
     def _python(self, text: str) -> str:
         """A program; what is installed apart is found where the program is about that."""
-        apart = any(name in text for name in ("langchain", "pydantic_ai"))
-        more = {"PYTHONPATH": str(INSTALLED / "frameworks")} if apart else {}
-        return self._program([sys.executable, "-c", text], more)
+        found = [place for name, place in APART.items() if name in text]
+        return self._program([sys.executable, "-c", text], python_path(found[0] if found else "sdks"))
 
     def _variables(self, text: str) -> str:
         """Variables as another shell sets them, for Claude Code."""

@@ -64,6 +64,29 @@ _PROVIDER: dict[Lane, str] = {
     "chat": 'kind = "openrouter"\nspeaks = {{ chat = "http://127.0.0.1:{port}/api/v1" }}\nauth = "bearer"',
     "responses": 'kind = "openai"\nspeaks = {{ responses = "http://127.0.0.1:{port}/v1" }}\nauth = "bearer"',
 }
+CHANGING: dict[Lane, tuple[str, str]] = {
+    "messages": ("claude-sonnet-5-5", "claude-sonnet-5-5+sim-thinking"),
+    "chat": ("glm-5", "z-ai/glm-5+sim-thinking"),
+    "responses": ("gpt-6.1-sol", "gpt-6.1-sol+sim-thinking"),
+}
+"""For each dialect, whatever the lane of the service, a model behind a provider that speaks it alone, and its name there.
+All of them think. Between them people change in the middle of a conversation."""
+
+KNOWN_TO_CODEX: dict[Lane, tuple[str, str]] = {
+    "messages": ("gpt-5.6-sol", "claude-opus-5-5+sim-thinking"),
+    "chat": ("gpt-6-sol", "z-ai/glm-5+sim-thinking"),
+    "responses": ("gpt-6.1-sol", "gpt-6.1-sol+sim-thinking"),
+}
+"""The same with names that Codex has metadata for: it offers such models other tools in another way."""
+
+ECHOING: dict[Lane, tuple[str, str]] = {
+    lane: (f"echo-by-{lane}", f"echo-by-{lane}+sim-echo") for lane in EVERY_LANE
+}
+"""The same of models that say what they were asked: for clients that read what is to be done in the text."""
+
+CHOICES = (CHANGING, KNOWN_TO_CODEX, ECHOING)
+"""What someone on the plan ``changing`` chooses from."""
+
 _EMBEDDER = 'kind = "openai"\nspeaks = {{ embeddings = "http://127.0.0.1:{port}/v1" }}'
 _EMBEDDED = 'targets = [{ provider = "embedder", model = "up-embedding" }]'
 EMBEDDING = "text-embedding-3-small"
@@ -78,15 +101,27 @@ def catalogue(lane: Lane, port: int) -> str:
         assert name is not None
         return _target(name[1], lane)
 
+    changing: dict[str, tuple[str, Lane]] = {
+        id: (name, other) for models in CHOICES for other, (id, name) in models.items()
+    }
     _, *models = catalog_store.default_catalog().partition("[[model]]")
     defaults = re.sub(r"^targets = \[.*?\]$", ours, "".join(models), flags=re.MULTILINE | re.DOTALL)
     parts = [
         f'[[provider]]\nid = "vendor"\nsecret = "env:VENDOR_KEY"\n{_PROVIDER[lane].format(port=port)}',
         defaults,
         *(f'[[model]]\nid = "{id}"\n{_target(name, lane)}' for id, name in DRILLS.items()),
+        *(
+            f'[[provider]]\nid = "{other}-vendor"\nsecret = "env:VENDOR_KEY"\n{provider.format(port=port)}'
+            for other, provider in _PROVIDER.items()
+        ),
+        *(
+            f'[[model]]\nid = "{id}"\n{_target(name, other, f"{other}-vendor")}'
+            for id, (name, other) in changing.items()
+        ),
         f'[[provider]]\nid = "embedder"\nsecret = "env:VENDOR_KEY"\n{_EMBEDDER.format(port=port)}',
         f'[[model]]\nid = "{EMBEDDING}"\nkind = "embedding"\n{_EMBEDDED}',
         _plan("embeddings", 5_000, 10, (EMBEDDING, "claude-haiku-4.5")),
+        _plan("changing", 50_000, 20, changing),
         _plan("drills", 50_000, 10, DRILLS),
         _plan("one-a-day", 1, 10, ("claude-haiku-4.5",)),
         _plan("one-at-a-time", 5_000, 1, ("claude-haiku-4.5", "drill-hold")),
@@ -94,8 +129,8 @@ def catalogue(lane: Lane, port: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _target(name: str, lane: Lane) -> str:
-    return f'targets = [{{ provider = "vendor", model = "{name}", via = ["{lane}"] }}]'
+def _target(name: str, lane: Lane, provider: str = "vendor") -> str:
+    return f'targets = [{{ provider = "{provider}", model = "{name}", via = ["{lane}"] }}]'
 
 
 def _plan(id: str, daily: int, at_once: int, models: Iterable[str]) -> str:

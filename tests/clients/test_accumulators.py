@@ -19,10 +19,10 @@ from penstock.core.neutral.events import Reply
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import Text, ToolCall
 from penstock.core.profile import DEFAULT_PROFILE
+from tests.clients.installed import NODE, NODE_MODULES
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests" / "vectors"
-INSTALLED = ROOT / ".clients"
 NAMES = ("chat", "messages", "responses")
 
 
@@ -180,11 +180,11 @@ def comparable(found: dict[str, Any], reply: Reply) -> dict[str, Any]:
 @pytest.mark.parametrize("caller", NAMES)
 def test_the_javascript_sdk_adds_up_what_was_said(tmp_path: Path, caller: str) -> None:
     program = Path(shutil.copy(ROOT / "tests/clients/programs/accumulate.mjs", tmp_path))
-    (tmp_path / "node_modules").symlink_to(INSTALLED / "node_modules")
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     streams = [(name, *written(dialect, stream, caller)) for name, dialect, stream in recorded()]
     asked = [{"dialect": caller, "body": body.decode()} for _, _, body in streams]
     run = subprocess.run(
-        [str(INSTALLED / "bin" / "node"), str(program)],
+        [str(NODE), str(program)],
         input=json.dumps(asked).encode(), capture_output=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr.decode()

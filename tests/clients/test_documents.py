@@ -26,6 +26,10 @@ PAGES = ("README.md", "docs/quickstart.md", *SITE)
 NOT_RUN = {
     ("README.md", "make serve"): "test_a_newcomer runs `make serve`; `make test` is what runs this",
     ("README.md", "Penstock 0.1.0"): "output: test_a_newcomer compares it with what `make serve` prints",
+    (
+        "src/penstock/site/docs/editors.md",
+        "export OPENAI_API_BASE",
+    ): "it is a session; test_conversations.py has one",
     ("docs/quickstart.md", "make serve"): "test_a_newcomer runs it",
     ("docs/quickstart.md", "penstock serve --host 0.0.0.0"): "it would open this machine to others",
 }

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from penstock.providers.simulator.embeddings import DIMENSIONS, vector
+from tests.clients.installed import NODE, NODE_MODULES
 from tests.clients.running import EMBEDDING, Running, User, running
-from tests.clients.test_frameworks import HERE, INSTALLED, python, run
+from tests.clients.test_frameworks import HERE, python, run
 
 pytestmark = [pytest.mark.xdist_group("embeddings"), pytest.mark.timeout(180)]
 
@@ -92,10 +93,10 @@ def test_langchain(service: Running, user: User, tmp_path: Path) -> None:
 
 
 def test_javascript(service: Running, user: User, tmp_path: Path) -> None:
-    (tmp_path / "node_modules").symlink_to(INSTALLED / "node_modules")
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     program = tmp_path / "embedding_calls.mjs"
     program.write_text((HERE / "programs" / program.name).read_text("utf-8"))
-    node = [str(INSTALLED / "bin" / "node"), "--preserve-symlinks-main", str(program)]
+    node = [str(NODE), "--preserve-symlinks-main", str(program)]
     result: dict[str, Any] = json.loads(run([*node, given(service, user)], {}, tmp_path))
     sdk, hello = result["openai"], "(of-openai-js) Hello"
     assert near(sdk["text"]["vectors"][0], hello)

@@ -1,10 +1,9 @@
-"""What people build on the SDKs: LangChain, LiteLLM's client, pydantic-ai, the Vercel AI SDK, llm and opencode.
+"""What people build on the SDKs: LangChain, LiteLLM's client, pydantic-ai, the Vercel AI SDK and llm.
 
 Each has a conversation with a tool and reads a stream, over a messages upstream and over a chat upstream.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any
 import pytest
 
 from penstock.providers.simulator.script import AFTER_TOOL, OPENING
+from tests.clients.installed import NODE, NODE_MODULES, python_path, search_path
 from tests.clients.running import Running, User
 
 pytestmark = pytest.mark.xdist_group("frameworks")
 
 HERE = Path(__file__).parent
-INSTALLED = HERE.parents[1] / ".clients"
 MODEL = "claude-sonnet-4.6"
 PYTHON = (
     "langchain-openai", "langchain-responses", "langchain-anthropic", "litellm-openai", "litellm-anthropic",
@@ -31,11 +30,10 @@ QUIET = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"
 
 def run(command: list[str], environ: dict[str, str], folder: Path) -> str:
     """What a program prints, in a home of its own and with no way out but to this machine."""
-    path = f"{INSTALLED / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command,
         cwd=folder,
-        env={"PATH": path, "HOME": str(folder), **QUIET, **environ},
+        env={"PATH": search_path(), "HOME": str(folder), **QUIET, **environ},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -49,7 +47,7 @@ def run(command: list[str], environ: dict[str, str], folder: Path) -> str:
 def python(folder: Path) -> dict[str, str]:
     """The environment of a Python program that uses the packages installed apart."""
     return {
-        "PYTHONPATH": str(INSTALLED / "frameworks"),
+        **python_path("frameworks"),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LLM_USER_PATH": str(folder),
     }
@@ -62,12 +60,10 @@ def perform(language: str, service: Running, user: User, folder: Path) -> dict[s
         program = HERE / "programs" / "framework_calls.py"
         return json.loads(run([sys.executable, str(program), given], python(folder), folder))
     # Node looks for packages beside and above the program.
-    (folder / "node_modules").symlink_to(INSTALLED / "node_modules")
+    (folder / "node_modules").symlink_to(NODE_MODULES)
     program = folder / "ai_sdk_calls.mjs"
     program.write_text((HERE / "programs" / program.name).read_text("utf-8"))
-    return json.loads(
-        run([str(INSTALLED / "bin" / "node"), "--preserve-symlinks-main", str(program), given], {}, folder)
-    )
+    return json.loads(run([str(NODE), "--preserve-symlinks-main", str(program), given], {}, folder))
 
 
 @pytest.fixture(scope="session")
@@ -104,51 +100,3 @@ def test_llm(penstock: Running, tmp_path: Path, more: list[str]) -> None:
     command = [sys.executable, "-m", "llm", "-m", "ours", "--key", user.key, *more, "Hello"]
     assert run(command, python(tmp_path), tmp_path).startswith(OPENING)
     assert [arrival.status for arrival in penstock.of(user)] == [200]
-
-
-OPENCODE: dict[str, dict[str, str]] = {
-    "chat": {"npm": "@ai-sdk/openai-compatible"},
-    "messages": {"npm": "@ai-sdk/anthropic"},
-}
-
-
-@pytest.mark.parametrize("dialect", OPENCODE)
-def test_opencode(penstock: Running, tmp_path: Path, dialect: str) -> None:
-    user = penstock.user("pro", f"opencode-{dialect}")
-    settings = {
-        "autoupdate": False,
-        "share": "disabled",
-        "model": f"penstock/{MODEL}",
-        "small_model": "penstock/claude-haiku-4.5",
-        "provider": {
-            "penstock": {
-                **OPENCODE[dialect],
-                "name": "Penstock",
-                "options": {"baseURL": penstock.base, "apiKey": "{env:PENSTOCK_API_KEY}"},
-                "models": {MODEL: {"name": "Sonnet"}, "claude-haiku-4.5": {"name": "Haiku"}},
-            }
-        },
-    }
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "opencode.json").write_text(json.dumps(settings))
-    environ = {
-        "PENSTOCK_API_KEY": user.key,
-        "OPENCODE_DISABLE_AUTOUPDATE": "1",
-        "OPENCODE_DISABLE_MODELS_FETCH": "1",
-        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
-        "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
-    }
-    program = INSTALLED / "node_modules" / "opencode-linux-x64-baseline" / "bin" / "opencode"
-    out = run([str(program), "run", "--format", "json", "Say hello"], environ | {"HOME": str(tmp_path)}, work)
-    parts = [json.loads(line)["part"] for line in out.splitlines()]
-    texts = [part["text"] for part in parts if part["type"] == "text"]
-    assert texts[-1].startswith(AFTER_TOOL)
-    (used,) = [part for part in parts if part["type"] == "tool"]
-    assert used["state"]["status"] == "completed"
-    arrivals = penstock.of(user)
-    assert {arrival.status for arrival in arrivals} == {200}
-    assert all(
-        arrival.path.endswith("/messages" if dialect == "messages" else "/completions")
-        for arrival in arrivals
-    )

@@ -16,12 +16,12 @@ import msgspec
 import pytest
 
 from penstock.providers.simulator.script import AFTER_TOOL, OPENING
+from tests.clients.installed import NODE, NODE_MODULES, python_path
 from tests.clients.running import ON_PRO, PNG, UPSTREAM_KEY, Running, User
 
 pytestmark = pytest.mark.xdist_group("sdks")
 
 HERE = Path(__file__).parent
-INSTALLED = HERE.parents[1] / ".clients"
 PLANS = ("pro", "free", "drills", "one-a-day", "one-at-a-time")
 
 
@@ -87,14 +87,13 @@ def perform(sdk: Sdk, service: Running, folder: Path) -> Run:
     program = HERE / "programs" / sdk.program
     if sdk.is_python:
         command = [sys.executable, str(program)]
-        if sdk.name.startswith("old-"):
-            environ["PYTHONPATH"] = str(INSTALLED / "anthropic-old")
+        environ |= python_path("anthropic-old" if sdk.name.startswith("old-") else "sdks")
     else:
         # Node looks for packages beside the program.
-        (folder / "node_modules").symlink_to(INSTALLED / "node_modules")
+        (folder / "node_modules").symlink_to(NODE_MODULES)
         copied = folder / sdk.program
         copied.write_bytes(program.read_bytes())
-        command = [str(INSTALLED / "bin" / "node"), str(copied)]
+        command = [str(NODE), str(copied)]
     done = subprocess.run(
         [*command, json.dumps(given)], env=environ, capture_output=True, text=True, timeout=200, check=False
     )

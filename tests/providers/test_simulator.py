@@ -12,6 +12,7 @@ import pytest
 
 from penstock.providers.simulator.handler import SCENARIOS
 from penstock.providers.simulator.request import scenarios_of
+from penstock.providers.simulator.script import FREE_TEXT
 from tests.providers.conftest import Answer, Sim
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/some/prefix/v1/messages", "/v1/responses"
@@ -234,6 +235,43 @@ async def test_a_harmless_tool_is_called_harmlessly(sim: Sim):
     bash = tool("messages", "Bash", {"type": "object", "required": ["command"]})
     answer = await sim.ask(MESSAGES, question("messages", tools=[bash]))
     assert calls("messages", answer)[0][1] == {"command": "echo simulated", "description": "Print one word"}
+
+
+async def test_tools_of_an_item_are_offered_too(sim: Sim):
+    """Codex offers its tools in an item, in a namespace; what is in other items is not on offer."""
+    offered = {"type": "additional_tools", "role": "developer", "tools": [tool("responses")]}
+    body = question("responses")
+    body["input"] = [offered, *body["input"]]
+    assert calls("responses", await sim.ask(RESPONSES, body)) == [
+        ("weather", {"city": "simulated", "days": 3})
+    ]
+    body["input"][0] = offered | {
+        "tools": [{"type": "namespace", "name": "functions", "tools": [tool("responses")]}]
+    }
+    assert calls("responses", await sim.ask(RESPONSES, body)) == [
+        ("weather", {"city": "simulated", "days": 3})
+    ]
+    for other in (
+        {"type": "message", "role": "developer"},
+        {"type": "additional_tools", "tools": None},
+        None,
+    ):
+        body["input"][0] = other if other is None else {**offered, **other}
+        assert calls("responses", await sim.ask(RESPONSES, body)) == []
+
+
+async def test_a_program_for_codex_is_harmless(sim: Sim):
+    """Where free text is code, it prints a word; another tool with free text gets what is no code."""
+    program = 'text(await tools.exec_command({cmd: "echo simulated"}))'
+    for name, expected in (("exec", program), ("apply_patch", FREE_TEXT)):
+        answer = await sim.ask(RESPONSES, question("responses", tools=[{"type": "custom", "name": name}]))
+        (call,) = [item for item in answer.json()["output"] if item["type"] == "custom_tool_call"]
+        assert call["input"] == expected
+    schema = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    answer = await sim.ask(
+        MESSAGES, question("messages", tools=[tool("messages", "functions__exec", schema)])
+    )
+    assert calls("messages", answer) == [("functions__exec", {"input": program})]
 
 
 @dialects

@@ -101,7 +101,7 @@ def read_request(body: bytes, dialect: SimulatedDialect) -> Ask:
         stream=fields.get("stream") is True,
         text=text,
         tool_answered=tool_answered,
-        tools=_tools(fields.get("tools")),
+        tools=(*_tools(fields.get("tools")), *_tools_of_items(fields.get("input"))),
         choice=mode,
         choice_name=name,
         parallel=parallel and fields.get("parallel_tool_calls") is not False,
@@ -181,6 +181,14 @@ def _tools(value: JsonValue, namespace: str | None = None) -> tuple[OfferedTool,
         if name and (schema is not None or fields.get("type") in (None, "function", "custom")):
             tools.append(OfferedTool(name, _object(schema), namespace, custom))
     return tuple(tools)
+
+
+def _tools_of_items(turns: JsonValue) -> tuple[OfferedTool, ...]:
+    """What Responses' items bring along: Codex offers its tools in one for the models that it knows."""
+    items = [_object(entry) for entry in _list(turns)]
+    return tuple(
+        tool for item in items if item.get("type") == "additional_tools" for tool in _tools(item.get("tools"))
+    )
 
 
 def _choice(fields: Mapping[str, JsonValue]) -> tuple[ChoiceMode, str | None, bool]:

@@ -24,11 +24,15 @@ _WORDS = (
     "velvet", "thunder", "island", "ribbon", "marble", "forest", "anchor", "ember", "canyon", "willow",
 )  # fmt: skip
 
+_PROGRAM = 'text(await tools.exec_command({cmd: "echo simulated"}))'
+"""Codex's tool exec takes a program that uses other tools."""
+
 # Harmless calls of tools that are widely known; any other tool gets the smallest arguments that its schema allows.
 _HARMLESS: Mapping[str, Mapping[str, JsonValue]] = {
     "Glob": {"pattern": "*.md"},
     "Bash": {"command": "echo simulated", "description": "Print one word"},
     "exec_command": {"cmd": "echo simulated"},
+    "functions__exec": {"input": _PROGRAM},
     "shell": {"command": ["echo", "simulated"]},
     "bash": {"command": "echo simulated", "description": "Print one word"},
 }
@@ -199,7 +203,8 @@ def _calls(ask: Ask, scenarios: Mapping[str, str], seed: bytes) -> list[Block]:
 def _call(tool: OfferedTool, index: int, seed: bytes) -> Block:
     id = f"{seed[12:20].hex()}{index:02d}"
     if tool.custom:
-        return Block("call", _pieces(FREE_TEXT), id=id, name=tool.name, namespace=tool.namespace, custom=True)
+        text = _PROGRAM if tool.name == "exec" else FREE_TEXT
+        return Block("call", _pieces(text), id=id, name=tool.name, namespace=tool.namespace, custom=True)
     value: JsonValue = filler(tool.schema)
     harmless = _HARMLESS.get(tool.name)
     required = tool.schema.get("required")
