@@ -54,6 +54,14 @@ UNTAKEN: dict[tuple[str, str], str] = {
         "dialects/messages/remembered_request.py",
         "if self._turns is not None:",
     ): "what was written has turns; the type cannot say so",
+    (
+        "dialects/messages/decode_request.py",
+        "case _:  # of hosted tools, which are read with the blocks round them",
+    ): "the turn has read them; the type cannot say so",
+    (
+        "dialects/messages/decode_request.py",
+        "return []",
+    ): "of those blocks; the others of its kind are taken",
     ("body/envelope.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is, too",
     ("dialects/prepare.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is",
     (

@@ -4,7 +4,8 @@ The tree, in one picture::
 
     PenstockError
       CallerError                     4xx: the caller can mend it
-        InvalidRequest 400: ContextOverflow     MissingKey, InvalidKey 401
+        InvalidRequest 400:           ContextOverflow, PreviousResponseNotFound
+        MissingKey, InvalidKey 401
         EmailNotVerified, AccountDisabled, AccountLeaving, AddressNotAllowed, ModelNotOnPlan 403
         RouteNotFound, ModelNotFound 404      MethodNotAllowed 405
         EndedByOwner 400              ReceiptTimeout 408            RequestTooLarge 413
@@ -75,6 +76,12 @@ class ContextOverflow(InvalidRequest):
     """The prompt does not fit the model; OpenAI's clients know the code, Claude Code the words."""
 
     code = "context_length_exceeded"
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    """The request goes on from an answer that is not kept; by this code of OpenAI's, clients send all of the conversation."""
+
+    code = "previous_response_not_found"
 
 
 class MissingKey(CallerError):

@@ -181,3 +181,18 @@ def test_a_class_is_on_the_page(found: FailureClass) -> None:
     row = HANDLING[found]
     told = f"{row.status} `{row.code}`" if row.code else f"{row.status}"
     assert f"| `{found}` | {row.fault} | {row.next} | {row.again} | {row.against} | {told} |" in PAGE
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_reasoning_of_another_maker_is_a_class_of_its_own(status: int) -> None:
+    for text, codes in (
+        ("messages.1.content.0: Invalid `signature` in `thinking` block", ()),
+        ("no", ("invalid_encrypted_content",)),
+    ):
+        found = class_of_refusal(status, codes, text, b"", too_long=False)
+        assert found is FailureClass.REASONING_REJECTED
+        assert is_callers(found)
+    assert (
+        class_of_refusal(500, ("invalid_encrypted_content",), "no", b"", too_long=False)
+        is FailureClass.BROKEN
+    )

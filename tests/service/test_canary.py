@@ -46,7 +46,7 @@ async def _everything(house: House, key: str) -> list[bytes]:
                 answer = await house.http("POST", PATHS[dialect], key, body=body)
                 seen += [str(answer.headers).encode(), answer.body]
         other = "chat" if dialect == "messages" else "messages"
-        strange = {"type": "x", "text": PROMPT}
+        strange = {"type": "text", "text": [PROMPT]}
         bad = [
             body_of(dialect, f"{dialect}-plain", messages=[{"role": PROMPT, "content": 5}]),
             body_of(dialect, f"{dialect}-plain", messages=PROMPT),

@@ -35,6 +35,7 @@ CLIENT_FAMILIES = (
     ClientFamily(b"asyncanthropic/", "anthropic-sdk", True),
     ClientFamily(b"openai/", "openai-sdk", True),
     ClientFamily(b"asyncopenai/", "openai-sdk", True),
+    ClientFamily(b"githubcopilotchat/", "copilot", True),
     ClientFamily(b"cline/", "cline", True),
     ClientFamily(b"roo-code/", "roo-code", True),
     ClientFamily(b"kilo-code/", "kilo-code", True),

@@ -35,7 +35,7 @@ const accumulate = {
     const parts = response.output.filter((item) => item.type === 'message').flatMap((item) => item.content)
     return {
       text: parts.map((part) => part.text ?? part.refusal ?? '').join(''),
-      calls: response.output.filter((item) => item.type.endsWith('_call')).map((item) => [item.name, item.arguments ?? '{}']),
+      calls: response.output.filter((item) => ['function_call', 'custom_tool_call'].includes(item.type)).map((item) => [item.name, item.arguments ?? '{}']),
     }
   },
 }

@@ -58,7 +58,7 @@ def test_every_vendors_words_are_recognised_and_told_in_anthropics(vendor: str) 
     said, tokens, most = VENDORS[vendor]
     found = overflow_in(said, b"")
     assert found is not None
-    assert found == Overflow(tokens, most)
+    assert (found.tokens, found.most, found.prompt) == (tokens, most, None)
     wording = found.wording(said)
     assert wording.lower().startswith("prompt is too long")
     if tokens and most:
@@ -101,3 +101,64 @@ def test_numbers_that_do_not_add_up_are_not_repeated() -> None:
     found = overflow_in(said, b"")
     assert found is not None
     assert found.wording(said) == f"prompt is too long: {said}"
+
+
+_OPENAI = (
+    "This model's maximum context length is 102400 tokens. However, you requested 107837 tokens (90645 in the messages, "
+    "17192 in the completion). Please reduce the length of the messages or completion."
+)
+_SGLANG = (
+    "Requested token count exceeds the model's maximum context length of 262144 tokens. You requested a total of 262462 "
+    "tokens: 230462 tokens from the input messages and 32000 tokens for the completion."
+)
+_OPENROUTER = (
+    "This endpoint's maximum context length is 262144 tokens. However, you requested about 262462 tokens (230400 of "
+    "text input, 62 of tool input, 32000 in the output)."
+)
+_VLLM = (
+    "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum context length is 40960 tokens "
+    "and your request has 12000 input tokens (32000 > 40960 - 12000)."
+)
+_TGI = "`inputs` tokens + `max_new_tokens` must be <= 8193. Given: 3000 `inputs` tokens and 6000 `max_new_tokens`"
+_ANTHROPIC = (
+    "input length and `max_tokens` exceed context limit: 186433 + 9000 > 190500, decrease input length"
+)
+TOGETHER = {
+    "openai": (_OPENAI, (90_645, 17_192, 102_400)),
+    "sglang": (_SGLANG, (230_462, 32_000, 262_144)),
+    "openrouter": (_OPENROUTER, (230_462, 32_000, 262_144)),
+    "vllm": (_VLLM, (12_000, 32_000, 40_960)),
+    "together": (_TGI, (3000, 6000, 8193)),
+    "anthropic": (_ANTHROPIC, (186_433, 9000, 190_500)),
+}
+
+
+@pytest.mark.parametrize("vendor", TOGETHER)
+def test_a_prompt_that_fits_without_its_answer_is_told_in_the_words_that_ask_for_a_shorter_one(
+    vendor: str,
+) -> None:
+    said, (prompt, answer, most) = TOGETHER[vendor]
+    found = overflow_in(said, b"")
+    assert found is not None
+    assert (found.prompt, found.answer, found.most) == (prompt, answer, most)
+    wanted = f"input length and `max_tokens` exceed context limit: {prompt} + {answer} > {most}, "
+    assert found.wording(said).startswith(wanted)
+
+
+@pytest.mark.parametrize("left", [-5, 0, 3999, 4000])
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_too_long(left: int) -> None:
+    prompt = 100_000 - left
+    said = (
+        f"maximum context length is 100000 tokens. However, you requested {prompt + 8000} tokens "
+        f"({prompt} in the messages, 8000 in the completion)"
+    )
+    for text in (said, f"input length and max_tokens exceed context limit: {prompt} + 8000 > 100000"):
+        found = overflow_in(text, b"")
+        assert found is not None
+        wording = found.wording(text)
+        if left < 4000:
+            assert wording == f"prompt is too long: {prompt + 8000} tokens > 100000 maximum"
+        else:
+            assert wording.startswith(
+                f"input length and `max_tokens` exceed context limit: {prompt} + 8000 > 100000"
+            )

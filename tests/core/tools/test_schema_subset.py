@@ -165,6 +165,58 @@ def test_moonshot_has_its_own_flavor() -> None:
     }
 
 
+NUMBER = {"type": "number"}
+
+
+@pytest.mark.parametrize(
+    ("array", "items"),
+    [
+        ({"items": [STRING, NUMBER, STRING]}, {"anyOf": [STRING, NUMBER]}),
+        ({"items": [STRING], "additionalItems": False}, STRING),
+        ({"prefixItems": [STRING, NUMBER], "items": False}, {"anyOf": [STRING, NUMBER]}),
+        ({"prefixItems": [STRING], "items": NUMBER}, {"anyOf": [STRING, NUMBER]}),
+        ({"prefixItems": [{"$ref": "#/definitions/w", "title": "W"}]}, {"$ref": "#/$defs/w"}),
+        ({"items": []}, None),
+        ({"items": [True, 5]}, None),
+    ],
+)
+def test_moonshot_gets_one_schema_for_all_places_of_an_array(
+    array: dict[str, Any], items: dict[str, Any] | None
+) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array", **array}}}
+    wanted = {"type": "array"} if items is None else {"type": "array", "items": items}
+    assert fitted(schema, "moonshot")[0]["properties"]["a"] == wanted
+    assert fitted(schema, "no_unions") == (schema, "")
+
+
+def test_moonshot_gets_other_references_written_out() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "one": {"type": "array", "items": [STRING]},
+            "same": {"$ref": "#/properties/one", "description": "as one"},
+            "none": {"$ref": "#/components/schemas/Foo", "description": "a foo", "type": "object"},
+            "far": {"$ref": "https://a.example/b.json"},
+            "again": {"type": "object", "properties": {"in": {"$ref": "#/properties/again"}}},
+        },
+    }
+    found = fitted(schema, "moonshot")[0]["properties"]
+    assert found["same"] == {"type": "array", "items": STRING, "description": "as one"}
+    assert found["none"] == {"type": "object", "description": "a foo"}
+    assert found["far"] == {}
+    inner, depth = found["again"], 0
+    while "properties" in inner:
+        inner, depth = inner["properties"]["in"], depth + 1
+    assert (inner, depth) == ({}, 4)
+
+
+def test_references_to_everything_are_bounded() -> None:
+    everything = {"type": "object", "properties": {f"p{n}": {"$ref": "#"} for n in range(100)}}
+    found, _ = fitted(everything, "moonshot")
+    assert "$ref" not in str(found)
+    assert len(str(found)) < 200_000
+
+
 def test_a_note_goes_behind_the_description() -> None:
     found = fit_tool_schema(Raw(b'{"anyOf":[]}'), "no_unions")
     assert found.described("Reads.") == f"Reads.\n\n{found.note}"

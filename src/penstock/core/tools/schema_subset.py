@@ -54,7 +54,7 @@ def fit_tool_schema(schema: msgspec.Raw, wanted: ToolSchemas) -> FittedSchema:
         return FittedSchema(schema)
     root, note = _rooted(cast("Json", before), _ROOT[wanted])
     if wanted == "moonshot":
-        root = cast("Json", _plain(root))
+        root = cast("Json", _Moonshot(root).plain(root))
     if root == before:
         return FittedSchema(schema)
     return FittedSchema(msgspec.Raw(_encode(root)), note, changed=True)
@@ -132,34 +132,87 @@ def _resolved(branch: object, root: Json, steps: int) -> Json:
 
 # ---- inside of it, for Moonshot
 
+_MOST_WRITTEN_OUT = 64
+"""References to other places than ``$defs`` that are written out; what comes after is left open."""
+_MOST_INSIDE = 3
+"""Of these inside one another."""
 
-def _plain(schema: object) -> object:
-    if isinstance(schema, list):
-        return [_plain(item) for item in cast("list[object]", schema)]
-    if not isinstance(schema, dict):
-        return schema
-    members = cast("Json", schema)
-    target = members.get("$ref")
-    if isinstance(target, str):
-        kept = {name: _maps(members[name]) for name in ("$defs", "definitions") if name in members}
-        if "definitions" in kept:
-            kept = {"$defs": {**_object(kept.get("$defs")), **_object(kept["definitions"])}}
-        return {"$ref": _reference(target), **kept}
-    out: Json = {}
-    for name, value in members.items():
-        if name == "definitions":
-            out["$defs"] = {**_object(out.get("$defs")), **_maps(value)}
-        elif name in ("properties", "$defs"):
-            out[name] = {**_object(out.get(name)), **_maps(value)}
-        elif name in ("items", "additionalProperties", *_UNIONS):
-            out[name] = _plain(value)
+
+class _Moonshot:
+    """One schema being fitted: ``root`` is where its references lead."""
+
+    __slots__ = ("_left", "_root")
+
+    def __init__(self, root: Json) -> None:
+        self._root = root
+        self._left = _MOST_WRITTEN_OUT
+
+    def plain(self, schema: object, inside: int = 0) -> object:
+        if isinstance(schema, list):
+            return [self.plain(item, inside) for item in cast("list[object]", schema)]
+        if not isinstance(schema, dict):
+            return schema
+        members = cast("Json", schema)
+        target = members.get("$ref")
+        if isinstance(target, str):
+            return self._referred(members, target, inside)
+        out: Json = {}
+        for name, value in members.items():
+            if name == "definitions":
+                out["$defs"] = {**_object(out.get("$defs")), **self._maps(value, inside)}
+            elif name in ("properties", "$defs"):
+                out[name] = {**_object(out.get(name)), **self._maps(value, inside)}
+            elif name in ("items", "additionalProperties", *_UNIONS):
+                out[name] = self.plain(value, inside)
+            elif name == "prefixItems" and isinstance(value, list):
+                out[name] = self.plain(cast("list[object]", value), inside)
+            else:
+                out[name] = value
+        _one_for_all(out)
+        union = next((name for name in ("anyOf", "oneOf") if isinstance(out.get(name), list)), None)
+        if union is not None and "type" in out:
+            kind = out.pop("type")
+            out[union] = [_typed(branch, kind) for branch in out[union]]
+        return out
+
+    def _referred(self, members: Json, target: str, inside: int) -> object:
+        """A reference to ``$defs``, with nothing beside it; any other is written out, or left open where it leads nowhere."""
+        if target.startswith(("#/$defs/", "#/definitions/")):
+            kept = {
+                name: self._maps(members[name], inside)
+                for name in ("$defs", "definitions")
+                if name in members
+            }
+            if "definitions" in kept:
+                kept = {"$defs": {**_object(kept.get("$defs")), **_object(kept["definitions"])}}
+            return {"$ref": _reference(target), **kept}
+        rest = {name: value for name, value in members.items() if name != "$ref"}
+        if inside < _MOST_INSIDE and self._left > 0:
+            self._left -= 1
+            rest = {**_resolved({"$ref": target}, self._root, _MOST_STEPS), **rest}
+            rest.pop("$ref", None)
         else:
-            out[name] = value
-    union = next((name for name in ("anyOf", "oneOf") if isinstance(out.get(name), list)), None)
-    if union is not None and "type" in out:
-        kind = out.pop("type")
-        out[union] = [_typed(branch, kind) for branch in out[union]]
-    return out
+            rest = {name: value for name, value in rest.items() if name in ("description", "title", "type")}
+        return self.plain(rest, inside + 1)
+
+    def _maps(self, value: object, inside: int) -> Json:
+        return {name: self.plain(inner, inside) for name, inner in _object(value).items()}
+
+
+def _one_for_all(array: Json) -> None:
+    """Make one schema of those that stand for each place of an array."""
+    first, rest = array.get("prefixItems"), array.get("items")
+    if not isinstance(first, list) and not isinstance(rest, list):
+        return
+    places: list[object] = []
+    for value in (first, rest):
+        for place in cast("list[object]", value) if isinstance(value, list) else [value]:
+            if isinstance(place, dict) and place not in places:
+                places.append(cast("Json", place))
+    for name in ("prefixItems", "additionalItems", "items"):
+        array.pop(name, None)
+    if places:
+        array["items"] = places[0] if len(places) == 1 else {"anyOf": places}
 
 
 def _typed(branch: object, kind: object) -> object:
@@ -168,10 +221,6 @@ def _typed(branch: object, kind: object) -> object:
     if members is not branch or "type" in members or "$ref" in members:
         return branch
     return {"type": kind, **members}
-
-
-def _maps(value: object) -> Json:
-    return {name: _plain(inner) for name, inner in _object(value).items()}
 
 
 def _reference(target: str) -> str:

@@ -563,12 +563,31 @@ def test_what_may_take_longer_than_ten_minutes_is_streamed() -> None:
     assert written(asked(), Profile(default_max_tokens=64_000))["stream"] is True
 
 
-def test_a_forced_call_while_reasoning_is_refused() -> None:
-    forced = asked(tools=(Tool("t", msgspec.Raw(b"{}")),), tool_choice=ToolChoice("any"), effort="high")
-    with pytest.raises(InvalidRequest) as caught:
-        encode_request(forced, model="up", profile=NATIVE)
-    assert caught.value.param == "tool_choice"
-    written(msgspec.structs.replace(forced, effort="none"))
+@pytest.mark.parametrize(
+    ("profile", "thinking"),
+    [
+        (NATIVE, None),
+        (msgspec.structs.replace(NATIVE, thinking="budget"), None),
+        (msgspec.structs.replace(NATIVE, thinks_by_default=True), {"type": "disabled"}),
+        (Profile(), None),
+    ],
+)
+@pytest.mark.parametrize("choice", [ToolChoice("any"), ToolChoice("tool", "t")])
+def test_a_forced_call_goes_before_reasoning(
+    profile: Profile, thinking: dict[str, str] | None, choice: ToolChoice
+) -> None:
+    forced = asked(tools=(Tool("t", msgspec.Raw(b"{}")),), tool_choice=choice, effort="high")
+    raw, losses = encode_request(forced, model="up", profile=profile)
+    body = msgspec.json.decode(raw)
+    assert body["tool_choice"]["type"] == choice.mode
+    assert body.get("thinking") == thinking
+    assert "output_config" not in body
+    assert Loss("reasoning_effort", "disabled") in losses
+    left, losses = encode_request(
+        msgspec.structs.replace(forced, tool_choice=None), model="up", profile=profile
+    )
+    assert msgspec.json.decode(left)["thinking"]["type"] != "disabled"
+    assert losses == []
 
 
 @pytest.mark.parametrize(

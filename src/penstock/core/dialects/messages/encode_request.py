@@ -174,11 +174,11 @@ class RequestWriter:
         if not self.profile.forced_tools and _forces(request):
             self.lose("tool_choice", "auto")
             request = msgspec.structs.replace(request, tool_choice=ToolChoice("auto"))
-        if thinking is None and self.profile.thinks_by_default and _forces(request):
-            self.lose(
-                "reasoning_effort", "disabled"
-            )  # nobody asked for it, and a call cannot be forced with it
-            thinking = {"type": "disabled"}
+        default = self.profile.thinks_by_default
+        if _forces(request) and (default if thinking is None else thinking["type"] != "disabled"):
+            # a call cannot be forced while it reasons, and the call is what the caller cannot do without
+            self.lose("reasoning_effort", "disabled")
+            thinking, effort = {"type": "disabled"} if default else None, None
         if effort is not None:
             output = {"effort": effort, **output}
         body: Json = {"model": model}
@@ -188,7 +188,7 @@ class RequestWriter:
             body["tools"] = self.tools(request)
         body["messages"] = written
         body["max_tokens"] = max_tokens
-        choice = self.tool_choice(request, thinking)
+        choice = self.tool_choice(request)
         if choice is not None:
             body["tool_choice"] = choice
         if thinking is not None:
@@ -437,16 +437,11 @@ class RequestWriter:
             self.lose("tools.function.strict")
         return _cached(block, tool.cache)
 
-    def tool_choice(self, request: Request, thinking: Json | None) -> Json | None:
+    def tool_choice(self, request: Request) -> Json | None:
         if not request.tools:
             return None
         choice = request.tool_choice
         mode = "auto" if choice is None else choice.mode
-        if mode in ("any", "tool") and thinking is not None and thinking["type"] != "disabled":
-            raise InvalidRequest(
-                "This model cannot be made to call a tool while it reasons: leave tool_choice or the reasoning out.",
-                param="tool_choice",
-            )
         if choice is None and request.parallel_tools is not False:
             return None
         block: Json = {"type": mode}

@@ -41,7 +41,7 @@ from penstock.core.dialects.responses.request_echo import asked, asked_to_compac
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.responses.startup import is_startup
 from penstock.core.dialects.upstream_error_text import error_text
-from penstock.errors import InvalidRequest
+from penstock.errors import InvalidRequest, PreviousResponseNotFound
 
 _QUOTE = b'"'[0]
 _NULL = Raw(b"null")
@@ -77,7 +77,8 @@ def _check_input(fields: dict[str, Raw]) -> None:
         raise InvalidRequest("input must be a string or a list of items.", param="input")
     for name in _STORED:
         if bytes(fields.get(name, _NULL)) not in _NOTHING:
-            raise InvalidRequest(
+            refusal = PreviousResponseNotFound if name == "previous_response_id" else InvalidRequest
+            raise refusal(
                 f"{name}: nothing is stored here from one request to the next; send the whole input each time"
                 ' (in clients: "store": false).',
                 param=name,
