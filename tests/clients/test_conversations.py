@@ -8,11 +8,11 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from penstock.providers.simulator.request import SimulatedDialect, read_request
+from penstock.providers.simulator.request import read_request
 from penstock.providers.simulator.script import AFTER_TOOL, compose_answer
 from tests.clients.claude_code import claude
 from tests.clients.codex import CONFIG, OPENAI_BASE_URL, codex
@@ -113,7 +113,7 @@ def sent(service: Running, name: str) -> list[tuple[Lane, bytes]]:
 
 def signatures(lane: Lane, body: bytes) -> set[str]:
     """What the provider signed its thoughts with in its answer to this request."""
-    answer = compose_answer(read_request(body, cast("SimulatedDialect", lane)), {"thinking": ""})
+    answer = compose_answer(read_request(body, lane), {"thinking": ""})
     return {block.signature for block in answer.blocks if block.kind == "thinking"}
 
 
@@ -128,7 +128,7 @@ def check(
     service: Running, name: str, start: Lane, models: Mapping[Lane, tuple[str, str]] = CHANGING
 ) -> bool:
     """Each provider got the turns before its own, and no other's signatures. Whether any got its own ones back."""
-    bodies = [(lane, body) for lane, body in sent(service, name) if offers_tools(body)]
+    bodies = [request for request in sent(service, name) if offers_tools(request[1])]
     each = 2  # requests a turn, for the tool and after it
     assert [lane for lane, _ in bodies] == [lane for lane in lanes_from(start) for _ in range(each)]
     made: dict[Lane, set[str]] = {lane: set() for lane in EVERY_LANE}
