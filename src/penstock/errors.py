@@ -48,6 +48,8 @@ class PenstockError(Exception):
     kind = "api_error"
     fault = Fault.US
     should_retry: bool | None = None
+    failure_class = ""
+    """What kind of failure of an upstream it is, in words of ``core/failure_classes``; '' for none."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)

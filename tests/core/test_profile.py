@@ -363,7 +363,7 @@ def test_an_answer_that_nobody_limited_ends_where_the_model_ends() -> None:
 
 def test_a_forced_call_goes_before_reasoning_that_nobody_asked_for() -> None:
     forced = {"tools": [{"type": "function", "function": {"name": "get"}}], "tool_choice": "required"}
-    for name, thinking in (("claude-sonnet-5-5", {"type": "disabled"}), ("claude-opus-4-8", None)):
+    for name, thinking in (("claude-sonnet-5", {"type": "disabled"}), ("claude-opus-4-8", None)):
         profile = KINDS["anthropic"].profile_of(name)
         body, told = sent(HI, caller="chat", upstream="messages", profile=profile, **forced)
         assert body.get("thinking") == thinking

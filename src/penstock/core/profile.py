@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from penstock.core.tools.schema_subset import ToolSchemas
+
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -16,6 +18,14 @@ class Profile(msgspec.Struct, frozen=True):
 
     extra_body: str = ""
     """A JSON object: fields that every request gets, in any dialect, unless the caller has set them."""
+
+    good_ends: str = ""
+    """Words of its own, with commas between them, by which it ends a good answer; see ``dialects/finish_words.py``."""
+
+    preferred_format: Literal["", "chat", "messages", "responses"] = ""
+    """The format that requests are translated into first, where the provider speaks several; '' for its row's own order."""
+    tool_schemas: ToolSchemas = "any"
+    """What it wants of the schemas of tools; see ``core/tools/schema_subset.py``."""
 
     # towards Chat upstreams
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -42,12 +52,16 @@ class Profile(msgspec.Struct, frozen=True):
     least_effort: Literal["none", "minimal", "low"] = "none"
     most_effort: Literal["high", "xhigh", "max"] = "max"
     """The least and the most ``reasoning_effort`` that it knows; others become the nearest of these."""
+    efforts: str = ""
+    """The efforts that it knows, with commas between them, where some between the least and the most are missing."""
     thinking_switch: Literal["none", "thinking", "enable_thinking"] = "none"
     """How reasoning is switched on or off: DeepSeek's and Z.ai's ``thinking.type`` or Qwen's ``enable_thinking``."""
+    thinks_only_streamed: bool = False
+    """Reasons in streams alone: where it is asked to, a whole answer is asked for as a stream, in Chat."""
     thinks_by_default: bool = False
     """Reasons where the request says nothing of it."""
     forced_tools: bool = True
-    """Can be made to call a tool (``tool_choice`` other than ``auto``)."""
+    """Can be made to call a tool (``tool_choice`` other than ``auto``), in Messages too."""
     forced_while_thinking: bool = True
     """Can be made to call a tool while it reasons."""
     think_tags: bool = False
@@ -93,8 +107,12 @@ class Profile(msgspec.Struct, frozen=True):
     """Anthropic's own API: signatures are checked there, and the billing block of Claude Code is kept."""
     sampling: bool = True
     """Takes temperature, top_p and top_k."""
-    thinking: Literal["none", "budget", "adaptive"] = "budget"
-    """How reasoning is asked for: not at all, ``enabled`` with a budget, or ``adaptive`` with an effort."""
+    sampling_without_reasoning: bool = False
+    """Takes them all the same where it is told not to reason."""
+    thinking: Literal["none", "budget", "adaptive", "effort"] = "budget"
+    """How reasoning is asked for: not at all, ``enabled`` with a budget, ``adaptive`` or (``effort``) ``enabled`` with one."""
+    thinking_off: Literal["disabled", "between_tools", "none"] = "disabled"
+    """How reasoning is turned off; ``none``: it cannot be, and the least effort stands for it."""
     thoughts_hidden: bool = False
     """Gives thoughts without their text unless asked to show it (``thinking.display``)."""
     structured_output: bool = True
@@ -103,6 +121,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Takes ``role: system`` inside ``messages``; otherwise those become wrapped user text."""
     default_max_tokens: int = 8192
     """Sent where the caller set none, since Messages requires one."""
+    longest_whole: int = 21_333
+    """Tokens of the longest answer that it gives whole; a longer one is asked for as a stream, and read as a whole."""
 
     def __post_init__(self) -> None:
         if self.extra_body:

@@ -158,8 +158,9 @@ def _attempt(
         spoken = {name: url for name, url in spoken.items() if name in target.via}
     if not spoken:
         return None
-    chosen = dialect if dialect in spoken else next(iter(spoken))
     profile = upstream.profile_of(target.model)
+    first = profile.preferred_format or next(iter(spoken))
+    chosen = dialect if dialect in spoken else first if first in spoken else next(iter(spoken))
     if longest is not None and "default_max_tokens" not in dict(upstream.habits):
         # an answer that its caller has not limited ends where the model ends
         profile = msgspec.structs.replace(profile, default_max_tokens=longest)

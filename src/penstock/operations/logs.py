@@ -20,6 +20,7 @@ LOG_FIELDS = (
     "request_id",
     "provider",
     "upstream_model",
+    "failure_class",
     "status",
     "code",
     "error",

@@ -11,7 +11,25 @@ import msgspec
 from penstock.core.catalog import Auth, DialectName, Upstream
 from penstock.core.limits import Header
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.providers.profiles import BUDGET, CLAUDE, LOCAL, OPENAI, OPENAI_CLASSIC, QWEN, with_changes
+from penstock.providers.facts import FACTS, Fact
+from penstock.providers.profiles import (
+    BUDGET,
+    CLAUDE,
+    GEMINI,
+    GLM,
+    GPT,
+    GROK,
+    GROQ,
+    KIMI,
+    LOCAL,
+    MISTRAL,
+    OPENAI,
+    OPENAI_CLASSIC,
+    QWEN,
+    ROUTED,
+    ROUTED_CLAUDE,
+    with_changes,
+)
 
 SIMULATOR_URL = "http://127.0.0.1:9000/v1"
 """Where ``penstock simulate`` listens unless told otherwise."""
@@ -39,6 +57,26 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     """What an operator should know, in a sentence."""
 
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """Where each of its habits was read, and when; ``providers/facts.py``."""
+        return FACTS.get(self.id, ())
+
+
+_ROUTED: tuple[tuple[str, dict[str, bool | str]], ...] = (
+    ("*-4.6*", {"efforts": "low, medium, high, max"}),
+    ("*-4.[789]*", {"sampling": False, "top_k": False}),
+    ("opus-5.5*", {"sampling": False, "top_k": False, "thinking_off": "none", "forced_tools": False}),
+    ("sonnet-5.5*", {"sampling": False, "top_k": False, "thinking_off": "none", "forced_tools": False}),
+    ("haiku-5.5*", {"sampling": False, "top_k": False, "forced_tools": False}),
+    ("fable-*", {"sampling": False, "top_k": False, "thinking_off": "none", "forced_tools": False}),
+    ("*-[5-9]*", {"sampling": False, "top_k": False}),
+)
+"""Claude's generations by OpenRouter's names, as far as they differ there."""
+
+_ADJUSTABLE = ("mistral-small-latest", "mistral-small-26*", "mistral-medium-3-5*", "mistral-medium-3.5*")
+"""Mistral's models that reason or do not, as they are asked."""
+
 
 _ROWS: tuple[Provider, ...] = (
     Provider(
@@ -62,16 +100,7 @@ _ROWS: tuple[Provider, ...] = (
         env="OPENAI_API_KEY",
         docs="https://developers.openai.com/api/reference/overview",
         profile=OPENAI,
-        model_profiles=(
-            ("gpt-4*", OPENAI_CLASSIC),
-            ("gpt-3.5*", OPENAI_CLASSIC),
-            ("chatgpt-*", OPENAI_CLASSIC),
-            ("o[1-9]*", with_changes(OPENAI, least_effort="low", most_effort="high")),
-            ("gpt-5.[6-9]*", with_changes(OPENAI, cache_breakpoints=True)),
-            ("gpt-[6-9]*", with_changes(OPENAI, cache_breakpoints=True)),
-            ("gpt-5", with_changes(OPENAI, least_effort="minimal", most_effort="high")),
-            ("gpt-5-*", with_changes(OPENAI, least_effort="minimal", most_effort="high")),
-        ),
+        model_profiles=GPT,
         note="None of the default models is served here; name OpenAI's own models in the catalogue.",
     ),
     Provider(
@@ -93,6 +122,9 @@ _ROWS: tuple[Provider, ...] = (
             max_stop=16,
             user_field="none",
             structured_output=False,
+            efforts="low, high, max",
+            thinking="effort",
+            tool_schemas="object",
         ),
         note="Takes no images or documents. `deepseek-chat` is gone since 24 July 2026; `deepseek-v4-flash` follows it.",
     ),
@@ -111,7 +143,14 @@ _ROWS: tuple[Provider, ...] = (
             # these do not reason, and refuse to be asked
             (
                 "qwen3-coder*",
-                with_changes(QWEN, thinking_switch="none", reasoning_field="none", thinking="none"),
+                with_changes(
+                    QWEN,
+                    thinking_switch="none",
+                    reasoning_field="none",
+                    thinking="none",
+                    forced_while_thinking=True,
+                    thinks_only_streamed=False,
+                ),
             ),
         ),
         note="Keys of mainland China go to dashscope.aliyuncs.com instead.",
@@ -146,15 +185,14 @@ _ROWS: tuple[Provider, ...] = (
         },
         env="OPENROUTER_API_KEY",
         docs="https://openrouter.ai/docs/api-reference/overview",
-        profile=Profile(
-            top_k=True,
-            cache_control=True,
-            reasoning_field="reasoning",
-        ),
+        profile=ROUTED,
         model_profiles=(
-            ("anthropic/claude-*-4.6*", Profile(top_k=True, cache_control=True, thinking="adaptive")),
-            ("anthropic/claude-*-4.[789]*", Profile(cache_control=True, thinking="adaptive", sampling=False)),
-            ("anthropic/claude-*-[5-9]*", Profile(cache_control=True, thinking="adaptive", sampling=False)),
+            *(
+                (f"anthropic/claude-{name}", with_changes(ROUTED_CLAUDE, **changes))
+                for name, changes in _ROUTED
+            ),
+            ("openai/*", with_changes(ROUTED, tool_schemas="bare")),
+            ("moonshotai/*", with_changes(ROUTED, tool_schemas="moonshot")),
         ),
     ),
     Provider(
@@ -163,18 +201,35 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "https://api.moonshot.ai/v1", "messages": "https://api.moonshot.ai/anthropic/v1"},
         env="MOONSHOT_API_KEY",
         docs="https://platform.kimi.ai/docs/api/overview",
-        profile=Profile(
-            thinking_switch="thinking",
-            forced_while_thinking=False,
-            reasoning_field="reasoning_content",
-            reasoning_required=True,
-            reasoning_effort=False,
-            strict_tools=False,
-            image_urls=False,
-            max_stop=5,
-            prefill="partial",
-            user_field="none",
-            structured_output=False,
+        profile=KIMI,
+        model_profiles=(
+            (
+                "kimi-k3*",
+                with_changes(
+                    KIMI,
+                    thinking_switch="none",
+                    reasoning_effort=True,
+                    efforts="low, high, max",
+                    forced_tools=False,
+                    thinking="effort",
+                    thinking_off="none",
+                ),
+            ),
+            ("kimi-k2.7-code*", with_changes(KIMI, thinking_switch="none", forced_tools=False)),
+            ("kimi-k2-*", with_changes(KIMI, sampling=True, thinks_by_default=False)),
+            (
+                "moonshot-v1*",
+                with_changes(
+                    KIMI,
+                    sampling=True,
+                    thinks_by_default=False,
+                    thinking_switch="none",
+                    forced_while_thinking=True,
+                    reasoning_field="none",
+                    reasoning_required=False,
+                    thinking="none",
+                ),
+            ),
         ),
         note="Keys of mainland China go to api.moonshot.cn instead.",
     ),
@@ -184,17 +239,10 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "https://api.z.ai/api/paas/v4", "messages": "https://api.z.ai/api/anthropic/v1"},
         env="ZAI_API_KEY",
         docs="https://docs.z.ai/scenario-example/develop-tools/claude",
-        profile=Profile(
-            thinking_switch="thinking",
-            forced_tools=False,
-            reasoning_field="reasoning_content",
-            reasoning_effort=False,
-            strict_tools=False,
-            json_schema=False,
-            parallel_tool_calls=False,
-            max_stop=1,
-            user_field="none",
-            structured_output=False,
+        profile=GLM,
+        model_profiles=(
+            ("glm-5.[2-9]*", with_changes(GLM, reasoning_effort=True)),
+            ("glm-[6-9]*", with_changes(GLM, reasoning_effort=True)),
         ),
     ),
     Provider(
@@ -206,13 +254,12 @@ _ROWS: tuple[Provider, ...] = (
         },
         env="GEMINI_API_KEY",
         docs="https://ai.google.dev/gemini-api/docs/openai",
-        profile=Profile(
-            strict_tools=False,
-            parallel_tool_calls=False,
-            image_urls=False,
-            max_stop=5,
-            user_field="none",
-            call_signatures=True,
+        profile=GEMINI,
+        model_profiles=(
+            ("gemini-2.5-flash*", with_changes(GEMINI, efforts="none, low, medium, high")),
+            ("gemini-2.5-pro*", with_changes(GEMINI, efforts="low, medium, high")),
+            ("gemini-3-pro*", with_changes(GEMINI, efforts="low, high")),
+            ("gemini-3.1-pro*", with_changes(GEMINI, efforts="low, medium, high")),
         ),
     ),
     Provider(
@@ -221,8 +268,9 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "https://api.groq.com/openai/v1", "responses": "https://api.groq.com/openai/v1"},
         env="GROQ_API_KEY",
         docs="https://console.groq.com/docs/openai",
-        profile=Profile(
-            max_tokens_field="max_completion_tokens", strict_tools=False, reasoning_field="reasoning"
+        profile=GROQ,
+        model_profiles=(
+            ("openai/gpt-oss*", with_changes(GROQ, reasoning_effort=True, efforts="low, medium, high")),
         ),
     ),
     Provider(
@@ -231,15 +279,13 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "https://api.mistral.ai/v1", "embeddings": "https://api.mistral.ai/v1"},
         env="MISTRAL_API_KEY",
         docs="https://docs.mistral.ai/resources/migration-guides",
-        profile=Profile(
-            roles_alternate=True,
-            user_after_tool=False,
-            stream_options=False,  # usage comes by itself, and an unknown field is a 422
-            reasoning_effort=False,
-            tool_id_length=9,
-            max_stop=None,
-            prefill="prefix",
-            user_field="none",
+        profile=MISTRAL,
+        model_profiles=(
+            *(
+                (name, with_changes(MISTRAL, reasoning_effort=True, efforts="none, high"))
+                for name in _ADJUSTABLE
+            ),
+            ("mistral-large-4*", with_changes(MISTRAL, reasoning_effort=True, efforts="low, medium, high")),
         ),
     ),
     Provider(
@@ -248,7 +294,14 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "https://api.x.ai/v1", "responses": "https://api.x.ai/v1"},
         env="XAI_API_KEY",
         docs="https://docs.x.ai/docs/api-reference",
-        profile=Profile(max_tokens_field="max_completion_tokens", strict_tools=False),
+        profile=GROK,
+        model_profiles=(
+            ("grok-4.3*", with_changes(GROK, reasoning_effort=True, efforts="none, low, medium, high")),
+            ("grok-4.[5-9]*", with_changes(GROK, reasoning_effort=True, efforts="low, medium, high")),
+            ("grok-[5-9]*", with_changes(GROK, reasoning_effort=True, efforts="low, medium, high")),
+            ("grok-latest", with_changes(GROK, reasoning_effort=True, efforts="low, medium, high")),
+            ("grok-3-mini*", with_changes(GROK, reasoning_effort=True, efforts="low, high")),
+        ),
         note="Its Anthropic endpoint is deprecated by the vendor, so messages callers are translated.",
     ),
     Provider(
@@ -304,6 +357,9 @@ _ROWS: tuple[Provider, ...] = (
             roles_alternate=False,
             image_urls=False,
             reasoning_field="reasoning",
+            reasoning_effort=True,
+            efforts="none, low, medium, high",
+            forced_tools=False,
         ),
         local=True,
         note="Its messages endpoint has no tool_choice, no image URLs and no token counting.",
@@ -314,7 +370,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks=dict.fromkeys(("chat", "messages", "embeddings"), "http://127.0.0.1:8080/v1"),
         auth="none",
         docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
-        profile=with_changes(LOCAL, reasoning_field="reasoning_content"),
+        profile=with_changes(LOCAL, reasoning_field="reasoning_content", reasoning_effort=True),
         local=True,
         note="Start it with --jinja, or tools are refused.",
     ),
@@ -324,7 +380,13 @@ _ROWS: tuple[Provider, ...] = (
         speaks=dict.fromkeys(("chat", "messages", "embeddings"), "http://127.0.0.1:8000/v1"),
         auth="none",
         docs="https://docs.vllm.ai/en/stable/serving/openai_compatible_server/",
-        profile=with_changes(LOCAL, reasoning_field="reasoning", continuous_usage=True, prefill="continue"),
+        profile=with_changes(
+            LOCAL,
+            reasoning_field="reasoning",
+            reasoning_effort=True,
+            continuous_usage=True,
+            prefill="continue",
+        ),
         local=True,
     ),
     Provider(

@@ -86,5 +86,6 @@ class Failover:
                 "provider": attempt.provider,
                 "upstream_model": attempt.model,
                 "code": error.code,
+                "failure_class": error.failure_class,
             },
         )

@@ -79,6 +79,8 @@ log = logging.getLogger("penstock.relay")
 
 _LINGER = 2.0
 """Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
+_TOLD_BY_STATUS = frozenset((401, 402, 403, 429))
+"""Error statuses that say enough where their body does not arrive."""
 _ENDED = "The owner of the key has ended this request."
 _STOPPED = "The service was stopped before the answer was complete. Send the request again."
 
@@ -483,8 +485,12 @@ class RelayedCall(Call):
 
     def _refusal_arrived(self, body: bytes | BaseException) -> None:
         response = self._response
-        if isinstance(body, bytes) and response is not None:
+        if response is not None and isinstance(body, bytes):
             self._do(self._refused, response, body)
+        elif (
+            response is not None and isinstance(body, UpstreamFailure) and response.status in _TOLD_BY_STATUS
+        ):
+            self._do(self._refused, response, b"")
         else:
             self._do(self._body_broke, body)
 
@@ -492,7 +498,7 @@ class RelayedCall(Call):
         """The upstream answers with an error's status."""
         leg = self._leg
         words = None if leg.own else self.standing.endpoint.caller.overflow_words
-        error = refused_error(response, body, leg.upstream, words)
+        error = refused_error(response, body, leg.upstream, words, self.envelope.body)
         if self.resumed and isinstance(error, CallerError):
             error = ProviderError("The provider paused its answer and would not go on with it.")
         raise error
@@ -520,6 +526,7 @@ class RelayedCall(Call):
             hold_until=self.started + relay.timings.head_hold,
             keepalive=relay.timings.keepalive,
             max_startup=relay.timings.max_startup,
+            asked=self.envelope.body,
         )
 
     def _flow(self, response: UpstreamResponse, stream: ResponseStream) -> None:
@@ -634,7 +641,7 @@ class RelayedCall(Call):
         if turn is not None:
             note_model(self, turn.answered)
         if failed is not None:
-            raise reported_error(failed)
+            raise reported_error(failed, self.envelope.body, begun=False)
         self.first_byte_at = relay.clock()
         relay.router.succeeded(self.attempt)
         exchange = self.exchange

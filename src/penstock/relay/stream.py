@@ -51,6 +51,7 @@ class ResponseStream:
     """Feeds a lane with upstream bytes and gives what comes out to the caller."""
 
     __slots__ = (
+        "_asked",
         "_begin",
         "_clock",
         "_delivered",
@@ -83,15 +84,17 @@ class ResponseStream:
         hold_until: float,
         keepalive: float,
         max_startup: int,
+        asked: bytes = b"",
         piped: bool = True,
     ) -> None:
         """``begin`` sends the response head. ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds.
 
-        ``max_startup`` bytes are held of what comes before the first content. Without ``piped`` all goes the long way, to
+        ``asked`` is the caller's own body. ``max_startup`` bytes are held of what comes before the first content. Without ``piped`` all goes the long way, to
         the same effect: that is for tests, which compare.
         """
         self._exchange = exchange
         self._flow: Flow | None = None
+        self._asked = asked
         self._begin = begin
         self._delivered = delivered
         self._side = side
@@ -155,7 +158,8 @@ class ResponseStream:
     def broke(self, error: PenstockError | None = None) -> None:
         """There will be no complete reply; ``error`` is set."""
         if self.done_at is None:
-            self.error = error or reported_error(None if self.lane is None else self.lane.failure)
+            failure = None if self.lane is None else self.lane.failure
+            self.error = error or reported_error(failure, self._asked, begun=self.first_byte_at is not None)
 
     def tell(self, error: PenstockError) -> None:
         """End a response that has begun with the dialect's error event."""

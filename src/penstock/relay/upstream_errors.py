@@ -1,14 +1,25 @@
 """Error mapping: whose fault an upstream's failure is, and what the caller is told of it.
 
-An upstream's 400, 413 and 422 are the fault of the caller's request. They go back with the upstream's own words, because
-clients heal and compact by them. Everything else is the provider's failure, and the caller gets our words.
+Which answer means what is one table, ``core/failure_classes``. What is the fault of the caller's request goes back with the
+upstream's own words, because clients heal and compact by them. Everything else is the provider's failure, and the caller
+gets our words: an upstream's words about credit and credentials are never a caller's error, whatever its status.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from penstock.core.dialects.context_overflow import Overflow, overflow_in
+from penstock.core.dialects.finish_words import UNKNOWN_END
 from penstock.core.dialects.interface import UpstreamFormat
 from penstock.core.dialects.lanes import TOO_LONG
+from penstock.core.dialects.upstream_error_text import codes_of
+from penstock.core.failure_classes import (
+    SPOKEN,
+    FailureClass,
+    class_inside,
+    class_of_refusal,
+    is_callers,
+)
 from penstock.core.neutral.events import Failed
 from penstock.errors import (
     ContextOverflow,
@@ -31,45 +42,70 @@ _MAX_RETRY_AFTER = 60
 """Seconds; some clients give up at once when told to wait longer."""
 
 
+T = TypeVar("T", bound=PenstockError)
+
+
+def _classed(found: FailureClass, error: T) -> T:
+    error.failure_class = found.value
+    return error
+
+
 def network_error(failure: UpstreamFailure) -> ProviderError:
     """A network failure in words for the caller."""
     match failure.reason:
         case FailureReason.CONNECT | FailureReason.TLS:
-            return ProviderUnreachable("The provider could not be reached.")
+            error = ProviderUnreachable("The provider could not be reached.")
+            return _classed(FailureClass.UNREACHABLE, error)
         case FailureReason.FIRST_BYTE_TIMEOUT | FailureReason.TOTAL_TIMEOUT:
-            return ProviderTimeout("The provider did not answer in time.")
+            return _classed(FailureClass.SLOW, ProviderTimeout("The provider did not answer in time."))
         case FailureReason.IDLE_TIMEOUT:
-            return ProviderTimeout("The provider fell silent before the reply was complete.")
+            slow = ProviderTimeout("The provider fell silent before the reply was complete.")
+            return _classed(FailureClass.SLOW, slow)
         case FailureReason.CUT:
-            return ProviderCut("The provider closed the connection before the reply was complete.")
+            cut = ProviderCut("The provider closed the connection before the reply was complete.")
+            return _classed(FailureClass.BROKEN, cut)
         case FailureReason.PROTOCOL | FailureReason.TOO_LARGE:
             return garbled_error()
 
 
 def garbled_error() -> ProviderGarbled:
     """An answer that is none: of no protocol, no JSON, or nested without end."""
-    return ProviderGarbled("The provider sent an answer that could not be read.")
+    return _classed(
+        FailureClass.BROKEN, ProviderGarbled("The provider sent an answer that could not be read.")
+    )
 
 
-def reported_error(failed: Failed | None) -> ProviderError:
+def reported_error(failed: Failed | None, asked: bytes = b"", *, begun: bool = True) -> PenstockError:
     """What a lane met in an answer that had begun well, in words for the caller; the upstream's own stay with the operator.
 
-    None: it met nothing, and the answer is not complete all the same.
+    None: it met nothing, and the answer is not complete all the same. ``asked`` is the caller's own body. Where nothing
+    of the answer has ``begun`` towards the caller, a prompt that is too long is the caller's to mend.
     """
     if failed is None or failed.truncated:
-        return ProviderCut("The provider broke off before the reply was complete.")
+        return _classed(
+            FailureClass.BROKEN, ProviderCut("The provider broke off before the reply was complete.")
+        )
     if failed.garbled:
         return garbled_error()
     if failed.kind == TOO_LONG:
-        return ProviderError("The answer is too long to be told in this format, whose end repeats all of it.")
-    if failed.kind == "overloaded_error":
-        return ProviderOverloaded("The provider is overloaded.")
-    return ProviderError("The provider reported an error.")
+        error = ProviderError(
+            "The answer is too long to be told in this format, whose end repeats all of it."
+        )
+        return _classed(FailureClass.OURS, error)
+    if failed.kind == UNKNOWN_END:
+        return _classed(
+            FailureClass.BROKEN,
+            ProviderError("The provider ended its answer with a word that is not known to mean a good end."),
+        )
+    found = class_inside(failed.kind, failed.message, asked)
+    if found is FailureClass.TOO_LONG and not begun:
+        return _classed(found, ContextOverflow(failed.message))
+    return _failure(found, "The provider reported an error.")
 
 
 def reads_refusal(status: int) -> bool:
-    """Whether the body of an answer with this error status says what the caller is told."""
-    return status in (400, 413, 422)
+    """Whether the body of an answer with this error status is read, for what it says of the caller's request or of us."""
+    return status in SPOKEN
 
 
 def refused_error(
@@ -77,30 +113,44 @@ def refused_error(
     body: bytes,
     upstream: UpstreamFormat,
     overflow_words: Callable[[Overflow, str], str] | None,
+    asked: bytes = b"",
 ) -> PenstockError:
     """What an upstream's error status means for the caller: whose fault it is decides.
 
-    ``body`` is read where ``reads_refusal`` says so. ``overflow_words`` tells the caller of a prompt that is too long;
-    None: in the upstream's own words.
+    ``body`` is read where ``reads_refusal`` says so, and empty where it could not be. ``overflow_words`` tells the caller
+    of a prompt that is too long; None: in the upstream's own words. ``asked`` is the caller's own body.
     """
     status = response.status
-    if reads_refusal(status):
-        text = upstream.error_text(status, body) or "The provider refused the request as invalid."
-        if status == 413:
-            return RequestTooLarge(text)
-        overflow = overflow_in(text, body)
-        if overflow is None:
-            return InvalidRequest(text)
-        return ContextOverflow(text if overflow_words is None else overflow_words(overflow, text))
-    if status in (401, 403):
-        return ProviderCredentials(
-            "The provider refused this service's credentials; the operator has been told."
-        )
-    if status in (404, 405):
-        return ProviderCredentials("The provider does not have this model; the operator has been told.")
-    if status in (429, 503, 529):
-        return ProviderOverloaded("The provider is overloaded.", retry_after=_retry_after(response))
-    return ProviderError(f"The provider failed with status {status}.")
+    said = upstream.error_text(status, body) if body else None
+    found = class_of_refusal(status, codes_of(body), said or "", body, asked)
+    if not is_callers(found):
+        return _failure(found, f"The provider failed with status {status}.", _retry_after(response))
+    text = said or "The provider refused the request as invalid."
+    overflow = overflow_in(text, body)
+    if found is FailureClass.TOO_LONG and overflow is not None and status != 413:
+        told = text if overflow_words is None else overflow_words(overflow, text)
+        return _classed(found, ContextOverflow(told))
+    return _classed(found, RequestTooLarge(text) if status == 413 else InvalidRequest(text))
+
+
+def _failure(found: FailureClass, otherwise: str, retry_after: int | None = None) -> ProviderError:
+    """A failure of the provider that is no caller's, in our words."""
+    match found:
+        case FailureClass.QUOTA:
+            error: ProviderError = ProviderCredentials(
+                "This service's account at the provider is used up; the operator has been told."
+            )
+        case FailureClass.AUTH:
+            error = ProviderCredentials(
+                "The provider refused this service's credentials; the operator has been told."
+            )
+        case FailureClass.MISSING:
+            error = ProviderCredentials("The provider does not have this model; the operator has been told.")
+        case FailureClass.OVERLOAD | FailureClass.RATE:
+            error = ProviderOverloaded("The provider is overloaded.", retry_after=retry_after)
+        case _:
+            error = ProviderError(otherwise)
+    return _classed(found, error)
 
 
 def _retry_after(response: UpstreamResponse) -> int | None:

@@ -6,6 +6,7 @@ import msgspec
 
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
+from penstock.core.failure_classes import FailureClass, class_of_code
 
 _decode = msgspec.json.Decoder(float_hook=real).decode
 
@@ -93,8 +94,50 @@ def _problem(item: object, depth: int) -> str | None:
     return f"{'.'.join(str(step) for step in cast('list[object]', place))}: {text}"
 
 
+_CODE_KEYS = ("code", "type", "status", "status_code")
+_CLASS_KINDS = {
+    FailureClass.QUOTA: "billing_error",
+    FailureClass.AUTH: "authentication_error",
+    FailureClass.RATE: "rate_limit_error",
+    FailureClass.OVERLOAD: "overloaded_error",
+    FailureClass.MISSING: "not_found_error",
+}
+
+
+def codes_of(body: bytes) -> tuple[str, ...]:
+    """The codes of an error body, as far as there are any: of the error, of what holds it, of MiniMax's ``base_resp``."""
+    if nests_deeper(body):
+        return ()
+    try:
+        value: object = _decode(body)
+    except (ValueError, RecursionError):
+        return ()
+    return codes_in(value)
+
+
+def codes_in(value: object) -> tuple[str, ...]:
+    """The same of decoded error JSON."""
+    if isinstance(value, list) and value:
+        value = cast("list[object]", value)[0]
+    if not isinstance(value, dict):
+        return ()
+    members = cast("dict[str, object]", value)
+    holders = [members]
+    for key in ("error", "base_resp"):
+        inner = members.get(key)
+        if isinstance(inner, dict):
+            holders.insert(0, cast("dict[str, object]", inner))
+    codes = [holder.get(key) for holder in holders for key in _CODE_KEYS]
+    # of the longest codes that are known none has more letters than this
+    return tuple(str(code) for code in codes if isinstance(code, str | int) and len(str(code)) <= 64)
+
+
 def kind_of(value: object) -> str:
-    """The Anthropic error word that decoded error JSON comes to: by its own type, its status, or words in its code."""
+    """The Anthropic error word that decoded error JSON comes to: by a code that is known, its own type, or its status."""
+    for code in codes_in(value):
+        kind = _CLASS_KINDS.get(class_of_code(code) or FailureClass.BROKEN)
+        if kind is not None:
+            return kind
     if isinstance(value, dict):
         members = cast("dict[str, object]", value)
         inner = members.get("error")

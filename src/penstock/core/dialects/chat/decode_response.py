@@ -18,6 +18,7 @@ from penstock.core.dialects.chat.response_schema import (
 )
 from penstock.core.dialects.chat.text_form import form_of
 from penstock.core.dialects.chat.tool_call_assembly import Calls
+from penstock.core.dialects.finish_words import CHAT, good_end, meaning_in
 from penstock.core.dialects.forms import Form
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import (
@@ -55,7 +56,6 @@ _NOT_A_SEQUENCE = frozenset(
         "content_filter",
     }
 )
-_WINDOW = frozenset({"model_context_window_exceeded", "context_window"})
 
 
 class Assembly:
@@ -68,6 +68,7 @@ class Assembly:
         "_counts",
         "_details",
         "_finish",
+        "_good_ends",
         "_kind",
         "_late",
         "_model",
@@ -101,6 +102,7 @@ class Assembly:
         self._refusal: list[str] = []
         self._cited: set[str] = set()
         self._model = ""
+        self._good_ends = profile.good_ends
         self.answered = ""  # the model that was named last
 
     def take(self, chunk: Chunk, out: list[AnyEvent]) -> None:
@@ -177,7 +179,7 @@ class Assembly:
             out.append(TextDelta(text))
         self._open("", out)
         self.done = True
-        out.append(self._stopped())
+        out.append(self._end())
 
     def fail(self, failed: Failed, out: list[AnyEvent]) -> None:
         """End with a failure; what was waiting is not given out, it may be half of something."""
@@ -279,19 +281,23 @@ class Assembly:
             if isinstance(matched, str) and matched and matched not in _NOT_A_SEQUENCE:
                 self._sequence = matched
 
-    def _stopped(self) -> Stopped:
+    def _end(self) -> Stopped | Failed:
+        ended = good_end(CHAT, self._finish, self._good_ends) if self._finish else "end_turn"
+        if isinstance(ended, Failed):
+            return ended
         reason: StopReason
         sequence = detail = None
-        if self._finish in {"length", "max_tokens", *_WINDOW}:
-            reason = "context_window" if _WINDOW & {self._finish, self._native} else "max_tokens"
-        elif self._finish in {"content_filter", "refusal"} or self._refusal:
+        if ended in {"max_tokens", "context_window"}:
+            windowed = "context_window" in {ended, meaning_in(CHAT, self._native)}
+            reason = "context_window" if windowed else "max_tokens"
+        elif ended == "refusal" or self._refusal:
             reason, detail = "refusal", "".join(self._refusal) or None
         elif self._calls.any:
             reason = "tool_use"
         elif self._sequence is not None:
             reason, sequence = "stop_sequence", self._sequence
         else:
-            reason = "pause_turn" if self._native == "pause_turn" else "end_turn"
+            reason = "pause_turn" if "pause_turn" in {ended, self._native} else "end_turn"
         return Stopped(reason, sequence, detail)
 
     def _cite(self, annotations: Raw, out: list[AnyEvent]) -> None:

@@ -104,6 +104,7 @@ CHAT = Dialect(
             "effort": "reasoning_effort",
             "output_config.format.strict": "response_format.json_schema.strict",
             "tools.strict": "tools.function.strict",
+            "tools.input_schema": "tools.function.parameters",
         },
         search_field="web_search_options",
         call_id_limit=CALL_ID_LIMIT,

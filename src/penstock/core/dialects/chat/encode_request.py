@@ -11,8 +11,14 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from penstock.core.dialects.openai.attachments import document_text, image_url
-from penstock.core.dialects.openai.effort import effort_for, nearest
-from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, Lose, RequestEncoder
+from penstock.core.dialects.openai.effort import BUDGETS, effort_for, nearest
+from penstock.core.dialects.openai.encode_request import (
+    TOOL_ERROR_MARK,
+    Json,
+    Lose,
+    RequestEncoder,
+    reasons_not,
+)
 from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
@@ -117,39 +123,52 @@ def tool_choice_for(request: Request) -> str | dict[str, object] | None:
 
 def reasoning_fields(request: Request, profile: Profile, lose: Lose) -> dict[str, object]:
     """The fields that ask for more or less reasoning."""
-    thinking = request.thinking
-    effort = request.effort
+    thinking, effort = request.thinking, request.effort
     asked: dict[str, object] = {}
     if thinking is None and effort is None:
         return asked
-    off = thinking is not None and thinking.mode == "disabled"
-    if thinking is not None:
-        match profile.thinking_switch:
-            case "thinking":
-                asked["thinking"] = {"type": "disabled" if off else "enabled"}
-            case "enable_thinking":
-                asked["enable_thinking"] = not off
-                if thinking.budget is not None:
-                    asked["thinking_budget"] = thinking.budget
-            case "none":
-                pass
-            case _:
-                assert_never(profile.thinking_switch)
+    off = reasons_not(request) if thinking is None else thinking.mode == "disabled"
+    # where there is an effort, that says it all but for turning it off
+    if thinking is not None or off or not profile.reasoning_effort:
+        asked = switch_fields(request, profile, off=off)
+    if thinking is not None and effort is None and thinking.budget is not None:
+        effort = effort_for(thinking.budget)
     if off:
         effort = "none"
-    elif effort is None and thinking is not None and thinking.budget is not None:
-        effort = effort_for(thinking.budget)
     if profile.reasoning_effort:
-        if effort is not None and not (off and profile.thinking_switch != "none"):
+        if effort is not None and not (off and asked):
             asked["reasoning_effort"] = known = nearest(effort, profile)
             if known != effort:
                 lose("effort", "nearest")
-    else:
-        if request.effort is not None:
-            lose("effort", "dropped")
-        if thinking is not None and not asked:
-            lose("thinking", "dropped")
+        return asked
+    if request.effort not in (None, "none"):
+        lose("effort", "budget" if "thinking_budget" in asked else "switched" if asked else "dropped")
+    elif request.effort is not None and not asked:
+        lose("effort", "dropped")
+    if thinking is not None and not asked:
+        lose("thinking", "dropped")
     return asked
+
+
+def switch_fields(request: Request, profile: Profile, *, off: bool) -> dict[str, object]:
+    """The fields that turn reasoning on or ``off``; none where there is no switch."""
+    thinking, effort = request.thinking, request.effort
+    match profile.thinking_switch:
+        case "thinking":
+            # such a switch knows nothing between: what is hardly any is none
+            off = off or (thinking is None and effort == "minimal")
+            return {"thinking": {"type": "disabled" if off else "enabled"}}
+        case "enable_thinking":
+            if off:
+                return {"enable_thinking": False}
+            budget = None if thinking is None else thinking.budget
+            if budget is None and effort is not None:
+                budget = BUDGETS.get(effort)
+            return {"enable_thinking": True, **({} if budget is None else {"thinking_budget": budget})}
+        case "none":
+            return {}
+        case _:
+            assert_never(profile.thinking_switch)
 
 
 BRIDGE = "Understood."
@@ -263,25 +282,32 @@ class _Writing(RequestEncoder):
                     f"stop_sequences: this model takes at most {profile.max_stop}.", param="stop_sequences"
                 )
             body["stop"] = list(request.stop)
-        body.update(reasoning_fields(request, profile, self.lose))
+        asked_to_reason = reasoning_fields(request, profile, self.lose)
+        body.update(asked_to_reason)
         if asked.format is not None:
             body["response_format"] = asked.format
         self.user(request, body)
         if profile.prefill == "continue":
             body |= continue_final_message(messages)
-        body["stream"] = request.stream
-        if request.stream and profile.stream_options:
+        # a stream is read like any other answer where a whole one is wanted
+        stream = request.stream or (
+            profile.thinks_only_streamed and asked_to_reason.get("enable_thinking") is True
+        )
+        body["stream"] = stream
+        if stream and profile.stream_options:
             every = {"continuous_usage_stats": True} if profile.continuous_usage else {}
             body["stream_options"] = {"include_usage": True, **every}
         return body
 
     def tool(self, tool: Tool) -> Json:
         function: Json = {"name": tool.name}
-        if tool.description is not None:
-            function["description"] = tool.description
-        function["parameters"] = tool.schema
+        fitted = self.fitted(tool)
+        description = fitted.described(tool.description)
+        if description is not None:
+            function["description"] = description
+        function["parameters"] = fitted.schema
         if tool.strict:
-            if self.profile.strict_tools and strict_fits(tool.schema):
+            if self.profile.strict_tools and strict_fits(fitted.schema):
                 function["strict"] = True
             else:
                 self.lose("tools.strict")

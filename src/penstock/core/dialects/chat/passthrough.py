@@ -20,8 +20,10 @@ from penstock.core.dialects.chat.response_schema import (
     read_regular,
 )
 from penstock.core.dialects.chat.text_form import form_of
+from penstock.core.dialects.finish_words import CHAT, good_end
 from penstock.core.dialects.forms import JSON_TEXT, LESSONS, Form, Lessons
 from penstock.core.dialects.interface import PassedAnswer, Prepared
+from penstock.core.dialects.openai.encode_request import refused_sampling
 from penstock.core.neutral.events import (
     CallArgs,
     CallOpened,
@@ -37,6 +39,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
     garbled,
 )
+from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
@@ -51,18 +54,25 @@ _CALLS = b'"tool_calls"'
 def pass_request(
     envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
 ) -> Prepared:
-    """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out."""
+    """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out.
+
+    Sampling that the model refuses is left out: an editor's own default would refuse every turn.
+    """
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
         changes["stream_options"] = envelope.usage_options()
+    drop: tuple[str, ...] = ()
+    if not profile.sampling:
+        drop = refused_sampling(envelope, profile, reasons=envelope.value("reasoning_effort") != b'"none"')
+    lost = tuple(Loss(name, "dropped") for name in drop)
     if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
-        return Prepared(envelope.encode(model, changes))
+        return Prepared(envelope.encode(model, changes, drop), lost)
     if _CALLS in envelope.body:
         messages = restore_reasoning_in_messages(envelope.value("messages"), reasoning, profile)
         if messages is not None:
             changes["messages"] = messages
     kept = reasoning if envelope.value("tools") else None
-    return Prepared(envelope.encode(model, changes), reasoning=kept)
+    return Prepared(envelope.encode(model, changes, drop), lost, reasoning=kept)
 
 
 # ---- the answer
@@ -74,14 +84,6 @@ _JSON_ANSWER = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
 _UNDECIDED = re.compile(rb"(?:\xef(?:\xbb(?:\xbf)?)?)?\s*\Z")
 
 _encode = msgspec.json.Encoder().encode
-
-_STOPS: dict[str, StopReason] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
 
 
 class Passthrough:
@@ -311,7 +313,9 @@ class Passthrough:
             self.output_bytes += _text_size(delta)
         if choice.finish_reason and not choice.index:
             self.done = True
-            self.stop = _STOPS.get(choice.finish_reason, "end_turn")
+            ended = good_end(CHAT, choice.finish_reason)
+            # what is not known is the caller's to read
+            self.stop = "end_turn" if isinstance(ended, Failed) else ended
         if choice.usage is not None:
             self.usage = self._counts.add(choice.usage)
 

@@ -11,6 +11,7 @@ from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.scan_rules import Form, Member, ScanRules
 from penstock.core.body.scanner import BOUNDS_NESTING, scan
 from penstock.core.body.value_limits import real
+from penstock.core.dialects.finish_words import CHAT, failed_end
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Failed
 from penstock.core.neutral.usage import Usage
@@ -219,7 +220,9 @@ REGULAR = ScanRules(
 )
 """A whole answer with nothing unusual about it, as far as a meter reads it: its choices are not looked into."""
 _MODEL, _USAGE = REGULAR.places["model"], REGULAR.places["usage"]
-_ERROR, _NO_RESOURCE = b'"error"', b"insufficient_system_resource"
+_ERROR, _FINISH = b'"error"', b'"finish_reason"'
+_GOOD = re.compile(rb'"finish_reason" ?: ?(?:"(?:stop|length|tool_calls|content_filter|function_call)"|null)')
+"""The ends that need no reading, which are nearly all."""
 
 
 def read_regular(body: bytes) -> tuple[int, int, Tokens] | None:
@@ -227,7 +230,7 @@ def read_regular(body: bytes) -> tuple[int, int, Tokens] | None:
 
     None for any other answer, which ``read_chunk`` has to look at.
     """
-    if body.find(_ERROR) >= 0 or body.find(_NO_RESOURCE) >= 0 or (not BOUNDS_NESTING and nests_deeper(body)):
+    if body.find(_ERROR) >= 0 or not _ends_well(body) or (not BOUNDS_NESTING and nests_deeper(body)):
         return None
     spans = scan(body, 0, len(body), REGULAR)
     if spans is None:
@@ -237,6 +240,16 @@ def read_regular(body: bytes) -> tuple[int, int, Tokens] | None:
     except ValueError:
         return None
     return spans[_MODEL], spans[_MODEL + 1], tokens
+
+
+def _ends_well(body: bytes) -> bool:
+    """Whether every finish reason in an answer is one of the usual ones."""
+    at = body.find(_FINISH)
+    while at >= 0:
+        if _GOOD.match(body, at) is None:
+            return False
+        at = body.find(_FINISH, at + len(_FINISH))
+    return True
 
 
 def read_loosely(data: bytes) -> object:
@@ -258,16 +271,15 @@ def failure_in(chunk: Chunk, data: bytes) -> Failed | None:
         error = read_loosely(bytes(chunk.error))
         return Failed(kind_of(error), words(error) or "an error object without a message")
     if chunk.base_resp is not None and chunk.base_resp.status_code:
-        return Failed("api_error", chunk.base_resp.status_msg or f"status {chunk.base_resp.status_code}")
+        code = chunk.base_resp.status_code
+        return Failed(kind_of({"code": code}), chunk.base_resp.status_msg or f"status {code}")
     if chunk.choices:
         first = chunk.choices[0]
         if present(first.error):
             error = read_loosely(bytes(first.error))
             return Failed(kind_of(error), words(error) or "an error object without a message")
-        if first.finish_reason == "error":
-            return Failed("api_error", "finish_reason error")
-        if first.finish_reason == "insufficient_system_resource":
-            return Failed("overloaded_error", "finish_reason insufficient_system_resource")
+        if first.finish_reason:
+            return failed_end(CHAT, first.finish_reason)
     elif chunk.choices is None and chunk.usage is None:
         value = read_loosely(data)
         if isinstance(value, dict) and ("message" in value or "detail" in value or "msg" in value):

@@ -17,10 +17,10 @@ from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
     cited,
     decode_whole,
+    end_of,
     explanation_of,
     failure_of,
     read_event,
-    reason_of,
     usage_at_start,
     usage_of,
 )
@@ -83,6 +83,7 @@ class ResponseDecoder:
         "_frames",
         "_heard",
         "_json",
+        "_profile",
         "_reason",
         "_sequence",
         "_size",
@@ -95,10 +96,11 @@ class ResponseDecoder:
     def __init__(
         self,
         *,
-        profile: Profile = DEFAULT_PROFILE,  # noqa: ARG002 - no habit of today changes reading
+        profile: Profile = DEFAULT_PROFILE,
         heard: Heard | None = None,
     ) -> None:
         self._frames = Frames()
+        self._profile = profile
         self._heard = heard
         self._sniffed = False
         self._json: list[bytes] | None = None  # the body, where it turned out to be plain JSON
@@ -145,7 +147,7 @@ class ResponseDecoder:
             body = b"".join(self._json).removeprefix(_BOM)
             if self._heard is not None:
                 self._heard.take_whole(body)
-            events = decode_response(body)
+            events = decode_response(body, self._profile)
             if isinstance(events[0], Started):
                 self.answered = events[0].model
             return events
@@ -191,10 +193,13 @@ class ResponseDecoder:
             case "message_stop":
                 self._flush(out)
                 self.done = True
-                reason = reason_of(self._reason, called=self._called)
-                out.append(Stopped(reason, self._sequence, self._detail))
+                out.append(self._end())
             case _:
                 pass
+
+    def _end(self) -> Stopped | Failed:
+        ended = end_of(self._reason, called=self._called, own=self._profile.good_ends)
+        return ended if isinstance(ended, Failed) else Stopped(ended, self._sequence, self._detail)
 
     def _begin(self, message: Message | None, out: list[AnyEvent]) -> None:
         self._started = True
@@ -359,9 +364,10 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
     for block in message.content:
         called = called or _calls(block)
         events += _whole(block)
-    reason = reason_of(message.stop_reason, called=called)
-    events.append(Stopped(reason, message.stop_sequence, explanation_of(message.stop_details)))
-    return events
+    ended = end_of(message.stop_reason, called=called, own=profile.good_ends)
+    if isinstance(ended, Failed):
+        return [*events, ended]
+    return [*events, Stopped(ended, message.stop_sequence, explanation_of(message.stop_details))]
 
 
 def _calls(block: Block) -> bool:

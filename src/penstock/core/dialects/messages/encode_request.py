@@ -13,6 +13,7 @@ from msgspec import Raw
 from penstock.core.body.nesting import is_object
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.openai.effort import nearest
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     AnyPart,
@@ -28,12 +29,14 @@ from penstock.core.neutral.request import (
     Thought,
     Tool,
     ToolCall,
+    ToolChoice,
     ToolResult,
     Turn,
 )
 from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.tools import call_ids
+from penstock.core.tools.schema_subset import fit_tool_schema
 from penstock.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -65,8 +68,11 @@ def thinking_for(
         if not off:
             lose("reasoning_effort", "dropped")
         return None, None
+    if off and profile.thinking_off == "none":
+        lose("reasoning_effort", "nearest")
+        return {"type": "adaptive"}, "low"
     if off:
-        return {"type": "disabled"}, None
+        return {"type": profile.thinking_off}, None
     shown: Json = {}
     wanted_shown = None if asked is None else asked.shown
     if wanted_shown is None and profile.thoughts_hidden:
@@ -74,11 +80,12 @@ def thinking_for(
     if wanted_shown is not None:
         shown = {"display": "summarized" if wanted_shown else "omitted"}
     budget = None if asked is None else asked.budget
-    if profile.thinking == "adaptive":
+    if profile.thinking in ("adaptive", "effort"):
         if budget is not None and effort is None:
             lose("thinking.budget_tokens", "effort")
             effort = _effort_for(budget)
-        return {"type": "adaptive", **shown}, "low" if effort == "minimal" else effort
+        kind = "adaptive" if profile.thinking == "adaptive" else "enabled"
+        return {"type": kind, **shown}, _known_effort(effort, profile, lose)
     if max_tokens <= _LEAST_BUDGET:
         lose("reasoning_effort", "dropped")
         return None, None
@@ -92,6 +99,16 @@ def thinking_for(
         "budget_tokens": max(_LEAST_BUDGET, min(wanted, max_tokens - 1)),
         **shown,
     }, None
+
+
+def _known_effort(effort: Effort | None, profile: Profile, lose: Lose) -> Effort | None:
+    """The nearest effort that the model knows."""
+    if effort is None or not profile.efforts:
+        return "low" if effort == "minimal" else effort
+    known = nearest(effort, profile)
+    if known != effort:
+        lose("reasoning_effort", "nearest")
+    return known
 
 
 def _effort_for(budget: int) -> Effort:
@@ -112,9 +129,6 @@ def _mid_loop_without_thought(messages: list[Json]) -> bool:
 
 _encode = msgspec.json.Encoder().encode
 
-_LONGEST_WHOLE = 21_333
-"""Tokens of an answer that may take longer than ten minutes, at 128,000 an hour: Anthropic wants to stream these. The
-whole of such a stream is read like any other answer."""
 _IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _SEARCH: Json = {"type": "web_search_20250305", "name": "web_search"}
 _ONLY_JSON = "Answer with one JSON object and nothing else: no words around it and no code fence."
@@ -154,6 +168,9 @@ class _Writing:
         if not messages:
             raise InvalidRequest("messages must hold a message of the user.", param="messages")
         thinking, effort = thinking_for(request, self.profile, max_tokens, messages, self.lose)
+        if not self.profile.forced_tools and _forces(request):
+            self.lose("tool_choice", "auto")
+            request = msgspec.structs.replace(request, tool_choice=ToolChoice("auto"))
         if thinking is None and self.profile.thinks_by_default and _forces(request):
             self.lose(
                 "reasoning_effort", "disabled"
@@ -186,7 +203,7 @@ class _Writing:
             body["stop_sequences"] = stop
         if request.user is not None:
             body["metadata"] = {"user_id": request.user}
-        if request.stream or max_tokens > _LONGEST_WHOLE:
+        if request.stream or max_tokens > self.profile.longest_whole:
             body["stream"] = True
         return _encode(body), list(self.losses)
 
@@ -361,14 +378,23 @@ class _Writing:
 
     def tool(self, tool: Tool) -> Json:
         block: Json = {"name": tool.name}
-        if tool.description:
-            block["description"] = tool.description
-        block["input_schema"] = tool.schema
-        if tool.strict:
-            if self.profile.native_anthropic:
-                block["strict"] = True
-            else:
-                self.lose("tools.function.strict")
+        fitted = fit_tool_schema(tool.schema, self.profile.tool_schemas)
+        schema, changed = bytes(fitted.schema), fitted.changed
+        strict = bool(tool.strict) and self.profile.native_anthropic
+        if strict:
+            # strict tools are held to the same subset as structured output
+            schema, narrowed = fit_schema(schema)
+            changed = changed or narrowed
+        description = fitted.described(tool.description)
+        if description:
+            block["description"] = description
+        block["input_schema"] = Raw(schema)
+        if changed:
+            self.lose("tools.function.parameters", "adapted")
+        if strict:
+            block["strict"] = True
+        elif tool.strict:
+            self.lose("tools.function.strict")
         return _cached(block, tool.cache)
 
     def tool_choice(self, request: Request, thinking: Json | None) -> Json | None:

@@ -10,16 +10,17 @@ from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_known
+from penstock.core.dialects.finish_words import MESSAGES, failed_end
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
 from penstock.core.dialects.messages.encode_response import ResponseEncoder
 from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
     decode_whole,
+    end_of,
     failure_of,
     is_passed_on,
     read_event,
-    reason_of,
     usage_at_start,
     usage_of,
 )
@@ -158,8 +159,14 @@ class Passthrough(FramePassthrough):
                 self._meter(usage_of(event.usage))
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self._reason = event.delta.stop_reason
+                    failed = failed_end(MESSAGES, self._reason)
+                    if failed is not None:
+                        self._fail(failed)
+                        return b""
             case "message_stop":
-                self._end(reason_of(self._reason, called=self._called))
+                ended = end_of(self._reason, called=self._called)
+                # what is not known is the caller's to read
+                self._end("end_turn" if isinstance(ended, Failed) else ended)
             case _:
                 self._count(raw)
         return raw
@@ -188,6 +195,9 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
         return b"", usage, failure_of(body), ""
     if message.content is None:
         return b"", usage, garbled("the upstream's answer has no content"), ""
+    failed = failed_end(MESSAGES, message.stop_reason or "end_turn")
+    if failed is not None:
+        return b"", usage, failed, ""
     named = message.model
     if model is None or named is None or named == model:
         return body, usage, None, named or ""

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
+from penstock.core.dialects.finish_words import MESSAGES, good_end
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import AnyEvent, Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
@@ -120,16 +121,6 @@ READ_TYPES = frozenset(
 """Event types that mean something to us; all others are ignored."""
 _PASSED_ON = frozenset(("content_block_start", "content_block_delta", "content_block_stop"))
 
-_REASONS: dict[str, StopReason] = {
-    "end_turn": "end_turn",
-    "max_tokens": "max_tokens",
-    "stop_sequence": "stop_sequence",
-    "tool_use": "tool_use",
-    "pause_turn": "pause_turn",
-    "refusal": "refusal",
-    "model_context_window_exceeded": "context_window",
-}
-
 
 def decode_whole(body: bytes) -> Message | None:
     """A whole answer; None where it is no message."""
@@ -141,9 +132,11 @@ def decode_whole(body: bytes) -> Message | None:
         return None
 
 
-def reason_of(word: str | None, *, called: bool) -> StopReason:
-    """The reason a word stands for; where it is missing or unknown, whether a tool was ``called`` decides."""
-    return _REASONS.get(word or "", "tool_use" if called else "end_turn")
+def end_of(word: str | None, *, called: bool, own: str = "") -> StopReason | Failed:
+    """The reason that a word stands for, or the failure; where there is no word, whether a tool was ``called`` decides."""
+    if word:
+        return good_end(MESSAGES, word, own)
+    return "tool_use" if called else "end_turn"
 
 
 def usage_of(raw: Raw | UnsetType) -> Usage | None:

@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Callable
 from typing import assert_never
 
-from penstock.core.neutral.request import Document, Image, Loss, Request, Text
+from penstock.core.body.envelope import Envelope
+from penstock.core.neutral.request import Document, Image, Loss, Request, Text, Tool
 from penstock.core.profile import Profile
+from penstock.core.tools.schema_subset import FittedSchema, fit_tool_schema
 from penstock.errors import InvalidRequest
 
 Json = dict[str, object]
@@ -17,6 +19,30 @@ Lose = Callable[[str, str], None]
 _IDENTIFIER_LIMIT = 128
 TOOL_ERROR_MARK = "[tool_error]\n"
 """Begins the result of a tool that failed, where the format has no field for that."""
+
+
+def reasons_not(request: Request) -> bool:
+    """Whether the caller asks for no reasoning."""
+    thinking = request.thinking
+    return request.effort == "none" or (thinking is not None and thinking.mode == "disabled")
+
+
+_ONE = frozenset((b"1", b"1.0"))
+_SAMPLING = (b'"temperature"', b'"top_p"')
+
+
+def refused_sampling(envelope: Envelope, profile: Profile, *, reasons: bool) -> tuple[str, ...]:
+    """The sampling fields of a body in one of OpenAI's formats that the model refuses; 1 is what it has anyway.
+
+    ``reasons``: the caller has not asked for no reasoning.
+    """
+    if profile.sampling or not any(name in envelope.body for name in _SAMPLING):
+        return ()
+    if profile.sampling_without_reasoning and not reasons:
+        return ()
+    fields = envelope.fields
+    named = (name for name in ("temperature", "top_p") if name in fields)
+    return tuple(name for name in named if bytes(fields[name]) not in _ONE)
 
 
 class RequestEncoder:
@@ -38,6 +64,13 @@ class RequestEncoder:
         """Note what became of a field."""
         self._losses.setdefault(field, outcome)
 
+    def fitted(self, tool: Tool) -> FittedSchema:
+        """The tool's schema as this upstream takes it."""
+        fitted = fit_tool_schema(tool.schema, self.profile.tool_schemas)
+        if fitted.changed:
+            self.lose("tools.input_schema", "adapted")
+        return fitted
+
     def limit(self, request: Request, field: str, body: Json) -> None:
         """The most tokens of an answer, in the field that this upstream has for it."""
         if request.max_tokens is not None:
@@ -47,7 +80,7 @@ class RequestEncoder:
 
     def sampling(self, request: Request, body: Json, *, top_k: bool) -> None:
         """Temperature, top_p and top_k, as far as the upstream takes them."""
-        taken = self.profile.sampling
+        taken = self.profile.sampling or (self.profile.sampling_without_reasoning and reasons_not(request))
         for name, value, known in (
             ("temperature", request.temperature, taken),
             ("top_p", request.top_p, taken),

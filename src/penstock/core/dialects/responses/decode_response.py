@@ -14,10 +14,11 @@ from penstock.core.dialects.responses.response_schema import (
     StreamEvent,
     cited,
     decode_whole,
+    end_of,
     failure_in,
     is_json,
     read_event,
-    reason_of,
+    unknown_state,
     usage_of,
 )
 from penstock.core.dialects.responses.text_form import form_of
@@ -97,6 +98,7 @@ class Assembly:
         "_by_index",
         "_called",
         "_current",
+        "_good_ends",
         "_ids",
         "_model",
         "_order",
@@ -106,7 +108,8 @@ class Assembly:
         "started",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Profile) -> None:
+        self._good_ends = profile.good_ends
         self.started = False
         self.done = False
         self._model = ""
@@ -336,9 +339,12 @@ class Assembly:
         if usage is not None:
             out.append(Metered(usage))
         self.done = True
-        reason = reason_of(response, kind, called=self._called, refused=bool(self._refusal))
-        detail = "".join(self._refusal) or None if reason == "refusal" else None
-        out.append(Stopped(reason, None, detail))
+        ended = end_of(response, kind, called=self._called, refused=bool(self._refusal), own=self._good_ends)
+        if isinstance(ended, Failed):
+            out.append(ended)
+            return
+        detail = "".join(self._refusal) or None if ended == "refusal" else None
+        out.append(Stopped(ended, None, detail))
 
     def _reconcile(self, output: list[Item], out: list[AnyEvent]) -> None:
         """Items of the whole response that never came by themselves, or never were done."""
@@ -379,9 +385,9 @@ class ResponseDecoder:
 
     __slots__ = ("_assembly", "_body", "_frames", "_size", "_sniffed")
 
-    def __init__(self, *, profile: Profile = DEFAULT_PROFILE) -> None:  # noqa: ARG002 - no habit of today changes reading
+    def __init__(self, *, profile: Profile = DEFAULT_PROFILE) -> None:
         self._frames = Frames()
-        self._assembly = Assembly()
+        self._assembly = Assembly(profile)
         self._sniffed = False
         self._body: list[bytes] | None = None  # the body, where it turned out to be plain JSON
         self._size = 0
@@ -461,7 +467,7 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
         reader = ResponseDecoder(profile=profile)
         return [*reader.feed(body), *reader.finish()]
     out: list[AnyEvent] = []
-    _take_whole(body, Assembly(), out)
+    _take_whole(body, Assembly(profile), out)
     return out
 
 
@@ -471,7 +477,7 @@ def _take_whole(body: bytes, assembly: Assembly, out: list[AnyEvent]) -> None:
     if response is None:
         assembly.fail(garbled("the upstream's answer is not a Responses reply"), out)
         return
-    failed = failure_in(response, text)
+    failed = failure_in(response, text) or unknown_state(response)
     if failed is not None:
         assembly.fail(failed, out)
         return

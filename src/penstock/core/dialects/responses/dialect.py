@@ -121,6 +121,8 @@ RESPONSES = Dialect(
             "output_config.format": "text.format",
             "output_config.format.strict": "text.format.strict",
             "tools.function.strict": "tools.strict",
+            "tools.function.parameters": "tools.parameters",
+            "tools.input_schema": "tools.parameters",
             "cache_control": "input.prompt_cache_breakpoint",
             "user": "safety_identifier",
             "messages.system": "input.developer",

@@ -78,7 +78,10 @@ class _Writing(RequestEncoder):
 
     def choose(self, request: Request, body: Json) -> None:
         wanted = request.tool_choice
-        if wanted is not None:
+        if wanted is not None and not self.profile.forced_tools and wanted.mode in ("any", "tool"):
+            self.lose("tool_choice", "auto")
+            body["tool_choice"] = "auto"
+        elif wanted is not None:
             match wanted.mode:
                 case "auto" | "none":
                     body["tool_choice"] = wanted.mode
@@ -131,11 +134,13 @@ class _Writing(RequestEncoder):
 
     def tool(self, tool: Tool) -> Json:
         written: Json = {"type": "function", "name": tool.name}
-        if tool.description is not None:
-            written["description"] = tool.description
-        written["parameters"] = tool.schema
+        fitted = self.fitted(tool)
+        description = fitted.described(tool.description)
+        if description is not None:
+            written["description"] = description
+        written["parameters"] = fitted.schema
         # strict unless told otherwise in this dialect, and then a schema outside the subset is refused
-        written["strict"] = bool(tool.strict) and self.profile.strict_tools and strict_fits(tool.schema)
+        written["strict"] = bool(tool.strict) and self.profile.strict_tools and strict_fits(fitted.schema)
         if tool.strict and not written["strict"]:
             self.lose("tools.strict")
         if tool.cache is not None:

@@ -11,6 +11,7 @@ from msgspec import Raw
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_at, replace_top_level
 from penstock.core.dialects.interface import PassedAnswer, Prepared
+from penstock.core.dialects.openai.encode_request import refused_sampling
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.dialects.responses.decode_response import decode_response
 from penstock.core.dialects.responses.encode_response import ResponseEncoder
@@ -21,11 +22,11 @@ from penstock.core.dialects.responses.response_schema import (
     Response,
     StreamEvent,
     decode_whole,
+    end_of,
     failure_in,
     is_json,
     is_passed_on,
     read_event,
-    reason_of,
     usage_of,
 )
 from penstock.core.dialects.responses.text_form import PIECE
@@ -48,6 +49,7 @@ _encode = msgspec.json.Encoder().encode
 
 # ---- the request
 
+_NO_EFFORT = re.compile(rb'"effort"\s*:\s*"none"')
 _OUR_MARKS = (f'"{SIGNATURE_PREFIX}'.encode(), b'"gwe1.')
 _ENCRYPTED = "reasoning.encrypted_content"
 
@@ -71,7 +73,7 @@ def pass_request(
     """The caller's body, but stored nowhere: what one caller stores at the operator's provider is not another's to read.
 
     Where the caller wanted to have it stored, so that reasoning could be referred to, it is asked for in the form that
-    can be sent back.
+    can be sent back. Sampling that the model refuses is left out.
     """
     changes: dict[str, bytes] = {}
     losses: list[Loss] = []
@@ -89,7 +91,13 @@ def pass_request(
         if items is not None:
             changes["input"] = items
             losses.append(Loss("input.reasoning", "dropped"))
-    return Prepared(envelope.encode(model, changes), tuple(losses))
+    drop: tuple[str, ...] = ()
+    if not profile.sampling:
+        drop = refused_sampling(
+            envelope, profile, reasons=_NO_EFFORT.search(envelope.value("reasoning")) is None
+        )
+        losses += (Loss(name, "dropped") for name in drop)
+    return Prepared(envelope.encode(model, changes, drop), tuple(losses))
 
 
 def _included(envelope: Envelope) -> list[str]:
@@ -179,7 +187,9 @@ class Passthrough(FramePassthrough):
         if usage is not None:
             self.usage = merge_usage(self.usage, usage)
         called = self._called or any(item.type in CALLS for item in response.output or ())
-        self._end(reason_of(response, kind, called=called, refused=False))
+        ended = end_of(response, kind, called=called, refused=False)
+        # what is not known is the caller's to read
+        self._end("max_tokens" if isinstance(ended, Failed) else ended)
 
     def _with_model(self, raw: bytes, name: bytes, data: bytes, event: StreamEvent) -> bytes:
         """The frame ``raw`` with our model in its response, if it has one."""

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
+from penstock.core.dialects.finish_words import RESPONSES, UNKNOWN_END, failed_end, good_end
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
@@ -161,6 +162,9 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
         return failed_response(response)
     if kind not in READ_TYPES:
         return None
+    failed = failed_ending(response) if kind in ENDS else None
+    if failed is not None:
+        return failed
     event.type = kind
     return event
 
@@ -241,9 +245,26 @@ def failure_in(response: Response, data: bytes) -> Failed | None:
         return failed_response(response)
     if _present(response.error):
         return failure_of(data)
+    if response.status in _UNFINISHED:
+        return Failed("api_error", f"the upstream's answer is {response.status}", truncated=True)
     if response.output is None:
         return garbled("the upstream's answer has no output")
-    return None
+    return failed_ending(response)
+
+
+_UNFINISHED = frozenset({"queued", "in_progress"})
+"""States of a response that is no answer yet."""
+_ENDED = frozenset({"", "completed", "incomplete"})
+
+
+def unknown_state(response: Response) -> Failed | None:
+    """The failure of a whole answer whose state is not known to be a good one."""
+    status = response.status or ""
+    return (
+        None
+        if status in _ENDED
+        else Failed(UNKNOWN_END, f"status {status[:40]} is not known to be a good end")
+    )
 
 
 def usage_of(raw: Raw | UnsetType) -> Usage | None:
@@ -269,15 +290,23 @@ def usage_of(raw: Raw | UnsetType) -> Usage | None:
     return None if usage == Usage() else usage
 
 
-def reason_of(response: Response, kind: str, *, called: bool, refused: bool) -> StopReason:
-    """Why the reply ended; ``kind`` is the event's type, or its like made from a whole answer's status."""
+def end_of(
+    response: Response, kind: str, *, called: bool, refused: bool, own: str = ""
+) -> StopReason | Failed:
+    """Why the reply ended, or the failure; ``kind`` is the event's type, or its like made from a whole answer's status."""
     if kind == "response.incomplete":
         details = response.incomplete_details
-        reason = details.reason if details is not None else None
-        return "refusal" if reason == "content_filter" else "max_tokens"
+        word = details.reason if details is not None else None
+        return good_end(RESPONSES, word, own) if word else "max_tokens"
     if refused:
         return "refusal"
     return "tool_use" if called else "end_turn"
+
+
+def failed_ending(response: Response | None) -> Failed | None:
+    """The failure that an incomplete response's own reason tells of."""
+    details = None if response is None else response.incomplete_details
+    return failed_end(RESPONSES, details.reason) if details is not None and details.reason else None
 
 
 def cited(raw: Raw | UnsetType) -> Cited | None:
