@@ -8,7 +8,7 @@ from penstock.core.dialects.lanes import Crossing, record_reasoning, stream_lane
 from penstock.core.dialects.prepare import pass_through, prepare
 from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
-from penstock.core.routing import Attempt
+from penstock.core.routing.candidates import Attempt
 from penstock.relay.call import Call
 from penstock.relay.usage import note_whole
 

@@ -12,6 +12,7 @@ caller's; when the caller stalls the upstream is paused, so memory stays bounded
 import asyncio
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from penstock.core.dialects.interface import CallerSide
@@ -60,19 +61,21 @@ class ResponseStream:
         "_hold_until",
         "_keepalive",
         "_last_write",
+        "_late",
         "_max_startup",
         "_pipe",
         "_piped",
         "_request_id",
         "_side",
         "_startup",
+        "content_by",
         "done_at",
         "error",
         "first_byte_at",
         "lane",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a stream needs of its call
         self,
         exchange: Exchange,
         side: CallerSide,
@@ -85,12 +88,15 @@ class ResponseStream:
         keepalive: float,
         max_startup: int,
         asked: bytes = b"",
+        late: Callable[[], None] | None = None,
         piped: bool = True,
     ) -> None:
         """``begin`` sends the response head. ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds.
 
-        ``asked`` is the caller's own body. ``max_startup`` bytes are held of what comes before the first content. Without ``piped`` all goes the long way, to
-        the same effect: that is for tests, which compare.
+        ``late`` is called when there is no content by ``content_by``.
+
+        ``asked`` is the caller's own body. ``max_startup`` bytes are held of what comes before the first content. Without
+        ``piped`` all goes the long way, to the same effect: that is for tests, which compare.
         """
         self._exchange = exchange
         self._flow: Flow | None = None
@@ -104,6 +110,9 @@ class ResponseStream:
         self._clock = clock
         self._hold_until = hold_until
         self._keepalive = keepalive
+        self._late = late
+        self.content_by = inf
+        """When the first content must be there, on the monotonic clock."""
         self._last_write = 0.0
         self._piped = piped
         self._pipe: Pipe | None = None
@@ -171,6 +180,9 @@ class ResponseStream:
         """Called a few times a second: ends the hold, keeps quiet connections alive."""
         if self.done_at is not None:
             return
+        if now >= self.content_by and self.first_byte_at is None and self._late is not None:
+            self._late()
+            return
         exchange = self._exchange
         if not exchange.started:
             if now >= self._hold_until:
@@ -232,18 +244,20 @@ class ResponseStream:
 class OpenStreams:
     """The open streams, and the one timer for all of them, which stops itself when none is left."""
 
-    __slots__ = ("_clock", "_deliveries", "_ticking")
+    __slots__ = ("_clock", "_deliveries", "_next", "_ticking")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._deliveries: set[ResponseStream] = set()
         self._ticking = False
+        self._next = 0.0
 
     def add(self, delivery: ResponseStream) -> None:
         """One begins."""
         self._deliveries.add(delivery)
         if not self._ticking:
             self._ticking = True
+            self._next = self._clock() + _TICK
             asyncio.get_running_loop().call_later(_TICK, self._tick)
 
     def discard(self, delivery: ResponseStream) -> None:
@@ -252,8 +266,11 @@ class OpenStreams:
 
     def _tick(self) -> None:
         now = self._clock()
+        late, self._next = now - self._next, now + _TICK
         for delivery in tuple(self._deliveries):
             try:
+                if late > _TICK:  # our loop was stuck, and could not hear the upstream
+                    delivery.content_by += late
                 delivery.tick(now)
             except Exception:
                 # this one gets no more keep-alives; all others do
