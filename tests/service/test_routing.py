@@ -186,7 +186,7 @@ async def test_case_5_who_leaves_after_the_slow_mark_has_voted(
     user = await house.user()
     well(house, dialect)
     wire = house.wires[f"wire-{dialect}"]
-    for slow, out in ((60.0, False), (0.0, True)):
+    for slow, out in ((60.0, False), (-1.0, True)):
         for _ in range(5):
             ruled(house, slow_least=slow)
             caller = await house.begin(dialect, f"pair-{dialect}", user, stream=stream)
@@ -199,7 +199,7 @@ async def test_case_5_who_leaves_after_the_slow_mark_has_voted(
 
 @both
 async def test_case_7_silence_after_the_start_is_made_good(tmp_path: Path, dialect: str) -> None:
-    async with open_house(tmp_path / "data", upstream_first_byte=0.3, upstream_headers=0.3) as house:
+    async with open_house(tmp_path / "data", upstream_first_byte=0.3, upstream_thinking=0.3) as house:
         user = await house.user()
         well(house, dialect)
         start = 2 if dialect == "messages" else 1
@@ -214,7 +214,7 @@ async def test_case_7_silence_after_the_start_is_made_good(tmp_path: Path, diale
 async def test_case_9_where_there_is_no_other_an_answer_that_has_begun_is_waited_for(
     tmp_path: Path, dialect: str
 ) -> None:
-    async with open_house(tmp_path / "data", upstream_first_byte=0.3, upstream_headers=0.1) as house:
+    async with open_house(tmp_path / "data", upstream_first_byte=0.3, upstream_thinking=0.3) as house:
         user = await house.user()
         caller = await house.begin(dialect, f"wire-{dialect}", user, stream=True)
         asked = await house.wires[f"wire-{dialect}"].next()

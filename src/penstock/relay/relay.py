@@ -153,7 +153,7 @@ class Relay:
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
-        self._deadlines: Memo[tuple[float, float], Deadlines] = Memo(_MOST_DEADLINES)
+        self._deadlines: Memo[tuple[float, float, bool], Deadlines] = Memo(_MOST_DEADLINES)
         self.client = client
         self.ledger = ledger
         self.gate = gate
@@ -196,16 +196,18 @@ class Relay:
         call.stop(EndedByOwner(_ENDED))
         return True
 
-    def deadlines(self, head: float, total: float) -> Deadlines:
-        """The usual ones, with another time for the answer's head and for all of it."""
+    def deadlines(self, head: float, total: float, *, thinks: bool = False) -> Deadlines:
+        """The usual ones, with another time for the answer's head and for all of it; what ``thinks`` is silent for longer."""
         usual = self.timings.deadlines
         if head > _EXACT:
             head = round(head)
         if total > _EXACT:
             total = round(total)
-        known = self._deadlines.get((head, total))
+        known = self._deadlines.get((head, total, thinks))
         if known is None:
-            known = self._deadlines.keep((head, total), replace(usual, first_byte=head, total=total))
+            idle = max(usual.idle, self.timings.clocks.thinking) if thinks else usual.idle
+            made = replace(usual, first_byte=head, total=total, idle=idle)
+            known = self._deadlines.keep((head, total, thinks), made)
         return known
 
     def leg(self, call: Call) -> Leg:
@@ -570,7 +572,8 @@ class RelayedCall(Call):
         if stream is None:
             deadlines = relay.deadlines(limits.head, min(limits.content, left))
         else:
-            deadlines = relay.deadlines(limits.head, min(relay.timings.deadlines.total, left))
+            total = min(relay.timings.deadlines.total, left)
+            deadlines = relay.deadlines(limits.head, total, thinks=self._attempts.size.thinks)
             stream.content_by = now + limits.content
         head = leg.head or relay.head(self.standing, leg, prepared.body)
         self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=stream is not None)
