@@ -52,7 +52,7 @@ chaos: env # servers killed under load (ROUNDS=100, on each engine), races betwe
 	@scripts/services.sh
 	PENSTOCK_TEST_PATIENCE=120 PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) PENSTOCK_TEST_CUTS=$(or $(CUTS),25000) PENSTOCK_TEST_WAYS=1000 PENSTOCK_TEST_ALL=1 \
 		.venv/bin/pytest --log-cli-level INFO --timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py tests/service/test_room_race.py tests/server/test_cuts.py tests/service/test_hostile_providers.py \
-		tests/service/test_lying_postgresql.py tests/store/test_lying_postgresql.py tests/site/test_odd_values.py -k "killed or race or reading or every_way or lies or whatever or odd" $(ARGS)
+		tests/service/test_lying_postgresql.py tests/store/test_lying_postgresql.py tests/site/test_odd_values.py tests/site/test_lying_openid.py -k "killed or race or reading or every_way or lies or whatever or odd or lying" $(ARGS)
 
 mutants: env # changes to the source, one after the other, that the tests must notice (ARGS="relay" chooses); five minutes
 	@scripts/services.sh

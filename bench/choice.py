@@ -9,7 +9,7 @@ import timeit
 from itertools import cycle
 
 from penstock.core.catalog import Model, Target, Upstream
-from penstock.core.failure_classes import FailureClass
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.board import Board
 from penstock.core.routing.candidates import Upstreams
 from penstock.core.routing.choice import NOTHING, choose

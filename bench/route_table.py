@@ -1,7 +1,7 @@
 """What a caller sees of one faulty provider beside a healthy one: faults, errors, attempts, time added.
 
 ``python -m bench.route_table`` runs two scripted upstreams and the service in this process, over loopback, with open-loop
-arrivals. Clocks before content are shortened where ``--clock`` says so (1.0: as they are). Every fault begins with nothing known.
+arrivals. Clocks before content are shortened by ``--clock`` (1.0: as they are). Every fault begins with nothing known.
 """
 
 import argparse

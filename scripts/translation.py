@@ -7,7 +7,7 @@ from pathlib import Path
 
 from penstock.core.dialects.finish_words import FINISH_WORDS
 from penstock.core.dialects.losses import losses_table
-from penstock.core.failure_classes import HANDLING
+from penstock.core.failure_classes.classes import HANDLING
 from penstock.providers.facts import FACTS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -176,13 +176,22 @@ class Cluster:
         subprocess.run(making, check=True, capture_output=True)
         self._control = [*be, place / "pg_ctl", "-D", self._data, "-w", "-l", self._folder / "log"]
 
-    def start(self) -> None:
-        """Start it, with what it had."""
+    def start(self, more: str = "") -> None:
+        """Start it, with what it had; ``more`` are options for the server."""
         options = (
             f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-            " -c max_connections=300"
+            f" -c max_connections=300 {more}"
         )
         subprocess.run([*self._control, "-o", options, "start"], check=True, capture_output=True)
+
+    def keep(self, name: str, text: bytes) -> None:
+        """Put a file in its data directory, such as a certificate; none but the server can read it."""
+        path = self._data / name
+        path.write_bytes(text)
+        path.chmod(0o600)
+        if os.geteuid() == 0:
+            who = pwd.getpwnam("postgres")
+            os.chown(path, who.pw_uid, who.pw_gid)
 
     def stop(self) -> None:
         """End it, as if by a crash."""

@@ -30,6 +30,30 @@ UNTAKEN: dict[tuple[str, str], str] = {
         "neutral/fold.py",
         "if self._call is not None:",
     ): "a call is open wherever the kind is 'call'; the type cannot say so",
+    (
+        "dialects/chat/remembered_request.py",
+        "if self._offered is None:",
+    ): "a request is read in one order; the type cannot say so",
+    (
+        "dialects/chat/remembered_request.py",
+        'raise ValueError("the tools come first")',
+    ): "a request is read in one order; the type cannot say so",
+    (
+        "dialects/chat/remembered_request.py",
+        "if self._turns is not None:",
+    ): "what was written has turns; the type cannot say so",
+    (
+        "dialects/messages/remembered_request.py",
+        "if self._offered is None:",
+    ): "a request is read in one order; the type cannot say so",
+    (
+        "dialects/messages/remembered_request.py",
+        'raise ValueError("the turns come first")',
+    ): "a request is read in one order; the type cannot say so",
+    (
+        "dialects/messages/remembered_request.py",
+        "if self._turns is not None:",
+    ): "what was written has turns; the type cannot say so",
     ("body/envelope.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is, too",
     ("dialects/prepare.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is",
     (

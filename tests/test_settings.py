@@ -164,7 +164,7 @@ def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
         ({"PENSTOCK_DRAIN": "inf"}, "is not a number of seconds"),
         ({"PENSTOCK_DRAIN": "-1"}, "is not a number of seconds"),
         ({"PENSTOCK_KEEPALIVE": "0"}, "above 0"),
-        ({"PENSTOCK_PUBLIC_URL": "https://llm.example.com/base"}, "without a path"),
+        ({"PENSTOCK_PUBLIC_URL": "https://llm.example.com/base?x"}, "a URL such as"),
         ({"PENSTOCK_TRUSTED_PROXIES": "10.0.0.1/8"}, "has host bits set"),
         ({"PENSTOCK_DATA": "a?b"}, "cannot be part of a database URL"),
         ({"PENSTOCK_DATA": "~nobody-of-this-name/x"}, "is not a path"),

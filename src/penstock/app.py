@@ -18,6 +18,7 @@ from penstock.api.body_memory import BodyMemory
 from penstock.api.handler import Api
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import owns
+from penstock.core.dialects.translation_memory import TranslationMemory
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.revision import Revision
@@ -36,6 +37,7 @@ from penstock.operations.metrics import Metrics, SharedMetrics
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
+from penstock.relay.answer import RequestMemories
 from penstock.relay.failover import Failover
 from penstock.relay.offload import Offload
 from penstock.relay.relay import Relay, Timings
@@ -136,6 +138,7 @@ class Service:
             stack.callback(estimator.close)
             offload = Offload(settings.thread_above)
             stack.push_async_callback(offload.close)
+            translations = TranslationMemory(settings.translations_kept)
             relay = Relay(
                 client=client,
                 ledger=ledger,
@@ -145,7 +148,10 @@ class Service:
                 timings=timings,
                 offload=offload,
                 failover=failover,
-                reasoning=ReasoningCache(settings.thoughts_kept),
+                memories=RequestMemories(
+                    reasoning=ReasoningCache(settings.thoughts_kept),
+                    translations=translations,
+                ),
                 clock=clock,
             )
             gate.ended_by(relay.end)
@@ -169,6 +175,7 @@ class Service:
                 now=self._now,
                 clock=clock,
                 revision=revision,
+                base_path=settings.base_path,
             )
             self.site_process = SiteProcess(
                 settings=settings,
@@ -192,6 +199,7 @@ class Service:
                 health=health,
                 metrics=shared,
                 lifetime=self.site_process.lifetime,
+                translations=translations,
                 quick_seconds=settings.revision_poll,
                 retain_days=settings.retain_days,
                 now=self._now,

@@ -8,7 +8,7 @@ The tree, in one picture::
         EmailNotVerified, AccountDisabled, AccountLeaving, AddressNotAllowed, ModelNotOnPlan 403
         RouteNotFound, ModelNotFound 404      MethodNotAllowed 405
         EndedByOwner 400              ReceiptTimeout 408            RequestTooLarge 413
-        EncodedBody 415               HeadersTooLarge 431
+        EncodedBody 415               UpgradeRefused 426            HeadersTooLarge 431
         LimitReached 429:             DailyLimitReached, ConcurrentLimitReached, TooManyRefused
       OurError                        500/503: we failed, or cannot take it now
         InternalError 500             Unavailable 503: Overloaded, Draining, CannotRecord,
@@ -183,10 +183,21 @@ class RequestTooLarge(CallerError):
 
 
 class EncodedBody(CallerError):
-    """The body has a ``Content-Encoding``; only plain bodies are read, so there are no decompression bombs."""
+    """The body has a ``Content-Encoding`` that is not taken; ``accepted`` are those that are."""
 
     status = 415
     code = "encoded_body"
+
+    def __init__(self, message: str, *, accepted: str) -> None:
+        super().__init__(message)
+        self.accepted = accepted
+
+
+class UpgradeRefused(CallerError):
+    """The caller asked for another protocol on the connection; only HTTP is spoken here."""
+
+    status = 426
+    code = "upgrade_refused"
 
 
 class HeadersTooLarge(CallerError):

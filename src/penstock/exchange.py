@@ -92,10 +92,10 @@ class Exchange(Protocol):
         ...
 
     async def body(self, arrived: Callable[[int], None] | None = None) -> bytes:
-        """The whole request body.
+        """The whole request body, decoded where it came compressed.
 
         ``arrived`` is told how many bytes of it are here, whenever there are more; what it raises ends the reading.
-        Raises ``RequestTooLarge``, ``ReceiptTimeout``, ``EncodedBody`` or ``InvalidRequest`` (broken framing). May be
+        Raises ``RequestTooLarge``, ``ReceiptTimeout``, ``EncodedBody`` or ``InvalidRequest`` (broken framing or coding). May be
         called once.
         """
         ...

@@ -54,8 +54,9 @@ DRILLS = {
     "drill-breaks": "sim-error-in-stream=8",
     "drill-thinks": "sim-thinking",
     "drill-namespace": "sim-tool=multi_agent_v1__close_agent",
+    "gpt-5.5": "gpt-5.5",
 }
-"""Models for what does not happen by itself, and the simulator's scenario behind each."""
+"""Models for what does not happen by itself, and the simulator's scenario behind each; and one that Codex knows by name."""
 
 # As an operator would write them: a vendor's own format, and the same models where only the other one is spoken.
 _PROVIDER: dict[Lane, str] = {

@@ -47,6 +47,16 @@ def test_two_turns_with_a_tool_each(everywhere: Running, tmp_path: Path) -> None
     assert len(everywhere.heard(first)) == 4, "the second turn has the first one in it"
 
 
+def test_a_model_whose_metadata_codex_has(everywhere: Running, tmp_path: Path) -> None:
+    """For these it offers tools that are no functions (``tool_search`` and the like), in the first request already."""
+    user = everywhere.user("drills", "codex-knows")
+    prompt = PROMPT.format("of-codex-knows")
+    events = codex(tmp_path, everywhere.base, user.key, "gpt-5.5", prompt)
+    assert said(events, "agent_message")
+    assert {arrival.status for arrival in everywhere.of(user)} == {200}
+    assert not [event for event in events if event["type"] in ("error", "turn.failed")]
+
+
 def test_a_prompt_grows_by_its_end_alone(everywhere: Running, tmp_path: Path) -> None:
     """Prompt caches live on this: what was sent before stands unchanged at the beginning of what is sent next."""
     user = everywhere.user("pro", "codex-cache")

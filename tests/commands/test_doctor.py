@@ -78,6 +78,50 @@ async def test_bad_settings_are_all_that_is_said(environ: dict[str, str]) -> Non
     assert [finding.subject for finding in report.findings] == ["settings", "settings"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "url", "subject"),
+    [
+        ("PENSTOCK_DATABASE_URL", "postgresql://u:tiger@h/p?sslmode=must", "database"),
+        ("PENSTOCK_DATABASE_URL", "postgresql://u:ti#ger@h/p", "settings"),
+        ("PENSTOCK_REDIS_URL", "redis://u:tiger@h?tls=yes", "redis"),
+        ("PENSTOCK_MAIL_URL", "smtp://u:tiger@h?tls=yes", "mail"),
+        ("PENSTOCK_MAIL_URL", "smtp://u:tiger@h:x", "settings"),
+    ],
+)
+async def test_an_address_that_cannot_be_used_is_a_finding_without_its_secret(
+    environ: dict[str, str], variable: str, url: str, subject: str
+) -> None:
+    report = await examine_installation(environ | {variable: url}, None, {})
+    (finding,) = [one for one in report.findings if one.level == "fail"]
+    assert finding.subject == subject
+    assert "ger" not in repr(report.findings).replace("larger", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, ()),
+        ({"PENSTOCK_TRUSTED_PROXIES": "127.0.0.1"}, ("set PENSTOCK_PUBLIC_URL",)),
+        ({"PENSTOCK_PUBLIC_URL": "http://llm.example.com:18041"}, ()),
+        ({"PENSTOCK_PUBLIC_URL": "https://llm.example.com"}, ("set PENSTOCK_TRUSTED_PROXIES to",)),
+        ({"PENSTOCK_OIDC_TRUSTS_EMAIL": "yes"}, ()),
+        (
+            {"PENSTOCK_OIDC_TRUSTS_EMAIL": "yes", "PENSTOCK_OIDC_CLIENT": "c"},
+            ("unset it where the provider",),
+        ),
+    ],
+)
+async def test_what_is_believed_of_proxies_and_providers_is_said(
+    environ: dict[str, str], given: dict[str, str], said: tuple[str, ...]
+) -> None:
+    report = await examine_installation(environ | given, None, {})
+    found = [
+        one.mend for one in report.findings if one.level == "warn" and one.subject in ("settings", "sign-in")
+    ]
+    assert len(found) == len(said)
+    assert all(mend.startswith(words) for mend, words in zip(found, said, strict=True))
+
+
 async def test_a_secrets_file_open_to_others_fails(environ: dict[str, str]) -> None:
     async with installation(environ) as store:
         store.settings.secret_path.chmod(0o644)

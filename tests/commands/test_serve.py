@@ -118,6 +118,34 @@ def test_the_first_start_makes_a_demo_user_and_later_ones_show_its_key_again(env
         server.stop()
 
 
+def test_what_the_operator_vouches_for_is_said_at_the_start(environ: dict[str, str]) -> None:
+    trusting = {"PENSTOCK_OIDC_CLIENT": "c", "PENSTOCK_OIDC_TRUSTS_EMAIL": "yes"}
+    with serving(environ | trusting | {"PENSTOCK_OIDC_ISSUER": "http://127.0.0.1:1"}) as server:
+        assert "oidc_trusts_email is on" in server.stop()
+    with serving(environ) as server:
+        assert "oidc_trusts_email" not in server.stop()
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "url", "says"),
+    [
+        ("serve", "DATABASE", "postgresql://u:tiger@127.0.0.1:1/p?sslmode=requires", "sslmode is one of"),
+        ("migrate", "DATABASE", "postgresql://u:tiger@127.0.0.1:1/p?sslmode=requires", "sslmode is one of"),
+        ("migrate", "DATABASE", "postgresql://u:tiger@127.0.0.1:1/p?channel_binding=require", "verify-full"),
+        ("serve", "DATABASE", "postgresql://u:1?tiger@127.0.0.1:1/p", "%40"),
+        ("serve", "REDIS", "redis://u:tiger@127.0.0.1:1?tls=yes", "not known: tls"),
+        ("serve", "MAIL", "smtp://u:tiger@127.0.0.1:1?tls=yes", "not known: tls"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_one_line_without_its_password(
+    environ: dict[str, str], command: str, variable: str, url: str, says: str
+) -> None:
+    refused = run(environ | {f"PENSTOCK_{variable}_URL": url}, command)
+    assert refused.returncode == 1
+    assert says in refused.stderr
+    assert (refused.stderr.count("\n"), "tiger" in refused.stderr + refused.stdout) == (1, False)
+
+
 def test_what_was_used_is_in_the_books_after_the_end(environ: dict[str, str]) -> None:
     with serving(environ) as server:
         key = server.demo_key

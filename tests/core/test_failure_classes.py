@@ -5,21 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from penstock.core.dialects.context_overflow import overflow_in
 from penstock.core.dialects.upstream_error_text import codes_of, error_text, kind_of
-from penstock.core.failure_classes import (
-    HANDLING,
+from penstock.core.failure_classes.classes import HANDLING, Again, Against, FailureClass, Next, is_callers
+from penstock.core.failure_classes.signs import (
     INSIDE,
     SIGNS,
     SPOKEN,
-    Again,
-    Against,
-    FailureClass,
-    Next,
     Sign,
     class_inside,
     class_of_code,
     class_of_refusal,
-    is_callers,
 )
 from penstock.errors import Fault
 
@@ -35,7 +31,13 @@ PROVIDERS_OWN = (
 
 def refused(status: int, body: object, asked: bytes = b'{"messages":[]}') -> FailureClass:
     raw = json.dumps(body).encode()
-    return class_of_refusal(status, codes_of(raw), error_text(status, raw) or "", raw, asked)
+    text = error_text(status, raw) or ""
+    too_long = overflow_in(text, raw) is not None
+    return class_of_refusal(status, codes_of(raw), text, asked, too_long=too_long)
+
+
+def inside(kind: str, text: str, asked: bytes = b"") -> FailureClass:
+    return class_inside(kind, text, asked, too_long=overflow_in(text, b"") is not None)
 
 
 def bodies(sign: Sign) -> list[object]:
@@ -63,7 +65,7 @@ def test_a_sign_is_seen_in_every_shape_and_under_each_of_its_statuses(sign: Sign
             assert refused(status, body) is sign.found
             assert is_callers(sign.found) is (sign.found is FailureClass.REASONING_REJECTED)
     if sign.words:
-        assert class_inside("api_error", f"So: {sign.words}", b"{}") is sign.found
+        assert inside("api_error", f"So: {sign.words}", b"{}") is sign.found
 
 
 @pytest.mark.parametrize("sign", [sign for sign in SIGNS if sign.words], ids=lambda sign: sign.words)
@@ -73,7 +75,7 @@ def test_words_that_the_caller_wrote_are_no_sign(sign: Sign) -> None:
     ).encode()
     body = {"error": {"message": f"cannot read: why {sign.words}?", "type": "invalid_request_error"}}
     assert refused(400, body, asked) is FailureClass.CALLER
-    assert class_inside("api_error", f"why {sign.words}", asked) is FailureClass.BROKEN
+    assert inside("api_error", f"why {sign.words}", asked) is FailureClass.BROKEN
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,8 @@ def test_without_a_sign_the_status_decides(status: int, found: FailureClass) -> 
         5,
     ):
         assert refused(status, body) is found
-    assert class_of_refusal(status, codes_of(b"<html>"), "", b"<html>", b"") is found
-    assert class_of_refusal(status, codes_of(b"[" * 5000), "", b"", b"") is found
+    assert class_of_refusal(status, codes_of(b"<html>"), "", b"", too_long=False) is found
+    assert class_of_refusal(status, codes_of(b"[" * 5000), "", b"", too_long=False) is found
 
 
 def test_a_code_of_the_wrong_status_says_nothing() -> None:
@@ -110,7 +112,7 @@ def test_a_code_of_the_wrong_status_says_nothing() -> None:
 def test_a_prompt_that_is_too_long_is_a_class_of_its_own(status: int) -> None:
     text = "This model's maximum context length is 10 tokens. However, you requested 11 tokens"
     assert refused(status, {"error": {"message": text}}) is FailureClass.TOO_LONG
-    assert class_inside("invalid_request_error", text, b"") is FailureClass.TOO_LONG
+    assert inside("invalid_request_error", text, b"") is FailureClass.TOO_LONG
     assert refused(429, {"error": {"message": text}}) is FailureClass.RATE
 
 
@@ -136,13 +138,13 @@ def test_a_prompt_that_is_too_long_is_a_class_of_its_own(status: int) -> None:
 )
 def test_an_error_inside_a_good_answer_is_classed_too(error: object, found: FailureClass) -> None:
     for value in ({"error": error}, error):
-        assert class_inside(kind_of(value), "x", b"") is found
+        assert inside(kind_of(value), "x", b"") is found
 
 
 @pytest.mark.parametrize("code", [1002, 1004, 1008, 1039, 1041, 2049, 2056])
 def test_the_codes_of_minimax_are_classed(code: int) -> None:
-    assert class_inside(kind_of({"code": code}), "x", b"") in PROVIDERS_OWN
-    assert class_inside(kind_of({"code": 1000}), "x", b"") is FailureClass.BROKEN
+    assert inside(kind_of({"code": code}), "x", b"") in PROVIDERS_OWN
+    assert inside(kind_of({"code": 1000}), "x", b"") is FailureClass.BROKEN
 
 
 def test_every_class_is_handled() -> None:

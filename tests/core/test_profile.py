@@ -270,14 +270,14 @@ def test_a_search_is_the_providers_own_where_its_profile_says_so(caller: Dialect
 
 @pytest.mark.parametrize(("caller", "upstream"), [*PAIRS, ("messages", "chat"), ("responses", "chat")])
 @pytest.mark.parametrize("way", ["dropped", "refused", "mapped"])
-def test_a_search_that_cannot_be_had_is_refused_or_only_codex_goes_without(
+def test_a_search_that_cannot_be_had_is_left_out_and_told_or_refused_where_the_operator_says_so(
     caller: DialectName, upstream: str, way: str
 ) -> None:
     if way == "mapped" and upstream != "chat":
         return
     fields, field, param = SEARCHED[caller]
     profile = with_changes(DEFAULT_PROFILE, web_search=way)
-    if caller == "responses" and way != "refused":
+    if way != "refused":
         body, told = sent(HI, caller=caller, upstream=upstream, profile=profile, **fields)
         assert "tools" not in body
         assert told == {field: "dropped"}

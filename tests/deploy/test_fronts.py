@@ -1,5 +1,6 @@
 """nginx and Caddy with the files of ``deploy/`` in front of a gateway: what goes through, and that nothing is held back."""
 
+import re
 import shutil
 import socket
 import ssl
@@ -166,3 +167,20 @@ def test_the_callers_address_and_errors_come_through(front: Front, gateway: Gate
             "/chat/completions", content=b" " * (33 * 2**20), headers={"content-type": "application/json"}
         )
         assert big.status_code == 413
+
+
+def test_a_form_is_taken_from_behind_any_port(front: Front, gateway: Gateway) -> None:
+    with client(front, gateway) as browser:
+        page = browser.get(f"{front.url}/signup").text
+        found = re.search(r'name="form_token" value="(\w+)"', page)
+        assert found is not None
+        answer = browser.post(
+            f"{front.url}/signup",
+            data={
+                "form_token": found[1],
+                "email": f"{front.url[-5:]}@example.com",
+                "password": "a password of ours",
+            },
+            headers={"origin": front.url, "sec-fetch-site": "same-origin"},
+        )
+        assert answer.status_code == 303, answer.text

@@ -551,8 +551,26 @@ async def test_a_journal_of_an_earlier_version_is_read(database: Database) -> No
 
 @pytest.mark.parametrize(
     "record",
-    [b"\x93\xa5later\x01\x02", b"\xa1\xa4", b"\x91\xa1\xff", b"\x81\xa1\xc0\x01", b"\xc1", b"\x91" * 20_000],
-    ids=["another word", "no text", "no word", "no name", "no msgpack", "nested"],
+    [
+        b"\x01",
+        b"\x03\x00",
+        b"\x93\xa5later\x01\x02",
+        b"\xa1\xa4",
+        b"\x91\xa1\xff",
+        b"\x81\xa1\xc0\x01",
+        b"\xc1",
+        b"\x91" * 20_000,
+    ],
+    ids=[
+        "half a kind",
+        "half a row",
+        "another word",
+        "no text",
+        "no word",
+        "no name",
+        "no msgpack",
+        "nested",
+    ],
 )
 async def test_a_journal_that_cannot_be_read_is_told_and_left_as_it_is(
     database: Database, record: bytes

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -334,3 +335,9 @@ async def test_whatever_happens_every_request_is_one_row_and_counted_right(
     assert {state for state, _, _ in (await states(database)).values()} <= {"settled"}
     await agree(database)
     await database.close()
+
+
+@pytest.mark.parametrize("record", [b"", b"\x01", b"\x02\x00\x00\x00\x00", b"\x03", b"\x04" * 9, b"\xff"])
+def test_a_record_that_is_none_cannot_be_read(record: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        read([record])

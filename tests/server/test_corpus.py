@@ -1,6 +1,8 @@
 """What the server makes of every kind of malformed, hostile or merely unusual request, byte for byte on a socket."""
 
 import asyncio
+import gzip
+import zlib
 
 import pytest
 
@@ -160,8 +162,14 @@ CORPUS = {
     "chunked over the limit": (chunked(b"x" * 999, b"xx"), 413),
     "chunked at the limit": (chunked(b"x" * 500, b"y" * 500), OK),
     # encodings, upgrades
-    "gzip body": (post(b"abc", "Content-Encoding: gzip"), 415),
-    "deflate, identity": (post(b"abc", "Content-Encoding: deflate, identity"), 415),
+    "gzip body": (post(gzip.compress(b"abc"), "Content-Encoding: gzip"), OK),
+    "gzip body that is none": (post(b"abc", "Content-Encoding: gzip"), 400),
+    "deflate, identity": (post(zlib.compress(b"abc"), "Content-Encoding: deflate, identity"), OK),
+    "deflate, gzip": (post(gzip.compress(zlib.compress(b"abc")), "Content-Encoding: deflate, gzip"), 415),
+    "a made-up coding": (post(b"abc", "Content-Encoding: made-up"), 415),
+    "gzip over the limit": (post(gzip.compress(b"x" * 1001), "Content-Encoding: gzip"), 413),
+    "gzip at the limit": (post(gzip.compress(b"x" * 1000), "Content-Encoding: gzip"), OK),
+    "chunked gzip": (chunked(gzip.compress(b"abc")).replace(H, H + b"Content-Encoding: gzip\r\n"), OK),
     "two content encodings": (post(b"abc", "Content-Encoding: identity", "Content-Encoding: gzip"), 400),
     "identity body": (post(b"abc", "Content-Encoding: Identity"), OK),
     "h2c upgrade": (get("/v1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMA"), OK),
@@ -178,6 +186,11 @@ CORPUS = {
     "HTTP/1.0": (get("/v1", version="1.0"), OK),
     "HTTP/1.0 keep-alive": (get("/v1", "Connection: keep-alive", version="1.0"), OK),
 }  # fmt: skip
+CODED = {
+    "gzip body", "gzip body that is none", "deflate, identity", "gzip over the limit", "gzip at the limit", "chunked gzip",
+}  # fmt: skip
+"""Bodies in a coding that the data plane takes. Pages take none: 415."""
+
 CLOSES = {
     "connection: close",
     "connection: close in a list",

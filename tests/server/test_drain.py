@@ -1,6 +1,7 @@
 """The end of a server: who is still served, who is told, and how the process goes."""
 
 import asyncio
+import errno
 import signal
 import socket
 import sys
@@ -169,3 +170,35 @@ def test_a_name_gets_all_its_addresses_on_one_port() -> None:
     finally:
         for sock in sockets:
             sock.close()
+
+
+@pytest.mark.parametrize("host", ["::", "[::]", "0::0"])
+def test_every_address_is_of_both_families(host: str) -> None:
+    sockets = bind(host, 0)
+    try:
+        (port,) = {sock.getsockname()[1] for sock in sockets}
+        assert {sock.getsockname()[0] for sock in sockets} == {"::", "0.0.0.0"}
+        for sock in sockets:
+            sock.listen()
+        for near in ("127.0.0.1", "::1"):
+            with socket.create_connection((near, port), timeout=5) as made:
+                assert made.getpeername()[0] == near
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_a_family_that_the_machine_has_not_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def without_ipv6(family: int, *more: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *more)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    (sock,) = bind("::", 0)
+    assert sock.getsockname()[0] == "0.0.0.0"
+    sock.close()
+    with pytest.raises(OSError, match="not supported"):
+        bind("::1", 0)

@@ -141,6 +141,15 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
     models.append(_model("search-messages", ("search-messages", "up-messages")))
     providers.append(_provider("deep-chat", "deepseek", "chat", wires["wire-chat"], "env:VENDOR_KEY"))
     models.append(_model("deep-chat", ("deep-chat", "up-chat")))
+    # another vendor's models behind Messages, and Google's and another account's behind what they speak
+    for name, kind, wire in (
+        ("mini-messages", "minimax", "spare-messages"),
+        ("google-chat", "gemini", "spare-chat"),
+        ("groq-chat", "groq", "wire-chat"),
+    ):
+        dialect: DialectName = "messages" if wire.endswith("messages") else "chat"
+        providers.append(_provider(name, kind, dialect, wires[wire], "env:VENDOR_KEY"))
+        models.append(_model(name, (name, f"up-{dialect}")))
     few = ("plain", "tools", "cut", "error-400", "error-500")
     models += (_model(f"responses-{name}", ("sim-responses", SCENARIOS[name])) for name in few)
     for place in ("wire", "spare"):

@@ -1,13 +1,22 @@
 """What callers send that cannot be served: a clear 4xx that names the field, never a 500, and nothing reaches a provider."""
 
 import gzip
+import sys
+import zlib
+from collections.abc import Callable
 from typing import Any
 
+import brotli
 import msgspec
 import pytest
 
 from tests.service.conversations import DIALECTS, PATHS, Answer, body_of, request
 from tests.service.running_service import House
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 NATIVE = {"x-error-format": "native"}
@@ -308,14 +317,57 @@ async def test_the_content_type_is_nobodys_business(house: House, dialect: str) 
 
 
 @both
-async def test_an_encoded_body_is_a_415_whatever_is_in_it(house: House, dialect: str) -> None:
+async def test_a_coding_that_is_not_taken_is_a_415_that_names_those_that_are(
+    house: House, dialect: str
+) -> None:
     body = gzip.compress(body_of(dialect, f"{dialect}-plain"))
-    for encoding in ("gzip", "br", "zstd", "deflate, gzip", "x-made-up"):
+    for encoding in ("compress", "deflate, gzip", "gzip, gzip", "x-made-up", "aes128gcm"):
         answer = await _refused(house, dialect, body, **{"content-encoding": encoding})
         assert (answer.status, answer.code) == (415, "encoded_body")
+        assert answer.headers["accept-encoding"] == "zstd, br, gzip, deflate"
     user = await house.user("one")
     plain = await house.ask(dialect, f"{dialect}-plain", user, headers={"content-encoding": "identity"})
     assert plain.status == 200
+
+
+def _bare(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+CODED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "zstd, as Codex sends it": ("zstd", zstd.compress),
+    "zstd in two frames": ("zstd", lambda body: zstd.compress(body[:9]) + zstd.compress(body[9:])),
+    "br": ("br", brotli.compress),
+    "gzip": ("GZIP", gzip.compress),
+    "x-gzip": ("x-gzip", gzip.compress),
+    "gzip in two members": ("gzip", lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])),
+    "deflate": ("identity, deflate", zlib.compress),
+    "deflate without its wrapping": ("deflate", _bare),
+}
+
+
+@both
+async def test_a_compressed_body_is_read_as_what_it_stands_for(house: House, dialect: str) -> None:
+    user = await house.user("one")
+    plain = body_of(dialect, f"{dialect}-plain")
+    for name, (coding, compress) in CODED.items():
+        for body in (plain, plain + b" " * 300_000):  # one that is read in a thread
+            answer = await house.post(dialect, compress(body), user, {"content-encoding": coding})
+            assert answer.status == 200, (name, answer.body)
+    assert await house.used(user) == 2 * len(CODED)
+
+
+@both
+async def test_what_is_not_what_its_coding_says_is_a_400(house: House, dialect: str) -> None:
+    plain = body_of(dialect, f"{dialect}-plain")
+    for coding, compress in CODED.values():
+        whole = compress(plain)
+        for body in (b"", whole[:-1], whole[: len(whole) // 2], whole + b"more", plain, b"\0" * 40):
+            answer = await _refused(house, dialect, body, **{"content-encoding": coding})
+            assert (answer.status, answer.code) == (400, "invalid_request"), (coding, body[-8:])
+    many = gzip.compress(b"") * 65 + gzip.compress(plain)
+    assert (await _refused(house, dialect, many, **{"content-encoding": "gzip"})).status == 400
 
 
 @both

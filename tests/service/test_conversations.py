@@ -359,9 +359,7 @@ async def test_what_cannot_be_said_there_is_a_400_that_names_the_field_and_costs
     for dialect, model, field, value in (
         ("chat", "wire-messages", "n", 2),
         ("chat", "wire-messages", "modalities", ["text", "audio"]),
-        ("chat", "wire-messages", "web_search_options", {}),
-        ("messages", "wire-chat", "mcp_servers", [{"type": "url", "url": "https://x.example", "name": "x"}]),
-        ("messages", "wire-chat", "container", "c"),
+        ("messages", "wire-chat", "stop_sequences", ["a", "b", "c", "d", "e"]),
     ):
         answer = await house.ask(dialect, model, user, headers=native, **{field: value})
         assert answer.status == 400, field

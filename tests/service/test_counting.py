@@ -99,7 +99,9 @@ async def test_what_we_refuse_does_not_count(house: House, dialect: str) -> None
         await house.http("GET", path, user.key),
         await house.http("POST", path + "x", user.key),
         await house.ask(dialect, "claude-opus-4.6", await house.user("free")),
+        await house.post(dialect, b"xx", user, {"content-encoding": "compress"}),
         await house.post(dialect, b"xx", user, {"content-encoding": "gzip"}),
+        await house.http("GET", path, user.key, headers={"upgrade": "websocket"}),
         await house.post(dialect, b"{}", user, {"x-long": "x" * 40_000}),
     ]
     head = request("POST", path, {"x-api-key": user.key, "x": "y"}).replace(
@@ -107,7 +109,7 @@ async def test_what_we_refuse_does_not_count(house: House, dialect: str) -> None
     )
     answers.append(await (await house.send(head)).answer())
     statuses = [answer.status for answer in answers]
-    assert statuses == [400, 401, 404, 503, 405, 404, 403, 415, 431, 413]
+    assert statuses == [400, 401, 404, 503, 405, 404, 403, 415, 400, 426, 431, 413]
     assert await _books(house, user) == (0, [])
     for _ in range(5):
         assert (await house.ask(dialect, f"{dialect}-plain", user)).status == 200

@@ -69,7 +69,7 @@ async def _long_body(house: House, dialect: str, headers: Headers) -> Answer:
 
 
 async def _encoded_body(house: House, dialect: str, headers: Headers) -> Answer:
-    return await _raw_body(house, dialect, headers, "content-encoding: gzip\r\ncontent-length: 2", b"xx")
+    return await _raw_body(house, dialect, headers, "content-encoding: compress\r\ncontent-length: 2", b"xx")
 
 
 async def _long_head(house: House, dialect: str, headers: Headers) -> Answer:

@@ -66,7 +66,7 @@ async def test_a_large_body_is_read_and_translated_beside_the_loop(
     user = await house.user()
     beside = await house.begin("chat", "wire-chat", user, stream=True)
     asked = await house.wires["wire-chat"].next()
-    asked.begin(*FRAMES["chat"][:1])
+    asked.begin(*FRAMES["chat"][:2])
     head = await beside.head()
     go = threading.Event()
     threads: list[str] = []
@@ -84,7 +84,7 @@ async def test_a_large_body_is_read_and_translated_beside_the_loop(
     large = json.dumps({"role": "user", "content": "x" * 300_000})
     body = body_of(dialect, f"{upstream}-plain", messages=[json.loads(large)])
     other = asyncio.create_task(house.post(dialect, body, user))
-    asked.stream_on(*FRAMES["chat"][1:])
+    asked.stream_on(*FRAMES["chat"][2:])
     assert (await beside.rest(head)).status == 200  # while the other waits for ``go``
     assert not other.done()
     go.set()

@@ -17,7 +17,9 @@ from tests.service.conversations import CHAT_FRAMES
 
 BEAT = b": the dialect's own\n\n"
 SIDE = replace(
-    caller_side("chat"), keepalive=BEAT, error_frame=lambda error, _request, _number=0: error.code.encode()
+    caller_side("chat"),
+    keepalive=BEAT,
+    error_frame=lambda error, _request, _number=0, _asked=None: error.code.encode(),
 )
 
 

@@ -188,6 +188,47 @@ async def test_unknown_routes_are_404_and_wrong_methods_405_with_allow(house: Ho
     assert house.asked == 0
 
 
+WEB_SOCKET = {
+    "connection": "Upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/responses", {**WEB_SOCKET, "openai-beta": "responses_websockets=2026-02-06"}, 426),
+        ("/responses", {"connection": "keep-alive, Upgrade", "upgrade": "h2c, WebSocket"}, 426),
+        ("/responses", {"sec-websocket-key": "x", "sec-websocket-version": "13"}, 426),  # behind nginx
+        ("/chat/completions", WEB_SOCKET, 426),
+        ("/messages", WEB_SOCKET, 426),
+        ("/responses", {"connection": "Upgrade", "upgrade": "h2c"}, 405),
+        ("/responses", {}, 405),
+        ("/realtime", WEB_SOCKET, 404),
+        ("", WEB_SOCKET, 200),
+    ],
+)
+async def test_who_asks_for_a_web_socket_is_sent_back_to_post(
+    house: House, prefix: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    user = await house.user("one")
+    answer = await house.http("GET", prefix + path, user.key, headers=headers)
+    assert answer.status == status
+    assert ("upgrade" in answer.headers) is (status == 426)
+    after = await house.ask("chat", "chat-plain", user)
+    assert after.status == 200
+
+
+async def test_asking_for_web_sockets_is_not_held_against_anybody(house: House) -> None:
+    user = await house.user("one")
+    for _ in range(130):
+        answer = await house.http("GET", "/v1/responses", user.key, headers=WEB_SOCKET)
+        assert answer.status == 426
+
+
 async def test_the_model_list_comes_in_pages_where_asked_for(house: House) -> None:
     user = await house.user()
     first = await house.http("GET", "/v1/models?limit=2&beta=true", user.key)

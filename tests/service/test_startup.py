@@ -237,3 +237,19 @@ async def test_what_a_caller_shows_before_text_goes_out_at_once(house: House, up
     head.body = await caller.until(shown.split(b"data: ", 1)[1][-30:])
     asked.cut()
     await caller.rest(head)
+
+
+@callers
+@upstreams
+@pytest.mark.parametrize("how", BREAKS)
+async def test_where_there_is_no_other_a_failure_after_the_start_is_one_of_the_status(
+    house: House, dialect: str, upstream: str, how: str
+) -> None:
+    user = await house.user()
+    house.wires[f"wire-{upstream}"].script = breaking(STREAMS[upstream][: STARTS[upstream]], how, upstream)
+    answer = await house.ask(dialect, f"wire-{upstream}", user, stream=True)
+    assert answer.status == 502
+    assert answer.code.startswith("provider_")
+    assert b"boom" not in answer.body
+    row = await house.row(user)
+    assert (row["outcome"], row["status"], row["counted"]) == ("upstream_error", 502, False)

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -18,8 +18,9 @@ from penstock.domain.keys import management
 from penstock.domain.ledger.reconciliation import compare
 from penstock.providers.secrets import Secrets
 from penstock.server.listen import Listener, listen
+from penstock.store.redis.counters import RedisCounters
 from tests.redis import redis_server
-from tests.service.conversations import FRAMES, Caller, body_of, request
+from tests.service.conversations import FRAMES, Answer, Caller, body_of, request
 from tests.service.running_service import VENDOR_KEY, House, User, open_house
 from tests.service.scripted import PATIENCE
 from tests.stores import Engine
@@ -35,18 +36,32 @@ class Pair:
 
     async def ask(self, number: int, user: User, model: str = "chat-plain") -> int:
         """The status that one of them answers with."""
+        body = body_of("chat", model)
+        return (await self.send(number, user, "POST", "/v1/chat/completions", body)).status
+
+    async def send(
+        self, number: int, user: User, method: str, path: str, body: bytes = b"", **headers: str
+    ) -> Answer:
+        """What one of them answers."""
         ends = await asyncio.open_connection("127.0.0.1", self.ports[number % 2])
         caller = Caller(*ends, lambda _: None)
-        body = body_of("chat", model)
-        await caller.send(request("POST", "/v1/chat/completions", {"x-api-key": user.key}, body))
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        await caller.send(request(method, path, {"x-api-key": user.key, **named}, body))
         answer = await caller.answer()
         caller.leave()
-        return answer.status
+        return answer
 
 
 @pytest.fixture
 async def pair(postgresql: Engine, tmp_path: Path) -> AsyncGenerator[Pair]:
     async with pair_of(postgresql, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def remembering(postgresql: Engine, tmp_path: Path) -> AsyncGenerator[Pair]:
+    """Servers that know a key for a while, as they do outside of tests."""
+    async with pair_of(postgresql, tmp_path, cache_seconds=5.0) as made:
         yield made
 
 
@@ -78,6 +93,81 @@ async def test_the_last_requests_of_a_day_and_the_books_are_exact(pair: Pair) ->
     assert await pair.house.used(user) == 5
     async with pair.house.store.database.connect() as conn:
         assert await compare(conn, day_of(pair.house.clock.now)) == []
+
+
+CHAT = "/v1/chat/completions"
+REFUSED: dict[str, tuple[int, str, str, bytes]] = {
+    "no such model": (404, "POST", CHAT, body_of("chat", "no-such-model")),
+    "no such route": (404, "GET", "/v1/nothing", b""),
+    "another method": (405, "GET", CHAT, b""),
+    "no JSON": (400, "POST", CHAT, b"{"),
+    "no provider": (503, "POST", CHAT, body_of("chat", "absent-model")),
+    "no such model to look at": (404, "GET", "/v1/models/none", b""),
+    "the list": (200, "GET", "/v1/models", b""),
+    "the hello": (200, "GET", "/v1", b""),
+    "a count": (200, "POST", "/v1/messages/count_tokens", body_of("messages", "messages-plain")),
+    "a check": (200, "GET", "/v1/doctor", b""),
+}
+
+
+async def test_what_is_refused_tells_what_is_left_with_both(remembering: Pair) -> None:
+    """After ten good requests on one server, the other one knows of them, on a connection that goes on too."""
+    user = await remembering.house.user()
+    first = await remembering.send(1, user, "POST", CHAT, body_of("chat", "chat-plain"))
+    left = int(first.headers["x-ratelimit-remaining"])
+    for _ in range(10):
+        assert await remembering.ask(0, user) == 200
+        left -= 1
+    for name, (status, method, path, body) in REFUSED.items():
+        answer = await remembering.send(1, user, method, path, body)
+        told = (answer.status, answer.headers["x-ratelimit-remaining"])
+        assert told == (status, str(left)), name
+        assert f"r={left};" in answer.headers["ratelimit"], name
+
+
+async def test_what_is_refused_on_a_connection_that_is_known_tells_it_too(remembering: Pair) -> None:
+    user = await remembering.house.user()
+    caller = Caller(*await asyncio.open_connection("127.0.0.1", remembering.ports[1]), lambda _: None)
+    good, bad = body_of("chat", "chat-plain"), body_of("chat", "none-plain")
+    assert len(good) == len(bad)
+    head = {"x-api-key": user.key}
+    await caller.send(request("POST", CHAT, head, good))
+    left = int((await caller.answer()).headers["x-ratelimit-remaining"])
+    for _ in range(3):
+        assert await remembering.ask(0, user) == 200
+        left -= 1
+        await caller.send(request("POST", CHAT, head, bad))
+        answer = await caller.answer()
+        assert (answer.status, answer.headers["x-ratelimit-remaining"]) == (404, str(left))
+    caller.leave()
+
+
+async def test_who_finds_no_slot_is_told_what_is_left_with_both(pair: Pair) -> None:
+    user = await pair.house.user("one")
+    assert await pair.ask(1, user) == 200
+    holding = await pair.house.begin("chat", "wire-chat", user, stream=True)
+    asked = await pair.house.wires["wire-chat"].next()
+    answer = await pair.send(1, user, "POST", CHAT, body_of("chat", "chat-plain"))
+    left = int(answer.headers["x-ratelimit-limit"]) - 2
+    assert (answer.status, answer.headers["x-ratelimit-remaining"]) == (429, str(left))
+    asked.reset()
+    await holding.answer()
+    holding.leave()
+
+
+async def test_where_it_cannot_be_known_nothing_is_said(remembering: Pair) -> None:
+    user = await remembering.house.user()
+    assert await remembering.ask(1, user) == 200
+    wire = await remembering.send(1, user, "POST", CHAT, b"{}", x_long="x" * 40_000)
+    assert wire.status == 431
+    api = remembering.house.beside[0]._api
+    assert api is not None
+    counters = cast("RedisCounters", api._gate._counters)
+    await counters._link.close()
+    away = await remembering.send(1, user, "POST", CHAT, body_of("chat", "no-such-model"))
+    assert away.status == 404
+    for answer in (wire, away):
+        assert not [name for name in answer.headers if "ratelimit" in name]
 
 
 async def test_slots_are_those_of_both(pair: Pair) -> None:

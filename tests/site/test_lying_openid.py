@@ -13,6 +13,7 @@ from aiohttp import web
 
 from penstock.site.oauth import client
 from penstock.site.oauth.client import MOST_BYTES
+from tests.samples import sample
 from tests.site.page_reader import Hotel, Reader, open_hotel
 from tests.site.test_oauth import ANN, SECRET, Issuer, id_token, running
 
@@ -178,8 +179,14 @@ ANSWERS: dict[str, Answering] = {
 }
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-@pytest.mark.parametrize("path", ["configuration", "token", "userinfo"])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (path, name)
+        for turn, path in enumerate(("configuration", "token", "userinfo"))
+        for name in sample(list(ANSWERS), 6, turn)
+    ],
+)
 async def test_an_answer_that_is_none_signs_nobody_in(
     federated: Hotel, liar: Liar, caplog: pytest.LogCaptureFixture, path: str, name: str
 ) -> None:

@@ -11,7 +11,14 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select
 
 from penstock.domain.mail.outbox import TRIES, Mail
-from penstock.operations.mail_sender import Console, Files, Smtp, compose_message, mail_transport
+from penstock.operations.mail_sender import (
+    Console,
+    Files,
+    MailUrlError,
+    Smtp,
+    compose_message,
+    mail_transport,
+)
 from penstock.store.sql.schema import outbox
 from tests.site.page_reader import PASSWORD, Hotel, open_hotel
 
@@ -116,6 +123,42 @@ async def test_a_password_is_not_sent_without_tls_to_another_machine() -> None:
     assert Smtp("smtp://user:secret@127.0.0.1:587")._start_tls is None
     assert Smtp("smtp://mail.example.com")._start_tls is None
     assert Smtp("smtps://user:secret@mail.example.com")._tls is True
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls", "start_tls"),
+    [
+        ("smtp://mail.example.com", "mail.example.com", 587, False, None),
+        ("smtp://mail.example.com:465", "mail.example.com", 465, True, None),
+        ("smtps://mail.example.com", "mail.example.com", 465, True, None),
+        ("smtp+ssl://mail.example.com:2465/", "mail.example.com", 2465, True, None),
+        ("smtp+starttls://mail.example.com:25", "mail.example.com", 25, False, True),
+        ("smtp://a%40b:p%2F%23@[fd00::1]:25", "fd00::1", 25, False, True),
+        ("smtp://a@b.example:p:q@mail.example.com", "mail.example.com", 587, False, True),
+    ],
+)
+def test_addresses_of_mail_servers(url: str, host: str, port: int, tls: bool, start_tls: bool | None) -> None:
+    made = Smtp(url)
+    assert (made._host, made._port, made._tls, made._start_tls) == (host, port, tls, start_tls)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("smtp://user:tiger@mail.example.com:smtp", "see its port"),
+        ("smtp://user:ti#ger@mail.example.com", "a # in it"),
+        ("smtp://user:1?tiger@mail.example.com", "an @ behind its host"),
+        ("smtp://user:tiger@mail.example.com?encryption=tls", "not known: encryption"),
+        ("smtp://user:tiger@mail.example.com/inbox", "nothing behind"),
+        ("smtp://:tiger@mail.example.com", "without a user"),
+    ],
+)
+def test_an_address_of_a_mail_server_that_cannot_be_used_is_told_without_its_password(
+    url: str, says: str
+) -> None:
+    with pytest.raises(MailUrlError, match=says) as refused:
+        mail_transport(url)
+    assert "ger" not in str(refused.value)
 
 
 async def test_a_mail_in_the_database_cannot_be_read(hotel: Hotel) -> None:

@@ -162,6 +162,33 @@ async def test_an_address_that_is_not_verified_is_worth_nothing(
     assert not await reader.is_in()
 
 
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ({"sub": "1", "email": ANN, "preferred_username": ANN}, 303),  # Microsoft Entra ID
+        ({"sub": "1", "email": ANN, "email_verified": None}, 303),
+        ({"sub": "1", "email": ANN, "email_verified": True}, 303),
+        ({"sub": "1", "email": ANN, "email_verified": False}, 403),
+        ({"sub": "1", "email": ANN, "email_verified": "false"}, 403),
+        ({"sub": "1", "email": ANN, "email_verified": 1}, 403),
+        ({"sub": "2", "email": ANN}, 403),
+        ({"sub": "1", "preferred_username": ANN}, 403),
+        ({"sub": "1", "email": "eve@elsewhere.example"}, 403),
+    ],
+)
+async def test_an_operator_can_vouch_for_a_provider_that_leaves_the_claim_out(
+    issuer: Issuer, tmp_path: Path, claims: dict[str, Any], status: int
+) -> None:
+    async with open_hotel(
+        tmp_path, oidc_issuer=issuer.url, oidc_client="penstock", oidc_secret=SECRET, oidc_trusts_email=True,
+        signup_domains=("example.com",),
+    ) as hotel:  # fmt: skip
+        issuer.claims = claims
+        reader = hotel.reader()
+        assert (await come(reader, issuer)).status_code == status
+        assert await reader.is_in() is (status == 303)
+
+
 async def test_a_password_from_before_is_dropped_where_nobody_had_verified_it(
     federated: Hotel, issuer: Issuer
 ) -> None:

@@ -335,6 +335,43 @@ async def test_a_form_from_elsewhere_is_refused(hotel: Hotel) -> None:
         assert (await accounts.user_by_email(conn, ANN)).leaving_at is None
 
 
+PUBLIC = "http://llm.example.com:18041"
+
+
+@pytest.mark.parametrize(
+    ("public", "headers", "status"),
+    [
+        (PUBLIC, {"host": "llm.example.com", "origin": PUBLIC}, 303),  # nginx with $host
+        (PUBLIC, {"host": "penstock", "origin": PUBLIC}, 303),  # nginx's default: the name of proxy_pass
+        (PUBLIC, {"host": "127.0.0.1:8484", "origin": "http://127.0.0.1:8484"}, 303),  # past the proxy
+        ("https://llm.example.com:443", {"host": "penstock", "origin": "https://llm.example.com"}, 303),
+        ("http://[fd00::1]:80", {"host": "penstock", "origin": "http://[fd00::1]"}, 303),
+        ("", {"host": "llm.example.com:80", "origin": "http://llm.example.com"}, 303),
+        ("", {"host": "llm.example.com", "origin": "https://llm.example.com"}, 303),
+        (PUBLIC, {"host": "llm.example.com", "origin": "http://llm.example.com:18042"}, 403),
+        (PUBLIC, {"host": "penstock", "origin": "https://llm.example.com:18041"}, 403),
+        (PUBLIC, {"host": "penstock", "origin": PUBLIC, "sec-fetch-site": "cross-site"}, 403),
+        (PUBLIC, {"host": "penstock", "origin": "ftp://penstock"}, 403),
+        (PUBLIC, {"host": "penstock", "origin": "http://llm.example.com:x"}, 403),
+        ("", {"host": "llm.example.com", "origin": PUBLIC}, 403),
+    ],
+)
+async def test_forms_are_taken_from_where_browsers_find_the_pages(
+    tmp_path: Path, public: str, headers: dict[str, str], status: int
+) -> None:
+    async with open_hotel(tmp_path, public_url=public) as hotel:
+        answer = await hotel.reader().post("/signup", headers, email=ANN, password=PASSWORD)
+        assert answer.status_code == status, answer.text
+
+
+async def test_a_form_from_another_address_is_told_both(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, public_url=PUBLIC) as hotel:
+        headers = {"origin": "http://llm.example.com:18042/<b>"}
+        answer = await hotel.reader().post("/signup", headers, email=ANN, password=PASSWORD)
+        assert "http://llm.example.com:18042/&lt;b&gt;" in answer.text
+        assert PUBLIC in answer.text
+
+
 async def test_a_form_that_is_too_large_or_no_form(hotel: Hotel) -> None:
     reader = hotel.reader()
     await reader.get("/signin")

@@ -13,6 +13,7 @@ from penstock.errors import DatabaseUnavailable
 from penstock.store.sql.backend import PoolSettings, ReadFailed
 from penstock.store.sql.database import Database
 from penstock.store.sql.postgresql import PostgresqlBackend
+from penstock.store.sql.postgresql_address import PostgresqlAddress
 from penstock.store.sql.schema import revisions
 from tests.stores import Engine, execute
 
@@ -224,15 +225,13 @@ async def test_a_url_that_says_how_to_connect_is_heeded(postgresql: Engine, tmp_
     )
     assert await plain.read(READ, ("x",)) == []
     await plain.close()
-    opened = await Database.open(postgresql.url, directory=tmp_path)
     strict = PostgresqlBackend(
-        opened._backend.writing.url.update_query_dict({"ssl": "verify-full"}), PoolSettings(size=1)
+        PostgresqlAddress.parse(f"{postgresql.url}?ssl=verify-full"), PoolSettings(size=1)
     )
     with pytest.raises(ReadFailed) as caught:
         await strict.read(READ, ("x",))
     assert caught.value.connecting
     await strict.close()
-    await opened.close()
 
 
 async def test_after_the_end_no_connection_is_kept(server: Database) -> None:

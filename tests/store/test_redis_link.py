@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -40,6 +41,10 @@ async def linked(url: str, patience: float = 5.0, pause: float = 0.0) -> AsyncGe
         ("redis://[::1]:6380/3", RedisAddress(host="::1", port=6380, db=3)),
         ("redis://:p%40ss@h/?db=2", RedisAddress(host="h", password="p@ss", db=2)),
         ("redis://me:secret@h", RedisAddress(host="h", username="me", password="secret")),
+        ("valkey://h:7000/2", RedisAddress(host="h", port=7000, db=2)),
+        ("redis://h?username=me&password=secret", RedisAddress(host="h", username="me", password="secret")),
+        ("redis://me:se@cr:et@h", RedisAddress(host="h", username="me", password="se@cr:et")),
+        ("redis+socket:///run/redis.sock?virtual_host=1", RedisAddress(path="/run/redis.sock", db=1)),
         ("unix:///run/redis.sock?db=1", RedisAddress(path="/run/redis.sock", db=1)),
         ("unix://:secret@/run/a%20b.sock", RedisAddress(path="/run/a b.sock", password="secret")),
     ],
@@ -53,6 +58,13 @@ def test_addresses_as_everybody_writes_them(url: str, address: RedisAddress) -> 
     [
         ("redis://:secret@h:port/0", "its port"),
         ("redis://:secret@h/first", "its database"),
+        ("redis://:sec#secret@h", "a # in it"),
+        ("redis://:12?secret@h", "an @ behind its host"),
+        ("redis://secret@h", "a user and no password"),
+        ("redis://:secret@h1,h2:6380/0", "several hosts"),
+        ("redis://:secret@h?ssl_cert_reqs=none", "which rediss:// asks for"),
+        ("rediss://:secret@h?ssl_cert_reqs=perhaps", "required or none"),
+        ("unix://:secret@", "names no socket"),
         ("redis://:secret@h?socket_timeout=3", "not known: socket_timeout"),
         ("rediss://:secret@h?ssl_ca_certs=/nowhere", "a file cannot be read"),
     ],
@@ -61,6 +73,26 @@ def test_an_address_that_cannot_be_used_is_told_without_its_password(url: str, t
     with pytest.raises(StoreError, match=told) as caught:
         RedisAddress.parse(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("query", "checks", "names"),
+    [
+        ("", ssl.CERT_REQUIRED, True),
+        ("?ssl_cert_reqs=required", ssl.CERT_REQUIRED, True),
+        ("?ssl_cert_reqs=CERT_NONE", ssl.CERT_NONE, False),
+        ("?ssl_check_hostname=false", ssl.CERT_REQUIRED, False),
+    ],
+)
+def test_what_is_checked_of_a_certificate(query: str, checks: ssl.VerifyMode, names: bool) -> None:
+    for scheme in ("rediss", "valkeys"):
+        tls = RedisAddress.parse(f"{scheme}://:secret@h{query}").tls
+        assert tls is not None
+        assert (tls.verify_mode, tls.check_hostname) == (checks, names)
+
+
+def test_what_it_is_shown_as_has_no_password() -> None:
+    assert "secret" not in repr(RedisAddress.parse("redis://me:secret@h"))
 
 
 async def test_a_password_a_database_and_a_socket(tmp_path: Path) -> None:

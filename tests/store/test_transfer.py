@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, delete, func, insert, select
-from sqlalchemy.engine import make_url
 
 from penstock.store.sql import transfer
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import Database
 from penstock.store.sql.key_changes import SUBJECT
+from penstock.store.sql.postgresql_address import PostgresqlAddress
 from penstock.store.sql.schema import key_changes, metadata, plans, revisions, users
 from penstock.store.sql.transfer import move
 from tests.stores import Engine
@@ -83,7 +83,7 @@ async def test_every_row_of_every_table_arrives(
 ) -> None:
     monkeypatch.setattr(transfer, "ROWS_AT_A_TIME", 50)
     await fill(source, ROWS)
-    moved = await move(source, make_url(empty_postgresql.url))
+    moved = await move(source, PostgresqlAddress.parse(empty_postgresql.url))
     assert {table.name for table in moved} == set(metadata.tables)
     assert {table.rows for table in moved} == {ROWS}
     assert len({table.checksum for table in moved}) == len(moved)
@@ -102,13 +102,13 @@ async def test_a_database_that_sorts_as_people_do_is_verified_all_the_same(
         ordered = await conn.exec_driver_sql("SELECT 'a' < 'B' COLLATE \"en-x-icu\"")
         assert ordered.scalar_one()
     await target.close()
-    assert {table.rows for table in await move(source, make_url(postgresql.url))} == {20}
+    assert {table.rows for table in await move(source, PostgresqlAddress.parse(postgresql.url))} == {20}
 
 
 async def test_an_installation_without_a_row_makes_one_without_a_row(
     source: Database, postgresql: Engine, tmp_path: Path
 ) -> None:
-    moved = await move(source, make_url(postgresql.url))
+    moved = await move(source, PostgresqlAddress.parse(postgresql.url))
     assert {table.rows for table in moved} == {0}
     assert await counts(postgresql, tmp_path) == {0}
 
@@ -123,7 +123,7 @@ async def test_a_database_that_has_rows_is_refused_and_keeps_them(
     before = await everything(target)
     await target.close()
     with pytest.raises(StoreError, match="not empty, table plans"):
-        await move(source, make_url(postgresql.url))
+        await move(source, PostgresqlAddress.parse(postgresql.url))
     target = await postgresql.open(tmp_path)
     assert await everything(target) == before
     await target.close()
@@ -138,7 +138,7 @@ async def test_a_database_of_another_program_is_refused(source: Database, empty_
         await conn.exec_driver_sql("CREATE TABLE theirs (id int)")
     await target.close()
     with pytest.raises(StoreError, match="not one of Penstock's"):
-        await move(source, make_url(empty_postgresql.url))
+        await move(source, PostgresqlAddress.parse(empty_postgresql.url))
 
 
 async def test_a_database_that_a_server_has_claimed_is_refused(
@@ -147,7 +147,7 @@ async def test_a_database_that_a_server_has_claimed_is_refused(
     target = await postgresql.open(tmp_path)
     async with target.claimed():
         with pytest.raises(StoreError, match="using"):
-            await move(source, make_url(postgresql.url))
+            await move(source, PostgresqlAddress.parse(postgresql.url))
     await target.close()
 
 
@@ -156,9 +156,9 @@ async def test_a_database_that_anyone_of_ours_is_connected_to_is_refused(
 ) -> None:
     target = await postgresql.open(tmp_path)
     with pytest.raises(StoreError, match="using"):
-        await move(source, make_url(postgresql.url))
+        await move(source, PostgresqlAddress.parse(postgresql.url))
     await target.close()
-    await move(source, make_url(postgresql.url))
+    await move(source, PostgresqlAddress.parse(postgresql.url))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ async def test_a_row_that_postgresql_cannot_store_is_told_and_nothing_is_moved(
         row = {c.name: value(c, 4) for c in plans.columns} | {column: bad}
         await conn.execute(insert(plans), [row])
     with pytest.raises(StoreError, match="plans") as caught:
-        await move(source, make_url(empty_postgresql.url))
+        await move(source, PostgresqlAddress.parse(empty_postgresql.url))
     assert str(bad) not in str(caught.value)
     assert await counts(empty_postgresql, tmp_path) == {0}
 
@@ -194,5 +194,5 @@ async def test_what_the_database_changes_on_its_way_in_is_noticed(
         )
     await target.close()
     with pytest.raises(StoreError, match="does not give back what table plans had"):
-        await move(source, make_url(postgresql.url))
+        await move(source, PostgresqlAddress.parse(postgresql.url))
     assert await counts(postgresql, tmp_path) == {0}

@@ -13,12 +13,13 @@ from penstock.exchange import HeaderList
 
 class ClientFamily(msgspec.Struct, frozen=True):
     """One kind of client: ``mark`` is looked for in the lower-cased user agent. ``chats``: it offers all that is listed
-    as models to chat with."""
+    as models to chat with. ``deviates``: it is known to send other shapes than a route's format has."""
 
     mark: bytes
     name: str
     native: bool
     chats: bool = False
+    deviates: bool = False
 
 
 CLIENT_FAMILIES = (
@@ -40,7 +41,7 @@ CLIENT_FAMILIES = (
     ClientFamily(b"zed/", "zed", True),
     ClientFamily(b"continue/", "continue", True),
     ClientFamily(b"aider", "aider", True),
-    ClientFamily(b"cursor/", "cursor", True),
+    ClientFamily(b"cursor/", "cursor", True, deviates=True),
     ClientFamily(b"curl/", "curl", False),
     ClientFamily(b"wget/", "wget", False),
     ClientFamily(b"python-requests/", "python-requests", False),
@@ -52,6 +53,8 @@ CLIENT_FAMILIES = (
 )
 """The first mark found wins. One line per client; ``native`` says that it parses its dialect's own error object."""
 
+DEVIATING = frozenset(family.name for family in CLIENT_FAMILIES if family.deviates)
+"""Names of the families whose bodies are looked at for what ``core/dialects/openai/deviations.py`` has in its table."""
 UNKNOWN = ClientFamily(b"", "other", False)
 
 

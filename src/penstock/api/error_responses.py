@@ -3,11 +3,13 @@
 from penstock.api.client_families import ClientFamilies
 from penstock.api.help_links import HELP
 from penstock.errors import (
+    EncodedBody,
     InvalidKey,
     MethodNotAllowed,
     PenstockError,
     ProviderError,
     Unavailable,
+    UpgradeRefused,
     native_body,
     simple_body,
 )
@@ -17,8 +19,8 @@ _RETRY_AFTER = b"5"
 """Seconds, where an error that passes says no better."""
 
 
-def error_headers(error: PenstockError) -> HeaderList:
-    """What an error's response has besides the headers of every answer."""
+def error_headers(error: PenstockError, base_path: bytes = b"") -> HeaderList:
+    """What an error's response has besides the headers of every answer; ``base_path`` is what our paths begin with."""
     head: HeaderList = []
     if error.retry_after is not None:
         head.append((b"retry-after", b"%d" % error.retry_after))
@@ -28,9 +30,14 @@ def error_headers(error: PenstockError) -> HeaderList:
         head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     page = HELP.get(error.code)
     if page is not None:
-        head.append((b"link", b'<%b>; rel="help"' % page))
+        head.append((b"link", b'<%b%b>; rel="help"' % (base_path, page)))
     if isinstance(error, MethodNotAllowed):
         head.append((b"allow", error.allow.encode()))
+    if isinstance(error, EncodedBody):
+        head.append((b"accept-encoding", error.accepted.encode()))
+    if isinstance(error, UpgradeRefused):
+        # RFC 9110 section 15.5.22 wants a protocol named. This one is what the caller has.
+        head.append((b"upgrade", b"HTTP/1.1"))
     if isinstance(error, InvalidKey):
         head.append((b"www-authenticate", b"Bearer"))
     return head

@@ -14,7 +14,7 @@ from typing import Any
 from penstock.api import connection_check
 from penstock.api.authenticate import RequestCredentials, request_credentials
 from penstock.api.body_memory import BodyMemory, Reservation
-from penstock.api.client_families import ClientFamilies
+from penstock.api.client_families import DEVIATING, ClientFamilies
 from penstock.api.error_responses import error_body, error_headers
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import Route, endpoint_like, find_route
@@ -39,6 +39,7 @@ from penstock.errors import (
     ReceiptTimeout,
     RouteNotFound,
     Unavailable,
+    UpgradeRefused,
 )
 from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.metrics import Metrics
@@ -55,13 +56,32 @@ _HELLO = b'{"service":"penstock","status":"ok"}'
 
 _LONGEST_NAME_KEPT = 128
 """A longer name of a model is no model's, or an alias that is seldom used."""
-_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner)
+_NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner, UpgradeRefused)
+
+
+def wants_web_socket(exchange: Exchange) -> bool:
+    """Whether a request asks to go on as a web socket (RFC 6455 section 4.1).
+
+    A proxy such as nginx keeps ``Upgrade`` to itself and passes the key on. Codex tries this first, and goes on by POST at once
+    when it is answered 426; any other status it takes for a failure and tries again (codex-rs/core/src/client.rs,
+    ``HttpStatusCode::UPGRADE_REQUIRED``, read 2026-11-30).
+    """
+    offered = (exchange.header(b"upgrade") or b"").lower().split(b",")
+    return (
+        b"websocket" in [name.strip() for name in offered]
+        or exchange.header(b"sec-websocket-key") is not None
+    )
+
+
+def _broken() -> InternalError:
+    """A fault of our own."""
+    return InternalError("Something went wrong here; the operator has been told.")
 
 
 class ApiRequest:
     """One request while it is handled: what is known of its caller so far, for the answer's headers and form."""
 
-    __slots__ = ("endpoint", "exchange", "label", "now", "plan", "principal", "request_id")
+    __slots__ = ("endpoint", "exchange", "label", "now", "plan", "principal", "request_id", "stands")
 
     def __init__(
         self,
@@ -79,6 +99,8 @@ class ApiRequest:
         self.now = now
         self.principal: Principal | None = None
         self.plan: Plan | None = None
+        self.stands = True
+        """Whether it is known how the caller stands with all servers: else the answer has no limit headers."""
         if caller is not None:
             self.principal, self.plan = caller.principal, caller.plan
 
@@ -101,8 +123,12 @@ class Api:
         now: Callable[[], float],
         clock: Callable[[], float],
         revision: Revision,
+        base_path: str,
     ) -> None:
-        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids."""
+        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids.
+
+        ``base_path`` is what paths of pages begin with.
+        """
         self._relay = relay
         self._counter = counter
         self._keyring = keyring
@@ -115,6 +141,7 @@ class Api:
         self._now = now
         self._clock = clock
         self._revision = revision
+        self._base_path = base_path.encode()
         self._families = ClientFamilies()
 
     def __call__(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
@@ -139,10 +166,14 @@ class Api:
             self._keyring.touch(caller.principal.key_id)
             rest = self._generate(exchange, request_id, now, caller)
         except PenstockError as error:
-            self._refuse_and_note(ApiRequest(exchange, request_id, caller.endpoint, now, caller), error)
+            return self._refuse_once_known(
+                ApiRequest(exchange, request_id, caller.endpoint, now, caller), error
+            )
         except Exception:
             log.exception("internal error", extra={"request_id": request_id})
-            self._apologize(ApiRequest(exchange, request_id, caller.endpoint, now, caller))
+            return self._refuse_once_known(
+                ApiRequest(exchange, request_id, caller.endpoint, now, caller), _broken()
+            )
         else:
             if rest is not None:
                 return self._later(ApiRequest(exchange, request_id, caller.endpoint, now, caller), rest)
@@ -159,7 +190,9 @@ class Api:
         """Answer a request that the server refused by the rules of the wire, before or instead of the handler."""
         route, _ = find_route(exchange.path)
         endpoint = endpoint_like(exchange.path) if route is None else route.endpoint
-        self._refuse(ApiRequest(exchange, self._new_id(), endpoint, self._now()), error)
+        visit = ApiRequest(exchange, self._new_id(), endpoint, self._now())
+        visit.stands = not self._gate.shared or self._known(exchange) is None  # nobody can be asked here
+        self._refuse(visit, error)
 
     # ---- routes
 
@@ -168,6 +201,8 @@ class Api:
         if route is None:
             raise RouteNotFound(f"There is no route {exchange.path[:200]}.")
         if exchange.method not in route.methods:
+            if exchange.method == "GET" and wants_web_socket(exchange):
+                raise UpgradeRefused("There are no web sockets here: send the request by POST, over HTTP.")
             allowed = ", ".join(route.methods)
             raise MethodNotAllowed(
                 f"{exchange.method[:16]} is not allowed here; use {allowed}.", allow=allowed
@@ -175,6 +210,7 @@ class Api:
         endpoint = route.endpoint
         match route.action:
             case "hello":
+                await self._learn(visit)
                 self._reply(visit, _HELLO)
             case "models":
                 await self._models(visit, model_id)
@@ -201,7 +237,9 @@ class Api:
         user_id, concurrent = caller.principal.user_id, caller.plan.concurrent_requests
         place = self._body_memory.hold(user_id, concurrent, len(body))
         try:
-            envelope = self._reader.read_small(body, caller.endpoint.caller.body, caller.bounds)
+            envelope = self._reader.read_small(
+                body, caller.endpoint.caller.body, caller.bounds, deviates=caller.client in DEVIATING
+            )
             if envelope is not None:
                 self._begin(exchange, request_id, now, caller, envelope, place, started)
                 return None
@@ -230,7 +268,9 @@ class Api:
             if body is None:
                 body = await exchange.body(place.arrived)
                 place.shrink(len(body))
-            envelope = await self._reader.read(body, caller.endpoint.caller.body, caller.bounds)
+            envelope = await self._reader.read(
+                body, caller.endpoint.caller.body, caller.bounds, deviates=caller.client in DEVIATING
+            )
             self._begin(exchange, request_id, now, caller, envelope, place, started)
         except BaseException:
             place.leave()
@@ -241,10 +281,31 @@ class Api:
         try:
             await rest()
         except PenstockError as error:
-            self._refuse_and_note(visit, error)
+            self._note_refusal(visit, error)
+            await self._learn(visit)
+            self._refuse(visit, error)
         except Exception:
             log.exception("internal error", extra={"request_id": visit.request_id})
-            self._apologize(visit)
+            await self._learn(visit)
+            self._refuse(visit, _broken())
+
+    def _refuse_once_known(self, visit: ApiRequest, error: PenstockError) -> Coroutine[Any, Any, None] | None:
+        """Refuse: plainly where all that counts is here, else once it is known how the caller stands."""
+        self._note_refusal(visit, error)
+        if not self._gate.shared:
+            self._refuse(visit, error)
+            return None
+        return self._refuse_later(visit, error)
+
+    async def _refuse_later(self, visit: ApiRequest, error: PenstockError) -> None:
+        await self._learn(visit)
+        self._refuse(visit, error)
+
+    async def _learn(self, visit: ApiRequest) -> None:
+        """Ask how the caller stands with all servers, where others count too."""
+        if self._gate.shared:
+            principal = visit.principal or self._known(visit.exchange)
+            visit.stands = principal is None or await self._gate.refresh(principal.user_id, visit.now)
 
     def _begin(
         self,
@@ -299,6 +360,7 @@ class Api:
             counted = await self._count(visit, endpoint, principal, plan, body)
         finally:
             place.leave()
+        await self._learn(visit)
         extra = [(b"x-penstock-token-count", counted.kind.encode())]
         if counted.simulated:
             extra.append((b"x-penstock-upstream", b"simulator"))
@@ -323,7 +385,7 @@ class Api:
 
     async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
-        await self._gate.refresh(principal.user_id, visit.now)
+        visit.stands = await self._gate.refresh(principal.user_id, visit.now)
         allowed = None if principal.models is None else frozenset(principal.models)
         catalog = self._catalog()
         kind = self._families.listed_kind(visit.exchange.headers)
@@ -341,6 +403,7 @@ class Api:
 
     async def _check_connection(self, visit: ApiRequest) -> None:
         principal, plan = await self._admit(visit)
+        await self._learn(visit)
         exchange = visit.exchange
         if connection_check.wants_stream(exchange):
             head = self._head(visit)
@@ -416,10 +479,6 @@ class Api:
         self._note_refusal(visit, error)
         self._refuse(visit, error)
 
-    def _apologize(self, visit: ApiRequest) -> None:
-        """Tell of a fault of our own."""
-        self._refuse(visit, InternalError("Something went wrong here; the operator has been told."))
-
     def _note_refusal(self, visit: ApiRequest, error: PenstockError) -> None:
         """Refused requests are limited themselves; the caller's own 429 and a slow network are not refusals."""
         if isinstance(error, CallerError) and not isinstance(error, _NOT_HELD_AGAINST):
@@ -444,7 +503,7 @@ class Api:
             exchange.abort()
             return
         head = self._head(visit)
-        head.extend(error_headers(error))
+        head.extend(error_headers(error, self._base_path))
         body = error_body(error, visit.request_id, self._families, exchange.headers)
         head.append((b"content-length", b"%d" % len(body)))
         exchange.start(error.status, head)
@@ -454,10 +513,12 @@ class Api:
     def _head(self, visit: ApiRequest) -> HeaderList:
         request_id = visit.request_id.encode()
         head: HeaderList = [_JSON, _NO_STORE, NOSNIFF, (b"x-request-id", request_id)]
-        state = self._state(visit)
         caller = None if visit.endpoint is None else visit.endpoint.caller
         if caller is not None and caller.response_headers is not None:
             head.extend(caller.response_headers(request_id))
+        if not visit.stands:
+            return head
+        state = self._state(visit)
         head.extend(limit_headers(state, visit.now))
         if caller is not None and caller.limit_headers is not None:
             left = b"%d" % max(0, state.remaining)

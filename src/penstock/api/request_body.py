@@ -40,15 +40,24 @@ class BodyReader:
         """By the identity of a format's rules, which last as long as the process: its scan rules with our bound on values."""
 
     async def read(
-        self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool = False
+        self,
+        body: bytes,
+        rules: BodyRules,
+        bounds: CostBounds,
+        *,
+        counting: bool = False,
+        deviates: bool = False,
     ) -> Envelope:
         """The body's envelope, as far as its caller may ask for what it says.
 
-        ``bounds`` may be asked in another thread. Raises ``InvalidRequest`` or ``ModelNotOnPlan``.
+        ``deviates``: the client is known to send other shapes than the format's. ``bounds`` may be asked in another thread.
+        Raises ``InvalidRequest`` or ``ModelNotOnPlan``.
         """
         if len(body) > self._offload.above:
-            return await self._offload.run(self._read_bounded, body, rules, bounds, counting=counting)
-        envelope = None if counting else self._scan(body, rules)
+            return await self._offload.run(
+                self._read_bounded, body, rules, bounds, counting=counting, deviates=deviates
+            )
+        envelope = None if counting or deviates else self._scan(body, rules)
         if envelope is not None:
             return envelope
         envelope = self._read(body, rules, counting=counting)
@@ -60,18 +69,22 @@ class BodyReader:
         """What a caller may ask for, whose models ``holds`` knows by the names that providers call them."""
         return CostBounds(holds, self._max_choices)
 
-    def read_small(self, body: bytes, rules: BodyRules, bounds: CostBounds) -> Envelope | None:
+    def read_small(
+        self, body: bytes, rules: BodyRules, bounds: CostBounds, *, deviates: bool = False
+    ) -> Envelope | None:
         """``read`` without waiting; None for a body that takes a thread."""
         if len(body) > self._offload.above:
             return None
-        envelope = self._scan(body, rules)
+        envelope = None if deviates else self._scan(body, rules)
         if envelope is not None:
             return envelope
         envelope = self._read(body, rules, counting=False)
         return None if takes_long_to_bound(envelope) else bounded(envelope, bounds)
 
-    def _read_bounded(self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool) -> Envelope:
-        envelope = None if counting else self._scan(body, rules)
+    def _read_bounded(
+        self, body: bytes, rules: BodyRules, bounds: CostBounds, *, counting: bool, deviates: bool
+    ) -> Envelope:
+        envelope = None if counting or deviates else self._scan(body, rules)
         return envelope or bounded(self._read(body, rules, counting=counting), bounds)
 
     def _scan(self, body: bytes, rules: BodyRules) -> Envelope | None:

@@ -3,12 +3,10 @@
 import asyncio
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from sqlalchemy.engine import URL
 
 from penstock.commands.installation import HERE, CommandError, answer, answer_json, read_settings, tell
 from penstock.commands.options import At
@@ -16,7 +14,8 @@ from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import replay
 from penstock.settings import Settings
 from penstock.store.instance_lock import InstanceLock
-from penstock.store.sql.database import database_directory, is_postgresql, open_database, parse_url
+from penstock.store.sql.database import open_database, parse_url
+from penstock.store.sql.postgresql_address import PostgresqlAddress
 from penstock.store.sql.transfer import MovedTable, move
 
 
@@ -54,7 +53,7 @@ def move_to(
         f"Moved {rows} rows of {filled} tables from {moved.source} to {moved.target}; "
         "read back, they are the same.\n"
         "\n"
-        "Now set, with the password if there is one:\n"
+        "Now set, with the password and the options that --to was given:\n"
         f"  PENSTOCK_DATABASE_URL={moved.target}\n"
         "and start the server. The data directory is still needed, for the secrets file and the journal.\n"
         "Before a second server is started, set PENSTOCK_REDIS_URL on both, so that they share limits.\n"
@@ -63,28 +62,27 @@ def move_to(
 
 
 def _move(settings: Settings, to: str) -> _Moved:
-    url = parse_url(to)
-    if not is_postgresql(url):
+    address = parse_url(to)
+    if not isinstance(address, PostgresqlAddress):
         raise CommandError("--to takes a PostgreSQL database: postgresql://user@host/penstock")
-    beside = database_directory(settings.database_url)
-    if beside is None:
+    file = parse_url(settings.database_url)
+    if isinstance(file, PostgresqlAddress):
         raise CommandError("this installation is on PostgreSQL already")
-    file = Path(str(parse_url(settings.database_url).database))
     if not file.exists():
         raise CommandError(f"there is no database to move: {file} does not exist")
     with ExitStack() as locks:
-        for directory in dict.fromkeys((settings.data.resolve(), beside)):
+        for directory in dict.fromkeys((settings.data.resolve(), file.resolve().parent)):
             locks.callback(InstanceLock.take(directory).release)
-        return asyncio.run(_carry(settings, url))
+        return asyncio.run(_carry(settings, address))
 
 
-async def _carry(settings: Settings, url: URL) -> _Moved:
+async def _carry(settings: Settings, address: PostgresqlAddress) -> _Moved:
     source = await open_database(settings, migrate=False)
     try:
         # What a killed server did not get to write.
         await replay(source, settings.data / DIRECTORY)
         tell(f"penstock: moving {source.name}; this may take a while")
-        tables = await move(source, url)
+        tables = await move(source, address)
     finally:
         await source.close()
-    return _Moved(source.name, url.set(password=None).render_as_string(), tables)
+    return _Moved(source.name, address.name, tables)

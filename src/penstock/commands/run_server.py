@@ -3,6 +3,7 @@
 Apart from ``commands/serve.py``, because a server has no use for what reads the command line.
 """
 
+import logging
 import resource
 import socket
 import sys
@@ -16,13 +17,18 @@ from penstock.commands.installation import CommandError, Installation, read_sett
 from penstock.core.quoting import terminal_text
 from penstock.operations.first_start import Greeting, first_start, open_store, render_greeting
 from penstock.operations.logs import configure
+from penstock.operations.mail_sender import mail_transport
+from penstock.operations.vouched import vouched_for
 from penstock.providers.secrets import Secrets
 from penstock.server import listen
 from penstock.server.listen import ServerLimits, reserve
 from penstock.server.supervisor import supervise
 from penstock.settings import Settings, environment
 from penstock.store.instance_lock import InstanceLock
+from penstock.store.redis.address import RedisAddress
 from penstock.store.sql.database import database_directory
+
+log = logging.getLogger("penstock.commands")
 
 
 def run(place: Installation, flags: dict[str, str]) -> None:
@@ -35,7 +41,13 @@ def run(place: Installation, flags: dict[str, str]) -> None:
             "several workers need PostgreSQL and Redis to share what they know: "
             "set PENSTOCK_DATABASE_URL and PENSTOCK_REDIS_URL"
         )
+    # Said before any process starts: a worker that cannot begin would be begun again and again.
+    mail_transport(settings.mail_url)
+    if settings.redis_url:
+        RedisAddress.parse(settings.redis_url)
     configure(settings.log_level, settings.log_format)
+    for sentence in vouched_for(settings):
+        log.warning("%s", sentence)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of our memory has prompts and keys in it
     with ExitStack() as locks:
         # A SQLite file may lie elsewhere; it too has one server.
@@ -119,4 +131,5 @@ def limits_of(settings: Settings) -> ServerLimits:
         drain_delay=settings.drain_delay,
         drain=settings.drain,
         trusted_proxies=settings.trusted_proxies,
+        base_path=settings.base_path,
     )

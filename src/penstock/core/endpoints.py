@@ -12,6 +12,7 @@ from penstock.core import embeddings
 from penstock.core.catalog import ModelKind
 from penstock.core.dialects.interface import CallerFormat, CallerSide, Dialect, UpstreamFormat, UpstreamSide
 from penstock.core.dialects.registry import DIALECTS
+from penstock.core.dialects.responses.dialect import COMPACTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Endpoint:
 
     ``path`` is appended to our base URL. ``caller`` is what its callers speak, ``upstreams`` what can be sent to the
     providers that speak a format, by its name. ``side`` is the dialect's side towards callers, None where the endpoint is
-    passed through only. ``kind`` is which models it calls.
+    passed through only. ``kind`` is which models it calls. ``beside``: it is one more of a format that has a row already.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Endpoint:
     upstreams: Mapping[str, UpstreamFormat]
     side: CallerSide | None = None
     kind: ModelKind = "chat"
+    beside: bool = False
 
     @property
     def counting_path(self) -> str | None:
@@ -57,6 +59,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     endpoint_of(DIALECTS["messages"], "/messages"),
     endpoint_of(DIALECTS["responses"], "/responses"),
     Endpoint(
+        "responses",
+        "/responses/compact",
+        COMPACTING,
+        SIDES,
+        COMPACTING,
+        beside=True,
+    ),
+    Endpoint(
         embeddings.NAME,
         "/embeddings",
         embeddings.CALLER,
@@ -66,7 +76,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 FORMATS: Mapping[str, UpstreamFormat] = {
-    name: upstream for row in ENDPOINTS for name, upstream in row.upstreams.items()
+    name: upstream for row in ENDPOINTS if not row.beside for name, upstream in row.upstreams.items()
 }
 """What each word of ``speaks`` means, to us who call a provider."""
 
@@ -74,10 +84,13 @@ FORMATS: Mapping[str, UpstreamFormat] = {
 def formats_of(kind: ModelKind) -> Mapping[str, UpstreamFormat]:
     """What models of a kind can be called in, by its word of ``speaks``."""
     return {
-        name: upstream for row in ENDPOINTS if row.kind == kind for name, upstream in row.upstreams.items()
+        name: upstream
+        for row in ENDPOINTS
+        if row.kind == kind and not row.beside
+        for name, upstream in row.upstreams.items()
     }
 
 
 def paths_of(kind: ModelKind) -> tuple[str, ...]:
     """Where models of a kind are called."""
-    return tuple(row.path for row in ENDPOINTS if row.kind == kind)
+    return tuple(row.path for row in ENDPOINTS if row.kind == kind and not row.beside)

@@ -8,9 +8,13 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.tools.schema_subset import ToolSchemas
-
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+ToolSchemas = Literal["any", "object", "no_unions", "bare", "moonshot"]
+"""What an upstream wants of the schema of a tool: nothing (``any``); ``"type": "object"`` at its root (``object``); at the
+root no ``anyOf``, ``oneOf`` or ``allOf`` either (``no_unions``), and no ``enum``, ``const`` or ``not`` (``bare``); or all of
+that, and inside of it no type beside a union, nothing beside a reference, and references to ``$defs`` alone (``moonshot``)."""
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -70,6 +74,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Where earlier reasoning goes back in the history (``think_tags``: into the text); ``none``: it is not sent."""
     reasoning_required: bool = False
     """Refuses an assistant message with tool calls that has no such member, even an empty one."""
+    closed_messages: bool = False
+    """Refuses members of messages that it does not know, as are those in which other vendors give reasoning."""
     call_signatures: bool = False
     """Gives the signature of a thought on the tool call after it (``extra_content``), and wants it back there."""
     image_urls: bool = True
@@ -87,6 +93,10 @@ class Profile(msgspec.Struct, frozen=True):
     """Takes OpenAI's ``prompt_cache_breakpoint`` on parts, in Responses too."""
     prompt_cache_key: bool = False
     """Finds caches by ``prompt_cache_key``, in Responses too: a session of Claude Code's gets one."""
+    verbosity: bool = False
+    """Takes OpenAI's ``verbosity``, in Responses ``text.verbosity``."""
+    service_tier: bool = False
+    """Takes OpenAI's ``service_tier``, in Responses too."""
     prefill: Literal["none", "prefix", "partial", "continue"] = "none"
     """How it is told to go on from the last message: a member of that, or vLLM's ``continue_final_message``."""
     user_field: Literal["user", "safety_identifier", "none"] = "user"
@@ -99,6 +109,10 @@ class Profile(msgspec.Struct, frozen=True):
     # towards Responses upstreams, besides what is the same as in Chat
     encrypted_reasoning: bool = False
     """Gives reasoning in an encrypted form that can be sent back, where asked (``include``)."""
+    metadata: bool = False
+    """Takes ``metadata``, which Chat has only for what is stored, and nothing is."""
+    compaction: bool = False
+    """Answers a ``compaction_trigger`` with a ``compaction`` item; otherwise the model is asked for a summary."""
 
     # towards Messages upstreams
     old_api: bool = False

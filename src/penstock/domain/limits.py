@@ -229,9 +229,14 @@ class Gate:
         if queue is not None:
             queue[0].call()
 
-    async def refresh(self, user_id: str, now: float) -> None:
-        """Look how the user stands with all servers, for those who only look; ``now`` is epoch seconds."""
-        await self._counters.refresh(user_id, self._days.day_told(now))
+    @property
+    def shared(self) -> bool:
+        """Other servers count too: how a user stands has to be asked (``refresh``) where no lease was."""
+        return self._counters.shared
+
+    async def refresh(self, user_id: str, now: float) -> bool:
+        """Look how the user stands with all servers, for those who only look; whether it is known. ``now`` is epoch seconds."""
+        return await self._counters.refresh(user_id, self._days.day_told(now))
 
     def ended_by(self, end: Callable[[str, str], bool]) -> None:
         """``end(user_id, request_id)`` ends a running request of this process; whether there was one."""

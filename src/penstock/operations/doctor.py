@@ -29,6 +29,8 @@ from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import Unavailable
 from penstock.operations.first_start import is_loopback
+from penstock.operations.mail_sender import MailUrlError, mail_transport
+from penstock.operations.vouched import vouched_for
 from penstock.providers.auth import ToSign, sign
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, extra_headers
@@ -111,9 +113,25 @@ def _settings(loaded: Loaded) -> Findings:
     for warning in loaded.warnings:
         yield Finding("warn", "settings", warning, "rename or unset it")
     settings = loaded.settings
-    if not is_loopback(settings.host) and not settings.public_url:
-        text = "the address that callers use is not known, so pages cannot show it"
+    try:
+        mail_transport(settings.mail_url)
+    except MailUrlError as error:
+        yield Finding("fail", "mail", str(error), "set PENSTOCK_MAIL_URL")
+    for sentence in vouched_for(settings):
+        yield Finding("warn", "sign-in", sentence, "unset it where the provider does say so")
+    yield from _address(settings)
+
+
+def _address(settings: Settings) -> Findings:
+    """Whether pages, forms and cookies can know where browsers find them."""
+    if not settings.public_url and (settings.trusted_proxies or not is_loopback(settings.host)):
+        text = "the address that callers use is not known: pages show, and forms are compared with, what a proxy sends as Host"
         yield Finding("warn", "settings", text, "set PENSTOCK_PUBLIC_URL")
+    if settings.public_url.startswith("https:") and not settings.trusted_proxies:
+        text = "no proxy is believed, so all callers seem to come from it by http, and cookies are not kept to https"
+        yield Finding(
+            "warn", "settings", text, "set PENSTOCK_TRUSTED_PROXIES to the address of what serves TLS"
+        )
 
 
 def _directory(data: Path) -> Findings:
@@ -194,7 +212,10 @@ async def _redis(settings: Settings) -> list[Finding]:
     """Whether Redis answers, where it is used, in what time, and whether it forgets by itself."""
     if not settings.redis_url:
         return []
-    link = RedisLink(settings.redis_url, timeout=max(2.0, settings.redis_timeout), scripts=SCRIPTS)
+    try:
+        link = RedisLink(settings.redis_url, timeout=max(2.0, settings.redis_timeout), scripts=SCRIPTS)
+    except StoreError as error:
+        return [Finding("fail", "redis", str(error), "set PENSTOCK_REDIS_URL")]
     try:
         await link.call(LOOK, (f"{settings.redis_prefix}doctor",))
         asked_at = time.perf_counter()

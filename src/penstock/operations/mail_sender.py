@@ -13,12 +13,14 @@ from email.utils import format_datetime, make_msgid
 from html import escape
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from penstock.core.quoting import header_text, terminal_text
 from penstock.domain.mail import outbox
 from penstock.domain.mail.outbox import Due, Mail
-from penstock.errors import DatabaseUnavailable
+from penstock.errors import DatabaseUnavailable, OperatorError
+from penstock.settings.service_url import ServiceUrl, ServiceUrlError, strange_options
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.database import Database
 from penstock.timeouts import to_its_end
@@ -33,6 +35,8 @@ SMTP_SECONDS = 20.0
 """How long a mail server may take for one answer."""
 SMTP_ANSWERS = 5
 """How many times as long it may take for a mail."""
+SUBMISSION, SUBMISSIONS = 587, 465
+"""The ports where mail is handed in: STARTTLS is offered, TLS from the start (RFC 8314)."""
 LONGEST_REASON = 300
 """How much of what a mail server says is kept, in characters."""
 
@@ -43,6 +47,10 @@ class NotSent(Exception):
     def __init__(self, text: str, *, lasting: bool = False) -> None:
         super().__init__(text)
         self.lasting = lasting
+
+
+class MailUrlError(OperatorError):
+    """The setting ``mail_url`` cannot be used; the message is for the operator, without the URL's text."""
 
 
 class MailTransport(Protocol):
@@ -83,6 +91,46 @@ class Files:
             raise NotSent(f"cannot write {path}: {error.strerror}") from error
 
 
+class _SmtpAddress(msgspec.Struct, frozen=True):
+    """``start_tls`` True: it has to; None: where the server offers it."""
+
+    host: str
+    port: int
+    tls: bool
+    start_tls: bool | None
+    user: str | None
+    password: str | None
+
+
+_TLS_FROM_THE_START = ("smtps", "smtp+ssl", "smtp+tls")
+_START_TLS = ("smtp+starttls",)
+SMTP_SCHEMES = ("smtp", *_TLS_FROM_THE_START, *_START_TLS)
+"""What an address of a mail server may begin with."""
+
+
+def _smtp_address(url: ServiceUrl) -> _SmtpAddress:
+    """What the URL means. Raises ``ServiceUrlError``."""
+    if url.scheme not in SMTP_SCHEMES:
+        raise ServiceUrlError("it begins with smtp:// or smtps://")
+    if url.options:
+        told = strange_options({name for name, _ in url.options})
+        raise ServiceUrlError(
+            f"it has options that are not known: {told}; smtps:// is TLS from the start, smtp+starttls:// asks for STARTTLS"
+        )
+    if url.path not in ("", "/") or len(url.hosts) > 1:
+        raise ServiceUrlError("it is one host with its port, and nothing behind them")
+    if url.password and not url.user:
+        raise ServiceUrlError("it has a password without a user")
+    host = url.host or "localhost"
+    # At 465 a server speaks TLS first (RFC 8314): without it both sides would wait for the other.
+    tls = url.scheme in _TLS_FROM_THE_START or (url.scheme == "smtp" and url.port == SUBMISSIONS)
+    nearby = host in {"localhost", "127.0.0.1", "::1"}
+    must = url.scheme in _START_TLS or (url.user is not None and not nearby)
+    start_tls = True if must and not tls else None
+    port = url.port or (SUBMISSIONS if tls else SUBMISSION)
+    return _SmtpAddress(host, port, tls, start_tls, url.user, url.password or None)
+
+
 class Smtp:
     """Sends over SMTP: ``smtps://`` with TLS from the start, ``smtp://`` with STARTTLS where the server offers it.
 
@@ -90,16 +138,19 @@ class Smtp:
     """
 
     def __init__(self, url: str, *, seconds: float = SMTP_SECONDS) -> None:
-        """``seconds`` is how long one answer may take."""
+        """``seconds`` is how long one answer may take. Raises ``MailUrlError``."""
         self._seconds = seconds
-        parts = urlsplit(url)
-        self._host = parts.hostname or "localhost"
-        self._tls = parts.scheme == "smtps"
-        self._port = parts.port or (465 if self._tls else 587)
-        self._user = unquote(parts.username) if parts.username else None
-        self._password = unquote(parts.password) if parts.password else None
-        nearby = self._host in {"localhost", "127.0.0.1", "::1"}
-        self._start_tls = True if self._user and not self._tls and not nearby else None
+        try:
+            address = _smtp_address(ServiceUrl.read(url))
+        except ServiceUrlError as error:
+            raise MailUrlError(f"the address of the mail server cannot be used: {error}") from None
+        self._host, self._port, self._tls, self._start_tls = (
+            address.host,
+            address.port,
+            address.tls,
+            address.start_tls,
+        )
+        self._user, self._password = address.user, address.password
 
     async def send(self, message: EmailMessage) -> None:
         import aiosmtplib  # noqa: PLC0415 - only where mail goes over SMTP
@@ -131,7 +182,7 @@ def _plain(text: str) -> str:
 
 
 def mail_transport(mail_url: str) -> MailTransport:
-    """What the setting ``mail_url`` means."""
+    """What the setting ``mail_url`` means. Raises ``MailUrlError``."""
     if mail_url.startswith("file:"):
         return Files(Path(mail_url.removeprefix("file:").removeprefix("//")).absolute())
     return Console() if mail_url == "console:" else Smtp(mail_url)

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from penstock.core.dialects.translation_memory import TranslationMemory
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts, attempt_limits, one_time_codes, sessions
 from penstock.domain.accounts.sessions import Lifetime
@@ -29,6 +30,8 @@ from penstock.timeouts import to_its_end
 log = logging.getLogger("penstock.operations.maintenance")
 
 _FLUSH_SECONDS = 30.0
+_AGE_SECONDS = 1800.0
+"""What was translated and is not used for so long is forgotten, up to as long after that."""
 _SLOW_SECONDS = 300.0
 _DAY_SETTLES = 900.0
 """Seconds after midnight when what a server recorded in the day before is surely in the database."""
@@ -49,6 +52,7 @@ class Maintenance:
         health: Health,
         metrics: SharedMetrics,
         lifetime: Lifetime,
+        translations: TranslationMemory,
         quick_seconds: float,
         retain_days: int,
         now: Callable[[], float],
@@ -62,10 +66,11 @@ class Maintenance:
         self._health = health
         self._metrics = metrics
         self._lifetime = lifetime
+        self._translations = translations
         self._quick_seconds = quick_seconds
         self._retain_days = retain_days
         self._now = now
-        self._flushed = time.monotonic()
+        self._flushed = self._aged = time.monotonic()
         self._reconciled = 0
         """The last day that was compared."""
 
@@ -94,6 +99,9 @@ class Maintenance:
     async def _quick_round(self) -> None:
         self._health.look()
         self._metrics.tell()
+        if time.monotonic() - self._aged >= _AGE_SECONDS:
+            self._aged = time.monotonic()
+            self._translations.grow_older()
         ahead = self._gate.clock_stepped()
         if ahead is not None:
             log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})

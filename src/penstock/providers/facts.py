@@ -72,6 +72,14 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
     ),
     "openai": (
         Fact(
+            ("verbosity", "service_tier", "metadata"), "OpenAI's SDK for Python 3.57.0, chat.completions", _READ, "",
+            "fields of both formats",
+        ),
+        Fact(
+            ("compaction",), "OpenAI's SDK for Python 3.57.0 and Codex's source", _READ, "",
+            "an item asks for a summary; the vendor's page was not read",
+        ),
+        Fact(
             ("preferred_format",), "https://github.com/itzcrazykns/vane/issues/1173", _READ, "gpt-5.6*",
             "Chat refuses tools together with an effort, and names Responses",
         ),
@@ -183,9 +191,17 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
         _unverified("https://ai.google.dev/gemini-api/docs/openai", *_CHAT, "call_signatures", "tool_schemas"),
     ),
     "groq": (
+        Fact(
+            ("closed_messages",), "https://github.com/janhq/jan/issues/8136", _READ, "",
+            "400: property 'reasoning_content' is unsupported",
+        ),
         _unverified("https://console.groq.com/docs/openai", *_CHAT, "reasoning_effort", "efforts"),
     ),
     "mistral": (
+        Fact(
+            ("closed_messages",), "https://github.com/BerriAI/litellm/issues/30835", _READ, "",
+            "422: extra inputs are not permitted",
+        ),
         Fact(
             ("reasoning_effort", "efforts"), "https://docs.mistral.ai/inference/conversations/reasoning", _READ,
             "mistral-small-2603, mistral-medium-3-5, mistral-large-4", "none and high; others refuse it",
@@ -216,6 +232,10 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
         Fact(
             ("thinking", "sampling", "thinking_off"),
             _ADAPTIVE, _READ, "anthropic.claude-*",
+        ),
+        _unverified(
+            "https://docs.aws.amazon.com/bedrock/latest/userguide/models-endpoint-availability.html",
+            "compaction", "metadata", "service_tier",
         ),
         _unverified(
             "https://docs.aws.amazon.com/bedrock/latest/userguide/inference-messages-api.html", "max_tokens_field",

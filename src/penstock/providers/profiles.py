@@ -44,8 +44,12 @@ OPENAI = Profile(
     system_role="developer",
     user_field="safety_identifier",
     encrypted_reasoning=True,
+    compaction=True,
+    metadata=True,
     prompt_cache_key=True,
+    service_tier=True,
     tool_schemas="bare",
+    verbosity=True,
 )
 REASONING = with_changes(OPENAI, sampling=False, sampling_without_reasoning=True)
 LATEST = with_changes(
@@ -54,7 +58,9 @@ LATEST = with_changes(
     efforts="none, low, medium, high, xhigh, max",
     preferred_format="responses",
 )
-OPENAI_CLASSIC = with_changes(OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False)
+OPENAI_CLASSIC = with_changes(
+    OPENAI, system_role="system", reasoning_effort=False, encrypted_reasoning=False, verbosity=False
+)
 GPT: tuple[tuple[str, Profile], ...] = (
     ("gpt-4*", OPENAI_CLASSIC),
     ("gpt-3.5*", OPENAI_CLASSIC),
@@ -149,6 +155,7 @@ GROQ = Profile(
     strict_tools=False,
     reasoning_field="reasoning",
     reasoning_effort=False,
+    closed_messages=True,  # "property 'reasoning_content' is unsupported"
 )
 
 MISTRAL = Profile(
@@ -156,6 +163,7 @@ MISTRAL = Profile(
     user_after_tool=False,
     stream_options=False,  # usage comes by itself, and an unknown field is a 422
     reasoning_effort=False,
+    closed_messages=True,  # "Extra inputs are not permitted"
     tool_id_length=9,
     max_stop=None,
     prefill="prefix",

@@ -13,7 +13,7 @@ import msgspec
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.catalog import Model
-from penstock.core.failure_classes import HANDLING, FailureClass
+from penstock.core.failure_classes.classes import HANDLING, FailureClass
 from penstock.core.routing.candidates import Attempt, Candidate
 from penstock.core.routing.choice import Choice
 from penstock.core.routing.health import Failure, UpstreamHealth

@@ -5,9 +5,9 @@ router chooses the attempts, and the body is written for the first upstream. The
 ledger, and it is *sending*: an upstream has the request, and we wait for the head of its answer. A good head makes it
 *awaiting content*: a stream flows through ``stream.py``, which holds what comes before the first content, and a whole answer
 is gathered. With the first content of a stream, or all of a whole answer, it is *answering*. A turn that its upstream has
-paused is sent again and is *sending* once more. Until it is answering, a failure of the provider makes it *between attempts*:
-the next one is prepared and sent, also where the head and keep-alives have gone to the caller meanwhile. Every way ends in
-*ended*: the row is settled, the slot is free.
+paused is sent again and is *sending* once more, and so is a request with reasoning that the upstream cannot read. Until it
+is answering, a failure of the provider makes it *between attempts*: the next one is prepared and sent, also where the head
+and keep-alives have gone to the caller meanwhile. Every way ends in *ended*: the row is settled, the slot is free.
 
 Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
 fault of our own. What is waited for is given up then, and the sockets to the upstream are closed.
@@ -30,8 +30,8 @@ import msgspec
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.memo import Memo
-from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.routing.candidates import Candidate
 from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Clocks
@@ -50,7 +50,7 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange
 from penstock.operations.metrics import Metrics
-from penstock.relay.answer import lane_for, prepared_for, whole_answer
+from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
@@ -149,7 +149,7 @@ class Relay:
         timings: Timings,
         offload: Offload,
         failover: Failover,
-        reasoning: ReasoningCache,
+        memories: RequestMemories,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -163,7 +163,7 @@ class Relay:
         self.answers = AnswerMemory(timings.max_replies)
         self.offload = offload
         self.failover = failover
-        self.reasoning = reasoning
+        self.memories = memories
         self.clock = clock
         self.streams = OpenStreams(clock)
         self.calls: dict[str, RelayedCall] = {}
@@ -263,6 +263,7 @@ class RelayedCall(Call):
         "_place",
         "_prepared",
         "_relay",
+        "_relieved",
         "_response",
         "_room",
         "_row",
@@ -303,6 +304,9 @@ class RelayedCall(Call):
         self._room: AnswerRoom | None = None
         self._row: Row | None = None
         self._turn: WholeTurn | None = None
+        self._relieved = (
+            False  # this attempt is made once more, without reasoning that its upstream cannot read
+        )
         self._state = ENTERING
         relay.calls[self.request_id] = self
         self.exchange.own(self)
@@ -419,10 +423,10 @@ class RelayedCall(Call):
         self._candidate = candidate
         self.attempt = attempt = candidate.attempt
         if self._is_large():
-            self._wait(lambda: relay.offload.run(prepared_for, self, attempt, relay.reasoning), self._open)
+            self._wait(lambda: relay.offload.run(prepared_for, self, attempt, relay.memories), self._open)
         else:
             # a request that cannot be said there fails here, before it counts
-            self._open(prepared_for(self, attempt, relay.reasoning))
+            self._open(prepared_for(self, attempt, relay.memories))
 
     def _refuse(self, choice: Choice) -> None:
         """Nobody is asked, because all are out; the row says of whom it is."""
@@ -495,7 +499,7 @@ class RelayedCall(Call):
                 )
                 return
             try:
-                prepared = prepared_for(self, step.candidate.attempt, relay.reasoning)
+                prepared = prepared_for(self, step.candidate.attempt, relay.memories)
             except InvalidRequest:
                 step = self._skip(step, failure)  # what failed before is what the caller is told
                 continue
@@ -517,7 +521,7 @@ class RelayedCall(Call):
         while following is not None:
             attempt = following.candidate.attempt
             try:
-                return following, await relay.offload.run(prepared_for, self, attempt, relay.reasoning)
+                return following, await relay.offload.run(prepared_for, self, attempt, relay.memories)
             except InvalidRequest:
                 following = self._skip(following, failure)
         return None
@@ -549,6 +553,7 @@ class RelayedCall(Call):
         self.begin_attempt(attempt, prepared.losses, now)
         self.contacted = True
         self._turn = None
+        self._relieved = False
         if self._room is not None:
             self._room.leave()
         if self.envelope.stream:
@@ -620,7 +625,30 @@ class RelayedCall(Call):
         self._told = retry_after(response, self._relay.router.epoch())
         if self.resumed and isinstance(error, CallerError):
             error = ProviderError("The provider paused its answer and would not go on with it.")
+        elif (
+            isinstance(error, InvalidRequest) and error.failure_class == FailureClass.REASONING_REJECTED.value
+        ):
+            self._relieve(error)
+            return
         raise error
+
+    def _relieve(self, error: InvalidRequest) -> None:
+        """The upstream cannot read reasoning in the request: ask once more without it."""
+        if self._relieved:
+            raise error
+        self._relieved = True
+        work = partial(relieved, self, self._prepared, error.message)
+        if self._is_large():
+            self._wait(lambda: self._relay.offload.run(work), partial(self._ask_again, error))
+        else:
+            self._ask_again(error, work())
+
+    def _ask_again(self, error: InvalidRequest, prepared: Prepared | None) -> None:
+        if prepared is None:
+            raise error
+        self._close_response()
+        self.losses = prepared.losses
+        self._post(prepared)
 
     def _resume(self, prepared: Prepared) -> None:
         """Ask for the next answer of a paused turn. A refusal of it is not the caller's fault."""
@@ -645,7 +673,7 @@ class RelayedCall(Call):
             hold_until=self.started + relay.timings.head_hold,
             keepalive=relay.timings.keepalive,
             max_startup=relay.timings.max_startup,
-            asked=self.envelope.body,
+            sent=self.envelope.body,
             late=self._late,
         )
 
@@ -660,6 +688,7 @@ class RelayedCall(Call):
                 self.selection.model.id,
                 self._prepared,
                 self._relay.timings.max_stream_kept,
+                self._relay.clock,
             )
         stream.attach(response, lane)
         response.deliver(self._bytes_arrived, self._stream_ended)
@@ -730,7 +759,7 @@ class RelayedCall(Call):
 
     def _tell(self, stream: ResponseStream, error: PenstockError) -> None:
         """Settle a call whose caller gets the error inside its stream."""
-        stream.tell(error)
+        stream.tell(error, asked_of(self, self.selection.model.id))
         # What was delivered counts; an error before any output does not.
         self.broke(error, output=stream.lane is not None and stream.lane.output_bytes > 0)
         if isinstance(error, CallerError) and not isinstance(error, EndedByOwner):
@@ -764,7 +793,7 @@ class RelayedCall(Call):
             if again is not None:
                 self._resume(again)
                 return
-        out, failed = whole_answer(self, prepared, body, None if turn is None else turn.events)
+        out, failed = whole_answer(self, prepared, body, relay.clock, None if turn is None else turn.events)
         if turn is not None:
             note_model(self, turn.answered)
         if failed is not None:

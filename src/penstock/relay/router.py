@@ -14,7 +14,7 @@ from penstock.core.catalog import DialectName, Model, Upstream
 from penstock.core.dialects.context_overflow import Overflow
 from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
 from penstock.core.endpoints import Endpoint
-from penstock.core.failure_classes import FailureClass
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.limits import Header
 from penstock.core.memo import Memo
 from penstock.core.routing.automatic import automatic

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
-from penstock.core.dialects.interface import CallerSide
+from penstock.core.dialects.interface import NOTHING_ASKED, Asked, CallerSide
 from penstock.core.dialects.lanes import Lane
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
@@ -52,7 +52,6 @@ class ResponseStream:
     """Feeds a lane with upstream bytes and gives what comes out to the caller."""
 
     __slots__ = (
-        "_asked",
         "_begin",
         "_clock",
         "_delivered",
@@ -66,6 +65,7 @@ class ResponseStream:
         "_pipe",
         "_piped",
         "_request_id",
+        "_sent",
         "_side",
         "_startup",
         "content_by",
@@ -75,7 +75,7 @@ class ResponseStream:
         "lane",
     )
 
-    def __init__(  # noqa: PLR0913 - what a stream needs of its call
+    def __init__(  # noqa: PLR0913 - each is one thing of the call, by its name
         self,
         exchange: Exchange,
         side: CallerSide,
@@ -87,7 +87,7 @@ class ResponseStream:
         hold_until: float,
         keepalive: float,
         max_startup: int,
-        asked: bytes = b"",
+        sent: bytes = b"",
         late: Callable[[], None] | None = None,
         piped: bool = True,
     ) -> None:
@@ -95,12 +95,12 @@ class ResponseStream:
 
         ``late`` is called when there is no content by ``content_by``.
 
-        ``asked`` is the caller's own body. ``max_startup`` bytes are held of what comes before the first content. Without
+        ``max_startup`` bytes are held of what comes before the first content. ``sent`` is the caller's own body. Without
         ``piped`` all goes the long way, to the same effect: that is for tests, which compare.
         """
         self._exchange = exchange
         self._flow: Flow | None = None
-        self._asked = asked
+        self._sent = sent
         self._begin = begin
         self._delivered = delivered
         self._side = side
@@ -166,14 +166,17 @@ class ResponseStream:
 
     def broke(self, error: PenstockError | None = None) -> None:
         """There will be no complete reply; ``error`` is set."""
-        if self.done_at is None:
-            failure = None if self.lane is None else self.lane.failure
-            self.error = error or reported_error(failure, self._asked, begun=self.first_byte_at is not None)
+        if self.done_at is not None:
+            return
+        lane = self.lane
+        failure = None if lane is None else lane.failure
+        begun = self.first_byte_at is not None or (lane is not None and lane.output_bytes > 0)
+        self.error = error or reported_error(failure, self._sent, begun=begun)
 
-    def tell(self, error: PenstockError) -> None:
-        """End a response that has begun with the dialect's error event."""
+    def tell(self, error: PenstockError, asked: Asked = NOTHING_ASKED) -> None:
+        """End a response that has begun with the dialect's error event, which may say what was ``asked``."""
         number = 0 if self.lane is None or self.first_byte_at is None else self.lane.sequence
-        frame = self._side.error_frame(error, self._request_id, number)
+        frame = self._side.error_frame(error, self._request_id, number, asked)
         self._exchange.end(frame)  # where the caller is lost, nothing of this is sent
 
     def tick(self, now: float) -> None:

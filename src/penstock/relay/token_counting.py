@@ -148,7 +148,8 @@ class TokenCounter:
             return None
         path = upstream.path(attempt.model, False) + upstream.counter.path
         address = self._router.address(attempt, path)
-        body = request.envelope.encode(attempt.model, drop=upstream.counter.drop)
+        changes = upstream.counter.readable(request.envelope, attempt.profile, attempt.provider)
+        body = request.envelope.encode(attempt.model, changes, upstream.counter.drop)
         try:
             response = await self._client.send(
                 address.origin,

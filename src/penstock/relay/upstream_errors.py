@@ -13,13 +13,8 @@ from penstock.core.dialects.finish_words import UNKNOWN_END
 from penstock.core.dialects.interface import UpstreamFormat
 from penstock.core.dialects.lanes import TOO_LONG
 from penstock.core.dialects.upstream_error_text import codes_of
-from penstock.core.failure_classes import (
-    SPOKEN,
-    FailureClass,
-    class_inside,
-    class_of_refusal,
-    is_callers,
-)
+from penstock.core.failure_classes.classes import FailureClass, is_callers
+from penstock.core.failure_classes.signs import SPOKEN, class_inside, class_of_refusal
 from penstock.core.neutral.events import Failed
 from penstock.errors import (
     ContextOverflow,
@@ -97,7 +92,8 @@ def reported_error(failed: Failed | None, asked: bytes = b"", *, begun: bool = T
             FailureClass.BROKEN,
             ProviderError("The provider ended its answer with a word that is not known to mean a good end."),
         )
-    found = class_inside(failed.kind, failed.message, asked)
+    too_long = overflow_in(failed.message, b"") is not None
+    found = class_inside(failed.kind, failed.message, asked, too_long=too_long)
     if found is FailureClass.TOO_LONG and not begun:
         return _classed(found, ContextOverflow(failed.message))
     return _failure(found, "The provider reported an error.")
@@ -122,11 +118,11 @@ def refused_error(
     """
     status = response.status
     said = upstream.error_text(status, body) if body else None
-    found = class_of_refusal(status, codes_of(body), said or "", body, asked)
+    overflow = overflow_in(said or "", body)
+    found = class_of_refusal(status, codes_of(body), said or "", asked, too_long=overflow is not None)
     if not is_callers(found):
         return _failure(found, f"The provider failed with status {status}.", _retry_after(response))
     text = said or "The provider refused the request as invalid."
-    overflow = overflow_in(text, body)
     if found is FailureClass.TOO_LONG and overflow is not None and status != 413:
         told = text if overflow_words is None else overflow_words(overflow, text)
         return _classed(found, ContextOverflow(told))

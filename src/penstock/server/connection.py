@@ -254,7 +254,7 @@ class CallerConnection(asyncio.Protocol):
         if head.length > self.max_body:
             error = RequestTooLarge(f"The request body is larger than {self.max_body} bytes.")
         elif head.encoded:
-            error = EncodedBody("Send the request body without a Content-Encoding.")
+            error = EncodedBody("Send the form without a Content-Encoding.", accepted="identity")
         else:
             error = None
         if error is not None:

@@ -44,6 +44,8 @@ class ServerLimits:
     """After that: how long running requests may take to finish."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` and ``-Proto`` are believed."""
+    base_path: str = ""
+    """What a proxy may leave before every path (``/penstock``); it is taken off."""
 
 
 @dataclass(frozen=True, slots=True)

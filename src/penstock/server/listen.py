@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
 import uvloop
 
@@ -50,14 +51,21 @@ class CannotListen(OperatorError):
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Reserve ``host`` (a name or an address; each of a name's addresses) and ``port`` (0: any free one, one for all).
 
+    ``::`` is every address of either family, whatever the machine's own default is.
+
     Nothing is accepted yet. ``shared``: other sockets of ours may be bound to the same; the kernel spreads connections
     over those that listen. Raises ``OSError`` when the name is unknown or the port is in use.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = _addresses(host.removeprefix("[").removesuffix("]"), port)
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT and (sockets or family != found[-1][0]):
+                    continue  # this machine has the other family alone
+                raise
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if shared:
@@ -72,6 +80,25 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
             sock.close()
         raise
     return sockets
+
+
+_Found = tuple[int, int, int, str, tuple[object, ...]]
+
+
+def _addresses(host: str, port: int) -> list[_Found]:
+    """What a host means to listen on."""
+    found: list[_Found] = []
+    every = _is_every_address(host)
+    for name in (host, "0.0.0.0") if every else (host,):  # noqa: S104 - what :: asks for
+        found += socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return found
+
+
+def _is_every_address(host: str) -> bool:
+    try:
+        return ip_address(host) == IPv6Address(0)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,9 @@ class RequestHead:
             self.path = path.decode("ascii")
         else:
             self._unusual_target(target, host)
+        base = limits.base_path
+        if base and self.path.startswith(base) and self.path[len(base) :][:1] in ("", "/"):
+            self.path = self.path[len(base) :] or "/"
 
     def remembered_head(self) -> "RememberedHead | None":
         """What the next head can be known by, where this one is plain and the next one within the limits like it."""

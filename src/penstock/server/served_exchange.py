@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from penstock.errors import Draining, EncodedBody, InternalError, PenstockError, RequestTooLarge
 from penstock.exchange import FlowWatcher, Handler, HeaderList, Owner
+from penstock.server.body_coding import coding_of, decoded
 from penstock.server.request_head import RequestHead
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ class ServedExchange:
     waiter: asyncio.Future[None] | None = None
     arrived: Callable[[int], None] | None = None
     failure: PenstockError | None = None
+    coding: str | None = None
+    """How the body is compressed, where it is."""
     # the response
     pending: bytes | None = None
     left = UNDECIDED
@@ -97,7 +100,10 @@ class ServedExchange:
         if head.length > line.max_body:
             self.failure = RequestTooLarge(f"The request body is larger than {line.max_body} bytes.")
         elif head.encoded:
-            self.failure = EncodedBody("Send the request body without a Content-Encoding.")
+            try:
+                self.coding = coding_of(head.fields[b"content-encoding"])
+            except EncodedBody as error:
+                self.failure = error
 
     # ---- the request, as the handler sees it
 
@@ -115,7 +121,7 @@ class ServedExchange:
             self._fail(InternalError("Something went wrong on our side."))
 
     def whole_body(self) -> bytes | None:
-        if self.failure is not None or not self.complete or self.asked:
+        if self.failure is not None or not self.complete or self.asked or self.coding is not None:
             return None
         self.asked = True
         pieces, self.pieces = self.pieces, []
@@ -137,7 +143,9 @@ class ServedExchange:
         if self.failure is not None:
             raise self.failure
         pieces, self.pieces = self.pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        del pieces
+        return body if self.coding is None else await decoded(body, self.coding, self.line.max_body, arrived)
 
     # ---- the response, as the handler makes it
 

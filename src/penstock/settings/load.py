@@ -14,6 +14,7 @@ import msgspec
 from penstock.errors import OperatorError
 from penstock.settings.describe import ENVIRONMENT_PREFIX, FIELDS, Field
 from penstock.settings.schema import Settings
+from penstock.settings.service_url import ServiceUrl, ServiceUrlError
 
 CONFIG = "PENSTOCK_CONFIG"
 FILE = "penstock.toml"
@@ -175,6 +176,17 @@ def _path(kind: type, value: object) -> object:
     raise ValueError("not a path")
 
 
+OWN_PATHS = frozenset((
+    "api", "v1", "static", "docs", "models", "pricing", "status", "signin", "signup", "signout", "verify", "forgot", "reset",
+    "welcome", "dashboard", "keys", "requests", "requests.csv", "slots", "playground", "plan", "settings", "healthz", "readyz",
+    "metrics", "terms", "privacy", "changelog", "openapi.json", "llms.txt", "robots.txt", "favicon.ico",
+))  # fmt: skip
+"""What our own paths begin with: whether a proxy has taken such a base path off could not be told."""
+_SERVICES = ("database_url", "redis_url", "mail_url")
+_NO_SERVICE = ("sqlite", "console:", "file:")
+"""What values of theirs begin with that name no other machine."""
+
+
 def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator[str]:
     """What no single setting shows."""
     for network in settings.trusted_proxies:
@@ -183,6 +195,15 @@ def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator
         except ValueError as error:
             place = given["trusted_proxies"].place
             yield f"{place}: {network!r} is not an IP address or a network: {error}"
+    if settings.base_path.partition("/")[2].partition("/")[0] in OWN_PATHS:
+        yield f"{given['public_url'].place}: a path of the service itself cannot be what all of its paths begin with"
+    for name in _SERVICES:
+        url = given.get(name)
+        if url is not None and not str(url.value).startswith(_NO_SERVICE):
+            try:
+                ServiceUrl.read(str(url.value))
+            except ServiceUrlError as error:
+                yield f"{url.place}: {error}"
     if "?" in str(settings.data) or "#" in str(settings.data):
         place = given["data"].place if "data" in given else "data (default)"
         yield f"{place}: a path with ? or # in it cannot be part of a database URL"

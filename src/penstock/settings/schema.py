@@ -34,9 +34,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Annotated[Path, about("Directory of the database, the secrets file and the journal.")] = Path(
         "data"
     )
-    host: Annotated[str, about("Where to listen.", "a host name or an IP address", pattern=r"^[^\s/]+$")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[
+        str,
+        about(
+            "Where to listen; `::` is every address, IPv4 and IPv6.",
+            "a host name or an IP address",
+            pattern=r"^[^\s/]+$",
+        ),
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), about("Port to listen on; 0 takes a free one.")] = 8484
     workers: Annotated[
         int,
@@ -54,9 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     public_url: Annotated[
         str,
         about(
-            "What callers put before `/api/v1`, where that is not the address listened on.",
-            "a URL without a path such as https://llm.example.com",
-            pattern=r"^$|^https?://[^\s/?#@]+/?$",
+            "What callers put before `/api/v1`, where that is not the address listened on. With a path, such as "
+            "https://host/penstock, all of the service is below it, whether or not the proxy takes the path off.",
+            "a URL such as https://llm.example.com",
+            pattern=r"^$|^https?://[^\s/?#@]+(/[A-Za-z0-9._~-]+)*/?$",
             default="`http://HOST:PORT`",
         ),
     ] = ""
@@ -132,7 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about(
             "Where several servers on one PostgreSQL share their limits. One server needs none.",
             "a URL such as redis://localhost:6379/0",
-            pattern=r"^$|^(rediss?|unix)://\S+$",
+            pattern=r"^$|^(rediss?|valkeys?|unix|redis\+unix|redis\+socket)://\S+$",
             default="none",
             secret=True,
         ),
@@ -157,7 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         about(
             "Where mail goes: `console:` prints it, `file:DIR` writes one .eml file each, `smtp://...` sends it.",
             "console:, file:DIR or smtp://user:password@host:587",
-            pattern=r"^console:$|^file:.+$|^smtps?://\S+$",
+            pattern=r"^console:$|^file:.+$|^smtp(s|\+ssl|\+tls|\+starttls)?://\S+$",
             secret=True,
         ),
     ] = "console:"
@@ -301,6 +307,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "bytes, from 0 to 4294967296",
         ),
     ] = 32 * 1024 * 1024
+    translations_kept: Annotated[
+        int,
+        Meta(ge=0, le=2**32),
+        about(
+            "Memory of a process for the tools and turns of conversations that it translated, so that the next request of "
+            "one is only what it adds; 0: none are kept.",
+            "bytes, from 0 to 4294967296",
+        ),
+    ] = 32 * 1024 * 1024
 
     head_hold: Annotated[
         Seconds,
@@ -390,6 +405,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     oidc_name: Annotated[
         str, about("What the button says.", "a name of 1 to 40 characters", pattern=r"^.{1,40}$")
     ] = "single sign-on"
+    oidc_trusts_email: Annotated[
+        bool,
+        about(
+            "Whether an address counts as verified where that provider does not say so: Microsoft Entra ID leaves "
+            "`email_verified` out. You vouch for it then; name your domains in `signup_domains`. An address that it calls "
+            "unverified is refused all the same."
+        ),
+    ] = False
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[
@@ -471,6 +494,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def secret_path(self) -> Path:
         """Where the secrets file is: ``secret_file``, or its default."""
         return self.secret_file or self.data / "secrets.json"
+
+    @property
+    def base_path(self) -> str:
+        """What every path of the service begins with towards browsers and callers: '', or such as ``/penstock``."""
+        return urlsplit(self.public_url).path
 
     def url(self, port: int) -> str:
         """What callers put before ``/api/v1``; ``port`` is the one listened on."""

@@ -1,9 +1,11 @@
 """Pages: the one template environment, and what every page is given."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
+from urllib.parse import urlsplit
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -48,6 +50,10 @@ PRIVATE = (
 """The menu of who is signed in."""
 
 
+_LOCAL = re.compile(r'(?<=\s)(href|action|src|data-poll)="/(?!/)')
+"""Addresses of ours in the attributes of a page. No text has a quotation mark in it that is not escaped."""
+
+
 class Pages:
     """Renders templates. One per process."""
 
@@ -64,7 +70,9 @@ class Pages:
 
         ``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves.
         """
-        self._public_url = public_url
+        self.public_url = public_url
+        self.base_path = urlsplit(public_url).path
+        """What every path of ours begins with towards browsers, '' for none; handlers and templates know nothing of it."""
         self._catalog = catalog
         self._templates = Environment(
             loader=PackageLoader("penstock.site"),
@@ -82,6 +90,7 @@ class Pages:
             "federation": list(oauth.values()),
             "asset": _Assets(),
             "icon": icon,
+            "base_path": self.base_path,
         }
         self._templates.filters.update(
             grouped=grouped,
@@ -95,7 +104,7 @@ class Pages:
 
     def origin(self, request: Request) -> str:
         """What callers put before ``/api/v1``."""
-        return self._public_url or f"{request.url.scheme}://{url_host(request.url.netloc)}"
+        return self.public_url or f"{request.url.scheme}://{url_host(request.url.netloc)}"
 
     def render(
         self,
@@ -122,6 +131,8 @@ class Pages:
                 **(context or {}),
             }
         )
+        if self.base_path:
+            page = _LOCAL.sub(rf'\1="{self.base_path}/', page)
         private = viewer is not None or request.method != "GET"
         kept = NO_STORE if private else {"cache-control": "no-cache", "vary": "cookie"}
         return HTMLResponse(page, status_code=status, headers={**kept, **(headers or {})})

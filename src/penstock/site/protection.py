@@ -1,5 +1,6 @@
 """What stands before all pages: protective headers on every answer, and a 400 for requests that no page can be asked by."""
 
+import re
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +22,7 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
 )
 _NUL = b"%00"
+_COOKIE_PATH = re.compile(rb"(; *path=)(/[^;]*)", re.IGNORECASE)
 _REFUSED = "This request has a character in it that no page has, or an origin that is none.\n"
 
 
@@ -62,6 +64,39 @@ class SecurityHeaders:
             if not started:
                 await PlainTextResponse("Something went wrong here.\n", 500)(scope, receive, sending)
             raise
+
+
+class BelowBasePath:
+    """Puts the base path of the service before the addresses that answers' headers name; what is inside knows none."""
+
+    def __init__(self, app: ASGIApp, base_path: str) -> None:
+        """``base_path`` is such as ``/penstock``."""
+        self._app = app
+        self._base = base_path.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request."""
+
+        host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
+        # With this begins what Starlette makes of a path with a slash too many.
+        here = f"{scope.get('scheme', 'http')}://{host}/".encode("latin-1")
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                found = message.get("headers", ())
+                message["headers"] = [(name, self._below(name, value, here)) for name, value in found]
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+    def _below(self, name: bytes, value: bytes, here: bytes) -> bytes:
+        if name == b"location" and value.startswith(here):
+            return self._base + value[len(here) - 1 :]
+        if name == b"location" and value.startswith(b"/") and not value.startswith(b"//"):
+            return self._base + value
+        if name == b"set-cookie":
+            return _COOKIE_PATH.sub(lambda found: found[1] + self._base + found[2].rstrip(b"/"), value)
+        return value
 
 
 class ReadableRequests:

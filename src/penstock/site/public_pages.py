@@ -181,7 +181,8 @@ class PublicPages:
     async def robots(self, _request: Request) -> Response:
         """What search engines may read."""
         hidden = ("/dashboard", "/keys", "/requests", "/slots", "/settings", "/plan", "/api", "/v1")
-        lines = ["User-agent: *", *(f"Disallow: {path}" for path in hidden)]
+        base = self._context.pages.base_path
+        lines = ["User-agent: *", *(f"Disallow: {base}{path}" for path in hidden)]
         return PlainTextResponse("\n".join(lines) + "\n")
 
 

@@ -28,6 +28,9 @@ FORM_HEADER = "x-form-token"
 MOST_FORM_BYTES = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OURS = frozenset({"same-origin", "none"})
+_USUAL_PORTS = {"http": 80, "https": 443}
+_MOST_SHOWN = 200
+"""How much of an address is repeated on a page, in characters."""
 _OF_LEAVERS = frozenset({"/settings/stay", "/settings/sessions/end"})
 """What can be changed of an account that will be deleted."""
 
@@ -64,16 +67,27 @@ class Cookies(msgspec.Struct):
     """A right password, with the second factor still missing."""
     fresh: str | None = None
     """A token to set with the answer; '' to take the cookie away."""
+    public_origin: str = ""
+    """Where the operator says that browsers find the pages, '' where nothing is said."""
 
 
 class SessionMiddleware:
     """Looks up the session of each request to a page, and sets the cookie that a handler wanted."""
 
     def __init__(
-        self, app: ASGIApp, *, database: Database, lifetime: Lifetime, now: Callable[[], float]
+        self,
+        app: ASGIApp,
+        *,
+        database: Database,
+        lifetime: Lifetime,
+        now: Callable[[], float],
+        public_url: str,
     ) -> None:
-        """``now`` gives epoch seconds."""
+        """``now`` gives epoch seconds; ``public_url`` is '' where nobody said where browsers find the pages."""
         self._app = app
+        self._public_origin = _origin(public_url)
+        # A cookie that is bound to its host has to be of all of its paths.
+        self._secure_name = "__Secure-penstock" if urlsplit(public_url).path else "__Host-penstock"
         self._database = database
         self._lifetime = lifetime
         self._now = now
@@ -84,7 +98,8 @@ class SessionMiddleware:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        cookies = _read(request)
+        cookies = _read(request, self._secure_name)
+        cookies.public_origin = self._public_origin
         scope.setdefault("state", {})["cookies"] = cookies
         if cookies.token:
             await self._look_up(request, cookies)
@@ -202,20 +217,56 @@ def is_safe(request: Request) -> bool:
 
 
 def _check_origin(request: Request, given: str) -> None:
-    token = cookies_of(request).token
+    cookies = cookies_of(request)
+    token = cookies.token
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
-    foreign = (site is not None and site not in _OURS) or (
-        origin is not None and origin != "null" and urlsplit(origin).netloc != request.headers.get("host")
-    )
+    if origin is not None and origin != "null" and not _is_ours(origin, cookies, request):
+        asked = cookies.public_origin or request.headers.get("host", "")
+        raise ForeignForm(
+            f"This form was sent from {_shown(origin)}, and this service is at {_shown(asked)}. Open the page there. "
+            "If that is not its address, its operator sets public_url."
+        )
+    foreign = site is not None and site not in _OURS
     if foreign or not token or not compare_digest(given.encode(), form_token(token).encode()):
         raise ForeignForm(
             "This form was opened too long ago, or in another place. Go back, load the page again, and send it once more."
         )
 
 
-def _read(request: Request) -> Cookies:
+def _is_ours(origin: str, cookies: Cookies, request: Request) -> bool:
+    """Whether a browser shows a page of ours there: at the operator's own address, or where the request was sent to.
+
+    What a proxy makes of Host is its own affair, and often without the port.
+    """
+    found = _origin(origin)
+    scheme = found.partition("://")[0]
+    host = request.headers.get("host")
+    return bool(found) and (
+        found == cookies.public_origin or (host is not None and found == _origin(f"{scheme}://{host}"))
+    )
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port in the one spelling that browsers have for them; '' for what has none."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    if parts.scheme not in _USUAL_PORTS or not host:
+        return ""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + ("" if port in (None, _USUAL_PORTS[parts.scheme]) else f":{port}")
+
+
+def _shown(address: str) -> str:
+    """An address that somebody sent, as it may stand on a page."""
+    return "".join(one if one.isprintable() else "?" for one in address[:_MOST_SHOWN])
+
+
+def _read(request: Request, secure_name: str) -> Cookies:
     secure = request.url.scheme == "https"
-    name = "__Host-penstock" if secure else "penstock"
+    name = secure_name if secure else "penstock"
     token = request.cookies.get(name, "")
     return Cookies(name, secure, token if is_token(token) else "")

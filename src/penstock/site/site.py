@@ -24,7 +24,7 @@ from penstock.site.error_pages import ErrorPages
 from penstock.site.key_pages import KeyPages
 from penstock.site.oauth.pages import OAuthPages
 from penstock.site.oauth.providers import OAuthAsking
-from penstock.site.protection import Hsts, ReadableRequests, SecurityHeaders
+from penstock.site.protection import BelowBasePath, Hsts, ReadableRequests, SecurityHeaders
 from penstock.site.public_pages import PublicPages
 from penstock.site.session import SessionMiddleware
 from penstock.site.settings_pages import SettingsPages
@@ -106,6 +106,7 @@ class Site:
                     database=context.database,
                     lifetime=context.lifetime,
                     now=context.clock,
+                    public_url=context.pages.public_url,
                 ),
             ],
             exception_handlers={
@@ -115,7 +116,9 @@ class Site:
             },
         )
         # Outside of everything else, what answers for a failed page included.
-        app.middleware_stack = SecurityHeaders(ReadableRequests(app.build_middleware_stack()), self._hsts)
+        stack = SecurityHeaders(ReadableRequests(app.build_middleware_stack()), self._hsts)
+        base_path = context.pages.base_path
+        app.middleware_stack = BelowBasePath(stack, base_path) if base_path else stack
         return app
 
     async def _alive(self, _request: Request) -> Response:

@@ -79,8 +79,14 @@ class Counters(Protocol):
         """How many requests of the day count."""
         ...
 
-    async def refresh(self, user_id: str, day: int) -> None:
-        """Look how the user stands with all servers, before ``used``, ``in_use`` and ``leases`` are asked."""
+    shared: bool
+    """Others count too: how a user stands is known once ``refresh`` has asked, or a lease was."""
+
+    async def refresh(self, user_id: str, day: int) -> bool:
+        """Look how the user stands with all servers, before ``used``, ``in_use`` and ``leases`` are asked.
+
+        False where that cannot be known now.
+        """
         ...
 
     async def end_elsewhere(self, user_id: str, request_id: str) -> bool:
@@ -125,6 +131,8 @@ class MemoryCounters:
     Days from ``floor`` on are complete in memory: what is not there is 0. Only a wall clock that is set back by more
     than a day asks for an older day, which is then loaded.
     """
+
+    shared = False
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -209,8 +217,8 @@ class MemoryCounters:
         counts = self._days.get(day)
         return 0 if counts is None else counts.get(user_id, 0)
 
-    async def refresh(self, user_id: str, day: int) -> None:
-        """Nothing to look at: it is all here."""
+    async def refresh(self, user_id: str, day: int) -> bool:  # noqa: ARG002 - it is all here
+        return True
 
     async def end_elsewhere(self, user_id: str, request_id: str) -> bool:  # noqa: ARG002 - there is no other
         return False

@@ -9,6 +9,11 @@ _DELTAS = {
     "function_call": ("response.function_call_arguments", "arguments"),
     "custom_tool_call": ("response.custom_tool_call_input", "input"),
 }
+_HOSTED = {
+    "web_search_call": "response.web_search_call.completed",
+    "code_interpreter_call": "response.code_interpreter_call.completed",
+    "mcp_call": "response.mcp_call.completed",
+}
 _PARTS = {"message": "response.content_part", "reasoning": "response.reasoning_summary_part"}
 _TERMINAL = {
     "response.completed": "completed",
@@ -72,6 +77,10 @@ def check_item(events: list[dict[str, Any]], index: int) -> None:
     assert (begun["id"], kind) == (ended["id"], ended["type"])
     inner = events[1:-1]
     assert all(event["item_id"] == begun["id"] for event in inner)
+    if kind in _HOSTED:
+        assert [event["type"] for event in inner] == [_HOSTED[kind]]
+        assert (begun["status"], ended["status"] in ("completed", "failed")) == ("in_progress", True)
+        return
     delta, member = _DELTAS[kind]
     refused = any(event["type"] == "response.refusal.delta" for event in inner)
     if refused:

@@ -62,7 +62,7 @@ def test_so_it_is_with_what_is_left_out_because_it_costs_more(caller: str, upstr
 
 
 def test_what_is_refused_is_refused_behind_any_number_of_unknown_fields() -> None:
-    with pytest.raises(InvalidRequest, match="mcp_servers"):
-        prepared("messages", "chat", body("messages", UNKNOWN | {"mcp_servers": [{"url": "x"}]}, {}))
+    with pytest.raises(InvalidRequest, match="tool_choice"):
+        prepared("messages", "chat", body("messages", UNKNOWN | {"tool_choice": {"type": "tool"}}, {}))
     with pytest.raises(InvalidRequest, match="audio"):
         prepared("chat", "messages", body("chat", UNKNOWN | {"audio": {"voice": "x"}}, {}))

@@ -25,7 +25,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.neutral.fold import events_of, fold
-from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.request import Document, Hosted, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
@@ -477,6 +477,7 @@ def test_a_whole_messages_answer_with_every_block() -> None:
     reply = whole("messages", {"type": "message", "content": content, "stop_reason": "tool_use"})
     assert reply.parts == (
         Thought("hm", "s"), Thought("unsigned"), Thought(redacted="=="), Text("Hi"), ToolCall("a", "get", "{}"),
+        Hosted("search", "s", "web_search"),
     )  # fmt: skip
     assert [cited.url for cited in reply.citations] == ["https://a.example"]
     assert (reply.usage, reply.reason) == (Usage(), "tool_use")

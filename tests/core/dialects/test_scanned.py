@@ -21,3 +21,11 @@ def test_the_same_is_read(dialect: str) -> None:
     assert (long.model, long.stream, long.max_tokens) == ("m", True, 7)
     assert scanned.include_usage == long.include_usage
     assert scanned.encode("other") == body.replace(b'"m"', b'"other"')
+
+
+def test_flat_tools_go_the_long_way_which_nests_them() -> None:
+    tool = b'{"name":"x","input_schema":{"type":"object"}}'
+    rules, body = caller_side("chat").body, BODIES["chat"][:-1] + b',"tools":[%b]}' % tool
+    assert scan_body(body, rules, rules.scan) is None
+    made = read_body(body, rules).value("tools")
+    assert made == b'[{"type":"function","function":{"name":"x","parameters":{"type":"object"}}}]'

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from penstock.core.catalog import Model, Target, Upstream
 from penstock.core.endpoints import FORMATS
-from penstock.core.failure_classes import FailureClass
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.board import Board
 from penstock.core.routing.candidates import Candidate, Upstreams
 from penstock.core.routing.choice import NOTHING, Choice, Need, choose

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.catalog import Feature, Target
-from penstock.core.failure_classes import FailureClass
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.choice import Need, choose, is_able, others
 from penstock.core.routing.health import Health
 from penstock.core.routing.rules import RULES

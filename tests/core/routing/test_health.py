@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.core.catalog import Target
-from penstock.core.failure_classes import FailureClass
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.circuit_breaker import CircuitState
 from penstock.core.routing.health import Failure
 from penstock.core.routing.rules import RULES

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from penstock.core.failure_classes import FailureClass
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.last_resort import LastResort
 from penstock.core.routing.retry_budget import RetryBudget
 from penstock.core.routing.rules import RULES

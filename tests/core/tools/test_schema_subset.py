@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from penstock.core.tools.schema_subset import ToolSchemas, fit_tool_schema
+from penstock.core.profile import ToolSchemas
+from penstock.core.tools.schema_subset import fit_tool_schema
 
 FORMS: tuple[ToolSchemas, ...] = get_args(ToolSchemas)
 STRING = {"type": "string"}
@@ -120,9 +121,9 @@ def test_a_reference_at_the_root_is_written_out(wanted: ToolSchemas) -> None:
 
 
 def test_three_branches_of_one_property_are_one_union() -> None:
-    branches = [{"properties": {"k": {"const": at}}} for at in (1, 2, 2, 3)]
+    branches: list[Any] = [{"properties": {"k": {"const": at}, "same": STRING}} for at in (1, 2, 2, 3)]
     found, _ = fitted({"anyOf": [*branches, 5], "required": "k"}, "no_unions")
-    assert found["properties"] == {"k": {"anyOf": [{"const": 1}, {"const": 2}, {"const": 3}]}}
+    assert found["properties"] == {"k": {"anyOf": [{"const": 1}, {"const": 2}, {"const": 3}]}, "same": STRING}
     assert fitted({"anyOf": "x"}, "no_unions")[0] == {"type": "object"}
 
 

@@ -90,7 +90,9 @@ class BodyRules:
     its place, and ``scanned`` reads the same two out of the members that it has found. ``turns`` is the field of the
     conversation; ``attachments`` says how images and documents show in it. ``decoded``: more than the top level is decoded
     on some way, so the number of values is bounded. ``estimate_input`` guesses the input's tokens. ``cost`` says where a
-    body names other models, or multiplies what it costs.
+    body names other models, or multiplies what it costs. ``regular`` makes a body of what clients are known to send in its
+    place, with what it had to leave out (None: there is nothing to make); ``may_deviate`` says by its tools whether a body
+    that the scanner takes may be such a one.
     """
 
     check: Callable[[dict[str, Raw], bool], tuple[int | None, bool]]
@@ -101,6 +103,8 @@ class BodyRules:
     cost: CostRules
     decoded: bool = True
     estimate_input: Callable[["Envelope"], int] = estimate_conversation
+    regular: Callable[[dict[str, Raw]], tuple[dict[str, Raw], tuple[str, ...]] | None] | None = None
+    may_deviate: Callable[[bytes], bool] | None = None
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -118,7 +122,7 @@ class Envelope(msgspec.Struct, frozen=True):
     decoded: dict[str, Raw] | None = None
     """The top level, where it was decoded."""
     left_out: tuple[str, ...] = ()
-    """Fields that were left out, in whole or in part, because of what they cost."""
+    """Fields that were left out, in whole or in part, because of what they cost, or because the format has none such."""
 
     @property
     def fields(self) -> dict[str, Raw]:
@@ -212,6 +216,8 @@ def scan_body(body: bytes, rules: BodyRules, scan_rules: ScanRules) -> Envelope 
     def value(name: str) -> bytes:
         return body[spans[places[name]] : spans[places[name] + 1]]
 
+    if rules.may_deviate is not None and rules.may_deviate(value("tools")):
+        return None
     max_tokens, include_usage = rules.scanned(value)
     at = places["model"]
     model = body[spans[at] + 1 : spans[at + 1] - 1].decode()
@@ -230,14 +236,19 @@ def read_body(body: bytes, rules: BodyRules, *, counting: bool = False) -> Envel
 
     Raises ``InvalidRequest``.
     """
+    left_out: tuple[str, ...] = ()
     try:
         fields = _object(body)
+        made = None if rules.regular is None else rules.regular(fields)
+        if made is not None:
+            fields, left_out = made
+            body = _encode(fields)
         model = _text(fields, "model")
         stream = "stream" in fields and bool(typed(fields, "stream", decode_flag, "true or false"))
         max_tokens, include_usage = rules.check(fields, counting)
     except RecursionError as error:  # also of a later pass, which stands deeper in the stack than the first
         raise too_deep() from error
-    return Envelope(rules, body, model, stream, max_tokens, include_usage, decoded=fields)
+    return Envelope(rules, body, model, stream, max_tokens, include_usage, decoded=fields, left_out=left_out)
 
 
 def takes_long_to_bound(envelope: Envelope) -> bool:
@@ -256,6 +267,7 @@ def bounded(envelope: Envelope, bounds: CostBounds) -> Envelope:
         raise too_deep() from error
     if not left_out:
         return envelope
+    left_out = (*envelope.left_out, *left_out)
     return msgspec.structs.replace(envelope, body=_encode(fields), decoded=fields, left_out=left_out)
 
 

@@ -5,6 +5,7 @@ a silent ``stop``; where it passes as bytes, the caller reads the word itself. A
 by another word says so in its habits (``good_ends``).
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -125,12 +126,14 @@ _ROWS: tuple[tuple[Literal["chat", "messages", "responses"], str, Meaning, str, 
 
 FINISH_WORDS: tuple[FinishWord, ...] = tuple(FinishWord(*row) for row in _ROWS)
 
-CHAT = {row.word: row.meaning for row in FINISH_WORDS if row.dialect == "chat"}
-MESSAGES = {row.word: row.meaning for row in FINISH_WORDS if row.dialect == "messages"}
-RESPONSES = {row.word: row.meaning for row in FINISH_WORDS if row.dialect == "responses"}
+CHAT: Mapping[str, Meaning] = {row.word: row.meaning for row in FINISH_WORDS if row.dialect == "chat"}
+MESSAGES: Mapping[str, Meaning] = {row.word: row.meaning for row in FINISH_WORDS if row.dialect == "messages"}
+RESPONSES: Mapping[str, Meaning] = {
+    row.word: row.meaning for row in FINISH_WORDS if row.dialect == "responses"
+}
 
 
-def meaning_in(words: dict[str, Meaning], word: str) -> Meaning | None:
+def meaning_in(words: Mapping[str, Meaning], word: str) -> Meaning | None:
     """What a word means among ``words``; None where it is not known.
 
     Capitals do not count, and of ``content_filter: PROHIBITED_CONTENT``, which is Gemini's way, the part before the colon does.
@@ -142,7 +145,7 @@ def meaning_in(words: dict[str, Meaning], word: str) -> Meaning | None:
     return words.get(first.strip().lower())
 
 
-def good_end(words: dict[str, Meaning], word: str, own: str = "") -> StopReason | Failed:
+def good_end(words: Mapping[str, Meaning], word: str, own: str = "") -> StopReason | Failed:
     """The reason that a word stands for, or the failure that it is.
 
     ``own`` are the words, with commas between them, by which this upstream ends good answers besides.
@@ -160,7 +163,7 @@ def good_end(words: dict[str, Meaning], word: str, own: str = "") -> StopReason 
             return reason
 
 
-def failed_end(words: dict[str, Meaning], word: str) -> Failed | None:
+def failed_end(words: Mapping[str, Meaning], word: str) -> Failed | None:
     """The failure that a word tells of; None where it tells of none, or is not known."""
     ended = good_end(words, word)
     return ended if isinstance(ended, Failed) and ended.kind != UNKNOWN_END else None

@@ -15,6 +15,12 @@ import msgspec
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.dialects.context_overflow import Overflow
 from penstock.core.dialects.forms import Form
+from penstock.core.dialects.translation_memory import (
+    DecodedConversation,
+    EncodedConversation,
+    RequestParts,
+    Shelf,
+)
 from penstock.core.limits import Header
 from penstock.core.neutral.events import AnyEvent, Failed, Reply, StopReason
 from penstock.core.neutral.request import Loss, Request
@@ -34,6 +40,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
     ``reasoning`` keeps the reply's reasoning, where the caller may not send it back; with ``hides_reasoning`` the caller
     gets reasoning without its text. ``may_pause``: the upstream was offered tools that it runs itself, so it may pause.
+    ``translated``: although both sides speak the same dialect.
     """
 
     body: bytes
@@ -42,6 +49,36 @@ class Prepared(msgspec.Struct, frozen=True):
     reasoning: ReasoningScope | None = None
     hides_reasoning: bool = False
     may_pause: bool = False
+    translated: bool = False
+    mark: str = ""
+    """What goes in front of signatures in the answer: whose they are. '' where they are told apart without."""
+
+
+class Relieved(msgspec.Struct, frozen=True):
+    """A body that an upstream refused, without the reasoning that it could not read, and what was left out."""
+
+    body: bytes
+    losses: tuple[Loss, ...]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What an answer that we write has of its request.
+
+    ``members`` are members of the answer as JSON text, each with a comma before it: what the request asked for, said once
+    more. ``kept`` are items of the request that the answer repeats, parted by commas. ``compacts``: the answer is a summary
+    that takes the conversation's place. ``model`` (its public id) and ``created`` (epoch seconds) are of the answer; ``clock``
+    gives epoch seconds.
+    """
+
+    members: bytes = b""
+    kept: bytes = b""
+    compacts: bool = False
+    model: str = ""
+    created: int = 0
+    clock: Callable[[], float] | None = None
+
+
+NOTHING_ASKED = Asked()
 
 
 # ---- streams on their way
@@ -182,7 +219,14 @@ class MakeEncoder(Protocol):
     """Begins the encoding of one stream for a caller."""
 
     def __call__(
-        self, *, model: str, reply_id: str, created: int, include_usage: bool, input_estimate: int
+        self,
+        *,
+        model: str,
+        reply_id: str,
+        created: int,
+        include_usage: bool,
+        input_estimate: int,
+        asked: Asked = NOTHING_ASKED,
     ) -> EventEncoder:
         """``created`` in Unix seconds, ``input_estimate`` in tokens."""
         ...
@@ -191,7 +235,9 @@ class MakeEncoder(Protocol):
 class EncodeResponse(Protocol):
     """Encodes a whole answer for a caller."""
 
-    def __call__(self, reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+    def __call__(
+        self, reply: Reply, *, model: str, reply_id: str, created: int, asked: Asked = NOTHING_ASKED
+    ) -> bytes:
         """``created`` in Unix seconds."""
         ...
 
@@ -199,7 +245,9 @@ class EncodeResponse(Protocol):
 class ErrorFrame(Protocol):
     """Encodes an error inside a stream, in place of the rest of it."""
 
-    def __call__(self, error: PenstockError, request_id: str, sequence: int = 0) -> bytes:
+    def __call__(
+        self, error: PenstockError, request_id: str, sequence: int = 0, asked: Asked = NOTHING_ASKED
+    ) -> bytes:
         """``sequence`` is the number of the event, in the dialect that counts them."""
         ...
 
@@ -231,15 +279,21 @@ class CallerFormat:
     overflow_words: Callable[[Overflow, str], str] | None = None
 
 
+DecodeRemembered: TypeAlias = Callable[[RequestParts, Shelf[DecodedConversation]], tuple[Request, list[Loss]]]
+"""Decodes a body, cut in three, that goes on from an earlier one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerSide(CallerFormat):
     """What a dialect is to those who call us.
 
     ``words`` names the fields that this dialect calls otherwise than an encoder does. ``call_id_limit`` is how long a
     tool call's id may be for callers who may not send reasoning back (it is kept for them by these ids); None: they do.
-    ``search_field`` is where a caller asks for the provider's web search; ``search_optional``: the offer may be dropped.
+    ``search_field`` is where a caller asks for the provider's web search.
     ``is_startup``: whether whole frames of a stream say nothing yet of its answer. ``resumes_pauses``: a caller gets a paused
-    turn as it is and goes on with it.
+    turn as it is and goes on with it. ``decode_remembered`` decodes a body that goes on from an earlier one; it raises
+    ``InvalidRequest`` or ``ValueError`` where ``decode_request`` has to be asked. ``asked`` reads what an answer says of its
+    request; None: nothing. ``passes``: what an upstream of the same dialect answers may go to the caller as it is.
     """
 
     decode_request: Callable[[bytes], tuple[Request, list[Loss]]]
@@ -251,12 +305,24 @@ class CallerSide(CallerFormat):
     reply_id: str
     words: Mapping[str, str]
     search_field: str
-    search_optional: bool = False
     call_id_limit: int | None = None
     resumes_pauses: bool = False
+    decode_remembered: DecodeRemembered | None = None
+    asked: Callable[[Envelope], Asked] | None = None
+    passes: bool = True
 
 
 # ---- towards upstreams
+
+
+class EncodeRemembered(Protocol):
+    """Encodes a request that goes on from an earlier one: what ``EncodeRequest`` gives and raises."""
+
+    def __call__(
+        self, request: Request, *, model: str, profile: Profile, shelf: Shelf[EncodedConversation]
+    ) -> tuple[bytes, list[Loss]]:
+        """``shelf`` is what is remembered for this account, upstream, ``model`` and ``profile``."""
+        ...
 
 
 class EncodeRequest(Protocol):
@@ -314,12 +380,26 @@ class PassthroughResponse(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Marking:
+    """How an answer that is passed through gets a mark on its signatures: whole frames of a stream, and a whole answer."""
+
+    frames: Callable[[bytes, str], bytes]
+    whole: Callable[[bytes, str], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Passing:
-    """How what both sides speak is passed through: requests, streams (None: there are none), and whole answers."""
+    """How what both sides speak is passed through: requests, streams (None: there are none), and whole answers.
+
+    ``declines``: a request for something that an upstream of this profile has not, so that it is translated.
+    ``marking`` is there in a dialect whose signatures do not say who made them.
+    """
 
     request: PassRequest
     Stream: MakePassthrough | None
     response: PassthroughResponse
+    declines: Callable[[Envelope, Profile], bool] | None = None
+    marking: Marking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,10 +412,14 @@ class PausedTurns:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCounter:
-    """An upstream's own counter of tokens: what is appended to the path, and the fields that it does not take."""
+    """An upstream's own counter of tokens: what is appended to the path, and the fields that it does not take.
+
+    ``readable`` gives the fields that have to differ before this profile and provider.
+    """
 
     path: bytes
     drop: tuple[str, ...]
+    readable: Callable[[Envelope, Profile, str], dict[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,14 +439,22 @@ class UpstreamFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSide(UpstreamFormat):
-    """What a dialect is to us who call an upstream. ``searches``: it can be offered the provider's own web search."""
+    """What a dialect is to us who call an upstream. ``searches``: it can be offered the provider's own web search.
+
+    ``wants_reasoning``: a tool loop whose reasoning does not come back goes on worse there, or not at all, so it is
+    remembered for callers that drop it. ``without_reasoning`` takes a body that was refused because of reasoning in it,
+    and what the upstream said.
+    """
 
     encode_request: EncodeRequest
     ResponseDecoder: MakeDecoder
     decode_response: Callable[[bytes, Profile], list[AnyEvent]]
     searches: bool = False
+    wants_reasoning: bool = True
     pauses: PausedTurns | None = None
     counter: UpstreamCounter | None = None
+    encode_remembered: EncodeRemembered | None = None
+    without_reasoning: Callable[[bytes, str], Relieved | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,22 +5,26 @@ the side. A dialect's ``Passthrough`` is the lane of same-dialect traffic; ``Tra
 cross in the same two ways.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import (
+    NOTHING_ASKED,
+    Asked,
     CallerSide,
     EventDecoder,
     EventEncoder,
     Lane,
+    Marking,
     PausableDecoder,
     Prepared,
     UpstreamSide,
 )
 from penstock.core.dialects.learning_decoder import LearningDecoder, text_of
+from penstock.core.dialects.summary import SummaryDecoder, SummaryText
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -37,6 +41,7 @@ from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningRecorder, ReasoningScope
+from penstock.core.reasoning.maker import marked_events
 from penstock.core.reasoning.redact import Redaction
 from penstock.core.sse import MAX_ANSWER
 from penstock.core.tools.names import NO_NAMES, ToolNames
@@ -60,6 +65,7 @@ class Translation:
         "_decoder",
         "_keeps",
         "_listener",
+        "_mark",
         "_names",
         "_redaction",
         "_writer",
@@ -82,13 +88,15 @@ class Translation:
         *,
         hides_reasoning: bool = False,
         keeps: int = MAX_ANSWER,
+        mark: str = "",
     ) -> None:
         """``names`` restores what the caller calls its tools; with ``hides_reasoning`` it gets no text of reasoning.
 
-        ``keeps``: an answer whose end says it again fails where that would be more bytes.
+        ``mark`` goes in front of signatures; ``keeps``: an answer whose end says it again fails where that would be more bytes.
         """
         self._redaction = Redaction(keeps) if hides_reasoning else None
         self._keeps = keeps
+        self._mark = mark
         self._listener = listener
         self._decoder = LearningDecoder(reader)
         self.pausable: PausableDecoder | None = None
@@ -162,6 +170,8 @@ class Translation:
                 self._listener.take(event)
         if self.failure is not None:
             events = [event for event in events if not isinstance(event, Failed)]
+        if self._mark:
+            events = marked_events(events, self._mark)
         if self._names:
             events = self._names.restored(events)
         if self._redaction is not None:
@@ -178,15 +188,13 @@ class Translation:
         return out
 
 
-class ObservedPassthrough:
-    """A lane of bytes whose reply is read on the side for a listener; nothing of what crosses is changed."""
+class _Around:
+    """A lane of bytes with something round it: what is known of it is what its lane knows."""
 
-    __slots__ = ("_decoder", "_lane", "_listener")
+    __slots__ = ("_lane",)
 
-    def __init__(self, lane: Lane, reader: EventDecoder, listener: EventListener) -> None:
+    def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._decoder = LearningDecoder(reader)
-        self._listener = listener
 
     @property
     def usage(self) -> Usage:
@@ -233,6 +241,40 @@ class ObservedPassthrough:
         """Of the lane itself."""
         return self._lane.sequence
 
+
+class MarkedPassthrough(_Around):
+    """A lane of bytes whose signatures get a mark of who made them."""
+
+    __slots__ = ("_mark", "_marking")
+
+    def __init__(self, lane: Lane, marking: Marking, mark: str) -> None:
+        super().__init__(lane)
+        self._marking = marking
+        self._mark = mark
+
+    def feed(self, data: bytes) -> bytes:
+        """What the caller gets for these upstream bytes."""
+        return self._marking.frames(self._lane.feed(data), self._mark)
+
+    def feed_known(self, data: bytes, start: int, end: int) -> bytes | None:
+        """What the caller gets for frames of a known form: they hold text and no signature."""
+        return self._lane.feed_known(data, start, end)
+
+    def finish(self) -> bytes:
+        """What the caller gets at the upstream's end."""
+        return self._marking.frames(self._lane.finish(), self._mark)
+
+
+class ObservedPassthrough(_Around):
+    """A lane of bytes whose reply is read on the side for a listener; nothing of what crosses is changed."""
+
+    __slots__ = ("_decoder", "_listener")
+
+    def __init__(self, lane: Lane, reader: EventDecoder, listener: EventListener) -> None:
+        super().__init__(lane)
+        self._decoder = LearningDecoder(reader)
+        self._listener = listener
+
     def feed(self, data: bytes) -> bytes:
         """What the caller gets for these upstream bytes."""
         for event in self._decoder.feed(data):
@@ -263,7 +305,8 @@ class Crossing(msgspec.Struct, frozen=True):
     """From which upstream to which caller an answer crosses, and what we write ourselves into it.
 
     ``same``: both speak the same. ``public`` is the public model id, ``reply_id`` the id of an answer that we encode,
-    ``created`` its time in Unix seconds. ``keeps``: so many bytes of a stream are kept where its end needs them.
+    ``created`` its time in Unix seconds. ``keeps``: so many bytes of a stream are kept where its end needs them. ``clock``
+    gives epoch seconds.
     """
 
     caller: CallerSide
@@ -274,6 +317,16 @@ class Crossing(msgspec.Struct, frozen=True):
     reply_id: str
     created: int
     keeps: int = MAX_ANSWER
+    clock: Callable[[], float] | None = None
+
+    def asked(self, envelope: Envelope) -> Asked:
+        """What an answer that we write has of its request."""
+        read = self.caller.asked
+        if read is None:
+            return NOTHING_ASKED
+        return msgspec.structs.replace(
+            read(envelope), model=self.public, created=self.created, clock=self.clock
+        )
 
 
 def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, content_type: bytes) -> Lane:
@@ -288,20 +341,26 @@ def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, cont
         and not content_type.startswith(b"application/json")
     ):
         lane = passing.Stream(model=crossing.public, withhold_usage=not envelope.include_usage)
+        if prepared.mark and passing.marking is not None:
+            return MarkedPassthrough(lane, passing.marking, prepared.mark)
         if recorder is None:
             return lane
         return ObservedPassthrough(lane, upstream.ResponseDecoder(profile=profile), recorder)
+    asked = crossing.asked(envelope)
     encoder = caller.ResponseEncoder(
         model=crossing.public,
         reply_id=crossing.reply_id,
         created=crossing.created,
         include_usage=envelope.include_usage,
         input_estimate=envelope.estimate_input(),
+        asked=asked,
     )
     pausable: PausableDecoder | None = None
     if prepared.may_pause and upstream.pauses is not None and not caller.resumes_pauses:
         pausable = upstream.pauses.Decoder(profile=profile, keeps=crossing.keeps)
     decoder = pausable or upstream.ResponseDecoder(profile=profile)
+    if asked.compacts:
+        decoder = SummaryDecoder(decoder)
     lane = Translation(
         decoder,
         encoder,
@@ -309,13 +368,18 @@ def stream_lane(crossing: Crossing, envelope: Envelope, prepared: Prepared, cont
         recorder,
         hides_reasoning=prepared.hides_reasoning,
         keeps=crossing.keeps,
+        mark=prepared.mark,
     )
     lane.pausable = pausable
     return lane
 
 
 def whole_reply(
-    crossing: Crossing, prepared: Prepared, body: bytes, events: Sequence[AnyEvent] | None = None
+    crossing: Crossing,
+    prepared: Prepared,
+    body: bytes,
+    events: Sequence[AnyEvent] | None = None,
+    asked: Asked = NOTHING_ASKED,
 ) -> Reply:
     """An upstream's whole answer in the neutral form, with the caller's own names of tools.
 
@@ -326,6 +390,10 @@ def whole_reply(
     )
     if prepared.reasoning is not None:
         record_reasoning(prepared.reasoning, decoded)
+    if asked.compacts:
+        decoded = SummaryText().of(decoded)
+    if prepared.mark:
+        decoded = marked_events(decoded, prepared.mark)
     decoded = prepared.names.restored(decoded)
     if prepared.hides_reasoning:
         decoded = Redaction().without_text(decoded)

@@ -12,17 +12,20 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope, too_deep
-from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamSide
+from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamFormat, UpstreamSide
 from penstock.core.dialects.registry import caller_side, upstream_side
+from penstock.core.dialects.translation_memory import TranslationScope, request_parts
 from penstock.core.neutral.request import MOST_LOSSES, Loss, Request
 from penstock.core.profile import Profile, extra_fields
 from penstock.core.reasoning.cache import ReasoningScope, restore_reasoning
+from penstock.core.reasoning.maker import maker_mark, own_again
 from penstock.core.tools.names import fit_tool_names
 from penstock.errors import InvalidRequest
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
+_SEARCH = "web_search"
 _SERVER_TOOLS = frozenset({"tools", "mcp_servers", "container"})
 """Fields by which a profile may offer tools that the upstream runs itself."""
 
@@ -36,19 +39,48 @@ def prepare(
     profile: Profile,
     strict: bool = False,
     reasoning: ReasoningScope | None = None,
+    memory: TranslationScope | None = None,
 ) -> Prepared:
     """The body for ``model`` (the upstream's own id), from the dialect ``caller`` to the dialect ``upstream``.
 
-    ``reasoning`` has the reasoning that this provider's models did for this caller.
+    ``reasoning`` has the reasoning that this provider's models did for this caller, ``memory`` what was translated for its
+    account before; the result is the same without that.
 
     Deterministic. Raises ``InvalidRequest`` where the request cannot be said there, and with ``strict`` where it cannot
     be said in full.
     """
     side = upstream_side(upstream)
-    if side.passing is not None and caller == upstream:
-        return pass_through(envelope, side.passing, model, profile, strict, reasoning)
+    passing = passing_for(envelope, side, profile) if caller == upstream else None
+    if passing is not None:
+        return pass_through(envelope, passing, model, profile, strict, reasoning)
+    sides = (caller, caller_side(caller)), (upstream, side)
+    return translate(envelope, *sides, model, profile, strict, reasoning, memory)
+
+
+def passing_for(envelope: Envelope, upstream: UpstreamFormat, profile: Profile) -> Passing | None:
+    """How a request passes through to an upstream of the caller's dialect; None where it is translated all the same."""
+    passing = upstream.passing
+    if passing is not None and passing.declines is not None and passing.declines(envelope, profile):
+        return None
+    return passing
+
+
+def translate(
+    envelope: Envelope,
+    caller: tuple[str, CallerSide],
+    upstream: tuple[str, UpstreamSide],
+    model: str,
+    profile: Profile,
+    strict: bool,
+    reasoning: ReasoningScope | None,
+    memory: TranslationScope | None,
+) -> Prepared:
+    """The request as an upstream of another dialect has it, or of the same that cannot get it as it is.
+
+    ``caller`` and ``upstream`` with their names, under which ``memory`` keeps what they say.
+    """
     try:
-        prepared = _translated(envelope, caller_side(caller), side, model, profile, reasoning)
+        prepared = _translated(envelope, caller, upstream, model, profile, reasoning, memory)
     except RecursionError as error:
         raise too_deep() from error
     return _completed(_told_of_cost(prepared, envelope), profile, strict=strict)
@@ -97,43 +129,87 @@ def _completed(prepared: Prepared, profile: Profile, *, strict: bool) -> Prepare
 
 def _translated(
     envelope: Envelope,
-    caller: CallerSide,
-    upstream: UpstreamSide,
+    calling: tuple[str, CallerSide],
+    called: tuple[str, UpstreamSide],
     model: str,
     profile: Profile,
     reasoning: ReasoningScope | None,
+    memory: TranslationScope | None,
 ) -> Prepared:
-    request, lost = caller.decode_request(envelope.body)
+    (caller_name, caller), (upstream_name, upstream) = calling, called
+    if memory is not None and not memory.takes(envelope):
+        memory = None
+    if memory is None:
+        request, lost = caller.decode_request(envelope.body)
+    else:
+        request, lost = _decoded(envelope, caller_name, caller, memory)
     if request.web_search:
         request = _searching(request, caller, upstream, profile, lost)
     request, names = fit_tool_names(request)
+    mark = "" if reasoning is None else maker_mark(reasoning.provider)
+    if mark:
+        request = own_again(request, mark, native=profile.native_anthropic)
     limit = caller.call_id_limit
+    if not upstream.wants_reasoning:
+        limit = None
     if reasoning is not None and limit is not None:
         reasoning = msgspec.structs.replace(reasoning, limit=limit)
         request = restore_reasoning(request, reasoning)
-    body, more = upstream.encode_request(request, model=model, profile=profile)
-    words = caller.words
-    # an encoder does not know who called, and names a field as Chat does
-    told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
+    if memory is None or upstream.encode_remembered is None:
+        body, more = upstream.encode_request(request, model=model, profile=profile)
+    else:
+        shelf = memory.encoded(upstream_name, model, profile)
+        body, more = upstream.encode_remembered(request, model=model, profile=profile, shelf=shelf)
+    told: Iterable[Loss] = ()
+    if lost or more:
+        words = caller.words
+        # an encoder does not know who called, and names a field as Chat does
+        told = (Loss(words.get(loss.field, loss.field), loss.outcome) for loss in (*lost, *more))
     keeping = reasoning if limit is not None and request.tools else None
     hides = request.thinking is not None and request.thinking.shown is False
-    return Prepared(body, tuple(dict.fromkeys(told)), names, keeping, hides, may_pause=request.web_search)
+    marks = upstream.passing is not None and upstream.passing.marking is not None
+    return Prepared(
+        body,
+        tuple(dict.fromkeys(told)),
+        names,
+        keeping,
+        hides,
+        may_pause=request.web_search,
+        translated=True,
+        mark=mark if marks and not profile.native_anthropic else "",
+    )
+
+
+def _decoded(
+    envelope: Envelope, caller_name: str, caller: CallerSide, memory: TranslationScope
+) -> tuple[Request, list[Loss]]:
+    """The request; of one that goes on from an earlier one only the end is decoded."""
+    if caller.decode_remembered is not None:
+        parts = request_parts(envelope)
+        if parts is not None:
+            try:
+                return caller.decode_remembered(parts, memory.decoded(caller_name))
+            except (InvalidRequest, ValueError, RecursionError):
+                pass  # the long way says what is wrong, and where
+    return caller.decode_request(envelope.body)
 
 
 def _searching(
     request: Request, caller: CallerSide, upstream: UpstreamSide, profile: Profile, lost: list[Loss]
 ) -> Request:
-    """The request with what becomes of its offer of the provider's own web search.
-
-    Codex always makes that offer, so it may be dropped there; other callers ask for a search where they say so.
-    """
+    """The request with what becomes of its offer of the provider's own web search: it is the upstream's, or left out."""
     param = caller.search_field
     field = "tools.web_search" if param == "tools" else param
-    taken = any(tool.name == "web_search" for tool in request.tools)
+    taken = any(tool.name == _SEARCH for tool in request.tools)
     if profile.web_search == "mapped" and upstream.searches and not taken:
         lost.append(Loss(field, "mapped"))
         return request
-    if profile.web_search == "refused" or not caller.search_optional:
+    choice = request.tool_choice
+    forced = choice is not None and (
+        (choice.mode == "tool" and choice.name == _SEARCH and not taken)
+        or (choice.mode == "any" and not request.tools)
+    )
+    if profile.web_search == "refused" or forced:
         raise InvalidRequest(
             f"{param}: the provider's web_search is not available with this model.", param=param
         )

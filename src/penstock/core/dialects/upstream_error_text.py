@@ -6,7 +6,8 @@ import msgspec
 
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
-from penstock.core.failure_classes import FailureClass, class_of_code
+from penstock.core.failure_classes.classes import FailureClass
+from penstock.core.failure_classes.signs import class_of_code
 
 _decode = msgspec.json.Decoder(float_hook=real).decode
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.neutral.request import AnyPart
+from penstock.core.neutral.request import AnyPart, Hosted
 from penstock.core.neutral.usage import Usage
 
 StopReason = Literal[
@@ -53,12 +53,13 @@ class ThoughtRedacted(Event, frozen=True, gc=False):
 
 
 class CallOpened(Event, frozen=True, gc=False):
-    """A tool call begins. ``namespace`` and ``custom`` are known where the name is the caller's own."""
+    """A tool call begins. ``namespace``, ``custom`` and ``kind`` are known where the name is the caller's own."""
 
     id: str
     name: str
     namespace: str | None = None
     custom: bool = False
+    kind: str = ""
 
 
 class CallArgs(Event, frozen=True, gc=False):
@@ -75,6 +76,12 @@ class Cited(Event, frozen=True, gc=False):
     cited_text: str = ""
 
 
+class HostedUsed(Event, frozen=True, gc=False):
+    """A tool that the provider ran has done what it does; told whole, between other blocks."""
+
+    part: Hosted
+
+
 class Metered(Event, frozen=True, gc=False):
     """Token counts so far; cumulative, the last one is final. A None field leaves the earlier value."""
 
@@ -82,11 +89,12 @@ class Metered(Event, frozen=True, gc=False):
 
 
 class Stopped(Event, frozen=True, gc=False):
-    """The reply ended as the dialect says it must. ``detail`` explains a refusal."""
+    """The reply ended as the dialect says it must. ``detail`` explains a refusal; ``service_tier`` served it."""
 
     reason: StopReason
     stop_sequence: str | None = None
     detail: str | None = None
+    service_tier: str | None = None
 
 
 class Failed(Event, frozen=True, gc=False):
@@ -116,6 +124,7 @@ AnyEvent = (
     | CallOpened
     | CallArgs
     | Cited
+    | HostedUsed
     | Metered
     | Stopped
     | Failed
@@ -136,3 +145,4 @@ class Reply(msgspec.Struct, frozen=True):
     cited: tuple[int, ...] = ()
     """For each citation which of ``parts`` it belongs to."""
     failure: Failed | None = None
+    service_tier: str | None = None

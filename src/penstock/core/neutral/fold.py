@@ -8,6 +8,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -17,7 +18,16 @@ from penstock.core.neutral.events import (
     ThoughtRedacted,
     ThoughtSigned,
 )
-from penstock.core.neutral.request import AnyPart, Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.request import (
+    AnyPart,
+    Document,
+    Hosted,
+    Image,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+)
 from penstock.core.neutral.usage import Usage, merge_usage
 
 
@@ -78,6 +88,9 @@ class Fold:
             case Cited():
                 self._citations.append(event)
                 self._cited.append(max(0, len(self._parts) - (self._kind != "text")))
+            case HostedUsed(part):
+                self._close()
+                self._parts.append(part)
             case Started(id, model):
                 self._id, self._model = id, model
             case Stopped():
@@ -101,6 +114,7 @@ class Fold:
             reason=stopped.reason if stopped else None,
             stop_sequence=stopped.stop_sequence if stopped else None,
             detail=stopped.detail if stopped else None,
+            service_tier=stopped.service_tier if stopped else None,
             citations=tuple(self._citations),
             cited=tuple(self._cited),
             failure=self._failure,
@@ -123,7 +137,9 @@ class Fold:
                 if self._call is not None:
                     call = self._call
                     self._parts.append(
-                        ToolCall(call.id, call.name, text or "{}", None, call.namespace, call.custom)
+                        ToolCall(
+                            call.id, call.name, text or "{}", None, call.namespace, call.custom, call.kind
+                        )
                     )
             case "":
                 pass
@@ -156,9 +172,11 @@ def events_of(reply: Reply) -> list[AnyEvent]:
                 if signature is not None:
                     events.append(ThoughtSigned(signature))
             case ToolCall(id, name, arguments):
-                events.append(CallOpened(id, name, part.namespace, part.custom))
+                events.append(CallOpened(id, name, part.namespace, part.custom, part.kind))
                 if arguments:
                     events.append(CallArgs(arguments))
+            case Hosted():
+                events.append(HostedUsed(part))
             case Image() | Document() | ToolResult():
                 pass
             case _:
@@ -168,5 +186,5 @@ def events_of(reply: Reply) -> list[AnyEvent]:
     if reply.failure is not None:
         events.append(reply.failure)
     elif reply.reason is not None:
-        events.append(Stopped(reply.reason, reply.stop_sequence, reply.detail))
+        events.append(Stopped(reply.reason, reply.stop_sequence, reply.detail, reply.service_tier))
     return events

@@ -22,11 +22,20 @@ CacheTtl = Literal["5m", "1h"]
 """A prompt-cache mark on a block: everything up to and including it is to be cached this long."""
 
 
+class Citation(msgspec.Struct, frozen=True):
+    """A web page that a text cites."""
+
+    url: str
+    title: str = ""
+    cited_text: str = ""
+
+
 class Text(Part, frozen=True):
-    """Text of any role."""
+    """Text of any role; ``cites`` are the pages that an assistant's text cites."""
 
     text: str
     cache: CacheTtl | None = None
+    cites: tuple[Citation, ...] = ()
 
 
 class Image(Part, frozen=True):
@@ -68,6 +77,8 @@ class ToolCall(Part, frozen=True):
     """Of the tool, where ``name`` is the caller's own (see ``CallOpened``)."""
     custom: bool = False
     """The caller's tool takes free text: ``arguments`` is ``{"input": "the text"}``."""
+    kind: str = ""
+    """The type of the caller's tool, where its calls have a form of their own (see ``CallerName``)."""
 
 
 class ToolResult(Part, frozen=True):
@@ -79,7 +90,37 @@ class ToolResult(Part, frozen=True):
     cache: CacheTtl | None = None
 
 
-AnyPart = Text | Image | Document | Thought | ToolCall | ToolResult
+class Page(msgspec.Struct, frozen=True):
+    """A web page that was found or fetched; ``text`` is as much of it as can be read."""
+
+    url: str
+    title: str = ""
+    text: str = ""
+
+
+HostedKind = Literal["search", "fetch", "code", "mcp", "other"]
+
+
+class Hosted(Part, frozen=True):
+    """What a tool did that the provider itself ran: the call, and what came of it.
+
+    ``input`` is the JSON text of an object. ``raw`` is what its maker wants back, as JSON text, where the rest does not say it
+    all: it goes to that provider alone, behind its mark as a signature does.
+    """
+
+    kind: HostedKind
+    id: str
+    name: str
+    input: str = "{}"
+    pages: tuple[Page, ...] = ()
+    output: str = ""
+    failed: bool = False
+    server: str = ""
+    raw: str = ""
+    cache: CacheTtl | None = None
+
+
+AnyPart = Text | Image | Document | Thought | ToolCall | ToolResult | Hosted
 Role = Literal["system", "user", "assistant"]
 
 
@@ -91,11 +132,15 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class CallerName(msgspec.Struct, frozen=True):
-    """What a caller calls a tool: its ``name`` in its ``namespace``; ``custom`` ones take free text, not JSON."""
+    """What a caller calls a tool: its ``name`` in its ``namespace``; ``custom`` ones take free text, not JSON.
+
+    ``kind`` is the tool's type where the caller runs it and its calls have a form of their own in the caller's dialect.
+    """
 
     name: str
     namespace: str | None = None
     custom: bool = False
+    kind: str = ""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -157,6 +202,13 @@ class Request(msgspec.Struct, frozen=True):
     user: str | None = None
     web_search: bool = False
     """The provider's own web search was offered to the model; no neutral tool stands for it."""
+    verbosity: str | None = None
+    service_tier: str | None = None
+    cache_key: str | None = None
+    cache_retention: str | None = None
+    metadata: msgspec.Raw | None = None
+    """What both of OpenAI's formats have in the same words: ``text.verbosity``, ``service_tier``, ``prompt_cache_key``,
+    ``prompt_cache_retention``, ``metadata``."""
 
 
 MOST_LOSSES = 64

@@ -11,6 +11,11 @@ import msgspec
 from msgspec import Raw
 
 SIGNATURE_PREFIX = "gw1."
+MAKER_PREFIX = "gwm1."
+"""Begins what another provider signed, behind a mark of who that is (``maker.py``)."""
+ENCRYPTED_PREFIX = "gwe1."
+"""Begins what a Responses caller gets as ``encrypted_content``, with anybody's signature or redacted thought in it."""
+_OURS = (SIGNATURE_PREFIX, MAKER_PREFIX)
 
 
 class ReasoningOrigin(msgspec.Struct, frozen=True, array_like=True):
@@ -38,19 +43,25 @@ def sign_reasoning(origin: ReasoningOrigin) -> str:
 
 
 def is_ours(signature: str) -> bool:
-    """Whether a signature was made by a gateway and not by Anthropic."""
-    return signature.startswith(SIGNATURE_PREFIX)
+    """Whether a signature was made or marked by a gateway: no vendor takes it as it is."""
+    return signature.startswith(_OURS)
 
 
 def read_signature(signature: str) -> ReasoningOrigin | None:
     """What a gateway signature says; None where it is somebody else's or damaged."""
-    if not is_ours(signature):
+    if not signature.startswith(SIGNATURE_PREFIX):
         return None
     text = signature[len(SIGNATURE_PREFIX) :]
     try:
         return _decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
     except ValueError:
         return None
+
+
+def has_to_return(signature: str) -> bool:
+    """Whether a thought needs its signature beside its text: it is its maker's own, or carries what that wants back."""
+    origin = read_signature(signature)
+    return origin is None or bool(origin.carrier)
 
 
 def carried_entries(carrier: str) -> list[Raw]:

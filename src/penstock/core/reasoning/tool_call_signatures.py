@@ -19,6 +19,15 @@ class _Carrier(msgspec.Struct):
     extra_content: Raw
 
 
+class _Google(msgspec.Struct):
+    thought_signature: str | None = None
+
+
+class _Extra(msgspec.Struct):
+    google: _Google | None = None
+
+
+_extra = msgspec.json.Decoder(_Extra).decode
 _encode = msgspec.json.Encoder().encode
 _carrier = msgspec.json.Decoder(_Carrier).decode
 
@@ -37,3 +46,12 @@ def extra_of(thought: Thought) -> Raw | None:
         return _carrier(origin.carrier).extra_content
     except (ValueError, RecursionError):
         return None
+
+
+def signature_of(extra: Raw) -> str | None:
+    """The signature in what a call had; None where there is none."""
+    try:
+        found = _extra(extra)
+    except (ValueError, RecursionError):
+        return None
+    return None if found.google is None else found.google.thought_signature

@@ -13,7 +13,7 @@ from itertools import accumulate
 import msgspec
 
 from penstock.core.catalog import Feature
-from penstock.core.failure_classes import HANDLING, FailureClass, Next
+from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
 from penstock.core.routing.board import Board, Entry, Ranked
 from penstock.core.routing.candidates import Candidate, Tier
 from penstock.core.routing.health import Health, UpstreamHealth

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from penstock.core.failure_classes import HANDLING, Against, FailureClass
+from penstock.core.failure_classes.classes import HANDLING, Against, FailureClass
 from penstock.core.routing.candidates import Attempt, UpstreamKey
 from penstock.core.routing.circuit_breaker import Circuit
 from penstock.core.routing.last_resort import LastResort

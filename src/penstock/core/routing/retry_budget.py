@@ -6,7 +6,7 @@ first attempt adds a little. So when everything fails, requests are not multipli
 
 from collections.abc import Mapping
 
-from penstock.core.failure_classes import Again, FailureClass
+from penstock.core.failure_classes.classes import Again, FailureClass
 from penstock.core.routing.rules import RoutingRules
 
 COSTS: Mapping[FailureClass, float] = {

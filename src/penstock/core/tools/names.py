@@ -40,7 +40,7 @@ class ToolNames(msgspec.Struct, frozen=True):
         known = self.callers.get(event.name)
         if known is None:
             return event
-        return CallOpened(event.id, known.name, known.namespace, known.custom)
+        return CallOpened(event.id, known.name, known.namespace, known.custom, known.kind)
 
 
 NO_NAMES = ToolNames({})
@@ -64,7 +64,8 @@ def marked(name: str, origin: str) -> str:
 
 def fit_tool_names(request: Request) -> tuple[Request, ToolNames]:
     """The request with names that every upstream takes, and the way back to those that the caller gave."""
-    renamed = {name: legal(name) for name in _names(request) if not _LEGAL.match(name)}
+    # a long conversation calls the same tools again and again
+    renamed = {name: legal(name) for name in {*_names(request)} if not _LEGAL.match(name)}
     callers: dict[str, CallerName] = {}
     for tool in request.tools:
         new = renamed.get(tool.name, tool.name)

@@ -4,16 +4,12 @@ What cannot stand in a schema there is kept as text for the tool's description, 
 model. Deterministic; a schema that needs no change stays byte for byte.
 """
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
 from penstock.core.body.value_limits import real
-
-ToolSchemas = Literal["any", "object", "no_unions", "bare", "moonshot"]
-"""What an upstream wants of the schema of a tool: nothing (``any``); ``"type": "object"`` at its root (``object``); at the
-root no ``anyOf``, ``oneOf`` or ``allOf`` either (``no_unions``), and no ``enum``, ``const`` or ``not`` (``bare``); or all of
-that, and inside of it no type beside a union, nothing beside a reference, and references to ``$defs`` alone (``moonshot``)."""
+from penstock.core.profile import ToolSchemas
 
 _UNIONS = ("anyOf", "oneOf", "allOf")
 _ROOT: dict[ToolSchemas, tuple[str, ...]] = {
@@ -169,7 +165,7 @@ def _plain(schema: object) -> object:
 def _typed(branch: object, kind: object) -> object:
     """A branch of a union with the type that stood beside the union."""
     members = _object(branch)
-    if not isinstance(branch, dict) or "type" in members or "$ref" in members:
+    if members is not branch or "type" in members or "$ref" in members:
         return branch
     return {"type": kind, **members}
 

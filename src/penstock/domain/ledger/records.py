@@ -178,7 +178,7 @@ def read(records: list[bytes]) -> Found:
     callers: dict[int, tuple[str, str]] = {}
     known: dict[Kind, KnownKind] = {}
     for record in records:
-        form = record[0]
+        form = record[0] if record else 0
         try:
             if form == _KIND:
                 kinds[_number(record)] = KnownKind(_decode_kind(record[_NAMED.size :]))

@@ -1,6 +1,7 @@
 """The OAuth client: asks a provider for an address, with the authorization code flow and PKCE (RFC 6749, 7636), by Authlib.
 
-What is taken from a provider is one thing: an e-mail address that the provider says it has verified. The answers come over
+What is taken from a provider is one thing: an e-mail address that the provider says it has verified, or of which it says
+nothing where the operator vouches for it. The answers come over
 TLS from the addresses in the table or in the issuer's own configuration, so they need no signature of their own (OpenID
 Connect Core 3.1.3.7): no keys are fetched, and the algorithm that an ID token names is of no consequence. What it claims is
 checked all the same, and the address must be of its subject.
@@ -124,7 +125,9 @@ class ProviderClient:
                 subject = _subject(provider, token, verifier) if provider.issuer else None
                 answer = await client.request("GET", full.emails, withhold_token=False, headers=_JSON)
                 told = answer.json()
-            address = _verified(told, subject) if answer.status_code == 200 else None
+            address = (
+                _verified(told, subject, unsaid=provider.trusts_email) if answer.status_code == 200 else None
+            )
         if address is None:
             raise OAuthRefused(f"{provider.name} has no verified e-mail address of yours.")
         return address
@@ -282,8 +285,12 @@ class _IdToken(msgspec.Struct, frozen=True):
     azp: str | None = None
 
 
-def _verified(told: Any, subject: str | None) -> str | None:
-    """The address in a provider's answer: GitHub's list with the primary one, or the claims of OpenID Connect."""
+def _verified(told: Any, subject: str | None, *, unsaid: bool) -> str | None:
+    """The address in a provider's answer: GitHub's list with the primary one, or the claims of OpenID Connect.
+
+    ``unsaid``: it counts as verified where the provider says nothing of that (``email_verified`` is optional in OpenID Connect
+    Core 5.1, and Microsoft Entra ID has none).
+    """
     if isinstance(told, list):
         for entry in cast("list[Any]", told):
             mine = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
@@ -296,7 +303,8 @@ def _verified(told: Any, subject: str | None) -> str | None:
     if subject is not None and claims.get("sub") != subject:
         return None
     verified = claims.get("email_verified")
-    return _address(claims) if verified is True or verified == "true" else None
+    good = verified is True or verified == "true" or (unsaid and verified is None)
+    return _address(claims) if good else None
 
 
 def _address(told: dict[str, Any]) -> str | None:

@@ -30,6 +30,8 @@ class OAuthProvider(msgspec.Struct, frozen=True):
     authorize: str = ""
     token: str = ""
     emails: str = ""
+    trusts_email: bool = False
+    """The operator vouches for addresses of which the provider does not say whether it has verified them."""
 
 
 GITHUB = OAuthProvider(
@@ -85,6 +87,7 @@ def providers_of(settings: Settings) -> dict[str, OAuthProvider]:
             client=settings.oidc_client,
             secret=settings.oidc_secret,
             issuer=settings.oidc_issuer,
+            trusts_email=settings.oidc_trusts_email,
         ),
     ]
     return {provider.id: provider for provider in found if provider.client}

@@ -3,14 +3,15 @@ const form = document.getElementById("playground");
 const talk = form.querySelector("[data-talk]");
 const facts = form.querySelector("[data-facts]");
 const [send, stop, clear] = ["[data-send]", "[data-stop]", "[data-clear]"].map((part) => form.querySelector(part));
-const base = `${location.origin}/api/v1`;
+const below = document.documentElement.dataset.base ?? "";
+const base = `${location.origin}${below}/api/v1`;
 let said = [];
 let key = "";
 let running = null;
 
 const keyOf = async () => {
   if (key) return key;
-  const answer = await fetch("/playground/key", { method: "POST", headers: { "x-form-token": form.dataset.token } });
+  const answer = await fetch(`${below}/playground/key`, { method: "POST", headers: { "x-form-token": form.dataset.token } });
   if (!answer.ok) throw new Error("No key could be made for this page. Load it again.");
   key = (await answer.text()).trim();
   setTimeout(() => { key = ""; }, 55 * 60 * 1000);

@@ -5,4 +5,4 @@ const follow = () => root.classList.toggle("dark-mode", root.dataset.theme ? roo
 new MutationObserver(follow).observe(root, { attributeFilter: ["data-theme"] });
 system.addEventListener("change", follow);
 follow();
-SwaggerUIBundle({ url: "/openapi.json", dom_id: "#reference", deepLinking: true, tryItOutEnabled: false, validatorUrl: null });
+SwaggerUIBundle({ url: `${root.dataset.base ?? ""}/openapi.json`, dom_id: "#reference", deepLinking: true, tryItOutEnabled: false, validatorUrl: null });

@@ -40,6 +40,8 @@ SLICE_MOST = 500
 class RedisCounters:
     """One per process. Everything it is asked without waiting it answers from what Redis last said and what it holds itself."""
 
+    shared = True
+
     def __init__(
         self,
         link: RedisLink,
@@ -106,6 +108,7 @@ class RedisCounters:
             _, members = cast("tuple[int, list[bytes]]", reply)
             self._note(user_id, members)
             self._refused.add(user_id)
+            await self.refresh(user_id, day)  # who is refused is told how it stands with all servers
             return None
         lease = self._hold(user_id, info, day, daily)
         if answer[1] >= 0:
@@ -259,8 +262,8 @@ class RedisCounters:
     def used(self, user_id: str, day: int) -> int:
         return self._used.get((user_id, day), 0)
 
-    async def refresh(self, user_id: str, day: int) -> None:
-        """Ask Redis how the user stands, for those who only look. What cannot be asked stays as it was known."""
+    async def refresh(self, user_id: str, day: int) -> bool:
+        """Ask Redis how the user stands, for those who only look. What cannot be asked stays as it was known; False then."""
         looking = self._link.call(LOOK, (self._leases_key(user_id),))
         counting = self._ask_day(user_id, day)
         try:
@@ -270,9 +273,10 @@ class RedisCounters:
                 await self._load(user_id, day)
                 used = await self._ask_day(user_id, day)
         except (RedisAway, DatabaseUnavailable):
-            return
+            return False
         self._note(user_id, cast("list[bytes]", members))
         self._used[user_id, day] = int(cast("bytes", used or b"0"))
+        return True
 
     async def _load(self, user_id: str, day: int) -> None:
         """Make the count from the database's, unless somebody has meanwhile. Raises ``DatabaseUnavailable``."""

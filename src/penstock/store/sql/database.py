@@ -7,6 +7,7 @@ differs otherwise is in ``sqlite.py`` and ``postgresql.py``, and nobody but this
 import asyncio
 import logging
 import random
+import re
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -16,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, select
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.dml import Insert, ReturningInsert
@@ -39,6 +39,7 @@ from penstock.store.sql.backend import (
 from penstock.store.sql.bulk import BulkRow, numbered
 from penstock.store.sql.key_changes import has_triggers, make_triggers
 from penstock.store.sql.partitions import is_partitioned, make_others
+from penstock.store.sql.postgresql_address import PostgresqlAddress, is_postgresql_url
 from penstock.store.sql.schema import HEAD, metadata
 from penstock.store.sql.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
 
@@ -322,43 +323,46 @@ class Database:
 UNAVAILABLE = "The service's database cannot be reached at the moment; please retry."
 
 
-def _backend(url: URL, synchronous: Synchronous, busy_seconds: float, pool: PoolSettings) -> Backend:
-    if not is_postgresql(url):
-        return SqliteBackend(Path(str(url.database)), synchronous, busy_seconds)
+def _backend(
+    address: PostgresqlAddress | Path, synchronous: Synchronous, busy_seconds: float, pool: PoolSettings
+) -> Backend:
+    if isinstance(address, Path):
+        return SqliteBackend(address, synchronous, busy_seconds)
     from penstock.store.sql.postgresql import PostgresqlBackend  # noqa: PLC0415 - a driver of 3 MB that SQLite does not need
 
-    return PostgresqlBackend(url, pool)
+    return PostgresqlBackend(address, pool)
 
 
-def parse_url(url: str) -> URL:
-    """The parts of a database URL. Raises ``StoreError`` for one that this version cannot open."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
+_SQLITE = re.compile(r"sqlite(\+[a-z0-9_]+)?://(?:/(.*))?", re.IGNORECASE | re.DOTALL)
+
+
+def parse_url(url: str) -> PostgresqlAddress | Path:
+    """PostgreSQL's address, or SQLite's file. Raises ``StoreError`` for what this version cannot open."""
+    if is_postgresql_url(url):
+        return PostgresqlAddress.parse(url)
+    found = _SQLITE.fullmatch(url)
+    if found is None:
+        scheme, separator, _ = url.partition(":/")
+        if separator and scheme.isalpha() and scheme.lower() != "sqlite":
+            raise StoreError(f"data are kept in SQLite or PostgreSQL, not in {scheme.lower()}")
         raise StoreError(
             "PENSTOCK_DATABASE_URL is not a URL such as sqlite:////var/lib/penstock/penstock.db or "
             "postgresql://user:password@host/penstock"
-        ) from error
-    if is_postgresql(parsed):
-        if not parsed.database:
-            raise StoreError("the PostgreSQL URL names no database: postgresql://user:password@host/penstock")
-        return parsed
-    if parsed.get_backend_name() != "sqlite":
-        raise StoreError(f"data are kept in SQLite or PostgreSQL, not in {parsed.get_backend_name()}")
-    if not parsed.database or parsed.database == ":memory:":
+        )
+    file, _, options = (found[2] or "").partition("?")
+    if options:
+        raise StoreError(
+            "the address of SQLite is a file and nothing else: leave out the ? and what follows it"
+        )
+    if not file or file == ":memory:":
         raise StoreError("the SQLite database must be a file: several connections share it")
-    return parsed
-
-
-def is_postgresql(url: URL) -> bool:
-    """Whether it is a PostgreSQL database's."""
-    return url.get_backend_name() in ("postgresql", "postgres")
+    return Path(file)
 
 
 def database_directory(url: str) -> Path | None:
     """The directory that the database's file lies in; None on PostgreSQL. Raises ``StoreError``."""
     parsed = parse_url(url)
-    return None if is_postgresql(parsed) else Path(str(parsed.database)).resolve().parent
+    return None if isinstance(parsed, PostgresqlAddress) else parsed.resolve().parent
 
 
 def make_tables(connection: Connection) -> bool:

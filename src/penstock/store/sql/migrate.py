@@ -18,9 +18,10 @@ from sqlalchemy.pool import NullPool
 from penstock.core.limits import day_of
 from penstock.store.sql.backend import PoolSettings, StoreError
 from penstock.store.sql.backup import back_up
-from penstock.store.sql.database import OLDER, check_revision, is_postgresql, parse_url, stored_revision
+from penstock.store.sql.database import OLDER, check_revision, parse_url, stored_revision
 from penstock.store.sql.partitions import is_partitioned, make_ahead
 from penstock.store.sql.postgresql import PostgresqlBackend
+from penstock.store.sql.postgresql_address import PostgresqlAddress
 from penstock.store.sql.schema import HEAD
 from penstock.store.sql.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
 
@@ -33,10 +34,9 @@ def migrate_database(url: str) -> tuple[str | None, str]:
     An empty database gets every step from the first; one at ``HEAD`` is left alone. Raises ``StoreError`` when the
     database is not ours, newer than the program, locked or not writable, or when a step leaves a dangling reference.
     """
-    parsed = parse_url(url)
-    if is_postgresql(parsed):
-        return asyncio.run(_migrate_server(parsed))
-    path = Path(str(parsed.database))
+    path = parse_url(url)
+    if isinstance(path, PostgresqlAddress):
+        return asyncio.run(_migrate_server(path))
     make_file(path)
     engine = _engine(path)
     try:
@@ -56,9 +56,9 @@ def migrate_database(url: str) -> tuple[str | None, str]:
         engine.dispose()
 
 
-async def _migrate_server(url: URL) -> tuple[str | None, str]:
+async def _migrate_server(address: PostgresqlAddress) -> tuple[str | None, str]:
     """The same on PostgreSQL, whose schema changes are part of the transaction too. One process at a time does it."""
-    backend = PostgresqlBackend(url, PoolSettings(statement=3600.0, lock=3600.0, idle=3600.0))
+    backend = PostgresqlBackend(address, PoolSettings(statement=3600.0, lock=3600.0, idle=3600.0))
     try:
         async with backend.writing.begin() as connection:
             return await connection.run_sync(_upgrade, backend.name), HEAD
@@ -74,10 +74,9 @@ def revision_of(url: str) -> str | None:
 
     Raises ``StoreError`` for what is not ours, newer than the program, or out of reach.
     """
-    parsed = parse_url(url)
-    if is_postgresql(parsed):
-        return asyncio.run(_server_revision(parsed))
-    path = Path(str(parsed.database))
+    path = parse_url(url)
+    if isinstance(path, PostgresqlAddress):
+        return asyncio.run(_server_revision(path))
     if not path.exists():
         return None
     engine = _engine(path)
@@ -92,15 +91,15 @@ def revision_of(url: str) -> str | None:
 
 def back_up_older(url: str) -> Path | None:
     """A copy of a SQLite database that a migration would change; None where there is none to keep. Raises ``StoreError``."""
-    parsed = parse_url(url)
-    if is_postgresql(parsed):
+    path = parse_url(url)
+    if isinstance(path, PostgresqlAddress):
         return None
     revision = revision_of(url)
-    return None if revision in (None, HEAD) else back_up(Path(str(parsed.database)), revision)
+    return None if revision in (None, HEAD) else back_up(path, revision)
 
 
-async def _server_revision(url: URL) -> str | None:
-    backend = PostgresqlBackend(url, PoolSettings())
+async def _server_revision(address: PostgresqlAddress) -> str | None:
+    backend = PostgresqlBackend(address, PoolSettings())
     try:
         async with backend.reading.connect() as connection:
             return await connection.run_sync(_revision, backend.name)

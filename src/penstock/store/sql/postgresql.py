@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import asyncpg
 from sqlalchemy import Connection, MetaData, event
-from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -30,6 +30,7 @@ from penstock.store.sql.backend import (
     owner_key,
 )
 from penstock.store.sql.bulk import BulkRow, numbered
+from penstock.store.sql.postgresql_address import PostgresqlAddress
 from penstock.store.sql.postgresql_frames import guard_driver
 from penstock.store.sql.schema import metadata
 from penstock.timeouts import within
@@ -97,15 +98,27 @@ class Server(Protocol):
 
 
 _READ_ONLY = {"default_transaction_read_only": "on"}
-_SQLALCHEMYS_OWN = (
-    "prepared_statement_cache_size",
-    "prepared_statement_name_func",
-    "async_fallback",
-    "async_creator_fn",
-)
-"""Of a URL's options, those that are not for asyncpg."""
-
 _connect = cast("Callable[..., Awaitable[Server]]", asyncpg.connect)
+
+
+async def connect(address: PostgresqlAddress, pool: PoolSettings, more: dict[str, str]) -> Server:
+    """A connection as the address says; ``more`` are settings of the server's for it. Fails as ``out_of_reach`` says."""
+    named = {"options": address.options} if address.options else {}
+    return await _connect(
+        host=list(address.hosts) or None,
+        port=list(address.ports) if address.hosts else address.ports[0],
+        user=address.user,
+        password=address.password,
+        passfile=address.passfile,
+        database=address.database,
+        ssl=address.tls,
+        direct_tls=address.direct_tls or None,
+        target_session_attrs=address.session,
+        timeout=address.connect or pool.connect,
+        # The server's own deadlines come first, unless it hangs.
+        command_timeout=pool.statement + pool.lock,
+        server_settings=named | server_settings(pool) | {"application_name": address.application} | more,
+    )
 
 
 class PostgresqlBackend:
@@ -121,12 +134,12 @@ class PostgresqlBackend:
         *NOT_UNDERSTOOD,
     )
 
-    def __init__(self, url: URL, pool: PoolSettings) -> None:
+    def __init__(self, address: PostgresqlAddress, pool: PoolSettings) -> None:
         guard_driver()
-        self._url = url.set(drivername="postgresql+asyncpg")
+        self._address = address
         self._pool = pool
         tell_dialect(metadata)
-        self.name = url.set(password=None, query={}).render_as_string()
+        self.name = address.name
         self.writing = self._engine("READ COMMITTED", {})
         self.reading = self._engine("REPEATABLE READ", _READ_ONLY)
         self._points = PostgresqlPointReader(self._connect_to_read, size=pool.size, patience=pool.lock)
@@ -160,38 +173,29 @@ class PostgresqlBackend:
         await self.reading.dispose()
 
     async def _connect_to_read(self) -> Server:
-        """A connection as the reading engine's are, with what the URL says of TLS and the like, but without SQLAlchemy."""
-        _, of_url = self.reading.dialect.create_connect_args(self._url)
-        for name in _SQLALCHEMYS_OWN:
-            of_url.pop(name, None)
-        return await _connect(**dict(of_url) | self._arguments(_READ_ONLY))
+        """A connection as the reading engine's are, but without SQLAlchemy."""
+        return await connect(self._address, self._pool, _READ_ONLY)
 
     def batch_connection(self, owner: str) -> "PostgresqlBatch":
-        return PostgresqlBatch(self._url, self._pool, owner)
+        return PostgresqlBatch(self._address, self._pool, owner)
 
     def _engine(self, isolation: str, more: dict[str, str]) -> AsyncEngine:
         pool = self._pool
+
+        async def connecting() -> Server:
+            return await connect(self._address, pool, more)
+
         # A dead connection is noticed when it is taken out, so the first request after the server is back finds a new one.
         return create_async_engine(
-            self._url,
+            "postgresql+asyncpg://",
+            async_creator=connecting,
             hide_parameters=True,
             pool_size=pool.size,
             max_overflow=pool.size,
             pool_timeout=pool.lock,
             pool_pre_ping=True,
             isolation_level=isolation,
-            connect_args=self._arguments(more),
         )
-
-    def _arguments(self, more: dict[str, str]) -> dict[str, Any]:
-        """How asyncpg connects, beside what the URL says."""
-        pool = self._pool
-        return {
-            "timeout": pool.connect,
-            # The server's own deadlines come first, unless it hangs.
-            "command_timeout": pool.statement + pool.lock,
-            "server_settings": server_settings(pool) | more,
-        }
 
 
 class PostgresqlPointReader:
@@ -266,10 +270,10 @@ class PostgresqlBatch:
     was killed a moment ago, nobody takes it for dead.
     """
 
-    __slots__ = ("_connection", "_loop", "_owner", "_pool", "_url")
+    __slots__ = ("_address", "_connection", "_loop", "_owner", "_pool")
 
-    def __init__(self, url: URL, pool: PoolSettings, owner: str) -> None:
-        self._url = url.set(drivername="postgresql")
+    def __init__(self, address: PostgresqlAddress, pool: PoolSettings, owner: str) -> None:
+        self._address = address
         self._pool = pool
         self._owner = owner
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -313,12 +317,7 @@ class PostgresqlBatch:
             self._loop = None
 
     async def _connect(self) -> Server:
-        connection = await _connect(
-            self._url.render_as_string(hide_password=False),
-            timeout=self._pool.connect,
-            command_timeout=self._pool.statement + self._pool.lock,
-            server_settings=server_settings(self._pool),
-        )
+        connection = await connect(self._address, self._pool, {})
         self._connection = connection
         if self._owner:
             await connection.execute("SELECT pg_advisory_lock($1)", owner_key(self._owner))
@@ -399,7 +398,6 @@ def not_understood(context: ExceptionContext) -> DBAPIError | None:
 def server_settings(pool: PoolSettings) -> dict[str, str]:
     """Settings of a connection for the server, in its own units: milliseconds."""
     return {
-        "application_name": "penstock",
         "statement_timeout": str(int(pool.statement * 1000)),
         "lock_timeout": str(int(pool.lock * 1000)),
         "idle_in_transaction_session_timeout": str(int(pool.idle * 1000)),

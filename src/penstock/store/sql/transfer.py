@@ -17,7 +17,6 @@ from typing import Final, Protocol, cast
 import asyncpg
 import msgspec
 from sqlalchemy import ColumnElement, String, Table, TypeDecorator, exists, select, type_coerce
-from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,6 +26,7 @@ from penstock.store.sql.database import ONE_SERVER, Database, check_revision, ma
 from penstock.store.sql.key_changes import let_pass
 from penstock.store.sql.partitions import make_for
 from penstock.store.sql.postgresql import PostgresqlBackend
+from penstock.store.sql.postgresql_address import PostgresqlAddress
 from penstock.store.sql.schema import metadata, requests
 
 ROWS_AT_A_TIME: Final = 1000
@@ -39,7 +39,7 @@ _PATIENCE: Final = 3.0
 
 _OTHERS: Final = (
     "SELECT count(*) FROM pg_stat_activity "
-    "WHERE datname = current_database() AND application_name = 'penstock' AND pid <> pg_backend_pid()"
+    "WHERE datname = current_database() AND application_name LIKE 'penstock%' AND pid <> pg_backend_pid()"
 )
 
 
@@ -61,13 +61,13 @@ class Copying(Protocol):
         ...
 
 
-async def move(source: Database, url: URL) -> list[MovedTable]:
-    """Copy every row of the SQLite database ``source`` to the empty PostgreSQL database at ``url``.
+async def move(source: Database, address: PostgresqlAddress) -> list[MovedTable]:
+    """Copy every row of the SQLite database ``source`` to the empty PostgreSQL database at ``address``.
 
     Nobody can write to ``source`` meanwhile; it stays as it is. Raises ``StoreError`` when the other database is not
     empty, in use or out of reach, refuses a row, or does not give back what it was given; it is empty then.
     """
-    target = PostgresqlBackend(url, _POOL)
+    target = PostgresqlBackend(address, _POOL)
     try:
         async with source.transaction() as old, target.writing.begin() as new:
             await _refuse_company(new, target.name)

@@ -1,6 +1,7 @@
 """Turns that a Messages upstream pauses: what goes back to it, and the one reply that its answers add up to."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder, Said,
 from penstock.core.dialects.messages.response_schema import Block, Delta, StreamEvent
 from penstock.core.neutral.events import AnyEvent, CallOpened, Failed, Reply, Stopped
 from penstock.core.neutral.fold import fold
-from penstock.core.neutral.request import Text, Thought, ToolCall
+from penstock.core.neutral.request import AnyPart, Hosted, Page, Text, Thought, ToolCall
 from penstock.core.neutral.usage import Usage
 
 _SEARCH = {
@@ -35,6 +36,30 @@ _CITATION = {
     "cited_text": "water",
     "encrypted_index": "Eo8B",
 }
+_SERVED = Hosted(
+    "search",
+    "srvtoolu_1",
+    "web_search",
+    '{"query":"penstock"}',
+    (Page("https://a.example", "A"),),
+    raw=msgspec.json.encode([_SEARCH, _FOUND]).decode(),
+)
+
+
+def _plain(parts: Sequence[AnyPart]) -> tuple[AnyPart, ...]:
+    """The parts without the white space that this vendor writes between JSON's members."""
+
+    def plain(text: str) -> str:
+        return msgspec.json.format(text, indent=-1)
+
+    return tuple(
+        msgspec.structs.replace(part, input=plain(part.input), raw=plain(part.raw))
+        if isinstance(part, Hosted)
+        else part
+        for part in parts
+    )
+
+
 _CITED = {"type": "text", "text": "A gate.", "citations": [_CITATION]}
 _THOUGHT = {"type": "thinking", "thinking": "I look.", "signature": "c2ln"}
 _BLOCKS: list[dict[str, Any]] = [
@@ -133,10 +158,12 @@ def test_the_answers_add_up_to_one_reply(write: Any) -> None:
     events += reader.whole(write([{"type": "text", "text": " Now:"}, call], "tool_use"))
     events += reader.finish()
     reply = fold(events)
-    assert reply.parts == (
+    assert _plain(reply.parts) == (
         Thought("I look.", "c2ln"),
         Thought(redacted="b3BhcXVl"),
-        Text("I search.A gate. More. Now:"),
+        Text("I search."),
+        _SERVED,
+        Text("A gate. More. Now:"),
         ToolCall("toolu_1", "add", '{"a": 1}'),
     )
     assert [cited.url for cited in reply.citations] == ["https://a.example"]
@@ -158,7 +185,7 @@ def test_a_stream_runs_on_byte_by_byte_as_for_any_split() -> None:
         events += reader.feed(second[at : at + 1])
     events += reader.finish()
     reply: Reply = fold(events)
-    assert reply.parts[-1] == Text("I search.A gate.Done.")
+    assert _plain(reply.parts[-2:]) == (_SERVED, Text("A gate.Done."))
     assert reply.usage == Usage(input=20, output=10)
 
 
@@ -302,3 +329,12 @@ def test_the_lane_neither_ends_nor_fails_while_the_turn_is_paused() -> None:
     lane.feed(streamed([{"type": "text", "text": "Done."}], "end_turn"))
     assert lane.done
     assert lane.usage == Usage(input=20, output=10)
+
+
+@pytest.mark.parametrize("write", [whole, streamed])
+def test_a_search_that_a_pause_parts_is_told_once_it_is_done(write: Any) -> None:
+    reader = PausedTurnDecoder()
+    events = reader.whole(write([_SEARCH]))
+    reader.resume(_REQUEST)
+    events += reader.whole(write([_FOUND, {"type": "text", "text": "A gate."}], "end_turn"))
+    assert _plain(fold([*events, *reader.finish()]).parts) == (_SERVED, Text("A gate."))

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +13,14 @@ from penstock.core.dialects.responses.dialect import (
     Passthrough,
     ResponseDecoder,
     ResponseEncoder,
+    decode_response,
     passthrough_response,
 )
-from penstock.core.neutral.events import Started, TextDelta
+from penstock.core.neutral.events import Failed, Started, Stopped, TextDelta
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.usage import Usage
+from penstock.core.profile import Profile
+from penstock.core.sse import Frames
 from tests.core.dialects.responses_grammar import check_responses, frames
 
 VECTORS = Path(__file__).parents[3] / "vectors" / "responses"
@@ -151,3 +155,95 @@ def test_garbage_in_the_middle_is_a_failure_and_not_the_callers_to_read(pieces: 
     )
     assert out == stream[:at]
     assert meter.failure is not None
+
+
+# ---- items of shapes that are not known
+
+ODD: list[Any] = [
+    {"type": "tool_search_call", "call_id": "c", "execution": "client", "arguments": {"query": "x"}},
+    {"type": "brand_new", "content": "text", "summary": {"a": 1}, "id": 5, "name": ["x"]},
+    {"type": "local_shell_call", "action": {"type": "exec"}, "encrypted_content": {"a": 1}},
+    {"type": "message", "content": "a text alone"},
+    {"type": 5},
+    "no object at all",
+]
+
+
+@pytest.mark.parametrize("item", ODD, ids=str)
+def test_an_item_of_any_shape_passes_as_bytes(item: Any) -> None:
+    """Whole and in every event of a stream; what counts is read beside it."""
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    response = {
+        "id": "r",
+        "object": "response",
+        "status": "completed",
+        "model": "up",
+        "output": [item],
+        "usage": usage,
+    }
+    body = json.dumps(response).encode()
+    out, counts, failed, named = passthrough_response(body, model="public")
+    assert failed is None
+    assert json.loads(out) == {**response, "model": "public"}
+    assert (counts.input, counts.output, named) == (3, 2, "up")
+    lane = Passthrough(model="public", withhold_usage=False)
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": response},
+    ]
+    sent = b"".join(
+        b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event).encode()) for event in events
+    )
+    relayed = lane.feed(sent) + lane.finish()
+    assert lane.failure is None
+    assert lane.done
+    assert [json.loads(frame.data) for frame in Frames().feed(relayed)] == [
+        {**event, "response": {**event["response"], "model": "public"}} if "response" in event else event
+        for event in events
+    ]
+
+
+@pytest.mark.parametrize("item", ODD[:3] + ODD[4:], ids=str)
+def test_so_it_is_no_failure_where_the_answer_is_translated(item: Any) -> None:
+    text = {"type": "output_text", "text": "hi"}
+    new = {"type": "brand_new", "text": {"a": 1}}
+    said = {"type": "message", "role": "assistant", "content": [new, text], "status": "completed"}
+    response = {"id": "r", "status": "completed", "model": "up", "output": [item, said]}
+    events = decode_response(json.dumps(response).encode())
+    assert [event.text for event in events if isinstance(event, TextDelta)] == ["hi"]
+    assert isinstance(events[-1], Stopped)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "function_call", "name": 5},
+        {"type": "message", "content": "a text alone"},
+        {"type": "message", "content": [{"type": "output_text", "text": 5}]},
+    ],
+    ids=str,
+)
+def test_what_a_reply_is_made_of_has_to_be_understood_there(item: Any) -> None:
+    response = {"id": "r", "status": "completed", "model": "up", "output": [item]}
+    (failed,) = decode_response(json.dumps(response).encode())
+    assert isinstance(failed, Failed)
+    frame = b'data: {"type":"response.output_item.done","item":%b}\n\n' % json.dumps(item).encode()
+    assert isinstance(ResponseDecoder(profile=Profile()).feed(frame)[-1], Failed)
+
+
+def test_an_event_of_an_unknown_type_may_hold_anything() -> None:
+    start = b'data: {"type":"response.created","response":{"id":"r","model":"up"}}\n\n'
+    odd = b'data: {"type":"response.brand_new","item":5,"response":6}\n\n'
+    events = ResponseDecoder(profile=Profile()).feed(start + odd)
+    assert events == [Started("r", "up")]
+    lane = Passthrough(model=None, withhold_usage=False)
+    assert lane.feed(start + odd) == start + odd
+    assert lane.failure is None
+    assert passthrough_response(b'{"output":5}', model=None)[2] is not None
+    assert lane.feed(
+        b'data: {"type":"response.in_progress","item":5,"response":{"id":"r","output":null}}\n\n'
+    )
+    assert lane.failure is None
+    assert passthrough_response(b'{"output":null,"status":5}', model=None)[2] is not None

@@ -15,6 +15,7 @@ from penstock.core.dialects.registry import read_envelope
 from penstock.core.dialects.responses.dialect import decode_request, encode_request
 from penstock.core.neutral.request import (
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -167,11 +168,25 @@ def test_reasoning() -> None:
 
 def test_what_hosted_tools_did_stays_as_text() -> None:
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "x"}}
-    shell = {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "y"}]}
-    _, assistant, user = turns(USER, search, shell)
-    assert assistant == Turn("assistant", (Text('[web search call: {"action":{"query": "x"}}]'),))
-    assert user == Turn("user", (Text('[shell call output: {"output":[{"stdout": "y"}]}]'),))
-    assert losses(USER, search, shell) == {"input.web_search_call": "text", "input.shell_call_output": "text"}
+    odd = {**search, "action": 7}
+    _, assistant = turns(USER, search, odd)
+    found = Hosted("search", "ws_1", "web_search", '{"query":"x"}')
+    assert assistant == Turn("assistant", (found, Text('[web search call: {"action":7}]')))
+    assert losses(USER, search) == {"input.web_search_call": "text"}
+
+
+def test_items_of_an_unknown_type_stay_as_text_but_for_what_is_data() -> None:
+    new = {"type": "brand_new", "id": "x", "said": "so", "blob": "A" * 20_000, "encrypted_content": "gAAA"}
+    back = {"type": "brand_new_output", "call_id": "x", "output": 5}
+    _, assistant, user = turns(USER, new, back)
+    assert assistant == Turn("assistant", (Text('[brand new: {"said":"so"}]'),))
+    assert user == Turn("user", (Text('[brand new output: {"output":5}]'),))
+    image = {"type": "image_generation_call", "id": "x", "status": "completed", "result": "A" * 20_000}
+    assert losses(USER, new, back, image) == {
+        "input.brand_new": "text",
+        "input.brand_new_output": "text",
+        "input.image_generation_call": "dropped",
+    }
 
 
 @pytest.mark.parametrize(
@@ -179,9 +194,6 @@ def test_what_hosted_tools_did_stays_as_text() -> None:
     [
         ({"type": "item_reference", "id": "msg_1"}, "input[1]"),
         ({"id": "msg_1"}, "input[1]"),
-        ({"type": "compaction", "encrypted_content": "x"}, "input[1]"),
-        ({"type": "image_generation_call", "id": "x"}, "input[1]"),
-        ({"type": "brand_new"}, "input[1]"),
         ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "input[1].content[0].file_id"),
         ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, "input[1].content[0].file_id"),
         ({"role": "user", "content": [{"type": "input_audio"}]}, "input[1].content[0]"),
@@ -237,13 +249,45 @@ def test_additional_tools_come_before_the_history() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["file_search", "code_interpreter", "computer", "mcp", "image_generation", "shell", "apply_patch", "x"],
+    "tool",
+    [
+        {"type": "file_search", "vector_store_ids": ["v"]},
+        {"type": "code_interpreter", "container": {"type": "auto"}},
+        {"type": "computer"},
+        {"type": "mcp", "server_label": "s", "server_url": "https://s.example", "allowed_tools": ["a"]},
+        {"type": "image_generation", "quality": "high"},
+        {"type": "shell", "environment": {"type": "container_auto"}},
+        {"type": "tool_search"},
+        {"type": "tool_search", "execution": "server"},
+        {"type": "brand_new", "name": 5, "format": "png"},
+        {"type": "another_one", "name": "x"},
+    ],
+    ids=str,
 )
-def test_tools_of_the_provider_are_refused(kind: str) -> None:
-    error = refused(USER, tools=[GET, {"type": kind}])
-    assert error.param == "tools[1]"
-    assert kind in error.message
+def test_tools_of_the_provider_are_left_out_and_told_unless_they_are_forced(tool: dict[str, Any]) -> None:
+    request, lost = reading(USER, tools=[GET, tool])
+    assert [offered.name for offered in request.tools] == ["get"]
+    assert lost == [Loss(f"tools.{tool['type']}", "dropped")]
+    error = refused(USER, tools=[GET, tool], tool_choice={"type": tool["type"], "name": "x"})
+    assert error.param == "tool_choice"
+    assert tool["type"] in error.message
+    assert refused(USER, tools=[tool], tool_choice="required").param == "tool_choice"
+    assert reading(USER, tools=[tool], tool_choice="auto")[0].tools == ()
+
+
+def test_a_tool_of_an_unknown_type_that_is_like_a_function_is_one() -> None:
+    request, lost = reading(
+        USER, tools=[{"type": "brand_new", "name": "do", "parameters": {"type": "object"}}]
+    )
+    assert [(tool.name, tool.caller) for tool in request.tools] == [("do", None)]
+    assert lost == [Loss("tools.brand_new", "function")]
+
+
+@pytest.mark.parametrize(
+    "tool", [{"type": "function"}, {"type": "custom", "name": 5}, {"type": 5}, "x"], ids=str
+)
+def test_a_tool_of_a_known_type_that_is_wrong_is_named(tool: Any) -> None:
+    assert (refused(USER, tools=[GET, tool]).param or "").startswith("tools[1]")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +331,8 @@ def test_reasoning_and_the_form_of_the_answer() -> None:
     assert (request.effort, request.thinking) == ("high", Thinking("adaptive", shown=True))
     assert request.output is not None
     assert (json.loads(bytes(request.output.schema or b"")), request.output.name) == (schema, "n")
-    assert lost == [Loss("text.verbosity", "dropped")]
+    assert lost == []
+    assert request.verbosity == "low"
     assert reading(reasoning={"summary": "auto"})[0].thinking is None, "how to show it is not a wish for it"
     assert reading(reasoning={"effort": "none", "summary": "auto"})[0].effort == "none"
     assert reading(text={"format": {"type": "json_object"}})[0].output == OutputFormat()
@@ -300,12 +345,8 @@ def test_reasoning_and_the_form_of_the_answer() -> None:
 
 def test_fields_that_do_not_cross_are_told() -> None:
     assert losses(
-        store=True, metadata={"a": "b"}, prompt_cache_key="k", client_metadata={}, service_tier="flex",
-        truncation="auto", include=["message.output_text.logprobs"], brand_new=1,
-    ) == dict.fromkeys(
-        ["store", "metadata", "prompt_cache_key", "client_metadata", "service_tier", "truncation", "include", "brand_new"],
-        "dropped",
-    )  # fmt: skip
+        store=True, client_metadata={}, truncation="auto", include=["message.output_text.logprobs"], brand_new=1,
+    ) == dict.fromkeys(["store", "client_metadata", "truncation", "include", "brand_new"], "dropped")  # fmt: skip
     assert losses(
         store=False, metadata={}, service_tier="auto", truncation="disabled", background=False, top_logprobs=0,
         include=["reasoning.encrypted_content"], previous_response_id=None, stream_options={"include_obfuscation": False},
@@ -553,7 +594,7 @@ def test_codex_is_served_by_any_upstream_and_told_what_was_left_out() -> None:
             profile=Profile(),
         )
         assert translation_header(prepared.losses) == (
-            "tools.namespace=flattened; prompt_cache_key=dropped; client_metadata=dropped; tools.web_search=dropped"
+            "tools.namespace=flattened; client_metadata=dropped; tools.web_search=dropped; prompt_cache_key=dropped"
         )
         assert len(json.loads(prepared.body)["tools"]) == 12
         assert "multi_agent_v1__spawn_agent" in prepared.names.callers

@@ -1,6 +1,6 @@
 """Decodes a Chat request into the neutral form: ``docs/translation.md``, "Chat callers", row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nsmallest
 from typing import assert_never
 
@@ -10,7 +10,10 @@ from msgspec import UNSET, Raw
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.chat import request_schema as wire
 from penstock.core.dialects.openai.attachments import document_of, image_at
+from penstock.core.dialects.openai.deviations import regular
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
+from penstock.core.dialects.openai.shared_fields import asked_metadata, asked_tier
+from penstock.core.dialects.unknown import KnownTypes, Loosened
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
@@ -32,6 +35,8 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.reasoning.signature import is_ours
+from penstock.core.reasoning.tool_call_signatures import signature_of
 from penstock.core.tools.call_ids import inward
 from penstock.errors import InvalidRequest
 
@@ -204,7 +209,7 @@ _CARRIED = frozenset(
         "model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "stop", "stream",
         "stream_options", "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls",
         "reasoning_effort", "reasoning", "thinking", "enable_thinking", "response_format", "n", "modalities", "user",
-        "safety_identifier",
+        "safety_identifier", "verbosity", "service_tier", "prompt_cache_key", "prompt_cache_retention", "metadata",
     }
 )  # fmt: skip
 # values with which a field that cannot be carried asks for nothing
@@ -215,9 +220,8 @@ _IDLE: dict[str, frozenset[bytes]] = {
     "top_logprobs": frozenset({b"0"}),
     "logit_bias": frozenset({b"{}"}),
     "store": frozenset({b"false"}),
-    "metadata": frozenset({b"{}"}),
-    "service_tier": frozenset({b'"auto"'}),
 }
+_PARTS = frozenset({"text", "image_url", "file", "input_audio", "refusal"})
 _MESSAGE_FIELDS = frozenset(
     {
         "role", "content", "cache_control", "refusal", "tool_calls", "function_call", "audio", "reasoning_content",
@@ -230,7 +234,23 @@ _MESSAGE_FIELDS = frozenset(
 _body = msgspec.json.Decoder(wire.Body).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _messages = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_typed_messages = msgspec.json.Decoder(list[wire.AnyMessage]).decode
 _encode = msgspec.json.Encoder().encode
+
+
+def _function_of(tool: dict[str, Raw]) -> Raw | None:
+    """A tool of an unknown type as a function, where it has what one has."""
+    own = tool.get("function")
+    if own is not None and bytes(own).startswith(b"{"):
+        return Raw(_encode({"type": "function", "function": own}))
+    if "name" not in tool or not bytes(tool.get("parameters", b"")).startswith(b"{"):
+        return None
+    return Raw(
+        _encode({"type": "function", "function": {name: tool[name] for name in tool if name != "type"}})
+    )
+
+
+_KNOWN = KnownTypes(lambda kind: kind in ("function", "custom"), _PARTS, _function_of)
 
 
 def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
@@ -238,8 +258,14 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
 
     Raises ``InvalidRequest`` naming the field.
     """
+    losses: dict[str, str] = {}
+    web_search = False
     try:
-        sent = _body(body)
+        try:
+            sent = _body(body)
+        except msgspec.ValidationError:
+            body, losses, web_search = _mended(body)
+            sent = _body(body)
         fields = _fields(body)
         names: set[str] = set()
         for message in _messages(fields["messages"]):
@@ -248,7 +274,16 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
         raise invalid(error) from error
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON.") from error
-    reading = _Reading()
+    reading = RequestReader()
+    reading.losses |= losses
+    request, told = finished(reading, sent, fields, names)
+    return (msgspec.structs.replace(request, web_search=True) if web_search else request), told
+
+
+def finished(
+    reading: "RequestReader", sent: wire.Body, fields: dict[str, Raw], names: Iterable[str]
+) -> tuple[Request, list[Loss]]:
+    """What was read, with the losses of fields that are not known; ``names`` are those of the messages."""
     request = reading.request(sent)
     for name, raw in fields.items():
         if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
@@ -258,12 +293,24 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
                 request = msgspec.structs.replace(request, web_search=True)
             else:
                 reading.lose(name)
-    for name in nsmallest(MOST_LOSSES, names - _MESSAGE_FIELDS):
-        reading.lose(f"messages.{name}")
-    return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]
+    unknown = {*names} - _MESSAGE_FIELDS
+    if unknown:
+        for name in nsmallest(MOST_LOSSES, unknown):
+            reading.lose(f"messages.{name}")
+    return request, reading.told
 
 
-class _Reading:
+def _mended(body: bytes) -> tuple[bytes, dict[str, str], bool]:
+    """A body that is none of Chat, as far as it can be read all the same; its losses; whether a search was offered."""
+    made = regular(_fields(body))
+    losses: dict[str, str] = {}
+    if made is not None:
+        body, losses = _encode(made[0]), dict.fromkeys(made[1], "dropped")
+    loosened = Loosened(body, _KNOWN)
+    return loosened.body, losses | loosened.losses, loosened.web_search
+
+
+class RequestReader:
     """One reading: the losses gathered on the way, each told once."""
 
     __slots__ = ("losses",)
@@ -274,6 +321,11 @@ class _Reading:
     def lose(self, field: str, outcome: str = "dropped") -> None:
         if len(self.losses) < MOST_LOSSES:
             self.losses.setdefault(field, outcome)
+
+    @property
+    def told(self) -> list[Loss]:
+        """The losses so far."""
+        return [Loss(field, outcome) for field, outcome in self.losses.items()]
 
     def request(self, sent: wire.Body) -> Request:
         _check(sent)
@@ -297,13 +349,24 @@ class _Reading:
             thinking=thinking,
             output=_output(sent.response_format),
             user=sent.safety_identifier or sent.user or None,
+            verbosity=sent.verbosity,
+            service_tier=asked_tier(sent.service_tier),
+            cache_key=sent.prompt_cache_key,
+            cache_retention=sent.prompt_cache_retention,
+            metadata=asked_metadata(sent.metadata),
         )
 
     # ---- tools
 
     def tools(self, sent: wire.Body) -> tuple[Tool, ...]:
+        tools = self.offered(sent.tools or ())
+        for at, spec in enumerate(sent.functions or ()):
+            tools.append(_tool(spec, spec.cache_control, f"functions[{at}]"))
+        return tuple(tools)
+
+    def offered(self, offered: Sequence[wire.FunctionTool | wire.CustomTool]) -> list[Tool]:
         tools: list[Tool] = []
-        for at, tool in enumerate(sent.tools or ()):
+        for at, tool in enumerate(offered):
             match tool:
                 case wire.FunctionTool(function=spec):
                     mark = tool.cache_control or spec.cache_control
@@ -313,9 +376,7 @@ class _Reading:
                     tools.append(_custom_tool(spec))
                 case _:
                     assert_never(tool)
-        for at, spec in enumerate(sent.functions or ()):
-            tools.append(_tool(spec, spec.cache_control, f"functions[{at}]"))
-        return tuple(tools)
+        return tools
 
     def tool_choice(
         self, sent: wire.Body, tools: tuple[Tool, ...]
@@ -355,40 +416,11 @@ class _Reading:
         """One turn a message, but tool results and the user message after them are one, as Messages has it."""
         if not messages:
             raise InvalidRequest("messages must not be empty.", param="messages")
-        turns: list[Turn] = []
-        results: list[AnyPart] = []
-        called = ""  # the id made for the last legacy function call, which has none
+        conversation = ConversationReader(self)
         for at, message in enumerate(messages):
-            path = f"messages[{at}]"
-            match message:
-                case wire.ToolMessage(tool_call_id=id):
-                    results.append(self.result(inward(id), message, path))
-                    continue
-                case wire.FunctionMessage():
-                    results.append(self.result(called or f"call_{message.name}", message, path))
-                    continue
-                case wire.User():
-                    parts = self.parts(message.content, path, "user")
-                    _add(turns, "user", [*results, *_marked(parts, message.cache_control)])
-                    results = []
-                    continue
-                case _:
-                    _add(turns, "user", results)
-                    results = []
-            match message:
-                case wire.System() | wire.Developer():
-                    parts = self.parts(message.content, path, "system")
-                    _add(turns, "system", _marked(parts, message.cache_control))
-                case wire.Assistant():
-                    called = f"call_function_{at}"
-                    parts = self.assistant(message, path, called)
-                    _add(turns, "assistant", _marked(parts, message.cache_control))
-                case _:
-                    assert_never(message)
-        _add(turns, "user", results)
-        if not any(turn.role != "system" for turn in turns):
-            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
-        return tuple(turns)
+            conversation.add(at, message)
+        conversation.finish()
+        return tuple(conversation.turns)
 
     def result(self, call_id: str, message: wire.ToolMessage | wire.FunctionMessage, path: str) -> ToolResult:
         parts = self.parts(message.content, path, "tool")
@@ -412,6 +444,7 @@ class _Reading:
         for call in message.tool_calls or ():
             match call:
                 case wire.FunctionCall(id=id, function=function):
+                    self.signed(call, parts)
                     parts.append(_call(inward(id), function))
                 case wire.CustomCall(id=id, custom=custom):
                     self.lose("messages.tool_calls.custom", "function")
@@ -422,6 +455,28 @@ class _Reading:
         if message.function_call is not None:
             parts.append(_call(function_id, message.function_call))
         return parts
+
+    def signed(self, call: wire.FunctionCall, parts: list[AnyPart]) -> None:
+        """Add the thought whose signature came back on a call, unless it came back whole; Google's is only Google's."""
+        signed = signature_of(call.extra_content) if call.extra_content is not UNSET else None
+        if signed is None:
+            return
+        if not is_ours(signed):
+            self.lose("messages.thinking")
+            return
+        thoughts = [part for part in parts if isinstance(part, Thought)]
+        if any(thought.signature == signed for thought in thoughts):
+            return
+        text = ""
+        if (
+            parts
+            and isinstance(parts[0], Thought)
+            and parts[0].signature is None
+            and parts[0].redacted is None
+        ):
+            text = parts[0].text
+            del parts[0]
+        parts.append(Thought(text, signed))
 
     def parts(self, content: wire.Content, path: str, role: str) -> list[Text | Image | Document]:
         if content is None:
@@ -464,6 +519,83 @@ class _Reading:
             return None
         self.lose("messages.prompt_cache_breakpoint", "1h" if mark.ttl == "12h" else "5m")
         return "1h" if mark.ttl == "12h" else "5m"
+
+
+class ConversationReader:
+    """The messages of a request, one after the other."""
+
+    __slots__ = ("_left", "_reading", "_results", "called", "names", "turns")
+
+    def __init__(self, reading: RequestReader) -> None:
+        self._reading = reading
+        self._results: list[AnyPart] = []
+        self._left: Iterator[tuple[wire.AnyMessage, dict[str, Raw]]] = iter(())
+        self.turns: list[Turn] = []
+        self.names: dict[str, None] = {}
+        self.called = ""
+        """The id made for the last legacy function call, which has none."""
+
+    @property
+    def told(self) -> list[Loss]:
+        """The losses so far."""
+        return self._reading.told
+
+    @property
+    def lost(self) -> int:
+        """How many."""
+        return len(self._reading.losses)
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        """Note a loss."""
+        self._reading.lose(field, outcome)
+
+    def begin(self, messages: bytes) -> None:
+        """These are the messages. Raises ``msgspec.ValidationError``."""
+        self._left = zip(_typed_messages(messages), _messages(messages), strict=True)
+
+    def take(self, at: int) -> bool:
+        """Take the next message, number ``at``; whether all that it says is in the turns."""
+        message, names = next(self._left)
+        for name in names:
+            self.names[name] = None
+        self.add(at, message)
+        return not self._results
+
+    def add(self, at: int, message: wire.AnyMessage) -> None:
+        """Take a message that is decoded already."""
+        reading, turns, path = self._reading, self.turns, f"messages[{at}]"
+        match message:
+            case wire.ToolMessage(tool_call_id=id):
+                self._results.append(reading.result(inward(id), message, path))
+                return
+            case wire.FunctionMessage():
+                call_id = self.called or f"call_{message.name}"
+                self._results.append(reading.result(call_id, message, path))
+                return
+            case wire.User():
+                parts = reading.parts(message.content, path, "user")
+                _add(turns, "user", [*self._results, *_marked(parts, message.cache_control)])
+                self._results = []
+                return
+            case _:
+                _add(turns, "user", self._results)
+                self._results = []
+        match message:
+            case wire.System() | wire.Developer():
+                parts = reading.parts(message.content, path, "system")
+                _add(turns, "system", _marked(parts, message.cache_control))
+            case wire.Assistant():
+                self.called = f"call_function_{at}"
+                parts = reading.assistant(message, path, self.called)
+                _add(turns, "assistant", _marked(parts, message.cache_control))
+            case _:
+                assert_never(message)
+
+    def finish(self) -> None:
+        """There are no more. Raises ``InvalidRequest``."""
+        _add(self.turns, "user", self._results)
+        if not any(turn.role != "system" for turn in self.turns):
+            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
 
 
 def _add(turns: list[Turn], role: Role, parts: list[AnyPart]) -> None:

@@ -76,6 +76,7 @@ class Assembly:
         "_refusal",
         "_sequence",
         "_tags",
+        "_tier",
         "answered",
         "done",
         "finished",
@@ -98,6 +99,7 @@ class Assembly:
         self._counts = Counts()
         self._finish = ""
         self._native = ""
+        self._tier: str | None = None
         self._sequence: str | None = None
         self._refusal: list[str] = []
         self._cited: set[str] = set()
@@ -109,6 +111,8 @@ class Assembly:
         """Add what a chunk or a whole answer holds."""
         if chunk.model:
             self.answered = chunk.model
+        if chunk.service_tier:
+            self._tier = chunk.service_tier
         if not self.started:
             self.started = True
             self._model = chunk.model or ""
@@ -298,7 +302,7 @@ class Assembly:
             reason, sequence = "stop_sequence", self._sequence
         else:
             reason = "pause_turn" if "pause_turn" in {ended, self._native} else "end_turn"
-        return Stopped(reason, sequence, detail)
+        return Stopped(reason, sequence, detail, self._tier)
 
     def _cite(self, annotations: Raw, out: list[AnyEvent]) -> None:
         """Annotations as citations, each once: some upstreams repeat the whole list in every chunk."""

@@ -28,9 +28,12 @@ from penstock.core.dialects.chat.encode_response import (
     error_frame,
 )
 from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, passthrough_response
+from penstock.core.dialects.chat.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.chat.startup import is_startup
+from penstock.core.dialects.foreign_reasoning.chat import without_reasoning
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
+from penstock.core.dialects.openai.deviations import may_deviate, regular
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.errors import InvalidRequest
 
@@ -92,8 +95,11 @@ CHAT = Dialect(
             cost=COST,
             turns="messages",
             attachments={"images": typed_as(b"image_url"), "documents": typed_as(b"file")},
+            regular=regular,
+            may_deviate=may_deviate,
         ),
         decode_request=decode_request,
+        decode_remembered=decode_remembered,
         ResponseEncoder=ResponseEncoder,
         encode_response=encode_response,
         error_frame=error_frame,
@@ -112,9 +118,11 @@ CHAT = Dialect(
     upstream=UpstreamSide(
         path=lambda _model, _stream: b"/chat/completions",
         encode_request=encode_request,
+        encode_remembered=encode_remembered,
         ResponseDecoder=ResponseDecoder,
         decode_response=decode_response,
         error_text=error_text,
         passing=Passing(pass_request, Passthrough, passthrough_response),
+        without_reasoning=without_reasoning,
     ),
 )

@@ -4,6 +4,7 @@ Deterministic, and the messages of one turn are a byte prefix of those of the ne
 nothing in a message depends on what comes after it. Only a marked prefix that is to be continued ends differently.
 """
 
+from collections.abc import Sequence
 from typing import assert_never, cast
 
 import msgspec
@@ -23,6 +24,7 @@ from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -41,6 +43,7 @@ from penstock.core.reasoning import signature
 from penstock.core.reasoning.think_tags import tagged
 from penstock.core.reasoning.tool_call_signatures import SKIPPED, extra_of
 from penstock.core.tools import call_ids
+from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest
 
 _ONLY_SCHEMA = (
@@ -248,12 +251,12 @@ def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[b
 
     Raises ``InvalidRequest`` where the request cannot be said at all.
     """
-    writing = _Writing(model, profile)
+    writing = RequestWriter(model, profile)
     body = writing.body(request)
     return _encode(body), writing.losses
 
 
-class _Writing(RequestEncoder):
+class RequestWriter(RequestEncoder):
     """One request being written."""
 
     __slots__ = ()
@@ -266,9 +269,9 @@ class _Writing(RequestEncoder):
         body: Json = {"model": self.model}
         asked = answer_format(request.output, profile, self.lose)
         if request.tools:
-            body["tools"] = [self.tool(tool) for tool in request.tools]
-        messages = ordered(self.messages(request.turns, asked.instruction), profile, self.lose)
-        body["messages"] = messages
+            body["tools"] = self.tools(request.tools)
+        messages, written = self.conversation(request.turns, asked.instruction)
+        body["messages"] = written
         if request.tools:
             chosen = tool_choice_for(request)
             if chosen is not None:
@@ -287,6 +290,7 @@ class _Writing(RequestEncoder):
         if asked.format is not None:
             body["response_format"] = asked.format
         self.user(request, body)
+        self.shared(request, body, body, metadata=False)
         if profile.prefill == "continue":
             body |= continue_final_message(messages)
         # a stream is read like any other answer where a whole one is wanted
@@ -298,6 +302,9 @@ class _Writing(RequestEncoder):
             every = {"continuous_usage_stats": True} if profile.continuous_usage else {}
             body["stream_options"] = {"include_usage": True, **every}
         return body
+
+    def tools(self, tools: tuple[Tool, ...]) -> object:
+        return [self.tool(tool) for tool in tools]
 
     def tool(self, tool: Tool) -> Json:
         function: Json = {"name": tool.name}
@@ -329,9 +336,17 @@ class _Writing(RequestEncoder):
 
     # ---- messages
 
-    def messages(self, turns: tuple[Turn, ...], instruction: str | None) -> list[Json]:
+    def conversation(self, turns: tuple[Turn, ...], instruction: str | None) -> tuple[list[Json], object]:
+        """The last messages, from one of the assistant's on where there is one, and all of them to be encoded."""
+        messages = self.messages(turns, instruction)
+        check_messages(messages)
+        messages = ordered(messages, self.profile, self.lose)
+        return messages, messages
+
+    def messages(
+        self, turns: Sequence[Turn], instruction: str | None, *, leading: bool = True, ends: bool = True
+    ) -> list[Json]:
         messages: list[Json] = []
-        leading = True
         for at, turn in enumerate(turns):
             if leading and turn.role != "system":
                 leading = False
@@ -342,11 +357,9 @@ class _Writing(RequestEncoder):
                 case "user":
                     self.user_turn(turn, messages)
                 case "assistant":
-                    self.assistant(turn, messages, last=at == len(turns) - 1)
+                    self.assistant(turn, messages, last=ends and at == len(turns) - 1)
                 case _:
                     assert_never(turn.role)
-        if not any(message["role"] not in {"system", "developer"} for message in messages):
-            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
         return messages
 
     def instruct(self, instruction: str | None, messages: list[Json]) -> None:
@@ -385,7 +398,7 @@ class _Writing(RequestEncoder):
                     messages.append(self.result(part, rest))
                 case Text() | Image() | Document():
                     pass
-                case Thought() | ToolCall():
+                case Thought() | ToolCall() | Hosted():
                     self.lose("messages.user." + type(part).__name__.lower())
                 case _:
                     assert_never(part)
@@ -427,7 +440,9 @@ class _Writing(RequestEncoder):
         extra: Raw | None = None  # of the next call
         for part in turn.parts:
             match part:
-                case Text(text, cache):
+                case Text(text, cache, cites):
+                    if cites:
+                        self.lose("messages.citations")
                     if calls and text:
                         self.lose("messages.assistant.text", "before_tool_calls")
                     texts.append(text)
@@ -441,6 +456,8 @@ class _Writing(RequestEncoder):
                     extra = extra if own is None else own
                     if own is None or part.text:
                         thoughts.append(part)
+                case Hosted():
+                    texts.append(f"{told(part)}\n")
                 case Image() | Document() | ToolResult():
                     self.lose("messages.assistant." + type(part).__name__.lower())
                 case _:
@@ -551,3 +568,8 @@ class _Writing(RequestEncoder):
             "file_data": f"data:{document.media_type};base64,{document.data}",
         }
         return {"type": "file", "file": file}
+
+
+def check_messages(messages: list[Json]) -> None:
+    if not any(message["role"] not in {"system", "developer"} for message in messages):
+        raise InvalidRequest("messages must hold something besides instructions.", param="messages")

@@ -3,15 +3,17 @@
 from typing import Literal, assert_never
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
-from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -22,9 +24,9 @@ from penstock.core.neutral.events import (
     ThoughtRedacted,
     ThoughtSigned,
 )
-from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.request import Document, Hosted, Image, Text, Thought, ToolCall, ToolResult
 from penstock.core.neutral.usage import Usage, merge_usage
-from penstock.core.reasoning.signature import is_ours
+from penstock.core.reasoning.signature import has_to_return, is_ours
 from penstock.core.tools.call_ids import outward
 from penstock.core.tools.custom_input import CustomInput, text_of
 from penstock.errors import PenstockError, native_body
@@ -106,12 +108,25 @@ class CalledFunction(msgspec.Struct, frozen=True):
     arguments: str
 
 
+class Google(msgspec.Struct, frozen=True):
+    """The signature of the thought before a call, in the member that clients bring back with it."""
+
+    thought_signature: str
+
+
+class Extra(msgspec.Struct, frozen=True):
+    """What a call has besides, as Google's Chat endpoint gives it."""
+
+    google: Google
+
+
 class ToolCallItem(msgspec.Struct, frozen=True):
     """A tool call of a whole answer."""
 
     id: str
     function: CalledFunction
     type: str = "function"
+    extra_content: Extra | UnsetType = UNSET
 
 
 class CalledCustom(msgspec.Struct, frozen=True):
@@ -161,6 +176,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str
     choices: list[Alternative]
     usage: TokenCounts | None = None
+    service_tier: str | None = None
 
 
 def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int = 0) -> TokenCounts:
@@ -178,18 +194,27 @@ def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int 
     )
 
 
-def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+def encode_response(
+    reply: Reply,
+    *,
+    model: str,
+    reply_id: str,
+    created: int,
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an answer says nothing of its request here
+) -> bytes:
     """A whole answer. ``reply.failure`` is the relay's to answer; here it would end as an empty stop."""
     texts: list[str] = []
     thoughts: list[str] = []
     details: list[Detail] = []
     calls: list[ToolCallItem | CustomCall] = []
+    extra: Extra | UnsetType = UNSET  # of the next call
     for part in reply.parts:
         match part:
             case Text(text):
                 texts.append(text)
             case Thought():
                 thoughts.append(part.text)
+                extra = _extra(part.signature or "") or extra
                 detail = _detail(part, len(details))
                 if detail is not None:
                     details.append(detail)
@@ -198,8 +223,9 @@ def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) ->
                 if part.custom:
                     calls.append(CustomCall(own, CalledCustom(name, text_of(arguments))))
                 else:
-                    calls.append(ToolCallItem(own, CalledFunction(name, arguments)))
-            case Image() | Document() | ToolResult():
+                    calls.append(ToolCallItem(own, CalledFunction(name, arguments), extra_content=extra))
+                extra = UNSET
+            case Hosted() | Image() | Document() | ToolResult():
                 pass
             case _:
                 assert_never(part)
@@ -217,14 +243,22 @@ def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) ->
     )
     choice = Alternative(0, message, None, FINISH[reason], reply.stop_sequence, NATIVE.get(reason))
     usage = None if reply.usage == Usage() else token_counts(reply.usage)
-    return _encode(Completion(reply_id, "chat.completion", created, model, [choice], usage))
+    return _encode(
+        Completion(reply_id, "chat.completion", created, model, [choice], usage, reply.service_tier)
+    )
+
+
+def _extra(signature: str) -> Extra | UnsetType:
+    """What a call after a thought has, where only we can read the signature and its maker wants it back."""
+    carried = is_ours(signature) and has_to_return(signature)
+    return Extra(Google(signature)) if carried else UNSET
 
 
 def _detail(thought: Thought, index: int) -> Detail | None:
     if thought.redacted is not None:
         return Detail("reasoning.encrypted", index, data=thought.redacted, format=THOUGHT_FORMAT)
     signature = thought.signature
-    if signature is not None and is_ours(signature):
+    if signature is not None and not has_to_return(signature):
         signature = None
     if not thought.text and signature is None:
         return None
@@ -240,7 +274,12 @@ _DONE = b"data: [DONE]\n\n"
 _CHARS_PER_TOKEN = 4
 
 
-def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
+def error_frame(
+    error: PenstockError,
+    request_id: str,
+    sequence: int = 0,  # noqa: ARG001 - events are not numbered here
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an error says nothing of its request here
+) -> bytes:
     """An error inside a stream, as the OpenAI SDKs raise it; no ``[DONE]`` comes after it."""
     return b"data: " + native_body(error, request_id) + b"\n\n"
 
@@ -259,6 +298,7 @@ class ResponseEncoder:
         "_cited_to",
         "_ended",
         "_estimate",
+        "_extra",
         "_free",
         "_head",
         "_ids",
@@ -276,7 +316,14 @@ class ResponseEncoder:
     )
 
     def __init__(
-        self, *, model: str, reply_id: str, created: int, include_usage: bool, input_estimate: int
+        self,
+        *,
+        model: str,
+        reply_id: str,
+        created: int,
+        include_usage: bool,
+        input_estimate: int,
+        asked: Asked = NOTHING_ASKED,  # noqa: ARG002 - a chunk says nothing of its request
     ) -> None:
         """``created`` is in Unix seconds; ``input_estimate`` in tokens, for a usage that the upstream did not give."""
         self.error: PenstockError = BROKEN_OFF
@@ -301,6 +348,7 @@ class ResponseEncoder:
         self._usage = Usage()
         self._calls = 0
         self._free: CustomInput | None = None  # of the open call, where it takes free text
+        self._extra: Extra | UnsetType = UNSET  # of the next call
         self._args = True  # the last call has arguments, or there is none
         self._thoughts = -1  # index of the last thought block
         self._block: Literal["", "thought", "signed", "other"] = ""
@@ -337,8 +385,8 @@ class ResponseEncoder:
             self._role_sent = True
             self._delta(b'{"role":"assistant","content":"","refusal":null}', pieces)
         match event:
-            case Started():
-                pass
+            case Started() | HostedUsed():
+                pass  # Chat has no word for what a tool of the provider did; what came of it is cited
             case Metered(usage):
                 self._usage = merge_usage(self._usage, usage)
             case Cited():
@@ -357,8 +405,9 @@ class ResponseEncoder:
                 call = (
                     CustomCall(own, CalledCustom(name, ""))
                     if event.custom
-                    else ToolCallItem(own, CalledFunction(name, ""))
+                    else ToolCallItem(own, CalledFunction(name, ""), extra_content=self._extra)
                 )
+                self._extra = UNSET
                 self._call(b"," + _encode(call)[1:], pieces, self._calls)
                 self._calls += 1
             case CallArgs(fragment):
@@ -417,11 +466,12 @@ class ResponseEncoder:
                     pieces,
                 )
             case ThoughtSigned(signature):
-                if not is_ours(signature):
+                if has_to_return(signature):
                     detail = _encode(Detail("reasoning.text", index, signature=signature, format=form))
                     self._delta(b'{"reasoning_details":[' + detail + b"]}", pieces)
                 elif begins:
                     self._thoughts -= 1
+                self._extra = _extra(signature) or self._extra
                 self._block = "signed"
             case ThoughtRedacted(data):
                 detail = _encode(Detail("reasoning.encrypted", index, data=data, format=THOUGHT_FORMAT))
@@ -451,7 +501,10 @@ class ResponseEncoder:
         if event.reason in NATIVE:
             extra += b',"native_finish_reason":' + _encode(NATIVE[event.reason])
         finish = _encode(FINISH[event.reason])
-        pieces.append(self._head + b'{},"logprobs":null,"finish_reason":' + finish + extra + b"}]}\n\n")
+        tier = b"" if event.service_tier is None else b',"service_tier":' + _encode(event.service_tier)
+        pieces.append(
+            self._head + b'{},"logprobs":null,"finish_reason":' + finish + extra + b"}]" + tier + b"}\n\n"
+        )
         if self._include_usage:
             counts = token_counts(
                 self._usage,

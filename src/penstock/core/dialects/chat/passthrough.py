@@ -21,6 +21,7 @@ from penstock.core.dialects.chat.response_schema import (
 )
 from penstock.core.dialects.chat.text_form import form_of
 from penstock.core.dialects.finish_words import CHAT, good_end
+from penstock.core.dialects.foreign_reasoning.chat import LEFT_OUT, is_suspect, without_foreign
 from penstock.core.dialects.forms import JSON_TEXT, LESSONS, Form, Lessons
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.openai.encode_request import refused_sampling
@@ -29,6 +30,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Started,
     Stopped,
@@ -56,7 +58,8 @@ def pass_request(
 ) -> Prepared:
     """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out.
 
-    Sampling that the model refuses is left out: an editor's own default would refuse every turn.
+    Reasoning that the upstream cannot read is left out of it, and so is sampling that the model refuses: an editor's own
+    default would refuse every turn.
     """
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
@@ -65,10 +68,16 @@ def pass_request(
     if not profile.sampling:
         drop = refused_sampling(envelope, profile, reasons=envelope.value("reasoning_effort") != b'"none"')
     lost = tuple(Loss(name, "dropped") for name in drop)
+    if is_suspect(envelope.body, model, profile):
+        readable = without_foreign(envelope.value("messages"), model, profile)
+        if readable is not None:
+            changes["messages"] = readable
+            lost = (*lost, LEFT_OUT)
     if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
         return Prepared(envelope.encode(model, changes, drop), lost)
     if _CALLS in envelope.body:
-        messages = restore_reasoning_in_messages(envelope.value("messages"), reasoning, profile)
+        given = changes.get("messages") or envelope.value("messages")
+        messages = restore_reasoning_in_messages(given, reasoning, profile)
         if messages is not None:
             changes["messages"] = messages
     kept = reasoning if envelope.value("tools") else None
@@ -369,7 +378,7 @@ class Passthrough:
                     self.done, self.stop = True, reason
                 case Failed():
                     self.failure = event
-                case CallOpened() | Cited() | ThoughtSigned() | ThoughtRedacted():
+                case CallOpened() | Cited() | HostedUsed() | ThoughtSigned() | ThoughtRedacted():
                     pass
                 case _:
                     assert_never(event)

@@ -81,6 +81,7 @@ class Custom(msgspec.Struct):
 class FunctionCall(msgspec.Struct, tag_field="type", tag="function"):
     id: str
     function: Function
+    extra_content: Raw | UnsetType = UNSET
 
 
 class CustomCall(msgspec.Struct, tag_field="type", tag="custom"):
@@ -283,3 +284,7 @@ class Body(msgspec.Struct):
     store: bool | None = None
     logit_bias: dict[str, float] | None = None
     service_tier: str | None = None
+    verbosity: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    metadata: Raw | UnsetType = UNSET

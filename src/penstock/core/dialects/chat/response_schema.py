@@ -183,6 +183,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     usage: Tokens | None = None
     error: Raw = Raw()
     base_resp: BaseResp | None = None
+    service_tier: str | None = None
 
 
 _strict = msgspec.json.Decoder(Chunk).decode
@@ -307,6 +308,7 @@ def _chunk(value: dict[str, object]) -> Chunk:
         usage=_tokens(value.get("usage")),
         error=_raw(value.get("error")),
         base_resp=_base_resp(value.get("base_resp")),
+        service_tier=_str(value.get("service_tier")),
     )
 
 

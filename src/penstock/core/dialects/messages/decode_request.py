@@ -3,18 +3,22 @@
 Unknown fields are ignored inside the body's objects and reported by name at its top level.
 """
 
-from typing import Literal, assert_never
+from collections.abc import Iterable, Iterator
+from typing import Literal, assert_never, get_args
 
 import msgspec
 from msgspec import UNSET, Raw
 
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.messages import request_schema as wire
+from penstock.core.dialects.messages.hosted_tools import citation_of, hosted_of
+from penstock.core.dialects.unknown import KnownTypes, Loosened
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
     CacheTtl,
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -32,10 +36,16 @@ from penstock.core.reasoning.redact import unhidden
 from penstock.errors import InvalidRequest
 
 _body = msgspec.json.Decoder(wire.Body).decode
+_messages = msgspec.json.Decoder(list[wire.Message]).decode
+_encode = msgspec.json.Encoder().encode
 _top_level = msgspec.json.Decoder(dict[str, Raw]).decode
 _KNOWN = frozenset(wire.Body.__struct_fields__)
-_REFUSED = ("container", "mcp_servers")
-"""Top-level fields whose loss would change what the caller gets."""
+_BLOCKS = frozenset(block.__struct_config__.tag for block in get_args(wire.AnyBlock)) | frozenset(
+    inner.__struct_config__.tag for inner in (wire.ToolReference, wire.BrowserState)
+)
+_KNOWN_TYPES = KnownTypes(
+    lambda _: True, frozenset(map(str, _BLOCKS)), lambda _: None, frozenset({"tool_result"})
+)
 
 
 def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
@@ -43,8 +53,17 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
 
     Raises ``InvalidRequest`` with ``param`` naming the field.
     """
+    reading = RequestReader()
     try:
-        return _Reading().request(_body(body), _top_level(body))
+        try:
+            sent = _body(body)
+        except msgspec.ValidationError:
+            loosened = Loosened(body, _KNOWN_TYPES)
+            body = loosened.body
+            sent = _body(body)
+            for field, outcome in loosened.losses.items():
+                reading.lose(field, outcome)
+        return reading.request(sent, _top_level(body))
     except msgspec.ValidationError as error:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -57,12 +76,13 @@ def _ttl(cache: wire.Cache | None) -> CacheTtl | None:
     return "1h" if cache.ttl == "1h" else "5m"
 
 
-class _Reading:
+class RequestReader:
     """One request being read; collects losses, each once and in order."""
 
-    __slots__ = ("losses",)
+    __slots__ = ("left_out", "losses")
 
     def __init__(self) -> None:
+        self.left_out: set[str] = set()  # names of tools that only their provider could run
         self.losses: dict[Loss, None] = {}
 
     def lose(self, field: str, outcome: str = "dropped") -> None:
@@ -72,19 +92,20 @@ class _Reading:
     def request(self, sent: wire.Body, names: dict[str, Raw]) -> tuple[Request, list[Loss]]:
         for name, raw in names.items():
             if name not in _KNOWN and bytes(raw) not in (b"null", b"[]", b"{}"):
-                if name in _REFUSED:
-                    raise InvalidRequest(f"{name} is not available with this model.", param=name)
                 self.lose(name)
         turns: list[Turn] = []
         if sent.system:
             turns.append(Turn("system", self.system(sent.system)))
-        turns.extend(self.turn(message, f"messages[{at}]") for at, message in enumerate(sent.messages))
+        turns.extend(self.turns(sent.messages))
         if sent.cache_control is not None:
             turns = _marked(turns, _ttl(sent.cache_control))
         output = sent.output_config or wire.OutputConfig()
         if output.task_budget is not UNSET:
             self.lose("output_config.task_budget")
+        tools, searches = self.tools(sent.tools or [])
         choice = sent.tool_choice
+        if choice is not None and self.left_out:
+            self.check_choice(choice, empty=not tools)
         if choice is not None and choice.type == "tool" and not choice.name:
             raise InvalidRequest(
                 "tool_choice.name is required for a choice of type tool.", param="tool_choice.name"
@@ -92,12 +113,8 @@ class _Reading:
         request = Request(
             model=sent.model,
             turns=tuple(turns),
-            tools=tuple(
-                self.tool(tool, f"tools[{at}]")
-                for at, tool in enumerate(sent.tools or ())
-                if not _is_search(tool)
-            ),
-            web_search=any(map(_is_search, sent.tools or ())),
+            tools=tools,
+            web_search=searches,
             tool_choice=ToolChoice(choice.type, choice.name) if choice else None,
             parallel_tools=False if choice and choice.disable_parallel_tool_use else None,
             max_tokens=sent.max_tokens,
@@ -112,6 +129,14 @@ class _Reading:
             user=sent.metadata.user_id if sent.metadata else None,
         )
         return request, list(self.losses)
+
+    def check_choice(self, choice: wire.ToolChoice, *, empty: bool) -> None:
+        """Refuse a forced call of what was left out."""
+        if choice.name in self.left_out or (choice.type == "any" and empty):
+            raise InvalidRequest(
+                "tool_choice: the tool that must be called is not available with this model.",
+                param="tool_choice",
+            )
 
     def system(self, system: str | list[wire.Text]) -> tuple[AnyPart, ...]:
         if isinstance(system, str):
@@ -134,7 +159,16 @@ class _Reading:
             mode = "adaptive"
         return Thinking(mode, config.budget_tokens, shown)
 
-    def tool(self, tool: wire.Tool, name: str) -> Tool:
+    def turns(self, messages: list[wire.Message]) -> Iterable[Turn]:
+        return [self.turn(message, f"messages[{at}]") for at, message in enumerate(messages)]
+
+    def tools(self, offered: list[wire.Tool]) -> tuple[tuple[Tool, ...], bool]:
+        """The tools, and whether the provider's own search is among them."""
+        read = (self.tool(tool, f"tools[{at}]") for at, tool in enumerate(offered) if not _is_search(tool))
+        return tuple(tool for tool in read if tool is not None), any(map(_is_search, offered))
+
+    def tool(self, tool: wire.Tool, name: str) -> Tool | None:
+        """A tool as a function; None where only its provider could run it, which is told."""
         if tool.type is not None and tool.type != "custom":
             for prefix, (description, schema) in wire.TYPED_TOOLS.items():
                 if tool.type.startswith(prefix):
@@ -146,9 +180,13 @@ class _Reading:
                         None,
                         _ttl(tool.cache_control),
                     )
-            raise InvalidRequest(
-                f"{name}: tools of type {tool.type!r} are not available with this model.", param=name
-            )
+            if tool.input_schema is UNSET:
+                self.left_out.add(tool.name)
+                self.lose(f"tools.{tool.type}")
+                return None
+            self.lose(f"tools.{tool.type}", "function")
+        if not tool.name:
+            raise InvalidRequest(f"{name}.name is required.", param=f"{name}.name")
         if tool.input_schema is UNSET:
             raise InvalidRequest(f"{name}.input_schema is required.", param=f"{name}.input_schema")
         schema = tool.input_schema.copy()
@@ -179,10 +217,25 @@ class _Reading:
         if isinstance(content, str):
             return Turn(role, (Text(content),))
         parts: list[AnyPart] = []
+        served: dict[str, tuple[int, Raw]] = {}  # calls of hosted tools: their place, and the block
         for at, block in enumerate(content):
-            found = self.block(block, role, f"{name}.content[{at}]")
-            parts.extend(found)
+            if role != "system" and isinstance(block, wire.ServerToolUse | wire.McpToolUse):
+                served[block.id] = (len(parts), _again(block))
+                parts.append(self.hosted(served[block.id][1], None))
+            elif role != "system" and isinstance(block, wire.Served):
+                place, call = served.get(block.tool_use_id, (-1, None))
+                if call is None:
+                    parts.append(self.hosted(None, _again(block)))
+                else:
+                    parts[place] = self.hosted(call, _again(block))
+            else:
+                parts.extend(self.block(block, role, f"{name}.content[{at}]"))
         return Turn(role, tuple(parts))
+
+    def hosted(self, call: Raw | None, result: Raw | None) -> Hosted:
+        """What a tool of the provider did; what its maker alone could read is left out: that is asked as it came."""
+        self.lose("messages.server_tools", "text")
+        return msgspec.structs.replace(hosted_of(call, result), raw="")
 
     def block(  # noqa: PLR0911 - a table
         self, block: wire.AnyBlock, role: Literal["user", "assistant", "system"], name: str
@@ -215,21 +268,19 @@ class _Reading:
                 return [*self.document(block, name)]
             case wire.SearchResult():
                 return [self.search_result(block)]
-            case wire.ServerToolUse() | wire.McpToolUse():
-                self.lose("messages.server_tools", "text")
-                return [Text(f"[used {block.name} with {bytes(block.input).decode()}]")]
             case wire.Compaction():
                 self.lose("messages.compaction", "text")
                 return [Text(block.content)] if block.content else []
-            case _:
-                self.lose("messages.server_tools", "text")
-                text = "" if block.content is UNSET else bytes(block.content).decode()
-                return [Text(f"[tool result: {text}]")]
+            case _:  # of hosted tools, which are read with the blocks round them
+                return []
 
     def text(self, block: wire.Text) -> Text:
-        if block.citations:
+        cites = [citation_of(each) for each in block.citations or ()]
+        if None in cites:
             self.lose("messages.citations")
-        return Text(block.text, _ttl(block.cache_control))
+        return Text(
+            block.text, _ttl(block.cache_control), tuple(cited for cited in cites if cited is not None)
+        )
 
     def call(self, block: wire.ToolUse, role: str, name: str) -> ToolCall:
         if role != "assistant":
@@ -316,6 +367,49 @@ class _Reading:
         self.lose("messages.search_result", "text")
         text = "\n".join(inner.text for inner in block.content)
         return Text(f"{block.title}\n{block.source}\n{text}", _ttl(block.cache_control))
+
+
+class ConversationReader:
+    """The messages of a request, one after the other: each is a turn, and says nothing of the others."""
+
+    __slots__ = ("_left", "_reading", "called", "names", "turns")
+
+    def __init__(self) -> None:
+        self._reading = RequestReader()
+        self._left: Iterator[wire.Message] = iter(())
+        self.turns: list[Turn] = []
+        self.names: dict[str, None] = {}
+        self.called = ""
+
+    @property
+    def told(self) -> list[Loss]:
+        """The losses so far."""
+        return list(self._reading.losses)
+
+    @property
+    def lost(self) -> int:
+        """How many."""
+        return len(self._reading.losses)
+
+    def lose(self, field: str, outcome: str = "dropped") -> None:
+        """Note a loss."""
+        self._reading.lose(field, outcome)
+
+    def begin(self, messages: bytes) -> None:
+        """These are the messages. Raises ``msgspec.ValidationError``."""
+        self._left = iter(_messages(messages))
+
+    def take(self, at: int) -> bool:
+        """Take the next message, number ``at``."""
+        self.turns.append(self._reading.turn(next(self._left), f"messages[{at}]"))
+        return True
+
+    def finish(self) -> None:
+        """There are no more."""
+
+
+def _again(block: wire.ServerToolUse | wire.McpToolUse | wire.Served) -> Raw:
+    return Raw(_encode(block))
 
 
 def _is_search(tool: wire.Tool) -> bool:

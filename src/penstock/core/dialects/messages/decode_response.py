@@ -7,21 +7,25 @@ block then waits until the call before it is complete.
 
 from typing import Protocol
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 
+from penstock.core.body.nesting import is_object
 from penstock.core.dialects.forms import Form
+from penstock.core.dialects.messages.hosted_tools import CALLS, hosted_of, is_result
 from penstock.core.dialects.messages.response_schema import (
     Block,
     Delta,
     Message,
     StreamEvent,
+    UsageMeter,
     cited,
     decode_whole,
     end_of,
     explanation_of,
     failure_of,
     read_event,
-    usage_at_start,
+    served_by,
     usage_of,
 )
 from penstock.core.dialects.messages.text_form import form_of
@@ -30,6 +34,7 @@ from penstock.core.neutral.events import (
     CallArgs,
     CallOpened,
     Failed,
+    HostedUsed,
     Metered,
     Started,
     Stopped,
@@ -47,6 +52,10 @@ from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge
 _BOM = b"\xef\xbb\xbf"
 
 
+Served = dict[str, tuple[Raw, list[str]]]
+"""Calls of hosted tools without a result yet, by their ids, and the pieces of their arguments."""
+
+
 class Heard(Protocol):
     """Told of the events as the upstream wrote them, beside what they mean."""
 
@@ -62,10 +71,11 @@ class Heard(Protocol):
 class _Open:
     """A block that has begun. ``waiting`` are its events while an earlier block is still going."""
 
-    __slots__ = ("called", "ended", "given", "signature", "waiting")
+    __slots__ = ("called", "ended", "given", "served", "signature", "waiting")
 
     def __init__(self, *, called: bool) -> None:
         self.called = called
+        self.served: list[str] | None = None  # the arguments of a hosted tool's call
         self.signature = ""
         self.given: str | None = None  # a call's whole input, until a fragment of it comes
         self.ended = False
@@ -83,6 +93,7 @@ class ResponseDecoder:
         "_frames",
         "_heard",
         "_json",
+        "_meter",
         "_profile",
         "_reason",
         "_sequence",
@@ -91,6 +102,7 @@ class ResponseDecoder:
         "_started",
         "answered",
         "done",
+        "served",
     )
 
     def __init__(
@@ -98,7 +110,9 @@ class ResponseDecoder:
         *,
         profile: Profile = DEFAULT_PROFILE,
         heard: Heard | None = None,
+        served: Served | None = None,
     ) -> None:
+        """``served``: calls of hosted tools of a reply that this one goes on from."""
         self._frames = Frames()
         self._profile = profile
         self._heard = heard
@@ -109,10 +123,12 @@ class ResponseDecoder:
         self._blocks: dict[int, _Open] = {}
         self._current: int | None = None  # the block whose events go straight out
         self._called = False
+        self.served: Served = {} if served is None else served
         self._reason: str | None = None
         self._sequence: str | None = None
         self._detail: str | None = None
         self.answered = ""
+        self._meter = UsageMeter()
         self.done = False
 
     def feed(self, data: bytes) -> list[AnyEvent]:
@@ -147,7 +163,7 @@ class ResponseDecoder:
             body = b"".join(self._json).removeprefix(_BOM)
             if self._heard is not None:
                 self._heard.take_whole(body)
-            events = decode_response(body, self._profile)
+            events = decode_response(body, self._profile, self.served)
             if isinstance(events[0], Started):
                 self.answered = events[0].model
             return events
@@ -171,12 +187,12 @@ class ResponseDecoder:
             elif event is not None:
                 if self._heard is not None:
                     self._heard.take(event, frame.data)
-                self._event(event, out)
+                self._event(event, frame.data, out)
             if self.done:
                 break
         return out
 
-    def _event(self, event: StreamEvent, out: list[AnyEvent]) -> None:
+    def _event(self, event: StreamEvent, data: bytes, out: list[AnyEvent]) -> None:
         if not self._started:
             self._begin(event.message, out)
         match event.type:
@@ -185,7 +201,7 @@ class ResponseDecoder:
                     self._delta(event.index, event.delta, out)
             case "content_block_start":
                 if event.content_block is not None:
-                    self._start(event.index, event.content_block, out)
+                    self._start(event.index, event.content_block, data, out)
             case "content_block_stop":
                 self._stop(event.index, out)
             case "message_delta":
@@ -193,6 +209,8 @@ class ResponseDecoder:
             case "message_stop":
                 self._flush(out)
                 self.done = True
+                if self._reason != "pause_turn":  # else its result comes once the turn goes on
+                    out += [HostedUsed(hosted_of(_asked(*call), None)) for call in self.served.values()]
                 out.append(self._end())
             case _:
                 pass
@@ -206,7 +224,7 @@ class ResponseDecoder:
         message = message or Message()
         self.answered = message.model or ""
         out.append(Started(message.id or "", self.answered))
-        usage = usage_at_start(message.usage)
+        usage = self._meter.at_start(message.usage)
         if usage is not None:
             out.append(Metered(usage))
 
@@ -218,13 +236,14 @@ class ResponseDecoder:
             self._reason = delta.stop_reason
             self._sequence = delta.stop_sequence
             self._detail = explanation_of(delta.stop_details)
-        usage = usage_of(event.usage)
+        usage = self._meter.take(event.usage)
+        self.answered = self._meter.served or self.answered
         if usage is not None:
             out.append(Metered(usage))
 
     # ---- blocks
 
-    def _start(self, index: int, block: Block, out: list[AnyEvent]) -> None:
+    def _start(self, index: int, block: Block, data: bytes, out: list[AnyEvent]) -> None:
         if index in self._blocks:
             self._stop(index, out)
         current = self._current
@@ -248,8 +267,14 @@ class ResponseDecoder:
                 self._called = True
                 events.append(CallOpened(block.id or "", block.name))
                 opened.given = _input(block)
+            case kind if kind in CALLS:
+                opened.served = []
+                self.served[block.id or ""] = (_started(data).content_block, opened.served)
+            case kind if is_result(kind):
+                call = self.served.pop(block.tool_use_id or "", None)
+                asked = None if call is None else _asked(*call)
+                events.append(HostedUsed(hosted_of(asked, _started(data).content_block)))
             case _:
-                # what a server tool did is not part of the reply in any other dialect
                 pass
         self._emit(index, events, out)
 
@@ -266,6 +291,8 @@ class ResponseDecoder:
             case "input_json_delta":
                 if opened is None:
                     self._fail("the upstream sent arguments of a tool call that it never began", out)
+                elif opened.served is not None:
+                    opened.served.append(delta.partial_json or "")
                 elif delta.partial_json and opened.called:
                     opened.given = None
                     events.append(CallArgs(delta.partial_json))
@@ -333,6 +360,26 @@ class ResponseDecoder:
         out.append(garbled(message))
 
 
+class _Started(msgspec.Struct):
+    content_block: Raw
+
+
+_started = msgspec.json.Decoder(_Started).decode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def _asked(call: Raw, pieces: list[str]) -> Raw:
+    """The call of a hosted tool, with the arguments that came after it."""
+    given = "".join(pieces).encode()
+    if not is_object(given):
+        return call
+    try:
+        return Raw(_encode({**_fields(call), "input": Raw(given)}))
+    except ValueError:  # a member's name is no text
+        return call
+
+
 def _input(block: Block) -> str | None:
     """A call's input where it came whole; the usual ``{}`` of a stream is only a placeholder."""
     if block.input is UNSET:
@@ -344,10 +391,15 @@ def _input(block: Block) -> str | None:
 _SSE_STARTS = (b"event:", b"data:", b":")
 
 
-def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[AnyEvent]:
-    """A whole answer as events, or a stream that is read to its end; anything else is one ``Failed``."""
+def decode_response(
+    body: bytes, profile: Profile = DEFAULT_PROFILE, served: Served | None = None
+) -> list[AnyEvent]:
+    """A whole answer as events, or a stream that is read to its end; anything else is one ``Failed``.
+
+    ``served``: of a reply that this one goes on from.
+    """
     if body.lstrip().startswith(_SSE_STARTS):
-        reader = ResponseDecoder(profile=profile)
+        reader = ResponseDecoder(profile=profile, served=served)
         return [*reader.feed(body), *reader.finish()]
     message = decode_whole(body)
     if message is None:
@@ -356,18 +408,39 @@ def decode_response(body: bytes, profile: Profile = DEFAULT_PROFILE) -> list[Any
         return [failure_of(body)]
     if message.content is None:
         return [garbled("the upstream's answer has no content")]
-    events: list[AnyEvent] = [Started(message.id or "", message.model or "")]
+    events: list[AnyEvent] = [Started(message.id or "", served_by(message.usage) or message.model or "")]
     usage = usage_of(message.usage)
     if usage is not None:
         events.append(Metered(usage))
     called = False
-    for block in message.content:
+    served = {} if served is None else served
+    for at, block in enumerate(message.content):
         called = called or _calls(block)
-        events += _whole(block)
+        if block.type in CALLS:
+            served[block.id or ""] = (_raw_block(body, at), [])
+        elif is_result(block.type):
+            call = served.pop(block.tool_use_id or "", None)
+            asked = None if call is None else _asked(*call)
+            events.append(HostedUsed(hosted_of(asked, _raw_block(body, at))))
+        else:
+            events += _whole(block)
+    if message.stop_reason != "pause_turn":
+        events += [HostedUsed(hosted_of(_asked(*call), None)) for call in served.values()]
     ended = end_of(message.stop_reason, called=called, own=profile.good_ends)
     if isinstance(ended, Failed):
         return [*events, ended]
     return [*events, Stopped(ended, message.stop_sequence, explanation_of(message.stop_details))]
+
+
+class _Content(msgspec.Struct):
+    content: list[Raw]
+
+
+_content = msgspec.json.Decoder(_Content).decode
+
+
+def _raw_block(body: bytes, at: int) -> Raw:
+    return _content(body).content[at]
 
 
 def _calls(block: Block) -> bool:

@@ -20,10 +20,16 @@ from penstock.core.body.envelope import (
 from penstock.core.body.request_scan import request_rules
 from penstock.core.body.scan_rules import Form, Member
 from penstock.core.dialects.context_overflow import Overflow
+from penstock.core.dialects.foreign_reasoning.messages import (
+    marked_frames,
+    marked_whole,
+    without_reasoning,
+)
 from penstock.core.dialects.interface import (
     ApiVersion,
     CallerSide,
     Dialect,
+    Marking,
     Passing,
     PausedTurns,
     UpstreamCounter,
@@ -39,8 +45,14 @@ from penstock.core.dialects.messages.encode_response import (
     encode_response,
     error_frame,
 )
-from penstock.core.dialects.messages.passthrough import Passthrough, pass_request, passthrough_response
+from penstock.core.dialects.messages.passthrough import (
+    Passthrough,
+    counted,
+    pass_request,
+    passthrough_response,
+)
 from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder
+from penstock.core.dialects.messages.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.messages.startup import is_startup
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.limits import Header
@@ -152,6 +164,7 @@ MESSAGES = Dialect(
             attachments={"images": typed_as(b"image"), "documents": typed_as(b"document")},
         ),
         decode_request=decode_request,
+        decode_remembered=decode_remembered,
         ResponseEncoder=ResponseEncoder,
         encode_response=encode_response,
         error_frame=error_frame,
@@ -174,13 +187,17 @@ MESSAGES = Dialect(
     upstream=UpstreamSide(
         path=lambda _model, _stream: b"/messages",
         encode_request=encode_request,
+        encode_remembered=encode_remembered,
         ResponseDecoder=ResponseDecoder,
         decode_response=decode_response,
         error_text=error_text,
-        passing=Passing(pass_request, Passthrough, passthrough_response),
+        passing=Passing(
+            pass_request, Passthrough, passthrough_response, marking=Marking(marked_frames, marked_whole)
+        ),
         searches=True,
         version_headers=_version_headers,
         pauses=PausedTurns(PausedTurnDecoder, b'"pause_turn"'),
-        counter=UpstreamCounter(b"/count_tokens", drop=("max_tokens", "stream")),
+        counter=UpstreamCounter(b"/count_tokens", drop=("max_tokens", "stream"), readable=counted),
+        without_reasoning=without_reasoning,
     ),
 )

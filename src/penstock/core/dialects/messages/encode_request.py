@@ -4,13 +4,14 @@ Deterministic: the same request gives the same bytes, and the messages of turn N
 because prompt caches and preserved thinking depend on it. ``model``, ``system`` and ``tools`` come before ``messages``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import msgspec
 from msgspec import Raw
 
 from penstock.core.body.nesting import is_object
+from penstock.core.dialects.messages.hosted_tools import raw_blocks
 from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.openai.effort import nearest
@@ -20,6 +21,7 @@ from penstock.core.neutral.request import (
     CacheTtl,
     Document,
     Effort,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -36,6 +38,7 @@ from penstock.core.neutral.request import (
 from penstock.core.profile import Profile
 from penstock.core.reasoning import signature
 from penstock.core.tools import call_ids
+from penstock.core.tools.hosted import told
 from penstock.core.tools.schema_subset import fit_tool_schema
 from penstock.errors import InvalidRequest
 
@@ -142,10 +145,10 @@ def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[b
 
     Raises ``InvalidRequest`` where the request cannot be said at all.
     """
-    return _Writing(profile).request(request, model)
+    return RequestWriter(profile).request(request, model)
 
 
-class _Writing:
+class RequestWriter:
     """One request being written; collects losses, each once and in order."""
 
     __slots__ = ("_ids", "_seen", "losses", "profile")
@@ -164,7 +167,7 @@ class _Writing:
         system, turns = _split_system(request.turns)
         blocks = [block for part in system if (block := self.system_block(part)) is not None]
         output = self.output(request.output, blocks)
-        messages = self.messages(turns)
+        messages, written = self.conversation(turns)
         if not messages:
             raise InvalidRequest("messages must hold a message of the user.", param="messages")
         thinking, effort = thinking_for(request, self.profile, max_tokens, messages, self.lose)
@@ -181,12 +184,9 @@ class _Writing:
         body: Json = {"model": model}
         if blocks:
             body["system"] = blocks
-        tools = [self.tool(tool) for tool in request.tools]
-        if request.web_search:
-            tools.append(_SEARCH)
-        if tools:
-            body["tools"] = tools
-        body["messages"] = messages
+        if request.tools or request.web_search:
+            body["tools"] = self.tools(request)
+        body["messages"] = written
         body["max_tokens"] = max_tokens
         choice = self.tool_choice(request, thinking)
         if choice is not None:
@@ -201,11 +201,24 @@ class _Writing:
             self.lose("stop", "reduced")
         if stop:
             body["stop_sequences"] = stop
+        self.without(request)
         if request.user is not None:
             body["metadata"] = {"user_id": request.user}
         if request.stream or max_tokens > self.profile.longest_whole:
             body["stream"] = True
         return _encode(body), list(self.losses)
+
+    def without(self, request: Request) -> None:
+        """Tell of what OpenAI's formats have and this one has not."""
+        for name, value in (
+            ("verbosity", request.verbosity),
+            ("service_tier", request.service_tier),
+            ("prompt_cache_key", request.cache_key),
+            ("prompt_cache_retention", request.cache_retention),
+            ("metadata", request.metadata),
+        ):
+            if value is not None:
+                self.lose(name)
 
     # ---- system
 
@@ -237,19 +250,27 @@ class _Writing:
 
     # ---- messages
 
-    def messages(self, turns: list[Turn]) -> list[Json]:
+    def conversation(self, turns: list[Turn]) -> tuple[list[Json], object]:
+        """The last messages, from one of the assistant's on where there is one, and all of them to be encoded."""
+        messages = self.messages(turns)
+        self.end(messages)
+        return messages, messages
+
+    def messages(self, turns: Sequence[Turn]) -> list[Json]:
         messages: list[Json] = []
         for role, parts in self.arranged(turns):
-            blocks = [block for part in parts if (block := self.block(part)) is not None]
+            blocks = [block for part in parts for block in self.blocks(part)]
             if blocks:
                 messages.append({"role": role, "content": blocks})
+        return messages
+
+    def end(self, messages: list[Json]) -> None:
         last = messages[-1] if messages else None
         if last is not None and last["role"] == "assistant" and last["content"][-1]["type"] == "text":
             # a reply to be continued may not end in white space
             last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()
-        return messages
 
-    def arranged(self, turns: list[Turn]) -> list[tuple[Role, list[AnyPart]]]:
+    def arranged(self, turns: Sequence[Turn]) -> list[tuple[Role, list[AnyPart]]]:
         """The turns as messages: system turns kept or wrapped, tool results of one turn together and first."""
         rows: list[tuple[Role, list[AnyPart]]] = []
         joins = False  # whether the next user turn continues the row before it
@@ -284,8 +305,18 @@ class _Writing:
                 parts.sort(key=lambda part: not isinstance(part, ToolResult))
         return rows
 
+    def blocks(self, part: AnyPart) -> list[Json]:
+        """A part as blocks: what a tool of the provider did is two of them where that is its own, elsewhere text."""
+        if isinstance(part, Hosted) and part.raw:
+            *before, last = raw_blocks(part)
+            return [*before, _cached(last, part.cache)]
+        block = self.block(part)
+        return [] if block is None else [block]
+
     def block(self, part: AnyPart) -> Json | None:
         match part:
+            case Hosted():
+                return _cached({"type": "text", "text": told(part)}, part.cache)
             case Text(text, cache):
                 return _cached({"type": "text", "text": text}, cache) if text.strip() else None
             case Image():
@@ -329,6 +360,9 @@ class _Writing:
     def thought(self, thought: Thought) -> Json | None:
         """Anthropic checks signatures, so only its own go there; others get the text and what was theirs."""
         if thought.redacted is not None:
+            if signature.is_ours(thought.redacted):  # another provider's
+                self.lose("messages.redacted_thinking")
+                return None
             return {"type": "redacted_thinking", "data": thought.redacted}
         signed = thought.signature
         if self.profile.native_anthropic:
@@ -343,16 +377,18 @@ class _Writing:
 
     def call(self, call: ToolCall) -> Json:
         """Ids are made legal, and unique in the request: some clients count ``call_0`` anew in every turn."""
-        id = _legal_id(call.id)
-        nth = self._seen[id] = self._seen.get(id, 0) + 1
-        self._ids[id] = id if nth == 1 else call_ids.distinct(id, nth)
         block: Json = {
             "type": "tool_use",
-            "id": self._ids[id],
+            "id": self.called(_legal_id(call.id)),
             "name": call.name,
             "input": self.arguments(call),
         }
         return _cached(block, call.cache)
+
+    def called(self, id: str) -> str:
+        nth = self._seen[id] = self._seen.get(id, 0) + 1
+        self._ids[id] = id if nth == 1 else call_ids.distinct(id, nth)
+        return self._ids[id]
 
     def arguments(self, call: ToolCall) -> Raw:
         arguments = call.arguments.strip().encode()
@@ -375,6 +411,10 @@ class _Writing:
         return _cached(block, result.cache)
 
     # ---- tools
+
+    def tools(self, request: Request) -> object:
+        tools = [self.tool(tool) for tool in request.tools]
+        return [*tools, _SEARCH] if request.web_search else tools
 
     def tool(self, tool: Tool) -> Json:
         block: Json = {"name": tool.name}
@@ -468,7 +508,7 @@ def _split_system(turns: tuple[Turn, ...]) -> tuple[list[AnyPart], list[Turn]]:
     return system, []
 
 
-def _may_stand(turns: list[Turn], at: int) -> bool:
+def _may_stand(turns: Sequence[Turn], at: int) -> bool:
     """Whether a system message may stand here: after the user's, and last or before the assistant's."""
     before = at - 1
     while before >= 0 and turns[before].role == "system":

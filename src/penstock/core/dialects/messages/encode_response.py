@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.nesting import is_object
-from penstock.core.dialects.interface import BROKEN_OFF
+from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
+from penstock.core.dialects.messages.hosted_tools import blocks_of
 from penstock.core.dialects.messages.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.events import (
     AnyEvent,
@@ -18,6 +19,7 @@ from penstock.core.neutral.events import (
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -28,7 +30,16 @@ from penstock.core.neutral.events import (
     ThoughtRedacted,
     ThoughtSigned,
 )
-from penstock.core.neutral.request import Document, Image, Text, Thought, ToolCall, ToolResult
+from penstock.core.neutral.request import (
+    AnyPart,
+    Document,
+    Hosted,
+    Image,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+)
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.call_ids import outward
@@ -64,7 +75,12 @@ class _Error(msgspec.Struct):
     request_id: str
 
 
-def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:  # noqa: ARG001 - events are not numbered here
+def error_frame(
+    error: PenstockError,
+    request_id: str,
+    sequence: int = 0,  # noqa: ARG001 - events are not numbered here
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an error says nothing of its request here
+) -> bytes:
     """An error inside a stream, as the Anthropic SDKs raise it; it replaces the rest, ``message_stop`` included."""
     body = _Error("error", _Detail(error.kind, error.message), request_id)
     return b"event: error\ndata: " + _encode(body) + b"\n\n"
@@ -128,6 +144,7 @@ class ResponseEncoder:
         created: int,  # noqa: ARG002 - the same in every dialect; this one has no time of creation
         include_usage: bool,  # noqa: ARG002 - the same in every dialect; this one always has usage
         input_estimate: int,
+        asked: Asked = NOTHING_ASKED,  # noqa: ARG002 - an answer says nothing of its request here
     ) -> None:
         """``input_estimate`` is in tokens: ``message_start`` has to give a count before there is one."""
         self.error: PenstockError = BROKEN_OFF
@@ -193,8 +210,8 @@ class ResponseEncoder:
             case CallArgs(fragment):
                 if self._kind == "tool_use":
                     self._delta(fragment, pieces)
-            case Cited():
-                self._cite(event, pieces)
+            case Cited() | HostedUsed():
+                self._beside(event, pieces)
             case Stopped():
                 self._stop(event, pieces)
             case _:
@@ -251,6 +268,24 @@ class ResponseEncoder:
             prefix = self._prefix_of(b"citations_delta", b"citation")
             pieces.append(prefix + _encode(_citation(event)) + b"}}\n\n")
 
+    def _beside(self, event: Cited | HostedUsed, pieces: list[bytes]) -> None:
+        """What is not the model's own words."""
+        if isinstance(event, Cited):
+            self._cite(event, pieces)
+        else:
+            self._serve(event.part, pieces)
+
+    def _serve(self, part: Hosted, pieces: list[bytes]) -> None:
+        """What a tool of the provider did: its call, whose arguments come as for any, and its result."""
+        self._close(pieces)
+        for block in blocks_of(part):
+            given = block.get("input")
+            self._open(_encode(block if given is None else {**block, "input": {}}), pieces)
+            if given is not None:
+                prefix = self._prefix_of(b"input_json_delta", b"partial_json")
+                pieces.append(prefix + _encode(bytes(given).decode()) + b"}}\n\n")
+            pieces.append(_frame(b"content_block_stop", b',"index":%d' % self._index))
+
     # ---- start and end
 
     def _start(self, pieces: list[bytes]) -> None:
@@ -292,10 +327,20 @@ def _citation(cited: Cited) -> dict[str, Any]:
     }
 
 
-def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:  # noqa: ARG001 - as in the other dialect
+def encode_response(
+    reply: Reply,
+    *,
+    model: str,
+    reply_id: str,
+    created: int,  # noqa: ARG001 - as in the other dialect
+    asked: Asked = NOTHING_ASKED,  # noqa: ARG001 - an answer says nothing of its request here
+) -> bytes:
     """A whole reply as the Messages answer; counts that are not known are left out."""
     content: list[dict[str, Any]] = []
     for at, part in enumerate(reply.parts):
+        if isinstance(part, Hosted):
+            content += blocks_of(part)
+            continue
         block = _block(part, reply.model or model)
         if block is None:
             continue
@@ -320,9 +365,7 @@ def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) ->
     return _encode(message)
 
 
-def _block(
-    part: Text | Thought | ToolCall | Image | Document | ToolResult, source: str
-) -> dict[str, Any] | None:
+def _block(part: AnyPart, source: str) -> dict[str, Any] | None:
     match part:
         case Text(text):
             return {"type": "text", "text": text} if text else None
@@ -341,7 +384,7 @@ def _block(
                 "name": name,
                 "input": _input(arguments),
             }
-        case Image() | Document() | ToolResult():
+        case Hosted() | Image() | Document() | ToolResult():
             return None
         case _:
             assert_never(part)

@@ -6,22 +6,24 @@ A frame is decoded only if it can be one of the few that matter; a delta is just
 import re
 
 import msgspec
-from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_known
 from penstock.core.dialects.finish_words import MESSAGES, failed_end
+from penstock.core.dialects.foreign_reasoning.messages import is_suspect, without_foreign
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
 from penstock.core.dialects.messages.encode_response import ResponseEncoder
+from penstock.core.dialects.messages.hosted_tools import STRANGE, without_strange_results
 from penstock.core.dialects.messages.response_schema import (
     StreamEvent,
+    UsageMeter,
     decode_whole,
     end_of,
     failure_of,
     is_passed_on,
     read_event,
-    usage_at_start,
+    served_by,
     usage_of,
 )
 from penstock.core.dialects.messages.text_form import PIECE
@@ -31,7 +33,7 @@ from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
-from penstock.core.reasoning.signature import SIGNATURE_PREFIX
+from penstock.core.reasoning.maker import maker_mark
 from penstock.core.sse import STRING, Frame, parse_frame
 
 _encode = msgspec.json.Encoder().encode
@@ -39,64 +41,42 @@ _encode = msgspec.json.Encoder().encode
 _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + STRING + rb")")
 
 
-_OUR_SIGNATURE = f'"{SIGNATURE_PREFIX}'.encode()
-_rows = msgspec.json.Decoder(list[dict[str, Raw]]).decode
-_blocks = msgspec.json.Decoder(list[Raw]).decode
-
-
-class _Signed(msgspec.Struct):
-    type: str = ""
-    signature: str | None = None
-
-
-_signed = msgspec.json.Decoder(_Signed).decode
-
-
 # ---- the request
+
+_STRANGE = Loss("messages.server_tools", "text")
+
+
+def readable(envelope: Envelope, profile: Profile, own: str) -> tuple[dict[str, bytes], tuple[Loss, ...]]:
+    """What has to differ in a body so that the upstream can read it, and what of it is left out.
+
+    ``own`` is the mark of the upstream's provider, '' where that is not known.
+    """
+    checked = profile.native_anthropic
+    changes: dict[str, bytes] = {}
+    lost: tuple[Loss, ...] = ()
+    if checked and any(mark in envelope.body for mark in STRANGE):
+        changes["messages"] = without_strange_results(envelope.value("messages"))
+        lost = (_STRANGE,)
+    if (checked or own) and is_suspect(envelope.body, checked=checked):
+        given = changes.get("messages") or envelope.value("messages")
+        found = without_foreign(given, own, checked=checked)
+        if found is not None:
+            changes["messages"], lost = found[0], (*lost, *found[1])
+    return changes, lost
 
 
 def pass_request(
-    envelope: Envelope,
-    model: str,
-    profile: Profile,
-    reasoning: ReasoningScope | None = None,  # noqa: ARG001 - callers of Messages keep reasoning themselves
+    envelope: Envelope, model: str, profile: Profile, reasoning: ReasoningScope | None = None
 ) -> Prepared:
-    """The caller's body for ``model``; where signatures are checked, without reasoning of another provider's model."""
-    if profile.native_anthropic and _OUR_SIGNATURE in envelope.body:
-        turns = _without_foreign_reasoning(envelope.value("messages"))
-        if turns is not None:
-            lost = (Loss("messages.thinking", "dropped"),)
-            return Prepared(envelope.encode(model, {"messages": turns}), lost)
-    return Prepared(envelope.encode(model))
+    """The caller's body for ``model``, without reasoning that this upstream cannot read."""
+    own = "" if reasoning is None else maker_mark(reasoning.provider)
+    changes, lost = readable(envelope, profile, own)
+    return Prepared(envelope.encode(model, changes), lost, mark="" if profile.native_anthropic else own)
 
 
-def _without_foreign_reasoning(turns: bytes) -> bytes | None:
-    """The messages without thinking that another provider's model did, or None where there is none.
-
-    A conversation that has moved to Anthropic would be refused for signatures that Anthropic did not make. All other
-    blocks stay as they were, byte for byte.
-    """
-    rows = _rows(turns)
-    changed = False
-    for row in rows:
-        content = bytes(row.get("content", Raw()))
-        if content.startswith(b"[") and _OUR_SIGNATURE in content:
-            blocks = _blocks(content)
-            kept = [block for block in blocks if not _is_foreign(block)]
-            if len(kept) < len(blocks):
-                changed = True
-                row["content"] = Raw(_encode(kept))
-    if not changed:
-        return None
-    return _encode([row for row in rows if bytes(row.get("content", Raw())) != b"[]"])
-
-
-def _is_foreign(block: Raw) -> bool:
-    try:
-        found = _signed(block)
-    except msgspec.ValidationError:
-        return False
-    return found.type == "thinking" and (found.signature or "").startswith(SIGNATURE_PREFIX)
+def counted(envelope: Envelope, profile: Profile, provider: str) -> dict[str, bytes]:
+    """What has to differ in a body whose tokens are counted: the same as where it is answered."""
+    return readable(envelope, profile, maker_mark(provider))[0]
 
 
 # ---- the answer
@@ -108,11 +88,12 @@ class Passthrough(FramePassthrough):
     PIECE = PIECE
     MARKS = (b"message_", b"error")
 
-    __slots__ = ("_reason",)
+    __slots__ = ("_meter", "_reason")
 
     def __init__(self, *, model: str | None, withhold_usage: bool) -> None:
         super().__init__(model=model, withhold_usage=withhold_usage)
         self._reason: str | None = None
+        self._meter = UsageMeter()
 
     def _complete(self, frame: Frame) -> bool:
         return isinstance(read_event(frame.event, frame.data), StreamEvent)
@@ -151,12 +132,13 @@ class Passthrough(FramePassthrough):
         match event.type:
             case "message_start":
                 if event.message is not None:
-                    self._meter(usage_at_start(event.message.usage))
+                    self._metered(self._meter.at_start(event.message.usage))
                     self.answered = event.message.model or self.answered
                     if self._model is not None and event.message.model not in (None, self._model):
                         return _with_model(raw, frame.data, event.message.model, self._model)
             case "message_delta":
-                self._meter(usage_of(event.usage))
+                self._metered(self._meter.take(event.usage))
+                self.answered = self._meter.served or self.answered
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self._reason = event.delta.stop_reason
                     failed = failed_end(MESSAGES, self._reason)
@@ -171,7 +153,7 @@ class Passthrough(FramePassthrough):
                 self._count(raw)
         return raw
 
-    def _meter(self, usage: Usage | None) -> None:
+    def _metered(self, usage: Usage | None) -> None:
         if usage is not None:
             self.usage = merge_usage(self.usage, usage)
 
@@ -199,6 +181,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     if failed is not None:
         return b"", usage, failed, ""
     named = message.model
+    answered = served_by(message.usage) or named or ""
     if model is None or named is None or named == model:
-        return body, usage, None, named or ""
-    return replace_known(body, ("model",), named, _encode(model)), usage, None, named
+        return body, usage, None, answered
+    return replace_known(body, ("model",), named, _encode(model)), usage, None, answered

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.forms import Form
 from penstock.core.dialects.messages.decode_response import ResponseDecoder
-from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, usage_at_start, usage_of
+from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, UsageMeter
 from penstock.core.neutral.events import AnyEvent, Metered, Started, Stopped
 from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.neutral.usage import Usage, merge_usage
@@ -77,7 +77,7 @@ def _text(fields: dict[str, Raw], name: str) -> str:
 class Said:
     """Told of every event of one reply by its reader; has the reply's blocks and counts at its end."""
 
-    __slots__ = ("_blocks", "_keeps", "_last", "_whole", "size", "usage")
+    __slots__ = ("_blocks", "_keeps", "_last", "_meter", "_whole", "size", "usage")
 
     def __init__(self, keeps: int = MAX_ANSWER) -> None:
         """``keeps``: so many bytes are kept, and of a longer reply nothing."""
@@ -86,6 +86,7 @@ class Said:
         self._last: _Block | None = None  # the one that the last piece was added to
         self.size = 0
         self._whole: list[Raw] = []
+        self._meter = UsageMeter()
         self.usage = Usage()
 
     def take(self, event: StreamEvent, data: bytes) -> None:
@@ -107,9 +108,9 @@ class Said:
                 self._blocks[event.index] = _Block(began.copy())
                 self._bound()
         elif event.message is not None:
-            self._metered(usage_at_start(event.message.usage))
+            self._metered(self._meter.at_start(event.message.usage))
         else:
-            self._metered(usage_of(event.usage))
+            self._metered(self._meter.take(event.usage))
 
     def take_text(self, text: str) -> None:
         """Take a piece that goes where the last one went."""
@@ -123,7 +124,7 @@ class Said:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         self._whole = found.content or []
-        self._metered(usage_of(found.usage))
+        self._metered(self._meter.take(found.usage))
 
     def content(self) -> list[Raw]:
         """The blocks in their order; none where they cannot be sent back."""
@@ -216,7 +217,7 @@ class PausedTurnDecoder:
         self._answered = self.answered
         self._keeps -= self._said.size
         self._said = Said(self._keeps)
-        self._reader = ResponseDecoder(profile=self._profile, heard=self._said)
+        self._reader = ResponseDecoder(profile=self._profile, heard=self._said, served=self._reader.served)
         return body
 
     def _joined(self, events: list[AnyEvent]) -> list[AnyEvent]:

@@ -96,16 +96,21 @@ class ToolResult(Block, tag="tool_result", kw_only=True):
 
 
 class ServerToolUse(Block, tag="server_tool_use", kw_only=True):
+    id: str = ""
     name: str
     input: Raw
 
 
 class McpToolUse(Block, tag="mcp_tool_use", kw_only=True):
+    id: str = ""
+    server_name: str = ""
     name: str
     input: Raw
 
 
 class Served(Block, kw_only=True):
+    tool_use_id: str = ""
+    is_error: bool | None = None
     content: Raw | UnsetType = UNSET
 
 
@@ -191,7 +196,9 @@ class Message(msgspec.Struct):
 
 
 class Tool(msgspec.Struct):
-    name: str
+    """A tool; some of the provider's own have no name."""
+
+    name: str = ""
     type: str | None = None
     description: str | None = None
     input_schema: Raw | UnsetType = UNSET

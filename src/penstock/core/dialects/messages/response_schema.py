@@ -14,7 +14,7 @@ from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import MESSAGES, good_end
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import AnyEvent, Cited, Failed, StopReason, garbled
-from penstock.core.neutral.usage import Usage
+from penstock.core.neutral.usage import Usage, merge_usage
 
 
 class Delta(msgspec.Struct, gc=False):
@@ -42,6 +42,7 @@ class Block(msgspec.Struct):
     id: str | None = None
     name: str | None = None
     input: Raw | UnsetType = UNSET
+    tool_use_id: str | None = None
     citations: list[Raw] | None = None
 
 
@@ -86,6 +87,29 @@ class _Usage(msgspec.Struct):
     cache_read_input_tokens: int | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
+    iterations: Raw | UnsetType = UNSET
+
+
+class _Iteration(msgspec.Struct):
+    """The counts of one of the samplings that an answer took."""
+
+    type: str = ""
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+
+
+_BILLED_BESIDE = frozenset(("compaction", "advisor_message"))
+"""Types of iterations that are billed and in no count of the answer itself: those have the ``message`` and
+``fallback_message`` ones that were served, and a hop that declined is not billed. Of a type that is not known nobody can tell.
+Anthropic: "Compaction", Understanding usage; the reference of its SDK 2.12, ``BetaUsage.iterations``; read 2026-11-30. That the
+counts leave out what an advisor took is told on the page of the advisor tool (unverified: not read again since).
+"""
+_SERVED = "fallback_message"
+"""The type of the iteration that ended an answer which another model has given."""
 
 
 class _Details(msgspec.Struct):
@@ -103,6 +127,8 @@ decode_event = msgspec.json.Decoder(StreamEvent).decode
 _NO_EVENT = garbled("the upstream sent an event that is not JSON")
 _whole = msgspec.json.Decoder(Message).decode
 _usage = msgspec.json.Decoder(_Usage).decode
+_iteration_list = msgspec.json.Decoder(list[Raw]).decode
+_iteration = msgspec.json.Decoder(_Iteration).decode
 _details = msgspec.json.Decoder(_Details).decode
 _citation = msgspec.json.Decoder(_Citation).decode
 _anything = msgspec.json.Decoder(float_hook=real).decode
@@ -139,32 +165,100 @@ def end_of(word: str | None, *, called: bool, own: str = "") -> StopReason | Fai
     return "tool_use" if called else "end_turn"
 
 
+class UsageMeter:
+    """Reads the ``usage`` objects of one answer: what they say of it is added to what was billed beside it."""
+
+    __slots__ = ("_beside", "_own", "served")
+
+    def __init__(self) -> None:
+        self._own = Usage()
+        self._beside: Usage | None = None
+        self.served = ""
+        """The model that has answered, where an iteration says that it is another; else ''."""
+
+    def at_start(self, raw: Raw | UnsetType) -> Usage | None:
+        """The counts in ``message_start``: what it says of the output is only how far that had come."""
+        return self._take(raw, started=True)
+
+    def take(self, raw: Raw | UnsetType) -> Usage | None:
+        """What this ``usage`` says, to be merged with what was said before; None where there is none that can be read."""
+        return self._take(raw, started=False)
+
+    def _take(self, raw: Raw | UnsetType, *, started: bool) -> Usage | None:
+        if raw is UNSET:
+            return None
+        try:
+            found = _usage(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        own = _usage_of(found)
+        if found.output_tokens_details:
+            own = msgspec.structs.replace(own, reasoning=_count(found.output_tokens_details.thinking_tokens))
+        if started:
+            own = msgspec.structs.replace(own, output=None, reasoning=None)
+        self._own = merge_usage(self._own, own)
+        if found.iterations is not UNSET:
+            self._read_iterations(found.iterations)
+        return own if self._beside is None else _with(self._own, self._beside)
+
+    def _read_iterations(self, raw: Raw) -> None:
+        """Later ones repeat the earlier."""
+        if bytes(raw) == b"null":
+            return
+        try:
+            iterations = [_iteration(one) for one in _iteration_list(raw)]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        beside: Usage | None = None
+        for one in iterations:
+            if one.type in _BILLED_BESIDE:
+                beside = _with(_NOTHING if beside is None else beside, _usage_of(one))
+            elif one.type == _SERVED and one.model:
+                self.served = one.model
+        self._beside = beside or self._beside
+
+
+_NOTHING = Usage(input=0, output=0)
+
+
 def usage_of(raw: Raw | UnsetType) -> Usage | None:
-    """The counts of a ``usage`` object; None where there is none that can be read."""
-    if raw is UNSET:
-        return None
-    try:
-        found = _usage(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    """The counts of a whole answer's ``usage``; None where there is none that can be read."""
+    return UsageMeter().take(raw)
+
+
+def served_by(raw: Raw | UnsetType) -> str:
+    """The model that the ``usage`` of a whole answer says has answered in place of the one that was asked; else ''."""
+    meter = UsageMeter()
+    meter.take(raw)
+    return meter.served
+
+
+def _usage_of(found: _Usage | _Iteration) -> Usage:
     return Usage(
         input=_count(found.input_tokens),
         output=_count(found.output_tokens),
         cache_read=_count(found.cache_read_input_tokens),
         cache_write=_count(found.cache_creation_input_tokens),
-        reasoning=_count(found.output_tokens_details.thinking_tokens)
-        if found.output_tokens_details
-        else None,
         cache_write_1h=_count(found.cache_creation.ephemeral_1h_input_tokens)
         if found.cache_creation
         else None,
     )
 
 
-def usage_at_start(raw: Raw | UnsetType) -> Usage | None:
-    """The counts in ``message_start``: what it says of the output is only how far that had come."""
-    usage = usage_of(raw)
-    return None if usage is None else msgspec.structs.replace(usage, output=None, reasoning=None)
+def _with(own: Usage, beside: Usage) -> Usage:
+    """Both together. What the answer itself took stays unknown where it is: a part of it is no count."""
+    return Usage(
+        input=None if own.input is None else own.input + (beside.input or 0),
+        output=None if own.output is None else own.output + (beside.output or 0),
+        cache_read=_sum(own.cache_read, beside.cache_read),
+        cache_write=_sum(own.cache_write, beside.cache_write),
+        reasoning=own.reasoning,
+        cache_write_1h=_sum(own.cache_write_1h, beside.cache_write_1h),
+    )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None and other is None else (one or 0) + (other or 0)
 
 
 def _count(value: int | None) -> int | None:

@@ -110,13 +110,31 @@ class RequestEncoder:
         else:
             self.lose("cache_control")
 
+    def shared(self, request: Request, body: Json, text: Json, *, metadata: bool) -> None:
+        """What Chat and Responses have in the same words. ``text`` is where verbosity goes; ``metadata``: there may be some."""
+        profile = self.profile
+        if request.verbosity is not None and profile.verbosity:
+            text["verbosity"] = request.verbosity
+        for name, value, known in (
+            ("verbosity", None if profile.verbosity else request.verbosity, False),
+            ("metadata", request.metadata, metadata),
+            ("service_tier", request.service_tier, profile.service_tier),
+            ("prompt_cache_key", request.cache_key, profile.prompt_cache_key),
+            ("prompt_cache_retention", request.cache_retention, profile.prompt_cache_key),
+        ):
+            if value is not None:
+                if known:
+                    body[name] = value
+                else:
+                    self.lose(name)
+
     def user(self, request: Request, body: Json) -> None:
         """Who the end user is, as a hash where the name is too long."""
         user = request.user
         if user is None:
             return
         _, _, name = user.partition("session_")
-        if name and self.profile.prompt_cache_key:
+        if name and self.profile.prompt_cache_key and request.cache_key is None:
             # requests of one session of Claude Code's share their beginning, and find its cache by this
             body["prompt_cache_key"] = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
         match self.profile.user_field:

@@ -14,15 +14,23 @@ from msgspec import UNSET, Raw
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
+from penstock.core.dialects.openai.shared_fields import asked_metadata, asked_tier
 from penstock.core.dialects.responses import request_schema as wire
-from penstock.core.dialects.responses.encrypted_reasoning import opened
+from penstock.core.dialects.responses.encrypted_reasoning import opened, opened_hosted
+from penstock.core.dialects.responses.hosted_tools import EVENTS, hosted_in
+from penstock.core.dialects.responses.request_echo import TRIGGER
+from penstock.core.dialects.responses.response_schema import cited
 from penstock.core.dialects.responses.tools import Toolbox
+from penstock.core.dialects.summary import INSTRUCTION, INTRODUCTION, UNREADABLE, opened_summary, summarising
+from penstock.core.dialects.unknown import said_by
 from penstock.core.neutral.request import (
     MOST_LOSSES,
     AnyPart,
     CacheTtl,
+    Citation,
     Document,
     Effort,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -35,6 +43,7 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.tools.call_ids import inward
+from penstock.core.tools.client_tools import BY_CALL, BY_OUTPUT, ClientItem, ClientTool
 from penstock.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -44,8 +53,6 @@ _CARRIED = frozenset(wire.Body.__struct_fields__) - {"store", "truncation"}
 _IDLE: dict[str, frozenset[bytes]] = {
     "store": frozenset({b"false"}),
     "truncation": frozenset({b'"disabled"'}),
-    "metadata": frozenset({b"{}"}),
-    "service_tier": frozenset({b'"auto"'}),
     "top_logprobs": frozenset({b"0"}),
     "background": frozenset({b"false"}),
     "context_management": frozenset({b"[]"}),
@@ -55,15 +62,12 @@ _ITEM_FIELDS = frozenset({"type", "id", "status", "role", "content", "annotation
 _HOSTED = frozenset(
     {
         "web_search_call", "file_search_call", "code_interpreter_call", "mcp_list_tools", "mcp_call",
-        "mcp_approval_request", "mcp_approval_response", "local_shell_call", "local_shell_call_output", "shell_call",
-        "shell_call_output", "apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output",
+        "mcp_approval_request", "mcp_approval_response",
     }
 )  # fmt: skip
-"""Items of tools that have no form of their own elsewhere: what they hold stays in the conversation as text."""
-_BACK = frozenset(
-    {"mcp_approval_response", "local_shell_call_output", "shell_call_output", "apply_patch_call_output"}
-)
-"""Those of them that the caller said."""
+"""Items of the provider's tools: what they hold stays in the conversation as text."""
+_BACK = ("_output", "_response")
+"""So end the types of items that the caller said."""
 _ENCRYPTED = "reasoning.encrypted_content"
 """What may be included, because it always is."""
 
@@ -76,6 +80,7 @@ _custom_call = msgspec.json.Decoder(wire.CustomCall).decode
 _call_output = msgspec.json.Decoder(wire.CallOutput).decode
 _reasoning = msgspec.json.Decoder(wire.Reasoning).decode
 _additional = msgspec.json.Decoder(wire.AdditionalTools).decode
+_client = msgspec.json.Decoder(ClientItem).decode
 _update = msgspec.json.Decoder(wire.ConfigurationUpdate).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -97,19 +102,30 @@ def decode_request(body: bytes) -> tuple[Request, list[Loss]]:
     for name, raw in fields.items():
         if name not in _CARRIED and bytes(raw) != b"null" and bytes(raw) not in _IDLE.get(name, ()):
             reading.lose(name)
+    if reading.compacts:
+        request = summarising(request)
     return request, [Loss(field, outcome) for field, outcome in reading.losses.items()]
+
+
+def decode_compact_request(body: bytes) -> tuple[Request, list[Loss]]:
+    """The request of ``POST /responses/compact``, which asks for a compaction by its path."""
+    request, losses = decode_request(body)
+    asked = request.turns[-1].parts == (Text(INSTRUCTION),)
+    return request if asked else summarising(request), losses
 
 
 class _Reading:
     """One reading: the losses gathered on the way, each told once."""
 
-    __slots__ = ("_format", "_reasoning", "losses", "toolbox", "turns")
+    __slots__ = ("_format", "_reasoning", "_served", "compacts", "losses", "toolbox", "turns")
 
     def __init__(self) -> None:
+        self.compacts = False
         self.losses: dict[str, str] = {}
         self.toolbox = Toolbox(self.lose)
         self.turns: list[Turn] = []
         self._reasoning: wire.ReasoningOptions | None = None
+        self._served: Hosted | None = None  # what a hosted tool did, whose own item comes next
         self._format: wire.TextFormat | None = None
 
     def lose(self, field: str, outcome: str = "dropped") -> None:
@@ -120,8 +136,6 @@ class _Reading:
         _check(sent)
         self._reasoning = sent.reasoning
         self._format = sent.text.format if sent.text is not None else None
-        if sent.text is not None and sent.text.verbosity is not None:
-            self.lose("text.verbosity")
         if any(more != _ENCRYPTED for more in sent.include or ()):
             self.lose("include")
         for at, tool in enumerate(sent.tools or ()):
@@ -151,6 +165,11 @@ class _Reading:
             output=_output(self._format),
             user=sent.safety_identifier or sent.user or None,
             web_search=self.toolbox.web_search,
+            verbosity=None if sent.text is None else sent.text.verbosity,
+            service_tier=asked_tier(sent.service_tier),
+            cache_key=sent.prompt_cache_key,
+            cache_retention=sent.prompt_cache_retention,
+            metadata=asked_metadata(sent.metadata),
         )
 
     def reasoning(self) -> tuple[Effort | None, Thinking | None]:
@@ -177,13 +196,21 @@ class _Reading:
             if kind.type == "additional_tools":  # before the calls of the history, whose names depend on them
                 self.lose("input.additional_tools", "hoisted")
                 for nth, tool in enumerate(_decoded(_additional, raw, f"input[{at}]").tools):
-                    self.toolbox.add(tool, f"input[{at}].tools[{nth}]")
+                    self.toolbox.add(tool, f"input[{at}].tools[{nth}]", again=True)
+            elif kind.type == "tool_search_output":
+                for nth, tool in enumerate(_decoded(_client, raw, f"input[{at}]").tools or ()):
+                    self.toolbox.add(tool, f"input[{at}].tools[{nth}]", again=True)
         results: list[AnyPart] = []
         for at, (kind, raw) in enumerate(zip(kinds, items, strict=True)):
             path = f"input[{at}]"
             if kind in ("function_call_output", "custom_tool_call_output"):
                 results.append(self.result(_decoded(_call_output, raw, path), path))
                 continue
+            if kind in BY_OUTPUT:
+                result = self.client_result(BY_OUTPUT[kind], _decoded(_client, raw, path))
+                if result is not None:
+                    results.append(result)
+                    continue
             if kind == "message":
                 message = _decoded(_message, raw, path)
                 if message.role == "user":
@@ -217,6 +244,8 @@ class _Reading:
                 self.called(custom.call_id, custom.namespace, custom.name, arguments)
             case "reasoning":
                 self.thought(_decoded(_reasoning, raw, path))
+            case _ if kind in EVENTS and self.hosted(kind, raw):
+                pass
             case "additional_tools":
                 pass
             case "configuration_update":
@@ -230,14 +259,53 @@ class _Reading:
                     '(in clients: "store": false).',
                     param=path,
                 )
+            case _:
+                self.rarer(kind, raw, path)
+
+    def rarer(self, kind: str, raw: Raw, path: str) -> None:
+        """An item of a kind that is known by a table, or not at all."""
+        match kind:
+            case _ if kind == TRIGGER:
+                self.compacts = True
+            case _ if kind in wire.COMPACTIONS:
+                summary = opened_summary(_decoded(_reasoning, raw, path).encrypted_content)
+                if summary is None:
+                    self.lose(f"input.{kind}")
+                self.add("user", [Text(UNREADABLE if summary is None else INTRODUCTION + summary)])
             case _ if kind in _HOSTED:
                 self.lose(f"input.{kind}", "text")
                 told = Text(f"[{kind.replace('_', ' ')}: {_without_ids(raw)}]")
-                self.add("user" if kind in _BACK else "assistant", [told])
+                self.add("user" if kind.endswith(_BACK) else "assistant", [told])
+            case _ if kind in BY_CALL and self.client_called(BY_CALL[kind], _decoded(_client, raw, path)):
+                pass
             case _:
-                raise InvalidRequest(
-                    f"{path}: items of type {kind[:60]!r} are not available with this model.", param=path
-                )
+                self.unknown(kind, raw)
+
+    def client_called(self, client: ClientTool, item: ClientItem) -> bool:
+        """Add a call of a tool that the caller runs. False where the item is no such call: the provider ran it."""
+        call_id = item.call_id or (item.id if client.kind == "local_shell" else None)
+        if call_id is None:
+            return False
+        self.lose(f"input.{client.call}", "function")
+        arguments = client.asks(item).strip() or "{}"
+        self.add("assistant", [ToolCall(inward(call_id), self.toolbox.client_name(client), arguments)])
+        return True
+
+    def client_result(self, client: ClientTool, item: ClientItem) -> ToolResult | None:
+        call_id = item.call_id or (item.id if client.kind == "local_shell" else None)
+        if call_id is None:
+            return None
+        text, failed = client.says(item)
+        return ToolResult(inward(call_id), (Text(text),) if text else (), failed)
+
+    def unknown(self, kind: str, raw: Raw) -> None:
+        """An item of a type that has no form elsewhere: what it says stays as text."""
+        said = said_by(kind, _fields(raw))
+        if said is None:
+            self.lose(f"input.{kind}")
+            return
+        self.lose(f"input.{kind}", "text")
+        self.add("user" if kind.endswith(_BACK) else "assistant", [Text(said)])
 
     def called(self, call_id: str, namespace: str | None, name: str, arguments: str) -> None:
         self.add("assistant", [ToolCall(inward(call_id), self.toolbox.name(namespace, name), arguments)])
@@ -250,7 +318,22 @@ class _Reading:
         parts = self.parts(output, f"{path}.output", "user")
         return ToolResult(inward(item.call_id), tuple(parts), is_error)
 
+    def hosted(self, kind: str, raw: Raw) -> bool:
+        """What a tool of the provider did, unless the item before it has said that whole; whether it could be read."""
+        found = hosted_in(raw)
+        if found is None:
+            return False
+        before, self._served = self._served, None
+        if before is None or before.kind != found.kind:
+            self.lose(f"input.{kind}", "text")
+            self.add("assistant", [found])
+        return True
+
     def thought(self, item: wire.Reasoning) -> None:
+        self._served = opened_hosted(item.encrypted_content)
+        if self._served is not None:
+            self.add("assistant", [self._served])
+            return
         text = "\n\n".join(part.text for part in item.summary)
         if not text and item.content:
             text = "".join(part.text for part in item.content)
@@ -282,9 +365,13 @@ class _Reading:
                     parts.append(self.file(part, where, cache))
                 case wire.InputAudio():
                     raise InvalidRequest(f"{where}: audio input is not supported.", param=where)
+                case wire.OutputText(text=text):
+                    cites = [cited(each) for each in part.annotations or ()]
+                    pages = tuple(Citation(page.url, page.title) for page in cites if page is not None)
+                    if text:
+                        parts.append(Text(text, cache, pages))
                 case (
                     wire.InputText(text=text)
-                    | wire.OutputText(text=text)
                     | wire.PlainText(text=text)
                     | wire.SummaryText(text=text)
                     | wire.ReasoningText(text=text)

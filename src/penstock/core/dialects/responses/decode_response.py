@@ -1,11 +1,13 @@
 """Decodes the answers of a Responses upstream, streamed or whole, into events; each ends with one Stopped or one Failed."""
 
+from contextlib import suppress
 from typing import Literal, assert_never
 
 import msgspec
 
 from penstock.core.dialects.forms import Form
 from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
+from penstock.core.dialects.responses.hosted_tools import hosted_of
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
     Item,
@@ -27,6 +29,7 @@ from penstock.core.neutral.events import (
     CallArgs,
     CallOpened,
     Failed,
+    HostedUsed,
     Metered,
     Started,
     Stopped,
@@ -264,9 +267,16 @@ class Assembly:
             case "message":
                 self._message(opened, item.content or [], out)
             case _:
-                pass  # what a hosted tool did is not part of the reply in any other dialect
+                self._hosted(opened, item, out)
         opened.ended = True
         self._advance(out)
+
+    def _hosted(self, opened: _Open, item: Item, out: list[AnyEvent]) -> None:
+        """What a tool of the provider did, once; an odd item of one is left out."""
+        with suppress(ValueError, RecursionError):
+            hosted = hosted_of(item)
+            if hosted is not None and not opened.ended:
+                self._emit(opened, [HostedUsed(hosted)], out)
 
     def _close_text(self, opened: _Open, out: list[AnyEvent]) -> None:
         if opened.kind == "custom_tool_call" and opened.named and not opened.ended:
@@ -344,7 +354,7 @@ class Assembly:
             out.append(ended)
             return
         detail = "".join(self._refusal) or None if ended == "refusal" else None
-        out.append(Stopped(ended, None, detail))
+        out.append(Stopped(ended, None, detail, response.service_tier))
 
     def _reconcile(self, output: list[Item], out: list[AnyEvent]) -> None:
         """Items of the whole response that never came by themselves, or never were done."""

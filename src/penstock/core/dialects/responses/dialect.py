@@ -1,6 +1,7 @@
 """The Responses dialect: both of its sides, and what is checked of a Responses body before anything is decoded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 from msgspec import Raw
@@ -17,18 +18,26 @@ from penstock.core.body.envelope import (
 )
 from penstock.core.body.request_scan import request_rules
 from penstock.core.body.scan_rules import Form, Member
+from penstock.core.dialects.foreign_reasoning.responses import without_reasoning
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.responses.cost_fields import COST
-from penstock.core.dialects.responses.decode_request import decode_request
+from penstock.core.dialects.responses.decode_request import decode_compact_request, decode_request
 from penstock.core.dialects.responses.decode_response import ResponseDecoder, decode_response
 from penstock.core.dialects.responses.encode_request import encode_request
 from penstock.core.dialects.responses.encode_response import (
     KEEPALIVE,
     ResponseEncoder,
+    encode_compacted,
     encode_response,
     error_frame,
 )
-from penstock.core.dialects.responses.passthrough import Passthrough, pass_request, passthrough_response
+from penstock.core.dialects.responses.passthrough import (
+    Passthrough,
+    declines,
+    pass_request,
+    passthrough_response,
+)
+from penstock.core.dialects.responses.request_echo import asked, asked_to_compact
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.responses.startup import is_startup
 from penstock.core.dialects.upstream_error_text import error_text
@@ -94,61 +103,73 @@ def _scanned(value: Callable[[str], bytes]) -> tuple[int | None, bool]:
     return scanned_integer(value("max_output_tokens")), True
 
 
-RESPONSES = Dialect(
-    "responses",
-    caller=CallerSide(
-        body=BodyRules(
-            check=_check,
-            scan=_SCAN,
-            scanned=_scanned,
-            cost=COST,
-            turns="input",
-            attachments={"images": typed_as(b"input_image"), "documents": typed_as(b"input_file")},
-        ),
-        decode_request=decode_request,
-        ResponseEncoder=ResponseEncoder,
-        encode_response=encode_response,
-        error_frame=error_frame,
-        keepalive=KEEPALIVE,
-        is_startup=is_startup,
-        reply_id="resp_",
-        words={
-            "effort": "reasoning.effort",
-            "reasoning_effort": "reasoning.effort",
-            "thinking": "reasoning.summary",
-            "response_format": "text.format",
-            "response_format.json_schema.schema": "text.format.schema",
-            "output_config.format": "text.format",
-            "output_config.format.strict": "text.format.strict",
-            "tools.function.strict": "tools.strict",
-            "tools.function.parameters": "tools.parameters",
-            "tools.input_schema": "tools.parameters",
-            "cache_control": "input.prompt_cache_breakpoint",
-            "user": "safety_identifier",
-            "messages.system": "input.developer",
-            "messages.role": "input.role",
-            "messages.thinking": "input.reasoning",
-            "messages.redacted_thinking": "input.reasoning",
-            "messages.image_url.detail": "input.input_image.detail",
-            "messages.tool_calls.function.arguments": "input.function_call.arguments",
-            "messages.tool_result.image": "input.function_call_output.input_image",
-            "messages.tool_result.document": "input.function_call_output.input_file",
-            "messages.tool_result.is_error": "input.function_call_output.output",
-            "messages.tool_result.cache_control": "input.prompt_cache_breakpoint",
-            "messages.assistant.text": "input.message",
-            "messages.assistant.cache_control": "input.prompt_cache_breakpoint",
-        },
-        search_field="tools",
-        search_optional=True,
-        call_id_limit=CALL_ID_LIMIT,
+_CALLER = CallerSide(
+    body=BodyRules(
+        check=_check,
+        scan=_SCAN,
+        scanned=_scanned,
+        cost=COST,
+        turns="input",
+        attachments={"images": typed_as(b"input_image"), "documents": typed_as(b"input_file")},
     ),
-    upstream=UpstreamSide(
-        path=lambda _model, _stream: b"/responses",
-        encode_request=encode_request,
-        ResponseDecoder=ResponseDecoder,
-        decode_response=decode_response,
-        error_text=error_text,
-        passing=Passing(pass_request, Passthrough, passthrough_response),
-        searches=True,
-    ),
+    decode_request=decode_request,
+    ResponseEncoder=ResponseEncoder,
+    encode_response=encode_response,
+    error_frame=error_frame,
+    keepalive=KEEPALIVE,
+    is_startup=is_startup,
+    reply_id="resp_",
+    words={
+        "effort": "reasoning.effort",
+        "reasoning_effort": "reasoning.effort",
+        "thinking": "reasoning.summary",
+        "response_format": "text.format",
+        "response_format.json_schema.schema": "text.format.schema",
+        "output_config.format": "text.format",
+        "output_config.format.strict": "text.format.strict",
+        "tools.function.strict": "tools.strict",
+        "tools.function.parameters": "tools.parameters",
+        "tools.input_schema": "tools.parameters",
+        "cache_control": "input.prompt_cache_breakpoint",
+        "user": "safety_identifier",
+        "verbosity": "text.verbosity",
+        "messages.system": "input.developer",
+        "messages.role": "input.role",
+        "messages.thinking": "input.reasoning",
+        "messages.citations": "input.annotations",
+        "messages.server_tools": "input.(items of hosted tools)",
+        "messages.redacted_thinking": "input.reasoning",
+        "messages.image_url.detail": "input.input_image.detail",
+        "messages.tool_calls.function.arguments": "input.function_call.arguments",
+        "messages.tool_result.image": "input.function_call_output.input_image",
+        "messages.tool_result.document": "input.function_call_output.input_file",
+        "messages.tool_result.is_error": "input.function_call_output.output",
+        "messages.tool_result.cache_control": "input.prompt_cache_breakpoint",
+        "messages.assistant.text": "input.message",
+        "messages.assistant.cache_control": "input.prompt_cache_breakpoint",
+    },
+    search_field="tools",
+    call_id_limit=CALL_ID_LIMIT,
+    asked=asked,
 )
+_UPSTREAM = UpstreamSide(
+    path=lambda _model, _stream: b"/responses",
+    encode_request=encode_request,
+    ResponseDecoder=ResponseDecoder,
+    decode_response=decode_response,
+    error_text=error_text,
+    passing=Passing(pass_request, Passthrough, passthrough_response, declines),
+    wants_reasoning=False,
+    without_reasoning=without_reasoning,
+    searches=True,
+)
+
+RESPONSES = Dialect("responses", caller=_CALLER, upstream=_UPSTREAM)
+COMPACTING = replace(
+    _CALLER,
+    decode_request=decode_compact_request,
+    encode_response=encode_compacted,
+    asked=asked_to_compact,
+    passes=False,
+)
+"""What those speak who post to ``/responses/compact``: every upstream's model writes the summary."""

@@ -13,11 +13,13 @@ from penstock.core.dialects.openai.effort import effort_for, nearest
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, RequestEncoder
 from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.dialects.responses.encrypted_reasoning import carrier_of
+from penstock.core.dialects.responses.hosted_tools import is_from_here, item_of
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
     AnyPart,
     Document,
+    Hosted,
     Image,
     Loss,
     OutputFormat,
@@ -31,6 +33,7 @@ from penstock.core.neutral.request import (
 )
 from penstock.core.profile import Profile
 from penstock.core.tools import call_ids
+from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest
 
 _SCHEMA_NAME = "output"
@@ -69,9 +72,11 @@ class _Writing(RequestEncoder):
         if request.stop:
             raise InvalidRequest("stop: this model takes no stop sequences.", param="stop")
         self.reason(request, body)
-        if request.output is not None:
-            body["text"] = {"format": self.form(request.output)}
+        text: Json = {} if request.output is None else {"format": self.form(request.output)}
+        if text or (request.verbosity is not None and self.profile.verbosity):
+            body["text"] = text
         self.user(request, body)
+        self.shared(request, body, text, metadata=self.profile.metadata)
         body["store"] = False
         body["stream"] = request.stream
         return body
@@ -194,7 +199,7 @@ class _Writing(RequestEncoder):
                     items.append(self.result(part))
                 case Text() | Image() | Document():
                     rest.append(part)
-                case Thought() | ToolCall():
+                case Thought() | ToolCall() | Hosted():
                     self.lose("messages.user." + type(part).__name__.lower())
                 case _:
                     assert_never(part)
@@ -217,17 +222,32 @@ class _Writing(RequestEncoder):
         return {"type": "function_call_output", "call_id": self.call_id(result.call_id), "output": output}
 
     def assistant(self, turn: Turn, items: list[Json]) -> None:
-        text: list[str] = []
+        text: list[Text] = []
         for part in turn.parts:
             if isinstance(part, Text):
                 if part.cache is not None:
                     self.lose("messages.assistant.cache_control")
-                text.append(part.text)
+                text.append(part)
+                continue
+            own = self.served(part) if isinstance(part, Hosted) else None
+            if isinstance(part, Hosted) and own is None:
+                text.append(Text(f"{told(part)}\n"))
                 continue
             _say(text, items)
             text = []
-            self.spoken(part, items)
+            if own is None:
+                self.spoken(part, items)
+            else:
+                items.append(own)
         _say(text, items)
+
+    def served(self, hosted: Hosted) -> Json | None:
+        """The item of what a tool of the provider did, where the upstream knows such; None where it is told as text."""
+        if is_from_here(hosted):
+            return item_of(hosted, hosted.id)
+        if hosted.kind in ("search", "fetch") and self.profile.web_search == "mapped":
+            return item_of(hosted, None)
+        return None
 
     def spoken(self, part: AnyPart, items: list[Json]) -> None:
         match part:
@@ -245,7 +265,7 @@ class _Writing(RequestEncoder):
                 )
             case Thought():
                 self.thought(part, items)
-            case Image() | Document() | ToolResult() | Text():
+            case Image() | Document() | ToolResult() | Text() | Hosted():
                 self.lose("messages.assistant." + type(part).__name__.lower())
             case _:
                 assert_never(part)
@@ -297,10 +317,23 @@ class _Writing(RequestEncoder):
         return {"type": "input_image", "image_url": url, "detail": image.detail or "auto"}
 
 
-def _say(text: list[str], items: list[Json]) -> None:
-    joined = "".join(text)
+def _say(texts: list[Text], items: list[Json]) -> None:
+    joined, annotations = "", list[Json]()
+    for text in texts:
+        end = len(joined) + len(text.text)
+        annotations += [
+            {
+                "type": "url_citation",
+                "start_index": len(joined),
+                "end_index": end,
+                "url": cited.url,
+                "title": cited.title,
+            }
+            for cited in text.cites
+        ]
+        joined += text.text
     if joined:
-        content: Json = {"type": "output_text", "text": joined, "annotations": ()}
+        content: Json = {"type": "output_text", "text": joined, "annotations": annotations}
         items.append({"type": "message", "role": "assistant", "content": [content]})
 
 

@@ -9,15 +9,23 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from penstock.core.dialects.interface import BROKEN_OFF
-from penstock.core.dialects.responses.encrypted_reasoning import sealed_redacted, sealed_signature
+from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
+from penstock.core.dialects.responses.encrypted_reasoning import (
+    sealed_hosted,
+    sealed_redacted,
+    sealed_signature,
+)
+from penstock.core.dialects.responses.hosted_tools import EVENTS, item_of, kind_of, prefix_of
+from penstock.core.dialects.responses.request_echo import DEFAULTS
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
+from penstock.core.dialects.summary import sealed_summary
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
     CallOpened,
     Cited,
     Failed,
+    HostedUsed,
     Metered,
     Reply,
     Started,
@@ -29,10 +37,12 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.neutral.fold import events_of
+from penstock.core.neutral.request import Hosted
 from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.call_ids import outward
+from penstock.core.tools.client_tools import BY_KIND, written
 from penstock.core.tools.custom_input import CustomInput
 from penstock.errors import PenstockError
 
@@ -87,25 +97,29 @@ class TokenCounts(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """The response object. What the request held is not repeated in it, but for the members that clients insist on."""
+    """The response object, but for what it repeats of its request (``request_echo.py``)."""
 
     id: str
     object: str = "response"
     created_at: int
+    completed_at: int | None = None
     status: Status
     model: str
     output: list[Raw]
     error: Error | None = None
     incomplete_details: IncompleteDetails | None = None
     usage: TokenCounts | None = None
-    background: bool = False
-    instructions: None = None
-    metadata: dict[str, str] = {}
-    parallel_tool_calls: bool = True
-    previous_response_id: None = None
-    store: bool = False
-    tool_choice: str = "auto"
-    tools: tuple[()] = ()
+    service_tier: str = "default"
+
+
+class Compacted(msgspec.Struct, frozen=True):
+    """The answer of ``/responses/compact``."""
+
+    id: str
+    created_at: int
+    output: Raw
+    usage: TokenCounts
+    object: str = "response.compaction"
 
 
 class Annotation(msgspec.Struct, frozen=True, tag_field="type", tag="url_citation"):
@@ -181,6 +195,13 @@ class CustomCall(msgspec.Struct, frozen=True, tag_field="type", tag="custom_tool
     namespace: str | UnsetType = UNSET
 
 
+class Compaction(msgspec.Struct, frozen=True, tag_field="type", tag="compaction"):
+    """What stands for a conversation."""
+
+    id: str
+    encrypted_content: str
+
+
 def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int = 0) -> TokenCounts:
     """Usage in this dialect's form; the estimates stand where the upstream reported nothing at all of that side."""
     known = [count for count in (usage.input, usage.cache_read, usage.cache_write) if count is not None]
@@ -205,20 +226,28 @@ def failure(error: PenstockError) -> Error:
     return Error(_CODES.get(error.kind, "server_error"), error.message)
 
 
-def failed_frame(response: Response, number: int) -> bytes:
+def encode_object(response: Response, members: bytes) -> bytes:
+    """A response object with the members that repeat its request."""
+    return _encode(response)[:-1] + members + b"}"
+
+
+def failed_frame(response: Response, number: int, members: bytes = DEFAULTS) -> bytes:
     """The event that ends a stream with a failure."""
-    return frame(b"response.failed", number, b',"response":' + _encode(response))
+    return frame(b"response.failed", number, b',"response":' + encode_object(response, members))
 
 
-def error_frame(error: PenstockError, request_id: str, sequence: int = 0) -> bytes:
+def error_frame(
+    error: PenstockError, request_id: str, sequence: int = 0, asked: Asked = NOTHING_ASKED
+) -> bytes:
     """An error inside a stream: a response that failed, the terminal event that every client of this dialect waits for.
 
     ``sequence`` is the number of the event.
     """
     id = "resp_" + request_id.removeprefix("req_")
-    return failed_frame(
-        Response(id=id, created_at=0, status="failed", model="", output=[], error=failure(error)), sequence
+    response = Response(
+        id=id, created_at=asked.created, status="failed", model=asked.model, output=[], error=failure(error)
     )
+    return failed_frame(response, sequence, asked.members or DEFAULTS)
 
 
 KEEPALIVE = b": keep-alive\n\n"
@@ -234,6 +263,7 @@ class ResponseEncoder:
 
     __slots__ = (
         "_annotations",
+        "_asked",
         "_base",
         "_call",
         "_chars",
@@ -268,6 +298,7 @@ class ResponseEncoder:
         created: int,
         include_usage: bool,  # noqa: ARG002 - the same in every dialect; this one always has usage
         input_estimate: int,
+        asked: Asked = NOTHING_ASKED,
     ) -> None:
         """``created`` in Unix seconds; ``input_estimate`` in tokens, for a usage that the upstream did not give."""
         self.error: PenstockError = BROKEN_OFF
@@ -275,6 +306,7 @@ class ResponseEncoder:
         """The number of the next event."""
         self.started = False
         self.ended = False
+        self._asked = asked
         self._id = reply_id
         self._base = reply_id.removeprefix("resp_")
         self._model = model
@@ -283,7 +315,7 @@ class ResponseEncoder:
         self._source = model  # whose thoughts they are
         self._usage = Usage()
         self._output: list[Raw] = []  # the items that are done
-        self._kind: Literal["", "text", "thought", "call", "custom"] = ""
+        self._kind: Literal["", "text", "thought", "call", "custom", "client"] = ""
         self._item = ""  # the id of the open item
         self._place = b""  # of a delta of the open item: all up to its number, but for that
         self._head = b""  # of a delta of the open item: its event and type
@@ -310,24 +342,40 @@ class ResponseEncoder:
         return b"".join(out)
 
     @property
+    def items(self) -> list[Raw]:
+        """The items that are done."""
+        return self._output
+
+    @property
     def kept(self) -> int:
         """Length of what the last event will say again: of the items that are done, and of the open one's text."""
         return self._told + self._pieces.size
 
-    def response(self, status: Status, usage: TokenCounts | None = None, reason: str | None = None) -> bytes:
+    def response(
+        self,
+        status: Status,
+        usage: TokenCounts | None = None,
+        reason: str | None = None,
+        tier: str | None = None,
+    ) -> bytes:
         """The response object as it is now."""
         details = None if reason is None else IncompleteDetails(reason)
-        return _encode(
-            Response(
-                id=self._id,
-                created_at=self._created,
-                status=status,
-                model=self._model,
-                output=self._output,
-                incomplete_details=details,
-                usage=usage,
-            )
+        response = Response(
+            id=self._id,
+            created_at=self._created,
+            completed_at=self._now() if status == "completed" else None,
+            status=status,
+            model=self._model,
+            output=self._output,
+            incomplete_details=details,
+            usage=usage,
+            service_tier=tier or "default",
         )
+        return encode_object(response, self._asked.members or DEFAULTS)
+
+    def _now(self) -> int:
+        clock = self._asked.clock
+        return self._created if clock is None else int(clock())
 
     def counts(self) -> TokenCounts:
         """What has been counted, or is estimated."""
@@ -347,6 +395,9 @@ class ResponseEncoder:
         match event:
             case Started():
                 pass
+            case TextDelta(text) if self._asked.compacts:
+                self._made += len(text)
+                self._pieces.add(text)
             case TextDelta(text):
                 self._open_text(out)
                 self._delta(text, out)
@@ -358,6 +409,8 @@ class ResponseEncoder:
                 self._argue(fragment, out)
             case Cited():
                 self._cite(event, out)
+            case HostedUsed(part):
+                self._serve(part, out)
             case Stopped():
                 self._stop(event, out)
             case Failed():
@@ -389,14 +442,14 @@ class ResponseEncoder:
         self._item = f"{prefix}_{self._base}_{len(self._output)}"
         self._pieces = TextPieces()
 
-    def _added(self, item: msgspec.Struct, delta: bytes, inner: bytes, out: list[bytes]) -> None:
+    def _added(self, item: object, delta: bytes, inner: bytes, out: list[bytes]) -> None:
         """Tell of the open item, whose deltas are events of type ``delta``."""
         members = b',"output_index":%d,"item":%b' % (len(self._output), _encode(item))
         self._frame(b"response.output_item.added", members, out)
         self._head = b'event: %b\ndata: {"type":"%b","sequence_number":' % (delta, delta)
         self._place = self._at(inner) + b',"delta":'
 
-    def _done(self, item: msgspec.Struct, out: list[bytes]) -> None:
+    def _done(self, item: object, out: list[bytes]) -> None:
         encoded = _encode(item)
         self._frame(
             b"response.output_item.done", b',"output_index":%d,"item":%b' % (len(self._output), encoded), out
@@ -454,6 +507,11 @@ class ResponseEncoder:
         self._done(Reasoning(self._item, summary, encrypted), out)
 
     def _open_call(self, event: CallOpened, out: list[bytes]) -> None:
+        if event.kind in BY_KIND:  # such an item has no deltas: it is told when it is whole
+            self._open(BY_KIND[event.kind].prefix, out)
+            self._call = event
+            self._kind = "client"
+            return
         self._open("ctc" if event.custom else "fc", out)
         self._call = event
         self._kind = "custom" if event.custom else "call"
@@ -474,6 +532,26 @@ class ResponseEncoder:
             text = self._free.feed(fragment)
             if text:
                 self._delta(text, out)
+        elif self._kind == "client":
+            self._made += len(fragment)
+            self._pieces.add(fragment)
+
+    def _close_client(self, status: Status, out: list[bytes]) -> None:
+        """Give a call of a tool that the caller runs in its own form, or as a function call where the model missed that."""
+        call, arguments = self._call, self._pieces.text() or "{}"
+        id = outward(call.id, CALL_ID_LIMIT)
+        try:
+            done = written(BY_KIND[call.kind], self._item, status, id, arguments)
+        except ValueError:  # the caller tells the model that there is no such function
+            self._kind = ""
+            self._open_call(CallOpened(call.id, call.name), out)
+            self._argue(arguments, out)
+            self._close(status, out)
+            return
+        begun = msgspec.structs.replace(done, status="in_progress")
+        members = b',"output_index":%d,"item":%b' % (len(self._output), _encode(begun))
+        self._frame(b"response.output_item.added", members, out)
+        self._done(done, out)
 
     def _close(self, status: Status, out: list[bytes]) -> None:
         """End the open item; ``status`` is how complete it is."""
@@ -498,6 +576,8 @@ class ResponseEncoder:
                     b"response.custom_tool_call_input.done", self._at(b',"input":' + _encode(text)), out
                 )
                 self._done(self._call_item(status, text), out)
+            case "client":
+                self._close_client(status, out)
             case "":
                 pass
             case _:
@@ -524,18 +604,41 @@ class ResponseEncoder:
         self._frame(b"response.output_text.annotation.added", at, out)
         self._annotations.append(annotation)
 
+    def _serve(self, part: Hosted, out: list[bytes]) -> None:
+        """What a tool of the provider did, as an item; before it, what its maker wants back, where callers keep such."""
+        if part.raw:
+            self._open("rs", out)
+            self._added(Reasoning(self._item, []), b"", b"", out)
+            self._done(Reasoning(self._item, [], sealed_hosted(part)), out)
+        kind = kind_of(part)
+        if kind is not None:
+            self._open(prefix_of(kind), out)
+            self._added(item_of(part, self._item, "in_progress"), b"", b"", out)
+            self._frame(EVENTS[kind], self._at(), out)
+            self._done(item_of(part, self._item), out)
+
     # ---- ends
 
     def _stop(self, event: Stopped, out: list[bytes]) -> None:
         reason = INCOMPLETE.get(event.reason)
         status: Status = "completed" if reason is None else "incomplete"
         said = self._pieces.text() if self._kind == "text" else ""
+        if self._asked.compacts:
+            self._compact(out)
         self._close(status, out)
         if event.reason == "refusal" and event.detail and event.detail != said:
             self._refuse(event.detail, out)
-        response = self.response(status, self.counts(), reason)
+        response = self.response(status, self.counts(), reason, event.service_tier)
         self._frame(b"response." + status.encode(), b',"response":' + response, out)
         self.ended = True
+
+    def _compact(self, out: list[bytes]) -> None:
+        """Give the summary as the one item that stands for the conversation; it is told when it is whole."""
+        self._item = f"cmp_{self._base}"
+        item = Compaction(self._item, sealed_summary(self._pieces.text()))
+        members = b',"output_index":%d,"item":%b' % (len(self._output), _encode(item))
+        self._frame(b"response.output_item.added", members, out)
+        self._done(item, out)
 
     def _refuse(self, text: str, out: list[bytes]) -> None:
         """A refusal's explanation, as a message of its own."""
@@ -558,19 +661,37 @@ class ResponseEncoder:
             output=self._output,
             error=failure(self.error),
         )
-        out.append(failed_frame(response, self.sequence))
+        out.append(failed_frame(response, self.sequence, self._asked.members or DEFAULTS))
         self.sequence += 1
         self.ended = True
 
 
-def encode_response(reply: Reply, *, model: str, reply_id: str, created: int) -> bytes:
+def encode_response(
+    reply: Reply, *, model: str, reply_id: str, created: int, asked: Asked = NOTHING_ASKED
+) -> bytes:
     """A whole response: what the stream of the same reply ends with. ``reply.failure`` is the relay's to answer."""
-    writer = ResponseEncoder(
-        model=model, reply_id=reply_id, created=created, include_usage=True, input_estimate=0
-    )
     reason = reply.reason or "end_turn"
-    events = events_of(msgspec.structs.replace(reply, reason=reason, failure=None))
-    writer.write(events)
+    writer = _written(reply, model, reply_id, created, asked)
     usage = None if reply.usage == Usage() else writer.counts()
     incomplete = INCOMPLETE.get(reason)
-    return writer.response("completed" if incomplete is None else "incomplete", usage, incomplete)
+    status: Status = "completed" if incomplete is None else "incomplete"
+    return writer.response(status, usage, incomplete, reply.service_tier)
+
+
+def encode_compacted(
+    reply: Reply, *, model: str, reply_id: str, created: int, asked: Asked = NOTHING_ASKED
+) -> bytes:
+    """The answer of ``/responses/compact``: the user's messages, and the item that stands for all the rest."""
+    writer = _written(reply, model, reply_id, created, asked)
+    output = b",".join(piece for piece in (asked.kept, *map(bytes, writer.items)) if piece)
+    return _encode(Compacted(reply_id, created, Raw(b"[" + output + b"]"), writer.counts()))
+
+
+def _written(reply: Reply, model: str, reply_id: str, created: int, asked: Asked) -> ResponseEncoder:
+    """An encoder that has written a whole reply."""
+    writer = ResponseEncoder(
+        model=model, reply_id=reply_id, created=created, include_usage=True, input_estimate=0, asked=asked
+    )
+    reason = reply.reason or "end_turn"
+    writer.write(events_of(msgspec.structs.replace(reply, reason=reason, failure=None)))
+    return writer

@@ -10,14 +10,13 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.neutral.request import Thought
+from penstock.core.neutral.request import Hosted, Thought
 from penstock.core.reasoning import signature
-
-ENCRYPTED_PREFIX = "gwe1."
+from penstock.core.reasoning.signature import ENCRYPTED_PREFIX
 
 
 class _Sealed(msgspec.Struct, frozen=True, array_like=True):
-    kind: Literal["signature", "redacted"]
+    kind: Literal["signature", "redacted", "hosted"]
     value: str
 
 
@@ -31,12 +30,8 @@ class Carrier(msgspec.Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _sealed = msgspec.json.Decoder(_Sealed).decode
+_hosted = msgspec.json.Decoder(Hosted).decode
 _carrier = msgspec.json.Decoder(Carrier).decode
-
-
-def is_our_encrypted_content(encrypted_content: str) -> bool:
-    """Whether a gateway made it, so that only a gateway can read it."""
-    return encrypted_content.startswith((ENCRYPTED_PREFIX, signature.SIGNATURE_PREFIX))
 
 
 def sealed_signature(text: str) -> str:
@@ -49,6 +44,22 @@ def sealed_redacted(data: str) -> str:
     return _seal(_Sealed("redacted", data))
 
 
+def sealed_hosted(hosted: Hosted) -> str:
+    """The ``encrypted_content`` for what a hosted tool did, which its maker wants back as it was."""
+    return _seal(_Sealed("hosted", _encode(hosted).decode()))
+
+
+def opened_hosted(encrypted_content: str | None) -> Hosted | None:
+    """What a hosted tool did, out of a reasoning item that was made for it; None where it is another one."""
+    sealed = _unseal((encrypted_content or "").removeprefix(ENCRYPTED_PREFIX))
+    if sealed is None or sealed.kind != "hosted":
+        return None
+    try:
+        return _hosted(sealed.value)
+    except (ValueError, RecursionError):
+        return None
+
+
 def opened(text: str, encrypted_content: str | None) -> Thought | None:
     """The thought of a reasoning item; None where it says nothing that could be read outside of its maker."""
     if encrypted_content is not None and signature.is_ours(encrypted_content):
@@ -58,7 +69,7 @@ def opened(text: str, encrypted_content: str | None) -> Thought | None:
         if sealed is not None:
             if sealed.kind == "redacted":
                 return Thought(redacted=sealed.value)
-            return Thought(text, sealed.value)
+            return Thought(text, sealed.value) if sealed.kind == "signature" else None
     return Thought(text) if text else None
 
 

@@ -10,12 +10,14 @@ from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_at, replace_top_level
+from penstock.core.dialects.foreign_reasoning.responses import OUR_MARKS, without_our_reasoning
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.openai.encode_request import refused_sampling
 from penstock.core.dialects.passthrough import FramePassthrough
 from penstock.core.dialects.responses.decode_response import decode_response
 from penstock.core.dialects.responses.encode_response import ResponseEncoder
-from penstock.core.dialects.responses.encrypted_reasoning import is_our_encrypted_content
+from penstock.core.dialects.responses.request_echo import wants_compaction
+from penstock.core.dialects.responses.request_schema import COMPACTIONS
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
     ENDS,
@@ -30,12 +32,12 @@ from penstock.core.dialects.responses.response_schema import (
     usage_of,
 )
 from penstock.core.dialects.responses.text_form import PIECE
+from penstock.core.dialects.summary import INTRODUCTION, SEALED, opened_summary
 from penstock.core.neutral.events import AnyEvent, Failed, garbled
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
-from penstock.core.reasoning.signature import SIGNATURE_PREFIX
 from penstock.core.sse import Frame, parse_frame
 from penstock.errors import InvalidRequest
 
@@ -49,8 +51,8 @@ _encode = msgspec.json.Encoder().encode
 
 # ---- the request
 
+_COMPACTED = b'"%b' % SEALED.encode()
 _NO_EFFORT = re.compile(rb'"effort"\s*:\s*"none"')
-_OUR_MARKS = (f'"{SIGNATURE_PREFIX}'.encode(), b'"gwe1.')
 _ENCRYPTED = "reasoning.encrypted_content"
 
 
@@ -61,6 +63,7 @@ class _Item(msgspec.Struct):
 
 _items = msgspec.json.Decoder(list[Raw]).decode
 _item = msgspec.json.Decoder(_Item).decode
+
 _words = msgspec.json.Decoder(list[str] | None).decode
 
 
@@ -86,8 +89,11 @@ def pass_request(
             included = _included(envelope)
             if _ENCRYPTED not in included:
                 changes["include"] = _encode([*included, _ENCRYPTED])
-    if any(mark in envelope.body for mark in _OUR_MARKS):
-        items = _without_our_reasoning(envelope.value("input"))
+    if _COMPACTED in envelope.body and envelope.value("input").startswith(b"["):
+        changes["input"] = _encode([_readable(row) for row in _items(envelope.value("input"))])
+        losses.append(Loss("input.compaction", "text"))
+    if any(mark in envelope.body for mark in OUR_MARKS):
+        items = without_our_reasoning(changes.get("input") or envelope.value("input"))
         if items is not None:
             changes["input"] = items
             losses.append(Loss("input.reasoning", "dropped"))
@@ -100,29 +106,32 @@ def pass_request(
     return Prepared(envelope.encode(model, changes, drop), tuple(losses))
 
 
+def declines(envelope: Envelope, profile: Profile) -> bool:
+    """Whether a request is translated although the upstream speaks Responses: it has no compaction of its own."""
+    return not profile.compaction and wants_compaction(envelope)
+
+
+def _readable(row: Raw) -> Raw:
+    """An item as an upstream can read it: a summary that we had written is a message of the user."""
+    if _COMPACTED not in bytes(row):
+        return row
+    try:
+        item = _item(row)
+    except msgspec.ValidationError:
+        return row
+    summary = opened_summary(item.encrypted_content) if item.type in COMPACTIONS else None
+    if summary is None:
+        return row
+    said = {"type": "input_text", "text": INTRODUCTION + summary}
+    return Raw(_encode({"type": "message", "role": "user", "content": [said]}))
+
+
 def _included(envelope: Envelope) -> list[str]:
     given = envelope.value("include")
     try:
         return _words(given) or [] if given else []
     except msgspec.ValidationError as error:
         raise InvalidRequest("include must be a list of strings.", param="include") from error
-
-
-def _without_our_reasoning(items: bytes) -> bytes | None:
-    """The input without reasoning that another provider's model did, or None where there is none."""
-    if not items.startswith(b"["):
-        return None
-    rows = _items(items)
-    kept = [row for row in rows if not _is_our_reasoning(row)]
-    return _encode(kept) if len(kept) < len(rows) else None
-
-
-def _is_our_reasoning(row: Raw) -> bool:
-    try:
-        item = _item(row)
-    except msgspec.ValidationError:
-        return False
-    return item.type == "reasoning" and is_our_encrypted_content(item.encrypted_content or "")
 
 
 # ---- the answer
@@ -166,7 +175,7 @@ class Passthrough(FramePassthrough):
         frame = parse_frame(raw if self.started else raw.removeprefix(_BOM))
         if frame is None:
             return raw
-        event = read_event(frame.event, frame.data)
+        event = read_event(frame.event, frame.data, passed=True)
         if event is None:
             return raw
         if isinstance(event, Failed):
@@ -209,7 +218,7 @@ class Passthrough(FramePassthrough):
 
 def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     """A whole response to relay, with our ``model`` in place."""
-    response = decode_whole(body.removeprefix(_BOM))
+    response = decode_whole(body.removeprefix(_BOM), passed=True)
     if response is None:
         return b"", Usage(), garbled("the upstream's answer is not a Responses reply"), ""
     usage = usage_of(response.usage) or Usage()

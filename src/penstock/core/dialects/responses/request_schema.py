@@ -15,6 +15,10 @@ CALL_ID_LIMIT = 64
 """The longest id of a tool call that clients of the dialect, or its API, take."""
 
 
+COMPACTIONS = frozenset({"compaction", "compaction_summary", "context_compaction"})
+"""Types of items that stand for a conversation; Codex has used all three."""
+
+
 class Breakpoint(msgspec.Struct):
     """A prompt-cache mark."""
 
@@ -33,6 +37,7 @@ class InputText(Part, tag="input_text", kw_only=True):
 
 class OutputText(Part, tag="output_text", kw_only=True):
     text: str
+    annotations: list[Raw] | None = None
 
 
 class PlainText(Part, tag="text", kw_only=True):
@@ -155,6 +160,8 @@ class Tool(msgspec.Struct):
     defer_loading: bool | None = None
     allowed_callers: list[str] | None = None
     output_schema: Raw | UnsetType = UNSET
+    execution: str | None = None
+    environment: Kind | None = None
 
 
 class Choice(msgspec.Struct):
@@ -223,3 +230,7 @@ class Body(msgspec.Struct):
     truncation: str | None = None
     user: str | None = None
     safety_identifier: str | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    metadata: Raw | UnsetType = UNSET

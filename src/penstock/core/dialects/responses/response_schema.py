@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import RESPONSES, UNKNOWN_END, failed_end, good_end
+from penstock.core.dialects.responses.hosted_tools import HostedItem
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Cited, Failed, StopReason, garbled
 from penstock.core.neutral.usage import Usage
@@ -26,19 +27,21 @@ class Part(msgspec.Struct, gc=False):
     annotations: list[Raw] | None = None
 
 
-class Item(msgspec.Struct):
+class Item(HostedItem):
     """An output item, whole or as it begins. ``arguments`` and ``input`` are texts in the items that we know."""
 
-    type: str = ""
-    id: str | None = None
     call_id: str | None = None
-    name: str | None = None
     namespace: str | None = None
-    arguments: object = None
     input: object = None
     content: list[Part] | None = None
     summary: list[Part] | None = None
     encrypted_content: str | None = None
+
+
+class Kind(msgspec.Struct):
+    """As much of an item as says what it is."""
+
+    type: str = ""
 
 
 class Incomplete(msgspec.Struct):
@@ -53,6 +56,7 @@ class Response(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     status: str | None = None
+    service_tier: str | None = None
     output: list[Item] | None = None
     incomplete_details: Incomplete | None = None
     usage: Raw | UnsetType = UNSET
@@ -101,6 +105,11 @@ class _Annotation(msgspec.Struct):
 
 
 _event = msgspec.json.Decoder(StreamEvent).decode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_raws = msgspec.json.Decoder(list[Raw]).decode
+_kind = msgspec.json.Decoder(Kind).decode
+_item = msgspec.json.Decoder(Item).decode
+_encode = msgspec.json.Encoder().encode
 _NO_EVENT = garbled("the upstream sent an event that is not JSON")
 _whole = msgspec.json.Decoder(Response).decode
 _usage = msgspec.json.Decoder(_Usage).decode
@@ -109,6 +118,9 @@ _anything = msgspec.json.Decoder(float_hook=real).decode
 
 CALLS = ("function_call", "custom_tool_call")
 """Types of items that are calls of the caller's tools."""
+_PARTS = frozenset({"output_text", "text", "refusal", "summary_text", "reasoning_text"})
+_UNDERSTOOD = frozenset({*CALLS, "message", "reasoning"})
+"""Types of items that a reply is made of; one of another type may have any members."""
 STARTS = frozenset({"response.created", "response.in_progress", "response.queued"})
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 READ_TYPES = (
@@ -139,17 +151,23 @@ READ_TYPES = (
 _PASSED_ON = READ_TYPES - STARTS - ENDS - {"error"}
 
 
-def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
+def read_event(name: bytes, data: bytes, *, passed: bool = False) -> StreamEvent | Failed | None:
     """The event of a frame, None where it is one to ignore, a failure where it cannot be read or reports one.
 
-    The type inside the data counts; ``name`` (the ``event:`` line) only where there is none.
+    The type inside the data counts; ``name`` (the ``event:`` line) only where there is none. ``passed``: its items need not
+    be understood, because they go to the caller as they are.
     """
     if nests_deeper(data):
         return _NO_EVENT
     try:
         event = _event(data)
     except msgspec.ValidationError as error:
-        return None if data.strip() == b"[DONE]" else _unread(name, data, error)
+        if data.strip() == b"[DONE]":
+            return None
+        loose = _loose_event(name, data, passed=passed)
+        if loose is None:
+            return _unread(name, data, error)
+        event = loose
     except (ValueError, RecursionError):
         if not data.strip():
             return None
@@ -204,14 +222,73 @@ def _type_of(name: bytes, event: dict[str, object]) -> str:
     return kind if isinstance(kind, str) and kind else name.decode("latin-1")
 
 
-def decode_whole(body: bytes) -> Response | None:
-    """A whole answer; None where it is no response."""
+def decode_whole(body: bytes, *, passed: bool = False) -> Response | None:
+    """A whole answer; None where it is no response. ``passed``: its items need not be understood."""
     if nests_deeper(body):
         return None
     try:
         return _whole(body)
+    except msgspec.ValidationError:
+        try:
+            return _loose_response(Raw(body), passed=passed)
+        except (ValueError, RecursionError):
+            return None
     except (ValueError, RecursionError):
         return None
+
+
+# ---- items of a type that we do not know, whose members may be anything
+
+
+def _loose_event(name: bytes, data: bytes, *, passed: bool) -> StreamEvent | None:
+    """An event that has such items; None where that is not what is the matter with it."""
+    try:
+        fields = _fields(data)
+        item, response = fields.pop("item", None), fields.pop("response", None)
+        event = _event(_encode(fields))
+        if (event.type or name.decode("latin-1")) not in READ_TYPES:
+            return None
+        event.item = None if item is None else _loose_item(item, passed=passed)
+        event.response = None if response is None else _loose_response(response, passed=passed)
+    except (ValueError, RecursionError):
+        return None
+    return event
+
+
+def _loose_response(raw: Raw, *, passed: bool) -> Response:
+    fields = _fields(raw)
+    output = fields.pop("output", None)
+    response = _whole(_encode(fields))
+    if output is not None and bytes(output) != b"null":
+        response.output = [_loose_item(each, passed=passed) for each in _raws(output)]
+    return response
+
+
+def _loose_item(raw: Raw, *, passed: bool) -> Item:
+    """An item, of which only the type is known where its members are not what they are in the items that we know."""
+    try:
+        return _item(raw)
+    except msgspec.ValidationError:
+        kind = _kind_of(raw)
+        if passed or kind not in _UNDERSTOOD:
+            return Item(kind)
+        fields = _fields(raw)
+        kept = {name: _known_parts(fields[name]) for name in ("content", "summary") if name in fields}
+        return _item(_encode(fields | kept))
+
+
+def _known_parts(raw: Raw) -> object:
+    """The parts of a type that we know; others say nothing to us."""
+    if bytes(raw)[:1] != b"[":
+        return raw
+    return [part for part in _raws(raw) if _kind_of(part) in _PARTS]
+
+
+def _kind_of(raw: Raw) -> str:
+    try:
+        return _kind(raw).type
+    except msgspec.ValidationError:
+        return ""
 
 
 def is_json(data: bytes) -> bool:

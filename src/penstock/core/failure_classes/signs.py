@@ -1,180 +1,15 @@
-"""The failure classes of upstreams: how each is recognised, whose fault it is, and what is done about it.
+"""The signs of the failure classes: how each is recognised, by status, by a vendor's code, by its words.
 
-Two tables. ``HANDLING`` says for each class who is asked next, whether the same upstream is asked again, what it votes
-against, and what the caller is told. ``SIGNS`` says how a class is recognised: by status, by the vendor's code, by its
-words. What no sign names goes by its status alone. Choosing another upstream reads the first table, never the second.
+What no sign names goes by its status alone. Vendors' words are looked for where they speak of such things, and count only
+where the caller's own request does not hold the same: an echoed prompt switches no credential off.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 
 import msgspec
 
-from penstock.core.dialects.context_overflow import overflow_in
-from penstock.errors import (
-    CallerError,
-    ContextOverflow,
-    Fault,
-    InternalError,
-    InvalidRequest,
-    PenstockError,
-    ProviderCredentials,
-    ProviderCut,
-    ProviderError,
-    ProviderOverloaded,
-    ProviderTimeout,
-    ProviderUnreachable,
-)
-
-
-class FailureClass(StrEnum):
-    """What kind of failure it is."""
-
-    UNREACHABLE = "unreachable"
-    """No connection, or no TLS."""
-    STALE = "stale"
-    """A kept connection that was closed before any byte."""
-    BROKEN = "broken"
-    """It answered with a fault of its own, broke off, or cannot be read."""
-    OVERLOAD = "overload"
-    """It has no capacity for anybody."""
-    RATE = "rate"
-    """It has had enough from this credential for now."""
-    QUOTA = "quota"
-    """The credential's credit or allowance is used up."""
-    AUTH = "auth"
-    """The credential is not taken."""
-    MISSING = "missing"
-    """It does not have the model, or not for us."""
-    SLOW = "slow"
-    """It kept silent for too long."""
-    EMPTY = "empty"
-    """A clean end with nothing in it."""
-    TOO_LONG = "too_long"
-    """The prompt does not fit the model."""
-    REASONING_REJECTED = "reasoning_rejected"
-    """Reasoning of the history was made elsewhere, or for another credential, and is not taken."""
-    CALLER = "caller"
-    """The request is wrong."""
-    REFUSAL = "refusal"
-    """The model, or a filter in front of it, will not answer."""
-    GONE = "gone"
-    """The caller left."""
-    OURS = "ours"
-    """A fault on our side."""
-
-
-class Next(StrEnum):
-    """Who else is asked, as long as nothing of an answer has gone to the caller."""
-
-    NOBODY = "nobody"
-    OTHER = "another provider"
-    OTHER_THEN_KEY = "another provider, then another credential"
-    KEY_THEN_OTHER = "another credential, then another provider"
-    LARGER = "a model with a larger context, where one is allowed"
-
-
-class Again(StrEnum):
-    """Whether the same upstream is asked again, where there is nobody else."""
-
-    NO = "no"
-    AT_ONCE = "at once, on a new connection"
-    SOON = "once, after 0.1 to 0.3 seconds"
-    LATER = "once, after 0 to 0.5 seconds"
-    RESTED = "once, after its retry-after of 2 seconds at most, or after 0.5 to 1.5 seconds"
-    AT_RESET = "where its limit resets within 2 seconds"
-    WAIT = "it is waited for"
-    WITHOUT_REASONING = "once, without that reasoning"
-
-
-class Against(StrEnum):
-    """What the failure is held against."""
-
-    NOTHING = "nothing"
-    ORIGIN = "the address"
-    TARGET = "the model there"
-    CREDENTIAL = "the credential"
-    ALLOWANCE = "the credential, for this model, until its limit resets"
-
-
-class Handling(msgspec.Struct, frozen=True):
-    """What is done about a class. ``error`` is what the caller is told where nobody else answers; None: the answer as it is.
-
-    ``words``: in the upstream's own words. ``alive``: the failure shows that the upstream works. ``refunded``: it takes
-    nothing from the caller's day, unless the caller has had output. ``maybe_billed``: the vendor may charge for it.
-    """
-
-    fault: Fault
-    next: Next
-    again: Again
-    against: Against
-    error: type[PenstockError] | None
-    words: bool = False
-    alive: bool = False
-    refunded: bool = True
-    maybe_billed: bool = False
-
-    @property
-    def status(self) -> int:
-        """The caller's status."""
-        return 200 if self.error is None else self.error.status
-
-    @property
-    def code(self) -> str:
-        """The caller's code; '' where there is none."""
-        return "" if self.error is None else self.error.code
-
-
-_PROVIDER, _CALLER, _US = Fault.PROVIDER, Fault.CALLER, Fault.US
-
-HANDLING: Mapping[FailureClass, Handling] = {
-    FailureClass.UNREACHABLE: Handling(
-        _PROVIDER, Next.OTHER, Again.SOON, Against.ORIGIN, ProviderUnreachable
-    ),
-    FailureClass.STALE: Handling(_PROVIDER, Next.NOBODY, Again.AT_ONCE, Against.NOTHING, ProviderCut),
-    FailureClass.BROKEN: Handling(
-        _PROVIDER, Next.OTHER, Again.LATER, Against.TARGET, ProviderError, maybe_billed=True
-    ),
-    FailureClass.OVERLOAD: Handling(
-        _PROVIDER, Next.OTHER_THEN_KEY, Again.RESTED, Against.TARGET, ProviderOverloaded
-    ),
-    FailureClass.RATE: Handling(
-        _PROVIDER, Next.KEY_THEN_OTHER, Again.AT_RESET, Against.ALLOWANCE, ProviderOverloaded, alive=True
-    ),
-    FailureClass.QUOTA: Handling(
-        _PROVIDER, Next.KEY_THEN_OTHER, Again.NO, Against.CREDENTIAL, ProviderCredentials, alive=True
-    ),
-    FailureClass.AUTH: Handling(
-        _PROVIDER, Next.KEY_THEN_OTHER, Again.NO, Against.CREDENTIAL, ProviderCredentials, alive=True
-    ),
-    FailureClass.MISSING: Handling(
-        _PROVIDER, Next.OTHER, Again.NO, Against.TARGET, ProviderCredentials, alive=True
-    ),
-    FailureClass.SLOW: Handling(
-        _PROVIDER, Next.OTHER, Again.WAIT, Against.TARGET, ProviderTimeout, maybe_billed=True
-    ),
-    FailureClass.EMPTY: Handling(_PROVIDER, Next.OTHER, Again.NO, Against.TARGET, None, maybe_billed=True),
-    FailureClass.TOO_LONG: Handling(
-        _CALLER, Next.LARGER, Again.NO, Against.NOTHING, ContextOverflow, words=True, alive=True
-    ),
-    FailureClass.REASONING_REJECTED: Handling(
-        _CALLER, Next.NOBODY, Again.WITHOUT_REASONING, Against.NOTHING, InvalidRequest, words=True, alive=True
-    ),
-    FailureClass.CALLER: Handling(
-        _CALLER, Next.NOBODY, Again.NO, Against.NOTHING, InvalidRequest, words=True, alive=True
-    ),
-    FailureClass.REFUSAL: Handling(
-        _CALLER, Next.NOBODY, Again.NO, Against.NOTHING, None, alive=True, refunded=False, maybe_billed=True
-    ),
-    FailureClass.GONE: Handling(
-        _CALLER, Next.NOBODY, Again.NO, Against.NOTHING, None, refunded=False, maybe_billed=True
-    ),
-    FailureClass.OURS: Handling(_US, Next.NOBODY, Again.NO, Against.NOTHING, InternalError),
-}
-"""What is done about each class, before any content has gone to the caller. Afterwards nobody else is asked, ever."""
-
-
-# ---- how a class is recognised
+from penstock.core.failure_classes.classes import FailureClass
+from penstock.core.failure_classes.reasoning_refusals import refuses_reasoning
 
 INSIDE = 200
 """The status of an error that stands inside a good answer: an error object in its body, or an error event."""
@@ -282,14 +117,6 @@ SIGNS: tuple[Sign, ...] = (
     Sign(_M, _REFUSING, "model_decommissioned", "", "Groq", ""),
     Sign(_M, _REFUSING, "1211", "", "Z.ai: no such model", _ZAI_CODES),
     Sign(_M, _ODD, "", "is not a valid model id", "OpenRouter", ""),
-    # ---- reasoning that another made
-    Sign(
-        FailureClass.REASONING_REJECTED, _ODD, "invalid_encrypted_content", "", "OpenAI", _ROUTING
-    ),
-    Sign(
-        FailureClass.REASONING_REJECTED, _ODD, "", "invalid `signature` in `thinking` block", "Anthropic",
-        "nguyenphutrong/quotio#218, read 2026-11-30",
-    ),
 )  # fmt: skip
 """In their order; the first that fits counts. An empty source: by common report, not read in the vendor's own text."""
 
@@ -325,25 +152,28 @@ SPOKEN = frozenset(_REFUSING) | frozenset((413, 422))
 """Statuses whose body is read, because it may say what the status does not."""
 
 
-def class_of_refusal(status: int, codes: Sequence[str], text: str, body: bytes, asked: bytes) -> FailureClass:
-    """The class of an answer with an error's ``status``; ``codes`` and ``text`` are what its ``body`` says.
+def class_of_refusal(
+    status: int, codes: Sequence[str], text: str, asked: bytes, *, too_long: bool
+) -> FailureClass:
+    """The class of an answer with an error's ``status``; ``codes`` and ``text`` are what its body says.
 
     ``asked`` is the caller's own body: a vendor's message may quote it, and words that stand there are no sign.
+    ``too_long``: the text speaks of a prompt that does not fit.
     """
+    if status in _ODD and refuses_reasoning(text, codes):
+        return FailureClass.REASONING_REJECTED
     found = _signed(status, codes, text, asked)
     if found is not None:
         return found
-    if status in (400, 403, 413, 422) and overflow_in(text, body) is not None:
+    if too_long and status in (400, 403, 413, 422):
         return FailureClass.TOO_LONG  # Together says so with 403
     return _STATUSES.get(status, FailureClass.BROKEN)
 
 
-def class_inside(kind: str, text: str, asked: bytes) -> FailureClass:
+def class_inside(kind: str, text: str, asked: bytes, *, too_long: bool) -> FailureClass:
     """The class of an error inside a good answer: ``kind`` is the word that it comes to, ``text`` its message."""
-    found = _signed(INSIDE, (), text, asked)
-    if found is None:
-        found = _KINDS.get(kind)
-    if found is None and overflow_in(text, b"") is not None:
+    found = _signed(INSIDE, (), text, asked) or _KINDS.get(kind)
+    if found is None and too_long:
         return FailureClass.TOO_LONG
     return found or FailureClass.BROKEN
 
@@ -364,9 +194,3 @@ def _signed(status: int, codes: Sequence[str], text: str, asked: bytes) -> Failu
         if sign.words in lower and (status in sign.statuses or status == INSIDE):
             return None if sign.words.encode() in asked.lower() else sign.found
     return None
-
-
-def is_callers(found: FailureClass) -> bool:
-    """Whether the caller is told of it as an error of its own."""
-    error = HANDLING[found].error
-    return error is not None and issubclass(error, CallerError)
