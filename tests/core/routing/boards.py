@@ -20,9 +20,9 @@ def board_of(*targets: Target, health: Health | None = None, kind: str = "custom
     return Board(upstreams.group(model, "chat", FORMATS), health or Health())
 
 
-def letters(names: str, **more: int) -> Board:
+def letters(names: str) -> Board:
     """Equal targets, a letter each."""
-    return board_of(*(Target(name, "up", **more) for name in names))
+    return board_of(*(Target(name, "up") for name in names))
 
 
 def health_of(board: Board, name: str) -> UpstreamHealth:

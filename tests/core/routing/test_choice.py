@@ -141,6 +141,18 @@ def test_a_degraded_one_stands_behind_and_keeps_a_trickle() -> None:
         assert name_of(chosen(board, now=2.0)) == expected
 
 
+def test_where_all_are_bad_the_worst_tier_is_asked_no_sooner() -> None:
+    board = board_of(Target("a", "up"), Target("b", "up", priority=1))
+    for name in "ab":
+        for number in range(30):
+            succeed(board, name, now=1.0)
+            if number % 2:
+                fail(board, name, now=1.0, user=str(number))
+        assert health_of(board, name).degraded == 2
+        board.health.sent(health_of(board, name), 1.0)
+    assert name_of(chosen(board, now=1.5)) == "a"
+
+
 def test_a_local_server_that_was_away_gets_its_share_little_by_little() -> None:
     board = board_of(Target("a", "up"), Target("b", "up"), kind="vllm")
     fail(board, "a", now=0.0, times=5)

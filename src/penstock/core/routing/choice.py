@@ -92,10 +92,9 @@ def choose(
     found = _best(live, board, u, now)
     if found is None:
         return _last_resort(able, board, u, now, patience)
-    chosen, level = found
+    chosen, tier = found
     if chosen.reason is not Reason.WEIGHT:
         return chosen
-    tier = live[level // 2].tier
     if group.size == 1:
         return Choice(chosen.candidate, Reason.ONLY)
     if tier is not able[0][0]:
@@ -186,31 +185,34 @@ def _live(tier: Tier, entries: list[Entry], health: Health, now: float) -> _Live
     return _Live(tier, well, odd)
 
 
-def _best(live: list[_Live], board: Board, u: float, now: float) -> tuple[Choice, int] | None:
-    """The best that are well, and their level; a probe, or a trickle to one that is degraded, goes before them.
+def _best(live: list[_Live], board: Board, u: float, now: float) -> tuple[Choice, Tier] | None:
+    """One of the best that are well, and its tier; a probe, or a trickle to one that is degraded, goes before them.
 
     A level is twice a tier's number, and one more for the degraded of it; the bad ones stand behind the next tier's.
     """
     rules = board.health.rules
     levels: dict[int, list[Entry]] = {}
+    tiers: dict[int, Tier] = {}
     for number, each in enumerate(live):
         level = 2 * number
         if each.well:
             levels[level] = each.well
+        tiers[level] = each.tier
         for entry in each.odd:
             candidate, known, weight = entry
             if known.suspect:
-                return Choice(candidate, Reason.PROBE), level
+                return Choice(candidate, Reason.PROBE), each.tier
             if known.degraded and _trickles(known, weight, each, rules, u, now):
-                return Choice(candidate, Reason.WEIGHT), level
-            beside = levels.get(level + _LEVELS[known.degraded], [])
-            levels[level + _LEVELS[known.degraded]] = [*beside, entry]
+                return Choice(candidate, Reason.WEIGHT), each.tier
+            behind = level + _LEVELS[known.degraded]
+            levels[behind] = [*levels.get(behind, ()), entry]
+            tiers.setdefault(behind, each.tier)
         if level in levels:
             break
     if not levels:
         return None
     level = min(levels)
-    return _draw(levels[level], rules, u, now), level
+    return _draw(levels[level], rules, u, now), tiers[level]
 
 
 _LEVELS = (0, 1, 3)
