@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.core.catalog import Feature, Target
 from penstock.core.failure_classes.classes import FailureClass
-from penstock.core.routing.choice import Need, choose, is_able, others
+from penstock.core.routing.choice import Need, _pair, choose, fitted, is_able, others
 from penstock.core.routing.health import Health
 from penstock.core.routing.rules import RULES
 from tests.core.routing.boards import (
@@ -199,6 +199,32 @@ def test_a_request_that_only_one_can_take_is_not_given_to_others_after_a_failure
     assert not others(board, need, [candidate_of(board, "a")], 0.0)
     assert others(board, Need(), [candidate_of(board, "a")], 0.0)
     assert not others(letters("a"), Need(), [candidate_of(letters("a"), "a")], 0.0)
+
+
+def test_an_estimate_refuses_nobody_and_twice_too_long_is_refused() -> None:
+    board = board_of(Target("a", "up", context_tokens=8_000), Target("b", "up", lacks=("images",)))
+    images: frozenset[Feature] = frozenset(("images",))
+    for need, found in (
+        (Need(), Need()),
+        (Need(images, 7_000, 1_000), Need(images, 7_000, 1_000)),
+        (Need(images, 15_000, 9_000), Need(images, 7_500)),
+        (Need(images, 17_000), None),
+        (Need(frozenset(), 17_000), Need(frozenset(), 17_000)),
+        (Need(frozenset(("tools",)), 17_000), Need(frozenset(("tools",)), 17_000)),
+    ):
+        assert fitted(board, need) == found
+    assert fitted(letters("a"), Need(images, 10**9)) == Need(images, 10**9)
+
+
+def test_one_alone_is_the_only_one_also_after_a_rest() -> None:
+    board = letters("a")
+    fail(board, "a", F.RATE, now=0.0, retry_after=1.0)
+    assert chosen(board, now=2.0).reason == "only"
+    assert board.health.abnormal == 0
+
+
+def test_two_that_are_drawn_are_different_also_where_a_weight_vanishes_beside_the_other() -> None:
+    assert _pair([1e-20, 1.0], [1e-20, 1.0], 1.0, 0.5)[:2] == (1, 0)
 
 
 # ---- after a failure

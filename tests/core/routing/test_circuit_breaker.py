@@ -177,6 +177,10 @@ def test_a_degraded_one_gets_worse_at_once_and_better_after_half_a_minute() -> N
     assert circuit.degraded == 2
     outcomes(circuit, 20.0, "+")
     assert circuit.degraded == 2
+    outcomes(circuit, 30.0, "-+")
+    assert circuit.degraded == 2, "it still fails"
+    circuit = Circuit()
+    outcomes(circuit, 0.0, "+" * 18 + "--")
     outcomes(circuit, 34.9, "+")
     assert circuit.degraded == 0
     outcomes(circuit, 35.0, "-")

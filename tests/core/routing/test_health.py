@@ -117,6 +117,31 @@ def test_a_new_credential_is_tried_at_once() -> None:
     assert known.until == 2.0, "that is not its credential's"
 
 
+def test_an_address_that_answers_again_is_as_usual_after_two_probes() -> None:
+    board = letters("ab")
+    known = health_of(board, "a")
+    fail(board, "a", F.UNREACHABLE, now=0.0, times=5)
+    for now in (10.0, 10.1):
+        assert board.health.sent(known, now)
+        board.health.succeeded(known, now, now)
+        board.health.left(known, now, probe=True)
+    assert known.normal
+    assert not board.health.sent(known, 10.2)
+
+
+def test_one_that_was_degraded_is_as_usual_when_half_a_minute_was_good() -> None:
+    board = letters("ab")
+    known = health_of(board, "a")
+    succeed(board, "a", now=0.0, times=18)
+    for user in "uv":
+        fail(board, "a", now=0.0, user=user)
+    assert known.degraded == 1
+    board.health.sent(known, 0.0)
+    assert not board.health.sent(known, 0.0), "no probe"
+    chosen(board, now=31.0)
+    assert known.normal
+
+
 # ---- averages
 
 

@@ -1,10 +1,11 @@
 """Second attempts and last resorts: those that help are free, those that fail are bounded."""
 
+import pytest
 from msgspec.structs import replace
 
-from penstock.core.failure_classes.classes import FailureClass
+from penstock.core.failure_classes.classes import Again, FailureClass
 from penstock.core.routing.last_resort import LastResort
-from penstock.core.routing.retry_budget import RetryBudget
+from penstock.core.routing.retry_budget import RetryBudget, second_try
 from penstock.core.routing.rules import RULES
 
 F = FailureClass
@@ -29,6 +30,27 @@ def test_a_second_attempt_that_helps_is_free() -> None:
     assert budget.tokens == RULES.tokens
     budget.give_back(1e9)
     assert budget.tokens == RULES.tokens
+
+
+def test_when_one_that_is_alone_is_asked_once_more() -> None:
+    for again, told, least, most in (
+        (Again.AT_ONCE, None, 0.0, 0.0),
+        (Again.SOON, None, 0.1, 0.3),
+        (Again.LATER, None, 0.0, 0.5),
+        (Again.RESTED, None, 0.5, 1.5),
+        (Again.RESTED, 2.0, 2.0, 2.0),
+        (Again.AT_RESET, 1.5, 1.5, 1.5),
+    ):
+        assert (second_try(again, told, 0.0), second_try(again, told, 1.0)) == pytest.approx((least, most))
+    for again, told in (
+        (Again.RESTED, 2.1),
+        (Again.AT_RESET, 30.0),
+        (Again.AT_RESET, None),
+        (Again.NO, None),
+        (Again.WAIT, None),
+        (Again.LATER, 1.0),
+    ):
+        assert second_try(again, told, 0.5) is None
 
 
 def test_a_last_resort_is_refused_the_more_of_them_fail() -> None:

@@ -1,6 +1,5 @@
 """Boards: the candidates of a model beside what is known of each, as the choice looks at them."""
 
-from penstock.core.catalog import Model
 from penstock.core.routing.candidates import Candidate, Group, Tier
 from penstock.core.routing.health import Health, ModelHealth, UpstreamHealth
 
@@ -28,11 +27,6 @@ class Board:
             )
             for tier in group.tiers
         ]
-
-    @property
-    def model(self) -> Model:
-        """Whose upstreams they are."""
-        return self.group.model
 
     def health_of(self, candidate: Candidate) -> UpstreamHealth:
         """What is known of one of the candidates."""
