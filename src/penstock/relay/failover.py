@@ -157,7 +157,7 @@ class Attempts:
 
     def gone(self, now: float) -> None:
         """The caller has left before any content. Who has waited for long has found it slow."""
-        if self._known is not None and now - self._sent_at > self._selection.board.known.pace.slow_mark(
+        if self._known is not None and now - self._sent_at >= self._selection.board.known.pace.slow_mark(
             self._kind()
         ):
             self.count(FailureClass.SLOW, None, now)
