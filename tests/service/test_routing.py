@@ -214,13 +214,13 @@ async def test_case_7_silence_after_the_start_is_made_good(tmp_path: Path, diale
 async def test_case_9_where_there_is_no_other_an_answer_that_has_begun_is_waited_for(
     tmp_path: Path, dialect: str
 ) -> None:
-    async with open_house(tmp_path / "data", upstream_first_byte=0.3, upstream_thinking=0.3) as house:
+    async with open_house(tmp_path / "data", upstream_first_byte=3.0, upstream_thinking=3.0) as house:
         user = await house.user()
         caller = await house.begin(dialect, f"wire-{dialect}", user, stream=True)
         asked = await house.wires[f"wire-{dialect}"].next()
         await asyncio.sleep(0.2)
         asked.begin(FRAMES[dialect][0])
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(3.6)
         asked.stream_on(*FRAMES[dialect][1:])
         assert (await caller.answer()).whole
 

@@ -7,6 +7,7 @@ failure it was; where there is nobody else, some kinds are tried once more at th
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import TypeVar
 
 import msgspec
@@ -89,7 +90,11 @@ class Attempts:
 
     def limits(self, clocks: Clocks, now: float) -> Limits:
         """How long the attempt that begins may take."""
-        router, selection = self._router, self._selection
+        router, selection, size = self._router, self._selection, self.size
+        if selection.known is not None and self.stream and size.prompt < _SMALL_PROMPT and not size.thinks:
+            if router.alone[0] is not clocks:
+                router.alone = clocks, Limits(clocks.content, inf, inf)
+            return router.alone[1]
         pace = selection.board.known.pace
         other = len(self._tried) < router.health.rules.most_attempts and router.others(
             selection, self._tried, now
@@ -263,6 +268,8 @@ def size_of(envelope: Envelope, model: Model) -> Size:
     return Size(prompt, asked, model.capabilities.thinking != "none")
 
 
+_SMALL_PROMPT = 2_000
+"""Tokens; as many make no difference of half a second."""
 _SMALL = 40_000
 """Bytes; what is in them makes no difference of a few seconds."""
 _USUAL_ANSWER = 8_192

@@ -22,6 +22,7 @@ from penstock.core.routing.board import Board
 from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey, Upstreams
 from penstock.core.routing.choice import NOTHING, Choice, Need, Reason, choose, fitted, others
 from penstock.core.routing.health import Health, UpstreamHealth
+from penstock.core.routing.pace import Clocks, Limits
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import ContextOverflow, InvalidRequest, NoProvider, ProviderCredentials
@@ -57,8 +58,8 @@ class UpstreamAddress(msgspec.Struct, frozen=True):
     url: bytes
 
 
-class _Sole(msgspec.Struct, frozen=True, gc=False):
-    """The selection of a model that has one target. It holds for one revision of the catalogue."""
+class _Plain(msgspec.Struct, frozen=True, gc=False):
+    """The selection where all of a model's targets can take what is asked. It holds for one revision of the catalogue."""
 
     model: Model
     upstreams: Upstreams
@@ -101,9 +102,11 @@ class Router:
         self._draw = draw
         self.epoch = now
         self.health = Health(rules, draw=draw)
+        self.alone: tuple[Clocks, Limits] = (Clocks(), Limits(0.0, 0.0, 0.0))
+        """What an attempt may take where there is nobody else, by the settings that it follows from."""
         self._addresses: Memo[tuple[str, bytes], UpstreamAddress] = Memo(_MAX_KEPT)
         self._boards: dict[tuple[str, DialectName], Board] = {}
-        self._sole: dict[tuple[str, DialectName], _Sole] = {}
+        self._plain: dict[tuple[str, DialectName], _Plain] = {}
         self._signed: Memo[tuple[UpstreamKey, DialectName, ApiVersion], _Signed] = Memo(_MAX_KEPT)
 
     def select(self, resolution: Resolution, envelope: Envelope, endpoint: Endpoint, now: float) -> Selection:
@@ -114,16 +117,16 @@ class Router:
         """
         model, dialect = resolution.model, endpoint.name
         upstreams = self._catalog().upstreams
-        sole = self._sole.get((model.id, dialect))
+        plain = self._plain.get((model.id, dialect))
         asked = envelope.max_tokens or 0
         if (
-            sole is not None
-            and sole.model is model
-            and sole.upstreams is upstreams
-            and len(envelope.body) // _SURE + asked <= sole.room
-            and asked <= sole.longest
+            plain is not None
+            and plain.model is model
+            and plain.upstreams is upstreams
+            and len(envelope.body) // _SURE + asked <= plain.room
+            and asked <= plain.longest
         ):
-            return sole.selection
+            return plain.selection
         choosy = model.auto or any(target.lacks for target in model.targets)
         features = envelope.features() if choosy else frozenset[Feature]()
         need = Need(features, int(envelope.estimate_input() * _ESTIMATE), asked)
@@ -136,13 +139,16 @@ class Router:
         can = fitted(board, need)
         if can is None:
             raise _unfit(model, board, need, endpoint)
-        if group.size == 1 and not choosy:
+        if choosy:
+            return Selection(model, board, can)
+        plain = Selection(model, board)
+        if group.size == 1:
             candidate = group.tiers[0].candidates[0]
-            only = Choice(candidate, Reason.ONLY)
-            selection = Selection(model, board, NOTHING, only, board.health_of(candidate))
-            self._sole[model.id, dialect] = _Sole(model, upstreams, selection, group.room, group.longest)
-            return selection
-        return Selection(model, board, can)
+            plain = Selection(
+                model, board, NOTHING, Choice(candidate, Reason.ONLY), board.health_of(candidate)
+            )
+        self._plain[model.id, dialect] = _Plain(model, upstreams, plain, group.room, group.longest)
+        return plain if group.size == 1 else Selection(model, board, can)
 
     def choose(
         self,
