@@ -66,8 +66,7 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     "catalog": {"body", "profile"},
     "embeddings": {"body", "dialects", "neutral", "profile", "reasoning"},
     "endpoints": {"body", "catalog", "dialects", "embeddings", "limits"},
-    "circuit_breaker": set(),
-    "routing": {"catalog", "circuit_breaker", "profile"},
+    "routing": {"catalog", "failure_classes", "profile"},
 }
 
 # The core is a function of its arguments: bytes, time, randomness and ids are handed to it.

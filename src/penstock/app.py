@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
 from starlette.types import Receive, Scope, Send
 
 from penstock.api.body_memory import BodyMemory
@@ -21,6 +22,8 @@ from penstock.core.dialects.translation_memory import TranslationMemory
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.revision import Revision
+from penstock.core.routing.pace import Clocks
+from penstock.core.routing.rules import RULES
 from penstock.domain.accounts.passwords import COST, Cost
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
@@ -125,8 +128,9 @@ class Service:
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
-            router = Router(source.get, self._secrets, draw=random.random, now=self._now)
-            failover = Failover(router, metrics, clock)
+            rules = structs.replace(RULES, asks_again=settings.upstream_again)
+            router = Router(source.get, self._secrets, draw=random.random, now=self._now, rules=rules)
+            failover = Failover(metrics)
             timings = _timings(settings)
             estimator = Estimator(
                 most_text=settings.token_count_text, most_seconds=settings.token_count_seconds
@@ -309,6 +313,13 @@ def _timings(settings: Settings) -> Timings:
             first_byte=settings.upstream_first_byte,
             idle=settings.upstream_idle,
             total=settings.upstream_total,
+        ),
+        clocks=Clocks(
+            headers=settings.upstream_headers,
+            content=settings.upstream_first_byte,
+            thinking=max(settings.upstream_thinking, settings.upstream_first_byte),
+            slope=settings.upstream_slope,
+            whole=settings.upstream_whole,
         ),
         head_hold=settings.head_hold,
         keepalive=settings.keepalive,

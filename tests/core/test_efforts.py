@@ -12,7 +12,7 @@ from penstock.core.dialects.registry import read_envelope
 from penstock.core.endpoints import FORMATS
 from penstock.core.neutral.request import Effort
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.routing import Upstreams, plan
+from penstock.core.routing.candidates import Upstreams
 from penstock.errors import InvalidRequest
 from penstock.providers.profiles import with_changes
 from penstock.providers.table import KINDS
@@ -442,9 +442,8 @@ def test_strict_tools_are_held_to_what_claude_takes() -> None:
 def plan_of(kind: str, model: str, caller: DialectName, row: Upstream | None = None) -> str:
     upstream = row or KINDS[kind]
     target = Model("m", "m", targets=(Target(upstream.id, model),))
-    (attempt,) = plan(
-        target, Upstreams([upstream]), {}, features=(), dialect=caller, formats=FORMATS, now=0.0, spread=0.0
-    )
+    group = Upstreams([upstream]).group(target, caller, FORMATS)
+    attempt = group.tiers[0].candidates[0].attempt
     return attempt.dialect
 
 

@@ -11,7 +11,7 @@ from penstock.core.dialects.prepare import prepare
 from penstock.core.dialects.registry import read_envelope
 from penstock.core.endpoints import FORMATS
 from penstock.core.profile import DEFAULT_PROFILE, Profile
-from penstock.core.routing import Upstreams, plan
+from penstock.core.routing.candidates import Upstreams
 from penstock.errors import InvalidRequest
 from penstock.providers.profiles import with_changes
 from penstock.providers.table import KINDS
@@ -353,9 +353,8 @@ def test_an_answer_that_nobody_limited_ends_where_the_model_ends() -> None:
     model = Model("m", "m", targets=(target,), max_output_tokens=64_000)
     for habits, limit in (({}, 64_000), ({"default_max_tokens": 500}, 500)):
         upstreams = Upstreams([with_profile_values(KINDS["anthropic"], habits)])
-        (attempt,) = plan(
-            model, upstreams, {}, features=(), dialect="chat", formats=FORMATS, now=0.0, spread=0.0
-        )
+        group = upstreams.group(model, "chat", FORMATS)
+        attempt = group.tiers[0].candidates[0].attempt
         body, _ = sent(HI, caller="chat", upstream="messages", profile=attempt.profile)
         assert body["max_tokens"] == limit
         assert body.get("stream", False) is (limit > 21_333)

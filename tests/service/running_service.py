@@ -488,9 +488,16 @@ def _moved(simulated: int, wires: Mapping[str, int]) -> ColumnElement[str]:
 
 @asynccontextmanager
 async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
-    """A house on a data directory of its own. Refusals are not limited unless the settings say so."""
+    """A house on a data directory of its own. Refusals are not limited and nobody is asked twice unless the settings say so."""
     given = replace(
-        Settings(data=data, errors_per_minute=0, cache_seconds=0.0, journal_pace=0.001, journal_hold=0.001),
+        Settings(
+            data=data,
+            errors_per_minute=0,
+            cache_seconds=0.0,
+            journal_pace=0.001,
+            journal_hold=0.001,
+            upstream_again=False,
+        ),
         **settings,
     )
     visits: list[SimulatedRequest] = []

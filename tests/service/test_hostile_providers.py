@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from penstock.core.routing.pace import Clocks
 from penstock.relay.relay import Relay
 from penstock.upstream import Deadlines
 from tests.core.dialects.test_answered import frames
@@ -402,7 +403,9 @@ async def test_a_provider_that_hangs(
     user, relay = await house.user(), relay_of(house)
     usual = relay.timings
     relay.timings = replace(
-        usual, deadlines=Deadlines(first_byte=0.05, idle=0.05, total=30.0 if stream else 0.05)
+        usual,
+        deadlines=Deadlines(first_byte=0.05, idle=0.05, total=30.0 if stream else 0.05),
+        clocks=Clocks(content=0.05, thinking=0.05, slope=0.0),
     )
     pieces = {
         "nothing": b"",

@@ -225,7 +225,9 @@ async def test_after_every_kind_of_answer_the_headers_say_what_the_ledger_holds(
 
 
 _STEPS = (
+    "penstock.relay.router.Router.select",
     "penstock.relay.router.Router.choose",
+    "penstock.relay.failover.Attempts.limits",
     "penstock.relay.relay.prepared_for",
     "penstock.domain.limits.Gate.count",
     "penstock.relay.relay.kind_of",
@@ -238,7 +240,8 @@ _STEPS = (
     "penstock.relay.stream.ResponseStream.sink",
     "penstock.relay.relay.whole_answer",
     "penstock.relay.relay.RelayedCall._start",
-    "penstock.relay.router.Router.succeeded",
+    "penstock.relay.failover.Attempts.content",
+    "penstock.relay.failover.Attempts.succeeded",
 )
 """Each step of a request, as what may have a bug in it."""
 

@@ -208,6 +208,8 @@ def _only_ours(answer: Answer, stream: bool) -> None:
         "x-request-id",
         "x-content-type-options",
         "request-id",
+        "x-penstock-attempts",
+        "x-penstock-route",
         "x-ratelimit-limit",
         "x-ratelimit-remaining",
         "x-ratelimit-reset",

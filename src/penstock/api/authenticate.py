@@ -15,14 +15,20 @@ from penstock.relay.standing import Caller
 class RequestCredentials:
     """What the headers say of the caller. ``key`` is its API key, ``mark`` what the key ring knows that by."""
 
-    __slots__ = ("_version", "caller", "client", "key", "mark", "strict")
+    __slots__ = ("_version", "caller", "client", "key", "mark", "patience", "strict")
 
-    def __init__(self, key: str, mark: bytes, client: str, *, strict: bool) -> None:
-        """``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused."""
+    def __init__(
+        self, key: str, mark: bytes, client: str, *, strict: bool, patience: float | None = None
+    ) -> None:
+        """``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused.
+
+        ``patience`` is how many seconds the client says that it waits for an answer.
+        """
         self.key = key
         self.mark = mark
         self.client = client
         self.strict = strict
+        self.patience = patience
         self.caller: Caller | None = None
         """What was decided for requests with these headers."""
         self._version: tuple[CallerFormat, ApiVersion] | None = None
@@ -50,9 +56,26 @@ def request_credentials(
         mark(key),
         families.of(exchange.header(b"user-agent")).name,
         strict=exchange.header(b"x-penstock-strict") == b"1",
+        patience=_patience(exchange),
     )
     exchange.shared_headers.read = sender
     return sender
+
+
+def _patience(exchange: Exchange) -> float | None:
+    """How long the client waits, by the headers that the vendors' SDKs send; None where it does not say."""
+    found: list[float] = []
+    for name in _TIMEOUTS:
+        value = exchange.header(name)
+        if value is not None and value.isdigit() and len(value) <= _LONGEST_TIMEOUT:
+            found.append(float(value))
+    return min((seconds for seconds in found if seconds > 0), default=None)
+
+
+_TIMEOUTS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
+"""Seconds, of OpenAI's and Anthropic's SDKs in Python and in JavaScript."""
+_LONGEST_TIMEOUT = 9
+"""Digits."""
 
 
 def _text(value: bytes | None) -> str | None:

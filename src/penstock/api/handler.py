@@ -440,6 +440,7 @@ class Api:
             bounds=self._bounds(principal, plan),
             client=credentials.client,
             strict=credentials.strict,
+            patience=credentials.patience,
             asked=asked,
             revision=revision,
             until=inf if expires is None else expires / 1000,

@@ -46,6 +46,10 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     weight: int = 1
     via: tuple[DialectName, ...] = ()
     lacks: tuple[Feature, ...] = ()
+    context_tokens: int | None = None
+    """How many tokens prompt and answer may have here, where that is fewer or more than the model's."""
+    max_output_tokens: int | None = None
+    """How many tokens an answer may have here at most."""
 
 
 class Model(msgspec.Struct, frozen=True):

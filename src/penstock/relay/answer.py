@@ -13,7 +13,7 @@ from penstock.core.dialects.translation_memory import TranslationMemory, Transla
 from penstock.core.endpoints import Endpoint
 from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
-from penstock.core.routing import Attempt
+from penstock.core.routing.candidates import Attempt
 from penstock.relay.call import Call
 from penstock.relay.usage import note_whole
 

@@ -14,7 +14,12 @@ _STATUS = b"HTTP/1.1 200 OK"
 _ID, _LEFT, _SECONDS = b"\0i\0", b"\0l\0", b"\0s\0"
 
 
-def answer_headers(
+Route = tuple[str, int]
+"""Why the last attempt was made where it was, and how many were made."""
+NO_ROUTE: Route = ("", 0)
+
+
+def answer_headers(  # noqa: PLR0913 - what a head says
     endpoint: Endpoint,
     *,
     stream: bool,
@@ -26,6 +31,7 @@ def answer_headers(
     reset: int,
     left: bytes,
     seconds: bytes,
+    route: Route = NO_ROUTE,
 ) -> HeaderList:
     """The headers of a good answer.
 
@@ -49,6 +55,10 @@ def answer_headers(
         head.append((b"x-penstock-model", model))
     if simulated:
         head.append((b"x-penstock-upstream", b"simulator"))
+    reason, attempts = route
+    if reason:
+        head.append((b"x-penstock-attempts", b"%d" % attempts))
+        head.append((b"x-penstock-route", reason.encode()))
     if losses is not None:
         head.append((b"x-penstock-translation", losses))
     head.extend(limit_headers_of(limit, reset, left, seconds))
@@ -71,6 +81,7 @@ class AnswerHead:
         simulated: bool,
         limit: int,
         reset: int,
+        route: Route = NO_ROUTE,
     ) -> None:
         """As for ``answer_headers``."""
         self.reset = reset
@@ -85,6 +96,7 @@ class AnswerHead:
             reset=reset,
             left=_LEFT,
             seconds=_SECONDS,
+            route=route,
         )
         lines = b"\r\n".join([_STATUS, *map(b": ".join, headers), b""])
         # each CR and each LF that a value brings in makes a line of its own

@@ -3,7 +3,7 @@
 from penstock.core.body.envelope import Envelope
 from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage
-from penstock.core.routing import Attempt
+from penstock.core.routing.candidates import Attempt
 from penstock.errors import CallerError, EndedByOwner, OurError, PenstockError
 from penstock.exchange import Exchange
 from penstock.relay.router import Selection
@@ -30,6 +30,7 @@ class Call:
         "refund_reason",
         "request_id",
         "resumed",
+        "route",
         "selection",
         "sent_at",
         "standing",
@@ -77,6 +78,8 @@ class Call:
         """The model that the answer names, where it is another than the attempt's."""
         self.first_byte_at: float | None = None
         self.losses: tuple[Loss, ...] = ()
+        self.route = ""
+        """Why the last attempt was made where it was."""
 
     def begin_attempt(self, attempt: Attempt, losses: tuple[Loss, ...], now: float) -> None:
         """The next attempt is made; what the last one reported is not of the answer that the caller gets."""

@@ -9,7 +9,7 @@ import msgspec
 from penstock.core.dialects.interface import Lane, PausableDecoder, Prepared, UpstreamSide
 from penstock.core.dialects.lanes import Translation
 from penstock.core.neutral.events import AnyEvent
-from penstock.core.routing import Attempt
+from penstock.core.routing.candidates import Attempt
 from penstock.relay.call import Call
 
 

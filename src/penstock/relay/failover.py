@@ -1,53 +1,208 @@
-"""Failover: the attempts of one request in their order, until one is answered.
+"""Failover: the attempts of one request, one at a time, until one is answered.
 
-The next attempt is made after a failure of the provider, while there is time, and while the attempt's answer has not begun
-towards the caller: what is a ``ProviderError`` then has sent nothing. Every failure is told to the operator, and counts
-against the circuit of its upstream model unless a caller could bring it about.
+After a failure of the provider the next attempt is made while there is time, while no content has gone to the caller, and
+while the model's budget of second attempts allows it. Who comes next is the choice of ``core/routing``, by what kind of
+failure it was; where there is nobody else, some kinds are tried once more at the same place after a moment.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import TypeVar
 
-from penstock.core.routing import Attempt
-from penstock.errors import ProviderCredentials, ProviderError
+import msgspec
+
+from penstock.core.body.envelope import Envelope
+from penstock.core.catalog import Model
+from penstock.core.failure_classes.classes import HANDLING, FailureClass
+from penstock.core.routing.candidates import Attempt, Candidate
+from penstock.core.routing.choice import Choice
+from penstock.core.routing.health import Failure, UpstreamHealth
+from penstock.core.routing.pace import Clocks, Limits, Size, stream_kind, whole_kind
+from penstock.core.routing.retry_budget import second_try
+from penstock.errors import PenstockError, ProviderError
 from penstock.operations.metrics import Metrics
-from penstock.relay.router import Router
+from penstock.relay.router import Router, Selection
 
 log = logging.getLogger("penstock.relay.failover")
 
 R = TypeVar("R")
 
 
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """The next attempt: whom, why, and after how many seconds."""
+
+    candidate: Candidate
+    reason: str
+    wait: float = 0.0
+
+
 class Attempts:
-    """The attempts of one request that are left, in their order."""
+    """The attempts of one request: who was asked, what came of it, and who is asked next."""
 
-    __slots__ = ("_at", "_attempts")
+    __slots__ = (
+        "_body",
+        "_held",
+        "_known",
+        "_probe",
+        "_resort",
+        "_router",
+        "_selection",
+        "_sent_at",
+        "_slow",
+        "_taken",
+        "_tried",
+        "_user",
+        "size",
+        "stream",
+    )
 
-    def __init__(self, attempts: Sequence[Attempt]) -> None:
-        """``attempts``: one at least."""
-        self._attempts = attempts
-        self._at = 0
+    def __init__(
+        self, router: Router, selection: Selection, user: str, body: bytes, size: Size, *, stream: bool
+    ) -> None:
+        """``body`` is what ``user`` asks, ``size`` how much that is."""
+        self._router = router
+        self._selection = selection
+        self._user = user
+        self._body = body
+        self._known: UpstreamHealth | None = None
+        self._tried: tuple[Candidate, ...] = ()
+        self._held: tuple[Failure, ...] = ()
+        self._taken = 0.0
+        self._slow = False
+        self.size = size
+        self.stream = stream
 
-    def next(self, seconds: float) -> Attempt | None:
-        """The next one; None where there is none, or no time for a further one: ``seconds`` are left."""
-        at = self._at
-        if at >= len(self._attempts) or (at and seconds <= 0):
+    def first(self, now: float, patience: float) -> Choice:
+        """Who is asked first; ``patience`` are the seconds that the caller has."""
+        return self._router.choose(self._selection, (), None, now=now, patience=patience)
+
+    def begin(self, candidate: Candidate, now: float, *, resort: bool = False) -> None:
+        """An attempt begins; ``resort``: it is a last one."""
+        router, known = self._router, self._selection.known
+        if known is None:
+            known = router.health.of(candidate.attempt)
+        self._known = known
+        self._probe = router.health.sent(known, now)
+        self._resort = resort
+        self._sent_at = now
+        self._tried += (candidate,)
+
+    def limits(self, clocks: Clocks, now: float) -> Limits:
+        """How long the attempt that begins may take."""
+        router, selection, size = self._router, self._selection, self.size
+        if selection.known is not None and self.stream and size.prompt < _SMALL_PROMPT and not size.thinks:
+            if router.alone[0] is not clocks:
+                router.alone = clocks, Limits(clocks.content, inf, inf)
+            return router.alone[1]
+        pace = selection.board.known.pace
+        other = len(self._tried) < router.health.rules.most_attempts and router.others(
+            selection, self._tried, now
+        )
+        if not self.stream:
+            limits = pace.whole_limits(self.size, clocks, other=other)
+        else:
+            limits = pace.stream_limits(self.size, clocks, other=other)
+        if not (self._probe and other):
+            return limits
+        probe = pace.probe_limit(self._kind())
+        return Limits(min(limits.head, probe), min(limits.content, probe), limits.whole)
+
+    def content(self, now: float) -> None:
+        """The first content is here, or all of a whole answer."""
+        known, pace = self._known, self._selection.board.known.pace
+        if known is None:
+            return
+        seconds = now - self._sent_at
+        kind = self._kind()
+        self._router.health.timed(known, pace.add(kind, seconds, now), now)
+        self._slow = seconds > self._router.health.rules.slow_least and seconds > pace.slow_mark(kind)
+
+    def succeeded(self, now: float) -> None:
+        """The attempt was answered."""
+        known, health, model = self._known, self._router.health, self._selection.board.known
+        if known is None:
+            return
+        health.succeeded(known, self._sent_at, now, self._user, slow=self._slow)
+        if self._resort:
+            model.last_resort.succeeded()
+        if len(self._tried) == 1:
+            model.budget.earn()
+            return
+        model.budget.give_back(self._taken)
+        health.answered((self._user, hash(self._body)), self._held, now)
+
+    def failed(self, found: FailureClass, told: float | None, now: float, left: float) -> Step | None:
+        """The attempt has failed, and nothing of an answer has gone out: the next one, while ``left`` seconds are left.
+
+        ``told`` is how long the upstream wishes to be left alone, in seconds.
+        """
+        health, was_probe = self._router.health, self._probe
+        poison = health.is_poison(self._user, hash(self._body), now)
+        self.count(found, told, now)
+        self.leave(now)
+        if len(self._tried) >= health.rules.most_attempts or left <= 0 or poison:
             return None
-        self._at = at + 1
-        return self._attempts[at]
+        step = self._next(found, told, now, left)
+        if step is None or was_probe:
+            return step
+        taken = self._selection.board.known.budget.take(found)
+        if taken is None:
+            return None
+        self._taken += taken
+        return step
+
+    def count(self, found: FailureClass, told: float | None, now: float) -> None:
+        """The attempt has failed."""
+        if self._known is not None:
+            body = hash(self._body)
+            failure = Failure(self._known, found, self._sent_at, now, self._user, body, told)
+            if self._router.health.failed(failure):
+                self._held += (failure,)
+
+    def gone(self, now: float) -> None:
+        """The caller has left before any content. Who has waited for long has found it slow."""
+        if self._known is not None and now - self._sent_at >= self._selection.board.known.pace.slow_mark(
+            self._kind()
+        ):
+            self.count(FailureClass.SLOW, None, now)
+
+    def leave(self, now: float) -> None:
+        """The attempt is over, one way or another."""
+        known, self._known = self._known, None
+        if known is not None:
+            self._router.health.left(known, now, probe=self._probe)
+
+    def skip(self, candidate: Candidate, found: FailureClass, now: float, left: float) -> Step | None:
+        """The request cannot be said to this one: the next, after the same failure."""
+        self._tried += (candidate,)
+        return self._next(found, None, now, left, again=False)
+
+    def _next(
+        self, found: FailureClass, told: float | None, now: float, left: float, *, again: bool = True
+    ) -> Step | None:
+        router, tried = self._router, self._tried
+        choice = router.choose(self._selection, tried, found, now=now, patience=left)
+        if choice.candidate is not None:
+            return Step(choice.candidate, choice.reason)
+        if not again or not router.health.rules.asks_again:
+            return None
+        wait = second_try(HANDLING[found].again, told, router.draw())
+        if wait is None or wait >= left or tried[-1] in tried[:-1]:
+            return None
+        return Step(tried[-1], choice.reason, wait)
+
+    def _kind(self) -> int:
+        return stream_kind(self.size.prompt) if self.stream else whole_kind(self.size.asked)
 
 
 class Failover:
-    """Makes attempts, and keeps the operator and the circuit breakers informed. One per process."""
+    """Tells the operator of failures, and makes the attempts of what takes no part in the votes. One per process."""
 
-    __slots__ = ("_clock", "_metrics", "_router")
+    __slots__ = ("_metrics",)
 
-    def __init__(self, router: Router, metrics: Metrics, clock: Callable[[], float]) -> None:
-        """``clock`` is monotonic, in seconds."""
-        self._router = router
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._clock = clock
 
     async def run(
         self,
@@ -62,9 +217,9 @@ class Failover:
         ``left`` are the seconds for further ones. Raises the last ``ProviderError``, and what ``send`` raises besides.
         """
         failure: ProviderError | None = None
-        order = Attempts(attempts)
-        while (attempt := order.next(left())) is not None:
-            self._router.sending(attempt, self._clock())
+        for attempt in attempts:
+            if failure is not None and left() <= 0:
+                break
             try:
                 return await send(attempt)
             except ProviderError as error:
@@ -74,10 +229,8 @@ class Failover:
             raise ValueError("no attempt to make")
         raise failure
 
-    def note(self, request_id: str, attempt: Attempt, error: ProviderError) -> None:
-        """Tell the operator; and count it against the circuit, unless a caller could bring it about."""
-        if not isinstance(error, ProviderCredentials):
-            self._router.failed(attempt, self._clock())
+    def note(self, request_id: str, attempt: Attempt, error: PenstockError) -> None:
+        """Tell the operator."""
         self._metrics.upstream_failed(attempt.provider, error.code)
         log.warning(
             "provider failed",
@@ -89,3 +242,35 @@ class Failover:
                 "failure_class": error.failure_class,
             },
         )
+
+
+def class_of(error: PenstockError) -> FailureClass:
+    """What kind of failure an error tells of."""
+    if error.failure_class:
+        return FailureClass(error.failure_class)
+    return FailureClass.BROKEN if isinstance(error, ProviderError) else FailureClass.OURS
+
+
+def refusal(choice: Choice) -> PenstockError:
+    """What a caller is told for whom nobody is asked, because all are out: the true cause, and when to come again."""
+    found = choice.found or FailureClass.BROKEN
+    kind = HANDLING[found].error or ProviderError
+    error = kind("No provider of this model is well at the moment.", retry_after=round(choice.retry_after))
+    error.failure_class = found
+    return error
+
+
+def size_of(envelope: Envelope, model: Model) -> Size:
+    """How much is asked. Where the body is small its length will do; where no length is asked for, the model's counts."""
+    body = envelope.body
+    prompt = len(body) // 4 if len(body) < _SMALL else envelope.estimate_input()
+    asked = envelope.max_tokens or model.max_output_tokens or _USUAL_ANSWER
+    return Size(prompt, asked, model.capabilities.thinking != "none")
+
+
+_SMALL_PROMPT = 2_000
+"""Tokens; as many make no difference of half a second."""
+_SMALL = 40_000
+"""Bytes; what is in them makes no difference of a few seconds."""
+_USUAL_ANSWER = 8_192
+"""Tokens, where neither the request nor the catalogue says how long an answer may be."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from enum import Enum
 from functools import partial
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -30,7 +31,10 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.failure_classes.classes import FailureClass
-from penstock.core.routing import Attempt
+from penstock.core.memo import Memo
+from penstock.core.routing.candidates import Candidate
+from penstock.core.routing.choice import Choice, Reason
+from penstock.core.routing.pace import Clocks
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
 from penstock.domain.limits import Gate, Lease
@@ -51,9 +55,10 @@ from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
-from penstock.relay.failover import Attempts, Failover
+from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal, size_of
 from penstock.relay.offload import Offload
 from penstock.relay.record import kind_of, settle
+from penstock.relay.retry_after import retry_after
 from penstock.relay.router import Router
 from penstock.relay.standing import Leg, Standing
 from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
@@ -68,6 +73,7 @@ from penstock.relay.upstream_errors import (
 from penstock.relay.usage import note_model, note_stream
 from penstock.upstream import (
     Deadlines,
+    FailureReason,
     RequestHead,
     Sending,
     UpstreamClient,
@@ -81,6 +87,10 @@ _LINGER = 2.0
 """Seconds an upstream may take to end its body after the dialect's own end, before its connection is given up."""
 _TOLD_BY_STATUS = frozenset((401, 402, 403, 429))
 """Error statuses that say enough where their body does not arrive."""
+_MOST_DEADLINES = 256
+_EXACT = 10.0
+"""Seconds up to which a deadline is not rounded."""
+_LATE = UpstreamFailure(FailureReason.FIRST_BYTE_TIMEOUT, "no content in time", sent=True)
 _ENDED = "The owner of the key has ended this request."
 _STOPPED = "The service was stopped before the answer was complete. Send the request again."
 
@@ -95,6 +105,7 @@ class Timings(msgspec.Struct, frozen=True):
     """
 
     deadlines: Deadlines = Deadlines()
+    clocks: Clocks = Clocks()
     head_hold: float = 20.0
     keepalive: float = 15.0
     max_reply: int = 64 * 1024 * 1024
@@ -142,6 +153,7 @@ class Relay:
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
+        self._deadlines: Memo[tuple[float, float, bool], Deadlines] = Memo(_MOST_DEADLINES)
         self.client = client
         self.ledger = ledger
         self.gate = gate
@@ -183,6 +195,20 @@ class Relay:
             return False
         call.stop(EndedByOwner(_ENDED))
         return True
+
+    def deadlines(self, head: float, total: float, *, thinks: bool = False) -> Deadlines:
+        """The usual ones, with another time for the answer's head and for all of it; what ``thinks`` is silent for longer."""
+        usual = self.timings.deadlines
+        if head > _EXACT:
+            head = round(head)
+        if total > _EXACT:
+            total = round(total)
+        known = self._deadlines.get((head, total, thinks))
+        if known is None:
+            idle = max(usual.idle, self.timings.clocks.thinking) if thinks else usual.idle
+            made = replace(usual, first_byte=head, total=total, idle=idle)
+            known = self._deadlines.keep((head, total, thinks), made)
+        return known
 
     def leg(self, call: Call) -> Leg:
         """The way that the attempt of a call goes."""
@@ -229,6 +255,7 @@ class RelayedCall(Call):
 
     __slots__ = (
         "_attempts",
+        "_candidate",
         "_counted",
         "_front",
         "_lease",
@@ -243,14 +270,19 @@ class RelayedCall(Call):
         "_sending",
         "_state",
         "_stream",
+        "_timer",
+        "_told",
         "_turn",
         "_waiting",
+        "_whole_by",
     )
 
     _relay: Relay
     _front: Front
     _place: Place
     _attempts: Attempts
+    _candidate: Candidate
+    """Who is asked first."""
     _prepared: Prepared
     """What was written for the upstream that is tried now."""
     _leg: Leg
@@ -264,6 +296,9 @@ class RelayedCall(Call):
         self._counted = False
         self._waiting: asyncio.Task[None] | None = None
         self._sending: Sending | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._told: float | None = None
+        self._whole_by = inf
         self._response: UpstreamResponse | None = None
         self._stream: ResponseStream | None = None
         self._room: AnswerRoom | None = None
@@ -359,25 +394,69 @@ class RelayedCall(Call):
         """The call has its slot."""
         self._lease = lease
         self._state = PREPARING
-        relay, standing = self._relay, self.standing
-        self.selection = selection = relay.router.choose(
-            standing.resolution, self.envelope, standing.endpoint, relay.clock()
+        relay, standing, envelope = self._relay, self.standing, self.envelope
+        self.selection = selection = relay.router.select(
+            standing.resolution, envelope, standing.endpoint, relay.clock()
         )
-        self._attempts = Attempts(selection.attempts)
-        self.attempt = attempt = selection.attempts[0]
-        self._attempts.next(0.0)
+        self._attempts = Attempts(
+            relay.router,
+            selection,
+            standing.user_id,
+            envelope.body,
+            size_of(envelope, selection.model),
+            stream=envelope.stream,
+        )
+        self._first(self._seconds_left())
+
+    def _first(self, patience: float) -> None:
+        """Choose whom to ask first. Where all are out, the first may be back soon: ``patience`` says how long is waited."""
+        relay = self._relay
+        choice = self._attempts.first(relay.clock(), patience)
+        if choice.wait is not None:
+            self._pause(choice.wait, self._first, 0.0)
+            return
+        self.route = choice.reason
+        candidate = choice.candidate
+        if candidate is None:
+            self._refuse(choice)
+            return
+        self._candidate = candidate
+        self.attempt = attempt = candidate.attempt
         if self._is_large():
             self._wait(lambda: relay.offload.run(prepared_for, self, attempt, relay.memories), self._open)
         else:
             # a request that cannot be said there fails here, before it counts
             self._open(prepared_for(self, attempt, relay.memories))
 
+    def _refuse(self, choice: Choice) -> None:
+        """Nobody is asked, because all are out; the row says of whom it is."""
+        self.attempt = self.selection.board.group.tiers[0].candidates[0].attempt
+        self._count()
+        raise refusal(choice)
+
+    def _pause(self, seconds: float, step: Callable[..., None], *args: object) -> None:
+        """Go on with a step later."""
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._resume_step, step, args)
+
+    def _resume_step(self, step: Callable[..., None], args: tuple[object, ...]) -> None:
+        self._timer = None
+        self._do(step, *args)
+
     def _is_large(self) -> bool:
         """Whether the body is written in a thread, beside the streams of others."""
         return len(self.envelope.body) > self._relay.offload.above
 
     def _open(self, prepared: Prepared) -> None:
-        """Count the call and record it."""
+        """Count the call and record it, and send it."""
+        self._count()
+        ledger = self._relay.ledger
+        if ledger.durable:
+            self._prepared = prepared
+            self._wait(ledger.synced, self._send_first)
+        else:
+            self._send(self._candidate, prepared)
+
+    def _count(self) -> None:
         relay, lease = self._relay, self._lease
         if lease is None:
             raise RuntimeError("a call without a slot")
@@ -389,62 +468,88 @@ class RelayedCall(Call):
         self._row = relay.ledger.open(
             self.request_id, leg.kind, standing.user_id, standing.key_id, self.day, int(self.now * 1000)
         )
-        if relay.ledger.durable:
-            self._prepared = prepared
-            self._wait(relay.ledger.synced, self._send_first)
-        else:
-            self._send(self.attempt, prepared)
 
     def _send_first(self, _synced: None) -> None:
-        self._send(self.attempt, self._prepared)
+        self._send(self._candidate, self._prepared)
 
-    def _try_next(self, failure: ProviderError) -> None:
+    def _try_next(self, failure: PenstockError) -> None:
         """The attempt has failed, and no content has gone to the caller: make the next one, or tell of this failure."""
         self._state = BETWEEN_ATTEMPTS
         relay = self._relay
         relay.failover.note(self.request_id, self.attempt, failure)
-        while (attempt := self._attempts.next(self._seconds_left())) is not None:
+        now, told = relay.clock(), self._told
+        self._told = None
+        step = self._attempts.failed(class_of(failure), told, now, self._seconds_left())
+        if step is None:
+            self._fail(failure)
+        elif step.wait > 0:
+            self._pause(step.wait, self._follow, step, failure)
+        else:
+            self._follow(step, failure)
+
+    def _follow(self, following: Step, failure: PenstockError) -> None:
+        """Write what the next attempt sends, and send it. Where it cannot be said there, the one after it is next."""
+        relay = self._relay
+        step: Step | None = following
+        while step is not None:
             if self._is_large():
                 self._wait(
-                    partial(self._prepared_aside, attempt), lambda found: self._send_or_fail(found, failure)
+                    partial(self._prepared_aside, step, failure),
+                    lambda found: self._send_or_fail(found, failure),
                 )
                 return
             try:
-                prepared = prepared_for(self, attempt, relay.memories)
+                prepared = prepared_for(self, step.candidate.attempt, relay.memories)
             except InvalidRequest:
-                continue  # it cannot be said there; what failed before is what the caller is told
-            self._send(attempt, prepared)
+                step = self._skip(step, failure)  # what failed before is what the caller is told
+                continue
+            self.route = step.reason
+            self._send(step.candidate, prepared)
             return
         self._fail(failure)
 
-    async def _prepared_aside(self, attempt: Attempt) -> tuple[Attempt, Prepared] | None:
-        """The next attempt that the request can be said to, and its body; from ``attempt`` on."""
+    def _skip(self, step: Step, failure: PenstockError) -> Step | None:
+        """The request cannot be said to this one: the next."""
+        return self._attempts.skip(
+            step.candidate, class_of(failure), self._relay.clock(), self._seconds_left()
+        )
+
+    async def _prepared_aside(self, step: Step, failure: PenstockError) -> tuple[Step, Prepared] | None:
+        """The next attempt that the request can be said to, and its body; from ``step`` on."""
         relay = self._relay
-        following: Attempt | None = attempt
+        following: Step | None = step
         while following is not None:
+            attempt = following.candidate.attempt
             try:
-                return following, await relay.offload.run(prepared_for, self, following, relay.memories)
+                return following, await relay.offload.run(prepared_for, self, attempt, relay.memories)
             except InvalidRequest:
-                following = self._attempts.next(self._seconds_left())
+                following = self._skip(following, failure)
         return None
 
-    def _send_or_fail(self, found: tuple[Attempt, Prepared] | None, failure: ProviderError) -> None:
+    def _send_or_fail(self, found: tuple[Step, Prepared] | None, failure: PenstockError) -> None:
         if found is None:
             self._fail(failure)
         else:
-            self._send(*found)
+            step, prepared = found
+            self.route = step.reason
+            self._send(step.candidate, prepared)
 
     def _seconds_left(self) -> float:
-        """For further attempts: all of a request have one total."""
-        return self.sent_at + self._relay.timings.deadlines.total - self._relay.clock()
+        """For further attempts: all of a request have one total, and its client may give up before."""
+        relay, patience = self._relay, self.standing.caller.patience
+        now = relay.clock()
+        left = min(self._whole_by, (self.sent_at or now) + relay.timings.deadlines.total) - now
+        if patience is None:
+            return left
+        return min(left, self.started + patience - relay.router.health.rules.client_margin - now)
 
     # ---- sending
 
-    def _send(self, attempt: Attempt, prepared: Prepared) -> None:
+    def _send(self, candidate: Candidate, prepared: Prepared) -> None:
         """Begin an attempt."""
-        relay = self._relay
+        relay, attempt = self._relay, candidate.attempt
         now = relay.clock()
-        relay.router.sending(attempt, now)
+        self._attempts.begin(candidate, now, resort=self.route == Reason.LAST_RESORT)
         self.begin_attempt(attempt, prepared.losses, now)
         self.contacted = True
         self._turn = None
@@ -463,12 +568,25 @@ class RelayedCall(Call):
         """Send a body on the attempt's way."""
         self._state = SENDING
         self._prepared = prepared
-        relay, leg = self._relay, self._leg
-        deadlines = relay.timings.deadlines
-        if self.attempts > 1 or self.resumed or self._relieved:
-            deadlines = replace(deadlines, total=self._seconds_left())
+        relay, leg, stream = self._relay, self._leg, self._stream
+        now = relay.clock()
+        limits = self._attempts.limits(relay.timings.clocks, now)
+        if self.attempts == 1:
+            self._whole_by = now + limits.whole
+        left = self._seconds_left()
+        if stream is None:
+            deadlines = relay.deadlines(limits.head, min(limits.content, left))
+        else:
+            total = min(relay.timings.deadlines.total, left)
+            deadlines = relay.deadlines(limits.head, total, thinks=self._attempts.size.thinks)
+            stream.content_by = now + limits.content
         head = leg.head or relay.head(self.standing, leg, prepared.body)
-        self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=self.envelope.stream)
+        self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=stream is not None)
+
+    def _late(self) -> None:
+        """No content in time."""
+        self._give_up()
+        self._do(self._broke, network_error(_LATE))
 
     def _take_head(self, response: UpstreamResponse) -> None:
         self._state = AWAITING_CONTENT
@@ -504,6 +622,7 @@ class RelayedCall(Call):
         leg = self._leg
         words = None if leg.own else self.standing.endpoint.caller.overflow_words
         error = refused_error(response, body, leg.upstream, words, self.envelope.body)
+        self._told = retry_after(response, self._relay.router.epoch())
         if self.resumed and isinstance(error, CallerError):
             error = ProviderError("The provider paused its answer and would not go on with it.")
         elif (
@@ -555,6 +674,7 @@ class RelayedCall(Call):
             keepalive=relay.timings.keepalive,
             max_startup=relay.timings.max_startup,
             sent=self.envelope.body,
+            late=self._late,
         )
 
     def _flow(self, response: UpstreamResponse, stream: ResponseStream) -> None:
@@ -580,6 +700,7 @@ class RelayedCall(Call):
             stream.sink(data)
             if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
                 self._state = ANSWERING
+                self._attempts.content(stream.first_byte_at)
             if stream.done_at is not None:
                 self._do(self._complete_stream, stream)
 
@@ -616,7 +737,9 @@ class RelayedCall(Call):
             if response is not None:
                 response.let_end(_LINGER)
             self.outcome, self.status = "completed", 200
-            relay.router.succeeded(self.attempt)
+            if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
+                self._attempts.content(stream.first_byte_at)
+            self._attempts.succeeded(relay.clock())
             self._end()
             return
         self._close_response()
@@ -624,10 +747,14 @@ class RelayedCall(Call):
             self._try_next(error)
             return
         if not self.exchange.started:
+            if error.failure_class:
+                self._attempts.count(class_of(error), None, relay.clock())
             self._fail(error)
             return
         if isinstance(error, ProviderError):
             relay.failover.note(self.request_id, self.attempt, error)
+        if error.failure_class:
+            self._attempts.count(class_of(error), None, relay.clock())
         self._tell(stream, error)
 
     def _tell(self, stream: ResponseStream, error: PenstockError) -> None:
@@ -671,8 +798,9 @@ class RelayedCall(Call):
             note_model(self, turn.answered)
         if failed is not None:
             raise reported_error(failed, self.envelope.body, begun=False)
-        self.first_byte_at = relay.clock()
-        relay.router.succeeded(self.attempt)
+        self.first_byte_at = now = relay.clock()
+        self._attempts.content(now)
+        self._attempts.succeeded(now)
         exchange = self.exchange
         self._start()
         self._free_slot()
@@ -702,15 +830,22 @@ class RelayedCall(Call):
                 reset=reset,
                 left=b"%d" % left,
                 seconds=b"%d" % seconds,
+                route=(self.route, self.attempts),
             )
             self.exchange.start(200, head)
             return
-        key = (public, stream, simulated)
+        key = (public, stream, simulated, self.route, self.attempts)
         known = standing.heads.get(key)
         if known is None or known.reset != reset:
             limit = standing.plan.daily_requests
             known = AnswerHead(
-                standing.endpoint, stream=stream, model=model, simulated=simulated, limit=limit, reset=reset
+                standing.endpoint,
+                stream=stream,
+                model=model,
+                simulated=simulated,
+                limit=limit,
+                reset=reset,
+                route=(self.route, self.attempts),
             )
             standing.heads.keep(key, known)
         self.exchange.start_ready(known.fill(request_id, left, seconds))
@@ -739,8 +874,10 @@ class RelayedCall(Call):
         self._close_response()
         if isinstance(error, ProviderError) and self.contacted:
             self._try_next(error)
-        else:
-            self._fail(error)
+            return
+        if self.contacted and error.failure_class:  # the caller's fault, found by an upstream that works
+            self._attempts.count(class_of(error), None, self._relay.clock())
+        self._fail(error)
 
     def _abandon(self) -> None:
         """Settle a call whose caller is gone."""
@@ -748,6 +885,8 @@ class RelayedCall(Call):
             self.outcome = "client_gone"
             if not self.contacted:
                 self.refund_reason = "not_sent"
+            elif self._state is not ANSWERING:
+                self._attempts.gone(self._relay.clock())
             self._note_stream()
             self._settle()
         self._leave()
@@ -816,6 +955,8 @@ class RelayedCall(Call):
     def _leave(self) -> None:
         """Give back what the call has taken."""
         self._state = ENDED
+        if self.contacted:
+            self._attempts.leave(self._relay.clock())
         del self._relay.calls[self.request_id]
         self._free_slot()
         if self._room is not None:
@@ -831,6 +972,9 @@ class RelayedCall(Call):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._sending is not None:
             self._sending.close()
             self._sending = None

@@ -13,7 +13,7 @@ from penstock.core.body.cost_fields import CostBounds
 from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
 from penstock.core.endpoints import Endpoint
 from penstock.core.memo import Memo
-from penstock.core.routing import Attempt
+from penstock.core.routing.candidates import Attempt
 from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.kinds import KnownKind
@@ -23,6 +23,7 @@ from penstock.upstream import RequestHead
 
 _MOST_LEGS = 16
 _MOST_MODELS = 16
+_MOST_HEADS = 32
 
 
 class Leg:
@@ -60,6 +61,7 @@ class Caller:
         "bounds",
         "client",
         "endpoint",
+        "patience",
         "plan",
         "principal",
         "revision",
@@ -77,6 +79,7 @@ class Caller:
         bounds: CostBounds,
         client: str,
         strict: bool,
+        patience: float | None,
         asked: ApiVersion,
         revision: int,
         until: float,
@@ -84,6 +87,7 @@ class Caller:
         """``until`` is when the key expires, in epoch seconds; ``asked`` is the API version that the caller means.
 
         ``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused.
+        ``patience`` is how many seconds the client waits, where it says so.
         """
         self.endpoint = endpoint
         self.principal = principal
@@ -93,6 +97,7 @@ class Caller:
         self.bounds = bounds
         self.client = client
         self.strict = strict
+        self.patience = patience
         self.asked = asked
         self.revision = revision
         self.until = until
@@ -114,5 +119,5 @@ class Standing:
         self.resolution = resolution
         self.legs: Memo[tuple[int, bool], Leg] = Memo(_MOST_LEGS)
         """By the attempt's identity, which the leg proves, and whether a stream is wanted."""
-        self.heads: Memo[tuple[str, bool, bool], AnswerHead] = Memo(_MOST_LEGS)
-        """Of answers, by the model that serves, whether they are streams, and whether the simulator answers."""
+        self.heads: Memo[tuple[str, bool, bool, str, int], AnswerHead] = Memo(_MOST_HEADS)
+        """Of answers: by the model that serves, stream or not, simulated or not, why it was chosen, and the attempts."""

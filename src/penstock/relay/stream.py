@@ -12,6 +12,7 @@ caller's; when the caller stalls the upstream is paused, so memory stays bounded
 import asyncio
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from penstock.core.dialects.interface import NOTHING_ASKED, Asked, CallerSide
@@ -59,6 +60,7 @@ class ResponseStream:
         "_hold_until",
         "_keepalive",
         "_last_write",
+        "_late",
         "_max_startup",
         "_pipe",
         "_piped",
@@ -66,6 +68,7 @@ class ResponseStream:
         "_sent",
         "_side",
         "_startup",
+        "content_by",
         "done_at",
         "error",
         "first_byte_at",
@@ -85,9 +88,12 @@ class ResponseStream:
         keepalive: float,
         max_startup: int,
         sent: bytes = b"",
+        late: Callable[[], None] | None = None,
         piped: bool = True,
     ) -> None:
         """``begin`` sends the response head. ``hold_until`` is a time of the monotonic ``clock``, ``keepalive`` seconds.
+
+        ``late`` is called when there is no content by ``content_by``.
 
         ``max_startup`` bytes are held of what comes before the first content. ``sent`` is the caller's own body. Without
         ``piped`` all goes the long way, to the same effect: that is for tests, which compare.
@@ -104,6 +110,9 @@ class ResponseStream:
         self._clock = clock
         self._hold_until = hold_until
         self._keepalive = keepalive
+        self._late = late
+        self.content_by = inf
+        """When the first content must be there, on the monotonic clock."""
         self._last_write = 0.0
         self._piped = piped
         self._pipe: Pipe | None = None
@@ -174,6 +183,9 @@ class ResponseStream:
         """Called a few times a second: ends the hold, keeps quiet connections alive."""
         if self.done_at is not None:
             return
+        if now >= self.content_by and self.first_byte_at is None and self._late is not None:
+            self._late()
+            return
         exchange = self._exchange
         if not exchange.started:
             if now >= self._hold_until:
@@ -235,18 +247,20 @@ class ResponseStream:
 class OpenStreams:
     """The open streams, and the one timer for all of them, which stops itself when none is left."""
 
-    __slots__ = ("_clock", "_deliveries", "_ticking")
+    __slots__ = ("_clock", "_deliveries", "_next", "_ticking")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._deliveries: set[ResponseStream] = set()
         self._ticking = False
+        self._next = 0.0
 
     def add(self, delivery: ResponseStream) -> None:
         """One begins."""
         self._deliveries.add(delivery)
         if not self._ticking:
             self._ticking = True
+            self._next = self._clock() + _TICK
             asyncio.get_running_loop().call_later(_TICK, self._tick)
 
     def discard(self, delivery: ResponseStream) -> None:
@@ -255,8 +269,11 @@ class OpenStreams:
 
     def _tick(self) -> None:
         now = self._clock()
+        late, self._next = now - self._next, now + _TICK
         for delivery in tuple(self._deliveries):
             try:
+                if late > _TICK:  # our loop was stuck, and could not hear the upstream
+                    delivery.content_by += late
                 delivery.tick(now)
             except Exception:
                 # this one gets no more keep-alives; all others do

@@ -12,7 +12,7 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.dialects.interface import ApiVersion, UpstreamSide
 from penstock.core.endpoints import Endpoint
-from penstock.core.routing import Attempt
+from penstock.core.routing.candidates import Attempt
 from penstock.domain.catalog.catalog import Resolution
 from penstock.relay.failover import Failover
 from penstock.relay.router import Router
@@ -125,8 +125,9 @@ class TokenCounter:
         async with self._turns.turn(request.user_id):
             began = self._clock()
             name, envelope = request.endpoint.name, request.envelope
-            choice = self._router.choose(request.resolution, envelope, request.endpoint, began)
-            counters = [each for each in choice.attempts if each.dialect == name]
+            selection = self._router.select(request.resolution, envelope, request.endpoint, began)
+            attempts = self._router.plan(selection, began)
+            counters = [each for each in attempts if each.dialect == name]
             if counters:
                 counted = await self._failover.run(
                     request.request_id,
@@ -136,7 +137,7 @@ class TokenCounter:
                 )
                 if counted is not None:
                     return counted
-            served = counters[0] if counters else choice.attempts[0]
+            served = counters[0] if counters else attempts[0]
             tokens = await self._estimator.estimate(envelope.fields, served.model, request.user_id)
             return TokenCount(b'{"input_tokens":%d}' % tokens, "estimated", served.simulated)
 
@@ -171,7 +172,6 @@ class TokenCounter:
             raise network_error(failure) from failure
         finally:
             response.close()
-        self._router.succeeded(attempt)
         if nests_deeper(answer):
             return None
         try:

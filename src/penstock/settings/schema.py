@@ -239,9 +239,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     caller_stall: Annotated[Timer, about("How long a caller may take nothing of its answer.")] = 60.0
 
     upstream_connect: Annotated[Timer, about("To look up, connect and agree on TLS.")] = 5.0
-    upstream_first_byte: Annotated[Timer, about("From the request to the first byte of a stream.")] = 60.0
+    upstream_headers: Annotated[
+        Timer,
+        about("From the request to the head of a stream's answer, where another provider could be asked."),
+    ] = 15.0
+    upstream_first_byte: Annotated[
+        Timer,
+        about(
+            "From the request to the first content of a stream, where another provider could be asked; else to its first byte."
+        ),
+    ] = 60.0
+    upstream_thinking: Annotated[
+        Timer, about("The same for models that think (`capabilities.thinking`), where it is longer.")
+    ] = 120.0
+    upstream_slope: Annotated[Seconds, about("More of all these, for each million tokens of the prompt.")] = (
+        240.0
+    )
+    upstream_whole: Annotated[
+        Timer,
+        about(
+            "From the request to the end of an answer that is no stream, at most: it has less where few tokens are asked for."
+        ),
+    ] = 600.0
     upstream_idle: Annotated[Timer, about("Between two bytes of a stream.")] = 60.0
     upstream_total: Annotated[Timer, about("From the request to the end of the answer.")] = 1800.0
+    upstream_again: Annotated[
+        bool,
+        about(
+            "Whether a provider is asked once more, after a moment, when it has failed and there is no other. A vendor may "
+            "charge for both."
+        ),
+    ] = True
     max_reply: Annotated[Bytes, about("A provider's answer that is not a stream.")] = 64 * 1024 * 1024
     max_replies: Annotated[
         Bytes,

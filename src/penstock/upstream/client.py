@@ -300,7 +300,8 @@ class UpstreamClient:
         late, self._next_sweep = now - self._next_sweep, now + _TICK
         oldest = now - self.idle_lifetime
         needed = False
-        for pool in self._pools.values():
+        # who is told of a deadline may send to an origin that had no pool
+        for pool in list(self._pools.values()):
             for connection in list(pool.connections):
                 if late > _TICK:
                     connection.spare(late)

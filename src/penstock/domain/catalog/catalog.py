@@ -14,7 +14,7 @@ import msgspec
 from penstock.core.catalog import Model, ModelKind, Target, Upstream
 from penstock.core.endpoints import paths_of
 from penstock.core.memo import Memo
-from penstock.core.routing import Upstreams
+from penstock.core.routing.candidates import Upstreams
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
 ModelFamily = Literal["haiku", "sonnet", "opus"]

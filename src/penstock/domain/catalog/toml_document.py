@@ -65,6 +65,8 @@ class _TargetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight: NotNegative = 1
     via: tuple[DialectName, ...] = ()
     lacks: tuple[Feature, ...] = ()
+    context_tokens: AtLeastOne | None = None
+    max_output_tokens: AtLeastOne | None = None
 
 
 class _ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,7 +267,17 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         name=entry.name or entry.id,
         aliases=entry.aliases,
         targets=tuple(
-            Target(t.provider, t.model, t.priority, t.weight, t.via, t.lacks) for t in entry.targets
+            Target(
+                t.provider,
+                t.model,
+                t.priority,
+                t.weight,
+                t.via,
+                t.lacks,
+                t.context_tokens,
+                t.max_output_tokens,
+            )
+            for t in entry.targets
         ),
         auto=entry.auto,
         max_output_tokens=entry.max_output_tokens,

@@ -1,0 +1,343 @@
+"""The choice: which upstream is asked next, and why. One at a time; after a failure it is asked again.
+
+First what can never be: an upstream that cannot take what is asked. Then what should not be: one that is out, or was tried.
+Of what is left the lowest tier counts, and in it two are drawn by weight; the second is taken where clearly less is to be said
+against it. A probe goes before all of that: somebody has to find out, and the one who does has another upstream to go to.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from enum import StrEnum
+from itertools import accumulate
+
+import msgspec
+
+from penstock.core.catalog import Feature
+from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
+from penstock.core.routing.board import Board, Entry, Ranked
+from penstock.core.routing.candidates import Candidate, Tier
+from penstock.core.routing.health import Health, UpstreamHealth
+from penstock.core.routing.rules import RoutingRules
+
+
+class Reason(StrEnum):
+    """Why an upstream was chosen. The list is closed; after a failure it is ``after_`` and the failure's class."""
+
+    ONLY = "only"
+    """There is no other."""
+    WEIGHT = "weight"
+    """It was drawn by its weight."""
+    LOAD = "load"
+    """Less is to be said against it than against the one that was drawn."""
+    TIER_DOWN = "tier_down"
+    """All of a better tier are out."""
+    CALLER = "caller"
+    """Those of a better tier cannot take what is asked."""
+    PROBE = "probe"
+    """It was out, and is tried again."""
+    LAST_RESORT = "last_resort"
+    """All are out."""
+
+
+class Need(msgspec.Struct, frozen=True, gc=False):
+    """What an upstream has to take: the features, tokens of the prompt by estimate, and those of the answer at most."""
+
+    features: frozenset[Feature] = frozenset()
+    prompt: int = 0
+    asked: int = 0
+
+
+NOTHING = Need()
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """Who is asked, and why. Without a ``candidate``: ``wait`` so many seconds and ask again; or, where that is None, nobody.
+
+    ``found`` is then the class of failure that is told, and ``retry_after`` when it may be better.
+    """
+
+    candidate: Candidate | None
+    reason: str
+    wait: float | None = None
+    found: FailureClass | None = None
+    retry_after: float = 0.0
+
+
+def choose(
+    board: Board,
+    need: Need,
+    tried: Sequence[Candidate],
+    failed: FailureClass | None,
+    *,
+    u: float,
+    now: float,
+    patience: float,
+) -> Choice:
+    """Who is asked next. ``failed`` is how the last of ``tried`` has failed, ``patience`` the seconds that are left.
+
+    Where nobody can take what is asked, or nobody is left after a failure, the choice has no candidate and no class.
+    """
+    group, health = board.group, board.health
+    if not health.abnormal and not tried and group.size and is_plain(board, need):
+        if group.size == 1:
+            return Choice(group.tiers[0].candidates[0], Reason.ONLY)
+        tier, entries = board.tiers[0]
+        return _drawn(tier, entries, health.rules, u, now)
+    able = _able(board, need, tried)
+    live = [_live(tier, entries, health, now) for tier, entries in able]
+    if failed is not None:
+        return _after(live, tried, failed, health.rules, u, now)
+    if not able:
+        return Choice(None, Reason.CALLER)
+    found = _best(live, board, u, now)
+    if found is None:
+        return _last_resort(able, board, u, now, patience)
+    chosen, tier = found
+    if chosen.reason is not Reason.WEIGHT:
+        return chosen
+    if group.size == 1:
+        return Choice(chosen.candidate, Reason.ONLY)
+    if tier is not able[0][0]:
+        return Choice(chosen.candidate, Reason.TIER_DOWN)
+    return chosen if tier is group.tiers[0] else Choice(chosen.candidate, Reason.CALLER)
+
+
+def others(board: Board, need: Need, tried: Sequence[Candidate], now: float) -> bool:
+    """Whether one could be asked that was not tried."""
+    if board.group.size <= len(tried):
+        return False
+    if not board.health.abnormal and len(tried) == 1 and is_plain(board, need):
+        return True
+    live = [_live(tier, entries, board.health, now) for tier, entries in _able(board, need, tried)]
+    return any(each.well or each.odd for each in live)
+
+
+def is_plain(board: Board, need: Need) -> bool:
+    """Whether everybody can take what is asked."""
+    group = board.group
+    return not (
+        (group.choosy and need.features)
+        or need.asked > group.longest
+        or need.prompt + need.asked > group.room
+    )
+
+
+def is_able(candidate: Candidate, need: Need) -> bool:
+    """Whether it can ever take what is asked."""
+    return not (
+        need.features & candidate.lacks
+        or (candidate.room is not None and need.prompt + need.asked > candidate.room)
+        or (candidate.longest is not None and need.asked > candidate.longest)
+    )
+
+
+def fitted(board: Board, need: Need) -> Need | None:
+    """What is asked as somebody can take it; None where nobody can.
+
+    A prompt's tokens are an estimate. Where nobody has room for so many, whoever may have is asked all the same: the prompt
+    may have half of them, and its answer be short.
+    """
+    for each in (need, Need(need.features, need.prompt // _AT_LEAST)):
+        if is_plain(board, each) or any(
+            is_able(candidate, each) for tier in board.group.tiers for candidate in tier.candidates
+        ):
+            return each
+    return None
+
+
+_AT_LEAST = 2
+
+
+def _able(board: Board, need: Need, tried: Sequence[Candidate]) -> list[Ranked]:
+    """Who can take what is asked and was not tried, by tiers."""
+    plain = is_plain(board, need)
+    if plain and not tried:
+        return board.tiers
+    keys = {candidate.key for candidate in tried}
+    found = [
+        (
+            tier,
+            [entry for entry in entries if entry[0].key not in keys and (plain or is_able(entry[0], need))],
+        )
+        for tier, entries in board.tiers
+    ]
+    return [each for each in found if each[1]]
+
+
+class _Live(msgspec.Struct, frozen=True, gc=False):
+    """Those of a tier that are not out: who is as usual, and who is to be looked at."""
+
+    tier: Tier
+    well: list[Entry]
+    odd: list[Entry]
+
+
+def _live(tier: Tier, entries: list[Entry], health: Health, now: float) -> _Live:
+    well = [entry for entry in entries if entry[1].normal]
+    if len(well) == len(entries):
+        return _Live(tier, entries, [])
+    rules = health.rules
+    odd: list[Entry] = []
+    for candidate, known, weight in entries:
+        if not known.normal and known.until <= now:
+            health.settle(known, now)
+            odd.append((candidate, known, weight * known.share(now, rules)))
+    return _Live(tier, well, odd)
+
+
+def _best(live: list[_Live], board: Board, u: float, now: float) -> tuple[Choice, Tier] | None:
+    """One of the best that are well, and its tier; a probe, or a trickle to one that is degraded, goes before them.
+
+    A level is twice a tier's number, and one more for the degraded of it; the bad ones stand behind the next tier's.
+    """
+    rules = board.health.rules
+    levels: dict[int, list[Entry]] = {}
+    tiers: dict[int, Tier] = {}
+    for number, each in enumerate(live):
+        level = 2 * number
+        if each.well:
+            levels[level] = each.well
+        tiers[level] = each.tier
+        for entry in each.odd:
+            candidate, known, weight = entry
+            if known.suspect:
+                return Choice(candidate, Reason.PROBE), each.tier
+            if known.degraded and _trickles(known, weight, each, rules, u, now):
+                return Choice(candidate, Reason.WEIGHT), each.tier
+            behind = level + _LEVELS[known.degraded]
+            levels[behind] = [*levels.get(behind, ()), entry]
+            tiers.setdefault(behind, each.tier)
+        if level in levels:
+            break
+    if not levels:
+        return None
+    level = min(levels)
+    return _draw(levels[level], rules, u, now), tiers[level]
+
+
+_LEVELS = (0, 1, 3)
+
+
+def _trickles(
+    known: UpstreamHealth, weight: float, beside: _Live, rules: RoutingRules, u: float, now: float
+) -> bool:
+    """Whether this request goes to a degraded one, so that it can show that it is better."""
+    since = now - known.trickled_at
+    if since * rules.trickle_least >= 1.0:
+        return True
+    if since * rules.trickle_most < 1.0:
+        return False
+    return u < rules.trickle_share * weight / sum([entry[2] for entry in (*beside.well, *beside.odd)])
+
+
+def _drawn(tier: Tier, entries: list[Entry], rules: RoutingRules, u: float, now: float) -> Choice:
+    """Of a tier whose members are all well."""
+    if len(entries) == 1:
+        return Choice(entries[0][0], Reason.WEIGHT)
+    return _better(entries, _pair(tier.cumulative, tier.weights, tier.total, u), tier.mean, rules, now)
+
+
+def _draw(entries: list[Entry], rules: RoutingRules, u: float, now: float) -> Choice:
+    """Of any."""
+    if len(entries) == 1:
+        return Choice(entries[0][0], Reason.WEIGHT)
+    weights = [entry[2] for entry in entries]
+    cumulative = list(accumulate(weights))
+    total = cumulative[-1]
+    return _better(entries, _pair(cumulative, weights, total, u), total / len(entries), rules, now)
+
+
+def _pair(cumulative: list[float], weights: list[float], total: float, u: float) -> tuple[int, int, float]:
+    """Two different places, drawn by weight, and what is left of ``u``: one number is enough for three draws."""
+    last = len(weights) - 1
+    point = u * total
+    first = min(bisect_right(cumulative, point), last)
+    weight = weights[first]
+    start = cumulative[first] - weight
+    # the second from the others: the span of the first is left out
+    point = (point - start) / weight * (total - weight)
+    if point >= start:
+        point += weight
+    second = min(bisect_right(cumulative, point), last)
+    if second == first:  # by rounding
+        second = first - 1 if first else 1
+    rest = (point - cumulative[second]) / weights[second] + 1.0
+    return first, second, rest
+
+
+def _better(
+    entries: list[Entry], pair: tuple[int, int, float], mean: float, rules: RoutingRules, now: float
+) -> Choice:
+    """The first that was drawn, or the second where clearly less is to be said against it.
+
+    Of two alone it is not always the better one, or the other would never be asked again.
+    """
+    first, second, rest = pair
+    one, known, weight = entries[first]
+    score = known.score(weight, mean, now, rules)
+    other, known, weight = entries[second]
+    against = known.score(weight, mean, now, rules)
+    if against >= rules.worse * score:
+        return Choice(one, Reason.WEIGHT)
+    most = 1.0 - rules.least_share
+    if len(entries) == 2:
+        most = min(most, score / (score + against))
+    return Choice(other, Reason.LOAD) if rest < most else Choice(one, Reason.WEIGHT)
+
+
+# ---- after a failure
+
+
+def _after(
+    live: list[_Live],
+    tried: Sequence[Candidate],
+    failed: FailureClass,
+    rules: RoutingRules,
+    u: float,
+    now: float,
+) -> Choice:
+    """Who is asked next; nobody where the failure says so, or nobody is left."""
+    wanted = HANDLING[failed].next
+    reason = f"after_{failed}"
+    if wanted in (Next.NOBODY, Next.LARGER):
+        return Choice(None, reason)
+    used = {candidate.attempt.provider for candidate in tried}
+    ranked: dict[tuple[bool, bool, int, int], list[Entry]] = {}
+    for number, each in enumerate(live):
+        for entry in (*each.well, *each.odd):
+            known = entry[1]
+            rank = (entry[0].attempt.provider in used, known.suspect, number, known.degraded)
+            ranked.setdefault(rank, []).append(entry)
+    if not ranked:
+        return Choice(None, reason)
+    return Choice(_draw(ranked[min(ranked)], rules, u, now).candidate, reason)
+
+
+# ---- where none is well
+
+
+def _last_resort(able: list[Ranked], board: Board, u: float, now: float, patience: float) -> Choice:
+    """All are out: wait for the first to come back, try one all the same, or say why not."""
+    rules = board.health.rules
+    entries = [entry for _, each in able for entry in each]
+    usable = [entry for entry in entries if not entry[1].off]
+    _, known, _ = min(usable or entries, key=_nearest)
+    nearest = known.until - now
+    if usable and not known.probing and nearest <= min(rules.resort_wait, patience / 4):
+        return Choice(None, Reason.LAST_RESORT, wait=nearest)
+    every = rules.resort_every if usable else rules.off_sole
+    rested = min(usable or entries, key=_asked_last)
+    if now - rested[1].resorted_at >= every:
+        return Choice(rested[0], Reason.LAST_RESORT)
+    if usable and not board.known.last_resort.refuses(u):
+        return Choice(min(usable, key=_nearest)[0], Reason.LAST_RESORT)
+    retry_after = min(max(nearest, 1.0), 30.0)
+    return Choice(None, Reason.LAST_RESORT, found=known.last_class, retry_after=retry_after)
+
+
+def _nearest(entry: Entry) -> tuple[bool, float]:
+    return entry[1].probing, entry[1].until
+
+
+def _asked_last(entry: Entry) -> float:
+    return entry[1].resorted_at
