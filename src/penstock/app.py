@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from penstock.api.body_memory import BodyMemory
 from penstock.api.handler import Api
+from penstock.api.refusal_receipts import RefusalReceipts
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import owns
 from penstock.core.limits import day_of
@@ -24,6 +25,7 @@ from penstock.domain.accounts.passwords import COST, Cost
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
@@ -72,6 +74,7 @@ class Service:
         self._not_ready = "starting"
         self._api: Api | None = None
         self.site_process: SiteProcess | None = None
+        self.refusals: Refusals | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -145,6 +148,9 @@ class Service:
                 clock=clock,
             )
             gate.ended_by(relay.end)
+            refusals = self.refusals = Refusals(
+                database, kept=settings.refusals_kept, identify=keyring.identify
+            )
             self._api = Api(
                 relay=relay,
                 counter=_counter(settings, client, router, failover, estimator, clock),
@@ -155,6 +161,7 @@ class Service:
                 ),
                 catalog=source.get,
                 metrics=metrics,
+                receipts=RefusalReceipts(refusals, gate),
                 reader=BodyReader(
                     offload,
                     max_values=settings.max_values,
@@ -172,6 +179,7 @@ class Service:
                 secrets_file=secrets_file,
                 catalog=source.get,
                 gate=gate,
+                refusals=refusals,
                 metrics=shared,
                 health=health,
                 now=self._now,
@@ -183,6 +191,7 @@ class Service:
                 database=database,
                 catalog=source,
                 keyring=keyring,
+                refusals=refusals,
                 gate=gate,
                 secrets=self._secrets,
                 health=health,

@@ -4,6 +4,7 @@ from penstock.api.client_families import ClientFamilies
 from penstock.api.help_links import HELP
 from penstock.errors import (
     InvalidKey,
+    LimitReached,
     MethodNotAllowed,
     PenstockError,
     ProviderError,
@@ -17,8 +18,11 @@ _RETRY_AFTER = b"5"
 """Seconds, where an error that passes says no better."""
 
 
-def error_headers(error: PenstockError) -> HeaderList:
-    """What an error's response has besides the headers of every answer."""
+def error_headers(error: PenstockError, receipt: bytes = b"") -> HeaderList:
+    """What an error's response has besides the headers of every answer.
+
+    ``receipt`` is where the request's own page is, if it has one: it explains a limit better than any general page.
+    """
     head: HeaderList = []
     if error.retry_after is not None:
         head.append((b"retry-after", b"%d" % error.retry_after))
@@ -26,8 +30,9 @@ def error_headers(error: PenstockError) -> HeaderList:
         head.append((b"retry-after", _RETRY_AFTER))
     if error.should_retry is not None:
         head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
-    page = HELP.get(error.code)
-    if page is not None:
+    general = HELP.get(error.code, b"")
+    page = receipt or general if isinstance(error, LimitReached) else general or receipt
+    if page:
         head.append((b"link", b'<%b>; rel="help"' % page))
     if isinstance(error, MethodNotAllowed):
         head.append((b"allow", error.allow.encode()))

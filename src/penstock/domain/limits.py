@@ -123,6 +123,7 @@ class Gate:
         self._clock = clock
         self._monotonic = monotonic
         self._days = DayRule()
+        self.refused_per_key = refused_per_key
         self._keys = RefusedWindows(refused_per_key)
         self._addresses = RefusedWindows(refused_per_address)
         self._refused_per_address = refused_per_address
@@ -263,6 +264,7 @@ class Gate:
             f"Concurrent request limit reached: {len(holders)} of {concurrent} running ({', '.join(named)}). "
             "Wait for one to end, or upgrade your plan for more at a time.",
             retry_after=max(1, min(MAX_RETRY_AFTER, ceil(age))),
+            holders=tuple((held.request_id, held.since) for held in holders),
         )
 
     # ---- in a day

@@ -3,8 +3,10 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,13 +16,15 @@ from penstock.core.quoting import csv_cell
 from penstock.domain.accounts import accounts, audit, plan_wishes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
-from penstock.domain.ledger import history, rollups
+from penstock.domain.ledger import history, refusals, rollups
 from penstock.domain.ledger.history import Filter, NoSuchRequest, RunsYet
+from penstock.domain.ledger.refusals import Refusal
 from penstock.domain.ledger.rollups import DayOfModel
 from penstock.domain.mail import messages, outbox
-from penstock.errors import InvalidRequest
+from penstock.errors import DatabaseUnavailable, InvalidRequest
 from penstock.site.charts import COLOURS, Stack, stacked
 from penstock.site.context import SiteContext, go
+from penstock.site.explanations import limit_of, remedy_for
 from penstock.site.first_key import SHOWN_MS, may_see_first_key
 from penstock.site.pages import NO_STORE, day
 from penstock.site.session import address_of, read_form, signed_in
@@ -64,11 +68,13 @@ class DashboardPages:
         length = RANGES.get(request.query_params.get("days", ""), 7)
         days = range(today - length + 1, today + 1)
         await context.gate.refresh(user.id, context.clock())
+        await self._flush_refusals()
         async with context.database.connect() as conn:
             used = await history.used_on(conn, user.id, today)
             by_day = await rollups.by_day(conn, user.id, days)
             sums = await rollups.sums(conn, user.id, days)
             errors = await rollups.errors(conn, user.id, days)
+            refused = await refusals.by_code(conn, user.id, days)
             keys = await management.working_keys(conn, user.id, now=context.now())
         series = _series(by_day)
         bars = _bars(by_day, series, days)
@@ -84,6 +90,7 @@ class DashboardPages:
                 "ranges": tuple(RANGES),
                 "sums": sums,
                 "errors": errors,
+                "refused": refused,
                 "p50": rollups.percentile(sums.classes, 0.5),
                 "p95": rollups.percentile(sums.classes, 0.95),
                 "series": series,
@@ -157,6 +164,7 @@ class DashboardPages:
         context = self._context
         user = signed_in(request).user
         chosen = _filter(request)
+        await self._flush_refusals()
         async with context.database.connect() as conn:
             rows, cursor = await history.page(conn, user.id, chosen)
             keys = await management.list_keys(conn, user.id)
@@ -199,10 +207,14 @@ class DashboardPages:
         user = signed_in(request).user
         id: str = request.path_params["id"]
         await context.gate.refresh(user.id, context.clock())
+        await self._flush_refusals()
         async with context.database.connect() as conn:
             try:
                 row = await history.receipt(conn, user.id, id)
             except NoSuchRequest:
+                refused = await refusals.find(conn, user.id, id)
+                if refused is not None:
+                    return await self._refusal(request, conn, refused)
                 if any(lease.request_id == id for lease in context.gate.running(user.id)):
                     raise RunsYet(
                         "This request is running. Its receipt is here once it has ended, or has run for some seconds."
@@ -221,6 +233,26 @@ class DashboardPages:
                 "counting": _why(row),
             },
         )
+
+    async def _refusal(self, request: Request, conn: AsyncConnection, refusal: Refusal) -> Response:
+        """A request that was refused: which limit it was, if it was one, and what to do."""
+        keys = {key.id: key for key in await management.list_keys(conn, refusal.user_id)}
+        return self._context.pages.render(
+            request,
+            "desk/refused.html",
+            {
+                "row": refusal,
+                "key": keys.get(refusal.key_id),
+                "limit": await limit_of(conn, refusal),
+                "remedy": remedy_for(refusal.code),
+                "now": self._context.now(),
+            },
+        )
+
+    async def _flush_refusals(self) -> None:
+        """What was refused a moment ago is on the page. A page without it is better than none."""
+        with suppress(DatabaseUnavailable):
+            await self._context.refusals.flush()
 
     # ---- live slots
 

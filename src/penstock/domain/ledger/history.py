@@ -10,10 +10,14 @@ from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger.entries import entries, of_some_day
+from penstock.domain.ledger.refusals import Refusal
+from penstock.domain.ledger.refusals import newest as newest_refusals
 from penstock.errors import InvalidRequest
 from penstock.store.sql.schema import requests, usage_days
 
 ROWS_PER_PAGE = 50
+REFUSED = "refused"
+"""The result of requests that were refused before any upstream was asked."""
 
 
 class NoSuchRequest(InvalidRequest):
@@ -86,7 +90,7 @@ async def page(conn: AsyncConnection, user_id: str, chosen: Filter) -> tuple[lis
         wanted.append(entries.c.key_id == chosen.key_id)
     if chosen.outcome == "failed":
         wanted.append(_FAILED)
-    elif chosen.outcome:
+    elif chosen.outcome and chosen.outcome != REFUSED:
         wanted.append(entries.c.outcome == chosen.outcome)
     if chosen.before:
         at, _, id = chosen.before.partition(".")
@@ -104,23 +108,85 @@ async def page(conn: AsyncConnection, user_id: str, chosen: Filter) -> tuple[lis
         .order_by(entries.c.day.desc(), entries.c.created_at.desc(), entries.c.id.desc())
         .limit(ROWS_PER_PAGE + 1)
     )
-    found = [_receipt(row) for row in rows]
+    sent = [] if chosen.outcome == REFUSED else [_receipt(row) for row in rows]
+    found = sorted([*sent, *await _refused(conn, user_id, chosen)], key=_place, reverse=True)
     if len(found) <= ROWS_PER_PAGE:
         return found, ""
     last = found[ROWS_PER_PAGE - 1]
     return found[:ROWS_PER_PAGE], f"{last.created_at}.{last.id}"
 
 
-async def receipt(conn: AsyncConnection, user_id: str, id: str) -> Receipt:
-    """One request of the account. Raises ``NoSuchRequest``."""
+def _place(row: Receipt) -> tuple[int, int, str]:
+    return (row.day, row.created_at, row.id)
+
+
+async def _refused(conn: AsyncConnection, user_id: str, chosen: Filter) -> list[Receipt]:
+    """As many of a page as were refused before any upstream was asked."""
+    if chosen.outcome not in {"", "failed", REFUSED}:
+        return []
+    at, _, id = chosen.before.partition(".")
+    before = (int(at), id) if at else None
+    rows = await newest_refusals(
+        conn,
+        user_id,
+        before=before,
+        model=chosen.model,
+        key_id=chosen.key_id,
+        most=ROWS_PER_PAGE + 1,
+    )
+    return [refused_receipt(row) for row in rows]
+
+
+def refused_receipt(refusal: Refusal) -> Receipt:
+    """A refusal as a line of the log."""
+    return Receipt(
+        id=refusal.id,
+        key_id=refusal.key_id,
+        day=refusal.created_at // 86_400_000,
+        created_at=refusal.created_at,
+        state="refused",
+        dialect=refusal.dialect,
+        model=refusal.model or refusal.requested_model,
+        requested_model=refusal.requested_model,
+        stream=bool(refusal.stream),
+        client=refusal.client,
+        provider="",
+        upstream_dialect=refusal.dialect,
+        attempts=0,
+        status=refusal.status,
+        outcome=None,
+        counted=False,
+        refund_reason=None,
+        error_code=refusal.code,
+        input_tokens=None,
+        output_tokens=None,
+        cache_read_tokens=None,
+        cache_write_tokens=None,
+        reasoning_tokens=None,
+        estimated=False,
+        first_byte_ms=None,
+        total_ms=None,
+        translation=None,
+        answered_model=None,
+    )
+
+
+async def find(conn: AsyncConnection, user_id: str, id: str) -> Receipt | None:
+    """One request of the account that reached an upstream."""
     row = await conn.execute(
         _RECEIPTS.add_columns(entries.c.user_id).where(entries.c.id == id, of_some_day(entries.c.day))
     )
     found = row.one_or_none()
     # Looked at here, so that no database takes the way through all that the account ever asked.
-    if found is None or found.user_id != user_id:
+    return None if found is None or found.user_id != user_id else Receipt(*found[:-1])
+
+
+async def receipt(conn: AsyncConnection, user_id: str, id: str) -> Receipt:
+    """The same. Raises ``NoSuchRequest``."""
+    found = await find(conn, user_id, id)
+    if found is None:
         raise NoSuchRequest("There is no such request on this account.")
-    return Receipt(*found[:-1])
+    return found
 
 
 async def first_request(conn: AsyncConnection, user_id: str) -> Receipt | None:
