@@ -120,6 +120,9 @@ class Service:
                 database, KINDS, self._secrets.has, f"http://127.0.0.1:{simulator.port}/v1", revision
             )
             await source.refresh()
+            trouble = source.get().plan_trouble(settings.signup_plan) if settings.signup == "open" else None
+            if trouble:
+                log.warning("%s: set PENSTOCK_SIGNUP_PLAN, or connect a provider", trouble)
             client = UpstreamClient()
             stack.push_async_callback(client.close)
             health = _health(database, ledger, redis)

@@ -116,8 +116,13 @@ class DashboardPages:
         viewer = signed_in(request)
         user = viewer.user
         key = None
+        await self._flush_refusals()
         async with context.database.connect() as conn:
-            first = await history.first_request(conn, user.id)
+            first = await history.first_request(conn, user.id, outcome="completed")
+            tried = None if first else await history.newest(conn, user.id)
+            refused = None
+            if tried is not None and tried.state == "refused":
+                refused = await refusals.find(conn, user.id, tried.id)
         if first is None and may_see_first_key(request, context, viewer):
             key = await self._first_key(request, user)
         base = f"{context.pages.origin(request)}/api/v1"
@@ -126,6 +131,9 @@ class DashboardPages:
             "desk/welcome.html",
             {
                 "first": first,
+                "tried": tried,
+                "refused": refused,
+                "remedy": remedy_for(tried.error_code) if tried else None,
                 "key": key,
                 "commands": first_commands(base, key or "sk-ps-YOUR-KEY", self._model(user)),
             },
@@ -153,9 +161,9 @@ class DashboardPages:
                 )
         return key
 
-    def _model(self, user: User) -> str:
+    def _model(self, user: User) -> str | None:
         offered = self._context.catalog().offered(user.plan_id, kind="chat")
-        return offered[0].id if offered else "MODEL"
+        return offered[0].id if offered else None
 
     # ---- requests
 
@@ -283,6 +291,7 @@ class DashboardPages:
         user = signed_in(request).user
         async with context.database.connect() as conn:
             wish = await plan_wishes.wish_of(conn, user.id)
+            operators = await accounts.admins(conn)
         catalog = context.catalog()
         models = {model.id for model in catalog.models.values() if catalog.served(model)}
         return context.pages.render(
@@ -292,6 +301,7 @@ class DashboardPages:
                 "plans": list(catalog.plans.values()),
                 "plan": context.plan(user.plan_id),
                 "wish": wish,
+                "operators": bool(operators),
                 "models": models,
             },
         )
@@ -306,7 +316,8 @@ class DashboardPages:
             raise InvalidRequest("There is no such plan to ask for.", param="plan")
         async with context.database.transaction() as conn:
             await plan_wishes.set_wish(conn, user.id, wanted.id, now=now)
-            for admin in await accounts.admins(conn):
+            admins = await accounts.admins(conn)
+            for admin in admins:
                 mail = messages.plan_asked(context.sign_in.rules.brand, admin, user.email, wanted.id)
                 await outbox.queue(conn, context.secrets_file, mail, now=now, entropy=context.entropy)
             address = "" if request.client is None else request.client.host
@@ -314,7 +325,7 @@ class DashboardPages:
                 conn, user.id, "plan_asked", wanted.id, address, now=now, entropy=context.entropy
             )
         self._mail_queued()
-        return go("/plan", "asked")
+        return go("/plan", "asked" if admins else "asked-nobody")
 
 
 def _filter(request: Request) -> Filter:

@@ -137,7 +137,7 @@ class KeyPages:
                 "commands": first_commands(
                     f"{context.pages.origin(request)}/api/v1",
                     "sk-ps-YOUR-KEY",
-                    models[0] if models else "MODEL",
+                    models[0] if models else None,
                 ),
             },
         )
@@ -187,9 +187,7 @@ class KeyPages:
                 "made": made,
                 "again": again,
                 "error": "" if error is None else error.message,
-                "commands": first_commands(base, made.key, offered[0] if offered else "MODEL")
-                if made
-                else [],
+                "commands": first_commands(base, made.key, offered[0] if offered else None) if made else [],
                 "graces": GRACES,
                 "reveal": self._keep,
             },

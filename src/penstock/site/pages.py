@@ -58,9 +58,10 @@ class Pages:
         public_url: str,
         catalog: Callable[[], Catalog],
         signup: bool,
+        mails_printed: bool,
         oauth: Mapping[str, OAuthProvider],
     ) -> None:
-        """``oauth`` are the other ways in.
+        """``oauth`` are the other ways in; ``mails_printed``: mails go to the console, where nobody else sees them.
 
         ``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves.
         """
@@ -79,6 +80,7 @@ class Pages:
             "public_places": PUBLIC,
             "private_places": PRIVATE,
             "signup": signup,
+            "mails_printed": mails_printed,
             "federation": list(oauth.values()),
             "asset": _Assets(),
             "icon": icon,
@@ -134,7 +136,8 @@ NOTICES = {
     "session": "The session has ended.",
     "revoked": "The key is revoked. It stops working within seconds.",
     "saved": "Saved.",
-    "asked": "The operator has been told. Your plan changes as soon as they set it.",
+    "asked": "The operator is being mailed. Your plan changes when they set it; you are mailed then.",
+    "asked-nobody": "Your wish is kept, but no operator has an address here to be mailed at. Write to them yourself.",
     "kept": "Your account stays.",
     "factor-off": "The second factor is off.",
     "ended": "The request is being ended.",

@@ -67,6 +67,7 @@ class SiteProcess:
                 public_url=settings.public_url,
                 catalog=catalog,
                 signup=rules.open,
+                mails_printed=settings.mail_url == "console:",
                 oauth=self.oauth.providers,
             ),
             lifetime=self.lifetime,

@@ -189,10 +189,21 @@ async def receipt(conn: AsyncConnection, user_id: str, id: str) -> Receipt:
     return found
 
 
-async def first_request(conn: AsyncConnection, user_id: str) -> Receipt | None:
-    """The account's first request, once it has ended."""
+async def newest(conn: AsyncConnection, user_id: str) -> Receipt | None:
+    """The account's newest request that has ended, or was refused."""
+    rows, _ = await page(conn, user_id, Filter())
+    return next((row for row in rows if row.state != "open"), None)
+
+
+async def first_request(conn: AsyncConnection, user_id: str, *, outcome: str = "") -> Receipt | None:
+    """The account's first request, once it has ended; with an ``outcome`` the first that ended so."""
+    ended = (
+        and_(entries.c.state == "settled", entries.c.outcome == outcome)
+        if outcome
+        else entries.c.state == "settled"
+    )
     row = await conn.execute(
-        _RECEIPTS.where(entries.c.user_id == user_id, entries.c.state == "settled")
+        _RECEIPTS.where(entries.c.user_id == user_id, ended)
         .order_by(entries.c.day, entries.c.created_at)
         .limit(1)
     )
