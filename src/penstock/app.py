@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -26,6 +27,7 @@ from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.refusals import Refusals
+from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
@@ -165,6 +167,7 @@ class Service:
                 catalog=source.get,
                 metrics=metrics,
                 receipts=RefusalReceipts(refusals, gate),
+                usage=partial(usage_answer, database),
                 reader=BodyReader(
                     offload,
                     max_values=settings.max_values,

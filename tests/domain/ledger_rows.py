@@ -15,7 +15,15 @@ from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.retention import first_day_kept
 from penstock.domain.ledger.rollups import HOUR_MS, sums_of_rows
 from penstock.store.sql.database import Database
-from penstock.store.sql.schema import kinds, model_days, requests, usage_days, usage_errors, usage_hours
+from penstock.store.sql.schema import (
+    kinds,
+    model_days,
+    requests,
+    usage_days,
+    usage_errors,
+    usage_hours,
+    usage_kinds,
+)
 
 DAY = 20_000
 
@@ -124,7 +132,7 @@ async def rebuild(conn: AsyncConnection, since: int) -> None:
 async def sums_of(conn: AsyncConnection) -> dict[str, list[tuple[Any, ...]]]:
     """Everything that pages read instead of the rows."""
     found = {}
-    for table in (usage_hours, usage_errors, model_days):
+    for table in (usage_hours, usage_kinds, usage_errors, model_days):
         rows = await conn.execute(select(table).order_by(*table.primary_key.columns))
         key = len(table.primary_key.columns)
         # What was taken back leaves a row of zeros.

@@ -6,7 +6,7 @@ becomes an answer in the caller's form. Every answer carries a request id and th
 """
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from math import inf
 from typing import Any
@@ -28,6 +28,7 @@ from penstock.core.revision import Revision
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
 from penstock.domain.keys.authentication import Keyring, Principal, check
+from penstock.domain.ledger.usage_endpoint import Question, question_of
 from penstock.domain.limits import Gate
 from penstock.errors import (
     Asked,
@@ -100,13 +101,14 @@ class Api:
         catalog: Callable[[], Catalog],
         metrics: Metrics,
         receipts: RefusalReceipts,
+        usage: Callable[[str, Question], Awaitable[bytes]],
         reader: BodyReader,
         new_id: Callable[[], str],
         now: Callable[[], float],
         clock: Callable[[], float],
         revision: Revision,
     ) -> None:
-        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids."""
+        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids, ``usage`` its answers."""
         self._relay = relay
         self._counter = counter
         self._keyring = keyring
@@ -115,6 +117,7 @@ class Api:
         self._catalog = catalog
         self._metrics = metrics
         self._receipts = receipts
+        self._tell_usage = usage
         self._reader = reader
         self._new_id = new_id
         self._now = now
@@ -183,6 +186,8 @@ class Api:
                 self._reply(visit, _HELLO)
             case "models":
                 await self._models(visit, model_id)
+            case "usage":
+                await self._usage(visit)
             case "check_connection":
                 await self._check_connection(visit)
             case "generate" if endpoint is not None:
@@ -351,6 +356,12 @@ class Api:
                 param="model",
             )
         self._reply(visit, answer)
+
+    async def _usage(self, visit: ApiRequest) -> None:
+        principal, _ = await self._admit(visit)
+        self._gate.check_counting(principal.user_id, "questions about usage and tokens")
+        asked = question_of(visit.exchange.query, visit.now)
+        self._reply(visit, await self._tell_usage(principal.user_id, asked))
 
     async def _check_connection(self, visit: ApiRequest) -> None:
         principal, plan = await self._admit(visit)

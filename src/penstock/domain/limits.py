@@ -161,12 +161,12 @@ class Gate:
 
     # ---- token counting, which is free and takes no slot
 
-    def check_counting(self, user_id: str) -> None:
-        """Let one ``count_tokens`` pass, or raise ``LimitReached`` when the user has asked too often within a minute."""
+    def check_counting(self, user_id: str, what: str = "token counts") -> None:
+        """Let one ``count_tokens`` or the like pass; ``LimitReached`` when the user has asked too often within a minute."""
         now = self._monotonic()
         left, seconds = self._countings.standing(user_id, now)
         if left == 0 and self._countings.limited:
-            raise LimitReached("Too many token counts within a minute.", retry_after=ceil(seconds))
+            raise LimitReached(f"Too many {what} within a minute.", retry_after=ceil(seconds))
         self._countings.note(user_id, now)
 
     # ---- at once

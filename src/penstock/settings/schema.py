@@ -126,6 +126,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "0: none. How often which code was answered in an hour is kept for ever."
         ),
     ] = 1000
+    providers_told: Annotated[
+        bool,
+        about(
+            "Whether people see which provider has answered: in the list of requests, on receipts, in files."
+        ),
+    ] = True
     database_pool: Annotated[
         int, Meta(ge=1, le=100), about("PostgreSQL: connections kept for reading, and as many for writing.")
     ] = 5

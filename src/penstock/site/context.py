@@ -30,6 +30,8 @@ class SiteContext(msgspec.Struct, frozen=True):
     lifetime: Lifetime
     entropy: Entropy
     clock: Callable[[], float]
+    providers_told: bool
+    """Whether people see which provider has answered."""
     answer_floor: float
     """Seconds below which what a stranger asks about an account is never answered."""
 

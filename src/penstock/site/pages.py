@@ -1,6 +1,6 @@
 """Pages: the one template environment, and what every page is given."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
@@ -93,6 +93,7 @@ class Pages:
             seconds=seconds,
             compact=compact,
             url_path=url_path,
+            paired=paired,
         )
 
     def origin(self, request: Request) -> str:
@@ -199,6 +200,11 @@ def moment_markup(at: int | None) -> Markup:
 def day(number: int) -> str:
     """A UTC day number as ``2026-11-25``."""
     return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
+
+
+def paired(values: Iterable[object]) -> list[tuple[object, object]]:
+    """Each value, and what it is called: itself."""
+    return [(value, value) for value in values]
 
 
 def ago(milliseconds: int) -> str:

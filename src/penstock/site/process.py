@@ -73,6 +73,7 @@ class SiteProcess:
             lifetime=self.lifetime,
             entropy=secrets.token_bytes,
             clock=now,
+            providers_told=settings.providers_told,
             answer_floor=settings.answer_floor,
         )
         self.site = Site(

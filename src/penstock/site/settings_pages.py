@@ -17,8 +17,9 @@ from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Session
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyRow
-from penstock.domain.ledger import history
-from penstock.domain.ledger.history import Filter, Receipt
+from penstock.domain.ledger import request_log
+from penstock.domain.ledger.history import Receipt
+from penstock.domain.ledger.request_log import Filter
 from penstock.domain.mail import messages, outbox
 from penstock.errors import CallerError, InvalidRequest, Overloaded
 from penstock.site.context import SiteContext, go, retry_headers
@@ -223,7 +224,7 @@ class SettingsPages:
         async with context.database.connect() as conn:
             chosen = Filter()
             while len(rows) < _MOST_EXPORTED:
-                found, cursor = await history.page(conn, user.id, chosen)
+                found, cursor = await request_log.page(conn, user.id, chosen, request_log.ROWS_OF_A_FILE)
                 rows += found
                 if not cursor:
                     break

@@ -243,8 +243,8 @@ def _older(created_at: int, id: str) -> ColumnElement[bool]:
 
 async def find(conn: AsyncConnection, user_id: str, id: str) -> Refusal | None:
     """A refusal of the account."""
-    row = (await conn.execute(_REFUSALS.where(refusals.c.id == id))).one_or_none()
-    return None if row is None or row.user_id != user_id else _refusal(row)
+    row = (await conn.execute(REFUSALS.where(refusals.c.id == id))).one_or_none()
+    return None if row is None or row.user_id != user_id else read_refusal(row)
 
 
 async def newest(
@@ -265,8 +265,8 @@ async def newest(
     if key_id:
         wanted.append(refusals.c.key_id == key_id)
     order = (refusals.c.created_at.desc(), refusals.c.id.desc())
-    rows = await conn.execute(_REFUSALS.where(*wanted).order_by(*order).limit(most))
-    return [_refusal(row) for row in rows]
+    rows = await conn.execute(REFUSALS.where(*wanted).order_by(*order).limit(most))
+    return [read_refusal(row) for row in rows]
 
 
 async def within(
@@ -309,9 +309,10 @@ async def forget_before(conn: AsyncConnection, at: int) -> int:
     return (await conn.execute(delete(refusals).where(refusals.c.created_at < at))).rowcount
 
 
-_REFUSALS = select(*(refusals.c[name] for name in (*_COLUMNS, "holders")))
+REFUSALS = select(*(refusals.c[name] for name in (*_COLUMNS, "holders")))
 
 
-def _refusal(row: Row[*tuple[Any, ...]]) -> Refusal:
+def read_refusal(row: Row[*tuple[Any, ...]]) -> Refusal:
+    """A row of ``REFUSALS``."""
     *values, holders = row
     return Refusal(*values, holders=() if holders is None else _holders(holders))

@@ -34,13 +34,18 @@ document.addEventListener("click", async (event) => {
 });
 const showCopy = (root) => { for (const button of all("[data-copy]", root)) button.hidden = false; };
 
-// ---- times in the reader's own zone
+// ---- times in the reader's own zone, which is named
+const shortly = (at) => ({
+  ...(at.getFullYear() === new Date().getFullYear() ? {} : { year: "2-digit" }),
+  month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+for (const zone of all("[data-zone]")) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const showTimes = (root) => {
   for (const time of all("time[datetime]", root)) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.valueOf())) continue;
     time.title = time.dateTime;
-    time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+    time.textContent = at.toLocaleString(undefined, time.closest(".log") ? shortly(at) : { dateStyle: "medium", timeStyle: "medium" });
   }
   for (const left of all("[data-until]", root)) count(left);
 };

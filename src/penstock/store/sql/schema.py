@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -271,6 +271,22 @@ usage_hours = Table(
 )
 """Sums of settled requests by hour (epoch hours); ``first_*`` count them by class of the time to the first byte."""
 
+usage_kinds = Table(
+    "usage_kinds",
+    metadata,
+    Column("user_id", String(40), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("key_id", String(40), primary_key=True),
+    Column("kind", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Sums of settled requests by hour, key and kind: what a filter of the log finds, and on which days it is to be looked for."""
+
 usage_errors = Table(
     "usage_errors",
     metadata,
@@ -384,7 +400,7 @@ requests = Table(
     Column("service_tier", String(32)),
     Column("cost", BigInteger),
     Column("charge", BigInteger),
-    Index("ix_requests_user_day", "user_id", "day"),
+    Index("ix_requests_user_day_kind", "user_id", "day", "kind"),
     # Only the rows that wait for an end, so that it stays as small as the work in hand, however long the ledger is.
     Index(
         "ix_requests_open_boot",
