@@ -30,7 +30,17 @@ PUBLIC = (
     "/", "/pricing", "/models", "/models/claude-haiku-4.5", "/status", "/docs/quickstart", "/docs/claude-code",
     "/docs/limits", "/signin", "/signup", "/forgot", "/terms", "/privacy", "/changelog",
 )  # fmt: skip
-PRIVATE = ("/dashboard", "/welcome", "/keys", "/requests", "/slots", "/playground", "/plan", "/settings")
+PRIVATE = (
+    "/dashboard",
+    "/welcome",
+    "/keys",
+    "/requests",
+    "/usage",
+    "/slots",
+    "/playground",
+    "/plan",
+    "/settings",
+)
 WIDTHS = (1280, 390)
 THEMES = ("light", "dark")
 
@@ -139,13 +149,13 @@ async def test_from_the_landing_page_to_the_first_green_request_and_on(
     await reader.press("Make the key")
     made = (await page.locator(".card.marked pre").first.inner_text()).strip()
     assert (await hotel.house.http("GET", "/v1/models", made)).status == 200
-    await page.click("tr:has-text('laptop') >> summary")
-    await page.click("tr:has-text('laptop') >> button:has-text('Roll')")
+    page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+    await page.click(".key:has-text('laptop') >> summary")
+    await page.click(".key:has-text('laptop') >> button:has-text('Roll')")
     assert (await page.locator(".card.marked pre").first.inner_text()).strip() != made
     assert (await hotel.house.http("GET", "/v1/models", made)).status == 401
-    page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
-    await page.click("tr:has-text('laptop'):has-text('works') >> summary")
-    await page.click("tr:has-text('laptop'):has-text('works') >> button:has-text('Revoke')")
+    await page.click(".key:has-text('laptop'):has-text('works') >> summary")
+    await page.click(".key:has-text('laptop'):has-text('works') >> button:has-text('Revoke')")
     await page.wait_for_selector("text=The key is revoked")
 
     await page.click("aside >> text=Playground")

@@ -195,7 +195,8 @@ class DashboardPages:
                 "totals": totals,
                 "choices": choices,
                 "outcomes": OUTCOMES,
-                "keys": {key.id: key.name for key in keys},
+                "keys": {key.id: "Playground" if key.of_playground else key.name for key in keys},
+                "key_choices": [(key.id, key.name) for key in keys if not key.of_playground],
                 "tell_providers": context.providers_told,
             },
         )

@@ -40,6 +40,7 @@ PRIVATE = (
     MenuEntry("/dashboard", "Overview", "gauge"),
     MenuEntry("/keys", "API keys", "key"),
     MenuEntry("/requests", "Requests", "rows"),
+    MenuEntry("/usage", "Usage", "bars"),
     MenuEntry("/slots", "Live slots", "pulse"),
     MenuEntry("/playground", "Playground", "spark"),
     MenuEntry("/plan", "Plan", "steps"),
@@ -90,6 +91,9 @@ class Pages:
             moment=moment_markup,
             day=day,
             ago=ago,
+            lately=lately,
+            within=within,
+            date=date_of,
             seconds=seconds,
             compact=compact,
             url_path=url_path,
@@ -136,6 +140,7 @@ NOTICES = {
     "email": "Your e-mail address has changed.",
     "session": "The session has ended.",
     "revoked": "The key is revoked. It stops working within seconds.",
+    "key-changed": "The key is changed. Servers follow within seconds.",
     "saved": "Saved.",
     "asked": "The operator is being mailed. Your plan changes when they set it; you are mailed then.",
     "asked-nobody": "Your wish is kept, but no operator has an address here to be mailed at. Write to them yourself.",
@@ -177,6 +182,11 @@ def grouped(number: float | None) -> str:
     return NONE if number is None else f"{number:,.0f}"
 
 
+def within(milliseconds: int | None, first: int) -> str:
+    """A time that is known by its class: of one in the ``first`` class no more than that is."""
+    return f"under {first} ms" if milliseconds is not None and milliseconds < first else seconds(milliseconds)
+
+
 def compact(number: float | None) -> str:
     """``12.3k``, ``4.5M``."""
     if number is None:
@@ -205,6 +215,22 @@ def day(number: int) -> str:
 def paired(values: Iterable[object]) -> list[tuple[object, object]]:
     """Each value, and what it is called: itself."""
     return [(value, value) for value in values]
+
+
+def date_of(at: int | None) -> str:
+    """The UTC day of a point in time (epoch milliseconds), as a form's field has it."""
+    return "" if at is None else day(at // 86_400_000)
+
+
+def lately(at: int, now: int) -> Markup:
+    """How long ago something was, or how soon it will be, with the time itself where one looks for it."""
+    when = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    gone = now - at
+    if abs(gone) < 60_000:
+        said = "within a minute" if gone < 0 else "just now"
+    else:
+        said = f"in {ago(-gone)}" if gone < 0 else f"{ago(gone)} ago"
+    return Markup('<span title="{}">{}</span>').format(when, said)
 
 
 def ago(milliseconds: int) -> str:

@@ -20,6 +20,7 @@ class UsageRow(msgspec.Struct, frozen=True):
     model: str | None
     key_id: str | None
     key_name: str | None
+    client: str | None
     requests: int
     counted: int
     failed: int
@@ -38,14 +39,27 @@ class RefusedRow(msgspec.Struct, frozen=True):
 
 
 async def usage_of(
-    conn: AsyncConnection, user_id: str, days: range, span: Span, *, models: bool, keys: bool
+    conn: AsyncConnection,
+    user_id: str,
+    days: range,
+    span: Span,
+    *,
+    models: bool = False,
+    keys: bool = False,
+    clients: bool = False,
 ) -> list[UsageRow]:
     """The sums of ``days`` (UTC day numbers), in the order of time; ``start`` is in epoch hours."""
     length = literal(24 if span == "day" else 1, literal_execute=True)
     start = (usage_kinds.c.hour // length * length).label("start")
     model = kinds.c.model if models else literal(None)
     key = usage_kinds.c.key_id if keys else literal(None)
-    group = [start, *([kinds.c.model] if models else []), *([usage_kinds.c.key_id] if keys else [])]
+    client = kinds.c.client if clients else literal(None)
+    group = [
+        start,
+        *([kinds.c.model] if models else []),
+        *([usage_kinds.c.key_id] if keys else []),
+        *([kinds.c.client] if clients else []),
+    ]
     number = usage_kinds.c.requests
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     rows = await conn.execute(
@@ -53,6 +67,7 @@ async def usage_of(
             start,
             model,
             key,
+            client,
             func.sum(number),
             func.sum(number).filter(kinds.c.counted),
             func.sum(number).filter(kinds.c.outcome != "completed"),
@@ -73,8 +88,8 @@ async def usage_of(
         mine = select(api_keys.c.id, api_keys.c.name).where(api_keys.c.user_id == user_id)
         names = dict(tuple(row) for row in await conn.execute(mine))
     return [
-        UsageRow(at, of_model, key_id, names.get(key_id), *(int(value or 0) for value in sums))
-        for at, of_model, key_id, *sums in found
+        UsageRow(at, of_model, key_id, names.get(key_id), of_client, *(int(value or 0) for value in sums))
+        for at, of_model, key_id, of_client, *sums in found
         if sums[0]
     ]
 
