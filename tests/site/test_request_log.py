@@ -1,8 +1,10 @@
 """The request log of an account: each filter finds what it should, its totals are those of the rows, its file is all of it."""
 
+import asyncio
 import csv
 import io
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +187,42 @@ async def test_many_pages_of_a_filter_have_each_row_once(hotel: Hotel) -> None:
                     99,
                 )
                 assert seen == [row.id for row in at_once]
+
+
+async def test_the_export_has_every_request_however_many_there_are(
+    hotel: Hotel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = await hotel.reader().join(ANN)
+    empty = (await reader.get("/settings/export")).json()
+    assert (empty["account"]["email"], empty["requests"]) == (ANN, [])
+    _, ids = await busy(hotel, reader)
+    for size in (4, 18, 500):
+        monkeypatch.setattr(request_log, "ROWS_OF_A_FILE", size)
+        answer = await reader.get("/settings/export")
+        assert [row["id"] for row in answer.json()["requests"]] == ids[::-1]
+        assert "content-length" not in answer.headers, "it is written while it is read"
+
+
+async def test_others_are_served_while_a_large_file_is_written(hotel: Hotel) -> None:
+    reader, prober = await hotel.reader().join(ANN), hotel.reader()
+    user = await on_lab(hotel, reader)
+    await hotel.house.ask("chat", "chat-plain", user)
+    row = await hotel.house.row(user)
+    columns = "user_id, key_id, created_at, kind, input_tokens, output_tokens, first_byte_ms, total_ms"
+    of_days = columns.replace("created_at", "created_at - i % 60 * 86400000")
+    async with hotel.house.store.database.transaction() as conn:
+        await conn.exec_driver_sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)"
+            f" INSERT INTO requests (day, id, {columns})"
+            f" SELECT day - i % 60, CAST('x' || i AS BLOB), {of_days} FROM requests, n WHERE day = {row['day']}"
+        )
+    for path in ("/settings/export", "/requests.csv"):
+        writing = asyncio.create_task(reader.get(path))
+        longest, turns = 0.0, 0
+        while not writing.done():
+            began = time.perf_counter()
+            assert (await prober.get("/healthz")).status_code == 200
+            longest, turns = max(longest, time.perf_counter() - began), turns + 1
+        assert len((await writing).content) > 1_000_000
+        # Whoever holds the loop for the whole of the file leaves no room for a turn; the bound is the machine's.
+        assert turns >= 20, (path, longest)
