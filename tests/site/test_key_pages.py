@@ -129,8 +129,7 @@ async def test_ended_keys_are_shown_where_they_are_asked_for(hotel: Hotel) -> No
 async def test_the_playground_leaves_no_keys_behind(hotel: Hotel) -> None:
     reader = await hotel.reader().join(ANN)
     user = await on_lab(hotel, reader)
-    for _ in range(3):
-        key = (await reader.post("/playground/key")).text
+    key = [(await reader.post("/playground/key")).text for _ in range(3)][-1]
     await hotel.house.ask("chat", "chat-plain", type(user)(user.id, user.email, key))
     await hotel.house.rows(user)
     for path in ("/keys", "/keys?ended=yes"):

@@ -25,16 +25,17 @@ async def busy(hotel: Hotel, reader: Reader) -> tuple[User, list[str]]:
     other = User(user.id, user.email, await hotel.house.key(user.id))
     ids: list[str] = []
     for _ in range(3):
-        for dialect, model, who, more in (
-            ("chat", "chat-plain", user, {}),
-            ("messages", "messages-plain", user, {"headers": CLAUDE}),
-            ("chat", "chat-plain", other, {"stream": True}),
-            ("chat", "chat-error-500", user, {}),
-            ("messages", "no-such-model", other, {"headers": CLAUDE}),
-            ("chat", "absent-model", user, {"stream": True}),
+        for dialect, model, who, stream in (
+            ("chat", "chat-plain", user, False),
+            ("messages", "messages-plain", user, False),
+            ("chat", "chat-plain", other, True),
+            ("chat", "chat-error-500", user, False),
+            ("messages", "no-such-model", other, False),
+            ("chat", "absent-model", user, True),
         ):
             hotel.house.clock.now += 60
-            answer = await hotel.house.ask(dialect, model, who, **more)
+            headers = CLAUDE if dialect == "messages" else {}
+            answer = await hotel.house.ask(dialect, model, who, headers=headers, stream=stream)
             ids.append(answer.headers["x-request-id"])
         hotel.house.clock.now += 86_400
     await hotel.house.rows(user)

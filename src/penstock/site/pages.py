@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -91,14 +92,13 @@ class Pages:
             moment=moment_markup,
             day=day,
             ago=ago,
-            lately=lately,
-            within=within,
             date=date_of,
             seconds=seconds,
             compact=compact,
             url_path=url_path,
-            paired=paired,
         )
+        with_arguments: dict[str, Any] = {"lately": lately, "within": within, "paired": paired}
+        self._templates.filters.update(with_arguments)
 
     def origin(self, request: Request) -> str:
         """What callers put before ``/api/v1``."""

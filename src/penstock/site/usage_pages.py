@@ -124,7 +124,7 @@ class UsagePages:
         query = request.query_params
         chosen = query.get("length", "month")
         chosen = chosen if chosen in LENGTHS else "month"
-        group = next((name for name, _ in GROUPS if name == query.get("by")), "model")
+        group: Group = next((name for name, _ in GROUPS if name == query.get("by")), "model")
         measure = query.get("show", "requests")
         return chosen, LENGTHS[chosen], group, measure if measure in MEASURES else "requests"
 

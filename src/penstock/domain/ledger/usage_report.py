@@ -1,6 +1,6 @@
 """The usage report of an account: requests and tokens by day or hour, model and key."""
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from sqlalchemy import func, literal, select
@@ -87,11 +87,14 @@ async def usage_of(
     if keys:
         mine = select(api_keys.c.id, api_keys.c.name).where(api_keys.c.user_id == user_id)
         names = dict(tuple(row) for row in await conn.execute(mine))
-    return [
-        UsageRow(at, of_model, key_id, names.get(key_id), of_client, *(int(value or 0) for value in sums))
-        for at, of_model, key_id, of_client, *sums in found
-        if sums[0]
-    ]
+    told: list[UsageRow] = []
+    for row in found:
+        values: tuple[Any, ...] = tuple(row)
+        at, of_model, key_id, of_client = values[:4]
+        sums = [int(value or 0) for value in values[4:]]
+        if sums[0]:
+            told.append(UsageRow(at, of_model, key_id, names.get(key_id), of_client, *sums))
+    return told
 
 
 async def refused_of(conn: AsyncConnection, user_id: str, days: range, span: Span) -> list[RefusedRow]:
