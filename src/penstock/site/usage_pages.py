@@ -39,6 +39,7 @@ LENGTHS: Final = {
     "year": Length("365 days", 365, "day"),
 }
 GROUPS: Final[tuple[tuple[Group, str], ...]] = (("model", "model"), ("key", "key"), ("client", "client"))
+_GROUP_OF: Final[dict[str, Group]] = {name: name for name, _ in GROUPS}
 MEASURES: Final[dict[str, tuple[str, Callable[[UsageRow], int]]]] = {
     "requests": ("requests", lambda row: row.requests),
     "read": ("tokens read", lambda row: row.input_tokens),
@@ -124,7 +125,7 @@ class UsagePages:
         query = request.query_params
         chosen = query.get("length", "month")
         chosen = chosen if chosen in LENGTHS else "month"
-        group: Group = next((name for name, _ in GROUPS if name == query.get("by")), "model")
+        group = _GROUP_OF.get(query.get("by", ""), "model")
         measure = query.get("show", "requests")
         return chosen, LENGTHS[chosen], group, measure if measure in MEASURES else "requests"
 
