@@ -26,7 +26,7 @@ import msgspec
 from sqlalchemy import func, select
 
 from penstock.core.neutral.usage import Usage
-from penstock.domain.ledger import history
+from penstock.domain.ledger import history, request_log
 from penstock.domain.ledger.kinds import Kind, KnownKind, PlainEnd
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.retention import keep
@@ -299,7 +299,7 @@ async def _ask(database: Database, people: int, count: int, each: int) -> None:
     async with database.connect() as conn:
 
         async def page() -> None:
-            await history.page(conn, f"usr_{draw.randint(1, people):026d}", history.Filter())
+            await request_log.page(conn, f"usr_{draw.randint(1, people):026d}", request_log.Filter())
 
         async def receipt() -> None:
             month, n = draw.randrange(count), draw.randint(1, each)

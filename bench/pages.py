@@ -40,9 +40,17 @@ PAGES = (
     "/requests",
     "/requests?model=deepseek-3.2",
     "/requests?outcome=failed",
+    "/requests?model=rare-model",
+    "/requests?client=seldom",
+    "/requests?status=502&code=provider_timeout&stream=yes&key=key_0",
+    "/requests?sort=oldest",
+    "/requests?model=deepseek-3.2&sort=oldest",
+    "/requests/req_000000000000000000000005",
     "/keys",
     "/status",
 )
+RARE = 50_000
+"""One in so many requests is of a kind that is found nowhere else."""
 MODELS = ("claude-haiku-4.5", "claude-sonnet-4.6", "deepseek-3.2", "minimax-m2.1")
 DAYS = 90
 BATCH = 5000
@@ -61,7 +69,9 @@ async def fill(data: Path, rows: int, people: int) -> None:
                 conn, user.id, await PasswordHasher(at_once=1, waiting=1).hash(PASSWORD), now=1
             )
         async with store.database.transaction() as conn:
-            await conn.execute(insert(kinds), [asdict(kind) for pair in KINDS for kind in pair])
+            await conn.execute(
+                insert(kinds), [asdict(kind) for kind in (SELDOM, *(one for pair in KINDS for one in pair))]
+            )
         for start in range(0, rows, BATCH):
             made = [_row(draw, start + at, today, people) for at in range(min(BATCH, rows - start))]
             async with store.database.transaction() as conn:
@@ -97,7 +107,7 @@ def _row(draw: random.Random, number: int, today: int, people: int) -> dict[str,
         "key_id": "key_0",
         "day": day,
         "created_at": day * 86_400_000 + draw.randrange(86_400_000),
-        "kind": draw.choice(KINDS)[failed].id,
+        "kind": SELDOM.id if number % RARE == 0 else draw.choice(KINDS)[failed].id,
         "requested_model": "m",
         "input_tokens": draw.randrange(10_000),
         "output_tokens": draw.randrange(1000),
@@ -111,6 +121,7 @@ def _row(draw: random.Random, number: int, today: int, people: int) -> dict[str,
 
 
 KINDS = _kinds()
+SELDOM = KnownKind(Kind("messages", "rare-model", "m", False, "seldom", "p", "m", "messages")).plain
 
 
 def measure(data: Path, times: int) -> None:

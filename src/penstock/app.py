@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from msgspec import structs
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from penstock.api.body_memory import BodyMemory
 from penstock.api.handler import Api
+from penstock.api.refusal_receipts import RefusalReceipts
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import owns
 from penstock.core.dialects.translation_memory import TranslationMemory
@@ -28,6 +30,8 @@ from penstock.domain.accounts.passwords import COST, Cost
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger.ledger import Ledger
+from penstock.domain.ledger.refusals import Refusals
+from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
@@ -77,6 +81,7 @@ class Service:
         self._not_ready = "starting"
         self._api: Api | None = None
         self.site_process: SiteProcess | None = None
+        self.refusals: Refusals | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -122,6 +127,9 @@ class Service:
                 database, KINDS, self._secrets.has, f"http://127.0.0.1:{simulator.port}/v1", revision
             )
             await source.refresh()
+            trouble = source.get().plan_trouble(settings.signup_plan) if settings.signup == "open" else None
+            if trouble:
+                log.warning("%s: set PENSTOCK_SIGNUP_PLAN, or connect a provider", trouble)
             client = UpstreamClient()
             stack.push_async_callback(client.close)
             health = _health(database, ledger, redis)
@@ -155,6 +163,9 @@ class Service:
                 clock=clock,
             )
             gate.ended_by(relay.end)
+            refusals = self.refusals = Refusals(
+                database, kept=settings.refusals_kept, identify=keyring.identify
+            )
             self._api = Api(
                 relay=relay,
                 counter=_counter(settings, client, router, failover, estimator, clock),
@@ -165,6 +176,8 @@ class Service:
                 ),
                 catalog=source.get,
                 metrics=metrics,
+                receipts=RefusalReceipts(refusals, gate),
+                usage=partial(usage_answer, database),
                 reader=BodyReader(
                     offload,
                     max_values=settings.max_values,
@@ -183,6 +196,7 @@ class Service:
                 secrets_file=secrets_file,
                 catalog=source.get,
                 gate=gate,
+                refusals=refusals,
                 metrics=shared,
                 health=health,
                 now=self._now,
@@ -194,6 +208,7 @@ class Service:
                 database=database,
                 catalog=source,
                 keyring=keyring,
+                refusals=refusals,
                 gate=gate,
                 secrets=self._secrets,
                 health=health,

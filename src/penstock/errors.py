@@ -41,6 +41,14 @@ class OperatorError(Exception):
     exit_code = 1
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What a refused request had asked for, for its receipt. ``model`` is the public id that the name means, or ''."""
+
+    requested_model: str
+    model: str = ""
+    stream: bool | None = None
+
+
 class PenstockError(Exception):
     """An answer other than success. ``retry_after`` is in whole seconds; ``should_retry`` None leaves it to the client."""
 
@@ -57,6 +65,8 @@ class PenstockError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.asked: Asked | None = None
+        """What the request asked for, where that is known."""
 
 
 class CallerError(PenstockError):
@@ -237,10 +247,16 @@ class DailyLimitReached(LimitReached):
 
 
 class ConcurrentLimitReached(LimitReached):
-    """All of the plan's simultaneous requests are running."""
+    """All of the plan's simultaneous requests are running; ``holders`` are their ids, and since when (epoch seconds)."""
 
     code = "concurrent_limit_reached"
     should_retry = True
+
+    def __init__(
+        self, message: str, *, retry_after: int | None = None, holders: tuple[tuple[str, float], ...] = ()
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.holders = holders
 
 
 class TooManyRefused(LimitReached):

@@ -320,3 +320,22 @@ async def test_a_postgresql_that_is_away_fails(environ: dict[str, str]) -> None:
     assert not report.ok
     (finding,) = find(report, "database")
     assert (finding.level, "cannot be reached" in finding.text) == ("fail", True)
+
+
+async def test_a_plan_for_new_people_that_serves_nothing_is_a_warning(environ: dict[str, str]) -> None:
+    async with installation(environ) as store, store.database.transaction() as conn:
+        bare = (
+            '[[plan]]\nid = "bare"\nname = "Bare"\ndaily_requests = 1\nconcurrent_requests = 1\nmodels = []\n'
+        )
+        await catalog_store.apply_document(conn, parse(bare, KINDS), KINDS, 1)
+    assert find(await examine_installation(environ, None, {}), "plans") == []
+    told = find(await examine_installation(environ | {"PENSTOCK_SIGNUP_PLAN": "bare"}, None, {}), "plans")
+    assert [(one.level, "none of whose chat models is served" in one.text) for one in told] == [
+        ("warn", True)
+    ]
+    assert not find(
+        await examine_installation(
+            environ | {"PENSTOCK_SIGNUP_PLAN": "bare", "PENSTOCK_SIGNUP": "closed"}, None, {}
+        ),
+        "plans",
+    )

@@ -5,17 +5,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.neutral.usage import Usage
 from penstock.domain.ledger.entries import entries
+from penstock.domain.ledger.kinds import Kind, KnownKind
 from penstock.domain.ledger.ledger import Ledger, OpenRow, Settlement
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.retention import first_day_kept
 from penstock.domain.ledger.rollups import HOUR_MS, sums_of_rows
 from penstock.store.sql.database import Database
-from penstock.store.sql.schema import kinds, model_days, requests, usage_days, usage_errors, usage_hours
+from penstock.store.sql.schema import (
+    kinds,
+    model_days,
+    requests,
+    usage_days,
+    usage_errors,
+    usage_hours,
+    usage_kinds,
+)
 
 DAY = 20_000
 
@@ -101,17 +111,23 @@ async def taken_for_dead(conn: AsyncConnection) -> None:
     found = await conn.execute(
         select(kinds).join(requests, requests.c.kind == kinds.c.id).where(requests.c.boot.is_not(None))
     )
-    for number, kind in enumerate(found.mappings().all()):
-        dead = {
-            "id": number,
-            "state": "settled",
-            "outcome": "aborted",
-            "error_code": "server_died",
-            "estimated": True,
-        }
-        await conn.execute(insert(kinds).values({**kind, **dead}))
+    for kind in found.mappings().all():
+        words = {name: kind[name] for name in Kind.__struct_fields__ if name != "requested_model"}
+        known = KnownKind(Kind(**words, requested_model=kind["model"]))
+        died = known.ended(
+            msgspec.structs.replace(
+                end("any", outcome="aborted", status=None),
+                error_code="server_died",
+                estimated=True,
+                provider=kind["provider"],
+                upstream_model=kind["upstream_model"],
+                upstream_dialect=kind["upstream_dialect"],
+                attempts=0,
+            )
+        )
+        await conn.execute(insert(kinds).values(msgspec.structs.asdict(died)))
         mine = update(requests).where(requests.c.kind == kind["id"])
-        await conn.execute(mine.values(kind=number, boot=None))
+        await conn.execute(mine.values(kind=died.id, boot=None))
 
 
 async def rebuild(conn: AsyncConnection, since: int) -> None:
@@ -124,7 +140,7 @@ async def rebuild(conn: AsyncConnection, since: int) -> None:
 async def sums_of(conn: AsyncConnection) -> dict[str, list[tuple[Any, ...]]]:
     """Everything that pages read instead of the rows."""
     found = {}
-    for table in (usage_hours, usage_errors, model_days):
+    for table in (usage_hours, usage_kinds, usage_errors, model_days):
         rows = await conn.execute(select(table).order_by(*table.primary_key.columns))
         key = len(table.primary_key.columns)
         # What was taken back leaves a row of zeros.

@@ -151,6 +151,7 @@ async def test_everything_about_an_end_is_in_its_row(
     told, usage = asdict(settlement), settlement.usage
     del told["usage"], told["day"]
     to_come = ("account_id", "actor_id", "upstream_request_id", "service_tier", "cost", "charge")
+    assert found.pop("kind") is not None
     assert found == asdict(opened) | told | dict.fromkeys(to_come) | {
         "boot": None,
         "state": "settled",

@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select
 
 from penstock.core.neutral.usage import Usage
 from penstock.domain.accounts.accounts import User
-from penstock.domain.ledger import history, rollups
+from penstock.domain.ledger import history, request_log, rollups
 from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.kinds import KnownKind, PlainEnd
 from penstock.domain.ledger.ledger import Ledger
@@ -262,13 +262,13 @@ async def test_a_refused_request_is_shown_as_such_and_counts_nowhere(database: D
         await conn.execute(insert(requests).values(values | {"created_at": DAY * 86_400_000 + 1}))
     await agree(database)
     async with database.connect() as conn:
-        listed, _ = await history.page(conn, "usr_a", history.Filter())
+        listed, _ = await request_log.page(conn, "usr_a", request_log.Filter())
         assert [(it.id, it.state, it.outcome, it.status) for it in listed] == [
             (ours(2), "refused", None, 429),
             (ours(1), "settled", "completed", 200),
         ]
         for outcome in ("completed", "failed"):
-            found, _ = await history.page(conn, "usr_a", history.Filter(outcome=outcome))
+            found, _ = await request_log.page(conn, "usr_a", request_log.Filter(outcome=outcome))
             assert ours(2) not in {it.id for it in found}
         assert (await history.receipt(conn, "usr_a", ours(2))).error_code == "concurrent_limit_reached"
         first = await history.first_request(conn, "usr_a")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select
 
-from penstock.domain.ledger import history, retention
+from penstock.domain.ledger import history, request_log, retention
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.reconciliation import RowsGone, compare, repair
 from penstock.domain.ledger.retention import first_day_kept, keep
@@ -139,14 +139,14 @@ async def test_a_journal_of_days_that_are_gone_counts_nothing_again(
 async def test_lists_and_receipts_go_over_every_month(database: Database) -> None:
     await keep(database, DAY, 1000)
     async with database.connect() as conn:
-        listed, cursor = await history.page(conn, "usr_a", history.Filter())
+        listed, cursor = await request_log.page(conn, "usr_a", request_log.Filter())
         assert [it.day for it in listed] == [DAY] * 3 + [OLD + 1] * 3 + [OLD] * 3
         assert cursor == ""
         first = await history.first_request(conn, "usr_a")
         assert first is not None
         assert first.day == OLD
         assert (await history.receipt(conn, "usr_a", f"r{OLD}.1")).day == OLD
-        assert await history.rank(conn, listed[0], "usr_a") == 1
+        assert await history.counted_by(conn, "usr_a", listed[0].day, (listed[0].day + 1) * 24) == 2
 
 
 async def test_requests_go_on_while_old_ones_go(database: Database) -> None:

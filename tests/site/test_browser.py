@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
+from penstock.domain.accounts import accounts
+from tests.service.running_service import User
 from tests.site.page_reader import PASSWORD, Hotel, open_hotel
 
 AXE = Path(__file__).parents[2] / ".clients" / "node_modules" / "axe-core" / "axe.min.js"
@@ -30,7 +32,17 @@ PUBLIC = (
     "/", "/pricing", "/models", "/models/claude-haiku-4.5", "/status", "/docs/quickstart", "/docs/claude-code",
     "/docs/limits", "/signin", "/signup", "/forgot", "/terms", "/privacy", "/changelog",
 )  # fmt: skip
-PRIVATE = ("/dashboard", "/welcome", "/keys", "/requests", "/slots", "/playground", "/plan", "/settings")
+PRIVATE = (
+    "/dashboard",
+    "/welcome",
+    "/keys",
+    "/requests",
+    "/usage",
+    "/slots",
+    "/playground",
+    "/plan",
+    "/settings",
+)
 WIDTHS = (1280, 390)
 THEMES = ("light", "dark")
 
@@ -135,17 +147,17 @@ async def test_from_the_landing_page_to_the_first_green_request_and_on(
     assert await page.locator("svg.chart rect").count() == 1
 
     await page.click("aside >> text=API keys")
-    await reader.fill(name="laptop")
+    await page.fill("#f-name", "laptop")
     await reader.press("Make the key")
     made = (await page.locator(".card.marked pre").first.inner_text()).strip()
     assert (await hotel.house.http("GET", "/v1/models", made)).status == 200
-    await page.click("tr:has-text('laptop') >> summary")
-    await page.click("tr:has-text('laptop') >> button:has-text('Roll')")
+    page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+    await page.click(".key:has-text('laptop') >> summary")
+    await page.click(".key:has-text('laptop') >> button:has-text('Roll')")
     assert (await page.locator(".card.marked pre").first.inner_text()).strip() != made
     assert (await hotel.house.http("GET", "/v1/models", made)).status == 401
-    page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
-    await page.click("tr:has-text('laptop'):has-text('works') >> summary")
-    await page.click("tr:has-text('laptop'):has-text('works') >> button:has-text('Revoke')")
+    await page.click(".key:has-text('laptop'):has-text('works') >> summary")
+    await page.click(".key:has-text('laptop'):has-text('works') >> button:has-text('Revoke')")
     await page.wait_for_selector("text=The key is revoked")
 
     await page.click("aside >> text=Playground")
@@ -169,6 +181,39 @@ async def test_from_the_landing_page_to_the_first_green_request_and_on(
     await reader.fill(code=hotel.mailbox.code(ANN), password="another long sentence")
     await reader.press("Set the password")
     await page.wait_for_url("**/dashboard?notice=password")
+    assert reader.complaints == []
+
+
+async def test_focus_stays_where_it_is_while_a_page_is_fetched_again(browser: Browser, hotel: Hotel) -> None:
+    reader = await watched(browser, hotel)
+    page = reader.page
+    await join(reader)
+    key = (await page.locator(".card pre").first.inner_text()).strip()
+    async with hotel.house.store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, ANN)
+        await accounts.change_user(conn, user.id, accounts.Changes(plan_id="lab"), now=1)
+    ann = User(user.id, ANN, key)
+    first = await hotel.house.begin("chat", "chat-hang", ann)
+    while hotel.house.held(ann) < 1:  # noqa: ASYNC110 - the slot is a number
+        await asyncio.sleep(0.01)
+    second = await hotel.house.begin("chat", "chat-hang", ann)
+    while hotel.house.held(ann) < 2:  # noqa: ASYNC110 - the slot is a number
+        await asyncio.sleep(0.01)
+    await reader.go("/slots")
+    await page.evaluate("document.querySelectorAll('main tr button')[1].focus()")
+    held = await page.evaluate("document.activeElement.closest('tr').dataset.key")
+    # The row before it goes, and its age changes: it is still the same button that has the focus.
+    first.leave()
+    hotel.house.clock.now += 120
+    await page.wait_for_selector("text=1 of 64 in use")
+    await page.wait_for_selector("main td:has-text('2 min')")
+    assert await page.evaluate("document.activeElement.closest('tr')?.dataset.key") == held
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=The request is being ended")
+    async with asyncio.timeout(60):
+        while hotel.house.held(ann):  # noqa: ASYNC110 - the slot is a number
+            await asyncio.sleep(0.01)
+    second.leave()
     assert reader.complaints == []
 
 

@@ -12,7 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from penstock.domain.accounts import accounts
+from penstock.errors import PenstockError
 from penstock.relay import relay as relaying
+from penstock.site.explanations import REMEDIES
 from penstock.store.sql.schema import audit
 from tests.service.conversations import REPLIES, body_of
 from tests.service.running_service import User
@@ -22,12 +24,12 @@ from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
 ANN = "ann@example.com"
 
 
-async def on_lab(hotel: Hotel, reader: Reader, address: str = ANN) -> User:
-    """The account of a reader, on the plan that has every model of the tests."""
+async def on_lab(hotel: Hotel, reader: Reader, address: str = ANN, *, plan: str = "lab") -> User:
+    """The account of a reader, on a plan that has every model of the tests."""
     key = await reader.key()
     async with hotel.house.store.database.transaction() as conn:
         user = await accounts.user_by_email(conn, address)
-        await accounts.change_user(conn, user.id, accounts.Changes(plan_id="lab"), now=1)
+        await accounts.change_user(conn, user.id, accounts.Changes(plan_id=plan), now=1)
     return User(user.id, address, key)
 
 
@@ -163,6 +165,109 @@ async def test_requests_of_others_are_not_there(hotel: Hotel) -> None:
     assert row["id"] not in (await bob.get("/requests")).text
     assert row["id"] not in (await bob.get("/requests.csv")).text
     assert row["id"] not in (await bob.get("/settings/export")).text
+
+
+async def test_a_refused_request_is_in_the_log_and_its_page_says_what_to_do(hotel: Hotel) -> None:
+    ann, bob = await hotel.reader().join(ANN), await hotel.reader().join("bob@example.com")
+    user = await on_lab(hotel, ann)
+    sent = await hotel.house.ask("chat", "chat-plain", user)
+    unknown = await hotel.house.ask("chat", "no-<b>such", user)
+    id = unknown.headers["x-request-id"]
+    await hotel.house.rows(user)
+    log = (await ann.get("/requests")).text
+    assert log.index(id) < log.index(sent.headers["x-request-id"]), "the newest first"
+    only = (await ann.get("/requests?outcome=refused")).text
+    assert id in only
+    assert sent.headers["x-request-id"] not in only
+    assert id not in (await ann.get("/requests?outcome=completed")).text
+    page = (await ann.get(f"/requests/{id}")).text
+    for said in ("model_not_found", "There is no model of this name", "does not count", "no-&lt;b&gt;such"):
+        assert said in page, said
+    assert (await bob.get(f"/requests/{id}")).status_code == 404
+    lines = list(csv.DictReader(io.StringIO((await ann.get("/requests.csv")).text)))
+    assert (lines[0]["id"], lines[0]["error_code"]) == (id, "model_not_found")
+    overview = (await ann.get("/dashboard")).text
+    assert "<dt>model not found</dt><dd>1</dd>" in overview
+    assert '<p class="value">1 <small>of 50,000</small></p>' in overview, "not counted against the day"
+
+
+async def test_a_log_of_sent_and_refused_requests_is_read_page_by_page(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader)
+    ids: list[str] = []
+    for number in range(120):
+        hotel.house.clock.now += number % 3
+        model = "chat-plain" if number % 2 else "no-such-model"
+        ids.append((await hotel.house.ask("chat", model, user)).headers["x-request-id"])
+    await hotel.house.rows(user)
+    seen: list[str] = []
+    path = "/requests"
+    for _ in range(3):
+        page = (await reader.get(path)).text
+        seen += re.findall(r'href="/requests/(req_\w+)"', page)
+        older = re.search(r'href="(/requests\?[^"]*before=[^"]+)"', page)
+        path = "" if older is None else older[1].replace("&amp;", "&")
+    assert seen == ids[::-1]
+    assert path == ""
+
+
+async def test_the_page_of_a_full_house_names_what_held_it_and_when_that_ended(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader, plan="one")
+    wire = hotel.house.wires["wire-chat"]
+    caller = await hotel.house.begin("chat", "wire-chat", user)
+    asked = await wire.next()
+    answer = await hotel.house.ask("chat", "chat-plain", user)
+    assert answer.status == 429
+    path = answer.headers["link"].split(">")[0].removeprefix("<")
+    page = (await reader.get(path)).text
+    assert "1 of 1, on the plan one" in page
+    assert "running, or not written yet" in page
+    assert "not yet" in page
+    asked.answer(REPLIES["chat"])
+    held = (await caller.answer()).headers["x-request-id"]
+    await hotel.house.rows(user)
+    page = (await reader.get(path)).text
+    assert f'<a href="/requests/{held}"><code>{held}</code></a>' in page
+    assert "after this request" in page
+    assert "running, or not written yet" not in page
+
+
+async def test_the_page_of_a_spent_day_says_when_it_ends(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader, plan="few")
+    answer = [await hotel.house.ask("chat", "chat-plain", user) for _ in range(6)][-1]
+    page = (await reader.get(f"/requests/{answer.headers['x-request-id']}")).text
+    assert "5 of 5, on the plan few" in page
+    assert "2027-01-16 00:00:00" in page
+    assert "in 16 h" in page
+    await hotel.house.rows(user)
+    assert "<dt>daily limit reached</dt><dd>1</dd>" in (await reader.get("/dashboard")).text
+
+
+async def test_the_page_of_too_many_refused_says_what_they_were(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, errors_per_minute=3) as hotel:
+        reader = await hotel.reader().join(ANN)
+        user = await on_lab(hotel, reader)
+        answer = [await hotel.house.ask("chat", "no-such-model", user) for _ in range(4)][-1]
+        assert answer.code == "too_many_refused_requests"
+        page = (await reader.get(f"/requests/{answer.headers['x-request-id']}")).text
+        assert "3 x <code>model_not_found</code>" in page
+
+
+def test_every_error_has_a_remedy_and_leads_somewhere() -> None:
+    def below(error: type[PenstockError]) -> set[type[PenstockError]]:
+        return {error}.union(*(below(sub) for sub in error.__subclasses__()))
+
+    codes = {error.code for error in below(PenstockError) if error.__module__ == "penstock.errors"}
+    assert codes - REMEDIES.keys() == {"missing_api_key"}, "which has no account"
+
+
+async def test_the_pages_of_remedies_are_there(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    for remedy in REMEDIES.values():
+        if remedy.path:
+            assert (await reader.get(remedy.path)).status_code in {200, 303}, remedy.path
 
 
 async def test_a_long_log_is_read_page_by_page(hotel: Hotel) -> None:

@@ -14,8 +14,10 @@ async def test_a_refusal_names_the_page_that_explains_it_and_the_page_is_there(h
         await hotel.house.http("GET", "/v1/models", "sk-ps-wrong"),
         await hotel.house.ask("messages", "chat-plain", spent),
     ]
-    for answer in answers:
+    for answer in answers[:2]:
         assert answer.headers["link"] == f'<{HELP[answer.code].decode()}>; rel="help"'
+    receipt = f"/requests/{answers[2].headers['x-request-id']}"
+    assert answers[2].headers["link"] == f'<{receipt}>; rel="help"', "a limit is explained by its own page"
     good = await hotel.house.ask("chat", "chat-plain", user)
     assert "link" not in good.headers
     for page in HELP.values():

@@ -17,6 +17,11 @@ from tests.site.test_first_key import (
     test_another_browser_of_the_account_is_not_shown_it,
     test_that_it_was_shown_is_noted_once_for_the_owner,
 )
+from tests.site.test_request_log import (
+    test_days_and_keys_bound_it,
+    test_each_filter_finds_what_it_says_and_adds_it_up,
+    test_many_pages_of_a_filter_have_each_row_once,
+)
 from tests.site.test_sign_in import (
     test_a_key_exists_from_sign_up_and_works_once_the_address_is_verified,
     test_a_new_password_ends_every_session_and_is_told,
@@ -33,6 +38,7 @@ from tests.site.test_sign_in_limits import (
     test_a_new_person_signs_up_beside_a_stranger_who_does_so_in_their_name,
     test_too_many_codes_of_the_second_factor_are_429_and_say_when,
 )
+from tests.site.test_usage_pages import test_the_figures_are_those_of_the_rows
 from tests.stores import Engine, postgresql
 
 __all__ = [
@@ -49,10 +55,14 @@ __all__ = [
     "test_another_address",
     "test_another_browser_of_the_account_is_not_shown_it",
     "test_another_plan_is_asked_of_the_operator",
+    "test_days_and_keys_bound_it",
+    "test_each_filter_finds_what_it_says_and_adds_it_up",
     "test_guesses_are_counted_by_address_whatever_is_sent_anew",
+    "test_many_pages_of_a_filter_have_each_row_once",
     "test_requests_their_receipts_and_the_file",
     "test_sessions_are_listed_ended_and_end_by_themselves",
     "test_that_it_was_shown_is_noted_once_for_the_owner",
+    "test_the_figures_are_those_of_the_rows",
     "test_the_overview_counts_what_the_ledger_counts",
     "test_the_second_factor",
     "test_too_many_codes_of_the_second_factor_are_429_and_say_when",

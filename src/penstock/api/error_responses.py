@@ -5,6 +5,7 @@ from penstock.api.help_links import HELP
 from penstock.errors import (
     EncodedBody,
     InvalidKey,
+    LimitReached,
     MethodNotAllowed,
     PenstockError,
     ProviderError,
@@ -19,8 +20,11 @@ _RETRY_AFTER = b"5"
 """Seconds, where an error that passes says no better."""
 
 
-def error_headers(error: PenstockError, base_path: bytes = b"") -> HeaderList:
-    """What an error's response has besides the headers of every answer; ``base_path`` is what our paths begin with."""
+def error_headers(error: PenstockError, base_path: bytes = b"", receipt: bytes = b"") -> HeaderList:
+    """What an error's response has besides the headers of every answer; ``base_path`` is what our paths begin with.
+
+    ``receipt`` is where the request's own page is, if it has one: it explains a limit better than any general page.
+    """
     head: HeaderList = []
     if error.retry_after is not None:
         head.append((b"retry-after", b"%d" % error.retry_after))
@@ -28,8 +32,9 @@ def error_headers(error: PenstockError, base_path: bytes = b"") -> HeaderList:
         head.append((b"retry-after", _RETRY_AFTER))
     if error.should_retry is not None:
         head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
-    page = HELP.get(error.code)
-    if page is not None:
+    general = HELP.get(error.code, b"")
+    page = receipt or general if isinstance(error, LimitReached) else general or receipt
+    if page:
         head.append((b"link", b'<%b%b>; rel="help"' % (base_path, page)))
     if isinstance(error, MethodNotAllowed):
         head.append((b"allow", error.allow.encode()))

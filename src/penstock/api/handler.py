@@ -6,7 +6,7 @@ becomes an answer in the caller's form. Every answer carries a request id and th
 """
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from math import inf
 from typing import Any
@@ -16,6 +16,7 @@ from penstock.api.authenticate import RequestCredentials, request_credentials
 from penstock.api.body_memory import BodyMemory, Reservation
 from penstock.api.client_families import DEVIATING, ClientFamilies
 from penstock.api.error_responses import error_body, error_headers
+from penstock.api.refusal_receipts import RefusalReceipts
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import Route, endpoint_like, find_route
 from penstock.core.body.cost_fields import CostBounds
@@ -27,9 +28,12 @@ from penstock.core.revision import Revision
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
 from penstock.domain.keys.authentication import Keyring, Principal, check
+from penstock.domain.ledger.usage_endpoint import Question, question_of
 from penstock.domain.limits import Gate
 from penstock.errors import (
+    Asked,
     CallerError,
+    CannotRecord,
     EndedByOwner,
     InternalError,
     LimitReached,
@@ -118,6 +122,8 @@ class Api:
         body_memory: BodyMemory,
         catalog: Callable[[], Catalog],
         metrics: Metrics,
+        receipts: RefusalReceipts,
+        usage: Callable[[str, Question], Awaitable[bytes]],
         reader: BodyReader,
         new_id: Callable[[], str],
         now: Callable[[], float],
@@ -125,7 +131,7 @@ class Api:
         revision: Revision,
         base_path: str,
     ) -> None:
-        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids.
+        """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids, ``usage`` its answers.
 
         ``base_path`` is what paths of pages begin with.
         """
@@ -136,6 +142,8 @@ class Api:
         self._body_memory = body_memory
         self._catalog = catalog
         self._metrics = metrics
+        self._receipts = receipts
+        self._tell_usage = usage
         self._reader = reader
         self._new_id = new_id
         self._now = now
@@ -214,6 +222,8 @@ class Api:
                 self._reply(visit, _HELLO)
             case "models":
                 await self._models(visit, model_id)
+            case "usage":
+                await self._usage(visit)
             case "check_connection":
                 await self._check_connection(visit)
             case "generate" if endpoint is not None:
@@ -320,9 +330,13 @@ class Api:
         """Hand over to the relay. Raises what resolving the model raises."""
         standing = caller.standings.get(envelope.model)
         if standing is None:
-            resolution = self._catalog().resolve(
-                envelope.model, caller.plan.id, caller.allowed, caller.endpoint.kind
-            )
+            try:
+                resolution = self._catalog().resolve(
+                    envelope.model, caller.plan.id, caller.allowed, caller.endpoint.kind
+                )
+            except PenstockError as error:
+                error.asked = Asked(envelope.model, stream=envelope.stream)
+                raise
             standing = Standing(caller, resolution)
             if len(envelope.model) <= _LONGEST_NAME_KEPT:
                 caller.standings.keep(envelope.model, standing)
@@ -347,7 +361,11 @@ class Api:
         """The call has ended with this error."""
         standing = call.standing
         visit = ApiRequest(call.exchange, call.request_id, standing.endpoint, call.now, standing.caller)
-        self._refuse_and_note(visit, error)
+        envelope = call.envelope
+        error.asked = Asked(envelope.model, standing.resolution.model.id, envelope.stream)
+        self._note_refusal(visit, error)
+        # The ledger has the others, from when they were counted.
+        self._refuse(visit, error, recorded=call.day != 0 and not isinstance(error, CannotRecord))
 
     async def _count_tokens(self, visit: ApiRequest, endpoint: Endpoint) -> None:
         principal, plan = await self._admit(visit)
@@ -400,6 +418,12 @@ class Api:
                 param="model",
             )
         self._reply(visit, answer)
+
+    async def _usage(self, visit: ApiRequest) -> None:
+        principal, _ = await self._admit(visit)
+        self._gate.check_counting(principal.user_id, "questions about usage and tokens")
+        asked = question_of(visit.exchange.query, visit.now)
+        self._reply(visit, await self._tell_usage(principal.user_id, asked))
 
     async def _check_connection(self, visit: ApiRequest) -> None:
         principal, plan = await self._admit(visit)
@@ -495,20 +519,25 @@ class Api:
         visit.exchange.end(body)
         self._metrics.answered(visit.label, 200)
 
-    def _refuse(self, visit: ApiRequest, error: PenstockError) -> None:
+    def _refuse(self, visit: ApiRequest, error: PenstockError, *, recorded: bool = False) -> None:
+        """Answer with an error. What the ledger has not ``recorded`` is noted as refused, so that it has a receipt, too."""
         exchange = visit.exchange
         if exchange.lost:
             return
         if exchange.started:
             exchange.abort()
             return
+        if visit.principal is None:
+            visit.principal = self._known(exchange)
         head = self._head(visit)
-        head.extend(error_headers(error, self._base_path))
+        head.extend(error_headers(error, self._base_path, self._receipts.address(visit)))
         body = error_body(error, visit.request_id, self._families, exchange.headers)
         head.append((b"content-length", b"%d" % len(body)))
         exchange.start(error.status, head)
         exchange.end(body)
         self._metrics.answered(visit.label, error.status)
+        if not recorded:
+            self._receipts.note(visit, error)
 
     def _head(self, visit: ApiRequest) -> HeaderList:
         request_id = visit.request_id.encode()

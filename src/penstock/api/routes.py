@@ -12,7 +12,7 @@ PREFIXES = ("/api/v1", "/v1", "/api/v1/v1", "/v1/v1")
 """The same routes under each: Anthropic's SDKs and Claude Code append ``/v1/...`` to whatever base they are given."""
 
 
-Action = Literal["generate", "count_tokens", "models", "check_connection", "hello"]
+Action = Literal["generate", "count_tokens", "models", "usage", "check_connection", "hello"]
 """What a route does. A word, because looking a member of an ``Enum`` up costs a request more than its whole routing."""
 
 
@@ -36,6 +36,7 @@ ROUTES: tuple[Route, ...] = (
         if row.counting_path is not None
     ),
     _MODELS,
+    Route("/usage", "usage", ("GET",)),
     Route("/doctor", "check_connection", ("GET",)),
     _HELLO,
     Route("", "hello", ("GET", "HEAD")),

@@ -20,9 +20,10 @@ from penstock.commands.installation import (
 )
 from penstock.commands.options import At
 from penstock.core.quoting import shell_option
-from penstock.domain.accounts import accounts
+from penstock.domain.accounts import accounts, plan_wishes
 from penstock.domain.accounts.accounts import Changes, User
 from penstock.domain.keys import management
+from penstock.domain.mail import messages, outbox
 
 app = App(name="user", help="Make, change and list accounts.")
 
@@ -44,6 +45,10 @@ class _Shown(msgspec.Struct):
     verified: bool
     disabled: bool
     created_at: int
+
+
+class _Wishes(msgspec.Struct):
+    wishes: list[plan_wishes.Wish]
 
 
 class _Users(msgspec.Struct):
@@ -118,7 +123,7 @@ def change(
     json: Annotated[bool, Parameter(negative="")] = False,
     place: At = HERE,
 ) -> None:
-    """Change an account; a running server follows within five seconds.
+    """Change an account; a running server follows within five seconds, and the owner of another plan is mailed.
 
     Example: penstock user set --email ann@example.com --plan starter
 
@@ -150,7 +155,37 @@ def change(
 async def _change(place: Installation, email: str, changes: Changes) -> User:
     async with open_installation(place) as store, store.database.transaction() as conn:
         user = await accounts.user_by_email(conn, email)
-        return await accounts.change_user(conn, user.id, changes, now=now_ms())
+        changed = await accounts.change_user(conn, user.id, changes, now=now_ms())
+        if changed.plan_id != user.plan_id:
+            await plan_wishes.forget_wish(conn, user.id)
+            settings = store.settings
+            mail = messages.plan_set(settings.brand, user.email, changed.plan_id, settings.url(settings.port))
+            await outbox.queue(conn, store.secrets_file, mail, now=now_ms(), entropy=secrets.token_bytes)
+        return changed
+
+
+@app.command
+def wishes(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
+    """List the plans that people have asked for, the oldest wish first; setting a plan fulfils it.
+
+    Example: penstock user wishes
+
+    Parameters
+    ----------
+    json
+        Print {"wishes": [...]}.
+    """
+    found = asyncio.run(_wishes(place))
+    if json:
+        answer_json(_Wishes(list(found)))
+        return
+    rows = [(wish.email, wish.plan, wish.wanted, utc_moment(wish.created_at)) for wish in found]
+    answer(table(("EMAIL", "PLAN", "ASKS FOR", "SINCE (UTC)"), rows))
+
+
+async def _wishes(place: Installation) -> tuple[plan_wishes.Wish, ...]:
+    async with open_installation(place) as store, store.database.connect() as conn:
+        return await plan_wishes.all_wishes(conn)
 
 
 @app.command(name="list")

@@ -123,6 +123,7 @@ class Gate:
         self._clock = clock
         self._monotonic = monotonic
         self._days = DayRule()
+        self.refused_per_key = refused_per_key
         self._keys = RefusedWindows(refused_per_key)
         self._addresses = RefusedWindows(refused_per_address)
         self._refused_per_address = refused_per_address
@@ -160,12 +161,12 @@ class Gate:
 
     # ---- token counting, which is free and takes no slot
 
-    def check_counting(self, user_id: str) -> None:
-        """Let one ``count_tokens`` pass, or raise ``LimitReached`` when the user has asked too often within a minute."""
+    def check_counting(self, user_id: str, what: str = "token counts") -> None:
+        """Let one ``count_tokens`` or the like pass; ``LimitReached`` when the user has asked too often within a minute."""
         now = self._monotonic()
         left, seconds = self._countings.standing(user_id, now)
         if left == 0 and self._countings.limited:
-            raise LimitReached("Too many token counts within a minute.", retry_after=ceil(seconds))
+            raise LimitReached(f"Too many {what} within a minute.", retry_after=ceil(seconds))
         self._countings.note(user_id, now)
 
     # ---- at once
@@ -268,6 +269,7 @@ class Gate:
             f"Concurrent request limit reached: {len(holders)} of {concurrent} running ({', '.join(named)}). "
             "Wait for one to end, or upgrade your plan for more at a time.",
             retry_after=max(1, min(MAX_RETRY_AFTER, ceil(age))),
+            holders=tuple((held.request_id, held.since) for held in holders),
         )
 
     # ---- in a day

@@ -97,7 +97,7 @@ async def examine_installation(
                 findings.append(Finding("warn", "database", text, "the first start makes it"))
             else:
                 findings += await _database(database, settings)
-                findings += await _providers(database, Secrets(environ))
+                findings += await _providers(database, Secrets(environ), settings)
     except (StoreError, Unavailable) as error:
         findings.append(Finding("fail", "database", str(error), "penstock migrate, or the backup"))
     return _report(findings)
@@ -272,7 +272,7 @@ async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
     ]
 
 
-async def _providers(database: Database, secrets: Secrets) -> list[Finding]:
+async def _providers(database: Database, secrets: Secrets, settings: Settings) -> list[Finding]:
     """Ask each provider that is set up for its models; that costs nothing and shows whether the key is taken."""
     source = CatalogSource(database, KINDS, secrets.has)
     await source.refresh()
@@ -280,6 +280,10 @@ async def _providers(database: Database, secrets: Secrets) -> list[Finding]:
     findings: list[Finding] = []
     if not catalog.models:
         findings.append(Finding("warn", "catalogue", "there are no models", "penstock catalog apply FILE"))
+    trouble = catalog.plan_trouble(settings.signup_plan) if settings.signup == "open" else None
+    if catalog.models and trouble:
+        mend = "set PENSTOCK_SIGNUP_PLAN, or connect a provider of its models (penstock catalog show)"
+        findings.append(Finding("warn", "plans", trouble, mend))
     if catalog.simulated:
         text = "no provider is set up: every model is answered by the simulator"
         findings.append(Finding("warn", "providers", text, "set a provider's key, see penstock catalog show"))

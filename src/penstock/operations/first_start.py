@@ -174,13 +174,14 @@ def render_greeting(greeting: Greeting, url: str) -> str:
             "penstock user create --email YOU@EXAMPLE.COM --verified",
             "penstock key create --email ...",
         )
-    body = f'{{"model": {json_string(greeting.model)}, "messages": [{{"role": "user", "content": "Hello"}}]}}'
-    say(
-        "Try it",
-        f"curl {shell_word(f'{url}/api/v1/chat/completions')} \\",
-        f"  -H {shell_word(f'Authorization: Bearer {key}')} -H 'Content-Type: application/json' \\",
-        f"  -d {shell_word(body)}",
-    )
+    if greeting.model:
+        body = f'{{"model": {json_string(greeting.model)}, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+        say(
+            "Try it",
+            f"curl {shell_word(f'{url}/api/v1/chat/completions')} \\",
+            f"  -H {shell_word(f'Authorization: Bearer {key}')} -H 'Content-Type: application/json' \\",
+            f"  -d {shell_word(body)}",
+        )
     say("Claude Code", f"ANTHROPIC_BASE_URL={shell_word(f'{url}/api/v1')} ANTHROPIC_AUTH_TOKEN={key} claude")
     say("OpenAI SDK", f"OPENAI_BASE_URL={shell_word(f'{url}/api/v1')} OPENAI_API_KEY={key}")
     say("Models", *_models(greeting))
@@ -274,7 +275,7 @@ async def _offer_local(database: Database) -> tuple[str, ...]:
 
 def _cheap(models: tuple[str, ...]) -> str:
     """A small model to try first."""
-    return next((model for model in models if "haiku" in model), models[0] if models else "MODEL")
+    return next((model for model in models if "haiku" in model), models[0] if models else "")
 
 
 def _now() -> int:

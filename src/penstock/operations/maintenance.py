@@ -19,6 +19,7 @@ from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger import retention
 from penstock.domain.ledger.reconciliation import compare
+from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.health import Health
@@ -34,6 +35,7 @@ _AGE_SECONDS = 1800.0
 """What was translated and is not used for so long is forgotten, up to as long after that."""
 _SLOW_SECONDS = 300.0
 _DAY_SETTLES = 900.0
+_DAY_MS = 86_400_000
 """Seconds after midnight when what a server recorded in the day before is surely in the database."""
 _DIFFERENCES_LOGGED = 10
 
@@ -47,6 +49,7 @@ class Maintenance:
         database: Database,
         catalog: CatalogSource,
         keyring: Keyring,
+        refusals: Refusals,
         gate: Gate,
         secrets: Secrets,
         health: Health,
@@ -61,6 +64,7 @@ class Maintenance:
         self._database = database
         self._catalog = catalog
         self._keyring = keyring
+        self._refusals = refusals
         self._gate = gate
         self._secrets = secrets
         self._health = health
@@ -87,6 +91,7 @@ class Maintenance:
                 with suppress(asyncio.CancelledError):
                     await task
             with suppress(DatabaseUnavailable):
+                await self._refusals.flush()
                 await self._flush_keys()
 
     # ---- the quick round
@@ -113,6 +118,7 @@ class Maintenance:
             if self._keyring.untold and time.monotonic() - self._flushed >= _FLUSH_SECONDS:
                 self._flushed = time.monotonic()
                 await self._flush_keys()
+            await self._refusals.flush()
         except DatabaseUnavailable:
             # Requests go on with what is known, and are recorded in the journal.
             log.warning("the database does not answer")
@@ -146,6 +152,8 @@ class Maintenance:
             await sessions.tidy(conn, self._lifetime, now=at)
             await one_time_codes.tidy(conn, now=at)
             await attempt_limits.tidy(conn, now=at)
+            if self._retain_days:
+                await forget_before(conn, at - self._retain_days * _DAY_MS)
             gone = await accounts.delete_leavers(conn, now=at)
         if gone:
             log.info("accounts deleted, as their owners had asked", extra={"rows": gone})

@@ -125,6 +125,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "a month at a time, once all of it is older, or a day where fewer than 62 are kept."
         ),
     ] = 396
+    refusals_kept: Annotated[
+        Count,
+        about(
+            "Receipts of refused requests that are kept of an account: of the newest, and for no longer than `retain_days`; "
+            "0: none. How often which code was answered in an hour is kept for ever."
+        ),
+    ] = 1000
+    providers_told: Annotated[
+        bool,
+        about(
+            "Whether people see which provider has answered: in the list of requests, on receipts, in files."
+        ),
+    ] = True
     database_pool: Annotated[
         int, Meta(ge=1, le=100), about("PostgreSQL: connections kept for reading, and as many for writing.")
     ] = 5

@@ -48,7 +48,7 @@ def stacked(bars: Sequence[Stack], series: Sequence[str], limit: int | None, sai
             )
         if at % every == 0:
             parts.append(
-                f'<text x="{x + step / 2:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(bar.name[5:])}</text>'
+                f'<text x="{x + step / 2:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(bar.name[-5:])}</text>'
             )
     if limit is not None and limit <= top:
         y = _TOP + inner * (1 - limit / top)

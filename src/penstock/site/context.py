@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import SignIn
 from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
 from penstock.errors import PenstockError
 from penstock.site.pages import Pages
@@ -23,11 +24,14 @@ class SiteContext(msgspec.Struct, frozen=True):
     secrets_file: SecretsFile
     catalog: Callable[[], Catalog]
     gate: Gate
+    refusals: Refusals
     sign_in: SignIn
     pages: Pages
     lifetime: Lifetime
     entropy: Entropy
     clock: Callable[[], float]
+    providers_told: bool
+    """Whether people see which provider has answered."""
     answer_floor: float
     """Seconds below which what a stranger asks about an account is never answered."""
 

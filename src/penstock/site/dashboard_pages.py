@@ -1,34 +1,37 @@
 """Pages of the dashboard: overview, the first minute, requests and their receipts, live slots, the plan."""
 
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
+from urllib.parse import quote
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.core.limits import day_of, reset_of
-from penstock.core.quoting import csv_cell
 from penstock.domain.accounts import accounts, audit, plan_wishes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
-from penstock.domain.ledger import history, rollups
-from penstock.domain.ledger.history import Filter, NoSuchRequest, RunsYet
+from penstock.domain.ledger import history, refusals, request_log, rollups
+from penstock.domain.ledger.history import NoSuchRequest, Receipt, RunsYet
+from penstock.domain.ledger.refusals import Refusal
+from penstock.domain.ledger.request_log import Filter
 from penstock.domain.ledger.rollups import DayOfModel
 from penstock.domain.mail import messages, outbox
-from penstock.errors import InvalidRequest
+from penstock.errors import DatabaseUnavailable, InvalidRequest
 from penstock.site.charts import COLOURS, Stack, stacked
 from penstock.site.context import SiteContext, go
+from penstock.site.explanations import limit_of, remedy_for
 from penstock.site.first_key import SHOWN_MS, may_see_first_key
+from penstock.site.log_filters import OUTCOMES, csv_head, csv_lines, csv_row, filter_of, query_of
 from penstock.site.pages import NO_STORE, day
 from penstock.site.session import address_of, read_form, signed_in
 from penstock.site.snippets import first_commands
 
 RANGES = {"7": 7, "30": 30, "90": 90}
 """The ranges of the overview, in days."""
-CSV_ROWS = 10_000
 
 
 class DashboardPages:
@@ -64,11 +67,13 @@ class DashboardPages:
         length = RANGES.get(request.query_params.get("days", ""), 7)
         days = range(today - length + 1, today + 1)
         await context.gate.refresh(user.id, context.clock())
+        await self._flush_refusals()
         async with context.database.connect() as conn:
             used = await history.used_on(conn, user.id, today)
             by_day = await rollups.by_day(conn, user.id, days)
             sums = await rollups.sums(conn, user.id, days)
             errors = await rollups.errors(conn, user.id, days)
+            refused = await refusals.by_code(conn, user.id, days)
             keys = await management.working_keys(conn, user.id, now=context.now())
         series = _series(by_day)
         bars = _bars(by_day, series, days)
@@ -84,6 +89,7 @@ class DashboardPages:
                 "ranges": tuple(RANGES),
                 "sums": sums,
                 "errors": errors,
+                "refused": refused,
                 "p50": rollups.percentile(sums.classes, 0.5),
                 "p95": rollups.percentile(sums.classes, 0.95),
                 "series": series,
@@ -109,8 +115,13 @@ class DashboardPages:
         viewer = signed_in(request)
         user = viewer.user
         key = None
+        await self._flush_refusals()
         async with context.database.connect() as conn:
-            first = await history.first_request(conn, user.id)
+            first = await history.first_request(conn, user.id, outcome="completed")
+            tried = None if first else await _newest(conn, user.id)
+            refused = None
+            if tried is not None and tried.state == "refused":
+                refused = await refusals.find(conn, user.id, tried.id)
         if first is None and may_see_first_key(request, context, viewer):
             key = await self._first_key(request, user)
         base = f"{context.pages.origin(request)}/api/v1"
@@ -119,6 +130,9 @@ class DashboardPages:
             "desk/welcome.html",
             {
                 "first": first,
+                "tried": tried,
+                "refused": refused,
+                "remedy": remedy_for(tried.error_code) if tried else None,
                 "key": key,
                 "commands": first_commands(base, key or "sk-ps-YOUR-KEY", self._model(user)),
             },
@@ -146,9 +160,9 @@ class DashboardPages:
                 )
         return key
 
-    def _model(self, user: User) -> str:
+    def _model(self, user: User) -> str | None:
         offered = self._context.catalog().offered(user.plan_id, kind="chat")
-        return offered[0].id if offered else "MODEL"
+        return offered[0].id if offered else None
 
     # ---- requests
 
@@ -156,42 +170,66 @@ class DashboardPages:
         """The log, filtered."""
         context = self._context
         user = signed_in(request).user
-        chosen = _filter(request)
+        id = request.query_params.get("id", "").strip()
+        if id:
+            return go(f"/requests/{quote(id[:80], safe='')}")
+        chosen = filter_of(request, providers=context.providers_told)
+        await self._flush_refusals()
         async with context.database.connect() as conn:
-            rows, cursor = await history.page(conn, user.id, chosen)
+            rows, cursor = await request_log.page(conn, user.id, chosen)
+            totals = await request_log.totals(conn, user.id, chosen)
+            choices = await request_log.choices(conn, user.id)
             keys = await management.list_keys(conn, user.id)
         return context.pages.render(
             request,
             "desk/requests.html",
             {
                 "rows": rows,
-                "older": cursor,
+                "newest": query_of(request, before=""),
+                "older": query_of(request, before=cursor) if cursor else "",
+                "turned": query_of(request, before="", sort="" if chosen.oldest else "oldest"),
+                "file": query_of(request, before="", sort=""),
                 "chosen": chosen,
-                "keys": keys,
-                "models": [model.id for model in context.catalog().models.values()],
+                "given": request.query_params,
+                "filtered": bool(query_of(request, before="", sort="")),
+                "totals": totals,
+                "choices": choices,
+                "outcomes": OUTCOMES,
+                "keys": {key.id: "Playground" if key.of_playground else key.name for key in keys},
+                "key_choices": [(key.id, key.name) for key in keys if not key.of_playground],
+                "tell_providers": context.providers_told,
             },
         )
 
     async def requests_csv(self, request: Request) -> Response:
-        """The same as a file, at most ``CSV_ROWS`` rows."""
+        """All that is filtered, as a file that is written while it is read."""
+        context = self._context
         user = signed_in(request).user
-        chosen = _filter(request)
-        out = io.StringIO()
-        writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerow(history.Receipt.__struct_fields__)
-        left = CSV_ROWS
-        async with self._context.database.connect() as conn:
-            while left > 0:
-                rows, cursor = await history.page(conn, user.id, chosen)
-                writer.writerows(
-                    [csv_cell(value) for value in msgspec.structs.astuple(row)] for row in rows[:left]
-                )
-                left -= len(rows)
-                if not cursor:
-                    break
-                chosen = msgspec.structs.replace(chosen, before=cursor)
-        headers = {**NO_STORE, "content-disposition": 'attachment; filename="requests.csv"'}
-        return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+        chosen = filter_of(request, providers=context.providers_told)
+        await self._flush_refusals()
+        async with context.database.connect() as conn:
+            keys = {key.id: key.name for key in await management.list_keys(conn, user.id)}
+            first = await request_log.page(conn, user.id, chosen, request_log.ROWS_OF_A_FILE)
+        return StreamingResponse(
+            self._lines(user.id, chosen, first, keys),
+            media_type="text/csv; charset=utf-8",
+            headers={**NO_STORE, "content-disposition": 'attachment; filename="requests.csv"'},
+        )
+
+    async def _lines(
+        self, user_id: str, chosen: Filter, first: tuple[list[Receipt], str], keys: Mapping[str, str]
+    ) -> AsyncGenerator[bytes]:
+        """The file's lines, a few hundred at a time: others have their turn between them, and nothing is kept."""
+        told = self._context.providers_told
+        rows, cursor = first
+        yield csv_lines([csv_head(told)])
+        while rows:
+            yield csv_lines([csv_row(row, keys, told) for row in rows])
+            if not cursor:
+                return
+            chosen = msgspec.structs.replace(chosen, before=cursor)
+            async with self._context.database.connect() as conn:
+                rows, cursor = await request_log.page(conn, user_id, chosen, request_log.ROWS_OF_A_FILE)
 
     async def receipt(self, request: Request) -> Response:
         """One request: what counted and why."""
@@ -199,17 +237,22 @@ class DashboardPages:
         user = signed_in(request).user
         id: str = request.path_params["id"]
         await context.gate.refresh(user.id, context.clock())
+        await self._flush_refusals()
         async with context.database.connect() as conn:
             try:
                 row = await history.receipt(conn, user.id, id)
             except NoSuchRequest:
+                refused = await refusals.find(conn, user.id, id)
+                if refused is not None:
+                    return await self._refusal(request, conn, refused)
                 if any(lease.request_id == id for lease in context.gate.running(user.id)):
                     raise RunsYet(
                         "This request is running. Its receipt is here once it has ended, or has run for some seconds."
                     ) from None
                 raise
             keys = {key.id: key for key in await management.list_keys(conn, user.id)}
-            before = await history.rank(conn, row, user.id)
+            hour = row.created_at // rollups.HOUR_MS
+            before = await history.counted_by(conn, user.id, row.day, hour)
         return context.pages.render(
             request,
             "desk/receipt.html",
@@ -217,10 +260,31 @@ class DashboardPages:
                 "row": row,
                 "key": keys.get(row.key_id),
                 "before": before,
-                "plan": context.plan(user.plan_id),
+                "hour": hour * rollups.HOUR_MS,
                 "counting": _why(row),
+                "tell_providers": context.providers_told,
             },
         )
+
+    async def _refusal(self, request: Request, conn: AsyncConnection, refusal: Refusal) -> Response:
+        """A request that was refused: which limit it was, if it was one, and what to do."""
+        keys = {key.id: key for key in await management.list_keys(conn, refusal.user_id)}
+        return self._context.pages.render(
+            request,
+            "desk/refused.html",
+            {
+                "row": refusal,
+                "key": keys.get(refusal.key_id),
+                "limit": await limit_of(conn, refusal),
+                "remedy": remedy_for(refusal.code),
+                "now": self._context.now(),
+            },
+        )
+
+    async def _flush_refusals(self) -> None:
+        """What was refused a moment ago is on the page. A page without it is better than none."""
+        with suppress(DatabaseUnavailable):
+            await self._context.refusals.flush()
 
     # ---- live slots
 
@@ -251,6 +315,7 @@ class DashboardPages:
         user = signed_in(request).user
         async with context.database.connect() as conn:
             wish = await plan_wishes.wish_of(conn, user.id)
+            operators = await accounts.admins(conn)
         catalog = context.catalog()
         models = {model.id for model in catalog.models.values() if catalog.served(model)}
         return context.pages.render(
@@ -260,6 +325,7 @@ class DashboardPages:
                 "plans": list(catalog.plans.values()),
                 "plan": context.plan(user.plan_id),
                 "wish": wish,
+                "operators": bool(operators),
                 "models": models,
             },
         )
@@ -274,7 +340,8 @@ class DashboardPages:
             raise InvalidRequest("There is no such plan to ask for.", param="plan")
         async with context.database.transaction() as conn:
             await plan_wishes.set_wish(conn, user.id, wanted.id, now=now)
-            for admin in await accounts.admins(conn):
+            admins = await accounts.admins(conn)
+            for admin in admins:
                 mail = messages.plan_asked(context.sign_in.rules.brand, admin, user.email, wanted.id)
                 await outbox.queue(conn, context.secrets_file, mail, now=now, entropy=context.entropy)
             address = "" if request.client is None else request.client.host
@@ -282,17 +349,13 @@ class DashboardPages:
                 conn, user.id, "plan_asked", wanted.id, address, now=now, entropy=context.entropy
             )
         self._mail_queued()
-        return go("/plan", "asked")
+        return go("/plan", "asked" if admins else "asked-nobody")
 
 
-def _filter(request: Request) -> Filter:
-    query = request.query_params
-    return Filter(
-        model=query.get("model", "")[:128],
-        key_id=query.get("key", "")[:40],
-        outcome=query.get("outcome", "")[:32],
-        before=query.get("before", "")[:80],
-    )
+async def _newest(conn: AsyncConnection, user_id: str) -> Receipt | None:
+    """The account's newest request that has ended, or was refused."""
+    rows, _ = await request_log.page(conn, user_id, Filter())
+    return next((row for row in rows if row.state != "open"), None)
 
 
 def _series(by_day: Sequence[DayOfModel]) -> list[str]:

@@ -6,6 +6,7 @@ _ICONS = {
     "gauge": '<path d="M3 14a7 7 0 1 1 14 0M10 14l3.5-4.5"/>',
     "key": '<circle cx="7" cy="13" r="3.5"/><path d="M9.6 10.4 16 4M13.5 6.5l2.5 2.5"/>',
     "rows": '<path d="M3 5h14M3 10h14M3 15h9"/>',
+    "bars": '<path d="M4 16v-5M10 16V4M16 16V8"/>',
     "pulse": '<path d="M2 10h4l2-5 4 10 2-5h4"/>',
     "spark": '<path d="M10 3v5M10 12v5M3 10h5M12 10h5"/>',
     "steps": '<path d="M3 16h5v-4h5V8h4V4"/>',

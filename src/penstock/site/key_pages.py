@@ -11,15 +11,23 @@ from penstock.domain.accounts import audit
 from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import new_token
 from penstock.domain.keys import management
-from penstock.domain.keys.management import BadKeyWish, KeyRow, KeyWish, NewKey
+from penstock.domain.keys.management import (
+    PLAYGROUND,
+    PLAYGROUND_SECONDS,
+    BadKeyWish,
+    KeyRow,
+    KeyWish,
+    NewKey,
+)
 from penstock.errors import CallerError, InvalidRequest, Overloaded
 from penstock.site.context import SiteContext, go, retry_headers
 from penstock.site.session import SubmittedForm, address_of, read_form, signed_in, visitor_of
 from penstock.site.snippets import first_commands
 
+MODEL_BOX = "model:"
+"""What the names of the boxes of models begin with."""
 GRACES = (("0", "at once"), ("3600", "in an hour"), ("86400", "in a day"), ("604800", "in a week"))
 """When a rolled key stops working: seconds, and how it is said."""
-PLAYGROUND_SECONDS = 3600
 
 
 class KeyPages:
@@ -34,6 +42,7 @@ class KeyPages:
         """Every route, by hand."""
         return [
             Route("/keys", self.keys, methods=["GET", "POST"]),
+            Route("/keys/{id}/change", self.change, methods=["POST"]),
             Route("/keys/{id}/show", self.show, methods=["POST"]),
             Route("/keys/{id}/roll", self.roll, methods=["POST"]),
             Route("/keys/{id}/revoke", self.revoke, methods=["POST"]),
@@ -49,7 +58,7 @@ class KeyPages:
         user = signed_in(request).user
         form = await read_form(request)
         try:
-            wish = _wish(form)
+            wish = self._wish(user, form)
             async with context.database.transaction() as conn:
                 made = await management.create_key(
                     conn,
@@ -62,8 +71,24 @@ class KeyPages:
                 )
                 await self._note(request, conn, user, "key_created", made.name)
         except CallerError as error:
-            return await self._page(request, error=error)
+            return await self._page(request, error=error, form=form)
         return await self._page(request, made=made)
+
+    async def change(self, request: Request) -> Response:
+        """Another name, list or end of a key."""
+        context = self._context
+        user = signed_in(request).user
+        form = await read_form(request)
+        id = request.path_params["id"]
+        try:
+            async with context.database.transaction() as conn:
+                old = await management.get_key(conn, user.id, id)
+                wish = self._wish(user, form, old)
+                await management.change_key(conn, old, wish, now=context.now())
+                await self._note(request, conn, user, "key_changed", wish.name or old.name)
+        except CallerError as error:
+            return await self._page(request, error=error, opened=id)
+        return go("/keys", "key-changed")
 
     async def show(self, request: Request) -> Response:
         """The key itself, after the password."""
@@ -80,7 +105,7 @@ class KeyPages:
                 key = await management.reveal_key(conn, context.secrets_file, user.id, id)
                 await self._note(request, conn, user, "key_shown", row.name)
         except (CallerError, Overloaded) as error:
-            return await self._page(request, error=error)
+            return await self._page(request, error=error, opened=id)
         return await self._page(request, made=NewKey(id, row.name, key), again=True)
 
     async def roll(self, request: Request) -> Response:
@@ -137,7 +162,7 @@ class KeyPages:
                 "commands": first_commands(
                     f"{context.pages.origin(request)}/api/v1",
                     "sk-ps-YOUR-KEY",
-                    models[0] if models else "MODEL",
+                    models[0] if models else None,
                 ),
             },
         )
@@ -147,10 +172,10 @@ class KeyPages:
         context, now = self._context, self._context.now()
         user = signed_in(request).user
         await read_form(request)
-        name = f"Playground {new_token(context.entropy)[:6]}"
+        name = f"{PLAYGROUND}{new_token(context.entropy)[:6]}"
         async with context.database.transaction() as conn:
             for old in await management.working_keys(conn, user.id, now=now):
-                if old.name.startswith("Playground "):
+                if old.of_playground:
                     await management.revoke_key(conn, user.id, old.id, now=now)
             made = await management.create_key(
                 conn,
@@ -172,29 +197,67 @@ class KeyPages:
         made: NewKey | None = None,
         again: bool = False,
         error: CallerError | Overloaded | None = None,
+        form: SubmittedForm | None = None,
+        opened: str = "",
     ) -> Response:
+        """``form`` is what was filled in and refused, ``opened`` the key whose part is open."""
         context, now = self._context, self._context.now()
         user = signed_in(request).user
+        ended = request.query_params.get("ended") == "yes"
         async with context.database.connect() as conn:
-            rows = await management.list_keys(conn, user.id)
+            rows = [row for row in await management.list_keys(conn, user.id) if not row.of_playground]
         base = f"{context.pages.origin(request)}/api/v1"
-        offered = [model.id for model in context.catalog().offered(user.plan_id, kind="chat")]
+        catalog = context.catalog()
+        allowed = next((row.models for row in rows if made and row.id == made.id and row.models), None)
+        offered = [
+            model.id
+            for model in catalog.offered(
+                user.plan_id, None if allowed is None else frozenset(allowed), "chat"
+            )
+        ]
+        working = [row for row in rows if row.works(now)]
+        over = [row for row in rows if not row.works(now)]
         return context.pages.render(
             request,
             "desk/keys.html",
             {
-                "rows": [(row, row.works(now)) for row in rows if _worth_showing(row, now)],
+                "rows": [(row, row.works(now)) for row in (*working, *(over if ended else ()))],
+                "over": len(over),
+                "ended": ended,
+                "opened": opened,
+                "now": now,
+                "models": [model.id for model in catalog.offered(user.plan_id)],
+                "given": {
+                    name: "" if form is None else form.text(name) for name in ("name", "expires", "addresses")
+                },
+                "ticked": () if form is None else form.chosen(MODEL_BOX),
                 "made": made,
                 "again": again,
                 "error": "" if error is None else error.message,
-                "commands": first_commands(base, made.key, offered[0] if offered else "MODEL")
-                if made
-                else [],
+                "commands": first_commands(base, made.key, offered[0] if offered else None) if made else [],
                 "graces": GRACES,
                 "reveal": self._keep,
             },
             status=200 if error is None else error.status,
             headers=retry_headers(error),
+        )
+
+    def _wish(self, user: User, form: SubmittedForm, old: KeyRow | None = None) -> KeyWish:
+        """What the form asks for; ``old`` is the key that is changed. Raises ``BadKeyWish``."""
+        models = tuple(dict.fromkeys((*form.chosen(MODEL_BOX), *(_list(form.text("models")) or ())))) or None
+        plan = self._context.plan(user.plan_id)
+        kept = () if old is None else old.models or ()
+        unknown = [name for name in models or () if name not in plan.models and name not in kept]
+        if unknown:
+            raise BadKeyWish(
+                f"The plan {plan.name} has no model {', '.join(name[:100] for name in unknown[:5])}.",
+                param="models",
+            )
+        return KeyWish(
+            name=form.text("name") or None,
+            models=models,
+            addresses=_list(form.text("addresses")),
+            expires_at=_end(form.text("expires"), None if old is None else old.expires_at),
         )
 
     async def _note(
@@ -206,33 +269,18 @@ class KeyPages:
         )
 
 
-_FORGOTTEN_MS = 30 * 86_400_000
-
-
-def _worth_showing(row: KeyRow, now: int) -> bool:
-    """Keys that work, and for a month those that no longer do."""
-    ended = row.revoked_at or row.expires_at or now
-    return row.works(now) or now - ended < _FORGOTTEN_MS
-
-
-def _wish(form: SubmittedForm) -> KeyWish:
-    """What the form asks for. Raises ``BadKeyWish``."""
-    expires = form.text("expires")
-    expires_at = None
-    if expires:
-        try:
-            end = datetime.strptime(expires, "%Y-%m-%d").replace(tzinfo=UTC)
-        except ValueError as error:
-            raise BadKeyWish(
-                "The day on which a key expires has the form 2026-12-31.", param="expires"
-            ) from error
-        expires_at = int(end.timestamp() * 1000)
-    return KeyWish(
-        name=form.text("name") or None,
-        models=_list(form.text("models")),
-        addresses=_list(form.text("addresses")),
-        expires_at=expires_at,
-    )
+def _end(text: str, before: int | None) -> int | None:
+    """When a key ends; the day on which it ends already is no change. Raises ``BadKeyWish``."""
+    if not text:
+        return None
+    try:
+        end = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise BadKeyWish(
+            "The day on which a key expires has the form 2026-12-31.", param="expires"
+        ) from error
+    at = int(end.timestamp() * 1000)
+    return before if before is not None and before // 86_400_000 == at // 86_400_000 else at
 
 
 def _list(text: str) -> tuple[str, ...] | None:

@@ -1,10 +1,11 @@
 """Pages: the one template environment, and what every page is given."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -42,6 +43,7 @@ PRIVATE = (
     MenuEntry("/dashboard", "Overview", "gauge"),
     MenuEntry("/keys", "API keys", "key"),
     MenuEntry("/requests", "Requests", "rows"),
+    MenuEntry("/usage", "Usage", "bars"),
     MenuEntry("/slots", "Live slots", "pulse"),
     MenuEntry("/playground", "Playground", "spark"),
     MenuEntry("/plan", "Plan", "steps"),
@@ -64,9 +66,10 @@ class Pages:
         public_url: str,
         catalog: Callable[[], Catalog],
         signup: bool,
+        mails_printed: bool,
         oauth: Mapping[str, OAuthProvider],
     ) -> None:
-        """``oauth`` are the other ways in.
+        """``oauth`` are the other ways in; ``mails_printed``: mails go to the console, where nobody else sees them.
 
         ``public_url`` has no slash at its end, or is '' where callers are told the address they used themselves.
         """
@@ -87,6 +90,7 @@ class Pages:
             "public_places": PUBLIC,
             "private_places": PRIVATE,
             "signup": signup,
+            "mails_printed": mails_printed,
             "federation": list(oauth.values()),
             "asset": _Assets(),
             "icon": icon,
@@ -97,10 +101,13 @@ class Pages:
             moment=moment_markup,
             day=day,
             ago=ago,
+            date=date_of,
             seconds=seconds,
             compact=compact,
             url_path=url_path,
         )
+        with_arguments: dict[str, Any] = {"lately": lately, "within": within, "paired": paired}
+        self._templates.filters.update(with_arguments)
 
     def origin(self, request: Request) -> str:
         """What callers put before ``/api/v1``."""
@@ -144,8 +151,10 @@ NOTICES = {
     "email": "Your e-mail address has changed.",
     "session": "The session has ended.",
     "revoked": "The key is revoked. It stops working within seconds.",
+    "key-changed": "The key is changed. Servers follow within seconds.",
     "saved": "Saved.",
-    "asked": "The operator has been told. Your plan changes as soon as they set it.",
+    "asked": "The operator is being mailed. Your plan changes when they set it; you are mailed then.",
+    "asked-nobody": "Your wish is kept, but no operator has an address here to be mailed at. Write to them yourself.",
     "kept": "Your account stays.",
     "factor-off": "The second factor is off.",
     "ended": "The request is being ended.",
@@ -184,6 +193,11 @@ def grouped(number: float | None) -> str:
     return NONE if number is None else f"{number:,.0f}"
 
 
+def within(milliseconds: int | None, first: int) -> str:
+    """A time that is known by its class: of one in the ``first`` class no more than that is."""
+    return f"under {first} ms" if milliseconds is not None and milliseconds < first else seconds(milliseconds)
+
+
 def compact(number: float | None) -> str:
     """``12.3k``, ``4.5M``."""
     if number is None:
@@ -207,6 +221,27 @@ def moment_markup(at: int | None) -> Markup:
 def day(number: int) -> str:
     """A UTC day number as ``2026-11-25``."""
     return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
+
+
+def paired(values: Iterable[object]) -> list[tuple[object, object]]:
+    """Each value, and what it is called: itself."""
+    return [(value, value) for value in values]
+
+
+def date_of(at: int | None) -> str:
+    """The UTC day of a point in time (epoch milliseconds), as a form's field has it."""
+    return "" if at is None else day(at // 86_400_000)
+
+
+def lately(at: int, now: int) -> Markup:
+    """How long ago something was, or how soon it will be, with the time itself where one looks for it."""
+    when = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    gone = now - at
+    if abs(gone) < 60_000:
+        said = "within a minute" if gone < 0 else "just now"
+    else:
+        said = f"in {ago(-gone)}" if gone < 0 else f"{ago(gone)} ago"
+    return Markup('<span title="{}">{}</span>').format(when, said)
 
 
 def ago(milliseconds: int) -> str:

@@ -10,6 +10,7 @@ from penstock.domain.accounts.passwords import Cost, PasswordHasher
 from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import Rules, SignIn
 from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
@@ -27,7 +28,7 @@ from penstock.store.sql.database import Database
 class SiteProcess:
     """The site and its mail sender. ``site`` serves while ``running`` is entered."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the pages show comes together here, each named
         self,
         *,
         settings: Settings,
@@ -35,6 +36,7 @@ class SiteProcess:
         secrets_file: SecretsFile,
         catalog: Callable[[], Catalog],
         gate: Gate,
+        refusals: Refusals,
         metrics: SharedMetrics,
         health: Health,
         now: Callable[[], float],
@@ -56,6 +58,7 @@ class SiteProcess:
             secrets_file=secrets_file,
             catalog=catalog,
             gate=gate,
+            refusals=refusals,
             sign_in=SignIn(
                 database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
             ),
@@ -64,11 +67,13 @@ class SiteProcess:
                 public_url=settings.public_url,
                 catalog=catalog,
                 signup=rules.open,
+                mails_printed=settings.mail_url == "console:",
                 oauth=self.oauth.providers,
             ),
             lifetime=self.lifetime,
             entropy=secrets.token_bytes,
             clock=now,
+            providers_told=settings.providers_told,
             answer_floor=settings.answer_floor,
         )
         self.site = Site(

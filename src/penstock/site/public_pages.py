@@ -88,7 +88,7 @@ class PublicPages:
                 for model in plan.models
                 if model in models and catalog.models[model].chats
             ),
-            "MODEL",
+            None,
         )
         samples = first_commands(base, "sk-ps-YOUR-KEY", first)
         more = {"models": models, "plans": list(catalog.plans.values()), "samples": samples}
@@ -97,10 +97,11 @@ class PublicPages:
     async def pricing(self, request: Request) -> Response:
         """The plans, side by side."""
         catalog = self._context.catalog()
+        served = _served(catalog)
         more = {
-            "models": _served(catalog),
+            "models": served,
             "plans": list(catalog.plans.values()),
-            "all_models": list(catalog.models),
+            "all_models": [model for model in catalog.models if model in served],
         }
         return self._context.pages.render(request, "pricing.html", more)
 

@@ -180,6 +180,10 @@ def address_of(request: Request) -> str:
     return "" if request.client is None else request.client.host
 
 
+_MOST_FIELDS = 500
+"""A form that has a box for each model has many."""
+
+
 class SubmittedForm:
     """The fields of a form, each at most once."""
 
@@ -194,6 +198,10 @@ class SubmittedForm:
         """A field as it was typed: passwords."""
         return self._fields.get(name, "")
 
+    def chosen(self, prefix: str) -> tuple[str, ...]:
+        """What was ticked: the rest of the names of fields that begin so."""
+        return tuple(name.removeprefix(prefix) for name in self._fields if name.startswith(prefix))
+
 
 async def read_form(request: Request) -> SubmittedForm:
     """The form that was sent. Raises ``ForeignForm``, ``InvalidRequest``, ``RequestTooLarge``."""
@@ -203,7 +211,7 @@ async def read_form(request: Request) -> SubmittedForm:
         if len(body) > MOST_FORM_BYTES:
             raise RequestTooLarge(f"A form has at most {MOST_FORM_BYTES >> 10} KiB.")
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100, errors="strict")
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except ValueError as error:
         raise InvalidRequest("The form cannot be read.") from error
     fields = dict(pairs)

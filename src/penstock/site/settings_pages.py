@@ -1,7 +1,8 @@
 """Pages of an account's settings: address, password, second factor, sessions, its data, and its end."""
 
 import io
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -9,7 +10,7 @@ from markupsafe import Markup
 from pyotp.totp import TOTP
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.domain.accounts import accounts, audit, credentials, one_time_codes, sessions
@@ -17,10 +18,10 @@ from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Session
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyRow
-from penstock.domain.ledger import history
-from penstock.domain.ledger.history import Filter, Receipt
+from penstock.domain.ledger import request_log
+from penstock.domain.ledger.request_log import Filter
 from penstock.domain.mail import messages, outbox
-from penstock.errors import CallerError, InvalidRequest, Overloaded
+from penstock.errors import CallerError, DatabaseUnavailable, InvalidRequest, Overloaded
 from penstock.site.context import SiteContext, go, retry_headers
 from penstock.site.pages import NO_STORE
 from penstock.site.session import address_of, read_form, signed_in, visitor_of
@@ -30,13 +31,12 @@ UNDO_MS = 7 * 86_400_000
 
 
 class Export(msgspec.Struct, frozen=True):
-    """All that is kept of an account, for its owner. Times are epoch milliseconds."""
+    """All that is kept of an account but its requests, for its owner. Times are epoch milliseconds."""
 
     account: User
     keys: tuple[KeyRow, ...]
     sessions: list[Session]
     audit: list[audit.AuditEntry]
-    requests: list[Receipt]
 
 
 class SettingsPages:
@@ -219,15 +219,9 @@ class SettingsPages:
         """All that is kept of the account, as JSON."""
         context, now = self._context, self._context.now()
         user = signed_in(request).user
-        rows: list[Receipt] = []
+        with suppress(DatabaseUnavailable):
+            await context.refusals.flush()
         async with context.database.connect() as conn:
-            chosen = Filter()
-            while len(rows) < _MOST_EXPORTED:
-                found, cursor = await history.page(conn, user.id, chosen)
-                rows += found
-                if not cursor:
-                    break
-                chosen = Filter(before=cursor)
             export = Export(
                 account=user,
                 keys=await management.list_keys(conn, user.id),
@@ -236,13 +230,30 @@ class SettingsPages:
                     for session in await sessions.sessions_of(conn, user.id, context.lifetime, now=now)
                 ],
                 audit=await audit.audit_entries(conn, user.id, most=10_000),
-                requests=rows,
             )
         async with context.database.transaction() as conn:
             await self._note(request, conn, user, "data_exported")
-        body = msgspec.json.format(msgspec.json.encode(export), indent=2)
-        headers = {**NO_STORE, "content-disposition": 'attachment; filename="account.json"'}
-        return Response(body, media_type="application/json", headers=headers)
+        return StreamingResponse(
+            self._exported(user.id, export),
+            media_type="application/json",
+            headers={**NO_STORE, "content-disposition": 'attachment; filename="account.json"'},
+        )
+
+    async def _exported(self, user_id: str, export: Export) -> AsyncGenerator[bytes]:
+        """The file, some hundred requests at a time: others have their turn between them, and nothing is kept."""
+        head = msgspec.json.format(msgspec.json.encode(export), indent=2)
+        yield head.removesuffix(b"\n}") + b',\n  "requests": ['
+        chosen, between = Filter(), b"\n    "
+        while True:
+            async with self._context.database.connect() as conn:
+                rows, cursor = await request_log.page(conn, user_id, chosen, request_log.ROWS_OF_A_FILE)
+            if rows:
+                yield between + b",\n    ".join(map(msgspec.json.encode, rows))
+                between = b",\n    "
+            if not cursor:
+                break
+            chosen = Filter(before=cursor)
+        yield b"\n  ]\n}\n"
 
     async def leave(self, request: Request) -> Response:
         """Have the account deleted, in a week; until then it is of no use, and its other sessions are over."""
@@ -326,6 +337,3 @@ class SettingsPages:
         await audit.note(
             conn, user.id, action, "", address_of(request), now=context.now(), entropy=context.entropy
         )
-
-
-_MOST_EXPORTED = 100_000

@@ -29,6 +29,7 @@ from penstock.site.public_pages import PublicPages
 from penstock.site.session import SessionMiddleware
 from penstock.site.settings_pages import SettingsPages
 from penstock.site.sign_in_pages import SignInPages
+from penstock.site.usage_pages import UsagePages
 
 _FOR_A_YEAR = b"public, max-age=31536000, immutable"
 
@@ -79,6 +80,7 @@ class Site:
             SignInPages(context),
             OAuthPages(context, oauth),
             DashboardPages(context, mail_queued),
+            UsagePages(context),
             KeyPages(context, keep=keep_keys),
             SettingsPages(context, mail_queued),
         )

@@ -6,9 +6,10 @@ Sample = tuple[str, str]
 """A name for its tab, and the text."""
 
 
-def first_commands(base_url: str, key: str, model: str) -> list[Sample]:
-    """The first request, in every language that is documented."""
-    bare = base_url.removesuffix("/api/v1")
+def first_commands(base_url: str, key: str, model: str | None) -> list[Sample]:
+    """The first request, in every language that is documented; none where no model is served."""
+    if model is None:
+        return []
     body = f'{{"model": {json_string(model)}, "messages": [{{"role": "user", "content": "Hello"}}]}}'
     return [
         (
@@ -20,7 +21,7 @@ def first_commands(base_url: str, key: str, model: str) -> list[Sample]:
         ),
         (
             "Claude Code",
-            f"""export ANTHROPIC_BASE_URL={shell_word(f"{bare}/api")}
+            f"""export ANTHROPIC_BASE_URL={shell_word(base_url)}
 export ANTHROPIC_AUTH_TOKEN={shell_word(key)}
 claude""",
         ),
@@ -39,7 +40,7 @@ print(answer.choices[0].message.content)""",
             "Anthropic",
             f"""from anthropic import Anthropic
 
-client = Anthropic(base_url={json_string(f"{bare}/api")}, api_key={json_string(key)})
+client = Anthropic(base_url={json_string(base_url)}, api_key={json_string(key)})
 message = client.messages.create(
     model={json_string(model)},
     max_tokens=500,

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
 from penstock.errors import InvalidRequest
-from penstock.store.sql.schema import plans, users
+from penstock.store.sql.schema import plans, refusals, users
 
 
 class BadEmail(InvalidRequest):
@@ -212,6 +212,8 @@ async def set_leaving(conn: AsyncConnection, user_id: str, at: int | None) -> No
 
 async def delete_leavers(conn: AsyncConnection, *, now: int) -> int:
     """Delete the accounts whose time has come, with all that belongs to them but their rows in the ledger; how many."""
+    gone = select(users.c.id).where(users.c.leaving_at <= now)
+    await conn.execute(delete(refusals).where(refusals.c.user_id.in_(gone)))
     return (await conn.execute(delete(users).where(users.c.leaving_at <= now))).rowcount
 
 

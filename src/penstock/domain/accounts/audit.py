@@ -28,6 +28,7 @@ Action = Literal[
     "recovery_code_used",
     "key_created",
     "key_shown",
+    "key_changed",
     "key_rolled",
     "key_revoked",
     "plan_asked",

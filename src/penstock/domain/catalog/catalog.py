@@ -146,6 +146,14 @@ class Catalog:
             self._offered.keep((plan_id, allowed, kind), found)
         return found
 
+    def plan_trouble(self, plan_id: str) -> str | None:
+        """Why whoever is put on this plan can do nothing with it, for the operator; None where that is not so."""
+        if plan_id not in self.plans:
+            return f"new people would be on the plan {plan_id}, which is not in the catalogue"
+        if not self.offered(plan_id, kind="chat"):
+            return f"new people are on the plan {plan_id}, none of whose chat models is served"
+        return None
+
     def needs(self, model: Model) -> tuple[str, ...]:
         """The environment variables of which any one would have the model served by a real provider."""
         model = self._as_written.get(model.id, model)

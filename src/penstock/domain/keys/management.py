@@ -21,6 +21,10 @@ from penstock.store.sql.schema import api_keys
 MAX_KEYS = 100
 """Working keys that one account may have."""
 _MAX_NAME = 100
+PLAYGROUND = "Playground "
+"""What the names of keys begin with that the page of the playground makes for itself."""
+PLAYGROUND_SECONDS = 3600
+"""How long those work."""
 
 
 class NoSuchKey(InvalidRequest):
@@ -73,6 +77,15 @@ class KeyRow(msgspec.Struct, frozen=True):
     kept: bool
     """A sealed copy exists, so that it can be shown again."""
 
+    @property
+    def of_playground(self) -> bool:
+        """Whether the page of the playground made it for itself: for an hour, which no form can ask for."""
+        return (
+            self.name.startswith(PLAYGROUND)
+            and self.expires_at is not None
+            and self.expires_at - self.created_at <= PLAYGROUND_SECONDS * 1000
+        )
+
     def works(self, now: int) -> bool:
         """Neither revoked nor expired at ``now``."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
@@ -97,6 +110,30 @@ async def create_key(
     if any(row.name == name for row in working):
         raise BadKeyWish(f"There is a key named {name!r} already.", param="name")
     return await _insert(conn, secrets_file, user_id, name, wish, now=now, entropy=entropy, keep=keep)
+
+
+async def change_key(conn: AsyncConnection, old: KeyRow, wish: KeyWish, *, now: int) -> None:
+    """Give a key another name, list of models or addresses, or end. Raises ``NoSuchKey``, ``BadKeyWish``."""
+    if not old.works(now):
+        raise NoSuchKey(f"The key {old.id} no longer works; make a new one instead.")
+    # An end that is not changed may be near, but it is not asked for.
+    _check_wish(
+        wish if wish.expires_at != old.expires_at else msgspec.structs.replace(wish, expires_at=None), now
+    )
+    name = old.name if wish.name is None else wish.name.strip()
+    others = [row for row in await list_keys(conn, old.user_id) if row.works(now) and row.id != old.id]
+    if name != old.name and any(row.name == name for row in others):
+        raise BadKeyWish(f"There is a key named {name!r} already.", param="name")
+    await conn.execute(
+        update(api_keys)
+        .where(api_keys.c.id == old.id, api_keys.c.revoked_at.is_(None))
+        .values(
+            name=name,
+            models=write_list(wish.models),
+            addresses=write_list(wish.addresses),
+            expires_at=wish.expires_at,
+        )
+    )
 
 
 async def list_keys(conn: AsyncConnection, user_id: str) -> tuple[KeyRow, ...]:

@@ -14,6 +14,7 @@ _OWN = (
     "key_id",
     "day",
     "created_at",
+    "kind",
     "boot",
     "input_tokens",
     "output_tokens",

@@ -1,4 +1,4 @@
-"""History of an account, request by request; sums of it are in ``domain/ledger/rollups.py``.
+"""History of an account: single requests. Lists are in ``domain/ledger/request_log.py``, sums in ``domain/ledger/rollups.py``.
 
 Every function takes a connection; days are UTC day numbers, times epoch milliseconds.
 """
@@ -6,14 +6,12 @@ Every function takes a connection; days are UTC day numbers, times epoch millise
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy import Row, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger.entries import entries, of_some_day
 from penstock.errors import InvalidRequest
-from penstock.store.sql.schema import requests, usage_days
-
-ROWS_PER_PAGE = 50
+from penstock.store.sql.schema import requests, usage_days, usage_hours
 
 
 class NoSuchRequest(InvalidRequest):
@@ -63,70 +61,37 @@ class Receipt(msgspec.Struct, frozen=True):
     answered_model: str | None
 
 
-class Filter(msgspec.Struct, frozen=True):
-    """Which requests to show; an empty part takes all. ``before`` is the ``cursor`` of the last one shown."""
-
-    model: str = ""
-    key_id: str = ""
-    outcome: str = ""
-    before: str = ""
-
-
-_RECEIPTS = select(*(entries.c[name] for name in Receipt.__struct_fields__))
+RECEIPTS = select(*(entries.c[name] for name in Receipt.__struct_fields__))
 """Built once: of thirty columns that takes as long as asking for them."""
-_FAILED = and_(entries.c.state == "settled", entries.c.outcome != "completed")
 
 
-async def page(conn: AsyncConnection, user_id: str, chosen: Filter) -> tuple[list[Receipt], str]:
-    """A page of requests, the newest first, and the cursor of the next page ('' at the end)."""
-    wanted: list[ColumnElement[bool]] = [entries.c.user_id == user_id]
-    if chosen.model:
-        wanted.append(entries.c.model == chosen.model)
-    if chosen.key_id:
-        wanted.append(entries.c.key_id == chosen.key_id)
-    if chosen.outcome == "failed":
-        wanted.append(_FAILED)
-    elif chosen.outcome:
-        wanted.append(entries.c.outcome == chosen.outcome)
-    if chosen.before:
-        at, _, id = chosen.before.partition(".")
-        if not (at.isascii() and at.isdigit()) or len(at) > 15:
-            raise InvalidRequest("This is not a page of the list.", param="before")
-        older = entries.c.created_at < int(at)
-        wanted.append(
-            and_(
-                entries.c.day <= int(at) // 86_400_000,
-                or_(older, and_(entries.c.created_at == int(at), entries.c.id < id)),
-            )
-        )
-    rows = await conn.execute(
-        _RECEIPTS.where(*wanted)
-        .order_by(entries.c.day.desc(), entries.c.created_at.desc(), entries.c.id.desc())
-        .limit(ROWS_PER_PAGE + 1)
-    )
-    found = [_receipt(row) for row in rows]
-    if len(found) <= ROWS_PER_PAGE:
-        return found, ""
-    last = found[ROWS_PER_PAGE - 1]
-    return found[:ROWS_PER_PAGE], f"{last.created_at}.{last.id}"
-
-
-async def receipt(conn: AsyncConnection, user_id: str, id: str) -> Receipt:
-    """One request of the account. Raises ``NoSuchRequest``."""
+async def find(conn: AsyncConnection, user_id: str, id: str) -> Receipt | None:
+    """One request of the account that reached an upstream."""
     row = await conn.execute(
-        _RECEIPTS.add_columns(entries.c.user_id).where(entries.c.id == id, of_some_day(entries.c.day))
+        RECEIPTS.add_columns(entries.c.user_id).where(entries.c.id == id, of_some_day(entries.c.day))
     )
     found = row.one_or_none()
     # Looked at here, so that no database takes the way through all that the account ever asked.
-    if found is None or found.user_id != user_id:
+    return None if found is None or found.user_id != user_id else Receipt(*found[:-1])
+
+
+async def receipt(conn: AsyncConnection, user_id: str, id: str) -> Receipt:
+    """The same. Raises ``NoSuchRequest``."""
+    found = await find(conn, user_id, id)
+    if found is None:
         raise NoSuchRequest("There is no such request on this account.")
-    return Receipt(*found[:-1])
+    return found
 
 
-async def first_request(conn: AsyncConnection, user_id: str) -> Receipt | None:
-    """The account's first request, once it has ended."""
+async def first_request(conn: AsyncConnection, user_id: str, *, outcome: str = "") -> Receipt | None:
+    """The account's first request, once it has ended; with an ``outcome`` the first that ended so."""
+    ended = (
+        and_(entries.c.state == "settled", entries.c.outcome == outcome)
+        if outcome
+        else entries.c.state == "settled"
+    )
     row = await conn.execute(
-        _RECEIPTS.where(entries.c.user_id == user_id, entries.c.state == "settled")
+        RECEIPTS.where(entries.c.user_id == user_id, ended)
         .order_by(entries.c.day, entries.c.created_at)
         .limit(1)
     )
@@ -134,18 +99,16 @@ async def first_request(conn: AsyncConnection, user_id: str) -> Receipt | None:
     return None if found is None else _receipt(found)
 
 
-async def rank(conn: AsyncConnection, row: Receipt, user_id: str) -> int:
-    """How many requests of its day had counted before this one."""
-    earlier = or_(
-        entries.c.created_at < row.created_at,
-        and_(entries.c.created_at == row.created_at, entries.c.id < row.id),
-    )
-    count = await conn.scalar(
-        select(func.count()).where(
-            entries.c.user_id == user_id, entries.c.day == row.day, entries.c.counted, earlier
+async def counted_by(conn: AsyncConnection, user_id: str, day: int, hour: int) -> int:
+    """How many requests of ``day`` had counted when ``hour`` (epoch hours) began: from the sums, not the day's rows."""
+    number = await conn.scalar(
+        select(func.sum(usage_hours.c.requests - usage_hours.c.refunded)).where(
+            usage_hours.c.user_id == user_id,
+            usage_hours.c.hour >= day * 24,
+            usage_hours.c.hour < hour,
         )
     )
-    return count or 0
+    return int(number or 0)
 
 
 async def used_on(conn: AsyncConnection, user_id: str, day: int) -> int:

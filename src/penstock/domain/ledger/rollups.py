@@ -1,8 +1,9 @@
 """Rollups: sums of the ledger by hour, written with the rows that they add up, read by pages instead of the rows.
 
-``usage_hours`` has a row for each account, hour and model, ``usage_errors`` one for each account, day and cause,
-``model_days`` one for each model and day, all accounts together. The statements are text for a whole batch, as the ledger's
-are; ``sums_of_rows`` makes the same from the rows, for ``domain/ledger/reconciliation.py``, which compares the two.
+``usage_hours`` has a row for each account, hour and model, ``usage_kinds`` one for each account, hour, key and kind,
+``usage_errors`` one for each account, day and cause, ``model_days`` one for each model and day, all accounts together. The
+statements are text for a whole batch, as the ledger's are; ``sums_of_rows`` makes the same from the rows, for
+``domain/ledger/reconciliation.py``, which compares the two.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.rows import Ended
 from penstock.domain.ledger.values import fit, whole_count
 from penstock.store.sql.bulk import Bulk, BulkRow
-from penstock.store.sql.schema import model_days, usage_errors, usage_hours
+from penstock.store.sql.schema import model_days, usage_errors, usage_hours, usage_kinds
 
 HOUR_MS = 3_600_000
 BOUNDS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200)
@@ -25,15 +26,8 @@ CLASSES = tuple(f"first_{number}" for number in range(len(BOUNDS) + 1))
 TROUBLE = ("upstream_error", "error", "aborted", "draining")
 """Outcomes that are a provider's fault or ours."""
 
-SUMS = (
-    "requests",
-    "refunded",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    *CLASSES,
-)
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+SUMS = ("requests", "refunded", *TOKENS, *CLASSES)
 
 
 def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> Bulk:
@@ -47,6 +41,7 @@ def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> Bulk:
 
 
 _HOURS = _adding("usage_hours", ("user_id", "hour", "model"), SUMS)
+_KINDS = _adding("usage_kinds", ("user_id", "hour", "key_id", "kind"), ("requests", *TOKENS))
 _ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
 _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
 
@@ -54,6 +49,7 @@ _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed
 def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, BulkRow]]:
     """The statements that add requests which are being settled for the first time, or with ``sign`` -1 take them out again."""
     hours: dict[tuple[str, int, str], list[int]] = {}
+    kinds: dict[tuple[str, int, str, int], list[int]] = {}
     errors: dict[tuple[str, int, str], int] = {}
     models: dict[tuple[str, int], list[int]] = {}
     for row, end in ended:
@@ -63,14 +59,24 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
         sums = hours.get(of_hour)
         if sums is None:
             sums = hours[of_hour] = [0] * len(SUMS)
+        of_kind = (row.user_id, hour, row.key_id, row.kind.ended(end).id)
+        kind = kinds.get(of_kind)
+        if kind is None:
+            kind = kinds[of_kind] = [0] * (1 + len(TOKENS))
+        came, went = whole_count(usage.input) or 0, whole_count(usage.output) or 0
         sums[0] += 1
+        kind[0] += 1
         sums[1] += not end.counted
-        sums[2] += whole_count(usage.input) or 0
-        sums[3] += whole_count(usage.output) or 0
+        sums[2] += came
+        kind[1] += came
+        sums[3] += went
+        kind[2] += went
         if usage.cache_read:
             sums[4] += whole_count(usage.cache_read) or 0
+            kind[3] += whole_count(usage.cache_read) or 0
         if usage.cache_write:
             sums[5] += whole_count(usage.cache_write) or 0
+            kind[4] += whole_count(usage.cache_write) or 0
         of_day = (model, hour // 24)
         day = models.get(of_day)
         if day is None:
@@ -86,6 +92,7 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
             key = (row.user_id, hour // 24, cause)
             errors[key] = errors.get(key, 0) + 1
     yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
+    yield from _KINDS.statements([(*key, *_bounded(kinds[key], sign)) for key in sorted(kinds)])
     yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
     yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])
 
@@ -124,27 +131,30 @@ class Kept(msgspec.Struct, frozen=True):
         return select(*(self.table.c[name] for name in (*self.key, *self.columns))).where(self.part)
 
 
-def sums_of_rows(first: int, end: int | None) -> tuple[Kept, Kept, Kept]:
-    """The three tables of sums, from day ``first`` to before ``end``, with their sums of the rows."""
+def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
+    """The tables of sums, from day ``first`` to before ``end``, with their sums of the rows."""
     # The day is that of the hour or one beside it, and leads the key.
     settled = and_(
         entries.c.state == "settled",
         entries.c.created_at >= first * 24 * HOUR_MS,
         entries.c.day >= first - 1,
     )
-    hours, days, models = (
+    hours, kinds, days, models = (
         usage_hours.c.hour >= first * 24,
+        usage_kinds.c.hour >= first * 24,
         usage_errors.c.day >= first,
         model_days.c.day >= first,
     )
     if end is not None:
         settled = and_(settled, entries.c.created_at < end * 24 * HOUR_MS, entries.c.day <= end)
         hours = and_(hours, usage_hours.c.hour < end * 24)
+        kinds = and_(kinds, usage_kinds.c.hour < end * 24)
         days, models = and_(days, usage_errors.c.day < end), and_(models, model_days.c.day < end)
     hour = entries.c.created_at // _constant(HOUR_MS)
     of_day = entries.c.created_at // _constant(24 * HOUR_MS)
     by_hour = (entries.c.user_id, hour, entries.c.model)
     cause = func.coalesce(entries.c.error_code, entries.c.outcome)
+    by_kind = (entries.c.user_id, hour, entries.c.key_id, entries.c.kind)
     by_cause = (entries.c.user_id, of_day, cause)
     by_model = (entries.c.model, of_day)
     trouble = func.sum(case((entries.c.outcome.in_(TROUBLE), 1), else_=0))
@@ -157,6 +167,13 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, Kept, Kept]:
             SUMS,
             hours,
             select(*by_hour, *_sums()).where(settled).group_by(*by_hour),
+        ),
+        Kept(
+            usage_kinds,
+            ("user_id", "hour", "key_id", "kind"),
+            ("requests", *TOKENS),
+            kinds,
+            select(*by_kind, func.count(), *_token_sums()).where(settled).group_by(*by_kind),
         ),
         Kept(
             usage_errors,
@@ -187,13 +204,16 @@ def _sums() -> list[ColumnElement[int]]:
         if end is not None:
             within = and_(within, first < end)
         classes.append(func.sum(case((within, 1), else_=0)))
-    tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     return [
         func.count(),
         func.sum(case((entries.c.counted, 0), else_=1)),
-        *(func.coalesce(func.sum(entries.c[name]), 0) for name in tokens),
+        *_token_sums(),
         *classes,
     ]
+
+
+def _token_sums() -> list[ColumnElement[int]]:
+    return [func.coalesce(func.sum(entries.c[name]), 0) for name in TOKENS]
 
 
 # ---- what pages ask for

@@ -100,6 +100,19 @@ def deletion(brand: str, recipient: str, url: str, day: str) -> Mail:
     )
 
 
+def plan_set(brand: str, recipient: str, plan: str, url: str) -> Mail:
+    """To the owner of an account whose plan has changed."""
+    return Mail(
+        "plan_set",
+        recipient,
+        f"You are on the {brand} plan {plan} now",
+        (
+            f"The operator of {brand} has set your plan to {plan}. It holds from now on, for the day that runs as well.",
+            f"What it allows: {url}/plan",
+        ),
+    )
+
+
 def plan_asked(brand: str, recipient: str, email: str, plan: str) -> Mail:
     """To the operators: somebody wants another plan."""
     return Mail(

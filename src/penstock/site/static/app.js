@@ -34,13 +34,18 @@ document.addEventListener("click", async (event) => {
 });
 const showCopy = (root) => { for (const button of all("[data-copy]", root)) button.hidden = false; };
 
-// ---- times in the reader's own zone
+// ---- times in the reader's own zone, which is named
+const shortly = (at) => ({
+  ...(at.getFullYear() === new Date().getFullYear() ? {} : { year: "2-digit" }),
+  month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+for (const zone of all("[data-zone]")) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const showTimes = (root) => {
   for (const time of all("time[datetime]", root)) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.valueOf())) continue;
     time.title = time.dateTime;
-    time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+    time.textContent = at.toLocaleString(undefined, time.closest(".log") ? shortly(at) : { dateStyle: "medium", timeStyle: "medium" });
   }
   for (const left of all("[data-until]", root)) count(left);
 };
@@ -57,6 +62,36 @@ for (const input of all(".tabs input[type=radio]")) {
   input.addEventListener("change", () => { try { localStorage.setItem("tab", input.value); } catch { /* not kept */ } });
 }
 
+// ---- what is fetched again is changed in place, so that focus, an open part and a chosen text stay where they are
+const patch = (old, fresh) => {
+  const theirs = [...fresh.childNodes];
+  for (const [at, next] of theirs.entries()) {
+    const mine = old.childNodes[at];
+    if (!mine) old.append(next);
+    else if (mine.nodeName !== next.nodeName || key(mine) !== key(next)) {
+      // One that is gone from before others is taken out, so that those stay themselves.
+      const later = [...old.childNodes].slice(at + 1).find((node) => key(node) && key(node) === key(next));
+      if (later) while (old.childNodes[at] !== later) old.childNodes[at].remove();
+      else { mine.replaceWith(next); continue; }
+      adopt(later, next);
+    } else adopt(mine, next);
+  }
+  while (old.childNodes.length > theirs.length) old.lastChild.remove();
+};
+const key = (node) => node.dataset?.key ?? "";
+const adopt = (mine, next) => {
+  if (mine.nodeType !== Node.ELEMENT_NODE) {
+    if (mine.nodeValue !== next.nodeValue) mine.nodeValue = next.nodeValue;
+    return;
+  }
+  if (mine.isEqualNode(next)) return;
+  for (const { name, value } of next.attributes) if (mine.getAttribute(name) !== value) mine.setAttribute(name, value);
+  for (const { name } of [...mine.attributes]) {
+    if (!next.hasAttribute(name) && !(name === "open" && mine.nodeName === "DETAILS")) mine.removeAttribute(name);
+  }
+  patch(mine, next);
+};
+
 // ---- parts that are fetched again every few seconds, while they are looked at
 for (const part of all("[data-poll]")) {
   const again = async () => {
@@ -68,7 +103,7 @@ for (const part of all("[data-poll]")) {
           const fresh = page.getElementById(part.id);
           if (fresh && fresh.innerHTML !== part.dataset.last) {
             part.dataset.last = fresh.innerHTML;
-            part.replaceChildren(...fresh.childNodes);
+            patch(part, fresh);
             showTimes(part);
             showCopy(part);
           }

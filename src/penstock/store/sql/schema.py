@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0007"
+HEAD = "0009"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -271,6 +271,22 @@ usage_hours = Table(
 )
 """Sums of settled requests by hour (epoch hours); ``first_*`` count them by class of the time to the first byte."""
 
+usage_kinds = Table(
+    "usage_kinds",
+    metadata,
+    Column("user_id", String(40), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("key_id", String(40), primary_key=True),
+    Column("kind", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Sums of settled requests by hour, key and kind: what a filter of the log finds, and on which days it is to be looked for."""
+
 usage_errors = Table(
     "usage_errors",
     metadata,
@@ -291,6 +307,44 @@ model_days = Table(
     Column("first_ms", BigInteger, nullable=False),
 )
 """``trouble``: by fault of a provider or ours; ``first_ms``: the sum of the times to the first byte of ``timed`` requests."""
+
+refusal_hours = Table(
+    "refusal_hours",
+    metadata,
+    Column("user_id", String(40), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("code", String(64), primary_key=True),
+    Column("key_id", String(40), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+)
+"""How often requests with a key were refused before any upstream was asked, by epoch hour, code of the error and key."""
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", RequestId, primary_key=True),
+    Column("user_id", String(40), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("dialect", String(16), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("requested_model", String(128), nullable=False),
+    Column("stream", Boolean),
+    Column("client", String(64), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("retry_after", Integer),
+    Column("plan_id", String(64), nullable=False),
+    Column("most", BigInteger),
+    Column("used", BigInteger),
+    Column("holders", Text),
+    Index("ix_refusals_user_created", "user_id", "created_at"),
+    Index("ix_refusals_created_at", "created_at"),
+    sqlite_with_rowid=False,
+)
+"""The newest of them for each account (``domain/ledger/refusals.py``). ``most`` and ``used`` are the limit's that was reached,
+``holders`` the requests that ran then."""
 
 kinds = Table(
     "kinds",
@@ -346,7 +400,7 @@ requests = Table(
     Column("service_tier", String(32)),
     Column("cost", BigInteger),
     Column("charge", BigInteger),
-    Index("ix_requests_user_day", "user_id", "day"),
+    Index("ix_requests_user_day_kind", "user_id", "day", "kind"),
     # Only the rows that wait for an end, so that it stays as small as the work in hand, however long the ledger is.
     Index(
         "ix_requests_open_boot",

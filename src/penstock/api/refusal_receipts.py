@@ -1,0 +1,114 @@
+"""Refusal receipts: what is noted of a request with a key that was refused before any upstream was asked."""
+
+from typing import Final, Protocol
+
+from penstock.api.authenticate import RequestCredentials
+from penstock.core.api_key import is_well_formed
+from penstock.core.endpoints import Endpoint
+from penstock.domain.catalog.catalog import Plan
+from penstock.domain.keys.authentication import Principal
+from penstock.domain.ledger.refusals import HOLDERS_NAMED, Holder, Refusal, Refusals
+from penstock.domain.limits import Gate
+from penstock.errors import (
+    Asked,
+    ConcurrentLimitReached,
+    DailyLimitReached,
+    InvalidKey,
+    PenstockError,
+    TooManyRefused,
+)
+from penstock.exchange import Exchange
+
+
+class Refused(Protocol):
+    """A request that is refused, as far as it is known."""
+
+    @property
+    def exchange(self) -> Exchange: ...
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def endpoint(self) -> Endpoint | None: ...
+
+    @property
+    def now(self) -> float: ...
+
+    @property
+    def principal(self) -> Principal | None: ...
+
+    @property
+    def plan(self) -> Plan | None: ...
+
+
+_NOTHING: Final = Asked("")
+
+
+class RefusalReceipts:
+    """Notes refusals. One per process."""
+
+    def __init__(self, refusals: Refusals, gate: Gate) -> None:
+        self._refusals = refusals
+        self._gate = gate
+
+    def address(self, visit: Refused) -> bytes:
+        """Where its receipt is read; empty for who has no account here, or where no receipts are kept."""
+        if visit.principal is None or not self._refusals.keeps:
+            return b""
+        return b"/requests/%b" % visit.request_id.encode()
+
+    def note(self, visit: Refused, error: PenstockError) -> None:
+        """Note it under the id that its answer carries. A key that was not looked up yet is, later and not by the request."""
+        credentials = visit.exchange.shared_headers.read
+        known = credentials if isinstance(credentials, RequestCredentials) else None
+        if visit.principal is not None:
+            self._refusals.note(self._refusal(visit, visit.principal, known, error))
+        elif known is not None and is_well_formed(known.key) and not isinstance(error, InvalidKey):
+            self._refusals.note_unnamed(known.key, self._refusal(visit, None, known, error))
+
+    def _refusal(
+        self,
+        visit: Refused,
+        principal: Principal | None,
+        credentials: RequestCredentials | None,
+        error: PenstockError,
+    ) -> Refusal:
+        asked = error.asked or _NOTHING
+        most, used = self._limit(visit, principal, error)
+        holders = error.holders if isinstance(error, ConcurrentLimitReached) else ()
+        return Refusal(
+            id=visit.request_id,
+            user_id="" if principal is None else principal.user_id,
+            key_id="" if principal is None else principal.key_id,
+            created_at=int(visit.now * 1000),
+            status=error.status,
+            code=error.code,
+            dialect="" if visit.endpoint is None else visit.endpoint.name,
+            model=asked.model,
+            requested_model=asked.requested_model,
+            stream=asked.stream,
+            client="" if credentials is None else credentials.client,
+            message=error.message,
+            retry_after=error.retry_after,
+            plan_id="" if principal is None else principal.plan_id,
+            most=most,
+            used=used,
+            holders=tuple(Holder(id, int(since * 1000)) for id, since in holders[:HOLDERS_NAMED]),
+        )
+
+    def _limit(
+        self, visit: Refused, principal: Principal | None, error: PenstockError
+    ) -> tuple[int | None, int | None]:
+        """The limit that was reached, and what was used of it."""
+        plan = visit.plan
+        if isinstance(error, TooManyRefused):
+            return self._gate.refused_per_key, None
+        if principal is None or plan is None:
+            return None, None
+        if isinstance(error, ConcurrentLimitReached):
+            return plan.concurrent_requests, len(error.holders)
+        if isinstance(error, DailyLimitReached):
+            state = self._gate.state(principal.user_id, plan, visit.now)
+            return state.limit, state.limit - state.remaining
+        return None, None
