@@ -379,7 +379,8 @@ async def test_tools_any_is_required(home: House, upstream: str) -> None:
     assert heard["parallel_tool_calls"] is False
 
 
-_PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+_ADDRESS = f"data:image/png;base64,{PNG}"
+_PICTURE = {"type": "image_url", "image_url": {"url": _ADDRESS}}
 
 
 @pytest.mark.parametrize("upstream", ["chat", "messages", "responses"])
@@ -412,7 +413,7 @@ async def test_tools_a_picture_in_a_chat_callers_tool_message(home: House, upstr
         output = heard["input"][-1]
         assert output["type"] == "function_call_output"
         assert [part["type"] for part in output["output"]] == ["input_text", "input_image"]
-        assert output["output"][1]["image_url"] == _PICTURE["image_url"]["url"]
+        assert output["output"][1]["image_url"] == _ADDRESS
     else:
         assert heard["messages"][-1]["content"] == result
 
@@ -515,8 +516,8 @@ async def test_reasoning_goes_behind_a_forced_call_of_claude_and_is_told(
     effort: dict[str, Any] = (
         {"reasoning_effort": "high"} if caller == "chat" else {"reasoning": {"effort": "high"}}
     )
-    fields = {"tools": _tools(caller, "tool_0"), "tool_choice": "required", **effort}
-    answer = await _ask(home, caller, model, **fields)
+    offered = {"tools": _tools(caller, "tool_0"), "tool_choice": "required"}
+    answer = await _ask(home, caller, model, None, **offered, **effort)
     assert answer.status == 200, answer.body
     heard = _heard(home, "wire-messages")
     assert heard["tool_choice"]["type"] == "any"
@@ -761,7 +762,7 @@ async def test_headers_the_callers_own_betas(home: House) -> None:
 async def test_fields_an_answers_limit_before_openais_chat(home: House, caller: str) -> None:
     home.wires["wire-chat"].script = _json(_chat_reply({"content": "Hi"}))
     name = "max_output_tokens" if caller == "responses" else "max_tokens"
-    answer = await _ask(home, caller, "openai-chat", **{name: 500})
+    answer = await _ask(home, caller, "openai-chat", None, **{name: 500})
     assert answer.status == 200
     heard = _heard(home, "wire-chat")
     assert heard["max_completion_tokens"] == 500

@@ -206,7 +206,8 @@ def _one_for_all(array: Json) -> None:
         return
     places: list[object] = []
     for value in (first, rest):
-        for place in cast("list[object]", value) if isinstance(value, list) else [value]:
+        several: list[object] = cast("list[object]", value) if isinstance(value, list) else [value]
+        for place in several:
             if isinstance(place, dict) and place not in places:
                 places.append(cast("Json", place))
     for name in ("prefixItems", "additionalItems", "items"):
