@@ -205,8 +205,8 @@ def _one_for_all(array: Json) -> None:
     if not isinstance(first, list) and not isinstance(rest, list):
         return
     places: list[object] = []
-    for value in (first, rest):
-        several: list[object] = cast("list[object]", value) if isinstance(value, list) else [value]
+    for value in cast("tuple[object, object]", (first, rest)):
+        several = cast("list[object]", value) if isinstance(value, list) else [value]
         for place in several:
             if isinstance(place, dict) and place not in places:
                 places.append(cast("Json", place))
