@@ -1,6 +1,7 @@
 """The page of usage over time: requests and tokens by model, key or client, from two days to a year, and its file."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -14,6 +15,7 @@ from penstock.core.limits import day_of
 from penstock.core.quoting import csv_cell
 from penstock.domain.ledger import refusals, rollups
 from penstock.domain.ledger.usage_report import Span, UsageRow, usage_of
+from penstock.errors import DatabaseUnavailable
 from penstock.site.charts import COLOURS, Stack, stacked
 from penstock.site.context import SiteContext
 from penstock.site.log_filters import csv_lines
@@ -65,6 +67,8 @@ class UsagePages:
         user = signed_in(request).user
         chosen, length, group, measure = self._asked(request)
         days = self._days(length)
+        with suppress(DatabaseUnavailable):
+            await context.refusals.flush()
         async with context.database.connect() as conn:
             rows = await self._rows(conn, user.id, days, length.span, group)
             sums = await rollups.sums(conn, user.id, days)
