@@ -38,6 +38,7 @@ SERVES = "ANTHROPIC_API_KEY=sk-ant-YOUR-KEY penstock serve"
 
 # What a block prints, where that is not an answer of the simulator.
 PRINTS = {
+    "/api/v1/usage": '"object":"usage"',
     "/api/v1/doctor": "key_header",
     "curl -i": "x-ratelimit-remaining: ",
     '-d \'{"model": "no-such-model"': '"code":"model_not_found"',
