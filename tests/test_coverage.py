@@ -60,6 +60,10 @@ UNTAKEN: dict[tuple[str, str], str] = {
     ): "the turn has read them; the type cannot say so",
     (
         "dialects/messages/decode_request.py",
+        "case wire.Compaction():",
+    ): "only those blocks come after it",
+    (
+        "dialects/messages/decode_request.py",
         "return []",
     ): "of those blocks; the others of its kind are taken",
     ("body/envelope.py", "raise too_deep() from error"): "depends on how deep the caller's own stack is, too",
