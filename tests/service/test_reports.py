@@ -379,7 +379,7 @@ async def test_tools_any_is_required(home: House, upstream: str) -> None:
     assert heard["parallel_tool_calls"] is False
 
 
-_PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+_PICTURE: dict[str, Any] = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
 
 
 @pytest.mark.parametrize("upstream", ["chat", "messages", "responses"])
@@ -515,7 +515,7 @@ async def test_reasoning_goes_behind_a_forced_call_of_claude_and_is_told(
     effort: dict[str, Any] = (
         {"reasoning_effort": "high"} if caller == "chat" else {"reasoning": {"effort": "high"}}
     )
-    fields = {"tools": _tools(caller, "tool_0"), "tool_choice": "required", **effort}
+    fields: dict[str, Any] = {"tools": _tools(caller, "tool_0"), "tool_choice": "required", **effort}
     answer = await _ask(home, caller, model, **fields)
     assert answer.status == 200, answer.body
     heard = _heard(home, "wire-messages")
@@ -761,7 +761,8 @@ async def test_headers_the_callers_own_betas(home: House) -> None:
 async def test_fields_an_answers_limit_before_openais_chat(home: House, caller: str) -> None:
     home.wires["wire-chat"].script = _json(_chat_reply({"content": "Hi"}))
     name = "max_output_tokens" if caller == "responses" else "max_tokens"
-    answer = await _ask(home, caller, "openai-chat", **{name: 500})
+    limit: dict[str, Any] = {name: 500}
+    answer = await _ask(home, caller, "openai-chat", **limit)
     assert answer.status == 200
     heard = _heard(home, "wire-chat")
     assert heard["max_completion_tokens"] == 500
