@@ -205,7 +205,7 @@ def _one_for_all(array: Json) -> None:
     if not isinstance(first, list) and not isinstance(rest, list):
         return
     places: list[object] = []
-    for value in (first, rest):
+    for value in cast("tuple[object, object]", (first, rest)):
         for place in cast("list[object]", value) if isinstance(value, list) else [value]:
             if isinstance(place, dict) and place not in places:
                 places.append(cast("Json", place))
