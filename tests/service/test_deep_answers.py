@@ -7,6 +7,7 @@ import pytest
 from penstock.core.body.nesting import MAX_NESTING
 from tests.service.conversations import REPLIES
 from tests.service.running_service import House, raw
+from tests.service.test_routing import ruled
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 """Deeper than any version of Python goes."""
@@ -104,6 +105,7 @@ ASKED: dict[str, dict[str, object]] = {
 async def test_an_answer_that_is_nested_without_end_is_a_502(
     house: House, dialect: str, upstream: str, stream: bool
 ) -> None:
+    ruled(house, open_after=10_000, open_streak=10_000)  # it is asked each time, however often it has failed
     wire = house.wires[f"wire-{upstream}"]
     body = json.dumps({"model": f"wire-{upstream}", "stream": stream} | ASKED[dialect]).encode()
     for name, said in (STREAMED if stream else WHOLE)[upstream].items():
@@ -133,6 +135,7 @@ async def test_the_next_provider_is_asked_where_one_answers_without_end(house: H
 async def test_one_level_more_than_our_own_bound_is_a_502_on_every_python(
     house: House, dialect: str, upstream: str, stream: bool
 ) -> None:
+    ruled(house, open_after=10_000, open_streak=10_000)  # it is asked each time, however often it has failed
     wire = house.wires[f"wire-{upstream}"]
     body = json.dumps({"model": f"wire-{upstream}", "stream": stream} | ASKED[dialect]).encode()
     for name, deep in (STREAMED if stream else WHOLE)[upstream].items():

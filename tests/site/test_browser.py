@@ -84,7 +84,7 @@ class Watched:
 
     async def fill(self, **fields: str) -> None:
         for name, value in fields.items():
-            await self.page.fill(f"main [name={name}]", value)
+            await self.page.fill(f"main [name={name}]:visible", value)
 
     async def press(self, text: str) -> None:
         await self.page.click(f"main button:has-text('{text}')")
