@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.lying_postgresql import FIRST, LATER, READY, LyingPostgresql, Said, l
 from tests.samples import sample_of
 from tests.stores import Engine
 
-PATIENCE = 15
+PATIENCE = int(os.environ.get("PENSTOCK_TEST_PATIENCE", "15"))
 """Seconds after which a test says that something hangs."""
 SHORT = PoolSettings(size=2, connect=0.5, statement=0.3, lock=0.2)
 SOME_LATER = sample_of(LATER, 8)

@@ -1,5 +1,6 @@
 """Refusal receipts: what is noted of a request with a key that was refused before any upstream was asked."""
 
+import re
 from typing import Final, Protocol
 
 from penstock.api.authenticate import RequestCredentials
@@ -11,9 +12,11 @@ from penstock.domain.ledger.refusals import HOLDERS_NAMED, Holder, Refusal, Refu
 from penstock.domain.limits import Gate
 from penstock.errors import (
     Asked,
+    CallerError,
     ConcurrentLimitReached,
     DailyLimitReached,
     InvalidKey,
+    LimitReached,
     PenstockError,
     TooManyRefused,
 )
@@ -42,6 +45,7 @@ class Refused(Protocol):
     def plan(self) -> Plan | None: ...
 
 
+_FIELD: Final = re.compile(r"[a-z_.0-9\[\]]{1,80}")
 _NOTHING: Final = Asked("")
 
 
@@ -89,7 +93,7 @@ class RefusalReceipts:
             requested_model=asked.requested_model,
             stream=asked.stream,
             client="" if credentials is None else credentials.client,
-            message=error.message,
+            message=_kept_words(error),
             retry_after=error.retry_after,
             plan_id="" if principal is None else principal.plan_id,
             most=most,
@@ -112,3 +116,14 @@ class RefusalReceipts:
             state = self._gate.state(principal.user_id, plan, visit.now)
             return state.limit, state.limit - state.remaining
         return None, None
+
+
+def _kept_words(error: PenstockError) -> str:
+    """What of an error's text is written down: all of what we say of ourselves, and of a request the field alone.
+
+    The text of a caller's error may quote the request, or be the provider's, which may quote it too.
+    """
+    if not isinstance(error, CallerError) or isinstance(error, LimitReached):
+        return error.message
+    param = error.param or ""
+    return f"It is about {param}." if _FIELD.fullmatch(param) else ""

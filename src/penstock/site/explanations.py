@@ -21,7 +21,7 @@ class Remedy(msgspec.Struct, frozen=True):
     link: str = ""
 
 
-_BODY = "Mend the field that the message names, and send it again: the same request gets the same answer."
+_BODY = "Mend the field that the answer names, and send it again: the same request gets the same answer."
 _LATER = "Nothing is wrong with the request. Send it again; most clients do so by themselves."
 _OPERATOR = "Nothing is wrong with the request. Only the operator of this service can mend it."
 
@@ -59,7 +59,15 @@ REMEDIES: Final[dict[str, Remedy]] = {
     "method_not_allowed": Remedy("The address is right, the method is not.", "/docs/api", "API reference"),
     "request_timeout": Remedy("The request did not arrive in time. Look at the network, and send it again."),
     "request_too_large": Remedy("Shorten the conversation, or send smaller images and files."),
-    "encoded_body": Remedy("Send the body as it is, without Content-Encoding."),
+    "encoded_body": Remedy(
+        "Send the body as it is, or in a coding that the answer names in Accept-Encoding."
+    ),
+    "upgrade_refused": Remedy(
+        "Web sockets are not served here. Clients that know that go on over HTTP by themselves."
+    ),
+    "previous_response_not_found": Remedy(
+        "Answers are not stored here. Send the whole conversation; most clients do so after this error."
+    ),
     "headers_too_large": Remedy("Send fewer headers, or shorter ones."),
     "ended_by_owner": Remedy("You have ended it yourself, under live slots."),
     "rate_limit_reached": Remedy(
