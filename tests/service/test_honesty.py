@@ -378,7 +378,9 @@ async def test_silence_is_filled_with_what_the_dialects_clients_take(
 async def test_the_providers_deadlines_end_in_an_honest_error(
     tmp_path: Path, dialect: str, setting: str, answered: int, stream: bool
 ) -> None:
-    async with open_house(tmp_path / "data", **{setting: 0.1, "upstream_thinking": 0.1}) as house:
+    # a model that thinks may be silent for as long as for its first content
+    limits = {"upstream_thinking": 0.1, "upstream_first_byte": 3.0, setting: 0.1}
+    async with open_house(tmp_path / "data", **limits) as house:
         user = await house.user()
         caller = await house.begin(dialect, f"wire-{dialect}", user, stream=stream)
         asked = await house.wires[f"wire-{dialect}"].next()

@@ -175,7 +175,9 @@ WAYS: dict[str, Callable[[House, str, User], Awaitable[None]]] = {
 
 @both
 async def test_however_a_request_ends_its_slot_is_free(tmp_path: Path, dialect: str) -> None:
-    async with open_house(tmp_path / "data", upstream_idle=0.05) as house:
+    # a model that thinks may be silent for as long as for its first content
+    quick = {"upstream_idle": 0.05, "upstream_thinking": 3.0, "upstream_first_byte": 3.0}
+    async with open_house(tmp_path / "data", **quick) as house:
         user = await house.user("one")
         for name, end in WAYS.items():
             await end(house, dialect, user)
