@@ -12,7 +12,7 @@ from bench.fuzz_scanner import EMBEDDINGS, RULES, Bodies, check, native_scanner,
 from penstock.core.body.envelope import Envelope, read_body, scan_body
 from penstock.core.body.python_scanner import scan_in_python
 from penstock.core.body.request_scan import TOOL_NAMES, request_rules
-from penstock.core.body.scan_rules import MAX_DEPTH, Form, Member, ScanRules, Spans
+from penstock.core.body.scan_rules import ESCAPED, MARKS, MAX_DEPTH, Form, Member, ScanRules, Spans
 from penstock.core.body.scanner import Scanner
 
 BODIES = int(os.environ.get("PENSTOCK_TEST_BODIES", "8000"))
@@ -55,7 +55,7 @@ def test_the_places_of_the_wanted_members(scan: Scanner) -> None:
 
 def test_a_member_that_nobody_asked_for_has_no_place(scan: Scanner) -> None:
     body = b'{"user":"u","model":"m","input":"x"}'
-    assert scan(body, 0, len(body), RULES["embeddings"].scan) == (0, 35, 20, 23, 32, 35)
+    assert scan(body, 0, len(body), RULES["embeddings"].scan) == (0, 35, 20, 23, 32, 35, 0)
 
 
 def test_a_part_of_the_data(scan: Scanner) -> None:
@@ -64,7 +64,7 @@ def test_a_part_of_the_data(scan: Scanner) -> None:
     alone = scan(body, 0, len(body), rules)
     assert alone is not None
     inside = scan(b'[{"a"' + body + b'"]', 5, 5 + len(body), rules)
-    assert inside == tuple(offset + 5 for offset in alone)
+    assert inside == (*(offset + 5 for offset in alone[:MARKS]), alone[MARKS])
     for end in range(len(body)):
         assert scan(body, 0, end, rules) is None
         assert scan(body[:end] + b'"}' * 20, 0, end, rules) is None, "what stands behind the end is not read"
@@ -76,9 +76,39 @@ def test_a_range_that_is_not_there(scan: Scanner, start: int, end: int) -> None:
         scan(b"{ }", start, end, RULES["chat"].scan)
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (b'"x"', 0),
+        (b'"gw1.x"', 1),
+        (b'"gw1."', 1),
+        (b'"gw1"', 0),
+        (b'" gw1."', 0),
+        (b'{"gw1.":1}', 1),
+        (b'{"a":["gw1."],"end":2}', 3),
+        (b'{"ends":2}', 0),
+        (b'"end"', 2),
+        (b'"\\\\"gw1."', None),  # the string has ended
+        (b'"\\"gw1."', 0),
+        (b'"\\\\\\"gw1."', 0),
+        (b'"\\\\u0061"', 0),
+        (b'"\\u0061"', ESCAPED),
+        (b'"\\\\\\u005f"', ESCAPED),
+        (b'"\\u007F"', ESCAPED),
+        (b'"\\u00e9\\u0040\\n"', 0),
+        (b'"gw1.\\u006f"', ESCAPED | 1),
+    ],
+)
+def test_what_strings_begin_with(scan: Scanner, written: bytes, told: int | None) -> None:
+    rules = ScanRules((Member("a"),), wanted=1, marks=(b"gw1.", b'end"'))
+    body = b'{"a":%b}' % written
+    spans = scan(body, 0, len(body), rules)
+    assert (None if spans is None else spans[MARKS]) == told
+
+
 def test_an_object_without_members(scan: Scanner) -> None:
     rules = ScanRules((Member("a"),), wanted=1)
-    assert scan(b" { } ", 0, 5, rules) == (1, 3, 0, 0)
+    assert scan(b" { } ", 0, 5, rules) == (1, 3, 0, 0, 0)
 
 
 def test_what_is_no_bytes_and_no_rules() -> None:
@@ -427,6 +457,9 @@ def test_rules_that_no_scanner_takes() -> None:
             ScanRules(members, wanted=0)
     with pytest.raises(ValueError, match="words"):
         ScanRules((), wanted=0, naming=(b"ab",) * 9)
+    for marks in ((b"ab",) * 17, (b"a" * 41,), (b"",)):
+        with pytest.raises(ValueError, match="marks"):
+            ScanRules((), wanted=0, marks=marks)
 
 
 # ---- envelopes

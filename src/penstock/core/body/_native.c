@@ -16,11 +16,12 @@
 typedef const unsigned char *Bytes;
 
 /* As in scanner.py; a test compares them. */
-enum { MAX_DEPTH = 256, MAX_NAMES = 64, MAX_WORDS = 8, MAX_NAME = 40 };
+enum { MAX_DEPTH = 256, MAX_NAMES = 64, MAX_WORDS = 8, MAX_NAME = 40, MAX_MARKS = 16 };
 enum form {
     ANY, NAME, FLAG, WHOLE, NATURAL, POSITIVE, NUMBER, TEMPERATURE, OPTIONS, TURNS, ITEMS, TOOLS, TEXTS, FILLED, OBJECT, FORMS
 };
 enum { REQUIRED = 0x40, FORM = 0x3f };
+enum { ESCAPED = 1 << MAX_MARKS };
 
 /* Names, each as a byte of form, a byte of length, and the name itself. */
 typedef struct {
@@ -42,6 +43,9 @@ typedef struct {
     Table members, items, tools;
     int running, words; /* of all words the first are those that show a tool which runs a model */
     Word word[MAX_WORDS];
+    Table marks;              /* what strings may begin with that is told */
+    unsigned char first[256]; /* whether a mark has this first letter */
+    unsigned marked;          /* a bit for each mark that a string begins with, and ESCAPED */
 } Scan;
 
 typedef struct {
@@ -164,11 +168,31 @@ static Bytes character(Bytes at, Bytes end)
     return NULL;
 }
 
+/* At the first letter of a string: notes which marks it begins with. */
+static void note_marks(Scan *scan, Bytes at)
+{
+    Bytes entry = scan->marks.names;
+    for (int i = 0; i < scan->marks.count; i++) {
+        if (scan->end - at >= entry[1] && memcmp(entry + 2, at, entry[1]) == 0)
+            scan->marked |= 1u << i;
+        entry += 2 + entry[1];
+    }
+}
+
+/* At an escape that is whole: notes one of a letter of ASCII, or near to one. */
+static inline void note_escape(Scan *scan, Bytes at)
+{
+    if (at[1] == 'u' && at[2] == '0' && at[3] == '0' && at[4] >= '5' && at[4] <= '7')
+        scan->marked |= ESCAPED;
+}
+
 /* At a quotation mark. */
-static Bytes text(const Scan *scan, Bytes at, int *escaped)
+static Bytes text(Scan *scan, Bytes at, int *escaped)
 {
     const Bytes end = scan->end;
     at++;
+    if (at < end && scan->first[*at])
+        note_marks(scan, at);
     for (;;) {
         at = plain(at, end);
         if (at >= end)
@@ -176,8 +200,11 @@ static Bytes text(const Scan *scan, Bytes at, int *escaped)
         if (*at == '"')
             return at + 1;
         if (*at == '\\') {
+            const Bytes begun = at;
             *escaped = 1;
             at = escape(at, end);
+            if (at != NULL)
+                note_escape(scan, begun);
         } else if (*at < 0x20) {
             return NULL;
         } else {
@@ -228,7 +255,7 @@ static inline int spells(Bytes at, Bytes end, const char *word, Py_ssize_t size)
 }
 
 /* At anything but a bracket. */
-static Bytes scalar(const Scan *scan, Bytes at)
+static Bytes scalar(Scan *scan, Bytes at)
 {
     int escaped = 0;
     switch (*at) {
@@ -823,7 +850,7 @@ static Bytes read_table(Table *table, Bytes at, Bytes end)
     return at;
 }
 
-/* The rules as scanner.py packs them: two numbers, the wanted, three tables, the words. */
+/* The rules as scanner.py packs them: two numbers, the wanted, three tables, the words, the marks. */
 static int read_rules(Scan *scan, Bytes at, Bytes end)
 {
     if (end - at < 17)
@@ -845,6 +872,18 @@ static int read_rules(Scan *scan, Bytes at, Bytes end)
         scan->word[i] = (Word){at + 2, at[1], at[0]};
         at += 2 + at[1];
     }
+    at = read_table(&scan->marks, at, end);
+    if (at == NULL || scan->marks.count > MAX_MARKS)
+        return 0;
+    memset(scan->first, 0, sizeof scan->first);
+    Bytes entry = scan->marks.names;
+    for (int i = 0; i < scan->marks.count; i++) {
+        if (entry[1] == 0)
+            return 0;
+        scan->first[entry[2]] = 1;
+        entry += 2 + entry[1];
+    }
+    scan->marked = 0;
     return at == end;
 }
 
@@ -854,12 +893,14 @@ static int put(PyObject *tuple, Py_ssize_t at, Py_ssize_t number)
     return integer != NULL && PyTuple_SetItem(tuple, at, integer) == 0;
 }
 
-static PyObject *spans_of(Bytes origin, Bytes open, Bytes close, int wanted, const Bytes *starts, const Bytes *ends)
+static PyObject *spans_of(Bytes origin, Bytes open, Bytes close, const Scan *scan, const Bytes *starts, const Bytes *ends)
 {
-    PyObject *spans = PyTuple_New(2 + 2 * (Py_ssize_t)wanted);
+    const int wanted = scan->wanted;
+    PyObject *spans = PyTuple_New(3 + 2 * (Py_ssize_t)wanted);
     if (spans == NULL)
         return NULL;
-    int whole = put(spans, 0, open - origin) && put(spans, 1, close - origin);
+    int whole = put(spans, 0, open - origin) && put(spans, 1, close - origin)
+        && put(spans, 2 + 2 * (Py_ssize_t)wanted, (Py_ssize_t)scan->marked);
     for (int i = 0; whole && i < wanted; i++) {
         const int there = starts[i] != NULL;
         whole = put(spans, 2 + 2 * i, there ? starts[i] - origin : 0)
@@ -897,7 +938,7 @@ static int find_spans(const char *data, Py_ssize_t start, Py_ssize_t end, PyObje
     const Bytes after = open < scan.end ? object(&scan, open, &close, starts, ends) : NULL;
     if (after == NULL || space(&scan, after) != scan.end)
         return 0;
-    *spans = spans_of(origin, open, close, scan.wanted, starts, ends);
+    *spans = spans_of(origin, open, close, &scan, starts, ends);
     return *spans == NULL ? -1 : 0;
 }
 

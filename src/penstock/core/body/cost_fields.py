@@ -100,7 +100,7 @@ _TOOL_WORDS = (*NAMING_WORDS, *RUNNING_WORDS)
 _ITEM_WORDS = (b'"tools"', b'"model', b'tier"', b"fallback")
 _ESCAPED = re.compile(rb"\\u(?:00[2-7]|017[fF]|212[aA])")
 """How a letter of ASCII can be written that a search for a word does not find: as an escape, or as one of ``_FOLDING``."""
-_ADDS = b"tool_addition"
+ADDS = b"tool_addition"
 _ESCAPE = b"\\u00"
 _ESCAPED_WORD = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")
 """An escaped small letter or low line: no encoder writes them so, and a type may be hidden by it."""
@@ -374,7 +374,7 @@ def _block_passes(block: Raw, rules: CostRules, bounds: CostBounds) -> bool:
     if not may_add_tools(bytes(block)):
         return True
     members = _members(_value(bytes(block)))
-    if not any(_folded(key) == "type" and inner == _ADDS.decode() for key, inner in members):
+    if not any(_folded(key) == "type" and inner == ADDS.decode() for key, inner in members):
         return True
     return all(
         _decoded_passes(definition, rules, bounds)
@@ -388,7 +388,7 @@ def _block_passes(block: Raw, rules: CostRules, bounds: CostBounds) -> bool:
 def may_add_tools(text: bytes) -> bool:
     """Whether a block that brings a tool may be in JSON text."""
     # `find`, because `in` tries whether the needle is a number first, and a search by pattern is ten times as slow
-    if text.find(_ADDS) >= 0:
+    if text.find(ADDS) >= 0:
         return True
     return text.find(_ESCAPE) >= 0 and _ESCAPED_WORD.search(text) is not None
 

@@ -20,8 +20,9 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import Raw
 
-from penstock.core.body.cost_fields import CostBounds, CostRules, bound_cost, may_add_tools, takes_long
-from penstock.core.body.scan_rules import CLOSE, ScanRules, Spans
+from penstock.core.body.cost_fields import ADDS, CostBounds, CostRules, bound_cost, may_add_tools, takes_long
+from penstock.core.body.request_scan import ENCODED
+from penstock.core.body.scan_rules import CLOSE, ESCAPED, MARKS, ScanRules, Spans
 from penstock.core.body.scanner import scan
 from penstock.core.body.utf8 import find_invalid
 from penstock.errors import InvalidRequest
@@ -74,7 +75,7 @@ def estimate_conversation(envelope: "Envelope") -> int:
     body = envelope.body
     size = len(body)
     attachments = 0
-    if b"base64" in body:
+    if envelope.shows(*ENCODED):
         for found in _BASE64.finditer(body):
             size -= len(found.group(1))
             attachments += 1
@@ -135,6 +136,19 @@ class Envelope(msgspec.Struct, frozen=True):
         if self.spans is None or place is None:
             return bytes(self.fields.get(name, b""))
         return self.body[self.spans[place] : self.spans[place + 1]]
+
+    def shows(self, *marks: bytes) -> bool:
+        """Whether a string of the body may begin with one of these: costs nothing where they are marks of the scanner's."""
+        spans = self.spans
+        if spans is None:
+            return any(b'"' + mark in self.body for mark in marks)
+        found, bits = spans[MARKS], self.rules.scan.bits
+        if not found:
+            return False
+        for mark in marks:  # a generator would cost more
+            if found & bits[mark]:
+                return True
+        return False
 
     def encode(self, model: str, set: Mapping[str, bytes] | None = None, drop: tuple[str, ...] = ()) -> bytes:  # noqa: A002
         """The body with ``model`` (and the fields of ``set``, JSON text each) replaced or added and ``drop`` left out.
@@ -209,7 +223,10 @@ def scan_body(body: bytes, rules: BodyRules, scan_rules: ScanRules) -> Envelope 
     ``scan_rules`` are those of ``rules`` with the bound on values that holds here.
     """
     spans = scan(body, 0, len(body), scan_rules)
-    if spans is None or may_add_tools(body):
+    if spans is None:
+        return None
+    found = spans[MARKS]
+    if found and found & (ESCAPED | scan_rules.bits[ADDS]) and may_add_tools(body):
         return None
     places = scan_rules.places
 

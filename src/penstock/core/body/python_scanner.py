@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.cost_fields import hides
-from penstock.core.body.scan_rules import CLOSE, Form, ScanRules, Spans
+from penstock.core.body.scan_rules import CLOSE, ESCAPED, MARKS, Form, ScanRules, Spans
 from penstock.core.body.utf8 import find_invalid
 from penstock.core.body.value_limits import check_values
 from penstock.errors import InvalidRequest
@@ -37,6 +37,9 @@ _SPACE = b" \t\r\n"
 _MEMBER = re.compile(rb'[ \t\r\n]*"([^"\\]*)"[ \t\r\n]*:[ \t\r\n]*')
 _AFTER = re.compile(rb"[ \t\r\n]*[,}]")
 _IDS = re.compile(rb"\[[ \t\r\n]*\d+(?:[ \t\r\n]*,[ \t\r\n]*\d+)*[ \t\r\n]*\]")
+_ESCAPE = b"\\u00"
+_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u00[5-7]")
+"""An escape of one of ``ESCAPED``; a backslash before it would be one that is escaped itself."""
 _NULL = Raw(b"null")
 _REFERENCE = b'"item_reference"'
 _OWN = frozenset((b'"function"', b'"custom"', b"null"))
@@ -60,7 +63,22 @@ def scan_in_python(data: bytes, start: int, end: int, rules: ScanRules) -> Spans
         return None
     # the same length: no white space between the members, so no room for a second one of any of them, or for an escape
     compact = len(_encode(fields)) == len(body)
-    return _count_spans(start, values, rules) if compact else _find_spans(body, start, values, rules)
+    spans = _count_spans(start, values, rules) if compact else _find_spans(body, start, values, rules)
+    if spans is None:
+        return None
+    spans[MARKS] = _marks(body, rules)
+    return tuple(spans)
+
+
+def _marks(body: bytes, rules: ScanRules) -> int:
+    """The marks that strings of a valid object begin with."""
+    found = 0
+    for searched, pattern, bit in rules.patterns:
+        if body.find(searched) >= 0 and pattern.search(body) is not None:
+            found |= bit
+    if body.find(_ESCAPE) >= 0 and _LETTER.search(body) is not None:
+        found |= ESCAPED
+    return found
 
 
 def _fits(name: str, value: bytes, rules: ScanRules) -> bool:
@@ -70,9 +88,9 @@ def _fits(name: str, value: bytes, rules: ScanRules) -> bool:
     return _CHECKS[rules.named[name].form](value, rules)
 
 
-def _count_spans(start: int, values: dict[str, bytes], rules: ScanRules) -> Spans:
+def _count_spans(start: int, values: dict[str, bytes], rules: ScanRules) -> list[int]:
     """The places in an object without white space, out of the lengths of its members."""
-    spans = [start, 0] + [0, 0] * rules.wanted
+    spans = [start, 0] + [0, 0] * rules.wanted + [0]
     at = start
     for name, value in values.items():
         at += len(name) + len(b',"":')
@@ -81,14 +99,14 @@ def _count_spans(start: int, values: dict[str, bytes], rules: ScanRules) -> Span
             spans[place : place + 2] = at, at + len(value)
         at += len(value)
     spans[CLOSE] = at if values else at + 1
-    return tuple(spans)
+    return spans
 
 
-def _find_spans(body: bytes, start: int, values: dict[str, bytes], rules: ScanRules) -> Spans | None:
+def _find_spans(body: bytes, start: int, values: dict[str, bytes], rules: ScanRules) -> list[int] | None:
     """Step over each member as the dict has it; None where a name is written with an escape, or is there twice."""
     opened = body.index(b"{")
     at = opened + 1
-    spans = [start + opened, 0] + [0, 0] * rules.wanted
+    spans = [start + opened, 0] + [0, 0] * rules.wanted + [0]
     for name, value in values.items():
         member = _MEMBER.match(body, at)
         if member is None or member.group(1) != name.encode():
@@ -105,7 +123,7 @@ def _find_spans(body: bytes, start: int, values: dict[str, bytes], rules: ScanRu
     if body[close : close + 1] != b"}" or body[close + 1 :].strip(_SPACE):
         return None
     spans[CLOSE] = start + close
-    return tuple(spans)
+    return spans
 
 
 def _are_options(value: bytes, rules: ScanRules) -> bool:  # noqa: ARG001 - as the other checks

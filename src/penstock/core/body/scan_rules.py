@@ -4,6 +4,7 @@ A scanner (``scanner.py``) knows nothing of any format. The rules of one are mad
 its own checks, and are packed into bytes then, so that one pass in C needs no Python object but them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -14,6 +15,7 @@ MAX_NAMES = 64
 MAX_NAME = 40
 """Letters of a name."""
 MAX_WORDS = 8
+MAX_MARKS = 16
 UNBOUNDED = 2**62
 """A number of values that no body has."""
 _REQUIRED = 0x40
@@ -22,8 +24,11 @@ _LETTERS = b"etaoinsrhldcumfpgwybvkxjqz"
 
 Spans = tuple[int, ...]
 """Offsets into the scanned data: of the object's opening bracket, of its closing one, and then, for each wanted member, of
-its value's first byte and of the one after its last; both 0 where it is not there. ``ScanRules.places`` tells which."""
-OPEN, CLOSE = 0, 1
+its value's first byte and of the one after its last; both 0 where it is not there. ``ScanRules.places`` tells which. The
+last number has a bit for each mark that a string begins with (``ScanRules.bits``), and ``ESCAPED``."""
+OPEN, CLOSE, MARKS = 0, 1, -1
+ESCAPED = 1 << MAX_MARKS
+"""A letter of ASCII, or what is near to one, is written with an escape somewhere (``\\u0050`` to ``\\u007f``)."""
 
 
 class Form(IntEnum):
@@ -77,6 +82,8 @@ class ScanRules:
     ``max_values`` bounds objects, lists and their members, ``max_entries`` the turns, items or texts. ``items`` are the names
     of an item (``type`` and ``id`` first). A tool that has the names of ``tools`` alone (``type`` first), and that the
     caller runs, is looked through for the words of ``running`` (in lower case), any other for those of ``naming``, too.
+    ``marks`` are what strings, names of members among them, may begin with that is told: who wants to know whether one is
+    there need not search through the body once more.
     """
 
     members: tuple[Member, ...]
@@ -87,12 +94,17 @@ class ScanRules:
     tools: tuple[str, ...] = ()
     running: tuple[bytes, ...] = ()
     naming: tuple[bytes, ...] = ()
+    marks: tuple[bytes, ...] = ()
     places: Mapping[str, int] = field(init=False, compare=False)
     """Where in ``Spans`` the place of a wanted member begins."""
     named: Mapping[str, Member] = field(init=False, compare=False)
     """The members by their names."""
     required: frozenset[str] = field(init=False, compare=False)
     """The names of the members that have to be there."""
+    bits: Mapping[bytes, int] = field(init=False, compare=False)
+    """The bit of each mark."""
+    patterns: tuple[tuple[bytes, re.Pattern[bytes], int], ...] = field(init=False, compare=False)
+    """Of each mark: what to search for, what that has to be, and its bit."""
     packed: bytes = field(init=False, compare=False)
     """The same as a scanner in C reads it."""
 
@@ -103,12 +115,21 @@ class ScanRules:
                 raise ValueError("more names, or longer ones, than a scanner takes")
         if len(self.running) + len(self.naming) > MAX_WORDS:
             raise ValueError("more words than a scanner takes")
+        if len(self.marks) > MAX_MARKS or not all(0 < len(mark) <= MAX_NAME for mark in self.marks):
+            raise ValueError("more marks, or longer ones, than a scanner takes")
         wanted = self.members[: self.wanted]
         places = {member.name: CLOSE + 1 + 2 * at for at, member in enumerate(wanted)}
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "named", {member.name: member for member in self.members})
         required = frozenset(member.name for member in self.members if member.required)
         object.__setattr__(self, "required", required)
+        bits = {mark: 1 << at for at, mark in enumerate(self.marks)}
+        object.__setattr__(self, "bits", bits)
+        # a quotation mark within a string has a backslash before it, and no letter follows that at a string's end
+        patterns = tuple(
+            (b'"' + mark, re.compile(rb'(?<!\\)"' + re.escape(mark)), bit) for mark, bit in bits.items()
+        )
+        object.__setattr__(self, "patterns", patterns)
         object.__setattr__(self, "packed", self._pack())
 
     def _pack(self) -> bytes:
@@ -128,6 +149,8 @@ class ScanRules:
                 ),
                 bytes((len(self.running), len(words))),
                 _entries([(_rarest(word), word) for word in words]),
+                bytes((len(self.marks),)),
+                _entries([(Form.ANY, mark) for mark in self.marks]),
             )
         )
 

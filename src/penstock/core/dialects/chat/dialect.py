@@ -27,7 +27,7 @@ from penstock.core.dialects.chat.encode_response import (
     encode_response,
     error_frame,
 )
-from penstock.core.dialects.chat.passthrough import Passthrough, pass_request, passthrough_response
+from penstock.core.dialects.chat.passthrough import MARKS, Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.chat.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.chat.startup import is_startup
@@ -57,6 +57,7 @@ _SCAN = request_rules(
     ),
     checked=(Member("temperature", Form.TEMPERATURE),),
     most=MAX_MESSAGES,
+    marks=MARKS,
 )
 
 

@@ -22,6 +22,7 @@ from penstock.core.dialects.chat.response_schema import (
 from penstock.core.dialects.chat.text_form import form_of
 from penstock.core.dialects.finish_words import CHAT, good_end
 from penstock.core.dialects.foreign_reasoning.chat import LEFT_OUT, is_suspect, without_foreign
+from penstock.core.dialects.foreign_reasoning.chat import MARKS as REASONING_MARKS
 from penstock.core.dialects.forms import JSON_TEXT, LESSONS, Form, Lessons
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.openai.encode_request import refused_sampling
@@ -47,7 +48,9 @@ from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
 from penstock.core.sse import MAX_ANSWER, MAX_FRAME, complete_prefix, parse_frame, split_whole
 
-_CALLS = b'"tool_calls"'
+_CALLS = b'tool_calls"'
+MARKS = (_CALLS, *REASONING_MARKS)
+"""What strings begin with in a body that may need a change."""
 
 
 # ---- the request
@@ -68,14 +71,14 @@ def pass_request(
     if not profile.sampling:
         drop = refused_sampling(envelope, profile, reasons=envelope.value("reasoning_effort") != b'"none"')
     lost = tuple(Loss(name, "dropped") for name in drop)
-    if is_suspect(envelope.body, model, profile):
+    if is_suspect(envelope, model, profile):
         readable = without_foreign(envelope.value("messages"), model, profile)
         if readable is not None:
             changes["messages"] = readable
             lost = (*lost, LEFT_OUT)
     if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
         return Prepared(envelope.encode(model, changes, drop), lost)
-    if _CALLS in envelope.body:
+    if envelope.shows(_CALLS):
         given = changes.get("messages") or envelope.value("messages")
         messages = restore_reasoning_in_messages(given, reasoning, profile)
         if messages is not None:

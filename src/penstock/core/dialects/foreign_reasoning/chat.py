@@ -8,6 +8,7 @@ closed (``Profile.closed_messages``) gets none but its own member.
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import Relieved
 from penstock.core.neutral.request import Loss
 from penstock.core.profile import Profile
@@ -28,6 +29,11 @@ _TEXTS = ("reasoning_content", "reasoning", "reasoning_text")
 _LISTS = ("reasoning_details", "thinking_blocks")
 _OURS = (f'"{SIGNATURE_PREFIX}'.encode(), f'"{MAKER_PREFIX}'.encode())
 _EXTRA = b'"extra_content"'
+_OUR_MARKS = tuple(mark[1:] for mark in _OURS)
+_EXTRA_MARK = _EXTRA[1:]
+_MEMBER_MARKS = tuple(b'%b"' % name.encode() for name in MEMBERS)
+MARKS = (*_OUR_MARKS, _EXTRA_MARK, *_MEMBER_MARKS)
+"""What strings begin with in a body that may hold reasoning."""
 _GOOGLE = "gemini"
 
 
@@ -44,13 +50,13 @@ _entry = msgspec.json.Decoder(_Entry).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def is_suspect(body: bytes, model: str, profile: Profile) -> bool:
+def is_suspect(envelope: Envelope, model: str, profile: Profile) -> bool:
     """Whether a body may hold reasoning that ``model`` cannot read."""
-    if any(mark in body for mark in _OURS):
+    if envelope.shows(*_OUR_MARKS):
         return True
-    if _EXTRA in body and not _takes_extra(model, profile):
+    if envelope.shows(_EXTRA_MARK) and not _takes_extra(model, profile):
         return True
-    return profile.closed_messages and any(b'"%b"' % name.encode() in body for name in MEMBERS)
+    return profile.closed_messages and envelope.shows(*_MEMBER_MARKS)
 
 
 def without_foreign(messages: bytes, model: str, profile: Profile) -> bytes | None:

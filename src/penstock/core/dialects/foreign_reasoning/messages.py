@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_known
 from penstock.core.dialects.interface import Relieved
 from penstock.core.neutral.request import Loss
@@ -23,8 +24,11 @@ DISABLED = Loss("thinking", "disabled")
 RESULTS = Loss("messages.server_tools", "dropped")
 
 _THINKING = (b'"type":"thinking"', b'"type": "thinking"')
-_OURS = (f'"{SIGNATURE_PREFIX}'.encode(), f'"{MAKER_PREFIX}'.encode())
-_UNSIGNED = (b'"signature":""', b'"signature": ""', b'"signature":null', b'"signature": null')
+_OURS = (SIGNATURE_PREFIX.encode(), MAKER_PREFIX.encode())
+_UNSIGNED = (b'signature":""', b'signature": ""', b'signature":null', b'signature": null')
+_THOUGHT = b'thinking"'
+MARKS = (*_OURS, *_UNSIGNED, _THOUGHT)
+"""What strings begin with in a body that may hold thoughts."""
 _SEALED = "encrypted_"
 """In a refusal: what cannot be read is of a search's results."""
 _PLACE = re.compile(r"messages\.(\d+)\.content\.\d+")
@@ -62,15 +66,16 @@ Fate = Callable[[_Block, Raw], Raw | None]
 # ---- what a request may hold
 
 
-def is_suspect(body: bytes, *, checked: bool) -> bool:
+def is_suspect(envelope: Envelope, *, checked: bool) -> bool:
     """Whether a body may hold thoughts that are foreign to the upstream; ``checked``: it checks signatures."""
-    if any(mark in body for mark in _OURS):
+    if envelope.shows(*_OURS):
         return True
-    thoughts = sum(map(body.count, _THINKING)) if checked else 0
+    if not checked or not envelope.shows(_THOUGHT):
+        return False
+    body = envelope.body
+    thoughts = sum(map(body.count, _THINKING))
     # Anthropic itself signs every thought
-    return thoughts > 0 and (
-        thoughts > body.count(b'"signature"') or any(unsigned in body for unsigned in _UNSIGNED)
-    )
+    return thoughts > 0 and (envelope.shows(*_UNSIGNED) or thoughts > body.count(b'"signature"'))
 
 
 def without_foreign(turns: bytes, mark: str, *, checked: bool) -> tuple[bytes, tuple[Loss, ...]] | None:

@@ -10,7 +10,8 @@ from penstock.core.neutral.request import Loss
 from penstock.core.reasoning.signature import ENCRYPTED_PREFIX, MAKER_PREFIX, SIGNATURE_PREFIX
 
 _PREFIXES = (SIGNATURE_PREFIX, MAKER_PREFIX, ENCRYPTED_PREFIX)
-OUR_MARKS = tuple(f'"{prefix}'.encode() for prefix in _PREFIXES)
+MARKS = tuple(prefix.encode() for prefix in _PREFIXES)
+"""What strings begin with in a body that may hold reasoning of ours."""
 _LEFT_OUT = Loss("messages.thinking", "dropped")
 _NAMED = re.compile(r"for item (rs_\w+)")
 

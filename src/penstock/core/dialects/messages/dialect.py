@@ -46,6 +46,7 @@ from penstock.core.dialects.messages.encode_response import (
     error_frame,
 )
 from penstock.core.dialects.messages.passthrough import (
+    MARKS,
     Passthrough,
     counted,
     pass_request,
@@ -77,6 +78,7 @@ _SCAN = request_rules(
     ),
     checked=(Member("temperature", Form.NUMBER),),
     most=MAX_MESSAGES,
+    marks=MARKS,
 )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_known
 from penstock.core.dialects.finish_words import MESSAGES, failed_end
+from penstock.core.dialects.foreign_reasoning.messages import MARKS as REASONING_MARKS
 from penstock.core.dialects.foreign_reasoning.messages import is_suspect, without_foreign
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.messages.decode_response import decode_response
@@ -44,6 +45,9 @@ _GENERATED = re.compile(rb'_delta",\s*"(?:text|thinking|partial_json)":\s*(' + S
 # ---- the request
 
 _STRANGE = Loss("messages.server_tools", "text")
+_STRANGE_MARKS = tuple(mark[1:] for mark in STRANGE)
+MARKS = (*_STRANGE_MARKS, *REASONING_MARKS)
+"""What strings begin with in a body that may need a change."""
 
 
 def readable(envelope: Envelope, profile: Profile, own: str) -> tuple[dict[str, bytes], tuple[Loss, ...]]:
@@ -54,10 +58,10 @@ def readable(envelope: Envelope, profile: Profile, own: str) -> tuple[dict[str, 
     checked = profile.native_anthropic
     changes: dict[str, bytes] = {}
     lost: tuple[Loss, ...] = ()
-    if checked and any(mark in envelope.body for mark in STRANGE):
+    if checked and envelope.shows(*_STRANGE_MARKS):
         changes["messages"] = without_strange_results(envelope.value("messages"))
         lost = (_STRANGE,)
-    if (checked or own) and is_suspect(envelope.body, checked=checked):
+    if (checked or own) and is_suspect(envelope, checked=checked):
         given = changes.get("messages") or envelope.value("messages")
         found = without_foreign(given, own, checked=checked)
         if found is not None:

@@ -32,6 +32,7 @@ from penstock.core.dialects.responses.encode_response import (
     error_frame,
 )
 from penstock.core.dialects.responses.passthrough import (
+    MARKS,
     Passthrough,
     declines,
     pass_request,
@@ -61,6 +62,7 @@ _SCAN = request_rules(
         Member("tools", Form.TOOLS),
     ),
     most=MAX_MESSAGES,
+    marks=MARKS,
 )
 
 

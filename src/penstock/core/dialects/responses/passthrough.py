@@ -10,7 +10,8 @@ from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import replace_at, replace_top_level
-from penstock.core.dialects.foreign_reasoning.responses import OUR_MARKS, without_our_reasoning
+from penstock.core.dialects.foreign_reasoning.responses import MARKS as REASONING_MARKS
+from penstock.core.dialects.foreign_reasoning.responses import without_our_reasoning
 from penstock.core.dialects.interface import PassedAnswer, Prepared
 from penstock.core.dialects.openai.encode_request import refused_sampling
 from penstock.core.dialects.passthrough import FramePassthrough
@@ -51,7 +52,10 @@ _encode = msgspec.json.Encoder().encode
 
 # ---- the request
 
-_COMPACTED = b'"%b' % SEALED.encode()
+_SUMMARY = SEALED.encode()
+_COMPACTED = b'"%b' % _SUMMARY
+MARKS = (_SUMMARY, *REASONING_MARKS)
+"""What strings begin with in a body that may need a change."""
 _NO_EFFORT = re.compile(rb'"effort"\s*:\s*"none"')
 _ENCRYPTED = "reasoning.encrypted_content"
 
@@ -89,10 +93,10 @@ def pass_request(
             included = _included(envelope)
             if _ENCRYPTED not in included:
                 changes["include"] = _encode([*included, _ENCRYPTED])
-    if _COMPACTED in envelope.body and envelope.value("input").startswith(b"["):
+    if envelope.shows(_SUMMARY) and envelope.value("input").startswith(b"["):
         changes["input"] = _encode([_readable(row) for row in _items(envelope.value("input"))])
         losses.append(Loss("input.compaction", "text"))
-    if any(mark in envelope.body for mark in OUR_MARKS):
+    if envelope.shows(*REASONING_MARKS):
         items = without_our_reasoning(changes.get("input") or envelope.value("input"))
         if items is not None:
             changes["input"] = items
