@@ -7,7 +7,6 @@ failure it was; where there is nobody else, some kinds are tried once more at th
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from math import inf
 from typing import TypeVar
 
 import msgspec
@@ -73,6 +72,12 @@ class Attempts:
         self.size = size
         self.stream = stream
 
+    def only(self) -> Candidate | None:
+        """The one that is asked, where there is no other and nothing is known against it."""
+        selection = self._selection
+        known, choice = selection.known, selection.only
+        return choice.candidate if choice is not None and known is not None and known.normal else None
+
     def first(self, now: float, patience: float) -> Choice:
         """Who is asked first; ``patience`` are the seconds that the caller has."""
         return self._router.choose(self._selection, (), None, now=now, patience=patience)
@@ -83,7 +88,11 @@ class Attempts:
         if known is None:
             known = router.health.of(candidate.attempt)
         self._known = known
-        self._probe = router.health.sent(known, now)
+        if known.normal:
+            known.in_flight += 1
+            self._probe = False
+        else:
+            self._probe = router.health.sent(known, now)
         self._resort = resort
         self._sent_at = now
         self._tried += (candidate,)
@@ -91,11 +100,16 @@ class Attempts:
     def limits(self, clocks: Clocks, now: float) -> Limits:
         """How long the attempt that begins may take."""
         router, selection, size = self._router, self._selection, self.size
-        if selection.known is not None and self.stream and size.prompt < _SMALL_PROMPT and not size.thinks:
-            if router.alone[0] is not clocks:
-                router.alone = clocks, Limits(clocks.content, inf, inf)
-            return router.alone[1]
         pace = selection.board.known.pace
+        if selection.known is not None and size.prompt < _SMALL_PROMPT:
+            # the prompt's length makes no difference, and pace makes none where there is nobody else
+            key = (-1 if self.stream else size.asked, size.thinks)
+            alone = router.alone.get(key)
+            if alone is None:
+                size = Size(0, size.asked, size.thinks)
+                of = pace.stream_limits if self.stream else pace.whole_limits
+                alone = router.alone.keep(key, of(size, clocks, other=False))
+            return alone
         other = len(self._tried) < router.health.rules.most_attempts and router.others(
             selection, self._tried, now
         )
@@ -110,13 +124,17 @@ class Attempts:
 
     def content(self, now: float) -> None:
         """The first content is here, or all of a whole answer."""
-        known, pace = self._known, self._selection.board.known.pace
+        known, model, health = self._known, self._selection.board.known, self._router.health
         if known is None:
             return
         seconds = now - self._sent_at
-        kind = self._kind()
-        self._router.health.timed(known, pace.add(kind, seconds, now), now)
-        self._slow = seconds > self._router.health.rules.slow_least and seconds > pace.slow_mark(kind)
+        if seconds > health.rules.slow_least:
+            self._slow = seconds > model.pace.slow_mark(self._kind())
+        if self._selection.known is not None:
+            model.unsampled += 1
+            if model.unsampled % _SAMPLED:
+                return
+        health.timed(known, model.pace.add(self._kind(), seconds, now), now)
 
     def succeeded(self, now: float) -> None:
         """The attempt was answered."""
@@ -127,7 +145,8 @@ class Attempts:
         if self._resort:
             model.last_resort.succeeded()
         if len(self._tried) == 1:
-            model.budget.earn()
+            if model.budget.tokens < health.rules.tokens:
+                model.budget.earn()
             return
         model.budget.give_back(self._taken)
         health.answered((self._user, hash(self._body)), self._held, now)
@@ -170,8 +189,12 @@ class Attempts:
     def leave(self, now: float) -> None:
         """The attempt is over, one way or another."""
         known, self._known = self._known, None
-        if known is not None:
-            self._router.health.left(known, now, probe=self._probe)
+        if known is None:
+            return
+        if self._probe:
+            self._router.health.left(known, now, probe=True)
+        else:
+            known.in_flight -= 1
 
     def skip(self, candidate: Candidate, found: FailureClass, now: float, left: float) -> Step | None:
         """The request cannot be said to this one: the next, after the same failure."""
@@ -268,6 +291,8 @@ def size_of(envelope: Envelope, model: Model) -> Size:
     return Size(prompt, asked, model.capabilities.thinking != "none")
 
 
+_SAMPLED = 8
+"""Of so many answers one tells the pace of a model whose provider is compared with no other."""
 _SMALL_PROMPT = 2_000
 """Tokens; as many make no difference of half a second."""
 _SMALL = 40_000

@@ -34,7 +34,7 @@ from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.memo import Memo
 from penstock.core.routing.candidates import Candidate
 from penstock.core.routing.choice import Choice, Reason
-from penstock.core.routing.pace import Clocks
+from penstock.core.routing.pace import Clocks, Limits, Size
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
 from penstock.domain.limits import Gate, Lease
@@ -154,6 +154,7 @@ class Relay:
     ) -> None:
         """``clock`` is monotonic, in seconds."""
         self._deadlines: Memo[tuple[float, float, bool], Deadlines] = Memo(_MOST_DEADLINES)
+        self._alone: tuple[Limits, bool, Deadlines] | None = None
         self.client = client
         self.ledger = ledger
         self.gate = gate
@@ -209,6 +210,19 @@ class Relay:
             made = replace(usual, first_byte=head, total=total, idle=idle)
             known = self._deadlines.keep((head, total, thinks), made)
         return known
+
+    def first_deadlines(self, limits: Limits, size: Size, *, stream: bool) -> Deadlines:
+        """Of a first attempt whose caller has all the time that there is. Of one ``limits`` after the other they are kept."""
+        alone = self._alone
+        if alone is not None and alone[0] is limits and alone[1] is stream:
+            return alone[2]
+        total = min(self.timings.deadlines.total, limits.whole)
+        if stream:
+            made = self.deadlines(limits.head, total, thinks=size.thinks)
+        else:
+            made = self.deadlines(limits.head, min(limits.content, total))
+        self._alone = limits, stream, made
+        return made
 
     def leg(self, call: Call) -> Leg:
         """The way that the attempt of a call goes."""
@@ -406,7 +420,12 @@ class RelayedCall(Call):
             size_of(envelope, selection.model),
             stream=envelope.stream,
         )
-        self._first(self._seconds_left())
+        only = self._attempts.only()
+        if only is None:
+            self._first(self._seconds_left())
+        else:
+            self.route = Reason.ONLY
+            self._prepare(only)
 
     def _first(self, patience: float) -> None:
         """Choose whom to ask first. Where all are out, the first may be back soon: ``patience`` says how long is waited."""
@@ -420,6 +439,11 @@ class RelayedCall(Call):
         if candidate is None:
             self._refuse(choice)
             return
+        self._prepare(candidate)
+
+    def _prepare(self, candidate: Candidate) -> None:
+        """Write what the first attempt sends."""
+        relay = self._relay
         self._candidate = candidate
         self.attempt = attempt = candidate.attempt
         if self._is_large():
@@ -571,17 +595,26 @@ class RelayedCall(Call):
         relay, leg, stream = self._relay, self._leg, self._stream
         now = relay.clock()
         limits = self._attempts.limits(relay.timings.clocks, now)
+        if stream is not None:
+            stream.content_by = now + limits.content
         if self.attempts == 1:
             self._whole_by = now + limits.whole
-        left = self._seconds_left()
-        if stream is None:
-            deadlines = relay.deadlines(limits.head, min(limits.content, left))
+            if self.standing.caller.patience is None and not self._relieved and not self.resumed:
+                deadlines = relay.first_deadlines(limits, self._attempts.size, stream=stream is not None)
+            else:
+                deadlines = self._deadlines_of(limits)
         else:
-            total = min(relay.timings.deadlines.total, left)
-            deadlines = relay.deadlines(limits.head, total, thinks=self._attempts.size.thinks)
-            stream.content_by = now + limits.content
+            deadlines = self._deadlines_of(limits)
         head = leg.head or relay.head(self.standing, leg, prepared.body)
         self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=stream is not None)
+
+    def _deadlines_of(self, limits: Limits) -> Deadlines:
+        """Of an attempt for which not all of the time is left."""
+        relay, left = self._relay, self._seconds_left()
+        if self._stream is None:
+            return relay.deadlines(limits.head, min(limits.content, left))
+        total = min(relay.timings.deadlines.total, left)
+        return relay.deadlines(limits.head, total, thinks=self._attempts.size.thinks)
 
     def _late(self) -> None:
         """No content in time."""

@@ -22,7 +22,7 @@ from penstock.core.routing.board import Board
 from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey, Upstreams
 from penstock.core.routing.choice import NOTHING, Choice, Need, Reason, choose, fitted, others
 from penstock.core.routing.health import Health, UpstreamHealth
-from penstock.core.routing.pace import Clocks, Limits
+from penstock.core.routing.pace import Limits
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import ContextOverflow, InvalidRequest, NoProvider, ProviderCredentials
@@ -102,8 +102,9 @@ class Router:
         self._draw = draw
         self.epoch = now
         self.health = Health(rules, draw=draw)
-        self.alone: tuple[Clocks, Limits] = (Clocks(), Limits(0.0, 0.0, 0.0))
-        """What an attempt may take where there is nobody else, by the settings that it follows from."""
+        self.alone: Memo[tuple[int, bool], Limits] = Memo(_MAX_KEPT)
+        """What an attempt may take where there is nobody else: by the tokens that are asked for (-1: streamed), and by
+        whether the model may think."""
         self._addresses: Memo[tuple[str, bytes], UpstreamAddress] = Memo(_MAX_KEPT)
         self._boards: dict[tuple[str, DialectName], Board] = {}
         self._plain: dict[tuple[str, DialectName], _Plain] = {}

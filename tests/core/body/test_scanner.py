@@ -457,7 +457,7 @@ def test_rules_that_no_scanner_takes() -> None:
             ScanRules(members, wanted=0)
     with pytest.raises(ValueError, match="words"):
         ScanRules((), wanted=0, naming=(b"ab",) * 9)
-    for marks in ((b"ab",) * 17, (b"a" * 41,), (b"",)):
+    for marks in ((b"ab",) * 17, (b"a" * 41,), (b"",), (b"a",)):
         with pytest.raises(ValueError, match="marks"):
             ScanRules((), wanted=0, marks=marks)
 

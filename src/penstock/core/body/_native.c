@@ -43,9 +43,10 @@ typedef struct {
     Table members, items, tools;
     int running, words; /* of all words the first are those that show a tool which runs a model */
     Word word[MAX_WORDS];
-    Table marks;              /* what strings may begin with that is told */
-    unsigned char first[256]; /* whether a mark has this first letter */
-    unsigned marked;          /* a bit for each mark that a string begins with, and ESCAPED */
+    int marks;           /* what strings may begin with that is told */
+    Bytes mark[MAX_MARKS]; /* each as a byte of length, and itself */
+    uint16_t first[256]; /* by the first letter: a bit for each mark that has it */
+    unsigned marked;     /* a bit for each mark that a string begins with, and ESCAPED */
 } Scan;
 
 typedef struct {
@@ -171,11 +172,11 @@ static Bytes character(Bytes at, Bytes end)
 /* At the first letter of a string: notes which marks it begins with. */
 static void note_marks(Scan *scan, Bytes at)
 {
-    Bytes entry = scan->marks.names;
-    for (int i = 0; i < scan->marks.count; i++) {
-        if (scan->end - at >= entry[1] && memcmp(entry + 2, at, entry[1]) == 0)
+    for (unsigned found = scan->first[*at]; found; found &= found - 1) {
+        const int i = __builtin_ctz(found);
+        const Bytes mark = scan->mark[i];
+        if (scan->end - at >= mark[0] && at[1] == mark[2] && memcmp(mark + 1, at, mark[0]) == 0)
             scan->marked |= 1u << i;
-        entry += 2 + entry[1];
     }
 }
 
@@ -872,16 +873,17 @@ static int read_rules(Scan *scan, Bytes at, Bytes end)
         scan->word[i] = (Word){at + 2, at[1], at[0]};
         at += 2 + at[1];
     }
-    at = read_table(&scan->marks, at, end);
-    if (at == NULL || scan->marks.count > MAX_MARKS)
+    if (at >= end || *at > MAX_MARKS)
         return 0;
+    scan->marks = *at++;
     memset(scan->first, 0, sizeof scan->first);
-    Bytes entry = scan->marks.names;
-    for (int i = 0; i < scan->marks.count; i++) {
-        if (entry[1] == 0)
+    for (int i = 0; i < scan->marks; i++) {
+        /* a second letter is compared before there is a call */
+        if (end - at < 1 || at[0] < 2 || end - at < 1 + at[0])
             return 0;
-        scan->first[entry[2]] = 1;
-        entry += 2 + entry[1];
+        scan->mark[i] = at;
+        scan->first[at[1]] |= (uint16_t)(1u << i);
+        at += 1 + at[0];
     }
     scan->marked = 0;
     return at == end;

@@ -145,7 +145,7 @@ class Envelope(msgspec.Struct, frozen=True):
         found, bits = spans[MARKS], self.rules.scan.bits
         if not found:
             return False
-        for mark in marks:  # a generator would cost more
+        for mark in marks:  # noqa: SIM110 - a generator would cost more
             if found & bits[mark]:
                 return True
         return False
@@ -233,7 +233,7 @@ def scan_body(body: bytes, rules: BodyRules, scan_rules: ScanRules) -> Envelope 
     def value(name: str) -> bytes:
         return body[spans[places[name]] : spans[places[name] + 1]]
 
-    if rules.may_deviate is not None and rules.may_deviate(value("tools")):
+    if rules.may_deviate is not None and spans[places["tools"]] and rules.may_deviate(value("tools")):
         return None
     max_tokens, include_usage = rules.scanned(value)
     at = places["model"]

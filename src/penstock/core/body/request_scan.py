@@ -23,8 +23,8 @@ def request_rules(
     """The rules of a format that has the table ``cost``.
 
     ``wanted`` are the members whose places are told, ``checked`` others of which not any value will do; ``most`` bounds its
-    turns, items or texts; ``marks`` are those of ``ScanRules`` that the format has beside those of all. Every other ordinary field may have any value. A field that is a row of the table, or that nobody
-    knows, goes the long way.
+    turns, items or texts; ``marks`` are those of ``ScanRules`` that the format has beside those of all. Every other
+    ordinary field may have any value. A field that is a row of the table, or that nobody knows, goes the long way.
     """
     named = {member.name for member in (*wanted, *checked)}
     rest = tuple(Member(name) for name in sorted(cost.ordinary - named))

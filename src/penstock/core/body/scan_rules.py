@@ -115,7 +115,7 @@ class ScanRules:
                 raise ValueError("more names, or longer ones, than a scanner takes")
         if len(self.running) + len(self.naming) > MAX_WORDS:
             raise ValueError("more words than a scanner takes")
-        if len(self.marks) > MAX_MARKS or not all(0 < len(mark) <= MAX_NAME for mark in self.marks):
+        if len(self.marks) > MAX_MARKS or not all(1 < len(mark) <= MAX_NAME for mark in self.marks):
             raise ValueError("more marks, or longer ones, than a scanner takes")
         wanted = self.members[: self.wanted]
         places = {member.name: CLOSE + 1 + 2 * at for at, member in enumerate(wanted)}
@@ -150,7 +150,7 @@ class ScanRules:
                 bytes((len(self.running), len(words))),
                 _entries([(_rarest(word), word) for word in words]),
                 bytes((len(self.marks),)),
-                _entries([(Form.ANY, mark) for mark in self.marks]),
+                b"".join(bytes((len(mark),)) + mark for mark in self.marks),
             )
         )
 

@@ -138,12 +138,14 @@ class Failure(msgspec.Struct, frozen=True):
 class ModelHealth:
     """What is known of one public model: its times, what second attempts it may have, and its last resorts."""
 
-    __slots__ = ("budget", "last_resort", "pace")
+    __slots__ = ("budget", "last_resort", "pace", "unsampled")
 
     def __init__(self, rules: RoutingRules) -> None:
         self.pace = Pace(rules)
         self.budget = RetryBudget(rules)
         self.last_resort = LastResort()
+        self.unsampled = 0
+        """Answers of which only some are taken into the pace."""
 
 
 class Health:

@@ -70,21 +70,33 @@ def pass_request(
     drop: tuple[str, ...] = ()
     if not profile.sampling:
         drop = refused_sampling(envelope, profile, reasons=envelope.value("reasoning_effort") != b'"none"')
-    lost = tuple(Loss(name, "dropped") for name in drop)
+    lost = tuple(Loss(name, "dropped") for name in drop) if drop else ()
+    if not envelope.shows(*MARKS):
+        return Prepared(
+            envelope.encode(model, changes, drop), lost, reasoning=_kept(envelope, profile, reasoning)
+        )
     if is_suspect(envelope, model, profile):
         readable = without_foreign(envelope.value("messages"), model, profile)
         if readable is not None:
             changes["messages"] = readable
             lost = (*lost, LEFT_OUT)
-    if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
-        return Prepared(envelope.encode(model, changes, drop), lost)
-    if envelope.shows(_CALLS):
+    kept = _kept(envelope, profile, reasoning)
+    if reasoning is not None and _keeps(profile) and envelope.shows(_CALLS):
         given = changes.get("messages") or envelope.value("messages")
         messages = restore_reasoning_in_messages(given, reasoning, profile)
         if messages is not None:
             changes["messages"] = messages
-    kept = reasoning if envelope.value("tools") else None
     return Prepared(envelope.encode(model, changes, drop), lost, reasoning=kept)
+
+
+def _keeps(profile: Profile) -> bool:
+    """Whether the upstream wants reasoning back."""
+    return profile.reasoning_field in REASONING_FIELDS or profile.call_signatures
+
+
+def _kept(envelope: Envelope, profile: Profile, reasoning: ReasoningScope | None) -> ReasoningScope | None:
+    """Where the reasoning of the answer is kept, None where nobody will want it back."""
+    return reasoning if reasoning is not None and _keeps(profile) and envelope.value("tools") else None
 
 
 # ---- the answer
