@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from penstock.core.memo import Memo
 from penstock.core.neutral.events import AnyEvent, HostedUsed, ThoughtRedacted, ThoughtSigned
 from penstock.core.neutral.request import AnyPart, Hosted, Request, Thought, Turn
 from penstock.core.reasoning.signature import MAKER_PREFIX, is_ours
@@ -19,10 +20,16 @@ _DIGEST = 9
 """Bytes: among the providers of one catalogue no two will have the same."""
 
 
+_marks: Memo[str, str] = Memo(1024)
+
+
 def maker_mark(provider: str) -> str:
     """What stands in front of that which the models of ``provider`` signed."""
+    known = _marks.get(provider)
+    if known is not None:
+        return known
     digest = hashlib.blake2b(provider.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
-    return f"{MAKER_PREFIX}{base64.urlsafe_b64encode(digest).decode('ascii')}."
+    return _marks.keep(provider, f"{MAKER_PREFIX}{base64.urlsafe_b64encode(digest).decode('ascii')}.")
 
 
 def marked_events(events: Iterable[AnyEvent], mark: str) -> list[AnyEvent]:
@@ -46,20 +53,22 @@ def own_again(request: Request, mark: str, *, native: bool) -> Request:
 
     ``native``: it is Anthropic, whose own go out without a mark. What hosted tools of others did loses what is theirs alone.
     """
-    turns = tuple(_turn(turn, mark, native) if turn.role == "assistant" else turn for turn in request.turns)
-    changed = any(old is not new for old, new in zip(request.turns, turns, strict=True))
-    return msgspec.structs.replace(request, turns=turns) if changed else request
-
-
-def _turn(turn: Turn, mark: str, native: bool) -> Turn:
-    concerned = (
-        isinstance(part, Hosted) or (isinstance(part, Thought) and _is_own(part, mark)) for part in turn.parts
-    )
-    return (
-        Turn(turn.role, tuple(_unmarked(part, mark, native) for part in turn.parts))
-        if any(concerned)
-        else turn
-    )
+    concerned: list[int] = []
+    for at, turn in enumerate(request.turns):
+        if turn.role == "assistant":
+            for (
+                part
+            ) in turn.parts:  # a generator within a generator would cost every request more than it finds
+                if isinstance(part, Hosted) or (isinstance(part, Thought) and _is_own(part, mark)):
+                    concerned.append(at)
+                    break
+    if not concerned:
+        return request
+    turns = list(request.turns)
+    for at in concerned:
+        turn = turns[at]
+        turns[at] = Turn(turn.role, tuple([_unmarked(part, mark, native) for part in turn.parts]))
+    return msgspec.structs.replace(request, turns=tuple(turns))
 
 
 def _is_own(thought: Thought, mark: str) -> bool:

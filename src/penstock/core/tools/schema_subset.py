@@ -19,6 +19,12 @@ _ROOT: dict[ToolSchemas, tuple[str, ...]] = {
     "moonshot": (*_UNIONS, "enum", "const", "not"),
 }
 """What may not stand at the root."""
+_USUAL = b'{"type":"object","'
+"""Begins nearly every schema of a tool."""
+_TO_LOOK_FOR = {
+    wanted: tuple(b'"%b"' % name.encode() for name in ("$ref", *names)) for wanted, names in _ROOT.items()
+}
+"""Where none of these is anywhere, the root has nothing that may not stand there: no need to read it."""
 _MOST_STEPS = 32
 """References and unions inside unions that are followed; deeper ones stay as text."""
 
@@ -46,6 +52,11 @@ def fit_tool_schema(schema: msgspec.Raw, wanted: ToolSchemas) -> FittedSchema:
     """The schema as an upstream takes it that wants ``wanted`` of schemas."""
     if wanted == "any":
         return FittedSchema(schema)
+    if wanted != "moonshot":
+        text = bytes(schema)
+        # a list, because a generator would cost more than the searches
+        if text.startswith(_USUAL) and not any([text.find(word) >= 0 for word in _TO_LOOK_FOR[wanted]]):  # noqa: C419
+            return FittedSchema(schema)
     try:
         before: object = _decode(schema)
     except (ValueError, RecursionError):

@@ -25,8 +25,6 @@ from penstock.core.dialects.messages.response_schema import (
     explanation_of,
     failure_of,
     read_event,
-    served_by,
-    usage_of,
 )
 from penstock.core.dialects.messages.text_form import form_of
 from penstock.core.neutral.events import (
@@ -408,8 +406,9 @@ def decode_response(
         return [failure_of(body)]
     if message.content is None:
         return [garbled("the upstream's answer has no content")]
-    events: list[AnyEvent] = [Started(message.id or "", served_by(message.usage) or message.model or "")]
-    usage = usage_of(message.usage)
+    meter = UsageMeter()
+    usage = meter.take(message.usage)
+    events: list[AnyEvent] = [Started(message.id or "", meter.served or message.model or "")]
     if usage is not None:
         events.append(Metered(usage))
     called = False

@@ -24,8 +24,6 @@ from penstock.core.dialects.messages.response_schema import (
     failure_of,
     is_passed_on,
     read_event,
-    served_by,
-    usage_of,
 )
 from penstock.core.dialects.messages.text_form import PIECE
 from penstock.core.dialects.passthrough import FramePassthrough
@@ -176,7 +174,8 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     message = decode_whole(body)
     if message is None:
         return b"", Usage(), garbled("the upstream's answer is not a Messages reply"), ""
-    usage = usage_of(message.usage) or Usage()
+    meter = UsageMeter()
+    usage = meter.take(message.usage) or Usage()
     if message.type == "error" or (message.error is not msgspec.UNSET and bytes(message.error) != b"null"):
         return b"", usage, failure_of(body), ""
     if message.content is None:
@@ -185,7 +184,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     if failed is not None:
         return b"", usage, failed, ""
     named = message.model
-    answered = served_by(message.usage) or named or ""
+    answered = meter.served or named or ""
     if model is None or named is None or named == model:
         return body, usage, None, answered
     return replace_known(body, ("model",), named, _encode(model)), usage, None, answered

@@ -221,18 +221,6 @@ class UsageMeter:
 _NOTHING = Usage(input=0, output=0)
 
 
-def usage_of(raw: Raw | UnsetType) -> Usage | None:
-    """The counts of a whole answer's ``usage``; None where there is none that can be read."""
-    return UsageMeter().take(raw)
-
-
-def served_by(raw: Raw | UnsetType) -> str:
-    """The model that the ``usage`` of a whole answer says has answered in place of the one that was asked; else ''."""
-    meter = UsageMeter()
-    meter.take(raw)
-    return meter.served
-
-
 def _usage_of(found: _Usage | _Iteration) -> Usage:
     return Usage(
         input=_count(found.input_tokens),
