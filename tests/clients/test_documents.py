@@ -7,7 +7,7 @@ import time
 import tomllib
 import urllib.request
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,20 +75,39 @@ def settings(data: Path) -> dict[str, str]:
 
 
 @contextmanager
-def following(home: Path) -> Generator[Reader]:
-    """A reader with a running server, and another server that speaks the OpenAI format (a simulator)."""
-    mine = settings(home / "data")
-    penstock = str(ROOT / ".venv" / "bin" / "penstock")
-    lab = Server([penstock, "simulate", "--port", "0"], environment(home, mine))
+def running(home: Path, command: str, *options: str) -> Generator[Server]:
+    """A command of ours that serves, with its data in this home."""
+    program = str(ROOT / ".venv" / "bin" / "penstock")
+    server = Server([program, command, *options], environment(home, settings(home / "data")))
     try:
-        server = Server([penstock, "serve"], environment(home, mine))
-        try:
-            put_in = {ORIGIN: server.origin, KEY: server.key, LAB: f"{lab.origin}/v1"}
-            yield Reader(home, mine, put_in)
-        finally:
-            server.stop()
+        yield server
     finally:
-        lab.stop()
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
+    """The server of all pages that only ask: each start of one costs as much as a page."""
+    with running(tmp_path_factory.mktemp("left-alone"), "serve") as server:
+        yield server
+
+
+@contextmanager
+def following(home: Path, page: str, left_alone: Server) -> Generator[Reader]:
+    """A reader with a running server: one of their own, where the page has commands that change something.
+
+    Where the page names another server that speaks the OpenAI format, there is one (a simulator).
+    """
+    texts = [block.text for block in blocks(page)]
+    with ExitStack() as stack:
+        put_in: dict[str, str] = {}
+        server = left_alone
+        if any("penstock " in text for text in texts) or page.endswith("/embeddings.md"):
+            server = stack.enter_context(running(home, "serve"))
+        if any(LAB in text for text in texts):
+            lab = stack.enter_context(running(home, "simulate", "--port", "0"))
+            put_in[LAB] = f"{lab.origin}/v1"
+        yield Reader(home, settings(home / "data"), {ORIGIN: server.origin, KEY: server.key, **put_in})
 
 
 def expected(block: Block) -> str:
@@ -114,8 +133,8 @@ def until_listed(reader: Reader, model: str) -> None:
 
 @pytest.mark.timeout(600)  # a dozen programs one after the other
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path) -> None:
-    with following(tmp_path) as reader:
+def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path, left_alone: Server) -> None:
+    with following(tmp_path, page, left_alone) as reader:
         if page.endswith("/embeddings.md"):
             have_an_embedding_model(reader)
         for block in blocks(page):

@@ -153,7 +153,9 @@ async def test_case_4_streams_of_a_provider_that_hangs_are_answered_by_the_other
         model = await equals(house, dialect)
         user = await house.user()
         well(house, dialect)
-        ruled(house, open_first=600.0, open_most=600.0)  # on a busy machine the usual few seconds may be over meanwhile
+        ruled(
+            house, open_first=600.0, open_most=600.0
+        )  # on a busy machine the usual few seconds may be over meanwhile
         wire = house.wires[f"wire-{dialect}"]
         for _ in range(3):
             answers = await asyncio.gather(*(house.ask(dialect, model, user, stream=True) for _ in range(8)))
