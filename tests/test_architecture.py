@@ -61,7 +61,7 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     "neutral": set(),
     "failure_classes": set(),
     "tools": {"body", "neutral", "profile"},
-    "reasoning": {"body", "neutral", "profile", "tools"},
+    "reasoning": {"body", "memo", "neutral", "profile", "tools"},
     "dialects": {"body", "failure_classes", "limits", "neutral", "profile", "reasoning", "sse", "tools"},
     "catalog": {"body", "profile"},
     "embeddings": {"body", "dialects", "neutral", "profile", "reasoning"},
