@@ -112,7 +112,7 @@ class Assembly:
         if chunk.model:
             self.answered = chunk.model
         if chunk.service_tier:
-            self._tier = chunk.service_tier
+            self._tier = self._counts.service_tier = chunk.service_tier
         if not self.started:
             self.started = True
             self._model = chunk.model or ""

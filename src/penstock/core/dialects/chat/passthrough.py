@@ -18,6 +18,7 @@ from penstock.core.dialects.chat.response_schema import (
     failure_in,
     read_chunk,
     read_regular,
+    read_string,
 )
 from penstock.core.dialects.chat.text_form import form_of
 from penstock.core.dialects.finish_words import CHAT, good_end
@@ -90,6 +91,7 @@ def pass_request(
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"data: [DONE]\n\n"
 _JSON_ANSWER = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
+_NO_TIER = (b"", b'"default"', b"null")
 _UNDECIDED = re.compile(rb"(?:\xef(?:\xbb(?:\xbf)?)?)?\s*\Z")
 
 _encode = msgspec.json.Encoder().encode
@@ -268,6 +270,8 @@ class Passthrough:
         choices = chunk.choices
         if chunk.model:
             self.answered = chunk.model
+        if chunk.service_tier:
+            self._counts.service_tier = chunk.service_tier
         if choices:
             for choice in choices:
                 self._note(choice)
@@ -416,8 +420,9 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     """A whole Chat answer to relay, with our ``model`` in place."""
     regular = read_regular(body)
     if regular is not None:
-        start, end, tokens = regular
-        usage, named = Counts().add(tokens), body[start + 1 : end - 1].decode()
+        start, end, tokens, tier = regular
+        usage = Counts(None if tier in _NO_TIER else read_string(tier)).add(tokens)
+        named = body[start + 1 : end - 1].decode()
         public = None if model is None else _encode(model)
         if public is None or body[start:end] == public:
             return body, usage, None, named
@@ -427,7 +432,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     if chunk is None:
         return b"", Usage(), garbled("the answer is not a JSON object"), ""
     failed = failure_in(chunk, text)
-    usage = Usage() if chunk.usage is None else Counts().add(chunk.usage)
+    usage = Usage() if chunk.usage is None else Counts(chunk.service_tier).add(chunk.usage)
     if failed is None and not chunk.choices:
         failed = garbled("the answer has no choices")
     if failed is not None:

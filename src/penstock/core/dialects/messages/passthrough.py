@@ -22,9 +22,8 @@ from penstock.core.dialects.messages.response_schema import (
     end_of,
     failure_of,
     is_passed_on,
+    metered,
     read_event,
-    served_by,
-    usage_of,
 )
 from penstock.core.dialects.messages.text_form import PIECE
 from penstock.core.dialects.passthrough import FramePassthrough
@@ -34,7 +33,7 @@ from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
 from penstock.core.reasoning.maker import maker_mark
-from penstock.core.sse import STRING, Frame, parse_frame
+from penstock.core.sse import STRING, Frame, parse_frame, split_whole
 
 _encode = msgspec.json.Encoder().encode
 
@@ -113,6 +112,11 @@ class Passthrough(FramePassthrough):
             self.output_bytes += value.end(1) - value.start(1) - 2
         if not self._called and b'"tool_use"' in whole:
             self._called = True
+        if b'"server_tool_use"' in whole or b'"mcp_tool_use"' in whole:
+            for frame in map(parse_frame, split_whole(whole)):
+                event = None if frame is None else read_event(frame.event, frame.data)
+                if isinstance(event, StreamEvent):
+                    self._meter.saw(event.content_block)
 
     def _see(self, raw: bytes) -> bytes:
         """Read one frame; what of it is relayed."""
@@ -172,7 +176,8 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     message = decode_whole(body)
     if message is None:
         return b"", Usage(), garbled("the upstream's answer is not a Messages reply"), ""
-    usage = usage_of(message.usage) or Usage()
+    told, meter = metered(message)
+    usage = told or Usage()
     if message.type == "error" or (message.error is not msgspec.UNSET and bytes(message.error) != b"null"):
         return b"", usage, failure_of(body), ""
     if message.content is None:
@@ -181,7 +186,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     if failed is not None:
         return b"", usage, failed, ""
     named = message.model
-    answered = served_by(message.usage) or named or ""
+    answered = meter.served or named or ""
     if model is None or named is None or named == model:
         return body, usage, None, answered
     return replace_known(body, ("model",), named, _encode(model)), usage, None, answered

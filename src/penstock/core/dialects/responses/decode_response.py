@@ -10,6 +10,7 @@ from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrie
 from penstock.core.dialects.responses.hosted_tools import hosted_of
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
+    HOSTED,
     Item,
     Part,
     Response,
@@ -18,10 +19,11 @@ from penstock.core.dialects.responses.response_schema import (
     decode_whole,
     end_of,
     failure_in,
+    hosted_run,
     is_json,
     read_event,
     unknown_state,
-    usage_of,
+    usage_in,
 )
 from penstock.core.dialects.responses.text_form import form_of
 from penstock.core.neutral.events import (
@@ -105,6 +107,7 @@ class Assembly:
         "_ids",
         "_model",
         "_order",
+        "_ran",
         "_refusal",
         "answered",
         "done",
@@ -123,6 +126,7 @@ class Assembly:
         self._by_index: dict[int, _Open] = {}
         self._ids: dict[str, int] = {}
         self._called = False
+        self._ran: list[str] = []  # tools of the provider
         self._refusal: list[str] = []
 
     def take(self, event: StreamEvent, out: list[AnyEvent]) -> None:
@@ -151,6 +155,8 @@ class Assembly:
                 opened = self._new(item.type, item.id or event.item_id, event.output_index)
                 self._name(opened, item, out)
             case "response.output_item.done" if item is not None:
+                if item.type in HOSTED:
+                    self._ran.append(hosted_run(item))
                 self._item_done(self._item(event, item.type), item, out)
             case "response.completed" | "response.incomplete":
                 self._end(event.response or Response(), event.type, out)
@@ -345,7 +351,7 @@ class Assembly:
             self._close_text(opened, out)
             opened.ended = True
         self._advance(out)
-        usage = usage_of(response.usage)
+        usage = usage_in(response, self._ran)
         if usage is not None:
             out.append(Metered(usage))
         self.done = True

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
+from penstock.core.dialects.openai.shared_fields import answered_tier
 from penstock.core.dialects.responses.encrypted_reasoning import (
     sealed_hosted,
     sealed_redacted,
@@ -369,7 +370,7 @@ class ResponseEncoder:
             output=self._output,
             incomplete_details=details,
             usage=usage,
-            service_tier=tier or "default",
+            service_tier=answered_tier(tier) or "default",
         )
         return encode_object(response, self._asked.members or DEFAULTS)
 
