@@ -6,7 +6,7 @@ USUAL_TIERS = frozenset({"", "auto", "default", "standard", "on_demand"})
 """What providers call the service tier that nobody has to ask for: OpenAI's two, Anthropic's, Groq's; read 2026-11-30."""
 
 
-class Special(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Special(msgspec.Struct, frozen=True, omit_defaults=True):
     """What few answers are billed for besides, or otherwise: 0 where nothing is said of it.
 
     The tokens are parts of ``Usage.input`` and ``Usage.output``; the rest are runs of tools that the provider ran.

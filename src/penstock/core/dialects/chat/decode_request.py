@@ -210,14 +210,13 @@ _CARRIED = frozenset(
         "stream_options", "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls",
         "reasoning_effort", "reasoning", "thinking", "enable_thinking", "response_format", "n", "modalities", "user",
         "safety_identifier", "verbosity", "service_tier", "prompt_cache_key", "prompt_cache_retention", "metadata",
+        "logprobs", "top_logprobs",
     }
 )  # fmt: skip
 # values with which a field that cannot be carried asks for nothing
 _IDLE: dict[str, frozenset[bytes]] = {
     "frequency_penalty": frozenset({b"0", b"0.0"}),
     "presence_penalty": frozenset({b"0", b"0.0"}),
-    "logprobs": frozenset({b"false"}),
-    "top_logprobs": frozenset({b"0"}),
     "logit_bias": frozenset({b"{}"}),
     "store": frozenset({b"false"}),
 }
@@ -354,6 +353,8 @@ class RequestReader:
             cache_key=sent.prompt_cache_key,
             cache_retention=sent.prompt_cache_retention,
             metadata=asked_metadata(sent.metadata),
+            logprobs=bool(sent.logprobs),
+            top_logprobs=sent.top_logprobs if sent.logprobs else None,
         )
 
     # ---- tools

@@ -3,7 +3,7 @@
 from typing import Literal, assert_never
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
@@ -17,6 +17,7 @@ from penstock.core.neutral.events import (
     HostedUsed,
     Metered,
     Reply,
+    Scored,
     Started,
     Stopped,
     StopReason,
@@ -161,12 +162,19 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     annotations: list[Annotation] = []
 
 
+class Logprobs(msgspec.Struct, frozen=True):
+    """Log probabilities of the text's tokens."""
+
+    content: Raw
+    refusal: None = None
+
+
 class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
     """The one choice of a whole answer."""
 
     index: int
     message: Message
-    logprobs: None
+    logprobs: Logprobs | None
     finish_reason: str
     matched_stop: str | None = None
     native_finish_reason: str | None = None
@@ -261,7 +269,9 @@ def encode_response(
         calls,
         pages,
     )
-    choice = Alternative(0, message, None, FINISH[reason], reply.stop_sequence, NATIVE.get(reason))
+    scores = ",".join(tokens for _, tokens in reply.scores)
+    logprobs = Logprobs(Raw(f"[{scores}]".encode())) if scores else None
+    choice = Alternative(0, message, logprobs, FINISH[reason], reply.stop_sequence, NATIVE.get(reason))
     usage = None if reply.usage == Usage() else token_counts(reply.usage)
     return _encode(
         Completion(
@@ -327,6 +337,7 @@ class ResponseEncoder:
         "_include_usage",
         "_request_id",
         "_role_sent",
+        "_scores",
         "_span",
         "_tail",
         "_text_head",
@@ -378,6 +389,7 @@ class ResponseEncoder:
         self._unseen = 0  # of reasoning and arguments
         self._span = (0, 0)
         self._cited_to = 0
+        self._scores = ""  # of the text that comes next
         self._annotations: list[Annotation] = []
 
     @property
@@ -413,10 +425,17 @@ class ResponseEncoder:
                 self._usage = merge_usage(self._usage, usage)
             case Cited():
                 self._cite(event)
+            case Scored(tokens):
+                self._scores += "," + tokens if self._scores else tokens
+                self._block = self._block if self._block == "thought" else ""  # so that the text comes here
             case TextDelta(text):
                 self._block_of("other", pieces)
                 self._chars += len(text)
-                self._delta(b'{"content":' + _encode(text) + b"}", pieces)
+                delta = b'{"content":' + _encode(text) + b"}"
+                if self._scores:
+                    pieces.append(self._head + delta + self._scored_tail())
+                else:
+                    self._delta(delta, pieces)
             case ThoughtDelta() | ThoughtSigned() | ThoughtRedacted():
                 self._thought(event, pieces)
             case CallOpened(id, name):
@@ -444,6 +463,11 @@ class ResponseEncoder:
                 self._stop(event, pieces)
             case _:
                 assert_never(event)
+
+    def _scored_tail(self) -> bytes:
+        """What stands after a delta with the log probabilities that belong to it."""
+        scores, self._scores = self._scores, ""
+        return b',"logprobs":{"content":[%b],"refusal":null},"finish_reason":null}]}\n\n' % scores.encode()
 
     def _delta(self, delta: bytes, pieces: list[bytes]) -> None:
         pieces.append(self._head + delta + self._tail)

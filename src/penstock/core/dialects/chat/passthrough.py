@@ -9,6 +9,7 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import find_values, replace_known, replace_spans
 from penstock.core.dialects.chat.decode_response import ResponseDecoder
 from penstock.core.dialects.chat.encode_response import ResponseEncoder
+from penstock.core.dialects.chat.own_schemas import fitted_schemas
 from penstock.core.dialects.chat.reasoning_restoration import REASONING_FIELDS, restore_reasoning_in_messages
 from penstock.core.dialects.chat.response_schema import (
     Choice,
@@ -33,6 +34,7 @@ from penstock.core.neutral.events import (
     Failed,
     HostedUsed,
     Metered,
+    Scored,
     Started,
     Stopped,
     StopReason,
@@ -60,7 +62,7 @@ def pass_request(
     """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out.
 
     Reasoning that the upstream cannot read is left out of it, and so is sampling that the model refuses: an editor's own
-    default would refuse every turn.
+    default would refuse every turn. Schemas are fitted where the upstream refuses them as they are.
     """
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
@@ -74,6 +76,10 @@ def pass_request(
         if readable is not None:
             changes["messages"] = readable
             lost = (*lost, LEFT_OUT)
+    if profile.tool_schemas != "any" or not profile.json_schema:
+        fitted, adapted = fitted_schemas(envelope, profile, changes.get("messages"))
+        changes |= fitted
+        lost += adapted
     if reasoning is None or not (profile.reasoning_field in REASONING_FIELDS or profile.call_signatures):
         return Prepared(envelope.encode(model, changes, drop), lost)
     if _CALLS in envelope.body:
@@ -382,7 +388,7 @@ class Passthrough:
                     self.done, self.stop = True, reason
                 case Failed():
                     self.failure = event
-                case CallOpened() | Cited() | HostedUsed() | ThoughtSigned() | ThoughtRedacted():
+                case CallOpened() | Cited() | HostedUsed() | Scored() | ThoughtSigned() | ThoughtRedacted():
                     pass
                 case _:
                     assert_never(event)

@@ -12,6 +12,7 @@ from penstock.core.body.scan_rules import Form, Member, ScanRules
 from penstock.core.body.scanner import BOUNDS_NESTING, scan
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import CHAT, failed_end
+from penstock.core.dialects.openai.scores import Score, written_scores
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Failed
 from penstock.core.neutral.usage import USUAL_TIERS, Special, Usage, special_or_none, unusual_tier
@@ -209,6 +210,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
     matched_stop: str | int | None = None
     usage: Tokens | None = None
     error: Raw = Raw()
+    logprobs: Raw = Raw()
 
 
 class BaseResp(msgspec.Struct, frozen=True, gc=False):
@@ -341,6 +343,23 @@ def failure_in(chunk: Chunk, data: bytes) -> Failed | None:
     return None
 
 
+class _Logprobs(msgspec.Struct):
+    content: list[Score] | None = None
+    refusal: list[Score] | None = None
+
+
+_logprobs = msgspec.json.Decoder(_Logprobs).decode
+
+
+def scores_of(raw: Raw) -> str:
+    """The entries of a choice's ``logprobs`` as ``Scored`` has them; '' where there are none that can be read."""
+    try:
+        found = _logprobs(raw)
+    except (ValueError, RecursionError):
+        return ""
+    return written_scores(found.content or found.refusal)
+
+
 def present(raw: Raw) -> bool:
     """Whether a member was there and not null, false or an empty string."""
     return len(raw) > 0 and bytes(raw) not in {b"null", b"false", b'""', b"{}"}
@@ -374,6 +393,7 @@ def _choice(value: dict[str, object]) -> Choice:
         matched_stop=_str(value.get("matched_stop")),
         usage=_tokens(value.get("usage")),
         error=_raw(value.get("error")),
+        logprobs=_raw(value.get("logprobs")),
     )
 
 

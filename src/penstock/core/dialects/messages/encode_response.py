@@ -22,6 +22,7 @@ from penstock.core.neutral.events import (
     HostedUsed,
     Metered,
     Reply,
+    Scored,
     Started,
     Stopped,
     StopReason,
@@ -199,8 +200,8 @@ class ResponseEncoder:
         if not self._started:
             self._start(pieces)
         match event:
-            case Started():
-                pass
+            case Started() | Scored():
+                pass  # log probabilities have no place here, which is told of the request
             case TextDelta(text):
                 self._switch("text", pieces)
                 self._delta(text, pieces)

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Literal, assert_never
 
 import msgspec
+from msgspec import Raw
 
 from penstock.core.dialects.forms import Form
 from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
@@ -22,6 +23,7 @@ from penstock.core.dialects.responses.response_schema import (
     hosted_run,
     is_json,
     read_event,
+    scores_of,
     unknown_state,
     usage_in,
 )
@@ -33,6 +35,7 @@ from penstock.core.neutral.events import (
     Failed,
     HostedUsed,
     Metered,
+    Scored,
     Started,
     Stopped,
     TextDelta,
@@ -63,6 +66,8 @@ _ITEM_OF: dict[Kind, str] = {
     "summary": "reasoning",
     "reasoning": "reasoning",
 }
+_NONE = Raw()
+_EMPTY = len("[]")
 _GAP = "\n\n"
 """Between two messages, or two parts of a summary, which are paragraphs of their own."""
 _STRAY = garbled("a tool call without a name")
@@ -138,12 +143,14 @@ class Assembly:
         kind = _DELTAS.get(event.type)
         if kind is not None:
             if event.delta:
-                self._give(self._item(event, _ITEM_OF[kind]), kind, _place(event, kind), event.delta, out)
+                opened = self._item(event, _ITEM_OF[kind])
+                self._give(opened, kind, _place(event, kind), event.delta, out, event.logprobs)
             return
         kind = _DONES.get(event.type)
         if kind is not None:
             text = event.text or event.refusal or event.arguments or event.input
-            self._rest(self._item(event, _ITEM_OF[kind]), kind, _place(event, kind), text, out)
+            opened = self._item(event, _ITEM_OF[kind])
+            self._rest(opened, kind, _place(event, kind), text, out, event.logprobs)
             return
         item = event.item
         match event.type:
@@ -221,12 +228,16 @@ class Assembly:
         opened.pieces = []
         self._emit(opened, events, out)
 
-    def _rest(self, opened: _Open, kind: Kind, at: int, text: str | None, out: list[AnyEvent]) -> None:
+    def _rest(
+        self, opened: _Open, kind: Kind, at: int, text: str | None, out: list[AnyEvent], logprobs: Raw = _NONE
+    ) -> None:
         """Give out a part that is done, if no delta has brought it."""
         if text and (kind, at) not in opened.given:
-            self._give(opened, kind, at, text, out)
+            self._give(opened, kind, at, text, out, logprobs)
 
-    def _give(self, opened: _Open, kind: Kind, at: int, text: str, out: list[AnyEvent]) -> None:
+    def _give(
+        self, opened: _Open, kind: Kind, at: int, text: str, out: list[AnyEvent], logprobs: Raw = _NONE
+    ) -> None:
         begins = (kind, at) not in opened.given
         fresh = not opened.given
         opened.given.add((kind, at))
@@ -240,6 +251,8 @@ class Assembly:
                 if kind == "refusal":
                     self._refusal.append(text)
                 gap: list[AnyEvent] = [TextDelta(_GAP)] if fresh and self._follows_text(opened) else []
+                if len(logprobs) > _EMPTY and (scores := scores_of(logprobs)):
+                    gap.append(Scored(scores))
                 self._emit(opened, [*gap, TextDelta(text)], out)
             case "summary" | "reasoning":
                 opened.raw = opened.raw or kind == "reasoning"
@@ -296,7 +309,8 @@ class Assembly:
         for at, part in enumerate(parts):
             kind: Kind = "refusal" if part.type == "refusal" else "text"
             if (kind, at) not in opened.given:
-                self._rest(opened, kind, at, part.refusal if kind == "refusal" else part.text, out)
+                said = part.refusal if kind == "refusal" else part.text
+                self._rest(opened, kind, at, said, out, part.logprobs)
                 found = [one for raw in part.annotations or () if (one := cited(raw)) is not None]
                 self._emit(opened, [*found], out)
 

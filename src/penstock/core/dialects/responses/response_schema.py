@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import RESPONSES, UNKNOWN_END, failed_end, good_end
+from penstock.core.dialects.openai.scores import Score, written_scores
 from penstock.core.dialects.responses.hosted_tools import HostedItem
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Cited, Failed, StopReason, garbled
@@ -27,6 +28,7 @@ class Part(msgspec.Struct, gc=False):
     text: str | None = None
     refusal: str | None = None
     annotations: list[Raw] | None = None
+    logprobs: Raw = Raw()
 
 
 class Item(HostedItem):
@@ -81,6 +83,7 @@ class StreamEvent(msgspec.Struct):
     item: Item | None = None
     response: Response | None = None
     annotation: Raw | UnsetType = UNSET
+    logprobs: Raw = Raw()
     error: Raw | UnsetType = UNSET
 
 
@@ -345,6 +348,17 @@ def unknown_state(response: Response) -> Failed | None:
         if status in _ENDED
         else Failed(UNKNOWN_END, f"status {status[:40]} is not known to be a good end")
     )
+
+
+_scores = msgspec.json.Decoder(list[Score]).decode
+
+
+def scores_of(raw: Raw) -> str:
+    """The entries of a text's ``logprobs`` as ``Scored`` has them; '' where there are none that can be read."""
+    try:
+        return written_scores(_scores(raw))
+    except (ValueError, RecursionError):
+        return ""
 
 
 HOSTED = {
