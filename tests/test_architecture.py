@@ -86,7 +86,6 @@ LONGER: dict[str, str] = {
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "store/migrations/first_tables.py:sign_in": "a part of the first schema, table by table",
     "relay/relay.py": "one machine, whose states call each other: a reader follows a request in one file",
-    "core/dialects/chat/decode_request.py": "one reading of a request, whole or going on from an earlier one",
     "core/dialects/responses/encode_response.py": "the format's objects, one struct each, beside what writes them",
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
 }

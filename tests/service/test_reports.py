@@ -781,9 +781,9 @@ SCORES = [
 
 
 async def test_fields_log_probabilities_of_a_chat_upstream_for_a_responses_caller(home: House) -> None:
-    reply = msgspec.json.decode(_chat_reply({"content": "Hi!"}))
+    reply = _chat_reply({"content": "Hi!"})
     reply["choices"][0]["logprobs"] = {"content": SCORES, "refusal": None}
-    home.wires["wire-chat"].script = _json(msgspec.json.encode(reply))
+    home.wires["wire-chat"].script = _json(reply)
     fields: dict[str, Any] = {"include": ["message.output_text.logprobs"], "top_logprobs": 1}
     answer = await _ask(home, "responses", "wire-chat", **fields)
     assert answer.status == 200

@@ -200,12 +200,13 @@ def test_they_are_asked_for_in_the_other_format() -> None:
         assert not lost
 
 
-@pytest.mark.parametrize("upstream", ["messages", "other"])
+@pytest.mark.parametrize("upstream", ["messages", "other", "never"])
 def test_what_gives_none_is_told(upstream: str) -> None:
-    profile = Profile() if upstream == "messages" else Profile(sampling=False)
+    profiles = {"messages": Profile(), "other": Profile(sampling=False), "never": Profile(logprobs=False)}
+    profile = profiles[upstream]
     for caller, other in (("chat", "responses"), ("responses", "chat")):
         fields = {"logprobs": True} if caller == "chat" else INCLUDED
-        to = other if upstream == "other" else upstream
+        to = upstream if upstream == "messages" else other
         sent, lost = asked(caller, to, profile, top_logprobs=2, **fields)
         assert lost == {"logprobs" if caller == "chat" else "include", "top_logprobs"}
         assert not {"logprobs", "top_logprobs"} & set(sent)

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.dialects.chat import request_schema as wire
-from penstock.core.dialects.chat.decode_request import ConversationReader, RequestReader, finished
+from penstock.core.dialects.chat.conversation_reader import ConversationReader
+from penstock.core.dialects.chat.decode_request import RequestReader, finished
 from penstock.core.dialects.chat.encode_request import RequestWriter, check_messages, ordered
 from penstock.core.dialects.openai.encode_request import Json
 from penstock.core.dialects.translation_memory import (

@@ -39,7 +39,9 @@ def asks_scores(request: Request, profile: Profile, lose: Lose) -> bool:
     """
     if not request.logprobs:
         return False
-    if profile.sampling or (profile.sampling_without_reasoning and reasons_not(request)):
+    if profile.logprobs and (
+        profile.sampling or (profile.sampling_without_reasoning and reasons_not(request))
+    ):
         return True
     lose("logprobs", "dropped")
     if request.top_logprobs:
