@@ -93,9 +93,9 @@ def events_from(name: str) -> list[Any]:
     side = DIALECTS[dialect].upstream
     assert side is not None
     if not name.endswith("whole"):
-        reader = side.ResponseDecoder()
+        reader = side.ResponseDecoder(profile=Profile())
         return [*reader.feed(data), *reader.finish()]
-    return side.decode_response(data)
+    return side.decode_response(data, Profile())
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -171,7 +171,7 @@ def test_odd_ones_are_left_out(odd: Any) -> None:
     answer["choices"][0]["logprobs"] = odd
     side = DIALECTS["chat"].upstream
     assert side is not None
-    assert fold(side.decode_response(json.dumps(answer).encode())).scores == ()
+    assert fold(side.decode_response(json.dumps(answer).encode(), Profile())).scores == ()
 
 
 def asked(caller: str, upstream: str, profile: Profile, **fields: Any) -> tuple[dict[str, Any], set[str]]:

@@ -1,5 +1,6 @@
 """What events add up to where they say little, and which count holds where two were told."""
 
+import msgspec
 import pytest
 
 from penstock.core.neutral.events import (
@@ -51,14 +52,18 @@ def test_pieces_of_one_kind_are_one_part_up_to_another_kind_or_a_signature() -> 
     )
 
 
+def known(counts: dict[str, int]) -> Usage:
+    return msgspec.convert(counts, Usage)
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_later_count_holds_and_an_unknown_one_takes_nothing_back(name: str) -> None:
-    before, after = Usage(**{name: 3}), Usage(**{name: 5})
+    before, after = known({name: 3}), known({name: 5})
     assert merge_usage(before, after) == after
     assert merge_usage(before, Usage()) == before
-    assert merge_usage(before, Usage(**{name: 0})) == Usage(**{name: 0})
-    others = Usage(**{other: 7 for other in COUNTS if other != name})
-    assert merge_usage(before, others) == Usage(**dict.fromkeys(COUNTS, 7) | {name: 3})
+    assert merge_usage(before, known({name: 0})) == known({name: 0})
+    others = known({other: 7 for other in COUNTS if other != name})
+    assert merge_usage(before, others) == known(dict.fromkeys(COUNTS, 7) | {name: 3})
     reply = fold([Started("id", "m"), Metered(before), Metered(others), Stopped("end_turn")])
     assert fold(events_of(reply)).usage == reply.usage == merge_usage(before, others)
 

@@ -112,7 +112,7 @@ class Passthrough(FramePassthrough):
             self.output_bytes += value.end(1) - value.start(1) - 2
         if not self._called and b'"tool_use"' in whole:
             self._called = True
-        if b'"server_tool_use"' in whole or b'"mcp_tool_use"' in whole:
+        if b'_tool_use"' in whole:  # of the provider's
             for frame in map(parse_frame, split_whole(whole)):
                 event = None if frame is None else read_event(frame.event, frame.data)
                 if isinstance(event, StreamEvent):
