@@ -174,6 +174,14 @@ def test_odd_ones_are_left_out(odd: Any) -> None:
     assert fold(side.decode_response(json.dumps(answer).encode(), Profile())).scores == ()
 
 
+def test_odd_ones_of_a_responses_upstream_are_left_out() -> None:
+    answer = json.loads(responses_whole())
+    answer["output"][0]["content"][0]["logprobs"] = [{"token": 7}]
+    side = DIALECTS["responses"].upstream
+    assert side is not None
+    assert fold(side.decode_response(json.dumps(answer).encode(), Profile())).scores == ()
+
+
 def asked(caller: str, upstream: str, profile: Profile, **fields: Any) -> tuple[dict[str, Any], set[str]]:
     said = {"input": "Hi"} if caller == "responses" else {"messages": [{"role": "user", "content": "Hi"}]}
     envelope = read_envelope(json.dumps({"model": "m", **said, **fields}).encode(), caller)

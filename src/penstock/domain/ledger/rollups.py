@@ -159,10 +159,9 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
         entries.c.created_at >= first * 24 * HOUR_MS,
         entries.c.day >= first - 1,
     )
-    hours, kinds, special, days, models = (
+    hours, kinds, days, models = (
         usage_hours.c.hour >= first * 24,
         usage_kinds.c.hour >= first * 24,
-        usage_special.c.hour >= first * 24,
         usage_errors.c.day >= first,
         model_days.c.day >= first,
     )
@@ -170,7 +169,6 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
         settled = and_(settled, entries.c.created_at < end * 24 * HOUR_MS, entries.c.day <= end)
         hours = and_(hours, usage_hours.c.hour < end * 24)
         kinds = and_(kinds, usage_kinds.c.hour < end * 24)
-        special = and_(special, usage_special.c.hour < end * 24)
         days, models = and_(days, usage_errors.c.day < end), and_(models, model_days.c.day < end)
     hour = entries.c.created_at // _constant(HOUR_MS)
     of_day = entries.c.created_at // _constant(24 * HOUR_MS)
@@ -197,15 +195,7 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
             kinds,
             select(*by_kind, func.count(), *_token_sums()).where(settled).group_by(*by_kind),
         ),
-        Kept(
-            usage_special,
-            ("user_id", "hour", "key_id", "kind"),
-            SPECIAL,
-            special,
-            select(*by_kind, *(func.coalesce(func.sum(entries.c[name]), 0) for name in SPECIAL))
-            .where(settled, or_(*(entries.c[name].is_not(None) for name in SPECIAL)))
-            .group_by(*by_kind),
-        ),
+        _special_sums(first, end, settled, by_kind),
         Kept(
             usage_errors,
             ("user_id", "day", "cause"),
@@ -223,6 +213,21 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
             select(*by_model, func.count(), trouble, *timed).where(settled).group_by(*by_model),
         ),
     )
+
+
+def _special_sums(
+    first: int, end: int | None, settled: ColumnElement[bool], by_kind: Sequence[ColumnElement[Any]]
+) -> Kept:
+    """Those of the classes that few answers are billed by."""
+    part = usage_special.c.hour >= first * 24
+    if end is not None:
+        part = and_(part, usage_special.c.hour < end * 24)
+    made = (
+        select(*by_kind, *(func.coalesce(func.sum(entries.c[name]), 0) for name in SPECIAL))
+        .where(settled, or_(*(entries.c[name].is_not(None) for name in SPECIAL)))
+        .group_by(*by_kind)
+    )
+    return Kept(usage_special, ("user_id", "hour", "key_id", "kind"), SPECIAL, part, made)
 
 
 def _sums() -> list[ColumnElement[int]]:

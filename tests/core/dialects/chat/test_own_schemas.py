@@ -98,3 +98,18 @@ def test_an_answers_schema_goes_into_the_prompt_where_none_is_taken(messages: An
 @pytest.mark.parametrize("form", [{"type": "json_object"}, {"type": "text"}, {"type": "json_schema"}, 7])
 def test_other_forms_of_an_answer_pass(form: Any) -> None:
     assert prepared(body(response_format=form), Profile(json_schema=False))[1:] == ([], True)
+
+
+def test_a_tool_without_a_description_and_many_of_them() -> None:
+    bare = {"type": "function", "function": {"name": "go", "parameters": TUPLE}}
+    sent, _, _ = prepared(body(tools=[bare]), Profile(tool_schemas="moonshot"))
+    assert "description" not in sent["tools"][0]["function"]
+    many = [tool(UNION, name=f"tool_{at}", description="x" * 600) for at in range(600)]
+    sent, losses, _ = prepared(body(tools=many), Profile(tool_schemas="no_unions"))
+    assert losses == [("tools.function.parameters", "adapted")]
+    assert all("anyOf" not in each["function"]["parameters"] for each in sent["tools"])
+
+
+def test_tools_of_an_odd_shape_pass() -> None:
+    for tools in ([{"type": "function", "function": 7}], [7], [tool(UNION) | {"function": "go"}]):
+        assert prepared(body(tools=tools), Profile(tool_schemas="bare"))[1:] == ([], True)
