@@ -193,6 +193,10 @@ INCLUDED = {"include": ["message.output_text.logprobs"]}
 
 
 def test_they_are_asked_for_in_the_other_format() -> None:
+    sent, lost = asked("chat", "responses", Profile(), logprobs=True)
+    assert (sent["include"], "top_logprobs" in sent, lost) == (INCLUDED["include"], False, set())
+    sent, lost = asked("chat", "responses", Profile(logprobs=False), logprobs=True)
+    assert ("include" in sent, lost) == (False, {"logprobs"})
     sent, lost = asked("responses", "chat", Profile(), **INCLUDED, top_logprobs=3)
     assert (sent["logprobs"], sent["top_logprobs"], lost) == (True, 3, set())
     sent, lost = asked("responses", "chat", Profile(), **INCLUDED)

@@ -54,7 +54,8 @@ def test_of_a_stream_in_one_piece_or_by_frames() -> None:
     for dialect, frames, row in answers(stream=True):
         ping = b'event: ping\ndata: {"type": "ping"}\n\n' if dialect != "chat" else b": x\n\n"
         with_pings = [each for frame in frames[:-1] for each in (frame, ping)] + frames[-1:]
-        for pieces in (frames, [b"".join(frames)], [frames[0], b"".join(with_pings[1:])]):
+        by_two = [frames[0], *(frame + ping for frame in frames[1:-1]), frames[-1]]
+        for pieces in (frames, [b"".join(frames)], [frames[0], b"".join(with_pings[1:])], by_two):
             lane = stream_of(dialect)(model=None, withhold_usage=False)
             for piece in pieces:
                 lane.feed(piece)

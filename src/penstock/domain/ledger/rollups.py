@@ -178,8 +178,7 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
     by_cause = (entries.c.user_id, of_day, cause)
     by_model = (entries.c.model, of_day)
     trouble = func.sum(case((entries.c.outcome.in_(TROUBLE), 1), else_=0))
-    first_byte = entries.c.first_byte_ms
-    timed = (func.count(first_byte), func.coalesce(func.sum(first_byte), 0))
+    timed = (func.count(entries.c.first_byte_ms), func.coalesce(func.sum(entries.c.first_byte_ms), 0))
     return (
         Kept(
             usage_hours,
