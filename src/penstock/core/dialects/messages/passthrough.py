@@ -115,8 +115,7 @@ class Passthrough(FramePassthrough):
         if b'_tool_use"' in whole:  # of the provider's
             for frame in map(parse_frame, split_whole(whole)):
                 event = None if frame is None else read_event(frame.event, frame.data)
-                if isinstance(event, StreamEvent):
-                    self._meter.saw(event.content_block)
+                self._meter.saw(event.content_block if isinstance(event, StreamEvent) else None)
 
     def _see(self, raw: bytes) -> bytes:
         """Read one frame; what of it is relayed."""

@@ -22,6 +22,7 @@ from penstock.core.dialects.responses.response_schema import (
     CALLS,
     ENDS,
     HOSTED,
+    Item,
     Response,
     StreamEvent,
     decode_whole,
@@ -180,9 +181,9 @@ class Passthrough(FramePassthrough):
         if _DONE in whole and any(mark in whole for mark in _HOSTED):
             for frame in map(parse_frame, split_whole(whole)):
                 event = None if frame is None else read_event(frame.event, frame.data, passed=True)
-                if isinstance(event, StreamEvent) and event.type == "response.output_item.done":
-                    name = "" if event.item is None else hosted_run(event.item)
-                    self._ran += [name] if name else []
+                done = isinstance(event, StreamEvent) and event.type == "response.output_item.done"
+                item = event.item if done and isinstance(event, StreamEvent) else None
+                self._ran += [name for name in (hosted_run(item or Item()),) if name]
 
     def _see(self, raw: bytes) -> bytes:
         """Read one frame; what of it is relayed."""
