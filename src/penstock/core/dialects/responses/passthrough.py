@@ -48,6 +48,7 @@ _BOM = b"\xef\xbb\xbf"
 _GENERATED = re.compile(rb'"delta"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
 _CALLED = tuple(b'"%b"' % kind.encode() for kind in CALLS)
 _DONE = b"output_item.done"
+_ITEM_DONE = "response.output_item.done"
 _HOSTED = tuple(b'"%b"' % kind.encode() for kind in HOSTED)
 _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 
@@ -181,9 +182,8 @@ class Passthrough(FramePassthrough):
         if _DONE in whole and any(mark in whole for mark in _HOSTED):
             for frame in map(parse_frame, split_whole(whole)):
                 event = None if frame is None else read_event(frame.event, frame.data, passed=True)
-                done = isinstance(event, StreamEvent) and event.type == "response.output_item.done"
-                item = event.item if done and isinstance(event, StreamEvent) else None
-                self._ran += [name for name in (hosted_run(item or Item()),) if name]
+                item = event.item if isinstance(event, StreamEvent) and event.type == _ITEM_DONE else None
+                self._ran += filter(None, [hosted_run(item or Item())])
 
     def _see(self, raw: bytes) -> bytes:
         """Read one frame; what of it is relayed."""
