@@ -31,29 +31,25 @@ UNTAKEN: dict[tuple[str, str], str] = {
         "if self._call is not None:",
     ): "a call is open wherever the kind is 'call'; the type cannot say so",
     (
-        "dialects/chat/remembered_request.py",
-        "if self._offered is None:",
+        "dialects/translation_memory.py",
+        "if self.offered is None:",
     ): "a request is read in one order; the type cannot say so",
     (
-        "dialects/chat/remembered_request.py",
+        "dialects/translation_memory.py",
         'raise ValueError("the tools come first")',
     ): "a request is read in one order; the type cannot say so",
     (
-        "dialects/chat/remembered_request.py",
+        "dialects/translation_memory.py",
         "if self._turns is not None:",
     ): "what was written has turns; the type cannot say so",
     (
         "dialects/messages/remembered_request.py",
-        "if self._offered is None:",
+        "if known is None:",
     ): "a request is read in one order; the type cannot say so",
     (
         "dialects/messages/remembered_request.py",
         'raise ValueError("the turns come first")',
     ): "a request is read in one order; the type cannot say so",
-    (
-        "dialects/messages/remembered_request.py",
-        "if self._turns is not None:",
-    ): "what was written has turns; the type cannot say so",
     (
         "dialects/messages/decode_request.py",
         "case _:  # of hosted tools, which are read with the blocks round them",

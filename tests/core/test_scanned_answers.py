@@ -67,9 +67,10 @@ def test_a_regular_answer_of_chat(scanner: Scanner, monkeypatch: pytest.MonkeyPa
     for body in damaged(CHAT):
         found = read_regular(body)
         if found is not None:
-            start, end, tokens = found
+            start, end, tokens, tier = found
             regular = decode_regular(body)
             assert (json.loads(body[start:end]), tokens) == (regular.model, regular.usage)
+            assert tier in (b"", json.dumps(json.loads(body).get("service_tier")).encode())
             spliced = passthrough_response(body, model="our name")[0]
             assert json.loads(spliced) == {**json.loads(body), "model": "our name"}
             taken += 1

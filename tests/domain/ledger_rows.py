@@ -25,6 +25,7 @@ from penstock.store.sql.schema import (
     usage_errors,
     usage_hours,
     usage_kinds,
+    usage_special,
 )
 
 DAY = 20_000
@@ -140,7 +141,7 @@ async def rebuild(conn: AsyncConnection, since: int) -> None:
 async def sums_of(conn: AsyncConnection) -> dict[str, list[tuple[Any, ...]]]:
     """Everything that pages read instead of the rows."""
     found = {}
-    for table in (usage_hours, usage_kinds, usage_errors, model_days):
+    for table in (usage_hours, usage_kinds, usage_special, usage_errors, model_days):
         rows = await conn.execute(select(table).order_by(*table.primary_key.columns))
         key = len(table.primary_key.columns)
         # What was taken back leaves a row of zeros.

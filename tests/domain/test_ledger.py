@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import asdict, replace
 from sqlalchemy import select
 
-from penstock.core.neutral.usage import Usage
+from penstock.core.neutral.usage import Special, Usage
 from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.kinds import Settlement
 from penstock.domain.ledger.ledger import Ledger
@@ -108,6 +108,9 @@ PLAIN = Settlement(
 )
 
 
+SPECIAL = Special("priority", 1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+
 @pytest.mark.parametrize(
     "settlement",
     [
@@ -118,6 +121,8 @@ PLAIN = Settlement(
             PLAIN, attempts=0, counted=False, refund_reason="not_sent", outcome="client_gone", status=None
         ),
         replace(PLAIN, estimated=True),
+        replace(PLAIN, usage=replace(PLAIN.usage, special=SPECIAL)),
+        replace(PLAIN, usage=Usage(special=SPECIAL), attempts=2),
         replace(PLAIN, translation="top_k=dropped"),
         replace(PLAIN, answered_model="vendor/other"),
         replace(PLAIN, error_code="provider_cut", outcome="upstream_error"),
@@ -129,6 +134,8 @@ PLAIN = Settlement(
         "fallback",
         "not_sent",
         "estimated",
+        "special",
+        "special after another",
         "translated",
         "other model",
         "error",
@@ -150,9 +157,11 @@ async def test_everything_about_an_end_is_in_its_row(
         found = dict((await conn.execute(select(entries))).mappings().one())
     told, usage = asdict(settlement), settlement.usage
     del told["usage"], told["day"]
-    to_come = ("account_id", "actor_id", "upstream_request_id", "service_tier", "cost", "charge")
+    to_come = ("account_id", "actor_id", "upstream_request_id", "cost", "charge")
+    special = asdict(usage.special or Special())
     assert found.pop("kind") is not None
     assert found == asdict(opened) | told | dict.fromkeys(to_come) | {
+        **{name: value or None for name, value in special.items()},
         "boot": None,
         "state": "settled",
         "input_tokens": usage.input,
@@ -169,7 +178,8 @@ async def test_whatever_an_upstream_reports_can_be_stored(database: Database, es
     """Numbers beyond 64 bits, half a surrogate pair, a NUL, a name of a megabyte: the row is settled all the same."""
     ledger = await open_ledger(database, "b1")
     await ledger.opened(replace(row("r1"), requested_model="\ud800\0" + "m" * 10**6, client="\udfff" * 100))
-    usage = Usage(input=2**70, output=-1, cache_read=2**63 - 1)
+    special = Special("\ud800\0" + "t" * 100, audio_input_tokens=2**70, code_runs=-3)
+    usage = Usage(input=2**70, output=-1, cache_read=2**63 - 1, special=special)
     ledger.settle(replace(PLAIN, usage=usage, estimated=estimated, outcome="o" * 1000))
     await ledger.close()
     async with database.connect() as conn:
@@ -177,6 +187,11 @@ async def test_whatever_an_upstream_reports_can_be_stored(database: Database, es
     assert (found.input_tokens, found.output_tokens, found.cache_read_tokens) == (2**63 - 1, 0, 2**63 - 1)
     assert found.requested_model == "??" + "m" * 126
     assert found.client == "?" * 64
+    assert (found.service_tier, found.audio_input_tokens, found.code_runs) == (
+        "??" + "t" * 30,
+        2**63 - 1,
+        None,
+    )
     assert found.state == "settled"
     assert ledger.trouble is None
 

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
 
+from penstock.core.neutral.usage import Special, Usage
 from penstock.domain.ledger import ledger as writing
 from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.ledger import Ledger
@@ -117,6 +118,29 @@ async def test_what_the_database_never_took_is_written_at_the_next_start(databas
     assert await used(database) == (2, 1)
     await agree(database)
     assert journals(database) == []
+
+
+async def test_what_few_answers_are_billed_by_outlives_the_process(database: Database) -> None:
+    special = Special("flex", audio_input_tokens=5, web_searches=2)
+    ledger = await open_ledger(database, "b1")
+    for id in ("r1", "r2"):
+        await ledger.opened(row(id))
+    await hide(database)
+    for id, attempts in (("r1", 1), ("r2", 2)):
+        ledger.settle(replace(end(id), usage=Usage(input=3, output=4, special=special), attempts=attempts))
+    await ledger.close()
+    await show(database)
+    await (await open_ledger(database, "b2")).close()
+    async with database.connect() as conn:
+        columns = (
+            entries.c.service_tier,
+            entries.c.audio_input_tokens,
+            entries.c.web_searches,
+            entries.c.code_runs,
+        )
+        found = [tuple(each) for each in await conn.execute(select(*columns).order_by(entries.c.id))]
+    assert found == [("flex", 5, 2, None)] * 2
+    await agree(database)
 
 
 async def test_what_the_database_has_already_is_not_written_again(database: Database) -> None:

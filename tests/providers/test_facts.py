@@ -79,6 +79,7 @@ def test_the_doubles_do_refuse() -> None:
         ("mistral", "codestral-latest", "chat", {"reasoning_effort": "high"}),
         ("xai", "grok-4.5", "chat", {"reasoning_effort": "none"}),
         ("groq", "llama-3.3-70b-versatile", "chat", {"reasoning_effort": "low"}),
+        ("together", "zai-org/GLM-5.2", "chat", {"logprobs": True}),
         ("ollama", "qwen3.5", "chat", {"tool_choice": "required"}),
         ("lmstudio", "openai/gpt-oss-20b", "chat", {"reasoning_effort": "low"}),
         ("bedrock", "anthropic.claude-opus-5", "messages", {"top_k": 5}),

@@ -180,8 +180,12 @@ def one_stop(body: Body, _: str) -> str | None:
     return "at most one stop" if len(body.get("stop", [])) > 1 else None
 
 
+def no_scores(body: Body, _: str) -> str | None:
+    return "logprobs is not supported" if {"logprobs", "top_logprobs"} & body.keys() else None
+
+
 def no_unknown_fields(body: Body, _: str) -> str | None:
-    unknown = {"stream_options", "user", "cache_control"} & body.keys()
+    unknown = {"stream_options", "user", "cache_control", "logprobs", "top_logprobs"} & body.keys()
     return f"extra inputs are not permitted: {unknown}" if unknown else None
 
 
@@ -232,7 +236,8 @@ RULES: dict[str, tuple[tuple[str, tuple[Rule, ...]], ...]] = {
         ("gemini-3-pro*", (root_is_an_object, efforts("low", "high"))),
         ("*", (root_is_an_object, efforts("minimal", "low", "medium", "high"))),
     ),
-    "groq": (("openai/gpt-oss*", (efforts("low", "medium", "high"),)), ("*", (no_effort,))),
+    "groq": (("openai/gpt-oss*", (no_scores, efforts("low", "medium", "high"))), ("*", (no_scores, no_effort))),
+    "together": (("*", (no_scores,)),),
     "mistral": (
         ("mistral-large-4*", (no_unknown_fields, efforts("low", "medium", "high"))),
         ("mistral-small-latest", (no_unknown_fields, efforts("none", "high"))),
@@ -321,6 +326,10 @@ def requests(caller: DialectName) -> Iterator[tuple[str, Body]]:
         yield "adaptive", {**plain, "thinking": {"type": "adaptive"}}
     for name, schema in _SCHEMAS.items():
         yield f"schema {name}", {**plain, "tools": [_tool(caller, schema)]}
+    if caller == "chat":
+        yield "log probabilities", {**plain, "logprobs": True, "top_logprobs": 2}
+    elif caller == "responses":
+        yield "log probabilities", {**plain, "include": ["message.output_text.logprobs"], "top_logprobs": 2}
     forced = {"type": "any"} if messages else "required"
     yield "forced", {**plain, "tools": [_tool(caller, _SCHEMAS["plain"])], "tool_choice": forced}
 
@@ -348,9 +357,11 @@ def tried(kind: str) -> Iterator[tuple[str, list[str]]]:
             if kind == "bedrock" and upstream != "messages":
                 continue  # Claude speaks that alone there; the row says so
             for caller in CALLERS:
-                if caller == upstream:
+                if caller == upstream != "chat":
                     continue
                 for name, body in requests(caller):
+                    if caller == upstream and not name.startswith("schema"):
+                        continue  # passed through as it is
                     try:
                         prepared = prepare(
                             read_envelope(json.dumps(body).encode(), caller),

@@ -21,13 +21,14 @@ from penstock.core.neutral.request import CallerName
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.tools.names import NO_NAMES, ToolNames
-from penstock.exchange import Exchange, HeaderList, SharedHeaders
+from penstock.exchange import Exchange
 from penstock.relay.stream import ResponseStream, UpstreamBroke
 from penstock.relay.upstream_errors import network_error
 from penstock.upstream import Deadlines, UpstreamFailure, UpstreamResponse
 from penstock.upstream.connection import UpstreamConnection
 from penstock.upstream.origin import Origin
 from tests.core.dialects.sides import stream_of
+from tests.service.paper import Paper
 
 DIALECTS = ("chat", "messages", "responses")
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -80,52 +81,6 @@ class Pool:
         pass
 
     def lost(self, connection: UpstreamConnection) -> None:
-        pass
-
-
-class Paper:
-    """An exchange that notes what is written."""
-
-    method = "POST"
-    path = "/v1/chat/completions"
-    query = b""
-    headers: HeaderList = []  # noqa: RUF012 - never added to
-    shared_headers = SharedHeaders()
-    length = 0
-    client = "192.0.2.1"
-    lost = recalled = started = stalled = False
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.ended = 0
-
-    def header(self, name: bytes) -> bytes | None:
-        return None
-
-    async def body(self, arrived: Callable[[int], None] | None = None) -> bytes:
-        return b""
-
-    def start(self, status: int, headers: HeaderList) -> None:
-        self.started = True
-
-    def write(self, data: bytes) -> None:
-        assert data
-        assert self.started
-        assert not self.ended
-        self.written.append(data)
-
-    def flush(self) -> None:
-        pass
-
-    def end(self, data: bytes = b"") -> None:
-        if data:
-            self.written.append(data)
-        self.ended += 1
-
-    def abort(self) -> None:
-        pass
-
-    def watch(self, watcher: object) -> None:
         pass
 
 

@@ -189,3 +189,15 @@ async def scripted() -> AsyncGenerator[Scripted]:
         yield upstream
     finally:
         await upstream.shut()
+
+
+CLEAN_END = "a clean end"
+"""Of the body, without the dialect's own."""
+ENDINGS: dict[str, Callable[[Asked], None]] = {
+    "cut": lambda asked: asked.cut(),
+    "reset": lambda asked: asked.reset(),
+    CLEAN_END: lambda asked: asked.end(),
+    "garbage": lambda asked: asked.stream_on(b"data: {]]\n\n"),
+    "broken framing": lambda asked: asked.write(b"zz\r\nnot a chunk"),
+}
+"""How an upstream breaks a stream off."""

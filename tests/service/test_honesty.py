@@ -8,7 +8,7 @@ import pytest
 from tests.service.conversations import DIALECTS, FRAMES, REPLIES, Answer, frames_of
 from tests.service.replies import said
 from tests.service.running_service import House, open_house
-from tests.service.scripted import Asked
+from tests.service.scripted import CLEAN_END, ENDINGS, Asked
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 upstreams = pytest.mark.parametrize("upstream", DIALECTS)
@@ -255,16 +255,11 @@ async def test_a_failure_after_the_hold_is_an_error_event(tmp_path: Path, dialec
 
 # ---- in the middle of a stream
 
-CLEAN = "end without the dialect's own"
 BREAKS: dict[str, Callable[[Asked], None]] = {
-    "cut": lambda asked: asked.cut(),
-    "reset": lambda asked: asked.reset(),
-    CLEAN: lambda asked: asked.end(),
+    **ENDINGS,
     "error event": lambda asked: asked.frames(
         b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"boom"}}\n\n'
     ),
-    "garbage": lambda asked: asked.stream_on(b"data: {]]\n\n"),
-    "broken framing": lambda asked: asked.write(b"zz\r\nnot a chunk"),
 }
 
 
@@ -285,7 +280,7 @@ async def test_a_stream_that_breaks_is_never_a_clean_end_and_is_not_tried_again(
     answer = await caller.rest(head)
     assert_broken(dialect, answer)
     assert b"boom" not in answer.body
-    if how not in (CLEAN, "garbage"):
+    if how not in (CLEAN_END, "garbage"):
         await asked.left()
     row = await house.row(user)
     assert (row["outcome"], row["status"], row["counted"], row["attempts"]) == (

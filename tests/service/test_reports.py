@@ -698,7 +698,7 @@ async def test_errors_a_previous_response_is_refused_by_the_code_that_clients_kn
 # ---- schemas
 
 
-@pytest.mark.parametrize("caller", ["messages", "responses"])
+@pytest.mark.parametrize("caller", ["chat", "messages", "responses"])
 async def test_schemas_references_and_tuples_in_a_tool_for_kimi(home: House, caller: str) -> None:
     schema = {
         "type": "object",
@@ -769,12 +769,34 @@ async def test_fields_an_answers_limit_before_openais_chat(home: House, caller: 
     assert "max_tokens" not in heard
 
 
-@pytest.mark.parametrize("upstream", ["chat", "messages"])
-async def test_fields_log_probabilities_of_a_responses_caller_are_left_out_and_told(
-    home: House, upstream: str
-) -> None:
-    reply = _chat_reply({"content": "Hi"}) if upstream == "chat" else _messages_reply()
-    home.wires[f"wire-{upstream}"].script = _json(reply)
+SCORES = [
+    {
+        "token": "Hi",
+        "logprob": -0.5,
+        "bytes": [72, 105],
+        "top_logprobs": [{"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}],
+    },
+    {"token": "!", "logprob": -1.25, "bytes": [33], "top_logprobs": []},
+]
+
+
+async def test_fields_log_probabilities_of_a_chat_upstream_for_a_responses_caller(home: House) -> None:
+    reply = _chat_reply({"content": "Hi!"})
+    reply["choices"][0]["logprobs"] = {"content": SCORES, "refusal": None}
+    home.wires["wire-chat"].script = _json(reply)
+    fields: dict[str, Any] = {"include": ["message.output_text.logprobs"], "top_logprobs": 1}
+    answer = await _ask(home, "responses", "wire-chat", **fields)
+    assert answer.status == 200
+    assert "x-penstock-translation" not in answer.headers
+    heard = _heard(home, "wire-chat")
+    assert (heard["logprobs"], heard["top_logprobs"]) == (True, 1)
+    (message,) = answer.json["output"]
+    assert message["content"][0]["logprobs"] == SCORES
+
+
+async def test_fields_log_probabilities_of_a_responses_caller_are_left_out_and_told(home: House) -> None:
+    upstream = "messages"
+    home.wires[f"wire-{upstream}"].script = _json(_messages_reply())
     user = await home.user()
     fields: dict[str, Any] = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
     answer = await _ask(home, "responses", f"wire-{upstream}", user, **fields)

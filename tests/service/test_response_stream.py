@@ -10,10 +10,11 @@ from penstock.core.dialects.interface import Lane
 from penstock.core.dialects.registry import caller_side
 from penstock.core.neutral.usage import Usage
 from penstock.errors import PenstockError, ProviderCut
-from penstock.exchange import Exchange, HeaderList, SharedHeaders
+from penstock.exchange import Exchange
 from penstock.relay.stream import COMMENT, ResponseStream
 from tests.core.dialects.sides import stream_of
 from tests.service.conversations import CHAT_FRAMES
+from tests.service.paper import Paper
 
 BEAT = b": the dialect's own\n\n"
 SIDE = replace(
@@ -21,48 +22,6 @@ SIDE = replace(
     keepalive=BEAT,
     error_frame=lambda error, _request, _number=0, _asked=None: error.code.encode(),
 )
-
-
-class Paper:
-    """An exchange that notes what is written."""
-
-    method = "POST"
-    path = "/v1/chat/completions"
-    query = b""
-    headers: HeaderList = []  # noqa: RUF012 - never added to
-    shared_headers = SharedHeaders()
-    length = 0
-    client = "192.0.2.1"
-    lost = recalled = started = stalled = False
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.ended = 0
-
-    def header(self, name: bytes) -> bytes | None:
-        return None
-
-    async def body(self, arrived: Callable[[int], None] | None = None) -> bytes:
-        return b""
-
-    def start(self, status: int, headers: HeaderList) -> None:
-        self.started = True
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-    def flush(self) -> None:
-        pass
-
-    def end(self, data: bytes = b"") -> None:
-        self.written.append(data)
-        self.ended += 1
-
-    def abort(self) -> None:
-        pass
-
-    def watch(self, watcher: object) -> None:
-        pass
 
 
 class Tap:

@@ -9,7 +9,7 @@ import pytest
 from tests.service.conversations import FRAMES, Answer
 from tests.service.replies import said
 from tests.service.running_service import House, open_house
-from tests.service.scripted import Asked
+from tests.service.scripted import ENDINGS, Asked
 from tests.service.test_honesty import assert_broken
 
 CALLERS = ("chat", "messages", "responses")
@@ -60,12 +60,8 @@ ERRORS = {
     ),
 }  # fmt: skip
 BREAKS: dict[str, Callable[[Asked, str], None]] = {
-    "cut": lambda asked, _: asked.cut(),
-    "reset": lambda asked, _: asked.reset(),
-    "a clean end": lambda asked, _: asked.end(),
+    **{how: lambda asked, _, end=end: end(asked) for how, end in ENDINGS.items()},
     "error event": lambda asked, upstream: asked.stream_on(ERRORS[upstream]),
-    "garbage": lambda asked, _: asked.stream_on(b"data: {]]\n\n"),
-    "broken framing": lambda asked, _: asked.write(b"zz\r\nnot a chunk"),
 }
 
 

@@ -417,3 +417,25 @@ async def test_another_plan_is_asked_of_the_operator(hotel: Hotel) -> None:
     await hotel.posted()
     (mail,) = hotel.mailbox.texts("boss@example.com")
     assert f"penstock user set --email {ANN} --plan ten" in mail
+
+
+async def test_a_receipt_and_the_files_say_what_few_answers_are_billed_by(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader)
+    wire = hotel.house.wires["wire-chat"]
+    for more in (b"", b',"service_tier":"priority"'):
+        counts = b'"usage":{"server_tool_use":{"web_search_requests":37},' if more else b'"usage":{'
+        body = REPLIES["chat"].replace(b'"usage":{', counts).removesuffix(b"}") + more + b"}"
+        wire.script = lambda asked, body=body: asked.answer(body)
+        await hotel.house.ask("chat", "wire-chat", user)
+    plain, special = [
+        (await reader.get(f"/requests/{row['id']}")).text for row in await hotel.house.rows(user)
+    ]
+    assert "Searches" not in plain
+    assert "Service tier" not in plain
+    assert "<dt>Searches</dt><dd>37</dd>" in special
+    assert "<code>priority</code>" in special
+    lines = list(csv.DictReader(io.StringIO((await reader.get("/requests.csv")).text)))
+    assert [(line["service_tier"], line["web_searches"]) for line in lines] == [("priority", "37"), ("", "")]
+    sums = list(csv.DictReader(io.StringIO((await reader.get("/usage.csv")).text)))
+    assert [line["web_searches"] for line in sums] == ["37"]

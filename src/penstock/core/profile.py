@@ -74,6 +74,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Where earlier reasoning goes back in the history (``think_tags``: into the text); ``none``: it is not sent."""
     reasoning_required: bool = False
     """Refuses an assistant message with tool calls that has no such member, even an empty one."""
+    logprobs: bool = True
+    """Gives log probabilities in OpenAI's form when it is asked for them."""
     closed_messages: bool = False
     """Refuses members of messages that it does not know, as are those in which other vendors give reasoning."""
     call_signatures: bool = False

@@ -66,9 +66,11 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
             ("longest_whole",), "Anthropic's SDK for Python 2.13, MODEL_NONSTREAMING_TOKENS", _READ, "claude-opus-4-[01]",
             "8,192 tokens whole; elsewhere what ten minutes allow at 128,000 an hour",
         ),
-        _unverified(
-            "https://platform.claude.com/docs/en/api/messages", "native_anthropic", "structured_output", "system_turns"
+        Fact(
+            ("structured_output", "system_turns"), "Anthropic's SDK for Python 2.14, OutputConfigParam and SystemMessageParam",
+            _READ, "", "output_config.format and turns of the system; which models lack them stands by common report",
         ),
+        _unverified("https://platform.claude.com/docs/en/api/messages", "native_anthropic"),
     ),
     "openai": (
         Fact(
@@ -96,9 +98,12 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
             "400: type object, and no oneOf, anyOf, allOf, enum or not at the top level",
         ),
         Fact(("cache_breakpoints",), "OpenAI's SDK for Python 3.57", _READ, "gpt-5.6 and later"),
-        _unverified(
-            "https://developers.openai.com/api/reference/overview", "max_tokens_field", "system_role", "user_field",
-            "encrypted_reasoning", "prompt_cache_key", "reasoning_effort",
+        Fact(
+            (
+                "max_tokens_field", "system_role", "user_field", "encrypted_reasoning", "prompt_cache_key", "reasoning_effort",
+            ),
+            "OpenAI's SDK for Python 3.57.0, chat.completions and responses", _READ, "",
+            "max_tokens and user are replaced, developer takes the place of system, and an include brings reasoning back",
         ),
     ),
     "deepseek": (
@@ -107,8 +112,13 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
             "https://api-docs.deepseek.com/guides/thinking_mode.md", _READ, "",
             "on by default; low, high and max; output_config.effort in Messages. It has a Responses API too",
         ),
+        Fact(
+            ("max_stop", "json_schema"), "https://docs.camel-ai.org/reference/camel.configs.deepseek_config", _READ, "",
+            "16 stop sequences; text and json_object",
+        ),
         _unverified(
-            "https://api-docs.deepseek.com/guides/anthropic_api", *_CHAT, "forced_while_thinking", "reasoning_required",
+            "https://api-docs.deepseek.com/guides/anthropic_api", "strict_tools", "image_urls", "parallel_tool_calls",
+            "user_field", "structured_output", "reasoning_field", "forced_while_thinking", "reasoning_required",
             "tool_schemas",
         ),
     ),
@@ -168,8 +178,13 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
             ("tool_schemas",), "https://github.com/MoonshotAI/kimi-cli/issues/1595, .../2061, .../2531", _READ, "",
             "type object at the root; no type beside a union, nothing beside a reference, references to $defs",
         ),
+        Fact(
+            ("image_urls", "prefill"), "https://platform.kimi.ai/docs/api/chat.md", _READ, "",
+            "pictures as data or by ms:// alone; Partial Mode goes on from a beginning",
+        ),
         _unverified(
-            "https://platform.kimi.ai/docs/api/overview", *_CHAT, "forced_while_thinking", "reasoning_required", "prefill"
+            "https://platform.kimi.ai/docs/api/overview", "strict_tools", "max_stop", "user_field", "structured_output",
+            "reasoning_field", "forced_while_thinking", "reasoning_required",
         ),
     ),
     "zai": (
@@ -195,6 +210,9 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
             ("closed_messages",), "https://github.com/janhq/jan/issues/8136", _READ, "",
             "400: property 'reasoning_content' is unsupported",
         ),
+        Fact(
+            ("logprobs",), "https://console.groq.com/docs/openai", _READ, "", "400 for logprobs and top_logprobs",
+        ),
         _unverified("https://console.groq.com/docs/openai", *_CHAT, "reasoning_effort", "efforts"),
     ),
     "mistral": (
@@ -206,9 +224,14 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
             ("reasoning_effort", "efforts"), "https://docs.mistral.ai/inference/conversations/reasoning", _READ,
             "mistral-small-2603, mistral-medium-3-5, mistral-large-4", "none and high; others refuse it",
         ),
+        Fact(
+            ("user_field", "max_stop", "stream_options", "logprobs"),
+            "Mistral's SDK for Python at 02e327f, ChatCompletionRequest", _READ, "",
+            "has no user, stream_options or logprobs; stop is a list without bound",
+        ),
         _unverified(
-            "https://docs.mistral.ai/resources/migration-guides", *_CHAT, "roles_alternate", "user_after_tool",
-            "stream_options", "tool_id_length", "prefill",
+            "https://docs.mistral.ai/resources/migration-guides", "roles_alternate", "user_after_tool", "tool_id_length",
+            "prefill",
         ),
     ),
     "xai": (
@@ -226,7 +249,14 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
         ),
         _unverified("https://docs.x.ai/docs/api-reference", *_CHAT),
     ),
-    "together": (_unverified("https://docs.together.ai/docs/openai-api-compatibility", *_CHAT, "top_k"),),
+    "together": (
+        Fact(
+            ("top_k", "max_stop", "user_field", "logprobs"),
+            "Together's SDK for Python at 00c8693, chat.completion_create_params", _READ, "",
+            "top_k; no user; stop is a list without bound; logprobs is a number, and answers have a form of their own",
+        ),
+        _unverified("https://docs.together.ai/docs/openai-api-compatibility", "strict_tools"),
+    ),
     "fireworks": (_unverified("https://docs.fireworks.ai/tools-sdks/openai-compatibility", *_CHAT, "top_k"),),
     "bedrock": (
         Fact(
@@ -248,9 +278,12 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
             ("reasoning_effort", "efforts"), "https://docs.ollama.com/api/openai-compatibility, and ollama/ollama#14820", _READ,
             "", "high, medium, low and none",
         ),
-        _unverified(
-            "https://docs.ollama.com/api/anthropic-compatibility", *_CHAT, "system_anywhere", "roles_alternate", "forced_tools"
+        Fact(
+            ("forced_tools", "reasoning_field", "image_urls", "max_stop", "user_field"),
+            "https://github.com/ollama/ollama, openai/openai.go at 0098875", _READ, "",
+            "no tool_choice and no user; reasoning by that name; pictures as data alone; any number of stop sequences",
         ),
+        _unverified("https://docs.ollama.com/api/anthropic-compatibility", "strict_tools", "structured_output"),
     ),
     "llama-server": (
         Fact(
@@ -267,9 +300,14 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
             ("reasoning_effort",), "https://github.com/vllm-project/vllm/pull/43401", _READ, "",
             "none to max; turns the template's switch since May 2026",
         ),
+        Fact(
+            ("top_k", "reasoning_field", "user_field", "prefill"),
+            "https://github.com/vllm-project/vllm, openai/chat_completion/protocol.py at 002032e", _READ, "",
+            "top_k; reasoning by that name; user is ignored; continue_final_message",
+        ),
         _unverified(
-            "https://docs.vllm.ai/en/stable/serving/openai_compatible_server/", *_CHAT, "top_k", "system_anywhere",
-            "roles_alternate", "continuous_usage", "prefill",
+            "https://docs.vllm.ai/en/stable/serving/openai_compatible_server/", "strict_tools", "max_stop",
+            "structured_output", "system_anywhere", "roles_alternate", "continuous_usage",
         ),
     ),
     "lmstudio": (

@@ -155,6 +155,7 @@ GROQ = Profile(
     strict_tools=False,
     reasoning_field="reasoning",
     reasoning_effort=False,
+    logprobs=False,  # a 400
     closed_messages=True,  # "property 'reasoning_content' is unsupported"
 )
 
@@ -163,6 +164,7 @@ MISTRAL = Profile(
     user_after_tool=False,
     stream_options=False,  # usage comes by itself, and an unknown field is a 422
     reasoning_effort=False,
+    logprobs=False,
     closed_messages=True,  # "Extra inputs are not permitted"
     tool_id_length=9,
     max_stop=None,

@@ -310,7 +310,7 @@ _ROWS: tuple[Provider, ...] = (
         speaks={"chat": "https://api.together.ai/v1", "embeddings": "https://api.together.ai/v1"},
         env="TOGETHER_API_KEY",
         docs="https://docs.together.ai/docs/openai-api-compatibility",
-        profile=Profile(top_k=True, strict_tools=False, max_stop=None, user_field="none"),
+        profile=Profile(top_k=True, strict_tools=False, max_stop=None, user_field="none", logprobs=False),
     ),
     Provider(
         id="fireworks",

@@ -274,7 +274,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "From the request to the end of an answer that is no stream, at most: it has less where few tokens are asked for."
         ),
     ] = 600.0
-    upstream_idle: Annotated[Timer, about("Between two bytes of a stream.")] = 60.0
+    upstream_idle: Annotated[
+        Timer,
+        about(
+            "Between two bytes of a stream. For models that think `upstream_thinking` counts instead, where it is longer: they "
+            "may fall silent for as long as before their first content."
+        ),
+    ] = 60.0
     upstream_total: Annotated[Timer, about("From the request to the end of the answer.")] = 1800.0
     upstream_again: Annotated[
         bool,

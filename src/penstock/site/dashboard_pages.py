@@ -23,7 +23,7 @@ from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable, InvalidRequest
 from penstock.site.charts import COLOURS, Stack, stacked
 from penstock.site.context import SiteContext, go
-from penstock.site.explanations import limit_of, remedy_for
+from penstock.site.explanations import BILLED_BY, limit_of, remedy_for
 from penstock.site.first_key import SHOWN_MS, may_see_first_key
 from penstock.site.log_filters import OUTCOMES, csv_head, csv_lines, csv_row, filter_of, query_of
 from penstock.site.pages import NO_STORE, day
@@ -257,6 +257,7 @@ class DashboardPages:
             request,
             "desk/receipt.html",
             {
+                "special": [(said, count) for name, said in BILLED_BY if (count := getattr(row, name))],
                 "row": row,
                 "key": keys.get(row.key_id),
                 "before": before,

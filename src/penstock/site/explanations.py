@@ -168,3 +168,17 @@ async def limit_of(conn: AsyncConnection, refusal: Refusal) -> Limit | None:
             )
         case _:
             return None
+
+
+BILLED_BY: Final = (
+    ("audio_input_tokens", "Sound read"),
+    ("audio_output_tokens", "Sound written"),
+    ("accepted_prediction_tokens", "Predicted, accepted"),
+    ("rejected_prediction_tokens", "Predicted, rejected"),
+    ("web_searches", "Searches"),
+    ("web_fetches", "Pages fetched"),
+    ("code_runs", "Runs of code"),
+    ("file_searches", "Searches of files"),
+    ("other_tool_runs", "Other tools of the provider"),
+)
+"""What few answers are billed by, by the names of ``Special``: shown where there is any."""

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.core.limits import day_of
+from penstock.core.neutral.usage import CLASSES, Special
 from penstock.core.quoting import csv_cell
 from penstock.domain.ledger import refusals, rollups
 from penstock.domain.ledger.usage_report import Span, UsageRow, usage_of
@@ -118,10 +119,18 @@ class UsagePages:
         names = (
             "requests", "counted", "failed", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
         )  # fmt: skip
-        lines: list[list[object]] = [["start", group, *names]]
+        lines: list[list[object]] = [["start", group, *names, *CLASSES]]
         for row in rows:
             at = datetime.fromtimestamp(row.start * 3600, UTC).isoformat()
-            lines.append([at, csv_cell(_named(row, group)), *(getattr(row, name) for name in names)])
+            special = row.special or Special()
+            lines.append(
+                [
+                    at,
+                    csv_cell(_named(row, group)),
+                    *(getattr(row, name) for name in names),
+                    *(getattr(special, name) for name in CLASSES),
+                ]
+            )
         headers = {**NO_STORE, "content-disposition": 'attachment; filename="usage.csv"'}
         return Response(csv_lines(lines), media_type="text/csv; charset=utf-8", headers=headers)
 

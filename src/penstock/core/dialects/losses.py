@@ -74,7 +74,9 @@ _CHAT_TO_MESSAGES: tuple[tuple[str, LossOutcome, str, str], ...] = (
     ("prompt_cache_retention", "dropped", "dropped", ""),
     ("metadata", "dropped", "dropped", ""),
     (OTHER_MESSAGE_FIELDS, "dropped", "dropped", "name and the like"),
-    (OTHER_FIELDS, "dropped", "dropped", "seed, penalties, logprobs, logit_bias and the like"),
+    ("logprobs", "dropped", "dropped", "Messages has none"),
+    ("top_logprobs", "dropped", "dropped", "Messages has none"),
+    (OTHER_FIELDS, "dropped", "dropped", "seed, penalties, logit_bias and the like"),
 )  # fmt: skip
 
 _MESSAGES_TO_CHAT: tuple[tuple[str, LossOutcome, str, str], ...] = (
@@ -200,7 +202,8 @@ _RESPONSES_TO_OTHERS: tuple[tuple[str, LossOutcome, str, str], ...] = (
     ("safety_identifier", "dropped", "dropped", "where the provider takes none"),
     ("safety_identifier", "lossy", "hashed", "longer than the provider takes"),
     ("store", "dropped", "dropped", "true; towards Responses upstreams too"),
-    ("include", "dropped", "dropped", "anything but reasoning.encrypted_content"),
+    ("include", "dropped", "dropped", "all but reasoning.encrypted_content; log probabilities, where the model gives none"),
+    ("top_logprobs", "dropped", "dropped", "where the model gives none, as no Messages upstream does"),
     ("input.additional_tools", "lossy", "hoisted", "offered from the beginning"),
     ("input.developer", "lossy", "wrapped", "in the middle: text of the user in <system>, in its place"),
     ("input.role", "lossy", "merged", "messages of one role in a row are one, where the model's template wants that"),
@@ -248,6 +251,8 @@ _OTHERS_TO_RESPONSES: tuple[tuple[str, LossOutcome, str, str], ...] = (
     ("cache_control", "dropped", "dropped", "where the model has no cache marks, and of tools"),
     ("user", "dropped", "dropped", "where the provider takes none"),
     ("user", "lossy", "hashed", "longer than the provider takes"),
+    ("logprobs", "dropped", "dropped", "where the model gives none while it reasons"),
+    ("top_logprobs", "dropped", "dropped", "where the model gives none while it reasons"),
     ("verbosity", "dropped", "dropped", "where the provider takes none"),
     ("service_tier", "dropped", "dropped", "where the provider takes none"),
     ("prompt_cache_key", "dropped", "dropped", "where the provider takes none"),

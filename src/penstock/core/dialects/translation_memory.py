@@ -13,27 +13,16 @@ learn from the time of an answer what others have sent.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar, assert_never
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
-from penstock.core.neutral.request import (
-    AnyPart,
-    Document,
-    Hosted,
-    Image,
-    Loss,
-    Text,
-    Thought,
-    Tool,
-    ToolCall,
-    ToolResult,
-    Turn,
-)
+from penstock.core.neutral.request import Loss, Tool, Turn
+from penstock.core.neutral.size import OVERHEAD, turn_bytes
 from penstock.core.profile import Profile
 
 LEAST_BODY = 8 * 1024
@@ -44,8 +33,6 @@ MOST_KEPT = 512
 """Of all of them together, so that their bytes are quickly added up."""
 _BETWEEN_MARKS = 256
 """Bytes between two marks in what a caller sent: fewer are decoded again as quickly as a mark is made."""
-_OVERHEAD = 240
-"""Bytes of an object with its texts' heads, about."""
 
 _items = msgspec.json.Decoder(list[Raw]).decode
 _SPACE = b" \t\r\n"
@@ -334,11 +321,6 @@ class MessageDecoder(Protocol):
         ...
 
 
-def known_tools(known: Sequence[DecodedConversation], raw: bytes) -> DecodedTools | None:
-    """Tools that are known already."""
-    return next((each.tools for each in known if each.tools.raw == raw), None)
-
-
 def decode_conversation(
     parts: RequestParts, decoder: MessageDecoder, known: Sequence[DecodedConversation], tools: DecodedTools
 ) -> tuple[DecodedConversation, DecodedConversation | None]:
@@ -381,7 +363,7 @@ def decode_conversation(
             spent += 2 * len(message)
         if settled and end - marked >= _BETWEEN_MARKS:
             marked = end
-            spent += _OVERHEAD
+            spent += OVERHEAD
             lost, called = decoder.lost, decoder.called
             placed.append(Mark(at + 1, end, len(turns), 0, lost, len(names), 0, called, spent))
     decoder.finish()
@@ -392,52 +374,30 @@ def decode_conversation(
         tuple(decoder.names),
         tuple(placed),
         tools,
-        spent + _OVERHEAD + 3 * len(tools.raw),
+        spent + OVERHEAD + 3 * len(tools.raw),
     )
     return found, before if before is not None and 2 * marks >= len(before.marks) else None
 
 
-def turn_bytes(turn: Turn) -> int:
-    """The bytes of a turn, about."""
-    spent = _OVERHEAD
-    for part in turn.parts:
-        spent += _part_bytes(part)
-    return spent
+class ConversationSource:
+    """What one reading of a request finds on the shelf, and what it puts there."""
 
+    __slots__ = ("_known", "_shelf", "offered", "parts")
 
-def _part_bytes(part: AnyPart) -> int:
-    if isinstance(part, Text):
-        spent = _OVERHEAD + _text_bytes(part.text)
-        for cited in part.cites:
-            spent += _OVERHEAD + sum(
-                _text_bytes(text) for text in (cited.url, cited.title, cited.cited_text) if text
-            )
-        return spent
-    if isinstance(part, ToolResult):
-        spent = _OVERHEAD + _text_bytes(part.call_id)
-        for inner in part.parts:
-            spent += _part_bytes(inner)
-        return spent
-    match part:
-        case ToolCall():
-            texts = part.arguments, part.name, part.id
-        case Thought():
-            texts = part.text, part.signature, part.redacted
-        case Image():
-            texts = part.url, part.data
-        case Document():
-            texts = part.url, part.data, part.title
-        case Hosted():
-            pages = [text for page in part.pages for text in (page.url, page.title, page.text)]
-            texts = part.id, part.name, part.input, part.output, part.raw, *pages
-        case _:
-            assert_never(part)
-    return _OVERHEAD + sum([_text_bytes(text) for text in texts if text])
+    def __init__(self, parts: RequestParts, shelf: Shelf[DecodedConversation]) -> None:
+        self.parts = parts
+        self._shelf = shelf
+        self._known = shelf.all()
+        self.offered = next((each.tools for each in self._known if each.tools.raw == parts.tools), None)
+        """The tools, where they are known already; else whoever reads them puts them here."""
 
-
-def _text_bytes(text: str) -> int:
-    # characters of two bytes or four, and the UTF-8 form that an encoder leaves beside them
-    return len(text) if text.isascii() else 5 * len(text)
+    def conversation(self, decoder: MessageDecoder) -> DecodedConversation:
+        """The messages, decoded from where none is known. Raises ``ValueError`` before the tools are there."""
+        if self.offered is None:
+            raise ValueError("the tools come first")
+        found, before = decode_conversation(self.parts, decoder, self._known, self.offered)
+        self._shelf.keep(found, before)
+        return found
 
 
 # ---- on the way out
@@ -499,15 +459,6 @@ class TurnsEncoder(Protocol):
         ...
 
 
-def known_encoded_tools(
-    known: Sequence[EncodedConversation], tools: tuple[Tool, ...], *, search: bool
-) -> EncodedTools | None:
-    """Tools that were encoded already."""
-    return next(
-        (each.tools for each in known if each.tools.search is search and each.tools.tools == tools), None
-    )
-
-
 def encode_conversation(
     known: Sequence[EncodedConversation],
     turns: Sequence[Turn],
@@ -548,7 +499,7 @@ def encode_conversation(
                 encoded = _encode(row)
                 rows.append(encoded)
                 spent += len(encoded)
-            spent += _OVERHEAD
+            spent += OVERHEAD
             placed.append(Mark(start, 0, 0, len(rows), losses, more + encoder.lost[1], calls, "", spent))
             pending = []
         pending += part
@@ -565,9 +516,46 @@ def encode_conversation(
         tuple(encoder.told_of_order),
         tuple(encoder.calls),
         tuple(placed),
-        spent + sum(map(len, ending)) + _OVERHEAD,
+        spent + sum(map(len, ending)) + OVERHEAD,
     )
     return last, found, before
+
+
+class ConversationSink:
+    """What one writing of a request finds on the shelf, and what it puts there."""
+
+    __slots__ = ("_known", "_tools", "_turns")
+
+    def __init__(self, known: Sequence[EncodedConversation]) -> None:
+        self._known = known
+        self._tools = NO_TOOLS
+        self._turns: tuple[EncodedTurns, EncodedConversation | None] | None = None
+
+    def conversation(
+        self, turns: Sequence[Turn], instruction: str | None, encoder: TurnsEncoder
+    ) -> tuple[list[Json], EncodedTurns]:
+        """The last messages and all of them, encoded from where none is known. Raises what ``encoder`` raises."""
+        last, found, before = encode_conversation(self._known, turns, instruction, encoder)
+        self._turns = found, before
+        return last, found
+
+    def tools(
+        self, tools: tuple[Tool, ...], *, search: bool, encode: Callable[[], tuple[bytes, Iterable[Loss]]]
+    ) -> EncodedTools:
+        """The tools, encoded where they are not known."""
+        known = (each.tools for each in self._known)
+        found = next((each for each in known if each.search is search and each.tools == tools), None)
+        if found is None:
+            encoded, losses = encode()
+            found = EncodedTools(tools, search, encoded, tuple(losses))
+        self._tools = found
+        return found
+
+    def remember(self, shelf: Shelf[EncodedConversation]) -> None:
+        """Keep what was written, once it is complete."""
+        if self._turns is not None:
+            turns, before = self._turns
+            shelf.keep(EncodedConversation(turns, self._tools), before)
 
 
 _ASSISTANT = "assistant"

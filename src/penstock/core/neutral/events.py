@@ -34,6 +34,15 @@ class TextDelta(Event, frozen=True, gc=False):
     text: str
 
 
+class Scored(Event, frozen=True, gc=False):
+    """Log probabilities of the tokens of the text that comes next, as both of OpenAI's formats write them.
+
+    ``tokens`` is JSON: the entries of the list, with commas between them, never empty.
+    """
+
+    tokens: str
+
+
 class ThoughtDelta(Event, frozen=True, gc=False):
     """Some reasoning text, never empty."""
 
@@ -118,6 +127,7 @@ def garbled(message: str) -> Failed:
 AnyEvent = (
     Started
     | TextDelta
+    | Scored
     | ThoughtDelta
     | ThoughtSigned
     | ThoughtRedacted
@@ -145,4 +155,6 @@ class Reply(msgspec.Struct, frozen=True):
     cited: tuple[int, ...] = ()
     """For each citation which of ``parts`` it belongs to."""
     failure: Failed | None = None
+    scores: tuple[tuple[int, str], ...] = ()
+    """Log probabilities: which of ``parts`` they belong to, and the entries as ``Scored`` has them."""
     service_tier: str | None = None

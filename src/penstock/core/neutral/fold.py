@@ -11,6 +11,7 @@ from penstock.core.neutral.events import (
     HostedUsed,
     Metered,
     Reply,
+    Scored,
     Started,
     Stopped,
     TextDelta,
@@ -45,7 +46,9 @@ class Fold:
         "_model",
         "_parts",
         "_pieces",
+        "_scores",
         "_stopped",
+        "_unplaced",
         "_usage",
     )
 
@@ -61,12 +64,16 @@ class Fold:
         self._failure: Failed | None = None
         self._citations: list[Cited] = []
         self._cited: list[int] = []
+        self._scores: dict[int, list[str]] = {}
+        self._unplaced: list[str] = []  # of text that has not come yet
 
     def add(self, event: AnyEvent) -> None:
         """Take the next event."""
         match event:
             case TextDelta(text):
                 self._piece("text", text)
+            case Scored(tokens):
+                self._unplaced.append(tokens)
             case CallArgs(fragment):
                 self._pieces.append(fragment)
             case ThoughtDelta(text):
@@ -118,12 +125,16 @@ class Fold:
             citations=tuple(self._citations),
             cited=tuple(self._cited),
             failure=self._failure,
+            scores=tuple((at, ",".join(tokens)) for at, tokens in self._scores.items()),
         )
 
     def _piece(self, kind: Literal["text", "thought"], text: str) -> None:
         if self._kind != kind:
             self._close()
             self._kind = kind
+        if self._unplaced and kind == "text":
+            self._scores.setdefault(len(self._parts), []).extend(self._unplaced)
+            self._unplaced = []
         self._pieces.append(text)
 
     def _close(self) -> None:
@@ -159,9 +170,12 @@ def fold(events: list[AnyEvent]) -> Reply:
 def events_of(reply: Reply) -> list[AnyEvent]:
     """The shortest events that fold to ``reply``."""
     events: list[AnyEvent] = [Started(reply.id, reply.model)]
+    scores = dict(reply.scores)
     for at, part in enumerate(reply.parts):
         match part:
             case Text(text):
+                if text and at in scores:
+                    events.append(Scored(scores[at]))
                 if text:
                     events.append(TextDelta(text))
             case Thought(text, signature, redacted):

@@ -209,6 +209,9 @@ class Request(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw | None = None
     """What both of OpenAI's formats have in the same words: ``text.verbosity``, ``service_tier``, ``prompt_cache_key``,
     ``prompt_cache_retention``, ``metadata``."""
+    logprobs: bool = False
+    """Log probabilities of the answer's tokens are wanted, and of ``top_logprobs`` others at each place."""
+    top_logprobs: int | None = None
 
 
 MOST_LOSSES = 64

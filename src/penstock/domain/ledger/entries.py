@@ -6,7 +6,7 @@ or ``refused`` of a request that reached no upstream: it has no outcome, and is 
 
 from sqlalchemy import ColumnElement, func, select
 
-from penstock.store.sql.schema import kinds, requests
+from penstock.store.sql.schema import SPECIAL, kinds, requests
 
 _OWN = (
     "id",
@@ -31,6 +31,7 @@ _OWN = (
     "service_tier",
     "cost",
     "charge",
+    *SPECIAL,
 )
 
 entries = (

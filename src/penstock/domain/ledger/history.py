@@ -28,7 +28,8 @@ class RunsYet(NoSuchRequest):
 class Receipt(msgspec.Struct, frozen=True):
     """A request as its owner sees it. Times and lengths of time are in milliseconds.
 
-    ``answered_model`` is the model that the answer names, where the provider was asked for another.
+    ``answered_model`` is the model that the answer names, where the provider was asked for another. ``service_tier`` is the
+    provider's word, where it is not its usual tier; what follows is None where an answer has none of it.
     """
 
     id: str
@@ -59,6 +60,16 @@ class Receipt(msgspec.Struct, frozen=True):
     total_ms: int | None
     translation: str | None
     answered_model: str | None
+    service_tier: str | None
+    audio_input_tokens: int | None
+    audio_output_tokens: int | None
+    accepted_prediction_tokens: int | None
+    rejected_prediction_tokens: int | None
+    web_searches: int | None
+    web_fetches: int | None
+    code_runs: int | None
+    file_searches: int | None
+    other_tool_runs: int | None
 
 
 RECEIPTS = select(*(entries.c[name] for name in Receipt.__struct_fields__))

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from penstock.core.neutral.usage import Usage
+from penstock.core.neutral.usage import CLASSES, Special, Usage
 from penstock.domain.ledger.kinds import MODEL_LENGTH, End, Kind, KnownKind, PlainEnd, Settlement
 from penstock.domain.ledger.rows import OpenRow, Row
 from penstock.domain.ledger.values import fit, fit_or_none, whole_count
@@ -94,7 +94,11 @@ def plain_record(row: Row, end: PlainEnd) -> bytes:
         usage.cache_write,
         usage.reasoning,
     )
-    if len(row.key) == KEY_BYTES and _UNKNOWN not in (came, went, hit, kept, thought, first, total):
+    if (
+        usage.special is None
+        and len(row.key) == KEY_BYTES
+        and _UNKNOWN not in (came, went, hit, kept, thought, first, total)
+    ):
         try:
             return _FIXED_END.pack(
                 _END,
@@ -155,9 +159,17 @@ def end_record(end: Settlement, day: int) -> bytes:
                     cache_write=whole_count(usage.cache_write),
                     reasoning=whole_count(usage.reasoning),
                     cache_write_1h=whole_count(usage.cache_write_1h),
+                    special=_fitting(usage.special),
                 ),
             )
         )
+
+
+def _fitting(special: Special | None) -> Special | None:
+    if special is None:
+        return None
+    counts = (whole_count(getattr(special, name)) or 0 for name in CLASSES)
+    return Special(fit(special.service_tier, 32), *counts)
 
 
 def fitting(kind: Kind) -> Kind:

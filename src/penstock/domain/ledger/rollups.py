@@ -1,23 +1,31 @@
 """Rollups: sums of the ledger by hour, written with the rows that they add up, read by pages instead of the rows.
 
 ``usage_hours`` has a row for each account, hour and model, ``usage_kinds`` one for each account, hour, key and kind,
-``usage_errors`` one for each account, day and cause, ``model_days`` one for each model and day, all accounts together. The
-statements are text for a whole batch, as the ledger's are; ``sums_of_rows`` makes the same from the rows, for
-``domain/ledger/reconciliation.py``, which compares the two.
+``usage_special`` one where such a sum has classes that few answers are billed by, ``usage_errors`` one for each account, day
+and cause, ``model_days`` one for each model and day, all accounts together. The statements are text for a whole batch, as the
+ledger's are; ``sums_of_rows`` makes the same from the rows, for ``domain/ledger/reconciliation.py``, which compares the two.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, select
+from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.neutral.usage import Special
 from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.rows import Ended
 from penstock.domain.ledger.values import fit, whole_count
 from penstock.store.sql.bulk import Bulk, BulkRow
-from penstock.store.sql.schema import model_days, usage_errors, usage_hours, usage_kinds
+from penstock.store.sql.schema import (
+    SPECIAL,
+    model_days,
+    usage_errors,
+    usage_hours,
+    usage_kinds,
+    usage_special,
+)
 
 HOUR_MS = 3_600_000
 BOUNDS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200)
@@ -42,6 +50,7 @@ def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> Bulk:
 
 _HOURS = _adding("usage_hours", ("user_id", "hour", "model"), SUMS)
 _KINDS = _adding("usage_kinds", ("user_id", "hour", "key_id", "kind"), ("requests", *TOKENS))
+_SPECIAL = _adding("usage_special", ("user_id", "hour", "key_id", "kind"), SPECIAL)
 _ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
 _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
 
@@ -52,6 +61,7 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
     kinds: dict[tuple[str, int, str, int], list[int]] = {}
     errors: dict[tuple[str, int, str], int] = {}
     models: dict[tuple[str, int], list[int]] = {}
+    special: dict[tuple[str, int, str, int], list[int]] = {}
     for row, end in ended:
         usage, first = end.usage, whole_count(end.first_byte_ms)
         model, hour = row.kind.model, row.created_at // HOUR_MS
@@ -77,6 +87,8 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
         if usage.cache_write:
             sums[5] += whole_count(usage.cache_write) or 0
             kind[4] += whole_count(usage.cache_write) or 0
+        if usage.special is not None:
+            _add_special(special.setdefault(of_kind, [0] * len(SPECIAL)), usage.special)
         of_day = (model, hour // 24)
         day = models.get(of_day)
         if day is None:
@@ -93,8 +105,16 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
             errors[key] = errors.get(key, 0) + 1
     yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
     yield from _KINDS.statements([(*key, *_bounded(kinds[key], sign)) for key in sorted(kinds)])
+    yield from _SPECIAL.statements(
+        [(*key, *_bounded(special[key], sign)) for key in sorted(special) if any(special[key])]
+    )
     yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
     yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])
+
+
+def _add_special(sums: list[int], special: Special) -> None:
+    for at, name in enumerate(SPECIAL):
+        sums[at] += whole_count(getattr(special, name)) or 0
 
 
 def class_of(first_byte_ms: int) -> int:
@@ -158,8 +178,7 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
     by_cause = (entries.c.user_id, of_day, cause)
     by_model = (entries.c.model, of_day)
     trouble = func.sum(case((entries.c.outcome.in_(TROUBLE), 1), else_=0))
-    first_byte = entries.c.first_byte_ms
-    timed = (func.count(first_byte), func.coalesce(func.sum(first_byte), 0))
+    timed = (func.count(entries.c.first_byte_ms), func.coalesce(func.sum(entries.c.first_byte_ms), 0))
     return (
         Kept(
             usage_hours,
@@ -175,6 +194,7 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
             kinds,
             select(*by_kind, func.count(), *_token_sums()).where(settled).group_by(*by_kind),
         ),
+        _special_sums(first, end, settled, by_kind),
         Kept(
             usage_errors,
             ("user_id", "day", "cause"),
@@ -192,6 +212,21 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
             select(*by_model, func.count(), trouble, *timed).where(settled).group_by(*by_model),
         ),
     )
+
+
+def _special_sums(
+    first: int, end: int | None, settled: ColumnElement[bool], by_kind: Sequence[ColumnElement[Any]]
+) -> Kept:
+    """Those of the classes that few answers are billed by."""
+    part = usage_special.c.hour >= first * 24
+    if end is not None:
+        part = and_(part, usage_special.c.hour < end * 24)
+    made = (
+        select(*by_kind, *(func.coalesce(func.sum(entries.c[name]), 0) for name in SPECIAL))
+        .where(settled, or_(*(entries.c[name].is_not(None) for name in SPECIAL)))
+        .group_by(*by_kind)
+    )
+    return Kept(usage_special, ("user_id", "hour", "key_id", "kind"), SPECIAL, part, made)
 
 
 def _sums() -> list[ColumnElement[int]]:

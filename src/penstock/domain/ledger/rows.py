@@ -6,12 +6,15 @@ and PostgreSQL alike. A request that has ended by the time its row is written is
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
+from penstock.core.neutral.usage import Special
 from penstock.domain.ledger.kinds import End, Kind, KindRow, KnownKind
 from penstock.domain.ledger.values import fit, whole_count
 from penstock.store.sql.bulk import Bulk, BulkRow
+from penstock.store.sql.schema import SPECIAL
 
 DAY_MS = 86_400_000
 
@@ -122,6 +125,15 @@ _INSERT_SETTLED = Bulk(
     f"({', '.join('?' * 16)})",
     "",
 )
+_SPECIAL = Bulk(
+    "UPDATE requests SET "  # noqa: S608 - names of this program alone
+    + ", ".join(f"{name} = v.column{at}" for at, name in enumerate(("service_tier", *SPECIAL), 3))
+    + " FROM (VALUES ",
+    f"({', '.join('?' * (3 + len(SPECIAL)))})",
+    ") AS v WHERE requests.day = v.column1 AND requests.id = v.column2",
+    ("int", "bytea", "text", *["bigint"] * len(SPECIAL)),
+)
+"""What few have is written after the rest, so that the others have no part in it."""
 _COUNT = Bulk(
     "INSERT INTO usage_days (user_id, day, used, refunded) VALUES ",
     "(?, ?, ?, ?)",
@@ -165,6 +177,13 @@ def booking(batch: Batch, boot: str, stored: Collection[int] = ()) -> Iterator[t
     yield from _INSERT_SETTLED.statements([_whole(row, end) for row, end in batch.whole])
     yield from _INSERT.statements([(*_asked(row), row.kind.opened.id, boot) for row in batch.opening])
     yield from _SETTLE.statements([(row.day, row.key, *_told(row, end)) for row, end in batch.ending])
+    yield from _SPECIAL.statements(
+        [
+            (row.day, row.key, *_specially(end.usage.special))
+            for row, end in chain(batch.whole, batch.ending)
+            if end.usage.special is not None
+        ]
+    )
     yield from _COUNT.statements([(*key, *counts[key]) for key in sorted(counts)])
 
 
@@ -175,6 +194,11 @@ def _asked(row: Row) -> BulkRow:
 
 def _whole(row: Row, end: End) -> BulkRow:
     return (*_asked(row), *_told(row, end))
+
+
+def _specially(special: Special) -> BulkRow:
+    counts = (whole_count(getattr(special, name)) or None for name in SPECIAL)
+    return (fit(special.service_tier, 32) or None, *counts)
 
 
 def _told(row: Row, end: End) -> BulkRow:

@@ -30,6 +30,15 @@ class _Usage(msgspec.Struct, omit_defaults=True):
     model: str | None = None
     key_id: str | None = None
     key_name: str | None = None
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+    web_searches: int = 0
+    web_fetches: int = 0
+    code_runs: int = 0
+    file_searches: int = 0
+    other_tool_runs: int = 0
 
 
 class _Refused(msgspec.Struct):
@@ -98,6 +107,7 @@ async def usage_answer(database: Database, user_id: str, asked: Question) -> byt
                     row.model,
                     row.key_id,
                     row.key_name,
+                    *(() if row.special is None else msgspec.structs.astuple(row.special)[1:]),
                 )
                 for row in rows
             ],

@@ -3,10 +3,11 @@
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import func, literal, select
+from sqlalchemy import ColumnElement, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.store.sql.schema import api_keys, kinds, refusal_hours, usage_kinds
+from penstock.core.neutral.usage import Special
+from penstock.store.sql.schema import SPECIAL, api_keys, kinds, refusal_hours, usage_kinds, usage_special
 
 Span = Literal["day", "hour"]
 MOST_DAYS: Final = {"day": 366, "hour": 31}
@@ -28,6 +29,8 @@ class UsageRow(msgspec.Struct, frozen=True):
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    special: Special | None = None
+    """Without a tier; None where there is nothing of it."""
 
 
 class RefusedRow(msgspec.Struct, frozen=True):
@@ -83,6 +86,7 @@ async def usage_of(
         .order_by(*group)
     )
     found = rows.all()
+    special = await _special_of(conn, user_id, days, length, models=models, keys=keys, clients=clients)
     names: dict[str, str] = {}
     if keys:
         mine = select(api_keys.c.id, api_keys.c.name).where(api_keys.c.user_id == user_id)
@@ -93,8 +97,48 @@ async def usage_of(
         at, of_model, key_id, of_client = values[:4]
         sums = [int(value or 0) for value in values[4:]]
         if sums[0]:
-            told.append(UsageRow(at, of_model, key_id, names.get(key_id), of_client, *sums))
+            more = special.get((at, of_model, key_id, of_client))
+            told.append(UsageRow(at, of_model, key_id, names.get(key_id), of_client, *sums, special=more))
     return told
+
+
+async def _special_of(
+    conn: AsyncConnection,
+    user_id: str,
+    days: range,
+    length: ColumnElement[int],
+    *,
+    models: bool,
+    keys: bool,
+    clients: bool,
+) -> dict[tuple[int, str | None, str | None, str | None], Special]:
+    """What few answers are billed by, by start, model, key and client."""
+    start = (usage_special.c.hour // length * length).label("start")
+    group = [
+        start,
+        kinds.c.model if models else literal(None),
+        usage_special.c.key_id if keys else literal(None),
+        kinds.c.client if clients else literal(None),
+    ]
+    rows = await conn.execute(
+        select(*group, *(func.sum(usage_special.c[name]) for name in SPECIAL))
+        .join_from(usage_special, kinds, usage_special.c.kind == kinds.c.id)
+        .where(
+            usage_special.c.user_id == user_id,
+            usage_special.c.hour >= days.start * 24,
+            usage_special.c.hour < days.stop * 24,
+        )
+        .group_by(
+            start, *(one for one, asked in zip(group[1:], (models, keys, clients), strict=True) if asked)
+        )
+    )
+    found: dict[tuple[int, str | None, str | None, str | None], Special] = {}
+    for row in rows:
+        values: tuple[Any, ...] = tuple(row)
+        sums = [int(value or 0) for value in values[4:]]
+        if any(sums):
+            found[values[0], values[1], values[2], values[3]] = Special("", *sums)
+    return found
 
 
 async def refused_of(conn: AsyncConnection, user_id: str, days: range, span: Span) -> list[RefusedRow]:

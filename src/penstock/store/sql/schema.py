@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -287,6 +287,24 @@ usage_kinds = Table(
 )
 """Sums of settled requests by hour, key and kind: what a filter of the log finds, and on which days it is to be looked for."""
 
+SPECIAL = (
+    "audio_input_tokens", "audio_output_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
+    "web_searches", "web_fetches", "code_runs", "file_searches", "other_tool_runs",
+)  # fmt: skip
+"""Classes that few answers are billed by: parts of a request's tokens, and runs of tools that the provider ran."""
+
+usage_special = Table(
+    "usage_special",
+    metadata,
+    Column("user_id", String(40), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("key_id", String(40), primary_key=True),
+    Column("kind", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, BigInteger, nullable=False) for name in SPECIAL),
+    sqlite_with_rowid=False,
+)
+"""The same sums of the classes in ``SPECIAL``, where there are any."""
+
 usage_errors = Table(
     "usage_errors",
     metadata,
@@ -400,6 +418,7 @@ requests = Table(
     Column("service_tier", String(32)),
     Column("cost", BigInteger),
     Column("charge", BigInteger),
+    *(Column(name, BigInteger) for name in SPECIAL),
     Index("ix_requests_user_day_kind", "user_id", "day", "kind"),
     # Only the rows that wait for an end, so that it stays as small as the work in hand, however long the ledger is.
     Index(
@@ -413,7 +432,10 @@ requests = Table(
 )
 """One row per request, as it is written; ``domain/ledger/entries.py`` is what readers read. ``boot`` is the process that has
 yet to end it, None afterwards. ``requested_model`` is None where it is the kind's model: any other is a caller's own word, and
-their words make no kinds. The columns from ``account_id`` on have no writer yet; ``cost`` and ``charge`` are nano-units.
+their words make no kinds. ``account_id``, ``actor_id``,
+``upstream_request_id``, ``cost`` and ``charge`` have no writer yet; the last two are nano-units. ``service_tier`` is the
+provider's word for the tier that served the request, None where it is its usual one or none was named; the classes in
+``SPECIAL`` are None where a request has none of them.
 
 The day leads the key: what a day has lies together, and PostgreSQL keeps the rows in partitions by it
 (``store/sql/partitions.py``). An id alone is unique all the same, since each is made once and its row's day never changes."""

@@ -14,7 +14,7 @@ from penstock.core.dialects.messages.response_schema import Block, Delta, Stream
 from penstock.core.neutral.events import AnyEvent, CallOpened, Failed, Reply, Stopped
 from penstock.core.neutral.fold import fold
 from penstock.core.neutral.request import AnyPart, Hosted, Page, Text, Thought, ToolCall
-from penstock.core.neutral.usage import Usage
+from penstock.core.neutral.usage import Special, Usage
 
 _SEARCH = {
     "type": "server_tool_use",
@@ -168,7 +168,7 @@ def test_the_answers_add_up_to_one_reply(write: Any) -> None:
     )
     assert [cited.url for cited in reply.citations] == ["https://a.example"]
     assert (reply.id, reply.reason) == ("msg_1", "tool_use")
-    assert reply.usage == Usage(input=30, output=15)
+    assert reply.usage == Usage(input=30, output=15, special=Special(web_searches=1))
     assert sum(isinstance(event, Stopped) for event in events) == 1
 
 
@@ -186,7 +186,7 @@ def test_a_stream_runs_on_byte_by_byte_as_for_any_split() -> None:
     events += reader.finish()
     reply: Reply = fold(events)
     assert _plain(reply.parts[-2:]) == (_SERVED, Text("A gate.Done."))
-    assert reply.usage == Usage(input=20, output=10)
+    assert reply.usage == Usage(input=20, output=10, special=Special(web_searches=1))
 
 
 def test_counts_that_nobody_gave_stay_unknown() -> None:
@@ -195,7 +195,7 @@ def test_counts_that_nobody_gave_stay_unknown() -> None:
     events = reader.whole(whole(_BLOCKS, **given))
     reader.resume(_REQUEST)
     events += reader.whole(whole(_BLOCKS[2:3], "end_turn", **given))
-    assert fold(events).usage == Usage(cache_read=6)
+    assert fold(events).usage == Usage(cache_read=6, special=Special(web_searches=1))
 
 
 def test_a_pause_that_nobody_resumes_ends_the_reply() -> None:
@@ -328,7 +328,7 @@ def test_the_lane_neither_ends_nor_fails_while_the_turn_is_paused() -> None:
     reader.resume(_REQUEST)
     lane.feed(streamed([{"type": "text", "text": "Done."}], "end_turn"))
     assert lane.done
-    assert lane.usage == Usage(input=20, output=10)
+    assert lane.usage == Usage(input=20, output=10, special=Special(web_searches=1))
 
 
 @pytest.mark.parametrize("write", [whole, streamed])

@@ -345,7 +345,7 @@ def test_reasoning_and_the_form_of_the_answer() -> None:
 
 def test_fields_that_do_not_cross_are_told() -> None:
     assert losses(
-        store=True, client_metadata={}, truncation="auto", include=["message.output_text.logprobs"], brand_new=1,
+        store=True, client_metadata={}, truncation="auto", include=["file_search_call.results"], brand_new=1,
     ) == dict.fromkeys(["store", "client_metadata", "truncation", "include", "brand_new"], "dropped")  # fmt: skip
     assert losses(
         store=False, metadata={}, service_tier="auto", truncation="disabled", background=False, top_logprobs=0,

@@ -1,6 +1,6 @@
 """Decodes a Chat request into the neutral form: ``docs/translation.md``, "Chat callers", row by row."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from typing import assert_never
 
@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw
 
 from penstock.core.body.envelope import invalid
 from penstock.core.dialects.chat import request_schema as wire
+from penstock.core.dialects.chat.conversation_reader import ConversationReader, ttl_of
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.deviations import regular
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
@@ -25,7 +26,6 @@ from penstock.core.neutral.request import (
     Loss,
     OutputFormat,
     Request,
-    Role,
     Text,
     Thinking,
     Thought,
@@ -72,7 +72,7 @@ def _tool(spec: wire.FunctionSpec, mark: wire.Cache | None, path: str) -> Tool:
         if bytes(spec.parameters)[:1] != b"{":
             raise InvalidRequest(f"{path}.parameters must be an object.", param=f"{path}.parameters")
         schema = spec.parameters
-    return Tool(spec.name, schema, spec.description, spec.strict, _ttl(mark))
+    return Tool(spec.name, schema, spec.description, spec.strict, ttl_of(mark))
 
 
 def _custom_tool(spec: wire.CustomSpec) -> Tool:
@@ -136,12 +136,6 @@ def _output(wanted: wire.PlainFormat | wire.ObjectFormat | wire.SchemaFormat | N
             return OutputFormat(schema.schema, schema.name, schema.description, schema.strict)
         case _:
             assert_never(wanted)
-
-
-def _ttl(mark: wire.Cache | None) -> CacheTtl | None:
-    if mark is None:
-        return None
-    return "1h" if mark.ttl == "1h" else "5m"
 
 
 def thoughts(message: wire.Assistant) -> list[Thought]:
@@ -210,14 +204,13 @@ _CARRIED = frozenset(
         "stream_options", "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls",
         "reasoning_effort", "reasoning", "thinking", "enable_thinking", "response_format", "n", "modalities", "user",
         "safety_identifier", "verbosity", "service_tier", "prompt_cache_key", "prompt_cache_retention", "metadata",
+        "logprobs", "top_logprobs",
     }
 )  # fmt: skip
 # values with which a field that cannot be carried asks for nothing
 _IDLE: dict[str, frozenset[bytes]] = {
     "frequency_penalty": frozenset({b"0", b"0.0"}),
     "presence_penalty": frozenset({b"0", b"0.0"}),
-    "logprobs": frozenset({b"false"}),
-    "top_logprobs": frozenset({b"0"}),
     "logit_bias": frozenset({b"{}"}),
     "store": frozenset({b"false"}),
 }
@@ -354,6 +347,8 @@ class RequestReader:
             cache_key=sent.prompt_cache_key,
             cache_retention=sent.prompt_cache_retention,
             metadata=asked_metadata(sent.metadata),
+            logprobs=bool(sent.logprobs),
+            top_logprobs=sent.top_logprobs if sent.logprobs else None,
         )
 
     # ---- tools
@@ -429,7 +424,7 @@ class RequestReader:
             rest = Text(parts[0].text.removeprefix(TOOL_ERROR_MARK), parts[0].cache)
             parts = [rest, *parts[1:]] if rest.text else parts[1:]
         return ToolResult(
-            call_id, tuple(parts), is_error or bool(message.is_error), _ttl(message.cache_control)
+            call_id, tuple(parts), is_error or bool(message.is_error), ttl_of(message.cache_control)
         )
 
     def assistant(self, message: wire.Assistant, path: str, function_id: str) -> list[AnyPart]:
@@ -513,7 +508,7 @@ class RequestReader:
 
     def cache(self, part: wire.AnyPart) -> CacheTtl | None:
         if part.cache_control is not None:
-            return _ttl(part.cache_control)
+            return ttl_of(part.cache_control)
         mark = part.prompt_cache_breakpoint
         if mark is None:
             return None
@@ -521,100 +516,5 @@ class RequestReader:
         return "1h" if mark.ttl == "12h" else "5m"
 
 
-class ConversationReader:
-    """The messages of a request, one after the other."""
-
-    __slots__ = ("_left", "_reading", "_results", "called", "names", "turns")
-
-    def __init__(self, reading: RequestReader) -> None:
-        self._reading = reading
-        self._results: list[AnyPart] = []
-        self._left: Iterator[tuple[wire.AnyMessage, dict[str, Raw]]] = iter(())
-        self.turns: list[Turn] = []
-        self.names: dict[str, None] = {}
-        self.called = ""
-        """The id made for the last legacy function call, which has none."""
-
-    @property
-    def told(self) -> list[Loss]:
-        """The losses so far."""
-        return self._reading.told
-
-    @property
-    def lost(self) -> int:
-        """How many."""
-        return len(self._reading.losses)
-
-    def lose(self, field: str, outcome: str = "dropped") -> None:
-        """Note a loss."""
-        self._reading.lose(field, outcome)
-
-    def begin(self, messages: bytes) -> None:
-        """These are the messages. Raises ``msgspec.ValidationError``."""
-        self._left = zip(_typed_messages(messages), _messages(messages), strict=True)
-
-    def take(self, at: int) -> bool:
-        """Take the next message, number ``at``; whether all that it says is in the turns."""
-        message, names = next(self._left)
-        for name in names:
-            self.names[name] = None
-        self.add(at, message)
-        return not self._results
-
-    def add(self, at: int, message: wire.AnyMessage) -> None:
-        """Take a message that is decoded already."""
-        reading, turns, path = self._reading, self.turns, f"messages[{at}]"
-        match message:
-            case wire.ToolMessage(tool_call_id=id):
-                self._results.append(reading.result(inward(id), message, path))
-                return
-            case wire.FunctionMessage():
-                call_id = self.called or f"call_{message.name}"
-                self._results.append(reading.result(call_id, message, path))
-                return
-            case wire.User():
-                parts = reading.parts(message.content, path, "user")
-                _add(turns, "user", [*self._results, *_marked(parts, message.cache_control)])
-                self._results = []
-                return
-            case _:
-                _add(turns, "user", self._results)
-                self._results = []
-        match message:
-            case wire.System() | wire.Developer():
-                parts = reading.parts(message.content, path, "system")
-                _add(turns, "system", _marked(parts, message.cache_control))
-            case wire.Assistant():
-                self.called = f"call_function_{at}"
-                parts = reading.assistant(message, path, self.called)
-                _add(turns, "assistant", _marked(parts, message.cache_control))
-            case _:
-                assert_never(message)
-
-    def finish(self) -> None:
-        """There are no more. Raises ``InvalidRequest``."""
-        _add(self.turns, "user", self._results)
-        if not any(turn.role != "system" for turn in self.turns):
-            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
-
-
-def _add(turns: list[Turn], role: Role, parts: list[AnyPart]) -> None:
-    """Add a turn; one without any content says nothing and upstreams refuse it."""
-    if parts:
-        turns.append(Turn(role, tuple(parts)))
-
-
 def _call(id: str, function: wire.Function) -> ToolCall:
     return ToolCall(id, function.name, function.arguments if function.arguments.strip() else "{}")
-
-
-def _marked(parts: Sequence[AnyPart], mark: wire.Cache | None) -> list[AnyPart]:
-    """``parts`` with a message's own cache mark on the last of them that can bear one."""
-    ttl = _ttl(mark)
-    if ttl is None:
-        return list(parts)
-    for at in range(len(parts) - 1, -1, -1):
-        part = parts[at]
-        if not isinstance(part, Thought):
-            return [*parts[:at], msgspec.structs.replace(part, cache=ttl), *parts[at + 1 :]]
-    return list(parts)

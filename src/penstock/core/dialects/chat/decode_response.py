@@ -15,6 +15,7 @@ from penstock.core.dialects.chat.response_schema import (
     present,
     read_chunk,
     read_loosely,
+    scores_of,
 )
 from penstock.core.dialects.chat.text_form import form_of
 from penstock.core.dialects.chat.tool_call_assembly import Calls
@@ -26,6 +27,7 @@ from penstock.core.neutral.events import (
     Cited,
     Failed,
     Metered,
+    Scored,
     Started,
     Stopped,
     StopReason,
@@ -56,6 +58,9 @@ _NOT_A_SEQUENCE = frozenset(
         "content_filter",
     }
 )
+
+
+_NULL = len("null")
 
 
 class Assembly:
@@ -112,7 +117,7 @@ class Assembly:
         if chunk.model:
             self.answered = chunk.model
         if chunk.service_tier:
-            self._tier = chunk.service_tier
+            self._tier = self._counts.service_tier = chunk.service_tier
         if not self.started:
             self.started = True
             self._model = chunk.model or ""
@@ -123,9 +128,9 @@ class Assembly:
                 if not choice.index:  # 0, or not given
                     delta = choice.delta
                     if delta is not None:
-                        self._delta(delta, out)
+                        self._delta(delta, out, choice.logprobs)
                     elif choice.message is not None and not self.finished:
-                        self._delta(choice.message, out)
+                        self._delta(choice.message, out, choice.logprobs)
                     if choice.finish_reason:
                         self._finished(choice)
                     if choice.usage is not None:
@@ -157,6 +162,7 @@ class Assembly:
             or delta.annotations
             or choice.usage is not None
             or choice.error
+            or len(choice.logprobs) > _NULL
             or chunk.base_resp is not None
         ):
             return False
@@ -192,12 +198,16 @@ class Assembly:
 
     # ---- one delta
 
-    def _delta(self, delta: Delta, out: list[AnyEvent]) -> None:
+    def _delta(self, delta: Delta, out: list[AnyEvent], logprobs: Raw) -> None:
         """The channels of one delta, in the order in which a model fills them."""
         details = delta.reasoning_details
         thought = delta.reasoning_content or delta.reasoning or ""
         if details or thought:
             self._reason(thought, details, out)
+        if len(logprobs) > _NULL and (delta.content or delta.refusal):
+            scores = scores_of(logprobs)
+            if scores:
+                out.append(Scored(scores))
         if delta.refusal:
             self._refusal.append(delta.refusal)
             self._say("text", delta.refusal, out)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from penstock.core.dialects.chat.own_schemas import ONLY_SCHEMA
 from penstock.core.dialects.openai.attachments import document_text, image_url
 from penstock.core.dialects.openai.effort import BUDGETS, effort_for, nearest
 from penstock.core.dialects.openai.encode_request import (
@@ -20,6 +21,7 @@ from penstock.core.dialects.openai.encode_request import (
     RequestEncoder,
     reasons_not,
 )
+from penstock.core.dialects.openai.scores import asks_scores
 from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.neutral.request import (
     BILLING_PREFIX,
@@ -46,10 +48,6 @@ from penstock.core.tools import call_ids
 from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest
 
-_ONLY_SCHEMA = (
-    "Answer with one JSON object and nothing else, with no code fence. It must fit this JSON Schema:\n"
-)
-
 
 class AnswerForm(msgspec.Struct, frozen=True):
     """How an answer's form is asked for: ``format`` is ``response_format``, ``instruction`` goes into the prompt."""
@@ -66,7 +64,7 @@ def answer_format(output: OutputFormat | None, profile: Profile, lose: Lose) -> 
         return AnswerForm({"type": "json_object"})
     if not profile.json_schema:
         lose("output_config.format", "prompted")
-        return AnswerForm({"type": "json_object"}, _ONLY_SCHEMA + bytes(output.schema).decode())
+        return AnswerForm({"type": "json_object"}, ONLY_SCHEMA + bytes(output.schema).decode())
     schema: dict[str, object] = {"name": output.name or "output"}
     if output.description is not None:
         schema["description"] = output.description
@@ -291,6 +289,10 @@ class RequestWriter(RequestEncoder):
             body["response_format"] = asked.format
         self.user(request, body)
         self.shared(request, body, body, metadata=False)
+        if asks_scores(request, self.profile, self.lose):
+            body["logprobs"] = True
+            if request.top_logprobs:
+                body["top_logprobs"] = request.top_logprobs
         if profile.prefill == "continue":
             body |= continue_final_message(messages)
         # a stream is read like any other answer where a whole one is wanted

@@ -3,10 +3,11 @@
 from typing import Literal, assert_never
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
+from penstock.core.dialects.openai.shared_fields import answered_tier
 from penstock.core.neutral.events import (
     AnyEvent,
     CallArgs,
@@ -16,6 +17,7 @@ from penstock.core.neutral.events import (
     HostedUsed,
     Metered,
     Reply,
+    Scored,
     Started,
     Stopped,
     StopReason,
@@ -25,7 +27,7 @@ from penstock.core.neutral.events import (
     ThoughtSigned,
 )
 from penstock.core.neutral.request import Document, Hosted, Image, Text, Thought, ToolCall, ToolResult
-from penstock.core.neutral.usage import Usage, merge_usage
+from penstock.core.neutral.usage import Special, Usage, merge_usage
 from penstock.core.reasoning.signature import has_to_return, is_ours
 from penstock.core.tools.call_ids import outward
 from penstock.core.tools.custom_input import CustomInput, text_of
@@ -52,16 +54,20 @@ NATIVE: dict[StopReason, str] = {
 
 
 class PromptDetails(msgspec.Struct, frozen=True):
-    """The part of the prompt that a cache served or took."""
+    """The part of the prompt that a cache served or took, and that was sound."""
 
     cached_tokens: int
     cache_write_tokens: int
+    audio_tokens: int | UnsetType = UNSET
 
 
 class CompletionDetails(msgspec.Struct, frozen=True):
-    """The part of the completion that was reasoning."""
+    """What the completion was made of."""
 
     reasoning_tokens: int
+    audio_tokens: int | UnsetType = UNSET
+    accepted_prediction_tokens: int | UnsetType = UNSET
+    rejected_prediction_tokens: int | UnsetType = UNSET
 
 
 class TokenCounts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -156,12 +162,19 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     annotations: list[Annotation] = []
 
 
+class Logprobs(msgspec.Struct, frozen=True):
+    """Log probabilities of the text's tokens."""
+
+    content: Raw
+    refusal: None = None
+
+
 class Alternative(msgspec.Struct, frozen=True, omit_defaults=True):
     """The one choice of a whole answer."""
 
     index: int
     message: Message
-    logprobs: None
+    logprobs: Logprobs | None
     finish_reason: str
     matched_stop: str | None = None
     native_finish_reason: str | None = None
@@ -185,13 +198,28 @@ def token_counts(usage: Usage, *, input_estimate: int = 0, output_estimate: int 
     prompt = sum(known) if known else input_estimate
     completion = output_estimate if usage.output is None else usage.output
     cached = usage.cache_read is not None or usage.cache_write is not None
-    return TokenCounts(
+    counts = TokenCounts(
         prompt,
         completion,
         prompt + completion,
         PromptDetails(usage.cache_read or 0, usage.cache_write or 0) if cached else None,
         None if usage.reasoning is None else CompletionDetails(usage.reasoning),
     )
+    return counts if usage.special is None else _with_special(counts, usage.special)
+
+
+def _with_special(counts: TokenCounts, special: Special) -> TokenCounts:
+    read, written = counts.prompt_tokens_details, counts.completion_tokens_details
+    if special.audio_input_tokens:
+        read = msgspec.structs.replace(read or PromptDetails(0, 0), audio_tokens=special.audio_input_tokens)
+    of_output = (
+        special.audio_output_tokens,
+        special.accepted_prediction_tokens,
+        special.rejected_prediction_tokens,
+    )
+    if any(of_output):
+        written = CompletionDetails(0 if written is None else written.reasoning_tokens, *of_output)
+    return msgspec.structs.replace(counts, prompt_tokens_details=read, completion_tokens_details=written)
 
 
 def encode_response(
@@ -241,10 +269,14 @@ def encode_response(
         calls,
         pages,
     )
-    choice = Alternative(0, message, None, FINISH[reason], reply.stop_sequence, NATIVE.get(reason))
+    scores = ",".join(tokens for _, tokens in reply.scores)
+    logprobs = Logprobs(Raw(f"[{scores}]".encode())) if scores else None
+    choice = Alternative(0, message, logprobs, FINISH[reason], reply.stop_sequence, NATIVE.get(reason))
     usage = None if reply.usage == Usage() else token_counts(reply.usage)
     return _encode(
-        Completion(reply_id, "chat.completion", created, model, [choice], usage, reply.service_tier)
+        Completion(
+            reply_id, "chat.completion", created, model, [choice], usage, answered_tier(reply.service_tier)
+        )
     )
 
 
@@ -305,6 +337,7 @@ class ResponseEncoder:
         "_include_usage",
         "_request_id",
         "_role_sent",
+        "_scores",
         "_span",
         "_tail",
         "_text_head",
@@ -356,6 +389,7 @@ class ResponseEncoder:
         self._unseen = 0  # of reasoning and arguments
         self._span = (0, 0)
         self._cited_to = 0
+        self._scores = ""  # of the text that comes next
         self._annotations: list[Annotation] = []
 
     @property
@@ -391,10 +425,17 @@ class ResponseEncoder:
                 self._usage = merge_usage(self._usage, usage)
             case Cited():
                 self._cite(event)
+            case Scored(tokens):
+                self._scores += "," + tokens if self._scores else tokens
+                self._block = self._block if self._block == "thought" else ""  # so that the text comes here
             case TextDelta(text):
                 self._block_of("other", pieces)
                 self._chars += len(text)
-                self._delta(b'{"content":' + _encode(text) + b"}", pieces)
+                delta = b'{"content":' + _encode(text) + b"}"
+                if self._scores:
+                    pieces.append(self._head + delta + self._scored_tail())
+                else:
+                    self._delta(delta, pieces)
             case ThoughtDelta() | ThoughtSigned() | ThoughtRedacted():
                 self._thought(event, pieces)
             case CallOpened(id, name):
@@ -422,6 +463,11 @@ class ResponseEncoder:
                 self._stop(event, pieces)
             case _:
                 assert_never(event)
+
+    def _scored_tail(self) -> bytes:
+        """What stands after a delta with the log probabilities that belong to it."""
+        scores, self._scores = self._scores, ""
+        return b',"logprobs":{"content":[%b],"refusal":null},"finish_reason":null}]}\n\n' % scores.encode()
 
     def _delta(self, delta: bytes, pieces: list[bytes]) -> None:
         pieces.append(self._head + delta + self._tail)
@@ -501,7 +547,8 @@ class ResponseEncoder:
         if event.reason in NATIVE:
             extra += b',"native_finish_reason":' + _encode(NATIVE[event.reason])
         finish = _encode(FINISH[event.reason])
-        tier = b"" if event.service_tier is None else b',"service_tier":' + _encode(event.service_tier)
+        served = answered_tier(event.service_tier)
+        tier = b"" if served is None else b',"service_tier":' + _encode(served)
         pieces.append(
             self._head + b'{},"logprobs":null,"finish_reason":' + finish + extra + b"}]" + tier + b"}\n\n"
         )

@@ -9,6 +9,7 @@ from penstock.core.body.envelope import Envelope
 from penstock.core.body.splice import find_values, replace_known, replace_spans
 from penstock.core.dialects.chat.decode_response import ResponseDecoder
 from penstock.core.dialects.chat.encode_response import ResponseEncoder
+from penstock.core.dialects.chat.own_schemas import fitted_schemas
 from penstock.core.dialects.chat.reasoning_restoration import REASONING_FIELDS, restore_reasoning_in_messages
 from penstock.core.dialects.chat.response_schema import (
     Choice,
@@ -18,6 +19,7 @@ from penstock.core.dialects.chat.response_schema import (
     failure_in,
     read_chunk,
     read_regular,
+    read_string,
 )
 from penstock.core.dialects.chat.text_form import form_of
 from penstock.core.dialects.finish_words import CHAT, good_end
@@ -33,6 +35,7 @@ from penstock.core.neutral.events import (
     Failed,
     HostedUsed,
     Metered,
+    Scored,
     Started,
     Stopped,
     StopReason,
@@ -62,7 +65,7 @@ def pass_request(
     """The caller's body for ``model``, with the counts of a stream asked for, and with the reasoning that it left out.
 
     Reasoning that the upstream cannot read is left out of it, and so is sampling that the model refuses: an editor's own
-    default would refuse every turn.
+    default would refuse every turn. Schemas are fitted where the upstream refuses them as they are.
     """
     changes: dict[str, bytes] = {}
     if envelope.stream and not envelope.include_usage and profile.stream_options:
@@ -71,17 +74,18 @@ def pass_request(
     if not profile.sampling:
         drop = refused_sampling(envelope, profile, reasons=envelope.value("reasoning_effort") != b'"none"')
     lost = tuple(Loss(name, "dropped") for name in drop) if drop else ()
-    if not envelope.shows(*MARKS):
-        return Prepared(
-            envelope.encode(model, changes, drop), lost, reasoning=_kept(envelope, profile, reasoning)
-        )
-    if is_suspect(envelope, model, profile):
+    marked = envelope.shows(*MARKS)
+    if marked and is_suspect(envelope, model, profile):
         readable = without_foreign(envelope.value("messages"), model, profile)
         if readable is not None:
             changes["messages"] = readable
             lost = (*lost, LEFT_OUT)
+    if profile.tool_schemas != "any" or not profile.json_schema:
+        fitted, adapted = fitted_schemas(envelope, profile, changes.get("messages"))
+        changes |= fitted
+        lost += adapted
     kept = _kept(envelope, profile, reasoning)
-    if reasoning is not None and _keeps(profile) and envelope.shows(_CALLS):
+    if marked and reasoning is not None and _keeps(profile) and envelope.shows(_CALLS):
         given = changes.get("messages") or envelope.value("messages")
         messages = restore_reasoning_in_messages(given, reasoning, profile)
         if messages is not None:
@@ -105,6 +109,7 @@ def _kept(envelope: Envelope, profile: Profile, reasoning: ReasoningScope | None
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"data: [DONE]\n\n"
 _JSON_ANSWER = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
+_NO_TIER = (b"", b'"default"', b"null")
 _UNDECIDED = re.compile(rb"(?:\xef(?:\xbb(?:\xbf)?)?)?\s*\Z")
 
 _encode = msgspec.json.Encoder().encode
@@ -283,6 +288,8 @@ class Passthrough:
         choices = chunk.choices
         if chunk.model:
             self.answered = chunk.model
+        if chunk.service_tier:
+            self._counts.service_tier = chunk.service_tier
         if choices:
             for choice in choices:
                 self._note(choice)
@@ -393,7 +400,7 @@ class Passthrough:
                     self.done, self.stop = True, reason
                 case Failed():
                     self.failure = event
-                case CallOpened() | Cited() | HostedUsed() | ThoughtSigned() | ThoughtRedacted():
+                case CallOpened() | Cited() | HostedUsed() | Scored() | ThoughtSigned() | ThoughtRedacted():
                     pass
                 case _:
                     assert_never(event)
@@ -431,8 +438,9 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     """A whole Chat answer to relay, with our ``model`` in place."""
     regular = read_regular(body)
     if regular is not None:
-        start, end, tokens = regular
-        usage, named = Counts().add(tokens), body[start + 1 : end - 1].decode()
+        start, end, tokens, tier = regular
+        usage = Counts(None if tier in _NO_TIER else read_string(tier)).add(tokens)
+        named = body[start + 1 : end - 1].decode()
         public = None if model is None else _encode(model)
         if public is None or body[start:end] == public:
             return body, usage, None, named
@@ -442,7 +450,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     if chunk is None:
         return b"", Usage(), garbled("the answer is not a JSON object"), ""
     failed = failure_in(chunk, text)
-    usage = Usage() if chunk.usage is None else Counts().add(chunk.usage)
+    usage = Usage() if chunk.usage is None else Counts(chunk.service_tier).add(chunk.usage)
     if failed is None and not chunk.choices:
         failed = garbled("the answer has no choices")
     if failed is not None:

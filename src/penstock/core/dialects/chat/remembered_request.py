@@ -9,22 +9,18 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.dialects.chat import request_schema as wire
-from penstock.core.dialects.chat.decode_request import ConversationReader, RequestReader, finished
+from penstock.core.dialects.chat.conversation_reader import ConversationReader
+from penstock.core.dialects.chat.decode_request import RequestReader, finished
 from penstock.core.dialects.chat.encode_request import RequestWriter, check_messages, ordered
 from penstock.core.dialects.openai.encode_request import Json
 from penstock.core.dialects.translation_memory import (
-    NO_TOOLS,
+    ConversationSink,
+    ConversationSource,
     DecodedConversation,
     DecodedTools,
     EncodedConversation,
-    EncodedTools,
-    EncodedTurns,
     RequestParts,
     Shelf,
-    decode_conversation,
-    encode_conversation,
-    known_encoded_tools,
-    known_tools,
 )
 from penstock.core.neutral.request import Loss, Request, Tool, Turn
 from penstock.core.profile import Profile
@@ -51,38 +47,34 @@ def encode_remembered(
     """What ``encode_request`` gives or raises, encoding only what the shelf has not."""
     writing = _Writing(model, profile, shelf.all())
     body = _encode(writing.body(request))
-    writing.remember(shelf)
+    writing.sink.remember(shelf)
     return body, writing.losses
 
 
 class _Reading(RequestReader):
     """One reading of a body in parts."""
 
-    __slots__ = ("_known", "_offered", "_parts", "_shelf", "conversation")
+    __slots__ = ("_source", "conversation")
 
     def __init__(self, parts: RequestParts, shelf: Shelf[DecodedConversation]) -> None:
         super().__init__()
-        self._parts = parts
-        self._shelf = shelf
-        self._known = shelf.all()
-        self._offered = known_tools(self._known, parts.tools)
+        self._source = ConversationSource(parts, shelf)
         self.conversation = ConversationReader(RequestReader())
 
     def tools(self, sent: wire.Body) -> tuple[Tool, ...]:
-        if self._offered is None:
+        source = self._source
+        if source.offered is None:
             reading = RequestReader()
-            tools = tuple(reading.offered(_tools(self._parts.tools)))
-            self._offered = DecodedTools(self._parts.tools, tools, search=False, losses=tuple(reading.told))
-        for loss in self._offered.losses:
+            raw = source.parts.tools
+            tools = tuple(reading.offered(_tools(raw)))
+            source.offered = DecodedTools(raw, tools, search=False, losses=tuple(reading.told))
+        for loss in source.offered.losses:
             self.lose(loss.field, loss.outcome)
         functions = super().tools(sent)
-        return (*self._offered.tools, *functions) if functions else self._offered.tools
+        return (*source.offered.tools, *functions) if functions else source.offered.tools
 
     def turns(self, messages: list[wire.AnyMessage]) -> tuple[Turn, ...]:  # noqa: ARG002 - they are in the parts
-        if self._offered is None:
-            raise ValueError("the tools come first")
-        found, before = decode_conversation(self._parts, self.conversation, self._known, self._offered)
-        self._shelf.keep(found, before)
+        found = self._source.conversation(self.conversation)
         for loss in found.losses:
             self.lose(loss.field, loss.outcome)
         return found.turns
@@ -91,35 +83,25 @@ class _Reading(RequestReader):
 class _Writing(RequestWriter):
     """One request being written that may go on from an earlier one."""
 
-    __slots__ = ("_known", "_tools", "_turns")
+    __slots__ = ("sink",)
 
     def __init__(self, model: str, profile: Profile, known: Sequence[EncodedConversation]) -> None:
         super().__init__(model, profile)
-        self._known = known
-        self._tools = NO_TOOLS
-        self._turns: tuple[EncodedTurns, EncodedConversation | None] | None = None
-
-    def remember(self, shelf: Shelf[EncodedConversation]) -> None:
-        """Keep what was written, once it is complete."""
-        if self._turns is not None:
-            turns, before = self._turns
-            shelf.keep(EncodedConversation(turns, self._tools), before)
+        self.sink = ConversationSink(known)
 
     def conversation(self, turns: tuple[Turn, ...], instruction: str | None) -> tuple[list[Json], object]:
         encoder = _Turns(self.model, self.profile, instruction)
-        last, found, before = encode_conversation(self._known, turns, instruction, encoder)
-        self._turns = found, before
+        last, found = self.sink.conversation(turns, instruction, encoder)
         for loss in (*found.losses, *found.more):
             self.lose(loss.field, loss.outcome)
         return last, found.encoded
 
     def tools(self, tools: tuple[Tool, ...]) -> object:
-        known = known_encoded_tools(self._known, tools, search=False)
-        if known is None:
+        def encode() -> tuple[bytes, list[Loss]]:
             writing = RequestWriter(self.model, self.profile)
-            encoded = _encode(writing.tools(tools))
-            known = EncodedTools(tools, search=False, encoded=encoded, losses=tuple(writing.losses))
-        self._tools = known
+            return _encode(writing.tools(tools)), writing.losses
+
+        known = self.sink.tools(tools, search=False, encode=encode)
         for loss in known.losses:
             self.lose(loss.field, loss.outcome)
         return Raw(known.encoded)

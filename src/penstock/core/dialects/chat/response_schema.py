@@ -12,9 +12,11 @@ from penstock.core.body.scan_rules import Form, Member, ScanRules
 from penstock.core.body.scanner import BOUNDS_NESTING, scan
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import CHAT, failed_end
+from penstock.core.dialects.openai.scores import Score, written_scores
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Failed
-from penstock.core.neutral.usage import Usage
+from penstock.core.neutral.usage import USUAL_TIERS, Special, Usage, special_or_none, unusual_tier
+from penstock.core.tools.hosted_runs import read_tool_use, special_of
 
 _MOST_TOKENS = 2**40
 
@@ -25,12 +27,16 @@ class PromptDetails(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     cache_creation_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class CompletionDetails(msgspec.Struct, frozen=True, gc=False):
     """What the completion was made of."""
 
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
 
 
 class Tokens(msgspec.Struct, frozen=True, gc=False):
@@ -47,9 +53,12 @@ class Tokens(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    server_tool_use: Raw = Raw()
+    num_search_queries: int | None = None
 
 
 _NOT_DETAILED, _NOT_MADE_OF = PromptDetails(), CompletionDetails()
+_USUAL = USUAL_TIERS | {None}
 
 
 class Counts:
@@ -60,9 +69,21 @@ class Counts:
     and ours does not: only the whole can be taken apart.
     """
 
-    __slots__ = ("_cached", "_completion", "_prompt", "_reasoning", "_total", "_written")
+    __slots__ = (
+        "_cached",
+        "_completion",
+        "_prompt",
+        "_reasoning",
+        "_special",
+        "_total",
+        "_written",
+        "service_tier",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, service_tier: str | None = None) -> None:
+        self.service_tier = service_tier
+        """That served the answer, where it names one."""
+        self._special: Special | None = None
         self._prompt: int | None = None
         self._completion: int | None = None
         self._total: int | None = None
@@ -91,7 +112,31 @@ class Counts:
             self._written,
         )
         self._reasoning = _known(made.reasoning_tokens, self._reasoning)
+        if (
+            details.audio_tokens
+            or made.audio_tokens
+            or made.accepted_prediction_tokens
+            or made.rejected_prediction_tokens
+            or tokens.server_tool_use
+            or tokens.num_search_queries
+            or self.service_tier not in _USUAL
+        ):
+            self._special = self._specially(tokens, details, made) or self._special
         return self._usage()
+
+    def _specially(self, tokens: Tokens, details: PromptDetails, made: CompletionDetails) -> Special | None:
+        runs = read_tool_use(tokens.server_tool_use)
+        if runs is None:  # Perplexity's
+            runs = {"web_search": _known(tokens.num_search_queries, 0) or 0}
+        return special_or_none(
+            msgspec.structs.replace(
+                special_of(runs, unusual_tier(self.service_tier)) or Special(),
+                audio_input_tokens=_known(details.audio_tokens, 0) or 0,
+                audio_output_tokens=_known(made.audio_tokens, 0) or 0,
+                accepted_prediction_tokens=_known(made.accepted_prediction_tokens, 0) or 0,
+                rejected_prediction_tokens=_known(made.rejected_prediction_tokens, 0) or 0,
+            )
+        )
 
     def _usage(self) -> Usage:
         fresh = self._prompt
@@ -113,6 +158,7 @@ class Counts:
             cache_read=self._cached,
             cache_write=self._written,
             reasoning=reasoning,
+            special=self._special,
         )
 
 
@@ -164,6 +210,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
     matched_stop: str | int | None = None
     usage: Tokens | None = None
     error: Raw = Raw()
+    logprobs: Raw = Raw()
 
 
 class BaseResp(msgspec.Struct, frozen=True, gc=False):
@@ -205,7 +252,7 @@ def read_chunk(data: bytes) -> Chunk | None:
 
 _decode_tokens = msgspec.json.Decoder(Tokens).decode
 _NAMES = (
-    "id", "object", "created", "system_fingerprint", "service_tier", "provider", "prompt_filter_results", "prompt_logprobs",
+    "id", "object", "created", "system_fingerprint", "provider", "prompt_filter_results", "prompt_logprobs",
     "prompt_token_ids", "kv_transfer_params", "citations", "search_results", "stats", "time_info", "x_groq", "metadata",
     "request_id",
 )  # fmt: skip
@@ -214,20 +261,21 @@ REGULAR = ScanRules(
     (
         Member("model", Form.NAME, required=True),
         Member("usage", Form.OBJECT, required=True),
+        Member("service_tier"),
         Member("choices", Form.FILLED, required=True),
         *map(Member, _NAMES),
     ),
-    wanted=2,
+    wanted=3,
 )
 """A whole answer with nothing unusual about it, as far as a meter reads it: its choices are not looked into."""
-_MODEL, _USAGE = REGULAR.places["model"], REGULAR.places["usage"]
+_MODEL, _USAGE, _TIER = (REGULAR.places[name] for name in ("model", "usage", "service_tier"))
 _ERROR, _FINISH = b'"error"', b'"finish_reason"'
 _GOOD = re.compile(rb'"finish_reason" ?: ?(?:"(?:stop|length|tool_calls|content_filter|function_call)"|null)')
 """The ends that need no reading, which are nearly all."""
 
 
-def read_regular(body: bytes) -> tuple[int, int, Tokens] | None:
-    """Where the name of the model lies in a whole answer that reports no error anywhere, and its counts.
+def read_regular(body: bytes) -> tuple[int, int, Tokens, bytes] | None:
+    """Where the name of the model lies in a whole answer that reports no error anywhere, its counts, and its tier as JSON.
 
     None for any other answer, which ``read_chunk`` has to look at.
     """
@@ -240,7 +288,12 @@ def read_regular(body: bytes) -> tuple[int, int, Tokens] | None:
         tokens = _decode_tokens(body[spans[_USAGE] : spans[_USAGE + 1]])
     except ValueError:
         return None
-    return spans[_MODEL], spans[_MODEL + 1], tokens
+    return spans[_MODEL], spans[_MODEL + 1], tokens, body[spans[_TIER] : spans[_TIER + 1]]
+
+
+def read_string(data: bytes) -> str | None:
+    """The string that JSON is; None for anything else."""
+    return _str(read_loosely(data))
 
 
 def _ends_well(body: bytes) -> bool:
@@ -290,6 +343,23 @@ def failure_in(chunk: Chunk, data: bytes) -> Failed | None:
     return None
 
 
+class _Logprobs(msgspec.Struct):
+    content: list[Score] | None = None
+    refusal: list[Score] | None = None
+
+
+_logprobs = msgspec.json.Decoder(_Logprobs).decode
+
+
+def scores_of(raw: Raw) -> str:
+    """The entries of a choice's ``logprobs`` as ``Scored`` has them; '' where there are none that can be read."""
+    try:
+        found = _logprobs(raw)
+    except (ValueError, RecursionError):
+        return ""
+    return written_scores(found.content or found.refusal)
+
+
 def present(raw: Raw) -> bool:
     """Whether a member was there and not null, false or an empty string."""
     return len(raw) > 0 and bytes(raw) not in {b"null", b"false", b'""', b"{}"}
@@ -323,6 +393,7 @@ def _choice(value: dict[str, object]) -> Choice:
         matched_stop=_str(value.get("matched_stop")),
         usage=_tokens(value.get("usage")),
         error=_raw(value.get("error")),
+        logprobs=_raw(value.get("logprobs")),
     )
 
 
@@ -395,12 +466,20 @@ def _tokens(value: object) -> Tokens | None:
             _int(given.get("cached_tokens")),
             _int(given.get("cache_write_tokens")),
             _int(given.get("cache_creation_tokens")),
+            _int(given.get("audio_tokens")),
         ),
-        completion_tokens_details=CompletionDetails(_int(spent.get("reasoning_tokens"))),
+        completion_tokens_details=CompletionDetails(
+            _int(spent.get("reasoning_tokens")),
+            _int(spent.get("audio_tokens")),
+            _int(spent.get("accepted_prediction_tokens")),
+            _int(spent.get("rejected_prediction_tokens")),
+        ),
         prompt_cache_hit_tokens=_int(members.get("prompt_cache_hit_tokens")),
         cached_tokens=_int(members.get("cached_tokens")),
         cache_read_input_tokens=_int(members.get("cache_read_input_tokens")),
         cache_creation_input_tokens=_int(members.get("cache_creation_input_tokens")),
+        server_tool_use=_raw(members.get("server_tool_use")),
+        num_search_queries=_int(members.get("num_search_queries")),
     )
 
 

@@ -24,6 +24,7 @@ from penstock.core.dialects.messages.response_schema import (
     end_of,
     explanation_of,
     failure_of,
+    metered,
     read_event,
 )
 from penstock.core.dialects.messages.text_form import form_of
@@ -198,6 +199,7 @@ class ResponseDecoder:
                 if event.delta is not None:
                     self._delta(event.index, event.delta, out)
             case "content_block_start":
+                self._meter.saw(event.content_block)
                 if event.content_block is not None:
                     self._start(event.index, event.content_block, data, out)
             case "content_block_stop":
@@ -215,7 +217,9 @@ class ResponseDecoder:
 
     def _end(self) -> Stopped | Failed:
         ended = end_of(self._reason, called=self._called, own=self._profile.good_ends)
-        return ended if isinstance(ended, Failed) else Stopped(ended, self._sequence, self._detail)
+        if isinstance(ended, Failed):
+            return ended
+        return Stopped(ended, self._sequence, self._detail, self._meter.service_tier)
 
     def _begin(self, message: Message | None, out: list[AnyEvent]) -> None:
         self._started = True
@@ -406,8 +410,7 @@ def decode_response(
         return [failure_of(body)]
     if message.content is None:
         return [garbled("the upstream's answer has no content")]
-    meter = UsageMeter()
-    usage = meter.take(message.usage)
+    usage, meter = metered(message)
     events: list[AnyEvent] = [Started(message.id or "", meter.served or message.model or "")]
     if usage is not None:
         events.append(Metered(usage))
@@ -428,7 +431,8 @@ def decode_response(
     ended = end_of(message.stop_reason, called=called, own=profile.good_ends)
     if isinstance(ended, Failed):
         return [*events, ended]
-    return [*events, Stopped(ended, message.stop_sequence, explanation_of(message.stop_details))]
+    explained = explanation_of(message.stop_details)
+    return [*events, Stopped(ended, message.stop_sequence, explained, meter.service_tier)]
 
 
 class _Content(msgspec.Struct):

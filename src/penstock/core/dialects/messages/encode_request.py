@@ -216,6 +216,8 @@ class RequestWriter:
             ("prompt_cache_key", request.cache_key),
             ("prompt_cache_retention", request.cache_retention),
             ("metadata", request.metadata),
+            ("logprobs", request.logprobs or None),
+            ("top_logprobs", request.top_logprobs or None),
         ):
             if value is not None:
                 self.lose(name)

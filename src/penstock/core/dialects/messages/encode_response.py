@@ -22,6 +22,7 @@ from penstock.core.neutral.events import (
     HostedUsed,
     Metered,
     Reply,
+    Scored,
     Started,
     Stopped,
     StopReason,
@@ -60,6 +61,8 @@ _REASONS: dict[StopReason, str] = {
     "refusal": "refusal",
     "pause_turn": "pause_turn",
 }
+
+_TIERS = {"default": "standard", "standard": "standard", "priority": "priority", "batch": "batch"}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,7 +111,18 @@ def _counts(usage: Usage) -> dict[str, Any]:
         counts["output_tokens"] = usage.output
     if usage.reasoning is not None:
         counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    if usage.special is not None and (usage.special.web_searches or usage.special.web_fetches):
+        counts["server_tool_use"] = {
+            "web_search_requests": usage.special.web_searches,
+            "web_fetch_requests": usage.special.web_fetches,
+        }
     return counts
+
+
+def _served(service_tier: str | None) -> dict[str, Any]:
+    """The tier as this format says it; one of another format's alone is left out."""
+    own = _TIERS.get(service_tier or "")
+    return {} if own is None else {"service_tier": own}
 
 
 def _details(reason: StopReason, detail: str | None) -> dict[str, Any] | None:
@@ -186,8 +200,8 @@ class ResponseEncoder:
         if not self._started:
             self._start(pieces)
         match event:
-            case Started():
-                pass
+            case Started() | Scored():
+                pass  # log probabilities have no place here, which is told of the request
             case TextDelta(text):
                 self._switch("text", pieces)
                 self._delta(text, pieces)
@@ -311,7 +325,7 @@ class ResponseEncoder:
         if details is not None:
             delta["stop_details"] = details
         guess = {"input_tokens": self._estimate, "output_tokens": -(-self._chars // _CHARS_PER_TOKEN)}
-        usage = {**guess, **_counts(self._usage)}
+        usage = {**guess, **_counts(self._usage), **_served(event.service_tier)}
         pieces.append(
             _frame(b"message_delta", b',"delta":' + _encode(delta) + b',"usage":' + _encode(usage)) + _STOP
         )
@@ -361,7 +375,7 @@ def encode_response(
     details = _details(reason, reply.detail)
     if details is not None:
         message["stop_details"] = details
-    message["usage"] = _counts(reply.usage)
+    message["usage"] = {**_counts(reply.usage), **_served(reply.service_tier)}
     return _encode(message)
 
 

@@ -23,6 +23,7 @@ from penstock.core.dialects.messages.response_schema import (
     end_of,
     failure_of,
     is_passed_on,
+    metered,
     read_event,
 )
 from penstock.core.dialects.messages.text_form import PIECE
@@ -33,7 +34,7 @@ from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
 from penstock.core.reasoning.maker import maker_mark
-from penstock.core.sse import STRING, Frame, parse_frame
+from penstock.core.sse import STRING, Frame, parse_frame, split_whole
 
 _encode = msgspec.json.Encoder().encode
 
@@ -115,6 +116,10 @@ class Passthrough(FramePassthrough):
             self.output_bytes += value.end(1) - value.start(1) - 2
         if not self._called and b'"tool_use"' in whole:
             self._called = True
+        if b'_tool_use"' in whole:  # of the provider's
+            for frame in map(parse_frame, split_whole(whole)):
+                event = None if frame is None else read_event(frame.event, frame.data)
+                self._meter.saw(event.content_block if isinstance(event, StreamEvent) else None)
 
     def _see(self, raw: bytes) -> bytes:
         """Read one frame; what of it is relayed."""
@@ -174,8 +179,8 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     message = decode_whole(body)
     if message is None:
         return b"", Usage(), garbled("the upstream's answer is not a Messages reply"), ""
-    meter = UsageMeter()
-    usage = meter.take(message.usage) or Usage()
+    told, meter = metered(message)
+    usage = told or Usage()
     if message.type == "error" or (message.error is not msgspec.UNSET and bytes(message.error) != b"null"):
         return b"", usage, failure_of(body), ""
     if message.content is None:

@@ -9,10 +9,11 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.forms import Form
 from penstock.core.dialects.messages.decode_response import ResponseDecoder
-from penstock.core.dialects.messages.response_schema import Delta, StreamEvent, UsageMeter
+from penstock.core.dialects.messages.hosted_tools import read_block
+from penstock.core.dialects.messages.response_schema import Block, Delta, StreamEvent, UsageMeter
 from penstock.core.neutral.events import AnyEvent, Metered, Started, Stopped
 from penstock.core.neutral.text_pieces import TextPieces
-from penstock.core.neutral.usage import Usage, merge_usage
+from penstock.core.neutral.usage import Usage, add_special, merge_usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.sse import MAX_ANSWER
 
@@ -102,6 +103,7 @@ class Said:
                 else:
                     self._sign(block, delta)
         elif event.type == "content_block_start":
+            self._meter.saw(event.content_block)
             began = _started(data).content_block
             if began is not UNSET:
                 self.size += len(data)
@@ -124,6 +126,9 @@ class Said:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         self._whole = found.content or []
+        for raw in self._whole:
+            block = read_block(raw)
+            self._meter.saw(Block(block.type, name=block.name))
         self._metered(self._meter.take(found.usage))
 
     def content(self) -> list[Raw]:
@@ -267,6 +272,7 @@ def _sum(before: Usage | None, usage: Usage) -> Usage:
         cache_write=_plus(before.cache_write, usage.cache_write),
         reasoning=_plus(before.reasoning, usage.reasoning),
         cache_write_1h=_plus(before.cache_write_1h, usage.cache_write_1h),
+        special=add_special(before.special, usage.special),
     )
 
 

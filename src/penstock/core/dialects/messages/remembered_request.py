@@ -12,18 +12,13 @@ from penstock.core.dialects.messages import request_schema as wire
 from penstock.core.dialects.messages.decode_request import ConversationReader, RequestReader
 from penstock.core.dialects.messages.encode_request import Json, RequestWriter
 from penstock.core.dialects.translation_memory import (
-    NO_TOOLS,
+    ConversationSink,
+    ConversationSource,
     DecodedConversation,
     DecodedTools,
     EncodedConversation,
-    EncodedTools,
-    EncodedTurns,
     RequestParts,
     Shelf,
-    decode_conversation,
-    encode_conversation,
-    known_encoded_tools,
-    known_tools,
 )
 from penstock.core.neutral.request import AnyPart, Loss, Request, Role, Tool, Turn
 from penstock.core.profile import Profile
@@ -48,41 +43,38 @@ def encode_remembered(
     """What ``encode_request`` gives or raises, encoding only what the shelf has not."""
     writing = _Writing(profile, shelf.all())
     encoded = writing.request(request, model)
-    writing.remember(shelf)
+    writing.sink.remember(shelf)
     return encoded
 
 
 class _Reading(RequestReader):
     """One reading of a body in parts."""
 
-    __slots__ = ("_known", "_offered", "_parts", "_shelf")
+    __slots__ = ("_source",)
 
     def __init__(self, parts: RequestParts, shelf: Shelf[DecodedConversation]) -> None:
         super().__init__()
-        self._parts = parts
-        self._shelf = shelf
-        self._known = shelf.all()
-        self._offered = known_tools(self._known, parts.tools)
+        self._source = ConversationSource(parts, shelf)
 
     def turns(self, messages: list[wire.Message]) -> Iterable[Turn]:  # noqa: ARG002 - they are in the parts
-        offered = self._offered
-        if offered is None:
+        source = self._source
+        if source.offered is None:
             reading = RequestReader()
-            tools, searches = reading.tools(_tools(self._parts.tools))
+            raw = source.parts.tools
+            tools, searches = reading.tools(_tools(raw))
             if reading.left_out:
                 raise ValueError("a choice of what is left out is refused")
-            offered = DecodedTools(self._parts.tools, tools, searches, tuple(reading.losses))
-            self._offered = offered
-        found, before = decode_conversation(self._parts, ConversationReader(), self._known, offered)
-        self._shelf.keep(found, before)
+            source.offered = DecodedTools(raw, tools, searches, tuple(reading.losses))
+        found = source.conversation(ConversationReader())
         self._lose(found.losses)
         return found.turns
 
     def tools(self, offered: list[wire.Tool]) -> tuple[tuple[Tool, ...], bool]:  # noqa: ARG002 - the same
-        if self._offered is None:
+        known = self._source.offered
+        if known is None:
             raise ValueError("the turns come first")
-        self._lose(self._offered.losses)
-        return self._offered.tools, self._offered.search
+        self._lose(known.losses)
+        return known.tools, known.search
 
     def _lose(self, losses: Iterable[Loss]) -> None:
         for loss in losses:
@@ -92,33 +84,23 @@ class _Reading(RequestReader):
 class _Writing(RequestWriter):
     """One request being written that may go on from an earlier one."""
 
-    __slots__ = ("_known", "_tools", "_turns")
+    __slots__ = ("sink",)
 
     def __init__(self, profile: Profile, known: Sequence[EncodedConversation]) -> None:
         super().__init__(profile)
-        self._known = known
-        self._tools = NO_TOOLS
-        self._turns: tuple[EncodedTurns, EncodedConversation | None] | None = None
-
-    def remember(self, shelf: Shelf[EncodedConversation]) -> None:
-        """Keep what was written, once it is complete."""
-        if self._turns is not None:
-            turns, before = self._turns
-            shelf.keep(EncodedConversation(turns, self._tools), before)
+        self.sink = ConversationSink(known)
 
     def conversation(self, turns: list[Turn]) -> tuple[list[Json], object]:
-        last, found, before = encode_conversation(self._known, turns, None, _Turns(self.profile))
-        self._turns = found, before
+        last, found = self.sink.conversation(turns, None, _Turns(self.profile))
         self.losses.update(dict.fromkeys((*found.more, *found.losses)))
         return last, found.encoded
 
     def tools(self, request: Request) -> object:
-        known = known_encoded_tools(self._known, request.tools, search=request.web_search)
-        if known is None:
+        def encode() -> tuple[bytes, Iterable[Loss]]:
             writing = RequestWriter(self.profile)
-            encoded = _encode(writing.tools(request))
-            known = EncodedTools(request.tools, request.web_search, encoded, tuple(writing.losses))
-        self._tools = known
+            return _encode(writing.tools(request)), writing.losses
+
+        known = self.sink.tools(request.tools, search=request.web_search, encode=encode)
         self.losses.update(dict.fromkeys(known.losses))
         return Raw(known.encoded)
 

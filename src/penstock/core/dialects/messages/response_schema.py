@@ -14,7 +14,8 @@ from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import MESSAGES, good_end
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import AnyEvent, Cited, Failed, StopReason, garbled
-from penstock.core.neutral.usage import Usage, merge_usage
+from penstock.core.neutral.usage import Special, Usage, merge_usage, unusual_tier
+from penstock.core.tools.hosted_runs import read_tool_use, runs_of, special_of
 
 
 class Delta(msgspec.Struct, gc=False):
@@ -88,6 +89,9 @@ class _Usage(msgspec.Struct):
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
     iterations: Raw | UnsetType = UNSET
+    server_tool_use: Raw = Raw()
+    service_tier: object = None
+    speed: object = None
 
 
 class _Iteration(msgspec.Struct):
@@ -108,6 +112,11 @@ _BILLED_BESIDE = frozenset(("compaction", "advisor_message"))
 Anthropic: "Compaction", Understanding usage; the reference of its SDK 2.12, ``BetaUsage.iterations``; read 2026-11-30. That the
 counts leave out what an advisor took is told on the page of the advisor tool (unverified: not read again since).
 """
+_CALLED_HERE = frozenset({"server_tool_use", "mcp_tool_use"})
+_COUNTED = frozenset({"web_search", "web_fetch"})
+"""Tools whose runs a ``usage`` counts, where it counts any: one that failed is not billed."""
+_USUAL = (None, "standard")
+_NULL = len("null")
 _SERVED = "fallback_message"
 """The type of the iteration that ended an answer which another model has given."""
 
@@ -168,13 +177,21 @@ def end_of(word: str | None, *, called: bool, own: str = "") -> StopReason | Fai
 class UsageMeter:
     """Reads the ``usage`` objects of one answer: what they say of it is added to what was billed beside it."""
 
-    __slots__ = ("_beside", "_own", "served")
+    __slots__ = ("_beside", "_own", "_ran", "served", "service_tier")
 
     def __init__(self) -> None:
         self._own = Usage()
+        self._ran: list[str] = []
+        self.service_tier: str | None = None
+        """That served the answer, where it names one."""
         self._beside: Usage | None = None
         self.served = ""
         """The model that has answered, where an iteration says that it is another; else ''."""
+
+    def saw(self, block: Block | None) -> None:
+        """Take a block of the answer; those that a tool of the provider begins with count."""
+        if block is not None and block.type in _CALLED_HERE:
+            self._ran.append("mcp" if block.type == "mcp_tool_use" else block.name or "")
 
     def at_start(self, raw: Raw | UnsetType) -> Usage | None:
         """The counts in ``message_start``: what it says of the output is only how far that had come."""
@@ -196,10 +213,29 @@ class UsageMeter:
             own = msgspec.structs.replace(own, reasoning=_count(found.output_tokens_details.thinking_tokens))
         if started:
             own = msgspec.structs.replace(own, output=None, reasoning=None)
+        if isinstance(found.service_tier, str):
+            self.service_tier = found.service_tier
+        if (
+            self._ran
+            or len(found.server_tool_use) > _NULL
+            or found.service_tier not in _USUAL
+            or found.speed not in _USUAL
+        ):
+            own = msgspec.structs.replace(own, special=self._specially(found))
         self._own = merge_usage(self._own, own)
         if found.iterations is not UNSET:
             self._read_iterations(found.iterations)
         return own if self._beside is None else _with(self._own, self._beside)
+
+    def _specially(self, found: _Usage) -> Special | None:
+        """Runs of code are in no count of Anthropic's, so they are counted by their blocks."""
+        ran, told = runs_of(self._ran), read_tool_use(found.server_tool_use)
+        if told is not None:
+            ran = {name: number for name, number in ran.items() if name not in _COUNTED} | told
+        tier = unusual_tier(found.service_tier if isinstance(found.service_tier, str) else None)
+        if found.speed == "fast":
+            tier = f"{tier} fast".lstrip()
+        return special_of(ran, tier)
 
     def _read_iterations(self, raw: Raw) -> None:
         """Later ones repeat the earlier."""
@@ -219,6 +255,14 @@ class UsageMeter:
 
 
 _NOTHING = Usage(input=0, output=0)
+
+
+def metered(message: Message) -> tuple[Usage | None, UsageMeter]:
+    """The counts of a whole answer, None where there are none that can be read; and what read them."""
+    meter = UsageMeter()
+    for block in message.content or ():
+        meter.saw(block)
+    return meter.take(message.usage), meter
 
 
 def _usage_of(found: _Usage | _Iteration) -> Usage:
@@ -242,6 +286,7 @@ def _with(own: Usage, beside: Usage) -> Usage:
         cache_write=_sum(own.cache_write, beside.cache_write),
         reasoning=own.reasoning,
         cache_write_1h=_sum(own.cache_write_1h, beside.cache_write_1h),
+        special=own.special,
     )
 
 

@@ -2,6 +2,15 @@
 
 from msgspec import UNSET, Raw, UnsetType
 
+_NO_TIER = frozenset({"batch"})
+
+
+def answered_tier(tier: str | None) -> str | None:
+    """The tier that served an answer, as OpenAI's formats say it; None for one that they have no word for."""
+    if tier is None or tier in _NO_TIER:
+        return None
+    return "default" if tier == "standard" else tier
+
 
 def asked_tier(tier: str | None) -> str | None:
     """The tier that a request asks for; ``auto`` is what it gets anyway."""

@@ -53,7 +53,6 @@ _CARRIED = frozenset(wire.Body.__struct_fields__) - {"store", "truncation"}
 _IDLE: dict[str, frozenset[bytes]] = {
     "store": frozenset({b"false"}),
     "truncation": frozenset({b'"disabled"'}),
-    "top_logprobs": frozenset({b"0"}),
     "background": frozenset({b"false"}),
     "context_management": frozenset({b"[]"}),
 }
@@ -70,6 +69,8 @@ _BACK = ("_output", "_response")
 """So end the types of items that the caller said."""
 _ENCRYPTED = "reasoning.encrypted_content"
 """What may be included, because it always is."""
+_LOGPROBS = "message.output_text.logprobs"
+_INCLUDED = frozenset({_ENCRYPTED, _LOGPROBS})
 
 _body = msgspec.json.Decoder(wire.Body).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -136,7 +137,8 @@ class _Reading:
         _check(sent)
         self._reasoning = sent.reasoning
         self._format = sent.text.format if sent.text is not None else None
-        if any(more != _ENCRYPTED for more in sent.include or ()):
+        scored = _LOGPROBS in (sent.include or ()) or bool(sent.top_logprobs)
+        if any(more not in _INCLUDED for more in sent.include or ()):
             self.lose("include")
         for at, tool in enumerate(sent.tools or ()):
             self.toolbox.add(tool, f"tools[{at}]")
@@ -170,6 +172,8 @@ class _Reading:
             cache_key=sent.prompt_cache_key,
             cache_retention=sent.prompt_cache_retention,
             metadata=asked_metadata(sent.metadata),
+            logprobs=scored,
+            top_logprobs=sent.top_logprobs if scored else None,
         )
 
     def reasoning(self) -> tuple[Effort | None, Thinking | None]:

@@ -4,12 +4,14 @@ from contextlib import suppress
 from typing import Literal, assert_never
 
 import msgspec
+from msgspec import Raw
 
 from penstock.core.dialects.forms import Form
 from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.dialects.responses.hosted_tools import hosted_of
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
+    HOSTED,
     Item,
     Part,
     Response,
@@ -18,10 +20,12 @@ from penstock.core.dialects.responses.response_schema import (
     decode_whole,
     end_of,
     failure_in,
+    hosted_run,
     is_json,
     read_event,
+    scores_of,
     unknown_state,
-    usage_of,
+    usage_in,
 )
 from penstock.core.dialects.responses.text_form import form_of
 from penstock.core.neutral.events import (
@@ -31,6 +35,7 @@ from penstock.core.neutral.events import (
     Failed,
     HostedUsed,
     Metered,
+    Scored,
     Started,
     Stopped,
     TextDelta,
@@ -61,6 +66,8 @@ _ITEM_OF: dict[Kind, str] = {
     "summary": "reasoning",
     "reasoning": "reasoning",
 }
+_NONE = Raw()
+_EMPTY = len("[]")
 _GAP = "\n\n"
 """Between two messages, or two parts of a summary, which are paragraphs of their own."""
 _STRAY = garbled("a tool call without a name")
@@ -105,6 +112,7 @@ class Assembly:
         "_ids",
         "_model",
         "_order",
+        "_ran",
         "_refusal",
         "answered",
         "done",
@@ -123,6 +131,7 @@ class Assembly:
         self._by_index: dict[int, _Open] = {}
         self._ids: dict[str, int] = {}
         self._called = False
+        self._ran: list[str] = []  # tools of the provider
         self._refusal: list[str] = []
 
     def take(self, event: StreamEvent, out: list[AnyEvent]) -> None:
@@ -134,12 +143,14 @@ class Assembly:
         kind = _DELTAS.get(event.type)
         if kind is not None:
             if event.delta:
-                self._give(self._item(event, _ITEM_OF[kind]), kind, _place(event, kind), event.delta, out)
+                opened = self._item(event, _ITEM_OF[kind])
+                self._give(opened, kind, _place(event, kind), event.delta, out, event.logprobs)
             return
         kind = _DONES.get(event.type)
         if kind is not None:
             text = event.text or event.refusal or event.arguments or event.input
-            self._rest(self._item(event, _ITEM_OF[kind]), kind, _place(event, kind), text, out)
+            opened = self._item(event, _ITEM_OF[kind])
+            self._rest(opened, kind, _place(event, kind), text, out, event.logprobs)
             return
         item = event.item
         match event.type:
@@ -151,6 +162,8 @@ class Assembly:
                 opened = self._new(item.type, item.id or event.item_id, event.output_index)
                 self._name(opened, item, out)
             case "response.output_item.done" if item is not None:
+                if item.type in HOSTED:
+                    self._ran.append(hosted_run(item))
                 self._item_done(self._item(event, item.type), item, out)
             case "response.completed" | "response.incomplete":
                 self._end(event.response or Response(), event.type, out)
@@ -215,12 +228,16 @@ class Assembly:
         opened.pieces = []
         self._emit(opened, events, out)
 
-    def _rest(self, opened: _Open, kind: Kind, at: int, text: str | None, out: list[AnyEvent]) -> None:
+    def _rest(
+        self, opened: _Open, kind: Kind, at: int, text: str | None, out: list[AnyEvent], logprobs: Raw = _NONE
+    ) -> None:
         """Give out a part that is done, if no delta has brought it."""
         if text and (kind, at) not in opened.given:
-            self._give(opened, kind, at, text, out)
+            self._give(opened, kind, at, text, out, logprobs)
 
-    def _give(self, opened: _Open, kind: Kind, at: int, text: str, out: list[AnyEvent]) -> None:
+    def _give(
+        self, opened: _Open, kind: Kind, at: int, text: str, out: list[AnyEvent], logprobs: Raw = _NONE
+    ) -> None:
         begins = (kind, at) not in opened.given
         fresh = not opened.given
         opened.given.add((kind, at))
@@ -234,6 +251,8 @@ class Assembly:
                 if kind == "refusal":
                     self._refusal.append(text)
                 gap: list[AnyEvent] = [TextDelta(_GAP)] if fresh and self._follows_text(opened) else []
+                if len(logprobs) > _EMPTY and (scores := scores_of(logprobs)):
+                    gap.append(Scored(scores))
                 self._emit(opened, [*gap, TextDelta(text)], out)
             case "summary" | "reasoning":
                 opened.raw = opened.raw or kind == "reasoning"
@@ -290,7 +309,8 @@ class Assembly:
         for at, part in enumerate(parts):
             kind: Kind = "refusal" if part.type == "refusal" else "text"
             if (kind, at) not in opened.given:
-                self._rest(opened, kind, at, part.refusal if kind == "refusal" else part.text, out)
+                said = part.refusal if kind == "refusal" else part.text
+                self._rest(opened, kind, at, said, out, part.logprobs)
                 found = [one for raw in part.annotations or () if (one := cited(raw)) is not None]
                 self._emit(opened, [*found], out)
 
@@ -345,7 +365,7 @@ class Assembly:
             self._close_text(opened, out)
             opened.ended = True
         self._advance(out)
-        usage = usage_of(response.usage)
+        usage = usage_in(response, self._ran)
         if usage is not None:
             out.append(Metered(usage))
         self.done = True

@@ -123,6 +123,7 @@ _CALLER = CallerSide(
     is_startup=is_startup,
     reply_id="resp_",
     words={
+        "logprobs": "include",
         "effort": "reasoning.effort",
         "reasoning_effort": "reasoning.effort",
         "thinking": "reasoning.summary",

@@ -5,12 +5,13 @@ false, and reasoning is asked for in the encrypted form that can be sent back.
 """
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import assert_never, cast
 
 import msgspec
 
 from penstock.core.dialects.openai.effort import effort_for, nearest
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, RequestEncoder
+from penstock.core.dialects.openai.scores import asks_scores
 from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.dialects.responses.encrypted_reasoning import carrier_of
 from penstock.core.dialects.responses.hosted_tools import is_from_here, item_of
@@ -77,6 +78,10 @@ class _Writing(RequestEncoder):
             body["text"] = text
         self.user(request, body)
         self.shared(request, body, text, metadata=self.profile.metadata)
+        if asks_scores(request, self.profile, self.lose):
+            body["include"] = [*cast("list[str]", body.get("include", [])), "message.output_text.logprobs"]
+            if request.top_logprobs:
+                body["top_logprobs"] = request.top_logprobs
         body["store"] = False
         body["stream"] = request.stream
         return body

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
+from penstock.core.dialects.openai.shared_fields import answered_tier
 from penstock.core.dialects.responses.encrypted_reasoning import (
     sealed_hosted,
     sealed_redacted,
@@ -28,6 +29,7 @@ from penstock.core.neutral.events import (
     HostedUsed,
     Metered,
     Reply,
+    Scored,
     Started,
     Stopped,
     StopReason,
@@ -136,12 +138,15 @@ class Annotation(msgspec.Struct, frozen=True, tag_field="type", tag="url_citatio
         return cls(start, end, cited.url, cited.title)
 
 
+_NO_SCORES = Raw(b"[]")
+
+
 class OutputText(msgspec.Struct, frozen=True, tag_field="type", tag="output_text"):
     """The text of a message."""
 
     text: str
     annotations: list[Annotation] = []
-    logprobs: tuple[()] = ()
+    logprobs: Raw = _NO_SCORES
 
 
 class Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
@@ -277,9 +282,11 @@ class ResponseEncoder:
         "_kind",
         "_made",
         "_model",
+        "_next_scores",
         "_output",
         "_pieces",
         "_place",
+        "_scores",
         "_source",
         "_span",
         "_told",
@@ -324,6 +331,8 @@ class ResponseEncoder:
         self._call = CallOpened("", "")
         self._free = CustomInput()
         self._annotations: list[Annotation] = []
+        self._scores: list[str] = []  # of the open message
+        self._next_scores: list[str] = []  # of the text that comes next
         self._chars = 0  # of the open message, which citations count in
         self._cited_to = 0
         self._span = (0, 0)
@@ -369,7 +378,7 @@ class ResponseEncoder:
             output=self._output,
             incomplete_details=details,
             usage=usage,
-            service_tier=tier or "default",
+            service_tier=answered_tier(tier) or "default",
         )
         return encode_object(response, self._asked.members or DEFAULTS)
 
@@ -383,8 +392,8 @@ class ResponseEncoder:
         return token_counts(self._usage, input_estimate=self._estimate, output_estimate=guess)
 
     def _other(self, event: AnyEvent, out: list[bytes]) -> None:
-        if isinstance(event, Metered):
-            self._usage = merge_usage(self._usage, event.usage)
+        if isinstance(event, Metered | Scored):
+            self._note(event)
             return
         if isinstance(event, Started):
             self._source = event.model or self._source
@@ -418,6 +427,12 @@ class ResponseEncoder:
             case _:
                 assert_never(event)
 
+    def _note(self, event: Metered | Scored) -> None:
+        if isinstance(event, Metered):
+            self._usage = merge_usage(self._usage, event.usage)
+        else:
+            self._next_scores.append(event.tokens)
+
     # ---- frames
 
     def _frame(self, kind: bytes, members: bytes, out: list[bytes]) -> None:
@@ -433,6 +448,12 @@ class ResponseEncoder:
         self._made += len(text)
         self._pieces.add(text)
         tail = _TEXT_TAIL if self._kind == "text" else b"}\n\n"
+        if self._next_scores and self._kind == "text":
+            scores = ",".join(self._next_scores)
+            self._next_scores = []
+            self._scores.append(scores)
+            self._told += len(scores)
+            tail = b',"logprobs":[%b]}\n\n' % scores.encode()
         out.append(b"%b%d%b%b%b" % (self._head, self.sequence, self._place, _encode(text), tail))
         self.sequence += 1
 
@@ -464,6 +485,7 @@ class ResponseEncoder:
     def _open_text(self, out: list[bytes]) -> None:
         self._open("msg", out)
         self._annotations = []
+        self._scores = []
         self._chars = self._cited_to = 0
         self._span = (0, 0)
         self._kind = "text"
@@ -586,8 +608,10 @@ class ResponseEncoder:
     def _close_text(self, status: Status, out: list[bytes]) -> None:
         text = self._pieces.text()
         at = self._at(b',"content_index":0')
-        self._frame(b"response.output_text.done", at + b',"text":' + _encode(text) + b',"logprobs":[]', out)
-        part = OutputText(text, self._annotations)
+        scores = Raw(f"[{','.join(self._scores)}]".encode()) if self._scores else _NO_SCORES
+        members = b',"text":' + _encode(text) + b',"logprobs":' + bytes(scores)
+        self._frame(b"response.output_text.done", at + members, out)
+        part = OutputText(text, self._annotations, scores)
         self._frame(b"response.content_part.done", at + b',"part":' + _encode(part), out)
         self._done(Message(self._item, status, [part]), out)
 

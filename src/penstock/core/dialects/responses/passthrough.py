@@ -22,15 +22,18 @@ from penstock.core.dialects.responses.request_schema import COMPACTIONS
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
     ENDS,
+    HOSTED,
+    Item,
     Response,
     StreamEvent,
     decode_whole,
     end_of,
     failure_in,
+    hosted_run,
     is_json,
     is_passed_on,
     read_event,
-    usage_of,
+    usage_in,
 )
 from penstock.core.dialects.responses.text_form import PIECE
 from penstock.core.dialects.summary import INTRODUCTION, SEALED, opened_summary
@@ -39,12 +42,15 @@ from penstock.core.neutral.request import Loss
 from penstock.core.neutral.usage import Usage, merge_usage
 from penstock.core.profile import Profile
 from penstock.core.reasoning.cache import ReasoningScope
-from penstock.core.sse import Frame, parse_frame
+from penstock.core.sse import Frame, parse_frame, split_whole
 from penstock.errors import InvalidRequest
 
 _BOM = b"\xef\xbb\xbf"
 _GENERATED = re.compile(rb'"delta"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"')
 _CALLED = tuple(b'"%b"' % kind.encode() for kind in CALLS)
+_DONE = b"output_item.done"
+_ITEM_DONE = "response.output_item.done"
+_HOSTED = tuple(b'"%b"' % kind.encode() for kind in HOSTED)
 _SEQUENCE = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 
 _encode = msgspec.json.Encoder().encode
@@ -147,7 +153,11 @@ class Passthrough(FramePassthrough):
     PIECE = PIECE
     MARKS = (b'"response"', b"error")  # quotes in text are escaped, so the first is a key
 
-    __slots__ = ()
+    __slots__ = ("_ran",)
+
+    def __init__(self, *, model: str | None, withhold_usage: bool) -> None:
+        super().__init__(model=model, withhold_usage=withhold_usage)
+        self._ran: list[str] = []  # tools of the provider
 
     @property
     def sequence(self) -> int:
@@ -173,6 +183,11 @@ class Passthrough(FramePassthrough):
             self.output_bytes += value.end(1) - value.start(1)
         if not self._called:
             self._called = any(mark in whole for mark in _CALLED)
+        if _DONE in whole and any(mark in whole for mark in _HOSTED):
+            for frame in map(parse_frame, split_whole(whole)):
+                event = None if frame is None else read_event(frame.event, frame.data, passed=True)
+                item = event.item if isinstance(event, StreamEvent) and event.type == _ITEM_DONE else None
+                self._ran += filter(None, [hosted_run(item or Item())])
 
     def _see(self, raw: bytes) -> bytes:
         """Read one frame; what of it is relayed."""
@@ -196,7 +211,7 @@ class Passthrough(FramePassthrough):
         return self._with_model(raw, frame.event, frame.data, event)
 
     def _finished(self, kind: str, response: Response) -> None:
-        usage = usage_of(response.usage)
+        usage = usage_in(response, self._ran)
         if usage is not None:
             self.usage = merge_usage(self.usage, usage)
         called = self._called or any(item.type in CALLS for item in response.output or ())
@@ -225,7 +240,7 @@ def passthrough_response(body: bytes, *, model: str | None) -> PassedAnswer:
     response = decode_whole(body.removeprefix(_BOM), passed=True)
     if response is None:
         return b"", Usage(), garbled("the upstream's answer is not a Responses reply"), ""
-    usage = usage_of(response.usage) or Usage()
+    usage = usage_in(response) or Usage()
     failed = failure_in(response, body)
     if failed is not None:
         return b"", usage, failed, ""

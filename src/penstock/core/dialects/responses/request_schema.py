@@ -233,4 +233,5 @@ class Body(msgspec.Struct):
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    top_logprobs: int | None = None
     metadata: Raw | UnsetType = UNSET

@@ -4,6 +4,7 @@ Loose on purpose, like its Messages counterpart: many upstreams imitate the form
 shown (annotations) may be wrong without breaking the reply.
 """
 
+from collections.abc import Iterable
 from typing import cast
 
 import msgspec
@@ -12,10 +13,12 @@ from msgspec import UNSET, Raw, UnsetType
 from penstock.core.body.nesting import nests_deeper
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import RESPONSES, UNKNOWN_END, failed_end, good_end
+from penstock.core.dialects.openai.scores import Score, written_scores
 from penstock.core.dialects.responses.hosted_tools import HostedItem
 from penstock.core.dialects.upstream_error_text import kind_of, words
 from penstock.core.neutral.events import Cited, Failed, StopReason, garbled
-from penstock.core.neutral.usage import Usage
+from penstock.core.neutral.usage import USUAL_TIERS, Usage, unusual_tier
+from penstock.core.tools.hosted_runs import runs_of, special_of
 
 
 class Part(msgspec.Struct, gc=False):
@@ -25,6 +28,7 @@ class Part(msgspec.Struct, gc=False):
     text: str | None = None
     refusal: str | None = None
     annotations: list[Raw] | None = None
+    logprobs: Raw = Raw()
 
 
 class Item(HostedItem):
@@ -79,6 +83,7 @@ class StreamEvent(msgspec.Struct):
     item: Item | None = None
     response: Response | None = None
     annotation: Raw | UnsetType = UNSET
+    logprobs: Raw = Raw()
     error: Raw | UnsetType = UNSET
 
 
@@ -110,6 +115,7 @@ _raws = msgspec.json.Decoder(list[Raw]).decode
 _kind = msgspec.json.Decoder(Kind).decode
 _item = msgspec.json.Decoder(Item).decode
 _encode = msgspec.json.Encoder().encode
+_USUAL = USUAL_TIERS | {None}
 _NO_EVENT = garbled("the upstream sent an event that is not JSON")
 _whole = msgspec.json.Decoder(Response).decode
 _usage = msgspec.json.Decoder(_Usage).decode
@@ -342,6 +348,52 @@ def unknown_state(response: Response) -> Failed | None:
         if status in _ENDED
         else Failed(UNKNOWN_END, f"status {status[:40]} is not known to be a good end")
     )
+
+
+_scores = msgspec.json.Decoder(list[Score]).decode
+
+
+def scores_of(raw: Raw) -> str:
+    """The entries of a text's ``logprobs`` as ``Scored`` has them; '' where there are none that can be read."""
+    try:
+        return written_scores(_scores(raw))
+    except (ValueError, RecursionError):
+        return ""
+
+
+HOSTED = {
+    "web_search_call": "web_search",
+    "file_search_call": "file_search",
+    "code_interpreter_call": "code_interpreter",
+    "image_generation_call": "image_generation",
+    "mcp_call": "mcp",
+}
+"""Types of items that are runs of tools that the provider ran, and what is counted."""
+_OPENING = (b'"open_page"', b'"find_in_page"')
+
+
+def hosted_run(item: Item) -> str:
+    """The tool of the provider whose run an item is; '' for others.
+
+    Opening a page that a search has found is a fetch: only searches are billed. OpenAI: "Web search", Output and citations
+    (unverified: not read again since 2026-06).
+    """
+    name = HOSTED.get(item.type, "")
+    if name == "web_search" and item.action is not UNSET:
+        return "web_fetch" if any(mark in bytes(item.action) for mark in _OPENING) else name
+    return name
+
+
+def usage_in(response: Response, ran: Iterable[str] = ()) -> Usage | None:
+    """What a whole response says of its counts; ``ran`` are runs of hosted tools, where its output does not hold them."""
+    usage = usage_of(response.usage)
+    output = response.output
+    names = [name for item in output if item.type in HOSTED and (name := hosted_run(item))] if output else []
+    names = names or list(ran)
+    if not names and response.service_tier in _USUAL:
+        return usage
+    special = special_of(runs_of(names), unusual_tier(response.service_tier))
+    return usage if special is None else msgspec.structs.replace(usage or Usage(), special=special)
 
 
 def usage_of(raw: Raw | UnsetType) -> Usage | None:
