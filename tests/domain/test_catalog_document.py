@@ -330,7 +330,7 @@ def test_a_model_has_a_kind_and_most_are_for_chat():
 
 def test_a_kind_that_nobody_knows_is_named_by_its_place():
     (problem,) = problems(SPEAKER + EMBEDDER.replace('"embedding"', '"vectors"'))
-    assert problem == 'model[0].kind: unknown kind "vectors"; write "chat" or "embedding"'
+    assert problem.startswith('model[0].kind: unknown kind "vectors"; write one of "chat", "embedding", ')
 
 
 def test_a_provider_that_has_embeddings_says_so():
@@ -362,7 +362,7 @@ def test_the_targets_of_an_embedding_model_are_one_model():
 def test_nothing_chooses_among_embedding_models():
     chooser = '[[model]]\nid = "any"\nkind = "embedding"\nauto = ["e"]\n'
     assert problems(SPEAKER + EMBEDDER + chooser)[0] == (
-        "model[1].auto: an embedding model cannot choose among others: their vectors do not mix"
+        "model[1].auto: an embedding model cannot choose among others: vectors of different models do not mix"
     )
     chooser = '[[model]]\nid = "any"\nauto = ["m", "e"]\n'
     assert problems(PROVIDER + SPEAKER + MODEL + EMBEDDER + chooser) == (

@@ -16,8 +16,16 @@ Auth = Literal["x-api-key", "bearer", "none"]
 ProfileValue = bool | int | str | None
 """The value of a profile's flag."""
 Thinks = Literal["none", "budget", "adaptive"]
-ModelKind = Literal["chat", "embedding"]
+ModelKind = Literal[
+    "chat", "embedding", "completion", "image", "transcription", "speech", "rerank", "moderation"
+]
 """What a model is called for: each kind has endpoints of its own."""
+UNMIXED: Mapping[ModelKind, str] = {
+    "embedding": "vectors of different models do not mix",
+    "rerank": "scores of different models do not mix",
+    "moderation": "scores of different models do not mix",
+}
+"""The kinds whose answers mean something only beside others of the same model, and why: no other model ever serves them."""
 DEFAULT_KIND: ModelKind = "chat"
 
 # ---- what is offered
@@ -55,7 +63,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 class Model(msgspec.Struct, frozen=True):
     """One public model. ``auto`` names the models it chooses from, in order of preference; it has no targets then.
 
-    The targets of an embedding model are places of one upstream model: vectors of different ones do not mix.
+    The targets of a model whose answers do not mix with another's (``UNMIXED``) are places of one upstream model.
     """
 
     id: str

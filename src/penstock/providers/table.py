@@ -92,11 +92,19 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="openai",
         name="OpenAI",
-        speaks={
-            "chat": "https://api.openai.com/v1",
-            "responses": "https://api.openai.com/v1",
-            "embeddings": "https://api.openai.com/v1",
-        },
+        speaks=dict.fromkeys(
+            (
+                "chat",
+                "responses",
+                "embeddings",
+                "completions",
+                "images",
+                "transcriptions",
+                "speech",
+                "moderations",
+            ),
+            "https://api.openai.com/v1",
+        ),
         env="OPENAI_API_KEY",
         docs="https://developers.openai.com/api/reference/overview",
         profile=OPENAI,
@@ -401,7 +409,21 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="simulator",
         name="Penstock's simulator",
-        speaks=dict.fromkeys(("chat", "messages", "responses", "embeddings"), SIMULATOR_URL),
+        speaks=dict.fromkeys(
+            (
+                "chat",
+                "messages",
+                "responses",
+                "embeddings",
+                "completions",
+                "images",
+                "transcriptions",
+                "speech",
+                "rerank",
+                "moderations",
+            ),
+            SIMULATOR_URL,
+        ),
         auth="none",
         docs="docs/providers.md",
         profile=Profile(

@@ -45,6 +45,7 @@ class Attempts:
         "_held",
         "_known",
         "_probe",
+        "_repeats",
         "_resort",
         "_router",
         "_selection",
@@ -58,9 +59,17 @@ class Attempts:
     )
 
     def __init__(
-        self, router: Router, selection: Selection, user: str, body: bytes, size: Size, *, stream: bool
+        self,
+        router: Router,
+        selection: Selection,
+        user: str,
+        body: bytes,
+        size: Size,
+        *,
+        stream: bool,
+        repeats: bool = True,
     ) -> None:
-        """``body`` is what ``user`` asks, ``size`` how much that is."""
+        """``body`` is what ``user`` asks, ``size`` how much that is; ``repeats``: it may be sent to the same place again."""
         self._router = router
         self._selection = selection
         self._user = user
@@ -70,6 +79,7 @@ class Attempts:
         self._held: tuple[Failure, ...] = ()
         self._taken = 0.0
         self._slow = False
+        self._repeats = repeats
         self.size = size
         self.stream = stream
 
@@ -185,7 +195,7 @@ class Attempts:
         choice = router.choose(self._selection, tried, found, now=now, patience=left)
         if choice.candidate is not None:
             return Step(choice.candidate, choice.reason)
-        if not again or not router.health.rules.asks_again:
+        if not again or not self._repeats or not router.health.rules.asks_again:
             return None
         wait = second_try(HANDLING[found].again, told, router.draw())
         if wait is None or wait >= left or tried[-1] in tried[:-1]:

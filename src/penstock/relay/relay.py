@@ -230,7 +230,7 @@ class Relay:
         address, asked = leg.address, standing.caller.asked if leg.own else NO_VERSION
         headers = self.router.headers(leg.attempt, leg.upstream, asked, address, body)
         head = self.client.head(address.origin, b"POST", address.path, headers)
-        if self.router.keeps_headers(leg.attempt):
+        if self.router.keeps_headers(leg.attempt, leg.upstream):
             leg.head = head
         return head
 
@@ -405,6 +405,7 @@ class RelayedCall(Call):
             envelope.body,
             size_of(envelope, selection.model),
             stream=envelope.stream,
+            repeats=standing.endpoint.repeats,
         )
         self._first(self._seconds_left())
 
@@ -659,9 +660,10 @@ class RelayedCall(Call):
     # ---- answering with a stream
 
     def _response_stream(self) -> ResponseStream:
-        exchange, side = self.exchange, self.standing.endpoint.side
+        exchange, endpoint = self.exchange, self.standing.endpoint
+        side = endpoint.side or endpoint.caller.streams
         if side is None:
-            raise TypeError(f"{self.standing.endpoint.name} has no streams")
+            raise TypeError(f"{endpoint.name} has no streams")
         relay = self._relay
         return ResponseStream(
             exchange,
@@ -818,19 +820,21 @@ class RelayedCall(Call):
         request_id, seconds = self.request_id.encode(), max(0, reset - int(self.now))
         model = None if public == self.envelope.model else public.encode()
         simulated = self.attempt.simulated
-        if self.losses:
+        if self.losses or standing.endpoint.typed:
+            response = self._response if standing.endpoint.typed else None
             head = answer_headers(
                 standing.endpoint,
                 stream=stream,
                 model=model,
                 simulated=simulated,
-                losses=translation_header(self.losses).encode(),
+                losses=translation_header(self.losses).encode() if self.losses else None,
                 request_id=request_id,
                 limit=standing.plan.daily_requests,
                 reset=reset,
                 left=b"%d" % left,
                 seconds=b"%d" % seconds,
                 route=(self.route, self.attempts),
+                content_type=None if response is None else response.header(b"content-type") or b"",
             )
             self.exchange.start(200, head)
             return

@@ -264,15 +264,16 @@ class Router:
         if known is not None and known.secret is not secret:
             self.health.renewed(self.health.of(attempt), 0.0)
         versions = () if version is None else version(asked, attempt.profile)
-        rest = (*extra_headers(row.kind), *versions, _JSON, _AGENT)
+        content_type = _JSON if upstream.content_type is None else (_JSON[0], upstream.content_type(body))
+        rest = (*extra_headers(row.kind), *versions, content_type, _AGENT)
         headers = sign(row, secret, ToSign(b"POST", address.url, rest, body, self.epoch()))
-        if AUTH[row.auth].static:
+        if AUTH[row.auth].static and upstream.content_type is None:
             self._signed.keep(key, _Signed(row, secret, headers))
         return headers
 
-    def keeps_headers(self, attempt: Attempt) -> bool:
+    def keeps_headers(self, attempt: Attempt, upstream: UpstreamFormat) -> bool:
         """Whether the headers of an attempt are the same for every body, as long as its secret is."""
-        return AUTH[attempt.upstream.auth].static
+        return AUTH[attempt.upstream.auth].static and upstream.content_type is None
 
 
 def _unfit(model: Model, board: Board, need: Need, endpoint: Endpoint) -> InvalidRequest:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from penstock.core.base_url import split_base_url
 from penstock.core.catalog import (
+    UNMIXED,
     Auth,
     Capabilities,
     DialectName,
@@ -25,7 +26,7 @@ from penstock.core.catalog import (
     is_same_model,
     with_profile_values,
 )
-from penstock.core.endpoints import FORMATS, formats_of
+from penstock.core.endpoints import ENDPOINTS, FORMATS, formats_of
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
 from penstock.errors import OperatorError
@@ -99,7 +100,7 @@ class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_seconds: QueueSeconds = 0
 
 
-_MODEL_KINDS: Mapping[str, ModelKind] = {"chat": "chat", "embedding": "embedding"}
+_MODEL_KINDS: Mapping[str, ModelKind] = {row.kind: row.kind for row in ENDPOINTS}
 _SECTIONS = ("provider", "model", "plan")
 # Which struct the dictionaries under a key are, so that a misspelt key is found wherever it stands.
 _STRUCTS: Mapping[str, type[msgspec.Struct]] = {
@@ -260,8 +261,8 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         problems.append(f"{path}.auto[{entry.auto.index(entry.id)}]: a model cannot choose itself")
     kind = _MODEL_KINDS.get(entry.kind)
     if kind is None:
-        known = " or ".join(f'"{kind}"' for kind in _MODEL_KINDS)
-        problems.append(f'{path}.kind: unknown kind "{entry.kind}"; write {known}')
+        known = ", ".join(f'"{kind}"' for kind in _MODEL_KINDS)
+        problems.append(f'{path}.kind: unknown kind "{entry.kind}"; write one of {known}')
     return Model(
         id=entry.id,
         name=entry.name or entry.id,
@@ -318,7 +319,7 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
         problems.extend(_wrong_targets(path, model, providers))
         problems.extend(_wrong_choice(path, model, models))
         problems.extend(_wrong_names(path, model, models, owners))
-        if model.kind == "embedding":
+        if model.kind in UNMIXED:
             problems.extend(_mixed_models(path, model))
     for index, plan in enumerate(document.plans):
         for place, name in enumerate(plan.models):
@@ -333,16 +334,21 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
 
 
 def _mixed_models(path: str, model: Model) -> Iterator[str]:
-    """Where an embedding model would be more than one model: vectors of different models cannot be compared."""
+    """Where a model would be more than one model, though answers of different models cannot be compared."""
+    why = UNMIXED[model.kind]
     if model.auto:
-        yield f"{path}.auto: an embedding model cannot choose among others: their vectors do not mix"
+        yield f"{path}.auto: {_article(model.kind)} model cannot choose among others: {why}"
     for place, target in enumerate(model.targets):
         first = model.targets[0].model
         if not is_same_model(target.model, first):
             yield (
                 f'{path}.targets[{place}].model: "{target.model}" is another model than "{first}"; '
-                "all targets of an embedding model are the same one, because vectors of different models do not mix"
+                f"all targets of {_article(model.kind)} model are the same one, because {why}"
             )
+
+
+def _article(kind: ModelKind) -> str:
+    return f"an {kind}" if kind.startswith(("a", "e", "i", "o", "u")) else f"a {kind}"
 
 
 def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:
@@ -352,7 +358,7 @@ def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Itera
         elif models[name].auto:
             yield f'{path}.auto[{place}]: "{name}" itself chooses among others'
         elif models[name].kind != model.kind:
-            yield f'{path}.auto[{place}]: "{name}" is an {models[name].kind} model'
+            yield f'{path}.auto[{place}]: "{name}" is {_article(models[name].kind)} model'
 
 
 def _wrong_names(
