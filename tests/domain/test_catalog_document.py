@@ -368,3 +368,55 @@ def test_nothing_chooses_among_embedding_models():
     assert problems(PROVIDER + SPEAKER + MODEL + EMBEDDER + chooser) == (
         'model[2].auto[1]: "e" is an embedding model',
     )
+
+
+# ---- how a provider is reached
+
+REACHED = """
+[[provider]]
+id = "far"
+speaks = { chat = "https://far.example/v1" }
+proxy = "http://proxy.example:3128"
+proxy_secret = "env:PROXY_USER"
+no_proxy = ["inner.example", "10.0.0.0"]
+ca = "file:/etc/ca.pem"
+client_cert = "file:/etc/cert.pem"
+client_key = "file:/etc/key.pem"
+query = { api-version = "2024-10-21" }
+profile = { tool_images = true }
+"""
+
+
+def test_how_a_provider_is_reached_reads_back_as_it_was_written():
+    document = parse(REACHED, KINDS)
+    reach = document.providers[0].reach
+    assert (reach.proxy, reach.no_proxy) == ("http://proxy.example:3128", ("inner.example", "10.0.0.0"))
+    assert reach.query == (("api-version", "2024-10-21"),)
+    assert parse(dump(document), KINDS) == document
+    habits, again = parted({**dict(document.providers[0].habits), **kept(reach)})
+    assert (habits, again) == ({"tool_images": True}, reach)
+    assert kept(STRAIGHT) == {}
+    assert not {KEPT_AS} & set(Profile.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ('proxy = "https://p:1"', "without TLS"),
+        ('proxy = "http://u:p@p:1"', "write proxy_secret"),
+        ('proxy = "http://p:1/x"', "has no path"),
+        ('proxy = "p"', 'write "http://host:port"'),
+        ('proxy_secret = "env:X"', "no proxy of this provider's own"),
+        ('proxy = "http://p:1"\nproxy_secret = "ann:secret"', "never these themselves"),
+        ('no_proxy = ["x"]', "no proxy to go without"),
+        ('proxy = "env"\nno_proxy = ["a b"]', "is no host"),
+        ('ca = "/etc/ca.pem"', 'ca: write "file:PATH"'),
+        ('client_key = "file:/k"', "without its client_cert"),
+        ('query = { a = "b c" }', "can stand in a query"),
+        ('proxi = "env"', 'did you mean "proxy"'),
+    ],
+)
+def test_what_is_wrong_with_a_way_is_said_by_its_place(fields: str, said: str):
+    (problem,) = problems(f'[[provider]]\nid = "far"\nspeaks = {{ chat = "https://far.example/v1" }}\n{fields}\n')
+    assert problem.startswith("provider[0]")
+    assert said in problem

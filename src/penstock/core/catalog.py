@@ -84,6 +84,26 @@ class Model(msgspec.Struct, frozen=True):
         return self.kind == DEFAULT_KIND
 
 
+class Reach(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a provider is reached, where that is not straight and by the machine's own trust.
+
+    ``proxy`` is ``http://host:port``, or ``env`` for what the environment says; ``proxy_secret`` refers to its ``user:password``,
+    and ``no_proxy`` names hosts that are reached without it. ``ca``, ``client_cert`` and ``client_key`` are ``file:PATH``:
+    who may have signed the provider's certificate, and the certificate that we show. ``query`` goes to every request.
+    """
+
+    proxy: str = ""
+    proxy_secret: str = ""
+    no_proxy: tuple[str, ...] = ()
+    ca: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+
+
+STRAIGHT = Reach()
+
+
 class Upstream(msgspec.Struct, frozen=True):
     """One provider as it is set up here. ``speaks`` is ordered: the first dialect is the one to translate into.
 
@@ -100,6 +120,7 @@ class Upstream(msgspec.Struct, frozen=True):
     model_profiles: tuple[tuple[str, Profile], ...] = ()
     habits: tuple[tuple[str, ProfileValue], ...] = ()
     """What the operator has changed of all these profiles, by the names of their flags."""
+    reach: Reach = STRAIGHT
 
     def url(self, dialect: DialectName) -> str | None:
         """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""

@@ -27,9 +27,10 @@ from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys import management
 from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
-from penstock.errors import Unavailable
+from penstock.errors import ProviderCredentials, Unavailable
 from penstock.operations.first_start import is_loopback
 from penstock.operations.mail_sender import MailUrlError, mail_transport
+from penstock.operations.reach import query_of, way_to
 from penstock.operations.vouched import vouched_for
 from penstock.providers.auth import ToSign, sign
 from penstock.providers.secrets import Secrets
@@ -304,7 +305,9 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
         )
     dialect, url = upstream.speaks[0]
     try:
-        origin, base = parse_base_url(url)
+        origin, base = parse_base_url(url, way_to(upstream, url, secrets))
+    except ProviderCredentials as error:
+        return Finding("fail", "providers", f"{upstream.id}: {error.message}", "set what proxy_secret refers to")
     except ValueError as error:
         return Finding("fail", "providers", f"{upstream.id}: {error}", "mend it in the catalogue")
     version = FORMATS[dialect].version_headers
@@ -313,7 +316,8 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
     request = ToSign(b"GET", f"{url.rstrip('/')}/models".encode(), about, b"", time.time())
     headers = sign(upstream, secrets.get(upstream.secret), request)
     try:
-        response = await client.send(origin, b"GET", base + b"/models", headers, b"", _WAIT)
+        path = base + b"/models" + query_of(upstream.reach)
+        response = await client.send(origin, b"GET", path, headers, b"", _WAIT)
     except UpstreamFailure as failure:
         text = f"{upstream.id} at {origin.host} does not answer: {failure}"
         return Finding("fail", "providers", text, "check the network, the address and its certificate")

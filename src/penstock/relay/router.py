@@ -6,6 +6,7 @@ is applied to.
 
 import logging
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 import msgspec
 
@@ -26,13 +27,16 @@ from penstock.core.routing.pace import Clocks, Limits
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import ContextOverflow, InvalidRequest, NoProvider, ProviderCredentials
+from penstock.operations.reach import query_of, way_to
 from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import extra_headers
-from penstock.upstream import Origin, parse_base_url
+from penstock.upstream import Origin, Way, parse_base_url
 
 log = logging.getLogger("penstock.relay.router")
 
+_MODEL = "{model}"
+"""Where a base URL has the provider's own name of the model."""
 _JSON = (b"content-type", b"application/json")
 _AGENT = (b"user-agent", b"penstock")
 
@@ -104,7 +108,7 @@ class Router:
         self.health = Health(rules, draw=draw)
         self.alone: tuple[Clocks, Limits] = (Clocks(), Limits(0.0, 0.0, 0.0))
         """What an attempt may take where there is nobody else, by the settings that it follows from."""
-        self._addresses: Memo[tuple[str, bytes], UpstreamAddress] = Memo(_MAX_KEPT)
+        self._addresses: Memo[tuple[str, bytes, Way | None], UpstreamAddress] = Memo(_MAX_KEPT)
         self._boards: dict[tuple[str, DialectName], Board] = {}
         self._plain: dict[tuple[str, DialectName], _Plain] = {}
         self._signed: Memo[tuple[UpstreamKey, DialectName, ApiVersion], _Signed] = Memo(_MAX_KEPT)
@@ -229,12 +233,20 @@ class Router:
         return known
 
     def address(self, attempt: Attempt, suffix: bytes) -> UpstreamAddress:
-        """Where an attempt is posted to; ``suffix`` is appended to the provider's base URL."""
-        key = (attempt.url, suffix)
+        """Where an attempt is posted to; ``suffix`` is appended to the provider's base URL.
+
+        Raises ``ProviderCredentials`` where there is no way to the provider.
+        """
+        upstream, base_url = attempt.upstream, attempt.url
+        if _MODEL in base_url:
+            base_url = base_url.replace(_MODEL, quote(attempt.model, safe=""))
+        way = way_to(upstream, base_url, self._secrets)
+        suffix += query_of(upstream.reach)
+        key = (base_url, suffix, way)
         found = self._addresses.get(key)
         if found is None:
-            origin, base = parse_base_url(attempt.url)
-            url = attempt.url.rstrip("/").encode() + suffix
+            origin, base = parse_base_url(base_url, way)
+            url = base_url.rstrip("/").encode() + suffix
             found = self._addresses.keep(key, UpstreamAddress(origin, base + suffix, url))
         return found
 

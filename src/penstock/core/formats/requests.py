@@ -33,15 +33,19 @@ def json_format(
     limit: str = "",
     most: int = UNBOUNDED,
     always_streams: bool = False,
+    unscanned: str = "",
 ) -> CallerFormat:
     """A format with bodies in JSON.
 
     ``ordinary`` are the fields that neither name a model nor multiply a bill, ``wanted`` the one that has to be there, of which
     there may be ``most`` entries; ``limit`` is the field that bounds the answer's tokens. ``streams``: answers may come piece
-    by piece, ``always_streams``: they always do.
+    by piece, ``always_streams``: they always do. ``unscanned`` is a field that only ``check`` can judge; the input's tokens are
+    estimated by it.
     """
     names = ["model", "stream", wanted.name, *((limit,) if limit else ())]
-    cost = CostRules(SHARED, ordinary.union(names), tools="")
+    known = CostRules(SHARED, ordinary.union(names), tools="")
+    cost = CostRules(SHARED, known.ordinary | {unscanned}, tools="") if unscanned else known
+    long = unscanned or wanted.name
     places = (Member("model", Form.NAME, required=True), Member("stream", Form.FLAG), wanted)
     if limit:
         places += (Member(limit, Form.POSITIVE),)
@@ -58,13 +62,15 @@ def json_format(
     return CallerFormat(
         body=BodyRules(
             check=checked,
-            scan=request_rules(cost, places if streams is not None else (places[0], *places[2:]), most=most),
+            scan=request_rules(
+                known, places if streams is not None else (places[0], *places[2:]), most=most
+            ),
             scanned=scanned,
-            turns=wanted.name,
+            turns=long,
             attachments={},
             cost=cost,
             decoded=False,
-            estimate_input=lambda envelope: max(len(envelope.value(wanted.name)) // _BYTES_PER_TOKEN, 1),
+            estimate_input=lambda envelope: max(len(envelope.value(long)) // _BYTES_PER_TOKEN, 1),
             always_streams=always_streams,
         ),
         streams=streams,

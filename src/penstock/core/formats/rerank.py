@@ -14,7 +14,7 @@ MAX_DOCUMENTS = 10_000
 
 _ORDINARY = frozenset(
     {
-        "query", "top_n", "top_k", "return_documents", "max_chunks_per_doc", "max_tokens_per_doc", "rank_fields",
+        "top_n", "top_k", "return_documents", "max_chunks_per_doc", "max_tokens_per_doc", "rank_fields",
         "truncation", "user",
     }
 )  # fmt: skip
@@ -25,7 +25,7 @@ def _check(fields: dict[str, Raw]) -> None:
     entries(fields, "documents", MAX_DOCUMENTS)
 
 
-CALLER = json_format(_ORDINARY, Member("documents", Form.TEXTS, required=True), _check, most=MAX_DOCUMENTS)
+CALLER = json_format(_ORDINARY, Member("query", Form.NAME, required=True), _check, unscanned="documents")
 UPSTREAM = UpstreamFormat(
     path=lambda _model, _stream: b"/rerank",
     error_text=error_text,

@@ -29,6 +29,7 @@ from penstock.core.catalog import (
 from penstock.core.endpoints import ENDPOINTS, FORMATS, formats_of
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
+from penstock.domain.catalog.reach_fields import ReachEntry, reach_of, wrong_reach
 from penstock.errors import OperatorError
 
 ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
@@ -70,7 +71,7 @@ class _TargetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_output_tokens: AtLeastOne | None = None
 
 
-class _ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _ProviderEntry(ReachEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: RowId
     kind: str = ""
     speaks: dict[DialectName, str] | None = None
@@ -236,7 +237,9 @@ def _provider(
         secret=secret,
         profile=row.profile if row is not None else DEFAULT_PROFILE,
         model_profiles=row.model_profiles if row is not None else (),
+        reach=reach_of(entry),
     )
+    problems.extend(wrong_reach(path, upstream.reach))
     try:
         return with_profile_values(upstream, entry.profile)
     except msgspec.ValidationError as error:
