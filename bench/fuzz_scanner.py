@@ -28,7 +28,9 @@ from penstock.core.endpoints import ENDPOINTS
 RULES: dict[str, BodyRules] = {
     endpoint.name: endpoint.caller.body
     for endpoint in ENDPOINTS
-    if endpoint.caller.body.form is None and not endpoint.caller.body.always_streams and endpoint.name != "rerank"
+    if endpoint.caller.body.form is None
+    and not endpoint.caller.body.always_streams
+    and endpoint.name != "rerank"
 }
 """Of the formats whose bodies a scanner is given, and may take."""
 BOUNDS = CostBounds(lambda _name: False, max_choices=1)
@@ -43,7 +45,10 @@ EMBEDDINGS = (
 )
 FORMATS: dict[str, list[Any]] = {
     "completions": [{"model": "c", "prompt": "text", "suffix": "b", "max_tokens": 9, "stream": True}],
-    "images": [{"model": "i", "prompt": "text", "size": "1x1", "seed": 7}, {"model": "i", "prompt": "t", "stream": True}],
+    "images": [
+        {"model": "i", "prompt": "text", "size": "1x1", "seed": 7},
+        {"model": "i", "prompt": "t", "stream": True},
+    ],
     "moderations": [{"model": "m", "input": "text"}, {"model": "m", "input": ["a", "b"], "user": "u"}],
 }
 _VALUES = (

@@ -38,6 +38,7 @@ from penstock.exchange import Exchange
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
+from penstock.operations.token_sources import TokenSources
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
@@ -137,7 +138,8 @@ class Service:
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
             rules = structs.replace(RULES, asks_again=settings.upstream_again)
-            router = Router(source.get, self._secrets, draw=random.random, now=self._now, rules=rules)
+            tokens = TokenSources(client, self._secrets, now=self._now)
+            router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
             failover = Failover(metrics)
             timings = _timings(settings)
             estimator = Estimator(

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.core.catalog import Capabilities, Model, Target, with_profile_values
+from penstock.core.catalog import NO_SIGN_IN, STRAIGHT, Capabilities, Model, Target, with_profile_values
+from penstock.core.profile import Profile
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_store import default_catalog
+from penstock.domain.catalog.reach_fields import KEPT_AS, SIGN_IN, kept, parted
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.providers.table import KINDS
@@ -393,10 +395,28 @@ def test_how_a_provider_is_reached_reads_back_as_it_was_written():
     assert (reach.proxy, reach.no_proxy) == ("http://proxy.example:3128", ("inner.example", "10.0.0.0"))
     assert reach.query == (("api-version", "2024-10-21"),)
     assert parse(dump(document), KINDS) == document
-    habits, again = parted({**dict(document.providers[0].habits), **kept(reach)})
-    assert (habits, again) == ({"tool_images": True}, reach)
-    assert kept(STRAIGHT) == {}
-    assert not {KEPT_AS} & set(Profile.__struct_fields__)
+    row = document.providers[0]
+    assert parted({**dict(row.habits), **kept(row)}) == ({"tool_images": True}, reach, NO_SIGN_IN)
+    assert kept(replace(row, reach=STRAIGHT)) == {}
+    assert not {KEPT_AS, SIGN_IN} & set(Profile.__struct_fields__)
+
+
+SIGNED = [
+    'auth = "bedrock"\nsign_in = { region = "us-east-1" }',
+    'auth = "google"\nsign_in = { account = "file:/sa.json", scope = "s" }',
+    'auth = "google"',
+    'auth = "entra"\nsecret = "env:CLIENT_SECRET"\nsign_in = { tenant = "t", client = "c" }',
+]
+
+
+@pytest.mark.parametrize("fields", SIGNED)
+def test_ways_to_sign_in_by_tokens_read_back_as_they_were_written(fields: str):
+    document = parse(
+        f'[[provider]]\nid = "far"\nspeaks = {{ chat = "https://far.example/v1" }}\n{fields}\n', KINDS
+    )
+    assert parse(dump(document), KINDS) == document
+    row = document.providers[0]
+    assert parted(kept(row))[2] == row.sign_in
 
 
 @pytest.mark.parametrize(
@@ -414,9 +434,16 @@ def test_how_a_provider_is_reached_reads_back_as_it_was_written():
         ('client_key = "file:/k"', "without its client_cert"),
         ('query = { a = "b c" }', "can stand in a query"),
         ('proxi = "env"', 'did you mean "proxy"'),
+        ('auth = "bedrock"', "sign_in.region: required"),
+        ('auth = "entra"\nsign_in = { tenant = "t", client = "c" }', "the client's secret"),
+        ('auth = "google"\nsecret = "env:X"', "takes none"),
+        ('auth = "google"\nsign_in = { account = "/sa.json" }', 'write "file:PATH"'),
+        ('sign_in = { region = "us-east-1" }', "needs nothing of this"),
     ],
 )
 def test_what_is_wrong_with_a_way_is_said_by_its_place(fields: str, said: str):
-    (problem,) = problems(f'[[provider]]\nid = "far"\nspeaks = {{ chat = "https://far.example/v1" }}\n{fields}\n')
+    (problem,) = problems(
+        f'[[provider]]\nid = "far"\nspeaks = {{ chat = "https://far.example/v1" }}\n{fields}\n'
+    )
     assert problem.startswith("provider[0]")
     assert said in problem

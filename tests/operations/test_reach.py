@@ -55,7 +55,9 @@ def test_a_proxy_that_cannot_be_used_is_not_gone_round() -> None:
 
 
 def test_files_and_the_query() -> None:
-    reach = Reach(ca="file:/ca", client_cert="file:/c", client_key="file:/k", query=(("api-version", "2024-10-21"),))
+    reach = Reach(
+        ca="file:/ca", client_cert="file:/c", client_key="file:/k", query=(("api-version", "2024-10-21"),)
+    )
     assert way(reach) == Way(None, "/ca", "/c", "/k")
     assert query_of(reach) == b"?api-version=2024-10-21"
     assert way(Reach(query=(("a", "b"),))) is None

@@ -15,10 +15,12 @@ JSON_FORMATS = tuple(name for name in FORMATS if name != "transcriptions")
 WAV = b"RIFF\x00\xff\r\n\r\n" + bytes(range(256)) * 40
 USAGE = b'"usage": {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}'
 REPLIES: dict[str, bytes] = {
-    "completions": b'{"id":"c", "model": "up-2026", "choices": [{"index":0,"text":"x","n":1.50}], "usage": {"prompt_tokens":5,"completion_tokens":3}}',
+    "completions": b'{"id":"c", "model": "up-2026", "choices": [{"index":0,"text":"x","n":1.50}], '
+    b'"usage": {"prompt_tokens":5,"completion_tokens":3}}',
     "images": b'{"created": 1, "data": [{"b64_json": "AAAA"}], ' + USAGE + b"}",
     "transcriptions": b'{"text": "caf\\u00e9", "x": 1.50, ' + USAGE + b"}",
-    "rerank": b'{"id":"r", "results": [{"index":0,"relevance_score":0.10}], "meta": {"tokens": {"input_tokens": 5, "output_tokens": 3}}}',
+    "rerank": b'{"id":"r", "results": [{"index":0,"relevance_score":0.10}], '
+    b'"meta": {"tokens": {"input_tokens": 5, "output_tokens": 3}}}',
     "moderations": b'{"id":"m", "model": "up-2026", "results": [{"flagged": false}]}',
 }
 

@@ -177,7 +177,7 @@ async def test_a_file_that_is_not_there_or_no_certificate_is_told_and_a_new_one_
 ) -> None:
     path = tmp_path / "later.pem"
     async with ScriptedServer.start(server_tls(authority)) as server:
-        with pytest.raises(UpstreamFailure, match="later.pem cannot be read: No such file") as caught:
+        with pytest.raises(UpstreamFailure, match=r"later\.pem cannot be read: No such file") as caught:
             await fetched(client, server, Way(ca=str(path)))
         assert caught.value.reason is FailureReason.TLS
         path.write_text("no certificate")
@@ -189,4 +189,6 @@ async def test_a_file_that_is_not_there_or_no_certificate_is_told_and_a_new_one_
 
 
 def test_a_proxy_does_not_show_its_credentials() -> None:
-    assert "c2Vj" not in repr(Way(Proxy("p", 1, b"Basic c2Vj"))) + str(Origin("http", "h", 1, Way(Proxy("p", 1, b"c2Vj"))))
+    assert "c2Vj" not in repr(Way(Proxy("p", 1, b"Basic c2Vj"))) + str(
+        Origin("http", "h", 1, Way(Proxy("p", 1, b"c2Vj")))
+    )

@@ -12,7 +12,7 @@ from penstock.core.profile import DEFAULT_PROFILE, Profile
 DialectName = str
 """A word of ``speaks``: the name of a dialect, or of an endpoint that is passed through (``core/endpoints.py``)."""
 
-Auth = Literal["x-api-key", "bearer", "none"]
+Auth = Literal["x-api-key", "bearer", "api-key", "bedrock", "google", "entra", "none"]
 ProfileValue = bool | int | str | None
 """The value of a profile's flag."""
 Thinks = Literal["none", "budget", "adaptive"]
@@ -87,9 +87,10 @@ class Model(msgspec.Struct, frozen=True):
 class Reach(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a provider is reached, where that is not straight and by the machine's own trust.
 
-    ``proxy`` is ``http://host:port``, or ``env`` for what the environment says; ``proxy_secret`` refers to its ``user:password``,
-    and ``no_proxy`` names hosts that are reached without it. ``ca``, ``client_cert`` and ``client_key`` are ``file:PATH``:
-    who may have signed the provider's certificate, and the certificate that we show. ``query`` goes to every request.
+    ``proxy`` is ``http://host:port``, or ``env`` for what the environment says; ``proxy_secret`` refers to its
+    ``user:password``, and ``no_proxy`` names hosts that are reached without it. ``ca``, ``client_cert`` and ``client_key``
+    are ``file:PATH``: who may have signed the provider's certificate, and the certificate that we show. ``query`` goes to
+    every request.
     """
 
     proxy: str = ""
@@ -99,9 +100,29 @@ class Reach(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     client_cert: str = ""
     client_key: str = ""
     query: tuple[tuple[str, str], ...] = ()
+    anthropic_version: str = ""
+    """Goes into each body of Messages in place of the model, which is in the address then (Claude on Vertex)."""
 
 
 STRAIGHT = Reach()
+
+
+class SignIn(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a way to sign in by tokens has to know besides the secret.
+
+    ``region`` is Bedrock's; ``account`` (``file:PATH``) Google's file of credentials; ``tenant`` and ``client`` are Entra's.
+    ``scope`` is what the token is for and ``authority`` who gives it, where that is not the usual.
+    """
+
+    region: str = ""
+    account: str = ""
+    tenant: str = ""
+    client: str = ""
+    scope: str = ""
+    authority: str = ""
+
+
+NO_SIGN_IN = SignIn()
 
 
 class Upstream(msgspec.Struct, frozen=True):
@@ -121,6 +142,7 @@ class Upstream(msgspec.Struct, frozen=True):
     habits: tuple[tuple[str, ProfileValue], ...] = ()
     """What the operator has changed of all these profiles, by the names of their flags."""
     reach: Reach = STRAIGHT
+    sign_in: SignIn = NO_SIGN_IN
 
     def url(self, dialect: DialectName) -> str | None:
         """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""

@@ -31,8 +31,9 @@ from penstock.errors import ProviderCredentials, Unavailable
 from penstock.operations.first_start import is_loopback
 from penstock.operations.mail_sender import MailUrlError, mail_transport
 from penstock.operations.reach import query_of, way_to
+from penstock.operations.token_sources import TokenSources
 from penstock.operations.vouched import vouched_for
-from penstock.providers.auth import ToSign, sign
+from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, extra_headers
 from penstock.settings import Loaded, Settings, SettingsError, load
@@ -307,14 +308,25 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
     try:
         origin, base = parse_base_url(url, way_to(upstream, url, secrets))
     except ProviderCredentials as error:
-        return Finding("fail", "providers", f"{upstream.id}: {error.message}", "set what proxy_secret refers to")
+        return Finding(
+            "fail", "providers", f"{upstream.id}: {error.message}", "set what proxy_secret refers to"
+        )
     except ValueError as error:
         return Finding("fail", "providers", f"{upstream.id}: {error}", "mend it in the catalogue")
     version = FORMATS[dialect].version_headers
     versions = () if version is None else version(NO_VERSION, upstream.profile)
     about = (*extra_headers(upstream.kind), *versions)
     request = ToSign(b"GET", f"{url.rstrip('/')}/models".encode(), about, b"", time.time())
-    headers = sign(upstream, secrets.get(upstream.secret), request)
+    secret = secrets.get(upstream.secret)
+    if AUTH[upstream.auth].tokens:
+        try:
+            secret = await TokenSources(client, secrets, now=time.time).of(upstream).get()
+        except ProviderCredentials:
+            text = (
+                f"{upstream.id} gives no token: auth is {upstream.auth}; the line above in the log says why"
+            )
+            return Finding("fail", "providers", text, "see what sign_in says in the catalogue")
+    headers = sign(upstream, secret, request)
     try:
         path = base + b"/models" + query_of(upstream.reach)
         response = await client.send(origin, b"GET", path, headers, b"", _WAIT)

@@ -50,12 +50,14 @@ from penstock.errors import (
 )
 from penstock.exchange import Exchange
 from penstock.operations.metrics import Metrics
+from penstock.operations.token_sources import TokenPending
 from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
 from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal, size_of
+from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
 from penstock.relay.record import kind_of, settle
 from penstock.relay.retry_after import retry_after
@@ -219,7 +221,7 @@ class Relay:
             return known
         endpoint = standing.endpoint
         upstream, own = endpoint.upstreams[attempt.dialect], endpoint.name == attempt.dialect
-        address = self.router.address(attempt, upstream.path(attempt.model, stream))
+        address = self.router.address(attempt, upstream.path(attempt.model, stream), stream=stream)
         kind = self.ledger.kind(kind_of(call))
         return standing.legs.keep(key, Leg(attempt, upstream, address, kind, own=own))
 
@@ -581,8 +583,15 @@ class RelayedCall(Call):
             total = min(relay.timings.deadlines.total, left)
             deadlines = relay.deadlines(limits.head, total, thinks=self._attempts.size.thinks)
             stream.content_by = now + limits.content
-        head = leg.head or relay.head(self.standing, leg, prepared.body)
-        self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=stream is not None)
+        head, body = leg.head, prepared.body
+        if head is None:
+            body = hosted_body(body, leg.attempt)
+            try:
+                head = relay.head(self.standing, leg, body)
+            except TokenPending as pending:
+                self._wait(pending.source.get, lambda _token: self._post(prepared))
+                return
+        self._sending = relay.client.begin(head, body, deadlines, self, stream=stream is not None)
 
     def _late(self) -> None:
         """No content in time."""

@@ -28,9 +28,11 @@ from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import ContextOverflow, InvalidRequest, NoProvider, ProviderCredentials
 from penstock.operations.reach import query_of, way_to
+from penstock.operations.token_sources import TokenSources
 from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import extra_headers
+from penstock.relay.hosted import HOSTED
 from penstock.upstream import Origin, Way, parse_base_url
 
 log = logging.getLogger("penstock.relay.router")
@@ -95,6 +97,7 @@ class Router:
         self,
         catalog: Callable[[], Catalog],
         secrets: Secrets,
+        tokens: TokenSources,
         *,
         draw: Callable[[], float],
         now: Callable[[], float],
@@ -103,6 +106,7 @@ class Router:
         """``catalog`` gives the current revision, ``draw`` a random number in [0, 1), ``now`` epoch seconds."""
         self._catalog = catalog
         self._secrets = secrets
+        self._tokens = tokens
         self._draw = draw
         self.epoch = now
         self.health = Health(rules, draw=draw)
@@ -232,7 +236,7 @@ class Router:
             known = self._boards[model.id, endpoint.name] = Board(group, self.health)
         return known
 
-    def address(self, attempt: Attempt, suffix: bytes) -> UpstreamAddress:
+    def address(self, attempt: Attempt, suffix: bytes, *, stream: bool = False) -> UpstreamAddress:
         """Where an attempt is posted to; ``suffix`` is appended to the provider's base URL.
 
         Raises ``ProviderCredentials`` where there is no way to the provider.
@@ -240,6 +244,8 @@ class Router:
         upstream, base_url = attempt.upstream, attempt.url
         if _MODEL in base_url:
             base_url = base_url.replace(_MODEL, quote(attempt.model, safe=""))
+        if upstream.reach.anthropic_version and attempt.dialect in HOSTED:
+            suffix = b":streamRawPredict" if stream else b":rawPredict"
         way = way_to(upstream, base_url, self._secrets)
         suffix += query_of(upstream.reach)
         key = (base_url, suffix, way)
@@ -261,10 +267,11 @@ class Router:
         """The request's headers, credentials included; ``asked`` is the version of the API that its caller named.
 
         Nothing else of the caller's is among them. Raises ``ProviderCredentials`` when the secret is there no more:
-        nothing is sent unsigned.
+        nothing is sent unsigned; and ``TokenPending`` where a token has to be fetched first.
         """
         row = attempt.upstream
-        secret = self._secrets.get(row.secret)
+        tokens = AUTH[row.auth].tokens
+        secret = self._tokens.of(row).current() if tokens else self._secrets.get(row.secret)
         key = (attempt.key, attempt.dialect, asked)
         known = self._signed.get(key)
         if known is not None and known.secret is secret and known.upstream is row:
@@ -285,7 +292,14 @@ class Router:
 
     def keeps_headers(self, attempt: Attempt, upstream: UpstreamFormat) -> bool:
         """Whether the headers of an attempt are the same for every body, as long as its secret is."""
-        return AUTH[attempt.upstream.auth].static and upstream.content_type is None
+        auth = AUTH[attempt.upstream.auth]
+        usual = upstream.content_type is None and not attempt.upstream.reach.anthropic_version
+        return usual and auth.static and not auth.tokens
+
+    async def sign_in(self, attempt: Attempt) -> None:
+        """Have what an attempt is signed with, where that has to be fetched. Raises ``ProviderCredentials``."""
+        if AUTH[attempt.upstream.auth].tokens:
+            await self._tokens.of(attempt.upstream).get()
 
 
 def _unfit(model: Model, board: Board, need: Need, endpoint: Endpoint) -> InvalidRequest:

@@ -72,7 +72,9 @@ def _context(way: Way) -> ssl.SSLContext:
     return context
 
 
-async def open_tunnel(proxy: Proxy, host: str, port: int, protocol: asyncio.Protocol, tls: ssl.SSLContext | None) -> None:
+async def open_tunnel(
+    proxy: Proxy, host: str, port: int, protocol: asyncio.Protocol, tls: ssl.SSLContext | None
+) -> None:
     """Connect ``protocol`` to host and port through a proxy. Raises UpstreamFailure (CONNECT), and what TLS raises."""
     loop = asyncio.get_running_loop()
     tunnel = _Tunnel(loop.create_future())
@@ -85,7 +87,7 @@ async def open_tunnel(proxy: Proxy, host: str, port: int, protocol: asyncio.Prot
             head += b"proxy-authorization: " + proxy.authorization + b"\r\n"
         transport.write(head + b"\r\n")
         status = await tunnel.answered
-        if status // 100 != 2:  # noqa: PLR2004 - the class of good answers
+        if status // 100 != 2:
             message = f"the proxy {proxy.host}:{proxy.port} answers {status} when it is asked for {where}"
             raise no_connection(FailureReason.CONNECT, message)
         transport.set_protocol(protocol)
@@ -123,7 +125,7 @@ class _Tunnel(asyncio.Protocol):
             else:
                 self._fail("the proxy does not answer in HTTP")
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio calls it
         if not self.answered.done():
             self._fail("the proxy closed the connection without an answer")
 

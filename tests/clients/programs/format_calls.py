@@ -19,11 +19,15 @@ pieces = client.completions.create(model="codestral", prompt="(of-formats) def f
 told["completion stream"] = "".join(piece.choices[0].text for piece in pieces)
 image = client.images.generate(model="gpt-image-1", prompt="(of-formats) A mill", n=2)
 told["image"] = [(entry.b64_json or "")[:8] for entry in image.data or []]
-told["image stream"] = [event.type for event in client.images.generate(model="gpt-image-1", prompt="x", stream=True)]
+told["image stream"] = [
+    event.type for event in client.images.generate(model="gpt-image-1", prompt="x", stream=True)
+]
 file = ("a.wav", sound)
 heard = client.audio.transcriptions.create(model="whisper-1", file=file)
 told["transcription"] = heard.text
-told["transcription text"] = client.audio.transcriptions.create(model="whisper-1", file=file, response_format="text")
+told["transcription text"] = client.audio.transcriptions.create(
+    model="whisper-1", file=file, response_format="text"
+)
 told["transcription stream"] = [
     event.type for event in client.audio.transcriptions.create(model="whisper-1", file=file, stream=True)
 ][-1]
@@ -39,4 +43,4 @@ try:
     client.images.generate(model="gpt-image-1", prompt="")
 except BadRequestError as error:
     told["refused"] = [error.status_code, error.param]
-print(json.dumps(told))
+json.dump(told, sys.stdout)

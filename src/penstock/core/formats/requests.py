@@ -62,9 +62,7 @@ def json_format(
     return CallerFormat(
         body=BodyRules(
             check=checked,
-            scan=request_rules(
-                known, places if streams is not None else (places[0], *places[2:]), most=most
-            ),
+            scan=request_rules(known, places if streams is not None else (places[0], *places[2:]), most=most),
             scanned=scanned,
             turns=long,
             attachments={},

@@ -68,7 +68,7 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
     providers: list[Upstream] = []
     for row in await conn.execute(_in_order(providers_table)):
         known = kinds.get(row.kind)
-        habits, reach = parted(_decode_habits(row.profile))
+        habits, reach, sign_in = parted(_decode_habits(row.profile))
         upstream = Upstream(
             id=row.id,
             kind=row.kind,
@@ -78,6 +78,7 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
             profile=DEFAULT_PROFILE if known is None else known.profile,
             model_profiles=() if known is None else known.model_profiles,
             reach=reach,
+            sign_in=sign_in,
         )
         providers.append(with_profile_values(upstream, habits))
     models: list[Model] = []
@@ -306,7 +307,7 @@ def _provider_values(row: Upstream, position: int) -> dict[str, str | int | None
         "secret": row.secret,
         "auth": row.auth,
         "kind": row.kind,
-        "profile": _json({**dict(row.habits), **kept(row.reach)}),
+        "profile": _json({**dict(row.habits), **kept(row)}),
         "position": position,
     }
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from penstock.core.base_url import split_base_url
-from penstock.core.catalog import STRAIGHT, Reach
+from penstock.core.catalog import NO_SIGN_IN, STRAIGHT, Auth, Reach, SignIn, Upstream
 
 KEPT_AS = "reach"
-"""Its name in the column of a provider's habits, none of which is called so."""
+SIGN_IN = "sign_in"
+"""Their names in the column of a provider's habits, none of which is called so."""
 
 _SECRET = re.compile(r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")
 _HOST = re.compile(r"^(\*|\.?[A-Za-z0-9:._-]+)$")
@@ -27,20 +28,61 @@ class ReachEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_cert: str = ""
     client_key: str = ""
     query: dict[str, str] = {}
+    anthropic_version: str = ""
+    sign_in: SignIn = NO_SIGN_IN
 
 
-def reach_of(entry: ReachEntry) -> Reach:
-    """The record of what the document says."""
+def reach_of(entry: ReachEntry, usual: Reach) -> Reach:
+    """The record of what the document says; ``usual`` is what is so at the vendor."""
     found = Reach(
-        entry.proxy,
-        entry.proxy_secret,
-        entry.no_proxy,
-        entry.ca,
-        entry.client_cert,
-        entry.client_key,
-        tuple(entry.query.items()),
+        entry.proxy or usual.proxy,
+        entry.proxy_secret or usual.proxy_secret,
+        entry.no_proxy or usual.no_proxy,
+        entry.ca or usual.ca,
+        entry.client_cert or usual.client_cert,
+        entry.client_key or usual.client_key,
+        tuple(entry.query.items()) or usual.query,
+        entry.anthropic_version or usual.anthropic_version,
     )
     return STRAIGHT if found == STRAIGHT else found
+
+
+_NEEDS: Mapping[str, tuple[str, ...]] = {"bedrock": ("region",), "google": (), "entra": ("tenant", "client")}
+"""What each way to sign in by tokens has to be told."""
+
+
+def wrong_sign_in(path: str, auth: Auth, given: SignIn, secret: str) -> Iterator[str]:
+    """What is missing of what a way to sign in has to know, and what is of no use to it."""
+    needs = _NEEDS.get(auth)
+    if needs is None:
+        if given != NO_SIGN_IN:
+            yield f'{path}.sign_in: auth = "{auth}" needs nothing of this'
+        return
+    for name in needs:
+        value: str = getattr(given, name)
+        if not value:
+            yield f'{path}.sign_in.{name}: required with auth = "{auth}"'
+        elif not _NAME.match(value):
+            yield f"{path}.sign_in.{name}: only letters, digits and . _ ~ - can stand here"
+    if given.account and not given.account.startswith("file:"):
+        yield f'{path}.sign_in.account: write "file:PATH"'
+    if given.authority and _wrong_authority(given.authority):
+        yield f"{path}.sign_in.authority: not an http or https URL without query"
+    if secret and "secret" not in _TAKES[auth]:
+        yield f'{path}.secret: auth = "{auth}" takes none: the token is got with what sign_in says'
+    if not secret and "secret" in _TAKES[auth]:
+        yield f'{path}.secret: required with auth = "{auth}": the client\'s secret'
+
+
+_TAKES: Mapping[str, tuple[str, ...]] = {"bedrock": (), "google": (), "entra": ("secret",)}
+
+
+def _wrong_authority(url: str) -> bool:
+    try:
+        split_base_url(url)
+    except ValueError:
+        return True
+    return False
 
 
 def wrong_reach(path: str, reach: Reach) -> Iterator[str]:
@@ -64,6 +106,8 @@ def wrong_reach(path: str, reach: Reach) -> Iterator[str]:
             yield f'{path}.{name}: write "file:PATH"'
     if reach.client_key and not reach.client_cert:
         yield f"{path}.client_key: a key without its client_cert"
+    if reach.anthropic_version and not _NAME.match(reach.anthropic_version):
+        yield f'{path}.anthropic_version: not a version, such as "vertex-2023-10-16"'
     for name, value in reach.query:
         if not _NAME.match(name) or not _PLAIN.match(value):
             yield f"{path}.query.{name}: only letters, digits and . _ ~ - can stand in a query here"
@@ -81,21 +125,32 @@ def _wrong_proxy(url: str) -> str:
     return ""
 
 
-def kept(reach: Reach) -> dict[str, object]:
+def kept(row: Upstream) -> dict[str, object]:
     """As the database keeps it, among the habits; nothing where all is as usual."""
-    return {} if reach == STRAIGHT else {KEPT_AS: msgspec.to_builtins(reach)}
+    found: dict[str, object] = {}
+    if row.reach != STRAIGHT:
+        found[KEPT_AS] = msgspec.to_builtins(row.reach)
+    if row.sign_in != NO_SIGN_IN:
+        found[SIGN_IN] = msgspec.to_builtins(row.sign_in)
+    return found
 
 
-def parted(habits: Mapping[str, object]) -> tuple[dict[str, object], Reach]:
-    """The habits that the database keeps, and how the provider is reached."""
+def parted(habits: Mapping[str, object]) -> tuple[dict[str, object], Reach, SignIn]:
+    """The habits that the database keeps, and how the provider is reached and signed in to."""
     rest = dict(habits)
-    found = rest.pop(KEPT_AS, None)
-    return rest, STRAIGHT if found is None else msgspec.convert(found, Reach)
+    reach, sign_in = rest.pop(KEPT_AS, None), rest.pop(SIGN_IN, None)
+    return (
+        rest,
+        STRAIGHT if reach is None else msgspec.convert(reach, Reach),
+        NO_SIGN_IN if sign_in is None else msgspec.convert(sign_in, SignIn),
+    )
 
 
-def written(reach: Reach) -> dict[str, object]:
+def written(row: Upstream) -> dict[str, object]:
     """The fields of the document."""
-    fields: dict[str, object] = msgspec.to_builtins(reach)
-    if reach.query:
-        fields["query"] = dict(reach.query)
+    fields: dict[str, object] = msgspec.to_builtins(row.reach)
+    if row.reach.query:
+        fields["query"] = dict(row.reach.query)
+    if row.sign_in != NO_SIGN_IN:
+        fields["sign_in"] = msgspec.to_builtins(row.sign_in)
     return fields

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from penstock.core.base_url import split_base_url
 from penstock.core.catalog import (
+    STRAIGHT,
     UNMIXED,
     Auth,
     Capabilities,
@@ -29,7 +30,7 @@ from penstock.core.catalog import (
 from penstock.core.endpoints import ENDPOINTS, FORMATS, formats_of
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
-from penstock.domain.catalog.reach_fields import ReachEntry, reach_of, wrong_reach
+from penstock.domain.catalog.reach_fields import ReachEntry, reach_of, wrong_reach, wrong_sign_in
 from penstock.errors import OperatorError
 
 ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
@@ -77,7 +78,7 @@ class _ProviderEntry(ReachEntry, frozen=True, forbid_unknown_fields=True, kw_onl
     speaks: dict[DialectName, str] | None = None
     secret: str | None = None
     auth: Auth | None = None
-    profile: dict[str, object] = {}
+    profile: dict[str, object] = msgspec.field(default_factory=dict[str, object])
 
 
 class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -237,9 +238,11 @@ def _provider(
         secret=secret,
         profile=row.profile if row is not None else DEFAULT_PROFILE,
         model_profiles=row.model_profiles if row is not None else (),
-        reach=reach_of(entry),
+        reach=reach_of(entry, STRAIGHT if row is None else row.reach),
+        sign_in=entry.sign_in,
     )
     problems.extend(wrong_reach(path, upstream.reach))
+    problems.extend(wrong_sign_in(path, upstream.auth, upstream.sign_in, secret))
     try:
         return with_profile_values(upstream, entry.profile)
     except msgspec.ValidationError as error:

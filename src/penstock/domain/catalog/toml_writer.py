@@ -20,7 +20,7 @@ def dump(document: CatalogDocument) -> str:
             _line("speaks", dict(row.speaks)),
         ]
         lines += [_line("secret", row.secret), _line("auth", row.auth)]
-        lines += [_line(name, value) for name, value in written(row.reach).items()]
+        lines += [_line(name, value) for name, value in written(row).items()]
         if row.habits:
             lines.append(_line("profile", dict(row.habits)))
         blocks.append("\n".join(lines))
