@@ -35,6 +35,7 @@ from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
+from penstock.operations.drill import Drills
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
@@ -124,9 +125,9 @@ class Service:
             database.after_commit = keyring.follow_commit
             simulator = await _simulator()
             stack.push_async_callback(simulator.close)
-            source = CatalogSource(
-                database, KINDS, self._secrets.has, f"http://127.0.0.1:{simulator.port}/v1", revision
-            )
+            simulated = f"http://127.0.0.1:{simulator.port}/v1"
+            drills = Drills(settings.data, revision, simulated, now=self._now)
+            source = CatalogSource(database, KINDS, self._secrets.has, simulated, revision)
             await source.refresh()
             trouble = source.get().plan_trouble(settings.signup_plan) if settings.signup == "open" else None
             if trouble:
@@ -162,6 +163,7 @@ class Service:
                     reasoning=ReasoningCache(settings.thoughts_kept),
                     translations=translations,
                 ),
+                drills=drills,
                 clock=clock,
             )
             gate.ended_by(relay.end)
@@ -217,6 +219,7 @@ class Service:
                 metrics=shared,
                 lifetime=self.site_process.lifetime,
                 translations=translations,
+                drills=drills,
                 quick_seconds=settings.revision_poll,
                 retain_days=settings.retain_days,
                 now=self._now,

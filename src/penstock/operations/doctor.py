@@ -28,6 +28,7 @@ from penstock.domain.keys import management
 from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import ProviderCredentials, Unavailable
+from penstock.operations.drill import read_drill
 from penstock.operations.first_start import is_loopback
 from penstock.operations.mail_sender import MailUrlError, mail_transport
 from penstock.operations.reach import query_of, way_to
@@ -91,6 +92,7 @@ async def examine_installation(
     findings += _directory(settings.data)
     findings += _clock(time.time())
     findings.append(Finding("ok", "scanner", f"{scanner.KIND} scanner"))
+    findings += _drill(settings.data, time.time())
     findings += await _redis(settings)
     try:
         async with _opened(settings) as database:
@@ -155,6 +157,13 @@ def _directory(data: Path) -> Findings:
     free = shutil.disk_usage(data).free
     level: Level = "fail" if free < _SPACE_FAIL else "warn" if free < _SPACE_WARN else "ok"
     yield Finding(level, "data", f"{data}, {free >> 20:,} MiB free", "" if level == "ok" else "make room")
+
+
+def _drill(data: Path, now: float) -> Findings:
+    drill = read_drill(data, now)
+    if drill is not None:
+        text = f"a drill runs for {drill.until - now:.0f} s more: {drill.provider} fails ({drill.fault}) for key {drill.key_id}"
+        yield Finding("warn", "drill", text, "penstock drill --stop ends it")
 
 
 def _clock(now: float) -> Findings:

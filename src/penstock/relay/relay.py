@@ -49,6 +49,7 @@ from penstock.errors import (
     ProviderError,
 )
 from penstock.exchange import Exchange
+from penstock.operations.drill import Drills
 from penstock.operations.metrics import Metrics
 from penstock.operations.token_sources import TokenPending
 from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
@@ -140,7 +141,7 @@ class Place(Protocol):
 class Relay:
     """Takes admitted calls through their states. One per process; all its state is on one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that a relay calls, each named
         self,
         *,
         client: UpstreamClient,
@@ -152,6 +153,7 @@ class Relay:
         offload: Offload,
         failover: Failover,
         memories: RequestMemories,
+        drills: Drills,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -166,6 +168,7 @@ class Relay:
         self.offload = offload
         self.failover = failover
         self.memories = memories
+        self.drills = drills
         self.clock = clock
         self.streams = OpenStreams(clock)
         self.calls: dict[str, RelayedCall] = {}
@@ -212,7 +215,7 @@ class Relay:
             known = self._deadlines.keep((head, total, thinks), made)
         return known
 
-    def leg(self, call: Call) -> Leg:
+    def leg(self, call: "RelayedCall") -> Leg:
         """The way that the attempt of a call goes."""
         standing, attempt, stream = call.standing, call.attempt, call.envelope.stream
         key = (id(attempt), stream)
@@ -221,8 +224,17 @@ class Relay:
             return known
         endpoint = standing.endpoint
         upstream, own = endpoint.upstreams[attempt.dialect], endpoint.name == attempt.dialect
-        address = self.router.address(attempt, upstream.path(attempt.model, stream), stream=stream)
+        path = upstream.path(attempt.model, stream)
         kind = self.ledger.kind(kind_of(call))
+        drilled = self.drills.scenario(standing.key_id, attempt.provider)
+        if drilled is not None:
+            call.stand_apart(self.clock())
+            address = self.router.simulated_address(self.drills.simulator, path)
+            leg = Leg(attempt, upstream, address, kind, own=own)
+            headers = self.router.simulated_headers(drilled, upstream, call.envelope.body)
+            leg.head = self.client.head(address.origin, b"POST", address.path, headers)
+            return leg
+        address = self.router.address(attempt, path, stream=stream)
         return standing.legs.keep(key, Leg(attempt, upstream, address, kind, own=own))
 
     def head(self, standing: Standing, leg: Leg, body: bytes) -> RequestHead:
@@ -315,6 +327,10 @@ class RelayedCall(Call):
         self._do(self._enter)
 
     # ---- from outside
+
+    def stand_apart(self, now: float) -> None:
+        """A drill is played for this request: nothing that comes of it is held against a provider."""
+        self._attempts = self._attempts.apart(now)
 
     def caller_left(self) -> None:
         """The caller is gone: nobody is told, and what was sent counts."""

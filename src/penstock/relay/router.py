@@ -290,6 +290,16 @@ class Router:
             self._signed.keep(key, _Signed(row, secret, headers))
         return headers
 
+    def simulated_address(self, base_url: str, path: bytes) -> UpstreamAddress:
+        """Where a request goes for which a failure is played; ``base_url`` is the simulator's."""
+        origin, base = parse_base_url(base_url)
+        return UpstreamAddress(origin, base + path, base_url.encode() + path)
+
+    def simulated_headers(self, scenario: bytes, upstream: UpstreamFormat, body: bytes) -> tuple[Header, ...]:
+        """The headers of such a request: none that signs it in."""
+        content_type = _JSON if upstream.content_type is None else (_JSON[0], upstream.content_type(body))
+        return (content_type, _AGENT, (b"x-simulate", scenario))
+
     def keeps_headers(self, attempt: Attempt, upstream: UpstreamFormat) -> bool:
         """Whether the headers of an attempt are the same for every body, as long as its secret is."""
         auth = AUTH[attempt.upstream.auth]
