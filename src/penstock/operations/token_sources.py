@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from penstock.core.catalog import Upstream
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.errors import ProviderCredentials
 from penstock.operations.reach import way_to
 from penstock.providers.secrets import Secret, Secrets
@@ -31,6 +32,12 @@ _MOST = 64 * 1024
 """Bytes of an answer, and of a file."""
 _DEADLINES = Deadlines(connect=5.0, first_byte=10.0, idle=10.0, total=15.0)
 _SAID = "The service cannot sign in to this model's provider."
+
+
+def _refused() -> ProviderCredentials:
+    error = ProviderCredentials(_SAID)
+    error.failure_class = FailureClass.AUTH.value
+    return error
 
 
 class TokenPending(Exception):
@@ -59,7 +66,7 @@ class TokenSource:
         now, token = self._now(), self._token
         if token is None or token.expires_at <= now:
             if self._asking is None and now < self._again_at:
-                raise ProviderCredentials(_SAID)
+                raise _refused()
             raise TokenPending(self)
         if now >= self._again_at and self._asking is None:
             self._ask()
@@ -74,7 +81,7 @@ class TokenSource:
         try:
             return (await asyncio.shield(asking)).secret
         except (UpstreamFailure, Unusable, OSError):  # told by the one who asked
-            raise ProviderCredentials(_SAID) from None
+            raise _refused() from None
 
     def _ask(self) -> "asyncio.Task[Token]":
         asking = self._asking = self._fetch(self._upstream)
