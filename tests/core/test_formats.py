@@ -407,6 +407,7 @@ def test_lanes_by_what_the_upstream_says_it_is() -> None:
     )
     page = passed_lane(passing, "pub", b"")
     assert (page.feed(b"<html>"), page.failure is not None, page.finish()) == (b"", True, b"")
+    assert isinstance(passed_lane(passing, "pub", b"Application/JSON"), WholeLane)
     empty = passed_lane(passing, "pub", b"audio/mpeg")
     empty.finish()
     assert empty.failure is not None
