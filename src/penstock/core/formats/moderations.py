@@ -8,9 +8,7 @@ from penstock.core.formats.requests import json_format, needs, pass_request
 
 NAME = "moderations"
 
-CALLER = json_format(
-    frozenset({"user", "metadata"}), Member("input", Form.TEXTS, required=True), needs("input"), most=2048
-)
+CALLER = json_format(frozenset(), Member("input", Form.TEXTS, required=True), needs("input"), most=2048)
 UPSTREAM = UpstreamFormat(
     path=lambda _model, _stream: b"/moderations",
     error_text=error_text,

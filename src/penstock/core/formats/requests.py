@@ -42,7 +42,8 @@ def json_format(
     by piece, ``always_streams``: they always do. ``unscanned`` is a field that only ``check`` can judge; the input's tokens are
     estimated by it.
     """
-    names = ["model", "stream", "user", "metadata", wanted.name, *((limit,) if limit else ())]
+    names = ["model", "user", "metadata", wanted.name]
+    names += [name for name in ("stream" if streams is not None else "", limit) if name]
     known = CostRules(SHARED, ordinary.union(names), tools="")
     cost = CostRules(SHARED, known.ordinary | {unscanned}, tools="") if unscanned else known
     long = unscanned or wanted.name
