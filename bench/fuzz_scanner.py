@@ -25,7 +25,14 @@ from penstock.core.body.scanner import Scanner
 from penstock.core.body.value_limits import check_values
 from penstock.core.endpoints import ENDPOINTS
 
-RULES: dict[str, BodyRules] = {endpoint.name: endpoint.caller.body for endpoint in ENDPOINTS}
+RULES: dict[str, BodyRules] = {
+    endpoint.name: endpoint.caller.body
+    for endpoint in ENDPOINTS
+    if endpoint.caller.body.form is None
+    and not endpoint.caller.body.always_streams
+    and endpoint.name != "rerank"
+}
+"""Of the formats whose bodies a scanner is given, and may take."""
 BOUNDS = CostBounds(lambda _name: False, max_choices=1)
 """The narrowest: whatever names a model or wants more is noticed."""
 FEW = 60
@@ -36,6 +43,14 @@ EMBEDDINGS = (
     {"model": "e", "input": [1, 22, 333], "user": "u"},
     {"model": "e", "input": [[1, 2], [3]]},
 )
+FORMATS: dict[str, list[Any]] = {
+    "completions": [{"model": "c", "prompt": "text", "suffix": "b", "max_tokens": 9, "stream": True}],
+    "images": [
+        {"model": "i", "prompt": "text", "size": "1x1", "seed": 7},
+        {"model": "i", "prompt": "t", "stream": True},
+    ],
+    "moderations": [{"model": "m", "input": "text"}, {"model": "m", "input": ["a", "b"], "user": "u"}],
+}
 _VALUES = (
     b"null",
     b"true",
@@ -158,7 +173,7 @@ class Bodies:
         self._mutator = Mutator(seed)
         self.random = self._mutator.random
         seeds: dict[str, Any] = json.loads((ROOT / "bench" / "fuzz_requests.json").read_text())
-        seeds["embeddings"] = list(EMBEDDINGS)
+        seeds |= {"embeddings": list(EMBEDDINGS), **FORMATS}
         self._seeds = {name: seeds[name] for name in RULES}
         self._names = {name: _names(rules.cost) for name, rules in RULES.items()}
 

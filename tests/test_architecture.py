@@ -75,7 +75,8 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     },
     "catalog": {"body", "profile"},
     "embeddings": {"body", "dialects", "neutral", "profile", "reasoning"},
-    "endpoints": {"body", "catalog", "dialects", "embeddings", "limits"},
+    "formats": {"body", "dialects", "neutral", "profile", "reasoning", "sse"},
+    "endpoints": {"body", "catalog", "dialects", "embeddings", "formats", "limits"},
     "routing": {"catalog", "failure_classes", "profile"},
 }
 

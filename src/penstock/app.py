@@ -35,9 +35,11 @@ from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
+from penstock.operations.drill import Drills
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
+from penstock.operations.token_sources import TokenSources
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
@@ -123,9 +125,9 @@ class Service:
             database.after_commit = keyring.follow_commit
             simulator = await _simulator()
             stack.push_async_callback(simulator.close)
-            source = CatalogSource(
-                database, KINDS, self._secrets.has, f"http://127.0.0.1:{simulator.port}/v1", revision
-            )
+            simulated = f"http://127.0.0.1:{simulator.port}/v1"
+            drills = Drills(settings.data, revision, simulated, now=self._now)
+            source = CatalogSource(database, KINDS, self._secrets.has, simulated, revision)
             await source.refresh()
             trouble = source.get().plan_trouble(settings.signup_plan) if settings.signup == "open" else None
             if trouble:
@@ -137,7 +139,8 @@ class Service:
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
             rules = structs.replace(RULES, asks_again=settings.upstream_again)
-            router = Router(source.get, self._secrets, draw=random.random, now=self._now, rules=rules)
+            tokens = TokenSources(client, self._secrets, now=self._now)
+            router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
             failover = Failover(metrics)
             timings = _timings(settings)
             estimator = Estimator(
@@ -160,6 +163,7 @@ class Service:
                     reasoning=ReasoningCache(settings.thoughts_kept),
                     translations=translations,
                 ),
+                drills=drills,
                 clock=clock,
             )
             gate.ended_by(relay.end)
@@ -215,6 +219,7 @@ class Service:
                 metrics=shared,
                 lifetime=self.site_process.lifetime,
                 translations=translations,
+                drills=drills,
                 quick_seconds=settings.revision_poll,
                 retain_days=settings.retain_days,
                 now=self._now,

@@ -93,6 +93,21 @@ EMBEDDING = "text-embedding-3-small"
 """A model that the plan ``embeddings`` has, over every lane."""
 
 
+OTHER_KINDS: dict[str, tuple[str, str]] = {
+    "completion": ("codestral", "completions"),
+    "image": ("gpt-image-1", "images"),
+    "transcription": ("whisper-1", "transcriptions"),
+    "speech": ("gpt-4o-mini-tts", "speech"),
+    "rerank": ("rerank-v3.5", "rerank"),
+    "moderation": ("omni-moderation-latest", "moderations"),
+}
+"""For each kind of model that is passed through, the one that the plan ``formats`` has, and what its provider speaks."""
+
+
+def _spoken(port: int) -> str:
+    return ", ".join(f'{format_} = "http://127.0.0.1:{port}/v1"' for _, format_ in OTHER_KINDS.values())
+
+
 def catalogue(lane: Lane, port: int) -> str:
     """The default models, all of them served by one provider that speaks ``lane``'s dialect alone, and the drills."""
 
@@ -120,7 +135,13 @@ def catalogue(lane: Lane, port: int) -> str:
         ),
         f'[[provider]]\nid = "embedder"\nsecret = "env:VENDOR_KEY"\n{_EMBEDDER.format(port=port)}',
         f'[[model]]\nid = "{EMBEDDING}"\nkind = "embedding"\n{_EMBEDDED}',
+        f'[[provider]]\nid = "formats"\nkind = "openai"\nsecret = "env:VENDOR_KEY"\nspeaks = {{ {_spoken(port)} }}',
+        *(
+            f'[[model]]\nid = "{id}"\nkind = "{kind}"\ntargets = [{{ provider = "formats", model = "up-{kind}" }}]'
+            for kind, (id, _) in OTHER_KINDS.items()
+        ),
         _plan("embeddings", 5_000, 10, (EMBEDDING, "claude-haiku-4.5")),
+        _plan("formats", 5_000, 10, [id for id, _ in OTHER_KINDS.values()]),
         _plan("changing", 50_000, 20, changing),
         _plan("drills", 50_000, 10, DRILLS),
         _plan("one-a-day", 1, 10, ("claude-haiku-4.5",)),

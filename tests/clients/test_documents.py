@@ -16,6 +16,7 @@ from penstock.domain.catalog.catalog_store import default_catalog
 from penstock.site.document_pages import ENTRIES
 from tests.clients.claude_code import environment
 from tests.clients.documents import KEY, LAB, ORIGIN, ROOT, Block, Reader, Server, blocks
+from tests.clients.running import OTHER_KINDS
 
 pytestmark = pytest.mark.xdist_group("documents")
 
@@ -55,6 +56,9 @@ PRINTS = {
     "penstock doctor": "answers",
     "penstock user create --email you": "as an admin",
     "/api/v1/embeddings": '"embedding":[',
+    "/api/v1/rerank": '"relevance_score":',
+    "transcriptions.create(": "bytes of sound",
+    "moderations.create(": "verdicts: 2",
     "embeddings.create(": "2 vectors of 256",
     "embedMany(": "2 vectors of 256",
     "OpenAIEmbeddings(": "numbers: 256",
@@ -102,7 +106,7 @@ def following(home: Path, page: str, left_alone: Server) -> Generator[Reader]:
     with ExitStack() as stack:
         put_in: dict[str, str] = {}
         server = left_alone
-        if any("penstock " in text for text in texts) or page.endswith("/embeddings.md"):
+        if any("penstock " in text for text in texts) or any(map(page.endswith, MORE_MODELS)):
             server = stack.enter_context(running(home, "serve"))
         if any(LAB in text for text in texts):
             lab = stack.enter_context(running(home, "simulate", "--port", "0"))
@@ -135,8 +139,9 @@ def until_listed(reader: Reader, model: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path, left_alone: Server) -> None:
     with following(tmp_path, page, left_alone) as reader:
-        if page.endswith("/embeddings.md"):
-            have_an_embedding_model(reader)
+        for name, kinds in MORE_MODELS.items():
+            if page.endswith(name):
+                have_models(reader, kinds)
         for block in blocks(page):
             if is_listed(block):
                 continue
@@ -152,17 +157,28 @@ def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path, left
                 until_listed(reader, "llama-3.3-70b")
 
 
-def have_an_embedding_model(reader: Reader) -> None:
-    """What an operator has done before such a page is of use: the default catalogue has none."""
-    everything = default_catalog() + (
-        '[[model]]\nid = "text-embedding-3-small"\nkind = "embedding"\n'
-        'targets = [{ provider = "openai", model = "text-embedding-3-small" }]\n'
-    )
+MORE_MODELS: dict[str, dict[str, str]] = {
+    "/embeddings.md": {"text-embedding-3-small": "embedding"},
+    "/formats.md": {id: kind for kind, (id, _) in OTHER_KINDS.items()},
+}
+"""The models that a page takes for granted, with their kinds."""
+
+
+def have_models(reader: Reader, kinds: dict[str, str]) -> None:
+    """What an operator has done before such a page is of use: the default catalogue has none of these."""
+    own = '[[provider]]\nid = "own"\nsecret = "env:ABSENT"\nspeaks = { rerank = "https://own.invalid/v1" }\n'
+    everything = default_catalog() + own
+    for id, kind in kinds.items():
+        provider = "own" if kind == "rerank" else "openai"
+        target = f'{{ provider = "{provider}", model = "{id}" }}'
+        everything += f'[[model]]\nid = "{id}"\nkind = "{kind}"\ntargets = [{target}]\n'
     before, plan, after = everything.partition('[[plan]]\nid = "pro"')
-    after = after.replace("models = [", 'models = [\n    "text-embedding-3-small",', 1)
-    (reader.home / "with-embeddings.toml").write_text(before + plan + after, "utf-8")
-    reader.shell("penstock catalog apply with-embeddings.toml")
-    until_listed(reader, "text-embedding-3-small")
+    names = "".join(f'\n    "{id}",' for id in kinds)
+    after = after.replace("models = [", f"models = [{names}", 1)
+    (reader.home / "with-more.toml").write_text(before + plan + after, "utf-8")
+    reader.shell("penstock catalog apply with-more.toml")
+    for id in kinds:
+        until_listed(reader, id)
 
 
 def serve_with_a_providers_key(block: Block, home: Path) -> None:

@@ -1,7 +1,7 @@
 """The format of embeddings: what is refused and what passes, what of an answer is read, and what is written into it."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.core import embeddings
 from penstock.core.body.envelope import Envelope, read_body
-from penstock.core.catalog import Model, is_same_model
+from penstock.core.catalog import Model, ModelKind, is_same_model
 from penstock.core.embeddings import MAX_INPUTS, pass_request, passthrough_response
 from penstock.core.endpoints import ENDPOINTS, FORMATS, formats_of, paths_of
 from penstock.core.neutral.usage import Usage
@@ -210,7 +210,7 @@ def test_the_row() -> None:
     assert (row.path, row.kind, row.side, row.counting_path) == ("/embeddings", "embedding", None, None)
     assert embeddings.UPSTREAM.path("any", False) == b"/embeddings"
     assert formats_of("embedding") == {embeddings.NAME: embeddings.UPSTREAM}
-    assert {*formats_of("chat"), *formats_of("embedding")} == set(FORMATS)
+    assert {name for kind in get_args(ModelKind) for name in formats_of(kind)} == set(FORMATS)
     counting = [row.counting_path for row in ENDPOINTS if row.counting_path is not None]
     assert counting == ["/messages/count_tokens"]
     assert Model("m", "M").chats

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.core.catalog import Capabilities, Model, Target, with_profile_values
+from penstock.core.catalog import NO_SIGN_IN, STRAIGHT, Capabilities, Model, Target, with_profile_values
+from penstock.core.profile import Profile
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_store import default_catalog
+from penstock.domain.catalog.reach_fields import KEPT_AS, SIGN_IN, kept, parted
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.providers.table import KINDS
@@ -330,7 +332,7 @@ def test_a_model_has_a_kind_and_most_are_for_chat():
 
 def test_a_kind_that_nobody_knows_is_named_by_its_place():
     (problem,) = problems(SPEAKER + EMBEDDER.replace('"embedding"', '"vectors"'))
-    assert problem == 'model[0].kind: unknown kind "vectors"; write "chat" or "embedding"'
+    assert problem.startswith('model[0].kind: unknown kind "vectors"; write one of "chat", "embedding", ')
 
 
 def test_a_provider_that_has_embeddings_says_so():
@@ -362,9 +364,86 @@ def test_the_targets_of_an_embedding_model_are_one_model():
 def test_nothing_chooses_among_embedding_models():
     chooser = '[[model]]\nid = "any"\nkind = "embedding"\nauto = ["e"]\n'
     assert problems(SPEAKER + EMBEDDER + chooser)[0] == (
-        "model[1].auto: an embedding model cannot choose among others: their vectors do not mix"
+        "model[1].auto: an embedding model cannot choose among others: vectors of different models do not mix"
     )
     chooser = '[[model]]\nid = "any"\nauto = ["m", "e"]\n'
     assert problems(PROVIDER + SPEAKER + MODEL + EMBEDDER + chooser) == (
         'model[2].auto[1]: "e" is an embedding model',
     )
+
+
+# ---- how a provider is reached
+
+REACHED = """
+[[provider]]
+id = "far"
+speaks = { chat = "https://far.example/v1" }
+proxy = "http://proxy.example:3128"
+proxy_secret = "env:PROXY_USER"
+no_proxy = ["inner.example", "10.0.0.0"]
+ca = "file:/etc/ca.pem"
+client_cert = "file:/etc/cert.pem"
+client_key = "file:/etc/key.pem"
+query = { api-version = "2024-10-21" }
+profile = { tool_images = true }
+"""
+
+
+def test_how_a_provider_is_reached_reads_back_as_it_was_written():
+    document = parse(REACHED, KINDS)
+    reach = document.providers[0].reach
+    assert (reach.proxy, reach.no_proxy) == ("http://proxy.example:3128", ("inner.example", "10.0.0.0"))
+    assert reach.query == (("api-version", "2024-10-21"),)
+    assert parse(dump(document), KINDS) == document
+    row = document.providers[0]
+    assert parted({**dict(row.habits), **kept(row)}) == ({"tool_images": True}, reach, NO_SIGN_IN)
+    assert kept(replace(row, reach=STRAIGHT)) == {}
+    assert not {KEPT_AS, SIGN_IN} & set(Profile.__struct_fields__)
+
+
+SIGNED = [
+    'auth = "bedrock"\nsign_in = { region = "us-east-1" }',
+    'auth = "google"\nsign_in = { account = "file:/sa.json", scope = "s" }',
+    'auth = "google"',
+    'auth = "entra"\nsecret = "env:CLIENT_SECRET"\nsign_in = { tenant = "t", client = "c" }',
+]
+
+
+@pytest.mark.parametrize("fields", SIGNED)
+def test_ways_to_sign_in_by_tokens_read_back_as_they_were_written(fields: str):
+    document = parse(
+        f'[[provider]]\nid = "far"\nspeaks = {{ chat = "https://far.example/v1" }}\n{fields}\n', KINDS
+    )
+    assert parse(dump(document), KINDS) == document
+    row = document.providers[0]
+    assert parted(kept(row))[2] == row.sign_in
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ('proxy = "https://p:1"', "without TLS"),
+        ('proxy = "http://u:p@p:1"', "write proxy_secret"),
+        ('proxy = "http://p:1/x"', "has no path"),
+        ('proxy = "p"', 'write "http://host:port"'),
+        ('proxy_secret = "env:X"', "no proxy of this provider's own"),
+        ('proxy = "http://p:1"\nproxy_secret = "ann:secret"', "never these themselves"),
+        ('no_proxy = ["x"]', "no proxy to go without"),
+        ('proxy = "env"\nno_proxy = ["a b"]', "is no host"),
+        ('ca = "/etc/ca.pem"', 'ca: write "file:PATH"'),
+        ('client_key = "file:/k"', "without its client_cert"),
+        ('query = { a = "b c" }', "can stand in a query"),
+        ('proxi = "env"', 'did you mean "proxy"'),
+        ('auth = "bedrock"', "sign_in.region: required"),
+        ('auth = "entra"\nsign_in = { tenant = "t", client = "c" }', "the client's secret"),
+        ('auth = "google"\nsecret = "env:X"', "takes none"),
+        ('auth = "google"\nsign_in = { account = "/sa.json" }', 'write "file:PATH"'),
+        ('sign_in = { region = "us-east-1" }', "needs nothing of this"),
+    ],
+)
+def test_what_is_wrong_with_a_way_is_said_by_its_place(fields: str, said: str):
+    (problem,) = problems(
+        f'[[provider]]\nid = "far"\nspeaks = {{ chat = "https://far.example/v1" }}\n{fields}\n'
+    )
+    assert problem.startswith("provider[0]")
+    assert said in problem

@@ -41,6 +41,10 @@ MODELS: dict[str, tuple[str, ...]] = {
     "xai": ("grok-4.3", "grok-4.5", "grok-4-1-fast-reasoning", "grok-code-fast-1"),
     "together": ("zai-org/GLM-5.2",),
     "fireworks": ("accounts/fireworks/models/glm-5",),
+    "azure": ("gpt-4.1", "gpt-5.2", "gpt-6"),
+    "azure-anthropic": ("claude-sonnet-4-6", "claude-opus-5-5"),
+    "vertex": ("google/gemini-2.5-flash", "google/gemini-3.5-flash"),
+    "vertex-anthropic": ("claude-sonnet-4-6", "claude-opus-5-5"),
     "ollama": ("qwen3.5", "gpt-oss:20b"),
     "llama-server": ("local",),
     "vllm": ("Qwen/Qwen3.8-27B",),
@@ -259,7 +263,8 @@ RULES: dict[str, tuple[tuple[str, tuple[Rule, ...]], ...]] = {
     "ollama": (("*", (efforts("none", "low", "medium", "high"), nothing_forced)),),
     "lmstudio": (("*", (no_effort,)),),
 }  # fmt: skip
-RULES["bedrock"] = RULES["anthropic"]
+RULES |= dict.fromkeys(("bedrock", "azure-anthropic", "vertex-anthropic"), RULES["anthropic"])
+RULES |= {"azure": RULES["openai"], "vertex": RULES.get("gemini", ())}
 """By row, in order, by the models' names; the first that fits counts."""
 
 

@@ -19,6 +19,12 @@ PATHS: dict[str, str] = {
     "messages": "/api/v1/messages",
     "responses": "/api/v1/responses",
     "embeddings": "/api/v1/embeddings",
+    "completions": "/api/v1/completions",
+    "images": "/api/v1/images/generations",
+    "transcriptions": "/api/v1/audio/transcriptions",
+    "speech": "/api/v1/audio/speech",
+    "rerank": "/api/v1/rerank",
+    "moderations": "/api/v1/moderations",
 }
 
 
@@ -211,9 +217,34 @@ def body_of(dialect: str, model: str, /, **fields: Any) -> bytes:
     plain: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
     if dialect == "messages":
         plain["max_tokens"] = 1000
-    if dialect in {"responses", "embeddings"}:
+    if dialect in {"responses", "embeddings", "speech", "moderations"}:
         plain = {"model": model, "input": "Hello"}
+    if dialect in {"completions", "images"}:
+        plain = {"model": model, "prompt": "Hello"}
+    if dialect == "rerank":
+        plain = {"model": model, "query": "Hello", "documents": ["Hello", "there"]}
+    if dialect == "transcriptions":
+        return form_of(model, **fields)
     return msgspec.json.encode({name: v for name, v in (plain | fields).items() if v is not ...})
+
+
+def form_of(model: Any, /, **fields: Any) -> bytes:
+    """A form with a recording for ``model`` (None: without that field), with these fields more, or others."""
+    plain = {"model": model, "file": RECORDING, **fields}
+    parts: list[bytes] = []
+    for name, value in plain.items():
+        if value is None or value is ...:
+            continue
+        file = b'; filename="a.wav"\r\ncontent-type: audio/wav' if isinstance(value, bytes) else b""
+        text = value if isinstance(value, bytes) else str(value).encode()
+        parts.append(
+            b'--b0und\r\ncontent-disposition: form-data; name="%b"%b\r\n\r\n%b' % (name.encode(), file, text)
+        )
+    return b"\r\n".join((*parts, b"--b0und--\r\n"))
+
+
+RECORDING = b"RIFF\x00\xff\r\n--b0un \x80WAVE" * 3
+"""A file that is no text, and has what is nearly a boundary in it."""
 
 
 # ---- what the scripted upstream says

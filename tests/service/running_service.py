@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Text, func, select, type_coerce, update
 
 from penstock.app import Service
 from penstock.commands.run_server import limits_of
-from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream
+from penstock.core.catalog import Capabilities, DialectName, Model, ModelKind, Target, Upstream
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.passwords import Cost
@@ -97,6 +97,16 @@ SCENARIOS = {
 }
 """Models of the lab plan: ``chat-cut`` is the simulator's scenario behind a Chat upstream, ``messages-cut`` another."""
 
+FORMAT_KINDS: dict[str, ModelKind] = {
+    "completions": "completion",
+    "images": "image",
+    "transcriptions": "transcription",
+    "speech": "speech",
+    "rerank": "rerank",
+    "moderations": "moderation",
+}
+"""The formats that are passed through, by the word of ``speaks``, with the kind of their models."""
+FORMAT_FEW = ("plain", "error-400", "error-401", "error-500", "html", "empty", "garbage", "error-200", "cut")
 EMBEDDING_FEW = (
     "plain",
     "hang",
@@ -162,6 +172,24 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
         _embedding(f"embeddings-{name}", ("sim-embeddings", SCENARIOS[name])) for name in EMBEDDING_FEW
     )
     models.append(_embedding("text-embedding-3-small", ("sim-embeddings", "plain")))
+    for name, kind, port, path in (
+        ("sim-formats", "simulator", simulated, "/v1"),
+        ("wire-formats", "custom", wires["wire-embeddings"], "/base/v1"),
+        ("spare-formats", "custom", wires["spare-embeddings"], "/base/v1"),
+    ):
+        row = replace(KINDS[kind], id=name, kind=kind, secret="env:VENDOR_KEY" if kind == "custom" else "")
+        speaks = tuple((format_, f"http://127.0.0.1:{port}{path}") for format_ in FORMAT_KINDS)
+        providers.append(replace(row, speaks=speaks))
+    for format_, of_kind in FORMAT_KINDS.items():
+        wire, spare = ("wire-formats", f"up-{of_kind}"), ("spare-formats", f"vendor/up-{of_kind}")
+        models += (
+            _embedding(f"wire-{of_kind}", wire, kind=of_kind),
+            _embedding(f"pair-{of_kind}", wire, spare, kind=of_kind),
+        )
+        models += (
+            _embedding(f"{format_}-{name}", ("sim-formats", SCENARIOS[name]), kind=of_kind)
+            for name in FORMAT_FEW
+        )
     names = tuple(model.id for model in models)
     plans = [
         Plan(id, id, daily_requests=daily, concurrent_requests=at_once, models=names, queue_seconds=wait)
@@ -193,9 +221,9 @@ def _model(id: str, *targets: tuple[str, str]) -> Model:
     return Model(id, id, targets=found, max_output_tokens=4096, capabilities=everything)
 
 
-def _embedding(id: str, *targets: tuple[str, str]) -> Model:
+def _embedding(id: str, *targets: tuple[str, str], kind: ModelKind = "embedding") -> Model:
     found = tuple(Target(provider, name, priority=at) for at, (provider, name) in enumerate(targets))
-    return Model(id, id, targets=found, kind="embedding")
+    return Model(id, id, targets=found, kind=kind)
 
 
 class User(msgspec.Struct, frozen=True):

@@ -127,7 +127,7 @@ class _Line(asyncio.Protocol):
             self._asked = Asked(self, head + end)
             if self._upstream.hasty is not None:
                 self._upstream.hasty(self._asked)
-            self._left = int(self._asked.headers["content-length"])
+            self._left = int(self._asked.headers.get("content-length", "0"))
             self._data = rest
         assert self._asked is not None
         if len(self._data) < self._left:

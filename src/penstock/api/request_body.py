@@ -90,6 +90,8 @@ class BodyReader:
     def _scan(self, body: bytes, rules: BodyRules) -> Envelope | None:
         scan_rules = self._scan_rules.get(id(rules))
         if scan_rules is None:
+            if rules.form is not None or rules.always_streams:
+                return None
             scan_rules = rules.scan
             if rules.decoded:
                 scan_rules = dataclasses.replace(scan_rules, max_values=self._max_values)
@@ -102,6 +104,8 @@ class BodyReader:
     def _read(self, body: bytes, rules: BodyRules, *, counting: bool) -> Envelope:
         if rules.decoded:
             check_values(body, self._max_values)
+        if rules.form is not None:
+            return rules.form(body)
         try:
             envelope = read_body(body, rules, counting=counting)
         except InvalidRequest:

@@ -12,12 +12,20 @@ from penstock.core.profile import DEFAULT_PROFILE, Profile
 DialectName = str
 """A word of ``speaks``: the name of a dialect, or of an endpoint that is passed through (``core/endpoints.py``)."""
 
-Auth = Literal["x-api-key", "bearer", "none"]
+Auth = Literal["x-api-key", "bearer", "api-key", "bedrock", "google", "entra", "none"]
 ProfileValue = bool | int | str | None
 """The value of a profile's flag."""
 Thinks = Literal["none", "budget", "adaptive"]
-ModelKind = Literal["chat", "embedding"]
+ModelKind = Literal[
+    "chat", "embedding", "completion", "image", "transcription", "speech", "rerank", "moderation"
+]
 """What a model is called for: each kind has endpoints of its own."""
+UNMIXED: Mapping[ModelKind, str] = {
+    "embedding": "vectors of different models do not mix",
+    "rerank": "scores of different models do not mix",
+    "moderation": "scores of different models do not mix",
+}
+"""The kinds whose answers mean something only beside others of the same model, and why: no other model ever serves them."""
 DEFAULT_KIND: ModelKind = "chat"
 
 # ---- what is offered
@@ -55,7 +63,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 class Model(msgspec.Struct, frozen=True):
     """One public model. ``auto`` names the models it chooses from, in order of preference; it has no targets then.
 
-    The targets of an embedding model are places of one upstream model: vectors of different ones do not mix.
+    The targets of a model whose answers do not mix with another's (``UNMIXED``) are places of one upstream model.
     """
 
     id: str
@@ -76,6 +84,47 @@ class Model(msgspec.Struct, frozen=True):
         return self.kind == DEFAULT_KIND
 
 
+class Reach(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a provider is reached, where that is not straight and by the machine's own trust.
+
+    ``proxy`` is ``http://host:port``, or ``env`` for what the environment says; ``proxy_secret`` refers to its
+    ``user:password``, and ``no_proxy`` names hosts that are reached without it. ``ca``, ``client_cert`` and ``client_key``
+    are ``file:PATH``: who may have signed the provider's certificate, and the certificate that we show. ``query`` goes to
+    every request.
+    """
+
+    proxy: str = ""
+    proxy_secret: str = ""
+    no_proxy: tuple[str, ...] = ()
+    ca: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+    anthropic_version: str = ""
+    """Goes into each body of Messages in place of the model, which is in the address then (Claude on Vertex)."""
+
+
+STRAIGHT = Reach()
+
+
+class SignIn(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a way to sign in by tokens has to know besides the secret.
+
+    ``region`` is Bedrock's; ``account`` (``file:PATH``) Google's file of credentials; ``tenant`` and ``client`` are Entra's.
+    ``scope`` is what the token is for and ``authority`` who gives it, where that is not the usual.
+    """
+
+    region: str = ""
+    account: str = ""
+    tenant: str = ""
+    client: str = ""
+    scope: str = ""
+    authority: str = ""
+
+
+NO_SIGN_IN = SignIn()
+
+
 class Upstream(msgspec.Struct, frozen=True):
     """One provider as it is set up here. ``speaks`` is ordered: the first dialect is the one to translate into.
 
@@ -92,6 +141,8 @@ class Upstream(msgspec.Struct, frozen=True):
     model_profiles: tuple[tuple[str, Profile], ...] = ()
     habits: tuple[tuple[str, ProfileValue], ...] = ()
     """What the operator has changed of all these profiles, by the names of their flags."""
+    reach: Reach = STRAIGHT
+    sign_in: SignIn = NO_SIGN_IN
 
     def url(self, dialect: DialectName) -> str | None:
         """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""

@@ -13,6 +13,7 @@ from penstock.core.catalog import ModelKind
 from penstock.core.dialects.interface import CallerFormat, CallerSide, Dialect, UpstreamFormat, UpstreamSide
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.dialects.responses.dialect import COMPACTING
+from penstock.core.formats import completions, images, moderations, rerank, speech, transcriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Endpoint:
     ``path`` is appended to our base URL. ``caller`` is what its callers speak, ``upstreams`` what can be sent to the
     providers that speak a format, by its name. ``side`` is the dialect's side towards callers, None where the endpoint is
     passed through only. ``kind`` is which models it calls. ``beside``: it is one more of a format that has a row already.
+    ``typed``: answers are of the type that the provider says. ``repeats``: a request may be sent to the same place again
+    after a failure; else only to another one, since the first may have been paid for.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Endpoint:
     side: CallerSide | None = None
     kind: ModelKind = "chat"
     beside: bool = False
+    typed: bool = False
+    repeats: bool = True
 
     @property
     def counting_path(self) -> str | None:
@@ -54,6 +59,22 @@ def endpoint_of(dialect: Dialect, path: str) -> Endpoint:
     return Endpoint(dialect.name, path, dialect.caller, SIDES, dialect.caller)
 
 
+def passed(
+    path: str,
+    name: str,
+    caller: CallerFormat,
+    upstream: UpstreamFormat,
+    kind: ModelKind,
+    *,
+    beside: bool = False,
+    repeats: bool = False,
+) -> Endpoint:
+    """The endpoint of a format without a dialect, whose answers are of whatever type the provider says."""
+    return Endpoint(
+        name, path, caller, {name: upstream}, kind=kind, beside=beside, typed=True, repeats=repeats
+    )
+
+
 ENDPOINTS: tuple[Endpoint, ...] = (
     endpoint_of(DIALECTS["chat"], "/chat/completions"),
     endpoint_of(DIALECTS["messages"], "/messages"),
@@ -72,6 +93,33 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         embeddings.CALLER,
         {embeddings.NAME: embeddings.UPSTREAM},
         kind="embedding",
+    ),
+    passed("/completions", completions.NAME, completions.CALLER, completions.UPSTREAM, "completion"),
+    passed("/images/generations", images.NAME, images.CALLER, images.UPSTREAM, "image"),
+    passed(
+        "/audio/transcriptions",
+        transcriptions.NAME,
+        transcriptions.CALLER,
+        transcriptions.UPSTREAM,
+        "transcription",
+    ),
+    passed(
+        "/audio/translations",
+        transcriptions.NAME,
+        transcriptions.CALLER,
+        transcriptions.TO_ENGLISH,
+        "transcription",
+        beside=True,
+    ),
+    passed("/audio/speech", speech.NAME, speech.CALLER, speech.UPSTREAM, "speech"),
+    passed("/rerank", rerank.NAME, rerank.CALLER, rerank.UPSTREAM, "rerank", repeats=True),
+    passed(
+        "/moderations",
+        moderations.NAME,
+        moderations.CALLER,
+        moderations.UPSTREAM,
+        "moderation",
+        repeats=True,
     ),
 )
 

@@ -27,11 +27,14 @@ from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys import management
 from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
-from penstock.errors import Unavailable
+from penstock.errors import ProviderCredentials, Unavailable
+from penstock.operations.drill import read_drill
 from penstock.operations.first_start import is_loopback
 from penstock.operations.mail_sender import MailUrlError, mail_transport
+from penstock.operations.reach import query_of, way_to
+from penstock.operations.token_sources import TokenSources
 from penstock.operations.vouched import vouched_for
-from penstock.providers.auth import ToSign, sign
+from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, extra_headers
 from penstock.settings import Loaded, Settings, SettingsError, load
@@ -89,6 +92,7 @@ async def examine_installation(
     findings += _directory(settings.data)
     findings += _clock(time.time())
     findings.append(Finding("ok", "scanner", f"{scanner.KIND} scanner"))
+    findings += _drill(settings.data, time.time())
     findings += await _redis(settings)
     try:
         async with _opened(settings) as database:
@@ -153,6 +157,13 @@ def _directory(data: Path) -> Findings:
     free = shutil.disk_usage(data).free
     level: Level = "fail" if free < _SPACE_FAIL else "warn" if free < _SPACE_WARN else "ok"
     yield Finding(level, "data", f"{data}, {free >> 20:,} MiB free", "" if level == "ok" else "make room")
+
+
+def _drill(data: Path, now: float) -> Findings:
+    drill = read_drill(data, now)
+    if drill is not None:
+        text = f"a drill runs for {drill.until - now:.0f} s more: {drill.provider} fails ({drill.fault}) for key {drill.key_id}"
+        yield Finding("warn", "drill", text, "penstock drill --stop ends it")
 
 
 def _clock(now: float) -> Findings:
@@ -304,16 +315,30 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
         )
     dialect, url = upstream.speaks[0]
     try:
-        origin, base = parse_base_url(url)
+        origin, base = parse_base_url(url, way_to(upstream, url, secrets))
+    except ProviderCredentials as error:
+        return Finding(
+            "fail", "providers", f"{upstream.id}: {error.message}", "set what proxy_secret refers to"
+        )
     except ValueError as error:
         return Finding("fail", "providers", f"{upstream.id}: {error}", "mend it in the catalogue")
     version = FORMATS[dialect].version_headers
     versions = () if version is None else version(NO_VERSION, upstream.profile)
     about = (*extra_headers(upstream.kind), *versions)
     request = ToSign(b"GET", f"{url.rstrip('/')}/models".encode(), about, b"", time.time())
-    headers = sign(upstream, secrets.get(upstream.secret), request)
+    secret = secrets.get(upstream.secret)
+    if AUTH[upstream.auth].tokens:
+        try:
+            secret = await TokenSources(client, secrets, now=time.time).of(upstream).get()
+        except ProviderCredentials:
+            text = (
+                f"{upstream.id} gives no token: auth is {upstream.auth}; the line above in the log says why"
+            )
+            return Finding("fail", "providers", text, "see what sign_in says in the catalogue")
+    headers = sign(upstream, secret, request)
     try:
-        response = await client.send(origin, b"GET", base + b"/models", headers, b"", _WAIT)
+        path = base + b"/models" + query_of(upstream.reach)
+        response = await client.send(origin, b"GET", path, headers, b"", _WAIT)
     except UpstreamFailure as failure:
         text = f"{upstream.id} at {origin.host} does not answer: {failure}"
         return Finding("fail", "providers", text, "check the network, the address and its certificate")

@@ -22,6 +22,7 @@ from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable
+from penstock.operations.drill import Drills
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
 from penstock.providers.secrets import Secrets
@@ -56,6 +57,7 @@ class Maintenance:
         metrics: SharedMetrics,
         lifetime: Lifetime,
         translations: TranslationMemory,
+        drills: Drills,
         quick_seconds: float,
         retain_days: int,
         now: Callable[[], float],
@@ -71,6 +73,7 @@ class Maintenance:
         self._metrics = metrics
         self._lifetime = lifetime
         self._translations = translations
+        self._drills = drills
         self._quick_seconds = quick_seconds
         self._retain_days = retain_days
         self._now = now
@@ -103,6 +106,7 @@ class Maintenance:
 
     async def _quick_round(self) -> None:
         self._health.look()
+        self._drills.follow()
         self._metrics.tell()
         if time.monotonic() - self._aged >= _AGE_SECONDS:
             self._aged = time.monotonic()

@@ -1,7 +1,8 @@
 """Authentication at providers: one function a scheme, named as the catalogue names it (``auth``).
 
 A scheme sees all that a signature may have to cover: the secret, the method, the URL, the other headers, the body and the
-time. Headers of a ``static`` scheme depend on the secret alone, so they are made once and kept.
+time. Headers of a ``static`` scheme depend on the secret alone, so they are made once and kept. With ``tokens`` the secret is a
+token that does not last (``operations/token_sources.py``); what the catalogue calls the secret is what the token is got with.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +30,15 @@ class Auth:
 
     sign: Callable[[Secret, ToSign], tuple[Header, ...]]
     static: bool = False
+    tokens: bool = False
 
 
 def _api_key(secret: Secret, request: ToSign) -> tuple[Header, ...]:  # noqa: ARG001 - the same in every scheme
     return ((b"x-api-key", secret.reveal()),)
+
+
+def _azure_key(secret: Secret, request: ToSign) -> tuple[Header, ...]:  # noqa: ARG001 - the same in every scheme
+    return ((b"api-key", secret.reveal()),)
 
 
 def _bearer(secret: Secret, request: ToSign) -> tuple[Header, ...]:  # noqa: ARG001 - the same in every scheme
@@ -46,6 +52,10 @@ def _nothing(secret: Secret, request: ToSign) -> tuple[Header, ...]:  # noqa: AR
 AUTH: Mapping[str, Auth] = {
     "x-api-key": Auth(_api_key, static=True),
     "bearer": Auth(_bearer, static=True),
+    "api-key": Auth(_azure_key, static=True),
+    "bedrock": Auth(_bearer, static=True, tokens=True),
+    "google": Auth(_bearer, static=True, tokens=True),
+    "entra": Auth(_bearer, static=True, tokens=True),
     "none": Auth(_nothing, static=True),
 }
 

@@ -37,7 +37,7 @@ _CHAT = (
     "structured_output", "reasoning_field",
 )  # fmt: skip
 
-FACTS: Mapping[str, tuple[Fact, ...]] = {
+_MAKERS: Mapping[str, tuple[Fact, ...]] = {
     "anthropic": (
         Fact(
             ("thinking_off", "forced_tools", "thinks_by_default", "thoughts_hidden"),
@@ -322,3 +322,12 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
     ),
 }  # fmt: skip
 """By the ids of the rows. The simulator's own row is ours."""
+
+FACTS: Mapping[str, tuple[Fact, ...]] = {
+    **_MAKERS,
+    "azure": _MAKERS["openai"],
+    "azure-anthropic": _MAKERS["anthropic"],
+    "vertex": _MAKERS["gemini"],
+    "vertex-anthropic": _MAKERS["anthropic"],
+}
+"""The same with hosts of others' models, whose habits are taken to be those of the models' makers."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from penstock.core.catalog import Auth, DialectName, Upstream
+from penstock.core.catalog import STRAIGHT, Auth, DialectName, Reach, Upstream
 from penstock.core.limits import Header
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.providers.facts import FACTS, Fact
@@ -54,6 +54,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     model_profiles: tuple[tuple[str, Profile], ...] = ()
     extra_headers: tuple[Header, ...] = ()
     local: bool = False
+    reach: Reach = STRAIGHT
     note: str = ""
     """What an operator should know, in a sentence."""
 
@@ -92,11 +93,19 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="openai",
         name="OpenAI",
-        speaks={
-            "chat": "https://api.openai.com/v1",
-            "responses": "https://api.openai.com/v1",
-            "embeddings": "https://api.openai.com/v1",
-        },
+        speaks=dict.fromkeys(
+            (
+                "chat",
+                "responses",
+                "embeddings",
+                "completions",
+                "images",
+                "transcriptions",
+                "speech",
+                "moderations",
+            ),
+            "https://api.openai.com/v1",
+        ),
         env="OPENAI_API_KEY",
         docs="https://developers.openai.com/api/reference/overview",
         profile=OPENAI,
@@ -345,6 +354,55 @@ _ROWS: tuple[Provider, ...] = (
         note='The region is part of the URL: write yours into the catalogue. Claude models need `via = ["messages"]`.',
     ),
     Provider(
+        id="azure",
+        name="Azure OpenAI",
+        speaks=dict.fromkeys(
+            ("chat", "responses", "embeddings"), "https://RESOURCE.openai.azure.com/openai/v1"
+        ),
+        auth="api-key",
+        env="AZURE_OPENAI_API_KEY",
+        docs="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
+        profile=OPENAI,
+        model_profiles=GPT,
+        note="Write your resource into the URLs; a target's model is the name of the deployment.",
+    ),
+    Provider(
+        id="azure-anthropic",
+        name="Claude in Microsoft Foundry",
+        speaks={"messages": "https://RESOURCE.services.ai.azure.com/anthropic/v1"},
+        auth="x-api-key",
+        env="ANTHROPIC_FOUNDRY_API_KEY",
+        docs="https://platform.claude.com/docs/en/build-with-claude/claude-in-microsoft-foundry",
+        profile=BUDGET,
+        model_profiles=CLAUDE,
+        note="Write your resource into the URL; a target's model is the name of the deployment.",
+    ),
+    Provider(
+        id="vertex",
+        name="Google Vertex AI",
+        speaks={
+            "chat": "https://aiplatform.googleapis.com/v1/projects/PROJECT/locations/global/endpoints/openapi"
+        },
+        auth="google",
+        docs="https://docs.cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/overview",
+        profile=GEMINI,
+        note="Write your project into the URL; a target's model is named `google/gemini-...`.",
+    ),
+    Provider(
+        id="vertex-anthropic",
+        name="Claude on Google Vertex AI",
+        speaks={
+            "messages": "https://aiplatform.googleapis.com/v1/projects/PROJECT/locations/global"
+            "/publishers/anthropic/models/{model}"
+        },
+        auth="google",
+        docs="https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai",
+        profile=BUDGET,
+        model_profiles=CLAUDE,
+        reach=Reach(anthropic_version="vertex-2023-10-16"),
+        note="Write your project into the URL. Tokens are not counted there, so they are estimated.",
+    ),
+    Provider(
         id="ollama",
         name="Ollama",
         speaks=dict.fromkeys(("chat", "messages", "embeddings"), "http://127.0.0.1:11434/v1"),
@@ -401,7 +459,21 @@ _ROWS: tuple[Provider, ...] = (
     Provider(
         id="simulator",
         name="Penstock's simulator",
-        speaks=dict.fromkeys(("chat", "messages", "responses", "embeddings"), SIMULATOR_URL),
+        speaks=dict.fromkeys(
+            (
+                "chat",
+                "messages",
+                "responses",
+                "embeddings",
+                "completions",
+                "images",
+                "transcriptions",
+                "speech",
+                "rerank",
+                "moderations",
+            ),
+            SIMULATOR_URL,
+        ),
         auth="none",
         docs="docs/providers.md",
         profile=Profile(
@@ -439,6 +511,7 @@ def upstream(row: Provider) -> Upstream:
         secret=f"env:{row.env}" if row.env else "",
         profile=row.profile,
         model_profiles=row.model_profiles,
+        reach=row.reach,
     )
 
 

@@ -11,6 +11,7 @@ from penstock.core.dialects.lanes import Crossing, record_reasoning, stream_lane
 from penstock.core.dialects.prepare import pass_through, passing_for, translate
 from penstock.core.dialects.translation_memory import TranslationMemory, TranslationScope
 from penstock.core.endpoints import Endpoint
+from penstock.core.formats.streams import passed_lane
 from penstock.core.neutral.events import AnyEvent, Failed
 from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
 from penstock.core.routing.candidates import Attempt
@@ -83,6 +84,12 @@ def lane_for(
 
     ``clock`` is monotonic.
     """
+    endpoint = call.standing.endpoint
+    if endpoint.side is None:
+        passing = endpoint.upstreams[attempt.dialect].passing
+        if passing is None:
+            raise _untranslated(endpoint)
+        return passed_lane(passing, public, content_type)
     crossing = replace(_crossing(call, attempt, public, prepared, clock), keeps=keeps)
     return stream_lane(crossing, call.envelope, prepared, content_type)
 
@@ -105,8 +112,9 @@ def whole_answer(
     if upstream.passing is not None and attempt.dialect == endpoint.name and not prepared.translated:
         out, usage, failed, answered = upstream.passing.response(body, model=public)
         if failed is None:
-            # a format without a dialect generates no text
-            note_whole(call, usage, 0 if endpoint.side is None else len(body), answered)
+            # most formats without a dialect generate no text
+            generated = len(body) if endpoint.side is not None or upstream.passing.writes else 0
+            note_whole(call, usage, generated, answered)
             if prepared.reasoning is not None and isinstance(upstream, UpstreamSide):
                 record_reasoning(prepared.reasoning, upstream.decode_response(body, attempt.profile))
             if prepared.mark and upstream.passing.marking is not None:

@@ -3,12 +3,20 @@
 That is the request's id, how many requests the caller has left of the day, and the seconds until its end.
 """
 
+import re
+
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import limit_headers_of
 from penstock.exchange import NOSNIFF, HeaderList
 
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _JSON = b"application/json"
+_FILE = b"application/octet-stream"
+_HARMLESS = re.compile(
+    rb"(?:audio/[a-z0-9.+-]+|text/(?:plain|event-stream|vtt)|application/(?:json|octet-stream|x-subrip|x-ndjson|ogg)"
+    rb"|image/(?:png|jpeg|webp))(?:\s*;\s*[a-z0-9_-]+=\"?[a-z0-9._-]+\"?){0,4}",
+    re.IGNORECASE,
+)
 _STATUS = b"HTTP/1.1 200 OK"
 # no header can hold them
 _ID, _LEFT, _SECONDS = b"\0i\0", b"\0l\0", b"\0s\0"
@@ -32,15 +40,17 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     left: bytes,
     seconds: bytes,
     route: Route = NO_ROUTE,
+    content_type: bytes | None = None,
 ) -> HeaderList:
     """The headers of a good answer.
 
     ``model`` is told where the caller has called it otherwise, ``losses`` what could not be carried, each where there is
-    one. ``limit``, ``left`` and ``reset`` (Unix seconds) are the day's, ``seconds`` those until its end.
+    one. ``limit``, ``left`` and ``reset`` (Unix seconds) are the day's, ``seconds`` those until its end. ``content_type`` is
+    what the upstream says of its answer, in a format where that is not known beforehand.
     """
     caller = endpoint.caller
     head: HeaderList = [
-        (b"content-type", _EVENT_STREAM if stream else _JSON),
+        (b"content-type", media_type(content_type, stream=stream)),
         NOSNIFF,
         (b"x-request-id", request_id),
     ]
@@ -65,6 +75,13 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     if caller.limit_headers is not None:
         head.extend(caller.limit_headers(limit, reset, left))
     return head
+
+
+def media_type(given: bytes | None, *, stream: bool) -> bytes:
+    """The type of an answer: the upstream's, where that is one that no browser takes for a page, else a file of no type."""
+    if given is None:
+        return _EVENT_STREAM if stream else _JSON
+    return given if _HARMLESS.fullmatch(given) is not None else _FILE
 
 
 class AnswerHead:

@@ -7,7 +7,7 @@ failure it was; where there is nobody else, some kinds are tried once more at th
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -44,6 +44,7 @@ class Attempts:
         "_held",
         "_known",
         "_probe",
+        "_repeats",
         "_resort",
         "_router",
         "_selection",
@@ -57,9 +58,17 @@ class Attempts:
     )
 
     def __init__(
-        self, router: Router, selection: Selection, user: str, body: bytes, size: Size, *, stream: bool
+        self,
+        router: Router,
+        selection: Selection,
+        user: str,
+        body: bytes,
+        size: Size,
+        *,
+        stream: bool,
+        repeats: bool = True,
     ) -> None:
-        """``body`` is what ``user`` asks, ``size`` how much that is."""
+        """``body`` is what ``user`` asks, ``size`` how much that is; ``repeats``: it may be sent to the same place again."""
         self._router = router
         self._selection = selection
         self._user = user
@@ -69,6 +78,7 @@ class Attempts:
         self._held: tuple[Failure, ...] = ()
         self._taken = 0.0
         self._slow = False
+        self._repeats = repeats
         self.size = size
         self.stream = stream
 
@@ -96,6 +106,20 @@ class Attempts:
         self._resort = resort
         self._sent_at = now
         self._tried += (candidate,)
+
+    def apart(self, now: float) -> "AttemptsApart":
+        """The same attempts, of which from now on nothing is held against anybody, or for."""
+        self.leave(now)
+        made = AttemptsApart(
+            self._router,
+            self._selection,
+            self._user,
+            self._body,
+            self.size,
+            stream=self.stream,
+            repeats=self._repeats,
+        )
+        return made.after(self._tried, now)
 
     def limits(self, clocks: Clocks, now: float) -> Limits:
         """How long the attempt that begins may take."""
@@ -208,7 +232,7 @@ class Attempts:
         choice = router.choose(self._selection, tried, found, now=now, patience=left)
         if choice.candidate is not None:
             return Step(choice.candidate, choice.reason)
-        if not again or not router.health.rules.asks_again:
+        if not again or not self._repeats or not router.health.rules.asks_again:
             return None
         wait = second_try(HANDLING[found].again, told, router.draw())
         if wait is None or wait >= left or tried[-1] in tried[:-1]:
@@ -217,6 +241,34 @@ class Attempts:
 
     def _kind(self) -> int:
         return stream_kind(self.size.prompt) if self.stream else whole_kind(self.size.asked)
+
+
+class AttemptsApart(Attempts):
+    """Attempts in a drill: what comes of them says nothing of a provider, and they use up nobody's budget."""
+
+    __slots__ = ()
+
+    def after(self, tried: tuple[Candidate, ...], now: float) -> Self:
+        """Those that are made after these; the last of them may be on its way."""
+        self._tried = tried
+        self._probe = self._resort = False
+        self._sent_at = now
+        return self
+
+    def apart(self, now: float) -> "AttemptsApart":  # noqa: ARG002 - as it is called
+        """They are."""
+        return self
+
+    def begin(self, candidate: Candidate, now: float, *, resort: bool = False) -> None:  # noqa: ARG002 - likewise
+        """An attempt begins."""
+        self._sent_at = now
+        self._tried += (candidate,)
+
+    def failed(self, found: FailureClass, told: float | None, now: float, left: float) -> Step | None:
+        """The next one, while ``left`` seconds are left."""
+        if len(self._tried) >= self._router.health.rules.most_attempts or left <= 0:
+            return None
+        return self._next(found, told, now, left)
 
 
 class Failover:

@@ -49,13 +49,16 @@ from penstock.errors import (
     ProviderError,
 )
 from penstock.exchange import Exchange
+from penstock.operations.drill import Drills
 from penstock.operations.metrics import Metrics
+from penstock.operations.token_sources import TokenPending
 from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
 from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal, size_of
+from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
 from penstock.relay.record import kind_of, settle
 from penstock.relay.retry_after import retry_after
@@ -138,7 +141,7 @@ class Place(Protocol):
 class Relay:
     """Takes admitted calls through their states. One per process; all its state is on one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that a relay calls, each named
         self,
         *,
         client: UpstreamClient,
@@ -150,6 +153,7 @@ class Relay:
         offload: Offload,
         failover: Failover,
         memories: RequestMemories,
+        drills: Drills,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is monotonic, in seconds."""
@@ -165,6 +169,7 @@ class Relay:
         self.offload = offload
         self.failover = failover
         self.memories = memories
+        self.drills = drills
         self.clock = clock
         self.streams = OpenStreams(clock)
         self.calls: dict[str, RelayedCall] = {}
@@ -224,7 +229,7 @@ class Relay:
         self._alone = limits, stream, made
         return made
 
-    def leg(self, call: Call) -> Leg:
+    def leg(self, call: "RelayedCall") -> Leg:
         """The way that the attempt of a call goes."""
         standing, attempt, stream = call.standing, call.attempt, call.envelope.stream
         key = (id(attempt), stream)
@@ -233,8 +238,17 @@ class Relay:
             return known
         endpoint = standing.endpoint
         upstream, own = endpoint.upstreams[attempt.dialect], endpoint.name == attempt.dialect
-        address = self.router.address(attempt, upstream.path(attempt.model, stream))
+        path = upstream.path(attempt.model, stream)
         kind = self.ledger.kind(kind_of(call))
+        drilled = self.drills.scenario(standing.key_id, attempt.provider)
+        if drilled is not None:
+            call.stand_apart(self.clock())
+            address = self.router.simulated_address(self.drills.simulator, path)
+            leg = Leg(attempt, upstream, address, kind, own=own)
+            headers = self.router.simulated_headers(drilled, upstream, call.envelope.body)
+            leg.head = self.client.head(address.origin, b"POST", address.path, headers)
+            return leg
+        address = self.router.address(attempt, path, stream=stream)
         return standing.legs.keep(key, Leg(attempt, upstream, address, kind, own=own))
 
     def head(self, standing: Standing, leg: Leg, body: bytes) -> RequestHead:
@@ -244,7 +258,7 @@ class Relay:
         address, asked = leg.address, standing.caller.asked if leg.own else NO_VERSION
         headers = self.router.headers(leg.attempt, leg.upstream, asked, address, body)
         head = self.client.head(address.origin, b"POST", address.path, headers)
-        if self.router.keeps_headers(leg.attempt):
+        if self.router.keeps_headers(leg.attempt, leg.upstream):
             leg.head = head
         return head
 
@@ -327,6 +341,10 @@ class RelayedCall(Call):
         self._do(self._enter)
 
     # ---- from outside
+
+    def stand_apart(self, now: float) -> None:
+        """A drill is played for this request: nothing that comes of it is held against a provider."""
+        self._attempts = self._attempts.apart(now)
 
     def caller_left(self) -> None:
         """The caller is gone: nobody is told, and what was sent counts."""
@@ -419,6 +437,7 @@ class RelayedCall(Call):
             envelope.body,
             size_of(envelope, selection.model),
             stream=envelope.stream,
+            repeats=standing.endpoint.repeats,
         )
         only = self._attempts.only()
         if only is None:
@@ -605,8 +624,15 @@ class RelayedCall(Call):
                 deadlines = self._deadlines_of(limits)
         else:
             deadlines = self._deadlines_of(limits)
-        head = leg.head or relay.head(self.standing, leg, prepared.body)
-        self._sending = relay.client.begin(head, prepared.body, deadlines, self, stream=stream is not None)
+        head, body = leg.head, prepared.body
+        if head is None:
+            body = hosted_body(body, leg.attempt)
+            try:
+                head = relay.head(self.standing, leg, body)
+            except TokenPending as pending:
+                self._wait(pending.source.get, lambda _token: self._post(prepared))
+                return
+        self._sending = relay.client.begin(head, body, deadlines, self, stream=stream is not None)
 
     def _deadlines_of(self, limits: Limits) -> Deadlines:
         """Of an attempt for which not all of the time is left."""
@@ -692,9 +718,10 @@ class RelayedCall(Call):
     # ---- answering with a stream
 
     def _response_stream(self) -> ResponseStream:
-        exchange, side = self.exchange, self.standing.endpoint.side
+        exchange, endpoint = self.exchange, self.standing.endpoint
+        side = endpoint.side or endpoint.caller.streams
         if side is None:
-            raise TypeError(f"{self.standing.endpoint.name} has no streams")
+            raise TypeError(f"{endpoint.name} has no streams")
         relay = self._relay
         return ResponseStream(
             exchange,
@@ -851,19 +878,21 @@ class RelayedCall(Call):
         request_id, seconds = self.request_id.encode(), max(0, reset - int(self.now))
         model = None if public == self.envelope.model else public.encode()
         simulated = self.attempt.simulated
-        if self.losses:
+        if self.losses or standing.endpoint.typed:
+            response = self._response if standing.endpoint.typed else None
             head = answer_headers(
                 standing.endpoint,
                 stream=stream,
                 model=model,
                 simulated=simulated,
-                losses=translation_header(self.losses).encode(),
+                losses=translation_header(self.losses).encode() if self.losses else None,
                 request_id=request_id,
                 limit=standing.plan.daily_requests,
                 reset=reset,
                 left=b"%d" % left,
                 seconds=b"%d" % seconds,
                 route=(self.route, self.attempts),
+                content_type=None if response is None else response.header(b"content-type") or b"",
             )
             self.exchange.start(200, head)
             return

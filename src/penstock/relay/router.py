@@ -6,6 +6,7 @@ is applied to.
 
 import logging
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 import msgspec
 
@@ -26,13 +27,18 @@ from penstock.core.routing.pace import Limits
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import ContextOverflow, InvalidRequest, NoProvider, ProviderCredentials
+from penstock.operations.reach import query_of, way_to
+from penstock.operations.token_sources import TokenSources
 from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import extra_headers
-from penstock.upstream import Origin, parse_base_url
+from penstock.relay.hosted import HOSTED
+from penstock.upstream import Origin, Way, parse_base_url
 
 log = logging.getLogger("penstock.relay.router")
 
+_MODEL = "{model}"
+"""Where a base URL has the provider's own name of the model."""
 _JSON = (b"content-type", b"application/json")
 _AGENT = (b"user-agent", b"penstock")
 
@@ -91,6 +97,7 @@ class Router:
         self,
         catalog: Callable[[], Catalog],
         secrets: Secrets,
+        tokens: TokenSources,
         *,
         draw: Callable[[], float],
         now: Callable[[], float],
@@ -99,13 +106,14 @@ class Router:
         """``catalog`` gives the current revision, ``draw`` a random number in [0, 1), ``now`` epoch seconds."""
         self._catalog = catalog
         self._secrets = secrets
+        self._tokens = tokens
         self._draw = draw
         self.epoch = now
         self.health = Health(rules, draw=draw)
         self.alone: Memo[tuple[int, bool], Limits] = Memo(_MAX_KEPT)
         """What an attempt may take where there is nobody else: by the tokens that are asked for (-1: streamed), and by
         whether the model may think."""
-        self._addresses: Memo[tuple[str, bytes], UpstreamAddress] = Memo(_MAX_KEPT)
+        self._addresses: Memo[tuple[str, bytes, Way | None], UpstreamAddress] = Memo(_MAX_KEPT)
         self._boards: dict[tuple[str, DialectName], Board] = {}
         self._plain: dict[tuple[str, DialectName], _Plain] = {}
         self._signed: Memo[tuple[UpstreamKey, DialectName, ApiVersion], _Signed] = Memo(_MAX_KEPT)
@@ -229,13 +237,23 @@ class Router:
             known = self._boards[model.id, endpoint.name] = Board(group, self.health)
         return known
 
-    def address(self, attempt: Attempt, suffix: bytes) -> UpstreamAddress:
-        """Where an attempt is posted to; ``suffix`` is appended to the provider's base URL."""
-        key = (attempt.url, suffix)
+    def address(self, attempt: Attempt, suffix: bytes, *, stream: bool = False) -> UpstreamAddress:
+        """Where an attempt is posted to; ``suffix`` is appended to the provider's base URL.
+
+        Raises ``ProviderCredentials`` where there is no way to the provider.
+        """
+        upstream, base_url = attempt.upstream, attempt.url
+        if _MODEL in base_url:
+            base_url = base_url.replace(_MODEL, quote(attempt.model, safe=""))
+        if upstream.reach.anthropic_version and attempt.dialect in HOSTED:
+            suffix = b":streamRawPredict" if stream else b":rawPredict"
+        way = way_to(upstream, base_url, self._secrets)
+        suffix += query_of(upstream.reach)
+        key = (base_url, suffix, way)
         found = self._addresses.get(key)
         if found is None:
-            origin, base = parse_base_url(attempt.url)
-            url = attempt.url.rstrip("/").encode() + suffix
+            origin, base = parse_base_url(base_url, way)
+            url = base_url.rstrip("/").encode() + suffix
             found = self._addresses.keep(key, UpstreamAddress(origin, base + suffix, url))
         return found
 
@@ -250,10 +268,11 @@ class Router:
         """The request's headers, credentials included; ``asked`` is the version of the API that its caller named.
 
         Nothing else of the caller's is among them. Raises ``ProviderCredentials`` when the secret is there no more:
-        nothing is sent unsigned.
+        nothing is sent unsigned; and ``TokenPending`` where a token has to be fetched first.
         """
         row = attempt.upstream
-        secret = self._secrets.get(row.secret)
+        tokens = AUTH[row.auth].tokens
+        secret = self._tokens.of(row).current() if tokens else self._secrets.get(row.secret)
         key = (attempt.key, attempt.dialect, asked)
         known = self._signed.get(key)
         if known is not None and known.secret is secret and known.upstream is row:
@@ -265,15 +284,33 @@ class Router:
         if known is not None and known.secret is not secret:
             self.health.renewed(self.health.of(attempt), 0.0)
         versions = () if version is None else version(asked, attempt.profile)
-        rest = (*extra_headers(row.kind), *versions, _JSON, _AGENT)
+        content_type = _JSON if upstream.content_type is None else (_JSON[0], upstream.content_type(body))
+        rest = (*extra_headers(row.kind), *versions, content_type, _AGENT)
         headers = sign(row, secret, ToSign(b"POST", address.url, rest, body, self.epoch()))
-        if AUTH[row.auth].static:
+        if AUTH[row.auth].static and upstream.content_type is None:
             self._signed.keep(key, _Signed(row, secret, headers))
         return headers
 
-    def keeps_headers(self, attempt: Attempt) -> bool:
+    def simulated_address(self, base_url: str, path: bytes) -> UpstreamAddress:
+        """Where a request goes for which a failure is played; ``base_url`` is the simulator's."""
+        origin, base = parse_base_url(base_url)
+        return UpstreamAddress(origin, base + path, base_url.encode() + path)
+
+    def simulated_headers(self, scenario: bytes, upstream: UpstreamFormat, body: bytes) -> tuple[Header, ...]:
+        """The headers of such a request: none that signs it in."""
+        content_type = _JSON if upstream.content_type is None else (_JSON[0], upstream.content_type(body))
+        return (content_type, _AGENT, (b"x-simulate", scenario))
+
+    def keeps_headers(self, attempt: Attempt, upstream: UpstreamFormat) -> bool:
         """Whether the headers of an attempt are the same for every body, as long as its secret is."""
-        return AUTH[attempt.upstream.auth].static
+        auth = AUTH[attempt.upstream.auth]
+        usual = upstream.content_type is None and not attempt.upstream.reach.anthropic_version
+        return usual and auth.static and not auth.tokens
+
+    async def sign_in(self, attempt: Attempt) -> None:
+        """Have what an attempt is signed with, where that has to be fetched. Raises ``ProviderCredentials``."""
+        if AUTH[attempt.upstream.auth].tokens:
+            await self._tokens.of(attempt.upstream).get()
 
 
 def _unfit(model: Model, board: Board, need: Need, endpoint: Endpoint) -> InvalidRequest:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
-from penstock.core.dialects.interface import NOTHING_ASKED, Asked, CallerSide
+from penstock.core.dialects.interface import NOTHING_ASKED, Asked, CallerSide, StreamForm
 from penstock.core.dialects.lanes import Lane
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
@@ -78,7 +78,7 @@ class ResponseStream:
     def __init__(  # noqa: PLR0913 - each is one thing of the call, by its name
         self,
         exchange: Exchange,
-        side: CallerSide,
+        side: CallerSide | StreamForm,
         request_id: str,
         *,
         delivered: Callable[[], None],
@@ -174,7 +174,13 @@ class ResponseStream:
         self.error = error or reported_error(failure, self._sent, begun=begun)
 
     def tell(self, error: PenstockError, asked: Asked = NOTHING_ASKED) -> None:
-        """End a response that has begun with the dialect's error event, which may say what was ``asked``."""
+        """End a response that has begun with the dialect's error event, which may say what was ``asked``.
+
+        In what is no stream of events nothing can be said: it is broken off.
+        """
+        if not self._side.keepalive:
+            self._exchange.abort()
+            return
         number = 0 if self.lane is None or self.first_byte_at is None else self.lane.sequence
         frame = self._side.error_frame(error, self._request_id, number, asked)
         self._exchange.end(frame)  # where the caller is lost, nothing of this is sent
@@ -185,6 +191,8 @@ class ResponseStream:
             return
         if now >= self.content_by and self.first_byte_at is None and self._late is not None:
             self._late()
+            return
+        if not self._side.keepalive:
             return
         exchange = self._exchange
         if not exchange.started:

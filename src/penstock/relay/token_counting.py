@@ -146,10 +146,13 @@ class TokenCounter:
         upstream = request.endpoint.upstreams[attempt.dialect]
         if not isinstance(upstream, UpstreamSide) or upstream.counter is None:
             return None
+        if attempt.upstream.reach.anthropic_version:  # it has no counter at this address
+            return None
         path = upstream.path(attempt.model, False) + upstream.counter.path
         address = self._router.address(attempt, path)
         changes = upstream.counter.readable(request.envelope, attempt.profile, attempt.provider)
         body = request.envelope.encode(attempt.model, changes, upstream.counter.drop)
+        await self._router.sign_in(attempt)
         try:
             response = await self._client.send(
                 address.origin,

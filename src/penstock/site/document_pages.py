@@ -56,6 +56,7 @@ MENU: tuple[tuple[str, tuple[DocumentEntry, ...]], ...] = (
             DocumentEntry("messages", "Messages"),
             DocumentEntry("responses", "Responses"),
             DocumentEntry("embeddings", "Embeddings"),
+            DocumentEntry("formats", "Images, speech and more"),
             DocumentEntry("streaming", "Streaming"),
             DocumentEntry("translation", "Translation"),
             DocumentEntry("errors", "Errors"),

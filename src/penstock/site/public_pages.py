@@ -1,6 +1,6 @@
 """Public pages: landing, plans, models, status, terms, and what machines read about the service."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ from penstock.site.context import SiteContext
 from penstock.site.document_pages import MENU, render_text
 from penstock.site.error_pages import PageNotFound
 from penstock.site.pages import day
-from penstock.site.snippets import first_commands, first_embedding
+from penstock.site.snippets import SAMPLES, first_commands
 
 STATUS_DAYS = 90
 STATUS_SECONDS = 60.0
@@ -118,7 +118,7 @@ class PublicPages:
         if model is None:
             raise PageNotFound("There is no model of this name.")
         base = f"{self._context.pages.origin(request)}/api/v1"
-        samples = first_commands if model.chats else first_embedding
+        samples = first_commands if model.chats else SAMPLES[model.kind]
         more = {
             "model": _listed(catalog, model),
             "samples": samples(base, "sk-ps-YOUR-KEY", model.id),
@@ -211,8 +211,20 @@ def _listed(catalog: Catalog, model: Model) -> Listed:
         aliases=model.aliases,
         served=catalog.served(model),
         kind=model.kind,
-        formats="Chat Completions, Responses, Messages" if chats else "Embeddings: vectors, not answers",
+        formats=_FORMATS[model.kind],
     )
+
+
+_FORMATS: Mapping[ModelKind, str] = {
+    "chat": "Chat Completions, Responses, Messages",
+    "embedding": "Embeddings: vectors, not answers",
+    "completion": "Completions: a text that goes on",
+    "image": "Images: a text goes in, images come out",
+    "transcription": "Transcriptions: a recording goes in, its text comes out",
+    "speech": "Speech: a text goes in, sound comes out",
+    "rerank": "Rerank: documents in order, with scores",
+    "moderation": "Moderations: what is objectionable in a text",
+}
 
 
 def _uptimes(rows: Sequence[ModelDay], days: range) -> list[Uptime]:

@@ -1,5 +1,8 @@
 """Snippets: programs that pages show, with the reader's own address and key in them."""
 
+from collections.abc import Callable, Mapping
+
+from penstock.core.catalog import ModelKind
 from penstock.core.quoting import json_string, shell_word
 
 Sample = tuple[str, str]
@@ -90,3 +93,45 @@ const answer = await client.embeddings.create({{ model: {json_string(model)}, in
 console.log(answer.data[0].embedding.length);""",
         ),
     ]
+
+
+def _curl(path: str, *fields: tuple[str, str]) -> Callable[[str, str, str], list[Sample]]:
+    """The first request to a model that is called at this path with these fields of JSON text."""
+
+    def samples(base_url: str, key: str, model: str) -> list[Sample]:
+        body = ", ".join(f'"{name}": {value}' for name, value in (("model", json_string(model)), *fields))
+        return [
+            (
+                "curl",
+                f"""curl {shell_word(f"{base_url}{path}")} \\
+  -H {shell_word(f"Authorization: Bearer {key}")} \\
+  -H "Content-Type: application/json" \\
+  -d {shell_word(f"{{{body}}}")}""",
+            )
+        ]
+
+    return samples
+
+
+def _first_transcription(base_url: str, key: str, model: str) -> list[Sample]:
+    return [
+        (
+            "curl",
+            f"""curl {shell_word(f"{base_url}/audio/transcriptions")} \\
+  -H {shell_word(f"Authorization: Bearer {key}")} \\
+  -F {shell_word(f"model={model}")} \\
+  -F file=@recording.wav""",
+        )
+    ]
+
+
+SAMPLES: Mapping[ModelKind, Callable[[str, str, str], list[Sample]]] = {
+    "embedding": first_embedding,
+    "completion": _curl("/completions", ("prompt", '"Water flows"'), ("max_tokens", "16")),
+    "image": _curl("/images/generations", ("prompt", '"A water mill"')),
+    "transcription": _first_transcription,
+    "speech": _curl("/audio/speech", ("input", '"Hello"'), ("voice", '"alloy"')),
+    "rerank": _curl("/rerank", ("query", '"What turns a mill?"'), ("documents", '["Water", "Stone"]')),
+    "moderation": _curl("/moderations", ("input", '"Hello"')),
+}
+"""The first request to a model of each kind that does not chat: from base URL, key and model."""

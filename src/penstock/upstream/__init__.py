@@ -15,17 +15,20 @@ from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
 from penstock.upstream.origin import Origin, OriginStats, parse_base_url
 from penstock.upstream.response import UpstreamResponse
+from penstock.upstream.way import Proxy, Way
 
 __all__ = [
     "Deadlines",
     "FailureReason",
     "Origin",
     "OriginStats",
+    "Proxy",
     "RequestHead",
     "Sending",
     "UpstreamClient",
     "UpstreamFailure",
     "UpstreamResponse",
+    "Way",
     "default_tls",
     "parse_base_url",
 ]

@@ -13,6 +13,7 @@ from penstock.upstream.origin import Origin, OriginStats
 from penstock.upstream.pool import Pool
 from penstock.upstream.request_head import Headers, with_length
 from penstock.upstream.response import UpstreamResponse
+from penstock.upstream.way import TlsContexts
 
 _TICK = 0.25
 """Seconds between two looks at the deadlines; the idle deadline may fire up to two ticks late, the others one."""
@@ -179,6 +180,7 @@ class UpstreamClient:
         self.idle_lifetime = idle_lifetime
         self.max_response_head = max_response_head
         self.closed = False
+        self.contexts = TlsContexts()
         self._ssl_context = ssl_context
         self._pools: dict[Origin, Pool] = {}
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from penstock.core.base_url import split_base_url
+from penstock.upstream.way import Way
 
 
 class Origin(msgspec.Struct, frozen=True, cache_hash=True):
@@ -14,6 +15,8 @@ class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     scheme: Literal["http", "https"]
     host: str
     port: int
+    way: Way | None = None
+    """How it is reached, where that is not straight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class OriginStats:
     idle: int
 
 
-def parse_base_url(url: str) -> tuple[Origin, bytes]:
+def parse_base_url(url: str, way: Way | None = None) -> tuple[Origin, bytes]:
     """The origin of a base URL and its path, without a slash at the end. Raises ValueError, as ``split_base_url``."""
     parts = split_base_url(url)
-    return Origin(parts.scheme, parts.host, parts.port), parts.path
+    return Origin(parts.scheme, parts.host, parts.port, way), parts.path

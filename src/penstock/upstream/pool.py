@@ -9,6 +9,7 @@ from penstock.upstream.connection import UpstreamConnection
 from penstock.upstream.failures import FailureReason, no_connection
 from penstock.upstream.origin import Origin
 from penstock.upstream.request_head import Heads
+from penstock.upstream.way import TlsContexts, open_tunnel
 
 
 class Owner(Protocol):
@@ -19,6 +20,9 @@ class Owner(Protocol):
     """Per origin."""
     max_response_head: int
     """Bytes, 1xx heads included."""
+
+    contexts: TlsContexts
+    """For ways with files of their own."""
 
     def tls(self) -> ssl.SSLContext:
         """The context for https."""
@@ -72,12 +76,20 @@ class Pool:
         loop = asyncio.get_running_loop()
         connection = UpstreamConnection(self, loop)
         origin = self.origin
-        context = self.client.tls() if origin.scheme == "https" else None
+        way = origin.way
+        context = None
+        if origin.scheme == "https":
+            context = (
+                self.client.tls() if way is None or way.is_trusted_as_usual else self.client.contexts.of(way)
+            )
         where = f"{origin.host}:{origin.port}"
         try:
             # once per connection, not per request, so the cost of the context manager does not matter
             async with within(seconds):
-                await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=context)
+                if way is not None and way.proxy is not None:
+                    await open_tunnel(way.proxy, origin.host, origin.port, connection, context)
+                else:
+                    await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=context)
         except TimeoutError as error:
             message = f"{where}: no connection within {seconds:g} s"
             raise no_connection(FailureReason.CONNECT, message) from error

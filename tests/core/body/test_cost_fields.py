@@ -13,7 +13,7 @@ from penstock.core.endpoints import ENDPOINTS
 from penstock.core.profile import Profile
 from penstock.errors import InvalidRequest, ModelNotOnPlan
 
-RULES = {row.name: row.caller.body for row in ENDPOINTS}
+RULES = {row.name: row.caller.body for row in ENDPOINTS if row.caller.body.form is None}
 FORMATS = tuple(RULES)
 DIALECTS = tuple(row.name for row in ENDPOINTS if row.side is not None)
 BOUNDS = CostBounds({"cheap", "held"}.__contains__, max_choices=4)
@@ -22,6 +22,11 @@ PLAIN: dict[str, dict[str, Any]] = {
     "messages": {"messages": [{"role": "user", "content": "x"}], "max_tokens": 9},
     "responses": {"input": "x", "store": False},
     "embeddings": {"input": "x"},
+    "completions": {"prompt": "x"},
+    "images": {"prompt": "x"},
+    "speech": {"input": "x"},
+    "rerank": {"query": "x", "documents": ["x"]},
+    "moderations": {"input": "x"},
 }
 
 

@@ -303,6 +303,9 @@ PLAIN: dict[str, dict[str, Any]] = {
     "messages": {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 9},
     "responses": {"model": "m", "input": "x"},
     "embeddings": {"model": "m", "input": "x"},
+    "completions": {"model": "m", "prompt": "x"},
+    "images": {"model": "m", "prompt": "x"},
+    "moderations": {"model": "m", "input": "x"},
 }
 
 

@@ -163,6 +163,12 @@ def takes_long(fields: dict[str, Raw], rules: CostRules, size: int) -> bool:
     )
 
 
+def says_cost(name: str) -> bool:
+    """Whether a field of this name may name a model or multiply the bill, in any format."""
+    folded = _folded(name)
+    return _names_a_model(folded) or folded in _ROWS
+
+
 # ---- the top level
 
 
@@ -421,4 +427,5 @@ def hides(words: tuple[bytes, ...], text: bytes) -> bool:
     return not text.isascii() and any(letter in text for letter in _FOLDING)
 
 
+_ROWS = frozenset(_folded(row.name) for row in SHARED)
 _MULTIPLYING = {_folded(row.name): row for row in SHARED if row.action in {"bounded", "count"}}

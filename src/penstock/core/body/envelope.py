@@ -93,7 +93,8 @@ class BodyRules:
     on some way, so the number of values is bounded. ``estimate_input`` guesses the input's tokens. ``cost`` says where a
     body names other models, or multiplies what it costs. ``regular`` makes a body of what clients are known to send in its
     place, with what it had to leave out (None: there is nothing to make); ``may_deviate`` says by its tools whether a body
-    that the scanner takes may be such a one.
+    that the scanner takes may be such a one. ``form`` reads bodies that are no JSON, and raises ``InvalidRequest``.
+    ``always_streams``: every answer goes on as it comes, asked for or not.
     """
 
     check: Callable[[dict[str, Raw], bool], tuple[int | None, bool]]
@@ -106,6 +107,8 @@ class BodyRules:
     estimate_input: Callable[["Envelope"], int] = estimate_conversation
     regular: Callable[[dict[str, Raw]], tuple[dict[str, Raw], tuple[str, ...]] | None] | None = None
     may_deviate: Callable[[bytes], bool] | None = None
+    form: Callable[[bytes], "Envelope"] | None = None
+    always_streams: bool = False
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -262,6 +265,7 @@ def read_body(body: bytes, rules: BodyRules, *, counting: bool = False) -> Envel
             body = _encode(fields)
         model = _text(fields, "model")
         stream = "stream" in fields and bool(typed(fields, "stream", decode_flag, "true or false"))
+        stream = stream or rules.always_streams
         max_tokens, include_usage = rules.check(fields, counting)
     except RecursionError as error:  # also of a later pass, which stands deeper in the stack than the first
         raise too_deep() from error

@@ -263,13 +263,23 @@ NO_VERSION = ApiVersion()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamForm:
+    """What we may say in a stream beside its answer. Without a ``keepalive`` nothing can stand in it, not even an error."""
+
+    error_frame: ErrorFrame
+    keepalive: bytes
+    is_startup: Callable[[bytes], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallerFormat:
     """What callers speak, as far as nothing has to be translated: what is checked of a body, and the answers' headers.
 
     ``api_version`` reads from a request's headers which version of the API its caller means. ``response_headers`` takes
     the request's id; ``limit_headers`` a limit, its reset in Unix seconds, and what is left of it as text.
     ``overflow_words`` tells a prompt that is too long as clients of the format know it, from what the upstream said. None:
-    the format has nothing of the kind.
+    the format has nothing of the kind. ``streams`` is what stands in a stream beside the answer, in a format without a dialect
+    that has streams.
     """
 
     body: BodyRules
@@ -277,6 +287,7 @@ class CallerFormat:
     response_headers: Callable[[bytes], tuple[Header, ...]] | None = None
     limit_headers: Callable[[int, int, bytes], tuple[Header, ...]] | None = None
     overflow_words: Callable[[Overflow, str], str] | None = None
+    streams: "StreamForm | None" = None
 
 
 DecodeRemembered: TypeAlias = Callable[[RequestParts, Shelf[DecodedConversation]], tuple[Request, list[Loss]]]
@@ -392,7 +403,8 @@ class Passing:
     """How what both sides speak is passed through: requests, streams (None: there are none), and whole answers.
 
     ``declines``: a request for something that an upstream of this profile has not, so that it is translated.
-    ``marking`` is there in a dialect whose signatures do not say who made them.
+    ``marking`` is there in a dialect whose signatures do not say who made them. ``writes``: whole answers are text of the
+    model's, in a format without a dialect.
     """
 
     request: PassRequest
@@ -400,6 +412,7 @@ class Passing:
     response: PassthroughResponse
     declines: Callable[[Envelope, Profile], bool] | None = None
     marking: Marking | None = None
+    writes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,13 +441,15 @@ class UpstreamFormat:
 
     ``path`` is appended to the provider's base URL and may depend on the upstream's model id and on whether a stream is
     wanted. ``error_text`` finds the vendor's own text in an error body. ``version_headers`` says which version of the API
-    is meant, where the API has versions. Without ``passing`` every request is translated.
+    is meant, where the API has versions. Without ``passing`` every request is translated. ``content_type`` is that of a
+    body, where bodies are not JSON.
     """
 
     path: Callable[[str, bool], bytes]
     error_text: Callable[[int, bytes], str | None]
     version_headers: Callable[[ApiVersion, Profile], tuple[Header, ...]] | None = None
     passing: Passing | None = None
+    content_type: Callable[[bytes], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,9 @@ def pass_through(
     except RecursionError as error:
         raise too_deep() from error
     prepared = _told_of_cost(prepared, envelope)
-    return _completed(prepared, profile, strict=strict) if strict or profile.extra_body else prepared
+    if (strict or profile.extra_body) and envelope.rules.form is None:
+        return _completed(prepared, profile, strict=strict)
+    return prepared
 
 
 def _told_of_cost(prepared: Prepared, envelope: Envelope) -> Prepared:

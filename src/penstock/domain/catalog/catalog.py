@@ -282,8 +282,11 @@ class Catalog:
         return f"No provider is set up for {model.id}. One of these settings would enable it: {', '.join(needs)}."
 
 
+_VOWELS = ("a", "e", "i", "o", "u")
+
+
 def _other_route(model: Model) -> str:
-    article = "an" if model.kind == "embedding" else "a"
+    article = "an" if model.kind.startswith(_VOWELS) else "a"
     routes = " or ".join(f"POST {path}" for path in paths_of(model.kind))
     return f"{model.id} is {article} {model.kind} model, which this route does not call; use {routes}."
 

@@ -12,6 +12,7 @@ from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upst
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.revision import Revision
 from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.reach_fields import kept, parted
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.revisions import CATALOG
@@ -67,6 +68,7 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
     providers: list[Upstream] = []
     for row in await conn.execute(_in_order(providers_table)):
         known = kinds.get(row.kind)
+        habits, reach, sign_in = parted(_decode_habits(row.profile))
         upstream = Upstream(
             id=row.id,
             kind=row.kind,
@@ -75,8 +77,10 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
             secret=row.secret,
             profile=DEFAULT_PROFILE if known is None else known.profile,
             model_profiles=() if known is None else known.model_profiles,
+            reach=reach,
+            sign_in=sign_in,
         )
-        providers.append(with_profile_values(upstream, _decode_habits(row.profile)))
+        providers.append(with_profile_values(upstream, habits))
     models: list[Model] = []
     for row in await conn.execute(_in_order(models_table)):
         serving = _decode_serving(row.targets)
@@ -303,7 +307,7 @@ def _provider_values(row: Upstream, position: int) -> dict[str, str | int | None
         "secret": row.secret,
         "auth": row.auth,
         "kind": row.kind,
-        "profile": _json(dict(row.habits)),
+        "profile": _json({**dict(row.habits), **kept(row)}),
         "position": position,
     }
 

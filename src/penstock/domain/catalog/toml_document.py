@@ -14,6 +14,8 @@ from msgspec import Meta
 
 from penstock.core.base_url import split_base_url
 from penstock.core.catalog import (
+    STRAIGHT,
+    UNMIXED,
     Auth,
     Capabilities,
     DialectName,
@@ -25,9 +27,10 @@ from penstock.core.catalog import (
     is_same_model,
     with_profile_values,
 )
-from penstock.core.endpoints import FORMATS, formats_of
+from penstock.core.endpoints import ENDPOINTS, FORMATS, formats_of
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.domain.catalog.catalog import Plan
+from penstock.domain.catalog.reach_fields import ReachEntry, reach_of, wrong_reach, wrong_sign_in
 from penstock.errors import OperatorError
 
 ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
@@ -69,13 +72,13 @@ class _TargetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_output_tokens: AtLeastOne | None = None
 
 
-class _ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _ProviderEntry(ReachEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: RowId
     kind: str = ""
     speaks: dict[DialectName, str] | None = None
     secret: str | None = None
     auth: Auth | None = None
-    profile: dict[str, object] = {}
+    profile: dict[str, object] = msgspec.field(default_factory=dict[str, object])
 
 
 class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,7 +102,7 @@ class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_seconds: QueueSeconds = 0
 
 
-_MODEL_KINDS: Mapping[str, ModelKind] = {"chat": "chat", "embedding": "embedding"}
+_MODEL_KINDS: Mapping[str, ModelKind] = {row.kind: row.kind for row in ENDPOINTS}
 _SECTIONS = ("provider", "model", "plan")
 # Which struct the dictionaries under a key are, so that a misspelt key is found wherever it stands.
 _STRUCTS: Mapping[str, type[msgspec.Struct]] = {
@@ -235,7 +238,11 @@ def _provider(
         secret=secret,
         profile=row.profile if row is not None else DEFAULT_PROFILE,
         model_profiles=row.model_profiles if row is not None else (),
+        reach=reach_of(entry, STRAIGHT if row is None else row.reach),
+        sign_in=entry.sign_in,
     )
+    problems.extend(wrong_reach(path, upstream.reach))
+    problems.extend(wrong_sign_in(path, upstream.auth, upstream.sign_in, secret))
     try:
         return with_profile_values(upstream, entry.profile)
     except msgspec.ValidationError as error:
@@ -260,8 +267,8 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         problems.append(f"{path}.auto[{entry.auto.index(entry.id)}]: a model cannot choose itself")
     kind = _MODEL_KINDS.get(entry.kind)
     if kind is None:
-        known = " or ".join(f'"{kind}"' for kind in _MODEL_KINDS)
-        problems.append(f'{path}.kind: unknown kind "{entry.kind}"; write {known}')
+        known = ", ".join(f'"{kind}"' for kind in _MODEL_KINDS)
+        problems.append(f'{path}.kind: unknown kind "{entry.kind}"; write one of {known}')
     return Model(
         id=entry.id,
         name=entry.name or entry.id,
@@ -318,7 +325,7 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
         problems.extend(_wrong_targets(path, model, providers))
         problems.extend(_wrong_choice(path, model, models))
         problems.extend(_wrong_names(path, model, models, owners))
-        if model.kind == "embedding":
+        if model.kind in UNMIXED:
             problems.extend(_mixed_models(path, model))
     for index, plan in enumerate(document.plans):
         for place, name in enumerate(plan.models):
@@ -333,16 +340,21 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
 
 
 def _mixed_models(path: str, model: Model) -> Iterator[str]:
-    """Where an embedding model would be more than one model: vectors of different models cannot be compared."""
+    """Where a model would be more than one model, though answers of different models cannot be compared."""
+    why = UNMIXED[model.kind]
     if model.auto:
-        yield f"{path}.auto: an embedding model cannot choose among others: their vectors do not mix"
+        yield f"{path}.auto: {_article(model.kind)} model cannot choose among others: {why}"
     for place, target in enumerate(model.targets):
         first = model.targets[0].model
         if not is_same_model(target.model, first):
             yield (
                 f'{path}.targets[{place}].model: "{target.model}" is another model than "{first}"; '
-                "all targets of an embedding model are the same one, because vectors of different models do not mix"
+                f"all targets of {_article(model.kind)} model are the same one, because {why}"
             )
+
+
+def _article(kind: ModelKind) -> str:
+    return f"an {kind}" if kind.startswith(("a", "e", "i", "o", "u")) else f"a {kind}"
 
 
 def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:
@@ -352,7 +364,7 @@ def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Itera
         elif models[name].auto:
             yield f'{path}.auto[{place}]: "{name}" itself chooses among others'
         elif models[name].kind != model.kind:
-            yield f'{path}.auto[{place}]: "{name}" is an {models[name].kind} model'
+            yield f'{path}.auto[{place}]: "{name}" is {_article(models[name].kind)} model'
 
 
 def _wrong_names(

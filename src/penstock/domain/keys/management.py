@@ -153,6 +153,11 @@ async def get_key(conn: AsyncConnection, user_id: str, key_id: str) -> KeyRow:
     return _row(row)
 
 
+async def key_exists(conn: AsyncConnection, key_id: str) -> bool:
+    """Whether there is a key with this id, whosever it is."""
+    return await conn.scalar(select(api_keys.c.id).where(api_keys.c.id == key_id)) is not None
+
+
 async def working_keys(
     conn: AsyncConnection, user_id: str, *, now: int, name: str | None = None
 ) -> tuple[KeyRow, ...]:

@@ -1,4 +1,4 @@
-"""A scripted provider of all three dialects and of embeddings: for first runs, documentation, tests, an operator's drills.
+"""A scripted provider of all dialects and formats: for first runs, documentation, tests, an operator's drills.
 
 It is never presented as a model: its text says what it is. What goes wrong, and when, is chosen by a scenario, named in
 the ``x-simulate`` header or in the model's name; ``SCENARIOS`` is the list.
@@ -12,6 +12,7 @@ from typing import Literal
 from penstock.exchange import Exchange, Handler, HeaderList
 from penstock.providers.simulator import dialects
 from penstock.providers.simulator.embeddings import embeddings_answer, read_embedding_request
+from penstock.providers.simulator.formats import format_answer
 from penstock.providers.simulator.request import Ask, SimulatedDialect, Unreadable, read_request, scenarios_of
 from penstock.providers.simulator.script import compose_answer, number
 
@@ -49,6 +50,9 @@ several with ``+`` between them; in the header without ``sim-``, several with co
 
 GAP = 0.005
 """Seconds between frames, unless a scenario says otherwise."""
+
+_BROKEN = ("cut", "hang-mid", "error-in-stream", "unfinished")
+"""Scenarios that end a stream before its end."""
 
 SimulatedOutcome = Literal["running", "completed", "cut", "caller gone"]
 
@@ -157,6 +161,8 @@ class _Answer:
         if path.endswith("/embeddings") and self._visit.method == "POST":
             await self._embed()
             return
+        if self._visit.method == "POST" and await self._pass(path):
+            return
         counting = path.endswith("/messages/count_tokens")
         dialect = _dialect_of(path)
         if dialect is None or self._visit.method != "POST":
@@ -190,6 +196,40 @@ class _Answer:
         await self._wait(scenarios)
         if not self._misbehave("chat", scenarios, _JSON):
             await self._whole(embeddings_answer(ask, scenarios), scenarios)
+
+    async def _pass(self, path: str) -> bool:
+        """Answer in a format that is passed through, whose errors have Chat's form; whether the path is of one."""
+        try:
+            answer = format_answer(path, self._visit.body)
+        except Unreadable as error:
+            self._send(400, _JSON, dialects.error("chat", 400, str(error)))
+            return True
+        if answer is None:
+            return False
+        scenarios = self._scenarios(answer.model)
+        await self._wait(scenarios)
+        if self._misbehave("chat", scenarios, answer.content_type):
+            return True
+        if not answer.streams:
+            await self._whole(answer.pieces[0], scenarios, answer.content_type)
+            return True
+        pieces, half = answer.pieces, max(len(answer.pieces) // 2, 1)
+        at = next((number(scenarios[name], half) for name in _BROKEN if name in scenarios), len(pieces))
+        self._start(200, answer.content_type, None)
+        self._exchange.watch(self._flow)
+        await self._play(iter(pieces[:at]), scenarios, "chat")
+        if "cut" in scenarios:
+            self._cut()
+        elif "error-in-stream" in scenarios:
+            said = "A simulated error in the middle of a stream."
+            self._end(dialects.simulated_error_frame("chat", said))
+        else:
+            if "hang-mid" in scenarios:
+                self._exchange.flush()
+                await self._visit.proceed.wait()
+            await self._play(iter(() if "unfinished" in scenarios else pieces[at:]), scenarios, "chat")
+            self._end(b"")
+        return True
 
     def _scenarios(self, model: str) -> dict[str, str]:
         header = self._exchange.header(b"x-simulate")
@@ -231,12 +271,12 @@ class _Answer:
 
     # ---- whole answers
 
-    async def _whole(self, body: bytes, scenarios: Mapping[str, str]) -> None:
+    async def _whole(self, body: bytes, scenarios: Mapping[str, str], content_type: bytes = _JSON) -> None:
         if "badutf8" in scenarios:
             body = _spoilt(body)
         half = len(body) // 2
         if "cut" in scenarios or "hang-mid" in scenarios:
-            self._start(200, _JSON, len(body))
+            self._start(200, content_type, len(body))
             self._write(body[:half])
             if "cut" in scenarios:
                 self._cut()
@@ -244,13 +284,13 @@ class _Answer:
             await self._visit.proceed.wait()
             self._end(body[half:])
         elif "drip" in scenarios:
-            self._start(200, _JSON, len(body))
+            self._start(200, content_type, len(body))
             for piece in _dripped((body,), number(scenarios["drip"], 1)):
                 self._write(piece)
                 await asyncio.sleep(self._gap)
             self._end(b"")
         else:
-            self._send(200, _JSON, body)
+            self._send(200, content_type, body)
 
     # ---- streams
 

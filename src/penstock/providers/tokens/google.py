@@ -1,0 +1,83 @@
+"""Google's tokens: for a service account (a signed JWT, RFC 7523), for a person's credentials, from the metadata server.
+
+Facts: developers.google.com/identity/protocols/oauth2/service-account and cloud.google.com/compute/docs/metadata, as stored
+copies had them on 2026-11-30.
+"""
+
+import base64
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from penstock.providers.tokens.exchange import Question, Unusable, form, object_in, text_of
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+METADATA_HOST = "metadata.google.internal"
+_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+_METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
+_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_GOOD_FOR = 3600
+"""Seconds: the longest that Google takes."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def from_file(text: bytes, scope: str, now: float) -> Question:
+    """What is asked with a file of credentials: of a service account, or of a person (``authorized_user``).
+
+    Raises ``Unusable``.
+    """
+    fields = object_in(text)
+    match fields.get("type"):
+        case "service_account":
+            return _for_service_account(fields, scope or SCOPE, now)
+        case "authorized_user":
+            names = ("client_id", "client_secret", "refresh_token")
+            given = {name: text_of(fields, name) for name in names}
+            return form(_token_url(fields), {"grant_type": "refresh_token", **given})
+        case kind:
+            raise Unusable(f"credentials of the type {str(kind)[:40]!r} are not known here")
+
+
+def from_metadata(host: str = "") -> Question:
+    """What is asked of the metadata server of a machine of Google's."""
+    return Question(
+        b"GET", f"http://{host or METADATA_HOST}{_METADATA_PATH}", ((b"metadata-flavor", b"Google"),)
+    )
+
+
+def _token_url(fields: dict[str, object]) -> str:
+    given = fields.get("token_uri")
+    return given if isinstance(given, str) and given else _TOKEN_URL
+
+
+def _for_service_account(fields: dict[str, object], scope: str, now: float) -> Question:
+    url = _token_url(fields)
+    claims = {
+        "iss": text_of(fields, "client_email"),
+        "scope": scope,
+        "aud": url,
+        "iat": int(now),
+        "exp": int(now) + _GOOD_FOR,
+    }
+    head = {"alg": "RS256", "typ": "JWT"}
+    key_id = fields.get("private_key_id")
+    if isinstance(key_id, str) and key_id:
+        head["kid"] = key_id
+    signed = _base64(_encode(head)) + b"." + _base64(_encode(claims))
+    try:
+        key = load_pem_private_key(text_of(fields, "private_key").encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Unusable("its private_key cannot be read") from None
+    if not isinstance(key, RSAPrivateKey):
+        raise Unusable("its private_key is not one of RSA")
+    assertion = signed + b"." + _base64(key.sign(signed, PKCS1v15(), SHA256()))
+    return form(url, {"grant_type": _GRANT, "assertion": assertion.decode()})
+
+
+def _base64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
