@@ -20,14 +20,14 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _NULL = Raw(b"null")
 _EMPTY = frozenset((b'""', b"[]"))
 
-Check = Callable[[dict[str, Raw]], None]
+MembersCheck = Callable[[dict[str, Raw]], None]
 """Looks at the top level of a body. Raises ``InvalidRequest``."""
 
 
 def json_format(
     ordinary: frozenset[str],
     wanted: Member,
-    check: Check,
+    check: MembersCheck,
     *,
     streams: StreamForm | None = None,
     limit: str = "",
@@ -76,7 +76,7 @@ def json_format(
     )
 
 
-def needs(name: str) -> Check:
+def needs(name: str) -> MembersCheck:
     """That a field is there and not empty."""
 
     def check(fields: dict[str, Raw]) -> None:
@@ -101,7 +101,7 @@ def text(fields: dict[str, Raw], name: str) -> None:
         raise InvalidRequest(f"{name} must be a string.", param=name)
 
 
-def entries(fields: dict[str, Raw], name: str, most: int) -> list[Raw]:
+def list_entries(fields: dict[str, Raw], name: str, most: int) -> list[Raw]:
     """The entries of a field that is a list, from one on. Raises ``InvalidRequest``."""
     value = given(fields, name)
     if not value.startswith(b"["):

@@ -146,7 +146,7 @@ def parted(habits: Mapping[str, object]) -> tuple[dict[str, object], Reach, Sign
     )
 
 
-def written(row: Upstream) -> dict[str, object]:
+def reach_written(row: Upstream) -> dict[str, object]:
     """The fields of the document."""
     fields: dict[str, object] = msgspec.to_builtins(row.reach)
     if row.reach.query:
