@@ -905,7 +905,7 @@ class RelayedCall(Call):
             self._tell(self._response_stream(), error)
             return
         if isinstance(error, CannotRecord) and self._counted:
-            self._relay.gate.refund(self.standing.user_id, self.day)
+            self._relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
             self._measure("unrecorded")
         elif self._counted:
             self.broke(error, output=False)
@@ -935,7 +935,7 @@ class RelayedCall(Call):
         """Always, and without waiting: the settlement is queued, the refund is done."""
         relay = self._relay
         if self.refund_reason is not None:
-            relay.gate.refund(self.standing.user_id, self.day)
+            relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
         self._measure(self.outcome)

@@ -14,7 +14,7 @@ from penstock.core.limits import day_of, reset_of
 from penstock.domain.accounts import accounts, audit, plan_wishes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
-from penstock.domain.ledger import history, refusals, request_log, rollups
+from penstock.domain.ledger import history, latency, refusals, request_log, request_order, rollups
 from penstock.domain.ledger.history import NoSuchRequest, Receipt, RunsYet
 from penstock.domain.ledger.refusals import Refusal
 from penstock.domain.ledger.request_log import Filter
@@ -72,6 +72,7 @@ class DashboardPages:
             used = await history.used_on(conn, user.id, today)
             by_day = await rollups.by_day(conn, user.id, days)
             sums = await rollups.sums(conn, user.id, days)
+            first = await latency.first_classes(conn, user.id, days)
             errors = await rollups.errors(conn, user.id, days)
             refused = await refusals.by_code(conn, user.id, days)
             keys = await management.working_keys(conn, user.id, now=context.now())
@@ -90,8 +91,8 @@ class DashboardPages:
                 "sums": sums,
                 "errors": errors,
                 "refused": refused,
-                "p50": rollups.percentile(sums.classes, 0.5),
-                "p95": rollups.percentile(sums.classes, 0.95),
+                "p50": latency.percentile(first, 0.5),
+                "p95": latency.percentile(first, 0.95),
                 "series": series,
                 "bars": bars,
                 "chart": stacked(
@@ -176,7 +177,8 @@ class DashboardPages:
         chosen = filter_of(request, providers=context.providers_told)
         await self._flush_refusals()
         async with context.database.connect() as conn:
-            rows, cursor = await request_log.page(conn, user.id, chosen)
+            listed = request_order.page if chosen.order else request_log.page
+            rows, cursor = await listed(conn, user.id, chosen)
             totals = await request_log.totals(conn, user.id, chosen)
             choices = await request_log.choices(conn, user.id)
             keys = await management.list_keys(conn, user.id)
@@ -187,6 +189,9 @@ class DashboardPages:
                 "rows": rows,
                 "newest": query_of(request, before=""),
                 "older": query_of(request, before=cursor) if cursor else "",
+                "by_time": query_of(request, before="", sort=""),
+                "sorted": {order: query_of(request, before="", sort=order) for order in request_order.ORDERS},
+                "most_listed": request_order.MOST_LISTED,
                 "turned": query_of(request, before="", sort="" if chosen.oldest else "oldest"),
                 "file": query_of(request, before="", sort=""),
                 "chosen": chosen,

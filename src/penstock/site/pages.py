@@ -106,7 +106,7 @@ class Pages:
             compact=compact,
             url_path=url_path,
         )
-        with_arguments: dict[str, Any] = {"lately": lately, "within": within, "paired": paired}
+        with_arguments: dict[str, Any] = {"lately": lately, "paired": paired}
         self._templates.filters.update(with_arguments)
 
     def origin(self, request: Request) -> str:
@@ -191,11 +191,6 @@ NONE = "-"
 def grouped(number: float | None) -> str:
     """``12,345``; a dash where there is none."""
     return NONE if number is None else f"{number:,.0f}"
-
-
-def within(milliseconds: int | None, first: int) -> str:
-    """A time that is known by its class: of one in the ``first`` class no more than that is."""
-    return f"under {first} ms" if milliseconds is not None and milliseconds < first else seconds(milliseconds)
 
 
 def compact(number: float | None) -> str:
