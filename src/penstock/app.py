@@ -164,6 +164,7 @@ class Service:
                 clock=clock,
             )
             gate.ended_by(relay.end)
+            gate.described_by(relay.describe)
             refusals = self.refusals = Refusals(
                 database, kept=settings.refusals_kept, identify=keyring.identify
             )

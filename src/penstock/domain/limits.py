@@ -89,6 +89,15 @@ class KeyLease:
         self._account.release()
 
 
+class RunningRequest(msgspec.Struct, frozen=True):
+    """What a request that holds a slot is: for the page of its owner."""
+
+    model: str
+    key_id: str
+    client: str
+    stream: bool
+
+
 class RefusedWindows:
     """Refusals per subject in a window that opens with the first one and lasts a minute. Bounded memory."""
 
@@ -189,6 +198,7 @@ class Gate:
         self._countings = RefusedWindows(countings_per_minute)
         self._waiting: dict[str, deque[_Waiter]] = {}
         self._end: Callable[[str, str], bool] = _nothing_runs
+        self._describe: Callable[[str], RunningRequest | None] = _nothing_known
         counters.watch(self._released)
 
     # ---- the door
@@ -337,6 +347,14 @@ class Gate:
         self._end = end
         self._counters.ended_by(end)
 
+    def described_by(self, describe: Callable[[str], RunningRequest | None]) -> None:
+        """``describe(request_id)`` says what runs in this process under an id."""
+        self._describe = describe
+
+    def described(self, request_id: str) -> RunningRequest | None:
+        """What runs under this id, where it runs in this process."""
+        return self._describe(request_id)
+
     async def end(self, user_id: str, request_id: str) -> bool:
         """End a running request of this user on whichever server it runs; whether there is one.
 
@@ -428,6 +446,10 @@ class Gate:
             plan.concurrent_requests,
             self._counters.in_use(subject),
         )
+
+
+def _nothing_known(_request_id: str) -> RunningRequest | None:
+    return None
 
 
 def _nothing_runs(_user_id: str, _request_id: str) -> bool:

@@ -37,7 +37,7 @@ from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Clocks
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
-from penstock.domain.limits import Gate, Lease
+from penstock.domain.limits import Gate, Lease, RunningRequest
 from penstock.errors import (
     CallerError,
     CannotRecord,
@@ -195,6 +195,16 @@ class Relay:
             return False
         call.stop(EndedByOwner(_ENDED))
         return True
+
+    def describe(self, request_id: str) -> RunningRequest | None:
+        """What runs here under this id; None where nothing does."""
+        call = self.calls.get(request_id)
+        if call is None:
+            return None
+        standing = call.standing
+        return RunningRequest(
+            standing.resolution.model.id, standing.key_id, standing.caller.client, call.envelope.stream
+        )
 
     def deadlines(self, head: float, total: float, *, thinks: bool = False) -> Deadlines:
         """The usual ones, with another time for the answer's head and for all of it; what ``thinks`` is silent for longer."""

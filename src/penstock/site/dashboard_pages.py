@@ -19,6 +19,7 @@ from penstock.domain.ledger.history import NoSuchRequest, Receipt, RunsYet
 from penstock.domain.ledger.refusals import Refusal
 from penstock.domain.ledger.request_log import Filter
 from penstock.domain.ledger.rollups import DayOfModel
+from penstock.domain.limits import RunningRequest
 from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable, InvalidRequest
 from penstock.site.charts import COLOURS, Stack, stacked
@@ -300,9 +301,19 @@ class DashboardPages:
         await context.gate.refresh(user.id, context.clock())
         held = context.gate.running(user.id)
         now = context.clock()
-        rows = [(lease.request_id, int((now - lease.since) * 1000)) for lease in held]
+        rows: list[tuple[str, int, RunningRequest | None]] = []
+        async with context.database.connect() as conn:
+            for lease in held:
+                told = context.gate.described(lease.request_id)
+                if told is None:  # it runs on another server, whose row is there after some seconds
+                    row = await history.find(conn, user.id, lease.request_id)
+                    told = (
+                        None if row is None else RunningRequest(row.model, row.key_id, row.client, row.stream)
+                    )
+                rows.append((lease.request_id, int((now - lease.since) * 1000), told))
+            keys = {key.id: key.name for key in await management.list_keys(conn, user.id)} if rows else {}
         return context.pages.render(
-            request, "desk/slots.html", {"rows": rows, "plan": context.plan(user.plan_id)}
+            request, "desk/slots.html", {"rows": rows, "keys": keys, "plan": context.plan(user.plan_id)}
         )
 
     async def end_slot(self, request: Request) -> Response:
