@@ -1,8 +1,8 @@
 """``python -m bench.pages``: how long the pages of an account take with a million rows in SQLite.
 
-A database is filled with ``--rows`` requests of ``--people`` accounts over 90 days, one of which has one in ``--mine`` of them; the
-sums are made from the rows, as after a crash. Then each page is fetched from a running server ``--times`` times, signed in as that
-account. What is printed is the time of the fastest and of the median fetch, in milliseconds.
+A database is filled with ``--rows`` requests of ``--people`` accounts over 90 days, one of which has one in ``--mine`` of
+them; the sums are made from the rows, as after a crash. Then each page is fetched from a running server ``--times`` times,
+signed in as that account. What is printed is the time of the fastest and of the median fetch, in milliseconds.
 """
 
 import argparse

@@ -66,7 +66,7 @@ def test_under_five_milliseconds_it_is_the_time_itself() -> None:
             assert percentile(classes_of([time] * 9), share) == time
     assert percentile(classes_of([]), 0.5) is None
     assert percentile((), 0.5) is None
-    assert percentile(classes_of([10**9]), 0.5) == 2 * BOUNDS[-1] - 1
+    assert BOUNDS[-1] <= (percentile(classes_of([10**9]), 0.5) or 0) < 2 * BOUNDS[-1]
     assert statistics.median([1, 2, 3, 3, 4]) == percentile(classes_of([1, 2, 3, 3, 4]), 0.5)
 
 

@@ -153,6 +153,7 @@ async def test_a_change_is_felt_while_a_connection_goes_on(stored: House) -> Non
         return told(await caller.answer())
 
     assert await left() == ("5", "4")
+    await stored.rows(user)  # what was recorded is in the database, which is asked when a key gets a limit
     async with stored.store.database.transaction() as conn:
         (old,) = await management.list_keys(conn, user.id)
         await management.change_key(

@@ -199,6 +199,7 @@ async def test_signing_in_elsewhere_before_the_code_sends_another(hotel: Hotel) 
 
 async def test_signing_in_elsewhere_at_once_says_that_a_code_is_on_its_way(hotel: Hotel) -> None:
     await hotel.reader().sign_up(ANN)
+    assert (await hotel.reader().sign_in(ANN)).headers["location"] == "/verify"
     other = hotel.reader()
     answer = await other.sign_in(ANN)
     assert answer.status_code == 429

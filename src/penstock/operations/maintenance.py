@@ -84,6 +84,8 @@ class Maintenance:
         self._flushed = self._aged = self._noticed = time.monotonic()
         self._reconciled = 0
         """The last day that was compared."""
+        self._merged = 0
+        """The last day on which hours were put together."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -150,7 +152,7 @@ class Maintenance:
         try:
             await self._delete_what_is_over()
             await self._reconcile()
-            await merge_hours(self._database, day_of(self._now()))
+            await self._merge()
             await retention.keep(self._database, day_of(self._now()), self._retain_days)
         except DatabaseUnavailable:
             log.warning("the database does not answer; what is over stays for now")
@@ -168,6 +170,13 @@ class Maintenance:
             gone = await accounts.delete_leavers(conn, now=at)
         if gone:
             log.info("accounts deleted, as their owners had asked", extra={"rows": gone})
+
+    async def _merge(self) -> None:
+        """Once a day, since all of the times are looked through for it."""
+        today = day_of(self._now())
+        if today > self._merged:
+            await merge_hours(self._database, today)
+            self._merged = today
 
     async def _reconcile(self) -> None:
         """Once a day: whether yesterday's counts and sums are the ledger's rows."""

@@ -10,7 +10,7 @@ that completed are timed as a whole.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +18,6 @@ from sqlalchemy import ColumnElement, Select, and_, case, delete, func, literal,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger.entries import entries
-from penstock.domain.ledger.rows import Ended
-from penstock.domain.ledger.values import whole_count
 from penstock.store.sql.bulk import Bulk, BulkRow
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import usage_times
@@ -29,9 +27,10 @@ BOUNDS: Final = (
     2100, 2800, 3700, 5000, 7000, 10_000, 14_000, 20_000, 30_000, 45_000, 70_000, 110_000, 170_000, 280_000, 450_000,
 )  # fmt: skip
 """Milliseconds at which the classes end; the last class has no end."""
-_NUMBER: Final = len(BOUNDS) + 1
-FIRST: Final = tuple(f"first_{number}" for number in range(_NUMBER))
-WHOLE: Final = tuple(f"whole_{number}" for number in range(_NUMBER))
+NUMBER: Final = len(BOUNDS) + 1
+"""Of classes."""
+FIRST: Final = tuple(f"first_{number}" for number in range(NUMBER))
+WHOLE: Final = tuple(f"whole_{number}" for number in range(NUMBER))
 KEY: Final = ("user_id", "hour", "key_id", "model", "client")
 HOURS_KEPT: Final = 3
 """Days whose hours are kept apart: the page shows two."""
@@ -41,28 +40,26 @@ _DAY_MS: Final = 24 * _HOUR_MS
 
 _ADD: Final = Bulk(
     f"INSERT INTO usage_times ({', '.join((*KEY, *FIRST, *WHOLE))}) VALUES ",  # noqa: S608 - names of this file alone
-    f"({', '.join('?' * (len(KEY) + 2 * _NUMBER))})",
+    f"({', '.join('?' * (len(KEY) + 2 * NUMBER))})",
     f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET "
     + ", ".join(f"{name} = usage_times.{name} + excluded.{name}" for name in (*FIRST, *WHOLE)),
 )
 
 
-def timing(ended: Sequence[Ended], sign: int) -> Iterator[tuple[str, BulkRow]]:
-    """The statements that add the times of requests which are being settled, or with ``sign`` -1 take them out again."""
-    times: dict[tuple[str, int, str, str, str], list[int]] = {}
-    for row, end in ended:
-        first, whole = end.first_byte_ms, end.total_ms if end.outcome == "completed" else None
-        if first is None and whole is None:
-            continue
-        key = (row.user_id, row.created_at // _HOUR_MS, row.key_id, row.kind.model, row.kind.plain.client)
-        classes = times.get(key)
-        if classes is None:
-            classes = times[key] = [0] * (2 * _NUMBER)
-        if first is not None:
-            classes[class_of(whole_count(first) or 0)] += sign
-        if whole is not None:
-            classes[_NUMBER + class_of(whole_count(whole) or 0)] += sign
-    yield from _ADD.statements([(*key, *times[key]) for key in sorted(times)])
+Timed = tuple[str, int, str, str, str]
+"""The key of a row: account, epoch hour, key, model and client."""
+
+
+def timing(found: Iterable[tuple[Timed, Sequence[int]]], sign: int) -> Iterator[tuple[str, BulkRow]]:
+    """The statements that add so many requests in each class, or with ``sign`` -1 take them out again."""
+    times: dict[Timed, list[int]] = {}
+    for key, counts in found:
+        if any(counts):
+            known = times.get(key)
+            times[key] = (
+                list(counts) if known is None else [sum(two) for two in zip(known, counts, strict=True)]
+            )
+    yield from _ADD.statements([(*key, *(sign * count for count in times[key])) for key in sorted(times)])
 
 
 def class_of(milliseconds: int) -> int:
@@ -198,7 +195,7 @@ async def times_of(conn: AsyncConnection, user_id: str, days: range, hours: int,
     for row in rows:
         at, name, *counts = tuple(row)
         numbers = tuple(max(0, int(count)) for count in counts)
-        found.append(Times(at, name, numbers[:_NUMBER], numbers[_NUMBER:]))
+        found.append(Times(at, name, numbers[:NUMBER], numbers[NUMBER:]))
     return found
 
 

@@ -7,7 +7,8 @@ are in ``domain/ledger/latency.py``. The statements are text for a whole batch, 
 ``domain/ledger/reconciliation.py``, which compares the two.
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger import latency
 from penstock.domain.ledger.entries import entries
+from penstock.domain.ledger.kinds import KnownKind
 from penstock.domain.ledger.rows import Ended
 from penstock.domain.ledger.values import fit, whole_count
 from penstock.store.sql.bulk import Bulk, BulkRow
@@ -55,10 +57,16 @@ _ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
 _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
 
 
+_FIRST = 1 + len(TOKENS) + len(MOST)
+_WHOLE = _FIRST + latency.NUMBER
+"""Where the classes of times begin in the sums of a kind."""
+
+
 def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, BulkRow]]:
     """The statements that add requests which are being settled for the first time, or with ``sign`` -1 take them out again."""
     hours: dict[tuple[str, int, str], list[int]] = {}
     kinds: dict[tuple[str, int, str, int], list[int]] = {}
+    known: dict[tuple[str, int, str, int], KnownKind] = {}
     errors: dict[tuple[str, int, str], int] = {}
     models: dict[tuple[str, int], list[int]] = {}
     for row, end in ended:
@@ -71,7 +79,8 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
         of_kind = (row.user_id, hour, row.key_id, row.kind.ended(end).id)
         kind = kinds.get(of_kind)
         if kind is None:
-            kind = kinds[of_kind] = [0] * (1 + len(TOKENS) + len(MOST))
+            kind = kinds[of_kind] = [0] * (_WHOLE + latency.NUMBER)
+            known[of_kind] = row.kind
         came, went = whole_count(usage.input) or 0, whole_count(usage.output) or 0
         sums[0] += 1
         kind[0] += 1
@@ -88,8 +97,10 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
             kind[4] += whole_count(usage.cache_write) or 0
         kind[5] = max(kind[5], came)
         kind[6] = max(kind[6], went)
-        if whole is not None and whole > kind[8]:
-            kind[8] = whole
+        if whole is not None:
+            kind[8] = max(kind[8], whole)
+            if end.outcome == "completed":
+                kind[_WHOLE + bisect_right(latency.BOUNDS, whole)] += 1
         of_day = (model, hour // 24)
         day = models.get(of_day)
         if day is None:
@@ -97,6 +108,7 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
         day[0] += 1
         if first is not None:
             kind[7] = max(kind[7], first)
+            kind[_FIRST + bisect_right(latency.BOUNDS, first)] += 1
             day[2] += 1
             day[3] += first
         if end.outcome != "completed":
@@ -106,11 +118,14 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
             errors[key] = errors.get(key, 0) + 1
     yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
     yield from _KINDS.statements(
-        [(*key, *_bounded(kinds[key][:5], sign), *_largest(kinds[key][5:], sign)) for key in sorted(kinds)]
+        [
+            (*key, *_bounded(kinds[key][:5], sign), *_largest(kinds[key][5:_FIRST], sign))
+            for key in sorted(kinds)
+        ]
     )
     yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
     yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])
-    yield from latency.timing(ended, sign)
+    yield from latency.timing(_timed(kinds, known), sign)
 
 
 _MOST = 2**53
@@ -119,6 +134,15 @@ _MOST = 2**53
 
 def _bounded(values: Sequence[int], sign: int) -> list[int]:
     return [sign * min(value, _MOST) for value in values]
+
+
+def _timed(
+    kinds: Mapping[tuple[str, int, str, int], Sequence[int]],
+    known: Mapping[tuple[str, int, str, int], KnownKind],
+) -> Iterator[tuple[latency.Timed, Sequence[int]]]:
+    for key, sums in kinds.items():
+        kind = known[key]
+        yield (*key[:3], kind.model, kind.plain.client), sums[_FIRST:]
 
 
 def _largest(values: Sequence[int], sign: int) -> Sequence[int]:
