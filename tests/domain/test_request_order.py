@@ -20,17 +20,17 @@ from tests.domain.ledger_rows import DAY, end, open_ledger, row
 from tests.stores import Engine
 
 HOUR = 3_600_000
-COUNT = 600
+COUNT = 300
 
 
 @pytest.fixture
 async def books(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
-    """Six hundred requests of ten days: of two models and keys, many of one size, some without any, one that runs."""
+    """Three hundred requests of ten days: of two models and keys, many of one size, some without any, one that runs."""
     chance = random.Random(7)
     database = await engine.open(tmp_path)
     ledger = await open_ledger(database, "b1")
     for number in range(COUNT):
-        at = DAY * 24 * HOUR + number * 24 * HOUR // 60 + chance.randrange(1000)
+        at = DAY * 24 * HOUR + number * 24 * HOUR // 30 + chance.randrange(1000)
         opened = msgspec.structs.replace(
             row(f"r{number}", "usr_a" if number % 10 else "usr_b", at // (24 * HOUR)),
             created_at=at,
@@ -106,8 +106,7 @@ async def test_it_lists_what_a_sort_of_all_rows_does(books: Database, order: str
     for said, parts in FILTERS.items():
         chosen = Filter(order=order, **parts)
         want = await sorted_rows(books, chosen) if said != "refused" else []
-        for most in (7, 50):
-            assert await listed(books, chosen, most) == want, said
+        assert await listed(books, chosen, 20) == want, said
         assert len(want) > 5 or said in {"nothing", "refused"} or (said == "failed" and order == "first")
 
 
@@ -116,7 +115,7 @@ async def test_it_ends_where_it_says(books: Database, monkeypatch: pytest.Monkey
     chosen = Filter(order="whole")
     want = await sorted_rows(books, chosen)
     assert len(want) == 20
-    assert await listed(books, chosen, 7) == want
+    assert await listed(books, chosen, 7) == await listed(books, chosen, 3) == want
     async with books.connect() as conn:
         for before in ("20.1.1.r1", "x.1.1.r1", "1.-1.1.r1", "7", "1..1.r", "9" * 40):
             with pytest.raises(InvalidRequest):
@@ -133,6 +132,6 @@ async def test_it_reads_no_more_hours_than_it_lists(books: Database) -> None:
         event.listen(conn.sync_connection, "before_cursor_execute", note)
         rows, _ = await request_order.page(conn, "usr_a", Filter(order="whole"), 5)
     assert len(rows) == 5
-    hours = sum(statement.count("FROM requests WHERE user_id") for statement in read)
-    # Two hundred hours and more have rows; those beside the first of a statement are read with it.
+    hours = sum(statement.count(") AS spot_") for statement in read)
+    # More than two hundred hours have rows; those beside the first of a statement are read with it.
     assert 5 <= hours <= 2 * 32

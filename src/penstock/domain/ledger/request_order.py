@@ -7,10 +7,10 @@ that is listed, so a list reads no more hours than it has lines, however long th
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, and_, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger.entries import entries
@@ -19,7 +19,7 @@ from penstock.domain.ledger.request_log import ROWS_PER_PAGE, Filter, of_sums, w
 from penstock.domain.ledger.retention import first_day_kept
 from penstock.errors import InvalidRequest
 from penstock.store.request_key import id_of, key_of
-from penstock.store.sql.schema import kinds, usage_kinds
+from penstock.store.sql.schema import kinds, requests, usage_kinds
 
 MOST_LISTED: Final = 500
 """Requests that a list by size has; a filter or a file finds the others."""
@@ -132,24 +132,30 @@ async def _read(
     most: int,
 ) -> list[_Place]:
     """The first ``most`` of each of these, those behind ``before`` alone."""
-    values: dict[str, str | int | bytes] = {"user": user_id}
-    more = ""
-    if key_id:
-        values["key"] = key_id
-        more = " AND key_id = :key"
-    if before is not None:
-        values |= {"size": before.size, "at": before.at, "id": before.key}
-        more += f" AND ({column} < :size OR {column} = :size AND (created_at < :at OR created_at = :at AND id < :id))"
-    # What is written into the statement are names of ours and whole numbers.
-    parts = [
-        f"SELECT * FROM (SELECT {column}, created_at, id FROM requests WHERE user_id = :user"  # noqa: S608 - see above
-        f" AND day IN ({spot.hour // 24 - 1}, {spot.hour // 24}, {spot.hour // 24 + 1}) AND kind = {spot.kind}"
-        f" AND created_at >= {spot.hour * _HOUR_MS} AND created_at < {(spot.hour + 1) * _HOUR_MS}"
-        f" AND {column} IS NOT NULL{more} ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT {most}) AS s{number}"
-        for number, spot in enumerate(spots)
-    ]
-    rows = await conn.execute(text(" UNION ALL ".join(parts)), values)
-    return [_Place(int(size), int(at), bytes(key)) for size, at, key in rows]
+    size, at, key = requests.c[column], requests.c.created_at, requests.c.id
+    parts: list[Select[Any]] = []
+    for number, spot in enumerate(spots):
+        day, start = spot.hour // 24, spot.hour * _HOUR_MS
+        wanted = [
+            requests.c.user_id == user_id,
+            # A row's day is that of its time, or one beside it.
+            requests.c.day.in_((day - 1, day, day + 1)),
+            requests.c.kind == spot.kind,
+            at >= start,
+            at < start + _HOUR_MS,
+            size.is_not(None),
+        ]
+        if key_id:
+            wanted.append(requests.c.key_id == key_id)
+        if before is not None:
+            same = and_(
+                size == before.size, or_(at < before.at, and_(at == before.at, key < id_of(before.key)))
+            )
+            wanted.append(or_(size < before.size, same))
+        first = select(size, at, key).where(*wanted).order_by(size.desc(), at.desc(), key.desc()).limit(most)
+        parts.append(select(first.subquery(f"spot_{number}")))
+    rows = await conn.execute(union_all(*parts))
+    return [_Place(int(size), int(at), key_of(id)) for size, at, id in rows]
 
 
 async def _receipts(conn: AsyncConnection, places: Sequence[_Place]) -> list[Receipt]:
