@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, case, delete, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.ledger.entries import entries
@@ -34,7 +34,7 @@ WHOLE: Final = tuple(f"whole_{number}" for number in range(NUMBER))
 KEY: Final = ("user_id", "hour", "key_id", "model", "client")
 HOURS_KEPT: Final = 3
 """Days whose hours are kept apart: the page shows two."""
-_ROWS_AT_ONCE: Final = 500
+_ROWS_AT_ONCE: Final = 200
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 
@@ -139,30 +139,25 @@ async def merge_hours(database: Database, today: int) -> int:
     """
     hour = usage_times.c.hour
     apart = and_(hour < (today - HOURS_KEPT + 1) * 24, hour % 24 != 0)
+    key = [usage_times.c[name] for name in KEY]
+    some = delete(usage_times).where(tuple_(*key).in_(select(*key).where(apart).limit(_ROWS_AT_ONCE)))
     count = 0
     while True:
         async with database.transaction() as conn:
-            some = await conn.execute(
-                select(*(usage_times.c[name] for name in KEY))
-                .where(apart)
-                .order_by(*(usage_times.c[name] for name in KEY))
-                .limit(_ROWS_AT_ONCE)
-            )
-            merged = 0
-            for key in some.all():
-                this = and_(*(usage_times.c[name] == value for name, value in zip(KEY, key, strict=True)))
-                gone = (
-                    await conn.execute(delete(usage_times).where(this).returning(usage_times))
-                ).one_or_none()
-                if gone is None:
-                    continue  # another process has put it there
-                of_day = (gone.user_id, gone.hour // 24 * 24, gone.key_id, gone.model, gone.client)
-                classes = tuple(getattr(gone, name) for name in (*FIRST, *WHOLE))
-                await database.execute(conn, _ADD.statements([(*of_day, *classes)]))
-                merged += 1
-        count += merged
-        if merged < _ROWS_AT_ONCE:
+            # What another process has taken is not among them.
+            gone = (await conn.execute(some.returning(usage_times))).all()
+            rows = [tuple(row) for row in gone]
+            width = len(KEY)
+            days = ((_of_day(row[:width]), row[width:]) for row in rows)
+            await database.execute(conn, timing(days, 1))
+        count += len(rows)
+        if len(rows) < _ROWS_AT_ONCE:
             return count
+
+
+def _of_day(key: tuple[Any, ...]) -> Timed:
+    user_id, hour, key_id, model, client = key
+    return user_id, hour // 24 * 24, key_id, model, client
 
 
 # ---- what pages ask for

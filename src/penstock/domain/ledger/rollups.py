@@ -117,12 +117,7 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
             key = (row.user_id, hour // 24, cause)
             errors[key] = errors.get(key, 0) + 1
     yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
-    yield from _KINDS.statements(
-        [
-            (*key, *_bounded(kinds[key][:5], sign), *_largest(kinds[key][5:_FIRST], sign))
-            for key in sorted(kinds)
-        ]
-    )
+    yield from _KINDS.statements([(*key, *_of_kind(kinds[key], sign)) for key in sorted(kinds)])
     yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
     yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])
     yield from latency.timing(_timed(kinds, known), sign)
@@ -145,8 +140,9 @@ def _timed(
         yield (*key[:3], kind.model, kind.plain.client), sums[_FIRST:]
 
 
-def _largest(values: Sequence[int], sign: int) -> Sequence[int]:
-    return values if sign > 0 else [0] * len(values)
+def _of_kind(values: Sequence[int], sign: int) -> list[int]:
+    most = values[1 + len(TOKENS) : _FIRST]
+    return [*_bounded(values[: 1 + len(TOKENS)], sign), *(most if sign > 0 else [0] * len(most))]
 
 
 # ---- the same from the rows
@@ -193,7 +189,6 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
         hours = and_(hours, usage_hours.c.hour < end * 24)
         kinds = and_(kinds, usage_kinds.c.hour < end * 24)
         days, models = and_(days, usage_errors.c.day < end), and_(models, model_days.c.day < end)
-    times, times_kept, times_made = latency.of_rows(first, end)
     hour = entries.c.created_at // _constant(HOUR_MS)
     of_day = entries.c.created_at // _constant(24 * HOUR_MS)
     by_hour = (entries.c.user_id, hour, entries.c.model)
@@ -201,9 +196,6 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
     by_kind = (entries.c.user_id, hour, entries.c.key_id, entries.c.kind)
     by_cause = (entries.c.user_id, of_day, cause)
     by_model = (entries.c.model, of_day)
-    trouble = func.sum(case((entries.c.outcome.in_(TROUBLE), 1), else_=0))
-    first_byte = entries.c.first_byte_ms
-    timed = (func.count(first_byte), func.coalesce(func.sum(first_byte), 0))
     return (
         Kept(
             usage_hours,
@@ -234,10 +226,21 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
             ("model", "day"),
             ("requests", "trouble", "timed", "first_ms"),
             models,
-            select(*by_model, func.count(), trouble, *timed).where(settled).group_by(*by_model),
+            select(*by_model, func.count(), *_of_model()).where(settled).group_by(*by_model),
         ),
-        Kept(usage_times, latency.KEY, (*latency.FIRST, *latency.WHOLE), times, times_made, has=times_kept),
+        _times(first, end),
     )
+
+
+def _of_model() -> list[ColumnElement[int]]:
+    first = entries.c.first_byte_ms
+    trouble = func.sum(case((entries.c.outcome.in_(TROUBLE), 1), else_=0))
+    return [trouble, func.count(first), func.coalesce(func.sum(first), 0)]
+
+
+def _times(first: int, end: int | None) -> Kept:
+    part, has, made = latency.of_rows(first, end)
+    return Kept(usage_times, latency.KEY, (*latency.FIRST, *latency.WHOLE), part, made, has=has)
 
 
 def _sums() -> list[ColumnElement[int]]:
