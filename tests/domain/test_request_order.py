@@ -20,12 +20,12 @@ from tests.domain.ledger_rows import DAY, end, open_ledger, row
 from tests.stores import Engine
 
 HOUR = 3_600_000
-COUNT = 300
+COUNT = 150
 
 
 @pytest.fixture
 async def books(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
-    """Three hundred requests of ten days: of two models and keys, many of one size, some without any, one that runs."""
+    """A hundred and fifty requests of five days: of two models and keys, many of one size, some without any, one that runs."""
     chance = random.Random(7)
     database = await engine.open(tmp_path)
     ledger = await open_ledger(database, "b1")
@@ -50,7 +50,7 @@ async def books(engine: Engine, tmp_path: Path) -> AsyncGenerator[Database]:
                 total_ms=chance.randrange(60_000),
             )
         )
-    await ledger.opened(row("runs", "usr_a", DAY + 9))
+    await ledger.opened(row("runs", "usr_a", DAY + 4))
     await ledger.close()
     yield database
     await database.close()
@@ -94,20 +94,20 @@ FILTERS: dict[str, dict[str, Any]] = {
     "a model": {"model": "m1"},
     "a key": {"key_id": "key_1"},
     "failed": {"outcome": "failed"},
-    "days": {"first": DAY + 2, "last": DAY + 4},
+    "days": {"first": DAY + 1, "last": DAY + 2},
     "all of these": {"model": "m2", "key_id": "key_0", "first": DAY + 1, "outcome": "completed"},
     "nothing": {"model": "gone"},
     "refused": {"outcome": "refused"},
 }
 
 
-@pytest.mark.parametrize("order", ORDERS)
-async def test_it_lists_what_a_sort_of_all_rows_does(books: Database, order: str) -> None:
-    for said, parts in FILTERS.items():
-        chosen = Filter(order=order, **parts)
-        want = await sorted_rows(books, chosen) if said != "refused" else []
-        assert await listed(books, chosen, 20) == want, said
-        assert len(want) > 5 or said in {"nothing", "refused"} or (said == "failed" and order == "first")
+async def test_it_lists_what_a_sort_of_all_rows_does(books: Database) -> None:
+    for number, (said, parts) in enumerate(FILTERS.items()):
+        for order in ORDERS if said == "all" else (list(ORDERS)[number % len(ORDERS)],):
+            chosen = Filter(order=order, **parts)
+            want = [] if said == "refused" else await sorted_rows(books, chosen)
+            assert await listed(books, chosen, 40) == want, (said, order)
+            assert len(want) > 3 or said in {"nothing", "refused"} or (said == "failed" and order == "first")
 
 
 async def test_it_ends_where_it_says(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
