@@ -91,6 +91,7 @@ async def test_what_is_given_back_is_the_keys_again(stored: House) -> None:
 
 async def test_a_race_lets_no_more_through_than_the_key_has(stored: House) -> None:
     user, limited = await with_key(stored, "ten", daily_requests=6, concurrent_requests=10)
+    assert (await stored.ask("chat", "no-such-model", limited)).status == 404
     answers = await asyncio.gather(*(stored.ask("chat", "chat-plain", limited) for _ in range(30)))
     codes = Counter(answer.code for answer in answers if answer.status != 200)
     assert sum(answer.status == 200 for answer in answers) <= 6
