@@ -268,7 +268,9 @@ async def months(server: Server, database: Database, people: int, options: argpa
             print(f"  dropping {gone} days: {(time.perf_counter() - at) * 1000:.0f} ms")
         else:
             connection = await asyncpg.connect(server.url)
-            await connection.execute("TRUNCATE requests, usage_days, usage_hours, usage_errors, model_days")
+            await connection.execute(
+                "TRUNCATE requests, usage_days, usage_hours, usage_kinds, usage_times, usage_errors, model_days"
+            )
             await connection.close()
 
 

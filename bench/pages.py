@@ -1,8 +1,8 @@
 """``python -m bench.pages``: how long the pages of an account take with a million rows in SQLite.
 
-A database is filled with ``--rows`` requests of ``--people`` accounts over 90 days, one of which has a fifth of them; the sums
-are made from the rows, as after a crash. Then each page is fetched from a running server ``--times`` times, signed in as that
-account. What is printed is the time of the fastest and of the median fetch, in milliseconds.
+A database is filled with ``--rows`` requests of ``--people`` accounts over 90 days, one of which has one in ``--mine`` of
+them; the sums are made from the rows, as after a crash. Then each page is fetched from a running server ``--times`` times,
+signed in as that account. What is printed is the time of the fastest and of the median fetch, in milliseconds.
 """
 
 import argparse
@@ -45,6 +45,15 @@ PAGES = (
     "/requests?status=502&code=provider_timeout&stream=yes&key=key_0",
     "/requests?sort=oldest",
     "/requests?model=deepseek-3.2&sort=oldest",
+    "/requests?sort=whole",
+    "/requests?sort=written&model=deepseek-3.2",
+    "/requests?sort=read&client=seldom",
+    "/usage",
+    "/usage?length=day&by=key&show=first",
+    "/usage?length=year&by=client&show=whole",
+    "/slots",
+    "/plan",
+    "/settings",
     "/requests/req_000000000000000000000005",
     "/keys",
     "/status",
@@ -56,7 +65,7 @@ DAYS = 90
 BATCH = 5000
 
 
-async def fill(data: Path, rows: int, people: int) -> None:
+async def fill(data: Path, rows: int, people: int, mine: int) -> None:
     """The database, with its sums."""
     draw = random.Random(1)
     today = day_of(time.time())
@@ -73,7 +82,7 @@ async def fill(data: Path, rows: int, people: int) -> None:
                 insert(kinds), [asdict(kind) for kind in (SELDOM, *(one for pair in KINDS for one in pair))]
             )
         for start in range(0, rows, BATCH):
-            made = [_row(draw, start + at, today, people) for at in range(min(BATCH, rows - start))]
+            made = [_row(draw, start + at, today, people, mine) for at in range(min(BATCH, rows - start))]
             async with store.database.transaction() as conn:
                 await conn.execute(insert(requests), made)
         async with store.database.transaction() as conn:
@@ -98,13 +107,13 @@ def _kinds() -> list[tuple[KindRow, KindRow]]:
     return found
 
 
-def _row(draw: random.Random, number: int, today: int, people: int) -> dict[str, object]:
+def _row(draw: random.Random, number: int, today: int, people: int, mine: int) -> dict[str, object]:
     day = today - draw.randrange(DAYS)
     failed = draw.random() < 0.02
     return {
         "id": f"req_{number:024x}",
-        "user_id": "usr_0" if number % 5 == 0 else f"usr_{draw.randrange(1, people)}",
-        "key_id": "key_0",
+        "user_id": "usr_0" if number % mine == 0 else f"usr_{draw.randrange(1, people)}",
+        "key_id": f"key_{number % 3}",
         "day": day,
         "created_at": day * 86_400_000 + draw.randrange(86_400_000),
         "kind": SELDOM.id if number % RARE == 0 else draw.choice(KINDS)[failed].id,
@@ -114,8 +123,8 @@ def _row(draw: random.Random, number: int, today: int, people: int) -> dict[str,
         "cache_read_tokens": 0,
         "cache_write_tokens": 0,
         "reasoning_tokens": None,
-        "first_byte_ms": draw.randrange(5000),
-        "total_ms": draw.randrange(60_000),
+        "first_byte_ms": min(60_000, round(draw.lognormvariate(5, 1.2))),
+        "total_ms": min(600_000, round(draw.lognormvariate(7.5, 1))),
         "translation": None,
     }
 
@@ -160,13 +169,19 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--mine", type=int, default=5, help="one in so many is of the account that looks")
+    parser.add_argument("--keep", type=Path, help="a folder for the data, which stays")
     parser.add_argument("--times", type=int, default=20)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        asyncio.run(fill(Path(folder), given.rows, given.people))
-        print(f"{given.rows:,} rows of {given.people:,} accounts made in {time.perf_counter() - began:.0f} s")
-        measure(Path(folder), given.times)
+        data: Path = given.keep or Path(folder)
+        if not (data / "penstock.db").exists():
+            began = time.perf_counter()
+            asyncio.run(fill(data, given.rows, given.people, given.mine))
+            print(
+                f"{given.rows:,} rows of {given.people:,} accounts made in {time.perf_counter() - began:.0f} s"
+            )
+        measure(data, given.times)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
+from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
@@ -167,6 +168,7 @@ class Service:
                 clock=clock,
             )
             gate.ended_by(relay.end)
+            gate.described_by(relay.describe)
             refusals = self.refusals = Refusals(
                 database, kept=settings.refusals_kept, identify=keyring.identify
             )
@@ -222,6 +224,15 @@ class Service:
                 drills=drills,
                 quick_seconds=settings.revision_poll,
                 retain_days=settings.retain_days,
+                notices=DayNotices(
+                    database,
+                    secrets_file,
+                    brand=settings.brand,
+                    url=settings.url(settings.port),
+                    now=self._now,
+                    entropy=secrets.token_bytes,
+                    queued=self.site_process.mail_sender.wake,
+                ),
                 now=self._now,
             )
             await stack.enter_async_context(maintenance.running())

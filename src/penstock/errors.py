@@ -246,6 +246,12 @@ class DailyLimitReached(LimitReached):
     should_retry = False
 
 
+class KeyDailyLimitReached(DailyLimitReached):
+    """The key's own part of the day is used up, whatever its account has left."""
+
+    code = "key_daily_limit_reached"
+
+
 class ConcurrentLimitReached(LimitReached):
     """All of the plan's simultaneous requests are running; ``holders`` are their ids, and since when (epoch seconds)."""
 
@@ -257,6 +263,12 @@ class ConcurrentLimitReached(LimitReached):
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.holders = holders
+
+
+class KeyConcurrentLimitReached(ConcurrentLimitReached):
+    """As many of the key's requests run as it may have at once, whatever its account has left."""
+
+    code = "key_concurrent_limit_reached"
 
 
 class TooManyRefused(LimitReached):

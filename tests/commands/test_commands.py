@@ -404,3 +404,33 @@ def test_the_program_itself(call: Call, data: Path) -> None:
         [sys.executable, "-m", "penstock", "usage"], capture_output=True, text=True, check=False
     )
     assert wrong.returncode == 2
+
+
+def test_a_key_gets_limits_within_its_plans_and_loses_them(call: Call, ann: dict[str, Any]) -> None:
+    made = call("key", "create", EMAIL, "--name=ci", "--daily=50", "--concurrent=2", "--json")
+    assert made.code == 0
+
+    def limits() -> tuple[int | None, int | None]:
+        keys = {key["name"]: key for key in call("key", "list", EMAIL, "--json").json["keys"]}
+        assert keys["default"]["daily_requests"] is None
+        return keys["ci"]["daily_requests"], keys["ci"]["concurrent_requests"]
+
+    assert limits() == (50, 2)
+    assert "as the plan" in call("key", "list", EMAIL).out
+    assert call("key", "limit", EMAIL, "--name=ci", "--daily=7", "--json").json["daily_requests"] == 7
+    assert limits() == (7, 2)
+    told = call("key", "limit", EMAIL, "--name=ci", "--daily=0", "--concurrent=1").out
+    assert told == "The key 'ci': as the plan a day, 1 at once.\n"
+    assert limits() == (None, 1)
+    for wrong in ("--daily=50001", "--daily=-1", "--concurrent=11"):
+        refused = call("key", "limit", EMAIL, "--name=ci", wrong)
+        assert refused.code != 0
+        assert "as its plan has" in refused.err
+    assert call("key", "limit", EMAIL, "--name=ci").code != 0
+    rolled = call("key", "roll", EMAIL, "--name=ci", "--json")
+    assert rolled.code == 0
+    assert limits() == (None, 1)
+
+
+def test_an_admin_is_told_how_to_get_a_password(call: Call) -> None:
+    assert "Forgotten password" in call("user", "create", EMAIL, "--admin", "--verified").out

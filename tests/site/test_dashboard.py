@@ -15,6 +15,7 @@ from penstock.domain.accounts import accounts
 from penstock.errors import PenstockError
 from penstock.relay import relay as relaying
 from penstock.site.explanations import REMEDIES
+from penstock.site.pages import browser
 from penstock.store.sql.schema import audit
 from tests.service.conversations import REPLIES, body_of
 from tests.service.running_service import User
@@ -439,3 +440,55 @@ async def test_a_receipt_and_the_files_say_what_few_answers_are_billed_by(hotel:
     assert [(line["service_tier"], line["web_searches"]) for line in lines] == [("priority", "37"), ("", "")]
     sums = list(csv.DictReader(io.StringIO((await reader.get("/usage.csv")).text)))
     assert [line["web_searches"] for line in sums] == ["37"]
+
+
+async def test_live_slots_say_what_runs(hotel: Hotel) -> None:
+    ann = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, ann)
+    caller = await hotel.house.begin(
+        "chat",
+        "chat-hang",
+        user,
+        headers={"user-agent": "claude-cli/2.1.330 (external, sdk-cli)"},
+        stream=True,
+    )
+    id = await running(hotel, ann)
+    page = (await ann.get("/slots")).text
+    (line,) = re.findall(rf'<tr data-key="{id}">.*?</tr>', page, re.DOTALL)
+    for label, said in (("Model", "chat-hang"), ("Client", "claude-code"), ("Streamed", "yes")):
+        assert f'data-label="{label}">{said}</td>' in line
+    assert 'data-label="Key">-' not in line
+    await ann.post("/slots/end", id=id)
+    await caller.answer()
+
+
+async def test_settings_switch_the_mails_about_the_day(hotel: Hotel) -> None:
+    ann = await hotel.reader().join(ANN)
+    box = r'<input type="checkbox" name="day" value="yes"( checked)?>'
+    for fields, checked in (({}, ""), ({"day": "yes"}, " checked")):
+        assert (await ann.post("/settings/mails", **fields)).status_code == 303
+        assert re.findall(box, (await ann.get("/settings")).text) == [checked]
+
+
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0 Safari/537.36",
+            "Chrome on Linux",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:150.0) Gecko/20100101 Firefox/150.0",
+            "Firefox on Windows",
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Mobile Safari/604.1",
+            "Safari on iPhone",
+        ),
+        ("Mozilla/5.0 (Windows NT 10.0) Chrome/150.0 Safari/537.36 Edg/150.0", "Edge on Windows"),
+        ("something/1", "something/1"),
+        ("", "unknown"),
+    ],
+)
+def test_browsers_are_called_as_people_call_them(agent: str, said: str) -> None:
+    assert browser(agent) == said

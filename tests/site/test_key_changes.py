@@ -74,3 +74,33 @@ async def test_a_verification_counts_at_once(hotel: Hotel) -> None:
     await hotel.posted()
     await asking.post("/reset", code=hotel.mailbox.code(ANN), password=f"{PASSWORD} anew")
     assert await status(hotel, key) == 200
+
+
+async def test_a_key_gets_limits_within_its_plans(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    first = await reader.key()
+
+    async def told() -> tuple[str, str]:
+        headers = (await hotel.house.http("GET", "/v1/models", first)).headers
+        return headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]
+
+    plan = await told()
+    id = await key_id(reader)
+    assert (await reader.post(f"/keys/{id}/change", name="ci", daily="40", concurrent="1")).status_code == 303
+    page = (await reader.get("/keys")).text
+    assert "At most 40 a day." in page
+    assert "At most 1 at once." in page
+    assert await told() == ("40", "40")
+    for wrong in (
+        {"daily": "0"},
+        {"daily": "99999999"},
+        {"concurrent": "x"},
+        {"concurrent": "-1"},
+        {"daily": "1.5"},
+    ):
+        refused = await reader.post("/keys", name="no", **wrong)
+        assert refused.status_code == 400, wrong
+        assert "limit" in refused.text
+    assert (await reader.post(f"/keys/{id}/change", name="ci", daily="", concurrent="")).status_code == 303
+    assert "At most" not in (await reader.get("/keys")).text
+    assert await told() == plan

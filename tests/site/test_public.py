@@ -9,7 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from penstock.api.routes import ROUTES
+from penstock.core.limits import day_of
 from penstock.site.document_pages import ENTRIES, MENU, render_text
+from penstock.site.pages import day
 from tests.service.running_service import PRO
 from tests.site.page_reader import Hotel, open_hotel
 from tests.site.test_dashboard import ANN, on_lab
@@ -160,3 +162,19 @@ async def test_answers_are_as_the_contract_says(hotel: Hotel, path: str) -> None
         schema = operation["responses"]["401"]["content"]["application/json"]["schema"]
         Draft202012Validator(resolved(schema)).validate(refused.json())
         assert isinstance(refused.json()["error"], dict) == (native == "native")
+
+
+async def test_the_status_says_what_today_is_and_what_its_colours_mean(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    caller = await on_lab(hotel, reader)
+    today = day_of(hotel.house.clock.now)
+    await hotel.house.ask("chat", "chat-plain", caller)
+    await hotel.house.rows(caller)
+    page = (await reader.get("/status")).text
+    assert "Today every model that was asked answers as it should." in page
+    for said in ("fewer than 2% failed", "fewer than 20%", "not asked", f"to {day(today)}"):
+        assert said in page
+    await hotel.house.ask("chat", "chat-error-500", caller)
+    await hotel.house.rows(caller)
+    hotel.house.clock.now += 61  # it is kept for a minute
+    assert "Today there is trouble with chat-error-500." in (await reader.get("/status")).text

@@ -227,3 +227,26 @@ async def test_others_are_served_while_a_large_file_is_written(hotel: Hotel) -> 
         assert len((await writing).content) > 1_000_000
         # Whoever holds the loop for the whole of the file leaves no room for a turn; the bound is the machine's.
         assert turns >= 20, (path, longest)
+
+
+async def test_columns_sort_it_by_size(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user, ids = await busy(hotel, reader)
+    rows = {row["id"]: row for row in await hotel.house.rows(user)}
+    page = (await reader.get("/requests?model=chat-plain")).text
+    for sort, column in (
+        ("read", "input_tokens"),
+        ("written", "output_tokens"),
+        ("first", "first_byte_ms"),
+        ("whole", "total_ms"),
+    ):
+        assert f'href="/requests?model=chat-plain&amp;sort={sort}"' in page
+        found = shown((await reader.get(f"/requests?model=chat-plain&sort={sort}")).text)
+        assert sorted(found) == sorted(every(ids, 0, 2))
+        assert found == sorted(found, key=lambda id: (rows[id][column], rows[id]["created_at"]), reverse=True)
+    assert (
+        'aria-sort="descending"><a href="/requests?model=chat-plain&amp;sort=whole"'
+        in (await reader.get("/requests?model=chat-plain&sort=whole")).text
+    )
+    text = (await reader.get("/requests.csv?sort=whole")).text
+    assert len(list(csv.DictReader(io.StringIO(text)))) == len(ids)

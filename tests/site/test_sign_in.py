@@ -197,6 +197,18 @@ async def test_signing_in_elsewhere_before_the_code_sends_another(hotel: Hotel) 
     assert (await other.post("/verify", code=hotel.mailbox.code(ANN))).headers["location"] == "/welcome"
 
 
+async def test_signing_in_elsewhere_at_once_says_that_a_code_is_on_its_way(hotel: Hotel) -> None:
+    await hotel.reader().sign_up(ANN)
+    assert (await hotel.reader().sign_in(ANN)).headers["location"] == "/verify"
+    other = hotel.reader()
+    answer = await other.sign_in(ANN)
+    assert answer.status_code == 429
+    assert "not verified yet" in answer.text
+    assert "Too many tries" not in answer.text
+    wrong = await other.sign_in(ANN, "another long sentence")
+    assert "not verified" not in wrong.text
+
+
 async def test_verifying_an_address_again_ends_the_sessions_from_before(hotel: Hotel) -> None:
     """An operator takes the verification back because somebody else may be signed in."""
     before = await hotel.reader().join(ANN)

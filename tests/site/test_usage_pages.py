@@ -3,9 +3,11 @@
 import csv
 import io
 import re
+from datetime import UTC, datetime
 
 import pytest
 
+from penstock.domain.ledger.latency import class_of
 from tests.site.page_reader import Hotel
 from tests.site.test_dashboard import ANN, on_lab
 from tests.site.test_request_log import busy, shown
@@ -31,7 +33,9 @@ async def test_the_figures_are_those_of_the_rows(hotel: Hotel) -> None:
             assert all(line["start"].endswith("+00:00") for line in lines)
 
 
-@pytest.mark.parametrize("show", ["requests", "read", "written", "cached", "failed", "no-such"])
+@pytest.mark.parametrize(
+    "show", ["requests", "read", "written", "cached", "failed", "first", "whole", "no-such"]
+)
 @pytest.mark.parametrize("length", ["day", "week", "month", "quarter", "year", "no-such"])
 async def test_every_choice_has_a_page(hotel: Hotel, length: str, show: str) -> None:
     reader = await hotel.reader().join(ANN)
@@ -59,11 +63,38 @@ async def test_the_links_lead_to_the_requests_that_were_added_up(hotel: Hotel) -
     assert [len(shown((await reader.get(path.replace("&amp;", "&"))).text)) for path in errors] == [3, 3, 3]
 
 
-async def test_a_time_below_the_first_class_is_said_to_be_so(hotel: Hotel) -> None:
+async def test_percentiles_are_those_of_the_rows(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user, _ = await busy(hotel, reader)
+    rows = [row for row in await hotel.house.rows(user) if row["outcome"] == "completed"]
+    page = (await reader.get("/usage?length=week&by=client&show=first")).text
+    assert "<circle" in page
+    text = (await reader.get("/usage.csv?length=week&by=client")).text
+    lines = list(csv.DictReader(io.StringIO(text)))
+    for part, column in (("first_token", "first_byte_ms"), ("whole", "total_ms")):
+        for line in lines:
+            meant = [
+                row[column]
+                for row in rows
+                if row["client"] == line["client"]
+                and line["start"] == datetime.fromtimestamp(row["day"] * 86_400, UTC).isoformat()
+            ]
+            for share in (50, 95, 99):
+                told = line[f"{part}_p{share}_ms"]
+                assert (told != "") == bool(meant)
+                if meant:
+                    assert class_of(min(meant)) <= class_of(int(told)) <= class_of(max(meant))
+    for name in ("curl", "All"):
+        assert f'<tr><th scope="row">{name}</th>' in page
+
+
+async def test_what_was_not_timed_has_no_time(hotel: Hotel) -> None:
     reader = await hotel.reader().join(ANN)
     user = await on_lab(hotel, reader)
-    await hotel.house.ask("chat", "chat-plain", user)
-    row = await hotel.house.row(user)
-    if row["first_byte_ms"] < 50:
-        for path in ("/usage", "/dashboard"):
-            assert "under 50 ms" in (await reader.get(path)).text
+    assert "none yet" in (await reader.get("/dashboard")).text
+    await hotel.house.ask("chat", "chat-error-500", user)
+    await hotel.house.rows(user)
+    for show in ("first", "whole"):
+        page = (await reader.get(f"/usage?show={show}")).text
+        assert "<circle" not in page
+        assert "None" not in page

@@ -315,7 +315,9 @@ class Api:
         """Ask how the caller stands with all servers, where others count too."""
         if self._gate.shared:
             principal = visit.principal or self._known(visit.exchange)
-            visit.stands = principal is None or await self._gate.refresh(principal.user_id, visit.now)
+            plan = None if principal is None else self._plan_of(principal)
+            own = None if plan is None else plan.own
+            visit.stands = principal is None or await self._gate.refresh(principal.user_id, visit.now, own)
 
     def _begin(
         self,
@@ -403,7 +405,7 @@ class Api:
 
     async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
-        visit.stands = await self._gate.refresh(principal.user_id, visit.now)
+        visit.stands = await self._gate.refresh(principal.user_id, visit.now, plan.own)
         allowed = None if principal.models is None else frozenset(principal.models)
         catalog = self._catalog()
         kind = self._families.listed_kind(visit.exchange.headers)
@@ -485,15 +487,25 @@ class Api:
             # After the look-up, so that others behind the same address who have a key are not locked out with this one.
             gate.check_door(None, exchange.client)
             raise
-        plan = self._catalog().plans.get(principal.plan_id)
+        plan = self._plan_of(principal)
         if plan is None:
             log.error("user on a plan that is not in the catalogue", extra={"plan": principal.plan_id})
             raise Unavailable("Your plan is not set up; the operator has been told.", retry_after=30)
         visit.principal, visit.plan = principal, plan
+        if plan.own is not None:
+            await self._gate.refresh(principal.user_id, visit.now, plan.own)
         check(principal, exchange.client, visit.now)
         gate.check_door(principal.key_id, exchange.client)
         self._keyring.touch(principal.key_id)
         return principal, plan
+
+    def _plan_of(self, principal: Principal) -> Plan | None:
+        """The plan, narrowed by the key's own limits where it has any; None where the catalogue does not have it."""
+        plan = self._catalog().plans.get(principal.plan_id)
+        daily, concurrent = principal.daily_requests, principal.concurrent_requests
+        if plan is None or (daily is None and concurrent is None):
+            return plan
+        return plan.for_key(principal.user_id, principal.key_id, daily, concurrent)
 
     def _credentials(self, exchange: Exchange) -> RequestCredentials:
         """Raises ``MissingKey`` or ``InvalidKey``."""
@@ -557,7 +569,7 @@ class Api:
     def _state(self, visit: ApiRequest) -> LimitState:
         """The caller's own limits, or for one without a key the window that guards the door."""
         principal = visit.principal or self._known(visit.exchange)
-        plan = None if principal is None else self._catalog().plans.get(principal.plan_id)
+        plan = None if principal is None else self._plan_of(principal)
         if principal is None or plan is None:
             return self._gate.door_state(visit.exchange.client, visit.now)
         return self._gate.state(principal.user_id, plan, visit.now)

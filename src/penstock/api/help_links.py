@@ -10,6 +10,8 @@ HELP: dict[str, bytes] = {
     "model_not_on_plan": b"/pricing",
     "daily_limit_reached": b"/docs/limits#the-day",
     "concurrent_limit_reached": b"/slots",
+    "key_daily_limit_reached": b"/keys",
+    "key_concurrent_limit_reached": b"/slots",
     "too_many_refused_requests": b"/docs/limits#refused-requests",
 }
 """By the code of the error."""

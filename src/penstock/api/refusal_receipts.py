@@ -16,6 +16,8 @@ from penstock.errors import (
     ConcurrentLimitReached,
     DailyLimitReached,
     InvalidKey,
+    KeyConcurrentLimitReached,
+    KeyDailyLimitReached,
     LimitReached,
     PenstockError,
     TooManyRefused,
@@ -110,6 +112,8 @@ class RefusalReceipts:
             return self._gate.refused_per_key, None
         if principal is None or plan is None:
             return None, None
+        if not isinstance(error, KeyDailyLimitReached | KeyConcurrentLimitReached):
+            plan = plan.of_account
         if isinstance(error, ConcurrentLimitReached):
             return plan.concurrent_requests, len(error.holders)
         if isinstance(error, DailyLimitReached):

@@ -90,6 +90,8 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
     how = "by the simulator" if catalog.simulated else "yes"
     rows = [(m.id, m.kind, how if m.served else "no", ", ".join(m.plans), ", ".join(m.needs)) for m in models]
     answer(table(("MODEL", "KIND", "SERVED", "PLANS", "A KEY IN"), rows))
+    if any(model.needs for model in models):
+        answer("SERVED goes by the keys that this shell has; a server that runs has those of its own start.")
     answer("")
     limits = [(plan.id, f"{plan.daily_requests:,}", str(plan.concurrent_requests)) for plan in plans]
     answer(table(("PLAN", "REQUESTS A DAY", "AT ONCE"), limits))

@@ -1,4 +1,4 @@
-"""``penstock key``: the operator makes, lists, revokes and rolls API keys."""
+"""``penstock key``: the operator makes, lists, limits, revokes and rolls API keys."""
 
 import asyncio
 import secrets
@@ -23,7 +23,7 @@ from penstock.domain.accounts import accounts
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyRow, KeyWish, NewKey
 
-app = App(name="key", help="Make, list, revoke and roll API keys.")
+app = App(name="key", help="Make, list, limit, revoke and roll API keys.")
 
 _DAY_MS = 86_400_000
 
@@ -35,6 +35,8 @@ class _Shown(msgspec.Struct):
     works: bool
     models: tuple[str, ...] | None
     addresses: tuple[str, ...] | None
+    daily_requests: int | None
+    concurrent_requests: int | None
     created_at: int
     expires_at: int | None
     revoked_at: int | None
@@ -57,6 +59,8 @@ def create(
     model: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     address: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     days: Annotated[int | None, Parameter(name="--expires-days")] = None,
+    daily: int | None = None,
+    concurrent: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     place: At = HERE,
 ) -> None:
@@ -76,13 +80,18 @@ def create(
         Only from this IP address or network; may be given several times.
     days
         Until so many days from now.
+    daily
+        At most so many requests a day, within the plan's.
+    concurrent
+        At most so many requests at once, within the plan's.
     json
         Print {"id", "name", "key"}.
     """
     if days is not None and not 1 <= days <= 36_500:
         raise CommandError("--expires-days is a number of days from 1 to 36500")
     expires_at = None if days is None else now_ms() + days * _DAY_MS
-    made = asyncio.run(_create(place, email, KeyWish(name, model or None, address or None, expires_at)))
+    wish = KeyWish(name, model or None, address or None, expires_at, daily, concurrent)
+    made = asyncio.run(_create(place, email, wish))
     _answer(made, json=json)
 
 
@@ -118,14 +127,94 @@ def show(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, p
     if json:
         answer_json(_Keys([_shown(row, now) for row in rows]))
         return
-    lines = [(row.name, row.shown, _state(row, now), utc_moment(row.last_used_at), row.id) for row in rows]
-    answer(table(("NAME", "KEY", "STATE", "LAST USED (UTC)", "ID"), lines))
+    lines = [
+        (
+            row.name,
+            row.shown,
+            _state(row, now),
+            _of_plan(row.daily_requests),
+            _of_plan(row.concurrent_requests),
+            utc_moment(row.last_used_at),
+            row.id,
+        )
+        for row in rows
+    ]
+    answer(table(("NAME", "KEY", "STATE", "A DAY", "AT ONCE", "LAST USED (UTC)", "ID"), lines))
+
+
+def _of_plan(limit: int | None) -> str:
+    return "as the plan" if limit is None else str(limit)
 
 
 async def _list(place: Installation, email: str) -> tuple[KeyRow, ...]:
     async with open_installation(place) as store, store.database.connect() as conn:
         user = await accounts.user_by_email(conn, email)
         return await management.list_keys(conn, user.id)
+
+
+@app.command
+def limit(
+    *,
+    email: str,
+    name: str | None = None,
+    id: str | None = None,
+    daily: int | None = None,
+    concurrent: int | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: At = HERE,
+) -> None:
+    """Give a key limits of its own within its plan's, or take them away; a running server follows within five seconds.
+
+    Example: penstock key limit --email ann@example.com --name ci --daily 200
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    name
+        The newest working key of this name.
+    id
+        The key of this id.
+    daily
+        At most so many requests a day; 0 for as many as the plan has.
+    concurrent
+        At most so many requests at once; 0 for as many as the plan has.
+    json
+        Print the key as `key list --json` does.
+    """
+    if daily is None and concurrent is None:
+        raise CommandError("say --daily or --concurrent")
+    row = asyncio.run(_limit(place, email, name, id, daily, concurrent))
+    if json:
+        answer_json(_shown(row, now_ms()))
+    else:
+        answer(
+            f"The key {row.name!r}: {_of_plan(row.daily_requests)} a day, {_of_plan(row.concurrent_requests)} at once."
+        )
+
+
+async def _limit(
+    place: Installation,
+    email: str,
+    name: str | None,
+    id: str | None,
+    daily: int | None,
+    concurrent: int | None,
+) -> KeyRow:
+    async with open_installation(place) as store, store.database.transaction() as conn:
+        now = now_ms()
+        user = await accounts.user_by_email(conn, email)
+        old = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)[0]
+        wish = KeyWish(
+            old.name,
+            old.models,
+            old.addresses,
+            old.expires_at,
+            old.daily_requests if daily is None else daily or None,
+            old.concurrent_requests if concurrent is None else concurrent or None,
+        )
+        await management.change_key(conn, old, wish, now=now)
+        return await management.get_key(conn, user.id, old.id)
 
 
 @app.command
@@ -242,6 +331,8 @@ def _shown(row: KeyRow, now: int) -> _Shown:
         works=row.works(now),
         models=row.models,
         addresses=row.addresses,
+        daily_requests=row.daily_requests,
+        concurrent_requests=row.concurrent_requests,
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,

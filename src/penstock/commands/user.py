@@ -76,7 +76,7 @@ def create(
     plan
         The plan's id; `penstock catalog show` lists them.
     admin
-        May use the admin pages.
+        Is mailed what people ask of the operator; a server that others can reach needs one.
     verified
         The address is known to be theirs; without this the key answers 403 until they verify it.
     json
@@ -88,6 +88,10 @@ def create(
         return
     answer(f"Made {made.email} on the {made.plan} plan{' as an admin' if admin else ''} ({made.id}).")
     answer(f"Key: {made.key}")
+    if admin:
+        answer(
+            'For the pages it needs a password: set one under "Forgotten password" on the page of sign-in.'
+        )
     if not verified:
         hint = f"penstock user set {shell_option('email', made.email)} --verified"
         answer(f"It works once the address is verified: {hint}")

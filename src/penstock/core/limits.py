@@ -70,6 +70,22 @@ class DayRule:
         return ahead or None
 
 
+class KeyLimits(msgspec.Struct, frozen=True, gc=False):
+    """That a key has limits of its own, within those of its account's plan, which are said here.
+
+    ``subject`` is what the key is counted under, beside its account.
+    """
+
+    subject: str
+    account_daily: int
+    account_concurrent: int
+
+
+def key_subject(user_id: str, key_id: str) -> str:
+    """What a key with limits of its own is counted under: no account's id has a slash."""
+    return f"{user_id}/{key_id}"
+
+
 class LimitState(msgspec.Struct, frozen=True, gc=False):
     """Where a caller stands. ``reset`` is in Unix seconds, ``window`` in seconds, ``policy`` is the IETF policy name."""
 

@@ -4,17 +4,27 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
 from math import ceil
 from typing import Protocol
 
-from penstock.core.limits import DayRule, LimitState, reset_of, seconds_until
-from penstock.errors import ConcurrentLimitReached, DailyLimitReached, LimitReached, TooManyRefused
+import msgspec
+
+from penstock.core.limits import DayRule, KeyLimits, LimitState, reset_of, seconds_until
+from penstock.errors import (
+    ConcurrentLimitReached,
+    DailyLimitReached,
+    KeyConcurrentLimitReached,
+    KeyDailyLimitReached,
+    LimitReached,
+    TooManyRefused,
+)
 from penstock.store.counters import Counters, Lease, LeaseInfo
 
 DAILY_TEXT = "Daily request limit reached. Upgrade your plan for more requests."
 """The documented text; clients match it."""
+KEY_DAILY_TEXT = "Daily request limit of this API key reached. Use another key, or raise its limit on the page of your keys."
 
 DOOR_SECONDS = 60
 DOOR_SUBJECTS = 65_536
@@ -29,7 +39,7 @@ NAMED_HOLDERS = 3
 
 
 class PlanLimits(Protocol):
-    """The limits of a plan."""
+    """The limits of a plan, or of a key that has its ``own`` within its plan's."""
 
     @property
     def daily_requests(self) -> int: ...
@@ -39,6 +49,53 @@ class PlanLimits(Protocol):
 
     @property
     def queue_seconds(self) -> int: ...
+
+    @property
+    def own(self) -> KeyLimits | None: ...
+
+
+class KeyLease:
+    """A slot of a key that has limits of its own, and the slot of its account."""
+
+    __slots__ = ("_account", "_key", "_refund", "spent")
+
+    def __init__(self, key: Lease, account: Lease, refund: Callable[[], None]) -> None:
+        """``refund`` takes back what was counted for the key."""
+        self._key = key
+        self._account = account
+        self._refund = refund
+        self.spent = False
+        """Whether it is the key's own part of the day that has no more."""
+
+    @property
+    def day(self) -> int:
+        return self._account.day
+
+    def count(self) -> int | None:
+        if self._key.count() is None:
+            self.spent = True
+            return None
+        try:
+            used = self._account.count()
+        except BaseException:
+            self._refund()
+            raise
+        if used is None:
+            self._refund()
+        return used
+
+    def release(self) -> None:
+        self._key.release()
+        self._account.release()
+
+
+class RunningRequest(msgspec.Struct, frozen=True):
+    """What a request that holds a slot is: for the page of its owner."""
+
+    model: str
+    key_id: str
+    client: str
+    stream: bool
 
 
 class RefusedWindows:
@@ -87,6 +144,17 @@ class RefusedWindows:
             )
 
 
+class _Asked(msgspec.Struct, frozen=True, gc=False):
+    """A slot that is asked for: by an account or a key, of so many, with a place in a day of so many requests."""
+
+    subject: str
+    concurrent: int
+    daily: int
+    queue_seconds: int
+    request_id: str
+    day: int
+
+
 class _Waiter:
     """One caller in the queue for a slot."""
 
@@ -130,6 +198,7 @@ class Gate:
         self._countings = RefusedWindows(countings_per_minute)
         self._waiting: dict[str, deque[_Waiter]] = {}
         self._end: Callable[[str, str], bool] = _nothing_runs
+        self._describe: Callable[[str], RunningRequest | None] = _nothing_known
         counters.watch(self._released)
 
     # ---- the door
@@ -178,55 +247,83 @@ class Gate:
         ``ConcurrentLimitReached``. A caller that is cancelled while it waits leaves no trace.
         """
         day = self._days.day_at(now, self._monotonic())
-        if user_id not in self._waiting:
-            lease = await self._lease(user_id, plan, request_id, day)
+        own = plan.own
+        if own is None:
+            asked = _Asked(
+                user_id, plan.concurrent_requests, plan.daily_requests, plan.queue_seconds, request_id, day
+            )
+            return await self._slot(asked)
+        key = await self._slot(
+            _Asked(
+                own.subject,
+                plan.concurrent_requests,
+                plan.daily_requests,
+                plan.queue_seconds,
+                request_id,
+                day,
+            )
+        )
+        try:
+            account = await self._slot(
+                _Asked(
+                    user_id, own.account_concurrent, own.account_daily, plan.queue_seconds, request_id, day
+                )
+            )
+        except BaseException:
+            key.release()
+            raise
+        return KeyLease(key, account, partial(self._counters.refund, own.subject, day))
+
+    async def _slot(self, asked: "_Asked") -> Lease:
+        """Raises ``ConcurrentLimitReached``."""
+        if asked.subject not in self._waiting:
+            lease = await self._lease(asked)
             if lease is not None:
                 return lease
-        if plan.queue_seconds > 0 and len(self._waiting.get(user_id, ())) < WAITING_PER_USER:
-            return await self._wait(user_id, plan, request_id, day)
-        raise self._full(user_id, plan.concurrent_requests)
+        if asked.queue_seconds > 0 and len(self._waiting.get(asked.subject, ())) < WAITING_PER_USER:
+            return await self._wait(asked)
+        raise self._full(asked.subject, asked.concurrent)
 
     def try_enter(self, user_id: str, plan: PlanLimits, request_id: str, now: float) -> Lease | None:
         """The same without waiting; None where that cannot be: then ``enter`` says why, or waits."""
-        if user_id in self._waiting:
+        if user_id in self._waiting or plan.own is not None:
             return None
         day = self._days.day_at(now, self._monotonic())
         return self._counters.try_lease(
             user_id, plan.concurrent_requests, request_id, day, plan.daily_requests
         )
 
-    def _lease(
-        self, user_id: str, plan: PlanLimits, request_id: str, day: int
-    ) -> Coroutine[None, None, Lease | None]:
-        return self._counters.lease(user_id, plan.concurrent_requests, request_id, day, plan.daily_requests)
+    def _lease(self, asked: "_Asked") -> Coroutine[None, None, Lease | None]:
+        return self._counters.lease(asked.subject, asked.concurrent, asked.request_id, asked.day, asked.daily)
 
-    async def _wait(self, user_id: str, plan: PlanLimits, request_id: str, day: int) -> Lease:
+    async def _wait(self, asked: "_Asked") -> Lease:
+        subject = asked.subject
         loop = asyncio.get_running_loop()
         waiter = _Waiter(loop.create_future())
-        queue = self._waiting.setdefault(user_id, deque())
+        queue = self._waiting.setdefault(subject, deque())
         queue.append(waiter)
-        timer = loop.call_later(plan.queue_seconds, waiter.expire)
+        timer = loop.call_later(asked.queue_seconds, waiter.expire)
         try:
             while True:
                 await waiter.turn
                 # Renewed before the next await, so that a slot freed meanwhile calls again.
                 waiter.turn = loop.create_future()
                 if queue[0] is waiter:
-                    lease = await self._lease(user_id, plan, request_id, day)
+                    lease = await self._lease(asked)
                     if lease is not None:
                         return lease
                 if waiter.expired:
-                    raise self._full(user_id, plan.concurrent_requests)
+                    raise self._full(subject, asked.concurrent)
         finally:
             timer.cancel()
             queue.remove(waiter)
             if queue:
                 queue[0].call()  # it may be that this one was called and did not use it
             else:
-                del self._waiting[user_id]
+                del self._waiting[subject]
 
-    def _released(self, user_id: str) -> None:
-        queue = self._waiting.get(user_id)
+    def _released(self, subject: str) -> None:
+        queue = self._waiting.get(subject)
         if queue is not None:
             queue[0].call()
 
@@ -235,14 +332,28 @@ class Gate:
         """Other servers count too: how a user stands has to be asked (``refresh``) where no lease was."""
         return self._counters.shared
 
-    async def refresh(self, user_id: str, now: float) -> bool:
-        """Look how the user stands with all servers, for those who only look; whether it is known. ``now`` is epoch seconds."""
-        return await self._counters.refresh(user_id, self._days.day_told(now))
+    async def refresh(self, user_id: str, now: float, own: KeyLimits | None = None) -> bool:
+        """Look how the user stands with all servers, for those who only look; whether it is known. ``now`` is epoch seconds.
+
+        ``own`` are the limits of the key that asks, where it has its own: then how that stands, too.
+        """
+        day = self._days.day_told(now)
+        if own is not None and not await self._counters.refresh(own.subject, day):
+            return False
+        return await self._counters.refresh(user_id, day)
 
     def ended_by(self, end: Callable[[str, str], bool]) -> None:
         """``end(user_id, request_id)`` ends a running request of this process; whether there was one."""
         self._end = end
         self._counters.ended_by(end)
+
+    def described_by(self, describe: Callable[[str], RunningRequest | None]) -> None:
+        """``describe(request_id)`` says what runs in this process under an id."""
+        self._describe = describe
+
+    def described(self, request_id: str) -> RunningRequest | None:
+        """What runs under this id, where it runs in this process."""
+        return self._describe(request_id)
 
     async def end(self, user_id: str, request_id: str) -> bool:
         """End a running request of this user on whichever server it runs; whether there is one.
@@ -255,9 +366,9 @@ class Gate:
         """What holds the user's slots, the oldest first."""
         return self._counters.leases(user_id)
 
-    def _full(self, user_id: str, concurrent: int) -> ConcurrentLimitReached:
+    def _full(self, subject: str, concurrent: int) -> ConcurrentLimitReached:
         now = self._clock()
-        holders = self._counters.leases(user_id)
+        holders = self._counters.leases(subject)
         named = [
             f"{held.request_id} for {max(0, int(now - held.since))} s" for held in holders[:NAMED_HOLDERS]
         ]
@@ -265,11 +376,21 @@ class Gate:
             named.append(f"{len(holders) - NAMED_HOLDERS} more")
         # A request that has run for a while will probably run for as long again.
         age = now - holders[0].since if holders else 0.0
+        retry_after = max(1, min(MAX_RETRY_AFTER, ceil(age)))
+        held_by = tuple((held.request_id, held.since) for held in holders)
+        running = f"{len(holders)} of {concurrent} running ({', '.join(named)})"
+        if "/" in subject:
+            return KeyConcurrentLimitReached(
+                f"Concurrent request limit of this API key reached: {running}. "
+                "Wait for one to end, or raise the limit of the key on the page of your keys.",
+                retry_after=retry_after,
+                holders=held_by,
+            )
         return ConcurrentLimitReached(
-            f"Concurrent request limit reached: {len(holders)} of {concurrent} running ({', '.join(named)}). "
+            f"Concurrent request limit reached: {running}. "
             "Wait for one to end, or upgrade your plan for more at a time.",
-            retry_after=max(1, min(MAX_RETRY_AFTER, ceil(age))),
-            holders=tuple((held.request_id, held.since) for held in holders),
+            retry_after=retry_after,
+            holders=held_by,
         )
 
     # ---- in a day
@@ -280,13 +401,20 @@ class Gate:
         Raises ``DailyLimitReached`` with the documented text; nothing is counted then.
         """
         if lease.count() is None:
-            left = seconds_until(reset_of(lease.day), now)
-            raise DailyLimitReached(DAILY_TEXT, retry_after=max(1, left))
+            left = max(1, seconds_until(reset_of(lease.day), now))
+            if isinstance(lease, KeyLease) and lease.spent:
+                raise KeyDailyLimitReached(KEY_DAILY_TEXT, retry_after=left)
+            raise DailyLimitReached(DAILY_TEXT, retry_after=left)
         return lease.day
 
-    def refund(self, user_id: str, day: int) -> None:
-        """Take back a request that was counted in ``day``, once; the ledger's settlement does the same durably."""
+    def refund(self, user_id: str, day: int, own: KeyLimits | None = None) -> None:
+        """Take back a request that was counted in ``day``, once; the ledger's settlement does the same durably.
+
+        ``own`` are the limits of its key, where that has its own.
+        """
         self._counters.refund(user_id, day)
+        if own is not None:
+            self._counters.refund(own.subject, day)
 
     def clock_stepped(self) -> float | None:
         """Seconds by which the wall clock jumped forward (more than an hour) since the last call, for the operator."""
@@ -295,19 +423,33 @@ class Gate:
     def left(self, user_id: str, plan: PlanLimits, now: float) -> tuple[int, int]:
         """How many requests the user has left of the day, and the end of that in Unix seconds; as ``state`` has them."""
         day = self._days.day_told(now)
+        if plan.own is not None:
+            return self._left_of_key(user_id, plan, plan.own, day), reset_of(day)
         return max(0, plan.daily_requests - self._counters.used(user_id, day)), reset_of(day)
+
+    def _left_of_key(self, user_id: str, plan: PlanLimits, own: KeyLimits, day: int) -> int:
+        """What a key has left of its own part of the day, and no more than its account has."""
+        of_key = plan.daily_requests - self._counters.used(own.subject, day)
+        return max(0, min(of_key, own.account_daily - self._counters.used(user_id, day)))
 
     def state(self, user_id: str, plan: PlanLimits, now: float) -> LimitState:
         """Where the user stands, for the headers of a response to a request that came at ``now`` (epoch seconds)."""
         day = self._days.day_told(now)
-        daily = plan.daily_requests
+        daily, own = plan.daily_requests, plan.own
+        subject = user_id if own is None else own.subject
         return LimitState(
             daily,
-            max(0, daily - self._counters.used(user_id, day)),
+            max(0, daily - self._counters.used(user_id, day))
+            if own is None
+            else self._left_of_key(user_id, plan, own, day),
             reset_of(day),
             plan.concurrent_requests,
-            self._counters.in_use(user_id),
+            self._counters.in_use(subject),
         )
+
+
+def _nothing_known(_request_id: str) -> RunningRequest | None:
+    return None
 
 
 def _nothing_runs(_user_id: str, _request_id: str) -> bool:

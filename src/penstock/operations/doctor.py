@@ -296,8 +296,15 @@ async def _providers(database: Database, secrets: Secrets, settings: Settings) -
         mend = "set PENSTOCK_SIGNUP_PLAN, or connect a provider of its models (penstock catalog show)"
         findings.append(Finding("warn", "plans", trouble, mend))
     if catalog.simulated:
-        text = "no provider is set up: every model is answered by the simulator"
-        findings.append(Finding("warn", "providers", text, "set a provider's key, see penstock catalog show"))
+        text = "with the keys that this shell has, no provider is set up: every model is answered by the simulator"
+        findings.append(
+            Finding(
+                "warn",
+                "providers",
+                text,
+                "set a provider's key, see penstock catalog show; a server that runs has those of its own start",
+            )
+        )
     used = {target.provider for model in catalog.models.values() for target in model.targets}
     asked = [it for it in catalog.upstreams.values() if it.kind != "simulator" and it.id in used]
     client = UpstreamClient()

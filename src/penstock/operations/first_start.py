@@ -59,6 +59,8 @@ class Greeting(msgspec.Struct, frozen=True):
     data: str
     demo_key: str | None
     """The demo user's key, when there is such a user and its key can be shown."""
+    demo_plan: str
+    """The plan that the demo user is on."""
     demo_hidden: bool
     """There is a demo user, but its key can no longer be shown."""
     model: str
@@ -123,7 +125,9 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
                 "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
             )
         first = await count_start(conn)
-        demo = await _demo(conn, store) if is_loopback(settings.host) else None
+        # A service with a public address is reached through a proxy, whoever it listens to.
+        private = is_loopback(settings.host) and not settings.public_url
+        demo = await _demo(conn, store) if private else None
     local = await _offer_local(database) if first else ()
     source = CatalogSource(database, KINDS, secrets_of.has)
     await source.refresh()
@@ -138,6 +142,7 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
         brand=settings.brand,
         data=str(settings.data),
         demo_key=demo.key if demo else None,
+        demo_plan=demo.user.plan_id if demo else "",
         demo_hidden=demo is not None and demo.key is None,
         model=_cheap(tuple(model.id for model in tried)),
         served=served,
@@ -164,7 +169,7 @@ def render_greeting(greeting: Greeting, url: str) -> str:
         say(
             "Demo key",
             greeting.demo_key,
-            f"of {DEMO_EMAIL}, on the {DEMO_PLAN} plan; for trying things on this machine",
+            f"of {DEMO_EMAIL}, on the {greeting.demo_plan} plan; for trying things on this machine",
         )
     elif greeting.demo_hidden:
         say("Demo key", f"cannot be shown again; for a new one: penstock key create --email {DEMO_EMAIL}")

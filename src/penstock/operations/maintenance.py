@@ -1,8 +1,9 @@
 """Maintenance beside the requests, in two rounds: one every second or so, one every few minutes.
 
-The quick round follows catalogue, keys and secrets, looks at the health of every part, tells the metrics of this worker
-and writes when keys were last used. The slow round deletes what is over (sessions, codes, counts of attempts, accounts
-whose owners have left, old rows of the ledger) and once a day compares yesterday's counts with the ledger's rows.
+The quick round follows catalogue, keys and secrets, looks at the health of every part, tells the metrics of this worker,
+writes when keys were last used, and mails those who have used most of a day. The slow round deletes what is over (sessions,
+codes, counts of attempts, accounts whose owners have left, old rows of the ledger), puts hours together that no page shows
+apart any more, and once a day compares yesterday's counts with the ledger's rows.
 """
 
 import asyncio
@@ -18,10 +19,12 @@ from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger import retention
+from penstock.domain.ledger.latency import merge_hours
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable
+from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
@@ -32,6 +35,8 @@ from penstock.timeouts import to_its_end
 log = logging.getLogger("penstock.operations.maintenance")
 
 _FLUSH_SECONDS = 30.0
+_NOTICES_SECONDS = 30.0
+"""Between two looks at who has used most of a day."""
 _AGE_SECONDS = 1800.0
 """What was translated and is not used for so long is forgotten, up to as long after that."""
 _SLOW_SECONDS = 300.0
@@ -60,6 +65,7 @@ class Maintenance:
         drills: Drills,
         quick_seconds: float,
         retain_days: int,
+        notices: DayNotices,
         now: Callable[[], float],
     ) -> None:
         """``quick_seconds`` lie between two quick rounds; ``now`` gives epoch seconds."""
@@ -76,10 +82,13 @@ class Maintenance:
         self._drills = drills
         self._quick_seconds = quick_seconds
         self._retain_days = retain_days
+        self._notices = notices
         self._now = now
-        self._flushed = self._aged = time.monotonic()
+        self._flushed = self._aged = self._noticed = time.monotonic()
         self._reconciled = 0
         """The last day that was compared."""
+        self._merged = 0
+        """The last day on which hours were put together."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -123,6 +132,9 @@ class Maintenance:
                 self._flushed = time.monotonic()
                 await self._flush_keys()
             await self._refusals.flush()
+            if time.monotonic() - self._noticed >= _NOTICES_SECONDS:
+                self._noticed = time.monotonic()
+                await self._notices.round()
         except DatabaseUnavailable:
             # Requests go on with what is known, and are recorded in the journal.
             log.warning("the database does not answer")
@@ -144,6 +156,7 @@ class Maintenance:
         try:
             await self._delete_what_is_over()
             await self._reconcile()
+            await self._merge()
             await retention.keep(self._database, day_of(self._now()), self._retain_days)
         except DatabaseUnavailable:
             log.warning("the database does not answer; what is over stays for now")
@@ -161,6 +174,13 @@ class Maintenance:
             gone = await accounts.delete_leavers(conn, now=at)
         if gone:
             log.info("accounts deleted, as their owners had asked", extra={"rows": gone})
+
+    async def _merge(self) -> None:
+        """Once a day, since all of the times are looked through for it."""
+        today = day_of(self._now())
+        if today > self._merged:
+            await merge_hours(self._database, today)
+            self._merged = today
 
     async def _reconcile(self) -> None:
         """Once a day: whether yesterday's counts and sums are the ledger's rows."""

@@ -37,7 +37,7 @@ from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Clocks, Limits, Size
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
-from penstock.domain.limits import Gate, Lease
+from penstock.domain.limits import Gate, Lease, RunningRequest
 from penstock.errors import (
     CallerError,
     CannotRecord,
@@ -201,6 +201,16 @@ class Relay:
             return False
         call.stop(EndedByOwner(_ENDED))
         return True
+
+    def describe(self, request_id: str) -> RunningRequest | None:
+        """What runs here under this id; None where nothing does."""
+        call = self.calls.get(request_id)
+        if call is None:
+            return None
+        standing = call.standing
+        return RunningRequest(
+            standing.resolution.model.id, standing.key_id, standing.caller.client, call.envelope.stream
+        )
 
     def deadlines(self, head: float, total: float, *, thinks: bool = False) -> Deadlines:
         """The usual ones, with another time for the answer's head and for all of it; what ``thinks`` is silent for longer."""
@@ -967,7 +977,7 @@ class RelayedCall(Call):
             self._tell(self._response_stream(), error)
             return
         if isinstance(error, CannotRecord) and self._counted:
-            self._relay.gate.refund(self.standing.user_id, self.day)
+            self._relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
             self._measure("unrecorded")
         elif self._counted:
             self.broke(error, output=False)
@@ -997,7 +1007,7 @@ class RelayedCall(Call):
         """Always, and without waiting: the settlement is queued, the refund is done."""
         relay = self._relay
         if self.refund_reason is not None:
-            relay.gate.refund(self.standing.user_id, self.day)
+            relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
         self._measure(self.outcome)

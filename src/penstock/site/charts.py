@@ -27,12 +27,7 @@ def stacked(bars: Sequence[Stack], series: Sequence[str], limit: int | None, sai
     inner = HEIGHT - _TOP - _BOTTOM
     step = (WIDTH - _LEFT) / max(1, len(bars))
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">']
-    for share in (0.0, 0.5, 1.0):
-        y = _TOP + inner * (1 - share)
-        parts.append(f'<path class="axis" d="M{_LEFT} {y:.1f}H{WIDTH}"/>')
-        parts.append(
-            f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_short(top * share)}</text>'
-        )
+    parts += _axes(top, inner)
     every = max(1, len(bars) // 8)
     for at, bar in enumerate(bars):
         x, y = _LEFT + at * step, float(_TOP + inner)
@@ -56,6 +51,60 @@ def stacked(bars: Sequence[Stack], series: Sequence[str], limit: int | None, sai
             f'<path class="limit" d="M{_LEFT} {y:.1f}H{WIDTH}"><title>limit {limit:,}</title></path>'
         )
     return Markup("".join(parts) + "</svg>")  # noqa: S704 - what is not ours in it is escaped above
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A series of figures over time, None where there is none."""
+
+    name: str
+    values: tuple[int | None, ...]
+
+
+def lines(names: Sequence[str], series: Sequence[Line], said: str, unit: str) -> Markup:
+    """A line for each series over the times of ``names``; a time without a figure breaks it. ``said``: for who hears it."""
+    known = [value for line in series for value in line.values if value is not None]
+    top = _round_up(max([*known, 1]))
+    inner = HEIGHT - _TOP - _BOTTOM
+    step = (WIDTH - _LEFT) / max(1, len(names))
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">']
+    parts += _axes(top, inner)
+    every = max(1, len(names) // 8)
+    for at, name in enumerate(names):
+        if at % every == 0:
+            x = _LEFT + (at + 0.5) * step
+            parts.append(
+                f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(name[-5:])}</text>'
+            )
+    for index, line in enumerate(series):
+        colour = index % COLOURS + 1
+        path: list[str] = []
+        dots: list[str] = []
+        drawing = False
+        for at, value in enumerate(line.values):
+            if value is None:
+                drawing = False
+                continue
+            x, y = _LEFT + (at + 0.5) * step, _TOP + inner * (1 - value / top)
+            path.append(f"{'L' if drawing else 'M'}{x:.1f} {y:.1f}")
+            drawing = True
+            title = f"{escape(names[at])}: {escape(line.name)} {value:,} {unit}"
+            dots.append(
+                f'<circle class="c{colour}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"><title>{title}</title></circle>'
+            )
+        parts.append(f'<path class="s{colour}" d="{"".join(path)}"/>' + "".join(dots))
+    return Markup("".join(parts) + "</svg>")  # noqa: S704 - what is not ours in it is escaped above
+
+
+def _axes(top: int, inner: int) -> list[str]:
+    parts: list[str] = []
+    # Half of one is no number of requests, nor a millisecond.
+    for share in (0.0, 0.5, 1.0) if top % 2 == 0 else (0.0, 1.0):
+        y = _TOP + inner * (1 - share)
+        parts.append(f'<path class="axis" d="M{_LEFT} {y:.1f}H{WIDTH}"/>')
+        parts.append(
+            f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_short(top * share)}</text>'
+        )
+    return parts
 
 
 def _round_up(value: int) -> int:

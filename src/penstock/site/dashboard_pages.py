@@ -14,11 +14,12 @@ from penstock.core.limits import day_of, reset_of
 from penstock.domain.accounts import accounts, audit, plan_wishes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
-from penstock.domain.ledger import history, refusals, request_log, rollups
+from penstock.domain.ledger import history, latency, refusals, request_log, request_order, rollups
 from penstock.domain.ledger.history import NoSuchRequest, Receipt, RunsYet
 from penstock.domain.ledger.refusals import Refusal
 from penstock.domain.ledger.request_log import Filter
 from penstock.domain.ledger.rollups import DayOfModel
+from penstock.domain.limits import RunningRequest
 from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable, InvalidRequest
 from penstock.site.charts import COLOURS, Stack, stacked
@@ -72,6 +73,7 @@ class DashboardPages:
             used = await history.used_on(conn, user.id, today)
             by_day = await rollups.by_day(conn, user.id, days)
             sums = await rollups.sums(conn, user.id, days)
+            first = await latency.first_classes(conn, user.id, days)
             errors = await rollups.errors(conn, user.id, days)
             refused = await refusals.by_code(conn, user.id, days)
             keys = await management.working_keys(conn, user.id, now=context.now())
@@ -90,8 +92,8 @@ class DashboardPages:
                 "sums": sums,
                 "errors": errors,
                 "refused": refused,
-                "p50": rollups.percentile(sums.classes, 0.5),
-                "p95": rollups.percentile(sums.classes, 0.95),
+                "p50": latency.percentile(first, 0.5),
+                "p95": latency.percentile(first, 0.95),
                 "series": series,
                 "bars": bars,
                 "chart": stacked(
@@ -176,7 +178,8 @@ class DashboardPages:
         chosen = filter_of(request, providers=context.providers_told)
         await self._flush_refusals()
         async with context.database.connect() as conn:
-            rows, cursor = await request_log.page(conn, user.id, chosen)
+            listed = request_order.page if chosen.order else request_log.page
+            rows, cursor = await listed(conn, user.id, chosen)
             totals = await request_log.totals(conn, user.id, chosen)
             choices = await request_log.choices(conn, user.id)
             keys = await management.list_keys(conn, user.id)
@@ -187,6 +190,9 @@ class DashboardPages:
                 "rows": rows,
                 "newest": query_of(request, before=""),
                 "older": query_of(request, before=cursor) if cursor else "",
+                "by_time": query_of(request, before="", sort=""),
+                "sorted": {order: query_of(request, before="", sort=order) for order in request_order.ORDERS},
+                "most_listed": request_order.MOST_LISTED,
                 "turned": query_of(request, before="", sort="" if chosen.oldest else "oldest"),
                 "file": query_of(request, before="", sort=""),
                 "chosen": chosen,
@@ -296,9 +302,19 @@ class DashboardPages:
         await context.gate.refresh(user.id, context.clock())
         held = context.gate.running(user.id)
         now = context.clock()
-        rows = [(lease.request_id, int((now - lease.since) * 1000)) for lease in held]
+        rows: list[tuple[str, int, RunningRequest | None]] = []
+        async with context.database.connect() as conn:
+            for lease in held:
+                told = context.gate.described(lease.request_id)
+                if told is None:  # it runs on another server, whose row is there after some seconds
+                    row = await history.find(conn, user.id, lease.request_id)
+                    told = (
+                        None if row is None else RunningRequest(row.model, row.key_id, row.client, row.stream)
+                    )
+                rows.append((lease.request_id, int((now - lease.since) * 1000), told))
+            keys = {key.id: key.name for key in await management.list_keys(conn, user.id)} if rows else {}
         return context.pages.render(
-            request, "desk/slots.html", {"rows": rows, "plan": context.plan(user.plan_id)}
+            request, "desk/slots.html", {"rows": rows, "keys": keys, "plan": context.plan(user.plan_id)}
         )
 
     async def end_slot(self, request: Request) -> Response:

@@ -82,6 +82,17 @@ REMEDIES: Final[dict[str, Remedy]] = {
         "/slots",
         "Live slots",
     ),
+    "key_daily_limit_reached": Remedy(
+        "This key has a limit of its own, which is reached; the account may have more left. Wait for the reset, use another "
+        "key, or raise the key's limit.",
+        "/keys",
+        "API keys",
+    ),
+    "key_concurrent_limit_reached": Remedy(
+        "This key has a limit of its own for what runs at once. Wait for one of its requests to end, or raise the key's limit.",
+        "/keys",
+        "API keys",
+    ),
     "too_many_refused_requests": Remedy(
         "Mend what was refused before: those errors are counted, and a key with too many waits until the minute is over.",
         "/requests?outcome=refused",
@@ -137,15 +148,17 @@ class Limit(msgspec.Struct, frozen=True):
     free_at: int | None = None
     held: tuple[Held, ...] = ()
     more_held: int = 0
+    of_key: bool = False
     refused: tuple[tuple[str, int], ...] = ()
 
 
 async def limit_of(conn: AsyncConnection, refusal: Refusal) -> Limit | None:
     """Which limit a refusal was for; None where it was for none."""
     match refusal.code:
-        case "daily_limit_reached":
-            return Limit("day", free_at=reset_of(day_of(refusal.created_at / 1000)) * 1000)
-        case "concurrent_limit_reached":
+        case "daily_limit_reached" | "key_daily_limit_reached":
+            free_at = reset_of(day_of(refusal.created_at / 1000)) * 1000
+            return Limit("day", free_at=free_at, of_key=refusal.code.startswith("key_"))
+        case "concurrent_limit_reached" | "key_concurrent_limit_reached":
             held: list[Held] = []
             for holder in refusal.holders:
                 row = await history.find(conn, refusal.user_id, holder.id)
@@ -156,6 +169,7 @@ async def limit_of(conn: AsyncConnection, refusal: Refusal) -> Limit | None:
                 free_at=min(ends, default=None),
                 held=tuple(held),
                 more_held=max(0, (refusal.used or 0) - len(held)),
+                of_key=refusal.code.startswith("key_"),
             )
         case "too_many_refused_requests" | "rate_limit_reached":
             free_at = refusal.created_at + (refusal.retry_after or 0) * 1000

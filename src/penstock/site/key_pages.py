@@ -75,7 +75,7 @@ class KeyPages:
         return await self._page(request, made=made)
 
     async def change(self, request: Request) -> Response:
-        """Another name, list or end of a key."""
+        """Another name, list, limit or end of a key."""
         context = self._context
         user = signed_in(request).user
         form = await read_form(request)
@@ -227,8 +227,10 @@ class KeyPages:
                 "opened": opened,
                 "now": now,
                 "models": [model.id for model in catalog.offered(user.plan_id)],
+                "plan": context.plan(user.plan_id),
                 "given": {
-                    name: "" if form is None else form.text(name) for name in ("name", "expires", "addresses")
+                    name: "" if form is None else form.text(name)
+                    for name in ("name", "expires", "addresses", "daily", "concurrent")
                 },
                 "ticked": () if form is None else form.chosen(MODEL_BOX),
                 "made": made,
@@ -258,6 +260,8 @@ class KeyPages:
             models=models,
             addresses=_list(form.text("addresses")),
             expires_at=_end(form.text("expires"), None if old is None else old.expires_at),
+            daily_requests=_number(form.text("daily"), "daily"),
+            concurrent_requests=_number(form.text("concurrent"), "concurrent"),
         )
 
     async def _note(
@@ -281,6 +285,15 @@ def _end(text: str, before: int | None) -> int | None:
         ) from error
     at = int(end.timestamp() * 1000)
     return before if before is not None and before // 86_400_000 == at // 86_400_000 else at
+
+
+def _number(text: str, name: str) -> int | None:
+    """A limit of a form; None where nothing is written. Raises ``BadKeyWish``."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 15:
+        raise BadKeyWish("A limit is a whole number, or nothing.", param=name)
+    return int(text)
 
 
 def _list(text: str) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from penstock.core.quoting import csv_cell
 from penstock.domain.ledger.history import Receipt
 from penstock.domain.ledger.request_log import REFUSED, Filter
+from penstock.domain.ledger.request_order import ORDERS
 from penstock.errors import InvalidRequest
 
 OUTCOMES: Final = (
@@ -49,7 +50,8 @@ def filter_of(request: Request, *, providers: bool) -> Filter:
         first=_day(query.get("from", ""), "from"),
         last=_day(query.get("to", ""), "to"),
         oldest=query.get("sort", "") == "oldest",
-        before=query.get("before", "")[:80],
+        order=query.get("sort", "") if query.get("sort", "") in ORDERS else "",
+        before=query.get("before", "")[:120],
     )
 
 

@@ -106,7 +106,7 @@ class Pages:
             compact=compact,
             url_path=url_path,
         )
-        with_arguments: dict[str, Any] = {"lately": lately, "within": within, "paired": paired}
+        with_arguments: dict[str, Any] = {"lately": lately, "browser": browser, "paired": paired}
         self._templates.filters.update(with_arguments)
 
     def origin(self, request: Request) -> str:
@@ -193,9 +193,24 @@ def grouped(number: float | None) -> str:
     return NONE if number is None else f"{number:,.0f}"
 
 
-def within(milliseconds: int | None, first: int) -> str:
-    """A time that is known by its class: of one in the ``first`` class no more than that is."""
-    return f"under {first} ms" if milliseconds is not None and milliseconds < first else seconds(milliseconds)
+_BROWSERS = (
+    ("Edg", "Edge"), ("OPR/", "Opera"), ("SamsungBrowser", "Samsung Internet"), ("Firefox/", "Firefox"), ("FxiOS", "Firefox"),
+    ("CriOS", "Chrome"), ("Chrome/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl"), ("python", "Python"),
+)  # fmt: skip
+_SYSTEMS = (
+    ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS X", "macOS"),
+    ("CrOS", "ChromeOS"), ("Linux", "Linux"),
+)  # fmt: skip
+"""What stands in the user agents of browsers, the more particular first, and how people call it."""
+
+
+def browser(agent: str) -> str:
+    """``Firefox on Windows``; what is not known is said as it came."""
+    program = next((name for sign, name in _BROWSERS if sign in agent), "")
+    system = next((name for sign, name in _SYSTEMS if sign in agent), "")
+    if not program:
+        return agent[:60] or "unknown"
+    return f"{program} on {system}" if system else program
 
 
 def compact(number: float | None) -> str:

@@ -135,7 +135,20 @@ class PublicPages:
             async with context.database.connect() as conn:
                 rows = _uptimes(await rollups.models_by_day(conn, days), days)
             self._status = (context.clock(), rows)
-        return context.pages.render(request, "status.html", {"rows": rows, "days": STATUS_DAYS})
+        return context.pages.render(request, "status.html", self._told(rows))
+
+    def _told(self, rows: Sequence[Uptime]) -> dict[str, object]:
+        today = day_of(self._context.clock())
+        return {
+            "rows": rows,
+            "days": STATUS_DAYS,
+            "first_day": day(today - STATUS_DAYS + 1),
+            "last_day": day(today),
+            "good": round(100 * _GOOD),
+            "fair": round(100 * _FAIR),
+            "used_today": [row.model for row in rows if row.states[-1] != "none"],
+            "troubled": [row.model for row in rows if row.states[-1] in {"warn", "bad"}],
+        }
 
     async def text(self, request: Request) -> Response:
         """Terms, privacy, changelog: ours, or the operator's own."""
@@ -246,8 +259,13 @@ def _uptime(model: str, found: dict[int, ModelDay], days: range) -> Uptime:
     return Uptime(model, states, answered, int(sum(waits) / len(waits)) if waits else None, said)
 
 
+_GOOD = 0.02
+_FAIR = 0.2
+"""Shares of a day's requests that failed, up to which it was good or had some trouble."""
+
+
 def _state(row: ModelDay | None) -> str:
     if row is None or not row.requests:
         return "none"
     share = row.trouble / row.requests
-    return "good" if share < 0.01 else "warn" if share < 0.1 else "bad"
+    return "good" if share < _GOOD else "warn" if share < _FAIR else "bad"

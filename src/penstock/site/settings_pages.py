@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.domain.accounts import accounts, audit, credentials, one_time_codes, sessions
+from penstock.domain.accounts import accounts, audit, credentials, day_mails, one_time_codes, sessions
 from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Session
 from penstock.domain.keys import management
@@ -59,6 +59,7 @@ class SettingsPages:
             Route("/settings/factor/confirm", self.factor_confirm, methods=["POST"]),
             Route("/settings/factor/off", self.factor_off, methods=["POST"]),
             Route("/settings/sessions/end", self.end_session, methods=["POST"]),
+            Route("/settings/mails", self.mails, methods=["POST"]),
             Route("/settings/export", self.export),
             Route("/settings/leave", self.leave, methods=["POST"]),
             Route("/settings/stay", self.stay, methods=["POST"]),
@@ -286,6 +287,14 @@ class SettingsPages:
             await self._note(request, conn, user, "deletion_undone")
         return go("/settings", "kept")
 
+    async def mails(self, request: Request) -> Response:
+        """Whether to mail when most of a day is used."""
+        user = signed_in(request).user
+        form = await read_form(request)
+        async with self._context.database.transaction() as conn:
+            await day_mails.want(conn, user.id, form.text("day") == "yes")
+        return go("/settings", "saved")
+
     # ---- what they share
 
     async def _page(
@@ -303,6 +312,7 @@ class SettingsPages:
             left = await credentials.recovery_codes_left(conn, viewer.user.id)
             open_sessions = await sessions.sessions_of(conn, viewer.user.id, context.lifetime, now=now)
             done = await audit.audit_entries(conn, viewer.user.id, most=20)
+            mailed = await day_mails.wanted(conn, viewer.user.id)
         return context.pages.render(
             request,
             "desk/settings.html",
@@ -316,6 +326,8 @@ class SettingsPages:
                 "recovery": recovery,
                 "sessions": open_sessions,
                 "audit": done,
+                "mailed": mailed,
+                "shares": day_mails.SHARES,
             },
             status=200 if error is None else error.status,
             headers=retry_headers(error),

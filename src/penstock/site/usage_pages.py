@@ -1,11 +1,12 @@
-"""The page of usage over time: requests and tokens by model, key or client, from two days to a year, and its file."""
+"""The page of usage over time: requests, tokens and latency by model, key or client, two days to a year, and its file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
+from markupsafe import Markup
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,10 +15,12 @@ from starlette.routing import Route
 from penstock.core.limits import day_of
 from penstock.core.neutral.usage import CLASSES, Special
 from penstock.core.quoting import csv_cell
+from penstock.domain.keys import management
 from penstock.domain.ledger import refusals, rollups
+from penstock.domain.ledger.latency import Times, percentile, times_of, together
 from penstock.domain.ledger.usage_report import Span, UsageRow, usage_of
 from penstock.errors import DatabaseUnavailable
-from penstock.site.charts import COLOURS, Stack, stacked
+from penstock.site.charts import COLOURS, Line, Stack, lines, stacked
 from penstock.site.context import SiteContext
 from penstock.site.log_filters import csv_lines
 from penstock.site.pages import NO_STORE, day
@@ -50,6 +53,13 @@ MEASURES: Final[dict[str, tuple[str, Callable[[UsageRow], int]]]] = {
     "cached": ("tokens from cache", lambda row: row.cache_read_tokens),
     "failed": ("not completed", lambda row: row.failed),
 }
+LATENCIES: Final[dict[str, tuple[str, Callable[[Times], tuple[int, ...]]]]] = {
+    "first": ("time to the first token", lambda times: times.first),
+    "whole": ("whole time", lambda times: times.whole),
+}
+"""Of completed requests alone, where it is the whole time."""
+_SHARES: Final = (50, 95, 99)
+_COLUMN_OF: Final[dict[Group, str]] = {"model": "model", "key": "key_id", "client": "client"}
 
 
 class UsagePages:
@@ -72,37 +82,46 @@ class UsagePages:
             await context.refusals.flush()
         async with context.database.connect() as conn:
             rows = await self._rows(conn, user.id, days, length.span, group)
-            sums = await rollups.sums(conn, user.id, days)
+            times = await self._times(conn, user.id, days, length.span, group)
+            keys = await self._key_names(conn, user.id, group)
             errors = await rollups.errors(conn, user.id, days)
             refused = await refusals.by_code(conn, user.id, days)
-        said, value = MEASURES[measure]
-        totals = _totals(rows, group)
-        series = _series(rows, group, value)
-        bars = _bars(rows, group, value, series, days, length.span)
+        spans = _spans(days, length.span)
+        if measure in LATENCIES:
+            said, part = LATENCIES[measure]
+            names, table, chart = _lines(times, keys, part, spans, f"Half of the requests within, {said}")
+        else:
+            said, value = MEASURES[measure]
+            names, table, chart = _stacks(
+                rows,
+                group,
+                value,
+                spans,
+                f"{said} by {length.span} and {group}; the table below has the figures.",
+            )
+        totals, latencies = _totals(rows, group), _percentiles(times)
         return context.pages.render(
             request,
             "desk/usage.html",
             {
                 "lengths": LENGTHS,
                 "groups": GROUPS,
-                "measures": {name: words for name, (words, _) in MEASURES.items()},
+                "measures": {name: words for name, (words, _) in (*MEASURES.items(), *LATENCIES.items())},
                 "length": chosen,
                 "group": group,
                 "measure": measure,
+                "timed": measure in LATENCIES,
                 "totals": totals,
-                "series": series,
-                "bars": bars,
-                "chart": stacked(
-                    bars,
-                    series,
-                    None,
-                    f"{said} by {length.span} and {group}; the table below has the figures.",
-                ),
+                "latencies": latencies,
+                "timed_names": [
+                    (name, word)
+                    for name, word in (*((name, word) for name, word, _ in totals), ("All", ""))
+                    if word in latencies
+                ],
+                "series": names,
+                "table": table,
+                "chart": chart,
                 "said": said,
-                "sums": sums,
-                "p50": rollups.percentile(sums.classes, 0.5),
-                "p95": rollups.percentile(sums.classes, 0.95),
-                "first_class": rollups.BOUNDS[0],
                 "errors": errors,
                 "refused": refused,
                 "first_day": day(days.start),
@@ -111,28 +130,34 @@ class UsagePages:
         )
 
     async def usage_csv(self, request: Request) -> Response:
-        """The figures by time and group, each in its column."""
+        """The figures by time and group, each in its column; percentiles in milliseconds."""
         user = signed_in(request).user
         _, length, group, _ = self._asked(request)
+        days = self._days(length)
         async with self._context.database.connect() as conn:
-            rows = await self._rows(conn, user.id, self._days(length), length.span, group)
+            rows = await self._rows(conn, user.id, days, length.span, group)
+            times = await self._times(conn, user.id, days, length.span, group)
         names = (
             "requests", "counted", "failed", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
         )  # fmt: skip
-        lines: list[list[object]] = [["start", group, *names, *CLASSES]]
+        shares = [f"{part}_p{share}_ms" for part in ("first_token", "whole") for share in _SHARES]
+        known = {(one.start, one.of): one for one in times}
+        told: list[list[object]] = [["start", group, *names, *CLASSES, *shares]]
         for row in rows:
             at = datetime.fromtimestamp(row.start * 3600, UTC).isoformat()
             special = row.special or Special()
-            lines.append(
+            one = known.get((row.start, _word(row, group)))
+            told.append(
                 [
                     at,
                     csv_cell(_named(row, group)),
                     *(getattr(row, name) for name in names),
                     *(getattr(special, name) for name in CLASSES),
+                    *(percentile(part, share / 100) for part in _parts(one) for share in _SHARES),
                 ]
             )
         headers = {**NO_STORE, "content-disposition": 'attachment; filename="usage.csv"'}
-        return Response(csv_lines(lines), media_type="text/csv; charset=utf-8", headers=headers)
+        return Response(csv_lines(told), media_type="text/csv; charset=utf-8", headers=headers)
 
     def _asked(self, request: Request) -> tuple[str, Length, Group, str]:
         query = request.query_params
@@ -140,7 +165,8 @@ class UsagePages:
         chosen = chosen if chosen in LENGTHS else "month"
         group = _GROUP_OF.get(query.get("by", ""), "model")
         measure = query.get("show", "requests")
-        return chosen, LENGTHS[chosen], group, measure if measure in MEASURES else "requests"
+        known = measure in MEASURES or measure in LATENCIES
+        return chosen, LENGTHS[chosen], group, measure if known else "requests"
 
     def _days(self, length: Length) -> range:
         today = day_of(self._context.clock())
@@ -160,6 +186,19 @@ class UsagePages:
             clients=group == "client",
         )
 
+    @staticmethod
+    async def _times(
+        conn: AsyncConnection, user_id: str, days: range, span: Span, group: Group
+    ) -> list[Times]:
+        return await times_of(conn, user_id, days, 24 if span == "day" else 1, _COLUMN_OF[group])
+
+    @staticmethod
+    async def _key_names(conn: AsyncConnection, user_id: str, group: Group) -> Mapping[str, str]:
+        """What keys are called, where they are what is told apart."""
+        if group != "key":
+            return {}
+        return {key.id: key.name for key in await management.list_keys(conn, user_id)}
+
 
 def _named(row: UsageRow, group: Group) -> str:
     """What a row's model, key or client is called."""
@@ -168,44 +207,110 @@ def _named(row: UsageRow, group: Group) -> str:
     return (row.model if group == "model" else row.client) or "-"
 
 
+def _word(row: UsageRow, group: Group) -> str:
+    """What the log is filtered by for a row's model, key or client."""
+    return {"model": row.model, "key": row.key_id, "client": row.client}[group] or ""
+
+
 def _totals(rows: Sequence[UsageRow], group: Group) -> list[tuple[str, str, list[int]]]:
-    """By name: what the log is filtered by for it, and requests, failures, tokens read, written and from cache."""
+    """By what is told apart: its name, its word, and requests, failures, tokens read, written and from cache."""
     found: dict[str, tuple[str, list[int]]] = {}
     for row in rows:
-        word = {"model": row.model, "key": row.key_id, "client": row.client}[group] or ""
-        _, sums = found.setdefault(_named(row, group), (word, [0] * 5))
+        _, sums = found.setdefault(_word(row, group), (_named(row, group), [0] * 5))
         values = (row.requests, row.failed, row.input_tokens, row.output_tokens, row.cache_read_tokens)
         for at, number in enumerate(values):
             sums[at] += number
     return sorted(
-        ((name, word, sums) for name, (word, sums) in found.items()), key=lambda it: (-it[2][0], it[0])
+        ((name, word, sums) for word, (name, sums) in found.items()), key=lambda it: (-it[2][0], it[0])
     )
 
 
-def _series(rows: Sequence[UsageRow], group: Group, value: Callable[[UsageRow], int]) -> list[str]:
+def _percentiles(times: Sequence[Times]) -> dict[str, list[int | None]]:
+    """By what is told apart, and by "" of all: within how many milliseconds the first token and the whole were there."""
+    of: dict[str, list[Times]] = {}
+    for one in times:
+        of.setdefault(one.of, []).append(one)
+    found: dict[str, list[int | None]] = {}
+    for word, some in (*of.items(), ("", list(times))) if times else ():
+        parts = (together(some, lambda one: one.first), together(some, lambda one: one.whole))
+        found[word] = [percentile(part, share / 100) for part in parts for share in _SHARES]
+    return found
+
+
+def _parts(one: Times | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return ((), ()) if one is None else (one.first, one.whole)
+
+
+# ---- the chart, with what its table says
+
+
+Table = list[tuple[str, list[int | None]]]
+"""A name of a time, and the figure of each series."""
+
+
+def _spans(days: range, span: Span) -> dict[int, str]:
+    """The times that are shown, as they are called, by the epoch hour of their start."""
+    if span == "day":
+        return {number * 24: day(number) for number in days}
+    return {
+        hour: f"{day(hour // 24)[5:]} {hour % 24:02}:00" for hour in range(days.start * 24, days.stop * 24)
+    }
+
+
+def _largest(sums: Mapping[str, int]) -> list[str]:
     """The names of the chart, the largest first; beyond the colours they are put together."""
-    sums: dict[str, int] = {}
-    for row in rows:
-        sums[_named(row, group)] = sums.get(_named(row, group), 0) + value(row)
     names = sorted((name for name in sums if sums[name]), key=lambda name: (-sums[name], name))
     return names if len(names) <= COLOURS else [*names[: COLOURS - 1], "others"]
 
 
-def _bars(
+def _stacks(
     rows: Sequence[UsageRow],
     group: Group,
     value: Callable[[UsageRow], int],
-    series: Sequence[str],
-    days: range,
-    span: Span,
-) -> list[Stack]:
-    step = 24 if span == "day" else 1
+    spans: Mapping[int, str],
+    said: str,
+) -> tuple[list[str], Table, Markup]:
+    sums: dict[str, int] = {}
+    for row in rows:
+        sums[_named(row, group)] = sums.get(_named(row, group), 0) + value(row)
+    series = _largest(sums)
     places = {name: at for at, name in enumerate(series)}
-    heights = {hour: [0] * len(series) for hour in range(days.start * 24, days.stop * 24, step)}
+    heights = {start: [0] * len(series) for start in spans}
     for row in rows:
         if number := value(row):
             heights[row.start][places.get(_named(row, group), len(series) - 1)] += number
-    return [
-        Stack(day(hour // 24) if step == 24 else f"{day(hour // 24)[5:]} {hour % 24:02}:00", tuple(parts))
-        for hour, parts in heights.items()
+    bars = [Stack(name, tuple(heights[start])) for start, name in spans.items()]
+    table: Table = [(bar.name, list(bar.parts)) for bar in bars if sum(bar.parts)]
+    return series, table, stacked(bars, series, None, said)
+
+
+def _lines(
+    times: Sequence[Times],
+    keys: Mapping[str, str],
+    part: Callable[[Times], tuple[int, ...]],
+    spans: Mapping[int, str],
+    said: str,
+) -> tuple[list[str], Table, Markup]:
+    """The median of each series: of many requests it moves little, so that what is seen is there."""
+    sums: dict[str, int] = {}
+    names = {one.of: keys.get(one.of, one.of) or "-" for one in times}
+    for one in times:
+        sums[one.of] = sums.get(one.of, 0) + sum(part(one))
+    series = _largest(sums)
+    places = {word: at for at, word in enumerate(series)}
+    found: dict[tuple[int, int], list[Times]] = {}
+    for one in times:
+        place = places.get(one.of, len(series) - 1)
+        found.setdefault((one.start, place), []).append(one)
+
+    def median(start: int, place: int) -> int | None:
+        some = found.get((start, place))
+        return None if some is None else percentile(together(some, part), 0.5)
+
+    drawn = [
+        Line(names.get(word, word), tuple(median(start, at) for start in spans))
+        for at, word in enumerate(series)
     ]
+    table: Table = [(name, [line.values[at] for line in drawn]) for at, name in enumerate(spans.values())]
+    table = [(name, values) for name, values in table if any(value is not None for value in values)]
+    return [line.name for line in drawn], table, lines(list(spans.values()), drawn, said, "ms")

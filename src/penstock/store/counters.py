@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.store.sql.database import Database
-from penstock.store.sql.schema import usage_days
+from penstock.store.sql.schema import kinds, requests, usage_days, usage_kinds
 
 
 class LeaseInfo(msgspec.Struct, frozen=True):
@@ -43,7 +44,9 @@ class Lease(Protocol):
 
 
 class Counters(Protocol):
-    """Concurrency leases and daily counts. Every implementation passes ``tests/store/test_counters.py``.
+    """Concurrency leases and daily counts, of accounts and of keys that have limits of their own (``core.limits.key_subject``).
+
+    Every implementation passes ``tests/store/test_counters.py``.
 
     Limits are the caller's of now: a change of plan takes effect with the next call.
     """
@@ -159,6 +162,8 @@ class MemoryCounters:
     ) -> MemoryLease | None:
         if day < self._floor:
             await self._load(day)
+        if "/" in user_id:
+            await self._know_key(user_id, day)
         return self.try_lease(user_id, limit, request_id, day, daily)
 
     def try_lease(
@@ -217,8 +222,16 @@ class MemoryCounters:
         counts = self._days.get(day)
         return 0 if counts is None else counts.get(user_id, 0)
 
-    async def refresh(self, user_id: str, day: int) -> bool:  # noqa: ARG002 - it is all here
-        return True
+    async def refresh(self, user_id: str, day: int) -> bool:
+        if "/" in user_id:
+            await self._know_key(user_id, day)
+        return True  # of accounts it is all here
+
+    async def _know_key(self, subject: str, day: int) -> None:
+        """A key with limits of its own is asked for by them alone. Raises ``DatabaseUnavailable``."""
+        if subject not in self._days.get(day, ()):
+            used = await used_of(self._database, subject, day)
+            self._days.setdefault(day, {}).setdefault(subject, used)
 
     async def end_elsewhere(self, user_id: str, request_id: str) -> bool:  # noqa: ARG002 - there is no other
         return False
@@ -248,9 +261,33 @@ class MemoryCounters:
 
 
 async def used_of(database: Database, user_id: str, day: int) -> int:
-    """What the database has of one user's day. Raises ``DatabaseUnavailable``."""
+    """What the database has of one user's day, or of a key's (``core.limits.key_subject``). Raises ``DatabaseUnavailable``."""
+    account, _, key_id = user_id.partition("/")
     async with database.connect() as conn:
+        if key_id:
+            return await _used_of_key(conn, account, key_id, day)
         used = await conn.scalar(
             select(usage_days.c.used).where(usage_days.c.user_id == user_id, usage_days.c.day == day)
         )
     return used or 0
+
+
+async def _used_of_key(conn: AsyncConnection, user_id: str, key_id: str, day: int) -> int:
+    """What has ended and counts, by the sums, and what runs."""
+    ended = await conn.scalar(
+        select(func.sum(usage_kinds.c.requests))
+        .join_from(usage_kinds, kinds, usage_kinds.c.kind == kinds.c.id)
+        .where(
+            usage_kinds.c.user_id == user_id,
+            usage_kinds.c.hour >= day * 24,
+            usage_kinds.c.hour < (day + 1) * 24,
+            usage_kinds.c.key_id == key_id,
+            kinds.c.counted,
+        )
+    )
+    runs = await conn.scalar(
+        select(func.count())
+        .select_from(requests)
+        .where(requests.c.boot.is_not(None), requests.c.day == day, requests.c.key_id == key_id)
+    )
+    return int(ended or 0) + (runs or 0)

@@ -248,7 +248,14 @@ class SignIn:
         if user.disabled_at is not None:
             raise AccountDisabled("This account is disabled. Ask the operator of this service.")
         if user.verified_at is None:
-            await self._verify_again(user, kept, visitor, now)
+            try:
+                await self._verify_again(user, kept, visitor, now)
+            except TooOften as error:
+                raise TooOften(
+                    "This address is not verified yet, and a code was mailed a moment ago: enter it in the browser that asked "
+                    f"for it. For another one, sign in here again in {error.retry_after} seconds.",
+                    retry_after=error.retry_after,
+                ) from error
             return SignedIn(user, "verification")
         return SignedIn(user, "second_factor" if kept.second_factor else "nothing")
 

@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.core.catalog import Model, ModelKind, Target, Upstream
 from penstock.core.endpoints import paths_of
+from penstock.core.limits import KeyLimits, key_subject
 from penstock.core.memo import Memo
 from penstock.core.routing.candidates import Upstreams
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
@@ -32,7 +33,10 @@ _LONGEST_NAME_KEPT = 256
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a user may do: requests a UTC day, requests at once, seconds a request may wait for its turn, and models."""
+    """What a user may do: requests a UTC day, requests at once, seconds a request may wait for its turn, and models.
+
+    ``own`` is there where a key has narrower limits than its account: then the numbers are the key's.
+    """
 
     id: str
     name: str
@@ -40,6 +44,28 @@ class Plan(msgspec.Struct, frozen=True):
     concurrent_requests: int
     models: tuple[str, ...]
     queue_seconds: int = 0
+    own: KeyLimits | None = None
+
+    def for_key(self, user_id: str, key_id: str, daily: int | None, concurrent: int | None) -> "Plan":
+        """The plan as a key has it whose own limits these are; None is no limit of its own."""
+        return msgspec.structs.replace(
+            self,
+            daily_requests=self.daily_requests if daily is None else min(daily, self.daily_requests),
+            concurrent_requests=self.concurrent_requests
+            if concurrent is None
+            else min(concurrent, self.concurrent_requests),
+            own=KeyLimits(key_subject(user_id, key_id), self.daily_requests, self.concurrent_requests),
+        )
+
+    @property
+    def of_account(self) -> "Plan":
+        """The plan itself, whatever a key has of it."""
+        own = self.own
+        if own is None:
+            return self
+        return msgspec.structs.replace(
+            self, daily_requests=own.account_daily, concurrent_requests=own.account_concurrent, own=None
+        )
 
 
 class Resolution(msgspec.Struct, frozen=True):

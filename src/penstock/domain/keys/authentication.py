@@ -68,6 +68,9 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     """The key's own list of public model ids; the plan's list binds as well."""
     addresses: tuple[str, ...] | None
     expires_at: int | None
+    daily_requests: int | None = None
+    """The key's own limit of a day; the plan's binds as well."""
+    concurrent_requests: int | None = None
     leaving: bool = False
     """The account will be deleted, as its owner asked."""
 
@@ -420,6 +423,8 @@ class Keyring:
             models=read_list(row.models),
             addresses=read_list(row.addresses),
             expires_at=row.expires_at,
+            daily_requests=row.daily_requests,
+            concurrent_requests=row.concurrent_requests,
             leaving=row.leaving_at is not None,
         )
         if remember:
@@ -509,6 +514,8 @@ class _KeyAndAccount(msgspec.Struct, frozen=True, array_like=True):
     user_id: str
     models: str | None
     addresses: str | None
+    daily_requests: int | None
+    concurrent_requests: int | None
     expires_at: int | None
     revoked_at: int | None
     plan_id: str
@@ -525,7 +532,7 @@ def _look_up_text(digests: int) -> str:
     There is a row in any case, with a revision but without a key where there is none: an answer without that is no verdict.
     """
     return (
-        "SELECT k.id, k.user_id, k.models, k.addresses, k.expires_at, k.revoked_at,"  # noqa: S608 - no value of anybody
+        "SELECT k.id, k.user_id, k.models, k.addresses, k.daily_requests, k.concurrent_requests, k.expires_at, k.revoked_at,"  # noqa: S608 - no value of anybody
         f" u.plan_id, u.verified_at, u.disabled_at, u.leaving_at, {KEYS_REVISION}"
         f" FROM (SELECT 1) AS asked LEFT JOIN api_keys k ON k.digest IN ({', '.join('?' * digests)})"
         " LEFT JOIN users u ON u.id = k.user_id"

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.core import api_key
 from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy, SecretsFile, SecretsFileError
-from penstock.store.sql.schema import api_keys
+from penstock.store.sql.schema import api_keys, plans, users
 
 MAX_KEYS = 100
 """Working keys that one account may have."""
@@ -48,6 +48,10 @@ class KeyWish(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] | None = None
     """Only from these addresses or networks (``203.0.113.7``, ``2001:db8::/32``)."""
     expires_at: int | None = None
+    daily_requests: int | None = None
+    """No more than so many a day, within the plan's; None for no limit of its own."""
+    concurrent_requests: int | None = None
+    """No more than so many at once, within the plan's."""
 
 
 class NewKey(msgspec.Struct, frozen=True):
@@ -70,6 +74,8 @@ class KeyRow(msgspec.Struct, frozen=True):
     shown: str
     models: tuple[str, ...] | None
     addresses: tuple[str, ...] | None
+    daily_requests: int | None
+    concurrent_requests: int | None
     created_at: int
     expires_at: int | None
     revoked_at: int | None
@@ -103,6 +109,7 @@ async def create_key(
 ) -> NewKey:
     """Make a key; ``keep``: with a sealed copy to show again. Raises ``BadKeyWish``."""
     _check_wish(wish, now)
+    await _check_limits(conn, user_id, wish)
     working = [row for row in await list_keys(conn, user_id) if row.works(now)]
     if len(working) >= MAX_KEYS:
         raise BadKeyWish(f"There are {MAX_KEYS} keys already; revoke one first.")
@@ -113,13 +120,15 @@ async def create_key(
 
 
 async def change_key(conn: AsyncConnection, old: KeyRow, wish: KeyWish, *, now: int) -> None:
-    """Give a key another name, list of models or addresses, or end. Raises ``NoSuchKey``, ``BadKeyWish``."""
+    """Give a key another name, list of models or addresses, limits, or end. Raises ``NoSuchKey``, ``BadKeyWish``."""
     if not old.works(now):
         raise NoSuchKey(f"The key {old.id} no longer works; make a new one instead.")
     # An end that is not changed may be near, but it is not asked for.
     _check_wish(
         wish if wish.expires_at != old.expires_at else msgspec.structs.replace(wish, expires_at=None), now
     )
+    if (wish.daily_requests, wish.concurrent_requests) != (old.daily_requests, old.concurrent_requests):
+        await _check_limits(conn, old.user_id, wish)
     name = old.name if wish.name is None else wish.name.strip()
     others = [row for row in await list_keys(conn, old.user_id) if row.works(now) and row.id != old.id]
     if name != old.name and any(row.name == name for row in others):
@@ -131,6 +140,8 @@ async def change_key(conn: AsyncConnection, old: KeyRow, wish: KeyWish, *, now: 
             name=name,
             models=write_list(wish.models),
             addresses=write_list(wish.addresses),
+            daily_requests=wish.daily_requests,
+            concurrent_requests=wish.concurrent_requests,
             expires_at=wish.expires_at,
         )
     )
@@ -201,7 +212,9 @@ async def roll_key(
             .where(api_keys.c.id == old.id, or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > end))
             .values(expires_at=end)
         )
-    wish = KeyWish(old.name, old.models, old.addresses, old.expires_at)
+    wish = KeyWish(
+        old.name, old.models, old.addresses, old.expires_at, old.daily_requests, old.concurrent_requests
+    )
     return await _insert(conn, secrets_file, old.user_id, old.name, wish, now=now, entropy=entropy, keep=keep)
 
 
@@ -292,6 +305,8 @@ async def _insert(
             sealed=secrets_file.seal(key.encode(), _about(id), entropy) if keep else None,
             models=write_list(wish.models),
             addresses=write_list(wish.addresses),
+            daily_requests=wish.daily_requests,
+            concurrent_requests=wish.concurrent_requests,
             created_at=now,
             expires_at=wish.expires_at,
         )
@@ -323,6 +338,26 @@ def _check_wish(wish: KeyWish, now: int) -> None:
         raise BadKeyWish("A key's expiry lies in the future.", param="expires_at")
 
 
+async def _check_limits(conn: AsyncConnection, user_id: str, wish: KeyWish) -> None:
+    """A key's own limits lie within the plan's of now; where that is changed later, the lower one holds."""
+    asked = (("daily_requests", wish.daily_requests), ("concurrent_requests", wish.concurrent_requests))
+    if wish.daily_requests is None and wish.concurrent_requests is None:
+        return
+    found = await conn.execute(
+        select(plans.c.daily_requests, plans.c.concurrent_requests)
+        .join_from(users, plans, users.c.plan_id == plans.c.id)
+        .where(users.c.id == user_id)
+    )
+    most = found.one_or_none() or (0, 0)
+    for (name, value), plan in zip(asked, most, strict=True):
+        if value is not None and not 1 <= value <= plan:
+            said = "a day" if name == "daily_requests" else "at once"
+            raise BadKeyWish(
+                f"A key may have from 1 to {plan} requests {said}, as its plan has; none for no limit of its own.",
+                param=name,
+            )
+
+
 def _free_name(taken: set[str]) -> str:
     return next(
         name for n in range(1, MAX_KEYS + 2) if (name := "default" if n == 1 else f"key {n}") not in taken
@@ -347,6 +382,8 @@ _SELECT = select(
     api_keys.c.last4,
     api_keys.c.models,
     api_keys.c.addresses,
+    api_keys.c.daily_requests,
+    api_keys.c.concurrent_requests,
     api_keys.c.created_at,
     api_keys.c.expires_at,
     api_keys.c.revoked_at,
@@ -363,6 +400,8 @@ def _row(row: Row[*tuple[Any, ...]]) -> KeyRow:
         shown=api_key.masked_key(row.prefix, row.last4),
         models=read_list(row.models),
         addresses=read_list(row.addresses),
+        daily_requests=row.daily_requests,
+        concurrent_requests=row.concurrent_requests,
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,

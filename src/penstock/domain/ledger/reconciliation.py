@@ -50,7 +50,7 @@ async def compare(conn: AsyncConnection, day: int) -> list[Difference]:
             found += [
                 Difference(str(kept.table.name), key, column, is_, should)
                 for column, is_, should in pairs
-                if is_ != should
+                if (is_ < should if column in kept.most else is_ != should)
             ]
     return found
 

@@ -31,7 +31,7 @@ class Filter(msgspec.Struct, frozen=True):
     """Which requests to show; an empty part takes all.
 
     ``first`` and ``last`` are days (UTC day numbers, both included), ``before`` is the ``cursor`` of the last one shown.
-    ``oldest`` turns the order round.
+    ``oldest`` turns the order round; ``order`` is one by size (``domain/ledger/request_order.py``).
     """
 
     model: str = ""
@@ -46,6 +46,7 @@ class Filter(msgspec.Struct, frozen=True):
     first: int | None = None
     last: int | None = None
     oldest: bool = False
+    order: str = ""
     before: str = ""
 
     @property
@@ -118,7 +119,7 @@ async def totals(conn: AsyncConnection, user_id: str, chosen: Filter) -> Totals:
                 *(func.sum(usage_kinds.c[name]) for name in names),
             )
             .join_from(usage_kinds, kinds, usage_kinds.c.kind == kinds.c.id)
-            .where(*_of_sums(user_id, chosen), *_words(chosen))
+            .where(*of_sums(user_id, chosen), *words_of_kinds(chosen))
         )
         sums = [int(value or 0) for value in row.one()]
     refused = 0
@@ -177,7 +178,7 @@ def _cursor(before: str) -> tuple[int, str] | None:
 # ---- what was sent
 
 
-def _words(chosen: Filter) -> list[ColumnElement[bool]]:
+def words_of_kinds(chosen: Filter) -> list[ColumnElement[bool]]:
     """What a filter says of kinds."""
     wanted: list[ColumnElement[bool]] = []
     if chosen.model:
@@ -201,7 +202,8 @@ def _words(chosen: Filter) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _of_sums(user_id: str, chosen: Filter) -> list[ColumnElement[bool]]:
+def of_sums(user_id: str, chosen: Filter) -> list[ColumnElement[bool]]:
+    """What a filter says of the sums by hour, key and kind, but for the words of the kinds."""
     wanted = [usage_kinds.c.user_id == user_id]
     if chosen.key_id:
         wanted.append(usage_kinds.c.key_id == chosen.key_id)
@@ -222,11 +224,13 @@ async def _sent(
             return []
         wanted.append(entries.c.day.in_(days))
     if chosen.of_kinds:
-        found = list(await conn.scalars(select(kinds.c.id).where(*_words(chosen)).limit(_MOST_KINDS + 1)))
+        found = list(
+            await conn.scalars(select(kinds.c.id).where(*words_of_kinds(chosen)).limit(_MOST_KINDS + 1))
+        )
         if len(found) <= _MOST_KINDS:
             wanted.append(entries.c.kind.in_(found))
         else:
-            wanted += [entries.c.kind.in_(select(kinds.c.id).where(*_words(chosen)))]
+            wanted += [entries.c.kind.in_(select(kinds.c.id).where(*words_of_kinds(chosen)))]
     if chosen.key_id:
         wanted.append(entries.c.key_id == chosen.key_id)
     order = (entries.c.day, entries.c.created_at, entries.c.id)
@@ -260,7 +264,7 @@ async def _days(
 ) -> list[int]:
     """The days on which there are as many as are wanted, and that which runs, whose sums are not complete."""
     hour = usage_kinds.c.hour
-    wanted = [*_of_sums(user_id, chosen), *_words(chosen)]
+    wanted = [*of_sums(user_id, chosen), *words_of_kinds(chosen)]
     if before is not None:
         of_place = before[0] // 3_600_000
         wanted.append(hour >= of_place if chosen.oldest else hour <= of_place)

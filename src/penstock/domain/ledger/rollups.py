@@ -2,11 +2,13 @@
 
 ``usage_hours`` has a row for each account, hour and model, ``usage_kinds`` one for each account, hour, key and kind,
 ``usage_special`` one where such a sum has classes that few answers are billed by, ``usage_errors`` one for each account, day
-and cause, ``model_days`` one for each model and day, all accounts together. The statements are text for a whole batch, as the
-ledger's are; ``sums_of_rows`` makes the same from the rows, for ``domain/ledger/reconciliation.py``, which compares the two.
+and cause, ``model_days`` one for each model and day, all accounts together; times are in ``domain/ledger/latency.py``. The
+statements are text for a whole batch, as the ledger's are; ``sums_of_rows`` makes the same from the rows, for
+``domain/ledger/reconciliation.py``, which compares the two.
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +16,9 @@ from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.neutral.usage import Special
+from penstock.domain.ledger import latency
 from penstock.domain.ledger.entries import entries
+from penstock.domain.ledger.kinds import KnownKind
 from penstock.domain.ledger.rows import Ended
 from penstock.domain.ledger.values import fit, whole_count
 from penstock.store.sql.bulk import Bulk, BulkRow
@@ -25,22 +29,30 @@ from penstock.store.sql.schema import (
     usage_hours,
     usage_kinds,
     usage_special,
+    usage_times,
 )
 
 HOUR_MS = 3_600_000
-BOUNDS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200)
-"""Milliseconds at which the classes of the time to the first byte end; the last class has no end."""
-CLASSES = tuple(f"first_{number}" for number in range(len(BOUNDS) + 1))
 TROUBLE = ("upstream_error", "error", "aborted", "draining")
 """Outcomes that are a provider's fault or ours."""
 
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-SUMS = ("requests", "refunded", *TOKENS, *CLASSES)
+SUMS = ("requests", "refunded", *TOKENS)
+MOST = ("most_input", "most_output", "most_first_ms", "most_total_ms")
+"""What no request of a row is above; one that is taken out again leaves it as it was."""
 
 
-def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> Bulk:
-    columns = (*key, *sums)
-    more = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in sums)
+def _adding(table: str, key: Sequence[str], sums: Sequence[str], most: Sequence[str] = ()) -> Bulk:
+    columns = (*key, *sums, *most)
+    more = ", ".join(
+        [
+            *(f"{name} = {table}.{name} + excluded.{name}" for name in sums),
+            *(
+                f"{name} = CASE WHEN excluded.{name} > {table}.{name} THEN excluded.{name} ELSE {table}.{name} END"
+                for name in most
+            ),
+        ]
+    )
     return Bulk(
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES ",  # noqa: S608 - names of this file alone
         f"({', '.join('?' * len(columns))})",
@@ -49,21 +61,27 @@ def _adding(table: str, key: Sequence[str], sums: Sequence[str]) -> Bulk:
 
 
 _HOURS = _adding("usage_hours", ("user_id", "hour", "model"), SUMS)
-_KINDS = _adding("usage_kinds", ("user_id", "hour", "key_id", "kind"), ("requests", *TOKENS))
+_KINDS = _adding("usage_kinds", ("user_id", "hour", "key_id", "kind"), ("requests", *TOKENS), MOST)
 _SPECIAL = _adding("usage_special", ("user_id", "hour", "key_id", "kind"), SPECIAL)
 _ERRORS = _adding("usage_errors", ("user_id", "day", "cause"), ("requests",))
 _MODELS = _adding("model_days", ("model", "day"), ("requests", "trouble", "timed", "first_ms"))
+
+
+_FIRST = 1 + len(TOKENS) + len(MOST)
+_WHOLE = _FIRST + latency.NUMBER
+"""Where the classes of times begin in the sums of a kind."""
 
 
 def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, BulkRow]]:
     """The statements that add requests which are being settled for the first time, or with ``sign`` -1 take them out again."""
     hours: dict[tuple[str, int, str], list[int]] = {}
     kinds: dict[tuple[str, int, str, int], list[int]] = {}
+    known: dict[tuple[str, int, str, int], KnownKind] = {}
     errors: dict[tuple[str, int, str], int] = {}
     models: dict[tuple[str, int], list[int]] = {}
     special: dict[tuple[str, int, str, int], list[int]] = {}
     for row, end in ended:
-        usage, first = end.usage, whole_count(end.first_byte_ms)
+        usage, first, whole = end.usage, whole_count(end.first_byte_ms), whole_count(end.total_ms)
         model, hour = row.kind.model, row.created_at // HOUR_MS
         of_hour = (row.user_id, hour, model)
         sums = hours.get(of_hour)
@@ -72,7 +90,8 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
         of_kind = (row.user_id, hour, row.key_id, row.kind.ended(end).id)
         kind = kinds.get(of_kind)
         if kind is None:
-            kind = kinds[of_kind] = [0] * (1 + len(TOKENS))
+            kind = kinds[of_kind] = [0] * (_WHOLE + latency.NUMBER)
+            known[of_kind] = row.kind
         came, went = whole_count(usage.input) or 0, whole_count(usage.output) or 0
         sums[0] += 1
         kind[0] += 1
@@ -87,15 +106,21 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
         if usage.cache_write:
             sums[5] += whole_count(usage.cache_write) or 0
             kind[4] += whole_count(usage.cache_write) or 0
-        if usage.special is not None:
-            _add_special(special.setdefault(of_kind, [0] * len(SPECIAL)), usage.special)
+        _add_special(special, of_kind, usage.special)
+        kind[5] = max(kind[5], came)
+        kind[6] = max(kind[6], went)
+        if whole is not None:
+            kind[8] = max(kind[8], whole)
+            if end.outcome == "completed":
+                kind[_WHOLE + bisect_right(latency.BOUNDS, whole)] += 1
         of_day = (model, hour // 24)
         day = models.get(of_day)
         if day is None:
             day = models[of_day] = [0, 0, 0, 0]
         day[0] += 1
         if first is not None:
-            sums[6 + class_of(first)] += 1
+            kind[7] = max(kind[7], first)
+            kind[_FIRST + bisect_right(latency.BOUNDS, first)] += 1
             day[2] += 1
             day[3] += first
         if end.outcome != "completed":
@@ -104,25 +129,25 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
             key = (row.user_id, hour // 24, cause)
             errors[key] = errors.get(key, 0) + 1
     yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
-    yield from _KINDS.statements([(*key, *_bounded(kinds[key], sign)) for key in sorted(kinds)])
+    yield from _KINDS.statements([(*key, *_of_kind(kinds[key], sign)) for key in sorted(kinds)])
     yield from _SPECIAL.statements(
         [(*key, *_bounded(special[key], sign)) for key in sorted(special) if any(special[key])]
     )
     yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
     yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])
+    yield from latency.timing(_timed(kinds, known), sign)
 
 
-def _add_special(sums: list[int], special: Special) -> None:
+def _add_special(
+    sums_of: dict[tuple[str, int, str, int], list[int]],
+    of_kind: tuple[str, int, str, int],
+    special: Special | None,
+) -> None:
+    if special is None:
+        return
+    sums = sums_of.setdefault(of_kind, [0] * len(SPECIAL))
     for at, name in enumerate(SPECIAL):
         sums[at] += whole_count(getattr(special, name)) or 0
-
-
-def class_of(first_byte_ms: int) -> int:
-    """The class that a time to the first byte is in."""
-    for number, bound in enumerate(BOUNDS):
-        if first_byte_ms < bound:
-            return number
-    return len(BOUNDS)
 
 
 _MOST = 2**53
@@ -133,21 +158,42 @@ def _bounded(values: Sequence[int], sign: int) -> list[int]:
     return [sign * min(value, _MOST) for value in values]
 
 
+def _timed(
+    kinds: Mapping[tuple[str, int, str, int], Sequence[int]],
+    known: Mapping[tuple[str, int, str, int], KnownKind],
+) -> Iterator[tuple[latency.Timed, Sequence[int]]]:
+    for key, sums in kinds.items():
+        kind = known[key]
+        yield (*key[:3], kind.model, kind.plain.client), sums[_FIRST:]
+
+
+def _of_kind(values: Sequence[int], sign: int) -> list[int]:
+    most = values[1 + len(TOKENS) : _FIRST]
+    return [*_bounded(values[: 1 + len(TOKENS)], sign), *(most if sign > 0 else [0] * len(most))]
+
+
 # ---- the same from the rows
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A table of sums: its key, its sums, the part of it that is meant, and the same made from the rows."""
+    """A table of sums: its key, its sums, the part of it that is meant, and the same made from the rows.
+
+    Of ``most`` it has what no row is above. ``has`` is what it has, where that is not one row for another.
+    """
 
     table: Table
     key: tuple[str, ...]
     columns: tuple[str, ...]
     part: ColumnElement[bool]
     made: Select[*tuple[Any, ...]]
+    most: tuple[str, ...] = ()
+    has: Select[Any] | None = None
 
     @property
     def kept(self) -> Select[*tuple[Any, ...]]:
         """What the table has, in the columns' order of ``made``."""
+        if self.has is not None:
+            return self.has
         return select(*(self.table.c[name] for name in (*self.key, *self.columns))).where(self.part)
 
 
@@ -177,8 +223,6 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
     by_kind = (entries.c.user_id, hour, entries.c.key_id, entries.c.kind)
     by_cause = (entries.c.user_id, of_day, cause)
     by_model = (entries.c.model, of_day)
-    trouble = func.sum(case((entries.c.outcome.in_(TROUBLE), 1), else_=0))
-    timed = (func.count(entries.c.first_byte_ms), func.coalesce(func.sum(entries.c.first_byte_ms), 0))
     return (
         Kept(
             usage_hours,
@@ -190,9 +234,10 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
         Kept(
             usage_kinds,
             ("user_id", "hour", "key_id", "kind"),
-            ("requests", *TOKENS),
+            ("requests", *TOKENS, *MOST),
             kinds,
-            select(*by_kind, func.count(), *_token_sums()).where(settled).group_by(*by_kind),
+            select(*by_kind, func.count(), *_token_sums(), *_maxima()).where(settled).group_by(*by_kind),
+            MOST,
         ),
         _special_sums(first, end, settled, by_kind),
         Kept(
@@ -209,8 +254,9 @@ def sums_of_rows(first: int, end: int | None) -> tuple[Kept, ...]:
             ("model", "day"),
             ("requests", "trouble", "timed", "first_ms"),
             models,
-            select(*by_model, func.count(), trouble, *timed).where(settled).group_by(*by_model),
+            select(*by_model, func.count(), *_of_model()).where(settled).group_by(*by_model),
         ),
+        _times(first, end),
     )
 
 
@@ -229,22 +275,28 @@ def _special_sums(
     return Kept(usage_special, ("user_id", "hour", "key_id", "kind"), SPECIAL, part, made)
 
 
-def _sums() -> list[ColumnElement[int]]:
+def _of_model() -> list[ColumnElement[int]]:
     first = entries.c.first_byte_ms
-    starts = (None, *BOUNDS)
-    ends = (*BOUNDS, None)
-    classes: list[ColumnElement[int]] = []
-    for start, end in zip(starts, ends, strict=True):
-        within = first.is_not(None) if start is None else first >= start
-        if end is not None:
-            within = and_(within, first < end)
-        classes.append(func.sum(case((within, 1), else_=0)))
+    trouble = func.sum(case((entries.c.outcome.in_(TROUBLE), 1), else_=0))
+    return [trouble, func.count(first), func.coalesce(func.sum(first), 0)]
+
+
+def _times(first: int, end: int | None) -> Kept:
+    part, has, made = latency.of_rows(first, end)
+    return Kept(usage_times, latency.KEY, (*latency.FIRST, *latency.WHOLE), part, made, has=has)
+
+
+def _sums() -> list[ColumnElement[int]]:
     return [
         func.count(),
         func.sum(case((entries.c.counted, 0), else_=1)),
         *_token_sums(),
-        *classes,
     ]
+
+
+def _maxima() -> list[ColumnElement[int]]:
+    names = ("input_tokens", "output_tokens", "first_byte_ms", "total_ms")
+    return [func.coalesce(func.max(entries.c[name]), 0) for name in names]
 
 
 def _token_sums() -> list[ColumnElement[int]]:
@@ -263,7 +315,7 @@ class DayOfModel(msgspec.Struct, frozen=True):
 
 
 class Sums(msgspec.Struct, frozen=True):
-    """Some days of an account. ``classes`` are the requests in each class of the time to the first byte."""
+    """Some days of an account."""
 
     requests: int
     refunded: int
@@ -271,7 +323,6 @@ class Sums(msgspec.Struct, frozen=True):
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
-    classes: tuple[int, ...]
 
 
 class ModelDay(msgspec.Struct, frozen=True):
@@ -302,8 +353,7 @@ async def sums(conn: AsyncConnection, user_id: str, days: range) -> Sums:
     row = await conn.execute(
         select(*(func.coalesce(func.sum(usage_hours.c[name]), 0) for name in SUMS)).where(_of(user_id, days))
     )
-    values = [int(value) for value in row.one()]
-    return Sums(*values[:6], classes=tuple(values[6:]))
+    return Sums(*(int(value) for value in row.one()))
 
 
 async def errors(conn: AsyncConnection, user_id: str, days: range) -> list[tuple[str, int]]:
@@ -333,22 +383,6 @@ async def models_by_day(conn: AsyncConnection, days: range) -> list[ModelDay]:
         )
         for row in rows
     ]
-
-
-def percentile(classes: Sequence[int], share: float) -> int | None:
-    """The time to the first byte, in milliseconds, below which ``share`` of the requests lie: within its class by its share."""
-    total = sum(classes)
-    if not total:
-        return None
-    wanted = share * total
-    below = 0
-    for number, count in enumerate(classes):
-        if count and below + count >= wanted:
-            start = BOUNDS[number - 1] if number else 0
-            end = BOUNDS[number] if number < len(BOUNDS) else 2 * BOUNDS[-1]
-            return round(start + (end - start) * (wanted - below) / count)
-        below += count
-    return 2 * BOUNDS[-1]
 
 
 def _constant(number: int) -> ColumnElement[int]:

@@ -113,6 +113,34 @@ def plan_set(brand: str, recipient: str, plan: str, url: str) -> Mail:
     )
 
 
+def day_used(
+    brand: str, recipient: str, url: str, *, plan: str, used: int, limit: int, share: int, hours: int
+) -> Mail:
+    """To the owner of an account that has used at least ``share`` per cent of its day, which ends in ``hours``."""
+    spent = used >= limit
+    subject = (
+        f"{brand}: the requests of today are used up"
+        if spent
+        else f"{brand}: {share}% of the requests of today are used"
+    )
+    return Mail(
+        "day_used",
+        recipient,
+        subject,
+        (
+            f"Your account has used {used:,} of the {limit:,} requests a day of the plan {plan}. "
+            + (
+                "More are answered with 429 until the day ends"
+                if spent
+                else "When they are used up, more are answered with 429 until the day ends"
+            )
+            + f", at 00:00 UTC: in about {hours} {'hour' if hours == 1 else 'hours'}.",
+            f"What used them: {url}/usage?length=day",
+            f"A plan with more: {url}/plan. To get no such mails: {url}/settings.",
+        ),
+    )
+
+
 def plan_asked(brand: str, recipient: str, email: str, plan: str) -> Mail:
     """To the operators: somebody wants another plan."""
     return Mail(

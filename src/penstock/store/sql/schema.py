@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0010"
+HEAD = "0013"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -79,11 +79,14 @@ api_keys = Table(
     Column("sealed", LargeBinary),
     Column("models", Text),
     Column("addresses", Text),
+    Column("daily_requests", BigInteger),
+    Column("concurrent_requests", Integer),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
     Column("last_used_at", BigInteger),
 )
+"""``daily_requests`` and ``concurrent_requests`` are the key's own limits within the plan's; None where it has none."""
 
 # ---- how people come in: passwords, sessions, one-time codes
 
@@ -177,6 +180,17 @@ audit = Table(
     Index("ix_audit_user_at", "user_id", "at"),
 )
 
+day_mails = Table(
+    "day_mails",
+    metadata,
+    Column("user_id", String(40), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("wanted", Boolean, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("share", Integer, nullable=False),
+)
+"""Whether a person wants mail when 80, 95 and 100 % of a day are used, and of which day and share the last one was; who has
+no row wants it, and has had none."""
+
 plan_wishes = Table(
     "plan_wishes",
     metadata,
@@ -267,9 +281,9 @@ usage_hours = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("cache_read_tokens", BigInteger, nullable=False),
     Column("cache_write_tokens", BigInteger, nullable=False),
-    *(Column(f"first_{number}", BigInteger, nullable=False) for number in range(12)),
+    sqlite_with_rowid=False,
 )
-"""Sums of settled requests by hour (epoch hours); ``first_*`` count them by class of the time to the first byte."""
+"""Sums of settled requests by hour (epoch hours)."""
 
 usage_kinds = Table(
     "usage_kinds",
@@ -283,9 +297,29 @@ usage_kinds = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("cache_read_tokens", BigInteger, nullable=False),
     Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("most_input", BigInteger, nullable=False),
+    Column("most_output", BigInteger, nullable=False),
+    Column("most_first_ms", Integer, nullable=False),
+    Column("most_total_ms", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Sums of settled requests by hour, key and kind: what a filter of the log finds, and on which days it is to be looked for."""
+"""Sums of settled requests by hour, key and kind: what a filter of the log finds, and on which days it is to be looked for.
+``most_*`` are what no request of the row is above, so that an order by them reads few rows."""
+
+usage_times = Table(
+    "usage_times",
+    metadata,
+    Column("user_id", String(40), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("key_id", String(40), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("client", String(64), primary_key=True),
+    *(Column(f"first_{number}", Integer, nullable=False) for number in range(44)),
+    *(Column(f"whole_{number}", Integer, nullable=False) for number in range(44)),
+    sqlite_with_rowid=False,
+)
+"""Settled requests by class of the time to the first byte and, where they completed, of the whole time
+(``domain/ledger/latency.py``); ``hour`` is the first of the day where the hours of a day were put together."""
 
 SPECIAL = (
     "audio_input_tokens", "audio_output_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
@@ -419,7 +453,7 @@ requests = Table(
     Column("cost", BigInteger),
     Column("charge", BigInteger),
     *(Column(name, BigInteger) for name in SPECIAL),
-    Index("ix_requests_user_day_kind", "user_id", "day", "kind"),
+    Index("ix_requests_user_day_kind_created", "user_id", "day", "kind", "created_at"),
     # Only the rows that wait for an end, so that it stays as small as the work in hand, however long the ledger is.
     Index(
         "ix_requests_open_boot",
