@@ -28,6 +28,9 @@ LAB = "http://127.0.0.1:8000/v1"
 NOTHING: Mapping[str, str] = {}
 
 
+LLM = INSTALLED / "frameworks" / "bin"
+"""Where the program llm is."""
+
 APART = {"langchain": "frameworks", "pydantic_ai": "frameworks", "llama_index": "llama-index"}
 """What is installed apart, and where."""
 
@@ -88,7 +91,11 @@ class Reader:
             case "json":
                 return self._settings(text)
             case "yaml":
-                (model,) = yaml.safe_load(text)["models"]
+                read = yaml.safe_load(text)
+                if isinstance(read, list):  # llm's: the commands that follow read it
+                    (self.home / "extra-openai-models.yaml").write_text(text, "utf-8")
+                    return ""
+                (model,) = read["models"]
                 return self._request(model["apiBase"], model["apiKey"], model["model"])
             case "toml":
                 return self._file(text)
@@ -116,7 +123,11 @@ class Reader:
 
     def shell(self, text: str) -> str:
         """Run commands, stopping at the first that fails."""
-        return self._program(["bash", "-euo", "pipefail", "-c", text])
+        more = NOTHING
+        if text.startswith("llm "):
+            own = {"LLM_USER_PATH": str(self.home), "PATH": f"{LLM}:{self._environ['PATH']}"}
+            more = {**python_path("frameworks"), **own}
+        return self._program(["bash", "-euo", "pipefail", "-c", text], more)
 
     @contextmanager
     def serving(self, command: str) -> Generator["Server"]:
