@@ -28,7 +28,7 @@ from tests.site.test_browser import AXE, CHROMIUM, THEMES, WIDTHS
 
 pytestmark = [
     pytest.mark.xdist_group("playground"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
@@ -59,6 +59,7 @@ class Window:
         self.page = page
         self.sent: list[Request] = []
         self.complaints: list[str] = []
+        page.set_default_timeout(120_000)
         page.on("request", lambda request: self.sent.append(request) if "/api/v1/" in request.url else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda said: self.complaints.append(said.text) if self._is_trouble(said) else None)
@@ -122,7 +123,7 @@ def a_picture(folder: Path) -> Path:
 
 async def run(command: list[str], folder: Path) -> str:
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        subprocess.run, command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
