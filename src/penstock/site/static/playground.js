@@ -12,6 +12,7 @@ const below = document.documentElement.dataset.base ?? "";
 const account = form.dataset.account;
 const KEPT = ["model", "dialect", "system", "temperature", "top", "max", "effort", "stop", "stream", "tools", "choice", "more", "say"];
 const IMAGES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
+const ORDINARY = new Set(["stop", "end_turn", "completed", "tool_calls", "tool_use"]);
 const EXAMPLE = [{
   name: "weather", description: "The weather of a city.",
   parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
@@ -355,7 +356,7 @@ const send = async () => {
   if (!failed || (stopped && came.text)) {
     if (stopped) Object.assign(came, { calls: [], native: null });
     const figures = [first ? `first token after ${second(first)}` : "", `whole after ${second(took)}`,
-      read === undefined && written === undefined ? "" : `${read ?? 0} tokens read, ${written ?? 0} written`, end && end !== "completed" ? `ended: ${end}` : "", stopped ? "stopped by you" : "", told];
+      read === undefined && written === undefined ? "" : `${read ?? 0} tokens read, ${written ?? 0} written`, end && !ORDINARY.has(end) ? `ended: ${end}` : "", stopped ? "stopped by you" : "", told];
     turns = [...turns, turn, { role: "model", ...came, id, facts: [wish.model, ...figures].filter(Boolean).join(" · ") }];
     results = {};
     draw();
