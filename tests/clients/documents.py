@@ -28,6 +28,9 @@ LAB = "http://127.0.0.1:8000/v1"
 NOTHING: Mapping[str, str] = {}
 
 
+QUIET = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+"""What keeps opencode from looking for newer versions and models elsewhere."""
+
 LLM = INSTALLED / "frameworks" / "bin"
 """Where the program llm is."""
 
@@ -64,7 +67,7 @@ class Reader:
         self.home = home
         self._put_in = put_in
         self._environ = environment(home, settings)
-        bins = (ROOT / ".venv" / "bin", NODE_MODULES / ".bin", INSTALLED / "bin")
+        bins = (ROOT / ".venv" / "bin", NODE_MODULES / ".bin", INSTALLED / "bin", OPENCODE.parent)
         self._environ["PATH"] = ":".join([*map(str, bins), os.environ["PATH"]])
         (home / "node_modules").symlink_to(NODE_MODULES)
 
@@ -123,7 +126,7 @@ class Reader:
 
     def shell(self, text: str) -> str:
         """Run commands, stopping at the first that fails."""
-        more = NOTHING
+        more = QUIET if text.startswith("opencode ") else NOTHING
         if text.startswith("llm "):
             own = {"LLM_USER_PATH": str(self.home), "PATH": f"{LLM}:{self._environ['PATH']}"}
             more = {**python_path("frameworks"), **own}
@@ -160,8 +163,7 @@ class Reader:
             return self._request(provider["api_url"], self.own(KEY), provider["available_models"][0]["name"])
         if "provider" in settings:
             (self.home / "opencode.json").write_text(text, "utf-8")
-            quiet = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
-            return self._program([str(OPENCODE), "run", "Say hello"], quiet)
+            return self._program([str(OPENCODE), "run", "Say hello"], QUIET)
         if "env" in settings:
             folder = self.home / ".claude"
             folder.mkdir(exist_ok=True)

@@ -27,7 +27,6 @@ NOT_RUN = {
     ("README.md", "make serve"): "test_a_newcomer runs `make serve`; `make test` is what runs this",
     ("README.md", "Penstock 0.1.0"): "output: test_a_newcomer compares it with what `make serve` prints",
     ("src/penstock/site/docs/aider.md", "export OPENAI_API_BASE"): "a session; test_conversations.py has one",
-    ("src/penstock/site/docs/opencode.md", "opencode run"): "the block before it is run with these words",
     ("docs/quickstart.md", "make serve"): "test_a_newcomer runs it",
     ("docs/quickstart.md", "penstock serve --host 0.0.0.0"): "it would open this machine to others",
 }
