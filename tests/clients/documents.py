@@ -28,6 +28,12 @@ LAB = "http://127.0.0.1:8000/v1"
 NOTHING: Mapping[str, str] = {}
 
 
+QUIET = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+"""What keeps opencode from looking for newer versions and models elsewhere."""
+
+LLM = INSTALLED / "frameworks" / "bin"
+"""Where the program llm is."""
+
 APART = {"langchain": "frameworks", "pydantic_ai": "frameworks", "llama_index": "llama-index"}
 """What is installed apart, and where."""
 
@@ -61,7 +67,7 @@ class Reader:
         self.home = home
         self._put_in = put_in
         self._environ = environment(home, settings)
-        bins = (ROOT / ".venv" / "bin", NODE_MODULES / ".bin", INSTALLED / "bin")
+        bins = (ROOT / ".venv" / "bin", NODE_MODULES / ".bin", INSTALLED / "bin", OPENCODE.parent)
         self._environ["PATH"] = ":".join([*map(str, bins), os.environ["PATH"]])
         (home / "node_modules").symlink_to(NODE_MODULES)
 
@@ -88,7 +94,11 @@ class Reader:
             case "json":
                 return self._settings(text)
             case "yaml":
-                (model,) = yaml.safe_load(text)["models"]
+                read = yaml.safe_load(text)
+                if isinstance(read, list):  # llm's: the commands that follow read it
+                    (self.home / "extra-openai-models.yaml").write_text(text, "utf-8")
+                    return ""
+                (model,) = read["models"]
                 return self._request(model["apiBase"], model["apiKey"], model["model"])
             case "toml":
                 return self._file(text)
@@ -116,7 +126,11 @@ class Reader:
 
     def shell(self, text: str) -> str:
         """Run commands, stopping at the first that fails."""
-        return self._program(["bash", "-euo", "pipefail", "-c", text])
+        more = QUIET if text.startswith("opencode ") else NOTHING
+        if text.startswith("llm "):
+            own = {"LLM_USER_PATH": str(self.home), "PATH": f"{LLM}:{self._environ['PATH']}"}
+            more = {**python_path("frameworks"), **own}
+        return self._program(["bash", "-euo", "pipefail", "-c", text], more)
 
     @contextmanager
     def serving(self, command: str) -> Generator["Server"]:
@@ -149,8 +163,7 @@ class Reader:
             return self._request(provider["api_url"], self.own(KEY), provider["available_models"][0]["name"])
         if "provider" in settings:
             (self.home / "opencode.json").write_text(text, "utf-8")
-            quiet = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
-            return self._program([str(OPENCODE), "run", "Say hello"], quiet)
+            return self._program([str(OPENCODE), "run", "Say hello"], QUIET)
         if "env" in settings:
             folder = self.home / ".claude"
             folder.mkdir(exist_ok=True)

@@ -27,13 +27,13 @@ PAGES = ("README.md", "docs/quickstart.md", *SITE)
 NOT_RUN = {
     ("README.md", "make serve"): "test_a_newcomer runs `make serve`; `make test` is what runs this",
     ("README.md", "Penstock 0.1.0"): "output: test_a_newcomer compares it with what `make serve` prints",
-    (
-        "src/penstock/site/docs/editors.md",
-        "export OPENAI_API_BASE",
-    ): "it is a session; test_conversations.py has one",
+    ("src/penstock/site/docs/aider.md", "export OPENAI_API_BASE"): "a session; test_conversations.py has one",
     ("docs/quickstart.md", "make serve"): "test_a_newcomer runs it",
     ("docs/quickstart.md", "penstock serve --host 0.0.0.0"): "it would open this machine to others",
 }
+
+INSTALLS = ("pip install ", "npm install ")
+"""How a block begins that installs a client: it asks a registry, so it is held to the pinned packages instead."""
 
 SERVES = "ANTHROPIC_API_KEY=sk-ant-YOUR-KEY penstock serve"
 
@@ -64,6 +64,7 @@ PRINTS = {
     "OpenAIEmbeddings(": "numbers: 256",
     "# lab.toml": "",  # a file, for the commands that follow it
     "# .codex/config.toml": "",
+    "- model_id: penstock": "",
 }
 
 
@@ -118,6 +119,10 @@ def expected(block: Block) -> str:
     return next((words for mark, words in PRINTS.items() if mark in block.text), "simulated")
 
 
+def installs(block: Block) -> bool:
+    return block.language == "sh" and block.text.startswith(INSTALLS)
+
+
 def is_listed(block: Block) -> bool:
     return any(block.page == page and block.text.startswith(head) for page, head in NOT_RUN)
 
@@ -143,7 +148,7 @@ def test_every_block_of_a_page_does_what_it_says(page: str, tmp_path: Path, left
             if page.endswith(name):
                 have_models(reader, kinds)
         for block in blocks(page):
-            if is_listed(block):
+            if is_listed(block) or installs(block):
                 continue
             if block.text.strip() == SERVES:
                 serve_with_a_providers_key(block, tmp_path)
@@ -188,6 +193,25 @@ def serve_with_a_providers_key(block: Block, home: Path) -> None:
     with Reader(apart, settings(apart / "data"), {}).serving(block.text) as server:
         assert "served: claude-opus-4.6, " in server.greeting
         assert "not set up: deepseek-3.2, qwen3-coder-next, minimax-m2.1" in server.greeting
+
+
+def test_what_a_page_installs_is_what_the_tests_install() -> None:
+    pinned = json.loads((ROOT / "tests" / "clients" / "package.json").read_bytes())
+    known = {*pinned["dependencies"], *pinned["optionalDependencies"]}
+    for lock in sorted((ROOT / "requirements").glob("*.txt")):
+        known |= set(re.findall(r"^([\w-]+)(?:\[[^]]*\])?==", lock.read_text("utf-8"), re.MULTILINE))
+    # What people install, where the tests install the part of it that they run.
+    known |= {"opencode-ai", "pydantic-ai"}
+    asked = [
+        (block, name)
+        for page in SITE
+        for block in blocks(page)
+        if installs(block)
+        for name in block.text.split()[2:]
+        if name != "-g"
+    ]
+    assert len({block.page for block, _ in asked}) >= 10, "each client has a line that installs it"
+    assert [(str(block), name) for block, name in asked if name not in known] == []
 
 
 def test_what_is_not_run_is_still_there() -> None:

@@ -148,6 +148,27 @@ async def test_the_playground_leaves_no_keys_behind(hotel: Hotel) -> None:
     assert "Playground</option>" not in log
 
 
+async def test_the_playground_is_one_key_and_none_of_the_number_that_one_may_have(hotel: Hotel) -> None:
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader)
+    for number in range(management.MAX_KEYS - 1):
+        await hotel.house.key(user.id, management.KeyWish(f"mine {number}"))
+    first, second = [(await reader.post("/playground/key")).text for _ in range(2)]
+    hotel.house.clock.now += 4000
+    third = (await reader.post("/playground/key")).text
+    assert [(await hotel.house.http("GET", "/v1/models", key)).status for key in (first, second, third)] == [
+        401,
+        401,
+        200,
+    ]
+    async with hotel.house.store.database.connect() as conn:
+        keys = await management.list_keys(conn, user.id)
+    assert len([key for key in keys if key.of_playground]) == 1
+    assert len(keys) == management.MAX_KEYS + 1
+    refused = await reader.post("/keys", name="one too many")
+    assert refused.status_code == 400
+
+
 async def test_a_key_of_others_is_not_changed(hotel: Hotel) -> None:
     ann, bob = await hotel.reader().join(ANN), await hotel.reader().join("bob@example.com")
     (id,) = re.findall(r"/keys/(key_\w+)/change", (await ann.get("/keys")).text)

@@ -6,6 +6,7 @@ group of pages together as a Starlette application, with the protective headers 
 method of ``<group>_pages.py``, which asks the domain through ``context.py`` and renders a template by ``pages.py``.
 
 - ``public_pages.py``, ``sign_in_pages.py``, ``dashboard_pages.py``, ``key_pages.py``, ``settings_pages.py`` are the groups;
+  ``playground_pages.py`` is a bench for requests (its scripts are in ``static/playground/``),
   ``oauth/`` is sign-in through a provider, ``error_pages.py`` what is shown when something fails.
 - ``document_pages.py`` and ``markdown.py`` render the Markdown of ``docs/``, ``snippets.py`` the programs in it.
 - ``templates/`` and ``static/`` are what is sent; ``charts.py`` and ``icons.py`` draw.

@@ -15,7 +15,10 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from penstock.site.context import SiteContext
+from penstock.site.contract import Contract, read_contract
+from penstock.site.document_search import Section, search, sections
 from penstock.site.error_pages import PageNotFound
+from penstock.site.key_shown import PLACEHOLDER, key_shown
 
 ORIGIN = "http://127.0.0.1:8484"
 """What stands in the files for the service's own address."""
@@ -36,6 +39,7 @@ MENU: tuple[tuple[str, tuple[DocumentEntry, ...]], ...] = (
             DocumentEntry("authentication", "Authentication"),
             DocumentEntry("models", "Models and plans"),
             DocumentEntry("limits", "Limits and counting"),
+            DocumentEntry("moving", "Moving here"),
         ),
     ),
     (
@@ -43,9 +47,24 @@ MENU: tuple[tuple[str, tuple[DocumentEntry, ...]], ...] = (
         (
             DocumentEntry("claude-code", "Claude Code"),
             DocumentEntry("codex", "Codex"),
-            DocumentEntry("editors", "Editors and agents"),
+            DocumentEntry("cursor", "Cursor"),
+            DocumentEntry("opencode", "opencode"),
+            DocumentEntry("cline", "Cline and Kilo"),
+            DocumentEntry("continue", "Continue"),
+            DocumentEntry("aider", "aider"),
+            DocumentEntry("editors", "All clients"),
+        ),
+    ),
+    (
+        "Libraries",
+        (
             DocumentEntry("python", "Python"),
             DocumentEntry("javascript", "JavaScript"),
+            DocumentEntry("ai-sdk", "AI SDK"),
+            DocumentEntry("langchain", "LangChain"),
+            DocumentEntry("pydantic-ai", "pydantic-ai"),
+            DocumentEntry("llamaindex", "LlamaIndex"),
+            DocumentEntry("llm", "llm"),
             DocumentEntry("curl", "curl"),
         ),
     ),
@@ -86,6 +105,7 @@ class DocumentPages:
         return [
             Route("/docs", self.first),
             Route("/docs/api", self.reference),
+            Route("/docs/search", self.search),
             Route("/docs/{slug}.md", self.markdown),
             Route("/docs/{slug}", self.page),
         ]
@@ -98,13 +118,15 @@ class DocumentPages:
         """A page."""
         at, entry = _entry(request)
         document = await render_text(_source(entry.slug), self._context.pages.origin(request))
+        # Which of their keys a reader has to put in: the one that they know by its beginning.
+        shown = escape(await key_shown(self._context, request))
         return self._context.pages.render(
             request,
             "docs.html",
             {
                 "page": entry,
                 "menu": MENU,
-                "content": document.html,
+                "content": document.html.replace(PLACEHOLDER, shown),
                 "contents": document.contents,
                 "before": ENTRIES[at - 1] if at else None,
                 "after": ENTRIES[at + 1] if at + 1 < len(ENTRIES) else None,
@@ -119,9 +141,15 @@ class DocumentPages:
             text, media_type="text/markdown; charset=utf-8", headers={"cache-control": "no-cache"}
         )
 
+    async def search(self, request: Request) -> Response:
+        """The sections of the documentation that have the words."""
+        question = request.query_params.get("q", "").strip()[:200]
+        more = {"menu": MENU, "question": question, "found": search(_index(), question)}
+        return self._context.pages.render(request, "docs_search.html", more)
+
     async def reference(self, request: Request) -> Response:
         """The contract, route by route."""
-        return self._context.pages.render(request, "reference.html")
+        return self._context.pages.render(request, "reference.html", {"menu": MENU, "contract": _contract()})
 
 
 def _entry(request: Request) -> tuple[int, DocumentEntry]:
@@ -134,6 +162,16 @@ def _entry(request: Request) -> tuple[int, DocumentEntry]:
 @cache
 def _source(slug: str) -> str:
     return files("penstock.site").joinpath("docs", f"{slug}.md").read_text("utf-8")
+
+
+@cache
+def _index() -> tuple[Section, ...]:
+    return tuple(one for entry in ENTRIES for one in sections(entry.slug, entry.title, _source(entry.slug)))
+
+
+@cache
+def _contract() -> Contract:
+    return read_contract(files("penstock.site").joinpath("openapi.json").read_bytes())
 
 
 async def render_text(source: str, origin: str) -> RenderedDocument:

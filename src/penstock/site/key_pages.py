@@ -1,4 +1,4 @@
-"""Pages of API keys: made, shown again with the password, rolled with a grace period, revoked; and the playground."""
+"""Pages of API keys: made, shown again with the password, rolled with a grace period, revoked."""
 
 from datetime import UTC, datetime
 
@@ -9,16 +9,8 @@ from starlette.routing import Route
 
 from penstock.domain.accounts import audit
 from penstock.domain.accounts.accounts import User
-from penstock.domain.accounts.sessions import new_token
 from penstock.domain.keys import management
-from penstock.domain.keys.management import (
-    PLAYGROUND,
-    PLAYGROUND_SECONDS,
-    BadKeyWish,
-    KeyRow,
-    KeyWish,
-    NewKey,
-)
+from penstock.domain.keys.management import BadKeyWish, KeyRow, KeyWish, NewKey
 from penstock.errors import CallerError, InvalidRequest, Overloaded
 from penstock.site.context import SiteContext, go, retry_headers
 from penstock.site.session import SubmittedForm, address_of, read_form, signed_in, visitor_of
@@ -46,8 +38,6 @@ class KeyPages:
             Route("/keys/{id}/show", self.show, methods=["POST"]),
             Route("/keys/{id}/roll", self.roll, methods=["POST"]),
             Route("/keys/{id}/revoke", self.revoke, methods=["POST"]),
-            Route("/playground", self.playground),
-            Route("/playground/key", self.playground_key, methods=["POST"]),
         ]
 
     async def keys(self, request: Request) -> Response:
@@ -146,47 +136,6 @@ class KeyPages:
         except CallerError as error:
             return await self._page(request, error=error)
         return go("/keys", "revoked")
-
-    # ---- the playground
-
-    async def playground(self, request: Request) -> Response:
-        """A conversation with any chat model of the plan."""
-        context = self._context
-        user = signed_in(request).user
-        models = [model.id for model in context.catalog().offered(user.plan_id, kind="chat")]
-        return context.pages.render(
-            request,
-            "desk/playground.html",
-            {
-                "models": models,
-                "commands": first_commands(
-                    f"{context.pages.origin(request)}/api/v1",
-                    "sk-ps-YOUR-KEY",
-                    models[0] if models else None,
-                ),
-            },
-        )
-
-    async def playground_key(self, request: Request) -> Response:
-        """A key for an hour, which the page alone holds: its requests go the way of all others, and count."""
-        context, now = self._context, self._context.now()
-        user = signed_in(request).user
-        await read_form(request)
-        name = f"{PLAYGROUND}{new_token(context.entropy)[:6]}"
-        async with context.database.transaction() as conn:
-            for old in await management.working_keys(conn, user.id, now=now):
-                if old.of_playground:
-                    await management.revoke_key(conn, user.id, old.id, now=now)
-            made = await management.create_key(
-                conn,
-                context.secrets_file,
-                user.id,
-                KeyWish(name, expires_at=now + PLAYGROUND_SECONDS * 1000),
-                now=now,
-                entropy=context.entropy,
-                keep=False,
-            )
-        return Response(made.key, media_type="text/plain", headers={"cache-control": "no-store, private"})
 
     # ---- what they share
 

@@ -16,11 +16,13 @@ from pygments.formatters.html import HtmlFormatter
 from pygments.lexers import get_lexer_by_name  # pyright: ignore[reportUnknownVariableType]: its options are not annotated
 from pygments.util import ClassNotFound
 
+from penstock.site.document_search import anchor_of
+
 
 def render_markdown(source: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """A page, and its second headings: anchor and text. HTML in ``source`` is shown as text."""
     markdown = MarkdownIt("commonmark", {"html": False, "highlight": None}).enable("table")
-    markdown.use(anchors_plugin, min_level=2, max_level=3, slug_func=_anchor)
+    markdown.use(anchors_plugin, min_level=2, max_level=3, slug_func=anchor_of)
     markdown.use(container_plugin, "tabs", render=_nothing)
     markdown.add_render_rule("fence", _fence)
     markdown.add_render_rule("code_inline", _name)
@@ -117,7 +119,3 @@ def _nothing(
     _renderer: RendererHTML, _tokens: list[Token], _index: int, _options: object, _env: object
 ) -> str:
     return ""
-
-
-def _anchor(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

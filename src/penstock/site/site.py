@@ -24,6 +24,7 @@ from penstock.site.error_pages import ErrorPages
 from penstock.site.key_pages import KeyPages
 from penstock.site.oauth.pages import OAuthPages
 from penstock.site.oauth.providers import OAuthAsking
+from penstock.site.playground_pages import PlaygroundPages
 from penstock.site.protection import BelowBasePath, Hsts, ReadableRequests, SecurityHeaders
 from penstock.site.public_pages import PublicPages
 from penstock.site.session import SessionMiddleware
@@ -32,10 +33,12 @@ from penstock.site.sign_in_pages import SignInPages
 from penstock.site.usage_pages import UsagePages
 
 _FOR_A_YEAR = b"public, max-age=31536000, immutable"
+_ASKED_AGAIN = b"no-cache"
+"""For what a script of ours imports: its address stays the same when its content changes."""
 
 
 class Assets:
-    """Static files. Their addresses change with their content, so they are kept for a year."""
+    """Static files. Those whose address changes with their content are kept for a year."""
 
     def __init__(self) -> None:
         self._files = StaticFiles(packages=[("penstock.site", "static")])
@@ -45,8 +48,9 @@ class Assets:
         named = b"v=" in scope.get("query_string", b"")
 
         async def sending(message: Message) -> None:
-            if named and message["type"] == "http.response.start" and message["status"] in {200, 304}:
-                message["headers"] = [*message.get("headers", ()), (b"cache-control", _FOR_A_YEAR)]
+            if message["type"] == "http.response.start" and message["status"] in {200, 304}:
+                kept = _FOR_A_YEAR if named else _ASKED_AGAIN
+                message["headers"] = [*message.get("headers", ()), (b"cache-control", kept)]
             await send(message)
 
         await self._files(scope, receive, sending)
@@ -82,6 +86,7 @@ class Site:
             DashboardPages(context, mail_queued),
             UsagePages(context),
             KeyPages(context, keep=keep_keys),
+            PlaygroundPages(context),
             SettingsPages(context, mail_queued),
         )
         self._metrics = metrics

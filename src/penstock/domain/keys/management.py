@@ -110,7 +110,7 @@ async def create_key(
     """Make a key; ``keep``: with a sealed copy to show again. Raises ``BadKeyWish``."""
     _check_wish(wish, now)
     await _check_limits(conn, user_id, wish)
-    working = [row for row in await list_keys(conn, user_id) if row.works(now)]
+    working = [row for row in await list_keys(conn, user_id) if row.works(now) and not row.of_playground]
     if len(working) >= MAX_KEYS:
         raise BadKeyWish(f"There are {MAX_KEYS} keys already; revoke one first.")
     name = _free_name({row.name for row in working}) if wish.name is None else wish.name.strip()
@@ -216,6 +216,42 @@ async def roll_key(
         old.name, old.models, old.addresses, old.expires_at, old.daily_requests, old.concurrent_requests
     )
     return await _insert(conn, secrets_file, old.user_id, old.name, wish, now=now, entropy=entropy, keep=keep)
+
+
+async def renew_playground_key(
+    conn: AsyncConnection, secrets_file: SecretsFile, user_id: str, *, now: int, entropy: Entropy
+) -> str:
+    """A key for the page of the playground, for an hour; the one before it stops.
+
+    It is one row an account, renewed each time, so that the page is one key in the log however often it is opened; no key
+    of its owner's list, and none of the number that they may have.
+    """
+    ends = now + PLAYGROUND_SECONDS * 1000
+    newest, *others = [row for row in await list_keys(conn, user_id) if row.of_playground] or [None]
+    for old in others:  # of two windows that asked at one moment
+        if old is not None and old.works(now):
+            await revoke_key(conn, user_id, old.id, now=now)
+    if newest is None:
+        wish = KeyWish(expires_at=ends)
+        made = await _insert(
+            conn, secrets_file, user_id, f"{PLAYGROUND}page", wish, now=now, entropy=entropy, keep=False
+        )
+        return made.key
+    key = api_key.make_key(entropy(api_key.RANDOM_BYTES))
+    await conn.execute(
+        update(api_keys)
+        .where(api_keys.c.id == newest.id)
+        .values(
+            prefix=api_key.start_of(key),
+            last4=api_key.end_of(key),
+            digest=secrets_file.digests(key)[0],
+            pepper_id=secrets_file.pepper_id,
+            created_at=now,
+            expires_at=ends,
+            revoked_at=None,
+        )
+    )
+    return key
 
 
 async def reveal_key(conn: AsyncConnection, secrets_file: SecretsFile, user_id: str, key_id: str) -> str:

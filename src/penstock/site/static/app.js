@@ -17,7 +17,8 @@ for (const button of all("[data-theme-switch]")) {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  const text = button.closest(".snippet").querySelector("pre").textContent.trimEnd();
+  const shown = button.closest(".snippet").querySelector("pre");
+  const text = (shown.whole ?? shown.textContent).trimEnd();
   try {
     await navigator.clipboard.writeText(text);
   } catch {
@@ -122,8 +123,15 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
-// ---- on a phone the account's places are in a line that is longer than the window
+// ---- what the playground keeps in this browser goes with its owner
+document.addEventListener("submit", (event) => {
+  if (event.target.getAttribute("action")?.endsWith("/signout")) indexedDB.deleteDatabase("playground");
+});
+
+// ---- on a phone the account's places are in a line that is longer than the window, and the docs' in a box that is lower than they are
 document.querySelector(".side [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+const here = document.querySelector(".docs-menu [aria-current]");
+if (here) here.parentElement.scrollTop = here.offsetTop - here.parentElement.offsetTop - here.parentElement.clientHeight / 2;
 
 showCopy(document);
 showTimes(document);
