@@ -64,9 +64,8 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
     "reasoning": {"body", "neutral", "profile", "tools"},
     "dialects": {"body", "failure_classes", "limits", "neutral", "profile", "reasoning", "sse", "tools"},
     "catalog": {"body", "profile"},
-    "embeddings": {"body", "dialects", "neutral", "profile", "reasoning"},
-    "formats": {"body", "dialects", "neutral", "profile", "reasoning", "sse"},
-    "endpoints": {"body", "catalog", "dialects", "embeddings", "formats", "limits"},
+    "formats": {"body", "dialects", "neutral", "sse"},
+    "endpoints": {"body", "catalog", "dialects", "formats", "limits"},
     "routing": {"catalog", "failure_classes", "profile"},
 }
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core import embeddings
 from penstock.core.body.envelope import Envelope, read_body
 from penstock.core.catalog import Model, ModelKind, is_same_model
-from penstock.core.embeddings import MAX_INPUTS, pass_request, passthrough_response
 from penstock.core.endpoints import ENDPOINTS, FORMATS, formats_of, paths_of
+from penstock.core.formats import embeddings
+from penstock.core.formats.embeddings import MAX_INPUTS, pass_request, passthrough_response
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import Profile
 from penstock.errors import InvalidRequest

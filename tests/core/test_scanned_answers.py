@@ -9,12 +9,12 @@ import pytest
 from msgspec import Meta, Raw
 
 from bench.mutations import Mutator
-from penstock.core import embeddings
 from penstock.core.body.python_scanner import scan_in_python
 from penstock.core.body.scanner import Scanner, scan
 from penstock.core.dialects.chat import response_schema
 from penstock.core.dialects.chat.passthrough import passthrough_response
 from penstock.core.dialects.chat.response_schema import Tokens, read_regular
+from penstock.core.formats import embeddings
 
 CHAT: list[Any] = [
     {

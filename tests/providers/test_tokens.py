@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from penstock.providers.tokens import aws, entra, google
-from penstock.providers.tokens.exchange import Question, Unusable, token_in
+from penstock.providers.tokens.exchange import TokenQuestion, Unusable, token_in
 
 NOW = 1_800_000_000.0
 
 # ---- Amazon
 
-EXAMPLE = aws.Credentials("AKIAIOSFODNN7EXAMPLE", b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+EXAMPLE = aws.IamCredentials("AKIAIOSFODNN7EXAMPLE", b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 
 
 def test_the_published_example_of_a_signed_query() -> None:
@@ -41,7 +41,7 @@ def test_the_published_example_of_a_signed_query() -> None:
 
 
 def test_a_key_of_bedrock_is_a_signed_query_in_base64() -> None:
-    made = aws.bedrock_key(aws.Credentials("AKID", b"secret", "session+/="), "eu-west-1", NOW)
+    made = aws.bedrock_key(aws.IamCredentials("AKID", b"secret", "session+/="), "eu-west-1", NOW)
     text = made.secret.reveal().decode()
     assert text.startswith("bedrock-api-key-")
     address = base64.b64decode(text.removeprefix("bedrock-api-key-")).decode()
@@ -54,13 +54,13 @@ def test_a_key_of_bedrock_is_a_signed_query_in_base64() -> None:
     assert (fields["X-Amz-Expires"], fields["X-Amz-Security-Token"]) == ("43200", "session+/=")
     assert made.expires_at == NOW + 43200
     assert sha256(b"").hexdigest() == aws.NOTHING
-    assert "secret" not in repr(aws.Credentials("AKID", b"secret"))
+    assert "secret" not in repr(aws.IamCredentials("AKID", b"secret"))
 
 
 def test_a_key_does_not_outlive_the_credentials() -> None:
-    assert aws.bedrock_key(aws.Credentials("a", b"b", "c", NOW + 600), "r", NOW).expires_at == NOW + 600
+    assert aws.bedrock_key(aws.IamCredentials("a", b"b", "c", NOW + 600), "r", NOW).expires_at == NOW + 600
     with pytest.raises(Unusable):
-        aws.bedrock_key(aws.Credentials("a", b"b", "c", NOW), "r", NOW)
+        aws.bedrock_key(aws.IamCredentials("a", b"b", "c", NOW), "r", NOW)
 
 
 def test_the_credentials_of_a_container_and_of_a_machine() -> None:
@@ -73,9 +73,9 @@ def test_the_credentials_of_a_container_and_of_a_machine() -> None:
             aws.credentials_in(wrong)
     assert aws.from_container({}, "") is None
     relative = aws.from_container({"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/x"}, "")
-    assert relative == Question(b"GET", "http://169.254.170.2/v2/x")
+    assert relative == TokenQuestion(b"GET", "http://169.254.170.2/v2/x")
     full = aws.from_container({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/y"}, "tok")
-    assert full == Question(b"GET", "http://127.0.0.1/y", ((b"authorization", b"tok"),))
+    assert full == TokenQuestion(b"GET", "http://127.0.0.1/y", ((b"authorization", b"tok"),))
     assert aws.metadata_token().method == b"PUT"
     assert aws.metadata_role(b"t", "my role").url.endswith("/security-credentials/my%20role")
 

@@ -8,12 +8,11 @@ this table, and the relay takes a row with each call.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from penstock.core import embeddings
 from penstock.core.catalog import ModelKind
 from penstock.core.dialects.interface import CallerFormat, CallerSide, Dialect, UpstreamFormat, UpstreamSide
 from penstock.core.dialects.registry import DIALECTS
 from penstock.core.dialects.responses.dialect import COMPACTING
-from penstock.core.formats import completions, images, moderations, rerank, speech, transcriptions
+from penstock.core.formats import completions, embeddings, images, moderations, rerank, speech, transcriptions
 
 
 @dataclass(frozen=True, slots=True)

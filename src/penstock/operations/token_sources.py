@@ -17,7 +17,7 @@ from penstock.errors import ProviderCredentials
 from penstock.operations.reach import way_to
 from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.tokens import aws, entra, google
-from penstock.providers.tokens.exchange import Question, Token, Unusable, token_in
+from penstock.providers.tokens.exchange import Token, TokenQuestion, Unusable, token_in
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, Way, parse_base_url
 
 log = logging.getLogger("penstock.operations.token_sources")
@@ -135,7 +135,7 @@ class TokenSources:
             case _:
                 raise Unusable(f"{upstream.auth} wants no token")
 
-    def _google(self, upstream: Upstream) -> Question:
+    def _google(self, upstream: Upstream) -> TokenQuestion:
         given = upstream.sign_in
         path = given.account.removeprefix("file:") or self._environ("GOOGLE_APPLICATION_CREDENTIALS")
         if not path and self._environ("HOME"):
@@ -149,17 +149,17 @@ class TokenSources:
             )
         return google.from_file(_file(path), given.scope, self._now())
 
-    def _entra(self, upstream: Upstream) -> Question:
+    def _entra(self, upstream: Upstream) -> TokenQuestion:
         given, secret = upstream.sign_in, self._secrets.get(upstream.secret)
         if secret is None:
             raise Unusable("the client's secret is not there")
         return entra.for_client(given.tenant, given.client, secret.reveal(), given.scope, given.authority)
 
-    async def _aws(self, upstream: Upstream) -> aws.Credentials:
+    async def _aws(self, upstream: Upstream) -> aws.IamCredentials:
         """By the environment, a container's endpoint, or the machine's metadata: the first that there is."""
         key, secret = self._environ("AWS_ACCESS_KEY_ID"), self._environ("AWS_SECRET_ACCESS_KEY")
         if key and secret:
-            return aws.Credentials(key, secret.encode(), self._environ("AWS_SESSION_TOKEN"))
+            return aws.IamCredentials(key, secret.encode(), self._environ("AWS_SESSION_TOKEN"))
         names = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
         authorization = self._environ("AWS_CONTAINER_AUTHORIZATION_TOKEN")
         file = self._environ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
@@ -178,7 +178,7 @@ class TokenSources:
         )
         return aws.credentials_in(await self._answer(upstream, aws.metadata_role(token, role, host)))
 
-    async def _answer(self, upstream: Upstream, question: Question) -> bytes:
+    async def _answer(self, upstream: Upstream, question: TokenQuestion) -> bytes:
         base, _, query = question.url.partition("?")
         found = way_to(upstream, base, self._secrets) if base.startswith("https:") else None
         way = None if found is None or found.proxy is None else Way(found.proxy)

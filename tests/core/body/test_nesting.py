@@ -19,7 +19,7 @@ from penstock.core.dialects.chat import response_schema as chat
 from penstock.core.dialects.messages import response_schema as messages
 from penstock.core.dialects.responses import response_schema as responses
 from penstock.core.dialects.upstream_error_text import error_text
-from penstock.core.embeddings import passthrough_response
+from penstock.core.formats.embeddings import passthrough_response
 from penstock.core.neutral.events import Failed
 
 MOST = 20

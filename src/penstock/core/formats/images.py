@@ -5,7 +5,7 @@ from penstock.core.dialects.interface import Passing, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.formats.answers import WholeAnswers
 from penstock.core.formats.requests import json_format, pass_request, text
-from penstock.core.formats.streams import EVENTS, events
+from penstock.core.formats.streams import EVENT_STREAM, events
 
 NAME = "images"
 
@@ -20,7 +20,7 @@ CALLER = json_format(
     _ORDINARY,
     Member("prompt", Form.NAME, required=True),
     lambda fields: text(fields, "prompt"),
-    streams=EVENTS,
+    streams=EVENT_STREAM,
 )
 UPSTREAM = UpstreamFormat(
     path=lambda _model, _stream: b"/images/generations",

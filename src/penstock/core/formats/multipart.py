@@ -12,15 +12,13 @@ import msgspec
 from penstock.core.body.cost_fields import says_cost
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.body.scan_rules import Form, Member, ScanRules
-from penstock.core.dialects.interface import Prepared
-from penstock.core.profile import Profile
-from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.dialects.prepare import passed_plainly
 from penstock.errors import InvalidRequest
 
 MAX_PARTS = 64
 MAX_HEAD = 8 * 1024
 """Bytes of the headers of one part."""
-MAX_NAME = 256
+MAX_MODEL_NAME = 256
 """Bytes of the model's name."""
 FORM_SCAN = ScanRules((Member("model", Form.NAME, required=True),), wanted=1)
 """Where a form has its model, in the terms of an envelope. No scanner is ever asked: a form is no JSON."""
@@ -39,7 +37,7 @@ _TOKEN_SIGNS = re.compile(rb"[0-9A-Za-z'+_.-]+")
 _AT = FORM_SCAN.places["model"]
 
 
-class Part(msgspec.Struct, frozen=True):
+class FormPart(msgspec.Struct, frozen=True):
     """One part: the field's name, whether it is a file, and where in the body its value begins and ends."""
 
     name: str
@@ -48,14 +46,14 @@ class Part(msgspec.Struct, frozen=True):
     end: int
 
 
-def read_parts(body: bytes) -> list[Part]:
+def read_parts(body: bytes) -> list[FormPart]:
     """The parts of a form. Raises ``InvalidRequest``."""
     opening = _BOUNDARY.match(body)
     if opening is None:
         raise InvalidRequest("The body must be multipart/form-data, with a file in it.")
     boundary = b"--" + opening.group(1)
     delimiter = _CRLF + boundary
-    parts: list[Part] = []
+    parts: list[FormPart] = []
     at = opening.end()
     while True:
         if len(parts) == MAX_PARTS:
@@ -76,7 +74,7 @@ def read_parts(body: bytes) -> list[Part]:
     return parts
 
 
-def _part(body: bytes, start: int, end: int) -> Part:
+def _part(body: bytes, start: int, end: int) -> FormPart:
     close = body.find(b"\r\n\r\n", start, min(end, start + MAX_HEAD))
     if close < 0:
         raise InvalidRequest("A part of the form has no end of its headers, or too many of them.")
@@ -98,7 +96,7 @@ def _part(body: bytes, start: int, end: int) -> Part:
                 pass
     if found is None:
         raise InvalidRequest("A part of the form has no name.")
-    return Part(*found, close + len(b"\r\n\r\n"), end)
+    return FormPart(*found, close + len(b"\r\n\r\n"), end)
 
 
 def _disposition(value: bytes) -> tuple[str, bool]:
@@ -120,10 +118,10 @@ def _disposition(value: bytes) -> tuple[str, bool]:
         raise InvalidRequest("The name of a part of the form is not valid UTF-8.") from error
 
 
-def read_form(body: bytes, rules: BodyRules, file: str) -> Envelope:
+def form_envelope(body: bytes, rules: BodyRules, file: str) -> Envelope:
     """The envelope of a form that has a file in the field ``file``. Raises ``InvalidRequest``."""
     parts = read_parts(body)
-    fields: dict[str, Part] = {}
+    fields: dict[str, FormPart] = {}
     for part in parts:
         if part.name not in _OWN_FIELDS and says_cost(part.name):
             raise InvalidRequest(f"{part.name[:100]}: this is not taken in a form.", param=part.name[:100])
@@ -153,28 +151,26 @@ def read_form(body: bytes, rules: BodyRules, file: str) -> Envelope:
 _OWN_FIELDS = frozenset(("model", "stream"))
 
 
-def _text(body: bytes, part: Part) -> str:
+def _text(body: bytes, part: FormPart) -> str:
     value = body[part.start : part.end]
-    if len(value) > MAX_NAME:
-        raise InvalidRequest(f"{part.name} is longer than {MAX_NAME} bytes.", param=part.name)
+    if len(value) > MAX_MODEL_NAME:
+        raise InvalidRequest(f"{part.name} is longer than {MAX_MODEL_NAME} bytes.", param=part.name)
     try:
         return value.decode()
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{part.name} is not valid UTF-8.", param=part.name) from error
 
 
-def pass_form(
-    envelope: Envelope,
-    model: str,
-    profile: Profile,  # noqa: ARG001 - as PassRequest calls it
-    reasoning: ReasoningScope | None = None,  # noqa: ARG001 - likewise
-) -> Prepared:
-    """The caller's form for ``model``; nothing else of it is changed."""
+def _with_model(envelope: Envelope, model: str) -> bytes:
     body, spans = envelope.body, envelope.spans
     if spans is None or model == envelope.model:
-        return Prepared(body)
+        return body
     whole = memoryview(body)
-    return Prepared(b"".join((whole[: spans[_AT]], model.encode(), whole[spans[_AT + 1] :])))
+    return b"".join((whole[: spans[_AT]], model.encode(), whole[spans[_AT + 1] :]))
+
+
+pass_form = passed_plainly(_with_model)
+"""The caller's form for another model; nothing else of it is changed."""
 
 
 def form_type(body: bytes) -> bytes:

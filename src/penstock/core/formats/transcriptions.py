@@ -7,8 +7,8 @@ from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.dialects.interface import CallerFormat, Passing, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.formats.answers import WholeAnswers
-from penstock.core.formats.multipart import FORM_SCAN, form_type, pass_form, read_form
-from penstock.core.formats.streams import EVENTS, events
+from penstock.core.formats.multipart import FORM_SCAN, form_envelope, form_type, pass_form
+from penstock.core.formats.streams import EVENT_STREAM, events
 from penstock.errors import InvalidRequest
 
 NAME = "transcriptions"
@@ -19,7 +19,7 @@ def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:  
 
 
 def _read(body: bytes) -> Envelope:
-    return read_form(body, _RULES, "file")
+    return form_envelope(body, _RULES, "file")
 
 
 _RULES = BodyRules(
@@ -33,7 +33,7 @@ _RULES = BodyRules(
     estimate_input=lambda _envelope: 0,
     form=_read,
 )
-CALLER = CallerFormat(body=_RULES, streams=EVENTS)
+CALLER = CallerFormat(body=_RULES, streams=EVENT_STREAM)
 _PASSING = Passing(
     pass_form, events(writes=True), WholeAnswers(("text", "segments"), plain=True, writes=True), writes=True
 )

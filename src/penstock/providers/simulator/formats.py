@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from penstock.core.formats.multipart import Part, read_parts
+from penstock.core.formats.multipart import FormPart, read_parts
 from penstock.errors import InvalidRequest
 from penstock.providers.simulator.request import JsonValue, Unreadable, decode_object
 
@@ -211,5 +211,5 @@ def format_answer(path: str, body: bytes) -> FormatAnswer | None:
     return None
 
 
-def _value(body: bytes, part: Part) -> bytes:
+def _value(body: bytes, part: FormPart) -> bytes:
     return body[part.start : part.end]

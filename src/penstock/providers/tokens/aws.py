@@ -16,11 +16,11 @@ import msgspec
 
 from penstock.core.limits import Header
 from penstock.providers.secrets import Secret
-from penstock.providers.tokens.exchange import Question, Token, Unusable, object_in, text_of
+from penstock.providers.tokens.exchange import Token, TokenQuestion, Unusable, member_text, object_in
 
 METADATA = "http://169.254.169.254"
 CONTAINER = "http://169.254.170.2"
-LONGEST = 12 * 3600
+LONGEST_KEY = 12 * 3600
 """Seconds for which a key may be good."""
 NOTHING = sha256(b"").hexdigest()
 """The digest of an empty body."""
@@ -31,7 +31,7 @@ _PREFIX = "bedrock-api-key-"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-class Credentials(msgspec.Struct, frozen=True):
+class IamCredentials(msgspec.Struct, frozen=True):
     """Of IAM. ``session`` is b"" for those that last; ``expires_at`` is in epoch seconds, None for never."""
 
     key_id: str
@@ -40,7 +40,7 @@ class Credentials(msgspec.Struct, frozen=True):
     expires_at: float | None = None
 
     def __repr__(self) -> str:
-        return f"Credentials({self.key_id})"
+        return f"IamCredentials({self.key_id})"
 
 
 class Presigned(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class Presigned(msgspec.Struct, frozen=True):
     """Of the body, in hexadecimal."""
 
 
-def signed_query(credentials: Credentials, request: Presigned) -> str:
+def signed_query(credentials: IamCredentials, request: Presigned) -> str:
     """The query of a request with its signature. The names in it are in the order that is signed."""
     stamp = datetime.fromtimestamp(request.now, UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{request.region}/{request.service}/aws4_request"
@@ -83,9 +83,9 @@ def signed_query(credentials: Credentials, request: Presigned) -> str:
     return f"{query}&X-Amz-Signature={key.hex()}"
 
 
-def bedrock_key(credentials: Credentials, region: str, now: float) -> Token:
+def bedrock_key(credentials: IamCredentials, region: str, now: float) -> Token:
     """A key of Bedrock in a region. Raises ``Unusable``."""
-    seconds = LONGEST
+    seconds = LONGEST_KEY
     if credentials.expires_at is not None:
         seconds = min(seconds, int(credentials.expires_at - now))
     if seconds <= 0:
@@ -96,7 +96,7 @@ def bedrock_key(credentials: Credentials, region: str, now: float) -> Token:
     return Token(Secret(key), now + seconds)
 
 
-def from_container(environ: Mapping[str, str], authorization: str) -> Question | None:
+def from_container(environ: Mapping[str, str], authorization: str) -> TokenQuestion | None:
     """What a container's endpoint is asked (ECS, EKS Pod Identity); None where the environment names none."""
     url = environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
     relative = environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "")
@@ -105,22 +105,22 @@ def from_container(environ: Mapping[str, str], authorization: str) -> Question |
     if not url:
         return None
     headers: tuple[Header, ...] = ((b"authorization", authorization.encode()),) if authorization else ()
-    return Question(b"GET", url, headers)
+    return TokenQuestion(b"GET", url, headers)
 
 
-def metadata_token(host: str = "") -> Question:
+def metadata_token(host: str = "") -> TokenQuestion:
     """The first thing that a machine's metadata is asked."""
     ttl = (b"x-aws-ec2-metadata-token-ttl-seconds", b"21600")
-    return Question(b"PUT", f"{host or METADATA}/latest/api/token", (ttl,))
+    return TokenQuestion(b"PUT", f"{host or METADATA}/latest/api/token", (ttl,))
 
 
-def metadata_role(token: bytes, role: str = "", host: str = "") -> Question:
+def metadata_role(token: bytes, role: str = "", host: str = "") -> TokenQuestion:
     """What it is asked then: which role the machine has, and with its name the role's credentials."""
     url = f"{host or METADATA}/latest/meta-data/iam/security-credentials/{quote(role, safe='')}"
-    return Question(b"GET", url, ((b"x-aws-ec2-metadata-token", token),))
+    return TokenQuestion(b"GET", url, ((b"x-aws-ec2-metadata-token", token),))
 
 
-def credentials_in(body: bytes) -> Credentials:
+def credentials_in(body: bytes) -> IamCredentials:
     """The credentials of an answer. Raises ``Unusable``."""
     fields = object_in(body)
     expires = fields.get("Expiration")
@@ -129,9 +129,9 @@ def credentials_in(body: bytes) -> Credentials:
     except ValueError:
         raise Unusable("its Expiration is no time") from None
     session = fields.get("Token")
-    return Credentials(
-        text_of(fields, "AccessKeyId"),
-        text_of(fields, "SecretAccessKey").encode(),
+    return IamCredentials(
+        member_text(fields, "AccessKeyId"),
+        member_text(fields, "SecretAccessKey").encode(),
         session if isinstance(session, str) else "",
         until,
     )

@@ -5,13 +5,13 @@ Facts: learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-
 
 from urllib.parse import quote
 
-from penstock.providers.tokens.exchange import Question, form
+from penstock.providers.tokens.exchange import TokenQuestion, form
 
 AUTHORITY = "https://login.microsoftonline.com"
 SCOPE = "https://cognitiveservices.azure.com/.default"
 
 
-def for_client(tenant: str, client: str, secret: bytes, scope: str, authority: str) -> Question:
+def for_client(tenant: str, client: str, secret: bytes, scope: str, authority: str) -> TokenQuestion:
     """What is asked; ``scope`` and ``authority`` are the usual ones where they are ''."""
     return form(
         f"{authority or AUTHORITY}/{quote(tenant, safe='')}/oauth2/v2.0/token",

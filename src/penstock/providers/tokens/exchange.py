@@ -16,7 +16,7 @@ class Unusable(ValueError):
     """There is no token, in words for the operator that hold no secret."""
 
 
-class Question(msgspec.Struct, frozen=True):
+class TokenQuestion(msgspec.Struct, frozen=True):
     """What is sent. It may hold secrets, so it does not show itself."""
 
     method: bytes
@@ -25,7 +25,7 @@ class Question(msgspec.Struct, frozen=True):
     body: bytes = b""
 
     def __repr__(self) -> str:
-        return f"Question({self.url.partition('?')[0]})"
+        return f"TokenQuestion({self.url.partition('?')[0]})"
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -35,9 +35,9 @@ class Token(msgspec.Struct, frozen=True):
     expires_at: float
 
 
-def form(url: str, fields: dict[str, str]) -> Question:
+def form(url: str, fields: dict[str, str]) -> TokenQuestion:
     """A form that is posted."""
-    return Question(b"POST", url, (_FORM,), urlencode(fields).encode())
+    return TokenQuestion(b"POST", url, (_FORM,), urlencode(fields).encode())
 
 
 def token_in(body: bytes, now: float) -> Token:
@@ -65,7 +65,7 @@ def object_in(body: bytes) -> dict[str, object]:
     return cast("dict[str, object]", value)
 
 
-def text_of(fields: dict[str, object], name: str) -> str:
+def member_text(fields: dict[str, object], name: str) -> str:
     """A member that has to be there. Raises ``Unusable``."""
     value = fields.get(name)
     if not isinstance(value, str) or not value:
