@@ -37,7 +37,7 @@ def json_format(
     """A format with bodies in JSON.
 
     ``ordinary`` are the fields that neither name a model nor multiply a bill, ``wanted`` the one that has to be there, of which
-    there may be ``most`` listed; ``limit`` is the field that bounds the answer's tokens. ``streams``: answers may come piece
+    there may be ``most`` entries; ``limit`` is the field that bounds the answer's tokens. ``streams``: answers may come piece
     by piece, ``always_streams``: they always do. ``unscanned`` is a field that only ``check`` can judge; the input's tokens are
     estimated by it.
     """
@@ -101,7 +101,7 @@ def text(fields: dict[str, Raw], name: str) -> None:
 
 
 def listed(fields: dict[str, Raw], name: str, most: int) -> list[Raw]:
-    """The listed of a field that is a list, from one on. Raises ``InvalidRequest``."""
+    """The entries of a field that is a list, from one on. Raises ``InvalidRequest``."""
     value = given(fields, name)
     if not value.startswith(b"["):
         raise InvalidRequest(f"{name} must be a list.", param=name)
@@ -109,7 +109,7 @@ def listed(fields: dict[str, Raw], name: str, most: int) -> list[Raw]:
     if not found:
         raise InvalidRequest(f"{name} must not be empty.", param=name)
     if len(found) > most:
-        raise InvalidRequest(f"{name} may hold at most {most} listed; send several requests.", param=name)
+        raise InvalidRequest(f"{name} may hold at most {most} entries; send several requests.", param=name)
     return found
 
 
