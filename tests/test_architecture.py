@@ -74,7 +74,7 @@ CORE_MAY_IMPORT: dict[str, set[str]] = {
         "tools",
     },
     "catalog": {"body", "profile"},
-    "formats": {"body", "dialects", "neutral", "profile", "reasoning", "sse"},
+    "formats": {"body", "dialects", "neutral", "sse"},
     "endpoints": {"body", "catalog", "dialects", "formats", "limits"},
     "routing": {"catalog", "failure_classes", "profile"},
 }

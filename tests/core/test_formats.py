@@ -12,7 +12,7 @@ from penstock.core.dialects.prepare import pass_through
 from penstock.core.endpoints import ENDPOINTS, FORMATS, Endpoint
 from penstock.core.formats import completions, images, moderations, rerank, speech, streams, transcriptions
 from penstock.core.formats.answers import WholeAnswers, usage_in
-from penstock.core.formats.multipart import MAX_PART_NAME, MAX_PARTS, form_type, read_parts
+from penstock.core.formats.multipart import MAX_MODEL_NAME, MAX_PARTS, form_type, read_parts
 from penstock.core.formats.streams import BYTES, EVENT_STREAM, EventLane, WholeLane, passed_lane
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
@@ -188,7 +188,7 @@ def test_a_form_is_read_and_written_with_another_model(body: bytes, stream: bool
         (FILE + END, "model is required"),
         (field(b"model", b" ") + FILE + END, "model is required"),
         (field(b"model", b"x", b"; filename=y") + FILE + END, "model is required"),
-        (field(b"model", b"x" * (MAX_PART_NAME + 1)) + FILE + END, "longer than"),
+        (field(b"model", b"x" * (MAX_MODEL_NAME + 1)) + FILE + END, "longer than"),
         (field(b"model", b"\xff") + FILE + END, "not valid UTF-8"),
         (MODEL + END, "file is required"),
         (FORM.replace(b"sound", b""), "file is required"),

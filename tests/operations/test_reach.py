@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from penstock.core.catalog import Reach, Upstream
 from penstock.errors import ProviderCredentials
-from penstock.operations.reach import is_spared, query_of, way_to
+from penstock.operations.reach import is_spared, query_suffix, way_to
 from penstock.providers.secrets import Secrets
 from penstock.upstream import Proxy, Way
 
@@ -59,7 +59,7 @@ def test_files_and_the_query() -> None:
         ca="file:/ca", client_cert="file:/c", client_key="file:/k", query=(("api-version", "2024-10-21"),)
     )
     assert way(reach) == Way(None, "/ca", "/c", "/k")
-    assert query_of(reach) == b"?api-version=2024-10-21"
+    assert query_suffix(reach) == b"?api-version=2024-10-21"
     assert way(Reach(query=(("a", "b"),))) is None
 
 

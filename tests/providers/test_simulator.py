@@ -439,7 +439,7 @@ async def test_a_slow_reader_holds_the_simulator_back(sim: Sim):
 
 
 async def test_what_it_does_not_know(sim: Sim):
-    assert (await sim.ask("/v1/images/generations", {})).status == 404
+    assert (await sim.ask("/v1/images/variations", {})).status == 404
     assert (await sim.ask(CHAT, b"", method="GET")).status == 404
     assert (await sim.ask(CHAT, b"[1]")).status == 400
     assert (await sim.ask(CHAT, b"{")).status == 400

@@ -19,7 +19,7 @@ NOW = 1_800_000_000.0
 
 # ---- Amazon
 
-EXAMPLE = aws.AwsCredentials("AKIAIOSFODNN7EXAMPLE", b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+EXAMPLE = aws.IamCredentials("AKIAIOSFODNN7EXAMPLE", b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 
 
 def test_the_published_example_of_a_signed_query() -> None:
@@ -41,7 +41,7 @@ def test_the_published_example_of_a_signed_query() -> None:
 
 
 def test_a_key_of_bedrock_is_a_signed_query_in_base64() -> None:
-    made = aws.bedrock_key(aws.AwsCredentials("AKID", b"secret", "session+/="), "eu-west-1", NOW)
+    made = aws.bedrock_key(aws.IamCredentials("AKID", b"secret", "session+/="), "eu-west-1", NOW)
     text = made.secret.reveal().decode()
     assert text.startswith("bedrock-api-key-")
     address = base64.b64decode(text.removeprefix("bedrock-api-key-")).decode()
@@ -53,14 +53,14 @@ def test_a_key_of_bedrock_is_a_signed_query_in_base64() -> None:
     assert fields["X-Amz-Credential"] == "AKID/20270115/eu-west-1/bedrock/aws4_request"
     assert (fields["X-Amz-Expires"], fields["X-Amz-Security-Token"]) == ("43200", "session+/=")
     assert made.expires_at == NOW + 43200
-    assert sha256(b"").hexdigest() == aws.NO_BODY
-    assert "secret" not in repr(aws.AwsCredentials("AKID", b"secret"))
+    assert sha256(b"").hexdigest() == aws.NOTHING
+    assert "secret" not in repr(aws.IamCredentials("AKID", b"secret"))
 
 
 def test_a_key_does_not_outlive_the_credentials() -> None:
-    assert aws.bedrock_key(aws.AwsCredentials("a", b"b", "c", NOW + 600), "r", NOW).expires_at == NOW + 600
+    assert aws.bedrock_key(aws.IamCredentials("a", b"b", "c", NOW + 600), "r", NOW).expires_at == NOW + 600
     with pytest.raises(Unusable):
-        aws.bedrock_key(aws.AwsCredentials("a", b"b", "c", NOW), "r", NOW)
+        aws.bedrock_key(aws.IamCredentials("a", b"b", "c", NOW), "r", NOW)
 
 
 def test_the_credentials_of_a_container_and_of_a_machine() -> None:

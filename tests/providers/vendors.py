@@ -357,7 +357,7 @@ def tried(kind: str) -> Iterator[tuple[str, list[str]]]:
     for model in MODELS.get(kind, ()):
         profile = row.profile_of(model)
         for upstream in PROVIDERS[kind].speaks:
-            if upstream == "embeddings" or (upstream == "chat" and profile.preferred_format == "responses"):
+            if upstream not in CALLERS or (upstream == "chat" and profile.preferred_format == "responses"):
                 continue
             if kind == "bedrock" and upstream != "messages":
                 continue  # Claude speaks that alone there; the row says so

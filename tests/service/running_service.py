@@ -106,6 +106,15 @@ FORMAT_KINDS: dict[str, ModelKind] = {
     "moderations": "moderation",
 }
 """The formats that are passed through, by the word of ``speaks``, with the kind of their models."""
+IN_THE_CONTRACT: tuple[tuple[str, ModelKind], ...] = (
+    ("codestral", "completion"),
+    ("gpt-image-1", "image"),
+    ("whisper-1", "transcription"),
+    ("gpt-4o-mini-tts", "speech"),
+    ("rerank-v3.5", "rerank"),
+    ("omni-moderation-latest", "moderation"),
+)
+"""The models that the examples of the API's description name."""
 FORMAT_FEW = ("plain", "error-400", "error-401", "error-500", "html", "empty", "garbage", "error-200", "cut")
 EMBEDDING_FEW = (
     "plain",
@@ -180,6 +189,7 @@ def catalogue(simulated: int, wires: Mapping[str, int]) -> CatalogDocument:
         row = replace(KINDS[kind], id=name, kind=kind, secret="env:VENDOR_KEY" if kind == "custom" else "")
         speaks = tuple((format_, f"http://127.0.0.1:{port}{path}") for format_ in FORMAT_KINDS)
         providers.append(replace(row, speaks=speaks))
+    models += (_embedding(id, ("sim-formats", "plain"), kind=of_kind) for id, of_kind in IN_THE_CONTRACT)
     for format_, of_kind in FORMAT_KINDS.items():
         wire, spare = ("wire-formats", f"up-{of_kind}"), ("spare-formats", f"vendor/up-{of_kind}")
         models += (

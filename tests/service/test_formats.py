@@ -416,6 +416,7 @@ async def test_another_place_of_the_same_model_is_tried(house: House, format_: s
 async def test_only_what_costs_the_same_twice_is_sent_to_the_same_place_twice(
     house: House, format_: str
 ) -> None:
+    await house.restart(upstream_again=True)
     user = await house.user()
     wire = house.wires["wire-embeddings"]
     wire.script = lambda asked: asked.answer(b"{}", 500)

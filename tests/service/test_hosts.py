@@ -108,7 +108,7 @@ max_output_tokens = 4096
         user.key,
         body=b'{"model":"of-vertex","messages":[{"role":"user","content":"x"}]}',
     )
-    assert (counted.status, counted.headers["x-penstock-token-count"]) == (200, "estimate")
+    assert (counted.status, counted.headers["x-penstock-token-count"]) == (200, "estimated")
 
 
 async def test_a_provider_that_gives_no_token_is_not_asked_and_the_next_one_is(house: House) -> None:

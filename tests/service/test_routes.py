@@ -164,7 +164,7 @@ async def test_unknown_routes_are_404_and_wrong_methods_405_with_allow(house: Ho
     user = await house.user()
     for path in (
         "/v1/nothing",
-        "/api/v1/moderations",
+        "/api/v1/realtime",
         "/api/v2/messages",
         "/api",
         "/v1/models/",

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from msgspec.structs import replace
 
-from penstock.core.catalog import SignIn, Upstream
+from penstock.core.catalog import TokenSettings, Upstream
 from penstock.errors import ProviderCredentials
 from penstock.operations.token_sources import AGAIN, TokenSources
 from penstock.providers.secrets import Secrets
@@ -42,7 +42,7 @@ class Desk:
         return f"http://127.0.0.1:{self.double.port}"
 
     def entra(self) -> Upstream:
-        sign_in = SignIn(tenant="tenant", client="client", authority=self.origin)
+        sign_in = TokenSettings(tenant="tenant", client="client", authority=self.origin)
         return Upstream("azure", "custom", (), "entra", "env:CLIENT_SECRET", sign_in=sign_in)
 
 
@@ -64,7 +64,7 @@ async def test_a_herd_asks_once_and_the_token_is_kept(desk: Desk) -> None:
     assert (asked.method, asked.path) == ("POST", "/tenant/oauth2/v2.0/token")
     assert b"client_secret=s3cret" in asked.body
     assert desk.sources.of(desk.entra()) is source
-    assert desk.sources.of(replace(desk.entra(), sign_in=SignIn(tenant="other"))) is not source
+    assert desk.sources.of(replace(desk.entra(), sign_in=TokenSettings(tenant="other"))) is not source
 
 
 async def test_the_next_token_is_there_before_the_last_is_over(desk: Desk) -> None:
@@ -133,23 +133,25 @@ async def test_googles_file_and_metadata(desk: Desk, tmp_path: Path) -> None:
     }
     path = tmp_path / "account.json"
     path.write_text(json.dumps(account))
-    row = Upstream("vertex", "custom", (), "google", sign_in=SignIn(account=f"file:{path}"))
+    row = Upstream("vertex", "custom", (), "google", sign_in=TokenSettings(account=f"file:{path}"))
     assert (await desk.sources.of(row).get()).reveal() == b"token-1"
     assert b"jwt-bearer" in desk.double.asked[0].body
     desk.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(path)
-    assert (await desk.sources.of(replace(row, id="adc", sign_in=SignIn())).get()).reveal() == b"token-2"
-    machine = replace(row, id="machine", sign_in=SignIn(authority=f"127.0.0.1:{desk.double.port}"))
+    assert (
+        await desk.sources.of(replace(row, id="adc", sign_in=TokenSettings())).get()
+    ).reveal() == b"token-2"
+    machine = replace(row, id="machine", sign_in=TokenSettings(authority=f"127.0.0.1:{desk.double.port}"))
     sources = TokenSources(desk.client, Secrets({}), now=lambda: desk.now)
     assert (await sources.of(machine).get()).reveal() == b"token-3"
     assert desk.double.asked[2].headers["metadata-flavor"] == "Google"
-    missing = replace(row, id="missing", sign_in=SignIn(account=f"file:{tmp_path}/none.json"))
+    missing = replace(row, id="missing", sign_in=TokenSettings(account=f"file:{tmp_path}/none.json"))
     with pytest.raises(ProviderCredentials):
         await desk.sources.of(missing).get()
 
 
 async def test_bedrock_by_the_environment_a_container_and_the_machine(desk: Desk) -> None:
     row = Upstream(
-        "bedrock", "custom", (), "bedrock", sign_in=SignIn(region="us-east-1", authority=desk.origin)
+        "bedrock", "custom", (), "bedrock", sign_in=TokenSettings(region="us-east-1", authority=desk.origin)
     )
 
     def found(**environ: str) -> TokenSources:

@@ -144,8 +144,10 @@ async def test_answers_are_as_the_contract_says(hotel: Hotel, path: str) -> None
     where = "/api/v1" + path.replace("{id}", "claude-haiku-4.5")
     given: dict[str, Any] = {}
     if method == "post":
-        content = operation["requestBody"]["content"]["application/json"]
+        ((kind, content),) = operation["requestBody"]["content"].items()
         given = {"json": content["example"]}
+        if kind == "multipart/form-data":
+            given = {"data": {"model": content["example"]["model"]}, "files": {"file": ("a.wav", b"RIFF")}}
         Draft202012Validator(resolved(content["schema"])).validate(content["example"])
     reader = hotel.reader()
     answer = await reader.http.request(method, where, headers=headers, **given)

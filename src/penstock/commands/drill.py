@@ -23,7 +23,7 @@ from penstock.commands.options import At
 from penstock.domain.catalog.catalog_store import load_document
 from penstock.domain.keys.management import key_exists
 from penstock.domain.ledger.outcomes import Outcome, outcomes_of_key
-from penstock.operations.drill import FAULTS, LONGEST, Drill, begin_drill, end_drill, read_drill
+from penstock.operations.drill import FAULTS, LONGEST_DRILL, Drill, begin_drill, end_drill, read_drill
 from penstock.providers.table import KINDS
 
 _SETTLING = 3.0
@@ -74,8 +74,8 @@ def drill(
         return
     if fault not in FAULTS:
         raise CommandError(f"{fault!r} is no fault that can be played: {', '.join(FAULTS)}")
-    if not 0 < seconds <= LONGEST:
-        raise CommandError(f"a drill runs from 1 to {LONGEST} seconds")
+    if not 0 < seconds <= LONGEST_DRILL:
+        raise CommandError(f"a drill runs from 1 to {LONGEST_DRILL} seconds")
     report = asyncio.run(_run(place, data, Drill(key, provider, fault, time.time() + seconds), seconds))
     if json:
         answer_json(report)

@@ -107,7 +107,7 @@ class Reach(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 STRAIGHT = Reach()
 
 
-class SignIn(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class TokenSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a way to sign in by tokens has to know besides the secret.
 
     ``region`` is Bedrock's; ``account`` (``file:PATH``) Google's file of credentials; ``tenant`` and ``client`` are Entra's.
@@ -122,7 +122,7 @@ class SignIn(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     authority: str = ""
 
 
-NO_SIGN_IN = SignIn()
+NO_SIGN_IN = TokenSettings()
 
 
 class Upstream(msgspec.Struct, frozen=True):
@@ -142,7 +142,7 @@ class Upstream(msgspec.Struct, frozen=True):
     habits: tuple[tuple[str, ProfileValue], ...] = ()
     """What the operator has changed of all these profiles, by the names of their flags."""
     reach: Reach = STRAIGHT
-    sign_in: SignIn = NO_SIGN_IN
+    sign_in: TokenSettings = NO_SIGN_IN
 
     def url(self, dialect: DialectName) -> str | None:
         """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""

@@ -31,7 +31,7 @@ from penstock.errors import ProviderCredentials, Unavailable
 from penstock.operations.drill import read_drill
 from penstock.operations.first_start import is_loopback
 from penstock.operations.mail_sender import MailUrlError, mail_transport
-from penstock.operations.reach import query_of, way_to
+from penstock.operations.reach import query_suffix, way_to
 from penstock.operations.token_sources import TokenSources
 from penstock.operations.vouched import vouched_for
 from penstock.providers.auth import AUTH, ToSign, sign
@@ -344,7 +344,7 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
             return Finding("fail", "providers", text, "see what sign_in says in the catalogue")
     headers = sign(upstream, secret, request)
     try:
-        path = base + b"/models" + query_of(upstream.reach)
+        path = base + b"/models" + query_suffix(upstream.reach)
         response = await client.send(origin, b"GET", path, headers, b"", _WAIT)
     except UpstreamFailure as failure:
         text = f"{upstream.id} at {origin.host} does not answer: {failure}"

@@ -37,7 +37,7 @@ FAULTS: Mapping[str, str] = {
     "529": "error-529",
 }
 """What can be played, and the simulator's scenario for it."""
-LONGEST = 3600
+LONGEST_DRILL = 3600
 """Seconds for which a drill may run."""
 _FILE = "drill.json"
 _MOST = 4096
@@ -63,7 +63,7 @@ def read_drill(data: Path, now: float) -> Drill | None:
             found = _decode(file.read(_MOST))
     except (OSError, msgspec.DecodeError):
         return None
-    return found if now < found.until <= now + LONGEST and found.fault in FAULTS else None
+    return found if now < found.until <= now + LONGEST_DRILL and found.fault in FAULTS else None
 
 
 def begin_drill(data: Path, drill: Drill) -> None:

@@ -31,7 +31,7 @@ def way_to(upstream: Upstream, url: str, secrets: Secrets) -> Way | None:
     return None if found == Way() else found
 
 
-def query_of(reach: Reach) -> bytes:
+def query_suffix(reach: Reach) -> bytes:
     """What goes after every path."""
     return ("?" + "&".join(f"{name}={value}" for name, value in reach.query)).encode() if reach.query else b""
 

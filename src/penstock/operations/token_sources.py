@@ -155,11 +155,11 @@ class TokenSources:
             raise Unusable("the client's secret is not there")
         return entra.for_client(given.tenant, given.client, secret.reveal(), given.scope, given.authority)
 
-    async def _aws(self, upstream: Upstream) -> aws.AwsCredentials:
+    async def _aws(self, upstream: Upstream) -> aws.IamCredentials:
         """By the environment, a container's endpoint, or the machine's metadata: the first that there is."""
         key, secret = self._environ("AWS_ACCESS_KEY_ID"), self._environ("AWS_SECRET_ACCESS_KEY")
         if key and secret:
-            return aws.AwsCredentials(key, secret.encode(), self._environ("AWS_SESSION_TOKEN"))
+            return aws.IamCredentials(key, secret.encode(), self._environ("AWS_SESSION_TOKEN"))
         names = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
         authorization = self._environ("AWS_CONTAINER_AUTHORIZATION_TOKEN")
         file = self._environ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")

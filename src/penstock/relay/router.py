@@ -27,7 +27,7 @@ from penstock.core.routing.pace import Limits
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import ContextOverflow, InvalidRequest, NoProvider, ProviderCredentials
-from penstock.operations.reach import query_of, way_to
+from penstock.operations.reach import query_suffix, way_to
 from penstock.operations.token_sources import TokenSources
 from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secret, Secrets
@@ -248,7 +248,7 @@ class Router:
         if upstream.reach.anthropic_version and attempt.dialect in HOSTED:
             suffix = b":streamRawPredict" if stream else b":rawPredict"
         way = way_to(upstream, base_url, self._secrets)
-        suffix += query_of(upstream.reach)
+        suffix += query_suffix(upstream.reach)
         key = (base_url, suffix, way)
         found = self._addresses.get(key)
         if found is None:

@@ -6,13 +6,20 @@ refuses the request instead.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope, too_deep
-from penstock.core.dialects.interface import CallerSide, Passing, Prepared, UpstreamFormat, UpstreamSide
+from penstock.core.dialects.interface import (
+    CallerSide,
+    Passing,
+    PassRequest,
+    Prepared,
+    UpstreamFormat,
+    UpstreamSide,
+)
 from penstock.core.dialects.registry import caller_side, upstream_side
 from penstock.core.dialects.translation_memory import TranslationScope, request_parts
 from penstock.core.neutral.request import MOST_LOSSES, Loss, Request
@@ -103,6 +110,20 @@ def pass_through(
     if (strict or profile.extra_body) and envelope.rules.form is None:
         return _completed(prepared, profile, strict=strict)
     return prepared
+
+
+def passed_plainly(write: Callable[[Envelope, str], bytes]) -> PassRequest:
+    """How such requests are passed on; ``write`` gives the body for the upstream's own name of the model."""
+
+    def request(
+        envelope: Envelope,
+        model: str,
+        profile: Profile,  # noqa: ARG001 - as PassRequest calls it
+        reasoning: ReasoningScope | None = None,  # noqa: ARG001 - likewise
+    ) -> Prepared:
+        return Prepared(write(envelope, model))
+
+    return request
 
 
 def _told_of_cost(prepared: Prepared, envelope: Envelope) -> Prepared:

@@ -6,7 +6,7 @@ from penstock.core.body.scan_rules import Form, Member
 from penstock.core.dialects.interface import Passing, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.formats.answers import WholeAnswers
-from penstock.core.formats.requests import given, json_format, list_entries, pass_request
+from penstock.core.formats.requests import given, json_format, listed, pass_request
 from penstock.core.formats.streams import EVENT_STREAM, events
 from penstock.errors import InvalidRequest
 
@@ -29,7 +29,7 @@ def _check(fields: dict[str, Raw]) -> None:
     if prompt[0] not in _STARTS:
         raise InvalidRequest("prompt must be a string, a list of strings, or token ids.", param="prompt")
     if prompt.startswith(b"[") and prompt[1:].lstrip().startswith(_MANY):
-        list_entries(fields, "prompt", MAX_PROMPTS)
+        listed(fields, "prompt", MAX_PROMPTS)
 
 
 CALLER = json_format(

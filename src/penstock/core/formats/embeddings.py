@@ -18,12 +18,11 @@ from penstock.core.body.scan_rules import Form, Member, ScanRules
 from penstock.core.body.scanner import BOUNDS_NESTING, scan
 from penstock.core.body.splice import replace_once, replace_spans
 from penstock.core.body.value_limits import real
-from penstock.core.dialects.interface import CallerFormat, PassedAnswer, Passing, Prepared, UpstreamFormat
+from penstock.core.dialects.interface import CallerFormat, PassedAnswer, Passing, UpstreamFormat
+from penstock.core.dialects.prepare import passed_plainly
 from penstock.core.dialects.upstream_error_text import error_text, kind_of, words
 from penstock.core.neutral.events import Failed, garbled
 from penstock.core.neutral.usage import Usage
-from penstock.core.profile import Profile
-from penstock.core.reasoning.cache import ReasoningScope
 from penstock.errors import InvalidRequest
 
 NAME = "embeddings"
@@ -104,14 +103,8 @@ def _estimate_input(envelope: Envelope) -> int:
     return given.count(b",") + 1
 
 
-def pass_request(
-    envelope: Envelope,
-    model: str,
-    profile: Profile,  # noqa: ARG001 - as PassRequest calls it
-    reasoning: ReasoningScope | None = None,  # noqa: ARG001 - likewise
-) -> Prepared:
-    """The caller's body for ``model``; nothing else of it is changed."""
-    return Prepared(envelope.encode(model))
+pass_request = passed_plainly(lambda envelope, model: envelope.encode(model))
+"""The caller's body for another model; nothing else of it is changed."""
 
 
 # ---- the answer

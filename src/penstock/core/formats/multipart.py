@@ -12,15 +12,13 @@ import msgspec
 from penstock.core.body.cost_fields import says_cost
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.body.scan_rules import Form, Member, ScanRules
-from penstock.core.dialects.interface import Prepared
-from penstock.core.profile import Profile
-from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.dialects.prepare import passed_plainly
 from penstock.errors import InvalidRequest
 
 MAX_PARTS = 64
 MAX_HEAD = 8 * 1024
 """Bytes of the headers of one part."""
-MAX_PART_NAME = 256
+MAX_MODEL_NAME = 256
 """Bytes of the model's name."""
 FORM_SCAN = ScanRules((Member("model", Form.NAME, required=True),), wanted=1)
 """Where a form has its model, in the terms of an envelope. No scanner is ever asked: a form is no JSON."""
@@ -120,7 +118,7 @@ def _disposition(value: bytes) -> tuple[str, bool]:
         raise InvalidRequest("The name of a part of the form is not valid UTF-8.") from error
 
 
-def read_multipart(body: bytes, rules: BodyRules, file: str) -> Envelope:
+def form_envelope(body: bytes, rules: BodyRules, file: str) -> Envelope:
     """The envelope of a form that has a file in the field ``file``. Raises ``InvalidRequest``."""
     parts = read_parts(body)
     fields: dict[str, FormPart] = {}
@@ -155,26 +153,24 @@ _OWN_FIELDS = frozenset(("model", "stream"))
 
 def _text(body: bytes, part: FormPart) -> str:
     value = body[part.start : part.end]
-    if len(value) > MAX_PART_NAME:
-        raise InvalidRequest(f"{part.name} is longer than {MAX_PART_NAME} bytes.", param=part.name)
+    if len(value) > MAX_MODEL_NAME:
+        raise InvalidRequest(f"{part.name} is longer than {MAX_MODEL_NAME} bytes.", param=part.name)
     try:
         return value.decode()
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{part.name} is not valid UTF-8.", param=part.name) from error
 
 
-def pass_form(
-    envelope: Envelope,
-    model: str,
-    profile: Profile,  # noqa: ARG001 - as PassRequest calls it
-    reasoning: ReasoningScope | None = None,  # noqa: ARG001 - likewise
-) -> Prepared:
-    """The caller's form for ``model``; nothing else of it is changed."""
+def _with_model(envelope: Envelope, model: str) -> bytes:
     body, spans = envelope.body, envelope.spans
     if spans is None or model == envelope.model:
-        return Prepared(body)
+        return body
     whole = memoryview(body)
-    return Prepared(b"".join((whole[: spans[_AT]], model.encode(), whole[spans[_AT + 1] :])))
+    return b"".join((whole[: spans[_AT]], model.encode(), whole[spans[_AT + 1] :]))
+
+
+pass_form = passed_plainly(_with_model)
+"""The caller's form for another model; nothing else of it is changed."""
 
 
 def form_type(body: bytes) -> bytes:

@@ -6,12 +6,11 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.cost_fields import SHARED, CostRules
-from penstock.core.body.envelope import BodyRules, Envelope, decode_integer, scanned_integer, typed
+from penstock.core.body.envelope import BodyRules, decode_integer, scanned_integer, typed
 from penstock.core.body.request_scan import request_rules
 from penstock.core.body.scan_rules import UNBOUNDED, Form, Member
-from penstock.core.dialects.interface import CallerFormat, Prepared, StreamForm
-from penstock.core.profile import Profile
-from penstock.core.reasoning.cache import ReasoningScope
+from penstock.core.dialects.interface import CallerFormat, StreamForm
+from penstock.core.dialects.prepare import passed_plainly
 from penstock.errors import InvalidRequest
 
 _BYTES_PER_TOKEN = 4
@@ -20,14 +19,14 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _NULL = Raw(b"null")
 _EMPTY = frozenset((b'""', b"[]"))
 
-MembersCheck = Callable[[dict[str, Raw]], None]
+BodyCheck = Callable[[dict[str, Raw]], None]
 """Looks at the top level of a body. Raises ``InvalidRequest``."""
 
 
 def json_format(
     ordinary: frozenset[str],
     wanted: Member,
-    check: MembersCheck,
+    check: BodyCheck,
     *,
     streams: StreamForm | None = None,
     limit: str = "",
@@ -76,7 +75,7 @@ def json_format(
     )
 
 
-def needs(name: str) -> MembersCheck:
+def needs(name: str) -> BodyCheck:
     """That a field is there and not empty."""
 
     def check(fields: dict[str, Raw]) -> None:
@@ -101,7 +100,7 @@ def text(fields: dict[str, Raw], name: str) -> None:
         raise InvalidRequest(f"{name} must be a string.", param=name)
 
 
-def list_entries(fields: dict[str, Raw], name: str, most: int) -> list[Raw]:
+def listed(fields: dict[str, Raw], name: str, most: int) -> list[Raw]:
     """The entries of a field that is a list, from one on. Raises ``InvalidRequest``."""
     value = given(fields, name)
     if not value.startswith(b"["):
@@ -114,11 +113,5 @@ def list_entries(fields: dict[str, Raw], name: str, most: int) -> list[Raw]:
     return found
 
 
-def pass_request(
-    envelope: Envelope,
-    model: str,
-    profile: Profile,  # noqa: ARG001 - as PassRequest calls it
-    reasoning: ReasoningScope | None = None,  # noqa: ARG001 - likewise
-) -> Prepared:
-    """The caller's body for ``model``; nothing else of it is changed."""
-    return Prepared(envelope.encode(model))
+pass_request = passed_plainly(lambda envelope, model: envelope.encode(model))
+"""The caller's body for another model; nothing else of it is changed."""

@@ -6,7 +6,7 @@ from penstock.core.body.scan_rules import Form, Member
 from penstock.core.dialects.interface import Passing, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.formats.answers import WholeAnswers
-from penstock.core.formats.requests import given, json_format, list_entries, pass_request
+from penstock.core.formats.requests import given, json_format, listed, pass_request
 
 NAME = "rerank"
 MAX_DOCUMENTS = 10_000
@@ -22,7 +22,7 @@ _ORDINARY = frozenset(
 
 def _check(fields: dict[str, Raw]) -> None:
     given(fields, "query")
-    list_entries(fields, "documents", MAX_DOCUMENTS)
+    listed(fields, "documents", MAX_DOCUMENTS)
 
 
 CALLER = json_format(_ORDINARY, Member("query", Form.NAME, required=True), _check, unscanned="documents")

@@ -7,7 +7,7 @@ from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.dialects.interface import CallerFormat, Passing, UpstreamFormat
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.formats.answers import WholeAnswers
-from penstock.core.formats.multipart import FORM_SCAN, form_type, pass_form, read_multipart
+from penstock.core.formats.multipart import FORM_SCAN, form_envelope, form_type, pass_form
 from penstock.core.formats.streams import EVENT_STREAM, events
 from penstock.errors import InvalidRequest
 
@@ -19,7 +19,7 @@ def _check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:  
 
 
 def _read(body: bytes) -> Envelope:
-    return read_multipart(body, _RULES, "file")
+    return form_envelope(body, _RULES, "file")
 
 
 _RULES = BodyRules(

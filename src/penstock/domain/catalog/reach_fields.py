@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from penstock.core.base_url import split_base_url
-from penstock.core.catalog import NO_SIGN_IN, STRAIGHT, Auth, Reach, SignIn, Upstream
+from penstock.core.catalog import NO_SIGN_IN, STRAIGHT, Auth, Reach, TokenSettings, Upstream
 
 KEPT_AS = "reach"
 SIGN_IN = "sign_in"
@@ -29,7 +29,7 @@ class ReachEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_key: str = ""
     query: dict[str, str] = {}
     anthropic_version: str = ""
-    sign_in: SignIn = NO_SIGN_IN
+    sign_in: TokenSettings = NO_SIGN_IN
 
 
 def reach_of(entry: ReachEntry, usual: Reach) -> Reach:
@@ -51,7 +51,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {"bedrock": ("region",), "google": (), "
 """What each way to sign in by tokens has to be told."""
 
 
-def wrong_sign_in(path: str, auth: Auth, given: SignIn, secret: str) -> Iterator[str]:
+def wrong_sign_in(path: str, auth: Auth, given: TokenSettings, secret: str) -> Iterator[str]:
     """What is missing of what a way to sign in has to know, and what is of no use to it."""
     needs = _NEEDS.get(auth)
     if needs is None:
@@ -135,18 +135,18 @@ def kept(row: Upstream) -> dict[str, object]:
     return found
 
 
-def parted(habits: Mapping[str, object]) -> tuple[dict[str, object], Reach, SignIn]:
+def parted(habits: Mapping[str, object]) -> tuple[dict[str, object], Reach, TokenSettings]:
     """The habits that the database keeps, and how the provider is reached and signed in to."""
     rest = dict(habits)
     reach, sign_in = rest.pop(KEPT_AS, None), rest.pop(SIGN_IN, None)
     return (
         rest,
         STRAIGHT if reach is None else msgspec.convert(reach, Reach),
-        NO_SIGN_IN if sign_in is None else msgspec.convert(sign_in, SignIn),
+        NO_SIGN_IN if sign_in is None else msgspec.convert(sign_in, TokenSettings),
     )
 
 
-def reach_written(row: Upstream) -> dict[str, object]:
+def document_fields(row: Upstream) -> dict[str, object]:
     """The fields of the document."""
     fields: dict[str, object] = msgspec.to_builtins(row.reach)
     if row.reach.query:

@@ -5,7 +5,7 @@ from typing import cast
 import msgspec
 
 from penstock.core.quoting import toml_key, toml_string
-from penstock.domain.catalog.reach_fields import reach_written
+from penstock.domain.catalog.reach_fields import document_fields
 from penstock.domain.catalog.toml_document import CatalogDocument
 
 
@@ -20,7 +20,7 @@ def dump(document: CatalogDocument) -> str:
             _line("speaks", dict(row.speaks)),
         ]
         lines += [_line("secret", row.secret), _line("auth", row.auth)]
-        lines += [_line(name, value) for name, value in reach_written(row).items()]
+        lines += [_line(name, value) for name, value in document_fields(row).items()]
         if row.habits:
             lines.append(_line("profile", dict(row.habits)))
         blocks.append("\n".join(lines))

@@ -16,13 +16,13 @@ import msgspec
 
 from penstock.core.limits import Header
 from penstock.providers.secrets import Secret
-from penstock.providers.tokens.exchange import Token, TokenQuestion, Unusable, object_in, text_field
+from penstock.providers.tokens.exchange import Token, TokenQuestion, Unusable, member_text, object_in
 
 METADATA = "http://169.254.169.254"
 CONTAINER = "http://169.254.170.2"
-LONGEST_SESSION = 12 * 3600
+LONGEST_KEY = 12 * 3600
 """Seconds for which a key may be good."""
-NO_BODY = sha256(b"").hexdigest()
+NOTHING = sha256(b"").hexdigest()
 """The digest of an empty body."""
 
 _HOST = "bedrock.amazonaws.com"
@@ -31,7 +31,7 @@ _PREFIX = "bedrock-api-key-"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-class AwsCredentials(msgspec.Struct, frozen=True):
+class IamCredentials(msgspec.Struct, frozen=True):
     """Of IAM. ``session`` is b"" for those that last; ``expires_at`` is in epoch seconds, None for never."""
 
     key_id: str
@@ -40,7 +40,7 @@ class AwsCredentials(msgspec.Struct, frozen=True):
     expires_at: float | None = None
 
     def __repr__(self) -> str:
-        return f"AwsCredentials({self.key_id})"
+        return f"IamCredentials({self.key_id})"
 
 
 class Presigned(msgspec.Struct, frozen=True):
@@ -54,11 +54,11 @@ class Presigned(msgspec.Struct, frozen=True):
     service: str
     seconds: int
     now: float
-    digest: str = NO_BODY
+    digest: str = NOTHING
     """Of the body, in hexadecimal."""
 
 
-def signed_query(credentials: AwsCredentials, request: Presigned) -> str:
+def signed_query(credentials: IamCredentials, request: Presigned) -> str:
     """The query of a request with its signature. The names in it are in the order that is signed."""
     stamp = datetime.fromtimestamp(request.now, UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{request.region}/{request.service}/aws4_request"
@@ -83,9 +83,9 @@ def signed_query(credentials: AwsCredentials, request: Presigned) -> str:
     return f"{query}&X-Amz-Signature={key.hex()}"
 
 
-def bedrock_key(credentials: AwsCredentials, region: str, now: float) -> Token:
+def bedrock_key(credentials: IamCredentials, region: str, now: float) -> Token:
     """A key of Bedrock in a region. Raises ``Unusable``."""
-    seconds = LONGEST_SESSION
+    seconds = LONGEST_KEY
     if credentials.expires_at is not None:
         seconds = min(seconds, int(credentials.expires_at - now))
     if seconds <= 0:
@@ -120,7 +120,7 @@ def metadata_role(token: bytes, role: str = "", host: str = "") -> TokenQuestion
     return TokenQuestion(b"GET", url, ((b"x-aws-ec2-metadata-token", token),))
 
 
-def credentials_in(body: bytes) -> AwsCredentials:
+def credentials_in(body: bytes) -> IamCredentials:
     """The credentials of an answer. Raises ``Unusable``."""
     fields = object_in(body)
     expires = fields.get("Expiration")
@@ -129,9 +129,9 @@ def credentials_in(body: bytes) -> AwsCredentials:
     except ValueError:
         raise Unusable("its Expiration is no time") from None
     session = fields.get("Token")
-    return AwsCredentials(
-        text_field(fields, "AccessKeyId"),
-        text_field(fields, "SecretAccessKey").encode(),
+    return IamCredentials(
+        member_text(fields, "AccessKeyId"),
+        member_text(fields, "SecretAccessKey").encode(),
         session if isinstance(session, str) else "",
         until,
     )

@@ -65,7 +65,7 @@ def object_in(body: bytes) -> dict[str, object]:
     return cast("dict[str, object]", value)
 
 
-def text_field(fields: dict[str, object], name: str) -> str:
+def member_text(fields: dict[str, object], name: str) -> str:
     """A member that has to be there. Raises ``Unusable``."""
     value = fields.get(name)
     if not isinstance(value, str) or not value:

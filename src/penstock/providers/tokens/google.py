@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from penstock.providers.tokens.exchange import TokenQuestion, Unusable, form, object_in, text_field
+from penstock.providers.tokens.exchange import TokenQuestion, Unusable, form, member_text, object_in
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 METADATA_HOST = "metadata.google.internal"
@@ -37,7 +37,7 @@ def from_file(text: bytes, scope: str, now: float) -> TokenQuestion:
             return _for_service_account(fields, scope or SCOPE, now)
         case "authorized_user":
             names = ("client_id", "client_secret", "refresh_token")
-            given = {name: text_field(fields, name) for name in names}
+            given = {name: member_text(fields, name) for name in names}
             return form(_token_url(fields), {"grant_type": "refresh_token", **given})
         case kind:
             raise Unusable(f"credentials of the type {str(kind)[:40]!r} are not known here")
@@ -58,7 +58,7 @@ def _token_url(fields: dict[str, object]) -> str:
 def _for_service_account(fields: dict[str, object], scope: str, now: float) -> TokenQuestion:
     url = _token_url(fields)
     claims = {
-        "iss": text_field(fields, "client_email"),
+        "iss": member_text(fields, "client_email"),
         "scope": scope,
         "aud": url,
         "iat": int(now),
@@ -70,7 +70,7 @@ def _for_service_account(fields: dict[str, object], scope: str, now: float) -> T
         head["kid"] = key_id
     signed = _base64(_encode(head)) + b"." + _base64(_encode(claims))
     try:
-        key = load_pem_private_key(text_field(fields, "private_key").encode(), None)
+        key = load_pem_private_key(member_text(fields, "private_key").encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Unusable("its private_key cannot be read") from None
     if not isinstance(key, RSAPrivateKey):
