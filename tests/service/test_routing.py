@@ -39,7 +39,7 @@ def health_of(house: House) -> Health:
 
 def known(house: House, provider: str, model: str) -> UpstreamHealth:
     """What is known of a provider's model."""
-    return health_of(house)._upstreams[provider, model]
+    return health_of(house)._upstreams[provider, model, ""]
 
 
 def ruled(house: House, **rules: Any) -> RoutingRules:

@@ -252,13 +252,15 @@ class Router:
         nothing is sent unsigned.
         """
         row = attempt.upstream
-        secret = self._secrets.get(row.secret)
+        secret = self._secrets.get(attempt.secret)
         key = (attempt.key, attempt.dialect, asked)
         known = self._signed.get(key)
         if known is not None and known.secret is secret and known.upstream is row:
             return known.headers
-        if secret is None and row.secret:
-            log.error("a provider's secret cannot be had", extra={"provider": row.id})
+        if secret is None and attempt.secret:
+            log.error(
+                "a provider's secret cannot be had", extra={"provider": row.id, "credential": attempt.key[2]}
+            )
             raise ProviderCredentials("The service cannot sign in to this model's provider.")
         version = upstream.version_headers
         if known is not None and known.secret is not secret:

@@ -24,7 +24,11 @@ HELD = frozenset((FailureClass.BROKEN, FailureClass.AUTH, FailureClass.MISSING))
 
 
 class UpstreamHealth:
-    """What is known of one provider's model. What choosing reads of it is worked out when something changes."""
+    """What is known of one provider's model with one credential.
+
+    Address, model and credential have a circuit each, shared by all that have the same. What choosing reads is worked out
+    when something changes.
+    """
 
     __slots__ = (
         "allowance",
@@ -156,7 +160,7 @@ class Health:
         """How many upstreams are not as usual: while there are none, nothing has to be looked at."""
         self._draw = draw
         self._upstreams: dict[UpstreamKey, UpstreamHealth] = {}
-        self._circuits: dict[tuple[str, str, str], tuple[Circuit, list[UpstreamHealth]]] = {}
+        self._circuits: dict[tuple[str, ...], tuple[Circuit, list[UpstreamHealth]]] = {}
         self._sharers: dict[Circuit, list[UpstreamHealth]] = {}
         self._models: dict[str, ModelHealth] = {}
         self._poison = Poison()
@@ -165,12 +169,12 @@ class Health:
         """What is known of what an attempt tries."""
         known = self._upstreams.get(attempt.key)
         if known is None:
-            provider, model = attempt.key
+            provider, model, credential = attempt.key
             names = (
-                ("origin", attempt.origin, ""),
+                ("origin", attempt.origin),
                 ("target", provider, model),
-                ("credential", provider, ""),
-                ("allowance", provider, model),
+                ("credential", provider, credential),
+                ("allowance", provider, model, attempt.account),
             )
             pairs = [self._circuits.setdefault(name, (Circuit(), [])) for name in names]
             circuits = (pairs[0][0], pairs[1][0], pairs[2][0], pairs[3][0])
@@ -291,7 +295,7 @@ class Health:
         """Whether it is the request's doing, as far as is known."""
         health, now, rules = failure.health, failure.at, self.rules
         if failure.found is FailureClass.BROKEN and self._poison.broke(
-            failure.request, health.key, now, rules
+            failure.request, health.key[:2], now, rules
         ):
             return True
         last, health.suspicion = health.suspicion, failure

@@ -8,7 +8,15 @@ import msgspec
 from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream, with_profile_values
+from penstock.core.catalog import (
+    Capabilities,
+    Credential,
+    DialectName,
+    Model,
+    Target,
+    Upstream,
+    with_profile_values,
+)
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.revision import Revision
 from penstock.domain.catalog.catalog import Catalog, Plan
@@ -51,6 +59,7 @@ _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_serving = msgspec.json.Decoder(_Serving).decode
 _decode_capabilities = msgspec.json.Decoder(Capabilities).decode
 _decode_habits = msgspec.json.Decoder(dict[str, object]).decode
+_decode_credentials = msgspec.json.Decoder(tuple[Credential, ...]).decode
 _decode_speaks = msgspec.json.Decoder(dict[DialectName, str]).decode
 
 
@@ -75,6 +84,7 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
             secret=row.secret,
             profile=DEFAULT_PROFILE if known is None else known.profile,
             model_profiles=() if known is None else known.model_profiles,
+            credentials=() if row.credentials is None else _decode_credentials(row.credentials),
         )
         providers.append(with_profile_values(upstream, _decode_habits(row.profile)))
     models: list[Model] = []
@@ -305,6 +315,7 @@ def _provider_values(row: Upstream, position: int) -> dict[str, str | int | None
         "kind": row.kind,
         "profile": _json(dict(row.habits)),
         "position": position,
+        "credentials": _json(row.credentials) if row.credentials else None,
     }
 
 
@@ -382,7 +393,9 @@ class CatalogSource:
                 at = await revision(conn)
                 if at != self.current.revision:
                     document = await load_document(conn, self._kinds)
-        usable = frozenset(row.secret for row in document.providers if self._available(row.secret))
+        usable = frozenset(
+            secret for row in document.providers for secret in row.secrets if self._available(secret)
+        )
         if at == self.current.revision and usable == self._usable:
             return False
         self._document, self._usable = document, usable

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,7 @@ from penstock.core.base_url import split_base_url
 from penstock.core.catalog import (
     Auth,
     Capabilities,
+    Credential,
     DialectName,
     Feature,
     Model,
@@ -69,6 +70,13 @@ class _TargetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_output_tokens: AtLeastOne | None = None
 
 
+class _CredentialEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: RowId
+    secret: str
+    weight: NotNegative = 1
+    group: RowId | Literal[""] = ""
+
+
 class _ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: RowId
     kind: str = ""
@@ -76,6 +84,7 @@ class _ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: str | None = None
     auth: Auth | None = None
     profile: dict[str, object] = {}
+    credentials: tuple[_CredentialEntry, ...] = ()
 
 
 class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +113,7 @@ _SECTIONS = ("provider", "model", "plan")
 # Which struct the dictionaries under a key are, so that a misspelt key is found wherever it stands.
 _STRUCTS: Mapping[str, type[msgspec.Struct]] = {
     "provider": _ProviderEntry,
+    "credentials": _CredentialEntry,
     "profile": Profile,
     "model": _ModelEntry,
     "plan": _PlanEntry,
@@ -225,7 +235,10 @@ def _provider(
     if not speaks and kind != "simulator":
         problems.append(f"{path}.speaks: required: the base URL of each dialect that it speaks")
     secret = entry.secret if entry.secret is not None else (row.secret if row is not None else "")
-    if not _SECRET.match(secret):
+    if entry.credentials:
+        problems += _wrong_credentials(path, entry)
+        secret = ""
+    elif not _SECRET.match(secret):
         problems.append(f'{path}.secret: write "env:NAME" or "file:PATH" ("" for none), never the key itself')
     upstream = Upstream(
         id=entry.id,
@@ -235,12 +248,23 @@ def _provider(
         secret=secret,
         profile=row.profile if row is not None else DEFAULT_PROFILE,
         model_profiles=row.model_profiles if row is not None else (),
+        credentials=tuple(Credential(it.id, it.secret, it.weight, it.group) for it in entry.credentials),
     )
     try:
         return with_profile_values(upstream, entry.profile)
     except msgspec.ValidationError as error:
         problems.append(_told(f"{path}.profile", error))
         return upstream
+
+
+def _wrong_credentials(path: str, entry: _ProviderEntry) -> Iterator[str]:
+    if entry.secret:
+        yield f"{path}.secret: a provider has one secret or several credentials, not both"
+    for place, credential in enumerate(entry.credentials):
+        if credential.id in [other.id for other in entry.credentials[:place]]:
+            yield f'{path}.credentials[{place}].id: "{credential.id}" is said twice'
+        if not credential.secret or not _SECRET.match(credential.secret):
+            yield f'{path}.credentials[{place}].secret: write "env:NAME" or "file:PATH", never the key itself'
 
 
 def _is_base_url(url: str) -> bool:
