@@ -23,6 +23,7 @@ from penstock.core.routing.retry_budget import second_try
 from penstock.errors import PenstockError, ProviderError
 from penstock.operations.metrics import Metrics
 from penstock.relay.router import Router, Selection
+from penstock.relay.trail import Trails
 
 log = logging.getLogger("penstock.relay.failover")
 
@@ -72,6 +73,11 @@ class Attempts:
         self._slow = False
         self.size = size
         self.stream = stream
+
+    @property
+    def began(self) -> float:
+        """When the attempt that is made now, or was last, began; on the monotonic clock."""
+        return self._sent_at
 
     def first(self, now: float, patience: float) -> Choice:
         """Who is asked first; ``patience`` are the seconds that the caller has."""
@@ -199,10 +205,11 @@ class Attempts:
 class Failover:
     """Tells the operator of failures, and makes the attempts of what takes no part in the votes. One per process."""
 
-    __slots__ = ("_metrics",)
+    __slots__ = ("_metrics", "trails")
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, trails: Trails) -> None:
         self._metrics = metrics
+        self.trails = trails
 
     async def run(
         self,

@@ -135,7 +135,7 @@ class Router:
         board = self._board(model, endpoint, upstreams)
         group = board.group
         if not group.size:
-            raise NoProvider(f"No provider is set up for {model.id}.", param="model")
+            raise NoProvider(_nobody(model, upstreams), param="model")
         can = fitted(board, need)
         if can is None:
             raise _unfit(model, board, need, endpoint)
@@ -275,6 +275,12 @@ class Router:
     def keeps_headers(self, attempt: Attempt) -> bool:
         """Whether the headers of an attempt are the same for every body, as long as its secret is."""
         return AUTH[attempt.upstream.auth].static
+
+
+def _nobody(model: Model, upstreams: Upstreams) -> str:
+    if upstreams.switched is not None and any(target.provider in upstreams for target in model.targets):
+        return f"The operator has taken the providers of {model.id} out of use for now."
+    return f"No provider is set up for {model.id}."
 
 
 def _unfit(model: Model, board: Board, need: Need, endpoint: Endpoint) -> InvalidRequest:

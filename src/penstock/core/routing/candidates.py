@@ -3,7 +3,7 @@
 A target is one candidate, or one with each credential of its provider, where that has several.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import accumulate
 
 import msgspec
@@ -126,22 +126,30 @@ class Group:
 class Upstreams(dict[str, Upstream]):
     """The providers that are set up, by id; not changed once made, so what follows from them is worked out once."""
 
-    __slots__ = ("_groups",)
+    __slots__ = ("_groups", "switched")
 
-    def __init__(self, upstreams: Iterable[Upstream]) -> None:
+    def __init__(
+        self, upstreams: Iterable[Upstream], switched: Callable[[UpstreamKey], bool] | None = None
+    ) -> None:
+        """``switched`` says of which the operator wants no new requests sent there; None: there are none."""
         super().__init__((row.id, row) for row in upstreams)
+        self.switched = switched
         self._groups: dict[tuple[str, DialectName], Group] = {}
 
     def group(self, model: Model, dialect: DialectName, formats: Collection[DialectName]) -> Group:
         """The targets of ``model`` that are set up, as callers of ``dialect`` meet them; ``formats`` follows from it."""
         known = self._groups.get((model.id, dialect))
         if known is None or known.model is not model:
-            known = self._groups[model.id, dialect] = _grouped(model, self, dialect, formats)
+            known = self._groups[model.id, dialect] = _grouped(model, self, dialect, formats, self.switched)
         return known
 
 
 def _grouped(
-    model: Model, upstreams: Mapping[str, Upstream], dialect: DialectName, formats: Collection[DialectName]
+    model: Model,
+    upstreams: Mapping[str, Upstream],
+    dialect: DialectName,
+    formats: Collection[DialectName],
+    switched: Callable[[UpstreamKey], bool] | None,
 ) -> Group:
     ranked: dict[tuple[int, bool, bool], list[Candidate]] = {}
     for target in model.targets:
@@ -149,6 +157,8 @@ def _grouped(
         if attempt is None:
             continue
         for signed, weight in _signed(attempt, target.weight):
+            if switched is not None and switched(signed.key):
+                continue
             candidate = Candidate(
                 attempt=signed,
                 key=signed.key,

@@ -6,7 +6,7 @@ that a caller could bring about is *held*: it counts once another upstream has a
 request fails the same way.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import msgspec
 
@@ -32,6 +32,7 @@ class UpstreamHealth:
 
     __slots__ = (
         "allowance",
+        "asked",
         "credential",
         "degraded",
         "failures",
@@ -69,7 +70,7 @@ class UpstreamHealth:
         """None of these makes a difference."""
         self.warm_at = 0.0
         """When it has its whole share again; 0.0: it has."""
-        self.in_flight = 0
+        self.in_flight = self.asked = 0
         self.slowness = 1.0
         """Its first tokens, in averages of the model: 1.0 for one of which nothing is known."""
         self.failures = 0.0
@@ -182,8 +183,12 @@ class Health:
             for circuit, sharers in pairs:
                 sharers.append(known)
                 self._sharers[circuit] = sharers
-            self._refresh(known, 0.0)
+            self.refresh(known, 0.0)
         return known
+
+    def all(self) -> Collection[UpstreamHealth]:
+        """All of which something is known."""
+        return self._upstreams.values()
 
     def model(self, model: str) -> ModelHealth:
         """What is known of a public model, by its id."""
@@ -192,11 +197,16 @@ class Health:
             known = self._models[model] = ModelHealth(self.rules)
         return known
 
+    def budgets(self) -> Iterator[tuple[str, float]]:
+        """The models, and what their budgets of second attempts hold."""
+        return ((model, known.budget.tokens) for model, known in self._models.items())
+
     # ---- what is sent
 
     def sent(self, health: UpstreamHealth, now: float) -> bool:
         """A request goes out. Whether it is a probe."""
         health.in_flight += 1
+        health.asked += 1
         if health.normal:
             return False
         if health.degraded:
@@ -223,6 +233,20 @@ class Health:
         if health.credential.until:
             health.credential.close(now)
             self._changed(health.credential, now)
+
+    def reset(self, meant: Callable[[UpstreamKey], bool], now: float) -> int:
+        """Forget what is known against those that are meant; how many they are."""
+        count = 0
+        for known in self._upstreams.values():
+            if not meant(known.key):
+                continue
+            count += 1
+            for circuit in known.circuits:
+                circuit.close(now)
+                self._changed(circuit, now)
+            known.slowness, known.failures, known.suspicion, known.warm_at = 1.0, 0.0, None, 0.0
+            self.refresh(known, now)
+        return count
 
     def _free(self, health: UpstreamHealth, now: float) -> None:
         for circuit in health.circuits:
@@ -350,13 +374,14 @@ class Health:
             if circuit.settle(now):
                 self._changed(circuit, now)
         if changed:
-            self._refresh(health, now)
+            self.refresh(health, now)
 
     def _changed(self, circuit: Circuit, now: float) -> None:
         for health in self._sharers[circuit]:
-            self._refresh(health, now)
+            self.refresh(health, now)
 
-    def _refresh(self, health: UpstreamHealth, now: float) -> None:
+    def refresh(self, health: UpstreamHealth, now: float) -> None:
+        """Work out what choosing reads of it, from its circuits."""
         circuits = health.circuits
         was_suspect, was_normal = health.suspect, health.normal
         health.until = max([circuit.until for circuit in circuits])

@@ -15,6 +15,7 @@ from penstock.core.catalog import Model, ModelKind, Target, Upstream
 from penstock.core.endpoints import paths_of
 from penstock.core.memo import Memo
 from penstock.core.routing.candidates import Upstreams
+from penstock.core.routing.switches import Switch, switch_of
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
 ModelFamily = Literal["haiku", "sonnet", "opus"]
@@ -74,6 +75,7 @@ class Catalog:
         "plans",
         "revision",
         "simulated",
+        "switches",
         "upstreams",
     )
 
@@ -86,8 +88,12 @@ class Catalog:
         available: Callable[[str], bool],
         simulator: Upstream,
         revision: int = 0,
+        switches: Sequence[Switch] = (),
     ) -> None:
-        """``available`` tells whether a secret's reference leads to a secret; ``simulator`` is the built-in one."""
+        """``available`` tells whether a secret's reference leads to a secret; ``simulator`` is the built-in one.
+
+        ``switches`` are those of the operator's that keep requests away now.
+        """
         self.revision = revision
         self._providers = {row.id: row for row in providers}
         upstreams = {
@@ -101,7 +107,9 @@ class Catalog:
         if self.simulated:
             upstreams.setdefault(simulator.id, simulator)
             models = [_simulated(model, upstreams, simulator.id) for model in models]
-        self.upstreams = Upstreams(upstreams.values())
+        self.switches = tuple(switches)
+        switched = (lambda key: switch_of(self.switches, key) is not None) if switches else None
+        self.upstreams = Upstreams(upstreams.values(), switched)
         self.models: Mapping[str, Model] = {model.id: model for model in models}
         self.plans: Mapping[str, Plan] = {plan.id: plan for plan in plans}
         self._members = {plan.id: frozenset(plan.models) for plan in plans}

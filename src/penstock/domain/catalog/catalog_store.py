@@ -1,5 +1,6 @@
 """The catalogue in the database: applied idempotently, exported, and read again whenever its revision has changed."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
@@ -19,9 +20,12 @@ from penstock.core.catalog import (
 )
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.revision import Revision
+from penstock.core.routing.switches import Switch
 from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.catalog_revision import raise_revision
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check
 from penstock.domain.catalog.toml_writer import dump
+from penstock.domain.catalog.upstream_state import load as load_switches
 from penstock.domain.revisions import CATALOG
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import models as models_table
@@ -165,15 +169,6 @@ async def apply_document(
     await _write(conn, plans_table, before.plans, after.plans, _plan_values)
     await raise_revision(conn)
     return changes
-
-
-async def raise_revision(conn: AsyncConnection) -> None:
-    """Tell every server that the catalogue has changed: part of whatever transaction changes it."""
-    raised = await conn.execute(
-        update(revisions).where(revisions.c.subject == CATALOG).values(value=revisions.c.value + 1)
-    )
-    if raised.rowcount == 0:
-        await conn.execute(insert(revisions).values(subject=CATALOG, value=1))
 
 
 async def offer_local(
@@ -359,12 +354,15 @@ class CatalogSource:
         available: Callable[[str], bool],
         simulator_url: str | None = None,
         revision: Revision | None = None,
+        *,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """``available`` tells whether a secret's reference leads to a secret (``Secrets.has``).
 
         ``simulator_url`` is where the built-in simulator listens; None leaves the address that the table has. ``revision``
-        advances when ``current`` is another one.
+        advances when ``current`` is another one. ``now`` gives epoch seconds, by which the operator's switches end.
         """
+        self._now = now
         self._advances = revision or Revision()
         self._database = database
         self._kinds = kinds
@@ -376,6 +374,9 @@ class CatalogSource:
         self._simulator = simulator
         self._document = CatalogDocument()
         self._usable: frozenset[str] = frozenset()
+        self.switches: tuple[Switch, ...] = ()
+        """All that operators have said of upstreams."""
+        self._holding: tuple[Switch, ...] = ()
         self.current = self._build(CatalogDocument(), 0)
 
     def get(self) -> Catalog:
@@ -387,18 +388,22 @@ class CatalogSource:
 
         ``at`` is the revision where it was read already. Raises ``DatabaseUnavailable``; ``current`` stays as it was then.
         """
-        document = self._document
+        document, switches = self._document, self.switches
         if at is None or at != self.current.revision:
             async with self._database.connect() as conn:
                 at = await revision(conn)
                 if at != self.current.revision:
                     document = await load_document(conn, self._kinds)
+                    switches = await load_switches(conn)
         usable = frozenset(
             secret for row in document.providers for secret in row.secrets if self._available(secret)
         )
-        if at == self.current.revision and usable == self._usable:
+        now = int(self._now() * 1000)
+        holding = tuple(switch for switch in switches if switch.holds(now))
+        if at == self.current.revision and usable == self._usable and holding == self._holding:
             return False
         self._document, self._usable = document, usable
+        self.switches, self._holding = switches, holding
         self.current = self._build(document, at)
         self._advances.advance()
         return True
@@ -411,4 +416,5 @@ class CatalogSource:
             available=self._usable.__contains__,
             simulator=self._simulator,
             revision=at,
+            switches=self._holding,
         )
