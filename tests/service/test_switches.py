@@ -1,6 +1,7 @@
 """The operator's word: what is drained gets nothing new, what is reset is asked again; and what the operator is told."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
@@ -131,7 +132,7 @@ async def test_a_worker_tells_what_it_knows_in_its_file_and_its_metrics(quick: H
     watch.look()
     (view,) = worker_views(quick.settings.data / "upstreams")
     (failures,) = view.failures
-    assert (failures.provider, failures.counts) == ("wire-chat", {"broken": 1})
+    assert (failures.provider, failures.counts) == ("wire-chat", {"overload": 1})
     assert failures.last[0].message == "the mill is down"
     asked = {leg.provider: (leg.asked, leg.in_flight) for leg in view.snapshot.legs}
     assert asked["wire-chat"] == asked["spare-chat"] == (1, 0)
@@ -140,7 +141,7 @@ async def test_a_worker_tells_what_it_knows_in_its_file_and_its_metrics(quick: H
         for family in watch.metrics()
         for sample in family.samples
     }
-    assert told["penstock_upstream_attempts_total", "wire-chat", "up-chat", "", "broken"] == 1
+    assert told["penstock_upstream_attempts_total", "wire-chat", "up-chat", "", "overload"] == 1
     assert told["penstock_upstream_attempts_total", "wire-chat", "up-chat", "", ""] == 0
     assert told["penstock_upstream_attempts_total", "spare-chat", "up-chat", "", ""] == 1
     assert told["penstock_upstream_state", "spare-chat", "up-chat", "", "healthy"] == 1
@@ -168,12 +169,9 @@ async def test_a_credential_that_is_off_is_told_by_one_mail_an_hour(house: House
     ]
     assert "pay first" not in str(found)
     now = int(house.clock.now * 1000)
-    for server in range(3):
+    for _ in range(3):
         alerts = Alerts(
-            house.store.database,
-            house.store.secrets_file,
-            brand="Mill",
-            entropy=lambda size, server=server: bytes([server]) * size,
+            house.store.database, house.store.secrets_file, brand="Mill", entropy=secrets.token_bytes
         )
         for _ in range(2):
             await alerts.tell(found, now=now)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
-from sqlalchemy import select
 
 from penstock.commands.installation import (
     HERE,
@@ -32,8 +31,7 @@ from penstock.domain.accounts import accounts
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.ledger import attempts
-from penstock.domain.ledger.attempts import AttemptMade
-from penstock.domain.ledger.entries import entries, of_some_day
+from penstock.domain.ledger.attempts import TrailOfRequest
 from penstock.operations.first_start import Store
 from penstock.operations.upstreams import DIRECTORY, worker_views
 from penstock.providers.secrets import Secrets
@@ -58,17 +56,6 @@ class _Explained(msgspec.Struct):
     reasons: dict[str, float]
     first: str
     after: dict[str, str]
-
-
-class _Made(msgspec.Struct):
-    id: str
-    model: str
-    provider: str
-    credential: str | None
-    attempts: int
-    outcome: str | None
-    reason: str | None
-    made: list[AttemptMade]
 
 
 @app.command
@@ -230,27 +217,15 @@ def _show(found: _Explained, *, json: bool) -> None:
         answer("No server runs on this machine with this data directory: all are taken to be healthy.")
 
 
-async def _made(place: Installation, request_id: str) -> _Made:
-    wanted = select(
-        entries.c.day,
-        entries.c.model,
-        entries.c.provider,
-        entries.c.credential,
-        entries.c.attempts,
-        entries.c.outcome,
-        entries.c.reason,
-    ).where(entries.c.id == request_id, of_some_day(entries.c.day))
+async def _made(place: Installation, request_id: str) -> TrailOfRequest:
     async with open_installation(place) as store, store.database.connect() as conn:
-        row = (await conn.execute(wanted)).one_or_none()
-        if row is None:
-            raise CommandError(f"there is no request {request_id!r}")
-        made = await attempts.find(conn, request_id, row.day)
-    return _Made(
-        request_id, row.model, row.provider, row.credential, row.attempts, row.outcome, row.reason, list(made)
-    )
+        found = await attempts.trail(conn, request_id)
+    if found is None:
+        raise CommandError(f"there is no request {request_id!r}")
+    return found
 
 
-def _show_made(found: _Made, *, json: bool) -> None:
+def _show_made(found: TrailOfRequest, *, json: bool) -> None:
     if json:
         answer_json(found)
         return

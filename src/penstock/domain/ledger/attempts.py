@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.domain.ledger.entries import entries, of_some_day
 from penstock.domain.ledger.values import fit, fit_or_none
 from penstock.store.request_key import key_of
 from penstock.store.sql.bulk import Bulk
@@ -133,6 +134,19 @@ def _count(tokens: int | None) -> int | None:
     return None if tokens is None else min(max(tokens, 0), _MOST_MS)
 
 
+class TrailOfRequest(msgspec.Struct, frozen=True):
+    """How one request came to its answer. ``reason`` is why the last upstream was asked, where that was noted."""
+
+    id: str
+    model: str
+    provider: str
+    credential: str | None
+    attempts: int
+    outcome: str | None
+    reason: str | None
+    made: tuple[AttemptMade, ...]
+
+
 _ATTEMPTS: Final = select(*(attempts.c[name] for name in _COLUMNS))
 
 
@@ -147,6 +161,25 @@ async def find(conn: AsyncConnection, request_id: str, day: int) -> Sequence[Att
         )
     )
     return [AttemptMade(*row) for row in rows]
+
+
+async def trail(conn: AsyncConnection, request_id: str) -> TrailOfRequest | None:
+    """How a request of any account came to its answer, for the operator; None where there is none of this id."""
+    columns = entries.c
+    wanted = select(
+        columns.day,
+        columns.model,
+        columns.provider,
+        columns.credential,
+        columns.attempts,
+        columns.outcome,
+        columns.reason,
+    ).where(columns.id == request_id, of_some_day(columns.day))
+    row = (await conn.execute(wanted)).one_or_none()
+    if row is None:
+        return None
+    day, *words = row
+    return TrailOfRequest(request_id, *words, made=tuple(await find(conn, request_id, day)))
 
 
 async def forget_before(conn: AsyncConnection, day: int) -> int:
