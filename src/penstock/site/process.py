@@ -65,14 +65,7 @@ class SiteProcess:
             sign_in=SignIn(
                 database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
             ),
-            pages=Pages(
-                brand=settings.brand,
-                public_url=settings.public_url,
-                catalog=catalog,
-                signup=rules.open,
-                mails_printed=settings.mail_url == "console:",
-                oauth=self.oauth.providers,
-            ),
+            pages=_pages(settings, catalog, self.oauth, signup=rules.open),
             lifetime=self.lifetime,
             entropy=secrets.token_bytes,
             clock=now,
@@ -102,6 +95,17 @@ class SiteProcess:
             sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
+
+
+def _pages(settings: Settings, catalog: Callable[[], Catalog], oauth: OAuthAsking, *, signup: bool) -> Pages:
+    return Pages(
+        brand=settings.brand,
+        public_url=settings.public_url,
+        catalog=catalog,
+        signup=signup,
+        mails_printed=settings.mail_url == "console:",
+        oauth=oauth.providers,
+    )
 
 
 def oauth_of(settings: Settings) -> OAuthAsking:
