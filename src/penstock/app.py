@@ -40,8 +40,7 @@ from penstock.operations.alerts import Alerts
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
-from penstock.operations.upstreams import DIRECTORY as UPSTREAMS
-from penstock.operations.upstreams import UpstreamFailures, UpstreamWatch
+from penstock.operations.upstreams import VIEWS, UpstreamFailures, UpstreamWatch
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
@@ -155,7 +154,7 @@ class Service:
                 health=router.health,
                 failures=failures,
                 catalog=source,
-                directory=settings.data / UPSTREAMS,
+                directory=settings.data / VIEWS,
                 clock=clock,
                 now=self._now,
             )

@@ -96,7 +96,7 @@ def test_upstreams_without_a_server_says_so(mill: Call) -> None:
 
 
 def test_upstreams_tell_what_the_workers_know(mill: Call, data: Path) -> None:
-    know(data / watching.DIRECTORY, ("mill", "a", FailureClass.QUOTA), ("spare", "", FailureClass.RATE))
+    know(data / watching.VIEWS, ("mill", "a", FailureClass.QUOTA), ("spare", "", FailureClass.RATE))
     found = legs(mill)
     assert {name: leg["state"] for name, leg in found.items()} == {
         "mill/a:rye": "off",
@@ -157,7 +157,7 @@ def test_route_explain_by_what_the_workers_know_and_the_operator_has_said(mill: 
     }
     assert (healthy["first"], healthy["after"]["quota"]) == ("mill/a:rye", "mill/b:rye")
     assert healthy["after"]["overload"] == "spare:rye"
-    know(data / watching.DIRECTORY, ("mill", "a", FailureClass.QUOTA))
+    know(data / watching.VIEWS, ("mill", "a", FailureClass.QUOTA))
     told = mill("route", "explain", "--model", "flour", "--json").json
     assert {leg["kept_out"] for leg in told["legs"] if leg["credential"] == "a"} == {"off (quota)"}
     assert told["first"] == "mill/b:rye"

@@ -33,7 +33,7 @@ from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.ledger import attempts
 from penstock.domain.ledger.attempts import TrailOfRequest
 from penstock.operations.first_start import Store
-from penstock.operations.upstreams import DIRECTORY, worker_views
+from penstock.operations.upstreams import VIEWS, worker_views
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment
@@ -58,8 +58,8 @@ class _Explained(msgspec.Struct):
     after: dict[str, str]
 
 
-@app.command
-def explain(
+@app.command(name="explain")
+def explain_route(
     request_id: str = "",
     /,
     *,
@@ -120,7 +120,7 @@ async def _explain(
         await source.refresh()
         catalog = source.current
         model = await _model(store, catalog, name, email)
-        workers = worker_views(store.settings.data / DIRECTORY)
+        workers = worker_views(store.settings.data / VIEWS)
     envelope = None if body is None else read_body(body, endpoint.caller.body)
     group = catalog.upstreams.group(model, endpoint.name, endpoint.upstreams)
     board = Board(group, Health())

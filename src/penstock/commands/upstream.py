@@ -28,7 +28,7 @@ from penstock.operations import upstream_test
 from penstock.operations.first_start import Store
 from penstock.operations.upstream_report import LegReport, report
 from penstock.operations.upstream_test import Tested
-from penstock.operations.upstreams import DIRECTORY, worker_views
+from penstock.operations.upstreams import VIEWS, worker_views
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment
@@ -209,8 +209,8 @@ def enable(upstream: str, /, *, why: str = "", json: Json = False, place: At = H
     _said(place, upstream, "on", "", why, json=json)
 
 
-@app.command
-def reset(upstream: str, /, *, json: Json = False, place: At = HERE) -> None:
+@app.command(name="reset")
+def forget_health(upstream: str, /, *, json: Json = False, place: At = HERE) -> None:
     """Forget what is known against it: it is asked again at once, as if it had never failed.
 
     Example: penstock upstream reset anthropic
@@ -243,8 +243,8 @@ def _unknown(reach: Reach) -> CommandError:
 async def _report(place: Installation) -> _Upstreams:
     async with open_installation(place) as store, store.database.connect() as conn:
         document = await catalog_store.load_document(conn, KINDS)
-        switches = await upstream_state.load(conn)
-        workers = worker_views(store.settings.data / DIRECTORY)
+        switches = await upstream_state.all_said(conn)
+        workers = worker_views(store.settings.data / VIEWS)
     return _Upstreams(len(workers), report(document.providers, document.models, switches, workers, now_ms()))
 
 
@@ -301,7 +301,7 @@ async def _reset(place: Installation, reach: Reach) -> Switch:
 async def _forget(store: Store, reach: Reach) -> Switch:
     """What is known against it is forgotten; what was said of it stays."""
     async with store.database.connect() as conn:
-        said = {switch.reach: switch for switch in await upstream_state.load(conn)}.get(reach)
+        said = {switch.reach: switch for switch in await upstream_state.all_said(conn)}.get(reach)
     switch = said or Switch(reach, "on")
     return await _record(store, msgspec.structs.replace(switch, reset_at=now_ms()))
 

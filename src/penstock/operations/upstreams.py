@@ -23,7 +23,7 @@ from penstock.domain.catalog.catalog_store import CatalogSource
 
 log = logging.getLogger("penstock.operations.upstreams")
 
-DIRECTORY = "upstreams"
+VIEWS = "upstreams"
 """Of the data directory: where each worker tells what it knows."""
 _ERRORS_KEPT = 3
 _FRESH_SECONDS = 30.0

@@ -25,7 +25,7 @@ from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_revision import raise_revision
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check
 from penstock.domain.catalog.toml_writer import dump
-from penstock.domain.catalog.upstream_state import load as load_switches
+from penstock.domain.catalog.upstream_state import all_said
 from penstock.domain.revisions import CATALOG
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import models as models_table
@@ -394,7 +394,7 @@ class CatalogSource:
                 at = await revision(conn)
                 if at != self.current.revision:
                     document = await load_document(conn, self._kinds)
-                    switches = await load_switches(conn)
+                    switches = await all_said(conn)
         usable = frozenset(
             secret for row in document.providers for secret in row.secrets if self._available(secret)
         )

@@ -1,7 +1,7 @@
 """What operators have said of upstreams, in the database: every server follows it with the catalogue's revision."""
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.routing.switches import Reach, Switch
@@ -14,7 +14,7 @@ _KEY = ["provider", "credential", "model"]
 _WHY = 200
 
 
-async def load(conn: AsyncConnection) -> tuple[Switch, ...]:
+async def all_said(conn: AsyncConnection) -> tuple[Switch, ...]:
     """All that was said."""
     rows = await conn.execute(select(upstream_state).order_by(*(upstream_state.c[name] for name in _KEY)))
     return tuple(
@@ -32,7 +32,7 @@ async def load(conn: AsyncConnection) -> tuple[Switch, ...]:
 
 async def say(conn: AsyncConnection, switch: Switch) -> None:
     """Say it, in place of what was said of the same upstreams before; every server is told."""
-    before = {each.reach: each for each in await load(conn)}.get(switch.reach)
+    before = {each.reach: each for each in await all_said(conn)}.get(switch.reach)
     if switch.reset_at is None and before is not None:
         switch = msgspec.structs.replace(switch, reset_at=before.reset_at)
     values = {
@@ -48,8 +48,3 @@ async def say(conn: AsyncConnection, switch: Switch) -> None:
     others = [name for name in values if name not in _KEY]
     await conn.execute(upsert(conn, upstream_state, _KEY, others), values)
     await raise_revision(conn)
-
-
-async def forget(conn: AsyncConnection, provider: str) -> None:
-    """Forget what was said of a provider that has gone."""
-    await conn.execute(delete(upstream_state).where(upstream_state.c.provider == provider))
