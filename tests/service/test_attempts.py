@@ -38,25 +38,25 @@ async def test_case_38_two_attempts_are_two_rows_and_their_headers_agree(
     well(house, dialect)
     error = msgspec.json.encode({"type": "error", "error": {"type": "x", "message": SAID}})
     house.wires[f"wire-{dialect}"].script = lambda asked: asked.answer(
-        error, 503, headers={"x-request-id": "up-1", "retry-after": "2"}
+        error, 402, headers={"x-request-id": "up-1", "retry-after": "2"}
     )
     answer = await house.ask(dialect, f"pair-{dialect}", user, stream=stream)
     ((first, second),) = (await written(house, user)).values()
     assert (first.number, first.provider, first.failure, first.status) == (
         1,
         f"wire-{dialect}",
-        "overload",
-        503,
+        "quota",
+        402,
     )
     assert (first.reason, first.message, first.upstream_request_id) == ("weight", SAID, "up-1")
     assert (first.retry_after_ms, first.maybe_billed, first.first_ms) == (2000, False, None)
     assert (second.number, second.provider, second.failure, second.status) == (2, f"spare-{dialect}", "", 200)
-    assert (second.reason, second.message, second.maybe_billed) == ("after_overload", None, False)
+    assert (second.reason, second.message, second.maybe_billed) == ("after_quota", None, False)
     assert second.output_tokens is not None
     assert 0 <= first.started_ms <= first.ended_ms <= second.started_ms <= second.ended_ms
     assert answer.headers["x-penstock-attempts"] == "2"
     assert answer.headers["server-timing"].startswith("a1;dur=")
-    assert ';desc="overload", a2;dur=' in answer.headers["server-timing"]
+    assert ';desc="quota", a2;dur=' in answer.headers["server-timing"]
     assert SAID not in answer.body.decode() + str(answer.headers)
 
 
@@ -107,7 +107,7 @@ async def test_all_that_fail_are_written_and_the_last_word_stays_with_the_operat
 async def test_what_a_provider_quotes_of_the_request_is_not_kept(house: House, dialect: str) -> None:
     user = await house.user()
     secret = "my grandmother's recipe for plum jam"
-    house.wires[f"wire-{dialect}"].script = refusing(503, f"cannot parse: {secret}")
+    house.wires[f"wire-{dialect}"].script = refusing(403, f"cannot parse: {secret}")
     await house.post(
         dialect,
         body_of(dialect, f"wire-{dialect}", messages=[{"role": "user", "content": f"Improve {secret}!"}]),

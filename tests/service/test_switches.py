@@ -126,13 +126,13 @@ async def test_what_is_reset_is_asked_again(quick: House) -> None:
 async def test_a_worker_tells_what_it_knows_in_its_file_and_its_metrics(quick: House) -> None:
     user = await quick.user()
     well(quick, "chat", "spare")
-    quick.wires["wire-chat"].script = refusing(503, "the mill is down")
+    quick.wires["wire-chat"].script = refusing(403, "the mill is down")
     await quick.ask("chat", "pair-chat", user)
     watch = watch_of(quick)
     watch.look()
     (view,) = worker_views(quick.settings.data / "upstreams")
     (failures,) = view.failures
-    assert (failures.provider, failures.counts) == ("wire-chat", {"overload": 1})
+    assert (failures.provider, failures.counts) == ("wire-chat", {"auth": 1})
     assert failures.last[0].message == "the mill is down"
     asked = {leg.provider: (leg.asked, leg.in_flight) for leg in view.snapshot.legs}
     assert asked["wire-chat"] == asked["spare-chat"] == (1, 0)
@@ -141,7 +141,7 @@ async def test_a_worker_tells_what_it_knows_in_its_file_and_its_metrics(quick: H
         for family in watch.metrics()
         for sample in family.samples
     }
-    assert told["penstock_upstream_attempts_total", "wire-chat", "up-chat", "", "overload"] == 1
+    assert told["penstock_upstream_attempts_total", "wire-chat", "up-chat", "", "auth"] == 1
     assert told["penstock_upstream_attempts_total", "wire-chat", "up-chat", "", ""] == 0
     assert told["penstock_upstream_attempts_total", "spare-chat", "up-chat", "", ""] == 1
     assert told["penstock_upstream_state", "spare-chat", "up-chat", "", "healthy"] == 1

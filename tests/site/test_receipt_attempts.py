@@ -18,7 +18,7 @@ async def test_a_receipt_tells_the_attempts_and_whose_words_are_whose(hotel: Hot
     user = await on_lab(hotel, reader)
     well(house, "chat")
     house.wires["wire-chat"].script = lambda asked: asked.answer(
-        msgspec.json.encode({"error": {"message": SAID}}), 503, headers={"x-request-id": "up-77"}
+        msgspec.json.encode({"error": {"message": SAID}}), 403, headers={"x-request-id": "up-77"}
     )
     await house.ask("chat", "pair-chat", user)
     well(house, "chat", "wire")
@@ -27,7 +27,7 @@ async def test_a_receipt_tells_the_attempts_and_whose_words_are_whose(hotel: Hot
     twice, once = [(await reader.get(f"/requests/{row['id']}")).text for row in await house.rows(user)]
     assert "<h2>Attempts</h2>" in twice
     assert "<h2>Attempts</h2>" not in once
-    assert "It had no capacity." in twice
+    assert "It did not take our credentials." in twice
     assert ">answered<" in twice
     assert "wire-chat" in twice
     assert "mill" not in twice
@@ -36,7 +36,7 @@ async def test_a_receipt_tells_the_attempts_and_whose_words_are_whose(hotel: Hot
         await conn.execute(users.update().values(is_admin=True))
     (first, _) = await house.rows(user)
     own = (await reader.get(f"/requests/{first['id']}")).text
-    assert "503 &lt;b&gt;The mill&lt;/b&gt; is down until the river rises." in own
+    assert "403 &lt;b&gt;The mill&lt;/b&gt; is down until the river rises." in own
     assert "<code>up-77</code>" in own
 
 
