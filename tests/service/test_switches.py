@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from penstock.core.routing.switches import Reach, Switch, named, switch_of
+from penstock.core.routing.switches import Reach, Switch
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog import upstream_state
 from penstock.operations.alerts import Alerts
@@ -208,29 +208,3 @@ async def test_a_model_whose_providers_are_all_out_for_a_minute_is_told_of(
     house_health = relay_of(house).router.health
     house_health.reset(lambda key: key[0] == "spare-chat", later)
     assert "pair-chat" not in [alert.about for alert in watch.look() if alert.kind == "model_out"]
-
-
-# ---- what a switch means
-
-
-@pytest.mark.parametrize(
-    ("text", "reach"),
-    [
-        ("p", Reach("p")),
-        ("p/a", Reach("p", "a")),
-        ("p:up/x:1", Reach("p", "", "up/x:1")),
-        ("p/a:m", Reach("p", "a", "m")),
-    ],
-)
-def test_a_name_reads_back(text: str, reach: Reach) -> None:
-    assert named(text) == reach
-    assert str(reach) == text
-
-
-def test_the_widest_switch_is_told() -> None:
-    wide, narrow = Switch(Reach("p"), "off"), Switch(Reach("p", "a", "m"), "drain")
-    assert switch_of((narrow, wide), ("p", "m", "a")) is wide
-    assert switch_of((narrow,), ("p", "m", "b")) is None
-    assert switch_of((narrow, wide), ("q", "m", "a")) is None
-    assert [Switch(Reach("p"), "drain", until=5).holds(now) for now in (4, 5)] == [True, False]
-    assert not Switch(Reach("p"), "on").holds(0)
