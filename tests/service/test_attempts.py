@@ -24,7 +24,10 @@ async def written(house: House, user: User) -> dict[str, list[trail.AttemptMade]
     rows = await house.rows(user)
     assert house.service is not None
     assert house.service._api is not None
-    await house.service._api._relay.failover.trails._log.flush()
+    trails = house.service._api._relay.failover.trails
+    assert not trails._open, "nothing is kept of what has ended"
+    assert not trails._answers
+    await trails._log.flush()
     async with house.store.database.connect() as conn:
         return {row["id"]: list(await trail.find(conn, row["id"], row["day"])) for row in rows}
 
@@ -126,10 +129,30 @@ async def test_what_a_provider_quotes_of_the_request_is_not_kept(house: House, d
         ("bad: a b c d e f g h i j k l m n", b"a b c d e f g h i j k l m n", "(It quotes the request.)"),
         ("x" * 30, b"--" + b"x" * 30, "(It quotes the request.)"),
         ("  spaced   out  ", b"{}", "  spaced   out  "),
+        (
+            "bad: \u6885\u5b50\u679c\u9171\u6885\u5b50\u679c\u9171",
+            rb"\u6885\u5b50\u679c\u9171" * 2,
+            "(It quotes the request.)",
+        ),
+        ("over", b"x" * 1_048_577, "(The request is too long to see whether it is quoted.)"),
+        ("x" * 501, b"{}", "x" * 500),
     ],
 )
 def test_words_that_are_kept(said: str, body: bytes, kept: str | None) -> None:
     assert kept_words(said, body) == kept
+
+
+async def test_a_caller_who_leaves_between_two_attempts_leaves_a_trail_of_one(house: House) -> None:
+    user = await house.user()
+    wire = house.wires["wire-chat"]
+    wire.script = refusing(529, "busy")
+    caller = await house.begin("chat", "wire-chat", user)
+    await wire.next()
+    caller.leave()  # while the only provider is given a moment
+    (row,) = await house.rows(user)
+    assert row["outcome"] == "client_gone"
+    (made,) = (await written(house, user)).values()
+    assert [each.failure for each in made] in (["overload"], ["overload", "gone"])
 
 
 async def test_attempts_go_with_the_requests_of_their_day(house: House) -> None:

@@ -3,6 +3,7 @@
 It is kept beside the calls, by their ids, so that a request whose first attempt is answered has none of it.
 """
 
+import json
 import re
 
 from penstock.core.failure_classes.classes import HANDLING, FailureClass
@@ -19,8 +20,14 @@ _ENDS = {
     "refused": FailureClass.CALLER.value,
 }
 """What came of an attempt that has not failed, by how the call ended."""
+QUOTES_THE_REQUEST = "(It quotes the request.)"
+TOO_LONG_TO_COMPARE = "(The request is too long to see whether it is quoted.)"
 _QUOTED = 24
-"""So many characters that are in the request, too, are taken for a quotation of it."""
+"""So many bytes that are in the request, too, are taken for a quotation of it."""
+_KEPT = 500
+"""Characters of a provider's text."""
+_COMPARED = 1024 * 1024
+"""Bytes of a request that the text is compared with: each run of its words is looked for."""
 _WORD = re.compile(r"\S+")
 
 
@@ -121,14 +128,18 @@ def request_id_of(response: UpstreamResponse) -> str | None:
 
 
 def kept_words(said: str, body: bytes) -> str | None:
-    """What of a provider's text is kept: nothing of what it quotes of the request."""
+    """What of a provider's text is kept: nothing of what it quotes of the request, as it is or as JSON escapes it."""
     if not said:
         return None
+    said = said[:_KEPT]
+    if len(body) > _COMPARED:
+        return TOO_LONG_TO_COMPARE
     words = list(_WORD.finditer(said))
     for at, first in enumerate(words):
         for last in words[at:]:
-            if last.end() - first.start() >= _QUOTED:
-                if said[first.start() : last.end()].encode() in body:
-                    return "(It quotes the request.)"
+            text = said[first.start() : last.end()]
+            if len(text.encode()) >= _QUOTED:
+                if text.encode() in body or json.dumps(text)[1:-1].encode() in body:
+                    return QUOTES_THE_REQUEST
                 break
     return said
