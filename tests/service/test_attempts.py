@@ -1,6 +1,5 @@
 """The trail of a request: its attempts are written down where there were several or one failed, and nothing else is."""
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -13,8 +12,8 @@ from penstock.relay.trail import kept_words
 from penstock.store.sql.schema import attempts
 from tests.service.conversations import DIALECTS, FRAMES, body_of
 from tests.service.running_service import House, User
-from tests.service.scripted import PATIENCE, Asked
-from tests.service.test_routing import refusing, relay_of, well
+from tests.service.scripted import Asked
+from tests.service.test_routing import refusing, well
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 SAID = "The mill is down until the river rises."
@@ -141,21 +140,6 @@ async def test_what_a_provider_quotes_of_the_request_is_not_kept(house: House, d
 )
 def test_words_that_are_kept(said: str, body: bytes, kept: str | None) -> None:
     assert kept_words(said, body) == kept
-
-
-async def test_a_caller_who_leaves_between_two_attempts_leaves_a_trail_of_one(house: House) -> None:
-    user = await house.user()
-    house.wires["wire-chat"].script = refusing(529, "busy")
-    caller = await house.begin("chat", "wire-chat", user)
-    trails = relay_of(house).failover.trails
-    async with asyncio.timeout(PATIENCE):
-        while not trails._open:  # noqa: ASYNC110 - the relay tells nobody of a failure that it makes good
-            await asyncio.sleep(0.01)
-    caller.leave()  # while the only provider is given a moment
-    (row,) = await house.rows(user)
-    assert row["outcome"] == "client_gone"
-    (made,) = (await written(house, user)).values()
-    assert [each.failure for each in made] in (["overload"], ["overload", "gone"])
 
 
 async def test_attempts_go_with_the_requests_of_their_day(house: House) -> None:
