@@ -357,7 +357,7 @@ async def opened(house: House, dialect: str, user: User) -> UpstreamHealth:
     assert found.suspect
     found.target._open_until = 0.0
     found.target._set()
-    health_of(house)._refresh(found, 0.0)
+    health_of(house).refresh(found, 0.0)
     return found
 
 
@@ -441,7 +441,7 @@ async def test_case_20_a_reset_that_was_told_is_kept(house: House, dialect: str)
         assert len(wire.asked) == asked
         for circuit in found.circuits:
             circuit.close(0.0)
-        health_of(house)._refresh(found, 0.0)
+        health_of(house).refresh(found, 0.0)
 
 
 # ---- 15: all are out
