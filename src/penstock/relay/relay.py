@@ -958,7 +958,7 @@ class RelayedCall(Call):
             relay.gate.refund(self.standing.user_id, self.day)
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
-            if self.attempts > 1 or self.outcome != "completed":
+            if self.attempts > 1 or (self.attempts and self.outcome != "completed"):
                 relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
         self._measure(self.outcome)
 

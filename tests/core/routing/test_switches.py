@@ -98,3 +98,9 @@ def test_where_nobody_can_be_asked_nobody_is_likeliest() -> None:
     empty = Board(Upstreams(()).group(model, "chat", FORMATS), Health())
     told = explained(empty, NOTHING, 0.0)
     assert (told.legs, told.first, told.after, told.reasons) == ((), "", {}, {"caller": 1.0})
+
+
+def test_the_budgets_are_told_by_model() -> None:
+    board = letters("ab")
+    board.known.budget.take(F.SLOW)
+    assert dict(board.health.budgets()) == {"m": 180.0}
