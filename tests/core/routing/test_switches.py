@@ -7,12 +7,12 @@ from penstock.core.endpoints import FORMATS
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.board import Board
 from penstock.core.routing.candidates import Upstreams
-from penstock.core.routing.choice import NOTHING
+from penstock.core.routing.choice import NOTHING, Need
 from penstock.core.routing.explanation import explained
 from penstock.core.routing.health import Health
 from penstock.core.routing.snapshot import Snapshot, lay, taken
 from penstock.core.routing.switches import Reach, Switch, named, switch_of
-from tests.core.routing.boards import fail, health_of, letters, succeed
+from tests.core.routing.boards import board_of, fail, health_of, letters, succeed
 
 F = FailureClass
 
@@ -104,3 +104,10 @@ def test_the_budgets_are_told_by_model() -> None:
     board = letters("ab")
     board.known.budget.take(F.SLOW)
     assert dict(board.health.budgets()) == {"m": 180.0}
+
+
+def test_what_it_lacks_keeps_an_upstream_out() -> None:
+    board = board_of(Target("a", "up", lacks=("images",)), Target("b", "up"))
+    told = explained(board, Need(frozenset({"images"})), 0.0)
+    assert [leg.kept_out for leg in told.legs] == ["it cannot take images", ""]
+    assert told.first == "b:up"
