@@ -29,18 +29,21 @@ from penstock.core.routing.rules import RULES
 from penstock.domain.accounts.passwords import COST, Cost
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
+from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
+from penstock.operations.alerts import Alerts
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
 from penstock.operations.token_sources import TokenSources
+from penstock.operations.upstreams import VIEWS, UpstreamFailures, UpstreamWatch
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
@@ -50,6 +53,7 @@ from penstock.relay.offload import Offload
 from penstock.relay.relay import Relay, Timings
 from penstock.relay.router import Router
 from penstock.relay.token_counting import CountingTurns, TokenCounter
+from penstock.relay.trail import Trails
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
 from penstock.site.process import SiteProcess
@@ -128,7 +132,7 @@ class Service:
             stack.push_async_callback(simulator.close)
             simulated = f"http://127.0.0.1:{simulator.port}/v1"
             drills = Drills(settings.data, revision, simulated, now=self._now)
-            source = CatalogSource(database, KINDS, self._secrets.has, simulated, revision)
+            source = CatalogSource(database, KINDS, self._secrets.has, simulated, revision, now=self._now)
             await source.refresh()
             trouble = source.get().plan_trouble(settings.signup_plan) if settings.signup == "open" else None
             if trouble:
@@ -142,7 +146,19 @@ class Service:
             rules = structs.replace(RULES, asks_again=settings.upstream_again)
             tokens = TokenSources(client, self._secrets, now=self._now)
             router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
-            failover = Failover(metrics)
+            attempts = AttemptLog(database)
+            failures = UpstreamFailures(self._now)
+            failover = Failover(metrics, Trails(attempts, failures))
+            watch = UpstreamWatch(
+                health=router.health,
+                failures=failures,
+                catalog=source,
+                directory=settings.data / VIEWS,
+                clock=clock,
+                now=self._now,
+            )
+            metrics.more = watch.metrics
+            stack.callback(watch.forget)
             timings = _timings(settings)
             estimator = Estimator(
                 most_text=settings.token_count_text, most_seconds=settings.token_count_seconds
@@ -203,6 +219,7 @@ class Service:
                 catalog=source.get,
                 gate=gate,
                 refusals=refusals,
+                attempts=attempts,
                 metrics=shared,
                 health=health,
                 now=self._now,
@@ -215,6 +232,9 @@ class Service:
                 catalog=source,
                 keyring=keyring,
                 refusals=refusals,
+                attempts=attempts,
+                watch=watch,
+                alerts=Alerts(database, secrets_file, brand=settings.brand, entropy=secrets.token_bytes),
                 gate=gate,
                 secrets=self._secrets,
                 health=health,

@@ -373,7 +373,8 @@ def test_a_data_directory_that_cannot_be(call: Call, tmp_path: Path) -> None:
         ("serve",), ("user", "create"), ("user", "set"), ("user", "list"), ("key", "create"), ("key", "list"),
         ("key", "revoke"), ("key", "roll"), ("catalog", "show"), ("catalog", "apply"), ("catalog", "export"), ("usage",),
         ("reconcile",), ("settings",), ("doctor",), ("secrets", "rotate"), ("secrets", "make"), ("migrate",),
-        ("move",), ("simulate",),
+        ("move",), ("simulate",), ("upstreams",), ("upstream", "show"), ("upstream", "test"), ("upstream", "drain"),
+        ("upstream", "disable"), ("upstream", "enable"), ("upstream", "reset"), ("route", "explain"),
     ],
 )  # fmt: skip
 def test_help_has_an_example(call: Call, command: tuple[str, ...]) -> None:

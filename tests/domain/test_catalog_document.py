@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.core.catalog import NO_SIGN_IN, STRAIGHT, Capabilities, Model, Target, with_profile_values
+from penstock.core.catalog import (
+    NO_SIGN_IN,
+    STRAIGHT,
+    Capabilities,
+    Credential,
+    Model,
+    Target,
+    with_profile_values,
+)
 from penstock.core.profile import Profile
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.catalog_store import default_catalog
@@ -447,3 +455,43 @@ def test_what_is_wrong_with_a_way_is_said_by_its_place(fields: str, said: str):
     )
     assert problem.startswith("provider[0]")
     assert said in problem
+
+
+# ---- pools of credentials
+
+POOL = (
+    PROVIDER
+    + "credentials = [\n"
+    + '  { id = "a", secret = "env:KEY_A", weight = 3 },\n'
+    + '  { id = "b", secret = "file:/run/secrets/b", group = "org2" },\n'
+    + "]\n"
+)
+
+
+def test_a_pool_of_credentials_reads_and_reads_back():
+    document = read(POOL)
+    row = document.providers[0]
+    assert row.credentials == (
+        Credential("a", "env:KEY_A", 3),
+        Credential("b", "file:/run/secrets/b", group="org2"),
+    )
+    assert (row.secret, row.secrets) == ("", ("env:KEY_A", "file:/run/secrets/b"))
+    assert read(dump(document)) == document
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('secret = "env:X"\ncredentials = [{ id = "a", secret = "env:A" }]', "not both"),
+        ('credentials = [{ id = "a", secret = "sk-live" }]', 'credentials[0].secret: write "env:NAME"'),
+        ('credentials = [{ id = "a", secret = "" }]', 'credentials[0].secret: write "env:NAME"'),
+        (
+            'credentials = [{ id = "a", secret = "env:A" }, { id = "a", secret = "env:B" }]',
+            'credentials[1].id: "a" is said twice',
+        ),
+        ('credentials = [{ id = "a", secret = "env:A", wieght = 2 }]', 'did you mean "weight"?'),
+        ('credentials = [{ id = "A b", secret = "env:A" }]', "credentials[0].id"),
+    ],
+)
+def test_what_is_wrong_in_a_pool_is_named(line: str, problem: str):
+    assert any(problem in found for found in problems(PROVIDER + line + "\n"))

@@ -39,7 +39,7 @@ def health_of(house: House) -> Health:
 
 def known(house: House, provider: str, model: str) -> UpstreamHealth:
     """What is known of a provider's model."""
-    return health_of(house)._upstreams[provider, model]
+    return health_of(house)._upstreams[provider, model, ""]
 
 
 def ruled(house: House, **rules: Any) -> RoutingRules:
@@ -360,7 +360,7 @@ async def opened(house: House, dialect: str, user: User) -> UpstreamHealth:
     assert found.suspect
     found.target._open_until = 0.0
     found.target._set()
-    health_of(house)._refresh(found, 0.0)
+    health_of(house).refresh(found, 0.0)
     return found
 
 
@@ -444,7 +444,7 @@ async def test_case_20_a_reset_that_was_told_is_kept(house: House, dialect: str)
         assert len(wire.asked) == asked
         for circuit in found.circuits:
             circuit.close(0.0)
-        health_of(house)._refresh(found, 0.0)
+        health_of(house).refresh(found, 0.0)
 
 
 # ---- 15: all are out

@@ -31,6 +31,15 @@ app.command(
     name="catalog",
     help="Show, change and export providers, models and plans.",
 )
+app.command("penstock.commands.upstream:upstreams", name="upstreams")
+app.command(
+    "penstock.commands.upstream:app",
+    name="upstream",
+    help="Show, test and steer providers: drain, disable, enable, reset.",
+)
+app.command(
+    "penstock.commands.route:app", name="route", help="Explain who would be asked for a model, and who was."
+)
 app.command("penstock.commands.usage:usage", name="usage")
 app.command("penstock.commands.reconcile:reconcile", name="reconcile")
 app.command("penstock.commands.settings:settings", name="settings")

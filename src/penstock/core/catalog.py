@@ -125,11 +125,29 @@ class TokenSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
 NO_SIGN_IN = TokenSettings()
 
 
+class Credential(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One way to sign in at a provider that has several. ``secret`` is a reference, as a provider's own is.
+
+    The requests that a target gets are shared by ``weight`` (0: only when the others fail). ``group`` names the account
+    at the provider whose limits count; '': an account of its own.
+    """
+
+    id: str
+    secret: str
+    weight: int = 1
+    group: str = ""
+
+    @property
+    def account(self) -> str:
+        """Whose limits count, among the credentials of one provider."""
+        return self.group or self.id
+
+
 class Upstream(msgspec.Struct, frozen=True):
     """One provider as it is set up here. ``speaks`` is ordered: the first dialect is the one to translate into.
 
-    ``secret`` is a reference (``env:NAME``, ``file:PATH``), never a key itself. ``kind`` is the row of the provider
-    table whose profile it has.
+    ``secret`` is a reference (``env:NAME``, ``file:PATH``), never a key itself; where there are several ``credentials``, it
+    is ''. ``kind`` is the row of the provider table whose profile it has.
     """
 
     id: str
@@ -143,6 +161,12 @@ class Upstream(msgspec.Struct, frozen=True):
     """What the operator has changed of all these profiles, by the names of their flags."""
     reach: Reach = STRAIGHT
     sign_in: TokenSettings = NO_SIGN_IN
+    credentials: tuple[Credential, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The references to its secrets; one at least, which is '' where it needs none."""
+        return tuple(each.secret for each in self.credentials) or (self.secret,)
 
     def url(self, dialect: DialectName) -> str | None:
         """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""

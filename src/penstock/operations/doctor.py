@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.body import scanner
-from penstock.core.catalog import Upstream
+from penstock.core.catalog import Credential, Upstream
 from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import FORMATS
 from penstock.core.limits import day_of
@@ -309,17 +309,26 @@ async def _providers(database: Database, secrets: Secrets, settings: Settings) -
     asked = [it for it in catalog.upstreams.values() if it.kind != "simulator" and it.id in used]
     client = UpstreamClient()
     try:
-        findings += await asyncio.gather(*(_ask(client, upstream, secrets) for upstream in asked))
+        findings += await asyncio.gather(
+            *(
+                _ask(client, upstream, credential, secrets)
+                for upstream in asked
+                for credential in upstream.credentials or (None,)
+            )
+        )
     finally:
         await client.close()
     return findings
 
 
-async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> Finding:
+async def _ask(
+    client: UpstreamClient, upstream: Upstream, credential: Credential | None, secrets: Secrets
+) -> Finding:
     if not upstream.speaks:
         return Finding(
             "fail", "providers", f"{upstream.id} has no address", "give it `speaks` in the catalogue"
         )
+    reference = upstream.secret if credential is None else credential.secret
     dialect, url = upstream.speaks[0]
     try:
         origin, base = parse_base_url(url, way_to(upstream, url, secrets))
@@ -333,7 +342,7 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
     versions = () if version is None else version(NO_VERSION, upstream.profile)
     about = (*extra_headers(upstream.kind), *versions)
     request = ToSign(b"GET", f"{url.rstrip('/')}/models".encode(), about, b"", time.time())
-    secret = secrets.get(upstream.secret)
+    secret = secrets.get(reference)
     if AUTH[upstream.auth].tokens:
         try:
             secret = await TokenSources(client, secrets, now=time.time).of(upstream).get()
@@ -356,7 +365,7 @@ async def _ask(client: UpstreamClient, upstream: Upstream, secrets: Secrets) -> 
     finally:
         response.close()
     if response.status in (401, 403):
-        text = f"{upstream.id} at {origin.host} refuses the credential of {upstream.secret or 'nobody'}"
+        text = f"{upstream.id} at {origin.host} refuses the credential of {reference or 'nobody'}"
         return Finding("fail", "providers", text, "put a valid one there")
     if response.status >= 500:
         return Finding("warn", "providers", f"{upstream.id} at {origin.host} answers {response.status}")

@@ -19,15 +19,19 @@ from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger import retention
+from penstock.domain.ledger.attempts import AttemptLog
+from penstock.domain.ledger.attempts import forget_before as forget_attempts
 from penstock.domain.ledger.latency import merge_hours
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable
+from penstock.operations.alerts import Alerts
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
+from penstock.operations.upstreams import UpstreamWatch
 from penstock.providers.secrets import Secrets
 from penstock.store.sql.database import Database
 from penstock.timeouts import to_its_end
@@ -56,6 +60,9 @@ class Maintenance:
         catalog: CatalogSource,
         keyring: Keyring,
         refusals: Refusals,
+        attempts: AttemptLog,
+        watch: UpstreamWatch,
+        alerts: Alerts,
         gate: Gate,
         secrets: Secrets,
         health: Health,
@@ -73,6 +80,9 @@ class Maintenance:
         self._catalog = catalog
         self._keyring = keyring
         self._refusals = refusals
+        self._attempts = attempts
+        self._watch = watch
+        self._alerts = alerts
         self._gate = gate
         self._secrets = secrets
         self._health = health
@@ -104,6 +114,7 @@ class Maintenance:
                     await task
             with suppress(DatabaseUnavailable):
                 await self._refusals.flush()
+                await self._attempts.flush()
                 await self._flush_keys()
 
     # ---- the quick round
@@ -135,6 +146,8 @@ class Maintenance:
             if time.monotonic() - self._noticed >= _NOTICES_SECONDS:
                 self._noticed = time.monotonic()
                 await self._notices.round()
+            await self._attempts.flush()
+            await self._alerts.tell(self._watch.look(), now=int(self._now() * 1000))
         except DatabaseUnavailable:
             # Requests go on with what is known, and are recorded in the journal.
             log.warning("the database does not answer")
@@ -171,6 +184,7 @@ class Maintenance:
             await attempt_limits.tidy(conn, now=at)
             if self._retain_days:
                 await forget_before(conn, at - self._retain_days * _DAY_MS)
+                await forget_attempts(conn, day_of(self._now()) - self._retain_days)
             gone = await accounts.delete_leavers(conn, now=at)
         if gone:
             log.info("accounts deleted, as their owners had asked", extra={"rows": gone})

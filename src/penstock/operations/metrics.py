@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -61,6 +61,8 @@ class Metrics(Collector):
         self._other_models: dict[str, int] = {}
         self._first_byte: dict[str, _Times] = {}
         self._running = 0
+        self.more: Callable[[], Iterable[Metric]] = tuple
+        """What else is told, by whoever knows of upstreams."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -166,6 +168,7 @@ class Metrics(Collector):
         runs_on.add_metric((scanner.KIND,), 1)
         yield runs_on
         yield from self._parts()
+        yield from self.more()
 
     def _parts(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(

@@ -41,12 +41,14 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     seconds: bytes,
     route: Route = NO_ROUTE,
     content_type: bytes | None = None,
+    timing: bytes | None = None,
 ) -> HeaderList:
     """The headers of a good answer.
 
     ``model`` is told where the caller has called it otherwise, ``losses`` what could not be carried, each where there is
-    one. ``limit``, ``left`` and ``reset`` (Unix seconds) are the day's, ``seconds`` those until its end. ``content_type`` is
-    what the upstream says of its answer, in a format where that is not known beforehand.
+    one, and ``timing`` how long each attempt took. ``limit``, ``left`` and ``reset`` (Unix seconds) are the day's, ``seconds``
+    those until its end. ``content_type`` is what the upstream says of its answer, in a format where that is not known
+    beforehand.
     """
     caller = endpoint.caller
     head: HeaderList = [
@@ -69,6 +71,8 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     if reason:
         head.append((b"x-penstock-attempts", b"%d" % attempts))
         head.append((b"x-penstock-route", reason.encode()))
+    if timing is not None:
+        head.append((b"server-timing", timing))
     if losses is not None:
         head.append((b"x-penstock-translation", losses))
     head.extend(limit_headers_of(limit, reset, left, seconds))

@@ -22,6 +22,7 @@ from penstock.core.routing.retry_budget import second_try
 from penstock.errors import PenstockError, ProviderError
 from penstock.operations.metrics import Metrics
 from penstock.relay.router import Router, Selection
+from penstock.relay.trail import Trails
 
 log = logging.getLogger("penstock.relay.failover")
 
@@ -87,6 +88,11 @@ class Attempts:
         selection = self._selection
         known, choice = selection.known, selection.only
         return choice.candidate if choice is not None and known is not None and known.normal else None
+
+    @property
+    def began(self) -> float:
+        """When the attempt that is made now, or was last, began; on the monotonic clock."""
+        return self._sent_at
 
     def first(self, now: float, patience: float) -> Choice:
         """Who is asked first; ``patience`` are the seconds that the caller has."""
@@ -274,10 +280,11 @@ class AttemptsApart(Attempts):
 class Failover:
     """Tells the operator of failures, and makes the attempts of what takes no part in the votes. One per process."""
 
-    __slots__ = ("_metrics",)
+    __slots__ = ("_metrics", "trails")
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, trails: Trails) -> None:
         self._metrics = metrics
+        self.trails = trails
 
     async def run(
         self,

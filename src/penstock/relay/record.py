@@ -19,6 +19,7 @@ def kind_of(call: Call) -> Kind:
         provider=attempt.provider,
         upstream_model=attempt.model,
         upstream_dialect=attempt.dialect,
+        credential=attempt.key[2] or None,
     )
 
 
@@ -49,5 +50,7 @@ def settle(ledger: Ledger, row: Row, call: Call, now: float) -> None:
         total_ms=total_ms,
         translation=translation_header(call.losses) if call.losses else None,
         answered_model=call.answered_model,
+        credential=attempt.key[2] or None,
+        reason=call.route or None,
     )
     ledger.settle(settlement)

@@ -525,11 +525,22 @@ class RelayedCall(Call):
     def _send_first(self, _synced: None) -> None:
         self._send(self._candidate, self._prepared)
 
-    def _try_next(self, failure: PenstockError) -> None:
-        """The attempt has failed, and no content has gone to the caller: make the next one, or tell of this failure."""
-        self._state = BETWEEN_ATTEMPTS
+    def _note_failed(self, failure: PenstockError, response: UpstreamResponse | None) -> None:
+        """Tell the operator, and the trail."""
         relay = self._relay
         relay.failover.note(self.request_id, self.attempt, failure)
+        relay.failover.trails.failed(
+            self, failure, response, began=self._attempts.began, now=relay.clock(), told=self._told
+        )
+
+    def _try_next(self, failure: PenstockError, response: UpstreamResponse | None) -> None:
+        """The attempt has failed, and no content has gone to the caller: make the next one, or tell of this failure.
+
+        ``response`` is as much as there was of its answer.
+        """
+        self._state = BETWEEN_ATTEMPTS
+        relay = self._relay
+        self._note_failed(failure, response)
         now, told = relay.clock(), self._told
         self._told = None
         step = self._attempts.failed(class_of(failure), told, now, self._seconds_left())
@@ -661,6 +672,8 @@ class RelayedCall(Call):
         self._state = AWAITING_CONTENT
         self._sending = None
         self._response = response
+        if self.attempts > 1:
+            self._relay.failover.trails.headed(self, response)
         status = response.status
         if 200 <= status < 300:
             if self._stream is not None:
@@ -812,9 +825,10 @@ class RelayedCall(Call):
             self._attempts.succeeded(relay.clock())
             self._end()
             return
+        response = self._response
         self._close_response()
         if stream.first_byte_at is None and isinstance(error, ProviderError):
-            self._try_next(error)
+            self._try_next(error, response)
             return
         if not self.exchange.started:
             if error.failure_class:
@@ -822,7 +836,7 @@ class RelayedCall(Call):
             self._fail(error)
             return
         if isinstance(error, ProviderError):
-            relay.failover.note(self.request_id, self.attempt, error)
+            self._note_failed(error, response)
         if error.failure_class:
             self._attempts.count(class_of(error), None, relay.clock())
         self._tell(stream, error)
@@ -888,8 +902,12 @@ class RelayedCall(Call):
         request_id, seconds = self.request_id.encode(), max(0, reset - int(self.now))
         model = None if public == self.envelope.model else public.encode()
         simulated = self.attempt.simulated
-        if self.losses or standing.endpoint.typed:
+        if self.losses or self.attempts > 1 or standing.endpoint.typed:
+            relay = self._relay
             response = self._response if standing.endpoint.typed else None
+            timing = None
+            if self.attempts > 1:
+                timing = relay.failover.trails.timing(self, self._attempts.began, relay.clock())
             head = answer_headers(
                 standing.endpoint,
                 stream=stream,
@@ -903,6 +921,7 @@ class RelayedCall(Call):
                 seconds=b"%d" % seconds,
                 route=(self.route, self.attempts),
                 content_type=None if response is None else response.header(b"content-type") or b"",
+                timing=timing,
             )
             self.exchange.start(200, head)
             return
@@ -943,9 +962,10 @@ class RelayedCall(Call):
             stream.broke(error)
             self._complete_stream(stream)
             return
+        response = self._response
         self._close_response()
         if isinstance(error, ProviderError) and self.contacted:
-            self._try_next(error)
+            self._try_next(error, response)
             return
         if self.contacted and error.failure_class:  # the caller's fault, found by an upstream that works
             self._attempts.count(class_of(error), None, self._relay.clock())
@@ -1010,6 +1030,8 @@ class RelayedCall(Call):
             relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
+            if self.attempts > 1 or (self.attempts and self.outcome != "completed"):
+                relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
         self._measure(self.outcome)
 
     def _measure(self, outcome: str) -> None:

@@ -144,7 +144,7 @@ class Router:
         board = self._board(model, endpoint, upstreams)
         group = board.group
         if not group.size:
-            raise NoProvider(f"No provider is set up for {model.id}.", param="model")
+            raise NoProvider(_nobody(model, upstreams), param="model")
         can = fitted(board, need)
         if can is None:
             raise _unfit(model, board, need, endpoint)
@@ -272,13 +272,15 @@ class Router:
         """
         row = attempt.upstream
         tokens = AUTH[row.auth].tokens
-        secret = self._tokens.of(row).current() if tokens else self._secrets.get(row.secret)
+        secret = self._tokens.of(row).current() if tokens else self._secrets.get(attempt.secret)
         key = (attempt.key, attempt.dialect, asked)
         known = self._signed.get(key)
         if known is not None and known.secret is secret and known.upstream is row:
             return known.headers
-        if secret is None and row.secret:
-            log.error("a provider's secret cannot be had", extra={"provider": row.id})
+        if secret is None and attempt.secret:
+            log.error(
+                "a provider's secret cannot be had", extra={"provider": row.id, "credential": attempt.key[2]}
+            )
             raise ProviderCredentials("The service cannot sign in to this model's provider.")
         version = upstream.version_headers
         if known is not None and known.secret is not secret:
@@ -311,6 +313,12 @@ class Router:
         """Have what an attempt is signed with, where that has to be fetched. Raises ``ProviderCredentials``."""
         if AUTH[attempt.upstream.auth].tokens:
             await self._tokens.of(attempt.upstream).get()
+
+
+def _nobody(model: Model, upstreams: Upstreams) -> str:
+    if upstreams.switched is not None and any(target.provider in upstreams for target in model.targets):
+        return f"The operator has taken the providers of {model.id} out of use for now."
+    return f"No provider is set up for {model.id}."
 
 
 def _unfit(model: Model, board: Board, need: Need, endpoint: Endpoint) -> InvalidRequest:

@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import SignIn
 from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
 from penstock.errors import PenstockError
@@ -25,6 +26,7 @@ class SiteContext(msgspec.Struct, frozen=True):
     catalog: Callable[[], Catalog]
     gate: Gate
     refusals: Refusals
+    attempts: AttemptLog
     sign_in: SignIn
     pages: Pages
     lifetime: Lifetime

@@ -14,7 +14,7 @@ from penstock.core.limits import day_of, reset_of
 from penstock.domain.accounts import accounts, audit, plan_wishes
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
-from penstock.domain.ledger import history, latency, refusals, request_log, request_order, rollups
+from penstock.domain.ledger import attempts, history, latency, refusals, request_log, request_order, rollups
 from penstock.domain.ledger.history import NoSuchRequest, Receipt, RunsYet
 from penstock.domain.ledger.refusals import Refusal
 from penstock.domain.ledger.request_log import Filter
@@ -24,7 +24,7 @@ from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable, InvalidRequest
 from penstock.site.charts import COLOURS, Stack, stacked
 from penstock.site.context import SiteContext, go
-from penstock.site.explanations import BILLED_BY, limit_of, remedy_for
+from penstock.site.explanations import ATTEMPT_WORDS, BILLED_BY, limit_of, remedy_for
 from penstock.site.first_key import SHOWN_MS, may_see_first_key
 from penstock.site.log_filters import OUTCOMES, csv_head, csv_lines, csv_row, filter_of, query_of
 from penstock.site.pages import NO_STORE, day
@@ -256,6 +256,7 @@ class DashboardPages:
                         "This request is running. Its receipt is here once it has ended, or has run for some seconds."
                     ) from None
                 raise
+            made = await attempts.find(conn, id, row.day) if row.attempts else ()
             keys = {key.id: key for key in await management.list_keys(conn, user.id)}
             hour = row.created_at // rollups.HOUR_MS
             before = await history.counted_by(conn, user.id, row.day, hour)
@@ -270,6 +271,8 @@ class DashboardPages:
                 "hour": hour * rollups.HOUR_MS,
                 "counting": _why(row),
                 "tell_providers": context.providers_told,
+                "attempts": [(attempt, ATTEMPT_WORDS.get(attempt.failure, "")) for attempt in made],
+                "operator": user.is_admin,
             },
         )
 
@@ -292,6 +295,7 @@ class DashboardPages:
         """What was refused a moment ago is on the page. A page without it is better than none."""
         with suppress(DatabaseUnavailable):
             await self._context.refusals.flush()
+            await self._context.attempts.flush()
 
     # ---- live slots
 

@@ -1,10 +1,12 @@
 """Explanations: what a refused or failed request wants its owner to do, and what a limit looked like when it was reached."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.limits import day_of, reset_of
 from penstock.domain.ledger import history, refusals
 from penstock.domain.ledger.history import Receipt
@@ -118,6 +120,25 @@ REMEDIES: Final[dict[str, Remedy]] = {
 }
 """By the code of the error."""
 
+ATTEMPT_WORDS: Final[Mapping[str, str]] = {
+    FailureClass.UNREACHABLE: "It could not be reached.",
+    FailureClass.STALE: "It had closed the connection.",
+    FailureClass.BROKEN: "It answered with a fault of its own.",
+    FailureClass.OVERLOAD: "It had no capacity.",
+    FailureClass.RATE: "It had enough of our requests for the moment.",
+    FailureClass.QUOTA: "Our account there was used up.",
+    FailureClass.AUTH: "It did not take our credentials.",
+    FailureClass.MISSING: "It does not have the model.",
+    FailureClass.SLOW: "It kept silent for too long.",
+    FailureClass.EMPTY: "Its answer was empty.",
+    FailureClass.TOO_LONG: "The prompt did not fit there.",
+    FailureClass.REASONING_REJECTED: "It could not read reasoning that was made elsewhere.",
+    FailureClass.CALLER: "It refused the request as wrong.",
+    FailureClass.REFUSAL: "It would not answer.",
+    FailureClass.GONE: "Nobody waited for the answer any more.",
+    FailureClass.OURS: "We stopped it.",
+}
+"""What came of an attempt, by the class of its failure, for the customer: nothing of it is the provider's own text."""
 _UNKNOWN: Final = Remedy("Read the message, and the page on errors.", "/docs/errors", "Errors")
 
 

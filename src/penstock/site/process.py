@@ -10,6 +10,7 @@ from penstock.domain.accounts.passwords import Cost, PasswordHasher
 from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import Rules, SignIn
 from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
 from penstock.operations.health import Health
@@ -37,6 +38,7 @@ class SiteProcess:
         catalog: Callable[[], Catalog],
         gate: Gate,
         refusals: Refusals,
+        attempts: AttemptLog,
         metrics: SharedMetrics,
         health: Health,
         now: Callable[[], float],
@@ -59,17 +61,11 @@ class SiteProcess:
             catalog=catalog,
             gate=gate,
             refusals=refusals,
+            attempts=attempts,
             sign_in=SignIn(
                 database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
             ),
-            pages=Pages(
-                brand=settings.brand,
-                public_url=settings.public_url,
-                catalog=catalog,
-                signup=rules.open,
-                mails_printed=settings.mail_url == "console:",
-                oauth=self.oauth.providers,
-            ),
+            pages=_pages(settings, catalog, self.oauth, signup=rules.open),
             lifetime=self.lifetime,
             entropy=secrets.token_bytes,
             clock=now,
@@ -99,6 +95,17 @@ class SiteProcess:
             sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
+
+
+def _pages(settings: Settings, catalog: Callable[[], Catalog], oauth: OAuthAsking, *, signup: bool) -> Pages:
+    return Pages(
+        brand=settings.brand,
+        public_url=settings.public_url,
+        catalog=catalog,
+        signup=signup,
+        mails_printed=settings.mail_url == "console:",
+        oauth=oauth.providers,
+    )
 
 
 def oauth_of(settings: Settings) -> OAuthAsking:

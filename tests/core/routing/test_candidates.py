@@ -85,7 +85,7 @@ def test_an_attempt_says_where_and_how() -> None:
     group = Upstreams((upstream,)).group(model(Target("chat", "special-1")), "messages", FORMATS)
     attempt = group.tiers[0].candidates[0].attempt
     assert attempt == Attempt(upstream, "special-1", "chat", "https://c/v1", special)
-    assert (attempt.key, attempt.origin) == (("chat", "special-1"), "https://c")
+    assert (attempt.key, attempt.origin) == (("chat", "special-1", ""), "https://c")
     assert not attempt.simulated
     assert not attempt.local
     assert upstream.profile_of("other") is DEFAULT_PROFILE

@@ -9,6 +9,8 @@ The parts, in the order in which a request meets them:
   ``votes.py``: whose failures count.
 - ``retry_budget.py``: how many second attempts a model may have. ``pace.py``: how quick a model is, and so how long an attempt
   may take.
+- ``switches.py``: what an operator has said of upstreams. ``snapshot.py``: what is known, for another process;
+  ``explanation.py``: what the choice would do with it.
 - ``automatic.py``: the rule of ``auto`` models. ``rules.py``: every constant of all these, in one table.
 
 All of it is arithmetic on its arguments: ``now`` is a monotonic clock in seconds, ``u`` a number in [0, 1) that the caller

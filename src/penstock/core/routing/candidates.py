@@ -1,15 +1,18 @@
-"""Candidates: the targets of a model as callers of one dialect meet them, in tiers; worked out once for each catalogue."""
+"""Candidates: the targets of a model as callers of one dialect meet them, in tiers; worked out once for each catalogue.
 
-from collections.abc import Collection, Iterable, Mapping
+A target is one candidate, or one with each credential of its provider, where that has several.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import accumulate
 
 import msgspec
 
-from penstock.core.catalog import DialectName, Feature, Model, Target, Upstream
+from penstock.core.catalog import Credential, DialectName, Feature, Model, Target, Upstream
 from penstock.core.profile import Profile
 
-UpstreamKey = tuple[str, str]
-"""Provider id and the provider's name of the model."""
+UpstreamKey = tuple[str, str, str]
+"""Provider id, the provider's name of the model, and the credential's id: '' where the provider has no pool of them."""
 
 _LOCAL_KINDS = frozenset(("ollama", "vllm", "llama-server"))
 """Providers that need a while to be warm again after they were away."""
@@ -19,13 +22,15 @@ _ANY = 1 << 62
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One try: which provider, by which dialect and base URL, under which name, and with which profile."""
+    """One try: which provider, by which dialect and base URL, under which name, with which profile and which credential."""
 
     upstream: Upstream
     model: str
     dialect: DialectName
     url: str
     profile: Profile
+    credential: Credential | None = None
+    """Of the provider's pool; None where it has none."""
 
     @property
     def provider(self) -> str:
@@ -40,7 +45,17 @@ class Attempt(msgspec.Struct, frozen=True):
     @property
     def key(self) -> UpstreamKey:
         """Where the health of what it tries is kept."""
-        return self.upstream.id, self.model
+        return self.upstream.id, self.model, "" if self.credential is None else self.credential.id
+
+    @property
+    def secret(self) -> str:
+        """The reference to the secret that signs it in."""
+        return self.upstream.secret if self.credential is None else self.credential.secret
+
+    @property
+    def account(self) -> str:
+        """The account at the provider whose limits count."""
+        return "" if self.credential is None else self.credential.account
 
     @property
     def origin(self) -> str:
@@ -62,10 +77,15 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 
     attempt: Attempt
     key: UpstreamKey
-    weight: int
+    weight: float
     lacks: frozenset[Feature]
     room: int | None = None
     longest: int | None = None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The model at its provider, whichever credential signs in there."""
+        return self.key[:2]
 
 
 class Tier:
@@ -87,13 +107,15 @@ class Tier:
 class Group:
     """The tiers of one model for callers of one dialect, the best first."""
 
-    __slots__ = ("choosy", "longest", "model", "room", "size", "tiers")
+    __slots__ = ("choosy", "longest", "model", "places", "room", "size", "tiers")
 
     def __init__(self, model: Model, tiers: tuple[Tier, ...]) -> None:
         self.model = model
         self.tiers = tiers
         everybody = [candidate for tier in tiers for candidate in tier.candidates]
         self.size = len(everybody)
+        self.places = len({each.place for each in everybody})
+        """Fewer than candidates where a provider has a pool of credentials."""
         self.choosy = any(candidate.lacks for candidate in everybody)
         """Features that are asked for make a difference to who can answer."""
         self.room = min((each.room for each in everybody if each.room is not None), default=_ANY)
@@ -104,39 +126,61 @@ class Group:
 class Upstreams(dict[str, Upstream]):
     """The providers that are set up, by id; not changed once made, so what follows from them is worked out once."""
 
-    __slots__ = ("_groups",)
+    __slots__ = ("_groups", "switched")
 
-    def __init__(self, upstreams: Iterable[Upstream]) -> None:
+    def __init__(
+        self, upstreams: Iterable[Upstream], switched: Callable[[UpstreamKey], bool] | None = None
+    ) -> None:
+        """``switched`` says of which the operator wants no new requests sent there; None: there are none."""
         super().__init__((row.id, row) for row in upstreams)
+        self.switched = switched
         self._groups: dict[tuple[str, DialectName], Group] = {}
 
     def group(self, model: Model, dialect: DialectName, formats: Collection[DialectName]) -> Group:
         """The targets of ``model`` that are set up, as callers of ``dialect`` meet them; ``formats`` follows from it."""
         known = self._groups.get((model.id, dialect))
         if known is None or known.model is not model:
-            known = self._groups[model.id, dialect] = _grouped(model, self, dialect, formats)
+            known = self._groups[model.id, dialect] = _grouped(model, self, dialect, formats, self.switched)
         return known
 
 
 def _grouped(
-    model: Model, upstreams: Mapping[str, Upstream], dialect: DialectName, formats: Collection[DialectName]
+    model: Model,
+    upstreams: Mapping[str, Upstream],
+    dialect: DialectName,
+    formats: Collection[DialectName],
+    switched: Callable[[UpstreamKey], bool] | None,
 ) -> Group:
     ranked: dict[tuple[int, bool, bool], list[Candidate]] = {}
     for target in model.targets:
         attempt = _attempt(target, upstreams.get(target.provider), dialect, formats, model.max_output_tokens)
         if attempt is None:
             continue
-        candidate = Candidate(
-            attempt=attempt,
-            key=attempt.key,
-            weight=target.weight,
-            lacks=frozenset(target.lacks),
-            room=target.context_tokens or model.context_tokens,
-            longest=target.max_output_tokens,
-        )
-        rank = (target.priority, attempt.dialect != dialect, target.weight <= 0)
-        ranked.setdefault(rank, []).append(candidate)
+        for signed, weight in _signed(attempt, target.weight):
+            if switched is not None and switched(signed.key):
+                continue
+            candidate = Candidate(
+                attempt=signed,
+                key=signed.key,
+                weight=weight,
+                lacks=frozenset(target.lacks),
+                room=target.context_tokens or model.context_tokens,
+                longest=target.max_output_tokens,
+            )
+            rank = (target.priority, attempt.dialect != dialect, weight <= 0)
+            ranked.setdefault(rank, []).append(candidate)
     return Group(model, tuple(Tier(rank[0], tuple(ranked[rank])) for rank in sorted(ranked)))
+
+
+def _signed(attempt: Attempt, weight: float) -> list[tuple[Attempt, float]]:
+    """The attempt with each credential of its provider, and the target's weight shared among them."""
+    pool = attempt.upstream.credentials
+    if not pool:
+        return [(attempt, weight)]
+    whole = sum(each.weight for each in pool) or 1
+    return [
+        (msgspec.structs.replace(attempt, credential=each), weight * each.weight / whole) for each in pool
+    ]
 
 
 def _attempt(

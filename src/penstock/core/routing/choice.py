@@ -103,13 +103,14 @@ def choose(
 
 
 def others(board: Board, need: Need, tried: Sequence[Candidate], now: float) -> bool:
-    """Whether one could be asked that was not tried."""
-    if board.group.size <= len(tried):
+    """Whether another place could be asked than those that were tried."""
+    if board.group.size <= len(tried) or (tried and board.group.places == 1):
         return False
     if not board.health.abnormal and len(tried) == 1 and is_plain(board, need):
         return True
     live = [_live(tier, entries, board.health, now) for tier, entries in _able(board, need, tried)]
-    return any(each.well or each.odd for each in live)
+    places = {candidate.place for candidate in tried}
+    return any(entry[0].place not in places for each in live for entry in (*each.well, *each.odd))
 
 
 def is_plain(board: Board, need: Need) -> bool:
@@ -301,16 +302,31 @@ def _after(
     reason = f"after_{failed}"
     if wanted in (Next.NOBODY, Next.LARGER):
         return Choice(None, reason)
-    used = {candidate.attempt.provider for candidate in tried}
-    ranked: dict[tuple[bool, bool, int, int], list[Entry]] = {}
+    ranked: dict[tuple[int, bool, int, int], list[Entry]] = {}
     for number, each in enumerate(live):
         for entry in (*each.well, *each.odd):
             known = entry[1]
-            rank = (entry[0].attempt.provider in used, known.suspect, number, known.degraded)
-            ranked.setdefault(rank, []).append(entry)
+            nearness = _nearness(entry[0], tried, wanted)
+            if nearness is not None:
+                ranked.setdefault((nearness, known.suspect, number, known.degraded), []).append(entry)
     if not ranked:
         return Choice(None, reason)
     return Choice(_draw(ranked[min(ranked)], rules, u, now).candidate, reason)
+
+
+def _nearness(candidate: Candidate, tried: Sequence[Candidate], wanted: Next) -> int | None:
+    """In which turn it is asked, by what is wanted; None: it is not.
+
+    Another credential of the same place helps where the credential was the reason, and most where it is of another account.
+    """
+    key_first = wanted is Next.KEY_THEN_OTHER
+    here = [each for each in tried if each.place == candidate.place]
+    if not here:
+        used = any(each.attempt.provider == candidate.attempt.provider for each in tried)
+        return 1 + used if key_first else int(used)
+    if key_first:
+        return 3 if any(each.attempt.account == candidate.attempt.account for each in here) else 0
+    return 2 if wanted is Next.OTHER_THEN_KEY else None
 
 
 # ---- where none is well

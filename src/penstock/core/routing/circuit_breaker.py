@@ -9,6 +9,8 @@ says nothing of what is now, and is passed over.
 
 from enum import Enum
 
+import msgspec
+
 from penstock.core.routing.rules import RoutingRules
 
 
@@ -18,6 +20,26 @@ class CircuitState(Enum):
     CLOSED = "closed"
     OPEN = "open"
     OFF = "off"
+
+
+class CircuitView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of one circuit, as plain values.
+
+    ``window`` is the number of the last bucket, and of each bucket the requests, the failures and the slow ones.
+    """
+
+    state: str = "closed"
+    open_until: float = 0.0
+    cool_until: float = 0.0
+    degraded: int = 0
+    degraded_at: float = 0.0
+    probing: bool = False
+    window: tuple[int, tuple[int, ...], tuple[float, ...], tuple[int, ...]] | None = None
+
+    @property
+    def until(self) -> float:
+        """When it can be asked again; 0.0: now."""
+        return max(self.open_until, self.cool_until)
 
 
 CLOSED, OPEN, OFF = CircuitState
@@ -38,6 +60,15 @@ class Window:
         self.count = [0] * _BUCKETS
         self.failed = [0.0] * _BUCKETS
         self.slow = [0] * _BUCKETS
+
+    def view(self) -> tuple[int, tuple[int, ...], tuple[float, ...], tuple[int, ...]]:
+        """All of it, as plain values."""
+        return self._at, tuple(self.count), tuple(self.failed), tuple(self.slow)
+
+    def lay(self, view: tuple[int, tuple[int, ...], tuple[float, ...], tuple[int, ...]]) -> None:
+        """Become what was viewed."""
+        self._at, count, failed, slow = view
+        self.count, self.failed, self.slow = list(count), list(failed), list(slow)
 
     def bucket(self, now: float, rules: RoutingRules) -> int:
         """The bucket of this time; those that have passed since the last are empty."""
@@ -114,6 +145,29 @@ class Circuit:
     def off(self) -> bool:
         """Only the operator can mend it."""
         return self.state is OFF
+
+    # ---- snapshots
+
+    def view(self) -> CircuitView:
+        """What is known now. The window is told where it decides something."""
+        return CircuitView(
+            state=self.state.value,
+            open_until=self._open_until,
+            cool_until=self._cool_until,
+            degraded=self.degraded,
+            degraded_at=self.degraded_at,
+            probing=self.probing,
+            window=self.window.view() if self.degraded else None,
+        )
+
+    def lay(self, view: CircuitView) -> None:
+        """Become what was viewed."""
+        self.state = CircuitState(view.state)
+        self._open_until, self._cool_until = view.open_until, view.cool_until
+        self.degraded, self.degraded_at, self.probing = view.degraded, view.degraded_at, view.probing
+        if view.window is not None:
+            self.window.lay(view.window)
+        self._set()
 
     # ---- outcomes
 

@@ -6,7 +6,7 @@ that a caller could bring about is *held*: it counts once another upstream has a
 request fails the same way.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import msgspec
 
@@ -24,10 +24,15 @@ HELD = frozenset((FailureClass.BROKEN, FailureClass.AUTH, FailureClass.MISSING))
 
 
 class UpstreamHealth:
-    """What is known of one provider's model. What choosing reads of it is worked out when something changes."""
+    """What is known of one provider's model with one credential.
+
+    Address, model and credential have a circuit each, shared by all that have the same. What choosing reads is worked out
+    when something changes.
+    """
 
     __slots__ = (
         "allowance",
+        "asked",
         "credential",
         "degraded",
         "failures",
@@ -65,7 +70,7 @@ class UpstreamHealth:
         """None of these makes a difference."""
         self.warm_at = 0.0
         """When it has its whole share again; 0.0: it has."""
-        self.in_flight = 0
+        self.in_flight = self.asked = 0
         self.slowness = 1.0
         """Its first tokens, in averages of the model: 1.0 for one of which nothing is known."""
         self.failures = 0.0
@@ -158,7 +163,7 @@ class Health:
         """How many upstreams are not as usual: while there are none, nothing has to be looked at."""
         self._draw = draw
         self._upstreams: dict[UpstreamKey, UpstreamHealth] = {}
-        self._circuits: dict[tuple[str, str, str], tuple[Circuit, list[UpstreamHealth]]] = {}
+        self._circuits: dict[tuple[str, ...], tuple[Circuit, list[UpstreamHealth]]] = {}
         self._sharers: dict[Circuit, list[UpstreamHealth]] = {}
         self._models: dict[str, ModelHealth] = {}
         self._poison = Poison()
@@ -167,12 +172,12 @@ class Health:
         """What is known of what an attempt tries."""
         known = self._upstreams.get(attempt.key)
         if known is None:
-            provider, model = attempt.key
+            provider, model, credential = attempt.key
             names = (
-                ("origin", attempt.origin, ""),
+                ("origin", attempt.origin),
                 ("target", provider, model),
-                ("credential", provider, ""),
-                ("allowance", provider, model),
+                ("credential", provider, credential),
+                ("allowance", provider, model, attempt.account),
             )
             pairs = [self._circuits.setdefault(name, (Circuit(), [])) for name in names]
             circuits = (pairs[0][0], pairs[1][0], pairs[2][0], pairs[3][0])
@@ -180,8 +185,12 @@ class Health:
             for circuit, sharers in pairs:
                 sharers.append(known)
                 self._sharers[circuit] = sharers
-            self._refresh(known, 0.0)
+            self.refresh(known, 0.0)
         return known
+
+    def all(self) -> Collection[UpstreamHealth]:
+        """All of which something is known."""
+        return self._upstreams.values()
 
     def model(self, model: str) -> ModelHealth:
         """What is known of a public model, by its id."""
@@ -190,11 +199,16 @@ class Health:
             known = self._models[model] = ModelHealth(self.rules)
         return known
 
+    def budgets(self) -> Iterator[tuple[str, float]]:
+        """The models, and what their budgets of second attempts hold."""
+        return ((model, known.budget.tokens) for model, known in self._models.items())
+
     # ---- what is sent
 
     def sent(self, health: UpstreamHealth, now: float) -> bool:
         """A request goes out. Whether it is a probe."""
         health.in_flight += 1
+        health.asked += 1
         if health.normal:
             return False
         if health.degraded:
@@ -221,6 +235,20 @@ class Health:
         if health.credential.until:
             health.credential.close(now)
             self._changed(health.credential, now)
+
+    def reset(self, meant: Callable[[UpstreamKey], bool], now: float) -> int:
+        """Forget what is known against those that are meant; how many they are."""
+        count = 0
+        for known in self._upstreams.values():
+            if not meant(known.key):
+                continue
+            count += 1
+            for circuit in known.circuits:
+                circuit.close(now)
+                self._changed(circuit, now)
+            known.slowness, known.failures, known.suspicion, known.warm_at = 1.0, 0.0, None, 0.0
+            self.refresh(known, now)
+        return count
 
     def _free(self, health: UpstreamHealth, now: float) -> None:
         for circuit in health.circuits:
@@ -293,7 +321,7 @@ class Health:
         """Whether it is the request's doing, as far as is known."""
         health, now, rules = failure.health, failure.at, self.rules
         if failure.found is FailureClass.BROKEN and self._poison.broke(
-            failure.request, health.key, now, rules
+            failure.request, health.key[:2], now, rules
         ):
             return True
         last, health.suspicion = health.suspicion, failure
@@ -348,13 +376,14 @@ class Health:
             if circuit.settle(now):
                 self._changed(circuit, now)
         if changed:
-            self._refresh(health, now)
+            self.refresh(health, now)
 
     def _changed(self, circuit: Circuit, now: float) -> None:
         for health in self._sharers[circuit]:
-            self._refresh(health, now)
+            self.refresh(health, now)
 
-    def _refresh(self, health: UpstreamHealth, now: float) -> None:
+    def refresh(self, health: UpstreamHealth, now: float) -> None:
+        """Work out what choosing reads of it, from its circuits."""
         circuits = health.circuits
         was_suspect, was_normal = health.suspect, health.normal
         health.until = max([circuit.until for circuit in circuits])

@@ -35,6 +35,7 @@ Action = Literal[
     "data_exported",
     "deletion_asked",
     "deletion_undone",
+    "upstream_switched",
 ]
 
 

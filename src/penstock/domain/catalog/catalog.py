@@ -16,6 +16,7 @@ from penstock.core.endpoints import paths_of
 from penstock.core.limits import KeyLimits, key_subject
 from penstock.core.memo import Memo
 from penstock.core.routing.candidates import Upstreams
+from penstock.core.routing.switches import Switch, switch_of
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
 ModelFamily = Literal["haiku", "sonnet", "opus"]
@@ -100,6 +101,7 @@ class Catalog:
         "plans",
         "revision",
         "simulated",
+        "switches",
         "upstreams",
     )
 
@@ -112,18 +114,28 @@ class Catalog:
         available: Callable[[str], bool],
         simulator: Upstream,
         revision: int = 0,
+        switches: Sequence[Switch] = (),
     ) -> None:
-        """``available`` tells whether a secret's reference leads to a secret; ``simulator`` is the built-in one."""
+        """``available`` tells whether a secret's reference leads to a secret; ``simulator`` is the built-in one.
+
+        ``switches`` are those of the operator's that keep requests away now.
+        """
         self.revision = revision
         self._providers = {row.id: row for row in providers}
-        upstreams = {row.id: _set_up(row, simulator) for row in providers if available(row.secret)}
+        upstreams = {
+            row.id: _set_up(row, simulator, available)
+            for row in providers
+            if any(available(secret) for secret in row.secrets)
+        }
         real = {row.id for row in upstreams.values() if row.kind != "simulator"}
         self.simulated = not any(target.provider in real for model in models for target in model.targets)
         self._as_written = {model.id: model for model in models}
         if self.simulated:
             upstreams.setdefault(simulator.id, simulator)
             models = [_simulated(model, upstreams, simulator.id) for model in models]
-        self.upstreams = Upstreams(upstreams.values())
+        self.switches = tuple(switches)
+        switched = (lambda key: switch_of(self.switches, key) is not None) if switches else None
+        self.upstreams = Upstreams(upstreams.values(), switched)
         self.models: Mapping[str, Model] = {model.id: model for model in models}
         self.plans: Mapping[str, Plan] = {plan.id: plan for plan in plans}
         self._members = {plan.id: frozenset(plan.models) for plan in plans}
@@ -186,7 +198,8 @@ class Catalog:
         if model.auto:
             members = [self.models[name] for name in model.auto if name in self.models]
             return tuple(dict.fromkeys(name for member in members for name in self.needs(member)))
-        secrets = [self._providers[t.provider].secret for t in model.targets if t.provider in self._providers]
+        rows = [self._providers[t.provider] for t in model.targets if t.provider in self._providers]
+        secrets = [secret for row in rows for secret in row.secrets]
         return tuple(dict.fromkeys(s.removeprefix("env:") for s in secrets if s.startswith("env:")))
 
     # ---- what a name means
@@ -336,8 +349,11 @@ def model_family(name: str) -> ModelFamily | None:
     return None
 
 
-def _set_up(row: Upstream, simulator: Upstream) -> Upstream:
-    """A simulator without a URL of its own is the built-in one."""
+def _set_up(row: Upstream, simulator: Upstream, available: Callable[[str], bool]) -> Upstream:
+    """The row with those of its credentials that are there; a simulator without a URL of its own is the built-in one."""
+    if row.credentials:
+        there = tuple(each for each in row.credentials if available(each.secret))
+        row = msgspec.structs.replace(row, credentials=there)
     if row.kind == "simulator" and not row.speaks:
         return msgspec.structs.replace(row, speaks=simulator.speaks)
     return row

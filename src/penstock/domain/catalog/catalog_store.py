@@ -1,5 +1,6 @@
 """The catalogue in the database: applied idempotently, exported, and read again whenever its revision has changed."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
@@ -8,13 +9,24 @@ import msgspec
 from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.catalog import Capabilities, DialectName, Model, Target, Upstream, with_profile_values
+from penstock.core.catalog import (
+    Capabilities,
+    Credential,
+    DialectName,
+    Model,
+    Target,
+    Upstream,
+    with_profile_values,
+)
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.revision import Revision
+from penstock.core.routing.switches import Switch
 from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.catalog_revision import raise_revision
 from penstock.domain.catalog.reach_fields import kept, parted
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check
 from penstock.domain.catalog.toml_writer import dump
+from penstock.domain.catalog.upstream_state import all_said
 from penstock.domain.revisions import CATALOG
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import models as models_table
@@ -52,6 +64,7 @@ _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_serving = msgspec.json.Decoder(_Serving).decode
 _decode_capabilities = msgspec.json.Decoder(Capabilities).decode
 _decode_habits = msgspec.json.Decoder(dict[str, object]).decode
+_decode_credentials = msgspec.json.Decoder(tuple[Credential, ...]).decode
 _decode_speaks = msgspec.json.Decoder(dict[DialectName, str]).decode
 
 
@@ -79,6 +92,7 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
             model_profiles=() if known is None else known.model_profiles,
             reach=reach,
             sign_in=sign_in,
+            credentials=() if row.credentials is None else _decode_credentials(row.credentials),
         )
         providers.append(with_profile_values(upstream, habits))
     models: list[Model] = []
@@ -159,15 +173,6 @@ async def apply_document(
     await _write(conn, plans_table, before.plans, after.plans, _plan_values)
     await raise_revision(conn)
     return changes
-
-
-async def raise_revision(conn: AsyncConnection) -> None:
-    """Tell every server that the catalogue has changed: part of whatever transaction changes it."""
-    raised = await conn.execute(
-        update(revisions).where(revisions.c.subject == CATALOG).values(value=revisions.c.value + 1)
-    )
-    if raised.rowcount == 0:
-        await conn.execute(insert(revisions).values(subject=CATALOG, value=1))
 
 
 async def offer_local(
@@ -309,6 +314,7 @@ def _provider_values(row: Upstream, position: int) -> dict[str, str | int | None
         "kind": row.kind,
         "profile": _json({**dict(row.habits), **kept(row)}),
         "position": position,
+        "credentials": _json(row.credentials) if row.credentials else None,
     }
 
 
@@ -352,12 +358,15 @@ class CatalogSource:
         available: Callable[[str], bool],
         simulator_url: str | None = None,
         revision: Revision | None = None,
+        *,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """``available`` tells whether a secret's reference leads to a secret (``Secrets.has``).
 
         ``simulator_url`` is where the built-in simulator listens; None leaves the address that the table has. ``revision``
-        advances when ``current`` is another one.
+        advances when ``current`` is another one. ``now`` gives epoch seconds, by which the operator's switches end.
         """
+        self._now = now
         self._advances = revision or Revision()
         self._database = database
         self._kinds = kinds
@@ -369,6 +378,9 @@ class CatalogSource:
         self._simulator = simulator
         self._document = CatalogDocument()
         self._usable: frozenset[str] = frozenset()
+        self.switches: tuple[Switch, ...] = ()
+        """All that operators have said of upstreams."""
+        self._holding: tuple[Switch, ...] = ()
         self.current = self._build(CatalogDocument(), 0)
 
     def get(self) -> Catalog:
@@ -380,16 +392,22 @@ class CatalogSource:
 
         ``at`` is the revision where it was read already. Raises ``DatabaseUnavailable``; ``current`` stays as it was then.
         """
-        document = self._document
+        document, switches = self._document, self.switches
         if at is None or at != self.current.revision:
             async with self._database.connect() as conn:
                 at = await revision(conn)
                 if at != self.current.revision:
                     document = await load_document(conn, self._kinds)
-        usable = frozenset(row.secret for row in document.providers if self._available(row.secret))
-        if at == self.current.revision and usable == self._usable:
+                    switches = await all_said(conn)
+        usable = frozenset(
+            secret for row in document.providers for secret in row.secrets if self._available(secret)
+        )
+        now = int(self._now() * 1000)
+        holding = tuple(switch for switch in switches if switch.holds(now))
+        if at == self.current.revision and usable == self._usable and holding == self._holding:
             return False
         self._document, self._usable = document, usable
+        self.switches, self._holding = switches, holding
         self.current = self._build(document, at)
         self._advances.advance()
         return True
@@ -402,4 +420,5 @@ class CatalogSource:
             available=self._usable.__contains__,
             simulator=self._simulator,
             revision=at,
+            switches=self._holding,
         )

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,7 @@ from penstock.core.catalog import (
     UNMIXED,
     Auth,
     Capabilities,
+    Credential,
     DialectName,
     Feature,
     Model,
@@ -72,6 +73,13 @@ class _TargetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_output_tokens: AtLeastOne | None = None
 
 
+class _CredentialEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: RowId
+    secret: str
+    weight: NotNegative = 1
+    group: RowId | Literal[""] = ""
+
+
 class _ProviderEntry(ReachEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: RowId
     kind: str = ""
@@ -79,6 +87,7 @@ class _ProviderEntry(ReachEntry, frozen=True, forbid_unknown_fields=True, kw_onl
     secret: str | None = None
     auth: Auth | None = None
     profile: dict[str, object] = msgspec.field(default_factory=dict[str, object])
+    credentials: tuple[_CredentialEntry, ...] = ()
 
 
 class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +116,7 @@ _SECTIONS = ("provider", "model", "plan")
 # Which struct the dictionaries under a key are, so that a misspelt key is found wherever it stands.
 _STRUCTS: Mapping[str, type[msgspec.Struct]] = {
     "provider": _ProviderEntry,
+    "credentials": _CredentialEntry,
     "profile": Profile,
     "model": _ModelEntry,
     "plan": _PlanEntry,
@@ -228,7 +238,10 @@ def _provider(
     if not speaks and kind != "simulator":
         problems.append(f"{path}.speaks: required: the base URL of each dialect that it speaks")
     secret = entry.secret if entry.secret is not None else (row.secret if row is not None else "")
-    if not _SECRET.match(secret):
+    if entry.credentials:
+        problems += _wrong_credentials(path, entry)
+        secret = ""
+    elif not _SECRET.match(secret):
         problems.append(f'{path}.secret: write "env:NAME" or "file:PATH" ("" for none), never the key itself')
     upstream = Upstream(
         id=entry.id,
@@ -240,6 +253,7 @@ def _provider(
         model_profiles=row.model_profiles if row is not None else (),
         reach=reach_of(entry, STRAIGHT if row is None else row.reach),
         sign_in=entry.sign_in,
+        credentials=tuple(Credential(it.id, it.secret, it.weight, it.group) for it in entry.credentials),
     )
     problems.extend(wrong_reach(path, upstream.reach))
     problems.extend(wrong_sign_in(path, upstream.auth, upstream.sign_in, secret))
@@ -248,6 +262,16 @@ def _provider(
     except msgspec.ValidationError as error:
         problems.append(_told(f"{path}.profile", error))
         return upstream
+
+
+def _wrong_credentials(path: str, entry: _ProviderEntry) -> Iterator[str]:
+    if entry.secret:
+        yield f"{path}.secret: a provider has one secret or several credentials, not both"
+    for place, credential in enumerate(entry.credentials):
+        if credential.id in [other.id for other in entry.credentials[:place]]:
+            yield f'{path}.credentials[{place}].id: "{credential.id}" is said twice'
+        if not credential.secret or not _SECRET.match(credential.secret):
+            yield f'{path}.credentials[{place}].secret: write "env:NAME" or "file:PATH", never the key itself'
 
 
 def _is_base_url(url: str) -> bool:

@@ -19,7 +19,12 @@ def dump(document: CatalogDocument) -> str:
             _line("kind", row.kind),
             _line("speaks", dict(row.speaks)),
         ]
-        lines += [_line("secret", row.secret), _line("auth", row.auth)]
+        if row.credentials:
+            pool = ",\n".join("    " + _value(msgspec.to_builtins(each)) for each in row.credentials)
+            lines.append(f"credentials = [\n{pool},\n]")
+        else:
+            lines.append(_line("secret", row.secret))
+        lines.append(_line("auth", row.auth))
         lines += [_line(name, value) for name, value in document_fields(row).items()]
         if row.habits:
             lines.append(_line("profile", dict(row.habits)))

@@ -47,7 +47,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="en
     With ``counted`` False it is refunded, for ``refund_reason``. ``attempts`` 1 says that the provider, model and dialect
     are still those of the request's kind. ``answered_model`` is the model that the answer names, where that is another than
     ``upstream_model``; a journal of an earlier program has none. ``day`` is that of the request's row, a UTC day number, where
-    it is known.
+    it is known. ``credential`` is the provider's that was used last, ``reason`` why it was asked.
     """
 
     id: str
@@ -67,6 +67,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="en
     translation: str | None
     answered_model: str | None = None
     day: int | None = None
+    credential: str | None = None
+    reason: str | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -156,7 +158,7 @@ class KnownKind:
             fit_or_none(end.error_code, 64),
             end.estimated,
         )
-        key = (*how, end.provider, end.upstream_model, end.upstream_dialect)
+        key = (*how, end.provider, end.upstream_model, end.upstream_dialect, end.credential, end.reason)
         found = self._ends.get(key)
         if found is None:
             if len(self._ends) >= _MOST_ENDS:
@@ -167,6 +169,8 @@ class KnownKind:
                     provider=end.provider,
                     upstream_model=end.upstream_model,
                     upstream_dialect=end.upstream_dialect,
+                    credential=end.credential,
+                    reason=end.reason,
                 ),
                 "settled",
                 how,

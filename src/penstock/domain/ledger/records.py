@@ -132,6 +132,8 @@ def plain_record(row: Row, end: PlainEnd) -> bytes:
             end.first_byte_ms,
             end.total_ms,
             None,
+            credential=kind.credential,
+            reason=kind.reason,
         ),
         row.day,
     )

@@ -225,4 +225,6 @@ def _aborted(row: Row) -> Settlement:
         first_byte_ms=None,
         total_ms=None,
         translation=None,
+        credential=row.kind.kind.credential,
+        reason=row.kind.kind.reason,
     )

@@ -152,3 +152,17 @@ def plan_asked(brand: str, recipient: str, email: str, plan: str) -> Mail:
             f"penstock user set {shell_option('email', email)} {shell_option('plan', plan)}",
         ),
     )
+
+
+def upstream_alert(brand: str, recipient: str, text: str) -> Mail:
+    """To the operators: something of a provider is out, and only they can mend it."""
+    return Mail(
+        "upstream_alert",
+        recipient,
+        f"{brand}: {text}",
+        (
+            text,
+            "What is known, with the provider's own words: penstock upstreams",
+            "You get one mail an hour of this kind at most; the log has every cause.",
+        ),
+    )

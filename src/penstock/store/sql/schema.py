@@ -224,7 +224,24 @@ providers = Table(
     Column("kind", String(64), nullable=False),
     Column("profile", Text, nullable=False),
     Column("position", Integer, nullable=False),
+    Column("credentials", Text),
 )
+"""``credentials`` is a pool of them; None where ``secret`` is the only one."""
+
+upstream_state = Table(
+    "upstream_state",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("credential", String(64), primary_key=True),
+    Column("model", String(256), primary_key=True),
+    Column("state", String(8), nullable=False),
+    Column("until", BigInteger),
+    Column("why", String(200), nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("reset_at", BigInteger),
+)
+"""What an operator has said of a provider, or of one credential or one model of it ('': of all). ``state`` is ``on``, ``drain``
+or ``off``; ``until`` is when that ends. What was learned before ``reset_at`` is to be forgotten."""
 
 models = Table(
     "models",
@@ -473,6 +490,33 @@ provider's word for the tier that served the request, None where it is its usual
 
 The day leads the key: what a day has lies together, and PostgreSQL keeps the rows in partitions by it
 (``store/sql/partitions.py``). An id alone is unique all the same, since each is made once and its row's day never changes."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("request_id", RequestId, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("provider", String(64), nullable=False),
+    Column("credential", String(64), nullable=False),
+    Column("upstream_model", String(256), nullable=False),
+    Column("upstream_dialect", String(16), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("failure", String(32), nullable=False),
+    Column("status", Integer),
+    Column("upstream_request_id", String(128)),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("first_ms", BigInteger),
+    Column("ended_ms", BigInteger, nullable=False),
+    Column("retry_after_ms", BigInteger),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("maybe_billed", Boolean, nullable=False),
+    Column("message", Text),
+    sqlite_with_rowid=False,
+)
+"""The attempts of requests that had more than one, or one that failed. Times count from the request's beginning. ``failure`` is
+its class, '' of the one that answered; ``message`` is what the provider has said of it, for the operator alone."""
 
 retention = Table(
     "retention",

@@ -1,0 +1,107 @@
+"""Snapshots: what one process knows of upstreams, as plain values that another process can choose by.
+
+A snapshot has all that ``choose`` reads. What is known of it is laid on candidates of the same catalogue, so that the same
+functions give the same answer there.
+"""
+
+import msgspec
+
+from penstock.core.failure_classes.classes import FailureClass
+from penstock.core.routing.board import Board
+from penstock.core.routing.circuit_breaker import CircuitView
+from penstock.core.routing.health import Health, UpstreamHealth
+
+
+class LegView(msgspec.Struct, frozen=True):
+    """What is known of one provider's model with one credential ('': it has no pool).
+
+    Times are of the process's monotonic clock, in seconds; ``circuits`` are those of address, model, credential, allowance.
+    """
+
+    provider: str
+    model: str
+    credential: str
+    circuits: tuple[CircuitView, CircuitView, CircuitView, CircuitView]
+    warm_at: float
+    in_flight: int
+    slowness: float
+    failures: float
+    sampled_at: float
+    trickled_at: float
+    resorted_at: float
+    last_class: str
+    asked: int
+
+    def state(self, now: float) -> str:
+        """One word for how it is: ``off``, ``open``, ``probing``, ``cooled``, ``degraded``, ``warming`` or ``healthy``."""
+        if any(circuit.probing for circuit in self.circuits):
+            return "probing"
+        for word in ("off", "open"):
+            if any(circuit.state == word for circuit in self.circuits):
+                return word
+        if self.until > now:
+            return "cooled"
+        if self.circuits[1].degraded:
+            return "degraded"
+        return "warming" if self.warm_at > now else "healthy"
+
+    @property
+    def until(self) -> float:
+        """When it can be asked again; 0.0: now."""
+        return max(circuit.until for circuit in self.circuits)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All that one process knows, at ``now`` of its monotonic clock."""
+
+    now: float
+    legs: tuple[LegView, ...]
+
+
+def taken(health: Health, now: float) -> Snapshot:
+    """What is known now."""
+    return Snapshot(now, tuple(_view(known) for known in health.all()))
+
+
+def _view(known: UpstreamHealth) -> LegView:
+    provider, model, credential = known.key
+    first, second, third, fourth = known.circuits
+    return LegView(
+        provider=provider,
+        model=model,
+        credential=credential,
+        circuits=(first.view(), second.view(), third.view(), fourth.view()),
+        warm_at=known.warm_at,
+        in_flight=known.in_flight,
+        slowness=known.slowness,
+        failures=known.failures,
+        sampled_at=known.sampled_at,
+        trickled_at=known.trickled_at,
+        resorted_at=known.resorted_at,
+        last_class=known.last_class.value,
+        asked=known.asked,
+    )
+
+
+def lay(snapshot: Snapshot, board: Board) -> None:
+    """Have the board, whose health is a new one, know what the snapshot knows of its candidates."""
+    views = {(view.provider, view.model, view.credential): view for view in snapshot.legs}
+    for _, entries in board.tiers:
+        for _, known, _ in entries:
+            view = views.get(known.key)
+            if view is not None:
+                _lay(view, known)
+                board.health.refresh(known, snapshot.now)
+                # what refreshing works out for one that has just come back
+                known.slowness, known.failures, known.warm_at = view.slowness, view.failures, view.warm_at
+
+
+def _lay(view: LegView, known: UpstreamHealth) -> None:
+    for circuit, of_circuit in zip(known.circuits, view.circuits, strict=True):
+        circuit.lay(of_circuit)
+    known.warm_at = view.warm_at
+    known.in_flight = view.in_flight
+    known.sampled_at = view.sampled_at
+    known.trickled_at = view.trickled_at
+    known.resorted_at = view.resorted_at
+    known.last_class = FailureClass(view.last_class)

@@ -1,0 +1,122 @@
+"""The upstreams as an operator reads of them: what the catalogue has, what was said of it, and what the workers know."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from penstock.core.catalog import Model, Upstream
+from penstock.core.routing.candidates import UpstreamKey
+from penstock.core.routing.snapshot import LegView
+from penstock.core.routing.switches import Switch, switch_of
+from penstock.operations.upstreams import FailureSeen, WorkerView
+
+_WORST = ("off", "open", "probing", "cooled", "degraded", "warming", "healthy")
+"""The states in their order: of what several workers know the worst is told."""
+_SWITCHED = {"drain": "drained", "off": "disabled"}
+UNUSED = "unused"
+"""No worker has asked it yet, or none runs."""
+_ERRORS_TOLD = 3
+
+
+class LegReport(msgspec.Struct, frozen=True):
+    """One upstream. ``models`` are the public ones that it serves; ``until`` is in epoch milliseconds, None: now, or unknown.
+
+    ``why`` is the class of the failure, or the operator's word. ``slowness`` is its first tokens in averages of the model (1.0:
+    as the others), ``failing`` its share of failures lately; both of the worker that has asked it most. ``asked`` and
+    ``failures`` count since the workers began.
+    """
+
+    provider: str
+    credential: str
+    model: str
+    models: tuple[str, ...]
+    state: str
+    why: str
+    until: int | None
+    in_flight: int
+    asked: int
+    failures: dict[str, int]
+    slowness: float
+    failing: float
+    last: tuple[FailureSeen, ...]
+
+    @property
+    def name(self) -> str:
+        """``PROVIDER[/CREDENTIAL]:MODEL``."""
+        credential = f"/{self.credential}" if self.credential else ""
+        return f"{self.provider}{credential}:{self.model}"
+
+
+def report(
+    providers: Iterable[Upstream],
+    models: Iterable[Model],
+    switches: Sequence[Switch],
+    workers: Sequence[WorkerView],
+    now: int,
+) -> tuple[LegReport, ...]:
+    """Every upstream that a model has, in the catalogue's order. ``now`` is epoch milliseconds."""
+    rows = {row.id: row for row in providers}
+    served: dict[UpstreamKey, list[str]] = {}
+    for model in models:
+        for target in model.targets:
+            row = rows.get(target.provider)
+            if row is None:
+                continue
+            for credential in (each.id for each in row.credentials) if row.credentials else ("",):
+                served.setdefault((row.id, target.model, credential), []).append(model.id)
+    holding = [switch for switch in switches if switch.holds(now)]
+    return tuple(_of(key, tuple(public), holding, workers) for key, public in served.items())
+
+
+def _of(
+    key: UpstreamKey, models: tuple[str, ...], holding: Sequence[Switch], workers: Sequence[WorkerView]
+) -> LegReport:
+    views = [
+        (worker, view)
+        for worker in workers
+        for view in worker.snapshot.legs
+        if (view.provider, view.model, view.credential) == key
+    ]
+    counts: dict[str, int] = {}
+    last: list[FailureSeen] = []
+    for worker in workers:
+        for seen in worker.failures:
+            if (seen.provider, seen.model, seen.credential) == key:
+                last += seen.last
+                for failure, count in seen.counts.items():
+                    counts[failure] = counts.get(failure, 0) + count
+    state, why, until = _state(views)
+    switch = switch_of(holding, key)
+    if switch is not None:
+        state, why, until = _SWITCHED[switch.state], switch.why, switch.until
+    busiest = max(views, key=lambda each: each[1].asked, default=None)
+    return LegReport(
+        provider=key[0],
+        credential=key[2],
+        model=key[1],
+        models=models,
+        state=state,
+        why=why,
+        until=until,
+        in_flight=sum(view.in_flight for _, view in views),
+        asked=sum(view.asked for _, view in views),
+        failures=counts,
+        slowness=1.0 if busiest is None else round(busiest[1].slowness, 2),
+        failing=0.0 if busiest is None else round(busiest[1].failures, 3),
+        last=tuple(sorted(last, key=lambda seen: seen.at, reverse=True)[:_ERRORS_TOLD]),
+    )
+
+
+def _state(views: Sequence[tuple[WorkerView, LegView]]) -> tuple[str, str, int | None]:
+    """The worst of what the workers know: the state, the failure that led to it, and until when it is out."""
+    if not views:
+        return UNUSED, "", None
+    found: Mapping[str, tuple[WorkerView, LegView]] = {
+        view.state(worker.snapshot.now): (worker, view) for worker, view in views
+    }
+    state = next(word for word in _WORST if word in found)
+    if state == "healthy":
+        return state, "", None
+    worker, view = found[state]
+    left = view.until - worker.snapshot.now
+    return state, view.last_class, worker.at + int(left * 1000) if left > 0 else None

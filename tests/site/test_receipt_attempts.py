@@ -1,0 +1,52 @@
+"""The attempts of a request on its receipt: times and classes for everybody, the provider's own words for administrators."""
+
+from pathlib import Path
+
+import msgspec
+
+from penstock.store.sql.schema import users
+from tests.service.test_routing import refusing, well
+from tests.site.page_reader import Hotel, open_hotel
+from tests.site.test_dashboard import ANN, on_lab
+
+SAID = "<b>The mill</b> is down until the river rises."
+
+
+async def test_a_receipt_tells_the_attempts_and_whose_words_are_whose(hotel: Hotel) -> None:
+    house = hotel.house
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader)
+    well(house, "chat")
+    house.wires["wire-chat"].script = lambda asked: asked.answer(
+        msgspec.json.encode({"error": {"message": SAID}}), 403, headers={"x-request-id": "up-77"}
+    )
+    await house.ask("chat", "pair-chat", user)
+    well(house, "chat", "wire")
+    house.clock.now += 60
+    await house.ask("chat", "chat-plain", user)
+    twice, once = [(await reader.get(f"/requests/{row['id']}")).text for row in await house.rows(user)]
+    assert "<h2>Attempts</h2>" in twice
+    assert "<h2>Attempts</h2>" not in once
+    assert "It did not take our credentials." in twice
+    assert ">answered<" in twice
+    assert "wire-chat" in twice
+    assert "mill" not in twice
+    assert "up-77" not in twice
+    async with house.store.database.transaction() as conn:
+        await conn.execute(users.update().values(is_admin=True))
+    (first, _) = await house.rows(user)
+    own = (await reader.get(f"/requests/{first['id']}")).text
+    assert "403 &lt;b&gt;The mill&lt;/b&gt; is down until the river rises." in own
+    assert "<code>up-77</code>" in own
+
+
+async def test_where_providers_are_not_told_the_attempts_name_none(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path, providers_told=False) as hotel:
+        reader = await hotel.reader().join(ANN)
+        user = await on_lab(hotel, reader)
+        for place in ("wire", "spare"):
+            hotel.house.wires[f"{place}-chat"].script = refusing(401, "no")
+        await hotel.house.ask("chat", "pair-chat", user)
+        page = (await reader.get(f"/requests/{(await hotel.house.row(user))['id']}")).text
+    assert page.count("It did not take our credentials.") == 2
+    assert "wire-chat" not in page.split("<h2>Attempts</h2>")[1]
