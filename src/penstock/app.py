@@ -6,8 +6,8 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -134,9 +134,8 @@ class Service:
             drills = Drills(settings.data, revision, simulated, now=self._now)
             source = CatalogSource(database, KINDS, self._secrets.has, simulated, revision, now=self._now)
             await source.refresh()
-            trouble = source.get().plan_trouble(settings.signup_plan) if settings.signup == "open" else None
-            if trouble:
-                log.warning("%s: set PENSTOCK_SIGNUP_PLAN, or connect a provider", trouble)
+            if settings.signup == "open":
+                _tell_of_plan(source, settings.signup_plan)
             client = UpstreamClient()
             stack.push_async_callback(client.close)
             health = _health(database, ledger, redis)
@@ -149,16 +148,19 @@ class Service:
             attempts = AttemptLog(database)
             failures = UpstreamFailures(self._now)
             failover = Failover(metrics, Trails(attempts, failures))
-            watch = UpstreamWatch(
-                health=router.health,
-                failures=failures,
-                catalog=source,
-                directory=settings.data / VIEWS,
-                clock=clock,
-                now=self._now,
+            watch = stack.enter_context(
+                _watching(
+                    metrics,
+                    UpstreamWatch(
+                        health=router.health,
+                        failures=failures,
+                        catalog=source,
+                        directory=settings.data / VIEWS,
+                        clock=clock,
+                        now=self._now,
+                    ),
+                )
             )
-            metrics.more = watch.metrics
-            stack.callback(watch.forget)
             timings = _timings(settings)
             estimator = Estimator(
                 most_text=settings.token_count_text, most_seconds=settings.token_count_seconds
@@ -328,6 +330,23 @@ def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> G
         countings_per_minute=settings.token_counts_per_minute,
         clock=now,
     )
+
+
+def _tell_of_plan(source: CatalogSource, plan: str) -> None:
+    """Warn of a plan of those who sign up that serves nothing."""
+    trouble = source.get().plan_trouble(plan)
+    if trouble:
+        log.warning("%s: set PENSTOCK_SIGNUP_PLAN, or connect a provider", trouble)
+
+
+@contextmanager
+def _watching(metrics: Metrics, watch: UpstreamWatch) -> Generator[UpstreamWatch]:
+    """The metrics tell of upstreams, too; at the end nobody is told of those of this process any more."""
+    metrics.more = watch.metrics
+    try:
+        yield watch
+    finally:
+        watch.forget()
 
 
 async def _simulator() -> Listener:
