@@ -15,7 +15,7 @@ from penstock.core.catalog import Model, ModelKind, Target, Upstream
 from penstock.core.endpoints import paths_of
 from penstock.core.limits import KeyLimits, key_subject
 from penstock.core.memo import Memo
-from penstock.core.routing.candidates import Upstreams
+from penstock.core.routing.candidates import UpstreamKey, Upstreams
 from penstock.core.routing.switches import Switch, switch_of
 from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
 
@@ -134,8 +134,7 @@ class Catalog:
             upstreams.setdefault(simulator.id, simulator)
             models = [_simulated(model, upstreams, simulator.id) for model in models]
         self.switches = tuple(switches)
-        switched = (lambda key: switch_of(self.switches, key) is not None) if switches else None
-        self.upstreams = Upstreams(upstreams.values(), switched)
+        self.upstreams = Upstreams(upstreams.values(), self.is_switched if switches else None)
         self.models: Mapping[str, Model] = {model.id: model for model in models}
         self.plans: Mapping[str, Plan] = {plan.id: plan for plan in plans}
         self._members = {plan.id: frozenset(plan.models) for plan in plans}
@@ -154,6 +153,10 @@ class Catalog:
             _MAX_REMEMBERED
         )
         self._held: Memo[tuple[str, frozenset[str] | None], frozenset[str]] = Memo(_MAX_REMEMBERED)
+
+    def is_switched(self, key: UpstreamKey) -> bool:
+        """Whether the operator keeps requests away from this upstream."""
+        return switch_of(self.switches, key) is not None
 
     # ---- what is served, and to whom
 
