@@ -19,7 +19,7 @@ from tests.stores import Engine
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[House]:
-    more = {}
+    more: dict[str, str] = {}
     if request.param == "postgresql":
         engine: Engine = request.getfixturevalue("postgresql")
         more["database_url"] = engine.url

@@ -14,7 +14,7 @@ from penstock.domain.keys.management import BadKeyWish, KeyWish
 from penstock.domain.ledger import refusals
 from penstock.store.counters import used_of
 from tests.redis import redis_server
-from tests.service.conversations import FRAMES, PATHS, REPLIES, body_of
+from tests.service.conversations import FRAMES, PATHS, REPLIES, Answer, body_of
 from tests.service.running_service import House, User, open_house
 from tests.stores import Engine
 
@@ -45,8 +45,8 @@ async def with_key(house: House, plan: str, **limits: int) -> tuple[User, User]:
     return user, User(user.id, user.email, await house.key(user.id, KeyWish(**limits)))
 
 
-def told(answer: object) -> tuple[str, str]:
-    headers = answer.headers  # type: ignore[attr-defined]
+def told(answer: Answer) -> tuple[str, str]:
+    headers = answer.headers
     return headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]
 
 

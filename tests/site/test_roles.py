@@ -71,6 +71,7 @@ ROUTES: dict[str, Kind] = {
     "/settings/factor/confirm": "account",
     "/settings/factor/off": "account",
     "/settings/sessions/end": "account",
+    "/settings/mails": "account",
     "/settings/export": "account",
     "/settings/leave": "account",
     "/settings/stay": "account",

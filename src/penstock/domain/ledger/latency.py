@@ -87,7 +87,9 @@ def percentile(classes: Sequence[int], share: float) -> int | None:
 # ---- the same from the rows
 
 
-def of_rows(first: int, end: int | None) -> tuple[ColumnElement[bool], Select[Any], Select[Any]]:
+def of_rows(
+    first: int, end: int | None
+) -> tuple[ColumnElement[bool], Select[*tuple[Any, ...]], Select[*tuple[Any, ...]]]:
     """By day, since hours may have been put together: which rows of the table are meant, what it has, what the rows say.
 
     From day ``first`` to before ``end``. Both have the columns of ``KEY``, and then the classes.

@@ -133,7 +133,7 @@ async def _read(
 ) -> list[_Place]:
     """The first ``most`` of each of these, those behind ``before`` alone."""
     size, at, key = requests.c[column], requests.c.created_at, requests.c.id
-    parts: list[Select[Any]] = []
+    parts: list[Select[*tuple[Any, ...]]] = []
     for number, spot in enumerate(spots):
         day, start = spot.hour // 24, spot.hour * _HOUR_MS
         wanted = [

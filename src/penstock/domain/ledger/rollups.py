@@ -187,7 +187,7 @@ class Kept(msgspec.Struct, frozen=True):
     part: ColumnElement[bool]
     made: Select[*tuple[Any, ...]]
     most: tuple[str, ...] = ()
-    has: Select[Any] | None = None
+    has: Select[*tuple[Any, ...]] | None = None
 
     @property
     def kept(self) -> Select[*tuple[Any, ...]]:
