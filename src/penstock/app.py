@@ -35,9 +35,12 @@ from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
+from penstock.operations.control import control_socket
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
+from penstock.operations.provider_refusals import ProviderRefusals
+from penstock.operations.server_answers import ServerAnswers
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
@@ -82,6 +85,7 @@ class Service:
         self._api: Api | None = None
         self.site_process: SiteProcess | None = None
         self.refusals: Refusals | None = None
+        self.provider_refusals: ProviderRefusals | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -138,7 +142,16 @@ class Service:
             stack.callback(shared.forget)
             rules = structs.replace(RULES, asks_again=settings.upstream_again)
             router = Router(source.get, self._secrets, draw=random.random, now=self._now, rules=rules)
-            failover = Failover(metrics)
+            provider_refusals = self.provider_refusals = ProviderRefusals(
+                database,
+                secrets_file,
+                brand=settings.brand,
+                entropy=secrets.token_bytes,
+                now=self._now,
+                queued=self._mail_queued,
+            )
+            await stack.enter_async_context(provider_refusals.running())
+            failover = Failover(metrics, provider_refusals)
             timings = _timings(settings)
             estimator = Estimator(
                 most_text=settings.token_count_text, most_seconds=settings.token_count_seconds
@@ -203,6 +216,7 @@ class Service:
                 not_ready=lambda: self._not_ready,
                 hashing=self._hashing,
             )
+            health.watch("mail", partial(_mail_trouble, self.site_process))
             await stack.enter_async_context(self.site_process.running())
             maintenance = Maintenance(
                 database=database,
@@ -220,6 +234,8 @@ class Service:
                 now=self._now,
             )
             await stack.enter_async_context(maintenance.running())
+            answers = ServerAnswers(database, source.get, self._secrets, provider_refusals, health)
+            await stack.enter_async_context(control_socket(settings.data, answers.table()))
             self._not_ready = ""
             try:
                 yield
@@ -240,6 +256,10 @@ class Service:
         if self.site_process is None:
             raise InternalError("The service has not started.")
         await self.site_process.site(scope, receive, send)
+
+    def _mail_queued(self) -> None:
+        if self.site_process is not None:
+            self.site_process.mail_sender.wake()
 
     def _drain(self) -> None:
         self._not_ready = "draining"
@@ -282,6 +302,10 @@ async def _redis(
 def _health(database: Database, ledger: Ledger, more: dict[str, Trouble]) -> Health:
     parts: dict[str, Trouble] = {"database": lambda: database.trouble, "ledger": lambda: ledger.trouble}
     return Health(parts | more, owed=lambda: ledger.owed)
+
+
+def _mail_trouble(site: SiteProcess) -> str | None:
+    return site.mail_sender.trouble
 
 
 def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> Gate:

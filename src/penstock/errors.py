@@ -318,6 +318,8 @@ class ProviderError(PenstockError):
     code = "provider_error"
     kind = "api_error"
     fault = Fault.PROVIDER
+    said: tuple[int, str] | None = None
+    """The status and the text of the provider's answer, for the operator alone; None where it gave none."""
 
 
 class ProviderUnreachable(ProviderError):

@@ -67,7 +67,7 @@ async def test_a_sound_installation(environ: dict[str, str]) -> None:
     del levels["data"]  # how much room the disk has is the machine's
     assert levels == {
         "settings": "ok", "clock": "ok", "scanner": "ok", "database": "ok", "secrets": "ok", "keys": "ok", "ledger": "ok",
-        "providers": "warn",
+        "server": "ok", "providers": "warn",
     }  # fmt: skip
     assert "every model is answered by the simulator" in find(report, "providers")[0].text
 

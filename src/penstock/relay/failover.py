@@ -22,6 +22,7 @@ from penstock.core.routing.pace import Clocks, Limits, Size, stream_kind, whole_
 from penstock.core.routing.retry_budget import second_try
 from penstock.errors import PenstockError, ProviderError
 from penstock.operations.metrics import Metrics
+from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.relay.router import Router, Selection
 
 log = logging.getLogger("penstock.relay.failover")
@@ -199,10 +200,12 @@ class Attempts:
 class Failover:
     """Tells the operator of failures, and makes the attempts of what takes no part in the votes. One per process."""
 
-    __slots__ = ("_metrics",)
+    __slots__ = ("_metrics", "_refusals")
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, refusals: ProviderRefusals | None = None) -> None:
+        """``refusals`` has the operator told of what only an operator can mend."""
         self._metrics = metrics
+        self._refusals = refusals
 
     async def run(
         self,
@@ -232,6 +235,9 @@ class Failover:
     def note(self, request_id: str, attempt: Attempt, error: PenstockError) -> None:
         """Tell the operator."""
         self._metrics.upstream_failed(attempt.provider, error.code)
+        status, text = (error.said if isinstance(error, ProviderError) else None) or (None, None)
+        if self._refusals is not None:
+            self._refusals.note(attempt.provider, attempt.model, error.failure_class, status, text or "")
         log.warning(
             "provider failed",
             extra={
@@ -240,6 +246,8 @@ class Failover:
                 "upstream_model": attempt.model,
                 "code": error.code,
                 "failure_class": error.failure_class,
+                "status": status,
+                "error": text,
             },
         )
 

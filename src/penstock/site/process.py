@@ -16,6 +16,7 @@ from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
 from penstock.settings import Settings, SettingsError
+from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
 from penstock.site.oauth.providers import NoOAuth, OAuthAsking, providers_of
 from penstock.site.pages import Pages
@@ -49,9 +50,15 @@ class SiteProcess:
             at_once=settings.passwords_at_once, waiting=settings.passwords_waiting, cost=hashing
         )
         self.mail_sender = MailSender(
-            database, secrets_file, mail_transport(settings.mail_url), settings.mail_from, now
+            database,
+            secrets_file,
+            mail_transport(settings.mail_url),
+            settings.mail_from,
+            now,
+            support=settings.support,
         )
         rules = _rules(settings)
+        brand = BrandFiles(settings)
         self.oauth = oauth_of(settings)
         context = SiteContext(
             database=database,
@@ -69,6 +76,7 @@ class SiteProcess:
                 signup=rules.open,
                 mails_printed=settings.mail_url == "console:",
                 oauth=self.oauth.providers,
+                look=brand.brand,
             ),
             lifetime=self.lifetime,
             entropy=secrets.token_bytes,
@@ -82,6 +90,7 @@ class SiteProcess:
             mail_queued=self.mail_sender.wake,
             keep_keys=settings.keys_reveal,
             texts=settings.data / "pages",
+            brand=brand,
             metrics=metrics,
             metrics_token=settings.metrics_token,
             ready=not_ready,

@@ -188,6 +188,19 @@ class Health:
             known = self._models[model] = ModelHealth(self.rules)
         return known
 
+    def forget_idle(self) -> None:
+        """Forget what is known of upstreams that are well and have nothing to do, and of all models' pace."""
+        idle = [key for key, known in self._upstreams.items() if known.normal and not known.in_flight]
+        for key in idle:
+            known = self._upstreams.pop(key)
+            for circuit in known.circuits:
+                sharers = self._sharers[circuit]
+                sharers.remove(known)
+        for name in [name for name, (_, sharers) in self._circuits.items() if not sharers]:
+            circuit, _ = self._circuits.pop(name)
+            del self._sharers[circuit]
+        self._models.clear()
+
     # ---- what is sent
 
     def sent(self, health: UpstreamHealth, now: float) -> bool:
@@ -349,7 +362,9 @@ class Health:
             self._refresh(health, now)
 
     def _changed(self, circuit: Circuit, now: float) -> None:
-        for health in self._sharers[circuit]:
+        for health in self._sharers.get(
+            circuit, ()
+        ):  # it may have been forgotten while a request was on its way
             self._refresh(health, now)
 
     def _refresh(self, health: UpstreamHealth, now: float) -> None:
