@@ -27,6 +27,7 @@ from penstock.core.revision import Revision
 from penstock.core.routing.pace import Clocks
 from penstock.core.routing.rules import RULES
 from penstock.domain.accounts.passwords import COST, Cost
+from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger.ledger import Ledger
@@ -36,6 +37,7 @@ from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.control import control_socket
+from penstock.operations.ending_notices import EndingNotices
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
@@ -86,6 +88,7 @@ class Service:
         self.site_process: SiteProcess | None = None
         self.refusals: Refusals | None = None
         self.provider_refusals: ProviderRefusals | None = None
+        self.ending_notices: EndingNotices | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -142,16 +145,9 @@ class Service:
             stack.callback(shared.forget)
             rules = structs.replace(RULES, asks_again=settings.upstream_again)
             router = Router(source.get, self._secrets, draw=random.random, now=self._now, rules=rules)
-            provider_refusals = self.provider_refusals = ProviderRefusals(
-                database,
-                secrets_file,
-                brand=settings.brand,
-                entropy=secrets.token_bytes,
-                now=self._now,
-                queued=self._mail_queued,
-            )
-            await stack.enter_async_context(provider_refusals.running())
-            failover = Failover(metrics, provider_refusals)
+            told = _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
+            self.provider_refusals, self.ending_notices = await stack.enter_async_context(told)
+            failover = Failover(metrics, self.provider_refusals)
             timings = _timings(settings)
             estimator = Estimator(
                 most_text=settings.token_count_text, most_seconds=settings.token_count_seconds
@@ -234,7 +230,7 @@ class Service:
                 now=self._now,
             )
             await stack.enter_async_context(maintenance.running())
-            answers = ServerAnswers(database, source.get, self._secrets, provider_refusals, health)
+            answers = ServerAnswers(database, source.get, self._secrets, self.provider_refusals, health)
             await stack.enter_async_context(control_socket(settings.data, answers.table()))
             self._not_ready = ""
             try:
@@ -302,6 +298,25 @@ async def _redis(
 def _health(database: Database, ledger: Ledger, more: dict[str, Trouble]) -> Health:
     parts: dict[str, Trouble] = {"database": lambda: database.trouble, "ledger": lambda: ledger.trouble}
     return Health(parts | more, owed=lambda: ledger.owed)
+
+
+@asynccontextmanager
+async def _operators_told(
+    settings: Settings,
+    database: Database,
+    secrets_file: SecretsFile,
+    catalog: Callable[[], Catalog],
+    now: Callable[[], float],
+    queued: Callable[[], None],
+) -> AsyncGenerator[tuple[ProviderRefusals, EndingNotices]]:
+    """What mails the operators: of providers that refuse, and of models that end."""
+    brand, entropy = settings.brand, secrets.token_bytes
+    refusals = ProviderRefusals(database, secrets_file, brand=brand, entropy=entropy, now=now, queued=queued)
+    notices = EndingNotices(
+        database, secrets_file, catalog, brand=brand, entropy=entropy, now=now, queued=queued
+    )
+    async with refusals.running(), notices.running():
+        yield refusals, notices
 
 
 def _mail_trouble(site: SiteProcess) -> str | None:

@@ -59,6 +59,10 @@ class PenstockError(Exception):
     should_retry: bool | None = None
     failure_class = ""
     """What kind of failure of an upstream it is, in words of ``core/failure_classes``; '' for none."""
+    provider_said = ""
+    """What the provider has said of it, for the operator alone: it is no part of an answer."""
+    provider_status: int | None = None
+    """The status of the provider's answer, likewise; None where it gave none."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -318,8 +322,6 @@ class ProviderError(PenstockError):
     code = "provider_error"
     kind = "api_error"
     fault = Fault.PROVIDER
-    said: tuple[int, str] | None = None
-    """The status and the text of the provider's answer, for the operator alone; None where it gave none."""
 
 
 class ProviderUnreachable(ProviderError):

@@ -75,9 +75,9 @@ async def test_a_newcomer_with_one_key_has_its_models_on_every_plan(environ: dic
         again, after = await started(environ, server.url)
     served = [model.id for model in document.models if any(t.provider == "openai" for t in model.targets)]
     # what the dated list knows by name and price, is no snapshot, and does not end within thirty days
-    assert served == ["gpt-6-luna", "gpt-6.1-sol", "gpt-4o", "text-embedding-3-small"]
+    assert served == ["gpt-6-luna", "gpt-6.1-sol", "gpt-4o", "gpt-5.2-codex", "text-embedding-3-small"]
     assert all(set(served) <= set(plan.models) for plan in document.plans)
-    assert "openai: 4 of its models are on every plan now" in greeting
+    assert "openai: 5 of its models are on every plan now" in greeting
     assert "penstock models remove 'openai/*'" in greeting
     assert "penstock models remove" not in again
     assert [model.id for model in after.models] == [model.id for model in document.models]

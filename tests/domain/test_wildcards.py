@@ -117,7 +117,7 @@ def test_without_a_key_the_simulator_takes_what_is_passed_on() -> None:
     ("change", "says"),
     [
         ('id = "openai*"', "write a wildcard as a beginning, a slash and one"),
-        ('id = "openai/*/*"', "does not match regex"),
+        ('id = "openai/*/*"', "matching regex"),
         ('id = "openai/*"\naliases = ["x"]', "neither aliases nor auto"),
         ('id = "openai/*"\nkind = "embedding"', "a wildcard is for chat"),
         ('id = "plain"', "stands for what the id of a wildcard ends with"),

@@ -11,7 +11,7 @@ from penstock.app import Service
 from penstock.commands.installation import Installation
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.toml_document import parse
-from penstock.operations.control import NAME, Answers, ServerState, ask_server, control_socket
+from penstock.operations.control import SOCKET_NAME, ControlAnswers, ServerState, ask_server, control_socket
 from penstock.operations.doctor import examine_installation
 from penstock.operations.first_start import open_store
 from penstock.providers.secrets import Secrets
@@ -24,7 +24,7 @@ class Word(msgspec.Struct):
     said: str
 
 
-def answers(word: str) -> Answers:
+def answers(word: str) -> ControlAnswers:
     async def state() -> Word:
         return Word(word)
 
@@ -35,15 +35,15 @@ async def test_the_first_process_answers_and_a_file_that_was_left_behind_does_no
     tmp_path: Path,
 ) -> None:
     assert await ask_server(tmp_path, "state", Word) is None
-    (tmp_path / NAME).write_bytes(b"")
+    (tmp_path / SOCKET_NAME).write_bytes(b"")
     async with control_socket(tmp_path, answers("first")):
-        assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / SOCKET_NAME).stat().st_mode) == 0o600
         async with control_socket(tmp_path, answers("second")):
             assert await ask_server(tmp_path, "state", Word) == Word("first")
         assert await ask_server(tmp_path, "state", Word) == Word("first")
         assert await ask_server(tmp_path, "listings", Word) is None
         assert await ask_server(tmp_path, "state", ServerState) is None
-    assert not (tmp_path / NAME).exists()
+    assert not (tmp_path / SOCKET_NAME).exists()
 
 
 async def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ async def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
 
 
 async def test_a_place_that_cannot_have_a_socket_does_not_stop_the_server(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
+    (tmp_path / SOCKET_NAME).mkdir()
     async with control_socket(tmp_path, answers("x")):
         assert await ask_server(tmp_path, "state", Word) is None
 

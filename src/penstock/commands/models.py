@@ -23,7 +23,7 @@ from penstock.commands.options import At
 from penstock.domain.catalog.catalog_store import Change, load_document
 from penstock.domain.catalog.publishing import publish_models, withdraw_models
 from penstock.operations.control import ServerListings, ask_server
-from penstock.operations.model_catalog import Found, ProviderFound, find_models, wildcard_entry
+from penstock.operations.model_catalog import ModelsFound, ProviderFound, find_models, wildcard_entry
 from penstock.operations.model_discovery import LIST_SECONDS
 from penstock.operations.model_proposals import Proposal, chosen
 from penstock.providers.known_models import Prices
@@ -162,7 +162,7 @@ def remove(
         answer("\n".join(str(change) for change in changes) or "Nothing changes.")
 
 
-async def _found(place: Installation, patterns: Sequence[str]) -> Found:
+async def _found(place: Installation, patterns: Sequence[str]) -> ModelsFound:
     async with open_installation(place) as store:
         async with store.database.connect() as conn:
             document = await load_document(conn, KINDS)
@@ -198,7 +198,7 @@ async def _add(
         return await publish_models(conn, providers, models, KINDS, now_ms(), plans=plans), fresh
 
 
-def _why_none(found: Found, rows: Sequence[Proposal], patterns: Sequence[str]) -> str:
+def _why_none(found: ModelsFound, rows: Sequence[Proposal], patterns: Sequence[str]) -> str:
     if rows:
         states = ", ".join(f"{row.reference} ({row.state})" for row in rows[:10])
         return f"nothing of it can be published: {states}"
@@ -230,7 +230,7 @@ async def _remove(place: Installation, patterns: Sequence[str]) -> list[Change]:
         return await withdraw_models(conn, patterns, KINDS, now_ms())
 
 
-def _providers(found: Found) -> list[tuple[str, ...]]:
+def _providers(found: ModelsFound) -> list[tuple[str, ...]]:
     return [(row.provider, row.key_in or "-", row.outcome, row.text) for row in found.providers]
 
 

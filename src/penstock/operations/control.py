@@ -19,7 +19,7 @@ import msgspec
 from penstock.operations.model_discovery import Listing
 from penstock.operations.provider_refusals import ProviderRefusal
 
-NAME = "server.sock"
+SOCKET_NAME = "server.sock"
 ASK_SECONDS = 2.0
 """How long a command waits for what a server knows at once."""
 _LONGEST_PATH = 100
@@ -27,7 +27,7 @@ _LONGEST_PATH = 100
 _LONGEST_ANSWER = 64 << 20
 _CREDENTIALS = struct.Struct("3i")
 
-Question = Literal["state", "listings"]
+ControlQuestion = Literal["state", "listings"]
 """``state`` is answered by a ``ServerState``, ``listings`` by what every provider with a key lists (``ServerListings``)."""
 
 
@@ -51,12 +51,12 @@ class ServerListings(msgspec.Struct, frozen=True):
     listings: tuple[Listing, ...]
 
 
-Answers = Mapping[Question, Callable[[], Awaitable[msgspec.Struct]]]
+ControlAnswers = Mapping[ControlQuestion, Callable[[], Awaitable[msgspec.Struct]]]
 _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
 @asynccontextmanager
-async def control_socket(data: Path, answers: Answers) -> AsyncGenerator[None]:
+async def control_socket(data: Path, answers: ControlAnswers) -> AsyncGenerator[None]:
     """Answer questions, until the end. Of several processes on one directory the first answers for all."""
     with suppress(OSError):
         if await _is_answered(data):
@@ -74,11 +74,11 @@ async def control_socket(data: Path, answers: Answers) -> AsyncGenerator[None]:
     finally:
         server.close()
         with suppress(OSError):
-            (data / NAME).unlink()
+            (data / SOCKET_NAME).unlink()
 
 
 async def ask_server(
-    data: Path, question: Question, kind: type[_Answer], *, seconds: float = ASK_SECONDS
+    data: Path, question: ControlQuestion, kind: type[_Answer], *, seconds: float = ASK_SECONDS
 ) -> _Answer | None:
     """What the server of this data directory says; None where none runs here, or it does not answer."""
     try:
@@ -94,7 +94,9 @@ async def ask_server(
         return None
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: Answers) -> None:
+async def _answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: ControlAnswers
+) -> None:
     try:
         if not _is_ours(writer):
             return
@@ -122,7 +124,7 @@ def _is_ours(writer: asyncio.StreamWriter) -> bool:
 
 async def _is_answered(data: Path) -> bool:
     """Whether another process listens there."""
-    if not (data / NAME).exists():
+    if not (data / SOCKET_NAME).exists():
         return False
     with _address(data) as address:
         _, writer = await asyncio.open_unix_connection(address)
@@ -134,10 +136,10 @@ def _listen(data: Path) -> socket.socket | None:
     """A socket of this user alone; None where the place cannot have one."""
     plug = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        (data / NAME).unlink(missing_ok=True)
+        (data / SOCKET_NAME).unlink(missing_ok=True)
         with _address(data) as address:
             plug.bind(address)
-        (data / NAME).chmod(0o600)
+        (data / SOCKET_NAME).chmod(0o600)
     except OSError:
         plug.close()
         return None
@@ -147,12 +149,12 @@ def _listen(data: Path) -> socket.socket | None:
 @contextmanager
 def _address(data: Path) -> Generator[str]:
     """The socket's address, by a shorter way where the path is too long for one."""
-    path = str(data.absolute() / NAME)
+    path = str(data.absolute() / SOCKET_NAME)
     if len(os.fsencode(path)) <= _LONGEST_PATH or not Path("/proc/self/fd").is_dir():
         yield path
         return
     directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{directory}/{NAME}"
+        yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"
     finally:
         os.close(directory)

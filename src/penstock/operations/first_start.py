@@ -26,7 +26,7 @@ from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
 from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import check_journals
-from penstock.operations.model_catalog import Offer, offer_vendors
+from penstock.operations.model_catalog import VendorOffer, offer_vendors
 from penstock.operations.model_endings import endings
 from penstock.providers.local_servers import find_local
 from penstock.providers.secrets import Secrets
@@ -73,7 +73,7 @@ class Greeting(msgspec.Struct, frozen=True):
     unserved: tuple[str, ...]
     local: tuple[str, ...]
     """Model servers on this machine that were found just now."""
-    offers: tuple[Offer, ...] = ()
+    offers: tuple[VendorOffer, ...] = ()
     """What vendors have whose key is there and of whom nothing was served."""
     demo_plan: str = ""
     """The demo user's plan, as it is now."""
@@ -139,7 +139,7 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
     local = await _offer_local(database) if first else ()
     source = CatalogSource(database, KINDS, secrets_of.has)
     await source.refresh()
-    offers: tuple[Offer, ...] = ()
+    offers: tuple[VendorOffer, ...] = ()
     if settings.discovery_seconds:
         publish = is_own_machine(settings) and (first or source.current.simulated)
         offers = await offer_vendors(

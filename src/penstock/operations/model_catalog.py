@@ -35,7 +35,7 @@ class ProviderFound(msgspec.Struct, frozen=True):
     models: int = 0
 
 
-class Found(msgspec.Struct, frozen=True):
+class ModelsFound(msgspec.Struct, frozen=True):
     """What was found at all providers. ``read`` is the day of the list that the proposals lean on."""
 
     providers: tuple[ProviderFound, ...]
@@ -62,7 +62,7 @@ async def find_models(
     only: Collection[str] = (),
     seconds: float = LIST_SECONDS,
     at_hand: Sequence[Listing] | None = None,
-) -> Found:
+) -> ModelsFound:
     """Ask all providers whose key is there, at once, and compare what they say with the catalogue.
 
     ``at_hand`` is what a running server was told by them: nobody is asked then. ``only`` narrows it to these providers,
@@ -88,7 +88,7 @@ async def find_models(
         told.append(ProviderFound(row.id, listing.outcome, listing.text, row.secret, len(listing.models)))
         if listing.works:
             models += propose(document, row, listing.models, known, today)
-    return Found(tuple(told), tuple(models), known.read, asked)
+    return ModelsFound(tuple(told), tuple(models), known.read, asked)
 
 
 def wildcard_entry(row: Upstream) -> Model:
@@ -103,7 +103,7 @@ def wildcard_entry(row: Upstream) -> Model:
     )
 
 
-class Offer(msgspec.Struct, frozen=True):
+class VendorOffer(msgspec.Struct, frozen=True):
     """What the start found at one provider with a key of which the catalogue serves nothing."""
 
     provider: str
@@ -115,7 +115,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 async def offer_vendors(
     database: Database, secrets: Secrets, *, publish: bool, seconds: float
-) -> tuple[Offer, ...]:
+) -> tuple[VendorOffer, ...]:
     """Ask the vendors whose key is there and of whom the catalogue serves nothing.
 
     With ``publish`` those of their models that the dated list knows by name and price, and that do not end within the
@@ -134,7 +134,7 @@ async def offer_vendors(
     today = datetime.now(UTC).date()
     found = await find_models(document, secrets, today, only=unused, seconds=seconds)
     known = known_models()
-    offers: list[Offer] = []
+    offers: list[VendorOffer] = []
     for row in found.providers:
         if row.outcome == "no key":
             continue
@@ -146,6 +146,6 @@ async def offer_vendors(
             async with database.transaction() as conn:
                 await publish_models(conn, (upstream,), models, KINDS, time.time_ns() // 1_000_000)
         offers.append(
-            Offer(row.provider, row.outcome, row.text, len(fresh), tuple(each.id for each in models))
+            VendorOffer(row.provider, row.outcome, row.text, len(fresh), tuple(each.id for each in models))
         )
     return tuple(offers)

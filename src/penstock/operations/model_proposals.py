@@ -14,14 +14,14 @@ import msgspec
 
 from penstock.core.catalog import Capabilities, Model, ModelKind, Target, Thinks, Upstream
 from penstock.domain.catalog.toml_document import CatalogDocument
-from penstock.providers.known_models import KnownModel, KnownModels, Mode, Prices, formats_alone, mode_of
+from penstock.providers.known_models import KnownModel, KnownModels, ModelMode, Prices, formats_alone, mode_of
 from penstock.providers.model_lists import Listed
 from penstock.providers.retirements import retirement
 
 NOTICE_DAYS = 30
 """How long before its end a model is no longer proposed, and whoever serves it is told."""
 
-State = Literal["new", "published", "ending", "ended", "no route", "gone"]
+ProposalState = Literal["new", "published", "ending", "ended", "no route", "gone"]
 """``new`` can be published. ``ending``: within the notice; ``ended``: its day is over. ``no route``: neither chat nor
 embeddings. ``gone``: the catalogue serves it from there, and the provider lists it no longer."""
 
@@ -34,8 +34,8 @@ class Proposal(msgspec.Struct, frozen=True, omit_defaults=True):
     """The provider's name of it."""
     id: str
     """What callers would call it, or call it now."""
-    state: State
-    mode: Mode = "chat"
+    state: ProposalState
+    mode: ModelMode = "chat"
     context: int | None = None
     longest: int | None = None
     prices: Prices = Prices()
@@ -126,7 +126,7 @@ def _public_id(provider: str, name: str, taken: set[str]) -> str:
     return plain if plain not in taken and name not in taken else f"{provider}/{name}"
 
 
-def _state(published: str | None, mode: Mode, ends: str, ended: bool, today: date) -> State:
+def _state(published: str | None, mode: ModelMode, ends: str, ended: bool, today: date) -> ProposalState:
     if published:
         return "published"
     if mode == "other":
@@ -170,7 +170,7 @@ def _entry(
     listed: Listed,
     row: KnownModel | None,
     id: str,
-    mode: Mode,
+    mode: ModelMode,
     context: int | None,
     longest: int | None,
     taken: set[str],
@@ -180,7 +180,7 @@ def _entry(
     via = tuple(name for name in formats_alone(upstream.kind, listed.id) if name in spoken)
     alias = f"{upstream.id}/{listed.id}"
     aliases = [name for name in (listed.id, alias) if name != id and name not in taken and len(name) <= 128]
-    chats = kind == "chat"
+    chats = mode != "embedding"
     return Model(
         id=id,
         name=(listed.name or ("" if row is None else row.name) or listed.id)[:128],

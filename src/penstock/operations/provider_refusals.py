@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.failure_classes.classes import FailureClass
@@ -20,12 +19,11 @@ from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
-from penstock.store.sql.schema import outbox as outbox_table
 from penstock.timeouts import to_its_end
 
 log = logging.getLogger("penstock.operations.provider_refusals")
 
-TOLD = frozenset((FailureClass.AUTH, FailureClass.QUOTA, FailureClass.MISSING))
+OPERATORS_TOLD = frozenset((FailureClass.AUTH, FailureClass.QUOTA, FailureClass.MISSING))
 """What the operator is told of."""
 AGAIN_SECONDS = 3600.0
 """How long after a mail another of the same kind may go out."""
@@ -75,7 +73,7 @@ class ProviderRefusals:
 
     def note(self, provider: str, model: str, failure_class: str, status: int | None, text: str) -> None:
         """A provider has refused a request; other failures are passed over."""
-        if failure_class not in TOLD:
+        if failure_class not in OPERATORS_TOLD:
             return
         key, now = (provider, failure_class), self._now()
         known = self._kept.get(key)
@@ -132,10 +130,7 @@ class ProviderRefusals:
     async def _tell(self, conn: AsyncConnection, refusal: ProviderRefusal, now: float) -> bool:
         """Mail each operator, unless a server has done so within the hour."""
         kind, at = _kind(refusal), int(now * 1000)
-        recent = select(outbox_table.c.id).where(
-            outbox_table.c.kind == kind, outbox_table.c.created_at > at - int(AGAIN_SECONDS * 1000)
-        )
-        if await conn.scalar(recent.limit(1)) is not None:
+        if await outbox.was_queued(conn, kind, since=at - int(AGAIN_SECONDS * 1000)):
             return False
         operators = await accounts.admins(conn)
         for operator in operators:

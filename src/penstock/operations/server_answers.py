@@ -6,7 +6,7 @@ from collections.abc import Callable
 from penstock import __version__
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import load_document
-from penstock.operations.control import Answers, ServerListings, ServerState
+from penstock.operations.control import ControlAnswers, ServerListings, ServerState
 from penstock.operations.health import Health
 from penstock.operations.model_catalog import providers_of
 from penstock.operations.model_discovery import ask_all
@@ -33,7 +33,7 @@ class ServerAnswers:
         self._refusals = refusals
         self._health = health
 
-    def table(self) -> Answers:
+    def table(self) -> ControlAnswers:
         """Each question with what answers it."""
         return {"state": self.state, "listings": self.listings}
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-Mode = Literal["chat", "embedding", "other"]
+ModelMode = Literal["chat", "embedding", "other"]
 """What a model is called for; ``other``: nothing that there is a route for (pictures, speech, ranking)."""
 
 _NAMES_OF_EMBEDDINGS = ("embed", "bge-", "e5-", "gte-")
@@ -28,7 +28,7 @@ _RESPONSES_ALONE = ("*-pro", "*-pro-20*", "*codex*", "*deep-research*", "compute
 """OpenAI's models that are called in Responses alone, as far as their names tell."""
 
 
-class Takes(msgspec.Struct, frozen=True):
+class ModelTakes(msgspec.Struct, frozen=True):
     """What a model takes, and whether it reasons."""
 
     vision: bool
@@ -59,7 +59,7 @@ class KnownModel(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
     context: int | None = None
     longest: int | None = None
-    takes: Takes | None = None
+    takes: ModelTakes | None = None
     mode: str = ""
     """The second source's word for what it is called for; '' where that has no word, or ``chat``."""
     input: int | None = None
@@ -110,7 +110,7 @@ def known_models() -> KnownModels:
     return msgspec.json.decode(data, type=KnownModels)
 
 
-def mode_of(name: str, said: str = "") -> Mode:
+def mode_of(name: str, said: str = "") -> ModelMode:
     """What a model is called for: by the word that a list has for it, where it has one, else by its name."""
     word = said.casefold()
     if "embed" in word:

@@ -235,9 +235,9 @@ class Failover:
     def note(self, request_id: str, attempt: Attempt, error: PenstockError) -> None:
         """Tell the operator."""
         self._metrics.upstream_failed(attempt.provider, error.code)
-        status, text = (error.said if isinstance(error, ProviderError) else None) or (None, None)
+        status, text = error.provider_status, error.provider_said
         if self._refusals is not None:
-            self._refusals.note(attempt.provider, attempt.model, error.failure_class, status, text or "")
+            self._refusals.note(attempt.provider, attempt.model, error.failure_class, status, text)
         log.warning(
             "provider failed",
             extra={
@@ -247,7 +247,7 @@ class Failover:
                 "code": error.code,
                 "failure_class": error.failure_class,
                 "status": status,
-                "error": text,
+                "error": text or None,
             },
         )
 

@@ -98,9 +98,9 @@ def reported_error(failed: Failed | None, asked: bytes = b"", *, begun: bool = T
     found = class_inside(failed.kind, failed.message, asked, too_long=too_long)
     if found is FailureClass.TOO_LONG and not begun:
         return _classed(found, ContextOverflow(failed.message))
-    failure = _failure(found, "The provider reported an error.")
-    failure.said = (200, for_operator(failed.message, asked))
-    return failure
+    error = _failure(found, "The provider reported an error.")
+    error.provider_said, error.provider_status = for_operator(failed.message, asked), 200
+    return error
 
 
 def reads_refusal(status: int) -> bool:
@@ -125,9 +125,9 @@ def refused_error(
     overflow = overflow_in(said or "", body)
     found = class_of_refusal(status, codes_of(body), said or "", asked, too_long=overflow is not None)
     if not is_callers(found):
-        failure = _failure(found, f"The provider failed with status {status}.", _retry_after(response))
-        failure.said = (status, for_operator(said or "", asked))
-        return failure
+        error = _failure(found, f"The provider failed with status {status}.", _retry_after(response))
+        error.provider_said, error.provider_status = for_operator(said or "", asked), status
+        return error
     text = said or "The provider refused the request as invalid."
     if found is FailureClass.TOO_LONG and overflow is not None and status != 413:
         told = text if overflow_words is None else overflow_words(overflow, text)

@@ -49,14 +49,7 @@ class SiteProcess:
         self.hasher = PasswordHasher(
             at_once=settings.passwords_at_once, waiting=settings.passwords_waiting, cost=hashing
         )
-        self.mail_sender = MailSender(
-            database,
-            secrets_file,
-            mail_transport(settings.mail_url),
-            settings.mail_from,
-            now,
-            support=settings.support,
-        )
+        self.mail_sender = _mail_sender(settings, database, secrets_file, now)
         rules = _rules(settings)
         brand = BrandFiles(settings)
         self.oauth = oauth_of(settings)
@@ -108,6 +101,13 @@ class SiteProcess:
             sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
+
+
+def _mail_sender(
+    settings: Settings, database: Database, secrets_file: SecretsFile, now: Callable[[], float]
+) -> MailSender:
+    route = mail_transport(settings.mail_url)
+    return MailSender(database, secrets_file, route, settings.mail_from, now, support=settings.support)
 
 
 def oauth_of(settings: Settings) -> OAuthAsking:

@@ -346,7 +346,7 @@ def _wrong_wildcard(path: str, model: Model) -> Iterator[str]:
         yield f'{path}.id: write a wildcard as a beginning, a slash and one "*", such as "openai/*"'
     if model.aliases or model.auto:
         yield f"{path}: a wildcard has targets, and neither aliases nor auto"
-    if model.kind != "chat":
+    if not model.chats:
         yield f"{path}.kind: a wildcard is for chat: name each embedding model, since vectors of different ones do not mix"
     for place, target in enumerate(model.targets):
         if target.model.count(ANY) != 1:

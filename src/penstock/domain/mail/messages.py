@@ -160,6 +160,21 @@ def provider_refused(
     )
 
 
+def model_ending(brand: str, recipient: str, *, kind: str, model: str, text: str, source: str) -> Mail:
+    """To the operators: a vendor ends a model of the catalogue. ``kind`` names the model and how near its end is."""
+    return Mail(
+        kind,
+        recipient,
+        f"{brand}: {model} ends",
+        (
+            f"{text}.",
+            f"Where that was read: {source}",
+            "Give it another target, or take it out, before callers find out: penstock models",
+            "You get this thirty days ahead, seven days ahead, and on the day.",
+        ),
+    )
+
+
 def trial_mail(brand: str, recipient: str) -> Mail:
     """To whoever tries the way that mails take."""
     return Mail(
