@@ -104,6 +104,7 @@ async def test_where_nothing_is_published_the_start_says_why(
     assert says in greeting
     assert not any(t.provider == "openai" for model in document.models for t in model.targets)
     assert "wrong" not in greeting
+    assert ("of demo@penstock.localhost, on the pro plan" in greeting) is ("PENSTOCK_PUBLIC_URL" not in more)
 
 
 async def test_a_vendor_that_does_not_answer_does_not_hold_up_the_start(environ: dict[str, str]) -> None:
