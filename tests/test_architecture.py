@@ -110,10 +110,12 @@ LATE: dict[str, str] = {
     "server/body_coding.py:_Zstd.__init__": "the decoder of zstd, at the first body that is compressed so",
     "server/body_coding.py:_Brotli.__init__": "the decoder of br, likewise",
     "operations/mail_sender.py:Smtp.send": "the SMTP client, where mail goes over SMTP",
+    "operations/mail_sender.py:Smtp.look": "likewise",
     "operations/mail_sender.py:_composed": "the grammar of mail, at the first mail",
     "store/sql/database.py:_backend": "the PostgreSQL driver, where that is the database",
     "store/sql/database.py:_insert": "PostgreSQL's dialect, likewise",
     "tokens/estimator.py:Estimator._load": "the tokenizer, at the first estimate",
+    "site/brand.py:_rendered": "Markdown, where the operator has a footer",
     "site/document_pages.py:_rendered": "Markdown and its lexers, at the first page that is written in it",
     "site/settings_pages.py:SettingsPages._picture": "what draws QR codes, where a second factor is set up",
 }

@@ -27,6 +27,7 @@ from penstock.core.revision import Revision
 from penstock.core.routing.pace import Clocks
 from penstock.core.routing.rules import RULES
 from penstock.domain.accounts.passwords import COST, Cost
+from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger.attempts import AttemptLog
@@ -37,11 +38,15 @@ from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
+from penstock.operations.control import control_socket
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
+from penstock.operations.ending_notices import EndingNotices
 from penstock.operations.health import Health, Trouble
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
+from penstock.operations.provider_refusals import ProviderRefusals
+from penstock.operations.server_answers import ServerAnswers
 from penstock.operations.token_sources import TokenSources
 from penstock.operations.upstreams import VIEWS, UpstreamFailures, UpstreamWatch
 from penstock.providers.secrets import Secrets
@@ -89,6 +94,8 @@ class Service:
         self._api: Api | None = None
         self.site_process: SiteProcess | None = None
         self.refusals: Refusals | None = None
+        self.provider_refusals: ProviderRefusals | None = None
+        self.ending_notices: EndingNotices | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -107,15 +114,7 @@ class Service:
             if not settings.redis_url:
                 await stack.enter_async_context(database.claimed())
             secrets_file = SecretsFile.make(settings.secret_path, secrets.token_bytes)
-            ledger = await Ledger.start(
-                database,
-                boot=boot,
-                journal_bytes=settings.journal_bytes,
-                pace=settings.journal_pace,
-                hold=settings.journal_hold,
-                durable=settings.database_synchronous == "FULL",
-            )
-            stack.push_async_callback(ledger.close)
+            ledger = await stack.enter_async_context(_ledger(settings, database, boot))
             counters, redis = await stack.enter_async_context(_counters(settings, database, self._now, boot))
             gate = _gate(settings, counters, self._now)
             keyring = Keyring(
@@ -128,9 +127,7 @@ class Service:
                 revision=revision,
             )
             database.after_commit = keyring.follow_commit
-            simulator = await _simulator()
-            stack.push_async_callback(simulator.close)
-            simulated = f"http://127.0.0.1:{simulator.port}/v1"
+            simulated = await stack.enter_async_context(_simulated())
             drills = Drills(settings.data, revision, simulated, now=self._now)
             source = CatalogSource(database, KINDS, self._secrets.has, simulated, revision, now=self._now)
             await source.refresh()
@@ -146,8 +143,10 @@ class Service:
             tokens = TokenSources(client, self._secrets, now=self._now)
             router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
             attempts = AttemptLog(database)
+            told = _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
+            self.provider_refusals, self.ending_notices = await stack.enter_async_context(told)
             failures = UpstreamFailures(self._now)
-            failover = Failover(metrics, Trails(attempts, failures))
+            failover = Failover(metrics, Trails(attempts, failures), self.provider_refusals)
             watch = stack.enter_context(
                 _watching(
                     metrics,
@@ -162,12 +161,7 @@ class Service:
                 )
             )
             timings = _timings(settings)
-            estimator = Estimator(
-                most_text=settings.token_count_text, most_seconds=settings.token_count_seconds
-            )
-            stack.callback(estimator.close)
-            offload = Offload(settings.thread_above)
-            stack.push_async_callback(offload.close)
+            estimator, offload = await stack.enter_async_context(_threads(settings))
             translations = TranslationMemory(settings.translations_kept)
             relay = Relay(
                 client=client,
@@ -228,6 +222,7 @@ class Service:
                 not_ready=lambda: self._not_ready,
                 hashing=self._hashing,
             )
+            health.watch("mail", partial(_mail_trouble, self.site_process))
             await stack.enter_async_context(self.site_process.running())
             maintenance = Maintenance(
                 database=database,
@@ -258,6 +253,8 @@ class Service:
                 now=self._now,
             )
             await stack.enter_async_context(maintenance.running())
+            answers = ServerAnswers(database, source.get, self._secrets, self.provider_refusals, health)
+            await stack.enter_async_context(control_socket(settings.data, answers.table()))
             self._not_ready = ""
             try:
                 yield
@@ -278,6 +275,10 @@ class Service:
         if self.site_process is None:
             raise InternalError("The service has not started.")
         await self.site_process.site(scope, receive, send)
+
+    def _mail_queued(self) -> None:
+        if self.site_process is not None:
+            self.site_process.mail_sender.wake()
 
     def _drain(self) -> None:
         self._not_ready = "draining"
@@ -322,6 +323,29 @@ def _health(database: Database, ledger: Ledger, more: dict[str, Trouble]) -> Hea
     return Health(parts | more, owed=lambda: ledger.owed)
 
 
+@asynccontextmanager
+async def _operators_told(
+    settings: Settings,
+    database: Database,
+    secrets_file: SecretsFile,
+    catalog: Callable[[], Catalog],
+    now: Callable[[], float],
+    queued: Callable[[], None],
+) -> AsyncGenerator[tuple[ProviderRefusals, EndingNotices]]:
+    """What mails the operators: of providers that refuse, and of models that end."""
+    brand, entropy = settings.brand, secrets.token_bytes
+    refusals = ProviderRefusals(database, secrets_file, brand=brand, entropy=entropy, now=now, queued=queued)
+    notices = EndingNotices(
+        database, secrets_file, catalog, brand=brand, entropy=entropy, now=now, queued=queued
+    )
+    async with refusals.running(), notices.running():
+        yield refusals, notices
+
+
+def _mail_trouble(site: SiteProcess) -> str | None:
+    return site.mail_sender.trouble
+
+
 def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> Gate:
     return Gate(
         counters,
@@ -347,6 +371,44 @@ def _watching(metrics: Metrics, watch: UpstreamWatch) -> Generator[UpstreamWatch
         yield watch
     finally:
         watch.forget()
+
+
+@asynccontextmanager
+async def _ledger(settings: Settings, database: Database, boot: str) -> AsyncGenerator[Ledger]:
+    ledger = await Ledger.start(
+        database,
+        boot=boot,
+        journal_bytes=settings.journal_bytes,
+        pace=settings.journal_pace,
+        hold=settings.journal_hold,
+        durable=settings.database_synchronous == "FULL",
+    )
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+@asynccontextmanager
+async def _threads(settings: Settings) -> AsyncGenerator[tuple[Estimator, Offload]]:
+    """What works beside the loop."""
+    estimator = Estimator(most_text=settings.token_count_text, most_seconds=settings.token_count_seconds)
+    offload = Offload(settings.thread_above)
+    try:
+        yield estimator, offload
+    finally:
+        await offload.close()
+        estimator.close()
+
+
+@asynccontextmanager
+async def _simulated() -> AsyncGenerator[str]:
+    """The base URL of the simulator of this process."""
+    simulator = await _simulator()
+    try:
+        yield f"http://127.0.0.1:{simulator.port}/v1"
+    finally:
+        await simulator.close()
 
 
 async def _simulator() -> Listener:

@@ -61,6 +61,8 @@ class PenstockError(Exception):
     """What kind of failure of an upstream it is, in words of ``core/failure_classes``; '' for none."""
     provider_said = ""
     """What the provider has said of it, for the operator alone: it is no part of an answer."""
+    provider_status: int | None = None
+    """The status of the provider's answer, likewise; None where it gave none."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)

@@ -1,11 +1,12 @@
 """The command line: a plain ``serve`` is understood without what reads every other, and both understand the same."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from penstock.cli import plain_serve
-from penstock.commands.registry import app
+from penstock.commands.registry import LINES, app
 from tests.commands.conftest import Call
 
 
@@ -56,3 +57,11 @@ def test_what_is_wrong_is_said_in_one_line_with_its_exit_code(call: Call) -> Non
         assert outcome.code == code
         assert outcome.out == ""
         assert all(text.startswith("penstock: ") for text in outcome.err.splitlines())
+
+
+def test_every_command_has_its_line_in_the_help(call: Call) -> None:
+    named = {name for name in app if not name.startswith("-")}
+    assert set(LINES) == named
+    listed = call("--help").out
+    for name, line in LINES.items():
+        assert re.search(rf"{name} +{re.escape(line[:40])}", listed), name

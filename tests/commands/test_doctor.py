@@ -17,7 +17,7 @@ from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
 from penstock.operations.doctor import Finding, Report, examine_installation
-from penstock.operations.first_start import Store, open_store
+from penstock.operations.first_start import DEMO_EMAIL, Store, open_store
 from penstock.providers.table import KINDS
 from penstock.settings import load
 from penstock.store.sql.database import Database
@@ -67,7 +67,7 @@ async def test_a_sound_installation(environ: dict[str, str]) -> None:
     del levels["data"]  # how much room the disk has is the machine's
     assert levels == {
         "settings": "ok", "clock": "ok", "scanner": "ok", "database": "ok", "secrets": "ok", "keys": "ok", "ledger": "ok",
-        "providers": "warn",
+        "server": "ok", "providers": "warn",
     }  # fmt: skip
     assert "every model is answered by the simulator" in find(report, "providers")[0].text
 
@@ -149,6 +149,19 @@ async def test_a_missing_admin_fails_where_others_can_reach(environ: dict[str, s
     assert find(on_loopback, "accounts")[0].level == "warn"
     assert find(elsewhere, "accounts")[0].level == "fail"
     assert any("PENSTOCK_PUBLIC_URL" in finding.mend for finding in find(elsewhere, "settings"))
+
+
+async def test_the_demo_user_of_a_service_with_an_address_is_said(environ: dict[str, str]) -> None:
+    async with installation(environ) as store:
+        async with store.database.transaction() as conn:
+            await create_user(conn, DEMO_EMAIL, plan="pro", admin=False, verified=True, now=1, id="usr_demo")
+        alone = await examine_installation(environ, None, {})
+        public = await examine_installation(
+            environ | {"PENSTOCK_PUBLIC_URL": "http://llm.example.com"}, None, {}
+        )
+    assert not find(alone, "accounts")
+    (finding,) = find(public, "accounts")
+    assert (finding.level, finding.mend) == ("warn", f"penstock user set --email {DEMO_EMAIL} --disabled")
 
 
 async def test_a_clock_that_was_set_back_fails(environ: dict[str, str]) -> None:

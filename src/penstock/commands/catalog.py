@@ -17,6 +17,7 @@ from penstock.commands.installation import (
     now_ms,
     open_installation,
     table,
+    tell,
 )
 from penstock.commands.options import At
 from penstock.core.catalog import ModelKind
@@ -24,6 +25,7 @@ from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import CatalogSource, Change
 from penstock.domain.catalog.toml_document import parse
+from penstock.operations.control import ServerState, ask_server
 from penstock.operations.first_start import Store
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
@@ -52,6 +54,8 @@ class _Catalogue(msgspec.Struct):
     simulated: bool
     models: list[_Model]
     plans: list[_Plan]
+    server: int | None = None
+    """The process that was asked; None where none runs here."""
 
 
 class _Applied(msgspec.Struct):
@@ -60,7 +64,7 @@ class _Applied(msgspec.Struct):
 
 @app.command
 def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
-    """Show the models and plans, and what is set up to serve them in this environment.
+    """Show the models and plans, and what serves them: as the running server has it, else as this shell would have it.
 
     Example: penstock catalog show
 
@@ -69,14 +73,15 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
     json
         Print it as JSON.
     """
-    catalog = asyncio.run(_current(place))
+    catalog, state = asyncio.run(_current(place))
     plans = list(catalog.plans.values())
+    simulated = catalog.simulated if state is None else state.simulated
     models = [
         _Model(
             id=model.id,
-            served=catalog.served(model),
+            served=catalog.served(model) if state is None else model.id in state.served,
             plans=[plan.id for plan in plans if model.id in plan.models],
-            needs=() if catalog.served(model) and not catalog.simulated else catalog.needs(model),
+            needs=() if catalog.served(model) and not simulated else catalog.needs(model),
             kind=model.kind,
         )
         for model in catalog.models.values()
@@ -85,9 +90,14 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
         limits = [
             _Plan(plan.id, plan.daily_requests, plan.concurrent_requests, plan.models) for plan in plans
         ]
-        answer_json(_Catalogue(catalog.revision, catalog.simulated, models, limits))
+        server = None if state is None else state.pid
+        answer_json(_Catalogue(catalog.revision, simulated, models, limits, server))
         return
-    how = "by the simulator" if catalog.simulated else "yes"
+    how = "by the simulator" if simulated else "yes"
+    if state is None:
+        tell(
+            "penstock: no server runs on this data directory; this is what one started in this shell would serve"
+        )
     rows = [(m.id, m.kind, how if m.served else "no", ", ".join(m.plans), ", ".join(m.needs)) for m in models]
     answer(table(("MODEL", "KIND", "SERVED", "PLANS", "A KEY IN"), rows))
     if any(model.needs for model in models):
@@ -97,11 +107,18 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
     answer(table(("PLAN", "REQUESTS A DAY", "AT ONCE"), limits))
 
 
-async def _current(place: Installation) -> Catalog:
+async def _current(place: Installation) -> tuple[Catalog, ServerState | None]:
+    """The catalogue, with the secrets of the running server where one runs here, and what that server says."""
     async with open_installation(place) as store:
-        source = CatalogSource(store.database, KINDS, Secrets(environment()).has)
+        state = await ask_server(store.settings.data, "state", ServerState)
+        here = Secrets(environment())
+
+        def available(reference: str) -> bool:
+            return here.has(reference) if state is None else state.secrets.get(reference, not reference)
+
+        source = CatalogSource(store.database, KINDS, available)
         await source.refresh()
-        return source.current
+        return source.current, state
 
 
 @app.command

@@ -3,7 +3,7 @@
 Each command's module is loaded when it is called, because loading all of them takes longer than most of them run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cyclopts import App, CycloptsError
 
@@ -40,8 +40,10 @@ app.command(
 app.command(
     "penstock.commands.route:app", name="route", help="Explain who would be asked for a model, and who was."
 )
+app.command("penstock.commands.models:app", name="models")
 app.command("penstock.commands.usage:usage", name="usage")
 app.command("penstock.commands.reconcile:reconcile", name="reconcile")
+app.command("penstock.commands.mail:app", name="mail")
 app.command("penstock.commands.settings:settings", name="settings")
 app.command("penstock.commands.doctor:examine", name="doctor")
 app.command("penstock.commands.drill:drill", name="drill")
@@ -51,10 +53,40 @@ app.command("penstock.commands.move:move_to", name="move")
 app.command("penstock.commands.serve:simulate", name="simulate")
 
 
+LINES: Mapping[str, str] = {
+    "serve": "Run the gateway until it is stopped.",
+    "user": "Make, change and list accounts.",
+    "key": "Make, list, revoke and roll API keys.",
+    "catalog": "Show, change and export providers, models and plans.",
+    "models": "See what the providers have, publish it, take it back.",
+    "usage": "Show what an account has used on a day.",
+    "reconcile": "Compare the counts of a day with the rows behind them.",
+    "mail": "Try the way that mails take.",
+    "settings": "Show every setting: its value, and where that comes from.",
+    "doctor": "Check whether the installation is sound.",
+    "secrets": "Look after the secrets file: what it holds, and new secrets.",
+    "migrate": "Bring the database to what this version needs.",
+    "move": "Move everything to another database.",
+    "simulate": "Run the scripted provider, for drills.",
+}
+"""The line of each command in ``penstock --help``, for which no command's module is loaded."""
+
+
+def _listing() -> App:
+    """The command line as ``penstock --help`` lists it."""
+    listing = App(name=app.name, help=app.help, version=__version__, help_epilogue=app.help_epilogue)
+    for name, line in LINES.items():
+        listing.command(f"penstock.commands.{name}:app", name=name, help=line)
+    return listing
+
+
 def call(arguments: Sequence[str]) -> int:
     """Call the command that the arguments name; its exit code. Raises ``CalledWrongly``, and what the command raises."""
+    listed = not arguments or arguments[0] in ("--help", "-h")
     try:
-        result = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        result = (_listing() if listed else app)(
+            list(arguments), exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except CycloptsError as error:
         raise CalledWrongly(str(error)) from error
     return result if isinstance(result, int) else 0

@@ -77,6 +77,13 @@ class Model(msgspec.Struct, frozen=True):
     created_at: int = 0
     """Milliseconds since the epoch."""
     kind: ModelKind = DEFAULT_KIND
+    wildcard: str = ""
+    """For what a wildcard passes on: the wildcard's id, under which plans, keys and metrics know it."""
+
+    @property
+    def listed(self) -> str:
+        """The id by which plans, lists of keys and metrics know it."""
+        return self.wildcard or self.id
 
     @property
     def chats(self) -> bool:
@@ -199,6 +206,30 @@ def with_profile_values(upstream: Upstream, habits: Mapping[str, object]) -> Ups
             for pattern, profile in upstream.model_profiles
         ),
         habits=tuple(values.items()),
+    )
+
+
+ANY = "*"
+"""Ends the id of a wildcard, which passes on every name that begins as it does; in a target, what the ``*`` stood for."""
+
+
+def is_wildcard(model_id: str) -> bool:
+    """Whether an id of the catalogue is a wildcard, such as ``openai/*``."""
+    return model_id.endswith(ANY)
+
+
+def passed_on(wildcard: Model, name: str) -> Model:
+    """The model that a wildcard makes of a name that begins as it does."""
+    rest = name[len(wildcard.id) - 1 :]
+    return msgspec.structs.replace(
+        wildcard,
+        id=name,
+        name=name,
+        wildcard=wildcard.id,
+        targets=tuple(
+            msgspec.structs.replace(target, model=target.model.replace(ANY, rest, 1))
+            for target in wildcard.targets
+        ),
     )
 
 

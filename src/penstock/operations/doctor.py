@@ -28,9 +28,12 @@ from penstock.domain.keys import management
 from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
 from penstock.errors import ProviderCredentials, Unavailable
+from penstock.operations.control import ServerListings, ServerState, ask_server
 from penstock.operations.drill import read_drill
-from penstock.operations.first_start import is_loopback
-from penstock.operations.mail_sender import MailUrlError, mail_transport
+from penstock.operations.first_start import DEMO_EMAIL, is_loopback
+from penstock.operations.mail_sender import MailUrlError, NotSent, Smtp, mail_transport
+from penstock.operations.model_discovery import LIST_SECONDS, Listing
+from penstock.operations.model_endings import endings
 from penstock.operations.reach import query_suffix, way_to
 from penstock.operations.token_sources import TokenSources
 from penstock.operations.vouched import vouched_for
@@ -94,6 +97,7 @@ async def examine_installation(
     findings.append(Finding("ok", "scanner", f"{scanner.KIND} scanner"))
     findings += _drill(settings.data, time.time())
     findings += await _redis(settings)
+    findings += await _mail(settings)
     try:
         async with _opened(settings) as database:
             if database is None:
@@ -101,7 +105,10 @@ async def examine_installation(
                 findings.append(Finding("warn", "database", text, "the first start makes it"))
             else:
                 findings += await _database(database, settings)
-                findings += await _providers(database, Secrets(environ), settings)
+                state = await ask_server(settings.data, "state", ServerState)
+                findings += _server(state)
+                secrets = Secrets(environ)
+                findings += await _providers(database, secrets, settings, state)
     except (StoreError, Unavailable) as error:
         findings.append(Finding("fail", "database", str(error), "penstock migrate, or the backup"))
     return _report(findings)
@@ -210,6 +217,11 @@ async def _database(database: Database, settings: Settings) -> list[Finding]:
             level: Level = "warn" if is_loopback(settings.host) else "fail"
             mend = "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
             findings.append(Finding(level, "accounts", "there is no admin", mend))
+        if settings.public_url and await accounts.find_user(conn, DEMO_EMAIL) is not None:
+            mend = f"penstock user set --email {DEMO_EMAIL} --disabled"
+            findings.append(
+                Finding("warn", "accounts", "the demo user of the first trials is still there", mend)
+            )
         newest = await history.newest_at(conn)
         ahead = 0.0 if newest is None else newest / 1000 - time.time()
         if ahead > 60:
@@ -250,6 +262,25 @@ async def _redis(settings: Settings) -> list[Finding]:
     return findings or [Finding("ok", "redis", f"it answers within {seconds * 1000:,.1f} ms")]
 
 
+async def _mail(settings: Settings) -> list[Finding]:
+    """Whether the mail server takes a connection, and our sign-in."""
+    try:
+        transport = mail_transport(settings.mail_url)
+    except MailUrlError:
+        return []  # said already
+    if not isinstance(transport, Smtp):
+        if settings.public_url and settings.mail_url == "console:":
+            text = "mails are printed on the console: nobody who signs up gets a code"
+            return [Finding("warn", "mail", text, "set PENSTOCK_MAIL_URL")]
+        return []
+    try:
+        await transport.look()
+    except NotSent as error:
+        mend = "see PENSTOCK_MAIL_URL and that the server runs; then: penstock mail test --to YOU@EXAMPLE.COM"
+        return [Finding("fail", "mail", f"the mail server does not take mails: {error}", mend)]
+    return [Finding("ok", "mail", "the mail server answers")]
+
+
 async def _ledger(conn: AsyncConnection) -> Finding:
     """Whether today's and yesterday's counts and sums are the rows behind them."""
     today = day_of(time.time())
@@ -283,9 +314,36 @@ async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
     ]
 
 
-async def _providers(database: Database, secrets: Secrets, settings: Settings) -> list[Finding]:
-    """Ask each provider that is set up for its models; that costs nothing and shows whether the key is taken."""
-    source = CatalogSource(database, KINDS, secrets.has)
+def _server(state: ServerState | None) -> Findings:
+    """What the running server knows: which providers have refused it lately, and which of its parts do not work."""
+    if state is None:
+        text = "none runs on this data directory: what follows is as this shell has it"
+        yield Finding("ok", "server", text)
+        return
+    yield Finding("ok", "server", f"process {state.pid} serves, version {state.version}")
+    for line in state.failing:
+        yield Finding("fail", "server", f"does not work: {line}", "see its log")
+    for refusal in state.refusals:
+        status = "no status" if refusal.status is None else f"{refusal.status}"
+        text = (
+            f"{refusal.provider} has refused {refusal.count} requests for {refusal.model} ({refusal.failure_class}), "
+            f"the last with {status}: {refusal.text or 'no text'}"
+        )
+        yield Finding("warn", "providers", text, "see its account and its key")
+
+
+async def _providers(
+    database: Database, secrets: Secrets, settings: Settings, state: ServerState | None
+) -> list[Finding]:
+    """Ask each provider that is set up for its models; that costs nothing and shows whether the key is taken.
+
+    Where a server runs here, it is asked to: it alone has the keys.
+    """
+
+    def has(reference: str) -> bool:
+        return secrets.has(reference) if state is None else state.secrets.get(reference, not reference)
+
+    source = CatalogSource(database, KINDS, has)
     await source.refresh()
     catalog = source.current
     findings: list[Finding] = []
@@ -296,17 +354,22 @@ async def _providers(database: Database, secrets: Secrets, settings: Settings) -
         mend = "set PENSTOCK_SIGNUP_PLAN, or connect a provider of its models (penstock catalog show)"
         findings.append(Finding("warn", "plans", trouble, mend))
     if catalog.simulated:
-        text = "with the keys that this shell has, no provider is set up: every model is answered by the simulator"
-        findings.append(
-            Finding(
-                "warn",
-                "providers",
-                text,
-                "set a provider's key, see penstock catalog show; a server that runs has those of its own start",
-            )
+        text = "no provider is set up: every model is answered by the simulator"
+        findings.append(Finding("warn", "providers", text, "set a provider's key, see penstock catalog show"))
+    today = datetime.now(UTC).date()
+    for ending in endings(catalog, today):
+        level: Level = (
+            "warn" if ending.others else "fail" if not ending.day or ending.day <= f"{today}" else "warn"
         )
+        mend = f"give it another target, or take it out: penstock models remove {ending.model}"
+        findings.append(Finding(level, "models", ending.told(today), mend))
     used = {target.provider for model in catalog.models.values() for target in model.targets}
     asked = [it for it in catalog.upstreams.values() if it.kind != "simulator" and it.id in used]
+    if state is not None:
+        told = await ask_server(settings.data, "listings", ServerListings, seconds=2 * LIST_SECONDS)
+        listed = {} if told is None else {each.provider: each for each in told.listings}
+        findings += [_listed(row, listed[row.id]) for row in asked if row.id in listed]
+        return findings
     client = UpstreamClient()
     try:
         findings += await asyncio.gather(
@@ -319,6 +382,17 @@ async def _providers(database: Database, secrets: Secrets, settings: Settings) -
     finally:
         await client.close()
     return findings
+
+
+def _listed(upstream: Upstream, listing: Listing) -> Finding:
+    """What the running server was told by a provider."""
+    if listing.outcome == "refused":
+        return Finding("fail", "providers", f"{upstream.id}: {listing.text}", "put a valid one there")
+    if listing.outcome in ("unreachable", "no money"):
+        level: Level = "warn" if listing.status is not None else "fail"
+        mend = "check the network, the address and its certificate" if level == "fail" else ""
+        return Finding(level, "providers", f"{upstream.id}: {listing.text}", mend)
+    return Finding("ok", "providers", f"{upstream.id} answers the running server")
 
 
 async def _ask(

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +26,8 @@ from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
 from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import check_journals
+from penstock.operations.model_catalog import VendorOffer, offer_vendors
+from penstock.operations.model_endings import endings
 from penstock.providers.local_servers import find_local
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, PROVIDERS
@@ -72,6 +75,12 @@ class Greeting(msgspec.Struct, frozen=True):
     unserved: tuple[str, ...]
     local: tuple[str, ...]
     """Model servers on this machine that were found just now."""
+    offers: tuple[VendorOffer, ...] = ()
+    """What vendors have whose key is there and of whom nothing was served."""
+    trouble: str | None = None
+    """Why whoever signs up can do nothing."""
+    endings: tuple[str, ...] = ()
+    """Models that their vendors end, of those that nothing else serves."""
 
     def __repr__(self) -> str:
         return f"Greeting({self.brand})"
@@ -115,7 +124,8 @@ async def _secrets_file(database: Database, settings: Settings) -> SecretsFile:
 async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
     """What is done once, before the first request: a demo user on loopback, an admin demanded elsewhere.
 
-    At the very first start, model servers found on this machine are added to the catalogue. Raises ``NoAdmin``.
+    At the very first start, model servers found on this machine are added to the catalogue. Where this is a machine of
+    one's own, so are models of vendors whose key is there and of whom nothing is served. Raises ``NoAdmin``.
     """
     settings, database = store.settings, store.database
     async with database.transaction() as conn:
@@ -125,17 +135,23 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
                 "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
             )
         first = await count_start(conn)
-        # A service with a public address is reached through a proxy, whoever it listens to.
-        private = is_loopback(settings.host) and not settings.public_url
-        demo = await _demo(conn, store) if private else None
+        demo = await _demo(conn, store) if is_own_machine(settings) else None
     local = await _offer_local(database) if first else ()
     source = CatalogSource(database, KINDS, secrets_of.has)
     await source.refresh()
+    offers: tuple[VendorOffer, ...] = ()
+    if settings.discovery_seconds:
+        publish = is_own_machine(settings) and (first or source.current.simulated)
+        offers = await offer_vendors(
+            database, secrets_of, publish=publish, seconds=settings.discovery_seconds
+        )
+        await source.refresh()
     catalog = source.current
     models = tuple(catalog.models.values())
     served = tuple(model.id for model in models if catalog.served(model))
     unserved = [model for model in models if not catalog.served(model)]
     lacking = models if catalog.simulated else unserved
+    today = datetime.now(UTC).date()
     offered = catalog.offered(demo.user.plan_id, kind="chat") if demo else ()
     tried = offered or tuple(model for model in models if model.chats and catalog.served(model))
     return Greeting(
@@ -150,6 +166,9 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
         missing=tuple(dict.fromkeys(name for model in lacking for name in catalog.needs(model))),
         unserved=tuple(model.id for model in unserved),
         local=local,
+        offers=offers,
+        trouble=catalog.plan_trouble(settings.signup_plan) if settings.signup == "open" else None,
+        endings=tuple(each.told(today) for each in endings(catalog, today) if not each.others),
     )
 
 
@@ -189,7 +208,11 @@ def render_greeting(greeting: Greeting, url: str) -> str:
         )
     say("Claude Code", f"ANTHROPIC_BASE_URL={shell_word(f'{url}/api/v1')} ANTHROPIC_AUTH_TOKEN={key} claude")
     say("OpenAI SDK", f"OPENAI_BASE_URL={shell_word(f'{url}/api/v1')} OPENAI_API_KEY={key}")
-    say("Models", *_models(greeting))
+    say("Models", *_models(greeting), *_offers(greeting))
+    if greeting.endings:
+        say("Ending", *greeting.endings)
+    if greeting.trouble:
+        say("Sign-up", f"{greeting.trouble}: set PENSTOCK_SIGNUP_PLAN, or connect a provider of its models")
     say("Scanner", scanner.KIND)
     say("Data", greeting.data)
     return "\n".join(lines) + "\n"
@@ -214,6 +237,32 @@ def _models(greeting: Greeting) -> tuple[str, ...]:
         said.append("for real ones start with a provider's key in the environment, such as")
         said.append(", ".join(greeting.missing))
     return tuple(said)
+
+
+def _offers(greeting: Greeting) -> tuple[str, ...]:
+    """What vendors have whose key is there, and how it is published or taken back."""
+    said: list[str] = []
+    for offer in greeting.offers:
+        if offer.outcome != "works":
+            said.append(f"{offer.provider}: its key is there, but {offer.text}")
+        elif offer.published:
+            said.append(
+                f"{offer.provider}: {len(offer.published)} of its models are on every plan now, as its key is there and "
+                f"this machine is your own; to take them back: penstock models remove '{offer.provider}/*'"
+            )
+            rest = offer.found - len(offer.published)
+            if rest:
+                said.append(f"{rest} more: penstock models '{offer.provider}/*'")
+        else:
+            said.append(
+                f"{offer.provider}: {offer.found} models found, none published: penstock models add '{offer.provider}/*'"
+            )
+    return tuple(said)
+
+
+def is_own_machine(settings: Settings) -> bool:
+    """Whether the service is for trying things: nobody else can reach it, and it has no public address."""
+    return is_loopback(settings.host) and not settings.public_url
 
 
 def is_loopback(host: str) -> bool:

@@ -21,17 +21,26 @@ class Health:
 
     def __init__(self, parts: Mapping[str, Trouble], *, owed: Callable[[], int]) -> None:
         """``owed`` tells how many ends of requests the database has not taken yet."""
-        self._parts = parts
+        self._parts = dict(parts)
         self._owed = owed
         self._failing: set[str] = set()
         self._failures: dict[str, int] = {}
         self.differences: int | None = None
         """How many counts and sums of the last whole day are not those of the ledger; None before that was looked at."""
 
+    def watch(self, name: str, trouble: Trouble) -> None:
+        """Look at one more part."""
+        self._parts[name] = trouble
+
     @property
     def owed(self) -> int:
         """How many ends of requests wait for the database."""
         return self._owed()
+
+    def failing(self) -> tuple[str, ...]:
+        """A line for each part that does not work, with why."""
+        said = ((name, trouble()) for name, trouble in self._parts.items())
+        return tuple(f"{name}: {text}" for name, text in said if text is not None)
 
     def look(self) -> list[PartHealth]:
         """Every part as it is now."""

@@ -6,6 +6,7 @@ One per process. Of several processes each mail is taken up by one; one that die
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -37,6 +38,8 @@ SMTP_ANSWERS = 5
 """How many times as long it may take for a mail."""
 SUBMISSION, SUBMISSIONS = 587, 465
 """The ports where mail is handed in: STARTTLS is offered, TLS from the start (RFC 8314)."""
+LOOK_SECONDS = 300.0
+"""How often the mail server is looked at, whether or not there is a mail for it."""
 LONGEST_REASON = 300
 """How much of what a mail server says is kept, in characters."""
 
@@ -175,6 +178,27 @@ class Smtp:
         except Exception as error:  # its answers may be anything, and no mail is lost for it
             raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
 
+    async def look(self) -> None:
+        """Connect, with TLS and sign-in as for a mail, and leave. Raises ``NotSent``."""
+        import aiosmtplib  # noqa: PLC0415 - only where mail goes over SMTP
+
+        client = aiosmtplib.SMTP(
+            hostname=self._host,
+            port=self._port,
+            username=self._user,
+            password=self._password,
+            use_tls=self._tls,
+            start_tls=self._start_tls,
+            timeout=self._seconds,
+        )
+        try:
+            async with asyncio.timeout(SMTP_ANSWERS * self._seconds), client:
+                await client.noop()
+        except aiosmtplib.SMTPResponseException as error:
+            raise NotSent(f"{error.code} {_plain(error.message)}") from error
+        except Exception as error:
+            raise NotSent(f"{type(error).__name__}: the server at {self._host}:{self._port}") from error
+
 
 def _plain(text: str) -> str:
     """What a mail server says, as it may stand in the log and on a page."""
@@ -198,15 +222,24 @@ class MailSender:
         route: MailTransport,
         sender: str,
         now: Callable[[], float],
+        *,
+        support: str = "",
     ) -> None:
-        """``sender`` is a mail address with or without a name, ``now`` gives epoch seconds."""
+        """``sender`` is a mail address with or without a name, ``now`` gives epoch seconds.
+
+        ``support`` is where people ask for help: an address, which gets the answers to mails, or a URL.
+        """
         self._database = database
         self._secrets_file = secrets_file
         self._route = route
         self._sender = sender
+        self._support = support
         self._now = now
         self._woken = asyncio.Event()
         self._round = asyncio.Lock()
+        self._looked = -LOOK_SECONDS
+        self.trouble: str | None = None
+        """Why mails cannot be sent at the moment, for the operator; None where nothing is known against it."""
 
     def wake(self) -> None:
         """A mail was queued."""
@@ -216,12 +249,27 @@ class MailSender:
         """Send until cancelled."""
         while True:
             await to_its_end(self._round_of_mails(), _LAST_MAIL)
+            await self._look()
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._woken.wait()
             except TimeoutError:
                 pass
             self._woken.clear()
+
+    async def _look(self) -> None:
+        """Now and then: whether the mail server would take a mail."""
+        if not isinstance(self._route, Smtp) or time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            await self._route.look()
+        except NotSent as error:
+            if self.trouble is None:
+                log.warning("the mail server does not take mails", extra={"error": str(error)})
+            self.trouble = str(error)
+        else:
+            self.trouble = None
 
     async def _round_of_mails(self) -> None:
         try:
@@ -251,15 +299,18 @@ class MailSender:
 
     async def _send(self, due: Due) -> bool:
         try:
-            message = compose_message(due.mail, self._sender, due.id, self._now())
+            message = compose_message(due.mail, self._sender, due.id, self._now(), self._support)
             await self._route.send(message)
         except NotSent as error:
             # A server repeats the address that it refuses.
             text = str(error).replace(due.mail.recipient, "(recipient)")
             log.warning("mail not sent", extra={"code": due.mail.kind, "error": text})
+            if not error.lasting:
+                self.trouble = text
             async with self._database.transaction() as conn:
                 await outbox.sending_failed(conn, due, str(error), lasting=error.lasting)
             return False
+        self.trouble = None
         async with self._database.transaction() as conn:
             await outbox.was_sent(conn, due, now=self._now_ms())
         return True
@@ -268,13 +319,13 @@ class MailSender:
         return int(self._now() * 1000)
 
 
-def compose_message(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
+def compose_message(mail: Mail, sender: str, id: str, now: float, support: str = "") -> EmailMessage:
     """The mail as it goes out: text, and the same as plain HTML. ``now`` is epoch seconds.
 
     Raises ``NotSent`` where it cannot be written so that it goes to its recipient alone.
     """
     try:
-        message = _composed(mail, sender, id, now)
+        message = _composed(mail, sender, id, now, support)
         said = [address.addr_spec for address in message["To"].addresses]
     except ValueError as error:
         raise NotSent(f"cannot be written: {error}", lasting=True) from error
@@ -283,7 +334,7 @@ def compose_message(mail: Mail, sender: str, id: str, now: float) -> EmailMessag
     return message
 
 
-def _composed(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
+def _composed(mail: Mail, sender: str, id: str, now: float, support: str) -> EmailMessage:
     from email.headerregistry import Address  # noqa: PLC0415 - tables of the grammar of mail, for the first mail
 
     message = EmailMessage()
@@ -295,7 +346,11 @@ def _composed(mail: Mail, sender: str, id: str, now: float) -> EmailMessage:
     message["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
     message["Message-ID"] = make_msgid(id, domain=domain)
     message["Auto-Submitted"] = "auto-generated"
+    if support and not support.startswith(("https:", "http:")):
+        message["Reply-To"] = support
     first, *rest = mail.paragraphs
+    if support:
+        rest.append(f"Questions? {support}")
     code = [mail.code] if mail.code else []
     message.set_content("\n\n".join([first, *code, *rest]) + "\n")
     large = '<p style="font: 600 28px ui-monospace, monospace; letter-spacing: 6px; margin: 24px 0">{}</p>'

@@ -21,6 +21,7 @@ from penstock.core.routing.pace import Clocks, Limits, Size, stream_kind, whole_
 from penstock.core.routing.retry_budget import second_try
 from penstock.errors import PenstockError, ProviderError
 from penstock.operations.metrics import Metrics
+from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.relay.router import Router, Selection
 from penstock.relay.trail import Trails
 
@@ -280,11 +281,13 @@ class AttemptsApart(Attempts):
 class Failover:
     """Tells the operator of failures, and makes the attempts of what takes no part in the votes. One per process."""
 
-    __slots__ = ("_metrics", "trails")
+    __slots__ = ("_metrics", "_refusals", "trails")
 
-    def __init__(self, metrics: Metrics, trails: Trails) -> None:
+    def __init__(self, metrics: Metrics, trails: Trails, refusals: ProviderRefusals | None = None) -> None:
+        """``refusals`` has the operator told of what only an operator can mend."""
         self._metrics = metrics
         self.trails = trails
+        self._refusals = refusals
 
     async def run(
         self,
@@ -314,6 +317,9 @@ class Failover:
     def note(self, request_id: str, attempt: Attempt, error: PenstockError) -> None:
         """Tell the operator."""
         self._metrics.upstream_failed(attempt.provider, error.code)
+        status, text = error.provider_status, error.provider_said
+        if self._refusals is not None:
+            self._refusals.note(attempt.provider, attempt.model, error.failure_class, status, text)
         log.warning(
             "provider failed",
             extra={
@@ -322,6 +328,8 @@ class Failover:
                 "upstream_model": attempt.model,
                 "code": error.code,
                 "failure_class": error.failure_class,
+                "status": status,
+                "error": text or None,
             },
         )
 

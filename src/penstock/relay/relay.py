@@ -69,6 +69,7 @@ from penstock.relay.upstream_errors import (
     MAX_ERROR_BODY,
     garbled_error,
     network_error,
+    not_passed_on,
     reads_refusal,
     refused_error,
     reported_error,
@@ -705,7 +706,9 @@ class RelayedCall(Call):
         words = None if leg.own else self.standing.endpoint.caller.overflow_words
         error = refused_error(response, body, leg.upstream, words, self.envelope.body)
         self._told = retry_after(response, self._relay.router.epoch())
-        if self.resumed and isinstance(error, CallerError):
+        if error.failure_class == FailureClass.MISSING.value and self.selection.model.wildcard:
+            error = not_passed_on(self.selection.model)
+        elif self.resumed and isinstance(error, CallerError):
             error = ProviderError("The provider paused its answer and would not go on with it.")
         elif (
             isinstance(error, InvalidRequest) and error.failure_class == FailureClass.REASONING_REJECTED.value
@@ -1037,7 +1040,7 @@ class RelayedCall(Call):
     def _measure(self, outcome: str) -> None:
         first = self.first_byte_at
         self._relay.metrics.settled(
-            self.selection.model.id,
+            self.selection.model.listed,
             self.attempt.provider,
             outcome,
             input_tokens=self.usage.input or 0,

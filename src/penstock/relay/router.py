@@ -86,6 +86,8 @@ _ESTIMATE = 1.1
 """How many tokens a prompt is taken for, by its estimate."""
 _SURE = 2
 """No prompt has more tokens than one for so many of its bytes."""
+_MOST_BOARDS = 8192
+"""Models that wildcards make are as many as their callers name; what is known of the idle is forgotten then."""
 _MAX_KEPT = 256
 """Kept at most: callers choose version and betas."""
 
@@ -234,6 +236,10 @@ class Router:
         group = upstreams.group(model, endpoint.name, endpoint.upstreams)
         known = self._boards.get((model.id, endpoint.name))
         if known is None or known.group is not group:
+            if len(self._boards) >= _MOST_BOARDS:
+                self._boards.clear()
+                self._plain.clear()
+                self.health.forget_idle()
             known = self._boards[model.id, endpoint.name] = Board(group, self.health)
         return known
 

@@ -8,6 +8,7 @@ gets our words: an upstream's words about credit and credentials are never a cal
 from collections.abc import Callable
 from typing import TypeVar
 
+from penstock.core.catalog import Model
 from penstock.core.dialects.context_overflow import Overflow, overflow_in
 from penstock.core.dialects.finish_words import UNKNOWN_END
 from penstock.core.dialects.interface import UpstreamFormat
@@ -19,6 +20,7 @@ from penstock.core.neutral.events import Failed
 from penstock.errors import (
     ContextOverflow,
     InvalidRequest,
+    ModelNotFound,
     PenstockError,
     ProviderCredentials,
     ProviderCut,
@@ -97,7 +99,7 @@ def reported_error(failed: Failed | None, asked: bytes = b"", *, begun: bool = T
     if found is FailureClass.TOO_LONG and not begun:
         return _classed(found, ContextOverflow(failed.message))
     error = _failure(found, "The provider reported an error.")
-    error.provider_said = failed.message
+    error.provider_said, error.provider_status = for_operator(failed.message, asked), 200
     return error
 
 
@@ -124,13 +126,50 @@ def refused_error(
     found = class_of_refusal(status, codes_of(body), said or "", asked, too_long=overflow is not None)
     if not is_callers(found):
         error = _failure(found, f"The provider failed with status {status}.", _retry_after(response))
-        error.provider_said = said or ""
+        error.provider_said, error.provider_status = for_operator(said or "", asked), status
         return error
     text = said or "The provider refused the request as invalid."
     if found is FailureClass.TOO_LONG and overflow is not None and status != 413:
         told = text if overflow_words is None else overflow_words(overflow, text)
         return _classed(found, ContextOverflow(told))
     return _classed(found, RequestTooLarge(text) if status == 413 else InvalidRequest(text))
+
+
+def for_operator(said: str, asked: bytes) -> str:
+    """A provider's words for the operator's log: short, on one line, and without what the caller has written.
+
+    A provider may repeat a part of the prompt. What of its text stands in the caller's body too is left out, from
+    ``_REPEATED`` characters on; all of it, where the body is too large to look through.
+    """
+    text = " ".join(said.split())[:_LONGEST_SAID]
+    if not text or len(asked) > _MOST_LOOKED_THROUGH:
+        return ""
+    kept: list[str] = []
+    at = 0
+    while at < len(text):
+        end = at + _REPEATED
+        if len(text) - at < _REPEATED or text[at:end].encode() not in asked:
+            kept.append(text[at])
+            at += 1
+            continue
+        while end < len(text) and text[at : end + 1].encode() in asked:
+            end += 1
+        kept.append("(...)")
+        at = end
+    return "".join(kept)
+
+
+_LONGEST_SAID = 300
+_REPEATED = 8
+_MOST_LOOKED_THROUGH = 256 * 1024
+
+
+def not_passed_on(model: Model) -> ModelNotFound:
+    """A provider does not have what a wildcard has passed on to it: whoever named it is to name another."""
+    return ModelNotFound(
+        f'There is no model "{model.id}": the provider does not have what {model.wildcard} passes on to it.',
+        param="model",
+    )
 
 
 def _failure(found: FailureClass, otherwise: str, retry_after: int | None = None) -> ProviderError:

@@ -83,6 +83,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             pattern=r"^[^\x00-\x1f]{1,60}$",
         ),
     ] = "Penstock"
+    brand_color: Annotated[
+        str,
+        about(
+            "The colour of links and buttons: its hue is taken, and how light it is stays what can be read.",
+            "a colour such as #b3005e",
+            pattern=r"^$|^#[0-9a-fA-F]{6}$",
+            default="ours",
+        ),
+    ] = ""
+    support: Annotated[
+        str,
+        about(
+            "Where people ask for help: on every page, in every mail, and where answers to mails go.",
+            "a mail address or an https URL",
+            pattern=rf"^$|^{_SENDER}$|^https?://[^\s<>\"]+$",
+            default="none",
+        ),
+    ] = ""
     database_url: Annotated[
         str,
         about(
@@ -401,6 +419,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[str, ...],
         about("Only mail addresses at these domains may sign up; none: all.", "domains such as example.com"),
     ] = ()
+    discovery_seconds: Annotated[
+        float,
+        Meta(ge=0, le=60),
+        about(
+            "How long the start may wait for the lists of models of vendors whose key is there and of whom the catalogue "
+            "serves nothing; 0: they are not asked.",
+            "a number of seconds up to 60",
+        ),
+    ] = 4.0
     signup_plan: Annotated[str, about("The plan of those who sign up.", "the id of a plan")] = "free"
     github_client: Annotated[
         str, about("Sign-in through GitHub: the id of your OAuth app.", "a client id", default="none")

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 from penstock.core.quoting import url_host, url_path
 from penstock.domain.catalog.catalog import Catalog
+from penstock.site.brand import Brand
 from penstock.site.icons import icon
 from penstock.site.oauth.providers import OAuthProvider
 from penstock.site.session import Viewer, form_token_of, viewer_of
@@ -68,6 +69,7 @@ class Pages:
         signup: bool,
         mails_printed: bool,
         oauth: Mapping[str, OAuthProvider],
+        look: Brand | None = None,
     ) -> None:
         """``oauth`` are the other ways in; ``mails_printed``: mails go to the console, where nobody else sees them.
 
@@ -87,6 +89,7 @@ class Pages:
         )
         self._shared: dict[str, object] = {
             "brand": brand,
+            "look": look or Brand(brand),
             "public_places": PUBLIC,
             "private_places": PRIVATE,
             "signup": signup,

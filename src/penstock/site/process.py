@@ -17,6 +17,7 @@ from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
 from penstock.settings import Settings, SettingsError
+from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
 from penstock.site.oauth.providers import NoOAuth, OAuthAsking, providers_of
 from penstock.site.pages import Pages
@@ -50,10 +51,9 @@ class SiteProcess:
         self.hasher = PasswordHasher(
             at_once=settings.passwords_at_once, waiting=settings.passwords_waiting, cost=hashing
         )
-        self.mail_sender = MailSender(
-            database, secrets_file, mail_transport(settings.mail_url), settings.mail_from, now
-        )
+        self.mail_sender = _mail_sender(settings, database, secrets_file, now)
         rules = _rules(settings)
+        brand = BrandFiles(settings)
         self.oauth = oauth_of(settings)
         context = SiteContext(
             database=database,
@@ -65,7 +65,7 @@ class SiteProcess:
             sign_in=SignIn(
                 database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
             ),
-            pages=_pages(settings, catalog, self.oauth, signup=rules.open),
+            pages=_pages(settings, catalog, self.oauth, brand, signup=rules.open),
             lifetime=self.lifetime,
             entropy=secrets.token_bytes,
             clock=now,
@@ -78,6 +78,7 @@ class SiteProcess:
             mail_queued=self.mail_sender.wake,
             keep_keys=settings.keys_reveal,
             texts=settings.data / "pages",
+            brand=brand,
             metrics=metrics,
             metrics_token=settings.metrics_token,
             ready=not_ready,
@@ -97,7 +98,9 @@ class SiteProcess:
                 await sending
 
 
-def _pages(settings: Settings, catalog: Callable[[], Catalog], oauth: OAuthAsking, *, signup: bool) -> Pages:
+def _pages(
+    settings: Settings, catalog: Callable[[], Catalog], oauth: OAuthAsking, brand: BrandFiles, *, signup: bool
+) -> Pages:
     return Pages(
         brand=settings.brand,
         public_url=settings.public_url,
@@ -105,7 +108,15 @@ def _pages(settings: Settings, catalog: Callable[[], Catalog], oauth: OAuthAskin
         signup=signup,
         mails_printed=settings.mail_url == "console:",
         oauth=oauth.providers,
+        look=brand.brand,
     )
+
+
+def _mail_sender(
+    settings: Settings, database: Database, secrets_file: SecretsFile, now: Callable[[], float]
+) -> MailSender:
+    route = mail_transport(settings.mail_url)
+    return MailSender(database, secrets_file, route, settings.mail_from, now, support=settings.support)
 
 
 def oauth_of(settings: Settings) -> OAuthAsking:

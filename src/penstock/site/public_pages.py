@@ -6,11 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import msgspec
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from penstock.core.catalog import Model, ModelKind
+from penstock.core.catalog import Model, ModelKind, is_wildcard
 from penstock.core.limits import day_of
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger import rollups
@@ -91,8 +92,21 @@ class PublicPages:
             None,
         )
         samples = first_commands(base, "sk-ps-YOUR-KEY", first)
-        more = {"models": models, "plans": list(catalog.plans.values()), "samples": samples}
+        more = {
+            "models": models,
+            "plans": list(catalog.plans.values()),
+            "samples": samples,
+            "landing": await self._own_landing(request),
+        }
         return self._context.pages.render(request, "home.html", more)
+
+    async def _own_landing(self, request: Request) -> Markup | None:
+        """The operator's words in place of ours, where there are any."""
+        own = self._texts / "landing.md"
+        if not own.is_file():
+            return None
+        source = own.read_text("utf-8").replace("{{brand}}", self._context.sign_in.rules.brand)
+        return (await render_text(source, self._context.pages.origin(request))).html
 
     async def pricing(self, request: Request) -> Response:
         """The plans, side by side."""
@@ -201,7 +215,9 @@ class PublicPages:
 
 
 def _served(catalog: Catalog) -> list[str]:
-    return [model.id for model in catalog.models.values() if catalog.served(model)]
+    return [
+        model.id for model in catalog.models.values() if catalog.served(model) and not is_wildcard(model.id)
+    ]
 
 
 def _listed(catalog: Catalog, model: Model) -> Listed:

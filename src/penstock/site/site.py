@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from penstock.errors import PenstockError
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
+from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
 from penstock.site.dashboard_pages import DashboardPages
 from penstock.site.document_pages import DocumentPages
@@ -59,7 +60,7 @@ class Assets:
 class Site:
     """The pages of one serving process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the pages are made of, each named
         self,
         context: SiteContext,
         *,
@@ -67,6 +68,7 @@ class Site:
         mail_queued: Callable[[], None],
         keep_keys: bool,
         texts: Path,
+        brand: BrandFiles,
         metrics: SharedMetrics,
         metrics_token: str,
         ready: Callable[[], str],
@@ -89,6 +91,7 @@ class Site:
             PlaygroundPages(context),
             SettingsPages(context, mail_queued),
         )
+        self._brand = brand
         self._metrics = metrics
         self._token = metrics_token
         self._ready = ready
@@ -102,6 +105,7 @@ class Site:
         app = Starlette(
             routes=[
                 *(route for group in self._groups for route in group.routes()),
+                *self._brand.routes(),
                 Route("/healthz", self._alive),
                 Route("/readyz", self._readiness),
                 Route("/metrics", self._measurements),

@@ -19,6 +19,8 @@ _LOCAL_KINDS = frozenset(("ollama", "vllm", "llama-server"))
 
 
 _ANY = 1 << 62
+_MOST_GROUPS = 8192
+"""A wildcard makes models of whatever its callers name."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -140,6 +142,8 @@ class Upstreams(dict[str, Upstream]):
         """The targets of ``model`` that are set up, as callers of ``dialect`` meet them; ``formats`` follows from it."""
         known = self._groups.get((model.id, dialect))
         if known is None or known.model is not model:
+            if len(self._groups) >= _MOST_GROUPS:
+                self._groups.clear()
             known = self._groups[model.id, dialect] = _grouped(model, self, dialect, formats, self.switched)
         return known
 

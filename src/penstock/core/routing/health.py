@@ -203,6 +203,19 @@ class Health:
         """The models, and what their budgets of second attempts hold."""
         return ((model, known.budget.tokens) for model, known in self._models.items())
 
+    def forget_idle(self) -> None:
+        """Forget what is known of upstreams that are well and have nothing to do, and of all models' pace."""
+        idle = [key for key, known in self._upstreams.items() if known.normal and not known.in_flight]
+        for key in idle:
+            known = self._upstreams.pop(key)
+            for circuit in known.circuits:
+                sharers = self._sharers[circuit]
+                sharers.remove(known)
+        for name in [name for name, (_, sharers) in self._circuits.items() if not sharers]:
+            circuit, _ = self._circuits.pop(name)
+            del self._sharers[circuit]
+        self._models.clear()
+
     # ---- what is sent
 
     def sent(self, health: UpstreamHealth, now: float) -> bool:
@@ -379,7 +392,8 @@ class Health:
             self.refresh(health, now)
 
     def _changed(self, circuit: Circuit, now: float) -> None:
-        for health in self._sharers[circuit]:
+        # it may have been forgotten while a request was on its way
+        for health in self._sharers.get(circuit, ()):
             self.refresh(health, now)
 
     def refresh(self, health: UpstreamHealth, now: float) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.catalog import Model, ModelKind, Target, Upstream
+from penstock.core.catalog import ANY, Model, ModelKind, Target, Upstream, is_wildcard, passed_on
 from penstock.core.endpoints import paths_of
 from penstock.core.limits import KeyLimits, key_subject
 from penstock.core.memo import Memo
@@ -29,6 +29,8 @@ MODEL_FAMILIES: Mapping[ModelFamily, tuple[ModelFamily, ...]] = {
 
 _MAX_REMEMBERED = 4096
 _DATE = re.compile(r"-20\d{6}$")
+_PASSED_ON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+"""What may stand for a wildcard's ``*``: what may be an id."""
 _LONGEST_NAME_SHOWN = 100
 _LONGEST_NAME_KEPT = 256
 
@@ -96,7 +98,9 @@ class Catalog:
         "_known",
         "_members",
         "_offered",
+        "_passed_on",
         "_providers",
+        "_wildcards",
         "models",
         "plans",
         "revision",
@@ -138,6 +142,8 @@ class Catalog:
         self.models: Mapping[str, Model] = {model.id: model for model in models}
         self.plans: Mapping[str, Plan] = {plan.id: plan for plan in plans}
         self._members = {plan.id: frozenset(plan.models) for plan in plans}
+        self._wildcards = [model for model in models if is_wildcard(model.id)]
+        self._passed_on: Memo[str, Model] = Memo(_MAX_REMEMBERED)
         self._aliases: dict[str, str] = {}
         self._globs: list[tuple[str, str]] = []
         for model in models:
@@ -171,7 +177,7 @@ class Catalog:
     ) -> tuple[Model, ...]:
         """The served models of a plan in the catalogue's order, narrowed to a key's own list where it has one.
 
-        ``kind`` narrows them to one kind; None: all of them.
+        ``kind`` narrows them to one kind; None: all of them. A wildcard is none of them: it is no name that can be called.
         """
         found = self._offered.get((plan_id, allowed, kind))
         if found is None:
@@ -180,6 +186,7 @@ class Catalog:
                 model
                 for model in self.models.values()
                 if model.id in members
+                and not is_wildcard(model.id)
                 and (allowed is None or model.id in allowed)
                 and kind in (None, model.kind)
                 and self.served(model)
@@ -191,13 +198,20 @@ class Catalog:
         """Why whoever is put on this plan can do nothing with it, for the operator; None where that is not so."""
         if plan_id not in self.plans:
             return f"new people would be on the plan {plan_id}, which is not in the catalogue"
-        if not self.offered(plan_id, kind="chat"):
+        passes_on = any(
+            model.id in self._members[plan_id] and self.served(model) for model in self._wildcards
+        )
+        if not passes_on and not self.offered(plan_id, kind="chat"):
             return f"new people are on the plan {plan_id}, none of whose chat models is served"
         return None
 
+    def references(self) -> tuple[str, ...]:
+        """The references of all providers' secrets, each once; '' is none."""
+        return tuple(dict.fromkeys(row.secret for row in self._providers.values() if row.secret))
+
     def needs(self, model: Model) -> tuple[str, ...]:
         """The environment variables of which any one would have the model served by a real provider."""
-        model = self._as_written.get(model.id, model)
+        model = self._as_written.get(model.listed, model)
         if model.auto:
             members = [self.models[name] for name in model.auto if name in self.models]
             return tuple(dict.fromkeys(name for member in members for name in self.needs(member)))
@@ -221,7 +235,8 @@ class Catalog:
 
         An id of the catalogue comes before an exact alias, that before a pattern, and that before the families of
         Claude: any other ``claude-*`` id with haiku, sonnet or opus in it means the best model of that family (the
-        first in the catalogue) that the caller has, or of the nearest family that the caller has any of. Raises
+        first in the catalogue) that the caller has, or of the nearest family that the caller has any of. A wildcard passes on
+        what is none of the catalogue's ids and aliases. Raises
         ``ModelNotFound``, ``ModelNotOnPlan`` or ``NoProvider``, each saying what would do.
         """
         key = (name, plan_id, allowed, kind)
@@ -243,9 +258,9 @@ class Catalog:
             raise ModelNotFound(self._not_found(name, plan_id, allowed, kind), param="model")
         if kind not in (None, model.kind):
             raise InvalidRequest(_other_route(model), param="model")
-        if model.id not in self._members.get(plan_id, frozenset()):
+        if model.listed not in self._members.get(plan_id, frozenset()):
             raise ModelNotOnPlan(self._not_on_plan(model, plan_id), param="model")
-        if allowed is not None and model.id not in allowed:
+        if allowed is not None and allowed.isdisjoint((model.id, model.listed)):
             raise ModelNotOnPlan(
                 f"This key may not use {model.id}; its own list of models leaves it out.", param="model"
             )
@@ -278,12 +293,26 @@ class Catalog:
 
     def _named(self, name: str) -> Model | None:
         found = self.models.get(name)
-        if found is not None:
+        if found is not None and not is_wildcard(name):
             return found
         alias = self._aliases.get(name)
         if alias is None:
             alias = next((model_id for pattern, model_id in self._globs if fnmatchcase(name, pattern)), None)
-        return None if alias is None else self.models[alias]
+        return self._of_wildcard(name) if alias is None else self.models[alias]
+
+    def _of_wildcard(self, name: str) -> Model | None:
+        """What the wildcard with the longest beginning makes of a name; None where no wildcard begins so."""
+        known = self._passed_on.get(name)
+        if known is not None:
+            return known
+        fits = [
+            model
+            for model in self._wildcards
+            if name.startswith(model.id[:-1]) and _PASSED_ON.fullmatch(name[len(model.id) - 1 :])
+        ]
+        if not fits:
+            return None
+        return self._passed_on.keep(name, passed_on(max(fits, key=lambda model: len(model.id)), name))
 
     def _of_family(self, name: str, plan_id: str, allowed: frozenset[str] | None) -> Model | None:
         family = model_family(name)
@@ -313,7 +342,7 @@ class Catalog:
         return f'There is no model "{shown}". The models of your plan ({plan_id}): {offered}.'
 
     def _not_on_plan(self, model: Model, plan_id: str) -> str:
-        plans = ", ".join(plan.id for plan in self.plans.values() if model.id in self._members[plan.id])
+        plans = ", ".join(plan.id for plan in self.plans.values() if model.listed in self._members[plan.id])
         where = f"it is on: {plans}" if plans else "it is on no plan"
         return f"{model.id} is not on your plan ({plan_id}); {where}."
 
@@ -365,4 +394,5 @@ def _set_up(row: Upstream, simulator: Upstream, available: Callable[[str], bool]
 def _simulated(model: Model, upstreams: Mapping[str, Upstream], simulator: str) -> Model:
     if model.auto or any(target.provider in upstreams for target in model.targets):
         return model
-    return msgspec.structs.replace(model, targets=(Target(simulator, model.id),))
+    name = ANY if is_wildcard(model.id) else model.id
+    return msgspec.structs.replace(model, targets=(Target(simulator, name),))

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from penstock.core.base_url import split_base_url
 from penstock.core.catalog import (
+    ANY,
     STRAIGHT,
     UNMIXED,
     Auth,
@@ -26,6 +27,7 @@ from penstock.core.catalog import (
     Target,
     Upstream,
     is_same_model,
+    is_wildcard,
     with_profile_values,
 )
 from penstock.core.endpoints import ENDPOINTS, FORMATS, formats_of
@@ -34,7 +36,7 @@ from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.reach_fields import ReachEntry, reach_of, wrong_reach, wrong_sign_in
 from penstock.errors import OperatorError
 
-ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
+ModelId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,126}[A-Za-z0-9._:/@+*-]?$")]
 RowId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Alias = Annotated[str, Meta(min_length=1, max_length=128)]
 AtLeastOne = Annotated[int, Meta(ge=1, le=2**53)]
@@ -349,6 +351,7 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
         problems.extend(_wrong_targets(path, model, providers))
         problems.extend(_wrong_choice(path, model, models))
         problems.extend(_wrong_names(path, model, models, owners))
+        problems.extend(_wrong_wildcard(path, model))
         if model.kind in UNMIXED:
             problems.extend(_mixed_models(path, model))
     for index, plan in enumerate(document.plans):
@@ -361,6 +364,24 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
                 problems.append(f'plan[{index}].models[{place}]: "{name}" is said twice')
     if problems:
         raise CatalogError(problems)
+
+
+def _wrong_wildcard(path: str, model: Model) -> Iterator[str]:
+    """A wildcard passes on one name for each of its targets, and stands for no other name itself."""
+    if not is_wildcard(model.id):
+        for place, target in enumerate(model.targets):
+            if ANY in target.model:
+                yield f'{path}.targets[{place}].model: "{ANY}" stands for what the id of a wildcard ends with ("openai/*")'
+        return
+    if model.id.count(ANY) > 1 or not model.id[:-1].endswith("/"):
+        yield f'{path}.id: write a wildcard as a beginning, a slash and one "*", such as "openai/*"'
+    if model.aliases or model.auto:
+        yield f"{path}: a wildcard has targets, and neither aliases nor auto"
+    if not model.chats:
+        yield f"{path}.kind: a wildcard is for chat: name each embedding model, since vectors of different ones do not mix"
+    for place, target in enumerate(model.targets):
+        if target.model.count(ANY) != 1:
+            yield f'{path}.targets[{place}].model: write "*" once, for what the caller writes in its place'
 
 
 def _mixed_models(path: str, model: Model) -> Iterator[str]:
@@ -385,6 +406,8 @@ def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Itera
     for place, name in enumerate(model.auto):
         if name not in models:
             yield f'{path}.auto[{place}]: unknown model "{name}"{_meant(name, models)}'
+        elif is_wildcard(name):
+            yield f'{path}.auto[{place}]: "{name}" is a wildcard; name a model'
         elif models[name].auto:
             yield f'{path}.auto[{place}]: "{name}" itself chooses among others'
         elif models[name].kind != model.kind:

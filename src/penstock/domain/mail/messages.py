@@ -166,3 +166,62 @@ def upstream_alert(brand: str, recipient: str, text: str) -> Mail:
             "You get one mail an hour of this kind at most; the log has every cause.",
         ),
     )
+
+
+_REFUSED = {
+    "auth": "does not take the credential of this service",
+    "quota": "says that this service's account is used up",
+    "missing": "says that it does not have a model that the catalogue asks it for",
+}
+"""What a provider does, by the class of its failure."""
+
+
+def provider_refused(
+    brand: str,
+    recipient: str,
+    *,
+    kind: str,
+    provider: str,
+    model: str,
+    what: str,
+    status: int | None,
+    text: str,
+) -> Mail:
+    """To the operators: a provider refuses, and only they can mend it. ``kind`` tells mails of one cause from others."""
+    answered = f"It answered {status}" if status is not None else "It gave no status"
+    return Mail(
+        kind,
+        recipient,
+        f"{brand}: {provider} refuses requests",
+        (
+            f"The provider {provider} {_REFUSED.get(what, 'refuses requests')} (asked for {model}).",
+            f"{answered}: {text}" if text else f"{answered}, and no text that could be told.",
+            "Requests go to other providers of the model where there are any; the rest is answered 502.",
+            "You get one such mail an hour for each provider and cause, as long as it lasts.",
+        ),
+    )
+
+
+def model_ending(brand: str, recipient: str, *, kind: str, model: str, text: str, source: str) -> Mail:
+    """To the operators: a vendor ends a model of the catalogue. ``kind`` names the model and how near its end is."""
+    return Mail(
+        kind,
+        recipient,
+        f"{brand}: {model} ends",
+        (
+            f"{text}.",
+            f"Where that was read: {source}",
+            "Give it another target, or take it out, before callers find out: penstock models",
+            "You get this thirty days ahead, seven days ahead, and on the day.",
+        ),
+    )
+
+
+def trial_mail(brand: str, recipient: str) -> Mail:
+    """To whoever tries the way that mails take."""
+    return Mail(
+        "test",
+        recipient,
+        f"{brand}: a test mail",
+        (f"{brand} can send mails: this one was asked for by its operator.", "There is nothing to do."),
+    )

@@ -57,6 +57,12 @@ async def queue(
     )
 
 
+async def was_queued(conn: AsyncConnection, kind: str, *, since: int = 0) -> bool:
+    """Whether a mail of this kind was queued after ``since``, by whichever server."""
+    found = select(outbox.c.id).where(outbox.c.kind == kind, outbox.c.created_at > since).limit(1)
+    return await conn.scalar(found) is not None
+
+
 async def any_due(conn: AsyncConnection, *, now: int) -> bool:
     """Whether a mail is due: most of the time there is none, and looking does not hold up those who write."""
     return await conn.scalar(select(outbox.c.id).where(outbox.c.due_at <= now).limit(1)) is not None

@@ -1,0 +1,110 @@
+"""Models that their vendors end are told thirty days ahead, with what follows and what is left."""
+
+import secrets
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from penstock.domain.accounts.accounts import create_user
+from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.catalog.toml_document import parse
+from penstock.operations.ending_notices import EndingNotices
+from penstock.operations.first_start import open_store
+from penstock.operations.model_endings import endings
+from penstock.providers.table import KINDS
+from penstock.settings import load
+
+TEXT = """
+[[provider]]
+id = "openai"
+[[provider]]
+id = "openrouter"
+[[model]]
+id = "five"
+targets = [{ provider = "openai", model = "gpt-5" }]
+[[model]]
+id = "mini"
+targets = [
+    { provider = "openai", model = "gpt-5-mini" },
+    { provider = "openrouter", model = "openai/gpt-5-mini", priority = 1 },
+]
+[[model]]
+id = "six"
+targets = [{ provider = "openai", model = "gpt-6-luna" }]
+"""
+
+
+def catalog(*keys: str) -> Catalog:
+    document = parse(TEXT, KINDS)
+    return Catalog(
+        providers=document.providers,
+        models=document.models,
+        plans=(),
+        available={f"env:{key}" for key in keys}.__contains__,
+        simulator=KINDS["simulator"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        ("2026-11-10", []),
+        ("2026-11-11", ["five", "mini"]),
+        ("2026-12-10", ["five", "mini"]),
+        ("2027-06-01", ["five", "mini"]),
+    ],
+)
+def test_it_is_told_from_thirty_days_ahead_on(day: str, told: list[str]) -> None:
+    found = list(endings(catalog("OPENAI_API_KEY"), date.fromisoformat(day)))
+    assert [each.model for each in found] == told
+
+
+def test_the_sentence_has_the_day_the_successor_and_what_is_left() -> None:
+    five, mini = endings(catalog("OPENAI_API_KEY", "OPENROUTER_API_KEY"), date(2026, 12, 1))
+    assert five.told(date(2026, 12, 1)) == (
+        "five: openai's gpt-5 ends on 2026-12-11; its vendor names gpt-6.1-sol as what follows; nothing else serves it"
+    )
+    assert "ended on 2026-12-11" in five.told(date(2026, 12, 11))
+    assert mini.told(date(2026, 12, 1)).endswith("its other providers serve it still")
+
+
+@pytest.mark.parametrize(("emails", "each"), [(("ann@example.com", "bob@example.com"), 2), ((), 0)])
+async def test_every_operator_is_mailed_thirty_days_seven_days_and_no_days_ahead(
+    tmp_path: Path, emails: tuple[str, ...], each: int
+) -> None:
+    now = [0.0]
+    async with open_store(load({"PENSTOCK_DATA": str(tmp_path)}).settings) as store:
+        async with store.database.transaction() as conn:
+            for number, email in enumerate(emails):
+                await create_user(
+                    conn, email, plan="pro", admin=True, verified=True, now=1, id=f"usr_{number}"
+                )
+        served = catalog("OPENAI_API_KEY")
+        queued: list[int] = []
+
+        def notices() -> EndingNotices:
+            return EndingNotices(
+                store.database, store.secrets_file, lambda: served, brand="Acme", entropy=secrets.token_bytes,
+                now=lambda: now[0], queued=lambda: queued.append(1),
+            )  # fmt: skip
+
+        sent: list[int] = []
+        for day in (
+            "2026-11-10",
+            "2026-11-11",
+            "2026-11-20",
+            "2026-12-04",
+            "2026-12-05",
+            "2026-12-11",
+            "2026-12-30",
+        ):
+            now[0] = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+            sent.append(await notices().tell_due() + await notices().tell_due())
+        assert sent == [0, 2 * each, 0, 2 * each, 0, 2 * each, 0]
+        assert bool(queued) is bool(each)
+
+
+def test_a_vendor_without_a_key_and_a_simulated_catalogue_end_nothing() -> None:
+    assert not list(endings(catalog("OPENROUTER_API_KEY"), date(2027, 1, 1)))
+    assert not list(endings(catalog(), date(2027, 1, 1)))
