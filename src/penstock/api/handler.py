@@ -393,7 +393,10 @@ class Api:
         asked = self._credentials(exchange).api_version(exchange, endpoint.caller)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
-        request = CountRequest(visit.request_id, principal.user_id, endpoint, envelope, resolution, asked)
+        session = self._credentials(visit.exchange).session
+        request = CountRequest(
+            visit.request_id, principal.user_id, endpoint, envelope, resolution, asked, session
+        )
         return await self._counter.count(request)
 
     def _bounds(self, principal: Principal, plan: Plan) -> CostBounds:
@@ -465,6 +468,7 @@ class Api:
             client=credentials.client,
             strict=credentials.strict,
             patience=credentials.patience,
+            session=credentials.session,
             asked=asked,
             revision=revision,
             until=inf if expires is None else expires / 1000,

@@ -69,6 +69,8 @@ class Model(msgspec.Struct, frozen=True):
     created_at: int = 0
     """Milliseconds since the epoch."""
     kind: ModelKind = DEFAULT_KIND
+    sticky: bool = True
+    """Whether a conversation stays with one target, whose prompt cache knows it."""
 
     @property
     def chats(self) -> bool:

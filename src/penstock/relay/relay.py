@@ -396,7 +396,12 @@ class RelayedCall(Call):
         self._state = PREPARING
         relay, standing, envelope = self._relay, self.standing, self.envelope
         self.selection = selection = relay.router.select(
-            standing.resolution, envelope, standing.endpoint, relay.clock()
+            standing.resolution,
+            envelope,
+            standing.endpoint,
+            relay.clock(),
+            user=standing.user_id,
+            session=standing.caller.session,
         )
         self._attempts = Attempts(
             relay.router,

@@ -17,12 +17,13 @@ from penstock.core.endpoints import Endpoint
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.limits import Header
 from penstock.core.memo import Memo
+from penstock.core.routing.affinity import Wish, beside_turns, conversation
 from penstock.core.routing.automatic import automatic
 from penstock.core.routing.board import Board
 from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey, Upstreams
 from penstock.core.routing.choice import NOTHING, Choice, Need, Reason, choose, fitted, others
 from penstock.core.routing.health import Health, UpstreamHealth
-from penstock.core.routing.pace import Clocks, Limits
+from penstock.core.routing.pace import Clocks, Limits, stream_kind, whole_kind
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import ContextOverflow, InvalidRequest, NoProvider, ProviderCredentials
@@ -40,7 +41,8 @@ _AGENT = (b"user-agent", b"penstock")
 class Selection(msgspec.Struct, frozen=True, gc=False):
     """The model that serves a request, who could be asked for it, and what is asked of them.
 
-    ``only`` is the choice where there is one candidate, and what is known of it.
+    ``only`` is the choice where there is one candidate, and what is known of it. ``wish`` is the conversation, where there
+    are several and it is to stay with one.
     """
 
     model: Model
@@ -48,6 +50,7 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     need: Need = NOTHING
     only: Choice | None = None
     known: UpstreamHealth | None = None
+    wish: Wish | None = None
 
 
 class UpstreamAddress(msgspec.Struct, frozen=True):
@@ -109,8 +112,19 @@ class Router:
         self._plain: dict[tuple[str, DialectName], _Plain] = {}
         self._signed: Memo[tuple[UpstreamKey, DialectName, ApiVersion], _Signed] = Memo(_MAX_KEPT)
 
-    def select(self, resolution: Resolution, envelope: Envelope, endpoint: Endpoint, now: float) -> Selection:
+    def select(
+        self,
+        resolution: Resolution,
+        envelope: Envelope,
+        endpoint: Endpoint,
+        now: float,
+        *,
+        user: str = "",
+        session: bytes = b"",
+    ) -> Selection:
         """The model that serves this request, and who can be asked for it. ``now`` is monotonic.
+
+        ``session`` is what the caller's headers call the conversation of ``user``.
 
         Raises ``InvalidRequest`` when the model (or every model of an ``auto`` list) cannot take what is asked, and
         ``NoProvider`` when none is set up.
@@ -126,7 +140,10 @@ class Router:
             and len(envelope.body) // _SURE + asked <= plain.room
             and asked <= plain.longest
         ):
-            return plain.selection
+            if plain.selection.known is not None:
+                return plain.selection
+            wish = _wish(model, envelope, user, session)
+            return plain.selection if wish is None else Selection(model, plain.selection.board, wish=wish)
         choosy = model.auto or any(target.lacks for target in model.targets)
         features = envelope.features() if choosy else frozenset[Feature]()
         need = Need(features, int(envelope.estimate_input() * _ESTIMATE), asked)
@@ -139,8 +156,9 @@ class Router:
         can = fitted(board, need)
         if can is None:
             raise _unfit(model, board, need, endpoint)
+        wish = None if group.size == 1 else _wish(model, envelope, user, session)
         if choosy:
-            return Selection(model, board, can)
+            return Selection(model, board, can, wish=wish)
         plain = Selection(model, board)
         if group.size == 1:
             candidate = group.tiers[0].candidates[0]
@@ -148,7 +166,7 @@ class Router:
                 model, board, NOTHING, Choice(candidate, Reason.ONLY), board.health_of(candidate)
             )
         self._plain[model.id, dialect] = _Plain(model, upstreams, plain, group.room, group.longest)
-        return plain if group.size == 1 else Selection(model, board, can)
+        return plain if group.size == 1 else Selection(model, board, can, wish=wish)
 
     def choose(
         self,
@@ -164,7 +182,16 @@ class Router:
         if known is not None and selection.only is not None and known.normal and not tried:
             return selection.only
         board = selection.board
-        choice = choose(board, selection.need, tried, failed, u=self._draw(), now=now, patience=patience)
+        choice = choose(
+            board,
+            selection.need,
+            tried,
+            failed,
+            u=self._draw(),
+            now=now,
+            patience=patience,
+            wish=selection.wish,
+        )
         if choice.reason == Reason.LAST_RESORT and choice.wait is None:
             board.known.last_resort.asked(now, self.health.rules)
         return choice
@@ -179,7 +206,14 @@ class Router:
         failed: FailureClass | None = None
         while len(tried) < self.health.rules.most_attempts:
             choice = choose(
-                selection.board, selection.need, tried, failed, u=self._draw(), now=now, patience=0.0
+                selection.board,
+                selection.need,
+                tried,
+                failed,
+                u=self._draw(),
+                now=now,
+                patience=0.0,
+                wish=selection.wish,
             )
             if choice.candidate is None:
                 break
@@ -273,6 +307,32 @@ class Router:
     def keeps_headers(self, attempt: Attempt) -> bool:
         """Whether the headers of an attempt are the same for every body, as long as its secret is."""
         return AUTH[attempt.upstream.auth].static
+
+
+def _wish(model: Model, envelope: Envelope, user: str, session: bytes) -> Wish | None:
+    """The conversation that a request belongs to; None where it makes no difference where it goes."""
+    if not model.sticky:
+        return None
+    body, turns = envelope.body, envelope.rules.turns
+    place = None if envelope.spans is None else envelope.rules.scan.places.get(turns)
+    if envelope.spans is not None and place is not None:
+        start, end = envelope.spans[place], envelope.spans[place + 1]
+        beside, beginning = beside_turns(body, start, end), body[start : min(end, start + _BEGINNING)]
+    else:
+        fields = envelope.fields
+        named = [b'"%b":%b' % (name.encode(), bytes(fields[name])) for name in _NAMING if name in fields]
+        beside, beginning = b",".join(named), bytes(memoryview(fields.get(turns, b""))[:_BEGINNING])
+    key = conversation(user, model.id, session, len(body), beside, beginning)
+    if not key:
+        return None
+    asked = envelope.max_tokens or model.max_output_tokens or 0
+    kind = stream_kind(len(body) // 4) if envelope.stream else whole_kind(asked)
+    return Wish(key, kind)
+
+
+_BEGINNING = 1024
+_NAMING = ("prompt_cache_key", "session_id", "metadata")
+"""Fields that may say which conversation it is."""
 
 
 def _unfit(model: Model, board: Board, need: Need, endpoint: Endpoint) -> InvalidRequest:

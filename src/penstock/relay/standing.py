@@ -65,6 +65,7 @@ class Caller:
         "plan",
         "principal",
         "revision",
+        "session",
         "standings",
         "strict",
         "until",
@@ -83,11 +84,12 @@ class Caller:
         asked: ApiVersion,
         revision: int,
         until: float,
+        session: bytes = b"",
     ) -> None:
         """``until`` is when the key expires, in epoch seconds; ``asked`` is the API version that the caller means.
 
         ``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused.
-        ``patience`` is how many seconds the client waits, where it says so.
+        ``patience`` is how many seconds the client waits, where it says so; ``session`` what it calls the conversation.
         """
         self.endpoint = endpoint
         self.principal = principal
@@ -101,6 +103,7 @@ class Caller:
         self.asked = asked
         self.revision = revision
         self.until = until
+        self.session = session
         self.standings: Memo[str, Standing] = Memo(_MOST_MODELS)
         """By the model as the caller writes it."""
 

@@ -41,6 +41,8 @@ class CountRequest(msgspec.Struct, frozen=True):
     envelope: Envelope
     resolution: Resolution
     asked: ApiVersion
+    session: bytes = b""
+    """What the caller's headers call the conversation."""
 
 
 class _Counted(msgspec.Struct):
@@ -125,7 +127,14 @@ class TokenCounter:
         async with self._turns.turn(request.user_id):
             began = self._clock()
             name, envelope = request.endpoint.name, request.envelope
-            selection = self._router.select(request.resolution, envelope, request.endpoint, began)
+            selection = self._router.select(
+                request.resolution,
+                envelope,
+                request.endpoint,
+                began,
+                user=request.user_id,
+                session=request.session,
+            )
             attempts = self._router.plan(selection, began)
             counters = [each for each in attempts if each.dialect == name]
             if counters:

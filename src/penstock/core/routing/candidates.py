@@ -7,6 +7,7 @@ import msgspec
 
 from penstock.core.catalog import DialectName, Feature, Model, Target, Upstream
 from penstock.core.profile import Profile
+from penstock.core.routing.affinity import mark_of
 
 UpstreamKey = tuple[str, str]
 """Provider id and the provider's name of the model."""
@@ -57,7 +58,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One target as a caller of one dialect meets it.
 
     ``room`` is how many tokens prompt and answer may have together, ``longest`` how many an answer may have; None: as far
-    as is known, any.
+    as is known, any. ``mark`` is its number for affinity.
     """
 
     attempt: Attempt
@@ -66,17 +67,19 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     lacks: frozenset[Feature]
     room: int | None = None
     longest: int | None = None
+    mark: int = 0
 
 
 class Tier:
     """Candidates that are equals: one priority, all in the caller's dialect or all translated, and with a weight or without."""
 
-    __slots__ = ("candidates", "cumulative", "keys", "mean", "priority", "total", "weights")
+    __slots__ = ("candidates", "cumulative", "keys", "marks", "mean", "priority", "total", "weights")
 
     def __init__(self, priority: int, candidates: tuple[Candidate, ...]) -> None:
         self.priority = priority
         self.candidates = candidates
         self.keys = tuple(candidate.key for candidate in candidates)
+        self.marks = [candidate.mark for candidate in candidates]
         self.weights = [float(candidate.weight or 1) for candidate in candidates]
         """Among those that have none, all are equal."""
         self.cumulative = list(accumulate(self.weights))
@@ -133,6 +136,7 @@ def _grouped(
             lacks=frozenset(target.lacks),
             room=target.context_tokens or model.context_tokens,
             longest=target.max_output_tokens,
+            mark=mark_of(*attempt.key),
         )
         rank = (target.priority, attempt.dialect != dialect, target.weight <= 0)
         ranked.setdefault(rank, []).append(candidate)

@@ -14,6 +14,7 @@ import msgspec
 
 from penstock.core.catalog import Feature
 from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
+from penstock.core.routing.affinity import Wish, favourite, few_of
 from penstock.core.routing.board import Board, Entry, Ranked
 from penstock.core.routing.candidates import Candidate, Tier
 from penstock.core.routing.health import Health, UpstreamHealth
@@ -29,6 +30,12 @@ class Reason(StrEnum):
     """It was drawn by its weight."""
     LOAD = "load"
     """Less is to be said against it than against the one that was drawn."""
+    STICKY = "sticky"
+    """The conversation was there before, as far as anybody is."""
+    STICKY_LEFT_SLOW = "sticky_left_slow"
+    STICKY_LEFT_FULL = "sticky_left_full"
+    STICKY_LEFT_OUT = "sticky_left_out"
+    """The conversation's own upstream is slow, has too much to do, or is out."""
     TIER_DOWN = "tier_down"
     """All of a better tier are out."""
     CALLER = "caller"
@@ -72,16 +79,25 @@ def choose(
     u: float,
     now: float,
     patience: float,
+    wish: Wish | None = None,
 ) -> Choice:
     """Who is asked next. ``failed`` is how the last of ``tried`` has failed, ``patience`` the seconds that are left.
 
-    Where nobody can take what is asked, or nobody is left after a failure, the choice has no candidate and no class.
+    ``wish`` says which conversation it is, where that is to make a difference. Where nobody can take what is asked, or nobody is left after a failure, the choice has no candidate and no class.
     """
     group, health = board.group, board.health
     if not health.abnormal and not tried and group.size and is_plain(board, need):
         if group.size == 1:
             return Choice(group.tiers[0].candidates[0], Reason.ONLY)
         tier, entries = board.tiers[0]
+        if wish is not None and len(entries) > 1:
+            start, end = few_of(wish.key, tier.cumulative)
+            own = start + favourite(wish.key, tier.marks[start:end], tier.weights[start:end])
+            if _leaves(entries[own], entries, wish, board, now) is None:
+                return Choice(entries[own][0], Reason.STICKY)
+            kept = _sticky(entries, entries, wish, board, now)
+            if kept is not None:
+                return kept
         return _drawn(tier, entries, health.rules, u, now)
     able = _able(board, need, tried)
     live = [_live(tier, entries, health, now) for tier, entries in able]
@@ -89,11 +105,11 @@ def choose(
         return _after(live, tried, failed, health.rules, u, now)
     if not able:
         return Choice(None, Reason.CALLER)
-    found = _best(live, board, u, now)
+    found = _best(live, able, board, wish, u, now)
     if found is None:
         return _last_resort(able, board, u, now, patience)
     chosen, tier = found
-    if chosen.reason is not Reason.WEIGHT:
+    if chosen.reason not in (Reason.WEIGHT, Reason.STICKY):
         return chosen
     if group.size == 1:
         return Choice(chosen.candidate, Reason.ONLY)
@@ -185,7 +201,9 @@ def _live(tier: Tier, entries: list[Entry], health: Health, now: float) -> _Live
     return _Live(tier, well, odd)
 
 
-def _best(live: list[_Live], board: Board, u: float, now: float) -> tuple[Choice, Tier] | None:
+def _best(
+    live: list[_Live], able: list[Ranked], board: Board, wish: Wish | None, u: float, now: float
+) -> tuple[Choice, Tier] | None:
     """One of the best that are well, and its tier; a probe, or a trickle to one that is degraded, goes before them.
 
     A level is twice a tier's number, and one more for the degraded of it; the bad ones stand behind the next tier's.
@@ -212,10 +230,68 @@ def _best(live: list[_Live], board: Board, u: float, now: float) -> tuple[Choice
     if not levels:
         return None
     level = min(levels)
-    return _draw(levels[level], rules, u, now), tiers[level]
+    tier = tiers[level]
+    if wish is not None:
+        everybody = next(entries for each, entries in able if each is tier)
+        kept = _sticky(everybody, levels[level], wish, board, now)
+        if kept is not None:
+            return kept, tier
+    return _draw(levels[level], rules, u, now), tier
 
 
 _LEVELS = (0, 1, 3)
+
+
+def _sticky(everybody: list[Entry], well: list[Entry], wish: Wish, board: Board, now: float) -> Choice | None:
+    """The conversation's own upstream among ``everybody``, or the next that it would have of those that are ``well``.
+
+    None where it can have none: the choice is as without it.
+    """
+    key = wish.key
+    start, end = few_of(key, list(accumulate([entry[2] for entry in everybody])))
+    places = everybody[start:end]
+    own = _favourite(key, places)
+    reason = Reason.STICKY
+    if well is not everybody:
+        there = {id(entry[1]) for entry in well}
+        places = [entry for entry in places if id(entry[1]) in there]
+        if id(own[1]) not in there:
+            if not places:
+                return None
+            reason = Reason.STICKY_LEFT_OUT
+            own = _favourite(key, places)
+    left = _leaves(own, places, wish, board, now)
+    if left is None:
+        return Choice(own[0], reason)
+    rest = [entry for entry in places if entry is not own]
+    other = _favourite(key, rest)
+    return Choice(other[0], left) if _leaves(other, rest, wish, board, now) is None else None
+
+
+def _favourite(key: int, places: list[Entry]) -> Entry:
+    if len(places) == 1:
+        return places[0]
+    return places[favourite(key, [entry[0].mark for entry in places], [entry[2] for entry in places])]
+
+
+def _leaves(own: Entry, places: list[Entry], wish: Wish, board: Board, now: float) -> Reason | None:
+    """Why a conversation does not stay with its own upstream; None: it does."""
+    rules, known = board.health.rules, own[1]
+    if known.slowness <= 1.0 and known.in_flight <= rules.sticky_spare:
+        return None
+    many = len(places)
+    if many < 2:
+        return None
+    if known.in_flight > rules.sticky_spare:
+        mean = sum([entry[1].in_flight for entry in places]) / many
+        if known.in_flight > rules.sticky_load * mean + rules.sticky_spare:
+            return Reason.STICKY_LEFT_FULL
+    if known.slowness > 1.0:
+        usual = board.known.pace.usual(wish.kind)
+        quickest = min([entry[1].faded(now, rules) for entry in places if entry is not own])
+        if usual * (known.faded(now, rules) - quickest) > rules.sticky_slower:
+            return Reason.STICKY_LEFT_SLOW
+    return None
 
 
 def _trickles(

@@ -104,6 +104,10 @@ class UpstreamHealth:
             load * (1.0 + (self.slowness - 1.0) * fades) * (1.0 + rules.failing_costs * self.failures * fades)
         )
 
+    def faded(self, now: float, rules: RoutingRules) -> float:
+        """Its slowness, as far as it is not forgotten."""
+        return 1.0 + (self.slowness - 1.0) * 0.5 ** ((now - self.sampled_at) / rules.forgets)
+
     def fade(self, now: float, rules: RoutingRules) -> None:
         """Half of what the averages have learned is forgotten in a while in which nothing new is learned."""
         fades = 0.5 ** ((now - self.sampled_at) / rules.forgets)

@@ -25,6 +25,13 @@ class RoutingRules(msgspec.Struct, frozen=True):
     forgets: float = 20.0
     """Half-life of both averages where nothing new is learned."""
 
+    # ---- affinity
+    sticky_slower: float = 2.0
+    """Seconds that a conversation waits longer at its own upstream than at the quickest other one."""
+    sticky_load: float = 2.0
+    sticky_spare: int = 8
+    """It leaves one that has so many times the average of requests, and so many more."""
+
     # ---- circuits
     bucket: float = 5.0
     """The length of one bucket of the window; twelve are kept."""

@@ -38,10 +38,11 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class _Serving(msgspec.Struct, omit_defaults=True):
-    """The ``targets`` column: where a model is served, or what it chooses from."""
+    """The ``targets`` column: where a model is served, or what it chooses from, and how."""
 
     targets: tuple[Target, ...] = ()
     auto: tuple[str, ...] = ()
+    sticky: bool = True
 
 
 CatalogRow = Upstream | Model | Plan
@@ -87,6 +88,7 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
                 aliases=_decode_names(row.aliases),
                 targets=serving.targets,
                 auto=serving.auto,
+                sticky=serving.sticky,
                 max_output_tokens=row.max_output_tokens,
                 context_tokens=row.context_tokens,
                 capabilities=_decode_capabilities(row.capabilities),
@@ -313,7 +315,7 @@ def _model_values(model: Model, position: int, now_ms: int) -> dict[str, str | i
         "id": model.id,
         "name": model.name,
         "aliases": _json(model.aliases),
-        "targets": _json(_Serving(model.targets, model.auto)),
+        "targets": _json(_Serving(model.targets, model.auto, model.sticky)),
         "max_output_tokens": model.max_output_tokens,
         "context_tokens": model.context_tokens,
         "capabilities": _json(model.capabilities),

@@ -88,6 +88,7 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_tokens: AtLeastOne | None = None
     capabilities: Capabilities = Capabilities()
     kind: str = "chat"
+    sticky: bool = True
 
 
 class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -284,6 +285,7 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         context_tokens=entry.context_tokens,
         capabilities=entry.capabilities,
         kind=kind or "chat",
+        sticky=entry.sticky,
     )
 
 

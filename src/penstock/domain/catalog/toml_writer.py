@@ -33,6 +33,8 @@ def dump(document: CatalogDocument) -> str:
         else:
             targets = ",\n".join("    " + _value(msgspec.to_builtins(target)) for target in model.targets)
             lines.append(f"targets = [\n{targets},\n]")
+        if not model.sticky:
+            lines.append(_line("sticky", value=False))
         if model.max_output_tokens is not None:
             lines.append(_line("max_output_tokens", model.max_output_tokens))
         if model.context_tokens is not None:
