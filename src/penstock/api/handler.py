@@ -468,11 +468,11 @@ class Api:
             client=credentials.client,
             strict=credentials.strict,
             patience=credentials.patience,
-            session=credentials.session,
             asked=asked,
             revision=revision,
             until=inf if expires is None else expires / 1000,
         )
+        caller.session = credentials.session
         if self._keyring.remembered(credentials.mark) is principal:
             credentials.caller = caller
         return caller

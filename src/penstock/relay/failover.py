@@ -19,10 +19,12 @@ from penstock.core.routing.candidates import Attempt, Candidate
 from penstock.core.routing.choice import Choice
 from penstock.core.routing.health import Failure, UpstreamHealth
 from penstock.core.routing.pace import Clocks, Limits, Size, stream_kind, whole_kind
+from penstock.core.routing.rate_headers import amounts_of
 from penstock.core.routing.retry_budget import second_try
 from penstock.errors import PenstockError, ProviderError
 from penstock.operations.metrics import Metrics
 from penstock.relay.router import Router, Selection
+from penstock.upstream import UpstreamResponse
 
 log = logging.getLogger("penstock.relay.failover")
 
@@ -83,7 +85,7 @@ class Attempts:
         if known is None:
             known = router.health.of(candidate.attempt)
         self._known = known
-        self._probe = router.health.sent(known, now)
+        self._probe = router.health.sent(known, now, self.size.prompt)
         self._resort = resort
         self._sent_at = now
         self._tried += (candidate,)
@@ -107,6 +109,12 @@ class Attempts:
             return limits
         probe = pace.probe_limit(self._kind())
         return Limits(min(limits.head, probe), min(limits.content, probe), limits.whole)
+
+    def paced(self, response: UpstreamResponse, now: float) -> None:
+        """The head of an answer is here: see now and then what it says is left of the upstream's limits."""
+        known, router = self._known, self._router
+        if known is not None and now - known.headroom.seen >= router.health.rules.headroom_every:
+            router.health.paced(known, amounts_of(response.headers, router.epoch()), now)
 
     def content(self, now: float) -> None:
         """The first content is here, or all of a whole answer."""

@@ -597,6 +597,8 @@ class RelayedCall(Call):
         self._state = AWAITING_CONTENT
         self._sending = None
         self._response = response
+        if self.selection.known is None:
+            self._attempts.paced(response, self._relay.clock())
         status = response.status
         if 200 <= status < 300:
             if self._stream is not None:
@@ -627,7 +629,7 @@ class RelayedCall(Call):
         leg = self._leg
         words = None if leg.own else self.standing.endpoint.caller.overflow_words
         error = refused_error(response, body, leg.upstream, words, self.envelope.body)
-        self._told = retry_after(response, self._relay.router.epoch())
+        self._told = retry_after(response, body, self._relay.router.epoch())
         if self.resumed and isinstance(error, CallerError):
             error = ProviderError("The provider paused its answer and would not go on with it.")
         elif (

@@ -84,12 +84,11 @@ class Caller:
         asked: ApiVersion,
         revision: int,
         until: float,
-        session: bytes = b"",
     ) -> None:
         """``until`` is when the key expires, in epoch seconds; ``asked`` is the API version that the caller means.
 
         ``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused.
-        ``patience`` is how many seconds the client waits, where it says so; ``session`` what it calls the conversation.
+        ``patience`` is how many seconds the client waits, where it says so.
         """
         self.endpoint = endpoint
         self.principal = principal
@@ -103,7 +102,8 @@ class Caller:
         self.asked = asked
         self.revision = revision
         self.until = until
-        self.session = session
+        self.session = b""
+        """What the client's headers call the conversation."""
         self.standings: Memo[str, Standing] = Memo(_MOST_MODELS)
         """By the model as the caller writes it."""
 

@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.core.catalog import Feature
 from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
-from penstock.core.routing.affinity import Wish, favourite, few_of
+from penstock.core.routing.affinity import Wish, favourite, few_of, liking
 from penstock.core.routing.board import Board, Entry, Ranked
 from penstock.core.routing.candidates import Candidate, Tier
 from penstock.core.routing.health import Health, UpstreamHealth
@@ -83,7 +83,8 @@ def choose(
 ) -> Choice:
     """Who is asked next. ``failed`` is how the last of ``tried`` has failed, ``patience`` the seconds that are left.
 
-    ``wish`` says which conversation it is, where that is to make a difference. Where nobody can take what is asked, or nobody is left after a failure, the choice has no candidate and no class.
+    ``wish`` says which conversation it is, where that is to make a difference. Where nobody can take what is asked, or nobody
+    is left after a failure, the choice has no candidate and no class.
     """
     group, health = board.group, board.health
     if not health.abnormal and not tried and group.size and is_plain(board, need):
@@ -268,6 +269,9 @@ def _sticky(everybody: list[Entry], well: list[Entry], wish: Wish, board: Board,
     return Choice(other[0], left) if _leaves(other, rest, wish, board, now) is None else None
 
 
+_ASIDE, _EVERYTHING = 0x5BD1E995, 2.0**64
+
+
 def _favourite(key: int, places: list[Entry]) -> Entry:
     if len(places) == 1:
         return places[0]
@@ -277,6 +281,11 @@ def _favourite(key: int, places: list[Entry]) -> Entry:
 def _leaves(own: Entry, places: list[Entry], wish: Wish, board: Board, now: float) -> Reason | None:
     """Why a conversation does not stay with its own upstream; None: it does."""
     rules, known = board.health.rules, own[1]
+    if known.low:
+        # by the conversation, so that those that stay are the same from turn to turn
+        share = liking(wish.key, _ASIDE) / _EVERYTHING
+        if share > known.share(now, rules):
+            return Reason.STICKY_LEFT_FULL
     if known.slowness <= 1.0 and known.in_flight <= rules.sticky_spare:
         return None
     many = len(places)

@@ -13,8 +13,10 @@ import msgspec
 from penstock.core.failure_classes.classes import HANDLING, Against, FailureClass
 from penstock.core.routing.candidates import Attempt, UpstreamKey
 from penstock.core.routing.circuit_breaker import Circuit
+from penstock.core.routing.headroom import Headroom
 from penstock.core.routing.last_resort import LastResort
 from penstock.core.routing.pace import Pace
+from penstock.core.routing.rate_headers import Amount
 from penstock.core.routing.retry_budget import RetryBudget
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.core.routing.votes import Poison, Voters
@@ -31,10 +33,12 @@ class UpstreamHealth:
         "credential",
         "degraded",
         "failures",
+        "headroom",
         "in_flight",
         "key",
         "last_class",
         "local",
+        "low",
         "normal",
         "origin",
         "resorted_at",
@@ -66,6 +70,9 @@ class UpstreamHealth:
         self.warm_at = 0.0
         """When it has its whole share again; 0.0: it has."""
         self.in_flight = 0
+        self.headroom = Headroom()
+        self.low = False
+        """There is little left of its limits."""
         self.slowness = 1.0
         """Its first tokens, in averages of the model: 1.0 for one of which nothing is known."""
         self.failures = 0.0
@@ -116,10 +123,17 @@ class UpstreamHealth:
         self.sampled_at = now
 
     def share(self, now: float, rules: RoutingRules) -> float:
-        """The part of its weight that it has while it gets warm."""
+        """The part of its weight that it has while it gets warm, or little is left of its limits."""
+        share = 1.0
+        if self.low:
+            share = max(_LEAST, min(1.0, self.headroom.ratio(now) / rules.headroom_low))
         if not self.warm_at:
-            return 1.0
-        return max(rules.warm_from, 1.0 - (1.0 - rules.warm_from) * (self.warm_at - now) / rules.warm_up)
+            return share
+        return share * max(rules.warm_from, 1.0 - (1.0 - rules.warm_from) * (self.warm_at - now) / rules.warm_up)
+
+
+_LEAST = 0.001
+"""No weight is nothing."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -194,11 +208,14 @@ class Health:
 
     # ---- what is sent
 
-    def sent(self, health: UpstreamHealth, now: float) -> bool:
-        """A request goes out. Whether it is a probe."""
+    def sent(self, health: UpstreamHealth, now: float, tokens: int = 0) -> bool:
+        """A request goes out, with a prompt of so many tokens. Whether it is a probe."""
         health.in_flight += 1
         if health.normal:
             return False
+        if health.low:
+            health.headroom.sent(tokens)
+            self._pace(health, now)
         if health.degraded:
             health.trickled_at = now
         if health.until > now:
@@ -231,6 +248,25 @@ class Health:
                 self._changed(circuit, now)
 
     # ---- outcomes
+
+    def paced(self, health: UpstreamHealth, amounts: tuple[Amount, ...], now: float) -> None:
+        """Its answer has said what is left of its limits; or nothing of that."""
+        health.headroom.note(amounts, now)
+        if amounts or health.low:
+            self._pace(health, now)
+
+    def _pace(self, health: UpstreamHealth, now: float) -> None:
+        ratio, rules = health.headroom.ratio(now), self.rules
+        if ratio <= 0.0:
+            wait = min(max(health.headroom.wait(now), rules.cool_least), rules.cool_rate_told)
+            if now + wait > health.allowance.until:
+                health.allowance.wait(now + wait)
+                health.last_class = FailureClass.RATE
+                self._changed(health.allowance, now)
+        low = ratio < rules.headroom_low
+        if low is not health.low:
+            health.low = low
+            self._refresh(health, now)
 
     def timed(self, health: UpstreamHealth, ratio: float, now: float) -> None:
         """Its answer has begun, after ``ratio`` times what is usual for the model."""
@@ -344,6 +380,8 @@ class Health:
         changed = health.warm_at != 0.0 and health.warm_at <= now
         if changed:
             health.warm_at = 0.0
+        if health.low:
+            self._pace(health, now)
         if health.degraded and health.target.judge(now, self.rules):
             changed = True
         for circuit in health.circuits:
@@ -367,7 +405,11 @@ class Health:
             if health.local:
                 health.warm_at = now + self.rules.warm_up
         health.normal = (
-            health.until == 0.0 and not health.suspect and not health.degraded and not health.warm_at
+            health.until == 0.0
+            and not health.suspect
+            and not health.degraded
+            and not health.warm_at
+            and not health.low
         )
         self.abnormal += was_normal - health.normal
 

@@ -79,6 +79,12 @@ class RoutingRules(msgspec.Struct, frozen=True):
     off_sole: float = 5.0
     """The same where there is nobody else: a request that would fail in any case may as well try."""
 
+    # ---- headroom
+    headroom_low: float = 0.2
+    """Below this part of a limit an upstream's share falls with what is left."""
+    headroom_every: float = 0.25
+    """How often an upstream's answers are looked at for what is left."""
+
     # ---- votes
     votes: int = 2
     votes_within: float = 5.0
