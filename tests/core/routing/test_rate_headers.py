@@ -140,9 +140,7 @@ def test_openai_groq_and_azure_say_it_by_durations() -> None:
 
 
 def test_others_say_it_in_the_forms_of_the_ietf_and_since_1970() -> None:
-    openrouter = amounts(
-        x_ratelimit_limit="20", x_ratelimit_remaining="0", x_ratelimit_reset="1800000030250"
-    )
+    openrouter = amounts(x_ratelimit_limit="20", x_ratelimit_remaining="0", x_ratelimit_reset="1800000030250")
     assert openrouter == (Amount("requests", 20, 0, 30.0),)
     newer = amounts(ratelimit='"default";r=5;t=30', ratelimit_policy='"default";q=100;w=60')
     assert newer == (Amount("requests", 100, 5, 30.0),)

@@ -5,7 +5,7 @@ from itertools import accumulate
 
 import msgspec
 
-from penstock.core.catalog import DialectName, Feature, Model, Target, Upstream
+from penstock.core.catalog import DialectName, Feature, Model, Price, Target, Upstream
 from penstock.core.profile import Profile
 from penstock.core.routing.affinity import mark_of
 
@@ -58,7 +58,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One target as a caller of one dialect meets it.
 
     ``room`` is how many tokens prompt and answer may have together, ``longest`` how many an answer may have; None: as far
-    as is known, any. ``mark`` is its number for affinity.
+    as is known, any. ``mark`` is its number for affinity, ``in_flight`` how many requests it takes at once, if that is limited.
     """
 
     attempt: Attempt
@@ -68,6 +68,9 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     room: int | None = None
     longest: int | None = None
     mark: int = 0
+    in_flight: int | None = None
+    tags: frozenset[str] = frozenset()
+    price: Price | None = None
 
 
 class Tier:
@@ -90,7 +93,7 @@ class Tier:
 class Group:
     """The tiers of one model for callers of one dialect, the best first."""
 
-    __slots__ = ("choosy", "longest", "model", "room", "size", "tiers")
+    __slots__ = ("choosy", "limited", "longest", "model", "room", "size", "tiers")
 
     def __init__(self, model: Model, tiers: tuple[Tier, ...]) -> None:
         self.model = model
@@ -99,6 +102,11 @@ class Group:
         self.size = len(everybody)
         self.choosy = any(candidate.lacks for candidate in everybody)
         """Features that are asked for make a difference to who can answer."""
+        self.limited = any(
+            candidate.in_flight is not None or candidate.attempt.upstream.in_flight is not None
+            for candidate in everybody
+        )
+        """Somebody takes only so many requests at once."""
         self.room = min((each.room for each in everybody if each.room is not None), default=_ANY)
         self.longest = min((each.longest for each in everybody if each.longest is not None), default=_ANY)
         """What everybody has room for, and can answer."""
@@ -137,6 +145,9 @@ def _grouped(
             room=target.context_tokens or model.context_tokens,
             longest=target.max_output_tokens,
             mark=mark_of(*attempt.key),
+            in_flight=target.in_flight,
+            tags=frozenset((*attempt.upstream.tags, *target.tags)),
+            price=target.price,
         )
         rank = (target.priority, attempt.dialect != dialect, target.weight <= 0)
         ranked.setdefault(rank, []).append(candidate)

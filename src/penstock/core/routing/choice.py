@@ -17,6 +17,7 @@ from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
 from penstock.core.routing.affinity import Wish, favourite, few_of, liking
 from penstock.core.routing.board import Board, Entry, Ranked
 from penstock.core.routing.candidates import Candidate, Tier
+from penstock.core.routing.capacity import is_full
 from penstock.core.routing.health import Health, UpstreamHealth
 from penstock.core.routing.rules import RoutingRules
 
@@ -38,10 +39,16 @@ class Reason(StrEnum):
     """The conversation's own upstream is slow, has too much to do, or is out."""
     TIER_DOWN = "tier_down"
     """All of a better tier are out."""
+    TIER_FULL = "tier_full"
+    """All of a better tier have as many requests as they take."""
+    FULL = "full"
+    """Everybody has: the request has to wait."""
     CALLER = "caller"
     """Those of a better tier cannot take what is asked."""
     PROBE = "probe"
     """It was out, and is tried again."""
+    FALLBACK_MODEL = "fallback_model"
+    """Another model answers in place of the one that was asked."""
     LAST_RESORT = "last_resort"
     """All are out."""
 
@@ -87,7 +94,7 @@ def choose(
     is left after a failure, the choice has no candidate and no class.
     """
     group, health = board.group, board.health
-    if not health.abnormal and not tried and group.size and is_plain(board, need):
+    if not (health.abnormal or group.limited or tried) and group.size and is_plain(board, need):
         if group.size == 1:
             return Choice(group.tiers[0].candidates[0], Reason.ONLY)
         tier, entries = board.tiers[0]
@@ -101,31 +108,43 @@ def choose(
                 return kept
         return _drawn(tier, entries, health.rules, u, now)
     able = _able(board, need, tried)
-    live = [_live(tier, entries, health, now) for tier, entries in able]
+    free = _free(able) if group.limited else able
+    live = [_live(tier, entries, health, now) for tier, entries in free]
     if failed is not None:
         return _after(live, tried, failed, health.rules, u, now)
     if not able:
         return Choice(None, Reason.CALLER)
     found = _best(live, able, board, wish, u, now)
-    if found is None:
-        return _last_resort(able, board, u, now, patience)
+    if found is not None:
+        return Choice(found[0].candidate, _reason(found, able, board, now))
+    free = [each for each in free if each[1]]
+    if not free or (group.limited and _is_anybody_well(able, health, now)):
+        return Choice(None, Reason.FULL)
+    return _last_resort(free, board, u, now, patience)
+
+
+def _reason(found: tuple[Choice, Tier], able: list[Ranked], board: Board, now: float) -> str:
+    """Why the choice is what it is: that there is no other, or no better tier, says more than how it was drawn."""
     chosen, tier = found
     if chosen.reason not in (Reason.WEIGHT, Reason.STICKY):
-        return chosen
-    if group.size == 1:
-        return Choice(chosen.candidate, Reason.ONLY)
+        return chosen.reason
+    if board.group.size == 1:
+        return Reason.ONLY
     if tier is not able[0][0]:
-        return Choice(chosen.candidate, Reason.TIER_DOWN)
-    return chosen if tier is group.tiers[0] else Choice(chosen.candidate, Reason.CALLER)
+        full = board.group.limited and _is_anybody_well(able[:1], board.health, now)
+        return Reason.TIER_FULL if full else Reason.TIER_DOWN
+    return chosen.reason if tier is board.group.tiers[0] else Reason.CALLER
 
 
 def others(board: Board, need: Need, tried: Sequence[Candidate], now: float) -> bool:
     """Whether one could be asked that was not tried."""
     if board.group.size <= len(tried):
         return False
-    if not board.health.abnormal and len(tried) == 1 and is_plain(board, need):
+    limited = board.group.limited
+    if not (board.health.abnormal or limited) and len(tried) == 1 and is_plain(board, need):
         return True
-    live = [_live(tier, entries, board.health, now) for tier, entries in _able(board, need, tried)]
+    able = _able(board, need, tried)
+    live = [_live(tier, entries, board.health, now) for tier, entries in (_free(able) if limited else able)]
     return any(each.well or each.odd for each in live)
 
 
@@ -179,6 +198,18 @@ def _able(board: Board, need: Need, tried: Sequence[Candidate]) -> list[Ranked]:
         for tier, entries in board.tiers
     ]
     return [each for each in found if each[1]]
+
+
+def _free(able: list[Ranked]) -> list[Ranked]:
+    """Those that take one more request; the tiers stay, also where nobody of them does."""
+    return [
+        (tier, [entry for entry in entries if not is_full(entry[1].capacities)]) for tier, entries in able
+    ]
+
+
+def _is_anybody_well(able: list[Ranked], health: Health, now: float) -> bool:
+    live = [_live(tier, entries, health, now) for tier, entries in able]
+    return any(each.well or each.odd for each in live)
 
 
 class _Live(msgspec.Struct, frozen=True, gc=False):
@@ -259,7 +290,8 @@ def _sticky(everybody: list[Entry], well: list[Entry], wish: Wish, board: Board,
         if id(own[1]) not in there:
             if not places:
                 return None
-            reason = Reason.STICKY_LEFT_OUT
+            full = is_full(own[1].capacities)
+            reason = Reason.STICKY_LEFT_FULL if full else Reason.STICKY_LEFT_OUT
             own = _favourite(key, places)
     left = _leaves(own, places, wish, board, now)
     if left is None:

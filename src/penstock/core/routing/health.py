@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from penstock.core.failure_classes.classes import HANDLING, Against, FailureClass
-from penstock.core.routing.candidates import Attempt, UpstreamKey
+from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey
+from penstock.core.routing.capacity import Capacity
 from penstock.core.routing.circuit_breaker import Circuit
 from penstock.core.routing.headroom import Headroom
 from penstock.core.routing.last_resort import LastResort
@@ -30,6 +31,7 @@ class UpstreamHealth:
 
     __slots__ = (
         "allowance",
+        "capacities",
         "credential",
         "degraded",
         "failures",
@@ -70,6 +72,8 @@ class UpstreamHealth:
         self.warm_at = 0.0
         """When it has its whole share again; 0.0: it has."""
         self.in_flight = 0
+        self.capacities: tuple[Capacity, ...] = ()
+        """What bounds the requests that it is sent at once."""
         self.headroom = Headroom()
         self.low = False
         """There is little left of its limits."""
@@ -129,7 +133,9 @@ class UpstreamHealth:
             share = max(_LEAST, min(1.0, self.headroom.ratio(now) / rules.headroom_low))
         if not self.warm_at:
             return share
-        return share * max(rules.warm_from, 1.0 - (1.0 - rules.warm_from) * (self.warm_at - now) / rules.warm_up)
+        return share * max(
+            rules.warm_from, 1.0 - (1.0 - rules.warm_from) * (self.warm_at - now) / rules.warm_up
+        )
 
 
 _LEAST = 0.001
@@ -177,6 +183,7 @@ class Health:
         self._circuits: dict[tuple[str, str, str], tuple[Circuit, list[UpstreamHealth]]] = {}
         self._sharers: dict[Circuit, list[UpstreamHealth]] = {}
         self._models: dict[str, ModelHealth] = {}
+        self._capacities: dict[UpstreamKey, Capacity] = {}
         self._poison = Poison()
 
     def of(self, attempt: Attempt) -> UpstreamHealth:
@@ -198,6 +205,18 @@ class Health:
                 self._sharers[circuit] = sharers
             self._refresh(known, 0.0)
         return known
+
+    def limit(self, candidate: Candidate) -> None:
+        """Bound what it is sent at once, as the catalogue says now."""
+        attempt = candidate.attempt
+        limits = ((attempt.key, candidate.in_flight), ((attempt.provider, ""), attempt.upstream.in_flight))
+        capacities: list[Capacity] = []
+        for key, limit in limits:
+            if limit is not None:
+                capacity = self._capacities.setdefault(key, Capacity(limit))
+                capacity.limit = limit
+                capacities.append(capacity)
+        self.of(attempt).capacities = tuple(capacities)
 
     def model(self, model: str) -> ModelHealth:
         """What is known of a public model, by its id."""

@@ -147,20 +147,25 @@ def amounts_of(headers: Iterable[tuple[bytes, bytes]], now: float) -> tuple[Amou
     made: list[Amount] = []
     for word, kind in _KINDS.items():
         before = _ANTHROPIC + word
-        made += _of(kind, found, (before + b"-limit", before + b"-remaining", before + b"-reset"), now, refills=True)
+        made += _of(
+            kind, found, (before + b"-limit", before + b"-remaining", before + b"-reset"), now, refills=True
+        )
     for word in (b"requests", b"tokens"):
         for prefix in (b"x-ratelimit-", b"x-rate-limit-"):
             names = (prefix + b"limit-" + word, prefix + b"remaining-" + word, prefix + b"reset-" + word)
             made += _of(_KINDS[word], found, names, now)
     for prefix in (b"x-ratelimit-", b"ratelimit-"):
-        made += _of(
-            "requests", found, (prefix + b"limit", prefix + b"remaining", prefix + b"reset"), now
-        )
+        made += _of("requests", found, (prefix + b"limit", prefix + b"remaining", prefix + b"reset"), now)
     return (*made, *_ietf(found))
 
 
 def _of(
-    kind: str, found: dict[bytes, bytes], names: tuple[bytes, bytes, bytes], now: float, *, refills: bool = False
+    kind: str,
+    found: dict[bytes, bytes],
+    names: tuple[bytes, bytes, bytes],
+    now: float,
+    *,
+    refills: bool = False,
 ) -> tuple[Amount, ...]:
     limit, remaining, reset = (found.get(name) for name in names)
     left = _amount(remaining)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0009"
+HEAD = "0012"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -198,6 +198,7 @@ plans = Table(
     Column("queue_seconds", Integer, nullable=False),
     Column("models", Text, nullable=False),
     Column("position", Integer, nullable=False),
+    Column("choice", Text),
 )
 
 providers = Table(
@@ -210,6 +211,7 @@ providers = Table(
     Column("kind", String(64), nullable=False),
     Column("profile", Text, nullable=False),
     Column("position", Integer, nullable=False),
+    Column("choice", Text),
 )
 
 models = Table(
