@@ -138,6 +138,7 @@ class Service:
             stack.callback(shared.forget)
             rules = structs.replace(RULES, asks_again=settings.upstream_again)
             router = Router(source.get, self._secrets, draw=random.random, now=self._now, rules=rules)
+            router.preferences = settings.caller_preferences
             failover = Failover(metrics)
             timings = _timings(settings)
             estimator = Estimator(
@@ -343,6 +344,7 @@ def _timings(settings: Settings) -> Timings:
         max_pauses=settings.max_pauses,
         max_stream_kept=settings.max_stream_kept,
         max_startup=settings.max_startup,
+        queue=settings.upstream_queue,
     )
 
 

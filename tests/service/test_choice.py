@@ -3,14 +3,18 @@
 The numbers are those of the acceptance cases; their clocks are shortened.
 """
 
+import asyncio
+import random
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from penstock.core.catalog import Target
-from tests.service.conversations import REPLIES, body_of
-from tests.service.running_service import House
+from tests.service.conversations import FRAMES, REPLIES, body_of
+from tests.service.running_service import House, open_house
 from tests.service.scripted import Asked
 from tests.service.test_routing import add_model, both, equals, known, relay_of, ruled, well
 
@@ -101,7 +105,9 @@ async def test_case_23_a_provider_with_little_left_is_asked_less_and_one_with_no
     for _ in range(40):
         answer = await house.ask(dialect, model, user)
         assert answer.status == 200
-        assert not [key for key in answer.headers if "reset-requests" in key or key.endswith("-remaining-requests")]
+        assert not [
+            key for key in answer.headers if "reset-requests" in key or key.endswith("-remaining-requests")
+        ]
         if known_wire.low:
             break
     assert known_wire.low
@@ -132,7 +138,11 @@ async def test_case_20_and_21_a_refusal_for_a_rate_is_kept_to_and_the_later_time
     well(house, dialect)
     wire = house.wires[f"wire-{dialect}"]
     waits = iter(["60", "1"])
-    wire.script = lambda asked: telling(dialect, 429, retry_after=next(waits, "1"))(asked)
+
+    def script(asked: Asked) -> None:
+        telling(dialect, 429, retry_after=next(waits, "1"))(asked)
+
+    wire.script = script
     callers = [await house.begin(dialect, model, user) for _ in range(12)]
     assert {(await caller.answer()).status for caller in callers} == {200}
     assert 1 <= len(wire.asked) <= 12
@@ -142,3 +152,149 @@ async def test_case_20_and_21_a_refusal_for_a_rate_is_kept_to_and_the_later_time
     for _ in range(6):
         assert (await house.ask(dialect, model, user)).headers["x-penstock-attempts"] == "1"
     assert len(wire.asked) == before
+
+
+# ---- places
+
+
+async def narrow(house: House, dialect: str, places: int = 2, **fields: Any) -> str:
+    """A model at one provider that takes so many requests at once."""
+    target = Target(f"wire-{dialect}", f"up-{dialect}", in_flight=places)
+    await add_model(house, "narrow", target, **fields)
+    return "narrow"
+
+
+def places_taken(house: House, dialect: str) -> int:
+    return sum(each.taken for each in known(house, f"wire-{dialect}", f"up-{dialect}").capacities)
+
+
+@both
+@pytest.mark.parametrize("stream", [True, False])
+async def test_case_34_who_finds_all_places_taken_waits_for_its_turn_and_not_for_ever(
+    tmp_path: Path, dialect: str, stream: bool
+) -> None:
+    async with open_house(tmp_path / "data", upstream_queue=30.0) as house:
+        model = await narrow(house, dialect)
+        users = [await house.user() for _ in range(4)]
+        wire = house.wires[f"wire-{dialect}"]
+        callers = [await house.begin(dialect, model, user, stream=stream) for user in users]
+        first = [await wire.next(), await wire.next()]
+        assert places_taken(house, dialect) == 2
+        refused = await house.ask(dialect, model, users[0], stream=stream)
+        assert (refused.status, refused.code) == (503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        for asked in first:
+            give(asked, dialect)
+        for _ in range(2):
+            give(await wire.next(), dialect)
+        assert {(await caller.answer()).status for caller in callers} == {200}
+        assert len(wire.asked) == 4
+        assert places_taken(house, dialect) == 0
+        relay_of(house).queue.most_seconds = 0.1
+        callers = [await house.begin(dialect, model, user, stream=stream) for user in users]
+        late = [await caller.answer() for caller in callers[2:]]
+        assert {(answer.status, answer.code) for answer in late} == {(503, "overloaded")}
+        for asked in (await wire.next(), await wire.next()):
+            give(asked, dialect)
+        assert {(await caller.answer()).status for caller in callers[:2]} == {200}
+        assert [len(await house.rows(user)) for user in users] == [2, 2, 1, 1]
+        await nothing_left(house, dialect)
+
+
+def give(asked: Asked, dialect: str) -> None:
+    if asked.json.get("stream"):
+        asked.stream(*FRAMES[dialect])
+    else:
+        asked.answer(REPLIES[dialect])
+
+
+async def nothing_left(house: House, dialect: str) -> None:
+    """No place is taken, nobody waits, no stream is kept alive."""
+    relay = relay_of(house)
+    for _ in range(1000):
+        if not relay.calls:
+            break
+        await asyncio.sleep(0.02)
+    assert not relay.calls
+    assert places_taken(house, dialect) == 0
+    assert not len(relay.queue._queue)
+    assert not relay.streams._deliveries
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_case_34_no_place_is_lost_whoever_leaves_and_whenever(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    async with open_house(tmp_path / "data", upstream_queue=0.3) as house:
+        model = await narrow(house, "chat", 3)
+        users = [await house.user() for _ in range(3)]
+        wire = house.wires["wire-chat"]
+
+        def script(asked: Asked) -> None:
+            match draw.randrange(5):
+                case 0:
+                    asked.cut()
+                case 1:
+                    asked.answer(b"{}", draw.choice((400, 429, 500)))
+                case 2:
+                    asyncio.get_running_loop().call_later(0.2, give, asked, "chat")
+                case _:
+                    give(asked, "chat")
+
+        wire.script = script
+        callers = []
+        for _ in range(40):
+            stream = draw.random() < 0.5
+            callers.append(await house.begin("chat", model, draw.choice(users), stream=stream))
+            if draw.random() < 0.4:
+                callers.pop(draw.randrange(len(callers))).leave()
+            await asyncio.sleep(draw.choice((0, 0, 0.01)))
+        for caller in callers:
+            await caller.answer()
+        await nothing_left(house, "chat")
+        await house.restart()
+        wire.script = lambda asked: give(asked, "chat")
+        assert (await house.ask("chat", model, users[0])).status == 200
+
+
+@both
+async def test_case_35_a_stream_that_waits_for_its_turn_hears_of_it(tmp_path: Path, dialect: str) -> None:
+    async with open_house(tmp_path / "data", head_hold=0.2, keepalive=0.2, upstream_queue=30.0) as house:
+        wire = house.wires[f"wire-{dialect}"]
+        model = await narrow(house, dialect, 1)
+        patient, other = await house.user("patient"), await house.user()
+        first = await house.begin(dialect, model, patient)
+        asked = await wire.next()
+        for user in (patient, other):  # one waits for its own slot, one for a place at the provider
+            waiting = await house.begin(dialect, model, user, stream=True)
+            await asyncio.sleep(1.2)
+            waiting.leave() if user is patient else None
+        give(asked, dialect)
+        assert (await first.answer()).status == 200
+        give(await wire.next(), dialect)
+        answer = await waiting.answer()
+        assert (answer.status, answer.whole) == (200, True)
+        assert answer.body.count(b": keep-alive") >= 2
+        first = await house.begin(dialect, model, patient)
+        asked = await wire.next()
+        waiting = await house.begin(dialect, model, patient, stream=True)
+        await asyncio.sleep(0.8)
+        give(asked, dialect)
+        assert (await first.answer()).status == 200
+        give(await wire.next(), dialect)
+        answer = await waiting.answer()
+        assert (answer.status, answer.whole) == (200, True)
+        assert answer.body.startswith(b": keep-alive")
+        await nothing_left(house, dialect)
+
+
+async def test_case_35_who_has_waited_in_vain_is_told_in_the_stream(tmp_path: Path) -> None:
+    async with open_house(tmp_path / "data", head_hold=0.1, upstream_queue=1.0) as house:
+        model = await narrow(house, "chat", 1)
+        user = await house.user()
+        await house.begin("chat", model, user)
+        await house.wires["wire-chat"].next()
+        answer = await house.ask("chat", model, user, stream=True)
+        assert answer.status == 200
+        assert b"overloaded" in answer.body
+        assert b"[DONE]" not in answer.body
+        assert len(await house.rows(user)) == 1

@@ -15,7 +15,7 @@ from penstock.relay.standing import Caller
 class RequestCredentials:
     """What the headers say of the caller. ``key`` is its API key, ``mark`` what the key ring knows that by."""
 
-    __slots__ = ("_version", "caller", "client", "key", "mark", "patience", "session", "strict")
+    __slots__ = ("_version", "caller", "client", "key", "mark", "patience", "session", "strict", "wishes")
 
     def __init__(
         self,
@@ -26,11 +26,12 @@ class RequestCredentials:
         strict: bool,
         patience: float | None = None,
         session: bytes = b"",
+        wishes: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         """``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused.
 
         ``patience`` is how many seconds the client says that it waits for an answer, ``session`` what it calls the
-        conversation.
+        conversation. ``wishes`` are what it asks of the choice of a provider, and of further models, as it has written that.
         """
         self.key = key
         self.mark = mark
@@ -38,6 +39,7 @@ class RequestCredentials:
         self.strict = strict
         self.patience = patience
         self.session = session
+        self.wishes = wishes
         self.caller: Caller | None = None
         """What was decided for requests with these headers."""
         self._version: tuple[CallerFormat, ApiVersion] | None = None
@@ -67,6 +69,10 @@ def request_credentials(
         strict=exchange.header(b"x-penstock-strict") == b"1",
         patience=_patience(exchange),
         session=_session(exchange),
+        wishes=(
+            exchange.header(b"x-penstock-provider") or b"",
+            exchange.header(b"x-penstock-fallback-on") or b"",
+        ),
     )
     exchange.shared_headers.read = sender
     return sender

@@ -18,7 +18,7 @@ from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.kinds import KnownKind
 from penstock.relay.answer_head import AnswerHead
-from penstock.relay.router import UpstreamAddress
+from penstock.relay.router import NOBODY, UpstreamAddress
 from penstock.upstream import RequestHead
 
 _MOST_LEGS = 16
@@ -58,14 +58,15 @@ class Caller:
     __slots__ = (
         "allowed",
         "asked",
+        "asker",
         "bounds",
         "client",
         "endpoint",
+        "overflows",
         "patience",
         "plan",
         "principal",
         "revision",
-        "session",
         "standings",
         "strict",
         "until",
@@ -102,8 +103,10 @@ class Caller:
         self.asked = asked
         self.revision = revision
         self.until = until
-        self.session = b""
-        """What the client's headers call the conversation."""
+        self.asker = NOBODY
+        """Who asks, for the choice of a provider."""
+        self.overflows = False
+        """A further model may answer where the prompt is too long for the first, if the caller names one."""
         self.standings: Memo[str, Standing] = Memo(_MOST_MODELS)
         """By the model as the caller writes it."""
 

@@ -15,7 +15,7 @@ from penstock.core.endpoints import Endpoint
 from penstock.core.routing.candidates import Attempt
 from penstock.domain.catalog.catalog import Resolution
 from penstock.relay.failover import Failover
-from penstock.relay.router import Router
+from penstock.relay.router import Asker, Router
 from penstock.relay.upstream_errors import MAX_ERROR_BODY, network_error, reads_refusal, refused_error
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
@@ -41,8 +41,8 @@ class CountRequest(msgspec.Struct, frozen=True):
     envelope: Envelope
     resolution: Resolution
     asked: ApiVersion
-    session: bytes = b""
-    """What the caller's headers call the conversation."""
+    asker: Asker
+    """Who asks, for the choice."""
 
 
 class _Counted(msgspec.Struct):
@@ -132,8 +132,8 @@ class TokenCounter:
                 envelope,
                 request.endpoint,
                 began,
-                user=request.user_id,
-                session=request.session,
+                request.asker,
+                request.asker.preference,
             )
             attempts = self._router.plan(selection, began)
             counters = [each for each in attempts if each.dialect == name]
