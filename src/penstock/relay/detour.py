@@ -5,8 +5,8 @@ alive meanwhile, and further models that may answer. Most calls have none.
 """
 
 from penstock.core.catalog import Cause
-from penstock.core.routing.capacity import Seat
-from penstock.core.routing.fair_queue import Turn
+from penstock.core.routing.bounds.capacity import Seat
+from penstock.core.routing.bounds.fair_queue import Turn
 from penstock.core.routing.preferences import Preference
 from penstock.domain.catalog.catalog import Resolution
 from penstock.errors import PenstockError

@@ -15,11 +15,11 @@ import msgspec
 from penstock.core.body.envelope import Envelope
 from penstock.core.catalog import Model
 from penstock.core.failure_classes.classes import HANDLING, FailureClass
+from penstock.core.routing.bounds.rate_headers import amounts_of
 from penstock.core.routing.candidates import Attempt, Candidate
 from penstock.core.routing.choice import Choice
 from penstock.core.routing.health import Failure, UpstreamHealth
 from penstock.core.routing.pace import Clocks, Limits, Size, stream_kind, whole_kind
-from penstock.core.routing.rate_headers import amounts_of
 from penstock.core.routing.retry_budget import second_try
 from penstock.errors import PenstockError, ProviderError
 from penstock.operations.metrics import Metrics

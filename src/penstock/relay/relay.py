@@ -33,8 +33,8 @@ from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.memo import Memo
+from penstock.core.routing.bounds.capacity import Seat
 from penstock.core.routing.candidates import Candidate
-from penstock.core.routing.capacity import Seat
 from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Clocks
 from penstock.domain.catalog.catalog import Resolution

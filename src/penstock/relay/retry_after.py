@@ -1,6 +1,6 @@
 """How long an upstream wishes to be left alone, by its answer."""
 
-from penstock.core.routing.rate_headers import amounts_of, told_wait
+from penstock.core.routing.bounds.rate_headers import amounts_of, told_wait
 from penstock.upstream import UpstreamResponse
 
 _TOO_MANY = 429

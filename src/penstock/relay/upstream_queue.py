@@ -1,13 +1,13 @@
 """The queue before upstreams that take only so many requests at once; one for a process.
 
 A request that finds all of its model's upstreams full waits here, for a bounded time. Whenever a place is left, those that
-wait are asked in the order of the fair queue (``core/routing/fair_queue.py``) whether they have a use for it.
+wait are asked in the order of the fair queue (``core/routing/bounds/fair_queue.py``) whether they have a use for it.
 """
 
 import asyncio
 from collections.abc import Callable
 
-from penstock.core.routing.fair_queue import FairQueue, Turn
+from penstock.core.routing.bounds.fair_queue import FairQueue, Turn
 from penstock.errors import Overloaded
 
 Offer = Callable[[], bool]

@@ -11,10 +11,10 @@ from penstock.core.catalog import Target, Upstream
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.affinity import Wish, mark_of
 from penstock.core.routing.board import Board
+from penstock.core.routing.bounds.capacity import Capacity, Seat, is_full
+from penstock.core.routing.bounds.fair_queue import FairQueue, Turn
 from penstock.core.routing.candidates import Upstreams
-from penstock.core.routing.capacity import Capacity, Seat, is_full
 from penstock.core.routing.choice import NOTHING, choose, others
-from penstock.core.routing.fair_queue import FairQueue, Turn
 from penstock.core.routing.health import Health
 from tests.core.routing.boards import Model, board_of, chosen, fail, health_of, name_of
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.affinity import Wish, mark_of
 from penstock.core.routing.board import Board
+from penstock.core.routing.bounds.headroom import Headroom
+from penstock.core.routing.bounds.rate_headers import Amount
 from penstock.core.routing.choice import NOTHING, choose
-from penstock.core.routing.headroom import Headroom
-from penstock.core.routing.rate_headers import Amount
 from tests.core.routing.boards import chosen, health_of, letters, name_of, shares
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.routing.rate_headers import Amount, amounts_of, reset_seconds, told_wait
+from penstock.core.routing.bounds.rate_headers import Amount, amounts_of, reset_seconds, told_wait
 
 NOW = 1_800_000_000.25
 """2027-01-15 08:00:00.25 UTC."""

@@ -16,8 +16,8 @@ from penstock.core.catalog import Feature
 from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
 from penstock.core.routing.affinity import Wish, favourite, few_of, liking
 from penstock.core.routing.board import Board, Entry, Ranked
+from penstock.core.routing.bounds.capacity import is_full
 from penstock.core.routing.candidates import Candidate, Tier
-from penstock.core.routing.capacity import is_full
 from penstock.core.routing.health import Health, UpstreamHealth
 from penstock.core.routing.rules import RoutingRules
 

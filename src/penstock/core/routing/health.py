@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from penstock.core.failure_classes.classes import HANDLING, Against, FailureClass
+from penstock.core.routing.bounds.capacity import Capacity
+from penstock.core.routing.bounds.headroom import Headroom
+from penstock.core.routing.bounds.rate_headers import Amount
 from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey
-from penstock.core.routing.capacity import Capacity
 from penstock.core.routing.circuit_breaker import Circuit
-from penstock.core.routing.headroom import Headroom
 from penstock.core.routing.last_resort import LastResort
 from penstock.core.routing.pace import Pace
-from penstock.core.routing.rate_headers import Amount
 from penstock.core.routing.retry_budget import RetryBudget
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.core.routing.votes import Poison, Voters

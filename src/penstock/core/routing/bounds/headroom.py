@@ -6,7 +6,7 @@ rests until there is something again.
 
 import msgspec
 
-from penstock.core.routing.rate_headers import Amount
+from penstock.core.routing.bounds.rate_headers import Amount
 
 _MINUTE = 60.0
 
