@@ -132,7 +132,7 @@ async def test_case_23_a_provider_with_little_left_is_asked_less_and_one_with_no
         await house.ask(dialect, model, user)
     after = asked_at(house, dialect)
     assert after[0] - before[0] < (after[1] - before[1]) / 2
-    said[f"{name}-remaining{end}"] = "0"
+    said |= {f"{name}-limit{end}": "2", f"{name}-remaining{end}": "0"}
     wire.script = telling(dialect, **said)
     for _ in range(200):
         await house.ask(dialect, model, user)

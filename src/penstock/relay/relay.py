@@ -411,9 +411,15 @@ class RelayedCall(Call):
     def _enter_late(self) -> None:
         """There is no slot yet: the caller of a stream gets comments while it waits for one."""
         relay, standing = self._relay, self.standing
+        asker = standing.caller.asker
         try:
             self.selection = relay.router.select(
-                standing.resolution, self.envelope, standing.endpoint, relay.clock()
+                standing.resolution,
+                self.envelope,
+                standing.endpoint,
+                relay.clock(),
+                asker,
+                asker.preference,
             )
         except PenstockError:  # which is told when there is a slot
             return
@@ -472,7 +478,9 @@ class RelayedCall(Call):
     def _first(self, patience: float) -> None:
         """Choose whom to ask first. Where all are out, the first may be back soon: ``patience`` says how long is waited."""
         relay = self._relay
-        if self.selection.board.group.limited and relay.queue.waiting(self.selection.model.id):
+        selection = self.selection
+        limited = selection.known is None and selection.board.group.limited
+        if limited and relay.queue.waiting(selection.model.id):
             self._queue()
             return
         choice = self._attempts.first(relay.clock(), patience)
@@ -491,7 +499,7 @@ class RelayedCall(Call):
             else:
                 self._ask(candidate)
             return
-        if self.selection.board.group.limited:
+        if limited:
             self._sit(candidate)
             relay.queue.served_at_once(*self._share())
         self._ask(candidate)
@@ -1120,6 +1128,7 @@ class RelayedCall(Call):
                 detour.failure = detour.failure or error
                 self._follow(Step(candidate, Reason.FALLBACK_MODEL), error)
                 return
+            error = self._aside().failure or error
         if self.exchange.started:  # keep-alives alone have gone to the caller
             if self._counted:
                 self._tell(self._response_stream(), error)
@@ -1159,8 +1168,8 @@ class RelayedCall(Call):
     def _settle(self) -> None:
         """Always, and without waiting: the settlement is queued, the refund is done."""
         relay = self._relay
-        if self._detour is not None and self._detour.stands_in and self.answered_model is None:
-            self.answered_model = self.selection.model.id
+        if self._detour is not None and self._detour.stands_in and self.outcome == "completed":
+            self.answered_model = self.answered_model or self.selection.model.id
         if self.refund_reason is not None:
             relay.gate.refund(self.standing.user_id, self.day)
         if self._row is not None:

@@ -15,6 +15,7 @@ from penstock.relay.router import Router
 from penstock.relay.standing import Standing
 
 _AGGREGATOR = "openrouter"
+_PREFERRED = "provider"
 _MOST_MODELS = 8
 
 
@@ -41,9 +42,9 @@ def wishes_of(envelope: Envelope, standing: Standing, router: Router) -> Wishes 
     fields, endpoint = envelope.decoded, standing.endpoint
     if fields is None or not router.preferences:
         return None
-    messages = endpoint.name == "messages"
-    listed, preferred = "fallbacks" if messages else "models", "" if messages else "provider"
-    if listed not in fields and preferred not in fields:
+    listed = "fallbacks" if endpoint.name == "messages" else "models"
+    prefers = endpoint.name != "messages" and _PREFERRED in fields
+    if listed not in fields and not prefers:
         return None
     if endpoint.kind == "embedding":
         if listed in fields:
@@ -53,14 +54,14 @@ def wishes_of(envelope: Envelope, standing: Standing, router: Router) -> Wishes 
     if _at_openrouter(standing, router):
         return None
     models = _models(bytes(fields[listed]), standing, router) if listed in fields else ()
-    taken = [preferred] if preferred in fields else []
+    taken = [_PREFERRED] if prefers else []
     taken += [listed] if models is not None and listed in fields else []
     if not taken:
         return None
     caller = standing.caller
     preference = caller.asker.preference
-    if preferred in fields:
-        asked = read_preference(bytes(fields[preferred]), preferred)
+    if prefers:
+        asked = read_preference(bytes(fields[_PREFERRED]), _PREFERRED)
         if asked is not None:
             tags = () if preference is None else preference.requires
             preference = with_tags(asked, tags)
