@@ -10,7 +10,7 @@ from itertools import cycle
 
 from penstock.core.catalog import Model, Target, Upstream
 from penstock.core.failure_classes.classes import FailureClass
-from penstock.core.routing.affinity import Wish, mark_of
+from penstock.core.routing.affinity import Affinity, mark_of
 from penstock.core.routing.board import Board
 from penstock.core.routing.candidates import Upstreams
 from penstock.core.routing.choice import NOTHING, choose
@@ -43,7 +43,7 @@ def trouble(many: int) -> Board:
 def microseconds(made: Board, now: float = 1.0, *, sticky: bool = False) -> float:
     """One choice on this board; ``sticky``: of a conversation."""
     draws = cycle([(number + 0.5) / 997 for number in range(997)])
-    wishes = cycle([Wish(mark_of(str(number)), 0) if sticky else None for number in range(997)])
+    wishes = cycle([Affinity(mark_of(str(number)), 0) if sticky else None for number in range(997)])
 
     def one() -> None:
         choose(made, NOTHING, (), None, u=next(draws), now=now, patience=600.0, wish=next(wishes))

@@ -307,12 +307,14 @@ async def test_case_35_who_has_waited_in_vain_is_told_in_the_stream(tmp_path: Pa
     async with open_house(tmp_path / "data", head_hold=0.1, upstream_queue=1.0) as house:
         model = await narrow(house, "chat", 1)
         user = await house.user()
-        await house.begin("chat", model, user)
-        await house.wires["wire-chat"].next()
+        first = await house.begin("chat", model, user)
+        asked = await house.wires["wire-chat"].next()
         answer = await house.ask("chat", model, user, stream=True)
         assert answer.status == 200
         assert b"overloaded" in answer.body
         assert b"[DONE]" not in answer.body
+        give(asked, "chat")
+        assert (await first.answer()).status == 200
         assert len(await house.rows(user)) == 1
 
 

@@ -6,12 +6,12 @@ alive meanwhile, and further models that may answer. Most calls have none.
 
 from penstock.core.catalog import Cause
 from penstock.core.routing.bounds.capacity import Seat
-from penstock.core.routing.bounds.fair_queue import Turn
+from penstock.core.routing.bounds.fair_queue import Ticket
 from penstock.core.routing.preferences import Preference
 from penstock.domain.catalog.catalog import Resolution
 from penstock.errors import PenstockError
 from penstock.relay.stream import OpenStreams, ResponseStream
-from penstock.relay.upstream_queue import Offer, UpstreamQueue
+from penstock.relay.upstream_queue import TakePlace, UpstreamQueue
 
 
 class Detour:
@@ -31,7 +31,7 @@ class Detour:
         self.failure: PenstockError | None = None
         """Why the first model did not answer."""
         self.seat: Seat | None = None
-        self.turn: Turn[Offer] | None = None
+        self.turn: Ticket[TakePlace] | None = None
         self.stream: ResponseStream | None = None
         """What gives the caller comments while something is waited for."""
 

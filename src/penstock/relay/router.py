@@ -17,8 +17,8 @@ from penstock.core.endpoints import Endpoint
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.limits import Header
 from penstock.core.memo import Memo
-from penstock.core.routing.affinity import Wish, beside_turns, conversation
-from penstock.core.routing.automatic import Asked, KeptModels, automatic
+from penstock.core.routing.affinity import Affinity, beside_turns, conversation
+from penstock.core.routing.automatic import Asking, KeptModels, automatic
 from penstock.core.routing.board import Board
 from penstock.core.routing.candidates import Attempt, Candidate, Group, UpstreamKey, Upstreams
 from penstock.core.routing.choice import NOTHING, Choice, Need, Reason, choose, fitted, others
@@ -58,7 +58,7 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     need: Need = NOTHING
     only: Choice | None = None
     known: UpstreamHealth | None = None
-    wish: Wish | None = None
+    wish: Affinity | None = None
 
 
 class Asker(msgspec.Struct, frozen=True, gc=False):
@@ -76,7 +76,7 @@ class Asker(msgspec.Struct, frozen=True, gc=False):
     preference: Preference | None = None
 
 
-NOBODY = Asker()
+NO_ASKER = Asker()
 
 
 class UpstreamAddress(msgspec.Struct, frozen=True):
@@ -148,7 +148,7 @@ class Router:
         envelope: Envelope,
         endpoint: Endpoint,
         now: float,
-        asker: Asker = NOBODY,
+        asker: Asker = NO_ASKER,
         preference: Preference | None = None,
     ) -> Selection:
         """The model that serves this request, and who can be asked for it. ``now`` is monotonic.
@@ -302,7 +302,7 @@ class Router:
             return others(board, need, (), now)
 
         auto = resolution.model
-        asked = Asked(
+        asked = Asking(
             need.features,
             need.prompt,
             envelope.max_tokens,
@@ -420,7 +420,7 @@ class Router:
         return AUTH[attempt.upstream.auth].static
 
 
-def _wish(model: Model, envelope: Envelope, asker: Asker) -> Wish | None:
+def _wish(model: Model, envelope: Envelope, asker: Asker) -> Affinity | None:
     """The conversation that a request belongs to; None where it makes no difference where it goes."""
     if not model.sticky:
         return None
@@ -438,7 +438,7 @@ def _wish(model: Model, envelope: Envelope, asker: Asker) -> Wish | None:
         return None
     asked = envelope.max_tokens or model.max_output_tokens or 0
     kind = stream_kind(len(body) // 4) if envelope.stream else whole_kind(asked)
-    return Wish(key, kind)
+    return Affinity(key, kind)
 
 
 _BEGINNING = 1024

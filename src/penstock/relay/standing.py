@@ -18,7 +18,7 @@ from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.kinds import KnownKind
 from penstock.relay.answer_head import AnswerHead
-from penstock.relay.router import NOBODY, UpstreamAddress
+from penstock.relay.router import NO_ASKER, UpstreamAddress
 from penstock.upstream import RequestHead
 
 _MOST_LEGS = 16
@@ -103,7 +103,7 @@ class Caller:
         self.asked = asked
         self.revision = revision
         self.until = until
-        self.asker = NOBODY
+        self.asker = NO_ASKER
         """Who asks, for the choice of a provider."""
         self.overflows = False
         """A further model may answer where the prompt is too long for the first, if the caller names one."""

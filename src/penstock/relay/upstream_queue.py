@@ -7,10 +7,10 @@ wait are asked in the order of the fair queue (``core/routing/bounds/fair_queue.
 import asyncio
 from collections.abc import Callable
 
-from penstock.core.routing.bounds.fair_queue import FairQueue, Turn
+from penstock.core.routing.bounds.fair_queue import FairQueue, Ticket
 from penstock.errors import Overloaded
 
-Offer = Callable[[], bool]
+TakePlace = Callable[[], bool]
 """Try to take a place; whether it was taken, or is not wanted any more."""
 
 
@@ -22,7 +22,7 @@ class UpstreamQueue:
     def __init__(self, most_seconds: float) -> None:
         """A request waits for at most so long."""
         self.most_seconds = most_seconds
-        self._queue: FairQueue[Offer] = FairQueue()
+        self._queue: FairQueue[TakePlace] = FairQueue()
         self._stirred = False
 
     def waiting(self, model: str) -> int:
@@ -30,8 +30,8 @@ class UpstreamQueue:
         return self._queue.waiting(model)
 
     def join(
-        self, model: str, account: str, tokens: float, weight: float, most: int, offer: Offer
-    ) -> Turn[Offer]:
+        self, model: str, account: str, tokens: float, weight: float, most: int, offer: TakePlace
+    ) -> Ticket[TakePlace]:
         """Wait for a place at the model, as one of ``most``. Raises ``Overloaded`` where so many wait already."""
         if self._queue.waiting(model) >= most:
             raise crowded(model)
@@ -39,7 +39,7 @@ class UpstreamQueue:
         self.stir()
         return turn
 
-    def leave(self, turn: Turn[Offer]) -> None:
+    def leave(self, turn: Ticket[TakePlace]) -> None:
         """It waits no more."""
         self._queue.leave(turn)
 

@@ -1,7 +1,7 @@
 """Wishes: what the body of a request asks of the choice, of providers and of further models; it is for us, and goes no further.
 
-``provider`` (Chat and Responses) asks of the choice of a provider, ``models`` (the same two) and ``fallbacks`` (Messages) name
-models that may answer in place of the first. A model that OpenRouter alone serves gets them as they are, since they mean the
+``provider`` asks of the choice of a provider, ``models`` (OpenRouter's name) and ``fallbacks`` (Anthropic's) name models that
+may answer in place of the first. A model that OpenRouter alone serves gets them as they are, since they mean the
 same there; so do names that are not of our catalogue, which are then the provider's own.
 """
 
@@ -16,6 +16,7 @@ from penstock.relay.standing import Standing
 
 _AGGREGATOR = "openrouter"
 _PREFERRED = "provider"
+_LISTED = ("models", "fallbacks")
 _MOST_MODELS = 8
 
 
@@ -42,20 +43,19 @@ def wishes_of(envelope: Envelope, standing: Standing, router: Router) -> Wishes 
     fields, endpoint = envelope.decoded, standing.endpoint
     if fields is None or not router.preferences:
         return None
-    listed = "fallbacks" if endpoint.name == "messages" else "models"
-    prefers = endpoint.name != "messages" and _PREFERRED in fields
-    if listed not in fields and not prefers:
+    listed = [name for name in _LISTED if name in fields]
+    prefers = _PREFERRED in fields
+    if not listed and not prefers:
         return None
     if endpoint.kind == "embedding":
-        if listed in fields:
+        if listed:
             said = "The vectors of different models do not mix: an embedding model has no fallback."
-            raise InvalidRequest(said, param=listed)
+            raise InvalidRequest(said, param=listed[0])
         return None
     if _at_openrouter(standing, router):
         return None
-    models = _models(bytes(fields[listed]), standing, router) if listed in fields else ()
-    taken = [_PREFERRED] if prefers else []
-    taken += [listed] if models is not None and listed in fields else []
+    models = _models([bytes(fields[name]) for name in listed], standing, router)
+    taken = [*([_PREFERRED] if prefers else ()), *(listed if models is not None else ())]
     if not taken:
         return None
     caller = standing.caller
@@ -73,14 +73,14 @@ def _at_openrouter(standing: Standing, router: Router) -> bool:
     return router.kinds_of(providers) == {_AGGREGATOR}
 
 
-def _models(raw: bytes, standing: Standing, router: Router) -> tuple[Resolution, ...] | None:
+def _models(lists: list[bytes], standing: Standing, router: Router) -> tuple[Resolution, ...] | None:
     """The models that are named, without the first one; None where that is not for us to say."""
     try:
-        named = [each if isinstance(each, str) else each.model for each in _names(raw)]
+        entries = [each for raw in lists for each in _names(raw)]
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     caller, found = standing.caller, dict[str, Resolution]()
-    for name in named:
+    for name in [each if isinstance(each, str) else each.model for each in entries]:
         resolution = router.stand_in(name, caller.plan.id, caller.allowed, standing.endpoint.kind)
         if resolution is None:
             return None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.catalog import Target
-from penstock.core.routing.affinity import Wish, beside_turns, conversation, favourite, few_of, mark_of
+from penstock.core.routing.affinity import Affinity, beside_turns, conversation, favourite, few_of, mark_of
 from penstock.core.routing.board import Board
 from penstock.core.routing.choice import NOTHING, Choice, choose
 from tests.core.routing.boards import board_of, candidate_of, fail, health_of, letters, name_of
@@ -17,7 +17,7 @@ KEYS = [conversation(f"user-{n}", "m", b"s", 0, b"", b"") for n in range(3000)]
 
 
 def kept(board: Board, key: int, *, now: float = 0.0, u: float = 0.3) -> Choice:
-    return choose(board, NOTHING, (), None, u=u, now=now, patience=600.0, wish=Wish(key, 0))
+    return choose(board, NOTHING, (), None, u=u, now=now, patience=600.0, wish=Affinity(key, 0))
 
 
 def places(board: Board, *, now: float = 0.0, keys: list[int] = KEYS) -> dict[int, str]:

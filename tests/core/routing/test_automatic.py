@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from penstock.core.catalog import AutoRule, Capabilities, Model, Price, Target, When, lacking
-from penstock.core.routing.automatic import Asked, Chosen, KeptModels, automatic, fits
+from penstock.core.routing.automatic import Asking, Chosen, KeptModels, automatic, fits
 
 BLIND = Model(id="blind", name="Blind")
 TOOLLESS = Model(id="toolless", name="T", capabilities=Capabilities(vision=True, documents=True, tools=False))
@@ -21,7 +21,7 @@ def well(_model: Model) -> bool:
 
 
 def chosen(*features: str, model: Model = AUTO, candidates: tuple[Model, ...] = ORDER) -> Model | None:
-    found = automatic(model, candidates, msgspec.convert({"features": features}, Asked), well=well)
+    found = automatic(model, candidates, msgspec.convert({"features": features}, Asking), well=well)
     return None if found is None else found.model
 
 
@@ -41,7 +41,7 @@ def test_one_whose_upstreams_are_out_comes_after_those_that_are_well_and_one_tha
     state: dict[str, bool | None] = {"blind": None, "toolless": False, "seeing": True}
 
     def found(candidates: tuple[Model, ...] = ORDER) -> Model | None:
-        made = automatic(AUTO, candidates, Asked(), well=lambda model: state[model.id])
+        made = automatic(AUTO, candidates, Asking(), well=lambda model: state[model.id])
         return None if made is None else made.model
 
     assert found() is SEEING
@@ -56,22 +56,22 @@ def test_one_whose_upstreams_are_out_comes_after_those_that_are_well_and_one_tha
 @pytest.mark.parametrize(
     ("when", "good", "bad"),
     [
-        (When(tools=True), Asked(("tools",)), Asked()),
-        (When(tools=False), Asked(("images",)), Asked(("tools",))),
-        (When(images=True), Asked(("images", "tools")), Asked(("tools",))),
-        (When(documents=False), Asked(), Asked(("documents",))),
-        (When(stream=True), Asked(stream=True), Asked()),
-        (When(stream=False), Asked(), Asked(stream=True)),
-        (When(input_tokens_over=100), Asked(prompt=101), Asked(prompt=100)),
-        (When(input_tokens_under=100), Asked(prompt=99), Asked(prompt=100)),
-        (When(max_tokens_under=100), Asked(longest=99), Asked(longest=100)),
-        (When(max_tokens_under=100), Asked(longest=1), Asked(longest=None)),
-        (When(dialect="chat"), Asked(dialect="chat"), Asked(dialect="messages")),
-        (When(plan="pro"), Asked(plan="pro"), Asked(plan="free")),
-        (When(client="codex"), Asked(client="codex"), Asked()),
+        (When(tools=True), Asking(("tools",)), Asking()),
+        (When(tools=False), Asking(("images",)), Asking(("tools",))),
+        (When(images=True), Asking(("images", "tools")), Asking(("tools",))),
+        (When(documents=False), Asking(), Asking(("documents",))),
+        (When(stream=True), Asking(stream=True), Asking()),
+        (When(stream=False), Asking(), Asking(stream=True)),
+        (When(input_tokens_over=100), Asking(prompt=101), Asking(prompt=100)),
+        (When(input_tokens_under=100), Asking(prompt=99), Asking(prompt=100)),
+        (When(max_tokens_under=100), Asking(longest=99), Asking(longest=100)),
+        (When(max_tokens_under=100), Asking(longest=1), Asking(longest=None)),
+        (When(dialect="chat"), Asking(dialect="chat"), Asking(dialect="messages")),
+        (When(plan="pro"), Asking(plan="pro"), Asking(plan="free")),
+        (When(client="codex"), Asking(client="codex"), Asking()),
     ],
 )
-def test_a_rule_fits_by_each_of_its_words(when: When, good: Asked, bad: Asked) -> None:
+def test_a_rule_fits_by_each_of_its_words(when: When, good: Asking, bad: Asking) -> None:
     assert fits(when, good)
     assert not fits(when, bad)
     assert fits(When(), good)
@@ -89,28 +89,28 @@ RULED = replace(
 
 
 def test_the_first_rule_that_fits_says_the_models_and_the_list_is_behind_it() -> None:
-    def found(asked: Asked, state: dict[str, bool | None] | None = None) -> Chosen | None:
+    def found(asked: Asking, state: dict[str, bool | None] | None = None) -> Chosen | None:
         return automatic(RULED, ORDER, asked, well=lambda model: (state or {}).get(model.id, True))
 
-    assert found(Asked(prompt=2000)) == Chosen(SEEING, 0)
-    assert found(Asked(prompt=5)) == Chosen(TOOLLESS, 1)
-    assert found(Asked(prompt=500)) == Chosen(BLIND, None)
-    assert found(Asked(("documents",), prompt=2000)) == Chosen(TOOLLESS, None), "none of the rule's can"
-    assert found(Asked(prompt=2000), {"seeing": False}) == Chosen(BLIND, 0)
-    assert found(Asked(prompt=5), {"toolless": False}) == Chosen(BLIND, None)
+    assert found(Asking(prompt=2000)) == Chosen(SEEING, 0)
+    assert found(Asking(prompt=5)) == Chosen(TOOLLESS, 1)
+    assert found(Asking(prompt=500)) == Chosen(BLIND, None)
+    assert found(Asking(("documents",), prompt=2000)) == Chosen(TOOLLESS, None), "none of the rule's can"
+    assert found(Asking(prompt=2000), {"seeing": False}) == Chosen(BLIND, 0)
+    assert found(Asking(prompt=5), {"toolless": False}) == Chosen(BLIND, None)
     out: dict[str, bool | None] = {"blind": False, "toolless": False, "seeing": False}
-    assert found(Asked(prompt=2000), out) == Chosen(SEEING, 0)
+    assert found(Asking(prompt=2000), out) == Chosen(SEEING, 0)
 
 
 def test_a_conversation_stays_with_its_model_as_long_as_that_can_take_it() -> None:
-    def found(asked: Asked, state: dict[str, bool | None]) -> str:
+    def found(asked: Asking, state: dict[str, bool | None]) -> str:
         made = automatic(RULED, ORDER, asked, well=lambda model: state.get(model.id, True), kept="seeing")
         return "" if made is None else made.model.id
 
-    assert found(Asked(prompt=5), {}) == "seeing"
-    assert found(Asked(("documents",)), {}) == "toolless"
-    assert found(Asked(prompt=5), {"seeing": False}) == "toolless"
-    assert found(Asked(prompt=5), {"seeing": None}) == "toolless"
+    assert found(Asking(prompt=5), {}) == "seeing"
+    assert found(Asking(("documents",)), {}) == "toolless"
+    assert found(Asking(prompt=5), {"seeing": False}) == "toolless"
+    assert found(Asking(prompt=5), {"seeing": None}) == "toolless"
 
 
 def test_what_costs_more_or_says_no_price_is_not_chosen() -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from penstock.core.catalog import Target, Upstream
 from penstock.core.failure_classes.classes import FailureClass
-from penstock.core.routing.affinity import Wish, mark_of
+from penstock.core.routing.affinity import Affinity, mark_of
 from penstock.core.routing.board import Board
 from penstock.core.routing.bounds.capacity import Capacity, Seat, is_full
-from penstock.core.routing.bounds.fair_queue import FairQueue, Turn
+from penstock.core.routing.bounds.fair_queue import FairQueue, Ticket
 from penstock.core.routing.candidates import Upstreams
 from penstock.core.routing.choice import NOTHING, choose, others
 from penstock.core.routing.health import Health
@@ -75,7 +75,7 @@ def test_what_was_given_at_once_counts_too() -> None:
 @given(st.lists(st.tuples(st.sampled_from("jsl"), st.integers(0, 5), st.integers(0, 2)), max_size=80))
 def test_nobody_is_lost_or_counted_twice(steps: list[tuple[str, int, int]]) -> None:
     queue: FairQueue[int] = FairQueue()
-    there: list[Turn[int]] = []
+    there: list[Ticket[int]] = []
     for number, (step, account, subject) in enumerate(steps):
         if step == "j":
             there.append(queue.join(number, f"u{account}", f"m{subject}", 10, 1 + subject))
@@ -174,7 +174,7 @@ def test_the_next_tier_serves_where_the_better_is_full_and_conversations_leave()
     keys = [mark_of(str(n)) for n in range(50)]
     sit(board, "a")
     reasons = {
-        choose(board, NOTHING, (), None, u=0.1, now=0.0, patience=1.0, wish=Wish(key, 0)).reason
+        choose(board, NOTHING, (), None, u=0.1, now=0.0, patience=1.0, wish=Affinity(key, 0)).reason
         for key in keys
     }
     assert reasons == {"sticky", "sticky_left_full"}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.failure_classes.classes import FailureClass
-from penstock.core.routing.affinity import Wish, mark_of
+from penstock.core.routing.affinity import Affinity, mark_of
 from penstock.core.routing.board import Board
 from penstock.core.routing.bounds.headroom import Headroom
 from penstock.core.routing.bounds.rate_headers import Amount
@@ -83,7 +83,7 @@ def test_conversations_leave_as_little_is_left_and_the_same_ones_stay() -> None:
         return {
             key
             for key in keys
-            if name_of(choose(board, NOTHING, (), None, u=0.5, now=now, patience=9.0, wish=Wish(key, 0)))
+            if name_of(choose(board, NOTHING, (), None, u=0.5, now=now, patience=9.0, wish=Affinity(key, 0)))
             == "a"
         }
 

@@ -32,7 +32,7 @@ _NAMES = (
 """How a body names its conversation: OpenAI's field, OpenRouter's and Claude Code's newer one, Claude Code's older one."""
 
 
-class Wish(msgspec.Struct, frozen=True, gc=False):
+class Affinity(msgspec.Struct, frozen=True, gc=False):
     """A conversation's number, and the class of what is asked by which the model's times are known (``pace.py``)."""
 
     key: int

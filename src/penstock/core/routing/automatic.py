@@ -13,7 +13,7 @@ import msgspec
 from penstock.core.catalog import Feature, Model, Price, When, lacking
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
+class Asking(msgspec.Struct, frozen=True, gc=False):
     """What the rules look at. ``prompt`` is in tokens by estimate, ``longest`` how long the answer may be, if that is said."""
 
     features: Collection[Feature] = ()
@@ -32,7 +32,7 @@ class Chosen(msgspec.Struct, frozen=True, gc=False):
     rule: int | None = None
 
 
-def fits(when: When, asked: Asked) -> bool:
+def fits(when: When, asked: Asking) -> bool:
     """Whether a request is as a rule says."""
     for name in ("tools", "images", "documents"):
         wanted = getattr(when, name)
@@ -58,7 +58,7 @@ def fits(when: When, asked: Asked) -> bool:
 def automatic(
     model: Model,
     candidates: Sequence[Model],
-    asked: Asked,
+    asked: Asking,
     *,
     well: Callable[[Model], bool | None],
     kept: str = "",
@@ -90,7 +90,7 @@ def automatic(
     return second
 
 
-def _lists(model: Model, asked: Asked) -> Iterator[tuple[int | None, Sequence[str]]]:
+def _lists(model: Model, asked: Asking) -> Iterator[tuple[int | None, Sequence[str]]]:
     for number, rule in enumerate(model.rules):
         if fits(rule.when, asked):
             yield number, rule.use

@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.core.catalog import Feature
 from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
-from penstock.core.routing.affinity import Wish, favourite, few_of, liking
+from penstock.core.routing.affinity import Affinity, favourite, few_of, liking
 from penstock.core.routing.board import Board, Entry, Ranked
 from penstock.core.routing.bounds.capacity import is_full
 from penstock.core.routing.candidates import Candidate, Tier
@@ -86,7 +86,7 @@ def choose(
     u: float,
     now: float,
     patience: float,
-    wish: Wish | None = None,
+    wish: Affinity | None = None,
 ) -> Choice:
     """Who is asked next. ``failed`` is how the last of ``tried`` has failed, ``patience`` the seconds that are left.
 
@@ -234,7 +234,7 @@ def _live(tier: Tier, entries: list[Entry], health: Health, now: float) -> _Live
 
 
 def _best(
-    live: list[_Live], able: list[Ranked], board: Board, wish: Wish | None, u: float, now: float
+    live: list[_Live], able: list[Ranked], board: Board, wish: Affinity | None, u: float, now: float
 ) -> tuple[Choice, Tier] | None:
     """One of the best that are well, and its tier; a probe, or a trickle to one that is degraded, goes before them.
 
@@ -274,7 +274,9 @@ def _best(
 _LEVELS = (0, 1, 3)
 
 
-def _sticky(everybody: list[Entry], well: list[Entry], wish: Wish, board: Board, now: float) -> Choice | None:
+def _sticky(
+    everybody: list[Entry], well: list[Entry], wish: Affinity, board: Board, now: float
+) -> Choice | None:
     """The conversation's own upstream among ``everybody``, or the next that it would have of those that are ``well``.
 
     None where it can have none: the choice is as without it.
@@ -310,7 +312,7 @@ def _favourite(key: int, places: list[Entry]) -> Entry:
     return places[favourite(key, [entry[0].mark for entry in places], [entry[2] for entry in places])]
 
 
-def _leaves(own: Entry, places: list[Entry], wish: Wish, board: Board, now: float) -> Reason | None:
+def _leaves(own: Entry, places: list[Entry], wish: Affinity, board: Board, now: float) -> Reason | None:
     """Why a conversation does not stay with its own upstream; None: it does."""
     rules, known = board.health.rules, own[1]
     if known.low:

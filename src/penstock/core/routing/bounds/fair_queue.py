@@ -15,7 +15,7 @@ _MOST_ACCOUNTS = 4096
 """Counters that are kept of accounts of which nothing waits."""
 
 
-class Turn(Generic[Waiter]):
+class Ticket(Generic[Waiter]):
     """One request that waits, as it stands in the queue."""
 
     __slots__ = ("account", "share", "subject", "waiter")
@@ -32,7 +32,7 @@ class FairQueue(Generic[Waiter]):
 
     def __init__(self) -> None:
         self._counters: OrderedDict[str, float] = OrderedDict()
-        self._waiting: dict[str, deque[Turn[Waiter]]] = {}
+        self._waiting: dict[str, deque[Ticket[Waiter]]] = {}
         self._subjects: dict[str, int] = {}
         self._floor = 0.0
         """The counter of the last one that was served."""
@@ -44,15 +44,17 @@ class FairQueue(Generic[Waiter]):
         """How many wait for it."""
         return self._subjects.get(subject, 0)
 
-    def join(self, waiter: Waiter, account: str, subject: str, tokens: float, weight: float) -> Turn[Waiter]:
+    def join(
+        self, waiter: Waiter, account: str, subject: str, tokens: float, weight: float
+    ) -> Ticket[Waiter]:
         """One more waits, to be given ``tokens``; its account has a share of ``weight``."""
         self._lift(account)
-        turn = Turn(waiter, account, subject, max(tokens, 1.0) / weight)
+        turn = Ticket(waiter, account, subject, max(tokens, 1.0) / weight)
         self._waiting.setdefault(account, deque()).append(turn)
         self._subjects[subject] = self._subjects.get(subject, 0) + 1
         return turn
 
-    def leave(self, turn: Turn[Waiter]) -> bool:
+    def leave(self, turn: Ticket[Waiter]) -> bool:
         """It waits no more, for whatever reason; whether it did."""
         turns = self._waiting.get(turn.account)
         if turns is None or turn not in turns:
@@ -67,7 +69,7 @@ class FairQueue(Generic[Waiter]):
             del self._subjects[turn.subject]
         return True
 
-    def serve(self, turn: Turn[Waiter]) -> None:
+    def serve(self, turn: Ticket[Waiter]) -> None:
         """It has its place: it waits no more, and its account has been given that."""
         if self.leave(turn):
             self._floor = max(self._floor, self._counters.get(turn.account, 0.0))
@@ -78,7 +80,7 @@ class FairQueue(Generic[Waiter]):
         self._lift(account)
         self._give(account, max(tokens, 1.0) / weight)
 
-    def order(self) -> Iterator[Turn[Waiter]]:
+    def order(self) -> Iterator[Ticket[Waiter]]:
         """The first of each account that waits, the one whose turn it is first."""
         accounts = sorted(self._waiting, key=lambda account: self._counters.get(account, 0.0))
         return iter([self._waiting[account][0] for account in accounts])
