@@ -158,6 +158,25 @@ def test_it_leaves_one_that_has_too_much_to_do_judged_by_that_one_alone() -> Non
     assert places(board) == before
 
 
+def test_where_there_is_no_better_one_it_goes_anywhere() -> None:
+    two = letters("ab")
+    key = next(key for key, name in places(two).items() if name == "a")
+    health_of(two, "a").in_flight, health_of(two, "b").in_flight = 500, 20
+    assert (name_of(kept(two, key)), kept(two, key).reason) == ("b", "sticky_left_full")
+    board = letters("abcd")
+    first = next(key for key, name in places(board).items() if name == "a")
+    health_of(board, "a").in_flight = 500
+    second = name_of(kept(board, first))
+    health_of(board, second).in_flight = 100
+    assert kept(board, first).reason in ("weight", "load")
+    many = board_of(*(Target(f"p{n}", "up") for n in range(20)))
+    key = KEYS[0]
+    start, end = few_of(key, list(range(1, 21)))
+    for n in range(start, end):
+        fail(many, f"p{n}", now=0.0, times=5)
+    assert kept(many, key, now=1.0).reason in ("weight", "load")
+
+
 def test_a_probe_and_a_better_tier_come_first() -> None:
     board = board_of(Target("a", "up"), Target("b", "up"), Target("c", "up", priority=1))
     assert set(places(board).values()) == {"a", "b"}

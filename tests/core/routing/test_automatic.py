@@ -144,3 +144,13 @@ def test_what_is_kept_is_the_last_and_bounded(turns: list[tuple[int, str, float]
         assert kept.get(key, now) == (model if now - at < 100.0 else "")
     assert len(kept._kept) <= 5
     assert kept.get(99, now) == ""
+
+
+def test_what_is_kept_is_forgotten_after_a_while_and_the_oldest_first() -> None:
+    kept = KeptModels(most=2, seconds=100.0)
+    kept.keep(1, "a", 0.0)
+    kept.keep(2, "b", 1.0)
+    kept.keep(1, "c", 2.0)
+    kept.keep(3, "d", 3.0)
+    assert [kept.get(key, 4.0) for key in (1, 2, 3)] == ["c", "", "d"]
+    assert kept.get(1, 102.0) == ""

@@ -64,6 +64,19 @@ def test_of_one_account_who_came_first_is_first_and_who_comes_back_saves_nothing
     assert [name for name in served if name[0] == "b"] == ["b1", "b2", "b3"]
 
 
+def test_who_has_left_is_not_served() -> None:
+    queue: FairQueue[str] = FairQueue()
+    turn = queue.join("a1", "a", "m", 100, 1)
+    other = queue.join("a2", "a", "m", 100, 1)
+    queue.serve(turn)
+    assert not queue.leave(turn)
+    queue.serve(turn)
+    assert queue.leave(other)
+    assert not queue.leave(other)
+    assert len(queue) == 0
+    assert list(queue.order()) == []
+
+
 def test_what_was_given_at_once_counts_too() -> None:
     queue: FairQueue[str] = FairQueue()
     queue.served_at_once("a", 10_000, 1)
@@ -120,6 +133,15 @@ def test_a_place_is_given_back_once(steps: list[tuple[bool, int]]) -> None:
         assert is_full((one, all_of_it)) is (one.taken >= 3)
 
 
+def test_who_leaves_twice_has_left_once() -> None:
+    capacity, freed = Capacity(1), []
+    seat = Seat((capacity,), lambda: freed.append(1))
+    assert is_full((capacity,))
+    for _ in range(2):
+        seat.leave()
+        assert (capacity.taken, len(freed)) == (0, 1)
+
+
 def limited(*limits: int | None, provider: int | None = None) -> Board:
     """Equals with so many places each, all at providers with so many in all."""
     names = "abcdef"[: len(limits)]
@@ -159,6 +181,9 @@ def test_a_provider_and_each_of_its_models_have_limits() -> None:
     fail(alone, "a", now=0.0, times=5)
     assert chosen(alone, now=1.0).reason == "full", "not even as a last resort"
     assert not board_of(Target("a", "up")).group.limited
+    free = limited(1)
+    fail(free, "a", now=0.0, times=5)
+    assert chosen(free, now=1.0).reason == "last_resort"
 
 
 def test_the_next_tier_serves_where_the_better_is_full_and_conversations_leave() -> None:

@@ -60,9 +60,19 @@ def test_what_is_sent_meanwhile_is_taken_off() -> None:
     board.health.sent(known, 0.0, 50)
     assert known.until == 0.0
     board.health.sent(known, 0.0, 50)
+    board.health.sent(known, 0.0, 50)
     assert known.until == 30.0
     assert known.last_class is FailureClass.RATE
     assert shares(board, now=1.0) == {"b": 1.0}
+
+
+def test_a_limit_that_is_not_said_counts_where_nothing_is_left_of_it() -> None:
+    headroom = Headroom()
+    headroom.note((Amount("tokens", None, 5, 30.0), Amount("output", 100, 50, 30.0)), 0.0)
+    assert (headroom.ratio(0.0), headroom.wait(0.0)) == (0.5, 0.0)
+    headroom.sent(5)
+    assert (headroom.ratio(0.0), headroom.wait(0.0)) == (0.0, 30.0)
+    assert headroom.ratio(30.0) == 1.0
 
 
 def test_all_used_up_is_waited_for_and_asked_in_the_end() -> None:

@@ -1,7 +1,5 @@
 """Preferences: what a caller may ask only narrows, is read strictly, and makes an order of the same targets."""
 
-import itertools
-
 import msgspec
 import pytest
 from hypothesis import given
@@ -152,4 +150,12 @@ def test_the_words_for_whom_nobody_is_left() -> None:
     ).demands
     for word in ("only a", "not b", "tagged eu", "max_price", "translation", "others"):
         assert word in said
-    assert len(list(itertools.chain(said))) < 200
+    assert Preference(only=("a", "b")).demands == "only a, b"
+
+
+def test_tags_are_added_to_what_is_asked() -> None:
+    asked = Preference(only=("a",), requires=("zdr",))
+    assert with_tags(None, ()) is None
+    assert with_tags(asked, ()) is asked
+    assert with_tags(None, ("eu",)) == Preference(requires=("eu",))
+    assert with_tags(asked, ("eu", "zdr")) == Preference(only=("a",), requires=("eu", "zdr"))

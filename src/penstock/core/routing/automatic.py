@@ -34,11 +34,11 @@ class Chosen(msgspec.Struct, frozen=True, gc=False):
 
 def fits(when: When, asked: Asking) -> bool:
     """Whether a request is as a rule says."""
-    for name in ("tools", "images", "documents"):
-        wanted = getattr(when, name)
-        if wanted is not None and wanted is not (name in asked.features):
-            return False
+    features = asked.features
     for wanted, found in (
+        (when.tools, "tools" in features),
+        (when.images, "images" in features),
+        (when.documents, "documents" in features),
         (when.stream, asked.stream),
         (when.dialect, asked.dialect),
         (when.plan, asked.plan),

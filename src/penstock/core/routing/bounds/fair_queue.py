@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 Waiter = TypeVar("Waiter")
 
 _MOST_ACCOUNTS = 4096
-"""Counters that are kept of accounts of which nothing waits."""
+"""Counters that are kept."""
 
 
 class Ticket(Generic[Waiter]):
@@ -82,7 +82,7 @@ class FairQueue(Generic[Waiter]):
 
     def order(self) -> Iterator[Ticket[Waiter]]:
         """The first of each account that waits, the one whose turn it is first."""
-        accounts = sorted(self._waiting, key=lambda account: self._counters.get(account, 0.0))
+        accounts = sorted(self._waiting, key=lambda account: self._counters.get(account, self._floor))
         return iter([self._waiting[account][0] for account in accounts])
 
     def _lift(self, account: str) -> None:
@@ -96,6 +96,4 @@ class FairQueue(Generic[Waiter]):
     def _give(self, account: str, share: float) -> None:
         self._counters[account] = self._counters.get(account, self._floor) + share
         if len(self._counters) > _MOST_ACCOUNTS:
-            oldest = next((each for each in self._counters if each not in self._waiting), None)
-            if oldest is not None:
-                del self._counters[oldest]
+            self._counters.popitem(last=False)  # it is taken for one that has just come
