@@ -326,7 +326,7 @@ def _leaves(own: Entry, places: list[Entry], wish: Affinity, board: Board, now: 
     if many < 2:
         return None
     if known.in_flight > rules.sticky_spare:
-        mean = sum([entry[1].in_flight for entry in places]) / many
+        mean = (sum([entry[1].in_flight for entry in places]) - known.in_flight) / (many - 1)
         if known.in_flight > rules.sticky_load * mean + rules.sticky_spare:
             return Reason.STICKY_LEFT_FULL
     if known.slowness > 1.0:

@@ -30,7 +30,7 @@ class RoutingRules(msgspec.Struct, frozen=True):
     """Seconds that a conversation waits longer at its own upstream than at the quickest other one."""
     sticky_load: float = 2.0
     sticky_spare: int = 8
-    """It leaves one that has so many times the average of requests, and so many more."""
+    """It leaves one that has so many times the requests of the others, on average, and so many more."""
 
     # ---- circuits
     bucket: float = 5.0
