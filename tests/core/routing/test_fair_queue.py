@@ -68,6 +68,7 @@ def test_who_has_left_is_not_served() -> None:
     queue: FairQueue[str] = FairQueue()
     turn = queue.join("a1", "a", "m", 100, 1)
     other = queue.join("a2", "a", "m", 100, 1)
+    assert (queue.waiting("m"), queue.waiting("n")) == (2, 0)
     queue.serve(turn)
     assert not queue.leave(turn)
     queue.serve(turn)
