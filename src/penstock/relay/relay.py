@@ -8,7 +8,8 @@ is gathered. With the first content of a stream, or all of a whole answer, it is
 paused is sent again and is *sending* once more, and so is a request with reasoning that the upstream cannot read. Until it
 is answering, a failure of the provider makes it *between attempts*: the next one is prepared and sent, also where the head
 and keep-alives have gone to the caller meanwhile. While it is preparing it may have to wait for a place at an upstream, and
-where all of its model have failed another model may stand in (``detour.py``). Every way ends in *ended*: the row is settled, the slot is free.
+where all of its model have failed another model may stand in (``detour.py``). Every way ends in *ended*: the row is settled,
+the slot is free.
 
 Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
 fault of our own. What is waited for is given up then, and the sockets to the upstream are closed.
