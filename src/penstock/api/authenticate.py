@@ -15,20 +15,31 @@ from penstock.relay.standing import Caller
 class RequestCredentials:
     """What the headers say of the caller. ``key`` is its API key, ``mark`` what the key ring knows that by."""
 
-    __slots__ = ("_version", "caller", "client", "key", "mark", "patience", "strict")
+    __slots__ = ("_version", "caller", "client", "key", "mark", "patience", "session", "strict", "wishes")
 
     def __init__(
-        self, key: str, mark: bytes, client: str, *, strict: bool, patience: float | None = None
+        self,
+        key: str,
+        mark: bytes,
+        client: str,
+        *,
+        strict: bool,
+        patience: float | None = None,
+        session: bytes = b"",
+        wishes: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         """``client`` is the name of the client's family; ``strict``: what cannot be carried in full is refused.
 
-        ``patience`` is how many seconds the client says that it waits for an answer.
+        ``patience`` is how many seconds the client says that it waits for an answer, ``session`` what it calls the
+        conversation. ``wishes`` are what it asks of the choice of a provider, and of further models, as it has written that.
         """
         self.key = key
         self.mark = mark
         self.client = client
         self.strict = strict
         self.patience = patience
+        self.session = session
+        self.wishes = wishes
         self.caller: Caller | None = None
         """What was decided for requests with these headers."""
         self._version: tuple[CallerFormat, ApiVersion] | None = None
@@ -57,6 +68,11 @@ def request_credentials(
         families.of(exchange.header(b"user-agent")).name,
         strict=exchange.header(b"x-penstock-strict") == b"1",
         patience=_patience(exchange),
+        session=_session(exchange),
+        wishes=(
+            exchange.header(b"x-penstock-provider") or b"",
+            exchange.header(b"x-penstock-fallback-on") or b"",
+        ),
     )
     exchange.shared_headers.read = sender
     return sender
@@ -76,6 +92,19 @@ _TIMEOUTS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
 """Seconds, of OpenAI's and Anthropic's SDKs in Python and in JavaScript."""
 _LONGEST_TIMEOUT = 9
 """Digits."""
+
+
+def _session(exchange: Exchange) -> bytes:
+    """What the client calls the conversation, as OpenRouter, opencode and Claude Code have it; nothing where it does not."""
+    for name in _SESSIONS:
+        value = exchange.header(name)
+        if value and len(value) <= _LONGEST_SESSION:
+            return value
+    return b""
+
+
+_SESSIONS = (b"x-session-id", b"x-session-affinity", b"x-claude-code-session-id")
+_LONGEST_SESSION = 256
 
 
 def _text(value: bytes | None) -> str | None:

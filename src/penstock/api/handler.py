@@ -25,6 +25,7 @@ from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import LimitState, limit_headers
 from penstock.core.revision import Revision
+from penstock.core.routing.preferences import read_preference, with_tags
 from penstock.domain.catalog.catalog import Catalog, Plan
 from penstock.domain.catalog.models_endpoint import list_models, one_model, page_of
 from penstock.domain.keys.authentication import Keyring, Principal, check
@@ -49,6 +50,7 @@ from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.metrics import Metrics
 from penstock.relay.call import Call
 from penstock.relay.relay import Relay
+from penstock.relay.router import Asker
 from penstock.relay.standing import Caller, Standing
 from penstock.relay.token_counting import CountRequest, TokenCount, TokenCounter
 
@@ -395,7 +397,10 @@ class Api:
         asked = self._credentials(exchange).api_version(exchange, endpoint.caller)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
-        request = CountRequest(visit.request_id, principal.user_id, endpoint, envelope, resolution, asked)
+        asker = self._asker(self._credentials(exchange), principal, plan)
+        request = CountRequest(
+            visit.request_id, principal.user_id, endpoint, envelope, resolution, asked, asker
+        )
         return await self._counter.count(request)
 
     def _bounds(self, principal: Principal, plan: Plan) -> CostBounds:
@@ -471,9 +476,25 @@ class Api:
             revision=revision,
             until=inf if expires is None else expires / 1000,
         )
+        caller.asker = self._asker(credentials, principal, plan)
+        caller.overflows = b"overflow" in credentials.wishes[1]
         if self._keyring.remembered(credentials.mark) is principal:
             credentials.caller = caller
         return caller
+
+    def _asker(self, credentials: RequestCredentials, principal: Principal, plan: Plan) -> Asker:
+        """Who asks, for the choice of a provider. Raises ``InvalidRequest`` where that is asked which is not offered."""
+        said, preference = credentials.wishes[0], None
+        if said and self._relay.router.preferences:
+            preference = read_preference(said, "X-Penstock-Provider")
+        return Asker(
+            principal.user_id,
+            credentials.session,
+            plan.id,
+            credentials.client,
+            plan.requires,
+            with_tags(preference, plan.requires),
+        )
 
     async def _admit(self, visit: ApiRequest) -> tuple[Principal, Plan]:
         """The caller and its plan, from the headers alone: nothing of the body is read for a caller without a key."""

@@ -41,6 +41,46 @@ class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     structured_output: bool = False
 
 
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a target costs, in dollars for a million tokens: for the choice among targets and models alone."""
+
+    input: float
+    output: float
+
+
+Cause = Literal["down", "overflow"]
+"""When another model answers: all targets of the first are out or have failed, or the prompt is too long for it."""
+
+
+class Fallback(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A model that answers in place of another."""
+
+    model: str
+    on: tuple[Cause, ...] = ("down",)
+
+
+class When(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a request has to be for a rule of an ``auto`` model; None: that makes no difference."""
+
+    tools: bool | None = None
+    images: bool | None = None
+    documents: bool | None = None
+    stream: bool | None = None
+    input_tokens_over: int | None = None
+    input_tokens_under: int | None = None
+    max_tokens_under: int | None = None
+    dialect: str | None = None
+    plan: str | None = None
+    client: str | None = None
+
+
+class AutoRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A rule of an ``auto`` model: where a request is as ``when`` says, these models are chosen from, in this order."""
+
+    when: When
+    use: tuple[str, ...]
+
+
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One place where a model is served: ``model`` is the provider's own name for it.
 
@@ -58,6 +98,11 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """How many tokens prompt and answer may have here, where that is fewer or more than the model's."""
     max_output_tokens: int | None = None
     """How many tokens an answer may have here at most."""
+    in_flight: int | None = None
+    """How many requests are sent here at once; None: any number."""
+    tags: tuple[str, ...] = ()
+    """What can be said of it, beside its provider's tags."""
+    price: Price | None = None
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -77,6 +122,14 @@ class Model(msgspec.Struct, frozen=True):
     created_at: int = 0
     """Milliseconds since the epoch."""
     kind: ModelKind = DEFAULT_KIND
+    sticky: bool = True
+    """Whether a conversation stays with one target, whose prompt cache knows it."""
+    rules: tuple[AutoRule, ...] = ()
+    """Of an ``auto`` model: the first that fits says from which models it chooses."""
+    most_usd_per_million: Price | None = None
+    """Of an ``auto`` model: it chooses none whose targets all cost more."""
+    fallback: tuple[Fallback, ...] = ()
+    """Which models answer in its place, in this order."""
     wildcard: str = ""
     """For what a wildcard passes on: the wildcard's id, under which plans, keys and metrics know it."""
 
@@ -169,6 +222,10 @@ class Upstream(msgspec.Struct, frozen=True):
     reach: Reach = STRAIGHT
     sign_in: TokenSettings = NO_SIGN_IN
     credentials: tuple[Credential, ...] = ()
+    tags: tuple[str, ...] = ()
+    """What can be said of it: ``zdr``, ``no-train``, ``eu`` and the operator's own words."""
+    in_flight: int | None = None
+    """How many requests it is sent at once, all models together; None: any number."""
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ module; its data are those of ``Call`` (``call.py``). By its states:
 
 1. Entering: the limiter (``domain/limits.py``) gives a lease.
 2. Preparing: ``router.py`` chooses the attempts and keeps the circuit breakers; ``answer.py`` writes the body for an
-   upstream, in the thread of ``offload.py`` if it is large. The request is counted, and the ledger has its row.
+   upstream, in the thread of ``offload.py`` if it is large. The request is counted, and the ledger has its row. What a
+   body asks of the choice is in ``wishes.py``; where upstreams take only so many requests, ``upstream_queue.py`` says whose
+   turn it is. What such a call has to remember is its ``detour.py``.
 3. Sending: ``failover.py`` says which attempt comes next, ``upstream_errors.py`` whose fault a failure is.
 4. Answering: a stream goes through ``stream.py`` and ``pipe.py``, fed by upstream bytes and by a lane of ``answer.py``; a
    whole answer is gathered (``answer_memory.py``) and crosses at once, under the head of ``answer_head.py``.

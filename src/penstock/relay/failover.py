@@ -14,6 +14,7 @@ import msgspec
 from penstock.core.body.envelope import Envelope
 from penstock.core.catalog import Model
 from penstock.core.failure_classes.classes import HANDLING, FailureClass
+from penstock.core.routing.bounds.rate_headers import amounts_of
 from penstock.core.routing.candidates import Attempt, Candidate
 from penstock.core.routing.choice import Choice
 from penstock.core.routing.health import Failure, UpstreamHealth
@@ -24,6 +25,7 @@ from penstock.operations.metrics import Metrics
 from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.relay.router import Router, Selection
 from penstock.relay.trail import Trails
+from penstock.upstream import UpstreamResponse
 
 log = logging.getLogger("penstock.relay.failover")
 
@@ -107,9 +109,10 @@ class Attempts:
         self._known = known
         if known.normal:
             known.in_flight += 1
+            known.asked += 1
             self._probe = False
         else:
-            self._probe = router.health.sent(known, now)
+            self._probe = router.health.sent(known, now, self.size.prompt)
         self._resort = resort
         self._sent_at = now
         self._tried += (candidate,)
@@ -152,6 +155,12 @@ class Attempts:
             return limits
         probe = pace.probe_limit(self._kind())
         return Limits(min(limits.head, probe), min(limits.content, probe), limits.whole)
+
+    def paced(self, response: UpstreamResponse, now: float) -> None:
+        """The head of an answer is here: see now and then what it says is left of the upstream's limits."""
+        known, router = self._known, self._router
+        if known is not None and now - known.headroom.seen >= router.health.rules.headroom_every:
+            router.health.paced(known, amounts_of(response.headers, router.epoch()), now)
 
     def content(self, now: float) -> None:
         """The first content is here, or all of a whole answer."""

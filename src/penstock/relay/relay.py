@@ -7,7 +7,9 @@ ledger, and it is *sending*: an upstream has the request, and we wait for the he
 is gathered. With the first content of a stream, or all of a whole answer, it is *answering*. A turn that its upstream has
 paused is sent again and is *sending* once more, and so is a request with reasoning that the upstream cannot read. Until it
 is answering, a failure of the provider makes it *between attempts*: the next one is prepared and sent, also where the head
-and keep-alives have gone to the caller meanwhile. Every way ends in *ended*: the row is settled, the slot is free.
+and keep-alives have gone to the caller meanwhile. While it is preparing it may have to wait for a place at an upstream, and
+where all of its model have failed another model may stand in (``detour.py``). Every way ends in *ended*: the row is settled,
+the slot is free.
 
 Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
 fault of our own. What is waited for is given up then, and the sockets to the upstream are closed.
@@ -18,7 +20,7 @@ of its own and goes on by the same plain calls.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -28,19 +30,23 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from penstock.core.body.envelope import Envelope
+from penstock.core.catalog import Cause
 from penstock.core.dialects.interface import NO_VERSION, Prepared
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.memo import Memo
+from penstock.core.routing.bounds.capacity import Seat
 from penstock.core.routing.candidates import Candidate
 from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Clocks, Limits, Size
+from penstock.domain.catalog.catalog import Resolution
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
 from penstock.domain.limits import Gate, Lease, RunningRequest
 from penstock.errors import (
     CallerError,
     CannotRecord,
+    ContextOverflow,
     Draining,
     EndedByOwner,
     InternalError,
@@ -57,6 +63,7 @@ from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
+from penstock.relay.detour import Detour
 from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal, size_of
 from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
@@ -74,7 +81,9 @@ from penstock.relay.upstream_errors import (
     refused_error,
     reported_error,
 )
+from penstock.relay.upstream_queue import UpstreamQueue, crowded
 from penstock.relay.usage import note_model, note_stream
+from penstock.relay.wishes import wishes_of
 from penstock.upstream import (
     Deadlines,
     FailureReason,
@@ -117,6 +126,8 @@ class Timings(msgspec.Struct, frozen=True):
     max_pauses: int = 8
     max_stream_kept: int = 8 * 1024 * 1024
     max_startup: int = 64 * 1024
+    queue: float = 2.0
+    """How long a request waits for a place at an upstream that takes only so many at once."""
 
 
 class Front(Protocol):
@@ -173,6 +184,7 @@ class Relay:
         self.drills = drills
         self.clock = clock
         self.streams = OpenStreams(clock)
+        self.queue = UpstreamQueue(timings.queue)
         self.calls: dict[str, RelayedCall] = {}
         """Those that have not ended, by their request ids."""
 
@@ -296,6 +308,7 @@ class RelayedCall(Call):
         "_attempts",
         "_candidate",
         "_counted",
+        "_detour",
         "_front",
         "_lease",
         "_leg",
@@ -343,6 +356,7 @@ class RelayedCall(Call):
         self._room: AnswerRoom | None = None
         self._row: Row | None = None
         self._turn: WholeTurn | None = None
+        self._detour: Detour | None = None
         self._relieved = (
             False  # this attempt is made once more, without reasoning that its upstream cannot read
         )
@@ -425,11 +439,48 @@ class RelayedCall(Call):
         standing, gate = self.standing, self._relay.gate
         lease = gate.try_enter(standing.user_id, standing.plan, self.request_id, self.now)
         if lease is None:
+            if standing.plan.queue_seconds:
+                self._enter_late()
             self._wait(
                 lambda: gate.enter(standing.user_id, standing.plan, self.request_id, self.now), self._choose
             )
         else:
             self._choose(lease)
+
+    def _aside(self) -> Detour:
+        """What is remembered of a call that does not go straight."""
+        if self._detour is None:
+            self._detour = Detour(self.standing.caller.asker.preference)
+        return self._detour
+
+    def _enter_late(self) -> None:
+        """There is no slot yet: the caller of a stream gets comments while it waits for one."""
+        relay, standing = self._relay, self.standing
+        asker = standing.caller.asker
+        try:
+            self.selection = relay.router.select(
+                standing.resolution,
+                self.envelope,
+                standing.endpoint,
+                relay.clock(),
+                asker,
+                asker.preference,
+            )
+        except PenstockError:  # which is told when there is a slot
+            return
+        self._keep_alive()
+
+    def _keep_alive(self) -> None:
+        """Something is waited for before anybody is asked: the caller of a stream gets comments meanwhile."""
+        if self.envelope.stream and self.standing.endpoint.side is not None:
+            self.attempt = self.selection.board.group.tiers[0].candidates[0].attempt
+            stream = self._aside().stream = self._response_stream()
+            self._relay.streams.add(stream)
+
+    def _stop_waiting(self) -> None:
+        """Nothing is waited for any more."""
+        if self._detour is not None:
+            self._detour.stop_waiting(self._relay.queue, self._relay.streams)
 
     # ---- preparing
 
@@ -437,10 +488,28 @@ class RelayedCall(Call):
         """The call has its slot."""
         self._lease = lease
         self._state = PREPARING
+        if self._detour is not None:
+            self._stop_waiting()
         relay, standing, envelope = self._relay, self.standing, self.envelope
-        self.selection = selection = relay.router.select(
-            standing.resolution, envelope, standing.endpoint, relay.clock()
-        )
+        asker = standing.caller.asker
+        preference = asker.preference
+        if envelope.decoded is not None:
+            wishes = wishes_of(envelope, standing, relay.router)
+            if wishes is not None:
+                self.envelope = envelope = wishes.envelope
+                detour, preference = self._aside(), wishes.preference
+                detour.preference, detour.wanted = preference, wishes.models
+        try:
+            selection = relay.router.select(
+                standing.resolution, envelope, standing.endpoint, relay.clock(), asker, preference
+            )
+        except ContextOverflow:
+            candidate = self._other_model("overflow")
+            if candidate is None:
+                raise
+            self._ask(candidate)
+            return
+        self.selection = selection
         self._attempts = Attempts(
             relay.router,
             selection,
@@ -455,11 +524,16 @@ class RelayedCall(Call):
             self._first(self._seconds_left())
         else:
             self.route = Reason.ONLY
-            self._prepare(only)
+            self._ask(only)
 
     def _first(self, patience: float) -> None:
         """Choose whom to ask first. Where all are out, the first may be back soon: ``patience`` says how long is waited."""
         relay = self._relay
+        selection = self.selection
+        limited = selection.known is None and selection.board.group.limited
+        if limited and relay.queue.waiting(selection.model.id):
+            self._queue()
+            return
         choice = self._attempts.first(relay.clock(), patience)
         if choice.wait is not None:
             self._pause(choice.wait, self._first, 0.0)
@@ -467,12 +541,22 @@ class RelayedCall(Call):
         self.route = choice.reason
         candidate = choice.candidate
         if candidate is None:
-            self._refuse(choice)
+            if choice.reason is Reason.FULL:
+                self._queue()
+                return
+            candidate = self._other_model("down")
+            if candidate is None:
+                self._refuse(choice)
+            else:
+                self._ask(candidate)
             return
-        self._prepare(candidate)
+        if limited:
+            self._sit(candidate)
+            relay.queue.served_at_once(*self._share())
+        self._ask(candidate)
 
-    def _prepare(self, candidate: Candidate) -> None:
-        """Write what the first attempt sends."""
+    def _ask(self, candidate: Candidate) -> None:
+        """Write what this one is sent first."""
         relay = self._relay
         self._candidate = candidate
         self.attempt = attempt = candidate.attempt
@@ -481,6 +565,127 @@ class RelayedCall(Call):
         else:
             # a request that cannot be said there fails here, before it counts
             self._open(prepared_for(self, attempt, relay.memories))
+
+    # ---- other models, where all of one have failed
+
+    def _other_model(self, cause: Cause) -> Candidate | None:
+        """Have another model answer in place of this one: who is asked for it first; None: there is none."""
+        relay, standing, detour = self._relay, self.standing, self._aside()
+        if detour.models is None:
+            detour.models = list(self._further_models(detour))
+        now = relay.clock()
+        while detour.models:
+            resolution, causes = detour.models.pop(0)
+            if cause not in causes:
+                continue
+            try:
+                selection = relay.router.select(
+                    resolution,
+                    self.envelope,
+                    standing.endpoint,
+                    now,
+                    standing.caller.asker,
+                    detour.preference,
+                )
+            except PenstockError:  # it cannot take this request, or has no provider
+                continue
+            attempts = Attempts(
+                relay.router,
+                selection,
+                standing.user_id,
+                self.envelope.body,
+                size_of(self.envelope, selection.model),
+                stream=self.envelope.stream,
+            )
+            candidate = attempts.first(now, 0.0).candidate
+            if candidate is None:
+                continue
+            if self.contacted:
+                self._attempts.leave(now)
+            self.selection, self._attempts = selection, attempts
+            self.route = Reason.FALLBACK_MODEL
+            detour.stands_in = True
+            self._sit(candidate)
+            return candidate
+        return None
+
+    def _further_models(self, detour: Detour) -> Iterator[tuple[Resolution, tuple[Cause, ...]]]:
+        """The caller's own, then the operator's, each with the causes for which it answers."""
+        standing, router = self.standing, self._relay.router
+        causes: tuple[Cause, ...] = ("down", "overflow") if standing.caller.overflows else ("down",)
+        for wanted in detour.wanted:
+            yield wanted, causes
+        if detour.preference is not None and not detour.preference.allow_fallbacks:
+            return
+        for each in standing.resolution.model.fallback:
+            try:
+                found = router.stand_in(each.model, standing.plan.id, None, standing.endpoint.kind)
+            except PenstockError:  # the plan does not have it
+                continue
+            if found is not None:
+                yield found, each.on
+
+    def _fall_back(self, failure: PenstockError) -> None:
+        """All attempts have failed: another model is asked, or the caller is told of the first failure."""
+        detour, candidate = self._aside(), None
+        detour.failure = detour.failure or failure
+        if isinstance(failure, ProviderError) and self._seconds_left() > 0:
+            candidate = self._other_model("down")
+        if candidate is None:
+            self._fail(detour.failure)
+        else:
+            self._follow(Step(candidate, Reason.FALLBACK_MODEL), failure)
+
+    # ---- places, where an upstream takes only so many requests at once
+
+    def _sit(self, candidate: Candidate) -> None:
+        """Take a place at an upstream, and leave the one that was taken before."""
+        relay = self._relay
+        capacities = relay.router.health.of(candidate.attempt).capacities
+        self._aside().sit(Seat(capacities, relay.queue.stir) if capacities else None)
+
+    def _share(self) -> tuple[str, float, float]:
+        """Who asks, for how much, and by which weight, as the queue counts it."""
+        size = self._attempts.size
+        return self.standing.user_id, float(size.prompt + size.asked), float(self.standing.plan.weight)
+
+    def _queue(self) -> None:
+        """All are full: wait until somebody leaves a place, in turn."""
+        relay, model, group = self._relay, self.selection.model.id, self.selection.board.group
+        account, tokens, weight = self._share()
+        places = {
+            id(each): each.limit
+            for tier in group.tiers
+            for candidate in tier.candidates
+            for each in relay.router.health.of(candidate.attempt).capacities
+        }
+        self._aside().turn = relay.queue.join(
+            model, account, tokens, weight, sum(places.values()), self._take_place
+        )
+        self._keep_alive()
+        seconds = min(relay.queue.most_seconds, max(0.0, self._seconds_left()))
+        self._pause(seconds, self._waited_in_vain)
+
+    def _take_place(self) -> bool:
+        """Somebody has left a place. Whether it is of use."""
+        relay = self._relay
+        choice = self._attempts.first(relay.clock(), 0.0)
+        candidate = choice.candidate
+        if candidate is None:
+            return False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._aside().turn = None  # which the queue itself takes out
+        self._stop_waiting()
+        self.route = choice.reason
+        self._sit(candidate)
+        self._do(self._ask, candidate)
+        return True
+
+    def _waited_in_vain(self) -> None:
+        self._stop_waiting()
+        raise crowded(self.selection.model.id)
 
     def _refuse(self, choice: Choice) -> None:
         """Nobody is asked, because all are out; the row says of whom it is."""
@@ -544,9 +749,16 @@ class RelayedCall(Call):
         self._note_failed(failure, response)
         now, told = relay.clock(), self._told
         self._told = None
+        if self._detour is not None and self._detour.stands_in:  # one attempt for each further model
+            self._attempts.count(class_of(failure), told, now)
+            self._attempts.leave(now)
+            self._fall_back(failure)
+            return
         step = self._attempts.failed(class_of(failure), told, now, self._seconds_left())
+        if step is not None and self.selection.board.group.limited:
+            self._sit(step.candidate)
         if step is None:
-            self._fail(failure)
+            self._fall_back(failure)
         elif step.wait > 0:
             self._pause(step.wait, self._follow, step, failure)
         else:
@@ -575,9 +787,12 @@ class RelayedCall(Call):
 
     def _skip(self, step: Step, failure: PenstockError) -> Step | None:
         """The request cannot be said to this one: the next."""
-        return self._attempts.skip(
+        following = self._attempts.skip(
             step.candidate, class_of(failure), self._relay.clock(), self._seconds_left()
         )
+        if following is not None and self.selection.board.group.limited:
+            self._sit(following.candidate)
+        return following
 
     async def _prepared_aside(self, step: Step, failure: PenstockError) -> tuple[Step, Prepared] | None:
         """The next attempt that the request can be said to, and its body; from ``step`` on."""
@@ -675,6 +890,8 @@ class RelayedCall(Call):
         self._response = response
         if self.attempts > 1:
             self._relay.failover.trails.headed(self, response)
+        if self.selection.known is None:
+            self._attempts.paced(response, self._relay.clock())
         status = response.status
         if 200 <= status < 300:
             if self._stream is not None:
@@ -705,7 +922,7 @@ class RelayedCall(Call):
         leg = self._leg
         words = None if leg.own else self.standing.endpoint.caller.overflow_words
         error = refused_error(response, body, leg.upstream, words, self.envelope.body)
-        self._told = retry_after(response, self._relay.router.epoch())
+        self._told = retry_after(response, body, self._relay.router.epoch())
         if error.failure_class == FailureClass.MISSING.value and self.selection.model.wildcard:
             error = not_passed_on(self.selection.model)
         elif self.resumed and isinstance(error, CallerError):
@@ -996,8 +1213,22 @@ class RelayedCall(Call):
 
     def _fail(self, error: PenstockError) -> None:
         """Settle a call that ends with this error in place of an answer; the caller is told in the way that is left."""
+        if isinstance(error, ContextOverflow) and self.contacted and not self.exchange.started:
+            candidate = self._other_model("overflow")
+            if candidate is not None:
+                detour = self._aside()
+                detour.failure = detour.failure or error
+                self._follow(Step(candidate, Reason.FALLBACK_MODEL), error)
+                return
+            error = self._aside().failure or error
         if self.exchange.started:  # keep-alives alone have gone to the caller
-            self._tell(self._response_stream(), error)
+            if self._counted:
+                self._tell(self._response_stream(), error)
+                return
+            self._response_stream().tell(error, asked_of(self, self.selection.model.id))
+            self._leave()
+            self._front.answered(self)
+            self.exchange.release()
             return
         if isinstance(error, CannotRecord) and self._counted:
             self._relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
@@ -1029,6 +1260,8 @@ class RelayedCall(Call):
     def _settle(self) -> None:
         """Always, and without waiting: the settlement is queued, the refund is done."""
         relay = self._relay
+        if self._detour is not None and self._detour.stands_in and self.outcome == "completed":
+            self.answered_model = self.answered_model or self.selection.model.id
         if self.refund_reason is not None:
             relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
         if self._row is not None:
@@ -1056,6 +1289,9 @@ class RelayedCall(Call):
             self._attempts.leave(self._relay.clock())
         del self._relay.calls[self.request_id]
         self._free_slot()
+        if self._detour is not None:
+            self._detour.sit(None)
+            self._stop_waiting()
         if self._room is not None:
             self._room.leave()
         self._place.leave()

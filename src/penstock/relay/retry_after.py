@@ -1,45 +1,22 @@
-"""How long an upstream wishes to be left alone, by the headers of its answer."""
+"""How long an upstream wishes to be left alone, by its answer."""
 
-import math
-from email.utils import parsedate_to_datetime
-
+from penstock.core.routing.bounds.rate_headers import amounts_of, told_wait
 from penstock.upstream import UpstreamResponse
 
-_LONGEST = 86_400.0 * 31
-"""Nobody means more than a month."""
+_TOO_MANY = 429
 
 
-def retry_after(response: UpstreamResponse, now: float) -> float | None:
-    """Seconds, by ``retry-after-ms`` or ``retry-after``: a number, also a fraction, or a date. ``now`` is in epoch seconds.
+def retry_after(response: UpstreamResponse, body: bytes, now: float) -> float | None:
+    """Seconds; None where it does not say. ``now`` is in epoch seconds.
 
-    What is no wish is none: no number, less than nothing, a time that is past, or more than a month.
+    Where it has refused for its limits and names no time, it is when the last of those that are used up comes back.
     """
-    milliseconds = response.header(b"retry-after-ms") or response.header(b"x-ms-retry-after-ms")
-    if milliseconds is not None:
-        found = _number(milliseconds)
-        return None if found is None else _sensible(found / 1000)
-    value = response.header(b"retry-after")
-    if value is None:
-        return None
-    found = _number(value)
-    if found is None:
-        found = _until(value, now)
-    return None if found is None else _sensible(found)
-
-
-def _number(value: bytes) -> float | None:
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
-def _until(value: bytes, now: float) -> float | None:
-    try:
-        return parsedate_to_datetime(value.decode("latin-1")).timestamp() - now
-    except (ValueError, OverflowError):
-        return None
-
-
-def _sensible(seconds: float) -> float | None:
-    return seconds if math.isfinite(seconds) and 0.0 <= seconds <= _LONGEST else None
+    told = told_wait(response.header, body, now)
+    if told is not None or response.status != _TOO_MANY:
+        return told
+    resets = [
+        each.reset
+        for each in amounts_of(response.headers, now)
+        if each.remaining <= 0 and each.reset is not None
+    ]
+    return max(resets, default=None)

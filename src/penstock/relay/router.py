@@ -5,28 +5,37 @@ is applied to.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
 import msgspec
 
 from penstock.core.body.envelope import Envelope, Feature
-from penstock.core.catalog import DialectName, Model, Upstream
+from penstock.core.catalog import DialectName, Model, ModelKind, Upstream
 from penstock.core.dialects.context_overflow import Overflow
 from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
 from penstock.core.endpoints import Endpoint
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.limits import Header
 from penstock.core.memo import Memo
-from penstock.core.routing.automatic import automatic
+from penstock.core.routing.affinity import Affinity, beside_turns, conversation
+from penstock.core.routing.automatic import Asking, KeptModels, automatic
 from penstock.core.routing.board import Board
-from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey, Upstreams
+from penstock.core.routing.candidates import Attempt, Candidate, Group, UpstreamKey, Upstreams
 from penstock.core.routing.choice import NOTHING, Choice, Need, Reason, choose, fitted, others
 from penstock.core.routing.health import Health, UpstreamHealth
-from penstock.core.routing.pace import Limits
+from penstock.core.routing.pace import Limits, stream_kind, whole_kind
+from penstock.core.routing.preferences import Preference, narrowed
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.domain.catalog.catalog import Catalog, Resolution
-from penstock.errors import ContextOverflow, InvalidRequest, NoProvider, ProviderCredentials
+from penstock.errors import (
+    ContextOverflow,
+    InvalidRequest,
+    ModelNotFound,
+    NoProvider,
+    PenstockError,
+    ProviderCredentials,
+)
 from penstock.operations.reach import query_suffix, way_to
 from penstock.operations.token_sources import TokenSources
 from penstock.providers.auth import AUTH, ToSign, sign
@@ -46,7 +55,8 @@ _AGENT = (b"user-agent", b"penstock")
 class Selection(msgspec.Struct, frozen=True, gc=False):
     """The model that serves a request, who could be asked for it, and what is asked of them.
 
-    ``only`` is the choice where there is one candidate, and what is known of it.
+    ``only`` is the choice where there is one candidate, and what is known of it. ``wish`` is the conversation, where there
+    are several and it is to stay with one.
     """
 
     model: Model
@@ -54,6 +64,25 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     need: Need = NOTHING
     only: Choice | None = None
     known: UpstreamHealth | None = None
+    wish: Affinity | None = None
+
+
+class Asker(msgspec.Struct, frozen=True, gc=False):
+    """Who asks, as far as it makes a difference to who answers. Decided once for the requests of a standing record.
+
+    ``session`` is what the caller's headers call the conversation, ``requires`` are the tags that the plan demands, and
+    ``preference`` is what plan and headers ask of the choice, together.
+    """
+
+    user: str = ""
+    session: bytes = b""
+    plan: str = ""
+    client: str = ""
+    requires: tuple[str, ...] = ()
+    preference: Preference | None = None
+
+
+NO_ASKER = Asker()
 
 
 class UpstreamAddress(msgspec.Struct, frozen=True):
@@ -118,10 +147,24 @@ class Router:
         self._addresses: Memo[tuple[str, bytes, Way | None], UpstreamAddress] = Memo(_MAX_KEPT)
         self._boards: dict[tuple[str, DialectName], Board] = {}
         self._plain: dict[tuple[str, DialectName], _Plain] = {}
+        self._narrow: Memo[tuple[str, DialectName, Preference], tuple[Group, Board]] = Memo(_MAX_KEPT)
+        self._kept_models = KeptModels()
+        self.preferences = True
+        """Whether callers may ask of the choice."""
         self._signed: Memo[tuple[UpstreamKey, DialectName, ApiVersion], _Signed] = Memo(_MAX_KEPT)
 
-    def select(self, resolution: Resolution, envelope: Envelope, endpoint: Endpoint, now: float) -> Selection:
+    def select(
+        self,
+        resolution: Resolution,
+        envelope: Envelope,
+        endpoint: Endpoint,
+        now: float,
+        asker: Asker = NO_ASKER,
+        preference: Preference | None = None,
+    ) -> Selection:
         """The model that serves this request, and who can be asked for it. ``now`` is monotonic.
+
+        ``preference`` is all that is asked of the choice, that of ``asker`` included.
 
         Raises ``InvalidRequest`` when the model (or every model of an ``auto`` list) cannot take what is asked, and
         ``NoProvider`` when none is set up.
@@ -132,34 +175,60 @@ class Router:
         asked = envelope.max_tokens or 0
         if (
             plain is not None
+            and preference is None
             and plain.model is model
             and plain.upstreams is upstreams
             and len(envelope.body) // _SURE + asked <= plain.room
             and asked <= plain.longest
         ):
-            return plain.selection
+            if plain.selection.known is not None or plain.selection.board.group.size == 1:
+                return plain.selection
+            wish = _wish(model, envelope, asker)
+            return plain.selection if wish is None else Selection(model, plain.selection.board, wish=wish)
         choosy = model.auto or any(target.lacks for target in model.targets)
         features = envelope.features() if choosy else frozenset[Feature]()
         need = Need(features, int(envelope.estimate_input() * _ESTIMATE), asked)
         if model.auto:
-            model = self._automatic(resolution, need, endpoint, upstreams, now)
+            model = self._automatic(resolution, need, envelope, endpoint, now, asker, preference)
         board = self._board(model, endpoint, upstreams)
-        group = board.group
-        if not group.size:
+        if not board.group.size:
             raise NoProvider(_nobody(model, upstreams), param="model")
+        if preference is not None:
+            board = self._narrowed(board, preference, endpoint, now)
+            if not board.group.size:
+                raise self._nobody_is_left(model, endpoint, upstreams, asker, preference)
+        group = board.group
         can = fitted(board, need)
         if can is None:
             raise _unfit(model, board, need, endpoint)
-        if choosy:
-            return Selection(model, board, can)
+        wish = None if group.size == 1 else _wish(model, envelope, asker)
+        if choosy or preference is not None:
+            return Selection(model, board, can, wish=wish)
         plain = Selection(model, board)
-        if group.size == 1:
+        if group.size == 1 and not group.limited:
             candidate = group.tiers[0].candidates[0]
             plain = Selection(
                 model, board, NOTHING, Choice(candidate, Reason.ONLY), board.health_of(candidate)
             )
         self._plain[model.id, dialect] = _Plain(model, upstreams, plain, group.room, group.longest)
-        return plain if group.size == 1 else Selection(model, board, can)
+        return plain if plain.known is not None else Selection(model, board, can, wish=wish)
+
+    def kinds_of(self, providers: Iterable[str]) -> set[str]:
+        """The kinds of those of these providers that are set up."""
+        upstreams = self._catalog().upstreams
+        return {upstreams[name].kind for name in providers if name in upstreams}
+
+    def stand_in(
+        self, name: str, plan: str, allowed: frozenset[str] | None, kind: ModelKind | None
+    ) -> Resolution | None:
+        """What the name of a further model means to a caller; None where our catalogue has none of that name.
+
+        Raises ``ModelNotOnPlan`` and what else speaks against that model.
+        """
+        try:
+            return self._catalog().resolve(name, plan, allowed, kind)
+        except ModelNotFound:
+            return None
 
     def choose(
         self,
@@ -175,7 +244,16 @@ class Router:
         if known is not None and selection.only is not None and known.normal and not tried:
             return selection.only
         board = selection.board
-        choice = choose(board, selection.need, tried, failed, u=self._draw(), now=now, patience=patience)
+        choice = choose(
+            board,
+            selection.need,
+            tried,
+            failed,
+            u=self._draw(),
+            now=now,
+            patience=patience,
+            wish=selection.wish,
+        )
         if choice.reason == Reason.LAST_RESORT and choice.wait is None:
             board.known.last_resort.asked(now, self.health.rules)
         return choice
@@ -190,7 +268,14 @@ class Router:
         failed: FailureClass | None = None
         while len(tried) < self.health.rules.most_attempts:
             choice = choose(
-                selection.board, selection.need, tried, failed, u=self._draw(), now=now, patience=0.0
+                selection.board,
+                selection.need,
+                tried,
+                failed,
+                u=self._draw(),
+                now=now,
+                patience=0.0,
+                wish=selection.wish,
             )
             if choice.candidate is None:
                 break
@@ -205,32 +290,92 @@ class Router:
         return self._draw()
 
     def _automatic(
-        self, resolution: Resolution, need: Need, endpoint: Endpoint, upstreams: Upstreams, now: float
+        self,
+        resolution: Resolution,
+        need: Need,
+        envelope: Envelope,
+        endpoint: Endpoint,
+        now: float,
+        asker: Asker,
+        preference: Preference | None,
     ) -> Model:
         """The model that an ``auto`` model chooses."""
+        upstreams = self._catalog().upstreams
+
+        def board_of(model: Model) -> Board:
+            board = self._board(model, endpoint, upstreams)
+            return board if preference is None else self._narrowed(board, preference, endpoint, now)
 
         def well(model: Model) -> bool | None:
-            board = self._board(model, endpoint, upstreams)
+            board = board_of(model)
             if fitted(board, need) is not need:
                 return None
             return others(board, need, (), now)
 
-        chosen = automatic(resolution.candidates, need.features, well=well)
+        auto = resolution.model
+        asked = Asking(
+            need.features,
+            need.prompt,
+            envelope.max_tokens,
+            envelope.stream,
+            endpoint.name,
+            asker.plan,
+            asker.client,
+        )
+        wish = _wish(auto, envelope, asker)
+        kept = "" if wish is None else self._kept_models.get(wish.key, now)
+        chosen = automatic(auto, resolution.candidates, asked, well=well, kept=kept)
         if chosen is None:
             # none has the room that is estimated: the first that has the features, and may have
             chosen = automatic(
+                auto,
                 resolution.candidates,
-                need.features,
-                well=lambda model: (
-                    None if fitted(self._board(model, endpoint, upstreams), need) is None else False
-                ),
+                asked,
+                well=lambda model: None if fitted(board_of(model), need) is None else False,
             )
         if chosen is None:
-            asked = ", ".join(sorted(need.features)) or f"about {need.prompt} tokens"
-            raise InvalidRequest(
-                f"No model of {resolution.model.id} on your plan can take {asked}.", param="model"
+            said = ", ".join(sorted(need.features)) or f"about {need.prompt} tokens"
+            raise InvalidRequest(f"No model of {auto.id} on your plan can take {said}.", param="model")
+        if wish is not None:
+            self._kept_models.keep(wish.key, chosen.model.id, now)
+        return chosen.model
+
+    # ---- what is asked of the choice
+
+    def _narrowed(self, board: Board, preference: Preference, endpoint: Endpoint, now: float = 0.0) -> Board:
+        """The board of those that are as is asked, in the order that is asked."""
+        key = (board.group.model.id, endpoint.name, preference)
+        known = self._narrow.get(key)
+        if known is not None and known[0] is board.group:
+            return known[1]
+        rules = self.health.rules
+        group = narrowed(
+            board.group,
+            preference,
+            endpoint.name,
+            lambda candidate: self.health.of(candidate.attempt).faded(now, rules),
+        )
+        made = Board(group, self.health)
+        if preference.sort != "latency":  # whose order is of the moment
+            self._narrow.keep(key, (board.group, made))
+        return made
+
+    def _nobody_is_left(
+        self, model: Model, endpoint: Endpoint, upstreams: Upstreams, asker: Asker, preference: Preference
+    ) -> PenstockError:
+        """Who asks too much: the plan, whose users can do nothing about it, or the caller."""
+        board = self._board(model, endpoint, upstreams)
+        if (
+            asker.requires
+            and not self._narrowed(board, Preference(requires=asker.requires), endpoint).group.size
+        ):
+            tags = ", ".join(asker.requires)
+            return NoProvider(
+                f"No provider of {model.id} is tagged {tags}, which your plan requires.", param="model"
             )
-        return chosen
+        return InvalidRequest(
+            f"No provider of {model.id} is as you ask: {preference.demands}.", param="provider"
+        )
 
     def _board(self, model: Model, endpoint: Endpoint, upstreams: Upstreams) -> Board:
         group = upstreams.group(model, endpoint.name, endpoint.upstreams)
@@ -325,6 +470,32 @@ def _nobody(model: Model, upstreams: Upstreams) -> str:
     if upstreams.switched is not None and any(target.provider in upstreams for target in model.targets):
         return f"The operator has taken the providers of {model.id} out of use for now."
     return f"No provider is set up for {model.id}."
+
+
+def _wish(model: Model, envelope: Envelope, asker: Asker) -> Affinity | None:
+    """The conversation that a request belongs to; None where it makes no difference where it goes."""
+    if not model.sticky:
+        return None
+    body, turns = envelope.body, envelope.rules.turns
+    place = None if envelope.spans is None else envelope.rules.scan.places.get(turns)
+    if envelope.spans is not None and place is not None:
+        start, end = envelope.spans[place], envelope.spans[place + 1]
+        beside, beginning = beside_turns(body, start, end), body[start : min(end, start + _BEGINNING)]
+    else:
+        fields = envelope.fields
+        named = [b'"%b":%b' % (name.encode(), bytes(fields[name])) for name in _NAMING if name in fields]
+        beside, beginning = b",".join(named), bytes(memoryview(fields.get(turns, b""))[:_BEGINNING])
+    key = conversation(asker.user, model.id, asker.session, len(body), beside, beginning)
+    if not key:
+        return None
+    asked = envelope.max_tokens or model.max_output_tokens or 0
+    kind = stream_kind(len(body) // 4) if envelope.stream else whole_kind(asked)
+    return Affinity(key, kind)
+
+
+_BEGINNING = 1024
+_NAMING = ("prompt_cache_key", "session_id", "metadata")
+"""Fields that may say which conversation it is."""
 
 
 def _unfit(model: Model, board: Board, need: Need, endpoint: Endpoint) -> InvalidRequest:

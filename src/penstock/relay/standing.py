@@ -18,7 +18,7 @@ from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.kinds import KnownKind
 from penstock.relay.answer_head import AnswerHead
-from penstock.relay.router import UpstreamAddress
+from penstock.relay.router import NO_ASKER, UpstreamAddress
 from penstock.upstream import RequestHead
 
 _MOST_LEGS = 16
@@ -58,9 +58,11 @@ class Caller:
     __slots__ = (
         "allowed",
         "asked",
+        "asker",
         "bounds",
         "client",
         "endpoint",
+        "overflows",
         "patience",
         "plan",
         "principal",
@@ -101,6 +103,10 @@ class Caller:
         self.asked = asked
         self.revision = revision
         self.until = until
+        self.asker = NO_ASKER
+        """Who asks, for the choice of a provider."""
+        self.overflows = False
+        """A further model may answer where the prompt is too long for the first, if the caller names one."""
         self.standings: Memo[str, Standing] = Memo(_MOST_MODELS)
         """By the model as the caller writes it."""
 

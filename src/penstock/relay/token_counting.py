@@ -15,7 +15,7 @@ from penstock.core.endpoints import Endpoint
 from penstock.core.routing.candidates import Attempt
 from penstock.domain.catalog.catalog import Resolution
 from penstock.relay.failover import Failover
-from penstock.relay.router import Router
+from penstock.relay.router import Asker, Router
 from penstock.relay.upstream_errors import MAX_ERROR_BODY, network_error, reads_refusal, refused_error
 from penstock.tokens.estimator import Estimator
 from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
@@ -41,6 +41,8 @@ class CountRequest(msgspec.Struct, frozen=True):
     envelope: Envelope
     resolution: Resolution
     asked: ApiVersion
+    asker: Asker
+    """Who asks, for the choice."""
 
 
 class _Counted(msgspec.Struct):
@@ -125,7 +127,14 @@ class TokenCounter:
         async with self._turns.turn(request.user_id):
             began = self._clock()
             name, envelope = request.endpoint.name, request.envelope
-            selection = self._router.select(request.resolution, envelope, request.endpoint, began)
+            selection = self._router.select(
+                request.resolution,
+                envelope,
+                request.endpoint,
+                began,
+                request.asker,
+                request.asker.preference,
+            )
             attempts = self._router.plan(selection, began)
             counters = [each for each in attempts if each.dialect == name]
             if counters:

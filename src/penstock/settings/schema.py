@@ -307,6 +307,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "charge for both."
         ),
     ] = True
+    caller_preferences: Annotated[
+        bool,
+        about(
+            "Whether callers may narrow the choice of a provider (`provider`, `X-Penstock-Provider`) and name further models "
+            "(`models`, `fallbacks`); otherwise these fields go on to the provider as they are."
+        ),
+    ] = True
+    upstream_queue: Annotated[
+        Timer,
+        about(
+            "How long a request waits for a place at providers that take only so many at once (`in_flight` in the "
+            "catalogue), before it is answered 503."
+        ),
+    ] = 2.0
     max_reply: Annotated[Bytes, about("A provider's answer that is not a stream.")] = 64 * 1024 * 1024
     max_replies: Annotated[
         Bytes,

@@ -17,6 +17,10 @@ class Board:
         self.group = group
         self.health = health
         self.known: ModelHealth = health.model(group.model.id)
+        if group.limited:
+            for tier in group.tiers:
+                for candidate in tier.candidates:
+                    health.limit(candidate)
         self.tiers: list[Ranked] = [
             (
                 tier,

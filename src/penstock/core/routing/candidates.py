@@ -8,8 +8,9 @@ from itertools import accumulate
 
 import msgspec
 
-from penstock.core.catalog import Credential, DialectName, Feature, Model, Target, Upstream
+from penstock.core.catalog import Credential, DialectName, Feature, Model, Price, Target, Upstream
 from penstock.core.profile import Profile
+from penstock.core.routing.affinity import mark_of
 
 UpstreamKey = tuple[str, str, str]
 """Provider id, the provider's name of the model, and the credential's id: '' where the provider has no pool of them."""
@@ -74,7 +75,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One target as a caller of one dialect meets it.
 
     ``room`` is how many tokens prompt and answer may have together, ``longest`` how many an answer may have; None: as far
-    as is known, any.
+    as is known, any. ``mark`` is its number for affinity, ``in_flight`` how many requests it takes at once, if that is limited.
     """
 
     attempt: Attempt
@@ -83,6 +84,10 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     lacks: frozenset[Feature]
     room: int | None = None
     longest: int | None = None
+    mark: int = 0
+    in_flight: int | None = None
+    tags: frozenset[str] = frozenset()
+    price: Price | None = None
 
     @property
     def place(self) -> tuple[str, str]:
@@ -93,12 +98,13 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 class Tier:
     """Candidates that are equals: one priority, all in the caller's dialect or all translated, and with a weight or without."""
 
-    __slots__ = ("candidates", "cumulative", "keys", "mean", "priority", "total", "weights")
+    __slots__ = ("candidates", "cumulative", "keys", "marks", "mean", "priority", "total", "weights")
 
     def __init__(self, priority: int, candidates: tuple[Candidate, ...]) -> None:
         self.priority = priority
         self.candidates = candidates
         self.keys = tuple(candidate.key for candidate in candidates)
+        self.marks = [candidate.mark for candidate in candidates]
         self.weights = [float(candidate.weight or 1) for candidate in candidates]
         """Among those that have none, all are equal."""
         self.cumulative = list(accumulate(self.weights))
@@ -109,7 +115,7 @@ class Tier:
 class Group:
     """The tiers of one model for callers of one dialect, the best first."""
 
-    __slots__ = ("choosy", "longest", "model", "places", "room", "size", "tiers")
+    __slots__ = ("choosy", "limited", "longest", "model", "places", "room", "size", "tiers")
 
     def __init__(self, model: Model, tiers: tuple[Tier, ...]) -> None:
         self.model = model
@@ -120,6 +126,11 @@ class Group:
         """Fewer than candidates where a provider has a pool of credentials."""
         self.choosy = any(candidate.lacks for candidate in everybody)
         """Features that are asked for make a difference to who can answer."""
+        self.limited = any(
+            candidate.in_flight is not None or candidate.attempt.upstream.in_flight is not None
+            for candidate in everybody
+        )
+        """Somebody takes only so many requests at once."""
         self.room = min((each.room for each in everybody if each.room is not None), default=_ANY)
         self.longest = min((each.longest for each in everybody if each.longest is not None), default=_ANY)
         """What everybody has room for, and can answer."""
@@ -170,6 +181,10 @@ def _grouped(
                 lacks=frozenset(target.lacks),
                 room=target.context_tokens or model.context_tokens,
                 longest=target.max_output_tokens,
+                mark=mark_of(*signed.key),
+                in_flight=target.in_flight,
+                tags=frozenset((*signed.upstream.tags, *target.tags)),
+                price=target.price,
             )
             rank = (target.priority, attempt.dialect != dialect, weight <= 0)
             ranked.setdefault(rank, []).append(candidate)

@@ -14,7 +14,9 @@ import msgspec
 
 from penstock.core.catalog import Feature
 from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
+from penstock.core.routing.affinity import Affinity, favourite, few_of, liking
 from penstock.core.routing.board import Board, Entry, Ranked
+from penstock.core.routing.bounds.capacity import is_full
 from penstock.core.routing.candidates import Candidate, Tier
 from penstock.core.routing.health import Health, UpstreamHealth
 from penstock.core.routing.rules import RoutingRules
@@ -29,12 +31,24 @@ class Reason(StrEnum):
     """It was drawn by its weight."""
     LOAD = "load"
     """Less is to be said against it than against the one that was drawn."""
+    STICKY = "sticky"
+    """The conversation was there before, as far as anybody is."""
+    STICKY_LEFT_SLOW = "sticky_left_slow"
+    STICKY_LEFT_FULL = "sticky_left_full"
+    STICKY_LEFT_OUT = "sticky_left_out"
+    """The conversation's own upstream is slow, has too much to do, or is out."""
     TIER_DOWN = "tier_down"
     """All of a better tier are out."""
+    TIER_FULL = "tier_full"
+    """All of a better tier have as many requests as they take."""
+    FULL = "full"
+    """Everybody has: the request has to wait."""
     CALLER = "caller"
     """Those of a better tier cannot take what is asked."""
     PROBE = "probe"
     """It was out, and is tried again."""
+    FALLBACK_MODEL = "fallback_model"
+    """Another model answers in place of the one that was asked."""
     LAST_RESORT = "last_resort"
     """All are out."""
 
@@ -72,43 +86,65 @@ def choose(
     u: float,
     now: float,
     patience: float,
+    wish: Affinity | None = None,
 ) -> Choice:
     """Who is asked next. ``failed`` is how the last of ``tried`` has failed, ``patience`` the seconds that are left.
 
-    Where nobody can take what is asked, or nobody is left after a failure, the choice has no candidate and no class.
+    ``wish`` says which conversation it is, where that is to make a difference. Where nobody can take what is asked, or nobody
+    is left after a failure, the choice has no candidate and no class.
     """
     group, health = board.group, board.health
-    if not health.abnormal and not tried and group.size and is_plain(board, need):
+    if not (health.abnormal or group.limited or tried) and group.size and is_plain(board, need):
         if group.size == 1:
             return Choice(group.tiers[0].candidates[0], Reason.ONLY)
         tier, entries = board.tiers[0]
+        if wish is not None and len(entries) > 1:
+            start, end = few_of(wish.key, tier.cumulative)
+            own = start + favourite(wish.key, tier.marks[start:end], tier.weights[start:end])
+            if _leaves(entries[own], entries, wish, board, now) is None:
+                return Choice(entries[own][0], Reason.STICKY)
+            kept = _sticky(entries, entries, wish, board, now)
+            if kept is not None:
+                return kept
         return _drawn(tier, entries, health.rules, u, now)
     able = _able(board, need, tried)
-    live = [_live(tier, entries, health, now) for tier, entries in able]
+    free = _free(able) if group.limited else able
+    live = [_live(tier, entries, health, now) for tier, entries in free]
     if failed is not None:
         return _after(live, tried, failed, health.rules, u, now)
     if not able:
         return Choice(None, Reason.CALLER)
-    found = _best(live, board, u, now)
-    if found is None:
-        return _last_resort(able, board, u, now, patience)
+    found = _best(live, able, board, wish, u, now)
+    if found is not None:
+        return Choice(found[0].candidate, _reason(found, able, board, now))
+    free = [each for each in free if each[1]]
+    if not free or (group.limited and _is_anybody_well(able, health, now)):
+        return Choice(None, Reason.FULL)
+    return _last_resort(free, board, u, now, patience)
+
+
+def _reason(found: tuple[Choice, Tier], able: list[Ranked], board: Board, now: float) -> str:
+    """Why the choice is what it is: that there is no other, or no better tier, says more than how it was drawn."""
     chosen, tier = found
-    if chosen.reason is not Reason.WEIGHT:
-        return chosen
-    if group.size == 1:
-        return Choice(chosen.candidate, Reason.ONLY)
+    if chosen.reason not in (Reason.WEIGHT, Reason.STICKY):
+        return chosen.reason
+    if board.group.size == 1:
+        return Reason.ONLY
     if tier is not able[0][0]:
-        return Choice(chosen.candidate, Reason.TIER_DOWN)
-    return chosen if tier is group.tiers[0] else Choice(chosen.candidate, Reason.CALLER)
+        full = board.group.limited and _is_anybody_well(able[:1], board.health, now)
+        return Reason.TIER_FULL if full else Reason.TIER_DOWN
+    return chosen.reason if tier is board.group.tiers[0] else Reason.CALLER
 
 
 def others(board: Board, need: Need, tried: Sequence[Candidate], now: float) -> bool:
     """Whether another place could be asked than those that were tried."""
     if board.group.size <= len(tried) or (tried and board.group.places == 1):
         return False
-    if not board.health.abnormal and len(tried) == 1 and is_plain(board, need):
+    limited = board.group.limited
+    if not (board.health.abnormal or limited) and len(tried) == 1 and is_plain(board, need):
         return True
-    live = [_live(tier, entries, board.health, now) for tier, entries in _able(board, need, tried)]
+    able = _able(board, need, tried)
+    live = [_live(tier, entries, board.health, now) for tier, entries in (_free(able) if limited else able)]
     places = {candidate.place for candidate in tried}
     return any(entry[0].place not in places for each in live for entry in (*each.well, *each.odd))
 
@@ -165,6 +201,18 @@ def _able(board: Board, need: Need, tried: Sequence[Candidate]) -> list[Ranked]:
     return [each for each in found if each[1]]
 
 
+def _free(able: list[Ranked]) -> list[Ranked]:
+    """Those that take one more request; the tiers stay, also where nobody of them does."""
+    return [
+        (tier, [entry for entry in entries if not is_full(entry[1].capacities)]) for tier, entries in able
+    ]
+
+
+def _is_anybody_well(able: list[Ranked], health: Health, now: float) -> bool:
+    live = [_live(tier, entries, health, now) for tier, entries in able]
+    return any(each.well or each.odd for each in live)
+
+
 class _Live(msgspec.Struct, frozen=True, gc=False):
     """Those of a tier that are not out: who is as usual, and who is to be looked at."""
 
@@ -186,7 +234,9 @@ def _live(tier: Tier, entries: list[Entry], health: Health, now: float) -> _Live
     return _Live(tier, well, odd)
 
 
-def _best(live: list[_Live], board: Board, u: float, now: float) -> tuple[Choice, Tier] | None:
+def _best(
+    live: list[_Live], able: list[Ranked], board: Board, wish: Affinity | None, u: float, now: float
+) -> tuple[Choice, Tier] | None:
     """One of the best that are well, and its tier; a probe, or a trickle to one that is degraded, goes before them.
 
     A level is twice a tier's number, and one more for the degraded of it; the bad ones stand behind the next tier's.
@@ -213,10 +263,79 @@ def _best(live: list[_Live], board: Board, u: float, now: float) -> tuple[Choice
     if not levels:
         return None
     level = min(levels)
-    return _draw(levels[level], rules, u, now), tiers[level]
+    tier = tiers[level]
+    if wish is not None:
+        everybody = next(entries for each, entries in able if each is tier)
+        kept = _sticky(everybody, levels[level], wish, board, now)
+        if kept is not None:
+            return kept, tier
+    return _draw(levels[level], rules, u, now), tier
 
 
 _LEVELS = (0, 1, 3)
+
+
+def _sticky(
+    everybody: list[Entry], well: list[Entry], wish: Affinity, board: Board, now: float
+) -> Choice | None:
+    """The conversation's own upstream among ``everybody``, or the next that it would have of those that are ``well``.
+
+    None where it can have none: the choice is as without it.
+    """
+    key = wish.key
+    start, end = few_of(key, list(accumulate([entry[2] for entry in everybody])))
+    places = everybody[start:end]
+    own = _favourite(key, places)
+    reason = Reason.STICKY
+    if well is not everybody:
+        there = {id(entry[1]) for entry in well}
+        places = [entry for entry in places if id(entry[1]) in there]
+        if id(own[1]) not in there:
+            if not places:
+                return None
+            full = is_full(own[1].capacities)
+            reason = Reason.STICKY_LEFT_FULL if full else Reason.STICKY_LEFT_OUT
+            own = _favourite(key, places)
+    left = _leaves(own, places, wish, board, now)
+    if left is None:
+        return Choice(own[0], reason)
+    rest = [entry for entry in places if entry is not own]
+    other = _favourite(key, rest)
+    return Choice(other[0], left) if _leaves(other, rest, wish, board, now) is None else None
+
+
+_ASIDE, _EVERYTHING = 0x5BD1E995, 2.0**64
+
+
+def _favourite(key: int, places: list[Entry]) -> Entry:
+    if len(places) == 1:
+        return places[0]
+    return places[favourite(key, [entry[0].mark for entry in places], [entry[2] for entry in places])]
+
+
+def _leaves(own: Entry, places: list[Entry], wish: Affinity, board: Board, now: float) -> Reason | None:
+    """Why a conversation does not stay with its own upstream; None: it does."""
+    rules, known = board.health.rules, own[1]
+    if known.low:
+        # by the conversation, so that those that stay are the same from turn to turn
+        share = liking(wish.key, _ASIDE) / _EVERYTHING
+        if share > known.share(now, rules):
+            return Reason.STICKY_LEFT_FULL
+    if known.slowness <= 1.0 and known.in_flight <= rules.sticky_spare:
+        return None
+    many = len(places)
+    if many < 2:
+        return None
+    if known.in_flight > rules.sticky_spare:
+        mean = (sum([entry[1].in_flight for entry in places]) - known.in_flight) / (many - 1)
+        if known.in_flight > rules.sticky_load * mean + rules.sticky_spare:
+            return Reason.STICKY_LEFT_FULL
+    if known.slowness > 1.0:
+        usual = board.known.pace.usual(wish.kind)
+        quickest = min([entry[1].faded(now, rules) for entry in places if entry is not own])
+        if usual * (known.faded(now, rules) - quickest) > rules.sticky_slower:
+            return Reason.STICKY_LEFT_SLOW
+    return None
 
 
 def _trickles(

@@ -227,6 +227,11 @@ class Circuit:
         self._set()
         return True
 
+    def wait(self, until: float) -> None:
+        """Its allowance is used up until then, though it has refused nothing."""
+        self._cool_until = max(self._cool_until, until)
+        self._set()
+
     def rest(
         self, told: float | None, longest_told: float, longest: float, first: float, least: float
     ) -> float:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 import msgspec
 
 from penstock.core.failure_classes.classes import HANDLING, Against, FailureClass
-from penstock.core.routing.candidates import Attempt, UpstreamKey
+from penstock.core.routing.bounds.capacity import Capacity
+from penstock.core.routing.bounds.headroom import Headroom
+from penstock.core.routing.bounds.rate_headers import Amount
+from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey
 from penstock.core.routing.circuit_breaker import Circuit
 from penstock.core.routing.last_resort import LastResort
 from penstock.core.routing.pace import Pace
@@ -33,13 +36,16 @@ class UpstreamHealth:
     __slots__ = (
         "allowance",
         "asked",
+        "capacities",
         "credential",
         "degraded",
         "failures",
+        "headroom",
         "in_flight",
         "key",
         "last_class",
         "local",
+        "low",
         "normal",
         "origin",
         "resorted_at",
@@ -71,6 +77,11 @@ class UpstreamHealth:
         self.warm_at = 0.0
         """When it has its whole share again; 0.0: it has."""
         self.in_flight = self.asked = 0
+        self.capacities: tuple[Capacity, ...] = ()
+        """What bounds the requests that it is sent at once."""
+        self.headroom = Headroom()
+        self.low = False
+        """There is little left of its limits."""
         self.slowness = 1.0
         """Its first tokens, in averages of the model: 1.0 for one of which nothing is known."""
         self.failures = 0.0
@@ -109,6 +120,10 @@ class UpstreamHealth:
             load * (1.0 + (self.slowness - 1.0) * fades) * (1.0 + rules.failing_costs * self.failures * fades)
         )
 
+    def faded(self, now: float, rules: RoutingRules) -> float:
+        """Its slowness, as far as it is not forgotten."""
+        return 1.0 + (self.slowness - 1.0) * 0.5 ** ((now - self.sampled_at) / rules.forgets)
+
     def fade(self, now: float, rules: RoutingRules) -> None:
         """Half of what the averages have learned is forgotten in a while in which nothing new is learned."""
         fades = 0.5 ** ((now - self.sampled_at) / rules.forgets)
@@ -117,10 +132,19 @@ class UpstreamHealth:
         self.sampled_at = now
 
     def share(self, now: float, rules: RoutingRules) -> float:
-        """The part of its weight that it has while it gets warm."""
+        """The part of its weight that it has while it gets warm, or little is left of its limits."""
+        share = 1.0
+        if self.low:
+            share = max(_LEAST, min(1.0, self.headroom.ratio(now) / rules.headroom_low))
         if not self.warm_at:
-            return 1.0
-        return max(rules.warm_from, 1.0 - (1.0 - rules.warm_from) * (self.warm_at - now) / rules.warm_up)
+            return share
+        return share * max(
+            rules.warm_from, 1.0 - (1.0 - rules.warm_from) * (self.warm_at - now) / rules.warm_up
+        )
+
+
+_LEAST = 0.001
+"""No weight is nothing."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -166,6 +190,7 @@ class Health:
         self._circuits: dict[tuple[str, ...], tuple[Circuit, list[UpstreamHealth]]] = {}
         self._sharers: dict[Circuit, list[UpstreamHealth]] = {}
         self._models: dict[str, ModelHealth] = {}
+        self._capacities: dict[UpstreamKey, Capacity] = {}
         self._poison = Poison()
 
     def of(self, attempt: Attempt) -> UpstreamHealth:
@@ -191,6 +216,21 @@ class Health:
     def all(self) -> Collection[UpstreamHealth]:
         """All of which something is known."""
         return self._upstreams.values()
+
+    def limit(self, candidate: Candidate) -> None:
+        """Bound what it is sent at once, as the catalogue says now."""
+        attempt = candidate.attempt
+        limits = (
+            ((attempt.provider, attempt.model, ""), candidate.in_flight),
+            ((attempt.provider, "", ""), attempt.upstream.in_flight),
+        )
+        capacities: list[Capacity] = []
+        for key, limit in limits:
+            if limit is not None:
+                capacity = self._capacities.setdefault(key, Capacity(limit))
+                capacity.limit = limit
+                capacities.append(capacity)
+        self.of(attempt).capacities = tuple(capacities)
 
     def model(self, model: str) -> ModelHealth:
         """What is known of a public model, by its id."""
@@ -218,12 +258,15 @@ class Health:
 
     # ---- what is sent
 
-    def sent(self, health: UpstreamHealth, now: float) -> bool:
-        """A request goes out. Whether it is a probe."""
+    def sent(self, health: UpstreamHealth, now: float, tokens: int = 0) -> bool:
+        """A request goes out, with a prompt of so many tokens. Whether it is a probe."""
         health.in_flight += 1
         health.asked += 1
         if health.normal:
             return False
+        if health.low:
+            health.headroom.sent(tokens)
+            self._pace(health, now)
         if health.degraded:
             health.trickled_at = now
         if health.until > now:
@@ -270,6 +313,25 @@ class Health:
                 self._changed(circuit, now)
 
     # ---- outcomes
+
+    def paced(self, health: UpstreamHealth, amounts: tuple[Amount, ...], now: float) -> None:
+        """Its answer has said what is left of its limits; or nothing of that."""
+        health.headroom.note(amounts, now)
+        if amounts or health.low:
+            self._pace(health, now)
+
+    def _pace(self, health: UpstreamHealth, now: float) -> None:
+        ratio, rules = health.headroom.ratio(now), self.rules
+        if ratio <= 0.0:
+            wait = min(max(health.headroom.wait(now), rules.cool_least), rules.cool_rate_told)
+            if now + wait > health.allowance.until:
+                health.allowance.wait(now + wait)
+                health.last_class = FailureClass.RATE
+                self._changed(health.allowance, now)
+        low = ratio < rules.headroom_low
+        if low is not health.low:
+            health.low = low
+            self.refresh(health, now)
 
     def timed(self, health: UpstreamHealth, ratio: float, now: float) -> None:
         """Its answer has begun, after ``ratio`` times what is usual for the model."""
@@ -383,6 +445,8 @@ class Health:
         changed = health.warm_at != 0.0 and health.warm_at <= now
         if changed:
             health.warm_at = 0.0
+        if health.low:
+            self._pace(health, now)
         if health.degraded and health.target.judge(now, self.rules):
             changed = True
         for circuit in health.circuits:
@@ -408,7 +472,11 @@ class Health:
             if health.local:
                 health.warm_at = now + self.rules.warm_up
         health.normal = (
-            health.until == 0.0 and not health.suspect and not health.degraded and not health.warm_at
+            health.until == 0.0
+            and not health.suspect
+            and not health.degraded
+            and not health.warm_at
+            and not health.low
         )
         self.abnormal += was_normal - health.normal
 

@@ -16,6 +16,7 @@ _BUCKETS = 22 * _STEPS
 _REFRESH = 32
 """After so many samples the quantiles are worked out again."""
 _LEARNS = 0.1
+_FEW = 10
 _HALF_HOUR = 1800.0
 SIZES = (2_000, 16_000, 64_000)
 """Tokens of a prompt, up to each; above is a class of its own."""
@@ -130,6 +131,11 @@ class Pace:
     def add(self, kind: int, seconds: float, now: float) -> float:
         """An answer has begun, or a whole one has come, after so long; how many times the average that is."""
         return self._times[kind].add(seconds, now)
+
+    def usual(self, kind: int) -> float:
+        """The average, in seconds; 0.0 where too little is known."""
+        times = self._times[kind]
+        return times.average if times.count >= _FEW else 0.0
 
     def slow_mark(self, kind: int) -> float:
         """Who leaves after so long has found it slow."""

@@ -25,6 +25,13 @@ class RoutingRules(msgspec.Struct, frozen=True):
     forgets: float = 20.0
     """Half-life of both averages where nothing new is learned."""
 
+    # ---- affinity
+    sticky_slower: float = 2.0
+    """Seconds that a conversation waits longer at its own upstream than at the quickest other one."""
+    sticky_load: float = 2.0
+    sticky_spare: int = 8
+    """It leaves one that has so many times the requests of the others, on average, and so many more."""
+
     # ---- circuits
     bucket: float = 5.0
     """The length of one bucket of the window; twelve are kept."""
@@ -71,6 +78,12 @@ class RoutingRules(msgspec.Struct, frozen=True):
     """How long after it was switched off a credential or a model is tried again: first, and at most."""
     off_sole: float = 5.0
     """The same where there is nobody else: a request that would fail in any case may as well try."""
+
+    # ---- headroom
+    headroom_low: float = 0.2
+    """Below this part of a limit an upstream's share falls with what is left."""
+    headroom_every: float = 0.25
+    """How often an upstream's answers are looked at for what is left."""
 
     # ---- votes
     votes: int = 2

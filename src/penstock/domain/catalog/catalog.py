@@ -38,6 +38,8 @@ _LONGEST_NAME_KEPT = 256
 class Plan(msgspec.Struct, frozen=True):
     """What a user may do: requests a UTC day, requests at once, seconds a request may wait for its turn, and models.
 
+    ``weight`` is the share of a provider's places that its users have where these are scarce; ``requires`` are the tags
+    without which no provider gets a request of theirs.
     ``own`` is there where a key has narrower limits than its account: then the numbers are the key's.
     """
 
@@ -47,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True):
     concurrent_requests: int
     models: tuple[str, ...]
     queue_seconds: int = 0
+    weight: int = 1
+    requires: tuple[str, ...] = ()
     own: KeyLimits | None = None
 
     def for_key(self, user_id: str, key_id: str, daily: int | None, concurrent: int | None) -> "Plan":
@@ -330,7 +334,8 @@ class Catalog:
             return (model,) if self.served(model) else ()
         # A key that lists the auto model lists what it may choose: the plan alone narrows that.
         offered = {entry.id: entry for entry in self.offered(plan_id) if not entry.auto}
-        return tuple(offered[name] for name in model.auto if name in offered)
+        names = dict.fromkeys((*model.auto, *(name for rule in model.rules for name in rule.use)))
+        return tuple(offered[name] for name in names if name in offered)
 
     # ---- what the errors say
 

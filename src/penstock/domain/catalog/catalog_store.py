@@ -10,10 +10,13 @@ from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.catalog import (
+    AutoRule,
     Capabilities,
     Credential,
     DialectName,
+    Fallback,
     Model,
+    Price,
     Target,
     Upstream,
     with_profile_values,
@@ -51,10 +54,28 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class _Serving(msgspec.Struct, omit_defaults=True):
-    """The ``targets`` column: where a model is served, or what it chooses from."""
+    """The ``targets`` column: where a model is served, or what it chooses from, and how."""
 
     targets: tuple[Target, ...] = ()
     auto: tuple[str, ...] = ()
+    sticky: bool = True
+    rules: tuple[AutoRule, ...] = ()
+    most_usd_per_million: Price | None = None
+    fallback: tuple[Fallback, ...] = ()
+
+
+class _ProviderChoice(msgspec.Struct, omit_defaults=True):
+    """The ``choice`` column of a provider: what of it makes a difference to whether it is chosen."""
+
+    tags: tuple[str, ...] = ()
+    in_flight: int | None = None
+
+
+class _PlanChoice(msgspec.Struct, omit_defaults=True):
+    """The same of a plan."""
+
+    weight: int = 1
+    requires: tuple[str, ...] = ()
 
 
 CatalogRow = Upstream | Model | Plan
@@ -62,6 +83,8 @@ _Row = TypeVar("_Row", Upstream, Model, Plan)
 
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_serving = msgspec.json.Decoder(_Serving).decode
+_decode_provider_choice = msgspec.json.Decoder(_ProviderChoice).decode
+_decode_plan_choice = msgspec.json.Decoder(_PlanChoice).decode
 _decode_capabilities = msgspec.json.Decoder(Capabilities).decode
 _decode_habits = msgspec.json.Decoder(dict[str, object]).decode
 _decode_credentials = msgspec.json.Decoder(tuple[Credential, ...]).decode
@@ -80,7 +103,7 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
     """The whole catalogue, in its order; ``kinds`` (the provider table) gives each provider its profile."""
     providers: list[Upstream] = []
     for row in await conn.execute(_in_order(providers_table)):
-        known = kinds.get(row.kind)
+        known, choice = kinds.get(row.kind), _decode_provider_choice(row.choice or "{}")
         habits, reach, sign_in = parted(_decode_habits(row.profile))
         upstream = Upstream(
             id=row.id,
@@ -93,6 +116,8 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
             reach=reach,
             sign_in=sign_in,
             credentials=() if row.credentials is None else _decode_credentials(row.credentials),
+            tags=choice.tags,
+            in_flight=choice.in_flight,
         )
         providers.append(with_profile_values(upstream, habits))
     models: list[Model] = []
@@ -105,6 +130,10 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
                 aliases=_decode_names(row.aliases),
                 targets=serving.targets,
                 auto=serving.auto,
+                sticky=serving.sticky,
+                rules=serving.rules,
+                most_usd_per_million=serving.most_usd_per_million,
+                fallback=serving.fallback,
                 max_output_tokens=row.max_output_tokens,
                 context_tokens=row.context_tokens,
                 capabilities=_decode_capabilities(row.capabilities),
@@ -112,17 +141,21 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
                 kind=row.kind,
             )
         )
-    plans = [
-        Plan(
-            id=row.id,
-            name=row.name,
-            daily_requests=row.daily_requests,
-            concurrent_requests=row.concurrent_requests,
-            models=_decode_names(row.models),
-            queue_seconds=row.queue_seconds,
+    plans: list[Plan] = []
+    for row in await conn.execute(_in_order(plans_table)):
+        share = _decode_plan_choice(row.choice or "{}")
+        plans.append(
+            Plan(
+                id=row.id,
+                name=row.name,
+                daily_requests=row.daily_requests,
+                concurrent_requests=row.concurrent_requests,
+                models=_decode_names(row.models),
+                queue_seconds=row.queue_seconds,
+                weight=share.weight,
+                requires=share.requires,
+            )
         )
-        for row in await conn.execute(_in_order(plans_table))
-    ]
     return CatalogDocument(tuple(providers), tuple(models), tuple(plans))
 
 
@@ -313,6 +346,7 @@ def _provider_values(row: Upstream, position: int) -> dict[str, str | int | None
         "auth": row.auth,
         "kind": row.kind,
         "profile": _json({**dict(row.habits), **kept(row)}),
+        "choice": _json(_ProviderChoice(row.tags, row.in_flight)),
         "position": position,
         "credentials": _json(row.credentials) if row.credentials else None,
     }
@@ -323,7 +357,16 @@ def _model_values(model: Model, position: int, now_ms: int) -> dict[str, str | i
         "id": model.id,
         "name": model.name,
         "aliases": _json(model.aliases),
-        "targets": _json(_Serving(model.targets, model.auto)),
+        "targets": _json(
+            _Serving(
+                model.targets,
+                model.auto,
+                model.sticky,
+                model.rules,
+                model.most_usd_per_million,
+                model.fallback,
+            )
+        ),
         "max_output_tokens": model.max_output_tokens,
         "context_tokens": model.context_tokens,
         "capabilities": _json(model.capabilities),
@@ -341,6 +384,7 @@ def _plan_values(plan: Plan, position: int) -> dict[str, str | int | None]:
         "concurrent_requests": plan.concurrent_requests,
         "queue_seconds": plan.queue_seconds,
         "models": _json(plan.models),
+        "choice": _json(_PlanChoice(plan.weight, plan.requires)),
         "position": position,
     }
 

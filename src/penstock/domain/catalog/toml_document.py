@@ -18,14 +18,18 @@ from penstock.core.catalog import (
     STRAIGHT,
     UNMIXED,
     Auth,
+    AutoRule,
     Capabilities,
     Credential,
     DialectName,
+    Fallback,
     Feature,
     Model,
     ModelKind,
+    Price,
     Target,
     Upstream,
+    When,
     is_same_model,
     is_wildcard,
     with_profile_values,
@@ -42,6 +46,8 @@ Alias = Annotated[str, Meta(min_length=1, max_length=128)]
 AtLeastOne = Annotated[int, Meta(ge=1, le=2**53)]
 NotNegative = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 QueueSeconds = Annotated[int, Meta(ge=0, le=600)]
+Places = Annotated[int, Meta(ge=1, le=1_000_000)]
+Tag = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Label = Annotated[str, Meta(max_length=100)]
 
 _SECRET = re.compile(r"^(|env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")
@@ -73,6 +79,9 @@ class _TargetEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lacks: tuple[Feature, ...] = ()
     context_tokens: AtLeastOne | None = None
     max_output_tokens: AtLeastOne | None = None
+    in_flight: Places | None = None
+    tags: tuple[Tag, ...] = ()
+    price: Price | None = None
 
 
 class _CredentialEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +99,8 @@ class _ProviderEntry(ReachEntry, frozen=True, forbid_unknown_fields=True, kw_onl
     auth: Auth | None = None
     profile: dict[str, object] = msgspec.field(default_factory=dict[str, object])
     credentials: tuple[_CredentialEntry, ...] = ()
+    tags: tuple[Tag, ...] = ()
+    in_flight: Places | None = None
 
 
 class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +113,10 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_tokens: AtLeastOne | None = None
     capabilities: Capabilities = Capabilities()
     kind: str = "chat"
+    sticky: bool = True
+    rules: tuple[AutoRule, ...] = ()
+    most_usd_per_million: Price | None = None
+    fallback: tuple[Fallback, ...] = ()
 
 
 class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +126,8 @@ class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[ModelId, ...]
     name: Label = ""
     queue_seconds: QueueSeconds = 0
+    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
+    requires: tuple[Tag, ...] = ()
 
 
 _MODEL_KINDS: Mapping[str, ModelKind] = {row.kind: row.kind for row in ENDPOINTS}
@@ -124,6 +141,11 @@ _STRUCTS: Mapping[str, type[msgspec.Struct]] = {
     "plan": _PlanEntry,
     "targets": _TargetEntry,
     "capabilities": Capabilities,
+    "rules": AutoRule,
+    "when": When,
+    "fallback": Fallback,
+    "price": Price,
+    "most_usd_per_million": Price,
 }
 
 _Entry = TypeVar("_Entry", bound=msgspec.Struct)
@@ -256,6 +278,8 @@ def _provider(
         reach=reach_of(entry, STRAIGHT if row is None else row.reach),
         sign_in=entry.sign_in,
         credentials=tuple(Credential(it.id, it.secret, it.weight, it.group) for it in entry.credentials),
+        tags=entry.tags,
+        in_flight=entry.in_flight,
     )
     problems.extend(wrong_reach(path, upstream.reach))
     problems.extend(wrong_sign_in(path, upstream.auth, upstream.sign_in, secret))
@@ -291,6 +315,8 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         problems.append(f"{path}.targets: required: at least one place where the model is served")
     if entry.id in entry.auto:
         problems.append(f"{path}.auto[{entry.auto.index(entry.id)}]: a model cannot choose itself")
+    if not entry.auto and (entry.rules or entry.most_usd_per_million):
+        problems.append(f"{path}.auto: required: rules and prices are of a model that chooses among others")
     kind = _MODEL_KINDS.get(entry.kind)
     if kind is None:
         known = ", ".join(f'"{kind}"' for kind in _MODEL_KINDS)
@@ -309,6 +335,9 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
                 t.lacks,
                 t.context_tokens,
                 t.max_output_tokens,
+                t.in_flight,
+                t.tags,
+                t.price,
             )
             for t in entry.targets
         ),
@@ -317,6 +346,10 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         context_tokens=entry.context_tokens,
         capabilities=entry.capabilities,
         kind=kind or "chat",
+        sticky=entry.sticky,
+        rules=entry.rules,
+        most_usd_per_million=entry.most_usd_per_million,
+        fallback=entry.fallback,
     )
 
 
@@ -328,6 +361,8 @@ def _plan(entry: _PlanEntry) -> Plan:
         concurrent_requests=entry.concurrent_requests,
         models=entry.models,
         queue_seconds=entry.queue_seconds,
+        weight=entry.weight,
+        requires=entry.requires,
     )
 
 
@@ -350,6 +385,7 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
         path = f"model[{index}]"
         problems.extend(_wrong_targets(path, model, providers))
         problems.extend(_wrong_choice(path, model, models))
+        problems.extend(_unpriced(path, model, models))
         problems.extend(_wrong_names(path, model, models, owners))
         problems.extend(_wrong_wildcard(path, model))
         if model.kind in UNMIXED:
@@ -389,6 +425,8 @@ def _mixed_models(path: str, model: Model) -> Iterator[str]:
     why = UNMIXED[model.kind]
     if model.auto:
         yield f"{path}.auto: {_article(model.kind)} model cannot choose among others: {why}"
+    if model.fallback:
+        yield f"{path}.fallback: {_article(model.kind)} model has none: {why}"
     for place, target in enumerate(model.targets):
         first = model.targets[0].model
         if not is_same_model(target.model, first):
@@ -403,15 +441,31 @@ def _article(kind: ModelKind) -> str:
 
 
 def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:
-    for place, name in enumerate(model.auto):
-        if name not in models:
-            yield f'{path}.auto[{place}]: unknown model "{name}"{_meant(name, models)}'
-        elif is_wildcard(name):
-            yield f'{path}.auto[{place}]: "{name}" is a wildcard; name a model'
-        elif models[name].auto:
-            yield f'{path}.auto[{place}]: "{name}" itself chooses among others'
-        elif models[name].kind != model.kind:
-            yield f'{path}.auto[{place}]: "{name}" is {_article(models[name].kind)} model'
+    lists = [("auto", model.auto)]
+    lists += [(f"rules[{number}].use", rule.use) for number, rule in enumerate(model.rules)]
+    lists += [(f"fallback[{number}].model", (each.model,)) for number, each in enumerate(model.fallback)]
+    for where, names in lists:
+        for place, name in enumerate(names):
+            at = f"{path}.{where}" if where.startswith("fallback") else f"{path}.{where}[{place}]"
+            if name not in models:
+                yield f'{at}: unknown model "{name}"{_meant(name, models)}'
+            elif is_wildcard(name):
+                yield f'{at}: "{name}" is a wildcard; name a model'
+            elif models[name].auto:
+                yield f'{at}: "{name}" itself chooses among others'
+            elif models[name].kind != model.kind:
+                yield f'{at}: "{name}" is {_article(models[name].kind)} model'
+            elif name == model.id:
+                yield f"{at}: a model does not stand in for itself"
+
+
+def _unpriced(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:
+    """Where an ``auto`` model may cost only so much, and nobody has said what one of its list costs."""
+    if model.most_usd_per_million is None:
+        return
+    for name in dict.fromkeys((*model.auto, *(each for rule in model.rules for each in rule.use))):
+        if name in models and not any(target.price for target in models[name].targets):
+            yield f'{path}.most_usd_per_million: no target of "{name}" has a price, so it would never be chosen'
 
 
 def _wrong_names(

@@ -77,6 +77,7 @@ OLDER: tuple[str, ...] = (
     "0009",
     "0010",
     "0011",
+    "0012",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 

@@ -212,6 +212,7 @@ plans = Table(
     Column("queue_seconds", Integer, nullable=False),
     Column("models", Text, nullable=False),
     Column("position", Integer, nullable=False),
+    Column("choice", Text),
 )
 
 providers = Table(
@@ -225,6 +226,7 @@ providers = Table(
     Column("profile", Text, nullable=False),
     Column("position", Integer, nullable=False),
     Column("credentials", Text),
+    Column("choice", Text),
 )
 """``credentials`` is a pool of them; None where ``secret`` is the only one."""
 

@@ -9,7 +9,7 @@ from alembic import op
 from penstock.store.sql.key_changes import make_triggers
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 
 WATCHED = {
     "users": ("id", ("id", "plan_id", "verified_at", "disabled_at", "leaving_at")),

@@ -1,0 +1,51 @@
+"""A detour: what a call needs to remember where it does not go straight to one upstream of its model.
+
+That is a place at an upstream that takes only so many requests at once, a turn in the queue before it, a stream that is kept
+alive meanwhile, and further models that may answer. Most calls have none.
+"""
+
+from penstock.core.catalog import Cause
+from penstock.core.routing.bounds.capacity import Seat
+from penstock.core.routing.bounds.fair_queue import Ticket
+from penstock.core.routing.preferences import Preference
+from penstock.domain.catalog.catalog import Resolution
+from penstock.errors import PenstockError
+from penstock.relay.stream import OpenStreams, ResponseStream
+from penstock.relay.upstream_queue import TakePlace, UpstreamQueue
+
+
+class Detour:
+    """Of one call."""
+
+    __slots__ = ("failure", "models", "preference", "seat", "stands_in", "stream", "turn", "wanted")
+
+    def __init__(self, preference: Preference | None) -> None:
+        """``preference`` is what is asked of the choice."""
+        self.preference = preference
+        self.wanted: tuple[Resolution, ...] = ()
+        """Models that the caller has named to answer in place of the first."""
+        self.models: list[tuple[Resolution, tuple[Cause, ...]]] | None = None
+        """Those that are left of all that may, and for which causes; None: not looked at."""
+        self.stands_in = False
+        """One of them is asked."""
+        self.failure: PenstockError | None = None
+        """Why the first model did not answer."""
+        self.seat: Seat | None = None
+        self.turn: Ticket[TakePlace] | None = None
+        self.stream: ResponseStream | None = None
+        """What gives the caller comments while something is waited for."""
+
+    def sit(self, seat: Seat | None) -> None:
+        """Have another place in place of this one."""
+        before, self.seat = self.seat, seat
+        if before is not None:
+            before.leave()
+
+    def stop_waiting(self, queue: UpstreamQueue, streams: OpenStreams) -> None:
+        """Nothing is waited for any more."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            queue.leave(turn)
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            streams.discard(stream)
