@@ -68,7 +68,7 @@ async def test_percentiles_are_those_of_the_rows(hotel: Hotel) -> None:
     user, _ = await busy(hotel, reader)
     rows = [row for row in await hotel.house.rows(user) if row["outcome"] == "completed"]
     page = (await reader.get("/usage?length=week&by=client&show=first")).text
-    assert "<circle" in page
+    assert '<circle class="c1"' in page
     text = (await reader.get("/usage.csv?length=week&by=client")).text
     lines = list(csv.DictReader(io.StringIO(text)))
     for part, column in (("first_token", "first_byte_ms"), ("whole", "total_ms")):
@@ -84,7 +84,7 @@ async def test_percentiles_are_those_of_the_rows(hotel: Hotel) -> None:
                 assert (told != "") == bool(meant)
                 if meant:
                     assert class_of(min(meant)) <= class_of(int(told)) <= class_of(max(meant))
-    for name in ("curl", "All"):
+    for name in ("claude-code", "All"):
         assert f'<tr><th scope="row">{name}</th>' in page
 
 
@@ -96,5 +96,5 @@ async def test_what_was_not_timed_has_no_time(hotel: Hotel) -> None:
     await hotel.house.rows(user)
     for show in ("first", "whole"):
         page = (await reader.get(f"/usage?show={show}")).text
-        assert "<circle" not in page
+        assert '<circle class="c1"' not in page
         assert "None" not in page
