@@ -117,10 +117,7 @@ async def people(hotel: Hotel) -> dict[str, Reader]:
     readers["key only"].http.headers["x-api-key"] = await readers["user"].key()
     readers["key only"].http.headers["authorization"] = f"Bearer {await readers['user'].key()}"
     async with hotel.house.store.database.transaction() as conn:
-        for email, changes in (
-            ("dan@example.com", accounts.Changes(disabled=True)),
-            ("eve@example.com", accounts.Changes(is_admin=True)),
-        ):
+        for email, changes in (("dan@example.com", accounts.Changes(disabled=True)),):
             user = await accounts.user_by_email(conn, email)
             await accounts.change_user(conn, user.id, changes, now=1)
     return readers

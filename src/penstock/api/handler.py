@@ -244,7 +244,7 @@ class Api:
         body = exchange.whole_body()
         if body is None:
             return partial(self._generate_later, exchange, request_id, now, caller, None, started)
-        user_id, concurrent = caller.principal.user_id, caller.plan.concurrent_requests
+        user_id, concurrent = caller.principal.account_id, caller.plan.concurrent_requests
         place = self._body_memory.hold(user_id, concurrent, len(body))
         try:
             envelope = self._reader.read_small(
@@ -273,7 +273,7 @@ class Api:
         if body is None:
             place = self._body_memory.enter(exchange, principal, concurrent)
         else:
-            place = self._body_memory.hold(principal.user_id, concurrent, len(body))
+            place = self._body_memory.hold(principal.account_id, concurrent, len(body))
         try:
             if body is None:
                 body = await exchange.body(place.arrived)
@@ -315,7 +315,7 @@ class Api:
         """Ask how the caller stands with all servers, where others count too."""
         if self._gate.shared:
             principal = visit.principal or self._known(visit.exchange)
-            visit.stands = principal is None or await self._gate.refresh(principal.user_id, visit.now)
+            visit.stands = principal is None or await self._gate.refresh(principal.account_id, visit.now)
 
     def _begin(
         self,
@@ -369,7 +369,7 @@ class Api:
 
     async def _count_tokens(self, visit: ApiRequest, endpoint: Endpoint) -> None:
         principal, plan = await self._admit(visit)
-        self._gate.check_counting(principal.user_id)
+        self._gate.check_counting(principal.account_id)
         exchange = visit.exchange
         place = self._body_memory.enter(exchange, principal, plan.concurrent_requests)
         try:
@@ -393,7 +393,7 @@ class Api:
         asked = self._credentials(exchange).api_version(exchange, endpoint.caller)
         allowed = None if principal.models is None else frozenset(principal.models)
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
-        request = CountRequest(visit.request_id, principal.user_id, endpoint, envelope, resolution, asked)
+        request = CountRequest(visit.request_id, principal.account_id, endpoint, envelope, resolution, asked)
         return await self._counter.count(request)
 
     def _bounds(self, principal: Principal, plan: Plan) -> CostBounds:
@@ -403,7 +403,7 @@ class Api:
 
     async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
-        visit.stands = await self._gate.refresh(principal.user_id, visit.now)
+        visit.stands = await self._gate.refresh(principal.account_id, visit.now)
         allowed = None if principal.models is None else frozenset(principal.models)
         catalog = self._catalog()
         kind = self._families.listed_kind(visit.exchange.headers)
@@ -421,9 +421,9 @@ class Api:
 
     async def _usage(self, visit: ApiRequest) -> None:
         principal, _ = await self._admit(visit)
-        self._gate.check_counting(principal.user_id, "questions about usage and tokens")
+        self._gate.check_counting(principal.account_id, "questions about usage and tokens")
         asked = question_of(visit.exchange.query, visit.now)
-        self._reply(visit, await self._tell_usage(principal.user_id, asked))
+        self._reply(visit, await self._tell_usage(principal.account_id, asked))
 
     async def _check_connection(self, visit: ApiRequest) -> None:
         principal, plan = await self._admit(visit)
@@ -560,7 +560,7 @@ class Api:
         plan = None if principal is None else self._catalog().plans.get(principal.plan_id)
         if principal is None or plan is None:
             return self._gate.door_state(visit.exchange.client, visit.now)
-        return self._gate.state(principal.user_id, plan, visit.now)
+        return self._gate.state(principal.account_id, plan, visit.now)
 
     def _known(self, exchange: Exchange) -> Principal | None:
         """The caller of a route that asks for no key, if its key was looked up a moment ago."""

@@ -191,7 +191,7 @@ class Relay:
     def end(self, user_id: str, request_id: str) -> bool:
         """End a running request of this user; whether there was one here. It counts, and its row says who ended it."""
         call = self.calls.get(request_id)
-        if call is None or call.standing.user_id != user_id:
+        if call is None or call.standing.account_id != user_id:
             return False
         call.stop(EndedByOwner(_ENDED))
         return True
@@ -380,10 +380,11 @@ class RelayedCall(Call):
 
     def _enter(self) -> None:
         standing, gate = self.standing, self._relay.gate
-        lease = gate.try_enter(standing.user_id, standing.plan, self.request_id, self.now)
+        lease = gate.try_enter(standing.account_id, standing.plan, self.request_id, self.now)
         if lease is None:
             self._wait(
-                lambda: gate.enter(standing.user_id, standing.plan, self.request_id, self.now), self._choose
+                lambda: gate.enter(standing.account_id, standing.plan, self.request_id, self.now),
+                self._choose,
             )
         else:
             self._choose(lease)
@@ -401,7 +402,7 @@ class RelayedCall(Call):
         self._attempts = Attempts(
             relay.router,
             selection,
-            standing.user_id,
+            standing.account_id,
             envelope.body,
             size_of(envelope, selection.model),
             stream=envelope.stream,
@@ -466,7 +467,13 @@ class RelayedCall(Call):
         leg = self._leg = relay.leg(self)
         standing = self.standing
         self._row = relay.ledger.open(
-            self.request_id, leg.kind, standing.user_id, standing.key_id, self.day, int(self.now * 1000)
+            self.request_id,
+            leg.kind,
+            standing.account_id,
+            standing.key_id,
+            self.day,
+            int(self.now * 1000),
+            standing.actor_id,
         )
 
     def _send_first(self, _synced: None) -> None:
@@ -814,7 +821,7 @@ class RelayedCall(Call):
     def _start(self) -> None:
         """Begin the response."""
         standing, stream, public = self.standing, self.envelope.stream, self.selection.model.id
-        left, reset = self._relay.gate.left(standing.user_id, standing.plan, self.now)
+        left, reset = self._relay.gate.left(standing.account_id, standing.plan, self.now)
         request_id, seconds = self.request_id.encode(), max(0, reset - int(self.now))
         model = None if public == self.envelope.model else public.encode()
         simulated = self.attempt.simulated
@@ -905,7 +912,7 @@ class RelayedCall(Call):
             self._tell(self._response_stream(), error)
             return
         if isinstance(error, CannotRecord) and self._counted:
-            self._relay.gate.refund(self.standing.user_id, self.day)
+            self._relay.gate.refund(self.standing.account_id, self.day)
             self._measure("unrecorded")
         elif self._counted:
             self.broke(error, output=False)
@@ -935,7 +942,7 @@ class RelayedCall(Call):
         """Always, and without waiting: the settlement is queued, the refund is done."""
         relay = self._relay
         if self.refund_reason is not None:
-            relay.gate.refund(self.standing.user_id, self.day)
+            relay.gate.refund(self.standing.account_id, self.day)
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
         self._measure(self.outcome)

@@ -65,7 +65,7 @@ __all__ = [
 
 log = logging.getLogger("penstock.store.sql")
 
-OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+OLDER: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """The revisions before ``HEAD``, from which this program can migrate."""
 
 ONE_SERVER = "the one server"

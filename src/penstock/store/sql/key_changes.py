@@ -20,7 +20,7 @@ WATCHED: Final[Watched] = {
     "users": ("id", ("id", "plan_id", "verified_at", "disabled_at", "leaving_at")),
     "api_keys": (
         "user_id",
-        ("id", "user_id", "digest", "models", "addresses", "expires_at", "revoked_at"),
+        ("id", "user_id", "digest", "models", "addresses", "expires_at", "revoked_at", "account_id"),
     ),
 }
 """Of each table: the column with the account's id, and the columns that authentication rests on."""
