@@ -7,6 +7,7 @@ whose owners have left, old rows of the ledger) and once a day compares yesterda
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ from penstock.domain.ledger import retention
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
+from penstock.domain.trail import chain
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
@@ -51,13 +53,14 @@ class Maintenance:
         keyring: Keyring,
         refusals: Refusals,
         gate: Gate,
-        secrets: Secrets,
+        secrets_of: Secrets,
         health: Health,
         metrics: SharedMetrics,
         lifetime: Lifetime,
         translations: TranslationMemory,
         quick_seconds: float,
         retain_days: int,
+        trail_days: int,
         now: Callable[[], float],
     ) -> None:
         """``quick_seconds`` lie between two quick rounds; ``now`` gives epoch seconds."""
@@ -66,7 +69,7 @@ class Maintenance:
         self._keyring = keyring
         self._refusals = refusals
         self._gate = gate
-        self._secrets = secrets
+        self._secrets = secrets_of
         self._health = health
         self._metrics = metrics
         self._lifetime = lifetime
@@ -75,6 +78,9 @@ class Maintenance:
         self._retain_days = retain_days
         self._now = now
         self._flushed = self._aged = time.monotonic()
+        self._trail_days = trail_days
+        self._checked = 0
+        """The day of the last checkpoint of the trail."""
         self._reconciled = 0
         """The last day that was compared."""
 
@@ -119,6 +125,7 @@ class Maintenance:
                 self._flushed = time.monotonic()
                 await self._flush_keys()
             await self._refusals.flush()
+            await self._seal()
         except DatabaseUnavailable:
             # Requests go on with what is known, and are recorded in the journal.
             log.warning("the database does not answer")
@@ -128,6 +135,14 @@ class Maintenance:
     async def _flush_keys(self) -> None:
         async with self._database.transaction() as conn:
             await self._keyring.flush(conn)
+
+    async def _seal(self) -> None:
+        """Number and hash what the trail has got since."""
+        async with self._database.connect() as conn:
+            waits = await chain.any_unsealed(conn)
+        if waits:
+            async with self._database.transaction() as conn:
+                await chain.seal(conn)
 
     # ---- the slow round
 
@@ -140,6 +155,7 @@ class Maintenance:
         try:
             await self._delete_what_is_over()
             await self._reconcile()
+            await self._checkpoint()
             await retention.keep(self._database, day_of(self._now()), self._retain_days)
         except DatabaseUnavailable:
             log.warning("the database does not answer; what is over stays for now")
@@ -157,6 +173,21 @@ class Maintenance:
             gone = await accounts.delete_leavers(conn, now=at)
         if gone:
             log.info("accounts deleted, as their owners had asked", extra={"rows": gone})
+
+    async def _checkpoint(self) -> None:
+        """Once a day: where the trail has come to goes to the log, outside of the database; and what is too old goes."""
+        today = day_of(self._now())
+        if today <= self._checked:
+            return
+        at = int(self._now() * 1000)
+        async with self._database.transaction() as conn:
+            if self._trail_days:
+                before = at - self._trail_days * _DAY_MS
+                await chain.prune(conn, before=before, now=at, entropy=secrets.token_bytes)
+            made = await chain.make_checkpoint(conn, now=at)
+        self._checked = today
+        if made is not None:
+            log.info("the trail has come to %d:%s", made.seq, made.hash.hex())
 
     async def _reconcile(self) -> None:
         """Once a day: whether yesterday's counts and sums are the ledger's rows."""

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from penstock.errors import PenstockError
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
+from penstock.site.admin.admin_site import AdminSite
 from penstock.site.context import SiteContext
 from penstock.site.dashboard_pages import DashboardPages
 from penstock.site.document_pages import DocumentPages
@@ -55,10 +56,11 @@ class Assets:
 class Site:
     """The pages of one serving process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the pages show comes together here, each named
         self,
         context: SiteContext,
         *,
+        admin: AdminSite,
         oauth: OAuthAsking,
         mail_queued: Callable[[], None],
         keep_keys: bool,
@@ -84,6 +86,7 @@ class Site:
             KeyPages(context, keep=keep_keys),
             SettingsPages(context, mail_queued),
         )
+        self._admin = admin
         self._metrics = metrics
         self._token = metrics_token
         self._ready = ready
@@ -97,6 +100,7 @@ class Site:
         app = Starlette(
             routes=[
                 *(route for group in self._groups for route in group.routes()),
+                *self._admin.routes(),
                 Route("/healthz", self._alive),
                 Route("/readyz", self._readiness),
                 Route("/metrics", self._measurements),
@@ -109,6 +113,7 @@ class Site:
                     lifetime=context.lifetime,
                     now=context.clock,
                     public_url=context.pages.public_url,
+                    secrets_file=context.secrets_file,
                 ),
             ],
             exception_handlers={

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
+from penstock.domain.trail import chain
 from penstock.errors import InvalidRequest
 from penstock.store.sql.schema import plans, refusals, staff, users
 
@@ -224,6 +225,8 @@ async def set_leaving(conn: AsyncConnection, user_id: str, at: int | None) -> No
 async def delete_leavers(conn: AsyncConnection, *, now: int) -> int:
     """Delete the accounts whose time has come, with all that belongs to them but their rows in the ledger; how many."""
     gone = select(users.c.id).where(users.c.leaving_at <= now)
+    for user_id in list(await conn.scalars(gone)):
+        await chain.erase_person(conn, user_id)
     await conn.execute(delete(refusals).where(refusals.c.user_id.in_(gone)))
     return (await conn.execute(delete(users).where(users.c.leaving_at <= now))).rowcount
 
@@ -252,6 +255,12 @@ async def get_user(conn: AsyncConnection, user_id: str) -> User:
     if row is None:
         raise NoSuchUser(f"There is no account with the id {user_id}.")
     return _user(row)
+
+
+async def user_by_id(conn: AsyncConnection, user_id: str) -> User | None:
+    """The account with this id, if there is one."""
+    row = (await conn.execute(_USERS.where(users.c.id == user_id))).one_or_none()
+    return None if row is None else _user(row)
 
 
 async def find_user(conn: AsyncConnection, email: str) -> User | None:

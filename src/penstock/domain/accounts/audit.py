@@ -35,6 +35,8 @@ Action = Literal[
     "data_exported",
     "deletion_asked",
     "deletion_undone",
+    "viewed_by_staff",
+    "view_by_staff_ended",
 ]
 
 

@@ -241,6 +241,12 @@ def _older(created_at: int, id: str) -> ColumnElement[bool]:
 # ---- what pages ask for
 
 
+async def find_any(conn: AsyncConnection, id: str) -> Refusal | None:
+    """A refused request, whoever's it is."""
+    row = (await conn.execute(REFUSALS.where(refusals.c.id == id))).one_or_none()
+    return None if row is None else read_refusal(row)
+
+
 async def find(conn: AsyncConnection, user_id: str, id: str) -> Refusal | None:
     """A refusal of the account."""
     row = (await conn.execute(REFUSALS.where(refusals.c.id == id))).one_or_none()

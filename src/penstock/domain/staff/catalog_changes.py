@@ -59,7 +59,7 @@ async def preview(
         )
         counts = [(row[0], row[1]) for row in rows]
     named = [f"{change.kind} {change.id}" for change in found if change.action != "moved"]
-    old, new = _texts(before), _texts(after)
+    old, new = texts(before), texts(after)
     return Effect(
         tuple(found),
         tuple(counts),
@@ -101,7 +101,7 @@ async def note(
     """Keep what a change of the catalogue did, in the transaction that made it; ``before`` is the catalogue until then."""
     after = await catalog_store.load_document(conn, kinds)
     old, new = _rows(before), _rows(after)
-    old_texts, new_texts = _texts(before), _texts(after)
+    old_texts, new_texts = texts(before), texts(after)
     moved = [change for change in done if change.action != "moved"]
     kept = [
         Changed(it.kind, it.id, old_texts.get(f"{it.kind} {it.id}"), new_texts.get(f"{it.kind} {it.id}"))
@@ -136,10 +136,10 @@ async def undo(
 ) -> list[catalog_store.Change]:
     """Put the rows of an operation back. Raises ``CannotUndo``, and ``CatalogError`` where something depends on them now."""
     current = await catalog_store.load_document(conn, kinds)
-    texts = _texts(current)
+    there = texts(current)
     for change in operation:
         name = f"{change.object_kind} {change.object_id}"
-        if texts.get(name) != change.after:
+        if there.get(name) != change.after:
             raise CannotUndo(f"The {name} was changed since: it is no longer what that change left.")
     back = [parse(change.before, kinds) for change in operation if change.before is not None]
     document = CatalogDocument(
@@ -174,7 +174,7 @@ def _rows(document: CatalogDocument) -> dict[tuple[str, str], CatalogRow]:
     return found
 
 
-def _texts(document: CatalogDocument) -> dict[str, str]:
+def texts(document: CatalogDocument) -> dict[str, str]:
     """Each row as TOML that gives it back, by ``kind id``."""
     return {
         **{f"provider {row.id}": dump(CatalogDocument(providers=(row,))) for row in document.providers},

@@ -69,7 +69,7 @@ async def change(
     if after.disabled_at is not None and before.disabled_at is None:
         await sessions.end_all(conn, user.id)
     was, became = state_of(before), state_of(after)
-    kept = Changed("user", user.id, _text(was), _text(became))
+    kept = Changed("user", user.id, text_of(was), text_of(became))
     await changes.record(conn, actor, [kept], now=now, entropy=entropy)
     old, new = entries.difference(msgspec.structs.asdict(was), msgspec.structs.asdict(became))
     await entries.write(
@@ -86,14 +86,15 @@ async def change(
     return after
 
 
-def _text(state: State) -> str:
+def text_of(state: State) -> str:
+    """The state as a change keeps it."""
     return msgspec.json.encode(state).decode()
 
 
 async def undo(conn: AsyncConnection, change_of: Change, actor: Actor, *, now: int, entropy: Entropy) -> User:
     """Give an account back the state that it had. Raises ``CannotUndo``, ``LastOwner``."""
     user = await accounts.get_user(conn, change_of.object_id)
-    if change_of.before is None or change_of.after is None or _text(state_of(user)) != change_of.after:
+    if change_of.before is None or change_of.after is None or text_of(state_of(user)) != change_of.after:
         raise CannotUndo(f"{user.email} was changed since: it is no longer what that change left.")
     was = _decode_state(change_of.before)
     return await change(

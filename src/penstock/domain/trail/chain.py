@@ -80,9 +80,14 @@ def link(before: bytes, entry: Entry) -> bytes:
     return hashlib.sha256(before + canonical(entry)).digest()
 
 
+async def any_unsealed(conn: AsyncConnection) -> bool:
+    """Whether an entry waits for its number."""
+    return await conn.scalar(select(trail.c.id).where(trail.c.seq.is_(None)).limit(1)) is not None
+
+
 async def seal(conn: AsyncConnection, *, most: int = SEALED_AT_ONCE) -> int:
     """Number and hash the entries that are not yet; how many. One process does it at a time."""
-    if await conn.scalar(select(trail.c.id).where(trail.c.seq.is_(None)).limit(1)) is None:
+    if not await any_unsealed(conn):
         return 0
     # Whoever else seals waits here until this transaction has ended, and then sees what it wrote.
     await conn.execute(
