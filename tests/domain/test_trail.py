@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -85,7 +86,7 @@ async def _forge(conn: AsyncConnection) -> None:
     row = (await conn.execute(select(*entries.COLUMNS).where(trail.c.seq == 6))).one()
     before = await conn.scalar(select(trail.c.hash).where(trail.c.seq == 5))
     assert before is not None
-    changed = entries.Entry(*row._replace(reason="nothing to see"))
+    changed = msgspec.structs.replace(entries.read(row), reason="nothing to see")
     await conn.execute(
         update(trail)
         .where(trail.c.seq == 6)

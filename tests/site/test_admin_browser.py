@@ -1,4 +1,4 @@
-"""The admin pages in a real browser: the set-up link, the dangerous actions with their undoing, and how each page looks to it."""
+"""The admin pages in a real browser: the set-up link, dangerous actions with their undoing, and how each page looks to it."""
 
 import os
 import secrets
@@ -75,7 +75,7 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
     await page.click("text=Stop viewing")
     await page.wait_for_url("**/admin/users/usr_*")
     await page.click("aside >> text=Plans")
-    await page.click("main >> text=free")
+    await page.click("main a[href='/admin/plans/free']")
     await page.fill("#p-daily", "77")
     await page.keyboard.press("Enter")
     await page.wait_for_selector("text=What would change")

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.core.api_key import is_well_formed
+from penstock.core.api_key import is_well_formed, start_of
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import BadEmail
 from penstock.domain.ledger.entries import entries, of_some_day
@@ -20,7 +20,6 @@ from penstock.store.sql.schema import api_keys, kinds, plan_wishes, refusals, st
 
 ROWS_PER_PAGE: Final = 50
 _MOST_HITS: Final = 20
-_AFTER_ALL: Final = "\U0010ffff"
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -123,11 +122,9 @@ async def find(conn: AsyncConnection, secrets_file: SecretsFile, text: str) -> l
         rows = await conn.execute(_KEYS.where(api_keys.c.id == text))
         return [_key_hit(row, "the key of this id") for row in rows]
     if text.startswith("sk-ps-"):
-        prefix = text.partition("...")[0].partition("\u2026")[0]
+        prefix = start_of(text.partition("...")[0].partition("\u2026")[0])
         rows = await conn.execute(
-            _KEYS.where(api_keys.c.prefix >= prefix, api_keys.c.prefix < prefix + _AFTER_ALL).limit(
-                _MOST_HITS
-            )
+            _KEYS.where(func.substr(api_keys.c.prefix, 1, len(prefix)) == prefix).limit(_MOST_HITS)
         )
         return [_key_hit(row, "a key that begins so") for row in rows]
     if len(text) == 4 and text.isalnum():
@@ -181,7 +178,8 @@ async def list_people(
     )
     if chosen.begins:
         begins = _beginning(chosen.begins)
-        query = query.where(columns.email_canonical >= begins, columns.email_canonical < begins + _AFTER_ALL)
+        # Not a range: what is next to what differs with a database's collation.
+        query = query.where(func.substr(columns.email_canonical, 1, len(begins)) == begins)
     if chosen.plan:
         query = query.where(columns.plan_id == chosen.plan)
     match chosen.state:

@@ -72,6 +72,7 @@ class OverviewPages:
         needs += self._of_catalog()
         if waiting.mails_failing or waiting.mails_given_up:
             text = f"{waiting.mails_failing} mails wait after a failure, {waiting.mails_given_up} were given up in a week"
+            text += f": {waiting.mail_error}" if waiting.mail_error else ""
             needs.append(
                 Need("bad" if waiting.mails_given_up else "warn", text, "/admin/mail", "Look at the mails")
             )
