@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.trail import chain, entries
-from penstock.domain.trail.entries import SYSTEM, Actor, Filter, Subject
+from penstock.domain.trail.entries import SYSTEM, Actor, Subject, TrailFilter
 from penstock.domain.trail.export import line_of
 from penstock.store.sql.database import Database
 from penstock.store.sql.schema import trail, trail_checkpoints
@@ -191,15 +191,15 @@ async def test_two_who_seal_at_once_make_one_chain(database: Database) -> None:
 async def test_it_is_read_by_filters_in_pages(database: Database) -> None:
     await fill(database)
     async with database.connect() as conn:
-        first, cursor = await entries.page(conn, Filter(), 5)
-        second, _ = await entries.page(conn, Filter(before=cursor), 5)
+        first, cursor = await entries.page(conn, TrailFilter(), 5)
+        second, _ = await entries.page(conn, TrailFilter(before=cursor), 5)
         assert [it.at - NOW for it in (*first, *second)] == [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
-        mine, _ = await entries.page(conn, Filter(actor="ann@example.com"))
+        mine, _ = await entries.page(conn, TrailFilter(actor="ann@example.com"))
         assert len(mine) == 6
         assert mine[0].changed == (("plan", "free", "pro"),)
-        (about,), _ = await entries.page(conn, Filter(object_kind="user", object_id="usr_3"))
+        (about,), _ = await entries.page(conn, TrailFilter(object_kind="user", object_id="usr_3"))
         assert about.object_name == "person3@example.com"
-        assert await entries.page(conn, Filter(result="refused")) == ([], "")
+        assert await entries.page(conn, TrailFilter(result="refused")) == ([], "")
 
 
 async def test_a_file_of_it_is_verified_by_a_program_that_knows_nothing_else(

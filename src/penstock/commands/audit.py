@@ -20,7 +20,7 @@ from penstock.commands.installation import (
 from penstock.commands.options import At
 from penstock.domain.trail import chain, entries
 from penstock.domain.trail.chain import Verdict
-from penstock.domain.trail.entries import Entry, Filter
+from penstock.domain.trail.entries import Entry, TrailFilter
 from penstock.domain.trail.export import line_of
 
 app = App(name="audit", help="Show, verify and export the trail of what staff and commands did.")
@@ -114,7 +114,7 @@ def show(
     json
         Print {"entries": [...]}.
     """
-    found = asyncio.run(_list(place, Filter(actor=actor, action=action, object_id=about)))
+    found = asyncio.run(_list(place, TrailFilter(actor=actor, action=action, object_id=about)))
     if json:
         answer_json(_Entries(found))
         return
@@ -135,7 +135,7 @@ def _word(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-async def _list(place: Installation, chosen: Filter) -> list[Entry]:
+async def _list(place: Installation, chosen: TrailFilter) -> list[Entry]:
     async with open_installation(place) as store, store.database.connect() as conn:
         return (await entries.page(conn, chosen, _MOST))[0]
 

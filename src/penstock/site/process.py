@@ -66,31 +66,8 @@ class SiteProcess:
         self.mail_sender = MailSender(
             database, secrets_file, mail_transport(settings.mail_url), settings.mail_from, now
         )
-        rules = _rules(settings)
         self.oauth = oauth_of(settings)
-        context = SiteContext(
-            database=database,
-            secrets_file=secrets_file,
-            catalog=catalog,
-            gate=gate,
-            refusals=refusals,
-            sign_in=SignIn(
-                database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
-            ),
-            pages=Pages(
-                brand=settings.brand,
-                public_url=settings.public_url,
-                catalog=catalog,
-                signup=rules.open,
-                mails_printed=settings.mail_url == "console:",
-                oauth=self.oauth.providers,
-            ),
-            lifetime=self.lifetime,
-            entropy=secrets.token_bytes,
-            clock=now,
-            providers_told=settings.providers_told,
-            answer_floor=settings.answer_floor,
-        )
+        context = self._context(settings, database, secrets_file, catalog, gate, refusals, now)
         admin = AdminContext(
             context,
             Operation(
@@ -116,6 +93,41 @@ class SiteProcess:
             health=health,
             hsts=Hsts(settings.hsts_seconds, settings.public_url.startswith("https:")),
         ).app()
+
+    def _context(
+        self,
+        settings: Settings,
+        database: Database,
+        secrets_file: SecretsFile,
+        catalog: Callable[[], Catalog],
+        gate: Gate,
+        refusals: Refusals,
+        now: Callable[[], float],
+    ) -> SiteContext:
+        rules = _rules(settings)
+        return SiteContext(
+            database=database,
+            secrets_file=secrets_file,
+            catalog=catalog,
+            gate=gate,
+            refusals=refusals,
+            sign_in=SignIn(
+                database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
+            ),
+            pages=Pages(
+                brand=settings.brand,
+                public_url=settings.public_url,
+                catalog=catalog,
+                signup=rules.open,
+                mails_printed=settings.mail_url == "console:",
+                oauth=self.oauth.providers,
+            ),
+            lifetime=self.lifetime,
+            entropy=secrets.token_bytes,
+            clock=now,
+            providers_told=settings.providers_told,
+            answer_floor=settings.answer_floor,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

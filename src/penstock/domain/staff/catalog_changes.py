@@ -19,7 +19,7 @@ from penstock.domain.catalog.toml_document import CatalogDocument, check, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.trail import changes, entries
 from penstock.domain.trail.changes import CannotUndo, Changed
-from penstock.domain.trail.entries import Actor, Field, Subject
+from penstock.domain.trail.entries import Actor, FieldValue, Subject
 from penstock.store.secrets_file import Entropy
 from penstock.store.sql.schema import users
 
@@ -127,7 +127,7 @@ async def note(
 
 async def undo(
     conn: AsyncConnection,
-    operation: Sequence[changes.Change],
+    operation: Sequence[changes.KeptChange],
     kinds: Kinds,
     actor: Actor,
     *,
@@ -183,14 +183,14 @@ def texts(document: CatalogDocument) -> dict[str, str]:
     }
 
 
-def _fields(row: CatalogRow | None) -> dict[str, Field]:
+def _fields(row: CatalogRow | None) -> dict[str, FieldValue]:
     """The fields of a row, as the trail tells them."""
     if row is None:
         return {}
     return {name: _told(name, getattr(row, name)) for name in row.__struct_fields__ if name not in _DERIVED}
 
 
-def _told(name: str, value: object) -> Field:
+def _told(name: str, value: object) -> FieldValue:
     if name in _SECRET:
         return fingerprint(msgspec.json.encode(value)) if value else ""
     if value is None or isinstance(value, str | int | bool):

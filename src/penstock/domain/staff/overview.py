@@ -97,24 +97,14 @@ async def last_day(conn: AsyncConnection, *, now: int) -> Day:
         of = providers.setdefault(provider, [0, 0, 0])
         of[0], of[1] = of[0] + number, of[1] + failed
         of[2] += number if code in _CREDENTIAL else 0
-    classes = await conn.execute(
-        select(*(func.sum(usage_hours.c[f"first_{at}"]) for at in range(12))).where(
-            usage_hours.c.hour >= hour
-        )
-    )
-    firsts = [int(value or 0) for value in classes.one()]
+    firsts = await _first_classes(conn, hour)
     refused = await conn.execute(
         select(refusal_hours.c.code, func.sum(refusal_hours.c.requests))
         .where(refusal_hours.c.hour >= hour)
         .group_by(refusal_hours.c.code)
         .order_by(func.sum(refusal_hours.c.requests).desc())
     )
-    before = await conn.execute(
-        select(func.sum(model_days.c.requests), func.sum(model_days.c.trouble))
-        .where(model_days.c.day >= today - 7, model_days.c.day < today)
-        .group_by(model_days.c.day)
-    )
-    usual = [(int(count), int(trouble)) for count, trouble in before]
+    usual = await _whole_days(conn, range(today - 7, today))
     return Day(
         requests=total,
         completed=completed,
@@ -134,6 +124,23 @@ async def last_day(conn: AsyncConnection, *, now: int) -> Day:
         usual_requests=_median([count for count, _ in usual]),
         usual_trouble=_median([trouble for _, trouble in usual]),
     )
+
+
+async def _first_classes(conn: AsyncConnection, hour: int) -> list[int]:
+    """The requests since an epoch hour in each class of the time to the first byte."""
+    sums = (func.sum(usage_hours.c[f"first_{at}"]) for at in range(12))
+    row = await conn.execute(select(*sums).where(usage_hours.c.hour >= hour))
+    return [int(value or 0) for value in row.one()]
+
+
+async def _whole_days(conn: AsyncConnection, days: range) -> list[tuple[int, int]]:
+    """The requests of each of these days, and those with trouble."""
+    rows = await conn.execute(
+        select(func.sum(model_days.c.requests), func.sum(model_days.c.trouble))
+        .where(model_days.c.day >= days.start, model_days.c.day < days.stop)
+        .group_by(model_days.c.day)
+    )
+    return [(int(count), int(trouble)) for count, trouble in rows]
 
 
 async def waiting(conn: AsyncConnection, *, now: int) -> Waiting:

@@ -15,7 +15,7 @@ from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyRow, NewKey
 from penstock.domain.staff import membership
 from penstock.domain.trail import changes, entries
-from penstock.domain.trail.changes import CannotUndo, Change, Changed
+from penstock.domain.trail.changes import CannotUndo, Changed, KeptChange
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy
@@ -91,7 +91,9 @@ def text_of(state: State) -> str:
     return msgspec.json.encode(state).decode()
 
 
-async def undo(conn: AsyncConnection, change_of: Change, actor: Actor, *, now: int, entropy: Entropy) -> User:
+async def undo(
+    conn: AsyncConnection, change_of: KeptChange, actor: Actor, *, now: int, entropy: Entropy
+) -> User:
     """Give an account back the state that it had. Raises ``CannotUndo``, ``LastOwner``."""
     user = await accounts.get_user(conn, change_of.object_id)
     if change_of.before is None or change_of.after is None or text_of(state_of(user)) != change_of.after:
@@ -184,7 +186,7 @@ async def key_made(
 
 
 async def restore_key(
-    conn: AsyncConnection, change_of: Change, actor: Actor, *, now: int, entropy: Entropy
+    conn: AsyncConnection, change_of: KeptChange, actor: Actor, *, now: int, entropy: Entropy
 ) -> None:
     """Have a key that was just revoked work again; it cannot be shown any more. Raises ``CannotUndo``."""
     if change_of.after == LEAKED:

@@ -11,7 +11,7 @@ from penstock.domain.staff import catalog_changes, people
 from penstock.domain.staff.catalog_changes import Kinds
 from penstock.domain.staff.roles import Permission, may, require
 from penstock.domain.trail import changes, entries
-from penstock.domain.trail.changes import CannotUndo, Change
+from penstock.domain.trail.changes import CannotUndo, KeptChange
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.store.secrets_file import Entropy
 
@@ -25,7 +25,7 @@ _NEEDS: dict[str, Permission] = {
 _OF_CATALOG = frozenset({"provider", "model", "plan"})
 
 
-def allowed(role: str, found: Sequence[Change]) -> bool:
+def allowed(role: str, found: Sequence[KeptChange]) -> bool:
     """Whether a role may make, and so undo, these changes."""
     return all(may(role, _NEEDS[change.object_kind]) for change in found)
 

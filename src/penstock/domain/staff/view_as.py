@@ -69,7 +69,7 @@ async def _note(
     conn: AsyncConnection,
     target: User,
     actor: Actor,
-    action: entries.Action,
+    action: entries.TrailAction,
     own: audit.Action,
     *,
     now: int,

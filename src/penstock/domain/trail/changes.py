@@ -39,7 +39,7 @@ class Changed(msgspec.Struct, frozen=True):
     after: str | None
 
 
-class Change(msgspec.Struct, frozen=True):
+class KeptChange(msgspec.Struct, frozen=True):
     """A change as it is kept. Times are epoch milliseconds."""
 
     id: str
@@ -81,12 +81,12 @@ async def record(
     return operation
 
 
-async def of_operation(conn: AsyncConnection, operation: str) -> list[Change]:
+async def of_operation(conn: AsyncConnection, operation: str) -> list[KeptChange]:
     """All of an operation."""
     rows = await conn.execute(
         select(*_COLUMNS).where(changes.c.operation == operation).order_by(changes.c.id)
     )
-    return [Change(*row) for row in rows]
+    return [KeptChange(*row) for row in rows]
 
 
 async def page(
@@ -96,7 +96,7 @@ async def page(
     object_id: str = "",
     before: str = "",
     most: int = ROWS_PER_PAGE,
-) -> tuple[list[Change], str]:
+) -> tuple[list[KeptChange], str]:
     """Changes, the newest first, and the cursor of the next page. Raises ``InvalidRequest``."""
     columns = changes.c
     query = select(*_COLUMNS).order_by(columns.at.desc(), columns.id.desc()).limit(most + 1)
@@ -109,13 +109,13 @@ async def page(
         if not (at.isascii() and at.isdigit()) or len(at) > 15:
             raise InvalidRequest("This is not a page of the list.", param="before")
         query = query.where(or_(columns.at < int(at), and_(columns.at == int(at), columns.id < id)))
-    found = [Change(*row) for row in await conn.execute(query)]
+    found = [KeptChange(*row) for row in await conn.execute(query)]
     if len(found) <= most:
         return found, ""
     return found[:most], f"{found[most - 1].at}.{found[most - 1].id}"
 
 
-async def to_undo(conn: AsyncConnection, operation: str, *, now: int) -> list[Change]:
+async def to_undo(conn: AsyncConnection, operation: str, *, now: int) -> list[KeptChange]:
     """The changes of an operation that can be undone. Raises ``CannotUndo``."""
     found = await of_operation(conn, operation)
     if not found:
@@ -140,4 +140,4 @@ async def mark_undone(conn: AsyncConnection, operation: str, actor: Actor, *, no
         raise CannotUndo("This change was undone already.")
 
 
-_COLUMNS = tuple(changes.c[name] for name in Change.__struct_fields__)
+_COLUMNS = tuple(changes.c[name] for name in KeptChange.__struct_fields__)

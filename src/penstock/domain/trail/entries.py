@@ -24,18 +24,18 @@ ObjectKind = Literal[
     "user", "key", "staff", "group", "setup_link", "provider", "model", "plan", "secrets", "page", "mail", "request",
     "trail",
 ]  # fmt: skip
-Action = Literal[
+TrailAction = Literal[
     "setup_link_made", "owner_made", "role_given", "role_taken", "group_mapped", "group_unmapped", "staff_signed_in",
     "user_made", "user_changed", "user_deleted", "user_kept", "sessions_ended", "key_made", "key_revoked", "key_rolled",
     "key_restored", "catalog_changed", "change_undone", "secrets_rotated", "view_started", "view_stopped", "request_ended",
     "mail_sent_again", "mail_tested", "trail_exported", "trail_pruned", "page_refused",
 ]  # fmt: skip
-Field = str | int | bool | None
-Fields = Mapping[str, Field]
+FieldValue = str | int | bool | None
+Fields = Mapping[str, FieldValue]
 
 ROWS_PER_PAGE: Final = 50
 _pack = msgspec.json.Encoder().encode
-_unpack = msgspec.json.Decoder(dict[str, Field]).decode
+_unpack = msgspec.json.Decoder(dict[str, FieldValue]).decode
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -86,14 +86,14 @@ class Entry(msgspec.Struct, frozen=True):
     hash: bytes | None
 
     @property
-    def changed(self) -> tuple[tuple[str, Field, Field], ...]:
+    def changed(self) -> tuple[tuple[str, FieldValue, FieldValue], ...]:
         """The fields that were changed, each before and after."""
         before = {} if self.before is None else _unpack(self.before)
         after = {} if self.after is None else _unpack(self.after)
         return tuple((name, before.get(name), after.get(name)) for name in {**before, **after})
 
 
-class Filter(msgspec.Struct, frozen=True):
+class TrailFilter(msgspec.Struct, frozen=True):
     """Which entries to show; an empty part takes all. ``before`` is the ``cursor`` of the last one shown."""
 
     actor: str = ""
@@ -105,7 +105,7 @@ class Filter(msgspec.Struct, frozen=True):
     before: str = ""
 
 
-def difference(before: Fields, after: Fields) -> tuple[dict[str, Field], dict[str, Field]]:
+def difference(before: Fields, after: Fields) -> tuple[dict[str, FieldValue], dict[str, FieldValue]]:
     """Of both sides the fields that differ."""
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     return (
@@ -122,7 +122,7 @@ def personal_digest(salt: bytes, actor_name: str, address: str, agent: str, obje
 async def write(
     conn: AsyncConnection,
     actor: Actor,
-    action: Action,
+    action: TrailAction,
     subject: Subject,
     *,
     before: Fields | None = None,
@@ -166,7 +166,9 @@ async def write(
     return id
 
 
-async def page(conn: AsyncConnection, chosen: Filter, most: int = ROWS_PER_PAGE) -> tuple[list[Entry], str]:
+async def page(
+    conn: AsyncConnection, chosen: TrailFilter, most: int = ROWS_PER_PAGE
+) -> tuple[list[Entry], str]:
     """Entries, the newest first, and the cursor of the next page ('' at the end). Raises ``InvalidRequest``."""
     columns = trail.c
     wanted: list[ColumnElement[bool]] = []

@@ -103,7 +103,7 @@ class PeoplePages:
             open_sessions = await sessions.sessions_of(conn, user.id, site.lifetime, now=now)
             log = await audit.audit_entries(conn, user.id, most=20)
             made, _ = await changes.page(conn, object_kind="user", object_id=user.id, most=10)
-            done, _ = await entries.page(conn, entries.Filter(object_kind="user", object_id=user.id), 10)
+            done, _ = await entries.page(conn, entries.TrailFilter(object_kind="user", object_id=user.id), 10)
             wish = await plan_wishes.wish_of(conn, user.id)
         return site.pages.render(
             request,

@@ -48,8 +48,8 @@ class TrailPages:
 
     async def _page(self, request: Request, verdict: chain.Verdict | None) -> Response:
         site, query, viewer = self._site, request.query_params, signed_in(request)
-        chosen = entries.Filter(
-            **{name: query.get(name, "").strip()[:320] for name in entries.Filter.__struct_fields__}
+        chosen = entries.TrailFilter(
+            **{name: query.get(name, "").strip()[:320] for name in entries.TrailFilter.__struct_fields__}
         )
         async with site.database.connect() as conn:
             rows, cursor = await entries.page(conn, chosen)
