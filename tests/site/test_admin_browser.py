@@ -31,7 +31,7 @@ async def owner(browser: Browser, hotel: Hotel) -> Watched:
     """Whoever opened the set-up link, on the overview; with somebody to look after."""
     async with hotel.house.store.database.transaction() as conn:
         now = int(MORNING * 1000)
-        token = await setup_link.make(conn, SYSTEM, now=now, entropy=secrets.token_bytes)
+        token = await setup_link.new_link(conn, SYSTEM, now=now, entropy=secrets.token_bytes)
     ann = await hotel.reader("198.51.100.9").join(ANN)
     key = await ann.key()
     for model in ("claude-haiku-4.5", "none"):

@@ -65,6 +65,24 @@ async def test_an_account_is_disabled_after_a_question_and_comes_back(
     assert {"user_changed", "change_undone"} <= set(await actions(hotel))
 
 
+async def test_an_account_is_deleted_once_its_address_was_typed_and_can_be_kept(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    id, key = await id_of(hotel, ANN), await ann.key()
+    there = f"/admin/users/{id}"
+    assert "Its 1 keys" in (await owner.get(f"{there}/delete")).text
+    assert (await owner.post(f"{there}/delete", typed="bob@example.com")).status_code == 400
+    assert await ann.is_in()
+    assert (await owner.post(f"{there}/delete", typed="Ann@example.com")).status_code == 303
+    assert not await ann.is_in()
+    assert (await ann.http.get("/api/v1/models", headers={"x-api-key": key})).status_code == 403
+    await hotel.posted()
+    assert any("will be deleted on" in text for text in hotel.mailbox.texts(ANN))
+    assert (await owner.post(f"{there}/keep")).status_code == 303
+    assert (await ann.http.get("/api/v1/models", headers={"x-api-key": key})).status_code == 200
+    assert {"user_deleted", "user_kept"} <= set(await actions(hotel))
+
+
 async def test_a_plan_is_set_with_a_preview_and_its_owner_is_mailed(
     hotel: Hotel, ann: Reader, owner: Reader
 ) -> None:

@@ -19,6 +19,8 @@ NEEDS: dict[str, Permission] = {
     "/admin/users/{id}/verify": "verify",
     "/admin/users/{id}/disable": "people",
     "/admin/users/{id}/enable": "people",
+    "/admin/users/{id}/delete": "people",
+    "/admin/users/{id}/keep": "people",
     "/admin/users/{id}/sessions": "verify",
     "/admin/users/{id}/keys/{key}/revoke": "people",
     "/admin/users/{id}/view": "view_as",

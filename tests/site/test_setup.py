@@ -17,7 +17,7 @@ NOW = int(MORNING * 1000)
 
 async def link(hotel: Hotel, now: int = NOW) -> str:
     async with hotel.house.store.database.transaction() as conn:
-        return await setup_link.make(conn, SYSTEM, now=now, entropy=secrets.token_bytes)
+        return await setup_link.new_link(conn, SYSTEM, now=now, entropy=secrets.token_bytes)
 
 
 async def test_the_link_signs_the_owner_in_with_a_password_of_their_own(hotel: Hotel) -> None:

@@ -27,8 +27,8 @@ app = App(name="audit", help="Show, verify and export the trail of what staff an
 _MOST = 200
 
 
-@app.command
-def verify(
+@app.command(name="verify")
+def verify_trail(
     *,
     from_checkpoint: Annotated[bool, Parameter(negative="")] = False,
     anchor: str | None = None,

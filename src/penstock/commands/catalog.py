@@ -141,7 +141,7 @@ def apply(
 async def _apply(place: Installation, text: str, *, prune: bool) -> list[Change]:
     document = parse(text, KINDS)
     async with open_installation(place) as store, store.database.transaction() as conn:
-        return await catalog_changes.apply(
+        return await catalog_changes.apply_change(
             conn, document, KINDS, cli_actor(), prune=prune, now=now_ms(), entropy=secrets.token_bytes
         )
 

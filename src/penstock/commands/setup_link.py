@@ -46,7 +46,7 @@ def make_link(*, json: Annotated[bool, Parameter(negative="")] = False, place: A
 async def _make(place: Installation) -> _Link:
     async with open_installation(place) as store, store.database.transaction() as conn:
         now = now_ms()
-        token = await setup_link.make(conn, cli_actor(), now=now, entropy=secrets.token_bytes)
+        token = await setup_link.new_link(conn, cli_actor(), now=now, entropy=secrets.token_bytes)
         settings = store.settings
         url = setup_link.address(settings.url(settings.port), token)
     return _Link(url, now + setup_link.LIFETIME_MS)

@@ -24,13 +24,13 @@ from penstock.commands.options import At
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import User
 from penstock.domain.staff import membership
-from penstock.domain.staff.membership import Member
+from penstock.domain.staff.membership import StaffMember
 
 app = App(name="staff", help="Show and change who works here, and in which role.")
 
 
 class _Staff(msgspec.Struct):
-    staff: list[Member]
+    staff: list[StaffMember]
     groups: dict[str, str]
 
 
@@ -68,7 +68,7 @@ async def _list(place: Installation) -> _Staff:
 
 
 @app.command(name="set")
-def give(
+def set_role(
     *, email: str, role: str, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE
 ) -> None:
     """Give an account a role: owner, admin, support, billing or viewer.
@@ -88,7 +88,9 @@ def give(
 
 
 @app.command(name="remove")
-def take(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
+def remove_role(
+    *, email: str, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE
+) -> None:
     """Take an account's role away; the account stays, signed out. The last owner stays owner.
 
     Example: penstock staff remove --email ann@example.com

@@ -159,7 +159,7 @@ def change(
 async def _change(place: Installation, email: str, changes: Changes, admin: bool | None) -> User:
     async with open_installation(place) as store, store.database.transaction() as conn:
         user = await accounts.user_by_email(conn, email)
-        changed = await people.change(
+        changed = await people.change_account(
             conn, user, changes, cli_actor(), now=now_ms(), entropy=secrets.token_bytes
         )
         if admin is not None and admin != bool(user.role):

@@ -128,7 +128,7 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
             )
         setup_token = None
         if not linked:
-            setup_token = await setup_link.make(conn, SYSTEM, now=_now(), entropy=secrets.token_bytes)
+            setup_token = await setup_link.new_link(conn, SYSTEM, now=_now(), entropy=secrets.token_bytes)
         first = await count_start(conn)
         demo = await _demo(conn, store) if is_loopback(settings.host) else None
     local = await _offer_local(database) if first else ()

@@ -1,7 +1,7 @@
 """Changes of the catalogue by staff and commands: previewed with their effect, kept before and after, and undone.
 
-``preview`` and ``apply`` take the same document; the first only looks. A provider's own values (headers, fields that are put
-into every body) may be secret: the trail has a fingerprint in their place.
+``preview`` and ``apply_change`` take the same document; the first only looks. A provider's own values (headers, fields that
+are put into every body) may be secret: the trail has a fingerprint in their place.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ async def preview(
     )
 
 
-async def apply(
+async def apply_change(
     conn: AsyncConnection,
     document: CatalogDocument,
     kinds: Kinds,
@@ -154,7 +154,7 @@ async def undo(
         tuple(row for row in merged.models if ("model", row.id) not in gone),
         tuple(row for row in merged.plans if ("plan", row.id) not in gone),
     )
-    return await apply(
+    return await apply_change(
         conn,
         wanted,
         kinds,

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts import accounts, sessions
 from penstock.domain.accounts.accounts import DEMO_EMAIL, User
-from penstock.domain.staff.roles import ROLES, Role, highest, is_role
+from penstock.domain.staff.roles import ROLES, StaffRole, highest, is_role
 from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import CallerError, InvalidRequest
@@ -36,19 +36,19 @@ class BadRole(InvalidRequest):
     """There is no such role, or this account cannot have it."""
 
 
-class Member(msgspec.Struct, frozen=True):
+class StaffMember(msgspec.Struct, frozen=True):
     """Somebody of the staff. ``source`` is ``hand`` or ``sso``; ``created_at`` is epoch milliseconds."""
 
     user_id: str
     email: str
-    role: Role
+    role: StaffRole
     source: str
     granted_by: str
     created_at: int
     disabled_at: int | None
 
 
-async def members(conn: AsyncConnection) -> list[Member]:
+async def members(conn: AsyncConnection) -> list[StaffMember]:
     """All of the staff, the owners first."""
     rows = await conn.execute(
         select(
@@ -61,7 +61,7 @@ async def members(conn: AsyncConnection) -> list[Member]:
             users.c.disabled_at,
         ).join_from(staff, users, staff.c.user_id == users.c.id)
     )
-    found = [Member(*row) for row in rows]
+    found = [StaffMember(*row) for row in rows]
     return sorted(found, key=lambda member: (ROLES.index(member.role), member.email))
 
 
@@ -147,7 +147,7 @@ async def _keep(
 # ---- groups of a sign-in provider
 
 
-async def groups(conn: AsyncConnection) -> dict[str, Role]:
+async def groups(conn: AsyncConnection) -> dict[str, StaffRole]:
     """The groups that give a role."""
     rows = await conn.execute(select(sso_groups.c.name, sso_groups.c.role).order_by(sso_groups.c.name))
     return {row.name: row.role for row in rows}
@@ -197,7 +197,7 @@ async def follow_groups(
     ).one_or_none()
     if (row is not None and (row.source != "sso" or row.role == "owner")) or user.email == DEMO_EMAIL:
         return user
-    before: Role | None = None if row is None else row.role
+    before: StaffRole | None = None if row is None else row.role
     if before == wanted:
         return user
     if wanted is None:

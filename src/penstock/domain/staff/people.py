@@ -23,11 +23,13 @@ from penstock.store.sql.schema import api_keys
 
 KEY_UNDO_MS: Final = 10 * 60_000
 """How long whoever revoked a key can have it work again."""
+DELETE_MS: Final = 7 * 86_400_000
+"""How long an account that is deleted can be kept after all."""
 LEAKED: Final = "leaked"
 """The reason after which a revoked key stays revoked."""
 
 
-class State(msgspec.Struct, frozen=True):
+class AccountState(msgspec.Struct, frozen=True):
     """What of an account staff may change, as a change keeps it."""
 
     plan: str
@@ -35,15 +37,15 @@ class State(msgspec.Struct, frozen=True):
     disabled: bool
 
 
-def state_of(user: User) -> State:
+def state_of(user: User) -> AccountState:
     """The state of an account."""
-    return State(user.plan_id, user.verified_at is not None, user.disabled_at is not None)
+    return AccountState(user.plan_id, user.verified_at is not None, user.disabled_at is not None)
 
 
-_decode_state = msgspec.json.Decoder(State).decode
+_decode_state = msgspec.json.Decoder(AccountState).decode
 
 
-async def change(
+async def change_account(
     conn: AsyncConnection,
     user: User,
     wanted: Changes,
@@ -69,7 +71,7 @@ async def change(
     if after.disabled_at is not None and before.disabled_at is None:
         await sessions.end_all(conn, user.id)
     was, became = state_of(before), state_of(after)
-    kept = Changed("user", user.id, text_of(was), text_of(became))
+    kept = Changed("user", user.id, state_text(was), state_text(became))
     await changes.record(conn, actor, [kept], now=now, entropy=entropy)
     old, new = entries.difference(msgspec.structs.asdict(was), msgspec.structs.asdict(became))
     await entries.write(
@@ -86,7 +88,7 @@ async def change(
     return after
 
 
-def text_of(state: State) -> str:
+def state_text(state: AccountState) -> str:
     """The state as a change keeps it."""
     return msgspec.json.encode(state).decode()
 
@@ -96,10 +98,10 @@ async def undo(
 ) -> User:
     """Give an account back the state that it had. Raises ``CannotUndo``, ``LastOwner``."""
     user = await accounts.get_user(conn, change_of.object_id)
-    if change_of.before is None or change_of.after is None or text_of(state_of(user)) != change_of.after:
+    if change_of.before is None or change_of.after is None or state_text(state_of(user)) != change_of.after:
         raise CannotUndo(f"{user.email} was changed since: it is no longer what that change left.")
     was = _decode_state(change_of.before)
-    return await change(
+    return await change_account(
         conn,
         user,
         Changes(was.plan, was.verified, was.disabled),
@@ -120,6 +122,38 @@ async def made(conn: AsyncConnection, user: User, actor: Actor, *, now: int, ent
         after={"plan": user.plan_id, "verified": user.verified_at is not None, "role": user.role or None},
         now=now,
         entropy=entropy,
+    )
+
+
+async def delete(
+    conn: AsyncConnection, user: User, actor: Actor, *, reason: str = "", now: int, entropy: Entropy
+) -> int:
+    """Have an account deleted after ``DELETE_MS``; until then its keys do not work, and ``keep`` undoes it. When it will go.
+
+    Raises ``LastOwner``.
+    """
+    await membership.lock(conn)
+    await membership.check_owner_stays(conn, await accounts.get_user(conn, user.id))
+    at = now + DELETE_MS
+    await accounts.set_leaving(conn, user.id, at)
+    await sessions.end_all(conn, user.id)
+    subject = Subject("user", user.id, user.email)
+    after = {"deleted_at": at}
+    await entries.write(
+        conn, actor, "user_deleted", subject, after=after, reason=reason, now=now, entropy=entropy
+    )
+    return at
+
+
+async def keep(
+    conn: AsyncConnection, user: User, actor: Actor, *, reason: str = "", now: int, entropy: Entropy
+) -> None:
+    """Keep an account that was to be deleted, whoever wanted that."""
+    await accounts.set_leaving(conn, user.id, None)
+    subject = Subject("user", user.id, user.email)
+    before = {"deleted_at": user.leaving_at}
+    await entries.write(
+        conn, actor, "user_kept", subject, before=before, reason=reason, now=now, entropy=entropy
     )
 
 

@@ -4,8 +4,8 @@ from typing import Final, Literal, TypeGuard
 
 from penstock.errors import CallerError
 
-Role = Literal["owner", "admin", "support", "billing", "viewer"]
-ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "support", "billing", "viewer")
+StaffRole = Literal["owner", "admin", "support", "billing", "viewer"]
+ROLES: Final[tuple[StaffRole, ...]] = ("owner", "admin", "support", "billing", "viewer")
 """The highest first: of several groups that a person is in, the highest role counts."""
 
 Permission = Literal[
@@ -20,7 +20,7 @@ Permission = Literal[
     "staff",  # give and take roles
 ]
 
-PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
+PERMISSIONS: Final[dict[StaffRole, frozenset[Permission]]] = {
     "owner": frozenset({"read", "verify", "view_as", "plan", "people", "catalog", "mail", "export", "staff"}),
     "admin": frozenset({"read", "verify", "view_as", "plan", "people", "catalog", "mail", "export"}),
     "support": frozenset({"read", "verify", "view_as"}),
@@ -28,7 +28,7 @@ PERMISSIONS: Final[dict[Role, frozenset[Permission]]] = {
     "viewer": frozenset({"read"}),
 }
 
-MEANING: Final[dict[Role, str]] = {
+MEANING: Final[dict[StaffRole, str]] = {
     "owner": "everything, roles included",
     "admin": "accounts, keys, providers, models and plans",
     "support": "reads; verifies addresses, ends sessions and requests, sees an account as its owner does",
@@ -44,7 +44,7 @@ class NotYourRole(CallerError):
     code = "role_not_allowed"
 
 
-def is_role(text: str) -> TypeGuard[Role]:
+def is_role(text: str) -> TypeGuard[StaffRole]:
     """Whether there is such a role."""
     return text in PERMISSIONS
 
@@ -61,10 +61,10 @@ def require(role: str, permission: Permission) -> None:
         raise NotYourRole(f"Your role ({role or 'none'}) does not allow this: {_either(needed)} does.")
 
 
-def highest(roles: list[Role]) -> Role | None:
+def highest(roles: list[StaffRole]) -> StaffRole | None:
     """The one that counts of several."""
     return next((role for role in ROLES if role in roles), None)
 
 
-def _either(names: list[Role]) -> str:
+def _either(names: list[StaffRole]) -> str:
     return " or ".join(names)

@@ -35,7 +35,7 @@ _GONE = "This set-up link no longer works. Whoever runs the server makes a new o
 _OWNED = "This installation has an owner already. An owner gives roles, under Admin."
 
 
-async def make(conn: AsyncConnection, actor: Actor, *, now: int, entropy: Entropy) -> str:
+async def new_link(conn: AsyncConnection, actor: Actor, *, now: int, entropy: Entropy) -> str:
     """A new link's token. Raises ``LinkGone`` where there is an owner."""
     if await accounts.any_owner(conn):
         raise LinkGone(_OWNED)

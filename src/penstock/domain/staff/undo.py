@@ -45,7 +45,7 @@ async def why_not(conn: AsyncConnection, operation: str, kinds: Kinds, *, now: i
     for change in found:
         if change.object_kind == "user":
             user = await accounts.user_by_id(conn, change.object_id)
-            if user is None or people.text_of(people.state_of(user)) != change.after:
+            if user is None or people.state_text(people.state_of(user)) != change.after:
                 return "The account was changed since."
     return ""
 

@@ -1,8 +1,8 @@
 """Changes: each object of the configuration and of an account before and after somebody changed it, so that it can be undone.
 
 A change is kept as text that restores: TOML for providers, models and plans, JSON for the state of an account. Those of one
-operation are undone together, for ``UNDO_MS``, as long as every object is still what the operation left. What is not is shown
-instead. ``domain/staff/catalog_changes.py`` and ``people.py`` know how to put each kind back.
+operation are undone together, for ``CHANGE_UNDO_MS``, as long as every object is still what the operation left. What is
+not is shown instead. ``domain/staff/catalog_changes.py`` and ``people.py`` know how to put each kind back.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from penstock.errors import CallerError, InvalidRequest
 from penstock.store.secrets_file import Entropy
 from penstock.store.sql.schema import changes
 
-UNDO_MS: Final = 30 * 86_400_000
+CHANGE_UNDO_MS: Final = 30 * 86_400_000
 """How long a change can be undone."""
 ROWS_PER_PAGE: Final = 50
 
@@ -56,7 +56,7 @@ class KeptChange(msgspec.Struct, frozen=True):
 
     def undoable(self, now: int) -> bool:
         """Whether it is neither undone nor too old."""
-        return self.undone_at is None and now - self.at <= UNDO_MS
+        return self.undone_at is None and now - self.at <= CHANGE_UNDO_MS
 
 
 async def record(

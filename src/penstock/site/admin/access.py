@@ -20,7 +20,7 @@ from penstock.site.context import SiteContext
 from penstock.site.error_pages import PageNotFound
 from penstock.site.session import Viewer, address_of, signed_in
 
-Handler = Callable[[Request], Awaitable[Response]]
+PageHandler = Callable[[Request], Awaitable[Response]]
 
 
 class FactorMissing(CallerError):
@@ -34,7 +34,7 @@ class AdminRoute(msgspec.Struct, frozen=True):
     """A page, and what its visitor must be allowed to do."""
 
     path: str
-    handler: Handler
+    handler: PageHandler
     permission: Permission
     methods: tuple[str, ...] = ("GET",)
 
@@ -46,7 +46,7 @@ def routes_of(context: SiteContext, pages: Sequence[AdminRoute], *, factor: bool
     ]
 
 
-def _guarded(context: SiteContext, page: AdminRoute, *, factor: bool) -> Handler:
+def _guarded(context: SiteContext, page: AdminRoute, *, factor: bool) -> PageHandler:
     async def serve(request: Request) -> Response:
         viewer = signed_in(request)
         if not viewer.user.role:

@@ -265,7 +265,7 @@ class CatalogPages:
                     raise InvalidRequest(
                         "The catalogue has changed since the preview. Look at what would change now, and apply again."
                     )
-                await catalog_changes.apply(
+                await catalog_changes.apply_change(
                     conn,
                     document,
                     self._kinds,

@@ -4,6 +4,7 @@ What takes something away is asked first: a page says what it will do and how mu
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 from starlette.requests import Request
@@ -28,7 +29,7 @@ from penstock.site.session import Viewer, cookies_of, read_form, signed_in, view
 _DAYS = 28
 
 
-class Question(msgspec.Struct, frozen=True):
+class _Question(msgspec.Struct, frozen=True):
     """What is asked before something is done: what it does, and on which button that is agreed to."""
 
     title: str
@@ -57,6 +58,8 @@ class PeoplePages:
             AdminRoute("/admin/users/{id}/verify", self.verify, "verify", both),
             AdminRoute("/admin/users/{id}/disable", self.disable, "people", both),
             AdminRoute("/admin/users/{id}/enable", self.enable, "people", both),
+            AdminRoute("/admin/users/{id}/delete", self.delete, "people", both),
+            AdminRoute("/admin/users/{id}/keep", self.keep, "people", both),
             AdminRoute("/admin/users/{id}/sessions", self.end_sessions, "verify", both),
             AdminRoute("/admin/users/{id}/keys/{key}/revoke", self.revoke, "people", both),
             AdminRoute("/admin/users/{id}/view", self.view, "view_as", ("POST",)),
@@ -137,7 +140,7 @@ class PeoplePages:
             form = await read_form(request)
             viewer = signed_in(request)
             async with site.database.transaction() as conn:
-                changed = await people.change(
+                changed = await people.change_account(
                     conn,
                     user,
                     Changes(plan_id=form.text("plan")),
@@ -162,12 +165,12 @@ class PeoplePages:
             f"({plan.daily_requests:,} a day, {plan.concurrent_requests} at once). {running} requests run and go on. "
             f"Models that {now.id} has and {plan.id} has not: {_lost(now.models, plan.models)}. The owner is mailed."
         )
-        question = Question(f"Put {user.email} on {plan.id}", text, f"Put on {plan.id}", danger=False)
+        question = _Question(f"Put {user.email} on {plan.id}", text, f"Put on {plan.id}", danger=False)
         return self._ask(request, user, question, {"plan": plan.id})
 
     async def verify(self, request: Request) -> Response:
         """Take the address as verified."""
-        question = Question(
+        question = _Question(
             "Take the address as verified",
             "Its keys work from then on. Do it when you know that the person reads this mailbox.",
             "Verify",
@@ -183,7 +186,7 @@ class PeoplePages:
                 conn, user.id, range(day_of(self._site.clock()), day_of(self._site.clock()) + 1)
             )
         running = len(self._site.gate.running(user.id))
-        question = Question(
+        question = _Question(
             f"Disable {user.email}",
             f"Its keys answer 403 within seconds and its sessions end. {running} requests run at the moment and go on to "
             f"their end; today it has sent {hour.requests:,}. You can enable it again at any time.",
@@ -193,16 +196,71 @@ class PeoplePages:
 
     async def enable(self, request: Request) -> Response:
         """Open the account again."""
-        question = Question(
+        question = _Question(
             "Enable the account", "Its keys work again within seconds.", "Enable", danger=False
         )
         return await self._change(request, question, Changes(disabled=False))
+
+    async def delete(self, request: Request) -> Response:
+        """Have the account deleted in a week, once its address was typed."""
+        site, user = self._site, await self._user(request)
+        async with site.database.connect() as conn:
+            keys = await management.working_keys(conn, user.id, now=site.now())
+        week = site.now() - people.DELETE_MS
+        used = [key.name for key in keys if key.last_used_at is not None and key.last_used_at >= week]
+        question = _Question(
+            f"Delete {user.email}",
+            f"In seven days the account is gone, with its keys and its log; until then it can be kept. Its {len(keys)} keys "
+            f"stop working within seconds; used in the last seven days: {', '.join(used) or 'none'}. The owner is mailed.",
+            "Delete in seven days",
+            typed=user.email,
+        )
+        if request.method != "POST":
+            return self._ask(request, user, question)
+        form = await read_form(request)
+        if form.text("typed").lower() != user.email.lower():
+            return self._ask(request, user, question, error="This is not the address of the account.")
+        rules = site.sign_in.rules
+        async with site.database.transaction() as conn:
+            at = await people.delete(
+                conn,
+                user,
+                actor_of(request, signed_in(request)),
+                reason=form.text("reason"),
+                now=site.now(),
+                entropy=site.entropy,
+            )
+            until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
+            mail = messages.deletion(rules.brand, user.email, rules.url, until)
+            await outbox.queue(conn, site.secrets_file, mail, now=site.now(), entropy=site.entropy)
+        self._context.operation.mail_queued()
+        return go(f"/admin/users/{user.id}", "admin-saved")
+
+    async def keep(self, request: Request) -> Response:
+        """Keep the account after all."""
+        site, user = self._site, await self._user(request)
+        if request.method != "POST":
+            question = _Question(
+                f"Keep {user.email}", "It is not deleted, and its keys work again.", "Keep", danger=False
+            )
+            return self._ask(request, user, question)
+        form = await read_form(request)
+        async with site.database.transaction() as conn:
+            await people.keep(
+                conn,
+                user,
+                actor_of(request, signed_in(request)),
+                reason=form.text("reason"),
+                now=site.now(),
+                entropy=site.entropy,
+            )
+        return go(f"/admin/users/{user.id}", "admin-saved")
 
     async def end_sessions(self, request: Request) -> Response:
         """Sign the person out everywhere."""
         site, user = self._site, await self._user(request)
         if request.method != "POST":
-            question = Question(
+            question = _Question(
                 f"Sign {user.email} out everywhere",
                 "Every browser has to sign in again. Keys go on working.",
                 "End all sessions",
@@ -223,7 +281,7 @@ class PeoplePages:
             key = await management.get_key(conn, user.id, request.path_params["key"])
         if request.method != "POST":
             last = "was never used" if key.last_used_at is None else "was last used at the time below"
-            question = Question(
+            question = _Question(
                 f"Revoke the key {key.name}",
                 f"{key.shown} of {user.email} {last}. It stops working within seconds. Within ten minutes you can have it "
                 "work again, unless the reason is leaked; it cannot be shown any more then.",
@@ -298,14 +356,14 @@ class PeoplePages:
             raise PageNotFound("There is no such account.")
         return user
 
-    async def _change(self, request: Request, question: Question, wanted: Changes) -> Response:
+    async def _change(self, request: Request, question: _Question, wanted: Changes) -> Response:
         site, user = self._site, await self._user(request)
         if request.method != "POST":
             return self._ask(request, user, question)
         form = await read_form(request)
         viewer: Viewer = signed_in(request)
         async with site.database.transaction() as conn:
-            await people.change(
+            await people.change_account(
                 conn,
                 user,
                 wanted,
@@ -320,10 +378,11 @@ class PeoplePages:
         self,
         request: Request,
         user: User,
-        question: Question,
+        question: _Question,
         hidden: Mapping[str, str] | None = None,
         *,
         last_used: int | None = None,
+        error: str = "",
     ) -> Response:
         return self._site.pages.render(
             request,
@@ -333,9 +392,9 @@ class PeoplePages:
                 "hidden": hidden or {},
                 "back": f"/admin/users/{user.id}",
                 "last_used": last_used,
-                "now": self._site.now(),
-                "preview": None,
+                "error": error,
             },
+            status=400 if error else 200,
         )
 
 
