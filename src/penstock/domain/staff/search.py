@@ -7,7 +7,7 @@ counting rows.
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.api_key import is_well_formed, start_of
@@ -246,10 +246,10 @@ async def requests_of_day(
 ) -> tuple[list[StaffRequest], str]:
     """The requests of one day (UTC day number), the newest first, and the next cursor. Raises ``InvalidRequest``."""
     columns = entries.c
-    wanted = [columns.day == chosen.day]
+    wanted: list[ColumnElement[bool]] = [columns.day == chosen.day]
     if chosen.user_id:
         wanted.append(columns.user_id == chosen.user_id)
-    words = []
+    words: list[ColumnElement[bool]] = []
     if chosen.outcome == "failed":
         words.append(and_(kinds.c.state == "settled", kinds.c.outcome != "completed"))
     elif chosen.outcome == "running":

@@ -174,10 +174,14 @@ async def page(
     wanted: list[ColumnElement[bool]] = []
     if chosen.actor:
         wanted.append(or_(columns.actor_id == chosen.actor, columns.actor_name == chosen.actor))
-    for name in ("action", "object_kind", "object_id", "address", "result"):
-        value = getattr(chosen, name)
-        if value:
-            wanted.append(columns[name] == value)
+    said = (
+        (columns.action, chosen.action),
+        (columns.object_kind, chosen.object_kind),
+        (columns.object_id, chosen.object_id),
+        (columns.address, chosen.address),
+        (columns.result, chosen.result),
+    )
+    wanted += [column == value for column, value in said if value]
     if chosen.before:
         at, _, id = chosen.before.partition(".")
         if not (at.isascii() and at.isdigit()) or len(at) > 15:

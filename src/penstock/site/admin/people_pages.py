@@ -5,6 +5,7 @@ What takes something away is asked first: a page says what it will do and how mu
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -125,7 +126,7 @@ class PeoplePages:
                 "done": done,
                 "wish": wish,
                 "now": now,
-                "may": lambda permission: allows(viewer, permission),
+                "may": partial(allows, viewer),
             },
         )
 

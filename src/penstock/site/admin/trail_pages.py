@@ -16,6 +16,9 @@ from penstock.site.context import go
 from penstock.site.pages import NO_STORE
 from penstock.site.session import read_form, signed_in
 
+_FILTERS = ("actor", "action", "object_kind", "object_id", "address", "result", "before")
+"""What an address of the page may say, in the order of ``TrailFilter``."""
+
 
 class TrailPages:
     """The pages under ``/admin/audit`` and ``/admin/changes``."""
@@ -48,9 +51,8 @@ class TrailPages:
 
     async def _page(self, request: Request, verdict: chain.Verdict | None) -> Response:
         site, query, viewer = self._site, request.query_params, signed_in(request)
-        chosen = entries.TrailFilter(
-            **{name: query.get(name, "").strip()[:320] for name in entries.TrailFilter.__struct_fields__}
-        )
+        given = [query.get(name, "").strip()[:320] for name in _FILTERS]
+        chosen = entries.TrailFilter(*given)
         async with site.database.connect() as conn:
             rows, cursor = await entries.page(conn, chosen)
             mark = await chain.newest_checkpoint(conn)
