@@ -109,6 +109,7 @@ class OverviewPages:
         )
         if unserved:
             few = ", ".join(unserved[:3]) + (" and more" if len(unserved) > 3 else "")
-            text = f"Plans have {len(unserved)} models that no provider serves: {few}"
+            many = "a model" if len(unserved) == 1 else f"{len(unserved)} models"
+            text = f"Plans have {many} that no provider serves: {few}"
             needs.append(_Need("warn", text, "/admin/models?served=no", "Look at the models"))
         return needs
