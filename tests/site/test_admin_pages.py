@@ -226,6 +226,19 @@ async def test_a_plan_is_edited_with_counts_and_undone(hotel: Hotel, ann: Reader
     assert "daily_requests = 5000" in exported
 
 
+async def test_the_boxes_of_a_plan_change_no_order(hotel: Hotel, owner: Reader) -> None:
+    page = (await owner.get("/admin/plans/free")).text
+    ticked = re.findall(r'name="(model-[^"]+)" checked', page)
+    assert len(ticked) == 4
+    limits = {"name": "Free", "concurrent_requests": "1", "queue_seconds": "0"}
+    fields = {**limits, **dict.fromkeys(reversed(ticked), "on")}
+    same = await owner.post("/admin/plans/free/change", **fields, daily_requests="5000")
+    assert "it is like this already" in same.text
+    other = await owner.post("/admin/plans/free/change", **fields, daily_requests="6000")
+    assert "updated plan free (daily_requests)" in other.text
+    assert (await owner.post("/admin/plans/free/change", **fields, daily_requests="x")).status_code == 400
+
+
 async def test_what_is_no_catalogue_is_told_beside_its_text(hotel: Hotel, owner: Reader) -> None:
     for text in ("[[plan]", '[[model]]\nid = "x"\ntargets = [{ provider = "none", model = "y" }]'):
         answer = await owner.post("/admin/catalog/preview", text=text)

@@ -221,13 +221,17 @@ class CatalogPages:
         plan = self._site.catalog().plans.get(request.path_params["id"])
         if plan is None:
             raise PageNotFound("There is no such plan.")
+        ticked = form.chosen("model-")
+        # In the plan's own order, which the boxes do not have; what is new comes after.
+        models = [name for name in plan.models if name in ticked]
+        models += [name for name in ticked if name not in plan.models]
         wanted = Plan(
             id=plan.id,
             name=form.text("name"),
             daily_requests=_number(form, "daily_requests"),
             concurrent_requests=_number(form, "concurrent_requests"),
             queue_seconds=_number(form, "queue_seconds"),
-            models=form.chosen("model-"),
+            models=tuple(models),
         )
         text = dump(CatalogDocument(plans=(wanted,)))
         return await self._previewed(request, text, back=f"/admin/plans/{plan.id}")
