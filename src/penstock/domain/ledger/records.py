@@ -99,7 +99,7 @@ def row_record(row: Row, caller: Caller) -> bytes:
             row.day,
             row.created_at,
             *msgspec.structs.astuple(kind),
-            row.actor_id,
+            actor_id=row.actor_id,
         )
     )
 

@@ -1,5 +1,6 @@
 """Roles of staff, and what each may do: one table, which the command line, the pages and every form ask."""
 
+from collections.abc import Sequence
 from typing import Final, Literal, TypeGuard
 
 from penstock.errors import CallerError
@@ -66,5 +67,5 @@ def highest(roles: list[StaffRole]) -> StaffRole | None:
     return next((role for role in ROLES if role in roles), None)
 
 
-def _either(names: list[StaffRole]) -> str:
+def _either(names: Sequence[str]) -> str:
     return " or ".join(names)
