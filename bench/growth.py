@@ -104,9 +104,9 @@ async def users(server: Server, people: int) -> None:
     connection = await asyncpg.connect(server.url)
     at = time.perf_counter()
     await connection.execute(
-        "INSERT INTO users (id, email, email_canonical, plan_id, is_admin, created_at, verified_at) SELECT"
+        "INSERT INTO users (id, email, email_canonical, plan_id, created_at, verified_at) SELECT"
         " 'usr_' || lpad(n::text, 26, '0'), 'person' || n || '@example.com', 'person' || n || '@example.com', 'pro',"
-        f" FALSE, 1, 1 FROM generate_series(1, {people}) n"
+        f" 1, 1 FROM generate_series(1, {people}) n"
     )
     await connection.execute(
         "INSERT INTO api_keys (id, user_id, name, prefix, last4, digest, pepper_id, sealed, created_at) SELECT"

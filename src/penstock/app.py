@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from penstock.core.dialects.translation_memory import TranslationMemory
 from penstock.core.limits import day_of
 from penstock.core.reasoning.cache import ReasoningCache
 from penstock.core.revision import Revision
+from penstock.core.routing.candidates import Attempt
 from penstock.core.routing.pace import Clocks
 from penstock.core.routing.rules import RULES
 from penstock.domain.accounts.passwords import COST, Cost
@@ -53,6 +54,7 @@ from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
 from penstock.providers.table import KINDS
 from penstock.relay.answer import RequestMemories
+from penstock.relay.call import Call
 from penstock.relay.failover import Failover
 from penstock.relay.offload import Offload
 from penstock.relay.relay import Relay, Timings
@@ -61,7 +63,8 @@ from penstock.relay.token_counting import CountingTurns, TokenCounter
 from penstock.relay.trail import Trails
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
-from penstock.site.process import SiteProcess
+from penstock.site.admin.context import RunningRequest
+from penstock.site.process import OperationParts, SiteProcess
 from penstock.store.counters import Counters, MemoryCounters
 from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database, open_database
@@ -84,8 +87,13 @@ class Service:
         *,
         now: Callable[[], float] = time.time,
         hashing: Cost = COST,
+        origins: Mapping[str, str] | None = None,
     ) -> None:
-        """``now`` gives epoch seconds: days, resets and expiries go by it. ``hashing`` is what a password's hash costs."""
+        """``now`` gives epoch seconds: days, resets and expiries go by it. ``hashing`` is what a password's hash costs.
+
+        ``origins`` says where those settings come from that are not defaults.
+        """
+        self._origins = dict(origins or {})
         self._settings = settings
         self._secrets = secrets_of
         self._now = now
@@ -222,6 +230,12 @@ class Service:
                 now=self._now,
                 not_ready=lambda: self._not_ready,
                 hashing=self._hashing,
+                operation=OperationParts(
+                    kinds=KINDS,
+                    origins=self._origins,
+                    secret_problem=self._secrets.problem,
+                    running=partial(_running, relay),
+                ),
             )
             health.watch("mail", partial(_mail_trouble, self.site_process))
             await stack.enter_async_context(self.site_process.running())
@@ -234,7 +248,7 @@ class Service:
                 watch=watch,
                 alerts=Alerts(database, secrets_file, brand=settings.brand, entropy=secrets.token_bytes),
                 gate=gate,
-                secrets=self._secrets,
+                secrets_of=self._secrets,
                 health=health,
                 metrics=shared,
                 lifetime=self.site_process.lifetime,
@@ -251,6 +265,7 @@ class Service:
                     entropy=secrets.token_bytes,
                     queued=self.site_process.mail_sender.wake,
                 ),
+                trail_days=settings.trail_days,
                 now=self._now,
             )
             await stack.enter_async_context(maintenance.running())
@@ -283,6 +298,26 @@ class Service:
 
     def _drain(self) -> None:
         self._not_ready = "draining"
+
+
+def _running(relay: Relay) -> list[RunningRequest]:
+    """What runs now, for the staff."""
+    return [_told(call) for call in relay.calls.values()]
+
+
+def _told(call: Call) -> RunningRequest:
+    attempt: Attempt | None = getattr(call, "attempt", None)  # there is none before the first
+    state = "waits for a place" if attempt is None else "waits for content"
+    return RunningRequest(
+        id=call.request_id,
+        account_id=call.standing.account_id,
+        key_id=call.standing.key_id,
+        model=call.standing.resolution.model.id,
+        provider="" if attempt is None else attempt.provider,
+        upstream_model="" if attempt is None else attempt.model,
+        since=call.now,
+        state=state if call.first_byte_at is None else "answers",
+    )
 
 
 @asynccontextmanager

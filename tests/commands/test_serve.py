@@ -184,13 +184,13 @@ def test_one_server_for_a_data_directory(environ: dict[str, str]) -> None:
         server.stop()
 
 
-def test_an_address_that_others_can_reach_wants_an_admin_and_gets_no_demo(environ: dict[str, str]) -> None:
+def test_an_address_that_others_can_reach_wants_an_owner_and_gets_no_demo(environ: dict[str, str]) -> None:
     refused = run(environ, "serve", "--host=0.0.0.0")
     assert refused.returncode == 1
     assert refused.stdout == ""
     assert refused.stderr == (
-        "penstock: 0.0.0.0 can be reached by others, and there is no admin yet; make one: "
-        "penstock user create --email YOU@EXAMPLE.COM --admin --verified\n"
+        "penstock: 0.0.0.0 can be reached by others, and there is no owner yet; make the link to become one, "
+        "and start within 30 minutes: penstock setup-link\n"
     )
     assert msgspec.json.decode(run(environ, "user", "list", "--json").stdout) == {"users": []}
     assert run(environ, "user", "create", "--email=root@example.com", "--admin", "--verified").returncode == 0

@@ -129,7 +129,6 @@ async def test_a_plan_that_users_have_is_not_removed(database: Database):
                 email="a@b.c",
                 email_canonical="a@b.c",
                 plan_id="starter",
-                is_admin=False,
                 created_at=0,
             )
         )

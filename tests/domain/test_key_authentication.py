@@ -168,7 +168,7 @@ def test_a_bare_key_in_authorization_is_taken_when_it_can_be_ours() -> None:
 
 def principal(**changes: object) -> Principal:
     facts: dict[str, object] = {
-        "user_id": "u", "key_id": "k", "plan_id": "free", "verified": True, "disabled": False,
+        "user_id": "u", "account_id": "u", "key_id": "k", "plan_id": "free", "verified": True, "disabled": False,
         "models": None, "addresses": None, "expires_at": None,
     }  # fmt: skip
     return Principal(**(facts | changes))  # pyright: ignore[reportArgumentType]

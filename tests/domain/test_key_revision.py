@@ -16,6 +16,8 @@ from penstock.domain.keys import authentication, management
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.keys.management import KeyWish, NewKey
 from penstock.domain.revisions import KeyChange, read_key_changes, read_revisions
+from penstock.domain.staff import membership
+from penstock.domain.trail.entries import SYSTEM
 from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
 from penstock.store.sql.key_changes import WATCHED, has_triggers
@@ -152,10 +154,14 @@ async def _reseal(conn: AsyncConnection, it: Keys) -> None:
     assert await management.reseal_keys(conn, it.secrets_file, secrets.token_bytes) == 1
 
 
+async def _role(conn: AsyncConnection, it: Keys) -> None:
+    await membership.give(conn, it.user, "owner", SYSTEM, now=NOW, entropy=secrets.token_bytes)
+
+
 REST: dict[str, Write] = {
     "a use": _touch,
     "another address": lambda conn, it: accounts.change_email(conn, it.user.id, "eve@example.com"),
-    "an admin": _change(Changes(is_admin=True)),
+    "a role": _role,
     "a copy that is sealed anew": _reseal,
     "another name": _column("api_keys", "name", "x"),
     "the same plan": _column("users", "plan_id", "free"),

@@ -21,7 +21,7 @@ from penstock.domain.ledger.reconciliation import compare, repair
 from penstock.store.sql.database import OLDER, Database, SchemaBehind
 from penstock.store.sql.migrate import migrate_database
 from penstock.store.sql.partitions import partitions
-from penstock.store.sql.schema import HEAD, kinds, metadata, models, providers, users
+from penstock.store.sql.schema import HEAD, kinds, metadata, models, providers, staff, users
 from tests.stores import Engine, remake
 
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.sql"))
@@ -241,6 +241,28 @@ async def test_the_migrations_make_what_the_schema_says(
             remake(empty)
     assert shapes[0] == shapes[1]
     assert len(shapes[0]) > 20
+
+
+ADMINS = (
+    "INSERT INTO users (id, email, email_canonical, plan_id, is_admin, created_at, disabled_at) VALUES"
+    " ('usr_1', 'a@example.com', 'a@example.com', 'pro', TRUE, 1, 5),"
+    " ('usr_2', 'b@example.com', 'b@example.com', 'pro', TRUE, 3, NULL),"
+    " ('usr_3', 'c@example.com', 'c@example.com', 'pro', TRUE, 2, NULL),"
+    " ('usr_4', 'd@example.com', 'd@example.com', 'pro', FALSE, 0, NULL);"
+)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS[-1:], ids=lambda schema: schema.stem)
+async def test_the_first_admin_who_is_there_becomes_the_owner(
+    schema: Path, empty: Engine, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(_run, empty, script_of(schema, ADMINS))
+    await asyncio.to_thread(migrate_database, empty.url)
+    database = await Database.open(empty.url, directory=tmp_path, migrate=False)
+    async with database.connect() as conn:
+        found = await conn.execute(select(staff.c.user_id, staff.c.role).order_by(staff.c.user_id))
+        assert [tuple(row) for row in found] == [("usr_1", "admin"), ("usr_2", "admin"), ("usr_3", "owner")]
+    await database.close()
 
 
 async def test_months_that_have_rows_and_those_to_come_have_partitions(

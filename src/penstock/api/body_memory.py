@@ -69,7 +69,7 @@ class BodyMemory:
         Raises ``ConcurrentLimitReached`` or ``Overloaded``.
         """
         longest = exchange.length if 0 <= exchange.length < self._max_body else self._max_body
-        place = Reservation(self, principal.user_id, concurrent, longest)
+        place = Reservation(self, principal.account_id, concurrent, longest)
         place.arrived(min(longest, STEP))
         return place
 

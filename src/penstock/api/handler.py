@@ -246,7 +246,7 @@ class Api:
         body = exchange.whole_body()
         if body is None:
             return partial(self._generate_later, exchange, request_id, now, caller, None, started)
-        user_id, concurrent = caller.principal.user_id, caller.plan.concurrent_requests
+        user_id, concurrent = caller.principal.account_id, caller.plan.concurrent_requests
         place = self._body_memory.hold(user_id, concurrent, len(body))
         try:
             envelope = self._reader.read_small(
@@ -275,7 +275,7 @@ class Api:
         if body is None:
             place = self._body_memory.enter(exchange, principal, concurrent)
         else:
-            place = self._body_memory.hold(principal.user_id, concurrent, len(body))
+            place = self._body_memory.hold(principal.account_id, concurrent, len(body))
         try:
             if body is None:
                 body = await exchange.body(place.arrived)
@@ -319,7 +319,7 @@ class Api:
             principal = visit.principal or self._known(visit.exchange)
             plan = None if principal is None else self._plan_of(principal)
             own = None if plan is None else plan.own
-            visit.stands = principal is None or await self._gate.refresh(principal.user_id, visit.now, own)
+            visit.stands = principal is None or await self._gate.refresh(principal.account_id, visit.now, own)
 
     def _begin(
         self,
@@ -373,7 +373,7 @@ class Api:
 
     async def _count_tokens(self, visit: ApiRequest, endpoint: Endpoint) -> None:
         principal, plan = await self._admit(visit)
-        self._gate.check_counting(principal.user_id)
+        self._gate.check_counting(principal.account_id)
         exchange = visit.exchange
         place = self._body_memory.enter(exchange, principal, plan.concurrent_requests)
         try:
@@ -399,7 +399,7 @@ class Api:
         resolution = self._catalog().resolve(envelope.model, plan.id, allowed, endpoint.kind)
         asker = self._asker(self._credentials(exchange), principal, plan)
         request = CountRequest(
-            visit.request_id, principal.user_id, endpoint, envelope, resolution, asked, asker
+            visit.request_id, principal.account_id, endpoint, envelope, resolution, asked, asker
         )
         return await self._counter.count(request)
 
@@ -410,7 +410,7 @@ class Api:
 
     async def _models(self, visit: ApiRequest, model_id: str | None) -> None:
         principal, plan = await self._admit(visit)
-        visit.stands = await self._gate.refresh(principal.user_id, visit.now, plan.own)
+        visit.stands = await self._gate.refresh(principal.account_id, visit.now, plan.own)
         allowed = None if principal.models is None else frozenset(principal.models)
         catalog = self._catalog()
         kind = self._families.listed_kind(visit.exchange.headers)
@@ -428,9 +428,9 @@ class Api:
 
     async def _usage(self, visit: ApiRequest) -> None:
         principal, _ = await self._admit(visit)
-        self._gate.check_counting(principal.user_id, "questions about usage and tokens")
+        self._gate.check_counting(principal.account_id, "questions about usage and tokens")
         asked = question_of(visit.exchange.query, visit.now)
-        self._reply(visit, await self._tell_usage(principal.user_id, asked))
+        self._reply(visit, await self._tell_usage(principal.account_id, asked))
 
     async def _check_connection(self, visit: ApiRequest) -> None:
         principal, plan = await self._admit(visit)
@@ -488,7 +488,7 @@ class Api:
         if said and self._relay.router.preferences:
             preference = read_preference(said, "X-Penstock-Provider")
         return Asker(
-            principal.user_id,
+            principal.account_id,
             credentials.session,
             plan.id,
             credentials.client,
@@ -514,7 +514,7 @@ class Api:
             raise Unavailable("Your plan is not set up; the operator has been told.", retry_after=30)
         visit.principal, visit.plan = principal, plan
         if plan.own is not None:
-            await self._gate.refresh(principal.user_id, visit.now, plan.own)
+            await self._gate.refresh(principal.account_id, visit.now, plan.own)
         check(principal, exchange.client, visit.now)
         gate.check_door(principal.key_id, exchange.client)
         self._keyring.touch(principal.key_id)
@@ -526,7 +526,7 @@ class Api:
         daily, concurrent = principal.daily_requests, principal.concurrent_requests
         if plan is None or (daily is None and concurrent is None):
             return plan
-        return plan.for_key(principal.user_id, principal.key_id, daily, concurrent)
+        return plan.for_key(principal.account_id, principal.key_id, daily, concurrent)
 
     def _credentials(self, exchange: Exchange) -> RequestCredentials:
         """Raises ``MissingKey`` or ``InvalidKey``."""
@@ -593,7 +593,7 @@ class Api:
         plan = None if principal is None else self._plan_of(principal)
         if principal is None or plan is None:
             return self._gate.door_state(visit.exchange.client, visit.now)
-        return self._gate.state(principal.user_id, plan, visit.now)
+        return self._gate.state(principal.account_id, plan, visit.now)
 
     def _known(self, exchange: Exchange) -> Principal | None:
         """The caller of a route that asks for no key, if its key was looked up a moment ago."""

@@ -85,7 +85,7 @@ class RefusalReceipts:
         holders = error.holders if isinstance(error, ConcurrentLimitReached) else ()
         return Refusal(
             id=visit.request_id,
-            user_id="" if principal is None else principal.user_id,
+            user_id="" if principal is None else principal.account_id,
             key_id="" if principal is None else principal.key_id,
             created_at=int(visit.now * 1000),
             status=error.status,
@@ -117,7 +117,7 @@ class RefusalReceipts:
         if isinstance(error, ConcurrentLimitReached):
             return plan.concurrent_requests, len(error.holders)
         if isinstance(error, DailyLimitReached):
-            state = self._gate.state(principal.user_id, plan, visit.now)
+            state = self._gate.state(principal.account_id, plan, visit.now)
             return state.limit, state.limit - state.remaining
         return None, None
 

@@ -1,6 +1,7 @@
 """``penstock catalog``: shows, changes and exports providers, models and plans."""
 
 import asyncio
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
     now_ms,
     open_installation,
     table,
@@ -25,6 +27,7 @@ from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.catalog_store import CatalogSource, Change
 from penstock.domain.catalog.toml_document import parse
+from penstock.domain.staff import catalog_changes
 from penstock.operations.control import ServerState, ask_server
 from penstock.operations.first_start import Store
 from penstock.providers.secrets import Secrets
@@ -157,7 +160,9 @@ def apply(
 async def _apply(place: Installation, text: str, *, prune: bool) -> list[Change]:
     document = parse(text, KINDS)
     async with open_installation(place) as store, store.database.transaction() as conn:
-        return await catalog_store.apply_document(conn, document, KINDS, now_ms(), prune=prune)
+        return await catalog_changes.apply_change(
+            conn, document, KINDS, cli_actor(), prune=prune, now=now_ms(), entropy=secrets.token_bytes
+        )
 
 
 @app.command

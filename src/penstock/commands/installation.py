@@ -1,5 +1,7 @@
 """What commands share: the installation that they work on, and how they answer."""
 
+import getpass
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -12,6 +14,7 @@ import msgspec
 
 from penstock.core.limits import day_of
 from penstock.core.quoting import json_text, terminal_text, visible
+from penstock.domain.trail.entries import Actor
 from penstock.errors import OperatorError
 from penstock.operations.first_start import Store, open_store
 from penstock.settings import Loaded, environment, load
@@ -55,6 +58,15 @@ async def open_installation(place: Installation) -> AsyncGenerator[Store]:
 def now_ms() -> int:
     """Epoch milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def cli_actor() -> Actor:
+    """Who runs this command, as the operating system calls them; the trail marks that this proves nothing."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # in a container without a row for its user
+        name = f"uid {os.getuid()}"
+    return Actor("cli", "", name)
 
 
 def answer(text: str) -> None:

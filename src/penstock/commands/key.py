@@ -13,6 +13,7 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
     now_ms,
     open_installation,
     table,
@@ -22,6 +23,7 @@ from penstock.commands.options import At
 from penstock.domain.accounts import accounts
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyRow, KeyWish, NewKey
+from penstock.domain.staff import people
 
 app = App(name="key", help="Make, list, limit, revoke and roll API keys.")
 
@@ -97,16 +99,18 @@ def create(
 
 async def _create(place: Installation, email: str, wish: KeyWish) -> NewKey:
     async with open_installation(place) as store, store.database.transaction() as conn:
-        user = await accounts.user_by_email(conn, email)
-        return await management.create_key(
+        user, now = await accounts.user_by_email(conn, email), now_ms()
+        made = await management.create_key(
             conn,
             store.secrets_file,
             user.id,
             wish,
-            now=now_ms(),
+            now=now,
             entropy=secrets.token_bytes,
             keep=store.settings.keys_reveal,
         )
+        await people.key_made(conn, user, made, cli_actor(), "key_made", now=now, entropy=secrets.token_bytes)
+        return made
 
 
 @app.command(name="list")
@@ -254,7 +258,7 @@ async def _revoke(place: Installation, email: str, name: str | None, id: str | N
         user = await accounts.user_by_email(conn, email)
         found = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)
         for row in found:
-            await management.revoke_key(conn, user.id, row.id, now=now)
+            await people.revoke_key(conn, row, cli_actor(), now=now, entropy=secrets.token_bytes)
         return [row.id for row in found]
 
 
@@ -293,7 +297,7 @@ async def _roll(place: Installation, email: str, name: str | None, id: str | Non
         now = now_ms()
         user = await accounts.user_by_email(conn, email)
         old = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)[0]
-        return await management.roll_key(
+        made = await management.roll_key(
             conn,
             store.secrets_file,
             old,
@@ -302,6 +306,10 @@ async def _roll(place: Installation, email: str, name: str | None, id: str | Non
             entropy=secrets.token_bytes,
             keep=store.settings.keys_reveal,
         )
+        await people.key_made(
+            conn, user, made, cli_actor(), "key_rolled", now=now, entropy=secrets.token_bytes
+        )
+        return made
 
 
 def _chosen(rows: tuple[KeyRow, ...], email: str, name: str | None, id: str | None) -> list[KeyRow]:

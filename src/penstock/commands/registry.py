@@ -26,6 +26,15 @@ app = App(
 app.command("penstock.commands.serve:serve", name="serve")
 app.command("penstock.commands.user:app", name="user")
 app.command("penstock.commands.key:app", name="key")
+app.command("penstock.commands.setup_link:make_link", name="setup-link")
+app.command(
+    "penstock.commands.staff:app", name="staff", help="Show and change who works here, and in which role."
+)
+app.command(
+    "penstock.commands.audit:app",
+    name="audit",
+    help="Show, verify and export the trail of what staff and commands did.",
+)
 app.command(
     "penstock.commands.catalog:app",
     name="catalog",

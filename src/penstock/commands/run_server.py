@@ -7,7 +7,7 @@ import logging
 import resource
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 
 import msgspec
@@ -33,7 +33,8 @@ log = logging.getLogger("penstock.commands")
 
 def run(place: Installation, flags: dict[str, str]) -> None:
     """Serve until stopped. ``flags`` are settings that the command line gives, as text. Raises ``OperatorError``."""
-    settings = read_settings(place, flags).settings
+    loaded = read_settings(place, flags)
+    settings = loaded.settings
     if settings.workers > 1 and not (
         settings.redis_url and database_directory(settings.database_url) is None
     ):
@@ -55,7 +56,7 @@ def run(place: Installation, flags: dict[str, str]) -> None:
         for place_of in dict.fromkeys((settings.data.resolve(), beside or settings.data.resolve())):
             locks.callback(InstanceLock.take(place_of).release)
         if settings.workers == 1:
-            serve_on_sockets(reserve(settings.host, settings.port), settings)
+            serve_on_sockets(reserve(settings.host, settings.port), settings, origins=loaded.origins)
         else:
             _supervise(settings, place, flags)
 
@@ -67,10 +68,11 @@ def serve_on_sockets(
     greets: bool = True,
     ready: Callable[[], None] | None = None,
     lifeline: int | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> None:
     """Serve as one process; ``ready`` is called when it does. For ``lifeline`` see ``penstock.server.listen.serve_on``."""
     secrets_of = Secrets(environment())
-    service = Service(settings, secrets_of)
+    service = Service(settings, secrets_of, origins=origins)
     greetings: list[Greeting] = []
 
     @asynccontextmanager

@@ -14,10 +14,14 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
+    now_ms,
     open_installation,
 )
 from penstock.commands.options import At
 from penstock.domain.keys import management
+from penstock.domain.trail import entries
+from penstock.domain.trail.entries import Subject
 from penstock.store.secrets_file import SecretsFile
 
 secrets_app = App(name="secrets", help="The secrets file: peppers of API keys and keys of sealed copies.")
@@ -70,4 +74,17 @@ async def _rotate(place: Installation) -> _Rotated:
         store.secrets_file.rotate(secrets.token_bytes)
         async with store.database.transaction() as conn:
             resealed = await management.reseal_keys(conn, store.secrets_file, secrets.token_bytes)
+            await entries.write(
+                conn,
+                cli_actor(),
+                "secrets_rotated",
+                Subject("secrets", store.secrets_file.seal_id),
+                after={
+                    "pepper": store.secrets_file.pepper_id,
+                    "seal": store.secrets_file.seal_id,
+                    "resealed": resealed,
+                },
+                now=now_ms(),
+                entropy=secrets.token_bytes,
+            )
     return _Rotated(store.secrets_file.pepper_id, store.secrets_file.seal_id, resealed)

@@ -13,17 +13,20 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
     now_ms,
     open_installation,
     table,
     utc_moment,
 )
 from penstock.commands.options import At
+from penstock.commands.staff import change_role
 from penstock.core.quoting import shell_option
 from penstock.domain.accounts import accounts, plan_wishes
 from penstock.domain.accounts.accounts import Changes, User
 from penstock.domain.keys import management
 from penstock.domain.mail import messages, outbox
+from penstock.domain.staff import people
 
 app = App(name="user", help="Make, change and list accounts.")
 
@@ -76,7 +79,7 @@ def create(
     plan
         The plan's id; `penstock catalog show` lists them.
     admin
-        Is mailed what people ask of the operator; a server that others can reach needs one.
+        May use the admin pages: as the owner where there is none yet, else as an admin.
     verified
         The address is known to be theirs; without this the key answers 403 until they verify it.
     json
@@ -104,6 +107,7 @@ async def _create(place: Installation, email: str, *, plan: str, admin: bool, ve
         user = await accounts.create_user(
             conn, email, plan=plan, admin=admin, verified=verified, now=now, id=id
         )
+        await people.made(conn, user, cli_actor(), now=now, entropy=secrets.token_bytes)
         made = await management.create_key(
             conn,
             store.secrets_file,
@@ -142,26 +146,29 @@ def change(
     disabled
         Whether the account is closed: its keys answer 403.
     admin
-        Whether they may use the admin pages.
+        Whether they are of the staff as an admin; `penstock staff` has the other roles.
     json
         Print the account as JSON.
     """
-    changes = Changes(plan, verified, disabled, admin)
-    if changes == Changes():
+    changes = Changes(plan, verified, disabled)
+    if changes == Changes() and admin is None:
         raise CommandError("nothing to change: say --plan, --verified, --disabled, --enabled or --admin")
-    user = _shown(asyncio.run(_change(place, email, changes)))
+    user = _shown(asyncio.run(_change(place, email, changes, admin)))
     if json:
         answer_json(user)
     else:
         answer(f"{user.email}: {_state(user)}, on the {user.plan} plan.")
 
 
-async def _change(place: Installation, email: str, changes: Changes) -> User:
+async def _change(place: Installation, email: str, changes: Changes, admin: bool | None) -> User:
     async with open_installation(place) as store, store.database.transaction() as conn:
         user = await accounts.user_by_email(conn, email)
-        changed = await accounts.change_user(conn, user.id, changes, now=now_ms())
+        changed = await people.change_account(
+            conn, user, changes, cli_actor(), now=now_ms(), entropy=secrets.token_bytes
+        )
+        if admin is not None and admin != bool(user.role):
+            changed = await change_role(conn, changed, "admin" if admin else None)
         if changed.plan_id != user.plan_id:
-            await plan_wishes.forget_wish(conn, user.id)
             settings = store.settings
             mail = messages.plan_set(settings.brand, user.email, changed.plan_id, settings.url(settings.port))
             await outbox.queue(conn, store.secrets_file, mail, now=now_ms(), entropy=secrets.token_bytes)
@@ -224,7 +231,7 @@ def _shown(user: User) -> _Shown:
         id=user.id,
         email=user.email,
         plan=user.plan_id,
-        admin=user.is_admin,
+        admin=bool(user.role),
         verified=user.verified_at is not None,
         disabled=user.disabled_at is not None,
         created_at=user.created_at,

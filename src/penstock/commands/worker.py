@@ -36,7 +36,8 @@ def main() -> None:
         None if orders.data is None else Path(orders.data),
         None if orders.config is None else Path(orders.config),
     )
-    settings = read_settings(place, orders.flags).settings
+    loaded = read_settings(place, orders.flags)
+    settings = loaded.settings
     configure(settings.log_level, settings.log_format)
 
     os.set_blocking(says, False)  # a supervisor that does not listen holds nobody up
@@ -52,7 +53,14 @@ def main() -> None:
 
     sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
     try:
-        serve_on_sockets(sockets, settings, greets=orders.greets, ready=ready, lifeline=lifeline)
+        serve_on_sockets(
+            sockets,
+            settings,
+            greets=orders.greets,
+            ready=ready,
+            lifeline=lifeline,
+            origins=loaded.origins,
+        )
     except (OperatorError, PenstockError) as error:
         sys.exit(f"penstock: {error}")
 

@@ -213,10 +213,9 @@ async def _database(database: Database, settings: Settings) -> list[Finding]:
             Finding("ok", "database", f"{database.name}, schema as this program needs it, {people} accounts")
         )
         findings += await _keys(conn, settings)
-        if not await accounts.any_admin(conn):
+        if not await accounts.any_owner(conn):
             level: Level = "warn" if is_loopback(settings.host) else "fail"
-            mend = "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
-            findings.append(Finding(level, "accounts", "there is no admin", mend))
+            findings.append(Finding(level, "accounts", "there is no owner", "penstock setup-link"))
         if settings.public_url and await accounts.find_user(conn, DEMO_EMAIL) is not None:
             mend = f"penstock user set --email {DEMO_EMAIL} --disabled"
             findings.append(

@@ -14,7 +14,7 @@ from penstock import __version__
 from penstock.core.body import scanner
 from penstock.core.quoting import json_string, shell_word
 from penstock.domain.accounts import accounts
-from penstock.domain.accounts.accounts import User
+from penstock.domain.accounts.accounts import DEMO_EMAIL, User
 from penstock.domain.catalog.catalog_store import (
     CatalogSource,
     apply_document,
@@ -26,6 +26,8 @@ from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
 from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import check_journals
+from penstock.domain.staff import setup_link
+from penstock.domain.trail.entries import SYSTEM
 from penstock.operations.model_catalog import VendorOffer, offer_vendors
 from penstock.operations.model_endings import endings
 from penstock.providers.local_servers import find_local
@@ -37,13 +39,11 @@ from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import Database, SchemaBehind, open_database
 from penstock.store.starts import count_start
 
-DEMO_EMAIL = "demo@penstock.localhost"
-"""The demo user of an installation that has no other; no mail can reach it."""
 DEMO_PLAN = "pro"
 _SIMULATOR = "simulator"
 
 
-class NoAdmin(StoreError):
+class NoOwner(StoreError):
     """The server would be open to others, and nobody could administer it."""
 
 
@@ -81,6 +81,8 @@ class Greeting(msgspec.Struct, frozen=True):
     """Why whoever signs up can do nothing."""
     endings: tuple[str, ...] = ()
     """Models that their vendors end, of those that nothing else serves."""
+    setup_token: str | None = None
+    """Of a link by which the operator becomes the first owner, where there is none."""
 
     def __repr__(self) -> str:
         return f"Greeting({self.brand})"
@@ -122,18 +124,23 @@ async def _secrets_file(database: Database, settings: Settings) -> SecretsFile:
 
 
 async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
-    """What is done once, before the first request: a demo user on loopback, an admin demanded elsewhere.
+    """What is done once, before the first request: a demo user on loopback, elsewhere an owner or a set-up link demanded.
 
     At the very first start, model servers found on this machine are added to the catalogue. Where this is a machine of
-    one's own, so are models of vendors whose key is there and of whom nothing is served. Raises ``NoAdmin``.
+    one's own, so are models of vendors whose key is there and of whom nothing is served. Raises ``NoOwner``.
     """
     settings, database = store.settings, store.database
     async with database.transaction() as conn:
-        if not is_loopback(settings.host) and not await accounts.any_admin(conn):
-            raise NoAdmin(
-                f"{settings.host} can be reached by others, and there is no admin yet; make one: "
-                "penstock user create --email YOU@EXAMPLE.COM --admin --verified"
+        owned = await accounts.any_owner(conn)
+        linked = owned or await setup_link.any_link(conn, now=_now())
+        if not is_loopback(settings.host) and not linked:
+            raise NoOwner(
+                f"{settings.host} can be reached by others, and there is no owner yet; make the link to become one, "
+                "and start within 30 minutes: penstock setup-link"
             )
+        setup_token = None
+        if not linked:
+            setup_token = await setup_link.new_link(conn, SYSTEM, now=_now(), entropy=secrets.token_bytes)
         first = await count_start(conn)
         demo = await _demo(conn, store) if is_own_machine(settings) else None
     local = await _offer_local(database) if first else ()
@@ -169,6 +176,7 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
         offers=offers,
         trouble=catalog.plan_trouble(settings.signup_plan) if settings.signup == "open" else None,
         endings=tuple(each.told(today) for each in endings(catalog, today) if not each.others),
+        setup_token=setup_token,
     )
 
 
@@ -214,6 +222,12 @@ def render_greeting(greeting: Greeting, url: str) -> str:
     if greeting.trouble:
         say("Sign-up", f"{greeting.trouble}: set PENSTOCK_SIGNUP_PLAN, or connect a provider of its models")
     say("Scanner", scanner.KIND)
+    if greeting.setup_token:
+        say(
+            "Set up",
+            setup_link.address(url, greeting.setup_token),
+            "within 30 minutes, to become the owner with a password of your own; later: penstock setup-link",
+        )
     say("Data", greeting.data)
     return "\n".join(lines) + "\n"
 

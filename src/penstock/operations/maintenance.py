@@ -8,6 +8,7 @@ apart any more, and once a day compares yesterday's counts with the ledger's row
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +26,7 @@ from penstock.domain.ledger.latency import merge_hours
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
+from penstock.domain.trail import chain
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.alerts import Alerts
 from penstock.operations.day_notices import DayNotices
@@ -64,7 +66,7 @@ class Maintenance:
         watch: UpstreamWatch,
         alerts: Alerts,
         gate: Gate,
-        secrets: Secrets,
+        secrets_of: Secrets,
         health: Health,
         metrics: SharedMetrics,
         lifetime: Lifetime,
@@ -73,6 +75,7 @@ class Maintenance:
         quick_seconds: float,
         retain_days: int,
         notices: DayNotices,
+        trail_days: int,
         now: Callable[[], float],
     ) -> None:
         """``quick_seconds`` lie between two quick rounds; ``now`` gives epoch seconds."""
@@ -84,7 +87,7 @@ class Maintenance:
         self._watch = watch
         self._alerts = alerts
         self._gate = gate
-        self._secrets = secrets
+        self._secrets = secrets_of
         self._health = health
         self._metrics = metrics
         self._lifetime = lifetime
@@ -95,6 +98,9 @@ class Maintenance:
         self._notices = notices
         self._now = now
         self._flushed = self._aged = self._noticed = time.monotonic()
+        self._trail_days = trail_days
+        self._checked = 0
+        """The day of the last checkpoint of the trail."""
         self._reconciled = 0
         """The last day that was compared."""
         self._merged = 0
@@ -148,6 +154,7 @@ class Maintenance:
                 await self._notices.round()
             await self._attempts.flush()
             await self._alerts.tell(self._watch.look(), now=int(self._now() * 1000))
+            await self._seal()
         except DatabaseUnavailable:
             # Requests go on with what is known, and are recorded in the journal.
             log.warning("the database does not answer")
@@ -157,6 +164,14 @@ class Maintenance:
     async def _flush_keys(self) -> None:
         async with self._database.transaction() as conn:
             await self._keyring.flush(conn)
+
+    async def _seal(self) -> None:
+        """Number and hash what the trail has got since."""
+        async with self._database.connect() as conn:
+            waits = await chain.any_unsealed(conn)
+        if waits:
+            async with self._database.transaction() as conn:
+                await chain.seal(conn)
 
     # ---- the slow round
 
@@ -170,6 +185,7 @@ class Maintenance:
             await self._delete_what_is_over()
             await self._reconcile()
             await self._merge()
+            await self._checkpoint()
             await retention.keep(self._database, day_of(self._now()), self._retain_days)
         except DatabaseUnavailable:
             log.warning("the database does not answer; what is over stays for now")
@@ -195,6 +211,21 @@ class Maintenance:
         if today > self._merged:
             await merge_hours(self._database, today)
             self._merged = today
+
+    async def _checkpoint(self) -> None:
+        """Once a day: where the trail has come to goes to the log, outside of the database; and what is too old goes."""
+        today = day_of(self._now())
+        if today <= self._checked:
+            return
+        at = int(self._now() * 1000)
+        async with self._database.transaction() as conn:
+            if self._trail_days:
+                before = at - self._trail_days * _DAY_MS
+                await chain.prune(conn, before=before, now=at, entropy=secrets.token_bytes)
+            made = await chain.make_checkpoint(conn, now=at)
+        self._checked = today
+        if made is not None:
+            log.info("the trail has come to %d:%s", made.seq, made.hash.hex())
 
     async def _reconcile(self) -> None:
         """Once a day: whether yesterday's counts and sums are the ledger's rows."""

@@ -31,7 +31,7 @@ def prepared_for(call: Call, attempt: Attempt, memories: RequestMemories) -> Pre
     """The body of a call as this attempt's upstream is to get it. Raises ``InvalidRequest`` where it cannot be said there."""
     endpoint, reasoning = call.standing.endpoint, None
     if endpoint.side is not None:
-        reasoning = ReasoningScope(memories.reasoning, call.standing.user_id, attempt.provider)
+        reasoning = ReasoningScope(memories.reasoning, call.standing.account_id, attempt.provider)
     upstream, strict = endpoint.upstreams[attempt.dialect], call.standing.caller.strict
     if attempt.dialect == endpoint.name and (endpoint.side is None or endpoint.side.passes):
         passing = passing_for(call.envelope, upstream, attempt.profile)
@@ -47,7 +47,7 @@ def prepared_for(call: Call, attempt: Attempt, memories: RequestMemories) -> Pre
         attempt.profile,
         strict,
         reasoning,
-        TranslationScope(memories.translations, call.standing.user_id, call.standing.key_id),
+        TranslationScope(memories.translations, call.standing.account_id, call.standing.key_id),
     )
 
 

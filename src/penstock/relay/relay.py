@@ -210,7 +210,7 @@ class Relay:
     def end(self, user_id: str, request_id: str) -> bool:
         """End a running request of this user; whether there was one here. It counts, and its row says who ended it."""
         call = self.calls.get(request_id)
-        if call is None or call.standing.user_id != user_id:
+        if call is None or call.standing.account_id != user_id:
             return False
         call.stop(EndedByOwner(_ENDED))
         return True
@@ -437,12 +437,13 @@ class RelayedCall(Call):
 
     def _enter(self) -> None:
         standing, gate = self.standing, self._relay.gate
-        lease = gate.try_enter(standing.user_id, standing.plan, self.request_id, self.now)
+        lease = gate.try_enter(standing.account_id, standing.plan, self.request_id, self.now)
         if lease is None:
             if standing.plan.queue_seconds:
                 self._enter_late()
             self._wait(
-                lambda: gate.enter(standing.user_id, standing.plan, self.request_id, self.now), self._choose
+                lambda: gate.enter(standing.account_id, standing.plan, self.request_id, self.now),
+                self._choose,
             )
         else:
             self._choose(lease)
@@ -513,7 +514,7 @@ class RelayedCall(Call):
         self._attempts = Attempts(
             relay.router,
             selection,
-            standing.user_id,
+            standing.account_id,
             envelope.body,
             size_of(envelope, selection.model),
             stream=envelope.stream,
@@ -592,7 +593,7 @@ class RelayedCall(Call):
             attempts = Attempts(
                 relay.router,
                 selection,
-                standing.user_id,
+                standing.account_id,
                 self.envelope.body,
                 size_of(self.envelope, selection.model),
                 stream=self.envelope.stream,
@@ -647,7 +648,7 @@ class RelayedCall(Call):
     def _share(self) -> tuple[str, float, float]:
         """Who asks, for how much, and by which weight, as the queue counts it."""
         size = self._attempts.size
-        return self.standing.user_id, float(size.prompt + size.asked), float(self.standing.plan.weight)
+        return self.standing.account_id, float(size.prompt + size.asked), float(self.standing.plan.weight)
 
     def _queue(self) -> None:
         """All are full: wait until somebody leaves a place, in turn."""
@@ -725,7 +726,13 @@ class RelayedCall(Call):
         leg = self._leg = relay.leg(self)
         standing = self.standing
         self._row = relay.ledger.open(
-            self.request_id, leg.kind, standing.user_id, standing.key_id, self.day, int(self.now * 1000)
+            self.request_id,
+            leg.kind,
+            standing.account_id,
+            standing.key_id,
+            self.day,
+            int(self.now * 1000),
+            standing.actor_id,
         )
 
     def _send_first(self, _synced: None) -> None:
@@ -1118,7 +1125,7 @@ class RelayedCall(Call):
     def _start(self) -> None:
         """Begin the response."""
         standing, stream, public = self.standing, self.envelope.stream, self.selection.model.id
-        left, reset = self._relay.gate.left(standing.user_id, standing.plan, self.now)
+        left, reset = self._relay.gate.left(standing.account_id, standing.plan, self.now)
         request_id, seconds = self.request_id.encode(), max(0, reset - int(self.now))
         model = None if public == self.envelope.model else public.encode()
         simulated = self.attempt.simulated
@@ -1231,7 +1238,7 @@ class RelayedCall(Call):
             self.exchange.release()
             return
         if isinstance(error, CannotRecord) and self._counted:
-            self._relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
+            self._relay.gate.refund(self.standing.account_id, self.day, self.standing.plan.own)
             self._measure("unrecorded")
         elif self._counted:
             self.broke(error, output=False)
@@ -1263,7 +1270,7 @@ class RelayedCall(Call):
         if self._detour is not None and self._detour.stands_in and self.outcome == "completed":
             self.answered_model = self.answered_model or self.selection.model.id
         if self.refund_reason is not None:
-            relay.gate.refund(self.standing.user_id, self.day, self.standing.plan.own)
+            relay.gate.refund(self.standing.account_id, self.day, self.standing.plan.own)
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
             if self.attempts > 1 or (self.attempts and self.outcome != "completed"):

@@ -114,13 +114,26 @@ class Caller:
 class Standing:
     """What a model's name means to a caller, and the ways on which it is served."""
 
-    __slots__ = ("caller", "endpoint", "heads", "key_id", "legs", "plan", "resolution", "user_id")
+    __slots__ = (
+        "account_id",
+        "actor_id",
+        "caller",
+        "endpoint",
+        "heads",
+        "key_id",
+        "legs",
+        "plan",
+        "resolution",
+    )
 
     def __init__(self, caller: Caller, resolution: Resolution) -> None:
         self.caller = caller
         self.endpoint = caller.endpoint
         self.plan = caller.plan
-        self.user_id = caller.principal.user_id
+        principal = caller.principal
+        self.account_id = principal.account_id
+        self.actor_id = None if principal.user_id == principal.account_id else principal.user_id
+        """Who acts, where that is not the account itself."""
         self.key_id = caller.principal.key_id
         self.resolution = resolution
         self.legs: Memo[tuple[int, bool], Leg] = Memo(_MOST_LEGS)

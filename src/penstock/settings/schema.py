@@ -473,6 +473,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "unverified is refused all the same."
         ),
     ] = False
+    oidc_groups_claim: Annotated[
+        str,
+        about(
+            "The claim in which that provider names a person's groups, which `penstock staff group` gives roles to; empty: "
+            "groups mean nothing here.",
+            "the name of a claim",
+            pattern=r"^\S{0,100}$",
+        ),
+    ] = "groups"
+    staff_factor: Annotated[
+        bool,
+        about(
+            "Whether the staff need a second factor for the admin pages, once `public_url` begins with https."
+        ),
+    ] = True
+    trail_days: Annotated[
+        int,
+        Meta(ge=0, le=36_500),
+        about(
+            "Days for which the trail of what staff and commands did is kept; 0: for ever. What goes leaves a checkpoint, "
+            "from which the rest is still verified."
+        ),
+    ] = 0
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[

@@ -21,6 +21,7 @@ from penstock.domain.ledger.request_log import Filter
 from penstock.domain.ledger.rollups import DayOfModel
 from penstock.domain.limits import RunningRequest
 from penstock.domain.mail import messages, outbox
+from penstock.domain.staff.roles import may
 from penstock.errors import DatabaseUnavailable, InvalidRequest
 from penstock.site.charts import COLOURS, Stack, stacked
 from penstock.site.context import SiteContext, go
@@ -272,7 +273,7 @@ class DashboardPages:
                 "counting": _why(row),
                 "tell_providers": context.providers_told,
                 "attempts": [(attempt, ATTEMPT_WORDS.get(attempt.failure, "")) for attempt in made],
-                "operator": user.is_admin,
+                "operator": may(user.role, "read"),
             },
         )
 

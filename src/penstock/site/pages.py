@@ -53,6 +53,22 @@ PRIVATE = (
 """The menu of who is signed in."""
 
 
+ADMIN = (
+    MenuEntry("/admin", "Overview", "gauge"),
+    MenuEntry("/admin/live", "Live", "pulse"),
+    MenuEntry("/admin/requests", "Requests", "rows"),
+    MenuEntry("/admin/users", "Users", "people"),
+    MenuEntry("/admin/plans", "Plans", "steps"),
+    MenuEntry("/admin/models", "Models", "spark"),
+    MenuEntry("/admin/providers", "Providers", "plug"),
+    MenuEntry("/admin/mail", "Mail", "letter"),
+    MenuEntry("/admin/staff", "Staff", "badge"),
+    MenuEntry("/admin/audit", "Audit", "book"),
+    MenuEntry("/admin/settings", "Settings", "dial"),
+    MenuEntry("/admin/jobs", "Jobs", "bars"),
+)
+"""The menu of the staff."""
+
 _LOCAL = re.compile(r'(?<=\s)(href|action|src|data-poll)="/(?!/)')
 """Addresses of ours in the attributes of a page. No text has a quotation mark in it that is not escaped."""
 
@@ -92,12 +108,14 @@ class Pages:
             "look": look or Brand(brand),
             "public_places": PUBLIC,
             "private_places": PRIVATE,
+            "admin_places": ADMIN,
             "signup": signup,
             "mails_printed": mails_printed,
             "federation": list(oauth.values()),
             "asset": _Assets(),
             "icon": icon,
             "base_path": self.base_path,
+            "plan_ids": lambda: tuple(catalog().plans),
         }
         self._templates.filters.update(
             grouped=grouped,
@@ -161,6 +179,10 @@ NOTICES = {
     "kept": "Your account stays.",
     "factor-off": "The second factor is off.",
     "ended": "The request is being ended.",
+    "admin-saved": "Done. It is in the audit log, and can be undone where that is said.",
+    "catalog-saved": "Applied. Servers follow within seconds; the change can be undone for 30 days.",
+    "undone": "The change is undone.",
+    "mail-queued": "The mail is on its way, if the mail server takes it.",
     "resent": "A new code is on its way, if one can be sent to this address.",
 }
 """What a page may be asked to say after a redirect; a name in the address, never a text."""

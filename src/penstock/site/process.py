@@ -2,9 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
+import msgspec
+
+from penstock.core.catalog import Upstream
 from penstock.domain.accounts.attempt_limits import attempt_limits_of
 from penstock.domain.accounts.passwords import Cost, PasswordHasher
 from penstock.domain.accounts.sessions import Lifetime
@@ -17,6 +20,8 @@ from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
 from penstock.settings import Settings, SettingsError
+from penstock.site.admin.admin_site import AdminSite
+from penstock.site.admin.context import AdminContext, Operation, RunningRequest
 from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
 from penstock.site.oauth.providers import NoOAuth, OAuthAsking, providers_of
@@ -25,6 +30,15 @@ from penstock.site.protection import Hsts
 from penstock.site.site import Site
 from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
+
+
+class OperationParts(msgspec.Struct, frozen=True):
+    """What the admin pages are told by the parts of the service that the site does not know (``admin/context.py``)."""
+
+    kinds: Mapping[str, Upstream]
+    origins: Mapping[str, str]
+    secret_problem: Callable[[str], str | None]
+    running: Callable[[], list[RunningRequest]]
 
 
 class SiteProcess:
@@ -45,6 +59,7 @@ class SiteProcess:
         now: Callable[[], float],
         not_ready: Callable[[], str],
         hashing: Cost,
+        operation: OperationParts,
     ) -> None:
         """``now`` gives epoch seconds, ``not_ready`` '' or why none should come; ``hashing`` is the cost of a password."""
         self.lifetime = Lifetime(int(settings.session_idle * 1000), int(settings.session_lifetime * 1000))
@@ -52,10 +67,52 @@ class SiteProcess:
             at_once=settings.passwords_at_once, waiting=settings.passwords_waiting, cost=hashing
         )
         self.mail_sender = _mail_sender(settings, database, secrets_file, now)
-        rules = _rules(settings)
         brand = BrandFiles(settings)
         self.oauth = oauth_of(settings)
-        context = SiteContext(
+        context = self._context(
+            settings, database, secrets_file, catalog, gate, refusals, attempts, brand, now
+        )
+        admin = AdminContext(
+            context,
+            Operation(
+                kinds=operation.kinds,
+                settings=settings,
+                origins=operation.origins,
+                secret_problem=operation.secret_problem,
+                health=health,
+                running=operation.running,
+                mail_queued=self.mail_sender.wake,
+            ),
+        )
+        self.site = Site(
+            context,
+            admin=AdminSite(admin),
+            oauth=self.oauth,
+            mail_queued=self.mail_sender.wake,
+            keep_keys=settings.keys_reveal,
+            texts=settings.data / "pages",
+            brand=brand,
+            metrics=metrics,
+            metrics_token=settings.metrics_token,
+            ready=not_ready,
+            health=health,
+            hsts=Hsts(settings.hsts_seconds, settings.public_url.startswith("https:")),
+        ).app()
+
+    def _context(
+        self,
+        settings: Settings,
+        database: Database,
+        secrets_file: SecretsFile,
+        catalog: Callable[[], Catalog],
+        gate: Gate,
+        refusals: Refusals,
+        attempts: AttemptLog,
+        brand: BrandFiles,
+        now: Callable[[], float],
+    ) -> SiteContext:
+        rules = _rules(settings)
+        return SiteContext(
             database=database,
             secrets_file=secrets_file,
             catalog=catalog,
@@ -72,19 +129,6 @@ class SiteProcess:
             providers_told=settings.providers_told,
             answer_floor=settings.answer_floor,
         )
-        self.site = Site(
-            context,
-            oauth=self.oauth,
-            mail_queued=self.mail_sender.wake,
-            keep_keys=settings.keys_reveal,
-            texts=settings.data / "pages",
-            brand=brand,
-            metrics=metrics,
-            metrics_token=settings.metrics_token,
-            ready=not_ready,
-            health=health,
-            hsts=Hsts(settings.hsts_seconds, settings.public_url.startswith("https:")),
-        ).app()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

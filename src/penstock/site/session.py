@@ -20,7 +20,10 @@ from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Lifetime, Session, digest_of, form_token, is_token, new_token
 from penstock.domain.accounts.sign_in import Visitor
 from penstock.domain.limits import network_of
+from penstock.domain.staff import view_as
+from penstock.domain.staff.roles import may
 from penstock.errors import AccountLeaving, CallerError, InvalidRequest, RequestTooLarge
+from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
 
 FORM_FIELD = "form_token"
@@ -29,6 +32,9 @@ MOST_FORM_BYTES = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OURS = frozenset({"same-origin", "none"})
 _USUAL_PORTS = {"http": 80, "https": 443}
+_VIEWED = "You see this account as its owner does, and change nothing. Stop viewing it first."
+_NOT_VIEWED = (".csv", "/export", "/welcome")
+"""What of an account's pages nobody sees but its owner: files to take away, and the page that shows the first key."""
 _MOST_SHOWN = 200
 """How much of an address is repeated on a page, in characters."""
 _OF_LEAVERS = frozenset({"/settings/stay", "/settings/sessions/end"})
@@ -40,6 +46,13 @@ class ForeignForm(CallerError):
 
     status = 403
     code = "foreign_form"
+
+
+class ViewedOnly(CallerError):
+    """Staff see this account as its owner does, and change nothing by that."""
+
+    status = 403
+    code = "viewed_only"
 
 
 class SignInFirst(CallerError):
@@ -54,6 +67,8 @@ class Viewer(msgspec.Struct, frozen=True):
 
     user: User
     session: Session
+    staff: User | None = None
+    """Who looks at the pages of ``user``, where that is a member of the staff."""
 
 
 class Cookies(msgspec.Struct):
@@ -82,8 +97,10 @@ class SessionMiddleware:
         lifetime: Lifetime,
         now: Callable[[], float],
         public_url: str,
+        secrets_file: SecretsFile,
     ) -> None:
         """``now`` gives epoch seconds; ``public_url`` is '' where nobody said where browsers find the pages."""
+        self._secrets_file = secrets_file
         self._app = app
         self._public_origin = _origin(public_url)
         # A cookie that is bound to its host has to be of all of its paths.
@@ -122,9 +139,23 @@ class SessionMiddleware:
             cookies.pending = session
             return
         cookies.viewer = Viewer(user, session)
+        if user.role and not _is_of_staff(request.url.path):
+            await self._look_as(request, cookies, cookies.viewer, now)
         if sessions.wants_touch(session, now):
             async with self._database.transaction() as conn:
                 await sessions.touch(conn, session, address_of(request), now=now)
+
+    async def _look_as(self, request: Request, cookies: Cookies, staff: Viewer, now: int) -> None:
+        """Where staff see the pages of an account: whose they are, decided here alone."""
+        viewed = view_as.read(request.cookies.get(view_cookie(cookies), ""), self._secrets_file)
+        if viewed is None or viewed.until <= now or viewed.session != staff.session.id:
+            return
+        if not may(staff.user.role, "view_as"):
+            return
+        async with self._database.connect() as conn:
+            user = await accounts.user_by_id(conn, viewed.target)
+        if user is not None:
+            cookies.viewer = Viewer(user, staff.session, staff.user)
 
     def _cookie(self, cookies: Cookies) -> str:
         age = int(self._lifetime.longest / 1000) if cookies.fresh else 0
@@ -147,6 +178,8 @@ def signed_in(request: Request) -> Viewer:
     viewer = viewer_of(request)
     if viewer is None:
         raise SignInFirst("Sign in first.")
+    if viewer.staff is not None and (not is_safe(request) or request.url.path.endswith(_NOT_VIEWED)):
+        raise ViewedOnly(_VIEWED)
     leaving = viewer.user.leaving_at is not None
     if leaving and not is_safe(request) and request.url.path not in _OF_LEAVERS:
         raise AccountLeaving("This account is being deleted. Keep it first, under Settings.")
@@ -204,7 +237,10 @@ class SubmittedForm:
 
 
 async def read_form(request: Request) -> SubmittedForm:
-    """The form that was sent. Raises ``ForeignForm``, ``InvalidRequest``, ``RequestTooLarge``."""
+    """The form that was sent. Raises ``ForeignForm``, ``InvalidRequest``, ``RequestTooLarge``, ``ViewedOnly``."""
+    viewer = viewer_of(request)
+    if viewer is not None and viewer.staff is not None:
+        raise ViewedOnly(_VIEWED)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -217,6 +253,15 @@ async def read_form(request: Request) -> SubmittedForm:
     fields = dict(pairs)
     _check_origin(request, request.headers.get(FORM_HEADER) or fields.get(FORM_FIELD, ""))
     return SubmittedForm(fields)
+
+
+def view_cookie(cookies: Cookies) -> str:
+    """The name of the cookie that says whose pages a member of the staff sees."""
+    return f"{cookies.name}-view"
+
+
+def _is_of_staff(path: str) -> bool:
+    return path == "/admin" or path.startswith("/admin/")
 
 
 def is_safe(request: Request) -> bool:

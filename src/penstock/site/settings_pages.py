@@ -21,6 +21,7 @@ from penstock.domain.keys.management import KeyRow
 from penstock.domain.ledger import request_log
 from penstock.domain.ledger.request_log import Filter
 from penstock.domain.mail import messages, outbox
+from penstock.domain.staff import membership
 from penstock.errors import CallerError, DatabaseUnavailable, InvalidRequest, Overloaded
 from penstock.site.context import SiteContext, go, retry_headers
 from penstock.site.pages import NO_STORE
@@ -269,6 +270,11 @@ class SettingsPages:
         at = now + UNDO_MS
         rules = context.sign_in.rules
         async with context.database.transaction() as conn:
+            try:
+                await membership.lock(conn)
+                await membership.check_owner_stays(conn, user)
+            except CallerError as error:
+                return await self._page(request, error)
             await accounts.set_leaving(conn, user.id, at)
             await sessions.end_all(conn, user.id, but=viewer.session.digest)
             until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")

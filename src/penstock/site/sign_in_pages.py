@@ -40,10 +40,31 @@ class SignInPages:
             Route("/signin", self.sign_in, methods=["GET", "POST"]),
             Route("/signin/code", self.second_factor, methods=["GET", "POST"]),
             Route("/signout", self.sign_out, methods=["POST"]),
+            Route("/setup", self.set_up, methods=["GET", "POST"]),
             Route("/forgot", self.forgot, methods=["GET", "POST"]),
             Route("/reset", self.reset, methods=["GET", "POST"]),
             Route("/reset/resend", self.resend_reset, methods=["POST"]),
         ]
+
+    # ---- the first owner
+
+    async def set_up(self, request: Request) -> Response:
+        """Where a set-up link leads: whoever has it becomes the owner. The code stands behind the # of the address."""
+        if request.method != "POST":
+            return self._form(request, "account/setup.html")
+        form = await read_form(request)
+        try:
+            user = await self._sign_in.set_up(
+                form.text("code"),
+                form.text("email"),
+                form.exact("password"),
+                visitor_of(request),
+                now=self._context.now(),
+            )
+        except (CallerError, Overloaded) as error:
+            return self._form(request, "account/setup.html", form, error)
+        await start_session(request, self._context, user, "signed_in")
+        return go("/admin")
 
     # ---- sign up
 

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from penstock.errors import PenstockError
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
+from penstock.site.admin.admin_site import AdminSite
 from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
 from penstock.site.dashboard_pages import DashboardPages
@@ -64,6 +65,7 @@ class Site:
         self,
         context: SiteContext,
         *,
+        admin: AdminSite,
         oauth: OAuthAsking,
         mail_queued: Callable[[], None],
         keep_keys: bool,
@@ -92,6 +94,7 @@ class Site:
             SettingsPages(context, mail_queued),
         )
         self._brand = brand
+        self._admin = admin
         self._metrics = metrics
         self._token = metrics_token
         self._ready = ready
@@ -106,6 +109,7 @@ class Site:
             routes=[
                 *(route for group in self._groups for route in group.routes()),
                 *self._brand.routes(),
+                *self._admin.routes(),
                 Route("/healthz", self._alive),
                 Route("/readyz", self._readiness),
                 Route("/metrics", self._measurements),
@@ -118,6 +122,7 @@ class Site:
                     lifetime=context.lifetime,
                     now=context.clock,
                     public_url=context.pages.public_url,
+                    secrets_file=context.secrets_file,
                 ),
             ],
             exception_handlers={

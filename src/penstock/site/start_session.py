@@ -5,6 +5,8 @@ from starlette.requests import Request
 from penstock.domain.accounts import audit, sessions
 from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Stage
+from penstock.domain.trail import entries
+from penstock.domain.trail.entries import Actor, Subject
 from penstock.site.context import SiteContext
 from penstock.site.session import address_of, cookies_of
 
@@ -24,4 +26,8 @@ async def start_session(request: Request, context: SiteContext, user: User, stag
         )
         if stage == "signed_in":
             await audit.note(conn, user.id, "signed_in", "", address, now=now, entropy=context.entropy)
+            if user.role:
+                actor = Actor("user", user.id, user.email, address, agent)
+                subject = Subject("staff", user.id, user.email)
+                await entries.write(conn, actor, "staff_signed_in", subject, now=now, entropy=context.entropy)
     cookies.fresh = token

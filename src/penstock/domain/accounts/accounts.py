@@ -13,8 +13,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
+from penstock.domain.trail import chain
 from penstock.errors import InvalidRequest
-from penstock.store.sql.schema import plans, refusals, users
+from penstock.store.sql.schema import plans, refusals, staff, users
+
+DEMO_EMAIL = "demo@penstock.localhost"
+"""The demo user of an installation that has no other; no mail can reach it, and it is never staff."""
 
 
 class BadEmail(InvalidRequest):
@@ -39,12 +43,13 @@ class User(msgspec.Struct, frozen=True):
     id: str
     email: str
     plan_id: str
-    is_admin: bool
     created_at: int
     verified_at: int | None
     disabled_at: int | None
     leaving_at: int | None = None
     """When it will be deleted, as its owner asked."""
+    role: str = ""
+    """The role in the staff (``domain/staff/roles.py``), '' of everybody else."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -53,7 +58,6 @@ class Changes(msgspec.Struct, frozen=True):
     plan_id: str | None = None
     verified: bool | None = None
     disabled: bool | None = None
-    is_admin: bool | None = None
 
 
 _LOCAL = re.compile(r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -144,19 +148,29 @@ def mailbox_of(text: str) -> str:
 async def create_user(
     conn: AsyncConnection, email: str, *, plan: str, admin: bool, verified: bool, now: int, id: str
 ) -> User:
-    """Make an account. Raises ``BadEmail``, ``EmailTaken`` or ``NoSuchPlan``."""
+    """Make an account. Raises ``BadEmail``, ``EmailTaken`` or ``NoSuchPlan``.
+
+    ``admin``: as the owner of the installation where it has none, else as an admin.
+    """
     address = parse_email(email)
     canonical = canonical_email(address)
     await _require_plan(conn, plan)
     taken = await conn.scalar(select(users.c.email).where(users.c.email_canonical == canonical))
     if taken is not None:
         raise _taken(address, taken)
-    user = User(id, address, plan, admin, now, now if verified else None, None)
+    user = User(id, address, plan, now, now if verified else None, None)
+    values = {name: getattr(user, name) for name in _USER_COLUMNS}
     try:
-        await conn.execute(insert(users).values(email_canonical=canonical, **msgspec.structs.asdict(user)))
+        await conn.execute(insert(users).values(email_canonical=canonical, **values))
     except IntegrityError as error:
         raise _taken(address, address) from error
-    return user
+    if not admin:
+        return user
+    role = "admin" if await any_owner(conn) else "owner"
+    await conn.execute(
+        insert(staff).values(user_id=id, role=role, source="hand", granted_by="", created_at=now)
+    )
+    return msgspec.structs.replace(user, role=role)
 
 
 def _taken(address: str, existing: str) -> EmailTaken:
@@ -172,7 +186,6 @@ async def change_user(conn: AsyncConnection, user_id: str, changes: Changes, *, 
     changed = msgspec.structs.replace(
         user,
         plan_id=user.plan_id if changes.plan_id is None else changes.plan_id,
-        is_admin=user.is_admin if changes.is_admin is None else changes.is_admin,
         verified_at=_since(user.verified_at, changes.verified, now),
         disabled_at=_since(user.disabled_at, changes.disabled, now),
     )
@@ -182,7 +195,6 @@ async def change_user(conn: AsyncConnection, user_id: str, changes: Changes, *, 
             .where(users.c.id == user_id)
             .values(
                 plan_id=changed.plan_id,
-                is_admin=changed.is_admin,
                 verified_at=changed.verified_at,
                 disabled_at=changed.disabled_at,
             )
@@ -213,13 +225,19 @@ async def set_leaving(conn: AsyncConnection, user_id: str, at: int | None) -> No
 async def delete_leavers(conn: AsyncConnection, *, now: int) -> int:
     """Delete the accounts whose time has come, with all that belongs to them but their rows in the ledger; how many."""
     gone = select(users.c.id).where(users.c.leaving_at <= now)
+    for user_id in list(await conn.scalars(gone)):
+        await chain.erase_person(conn, user_id)
     await conn.execute(delete(refusals).where(refusals.c.user_id.in_(gone)))
     return (await conn.execute(delete(users).where(users.c.leaving_at <= now))).rowcount
 
 
 async def admins(conn: AsyncConnection) -> list[str]:
-    """The addresses of those who may administer."""
-    rows = await conn.scalars(select(users.c.email).where(users.c.is_admin, users.c.disabled_at.is_(None)))
+    """The addresses of those who may set plans and are told what customers want."""
+    rows = await conn.scalars(
+        _USERS.with_only_columns(users.c.email)
+        .where(staff.c.role.in_(("owner", "admin")), users.c.disabled_at.is_(None))
+        .order_by(users.c.email)
+    )
     return list(rows)
 
 
@@ -233,16 +251,22 @@ def _since(before: int | None, wanted: bool | None, now: int) -> int | None:
 
 async def get_user(conn: AsyncConnection, user_id: str) -> User:
     """The account with this id. Raises ``NoSuchUser``."""
-    row = (await conn.execute(select(*_COLUMNS).where(users.c.id == user_id))).one_or_none()
+    row = (await conn.execute(_USERS.where(users.c.id == user_id))).one_or_none()
     if row is None:
         raise NoSuchUser(f"There is no account with the id {user_id}.")
     return _user(row)
 
 
+async def user_by_id(conn: AsyncConnection, user_id: str) -> User | None:
+    """The account with this id, if there is one."""
+    row = (await conn.execute(_USERS.where(users.c.id == user_id))).one_or_none()
+    return None if row is None else _user(row)
+
+
 async def find_user(conn: AsyncConnection, email: str) -> User | None:
     """The account of this mailbox. Raises ``BadEmail``."""
     canonical = mailbox_of(email)
-    row = (await conn.execute(select(*_COLUMNS).where(users.c.email_canonical == canonical))).one_or_none()
+    row = (await conn.execute(_USERS.where(users.c.email_canonical == canonical))).one_or_none()
     return None if row is None else _user(row)
 
 
@@ -258,10 +282,7 @@ async def list_users(conn: AsyncConnection, *, most: int = 1000, after: str = ""
     """Accounts in the order of their canonical addresses, at most ``most``, those after the address ``after``."""
     canonical = canonical_email(after) if after else ""
     rows = await conn.execute(
-        select(*_COLUMNS)
-        .where(users.c.email_canonical > canonical)
-        .order_by(users.c.email_canonical)
-        .limit(most)
+        _USERS.where(users.c.email_canonical > canonical).order_by(users.c.email_canonical).limit(most)
     )
     return tuple(_user(row) for row in rows)
 
@@ -276,10 +297,20 @@ async def any_user(conn: AsyncConnection) -> bool:
     return await conn.scalar(select(users.c.id).limit(1)) is not None
 
 
-async def any_admin(conn: AsyncConnection) -> bool:
-    """Whether somebody may administer: an admin whose account is open."""
-    admin = select(users.c.id).where(users.c.is_admin, users.c.disabled_at.is_(None)).limit(1)
-    return await conn.scalar(admin) is not None
+async def any_owner(conn: AsyncConnection, *, but: str = "") -> bool:
+    """Whether somebody owns the installation: an owner whose account is open and stays, other than ``but``."""
+    owner = (
+        select(users.c.id)
+        .join_from(staff, users, staff.c.user_id == users.c.id)
+        .where(
+            staff.c.role == "owner",
+            users.c.disabled_at.is_(None),
+            users.c.leaving_at.is_(None),
+            users.c.id != but,
+        )
+        .limit(1)
+    )
+    return await conn.scalar(owner) is not None
 
 
 async def plan_exists(conn: AsyncConnection, plan: str) -> bool:
@@ -295,16 +326,10 @@ async def _require_plan(conn: AsyncConnection, plan: str) -> None:
         )
 
 
-_COLUMNS = (
-    users.c.id,
-    users.c.email,
-    users.c.plan_id,
-    users.c.is_admin,
-    users.c.created_at,
-    users.c.verified_at,
-    users.c.disabled_at,
-    users.c.leaving_at,
-)
+_USER_COLUMNS = tuple(name for name in User.__struct_fields__ if name != "role")
+_USERS = select(
+    *(users.c[name] for name in _USER_COLUMNS), func.coalesce(staff.c.role, "").label("role")
+).select_from(users.outerjoin(staff, staff.c.user_id == users.c.id))
 
 
 def _user(row: Row[*tuple[Any, ...]]) -> User:

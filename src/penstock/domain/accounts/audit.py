@@ -36,6 +36,8 @@ Action = Literal[
     "deletion_asked",
     "deletion_undone",
     "upstream_switched",
+    "viewed_by_staff",
+    "view_by_staff_ended",
 ]
 
 

@@ -27,6 +27,9 @@ from penstock.domain.accounts.passwords import PasswordHasher, check_choice
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyWish
 from penstock.domain.mail import messages, outbox
+from penstock.domain.staff import membership, setup_link
+from penstock.domain.trail import entries
+from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import AccountDisabled, CallerError, Overloaded
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
@@ -241,6 +244,19 @@ class SignIn:
                     await credentials.renew_hash(conn, user.id, kept.password, checked.renewed)
             elif user is not None:
                 await self._note(conn, user.id, "sign_in_failed", visitor, now)
+                if user.role:
+                    actor = Actor("user", user.id, user.email, visitor.address)
+                    subject = Subject("staff", user.id, user.email)
+                    await entries.write(
+                        conn,
+                        actor,
+                        "staff_signed_in",
+                        subject,
+                        reason="wrong password",
+                        result="refused",
+                        now=now,
+                        entropy=self._entropy,
+                    )
         if user is None or not checked.good:
             raise WrongPassword(
                 "The e-mail address and the password do not belong together.", param="password"
@@ -259,8 +275,12 @@ class SignIn:
             return SignedIn(user, "verification")
         return SignedIn(user, "second_factor" if kept.second_factor else "nothing")
 
-    async def vouched(self, email: str, visitor: Visitor, *, now: int) -> SignedIn:
+    async def vouched(
+        self, email: str, visitor: Visitor, *, groups: Sequence[str] | None = None, now: int
+    ) -> SignedIn:
         """Somebody whose address another service has verified: the account of the mailbox, or a new one.
+
+        ``groups`` are those that it says the person is in, which may give or take a role; None: it says nothing of them.
 
         A password that was set before the address was verified may be anybody's, and is dropped. Raises ``SignUpClosed``,
         ``AccountDisabled``, ``BadEmail``, ``TooOften``.
@@ -279,8 +299,41 @@ class SignIn:
                 user = await accounts.change_user(conn, user.id, Changes(verified=True), now=now)
                 await credentials.set_password(conn, user.id, None, now=now)
                 await self._note(conn, user.id, "verified", visitor, now)
+            if groups is not None:
+                user = await membership.follow_groups(
+                    conn, user, groups, address=visitor.address, now=now, entropy=self._entropy
+                )
             kept = await credentials.credentials_of(conn, user.id)
         return SignedIn(user, "second_factor" if kept.second_factor else "nothing", verified_now)
+
+    # ---- the first owner
+
+    async def set_up(self, token: str, email: str, password: str, visitor: Visitor, *, now: int) -> User:
+        """By a set-up link: the account of the first owner, with a password of their own.
+
+        Of many who use the link at once one is first, and only for that one a password is hashed. Raises ``LinkGone``,
+        ``BadEmail``, ``BadPassword``, ``BadRole``, ``Overloaded``.
+        """
+        address = accounts.parse_email(email)
+        check_choice(password, address)
+        async with self._database.transaction() as conn:
+            await setup_link.use(conn, token, now=now)
+        try:
+            hashed = await self._hasher.hash(password, visitor.network)
+            async with self._database.transaction() as conn:
+                return await setup_link.make_owner(
+                    conn,
+                    address,
+                    hashed,
+                    plan=self._rules.first_plan,
+                    network_address=visitor.address,
+                    now=now,
+                    entropy=self._entropy,
+                )
+        except (CallerError, Overloaded):
+            async with self._database.transaction() as conn:
+                await setup_link.give_back(conn, token)
+            raise
 
     async def _verify_again(
         self, user: User, kept: credentials.Credentials, visitor: Visitor, now: int

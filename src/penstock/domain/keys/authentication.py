@@ -57,9 +57,13 @@ _RETRY = 1.0
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
-    """Who calls, as of the last look-up. ``expires_at`` is epoch milliseconds."""
+    """Who calls, as of the last look-up. ``expires_at`` is epoch milliseconds.
+
+    ``user_id`` is who acts; ``account_id`` the account that is limited and pays, which is a person's own id.
+    """
 
     user_id: str
+    account_id: str
     key_id: str
     plan_id: str
     verified: bool
@@ -416,6 +420,7 @@ class Keyring:
             return KeyRefusal.EXPIRED
         principal = Principal(
             user_id=row.user_id,
+            account_id=row.account_id or row.user_id,
             key_id=row.key_id,
             plan_id=row.plan_id,
             verified=row.verified_at is not None,
@@ -443,9 +448,10 @@ class Keyring:
         # An account that leaves is looked up each time, so that it is back as soon as it comes back.
         self._entries[mark] = _Entry(principal, revision, asked, standing=not principal.leaving)
         self._entries.move_to_end(mark)
-        marks = self._marks_of.get(principal.user_id, ())
-        if mark not in marks:
-            self._marks_of[principal.user_id] = (*marks, mark)
+        for of in {principal.user_id, principal.account_id}:
+            marks = self._marks_of.get(of, ())
+            if mark not in marks:
+                self._marks_of[of] = (*marks, mark)
         while len(self._entries) > self._most:
             self._drop(next(iter(self._entries)))
             self._evicted = True
@@ -456,12 +462,13 @@ class Keyring:
             self._revision.advance()
 
     def _drop(self, mark: bytes) -> None:
-        user_id = self._entries.pop(mark).principal.user_id
-        left = tuple(other for other in self._marks_of[user_id] if other != mark)
-        if left:
-            self._marks_of[user_id] = left
-        else:
-            del self._marks_of[user_id]
+        principal = self._entries.pop(mark).principal
+        for of in {principal.user_id, principal.account_id}:
+            left = tuple(other for other in self._marks_of[of] if other != mark)
+            if left:
+                self._marks_of[of] = left
+            else:
+                del self._marks_of[of]
 
     def _checked(self, entry: _Entry) -> float:
         """When the database last said that it holds."""
@@ -522,6 +529,7 @@ class _KeyAndAccount(msgspec.Struct, frozen=True, array_like=True):
     verified_at: int | None
     disabled_at: int | None
     leaving_at: int | None
+    account_id: str | None
     revision: int
 
 
@@ -533,9 +541,11 @@ def _look_up_text(digests: int) -> str:
     """
     return (
         "SELECT k.id, k.user_id, k.models, k.addresses, k.daily_requests, k.concurrent_requests, k.expires_at, k.revoked_at,"  # noqa: S608 - no value of anybody
-        f" u.plan_id, u.verified_at, u.disabled_at, u.leaving_at, {KEYS_REVISION}"
+        f" a.plan_id, u.verified_at, COALESCE(u.disabled_at, a.disabled_at),"
+        f" COALESCE(u.leaving_at, a.leaving_at), k.account_id, {KEYS_REVISION}"
         f" FROM (SELECT 1) AS asked LEFT JOIN api_keys k ON k.digest IN ({', '.join('?' * digests)})"
         " LEFT JOIN users u ON u.id = k.user_id"
+        " LEFT JOIN users a ON a.id = COALESCE(k.account_id, k.user_id)"
     )
 
 

@@ -164,10 +164,20 @@ class Ledger:
             known = self._kinds.keep(kind, KnownKind(kind, self._named))
         return known
 
-    def open(self, id: str, kind: KnownKind, user_id: str, key_id: str, day: int, created_at: int) -> Row:
+    def open(
+        self,
+        id: str,
+        kind: KnownKind,
+        user_id: str,
+        key_id: str,
+        day: int,
+        created_at: int,
+        actor_id: str | None = None,
+    ) -> Row:
         """Record a request that is about to be sent; it is kept and counted from now on whatever happens to this process.
 
-        ``day`` is a UTC day number, ``created_at`` epoch milliseconds. Where the ledger is ``durable``, ``synced`` is to be
+        ``user_id`` is the account, ``actor_id`` who acts where that is another. ``day`` is a UTC day number, ``created_at``
+        epoch milliseconds. Where the ledger is ``durable``, ``synced`` is to be
         awaited before the request is sent. Raises ``CannotRecord``, and then there is nothing to settle.
         """
         if self._closed:
@@ -175,7 +185,7 @@ class Ledger:
         if not -1 <= created_at // DAY_MS - day <= 1:
             # The clock jumped: a day's sums are by this time, and are looked for in the rows of its day and those beside it.
             created_at = day * DAY_MS
-        row = Row(id, kind, user_id, key_id, day, created_at, key_of(id), self._loop.time())
+        row = Row(id, kind, user_id, key_id, day, created_at, key_of(id), self._loop.time(), actor_id)
         try:
             self._record(row)
         except JournalFull as full:
@@ -241,9 +251,11 @@ class Ledger:
         """Raises ``JournalFull``; the row is not in the journal then."""
         journal, turn = self._journal.current, self._turn
         caller = self._callers.get(row.key_id)
-        if caller is None or caller.user_id != row.user_id:
+        if caller is None or caller.user_id != row.user_id or caller.actor_id != row.actor_id:
             self._named += 1
-            caller = self._callers.keep(row.key_id, Caller(row.user_id, row.key_id, self._named))
+            caller = self._callers.keep(
+                row.key_id, Caller(row.user_id, row.key_id, self._named, row.actor_id)
+            )
         if row.kind.told_in != turn:
             journal.append(kind_record(row.kind))
             row.kind.told_in = turn

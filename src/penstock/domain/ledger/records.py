@@ -31,20 +31,31 @@ _UNKNOWN = 2**32 - 1
 
 _pack = msgspec.msgpack.Encoder().encode
 _decode_kind = msgspec.msgpack.Decoder(Kind).decode
-_decode_caller = msgspec.msgpack.Decoder(tuple[str, str]).decode
 _decode_long = msgspec.msgpack.Decoder(OpenRow | Settlement).decode
 
 
 class Caller:
     """Who sends requests, as the journal knows them."""
 
-    __slots__ = ("key_id", "number", "told_in", "user_id")
+    __slots__ = ("actor_id", "key_id", "number", "told_in", "user_id")
 
-    def __init__(self, user_id: str, key_id: str, number: int) -> None:
+    def __init__(self, user_id: str, key_id: str, number: int, actor_id: str | None = None) -> None:
         self.user_id = user_id
+        self.actor_id = actor_id
         self.key_id = key_id
         self.number = number
         self.told_in = 0
+
+
+class _CallerWords(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """The words of a caller's record; earlier programs wrote the first two."""
+
+    user_id: str
+    key_id: str
+    actor_id: str | None = None
+
+
+_decode_caller = msgspec.msgpack.Decoder(_CallerWords).decode
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -66,7 +77,10 @@ def kind_record(kind: KnownKind) -> bytes:
 
 def caller_record(caller: Caller) -> bytes:
     """What a caller's number means."""
-    return _NAMED.pack(_CALLER, caller.number) + _pack((caller.user_id, caller.key_id))
+    words = (caller.user_id, caller.key_id)
+    return _NAMED.pack(_CALLER, caller.number) + _pack(
+        words if caller.actor_id is None else (*words, caller.actor_id)
+    )
 
 
 def row_record(row: Row, caller: Caller) -> bytes:
@@ -79,7 +93,13 @@ def row_record(row: Row, caller: Caller) -> bytes:
     kind = fitting(row.kind.kind)
     return _pack(
         OpenRow(
-            id_of(row.key), row.user_id, row.key_id, row.day, row.created_at, *msgspec.structs.astuple(kind)
+            id_of(row.key),
+            row.user_id,
+            row.key_id,
+            row.day,
+            row.created_at,
+            *msgspec.structs.astuple(kind),
+            actor_id=row.actor_id,
         )
     )
 
@@ -189,7 +209,7 @@ def read(records: list[bytes]) -> Found:
     rows: dict[str, Row] = {}
     ends: dict[str, tuple[int | None, End]] = {}
     kinds: dict[int, KnownKind] = {}
-    callers: dict[int, tuple[str, str]] = {}
+    callers: dict[int, _CallerWords] = {}
     known: dict[Kind, KnownKind] = {}
     for record in records:
         form = record[0] if record else 0
@@ -201,7 +221,10 @@ def read(records: list[bytes]) -> Found:
             elif form == _ROW:
                 _, key, number, caller, day, created_at = _FIXED_ROW.unpack(record)
                 id = id_of(key)
-                rows[id] = Row(id, kinds[number], *callers[caller], day, created_at, key)
+                who = callers[caller]
+                rows[id] = Row(
+                    id, kinds[number], who.user_id, who.key_id, day, created_at, key, 0.0, who.actor_id
+                )
             elif form == _END:
                 id, day, end = _plain_end(record)
                 ends.setdefault(id, (day, end))
@@ -213,7 +236,15 @@ def read(records: list[bytes]) -> Found:
                 kind = long.kind
                 same = known.get(kind) or known.setdefault(kind, KnownKind(kind))
                 rows[long.id] = Row(
-                    long.id, same, long.user_id, long.key_id, long.day, long.created_at, key_of(long.id)
+                    long.id,
+                    same,
+                    long.user_id,
+                    long.key_id,
+                    long.day,
+                    long.created_at,
+                    key_of(long.id),
+                    0.0,
+                    long.actor_id,
                 )
         except (struct.error, KeyError) as error:
             raise msgspec.DecodeError(f"a record of form {form} cannot be read") from error

@@ -70,7 +70,7 @@ class KeyOwner(Protocol):
     """Whose key it is."""
 
     @property
-    def user_id(self) -> str: ...
+    def account_id(self) -> str: ...
 
     @property
     def key_id(self) -> str: ...
@@ -169,7 +169,7 @@ class Refusals:
                 continue  # no key of ours, or the database is away: there is no account to tell
             self.note(
                 msgspec.structs.replace(
-                    refusal, user_id=owner.user_id, key_id=owner.key_id, plan_id=owner.plan_id
+                    refusal, user_id=owner.account_id, key_id=owner.key_id, plan_id=owner.plan_id
                 )
             )
 
@@ -239,6 +239,12 @@ def _older(created_at: int, id: str) -> ColumnElement[bool]:
 
 
 # ---- what pages ask for
+
+
+async def find_any(conn: AsyncConnection, id: str) -> Refusal | None:
+    """A refused request, whoever's it is."""
+    row = (await conn.execute(REFUSALS.where(refusals.c.id == id))).one_or_none()
+    return None if row is None else read_refusal(row)
 
 
 async def find(conn: AsyncConnection, user_id: str, id: str) -> Refusal | None:

@@ -37,6 +37,7 @@ class OpenRow(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="row")
     upstream_dialect: str
     credential: str | None = None
     reason: str | None = None
+    actor_id: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -66,6 +67,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, eq=False):
     created_at: int
     key: bytes
     since: float = 0.0
+    actor_id: str | None = None
+    """Who acted, where that is not the account ``user_id`` itself."""
 
 
 Ended = tuple[Row, End]
@@ -134,6 +137,12 @@ _SPECIAL = Bulk(
     ("int", "bytea", "text", *["bigint"] * len(SPECIAL)),
 )
 """What few have is written after the rest, so that the others have no part in it."""
+_ACT = Bulk(
+    "UPDATE requests SET actor_id = v.column3 FROM (VALUES ",
+    "(?, ?, ?)",
+    ") AS v WHERE requests.day = v.column1 AND requests.id = v.column2",
+    ("int", "bytea", "text"),
+)
 _COUNT = Bulk(
     "INSERT INTO usage_days (user_id, day, used, refunded) VALUES ",
     "(?, ?, ?, ?)",
@@ -176,6 +185,9 @@ def booking(batch: Batch, boot: str, stored: Collection[int] = ()) -> Iterator[t
             count[1] += 1
     yield from _INSERT_SETTLED.statements([_whole(row, end) for row, end in batch.whole])
     yield from _INSERT.statements([(*_asked(row), row.kind.opened.id, boot) for row in batch.opening])
+    acted = [(row.day, row.key, row.actor_id) for row in batch.rows() if row.actor_id is not None]
+    if acted:
+        yield from _ACT.statements(acted)
     yield from _SETTLE.statements([(row.day, row.key, *_told(row, end)) for row, end in batch.ending])
     yield from _SPECIAL.statements(
         [

@@ -27,7 +27,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
 from httpx2 import AsyncByteStream, AsyncHTTPTransport, HTTPError, ReadError, Request, Response
 
 from penstock.errors import Unavailable
-from penstock.site.oauth.providers import OAuthProvider, OAuthRefused
+from penstock.site.oauth.providers import OAuthProvider, OAuthRefused, Vouched
 
 _JSON = {"accept": "application/json"}
 SECONDS = 10.0
@@ -43,6 +43,7 @@ FOUND_SECONDS = 3600.0
 LEEWAY = 120
 """How far a provider's clock may be from ours, in seconds."""
 LONGEST_ADDRESS = 2048
+_MOST_GROUPS = 1000
 _STRANGE = (
     HTTPError,
     ValueError,
@@ -116,8 +117,8 @@ class ProviderClient:
                 )
         return str(url)
 
-    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> str:
-        """The verified address of who came back with ``code``. Raises ``OAuthRefused``, ``Unavailable``."""
+    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> Vouched:
+        """The verified address and the groups of who came back with ``code``. Raises ``OAuthRefused``, ``Unavailable``."""
         async with self._step(provider):
             full = await self._full(provider)
             async with self._client(provider, back) as client:
@@ -128,9 +129,10 @@ class ProviderClient:
             address = (
                 _verified(told, subject, unsaid=provider.trusts_email) if answer.status_code == 200 else None
             )
+            named = _groups(provider.groups_claim, told, token) if provider.issuer else None
         if address is None:
             raise OAuthRefused(f"{provider.name} has no verified e-mail address of yours.")
-        return address
+        return Vouched(address, named)
 
     @asynccontextmanager
     async def _step(self, provider: OAuthProvider) -> AsyncGenerator[None]:
@@ -251,6 +253,25 @@ def _endpoint(provider: OAuthProvider, told: Any) -> str:
 def _nonce(verifier: str) -> str:
     """What an ID token must repeat: of this sign-in alone."""
     return sha256(b"penstock nonce|" + verifier.encode()).hexdigest()
+
+
+def _groups(claim: str, told: Any, token: Any) -> tuple[str, ...] | None:
+    """The groups that are named, where the person's claims are or in the ID token; None where nothing is said of any.
+
+    Raises ``_STRANGE``.
+    """
+    if not claim:
+        return None
+    _, payload, _ = token["id_token"].split(".")
+    claimed = msgspec.json.decode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=dict[str, Any])
+    for source in (told, claimed):
+        found = cast("dict[str, Any]", source).get(claim) if isinstance(source, dict) else None
+        if isinstance(found, str):
+            found = [found]
+        if isinstance(found, list):
+            names = cast("list[Any]", found)
+            return tuple(name for name in names[:_MOST_GROUPS] if isinstance(name, str))
+    return None
 
 
 def _subject(provider: OAuthProvider, token: Any, verifier: str) -> str:

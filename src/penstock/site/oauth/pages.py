@@ -6,6 +6,7 @@ is made anew of the token in the browser's cookie, so that whoever has ``state``
 """
 
 import hmac
+import logging
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 
@@ -24,6 +25,7 @@ from penstock.site.session import token_of, visitor_of
 from penstock.site.start_session import start_session
 from penstock.store.secrets_file import SecretsFileError
 
+log = logging.getLogger("penstock.site.oauth")
 STATE_MS = 10 * 60_000
 _ABOUT = b"federation|state"
 
@@ -87,8 +89,12 @@ class OAuthPages:
             if not code:
                 raise OAuthRefused(f"The sign-in through {provider.name} was not completed.")
             verifier = _verifier(token_of(request), state.nonce)
-            email = await self._oauth.finish(provider, self._address(request, provider), code, verifier)
-            done = await context.sign_in.vouched(email, visitor, now=context.now())
+            vouched = await self._oauth.finish(provider, self._address(request, provider), code, verifier)
+            if provider.groups_claim and vouched.groups is None:
+                log.info("the sign-in provider names no groups; roles stay", extra={"provider": provider.id})
+            done = await context.sign_in.vouched(
+                vouched.email, visitor, groups=vouched.groups, now=context.now()
+            )
         except (CallerError, Unavailable) as error:
             return self._refused(request, error)
         if done.wants == "second_factor":

@@ -32,6 +32,15 @@ class OAuthProvider(msgspec.Struct, frozen=True):
     emails: str = ""
     trusts_email: bool = False
     """The operator vouches for addresses of which the provider does not say whether it has verified them."""
+    groups_claim: str = ""
+    """The claim that names a person's groups; '' where nobody asks for them."""
+
+
+class Vouched(msgspec.Struct, frozen=True):
+    """Who came back from a provider: a verified address, and the person's groups, None where the provider names none."""
+
+    email: str
+    groups: tuple[str, ...] | None = None
 
 
 GITHUB = OAuthProvider(
@@ -57,8 +66,8 @@ class OAuthAsking(Protocol):
         """Where to send the browser. ``back`` is where it comes back to. Raises ``Unavailable``."""
         ...
 
-    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> str:
-        """The verified address of who came back with ``code``. Raises ``OAuthRefused``, ``Unavailable``."""
+    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> Vouched:
+        """The verified address and the groups of who came back with ``code``. Raises ``OAuthRefused``, ``Unavailable``."""
         ...
 
 
@@ -71,7 +80,7 @@ class NoOAuth:
     async def begin(self, provider: OAuthProvider, back: str, state: str, verifier: str) -> str:  # noqa: ARG002 - as of Federation
         raise OAuthRefused("There is no sign-in by this way here.")
 
-    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> str:  # noqa: ARG002 - as of Federation
+    async def finish(self, provider: OAuthProvider, back: str, code: str, verifier: str) -> Vouched:  # noqa: ARG002 - as of Federation
         raise OAuthRefused("There is no sign-in by this way here.")
 
 
@@ -88,6 +97,7 @@ def providers_of(settings: Settings) -> dict[str, OAuthProvider]:
             secret=settings.oidc_secret,
             issuer=settings.oidc_issuer,
             trusts_email=settings.oidc_trusts_email,
+            groups_claim=settings.oidc_groups_claim,
         ),
     ]
     return {provider.id: provider for provider in found if provider.client}

@@ -117,6 +117,13 @@ for (const part of all("[data-poll]")) {
   setTimeout(again, Number(part.dataset.every) * 1000);
 }
 
+// ---- a secret behind the # of an address goes into its field, and out of the address
+for (const field of all("[data-from-fragment]")) {
+  if (location.hash.length < 2) continue;
+  field.value = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname);
+}
+
 // ---- what must be meant
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.ask;

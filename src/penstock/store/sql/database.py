@@ -78,6 +78,7 @@ OLDER: tuple[str, ...] = (
     "0010",
     "0011",
     "0012",
+    "0013",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 

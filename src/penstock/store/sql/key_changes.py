@@ -30,6 +30,7 @@ WATCHED: Final[Watched] = {
             "concurrent_requests",
             "expires_at",
             "revoked_at",
+            "account_id",
         ),
     ),
 }

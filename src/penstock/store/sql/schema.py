@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0013"
+HEAD = "0014"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -58,7 +58,6 @@ users = Table(
     Column("email", String(320), nullable=False),
     Column("email_canonical", String(320), nullable=False, unique=True),
     Column("plan_id", String(64), nullable=False),
-    Column("is_admin", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("verified_at", BigInteger),
     Column("disabled_at", BigInteger),
@@ -85,8 +84,39 @@ api_keys = Table(
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
     Column("last_used_at", BigInteger),
+    Column("account_id", String(40)),
 )
-"""``daily_requests`` and ``concurrent_requests`` are the key's own limits within the plan's; None where it has none."""
+"""``daily_requests`` and ``concurrent_requests`` are the key's own limits within the plan's; None where it has none.
+``user_id`` is who acts with the key. ``account_id`` is the account that is limited and pays, None for the person's own."""
+
+staff = Table(
+    "staff",
+    metadata,
+    Column("user_id", String(40), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("source", String(8), nullable=False),
+    Column("granted_by", String(40), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""Who works here, in which role (``domain/staff/roles.py``). ``source`` is ``hand``, or ``sso`` where a group gave the role."""
+
+setup_links = Table(
+    "setup_links",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+)
+"""Links by which the first owner makes the account; ``digest`` is of the link's token."""
+
+sso_groups = Table(
+    "sso_groups",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("role", String(16), nullable=False),
+)
+"""Which role the members of a group have that the sign-in provider names."""
 
 # ---- how people come in: passwords, sessions, one-time codes
 
@@ -191,6 +221,72 @@ day_mails = Table(
 """Whether a person wants mail when 80, 95 and 100 % of a day are used, and of which day and share the last one was; who has
 no row wants it, and has had none."""
 
+trail = Table(
+    "trail",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor_kind", String(8), nullable=False),
+    Column("actor_id", String(40), nullable=False),
+    Column("actor_name", String(320), nullable=False),
+    Column("on_behalf_of", String(40), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(200), nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("object_kind", String(24), nullable=False),
+    Column("object_id", String(200), nullable=False),
+    Column("object_name", String(320), nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("reason", String(500), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("result", String(16), nullable=False),
+    Column("salt", LargeBinary(16)),
+    Column("personal", LargeBinary(32), nullable=False),
+    Column("seq", BigInteger, unique=True),
+    Column("hash", LargeBinary(32)),
+    Index("ix_trail_at", "at"),
+    Index("ix_trail_object", "object_kind", "object_id", "at"),
+    Index("ix_trail_actor_at", "actor_id", "at"),
+    Index(
+        "ix_trail_unsealed",
+        "id",
+        sqlite_where=text("seq IS NULL"),
+        info={"postgresql": {"where": text("seq IS NULL")}},
+    ),
+)
+"""What staff, commands and the service itself have done and been refused, chained by hash (``domain/trail/chain.py``)."""
+
+trail_checkpoints = Table(
+    "trail_checkpoints",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("entries", BigInteger, nullable=False),
+)
+"""Where the chain had come to: ``entries`` are all up to ``seq``, those that have been pruned since included."""
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("operation", String(40), nullable=False, index=True),
+    Column("actor_id", String(40), nullable=False),
+    Column("actor_name", String(320), nullable=False),
+    Column("object_kind", String(24), nullable=False),
+    Column("object_id", String(200), nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    Column("undone_at", BigInteger),
+    Column("undone_by", String(320)),
+    Index("ix_changes_at", "at"),
+    Index("ix_changes_object", "object_kind", "object_id", "at"),
+)
+"""What undoing reads: an object before and after a change, None where it was not there. Those of one ``operation`` belong
+together (``domain/trail/changes.py``)."""
+
 plan_wishes = Table(
     "plan_wishes",
     metadata,
@@ -276,7 +372,7 @@ key_changes = Table(
 )
 """Whose keys or account the last revisions of ``keys`` changed; triggers write it (``store/sql/key_changes.py``)."""
 
-# ---- what happened: the ledger
+# ---- what happened: the ledger. ``user_id`` is the account in all of it: who is limited and pays.
 
 usage_days = Table(
     "usage_days",
@@ -300,6 +396,7 @@ usage_hours = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("cache_read_tokens", BigInteger, nullable=False),
     Column("cache_write_tokens", BigInteger, nullable=False),
+    Index("ix_usage_hours_hour", "hour"),
     sqlite_with_rowid=False,
 )
 """Sums of settled requests by hour (epoch hours)."""
@@ -320,6 +417,7 @@ usage_kinds = Table(
     Column("most_output", BigInteger, nullable=False),
     Column("most_first_ms", Integer, nullable=False),
     Column("most_total_ms", Integer, nullable=False),
+    Index("ix_usage_kinds_hour", "hour"),
     sqlite_with_rowid=False,
 )
 """Sums of settled requests by hour, key and kind: what a filter of the log finds, and on which days it is to be looked for.
@@ -387,6 +485,7 @@ refusal_hours = Table(
     Column("code", String(64), primary_key=True),
     Column("key_id", String(40), primary_key=True),
     Column("requests", BigInteger, nullable=False),
+    Index("ix_refusal_hours_hour", "hour"),
 )
 """How often requests with a key were refused before any upstream was asked, by epoch hour, code of the error and key."""
 
@@ -489,6 +588,9 @@ their words make no kinds. ``account_id``, ``actor_id``,
 ``upstream_request_id``, ``cost`` and ``charge`` have no writer yet; the last two are nano-units. ``service_tier`` is the
 provider's word for the tier that served the request, None where it is its usual one or none was named; the classes in
 ``SPECIAL`` are None where a request has none of them.
+
+their words make no kinds. ``user_id`` is the account; ``actor_id`` is who acted, None where that is the account itself.
+``account_id`` and the columns after ``actor_id`` have no writer yet; ``cost`` and ``charge`` are nano-units.
 
 The day leads the key: what a day has lies together, and PostgreSQL keeps the rows in partitions by it
 (``store/sql/partitions.py``). An id alone is unique all the same, since each is made once and its row's day never changes."""

@@ -1,0 +1,39 @@
+"""The admin site: its groups of pages put together, each page behind its permission."""
+
+from starlette.routing import Route
+
+from penstock.site.admin.access import AdminRoute, routes_of
+from penstock.site.admin.catalog_pages import CatalogPages
+from penstock.site.admin.context import AdminContext
+from penstock.site.admin.operation_pages import OperationPages
+from penstock.site.admin.overview_pages import OverviewPages
+from penstock.site.admin.people_pages import PeoplePages
+from penstock.site.admin.request_pages import RequestPages
+from penstock.site.admin.staff_pages import StaffPages
+from penstock.site.admin.trail_pages import TrailPages
+
+
+class AdminSite:
+    """All pages under ``/admin``."""
+
+    def __init__(self, context: AdminContext) -> None:
+        self._context = context
+        self._groups = (
+            OverviewPages(context),
+            PeoplePages(context),
+            RequestPages(context),
+            CatalogPages(context),
+            StaffPages(context),
+            TrailPages(context),
+            OperationPages(context),
+        )
+
+    def pages(self) -> list[AdminRoute]:
+        """Every page with the permission that it wants."""
+        return [page for group in self._groups for page in group.pages()]
+
+    def routes(self) -> list[Route]:
+        """The routes, guarded."""
+        settings = self._context.operation.settings
+        factor = settings.staff_factor and settings.public_url.startswith("https:")
+        return routes_of(self._context.site, self.pages(), factor=factor)

@@ -1,0 +1,45 @@
+"""Context of the admin pages: that of the site, and what only staff see of the service."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from penstock.core.catalog import Upstream
+from penstock.operations.health import Health
+from penstock.settings import Settings
+from penstock.site.context import SiteContext
+
+
+class RunningRequest(msgspec.Struct, frozen=True):
+    """A request that this process serves now. ``since`` is epoch seconds."""
+
+    id: str
+    account_id: str
+    key_id: str
+    model: str
+    provider: str
+    upstream_model: str
+    since: float
+    state: str
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """What the service tells staff of itself, and nobody else."""
+
+    kinds: Mapping[str, Upstream]
+    """The table of vendors."""
+    settings: Settings
+    origins: Mapping[str, str]
+    """Where settings come from that are not defaults, by name."""
+    secret_problem: Callable[[str], str | None]
+    """Why a reference such as ``env:NAME`` leads to no secret; None where it does."""
+    health: Health
+    running: Callable[[], list[RunningRequest]]
+    mail_queued: Callable[[], None]
+
+
+class AdminContext(msgspec.Struct, frozen=True):
+    """The parts that admin pages use."""
+
+    site: SiteContext
+    operation: Operation

@@ -1,0 +1,108 @@
+"""The admin pages in a real browser: the set-up link, dangerous actions with their undoing, and how each page looks to it."""
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser
+
+from penstock.domain.accounts import accounts
+from penstock.domain.staff import setup_link
+from penstock.domain.trail.entries import SYSTEM
+from tests.service.running_service import MORNING
+from tests.site.page_reader import PASSWORD, Hotel
+from tests.site.staff import id_of
+from tests.site.test_browser import Watched, browser, hotel, watched
+
+__all__ = ["browser", "hotel"]
+
+ANN = "ann@example.com"
+PAGES = (
+    "/admin", "/admin/live", "/admin/requests", "/admin/users", "/admin/plans", "/admin/plans/free", "/admin/models",
+    "/admin/models/claude-haiku-4.5", "/admin/providers", "/admin/providers/sim-chat", "/admin/mail", "/admin/staff",
+    "/admin/audit", "/admin/changes", "/admin/settings", "/admin/jobs", "/admin/catalog/edit?kind=model",
+)  # fmt: skip
+
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+
+
+async def owner(browser: Browser, hotel: Hotel) -> Watched:
+    """Whoever opened the set-up link, on the overview; with somebody to look after."""
+    async with hotel.house.store.database.transaction() as conn:
+        now = int(MORNING * 1000)
+        token = await setup_link.new_link(conn, SYSTEM, now=now, entropy=secrets.token_bytes)
+    ann = await hotel.reader("198.51.100.9").join(ANN)
+    key = await ann.key()
+    for model in ("claude-haiku-4.5", "none"):
+        await ann.http.post(
+            "/api/v1/chat/completions",
+            json={"model": model, "messages": [{"role": "user", "content": "Hello"}]},
+            headers={"x-api-key": key},
+        )
+    await ann.post("/plan/ask", plan="pro")
+    reader = await watched(browser, hotel)
+    await reader.go(f"/setup#{token}")
+    assert "#" not in reader.page.url.rstrip("#"), "the secret has left the address"
+    await reader.fill(email="root@example.com", password=PASSWORD)
+    await reader.press("Become the owner")
+    await reader.page.wait_for_url("**/admin")
+    return reader
+
+
+async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, hotel: Hotel) -> None:
+    reader = await owner(browser, hotel)
+    page = reader.page
+    assert "asks for another plan" in await page.inner_text("main")
+    await page.fill("#finder-q", "ann@")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/admin/users/usr_*")
+    await page.select_option("#plan-of", "pro")
+    await reader.press("Put on this plan")
+    await reader.press("Put on pro")
+    await page.wait_for_selector("text=Done. It is in the audit log")
+    hotel.house.clock.now += 60  # the newest change comes first
+    await page.click("main >> text=Disable")
+    await reader.fill(reason="a test")
+    await reader.press("Disable the account")
+    await page.wait_for_selector(".badge:has-text('disabled')")
+    await page.click("section:has-text('Changes by staff') >> tbody a >> nth=0")
+    await reader.press("Undo this change")
+    await page.wait_for_selector("text=The change is undone")
+    await page.goto(f"{hotel.origin}/admin/users/{await id_of(hotel, ANN)}")
+    assert await page.locator(".badge:has-text('open')").count() == 1
+    await reader.press("View as this person")
+    await page.wait_for_selector("text=as their owner does")
+    await page.click("text=Stop viewing")
+    await page.wait_for_url("**/admin/users/usr_*")
+    await page.click("aside >> text=Plans")
+    await page.click("main a[href='/admin/plans/free']")
+    await page.fill("#p-daily", "77")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=What would change")
+    await reader.press("Apply")
+    await page.wait_for_selector("text=Applied.")
+    async with hotel.house.store.database.connect() as conn:
+        assert (await accounts.user_by_email(conn, ANN)).plan_id == "pro"
+    assert reader.complaints == []
+
+
+async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -> None:
+    reader = await owner(browser, hotel)
+    id = await id_of(hotel, ANN)
+    pages = (*PAGES, f"/admin/users/{id}", f"/admin/users/{id}/disable", "/setup")
+    wrong = [one for path in pages for one in await reader.judge(path)]
+    assert wrong + reader.complaints == []
+    if folder := os.environ.get("PENSTOCK_TEST_SHOTS"):
+        await photograph(reader, pages, Path(folder))
+
+
+async def photograph(reader: Watched, pages: tuple[str, ...], folder: Path) -> None:
+    """A picture of each page, wide and on a phone, light and dark by turns, for a person to look at."""
+    for number, path in enumerate(pages):
+        name = path.strip("/").replace("/", "-").partition("?")[0]
+        for width, theme in ((1280, "light"), (390, "dark") if number % 2 else (390, "light")):
+            await reader.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            await reader.page.set_viewport_size({"width": width, "height": 900})
+            await reader.go(path)
+            await reader.page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)

@@ -1,0 +1,307 @@
+"""What staff do on the admin pages: each action with what it changes, its entry in the trail, and its undoing."""
+
+import re
+
+import pytest
+from sqlalchemy import select, update
+
+from penstock.domain.trail import chain
+from penstock.store.sql.schema import api_keys, audit, changes, outbox, trail
+from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
+from tests.site.staff import id_of, member
+
+ANN = "ann@example.com"
+SENT = (
+    "/keys",
+    "/settings/password",
+    "/settings/leave",
+    "/plan/ask",
+    "/slots/end",
+    "/playground/key",
+    "/settings/sessions/end",
+    "/signout",
+)
+"""Forms of an account."""
+
+
+@pytest.fixture
+async def ann(hotel: Hotel) -> Reader:
+    return await hotel.reader("198.51.100.250").join(ANN)
+
+
+@pytest.fixture
+async def owner(hotel: Hotel) -> Reader:
+    return await member(hotel, "owner")
+
+
+async def actions(hotel: Hotel) -> list[str]:
+    async with hotel.house.store.database.connect() as conn:
+        return list(await conn.scalars(select(trail.c.action).order_by(trail.c.at, trail.c.id)))
+
+
+async def operation(hotel: Hotel) -> str:
+    """The newest change's."""
+    async with hotel.house.store.database.connect() as conn:
+        found = await conn.scalar(select(changes.c.operation).order_by(changes.c.at.desc()).limit(1))
+    assert found is not None
+    return found
+
+
+async def test_an_account_is_disabled_after_a_question_and_comes_back(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    id = await id_of(hotel, ANN)
+    question = (await owner.get(f"/admin/users/{id}/disable")).text
+    assert "0 requests run at the moment" in question
+    done = await owner.post(f"/admin/users/{id}/disable", reason="asked by mail")
+    assert done.headers["location"] == f"/admin/users/{id}?notice=admin-saved"
+    assert not await ann.is_in()
+    assert "disabled" in (await owner.get(f"/admin/users/{id}")).text
+    page = (await owner.get("/admin/audit?action=user_changed")).text
+    assert "asked by mail" in page
+    answer = await owner.post(f"/admin/changes/{await operation(hotel)}/undo")
+    assert answer.headers["location"] == "/admin/changes?notice=undone"
+    assert (await hotel.reader().sign_in(ANN)).status_code == 303
+    assert {"user_changed", "change_undone"} <= set(await actions(hotel))
+
+
+async def test_an_account_is_deleted_once_its_address_was_typed_and_can_be_kept(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    id, key = await id_of(hotel, ANN), await ann.key()
+    there = f"/admin/users/{id}"
+    assert "Its 1 keys" in (await owner.get(f"{there}/delete")).text
+    assert (await owner.post(f"{there}/delete", typed="bob@example.com")).status_code == 400
+    assert await ann.is_in()
+    assert (await owner.post(f"{there}/delete", typed="Ann@example.com")).status_code == 303
+    assert not await ann.is_in()
+    assert (await ann.http.get("/api/v1/models", headers={"x-api-key": key})).status_code == 403
+    await hotel.posted()
+    assert any("will be deleted on" in text for text in hotel.mailbox.texts(ANN))
+    assert (await owner.post(f"{there}/keep")).status_code == 303
+    assert (await ann.http.get("/api/v1/models", headers={"x-api-key": key})).status_code == 200
+    assert {"user_deleted", "user_kept"} <= set(await actions(hotel))
+
+
+async def test_a_plan_is_set_with_a_preview_and_its_owner_is_mailed(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    id = await id_of(hotel, ANN)
+    await ann.post("/plan/ask", plan="pro")
+    assert "One account asks for another plan" in (await owner.get("/admin")).text
+    assert ANN in (await owner.get("/admin/users?state=wish")).text
+    question = (await owner.get(f"/admin/users/{id}/plan?plan=pro")).text
+    assert "50,000 a day, 10 at once" in question
+    await owner.post(f"/admin/users/{id}/plan", plan="pro")
+    await hotel.posted()
+    assert any("plan to pro" in text for text in hotel.mailbox.texts(ANN))
+    assert "asks for another plan" not in (await owner.get("/admin")).text
+    first = await operation(hotel)
+    await owner.post(f"/admin/users/{id}/plan", plan="starter")
+    refused = await owner.post(f"/admin/changes/{first}/undo")
+    assert refused.status_code == 409
+    assert "was changed since" in refused.text
+    assert (await owner.get(f"/admin/users/{id}/plan?plan=none")).status_code == 400
+
+
+async def test_a_key_is_revoked_and_comes_back_within_ten_minutes(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    key, id = await ann.key(), await id_of(hotel, ANN)
+    page = (await owner.get(f"/admin/users/{id}")).text
+    found = re.search(r"/admin/users/\w+/keys/(key_\w+)/revoke", page)
+    assert found is not None
+    assert "was never used" in (await owner.get(found[0])).text
+    assert (await owner.post(found[0])).status_code == 303
+    headers = {"x-api-key": key}
+    assert (await ann.http.get("/api/v1/models", headers=headers)).status_code == 401
+    other = await member(hotel, "admin")
+    first = await operation(hotel)
+    assert (await other.post(f"/admin/changes/{first}/undo")).status_code == 409, "only by whoever did it"
+    assert (await owner.post(f"/admin/changes/{first}/undo")).status_code == 303
+    assert (await ann.http.get("/api/v1/models", headers=headers)).status_code == 200
+    await owner.post(found[0], reason="leaked")
+    assert (await owner.post(f"/admin/changes/{await operation(hotel)}/undo")).status_code == 409
+
+
+async def test_case_8_the_pages_of_an_account_are_seen_and_nothing_is_changed(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    id = await id_of(hotel, ANN)
+    begun = await owner.post(f"/admin/users/{id}/view")
+    assert begun.headers["location"] == "/dashboard"
+    for path in ("/dashboard", "/keys", "/requests", "/usage", "/slots", "/playground", "/plan", "/settings"):
+        page = await owner.get(path)
+        assert page.status_code == 200, path
+        assert "as their owner does" in page.text, path
+    assert ANN in (await owner.get("/settings")).text
+    for path in SENT:
+        assert (await owner.post(path, name="x", plan="pro", current=PASSWORD)).status_code == 403, path
+    for path in ("/requests.csv", "/usage.csv", "/settings/export", "/welcome"):
+        assert (await owner.get(path)).status_code == 403, path
+    assert "Overview" in (await owner.get("/admin")).text, "the staff's own pages are theirs"
+    stopped = await owner.post("/admin/view/stop")
+    assert stopped.headers["location"] == f"/admin/users/{id}"
+    assert "owner@example.com" in (await owner.get("/settings")).text
+    told = await actions(hotel)
+    assert (told.count("view_started"), told.count("view_stopped")) == (1, 1)
+    async with hotel.house.store.database.connect() as conn:
+        own = list(await conn.scalars(select(audit.c.action).where(audit.c.user_id == id)))
+    assert {"viewed_by_staff", "view_by_staff_ended"} <= set(own)
+    assert await ann.is_in()
+
+
+async def test_case_8_it_ends_after_half_an_hour_and_with_the_role(
+    hotel: Hotel, ann: Reader, owner: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await id_of(hotel, ANN)
+    assert await ann.is_in()
+    monkeypatch.setattr("penstock.domain.staff.view_as.VIEW_MS", -1)
+    await owner.post(f"/admin/users/{id}/view")
+    assert "as their owner does" not in (await owner.get("/dashboard")).text
+    monkeypatch.setattr("penstock.domain.staff.view_as.VIEW_MS", 60_000)
+    viewer = await member(hotel, "viewer")
+    assert (await viewer.post(f"/admin/users/{id}/view")).status_code == 403
+    staff = await owner.post(f"/admin/users/{await id_of(hotel, 'viewer@example.com')}/view")
+    assert staff.status_code == 403, "an account of the staff is not viewed"
+
+
+async def test_case_9_one_box_finds_everything_and_keeps_no_key(
+    hotel: Hotel, ann: Reader, owner: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, id = await ann.key(), await id_of(hotel, ANN)
+    answer = await ann.http.post(
+        "/api/v1/chat/completions",
+        json={"model": "claude-haiku-4.5", "messages": [{"role": "user", "content": "Hello"}]},
+        headers={"x-api-key": key},
+    )
+    assert answer.status_code == 200
+    request = answer.headers["x-request-id"]
+    await ann.http.post("/api/v1/chat/completions", json={"model": "none"}, headers={"x-api-key": key})
+    there = f"/admin/users/{id}"
+    for typed in (key, ANN, "ANN@example.com", "ann@", id, key[:12], key[-4:]):
+        found = await owner.post("/admin/search", q=typed)
+        assert (found.status_code, found.headers.get("location")) == (303, there), typed
+        assert key not in found.text
+    assert hotel.house.service is not None
+    page = await owner.get(f"/admin/requests/{request}")
+    if page.status_code == 404:
+        assert "has run for some seconds" in page.text
+    assert "Nothing is called so" in (await owner.post("/admin/search", q="nobody@example.com")).text
+    assert key not in caplog.text
+    async with hotel.house.store.database.connect() as conn:
+        assert key not in str((await conn.execute(select(trail))).all())
+        assert (await conn.scalar(select(api_keys.c.id).where(api_keys.c.user_id == id))) is not None
+
+
+async def test_a_plan_is_edited_with_counts_and_undone(hotel: Hotel, ann: Reader, owner: Reader) -> None:
+    assert await ann.is_in()
+    preview = await owner.post(
+        "/admin/plans/free/change",
+        **{
+            "name": "Free",
+            "daily_requests": "77",
+            "concurrent_requests": "2",
+            "queue_seconds": "0",
+            "model-claude-haiku-4.5": "on",
+        },
+    )
+    assert preview.status_code == 200
+    assert "accounts on free will have the new limits" in preview.text
+    fields = dict(re.findall(r'name="(text|seen|back)" value="([^"]*)"', preview.text))
+    fields["text"] = fields["text"].replace("&#34;", '"').replace("&quot;", '"')
+    stale = await owner.post("/admin/catalog/apply", **{**fields, "seen": "sha256:00000000"})
+    assert stale.status_code == 409
+    done = await owner.post("/admin/catalog/apply", **fields, reason="less for all")
+    assert done.headers["location"] == "/admin/plans/free?notice=catalog-saved", done.text
+    async with hotel.house.store.database.connect() as conn:
+        row = (await conn.execute(select(trail).where(trail.c.action == "catalog_changed"))).one()
+    assert '"daily_requests":77' in row.after
+    first = await operation(hotel)
+    page = (await owner.get(f"/admin/changes/{first}")).text
+    assert "daily_requests = 77" in page
+    assert (await owner.post(f"/admin/changes/{first}/undo")).status_code == 303
+    assert (await owner.post(f"/admin/changes/{first}/undo")).status_code == 409
+    exported = (await owner.get("/admin/catalog/edit?kind=plan&id=free")).text
+    assert "daily_requests = 5000" in exported
+
+
+async def test_the_boxes_of_a_plan_change_no_order(hotel: Hotel, owner: Reader) -> None:
+    page = (await owner.get("/admin/plans/free")).text
+    ticked = re.findall(r'name="(model-[^"]+)" checked', page)
+    assert len(ticked) == 4
+    limits = {"name": "Free", "concurrent_requests": "1", "queue_seconds": "0"}
+    fields = {**limits, **dict.fromkeys(reversed(ticked), "on")}
+    same = await owner.post("/admin/plans/free/change", **fields, daily_requests="5000")
+    assert "it is like this already" in same.text
+    other = await owner.post("/admin/plans/free/change", **fields, daily_requests="6000")
+    assert "updated plan free (daily_requests)" in other.text
+    assert (await owner.post("/admin/plans/free/change", **fields, daily_requests="x")).status_code == 400
+
+
+async def test_what_is_no_catalogue_is_told_beside_its_text(hotel: Hotel, owner: Reader) -> None:
+    for text in ("[[plan]", '[[model]]\nid = "x"\ntargets = [{ provider = "none", model = "y" }]'):
+        answer = await owner.post("/admin/catalog/preview", text=text)
+        assert answer.status_code == 422
+        assert 'role="alert"' in answer.text
+
+
+async def test_case_4_the_last_owner_stays(hotel: Hotel, owner: Reader) -> None:
+    email, id = "owner@example.com", await id_of(hotel, "owner@example.com")
+    for role in ("viewer", "none"):
+        answer = await owner.post("/admin/staff/set", email=email, role=role, current=PASSWORD)
+        assert answer.status_code == 409
+        assert "the last owner" in answer.text
+    assert (await owner.post(f"/admin/users/{id}/disable")).status_code == 409
+    assert "the last owner" in (await owner.post("/settings/leave", current=PASSWORD)).text
+    await hotel.reader("198.51.100.77").join("second@example.com")
+    wrong = await owner.post("/admin/staff/set", email="second@example.com", role="owner", current="no")
+    assert wrong.status_code == 400, "a role wants the password"
+    await owner.post("/admin/staff/set", email="second@example.com", role="owner", current=PASSWORD)
+    answer = await owner.post("/admin/staff/set", email=email, role="none", current=PASSWORD)
+    assert answer.status_code == 303
+    assert (await owner.get("/admin")).status_code == 303, "who has lost a role is signed out"
+
+
+async def test_the_staff_need_a_second_factor_once_they_come_by_https(hotel: Hotel, owner: Reader) -> None:
+    folder = hotel.house.store.settings.data.parent / "other"
+    async with open_hotel(folder, public_url="https://llm.example.com") as other:
+        reader = await member(other, "owner")
+        page = await reader.get("/admin")
+        assert page.status_code == 403
+        assert "second factor" in page.text
+    assert (await owner.get("/admin")).status_code == 200
+
+
+async def test_the_trail_is_verified_and_taken_away_on_its_page(hotel: Hotel, owner: Reader) -> None:
+    async with hotel.house.store.database.transaction() as conn:
+        while await chain.seal(conn):
+            pass
+    page = (await owner.post("/admin/audit/verify")).text
+    assert "are as they were written" in page
+    lines = (await owner.get("/admin/audit.jsonl")).text.splitlines()
+    assert len(lines) == 1, "what is sealed"
+    async with hotel.house.store.database.transaction() as conn:
+        await conn.execute(update(trail).where(trail.c.seq == 1).values(reason="x"))
+    assert "Broken at entry 1" in (await owner.post("/admin/audit/verify")).text
+
+
+async def test_mails_are_seen_without_their_text_and_sent_again(hotel: Hotel, owner: Reader) -> None:
+    assert (await owner.post("/admin/mail/test")).status_code == 303
+    await hotel.posted()
+    assert any("asked for on the admin pages" in text for text in hotel.mailbox.texts("owner@example.com"))
+    page = (await owner.get("/admin/mail")).text
+    assert "asked for on the admin pages" not in page
+    assert "sent" in page
+    async with hotel.house.store.database.connect() as conn:
+        id = await conn.scalar(select(outbox.c.id).limit(1))
+    assert id is not None
+    assert (await owner.post("/admin/mail/again", id=id)).status_code == 400, "it was sent"
+
+
+async def test_settings_say_where_they_come_from_and_hide_secrets(hotel: Hotel, owner: Reader) -> None:
+    page = (await owner.get("/admin/settings")).text
+    assert "mail_url" in page
+    assert "default" in page
+    for path in ("/admin/jobs", "/admin/live", "/admin/models?served=no", "/admin/providers/sim-chat"):
+        assert (await owner.get(path)).status_code == 200, path
