@@ -112,6 +112,7 @@ LATE: dict[str, str] = {
     "operations/mail_sender.py:Smtp.send": "the SMTP client, where mail goes over SMTP",
     "operations/mail_sender.py:Smtp.look": "likewise",
     "operations/mail_sender.py:_composed": "the grammar of mail, at the first mail",
+    "store/sql/schema.py": "the tables of the database, one after the other",
     "store/sql/database.py:_backend": "the PostgreSQL driver, where that is the database",
     "store/sql/database.py:_insert": "PostgreSQL's dialect, likewise",
     "tokens/estimator.py:Estimator._load": "the tokenizer, at the first estimate",

@@ -19,6 +19,7 @@ from penstock.api.error_responses import error_body, error_headers
 from penstock.api.refusal_receipts import RefusalReceipts
 from penstock.api.request_body import BodyReader
 from penstock.api.routes import Route, endpoint_like, find_route
+from penstock.api.web_socket import wants_web_socket
 from penstock.core.body.cost_fields import CostBounds
 from penstock.core.body.envelope import Envelope
 from penstock.core.dialects.interface import NO_VERSION
@@ -63,20 +64,6 @@ _HELLO = b'{"service":"penstock","status":"ok"}'
 _LONGEST_NAME_KEPT = 128
 """A longer name of a model is no model's, or an alias that is seldom used."""
 _NOT_HELD_AGAINST = (LimitReached, ReceiptTimeout, EndedByOwner, UpgradeRefused)
-
-
-def wants_web_socket(exchange: Exchange) -> bool:
-    """Whether a request asks to go on as a web socket (RFC 6455 section 4.1).
-
-    A proxy such as nginx keeps ``Upgrade`` to itself and passes the key on. Codex tries this first, and goes on by POST at once
-    when it is answered 426; any other status it takes for a failure and tries again (codex-rs/core/src/client.rs,
-    ``HttpStatusCode::UPGRADE_REQUIRED``, read 2026-11-30).
-    """
-    offered = (exchange.header(b"upgrade") or b"").lower().split(b",")
-    return (
-        b"websocket" in [name.strip() for name in offered]
-        or exchange.header(b"sec-websocket-key") is not None
-    )
 
 
 def _broken() -> InternalError:

@@ -130,12 +130,17 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
             errors[key] = errors.get(key, 0) + 1
     yield from _HOURS.statements([(*key, *_bounded(hours[key], sign)) for key in sorted(hours)])
     yield from _KINDS.statements([(*key, *_of_kind(kinds[key], sign)) for key in sorted(kinds)])
-    yield from _SPECIAL.statements(
-        [(*key, *_bounded(special[key], sign)) for key in sorted(special) if any(special[key])]
-    )
+    yield from _special_statements(special, sign)
     yield from _ERRORS.statements([(*key, sign * errors[key]) for key in sorted(errors)])
     yield from _MODELS.statements([(*key, *_bounded(models[key], sign)) for key in sorted(models)])
     yield from latency.timing(_timed(kinds, known), sign)
+
+
+def _special_statements(
+    sums: dict[tuple[str, int, str, int], list[int]], sign: int
+) -> Iterator[tuple[str, BulkRow]]:
+    some = [key for key in sorted(sums) if any(sums[key])]
+    return _SPECIAL.statements([(*key, *_bounded(sums[key], sign)) for key in some])
 
 
 def _add_special(
