@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.store.sql.schema import users
+from penstock.store.sql.schema import staff
 from tests.service.test_routing import refusing, well
 from tests.site.page_reader import Hotel, open_hotel
 from tests.site.test_dashboard import ANN, on_lab
@@ -33,7 +33,8 @@ async def test_a_receipt_tells_the_attempts_and_whose_words_are_whose(hotel: Hot
     assert "mill" not in twice
     assert "up-77" not in twice
     async with house.store.database.transaction() as conn:
-        await conn.execute(users.update().values(is_admin=True))
+        role = {"role": "admin", "source": "hand", "granted_by": "", "created_at": 0}
+        await conn.execute(staff.insert().values(user_id=user.id, **role))
     (first, _) = await house.rows(user)
     own = (await reader.get(f"/requests/{first['id']}")).text
     assert "403 &lt;b&gt;The mill&lt;/b&gt; is down until the river rises." in own

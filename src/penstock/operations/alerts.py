@@ -46,7 +46,8 @@ class Alerts:
             self._told = {each: at for each, at in self._told.items() if at == hour}
             if await self._is_first(alert, now):
                 log.error("%s", alert.text, extra={"code": alert.kind})
-                await self._mail(alert, now)
+                if alert.mailed:
+                    await self._mail(alert, now)
             self._told[cause] = hour
 
     async def _is_first(self, alert: Alert, now: int) -> bool:

@@ -100,6 +100,8 @@ class Alert(msgspec.Struct, frozen=True):
     kind: str
     about: str
     text: str
+    mailed: bool = True
+    """Else the log alone has it, because another mail tells of the same."""
 
 
 class UpstreamWatch:
@@ -177,7 +179,13 @@ class UpstreamWatch:
                 if (view.provider, view.credential) == (provider, credential)
             )
             found.append(
-                Alert("credential_off", name, f"The credential of {name} is not taken any more ({cause}).")
+                # operations/provider_refusals.py mails of it, with what the provider has said
+                Alert(
+                    "credential_off",
+                    name,
+                    f"The credential of {name} is not taken any more ({cause}).",
+                    mailed=False,
+                )
             )
         found += self._models_out(views, now)
         return found
