@@ -49,8 +49,8 @@ def written(value: str) -> Envelope:
 )
 def test_every_form_of_input_passes(value: Any) -> None:
     envelope = read(value)
-    assert pass_request(envelope, "m", Profile()).body is envelope.body
-    passed = pass_request(envelope, "up", Profile()).body
+    assert pass_request(envelope, "m", Profile(), None).body is envelope.body
+    passed = pass_request(envelope, "up", Profile(), None).body
     assert json.loads(passed) == {"model": "up", "input": value}
 
 
@@ -63,7 +63,7 @@ def test_other_fields_pass_as_they_are() -> None:
     body = (
         b'{"model":"m","dimensions":1e1,"encoding_format":"base64","user":"u","new":{"x":[1.50]},"input":"a"}'
     )
-    passed = pass_request(read_body(body, embeddings.CALLER.body), "up", Profile()).body
+    passed = pass_request(read_body(body, embeddings.CALLER.body), "up", Profile(), None).body
     assert passed == body.replace(b'"m"', b'"up"')
     assert read(stream=False).stream is False
 

@@ -52,9 +52,11 @@ async def fill(database: Database, count: int = 12) -> None:
             pass
 
 
-async def verdict(database: Database, **how: object) -> chain.Verdict:
+async def verdict(
+    database: Database, *, from_checkpoint: bool = False, anchor: tuple[int, bytes] | None = None
+) -> chain.Verdict:
     async with database.connect() as conn:
-        return await chain.verify(conn, **how)  # type: ignore[arg-type]
+        return await chain.verify(conn, from_checkpoint=from_checkpoint, anchor=anchor)
 
 
 async def test_a_trail_that_nobody_touched_is_whole(database: Database) -> None:

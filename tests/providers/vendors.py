@@ -203,7 +203,7 @@ _BARE = (root_is_an_object, root_has_none_of("anyOf", "oneOf", "allOf", "enum", 
 _LATER = (*_CLAUDE, no_sampling, adaptive_alone)
 _KIMI = (*_BARE[:1], root_has_none_of("anyOf", "oneOf", "allOf"), moonshot_flavored)
 
-RULES: dict[str, tuple[tuple[str, tuple[Rule, ...]], ...]] = {
+_OWN: dict[str, tuple[tuple[str, tuple[Rule, ...]], ...]] = {
     "anthropic": (
         ("*claude-opus-4-1*", (*_CLAUDE, streamed_above(8192))),
         ("*claude-haiku-4-5*", _CLAUDE),
@@ -263,8 +263,12 @@ RULES: dict[str, tuple[tuple[str, tuple[Rule, ...]], ...]] = {
     "ollama": (("*", (efforts("none", "low", "medium", "high"), nothing_forced)),),
     "lmstudio": (("*", (no_effort,)),),
 }  # fmt: skip
-RULES |= dict.fromkeys(("bedrock", "azure-anthropic", "vertex-anthropic"), RULES["anthropic"])
-RULES |= {"azure": RULES["openai"], "vertex": RULES.get("gemini", ())}
+RULES: dict[str, tuple[tuple[str, tuple[Rule, ...]], ...]] = {
+    **_OWN,
+    **dict.fromkeys(("bedrock", "azure-anthropic", "vertex-anthropic"), _OWN["anthropic"]),
+    "azure": _OWN["openai"],
+    "vertex": _OWN.get("gemini", ()),
+}
 """By row, in order, by the models' names; the first that fits counts."""
 
 

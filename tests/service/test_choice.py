@@ -115,7 +115,7 @@ async def test_case_23_a_provider_with_little_left_is_asked_less_and_one_with_no
     end = "" if dialect == "messages" else "-requests"
     reset = "2027-01-15T09:00:00Z" if dialect == "messages" else "59m0s"
     said = {f"{name}-limit{end}": "1000", f"{name}-remaining{end}": "50", f"{name}-reset{end}": reset}
-    wire.script = telling(dialect, **said)
+    wire.script = telling(dialect, 200, **said)
     assert (await house.ask(dialect, model, user)).status == 200
     known_wire = known(house, f"wire-{dialect}", f"up-{dialect}")
     for _ in range(40):
@@ -133,7 +133,7 @@ async def test_case_23_a_provider_with_little_left_is_asked_less_and_one_with_no
     after = asked_at(house, dialect)
     assert after[0] - before[0] < (after[1] - before[1]) / 2
     said |= {f"{name}-limit{end}": "2", f"{name}-remaining{end}": "0"}
-    wire.script = telling(dialect, **said)
+    wire.script = telling(dialect, 200, **said)
     for _ in range(200):
         await house.ask(dialect, model, user)
         if known_wire.until:
@@ -383,7 +383,7 @@ async def test_case_30_an_auto_model_goes_to_the_next_and_a_conversation_stays_t
     health = known(house, f"wire-{dialect}", f"up-{dialect}")
     for circuit in health.circuits:
         circuit.close(relay_of(house).clock())
-    health_of(house)._refresh(health, relay_of(house).clock())
+    health_of(house).refresh(health, relay_of(house).clock())
     assert (await house.ask(dialect, "auto-x", user)).headers["x-penstock-model"] == "one"
     for _ in range(2):
         answer = await house.ask(dialect, "auto-x", user, headers=named)
@@ -403,7 +403,12 @@ async def test_an_auto_model_goes_by_its_rules(house: House, dialect: str) -> No
     if dialect == "chat":
         tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
     long = [{"role": "user", "content": "word " * 4000}]
-    for fields, expected in (({}, "one"), ({"tools": [tool]}, "two"), ({"messages": long}, "two")):
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({}, "one"),
+        ({"tools": [tool]}, "two"),
+        ({"messages": long}, "two"),
+    )
+    for fields, expected in cases:
         answer = await house.ask(dialect, "auto-x", user, **fields)
         assert (answer.status, answer.headers["x-penstock-model"]) == (200, expected)
 
@@ -443,8 +448,8 @@ async def test_case_31_another_model_answers_where_all_of_the_first_fail(
     assert (answer.status, answer.code) == (502, "provider_error"), "the first model's failure is told"
     out(house, f"wire-{dialect}", f"up-{dialect}")
     well(house, dialect)
-    health_of(house)._upstreams[f"spare-{dialect}", f"up-{dialect}"].target.close(relay_of(house).clock())
-    health_of(house)._refresh(known(house, f"spare-{dialect}", f"up-{dialect}"), relay_of(house).clock())
+    health_of(house)._upstreams[f"spare-{dialect}", f"up-{dialect}", ""].target.close(relay_of(house).clock())
+    health_of(house).refresh(known(house, f"spare-{dialect}", f"up-{dialect}"), relay_of(house).clock())
     answer = await house.ask(dialect, "one", user, stream=stream, **fields)
     assert (answer.status, answer.headers["x-penstock-model"]) == (200, "two")
 
@@ -564,7 +569,7 @@ async def test_what_openrouter_and_the_operator_want_for_themselves_goes_on(hous
     user = await house.user()
     well(house, "chat", "wire")
     await house.restart(caller_preferences=False)
-    wish = {"provider": {"order": ["Together"]}, "models": ["wire-chat"]}
+    wish: dict[str, Any] = {"provider": {"order": ["Together"]}, "models": ["wire-chat"]}
     assert (await house.ask("chat", "wire-chat", user, **wish)).status == 200
     sent = house.wires["wire-chat"].asked[-1].json
     assert {name: sent[name] for name in wish} == wish

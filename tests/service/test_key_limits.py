@@ -5,6 +5,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
         yield house
 
 
-async def with_key(house: House, plan: str, **limits: int) -> tuple[User, User]:
+async def with_key(house: House, plan: str, **limits: Any) -> tuple[User, User]:
     """An account, and the same with a key that has limits of its own."""
     user = await house.user(plan)
     return user, User(user.id, user.email, await house.key(user.id, KeyWish(**limits)))

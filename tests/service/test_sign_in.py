@@ -78,7 +78,7 @@ async def test_the_next_token_is_there_before_the_last_is_over(desk: Desk) -> No
         assert source.current().reveal() == b"token-1"
     asking = source._asking
     assert asking is not None
-    await asking
+    await asking  # pyright: ignore[reportGeneralTypeIssues] - the calls above have set it
     await asyncio.sleep(0)
     assert source.current().reveal() == b"token-2"
     assert desk.given == 2

@@ -184,6 +184,7 @@ async def test_what_is_out_is_told_once_an_hour_and_mailed_where_nobody_else_doe
         )
         await alerts.tell(out, now=now)
     assert await mails(house) == 1, "two causes of one kind, three servers"
+    alerts = Alerts(house.store.database, house.store.secrets_file, brand="Mill", entropy=secrets.token_bytes)
     await alerts.tell(out, now=now + 3_600_000)
     assert await mails(house) == 2
 

@@ -73,7 +73,7 @@ def test_every_permission_is_somebodys_and_the_owner_has_all() -> None:
 
 
 async def test_the_table_has_every_route_of_the_staff_and_no_other(hotel: Hotel) -> None:
-    assert {path for path in routes(hotel) if path.startswith("/admin")} == set(NEEDS)
+    assert {path for path in routes(hotel, staff=True) if path.startswith("/admin")} == set(NEEDS)
 
 
 async def _refusals(hotel: Hotel) -> int:
@@ -102,7 +102,7 @@ async def test_case_3_every_role_gets_exactly_what_the_table_says(hotel: Hotel) 
             path = path.replace(name, value)
         return path
 
-    found = routes(hotel)
+    found = routes(hotel, staff=True)
     for role in ("", *ROLES):
         reader = await member(hotel, role)
         for path, permission in NEEDS.items():
@@ -136,7 +136,7 @@ def check(role: str, path: str, method: str, answer: httpx2.Response, *, may: bo
 
 async def test_strangers_are_sent_to_sign_in(hotel: Hotel) -> None:
     stranger = hotel.reader()
-    for path, methods in routes(hotel).items():
+    for path, methods in routes(hotel, staff=True).items():
         if not path.startswith("/admin"):
             continue
         if "GET" in methods:
@@ -150,7 +150,7 @@ async def test_strangers_are_sent_to_sign_in(hotel: Hotel) -> None:
 async def test_no_form_of_the_staff_is_taken_without_its_token(hotel: Hotel) -> None:
     owner = await member(hotel, "owner")
     id = await id_of(hotel, "owner@example.com")
-    for path, methods in routes(hotel).items():
+    for path, methods in routes(hotel, staff=True).items():
         if not path.startswith("/admin") or "POST" not in methods or "{key}" in path:
             continue
         address = path.replace("{id}", "free" if "/plans/" in path else id).replace("{operation}", "opn_x")

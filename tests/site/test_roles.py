@@ -85,13 +85,15 @@ FILL = {"{id:path}": "claude-haiku-4.5", "{slug}": "quickstart", "{id}": "req_of
 ROLES = ("anonymous", "unverified", "user", "other user", "disabled", "admin", "key only")
 
 
-def routes(hotel: Hotel) -> dict[str, set[str]]:
-    """The router's paths and their methods."""
+def routes(hotel: Hotel, *, staff: bool = False) -> dict[str, set[str]]:
+    """The router's paths and their methods: those of the staff (tests/site/test_admin_roles.py), or all others."""
     assert hotel.house.service is not None
     assert hotel.house.service.site_process is not None
     found: dict[str, set[str]] = {}
     for route in hotel.house.service.site_process.site.routes:
         if isinstance(route, Route):
+            if route.path.startswith("/admin") != staff:
+                continue
             found.setdefault(route.path, set()).update(route.methods or ())
         else:
             assert isinstance(route, Mount)
@@ -128,8 +130,7 @@ async def people(hotel: Hotel) -> dict[str, Reader]:
 
 
 async def test_the_table_has_every_route_and_no_other(hotel: Hotel) -> None:
-    # Those of the staff have a table of their own: tests/site/test_admin_roles.py.
-    assert {path for path in routes(hotel) if not path.startswith("/admin")} == set(ROUTES)
+    assert set(routes(hotel)) == set(ROUTES)
 
 
 async def test_every_route_for_everybody(hotel: Hotel) -> None:
@@ -176,8 +177,6 @@ def check_post(role: str, path: str, kind: Kind, answer: httpx2.Response, *, ins
 async def test_no_form_is_taken_without_its_token(hotel: Hotel) -> None:
     reader = await hotel.reader().join("ann@example.com")
     for path, methods in routes(hotel).items():
-        if path.startswith("/admin"):
-            continue  # tests/site/test_admin_roles.py
         if "POST" not in methods or path in {"/verify", "/reset", "/signin/code", "/settings/email/code"}:
             continue  # those four look first whether a code was asked for
         plain = await reader.http.post(address(path), data={"current": PASSWORD})

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -44,7 +44,7 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @asynccontextmanager
-async def proxy(**how: bytes) -> AsyncIterator[ConnectProxy]:
+async def proxy(**how: bytes) -> AsyncGenerator[ConnectProxy]:
     made = ConnectProxy(**how)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
@@ -67,7 +67,7 @@ def ca(authority: trustme.CA, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[UpstreamClient]:
+async def client() -> AsyncGenerator[UpstreamClient]:
     client = UpstreamClient()
     yield client
     await client.close()

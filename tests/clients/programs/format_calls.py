@@ -31,7 +31,9 @@ told["transcription text"] = client.audio.transcriptions.create(
 told["transcription stream"] = [
     event.type for event in client.audio.transcriptions.create(model="whisper-1", file=file, stream=True)
 ][-1]
-told["translation"] = client.audio.translations.create(model="whisper-1", file=file).text
+told["translation"] = client.audio.translations.create(  # pyright: ignore[reportDeprecated] - it is what callers have
+    model="whisper-1", file=file
+).text
 with client.audio.speech.with_streaming_response.create(
     model="gpt-4o-mini-tts", voice="alloy", input="(of-formats) Hello", response_format="wav"
 ) as spoken:

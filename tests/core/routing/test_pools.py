@@ -124,6 +124,7 @@ def test_case_24_after_an_overload_another_provider_is_asked_and_another_key_las
     two = board(pool(A, B), pool(provider="bedrock"))
     first = leg(two, "p", "a")
     second = pick(two, first, failed=F.OVERLOAD).candidate
+    assert second is not None
     assert second is leg(two, "bedrock")
     assert pick(two, first, second, failed=F.OVERLOAD).candidate is leg(two, "p", "b")
 
