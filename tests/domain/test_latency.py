@@ -106,8 +106,8 @@ async def _count(database: Database) -> tuple[int, int, int]:
     ]
     async with database.connect() as conn:
         found = await conn.execute(select(func.count(), *sums).select_from(usage_times))
-        row = found.one()
-        return int(row[0]), int(row[1]), int(row[2])
+        rows, first, whole = (int(value) for value in found.one())
+        return rows, first, whole
 
 
 async def test_batches_add_up_what_the_rows_say(books: Database) -> None:

@@ -117,7 +117,7 @@ async def test_what_a_provider_quotes_of_the_request_is_not_kept(house: House, d
         user,
     )
     (made,) = (await written(house, user)).values()
-    assert {each.message for each in made} == {"(It quotes the request.)"}
+    assert {each.message for each in made} == {"cannot parse:(...)"}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from penstock.core.quoting import json_text, log_value, visible
 LOG_FIELDS = (
     "request_id",
     "provider",
+    "credential",
     "upstream_model",
     "failure_class",
     "status",

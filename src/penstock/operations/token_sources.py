@@ -100,7 +100,7 @@ class TokenSource:
             self._again_at = token.expires_at - min(EARLY, (token.expires_at - now) * _EARLY_PART)
         else:
             why = str(error) if isinstance(error, Unusable | UpstreamFailure) else type(error).__name__
-            log.error("no token to sign in with", extra={"provider": self._upstream.id, "reason": why})
+            log.error("no token to sign in with", extra={"provider": self._upstream.id, "error": why})
 
 
 class TokenSources:
