@@ -228,7 +228,7 @@ async def test_after_every_kind_of_answer_the_headers_say_what_the_ledger_holds(
 
 _STEPS = (
     "penstock.relay.router.Router.select",
-    "penstock.relay.router.Router.choose",
+    "penstock.relay.failover.Attempts.only",
     "penstock.relay.failover.Attempts.limits",
     "penstock.relay.relay.prepared_for",
     "penstock.domain.limits.Gate.count",
