@@ -161,6 +161,19 @@ class Reader:
         if "language_models" in settings:
             (provider,) = settings["language_models"]["openai_compatible"].values()
             return self._request(provider["api_url"], self.own(KEY), provider["available_models"][0]["name"])
+        if "messages" in settings:  # a body of a request
+            return self._program(
+                [
+                    *(
+                        "curl",
+                        "-s",
+                        self.own(f"{ORIGIN}/api/v1/chat/completions"),
+                        "-H",
+                        f"Authorization: Bearer {self.own(KEY)}",
+                    ),
+                    *("-H", "Content-Type: application/json", "-d", text),
+                ]
+            )
         if "provider" in settings:
             (self.home / "opencode.json").write_text(text, "utf-8")
             return self._program([str(OPENCODE), "run", "Say hello"], QUIET)
