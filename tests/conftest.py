@@ -5,6 +5,7 @@ Fixtures belong to the folder of the part that they serve.
 
 import os
 from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -14,6 +15,9 @@ from hypothesis import settings
 
 from penstock.core.body import envelope
 from penstock.core.body.python_scanner import scan_in_python
+from tests.samples import taken
+
+HERE = Path(__file__).parent
 
 # pytest-timeout bounds a test; a bound per example only fails on a busy machine.
 settings.register_profile("penstock", deadline=None, print_blob=True)
@@ -39,6 +43,10 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+def _name_of(item: pytest.Item) -> str:
+    return item.originalname if isinstance(item, pytest.Function) else item.name
+
+
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """In CI nothing may be missing: a skip is a failure there, with the skip's own reason."""
     if os.environ.get("CI") and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
@@ -48,11 +56,16 @@ def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put a test's group where the scheduler finds it: xdist 3.8 adds it to a name that pytest 9.2 reads no more.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take a part of many like cases, where none is asked for by name, and put a test's group where the scheduler finds it.
 
-    See https://github.com/pytest-dev/pytest-xdist/issues/1386; tests/test_groups.py tells when it has been mended there.
+    xdist 3.8 adds it to a name that pytest 9.2 reads no more: see https://github.com/pytest-dev/pytest-xdist/issues/1386;
+    tests/test_groups.py tells when it has been mended there.
     """
+    if not any("::" in argument for argument in config.args):
+        kept, left = taken(items, lambda item: (item.path.relative_to(HERE).as_posix(), _name_of(item)))
+        items[:] = kept
+        config.hook.pytest_deselected(items=left)
     for item in items:
         if (named := vars(item).get("_nodeid")) is not None:
             item._id = NodeId.parse(named)
