@@ -223,7 +223,11 @@ class UpstreamWatch:
             "penstock_upstream_state", "1 for the state that it is in.", labels=(*_LABELS, "state")
         )
         running = GaugeMetricFamily("penstock_upstream_inflight", "Attempts that run now.", labels=_LABELS)
+        models = self._catalog.current.models
+        named = {(target.provider, target.model) for model in models.values() for target in model.targets}
         for view in taken(self._health, now).legs:
+            if (view.provider, view.model) not in named:
+                continue  # of a wildcard: its callers choose the names, and there may be any number
             labels = (view.provider, view.model, view.credential)
             failed = self._failures.of(labels)
             answered = view.asked - view.in_flight - sum(failed.values())
@@ -239,7 +243,8 @@ class UpstreamWatch:
             "penstock_retry_tokens", "What a model's budget for second attempts holds.", labels=("model",)
         )
         for model, left in self._health.budgets():
-            tokens.add_metric((model,), left)
+            if model in models:
+                tokens.add_metric((model,), left)
         yield tokens
 
 

@@ -93,8 +93,7 @@ def rolling(ended: Sequence[Ended], *, sign: int = 1) -> Iterator[tuple[str, Bul
             kind = kinds[of_kind] = [0] * (_WHOLE + latency.NUMBER)
             known[of_kind] = row.kind
         came, went = whole_count(usage.input) or 0, whole_count(usage.output) or 0
-        sums[0] += 1
-        kind[0] += 1
+        sums[0], kind[0] = sums[0] + 1, kind[0] + 1
         sums[1] += not end.counted
         sums[2] += came
         kind[1] += came
