@@ -8,12 +8,12 @@ import pytest
 from penstock.core.body.envelope import Envelope, estimate_conversation, read_body, scan_body
 from penstock.core.catalog import Credential, Upstream
 from penstock.core.dialects.foreign_reasoning.messages import is_suspect
-from penstock.core.dialects.registry import DIALECTS
+from penstock.core.dialects.registry import caller_side
 from penstock.core.limits import key_subject
 from penstock.core.reasoning.signature import MAKER_PREFIX, SIGNATURE_PREFIX
 
-CHAT = DIALECTS["chat"].caller
-MESSAGES = DIALECTS["messages"].caller
+CHAT = caller_side("chat")
+MESSAGES = caller_side("messages")
 
 
 def scanned(caller: Any, **fields: Any) -> Envelope | None:
