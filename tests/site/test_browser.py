@@ -7,14 +7,16 @@ console, nothing that the content policy refuses, nothing wider than the window,
 import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from penstock.domain.accounts import accounts
 from penstock.site.document_pages import ENTRIES
+from tests.samples import sample
 from tests.service.running_service import User
 from tests.site.page_reader import PASSWORD, Hotel, open_hotel
 
@@ -54,7 +56,8 @@ CLIPPED = """[...document.querySelectorAll(".prose .snippet")].flatMap((snippet)
   return [...(pre.scrollWidth > pre.clientWidth ? [`clipped: ${words}`] : []), ...(lies ? [`under its button: ${words}`] : [])];
 })"""
 """What of a page's code does not show whole at this width, or is under its button."""
-THEMES = ("light", "dark")
+Theme = Literal["light", "dark"]
+THEMES: tuple[Theme, ...] = ("light", "dark")
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
@@ -99,11 +102,11 @@ class Watched:
     async def press(self, text: str) -> None:
         await self.page.click(f"main button:has-text('{text}')")
 
-    async def judge(self, path: str) -> list[str]:
-        """What is wrong with a page, in both widths and themes."""
+    async def judge(self, path: str, themes: Sequence[Theme] = THEMES) -> list[str]:
+        """What is wrong with a page, in both widths and these themes."""
         wrong: list[str] = []
-        for theme in THEMES:
-            await self.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        for theme in themes:
+            await self.page.emulate_media(color_scheme=theme)
             for width in WIDTHS:
                 await self.page.set_viewport_size({"width": width, "height": 800})
                 await self.go(path)
@@ -225,7 +228,10 @@ async def test_focus_stays_where_it_is_while_a_page_is_fetched_again(browser: Br
 
 async def test_how_the_pages_of_everybody_look(browser: Browser, hotel: Hotel) -> None:
     reader = await watched(browser, hotel)
-    wrong = [one for path in PUBLIC for one in await reader.judge(path)]
+    wrong: list[str] = []
+    for turn, path in enumerate(PUBLIC):
+        # pages of the documentation have one template, and differ in their text alone
+        wrong += await reader.judge(path, sample(THEMES, 1, turn) if path.startswith("/docs/") else THEMES)
     assert wrong + reader.complaints == []
 
 

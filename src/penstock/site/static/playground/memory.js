@@ -7,18 +7,26 @@ const opened = () => new Promise((resolve, reject) => {
   asked.onerror = () => reject(asked.error);
 });
 
+// One connection as long as the page stands: who leaves has no time left for another.
+let connection = null;
+const connected = () => {
+  connection ??= opened().then((database) => {
+    database.onversionchange = () => { database.close(); connection = null; };
+    database.onclose = () => { connection = null; };
+    return database;
+  }, (error) => { connection = null; throw error; });
+  return connection;
+};
+
 const within = async (mode, work) => {
-  const database = await opened();
-  try {
-    return await new Promise((resolve, reject) => {
-      const change = database.transaction("benches", mode);
-      const asked = work(change.objectStore("benches"));
-      change.oncomplete = () => resolve(asked.result);
-      change.onabort = change.onerror = () => reject(change.error);
-    });
-  } finally {
-    database.close();
-  }
+  const database = await connected();
+  return await new Promise((resolve, reject) => {
+    const change = database.transaction("benches", mode, { durability: "relaxed" });
+    const asked = work(change.objectStore("benches"));
+    change.oncomplete = () => resolve(asked.result);
+    change.onabort = change.onerror = () => reject(change.error);
+    change.commit(); // at once, and not after a turn that a page which is left does not get
+  });
 };
 
 export const recall = (account) => within("readonly", (store) => store.get(account));
