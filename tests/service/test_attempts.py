@@ -103,7 +103,7 @@ async def test_all_that_fail_are_written_and_the_last_word_stays_with_the_operat
     assert "sk-live" not in answer.body.decode()
     (made,) = (await written(house, user)).values()
     assert [(each.failure, each.status) for each in made] == [("auth", 401), ("auth", 401)]
-    assert made[0].message == "key sk-live-wire is not taken"
+    assert made[0].message == "key (hidden) is not taken"
 
 
 @both

@@ -31,6 +31,7 @@ from penstock.errors import (
     ProviderUnreachable,
     RequestTooLarge,
 )
+from penstock.operations.logs import hide
 from penstock.upstream import FailureReason, UpstreamFailure, UpstreamResponse
 
 MAX_ERROR_BODY = 64 * 1024
@@ -136,12 +137,12 @@ def refused_error(
 
 
 def for_operator(said: str, asked: bytes) -> str:
-    """A provider's words for the operator's log: short, on one line, and without what the caller has written.
+    """A provider's words for the operator: short, on one line, without credentials, and without what the caller has written.
 
     A provider may repeat a part of the prompt. What of its text stands in the caller's body too is left out, from
     ``_REPEATED`` characters on; all of it, where the body is too large to look through.
     """
-    text = " ".join(said.split())[:_LONGEST_SAID]
+    text = hide(" ".join(said.split()))[:_LONGEST_SAID]  # a provider may repeat the key that it refuses
     if not text or len(asked) > _MOST_LOOKED_THROUGH:
         return ""
     kept: list[str] = []
