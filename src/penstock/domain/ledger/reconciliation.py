@@ -97,7 +97,8 @@ async def _numbers(
 ) -> dict[Key, tuple[int, ...]]:
     width = len(kept.key)
     found: dict[Key, tuple[int, ...]] = {}
-    for row in await conn.execute(statement):
+    # once a day: kept ready, they would be 3 MB of every server
+    for row in await conn.execute(statement, execution_options={"compiled_cache": None}):
         values = tuple(row)
         found[values[:width]] = tuple(int(value) for value in values[width:])
     return found

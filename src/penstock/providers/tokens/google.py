@@ -7,11 +7,6 @@ copies had them on 2026-11-30.
 import base64
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from penstock.providers.tokens.exchange import TokenQuestion, Unusable, form, member_text, object_in
 
@@ -69,14 +64,26 @@ def _for_service_account(fields: dict[str, object], scope: str, now: float) -> T
     if isinstance(key_id, str) and key_id:
         head["kid"] = key_id
     signed = _base64(_encode(head)) + b"." + _base64(_encode(claims))
+    assertion = signed + b"." + _base64(_rs256(member_text(fields, "private_key").encode(), signed))
+    return form(url, {"grant_type": _GRANT, "assertion": assertion.decode()})
+
+
+def _rs256(private_key: bytes, data: bytes) -> bytes:
+    """The signature of RFC 7518, section 3.3, by a key in PEM. Raises ``Unusable``."""
+    # 2 MB of every server, which only one with a service account has a use for
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
     try:
-        key = load_pem_private_key(member_text(fields, "private_key").encode(), None)
+        key = load_pem_private_key(private_key, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Unusable("its private_key cannot be read") from None
     if not isinstance(key, RSAPrivateKey):
         raise Unusable("its private_key is not one of RSA")
-    assertion = signed + b"." + _base64(key.sign(signed, PKCS1v15(), SHA256()))
-    return form(url, {"grant_type": _GRANT, "assertion": assertion.decode()})
+    return key.sign(data, PKCS1v15(), SHA256())
 
 
 def _base64(data: bytes) -> bytes:
