@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from penstock.core.body import envelope
 from penstock.core.body.python_scanner import scan_in_python
-from tests.samples import taken
+from tests.samples import FUZZ, LONG, taken
 
 HERE = Path(__file__).parent
 
@@ -47,6 +47,15 @@ def _name_of(item: pytest.Item) -> str:
     return item.originalname if isinstance(item, pytest.Function) else item.name
 
 
+def _is_measured(item: pytest.Item) -> bool:
+    """Whether tests/test_coverage.py runs it, in the process that it starts."""
+    place = item.path.relative_to(HERE)
+    written = (
+        place.parts[0] == "core" and place.name != FUZZ and item.get_closest_marker("hypothesis") is None
+    )
+    return written and not any(word in item.nodeid for word in LONG)
+
+
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """In CI nothing may be missing: a skip is a failure there, with the skip's own reason."""
     if os.environ.get("CI") and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
@@ -64,6 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     if not any("::" in argument for argument in config.args):
         kept, left = taken(items, lambda item: (item.path.relative_to(HERE).as_posix(), _name_of(item)))
+        if any(item.path == HERE / "test_coverage.py" for item in kept):  # which runs these itself
+            left += [item for item in kept if _is_measured(item)]
+            kept = [item for item in kept if not _is_measured(item)]
         items[:] = kept
         config.hook.pytest_deselected(items=left)
     for item in items:

@@ -50,6 +50,10 @@ ONE_OF: Mapping[str, int] = {
 }
 """Files whose tests have many like cases: of each test one case of so many is taken, another one in each test."""
 
+FUZZ = "test_fuzz.py"
+LONG = ("byte_by_byte", "hundred_thousand", "one_character_edit", "other_line_ends", "agree_with_each_other")
+"""Examples of the core that take long and no branch of their own: tests/test_coverage.py leaves them and ``FUZZ`` out."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 

@@ -116,6 +116,7 @@ LATE: dict[str, str] = {
     "store/sql/database.py:_backend": "the PostgreSQL driver, where that is the database",
     "store/sql/database.py:_insert": "PostgreSQL's dialect, likewise",
     "tokens/estimator.py:Estimator._load": "the tokenizer, at the first estimate",
+    "providers/tokens/google.py:_rs256": "what signs with a key of RSA, where a provider is signed in to so",
     "site/brand.py:_rendered": "Markdown, where the operator has a footer",
     "site/document_pages.py:_rendered": "Markdown and its lexers, at the first page that is written in it",
     "site/settings_pages.py:SettingsPages._picture": "what draws QR codes, where a second factor is set up",

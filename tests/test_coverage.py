@@ -1,7 +1,7 @@
 """The written examples of ``tests/core`` take every branch of the core but those in ``UNTAKEN``, which have a reason.
 
 Properties are left out (``-m "not hypothesis"``): what chance reaches today it may miss tomorrow. A new branch without
-an example fails here, and so does an exception that is none any more.
+an example fails here, and so does an exception that is none any more. Where all tests are run, this is where those run.
 """
 
 import json
@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.samples import FUZZ, LONG
 
 ROOT = Path(__file__).parent.parent
 
@@ -71,9 +73,6 @@ UNTAKEN: dict[tuple[str, str], str] = {
 }
 """By module and line, as it is written there: why no example takes it, or takes it both ways."""
 
-LONG = ("byte_by_byte", "hundred_thousand", "one_character_edit", "other_line_ends", "agree_with_each_other")
-"""Examples that take long and no branch of their own."""
-
 
 @pytest.mark.timeout(600)  # two thousand tests, slower by the measuring
 def test_every_branch_of_the_core_has_its_example(tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ def test_every_branch_of_the_core_has_its_example(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV"))}
     environ["COVERAGE_FILE"] = str(tmp_path / "data")
     coverage = [sys.executable, "-m", "coverage"]
-    tests = ["tests/core", "--ignore=tests/core/test_fuzz.py", "-m", "not hypothesis"]
+    tests = ["tests/core", f"--ignore=tests/core/{FUZZ}", "-m", "not hypothesis"]
     chosen = ["-k", " and ".join(f"not {word}" for word in LONG), "-q", "-p", "no:cacheprovider"]
     run = subprocess.run(
         [*coverage, "run", f"--rcfile={tmp_path / 'rc'}", "-m", "pytest", *tests, *chosen],

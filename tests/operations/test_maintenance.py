@@ -31,6 +31,7 @@ async def test_a_slow_round_that_fails_is_followed_by_the_next(
         raise failure
 
     monkeypatch.setattr(retention, "keep", keep)
+    monkeypatch.setattr(maintenance, "_FIRST_SLOW_SECONDS", 0.0)
     monkeypatch.setattr(maintenance, "_SLOW_SECONDS", 0.01)
     async with asyncio.timeout(PATIENCE), open_house(tmp_path):
         await third.wait()

@@ -392,7 +392,7 @@ class House:
                     return rows
 
     async def row(self, user: User, of: int = 1) -> dict[str, Any]:
-        """The last of so many rows of the user, once they are there: that a caller has left, the service hears a little later."""
+        """The last of so many rows of the user, once they are there: that a caller has left is heard a little later."""
         async with asyncio.timeout(PATIENCE):
             while len(rows := await self.rows(user)) < of:
                 pass  # reading lets the others run

@@ -2,10 +2,9 @@
 
 import asyncio
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from penstock.domain.accounts import accounts
-from penstock.domain.ledger.entries import entries
 from penstock.domain.ledger.records import Caller, caller_record, read
 from penstock.store.sql.schema import api_keys
 from tests.service.running_service import House, User
@@ -32,9 +31,8 @@ async def test_the_account_is_limited_and_the_ledger_names_who_acted(house: Hous
     assert (row["user_id"], row["actor_id"]) == (account.id, actor.id)
     own = await house.post("chat", BODY, account)
     assert own.status == 200
-    async with house.store.database.connect() as conn:
-        query = select(entries.c.actor_id).where(entries.c.user_id == account.id)
-        assert sorted(map(str, await conn.scalars(query))) == sorted([actor.id, "None"])
+    rows = await house.rows(account)
+    assert sorted(str(row["actor_id"]) for row in rows) == sorted([actor.id, "None"])
 
 
 async def test_slots_are_the_accounts(house: House) -> None:

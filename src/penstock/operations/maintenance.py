@@ -45,6 +45,8 @@ _NOTICES_SECONDS = 30.0
 """Between two looks at who has used most of a day."""
 _AGE_SECONDS = 1800.0
 """What was translated and is not used for so long is forgotten, up to as long after that."""
+_FIRST_SLOW_SECONDS = 10.0
+"""After the start."""
 _SLOW_SECONDS = 300.0
 _DAY_SETTLES = 900.0
 _DAY_MS = 86_400_000
@@ -176,6 +178,7 @@ class Maintenance:
     # ---- the slow round
 
     async def _slow(self) -> None:
+        await asyncio.sleep(_FIRST_SLOW_SECONDS)  # a server that starts has callers who wait
         while True:
             await to_its_end(self._slow_round())
             await asyncio.sleep(_SLOW_SECONDS)
