@@ -17,7 +17,7 @@ from penstock.relay.upstream_queue import TakePlace, UpstreamQueue
 class Detour:
     """Of one call."""
 
-    __slots__ = ("failure", "models", "preference", "seat", "stands_in", "stream", "turn", "wanted")
+    __slots__ = ("empty", "failure", "models", "preference", "seat", "stands_in", "stream", "turn", "wanted")
 
     def __init__(self, preference: Preference | None) -> None:
         """``preference`` is what is asked of the choice."""
@@ -30,6 +30,8 @@ class Detour:
         """One of them is asked."""
         self.failure: PenstockError | None = None
         """Why the first model did not answer."""
+        self.empty = False
+        """An answer had nothing in it, and another upstream was asked."""
         self.seat: Seat | None = None
         self.turn: Ticket[TakePlace] | None = None
         self.stream: ResponseStream | None = None

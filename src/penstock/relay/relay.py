@@ -20,7 +20,7 @@ of its own and goes on by the same plain calls.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -39,7 +39,6 @@ from penstock.core.routing.bounds.capacity import Seat
 from penstock.core.routing.candidates import Candidate
 from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Clocks, Limits, Size
-from penstock.domain.catalog.catalog import Resolution
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
 from penstock.domain.limits import Gate, Lease, RunningRequest
@@ -58,13 +57,22 @@ from penstock.exchange import Exchange
 from penstock.operations.drill import Drills
 from penstock.operations.metrics import Metrics
 from penstock.operations.token_sources import TokenPending
-from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
+from penstock.relay.answer import (
+    EMPTY_ANSWER,
+    RequestMemories,
+    asked_of,
+    lane_for,
+    prepared_for,
+    relieved,
+    whole_answer,
+)
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
 from penstock.relay.detour import Detour
 from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal, size_of
+from penstock.relay.further_models import next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
 from penstock.relay.record import kind_of, settle
@@ -74,6 +82,7 @@ from penstock.relay.standing import Leg, Standing
 from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
 from penstock.relay.upstream_errors import (
     MAX_ERROR_BODY,
+    empty_error,
     garbled_error,
     network_error,
     not_passed_on,
@@ -571,60 +580,18 @@ class RelayedCall(Call):
 
     def _other_model(self, cause: Cause) -> Candidate | None:
         """Have another model answer in place of this one: who is asked for it first; None: there is none."""
-        relay, standing, detour = self._relay, self.standing, self._aside()
-        if detour.models is None:
-            detour.models = list(self._further_models(detour))
+        relay, detour = self._relay, self._aside()
         now = relay.clock()
-        while detour.models:
-            resolution, causes = detour.models.pop(0)
-            if cause not in causes:
-                continue
-            try:
-                selection = relay.router.select(
-                    resolution,
-                    self.envelope,
-                    standing.endpoint,
-                    now,
-                    standing.caller.asker,
-                    detour.preference,
-                )
-            except PenstockError:  # it cannot take this request, or has no provider
-                continue
-            attempts = Attempts(
-                relay.router,
-                selection,
-                standing.account_id,
-                self.envelope.body,
-                size_of(self.envelope, selection.model),
-                stream=self.envelope.stream,
-            )
-            candidate = attempts.first(now, 0.0).candidate
-            if candidate is None:
-                continue
-            if self.contacted:
-                self._attempts.leave(now)
-            self.selection, self._attempts = selection, attempts
-            self.route = Reason.FALLBACK_MODEL
-            detour.stands_in = True
-            self._sit(candidate)
-            return candidate
-        return None
-
-    def _further_models(self, detour: Detour) -> Iterator[tuple[Resolution, tuple[Cause, ...]]]:
-        """The caller's own, then the operator's, each with the causes for which it answers."""
-        standing, router = self.standing, self._relay.router
-        causes: tuple[Cause, ...] = ("down", "overflow") if standing.caller.overflows else ("down",)
-        for wanted in detour.wanted:
-            yield wanted, causes
-        if detour.preference is not None and not detour.preference.allow_fallbacks:
-            return
-        for each in standing.resolution.model.fallback:
-            try:
-                found = router.stand_in(each.model, standing.plan.id, None, standing.endpoint.kind)
-            except PenstockError:  # the plan does not have it
-                continue
-            if found is not None:
-                yield found, each.on
+        found = next_model(self, detour, relay.router, cause, now)
+        if found is None:
+            return None
+        if self.contacted:
+            self._attempts.leave(now)
+        self.selection, self._attempts = found.selection, found.attempts
+        self.route = Reason.FALLBACK_MODEL
+        detour.stands_in = True
+        self._sit(found.candidate)
+        return found.candidate
 
     def _fall_back(self, failure: PenstockError) -> None:
         """All attempts have failed: another model is asked, or the caller is told of the first failure."""
@@ -762,14 +729,42 @@ class RelayedCall(Call):
             self._fall_back(failure)
             return
         step = self._attempts.failed(class_of(failure), told, now, self._seconds_left())
-        if step is not None and self.selection.board.group.limited:
-            self._sit(step.candidate)
         if step is None:
             self._fall_back(failure)
-        elif step.wait > 0:
+        else:
+            self._go_on(step, failure)
+
+    def _go_on(self, step: Step, failure: PenstockError) -> None:
+        """Take the next step, when it is time for it."""
+        if self.selection.board.group.limited:
+            self._sit(step.candidate)
+        if step.wait > 0:
             self._pause(step.wait, self._follow, step, failure)
         else:
             self._follow(step, failure)
+
+    def _asks_for_content(self) -> bool:
+        """The answer has nothing in it. Whether another one is asked for, once; else the caller gets it, and has it back."""
+        error, detour = empty_error(), self._aside()
+        now = self._relay.clock()
+        self._note_failed(error, self._response)
+        step: Step | None = None
+        if detour.empty or detour.stands_in:
+            self._attempts.count(FailureClass.EMPTY, None, now)
+            self._attempts.leave(now)
+        else:
+            step = self._attempts.failed(FailureClass.EMPTY, None, now, self._seconds_left())
+            if step is None:
+                candidate = self._other_model("down")
+                step = None if candidate is None else Step(candidate, Reason.FALLBACK_MODEL)
+        if step is None:
+            self.had_nothing()
+            return False
+        detour.empty, detour.failure = True, error
+        self._state = BETWEEN_ATTEMPTS
+        self._close_response()
+        self._go_on(step, error)
+        return True
 
     def _follow(self, following: Step, failure: PenstockError) -> None:
         """Write what the next attempt sends, and send it. Where it cannot be said there, the one after it is next."""
@@ -1011,7 +1006,7 @@ class RelayedCall(Call):
             if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
                 self._state = ANSWERING
                 self._attempts.content(stream.first_byte_at)
-            if stream.done_at is not None:
+            if stream.done_at is not None or stream.empty:
                 self._do(self._complete_stream, stream)
 
     def _stream_ended(self, error: BaseException | None) -> None:
@@ -1043,6 +1038,11 @@ class RelayedCall(Call):
         self._note_stream()
         error = stream.error
         if error is None:
+            if stream.empty:
+                if self._asks_for_content():
+                    return
+                stream.deliver()
+                self.first_byte_at = stream.first_byte_at
             response, self._response = self._response, None
             if response is not None:
                 response.let_end(_LINGER)
@@ -1108,7 +1108,10 @@ class RelayedCall(Call):
         if turn is not None:
             note_model(self, turn.answered)
         if failed is not None:
-            raise reported_error(failed, self.envelope.body, begun=False)
+            if failed is not EMPTY_ANSWER:
+                raise reported_error(failed, self.envelope.body, begun=False)
+            if self._asks_for_content():
+                return
         self.first_byte_at = now = relay.clock()
         self._attempts.content(now)
         self._attempts.succeeded(now)
@@ -1273,7 +1276,8 @@ class RelayedCall(Call):
             relay.gate.refund(self.standing.account_id, self.day, self.standing.plan.own)
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
-            if self.attempts > 1 or (self.attempts and self.outcome != "completed"):
+            failed = self.outcome != "completed" or self.refund_reason is not None
+            if self.attempts > 1 or (self.attempts and failed):
                 relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
         self._measure(self.outcome)
 
