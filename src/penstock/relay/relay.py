@@ -8,7 +8,8 @@ is gathered. With the first content of a stream, or all of a whole answer, it is
 paused is sent again and is *sending* once more, and so is a request with reasoning that the upstream cannot read. Until it
 is answering, a failure of the provider makes it *between attempts*: the next one is prepared and sent, also where the head
 and keep-alives have gone to the caller meanwhile. While it is preparing it may have to wait for a place at an upstream, and
-where all of its model have failed another model may stand in (``detour.py``). Every way ends in *ended*: the row is settled,
+where all of its model have failed another model may stand in (``detour.py``). An attempt at a provider that was out is left
+behind, to find out by itself, where it takes more than a moment (``probe.py``). Every way ends in *ended*: the row is settled,
 the slot is free.
 
 Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
@@ -31,7 +32,7 @@ import msgspec
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.catalog import Cause
-from penstock.core.dialects.interface import NO_VERSION, Prepared
+from penstock.core.dialects.interface import NO_VERSION, Lane, Prepared
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.memo import Memo
@@ -75,6 +76,7 @@ from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal,
 from penstock.relay.further_models import next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
+from penstock.relay.probe import LeftProbe, Probe
 from penstock.relay.record import kind_of, settle
 from penstock.relay.retry_after import retry_after
 from penstock.relay.router import Router
@@ -96,6 +98,7 @@ from penstock.relay.wishes import wishes_of
 from penstock.upstream import (
     Deadlines,
     FailureReason,
+    HeadListener,
     RequestHead,
     Sending,
     UpstreamClient,
@@ -834,6 +837,8 @@ class RelayedCall(Call):
         self._attempts.begin(candidate, now, resort=self.route == Reason.LAST_RESORT)
         self.begin_attempt(attempt, prepared.losses, now)
         self.contacted = True
+        if self._detour is not None:
+            self._detour.stop_probing()
         self._turn = None
         self._relieved = False
         if self._room is not None:
@@ -871,7 +876,62 @@ class RelayedCall(Call):
             except TokenPending as pending:
                 self._wait(pending.source.get, lambda _token: self._post(prepared))
                 return
-        self._sending = relay.client.begin(head, body, deadlines, self, stream=stream is not None)
+        listener = self._probing() if self._attempts.probing else self
+        self._sending = relay.client.begin(head, body, deadlines, listener, stream=stream is not None)
+
+    def _probing(self) -> HeadListener:
+        """What hears of an attempt at a provider that was out: it is left for another, if that takes more than a moment."""
+        detour = self._aside()
+        if detour.probe is None:
+            probe = Probe(self.answered, self.failed, self._bytes_arrived, self._stream_ended)
+            seconds = self._attempts.patience()
+            probe.timer = asyncio.get_running_loop().call_later(seconds, self._do, self._leave_probe, probe)
+            detour.probe = probe
+        return detour.probe
+
+    def _leave_probe(self, probe: Probe) -> None:
+        """The probe has had its moment: ask another beside it, where there is one and no content has come."""
+        relay, detour, stream = self._relay, self._aside(), self._stream
+        probe.timer = None
+        silent = stream is not None and stream.lane is not None and stream.first_byte_at is None
+        if detour.probe is not probe or not (
+            self._state is SENDING or (self._state is AWAITING_CONTENT and silent)
+        ):
+            return
+        now = relay.clock()
+        step = self._attempts.beside(now, self._seconds_left())
+        part = None if step is None else self._attempts.part()
+        if step is None or part is None:
+            return
+        error, attempt, prepared = network_error(_LATE), self.attempt, self._prepared
+        relay.failover.trails.failed(self, error, self._response, began=part.sent_at, now=now)
+        model, upstream = self.selection.model.id, self._leg.upstream
+
+        def lane(response: UpstreamResponse) -> Lane:
+            kind = response.header(b"content-type") or b""
+            return lane_for(self, attempt, kind, model, prepared, relay.timings.max_stream_kept, relay.clock)
+
+        probe.left = LeftProbe(
+            part,
+            health=relay.router.health,
+            pace=self.selection.board.known.pace,
+            upstream=upstream,
+            lane_for=None if stream is None else lane,
+            lane=None if stream is None else stream.lane,
+            sending=self._sending,
+            response=self._response,
+            seat=detour.take_seat(),
+            most=relay.timings.max_reply,
+            seconds=min(
+                relay.router.health.rules.probe_held, inf if stream is None else stream.content_by - now
+            ),
+            clock=relay.clock,
+        )
+        self._sending = self._response = None
+        self._note_stream()
+        detour.probe = None
+        self._state = BETWEEN_ATTEMPTS
+        self._go_on(step, error)
 
     def _deadlines_of(self, limits: Limits) -> Deadlines:
         """Of an attempt for which not all of the time is left."""
@@ -941,6 +1001,7 @@ class RelayedCall(Call):
         if self._relieved:
             raise error
         self._relieved = True
+        self._attempts.reads = ()
         work = partial(relieved, self, self._prepared, error.message)
         if self._is_large():
             self._wait(lambda: self._relay.offload.run(work), partial(self._ask_again, error))
@@ -996,7 +1057,11 @@ class RelayedCall(Call):
                 self._relay.clock,
             )
         stream.attach(response, lane)
-        response.deliver(self._bytes_arrived, self._stream_ended)
+        probe = None if self._detour is None else self._detour.probe
+        if probe is None:
+            response.deliver(self._bytes_arrived, self._stream_ended)
+        else:
+            response.deliver(probe.arrived, probe.ended)
 
     def _bytes_arrived(self, data: bytes) -> None:
         """Bytes of the upstream's stream; what this raises, ``_stream_ended`` gets."""
@@ -1302,6 +1367,7 @@ class RelayedCall(Call):
         self._free_slot()
         if self._detour is not None:
             self._detour.sit(None)
+            self._detour.stop_probing()
             self._stop_waiting()
         if self._room is not None:
             self._room.leave()
