@@ -102,7 +102,7 @@ def assert_answered_by_the_other(dialect: str, answer: Answer) -> None:
 @callers
 @upstreams
 @pytest.mark.parametrize("how", BREAKS)
-async def test_an_attempt_that_breaks_after_its_start_is_followed_by_the_next(
+async def test_case_6_and_7_an_attempt_that_breaks_after_its_start_is_followed_by_the_next(
     house: House, dialect: str, upstream: str, how: str
 ) -> None:
     user = await house.user()
@@ -123,7 +123,7 @@ async def test_an_attempt_that_breaks_after_its_start_is_followed_by_the_next(
 @callers
 @upstreams
 @pytest.mark.parametrize("how", BREAKS)
-async def test_after_the_head_has_gone_out_a_failure_is_still_made_good(
+async def test_case_8_after_the_head_has_gone_out_a_failure_is_still_made_good(
     tmp_path: Path, dialect: str, upstream: str, how: str
 ) -> None:
     async with open_house(tmp_path / "data", head_hold=0.0) as house:

@@ -223,12 +223,11 @@ class Router:
 
     def _where_it_is_read(self, selection: Selection, envelope: Envelope) -> Selection:
         """The same, where those go first who can read what is encrypted in the request, if that is known."""
-        group = selection.board.group
-        seals = () if group.size == 1 else seals_of(envelope.body)
+        group, seals = selection.board.group, seals_of(envelope.body)
         if not seals:
             return selection
         reader, board = self.seals.reader(seals), selection.board
-        if reader is not None:
+        if reader is not None and group.size > 1:
             key = reader, id(group)
             known = self._sealed.get(key)
             if known is None or known[0] is not group:
