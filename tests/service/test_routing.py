@@ -552,6 +552,17 @@ async def test_headers_tell_how_many_attempts_were_made_and_why_the_last_one_was
     answer = await house.ask(dialect, f"pair-{dialect}", user)
     assert answer.headers["x-penstock-attempts"] == "2"
     assert answer.headers["x-penstock-route"] == "after_broken"
+    assert "x-penstock-provider" not in answer.headers
+    relay_of(house).router.tells_provider = True
+    for place, reset in (("spare", False), ("spare", False), ("wire", True)):
+        if reset:
+            well(house, dialect, "wire")
+            health_of(house).reset(lambda _: True, 0.0)
+        answer = await house.ask(dialect, f"pair-{dialect}", user)
+        assert answer.headers["x-penstock-provider"] == f"{place}-{dialect}"
+    measured = relay_of(house).metrics.render().decode()
+    counted = f'penstock_failovers_total{{class="broken",from="wire-{dialect}",to="spare-{dialect}"}}'
+    assert counted in measured
 
 
 @both

@@ -326,6 +326,7 @@ class RelayedCall(Call):
         "_leg",
         "_place",
         "_prepared",
+        "_provider",
         "_relay",
         "_relieved",
         "_response",
@@ -368,6 +369,7 @@ class RelayedCall(Call):
         self._room: AnswerRoom | None = None
         self._row: Row | None = None
         self._turn: WholeTurn | None = None
+        self._provider: bytes | None = None
         self._detour: Detour | None = None
         self._relieved = (
             False  # this attempt is made once more, without reasoning that its upstream cannot read
@@ -766,12 +768,16 @@ class RelayedCall(Call):
         detour.empty, detour.failure = True, error
         self._state = BETWEEN_ATTEMPTS
         self._close_response()
-        self._go_on(step, error)
+        if detour.stands_in:
+            self._follow(step, error)
+        else:
+            self._go_on(step, error)
         return True
 
     def _follow(self, following: Step, failure: PenstockError) -> None:
         """Write what the next attempt sends, and send it. Where it cannot be said there, the one after it is next."""
-        relay = self._relay
+        relay, attempt = self._relay, following.candidate.attempt
+        relay.metrics.failed_over(self.attempt.provider, attempt.provider, class_of(failure).value)
         step: Step | None = following
         while step is not None:
             if self._is_large():
@@ -849,6 +855,8 @@ class RelayedCall(Call):
             self.exchange.watch(stream)
         if self._leg.attempt is not attempt:
             self._leg = relay.leg(self)
+        if relay.router.tells_provider:
+            self._provider = attempt.provider.encode()
         self._post(prepared)
 
     def _post(self, prepared: Prepared) -> None:
@@ -1215,12 +1223,13 @@ class RelayedCall(Call):
                 left=b"%d" % left,
                 seconds=b"%d" % seconds,
                 route=(self.route, self.attempts),
+                provider=self._provider,
                 content_type=None if response is None else response.header(b"content-type") or b"",
                 timing=timing,
             )
             self.exchange.start(200, head)
             return
-        key = (public, stream, simulated, self.route, self.attempts)
+        key = (public, stream, simulated, self.route, self.attempts, self._provider)
         known = standing.heads.get(key)
         if known is None or known.reset != reset:
             limit = standing.plan.daily_requests
@@ -1232,6 +1241,7 @@ class RelayedCall(Call):
                 limit=limit,
                 reset=reset,
                 route=(self.route, self.attempts),
+                provider=self._provider,
             )
             standing.heads.keep(key, known)
         self.exchange.start_ready(known.fill(request_id, left, seconds))

@@ -155,6 +155,8 @@ class Router:
         self._sealed: Memo[tuple[Account, int], tuple[Group, Board]] = Memo(_MAX_KEPT)
         self.preferences = True
         """Whether callers may ask of the choice."""
+        self.tells_provider = False
+        """Whether answers say who gave them."""
         self._signed: Memo[tuple[UpstreamKey, DialectName, ApiVersion], _Signed] = Memo(_MAX_KEPT)
 
     def select(
