@@ -218,6 +218,11 @@ class Attempts:
         model.budget.give_back(self._taken)
         health.answered((self._user, hash(self._body)), self._held, now)
 
+    def generated(self, tokens: int, seconds: float) -> None:
+        """The stream that has ended had so many tokens, which took so long from the first one on."""
+        if self._known is not None:
+            self._router.health.generated(self._known, tokens, seconds)
+
     def failed(self, found: FailureClass, told: float | None, now: float, left: float) -> Step | None:
         """The attempt has failed, and nothing of an answer has gone out: the next one, while ``left`` seconds are left.
 

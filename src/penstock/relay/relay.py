@@ -1120,8 +1120,11 @@ class RelayedCall(Call):
             if response is not None:
                 response.let_end(_LINGER)
             self.outcome, self.status = "completed", 200
-            if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
-                self._attempts.content(stream.first_byte_at)
+            first = stream.first_byte_at
+            if self._state is AWAITING_CONTENT and first is not None:
+                self._attempts.content(first)
+            if self.selection.known is None and first is not None:
+                self._attempts.generated(self.usage.output or 0, relay.clock() - first)
             self._attempts.succeeded(relay.clock())
             self._end()
             return

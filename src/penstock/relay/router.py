@@ -25,7 +25,7 @@ from penstock.core.routing.candidates import Attempt, Candidate, Group, Upstream
 from penstock.core.routing.choice import NOTHING, Choice, Need, Reason, choose, fitted, others
 from penstock.core.routing.health import Health, UpstreamHealth
 from penstock.core.routing.pace import Limits, stream_kind, whole_kind
-from penstock.core.routing.preferences import Preference, narrowed
+from penstock.core.routing.preferences import OF_THE_MOMENT, Preference, Speed, narrowed
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.core.routing.seals import SEALED, Account, Seals, readers_first, seals_of
 from penstock.domain.catalog.catalog import Catalog, Resolution
@@ -373,15 +373,19 @@ class Router:
         known = self._narrow.get(key)
         if known is not None and known[0] is board.group:
             return known[1]
-        rules = self.health.rules
+
+        def measured(candidate: Candidate) -> Speed:
+            known = self.health.of(candidate.attempt)
+            return Speed(known.faded(now, self.health.rules), known.rate)
+
         group = narrowed(
             board.group,
             preference,
             endpoint.name,
-            lambda candidate: self.health.of(candidate.attempt).faded(now, rules),
+            measured,
         )
         made = Board(group, self.health)
-        if preference.sort != "latency":  # whose order is of the moment
+        if preference.sort not in OF_THE_MOMENT:
             self._narrow.keep(key, (board.group, made))
         return made
 
