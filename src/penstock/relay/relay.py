@@ -1114,8 +1114,7 @@ class RelayedCall(Call):
             if stream.empty:
                 if self._asks_for_content():
                     return
-                stream.deliver()
-                self.first_byte_at = stream.first_byte_at
+                self.first_byte_at = stream.deliver()
             response, self._response = self._response, None
             if response is not None:
                 response.let_end(_LINGER)

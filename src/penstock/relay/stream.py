@@ -172,12 +172,13 @@ class ResponseStream:
         self._exchange.end(out)
         self._delivered()
 
-    def deliver(self) -> None:
-        """Give the caller a reply of which all is held, as it is."""
+    def deliver(self) -> float:
+        """Give the caller a reply of which all is held, as it is; when that was."""
         out = self._released(b"")
-        self.done_at = self._clock()
+        self.done_at = now = self._clock()
         self._exchange.end(out)
         self._delivered()
+        return now
 
     def _end_held(self, out: bytes) -> None:
         """The reply is complete, ``out`` is the last of it, and nothing of it was content."""
