@@ -48,12 +48,12 @@ test-python: # the tests of check on another interpreter (PYTHON=python3.13), in
 pythons: env # the same on every other Python of this machine; a minute for each
 	@scripts/pythons.sh $(PURE) $(ARGS)
 
-chaos: env # servers killed under load (ROUNDS=100, on each engine), races between processes and workers (RACES=1000), and for every limit, hostile requests in every reading (CUTS=25000), hostile providers, databases and values in every way, and every conversation of the clients; 45 minutes
+chaos: env # servers killed under load (ROUNDS=100, on each engine), races between processes and workers (RACES=1000), and for every limit, hostile requests in every reading (CUTS=25000), hostile providers, databases and values in every way, every fault of providers in every lane, and every conversation of the clients; 45 minutes
 	@scripts/clients.sh
 	@scripts/services.sh
 	PENSTOCK_TEST_PATIENCE=120 PENSTOCK_TEST_ROUNDS=$(or $(ROUNDS),100) PENSTOCK_TEST_RACES=$(or $(RACES),1000) PENSTOCK_TEST_CUTS=$(or $(CUTS),25000) PENSTOCK_TEST_WAYS=1000 PENSTOCK_TEST_ALL=1 \
-		.venv/bin/pytest --log-cli-level INFO --timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py tests/service/test_room_race.py tests/server/test_cuts.py tests/service/test_hostile_providers.py \
-		tests/service/test_lying_postgresql.py tests/store/test_lying_postgresql.py tests/site/test_odd_values.py tests/site/test_lying_openid.py tests/clients/test_conversations.py -k "conversations or killed or race or reading or every_way or lies or whatever or odd or lying" $(ARGS)
+		.venv/bin/pytest --log-cli-level INFO --timeout 7200 tests/service/test_kill.py tests/service/test_workers.py tests/store/test_redis.py tests/service/test_room_race.py tests/server/test_cuts.py tests/service/test_hostile_providers.py tests/service/test_matrix.py tests/service/test_recovery.py tests/service/test_choice.py \
+		tests/service/test_lying_postgresql.py tests/store/test_lying_postgresql.py tests/site/test_odd_values.py tests/site/test_lying_openid.py tests/clients/test_conversations.py -k "every_fault or no_more or case_12 or case_25 or case_34 or conversations or killed or race or reading or every_way or lies or whatever or odd or lying" $(ARGS)
 
 mutants: env # changes to the source, one after the other, that the tests must notice (ARGS="relay" chooses); five minutes
 	@scripts/services.sh

@@ -1,10 +1,16 @@
 """What one choice of an upstream costs, by how many there are and how well they are.
 
-``python -m bench.choice`` prints microseconds for each choice: the least of the rounds, because everything else that the
-machine does can only add to it.
+``python -m bench.choice`` prints microseconds of CPU time for each choice: the least of the rounds, because everything else
+that the machine does can only add to it. ``--instructions`` counts instructions instead, with valgrind, which no load of
+the machine changes.
 """
 
 import argparse
+import os
+import re
+import subprocess
+import sys
+import time
 import timeit
 from itertools import cycle
 
@@ -18,7 +24,7 @@ from penstock.core.routing.health import Failure, Health
 
 BUDGETS = {8: 5.0, 50: 8.0}
 """Microseconds that a choice among so many may take."""
-_ROUNDS, _EACH = 15, 2000
+_ROUNDS, _EACH = 40, 1000
 
 
 def board(many: int, *, tiers: int = 1) -> Board:
@@ -48,12 +54,54 @@ def microseconds(made: Board, now: float = 1.0, *, sticky: bool = False) -> floa
     def one() -> None:
         choose(made, NOTHING, (), None, u=next(draws), now=now, patience=600.0, wish=next(wishes))
 
-    return min(timeit.repeat(one, number=_EACH, repeat=_ROUNDS)) / _EACH * 1e6
+    return min(timeit.repeat(one, number=_EACH, repeat=_ROUNDS, timer=time.thread_time)) / _EACH * 1e6
+
+
+def run(kind: str, many: int, times: int) -> None:
+    """So many choices on a board of this kind."""
+    made = trouble(many) if kind == "trouble" else board(many)
+    draws = [(number + 0.5) / 997 for number in range(997)]
+    wishes = [Affinity(mark_of(str(number)), 0) if kind == "sticky" else None for number in range(997)]
+    for at in range(times):
+        choose(made, NOTHING, (), None, u=draws[at % 997], now=1.0, patience=600.0, wish=wishes[at % 997])
+
+
+def instructions(kind: str, many: int) -> int:
+    """Instructions of one choice: what so many more of them add to a run of the interpreter."""
+    counts: list[int] = []
+    for times in (_EACH, 3 * _EACH):
+        made = ["-m", "bench.choice", "--make", kind, str(many), str(times)]
+        done = subprocess.run(
+            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, *made],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
+        found = re.search(r"Collected : (\d+)", done.stderr)
+        if found is None:
+            raise ValueError("valgrind has counted nothing")
+        counts.append(int(found[1]))
+    return (counts[1] - counts[0]) // (2 * _EACH)
 
 
 def main() -> int:
     """Print the table; 1 where a budget is exceeded."""
-    argparse.ArgumentParser(prog="python -m bench.choice", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m bench.choice", description=__doc__)
+    parser.add_argument("--instructions", action="store_true")
+    parser.add_argument("--make", nargs=3, metavar=("KIND", "TARGETS", "TIMES"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.make:
+        kind, many, times = options.make
+        run(kind, int(many), int(times))
+        return 0
+    if options.instructions:
+        print("| targets | all well | some out or slow | of a conversation |")
+        print("|---|---|---|---|")
+        for many in (2, 8, 50):
+            counts = [instructions(kind, many) for kind in ("well", "trouble", "sticky")]
+            print(f"| {many} | {' | '.join(f'{count:,}' for count in counts)} |", flush=True)
+        return 0
     over = False
     print("| targets | all well, us | some out or slow, us | after a failure, us | of a conversation, us |")
     print("|---|---|---|---|---|")
@@ -76,7 +124,11 @@ def after_failure(many: int) -> float:
     def one() -> None:
         choose(made, NOTHING, tried, FailureClass.BROKEN, u=next(draws), now=1.0, patience=600.0)
 
-    return min(timeit.repeat(one, number=_EACH // 4, repeat=_ROUNDS)) / (_EACH // 4) * 1e6
+    return (
+        min(timeit.repeat(one, number=_EACH // 4, repeat=_ROUNDS, timer=time.thread_time))
+        / (_EACH // 4)
+        * 1e6
+    )
 
 
 if __name__ == "__main__":

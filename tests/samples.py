@@ -32,6 +32,7 @@ ONE_OF: Mapping[str, int] = {
     "service/test_lying_postgresql.py": 2,
     "service/test_on_postgresql.py": 2,
     "service/test_outages.py": 2,
+    "service/test_recovery.py": 2,
     "service/test_reports.py": 3,
     "service/test_routing.py": 2,
     "service/test_startup.py": 5,

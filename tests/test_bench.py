@@ -15,6 +15,7 @@ from bench.keys import REST_SECONDS, Rotation
 from bench.ledger import Counts, Ledger, read_counts, settled
 from bench.measure import Reading, first_token_added, paired_ratio
 from bench.report import Results, markdown
+from bench.route_simulation import CASES, Case, Simulation
 from bench.scenarios import PATH, SCENARIOS
 from penstock.core.dialects.registry import caller_side
 
@@ -123,3 +124,24 @@ def test_a_scenario_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["--only", "path,nothing"])
     assert "unknown: nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("case", "errors", "attempts", "p99", "waited"),
+    [
+        (CASES[0], 0.0, 1.0, 1.6, 0.0),
+        (CASES[1], 0.001, 1.07, 1.7, 0.0),
+        (CASES[2], 0.002, 1.08, 16.0, 0.075),
+        (CASES[3], 0.0, 1.01, 8.0, 0.002),
+    ],
+    ids=lambda value: value.name if isinstance(value, Case) else "",
+)
+def test_a_tenth_of_the_simulation_of_many_gateways(
+    case: Case, errors: float, attempts: float, p99: float, waited: float
+) -> None:
+    """The rules of choice as production imports them; the whole of it, and its numbers, are in bench/records."""
+    figures = Simulation(case, seed=1, servers=50, gateways=16, rate=1500.0, seconds=4.0).run()
+    assert figures.errors <= errors * figures.requests
+    assert figures.attempts <= attempts * figures.requests
+    assert sorted(figures.firsts)[int(len(figures.firsts) * 0.99)] <= p99
+    assert figures.waited <= waited * figures.requests

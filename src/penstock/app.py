@@ -150,7 +150,7 @@ class Service:
             rules = structs.replace(RULES, asks_again=settings.upstream_again)
             tokens = TokenSources(client, self._secrets, now=self._now)
             router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
-            router.preferences = settings.caller_preferences
+            router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
             attempts = AttemptLog(database)
             told = _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
             self.provider_refusals, self.ending_notices = await stack.enter_async_context(told)

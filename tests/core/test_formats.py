@@ -427,6 +427,6 @@ def test_a_whole_answer_in_the_place_of_a_stream(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_stands_beside_an_answer() -> None:
-    assert EVENT_STREAM.is_startup(b"x")
+    assert EVENT_STREAM.says_nothing(b"x")
     assert EVENT_STREAM.error_frame(ProviderError("words"), "req").startswith(b'data: {"type":"error"')
     assert BYTES.keepalive == b""

@@ -525,10 +525,15 @@ async def test_case_32_a_caller_narrows_the_choice_and_gets_no_other(
     for _ in range(4):
         assert (await ask(order=[f"spare-{dialect}"])).status == 200
     assert (len(wire.asked), len(spare.asked)) == (6, 4)
+    for place, rate in (("wire", 10.0), ("spare", 100.0)):
+        known(house, f"{place}-{dialect}", f"up-{dialect}").rate = rate
+    for _ in range(3):
+        assert (await ask(sort="throughput")).status == 200
+    assert (len(wire.asked), len(spare.asked)) == (6, 7)
     wire.script = refusing(500, "no")
     answer = await ask(only=[f"wire-{dialect}"], allow_fallbacks=False)
     assert (answer.status, answer.code) == (502, "provider_error")
-    assert len(spare.asked) == 4
+    assert len(spare.asked) == 7
     for wish, named in (
         ({"quantizations": ["int4"]}, "quantizations"),
         ({"onyl": ["a"]}, "onyl"),

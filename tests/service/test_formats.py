@@ -82,6 +82,28 @@ async def test_a_form_is_bytes_but_for_the_model_and_its_file_is_not_looked_at(
     assert RECORDING in asked.body
 
 
+async def test_an_image_is_changed_by_a_form_with_it(house: House) -> None:
+    user = await house.user()
+    wire = house.wires["wire-embeddings"]
+    wire.script = lambda asked: asked.answer(REPLIES["images"])
+    for field in ("image", "image[]"):
+        body = form_of(model_of("images"), prompt="At night").replace(
+            b'name="file"', b'name="%b"' % field.encode()
+        )
+        headers = {"content-type": "multipart/form-data; boundary=b0und"}
+        answer = await house.http("POST", "/v1/images/edits", user.key, body=body, headers=headers)
+        assert (answer.status, answer.body) == (200, REPLIES["images"])
+        asked = await wire.next()
+        assert asked.path == "/base/v1/images/edits"
+        assert (RECORDING in asked.body, b"At night" in asked.body) == (True, True)
+    answer = await house.http(
+        "POST", "/v1/images/edits", user.key, body=form_of(model_of("images")), headers=headers
+    )
+    assert (answer.status, answer.json["error"]["param"]) == (400, "image")
+    row = (await house.rows(user))[0]
+    assert (row["dialect"], row["output_tokens"], row["outcome"]) == ("images", 3, "completed")
+
+
 async def test_each_form_has_its_own_boundary(house: House) -> None:
     user = await house.user()
     wire = house.wires["wire-embeddings"]

@@ -5,10 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.service.conversations import Answer
 from tests.service.running_service import House, User
 from tests.service.scripted import Asked
+from tests.service.test_routing import equals, health_of, relay_of
 
 streamed = pytest.mark.parametrize("stream", [False, True])
 SIGNED = "c0ffee0123"
@@ -318,6 +320,35 @@ async def test_what_another_account_encrypted_is_left_out(house: House) -> None:
     assert _told(answer) == "input.reasoning=dropped"
     await wire.next()
     assert (await wire.next()).json["input"] == [MINE, call, done]
+
+
+async def test_case_28_what_an_account_has_encrypted_goes_back_to_it_while_that_is_to_be_had(
+    house: House,
+) -> None:
+    user = await house.user()
+    wire, spare = house.wires["wire-responses"], house.wires["spare-responses"]
+    await equals(house, "responses")
+    wire.script, spare.script = _decrypts, lambda asked: asked.answer(msgspec.json.encode(RESPONSE))
+    given = [MINE, ITEM, *OUTPUT, MORE]
+
+    async def ask(session: int, turns: list[Any], **headers: str) -> Answer:
+        body = msgspec.json.encode({"model": "equals", "input": turns})
+        named = {
+            "X-Session-Id": f"s{session}",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        return await house.http("POST", "/api/v1/responses", user.key, body=body, headers=named)
+
+    assert (await ask(0, given, X_Penstock_Provider='{"only":["spare-responses"]}')).status == 200
+    later = [*given, *OUTPUT, {**ITEM, "id": "rs_9", "encrypted_content": "gAAAAforeign-too"}, MORE]
+    for session in range(8):
+        answer = await ask(session, later if session % 2 else given)
+        assert _told(answer) == ""
+    assert wire.asked == [], "though some of these conversations would be at home there"
+    known = health_of(house)._upstreams["spare-responses", "up-responses", ""]
+    known.target._open(relay_of(house).clock(), replace(health_of(house).rules, open_first=600.0), 0.5)
+    health_of(house).refresh(known, 0.0)
+    assert _told(await ask(0, given)) == "input.reasoning=dropped"
 
 
 async def test_the_same_for_a_translated_request(house: House) -> None:

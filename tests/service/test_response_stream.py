@@ -90,11 +90,23 @@ def test_the_head_is_held_until_there_is_something_to_say(scene: Scene) -> None:
     assert scene.delivery.first_byte_at == 9.9
 
 
-def test_an_end_without_content_is_content(scene: Scene) -> None:
+def test_an_end_without_content_is_held_and_given_as_it_is(scene: Scene) -> None:
     scene.delivery.attach(scene.flow, scene.lane)
+    for frame in (CHAT_FRAMES[0], CHAT_FRAMES[3], CHAT_FRAMES[5]):
+        assert scene.paper.written == []
+        scene.delivery.sink(frame)
+    assert scene.delivery.empty
+    assert scene.paper.written == [], "the relay has the next word"
+    scene.delivery.deliver()
+    assert b"".join(scene.paper.written) == CHAT_FRAMES[0] + CHAT_FRAMES[3] + CHAT_FRAMES[5]
+
+
+def test_an_end_that_says_why_there_is_no_content_goes_out(scene: Scene) -> None:
+    scene.delivery.attach(scene.flow, scene.lane)
+    cut = CHAT_FRAMES[3].replace(b'"stop"', b'"length"')
     scene.delivery.sink(CHAT_FRAMES[0])
-    scene.delivery.sink(CHAT_FRAMES[3])
-    assert scene.paper.written == [CHAT_FRAMES[0] + CHAT_FRAMES[3]]
+    scene.delivery.sink(cut)
+    assert scene.paper.written == [CHAT_FRAMES[0] + cut]
 
 
 def test_more_startup_than_is_held_goes_on(scene: Scene) -> None:

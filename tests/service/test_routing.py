@@ -21,7 +21,7 @@ from penstock.providers.table import KINDS
 from penstock.relay.relay import Relay
 from tests.service.conversations import DIALECTS, FRAMES, REPLIES, Answer, body_of
 from tests.service.running_service import House, User, catalogue, open_house
-from tests.service.scripted import Asked
+from tests.service.scripted import PATIENCE, Asked
 
 both = pytest.mark.parametrize("dialect", DIALECTS)
 Script = Callable[[Asked], None]
@@ -404,14 +404,43 @@ async def test_case_18_a_probe_whose_caller_leaves_is_followed_by_the_next(
 async def test_case_19_a_probe_that_hangs_is_left_soon_for_the_other(
     house: House, dialect: str, stream: bool
 ) -> None:
-    user = await house.user()
     well(house, dialect)
+    wire = house.wires[f"wire-{dialect}"]
+    user = await house.user()
     found = await opened(house, dialect, user)
     ruled(house, probe_shortest=0.2, probe_unknown=0.2)
-    answer = await house.ask(dialect, f"pair-{dialect}", user, stream=stream)
-    assert (answer.status, answer.headers["x-penstock-attempts"]) == (200, "2")
-    assert len(house.wires[f"wire-{dialect}"].asked) == 1
-    assert found.suspect
+    for start in ((), FRAMES[dialect][:1]) if stream else ((),):
+        if not found.suspect:
+            found.target._open(relay_of(house).clock(), health_of(house).rules, 0.5)
+        # it stays on its way beside the other, and what comes of it in the end is known
+        for good, still_out in ((False, True), (True, True), (True, False)):
+            found.target._open_until = 0.0
+            found.target._set()
+            health_of(house).refresh(found, 0.0)
+            caller = await house.begin(dialect, f"pair-{dialect}", user, stream=stream)
+            asked = await wire.next()
+            if start:
+                asked.begin(*start)
+            answer = await caller.answer()
+            assert (answer.status, answer.whole, answer.headers["x-penstock-attempts"]) == (200, True, "2")
+            assert (found.probing, found.in_flight) == (True, 1)
+            other = await house.ask(dialect, f"pair-{dialect}", user)
+            assert other.headers["x-penstock-attempts"] == "1", "one probe at a time"
+            if not good and start:
+                asked.cut()
+            elif not good:
+                asked.answer(b"{}", 500)
+            elif not stream:
+                asked.answer(REPLIES[dialect])
+            elif start:
+                asked.stream_on(*FRAMES[dialect][1:])
+            else:
+                asked.stream(*FRAMES[dialect])
+            async with asyncio.timeout(PATIENCE):
+                while found.in_flight:  # noqa: ASYNC110 - a state of the relay
+                    await asyncio.sleep(0)
+            assert (found.probing, found.suspect) == (False, still_out)
+    assert {row["outcome"] for row in await house.rows(user)} == {"completed"}
 
 
 @both
@@ -523,6 +552,17 @@ async def test_headers_tell_how_many_attempts_were_made_and_why_the_last_one_was
     answer = await house.ask(dialect, f"pair-{dialect}", user)
     assert answer.headers["x-penstock-attempts"] == "2"
     assert answer.headers["x-penstock-route"] == "after_broken"
+    assert "x-penstock-provider" not in answer.headers
+    relay_of(house).router.tells_provider = True
+    for place, reset in (("spare", False), ("spare", False), ("wire", True)):
+        if reset:
+            well(house, dialect, "wire")
+            health_of(house).reset(lambda _: True, 0.0)
+        answer = await house.ask(dialect, f"pair-{dialect}", user)
+        assert answer.headers["x-penstock-provider"] == f"{place}-{dialect}"
+    measured = relay_of(house).metrics.render().decode()
+    counted = f'penstock_failovers_total{{class="broken",from="wire-{dialect}",to="spare-{dialect}"}}'
+    assert counted in measured
 
 
 @both

@@ -67,7 +67,7 @@ async def test_a_herd_asks_once_and_the_token_is_kept(desk: Desk) -> None:
     assert desk.sources.of(replace(desk.entra(), sign_in=TokenSettings(tenant="other"))) is not source
 
 
-async def test_the_next_token_is_there_before_the_last_is_over(desk: Desk) -> None:
+async def test_case_39_the_next_token_is_there_before_the_last_is_over(desk: Desk) -> None:
     source = desk.sources.of(desk.entra())
     await source.get()
     desk.now += 3600 - 301

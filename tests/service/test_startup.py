@@ -6,11 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.service.conversations import FRAMES, Answer
+from tests.service.conversations import FRAMES, REPLIES, Answer
 from tests.service.replies import said
 from tests.service.running_service import House, open_house
 from tests.service.scripted import ENDINGS, Asked
+from tests.service.test_attempts import written
 from tests.service.test_honesty import assert_broken
+from tests.service.test_routing import health_of
 
 CALLERS = ("chat", "messages", "responses")
 callers = pytest.mark.parametrize("dialect", CALLERS)
@@ -100,7 +102,7 @@ def assert_answered_by_the_other(dialect: str, answer: Answer) -> None:
 @callers
 @upstreams
 @pytest.mark.parametrize("how", BREAKS)
-async def test_an_attempt_that_breaks_after_its_start_is_followed_by_the_next(
+async def test_case_6_and_7_an_attempt_that_breaks_after_its_start_is_followed_by_the_next(
     house: House, dialect: str, upstream: str, how: str
 ) -> None:
     user = await house.user()
@@ -121,7 +123,7 @@ async def test_an_attempt_that_breaks_after_its_start_is_followed_by_the_next(
 @callers
 @upstreams
 @pytest.mark.parametrize("how", BREAKS)
-async def test_after_the_head_has_gone_out_a_failure_is_still_made_good(
+async def test_case_8_after_the_head_has_gone_out_a_failure_is_still_made_good(
     tmp_path: Path, dialect: str, upstream: str, how: str
 ) -> None:
     async with open_house(tmp_path / "data", head_hold=0.0) as house:
@@ -208,6 +210,90 @@ async def test_an_answer_without_content_is_whole(house: House, dialect: str, up
     assert text_of(dialect, answer) == ""
     row = await house.row(user)
     assert (row["outcome"], row["attempts"]) == ("completed", 1)
+
+
+def emptied(upstream: str, *, told: bool) -> tuple[tuple[bytes, ...], bytes]:
+    """A stream and a whole answer that end well with nothing in them; ``told``: and say so in their usage."""
+    if upstream == "chat":
+        frames = (FRAMES["chat"][0], *FRAMES["chat"][3:])
+        kept = (*frames[:2], frames[2].replace(b'"completion_tokens":5', b'"completion_tokens":0'), frames[3])
+        whole = (
+            REPLIES["chat"]
+            .replace(b"Hi  there", b"")
+            .replace(b'"completion_tokens":5', b'"completion_tokens":0')
+        )
+        return (kept, whole) if told else ((*frames[:2], frames[3]), whole[: whole.index(b',"usage"')] + b"}")
+    if upstream == "messages":
+        end = FRAMES["messages"][5].replace(b'"output_tokens":5', b'"output_tokens":0')
+        start = FRAMES["messages"][0].replace(b'"output_tokens":1', b'"output_tokens":0')
+        whole = (
+            REPLIES["messages"]
+            .replace(b'{"type":"text","text":"Hi  there"}', b"")
+            .replace(b'tokens":5', b'tokens":0')
+        )
+        return (
+            start,
+            *FRAMES["messages"][1:2] * told,
+            *FRAMES["messages"][4:5] * told,
+            end,
+            FRAMES["messages"][6],
+        ), whole
+    usage = {"input_tokens": 11, "output_tokens": 0, "total_tokens": 11} if told else None
+    done = {
+        **response("completed", [{**MESSAGE, "content": [{**PART, "text": ""}]}] if told else []),
+        "usage": usage,
+    }
+    return (
+        *RESPONSES[:2],
+        event("response.completed", sequence_number=2, response=done),
+    ), msgspec.json.encode(done)
+
+
+@callers
+async def test_an_answer_with_nothing_in_it_is_asked_for_once_more_elsewhere_and_counts_for_nobody(
+    house: House, dialect: str
+) -> None:
+    good = {**REPLIES, "responses": msgspec.json.encode(response("completed", [MESSAGE]))}
+    for upstream in CALLERS:
+        wire, spare = house.wires[f"wire-{upstream}"], house.wires[f"spare-{upstream}"]
+        for told, streamed in ((True, True), (False, True), (True, False), (False, False)):
+            user = await house.user()
+            frames, whole = emptied(upstream, told=told)
+            health_of(house).reset(lambda _: True, 0.0)
+
+            def nothing(asked: Asked, frames: tuple[bytes, ...] = frames, whole: bytes = whole) -> None:
+                asked.stream(*frames) if asked.json.get("stream") else asked.answer(whole)
+
+            wire.script = spare.script = nothing
+            before = len(wire.asked)
+            answer = await house.ask(dialect, f"wire-{upstream}", user, stream=streamed)
+            assert (answer.status, answer.whole) == (200, True), (
+                "where there is no other, the caller has it as it is"
+            )
+            assert b"error" not in answer.body.replace(b'"error":null', b"")
+            assert len(wire.asked) == before + 1
+            answer = await house.ask(dialect, f"pair-{upstream}", user, stream=streamed)
+            assert (answer.status, answer.headers["x-penstock-attempts"]) == (200, "2"), (
+                "and the second has the last word"
+            )
+            rows = await house.rows(user)
+            assert [(row["outcome"], row["counted"], row["refund_reason"]) for row in rows] == [
+                ("completed", False, "no_output")
+            ] * 2
+            assert await house.used(user) == 0
+
+            spare.script = lambda asked, upstream=upstream: (
+                asked.stream(*STREAMS[upstream]) if asked.json.get("stream") else asked.answer(good[upstream])
+            )
+            answer = await house.ask(dialect, f"pair-{upstream}", user, stream=streamed)
+            assert answer.status == 200
+            assert b"Hi " in answer.body
+            assert answer.headers["x-penstock-route"] == "after_empty"
+            row = (await house.rows(user))[-1]
+            assert (row["provider"], row["attempts"], row["counted"]) == (f"spare-{upstream}", 2, True)
+            trails = list((await written(house, user)).values())
+            found = [[each.failure for each in trail] for trail in trails]
+            assert found == [["empty"], ["empty", "empty"], ["empty", ""]]
 
 
 @upstreams

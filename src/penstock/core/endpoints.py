@@ -95,6 +95,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     passed("/completions", completions.NAME, completions.CALLER, completions.UPSTREAM, "completion"),
     passed("/images/generations", images.NAME, images.CALLER, images.UPSTREAM, "image"),
+    passed("/images/edits", images.NAME, images.EDITS_CALLER, images.EDITS, "image", beside=True),
     passed(
         "/audio/transcriptions",
         transcriptions.NAME,

@@ -58,6 +58,7 @@ class Metrics(Collector):
         self._outcomes: dict[tuple[str, str, str], int] = {}
         self._tokens: dict[tuple[str, str], int] = {}
         self._failures: dict[tuple[str, str], int] = {}
+        self._failovers: dict[tuple[str, str, str], int] = {}
         self._other_models: dict[str, int] = {}
         self._first_byte: dict[str, _Times] = {}
         self._running = 0
@@ -111,6 +112,11 @@ class Metrics(Collector):
         key = (provider, code)
         self._failures[key] = self._failures.get(key, 0) + 1
 
+    def failed_over(self, provider: str, to: str, found: str) -> None:
+        """After a failure of this class at ``provider`` another attempt is made, at ``to``; which may be the same."""
+        key = (provider, to, found)
+        self._failovers[key] = self._failovers.get(key, 0) + 1
+
     def render(self) -> bytes:
         """All of it in the text format."""
         return generate_latest(self._registry)
@@ -145,6 +151,14 @@ class Metrics(Collector):
         for pair, count in self._failures.items():
             failures.add_metric(pair, count)
         yield failures
+        failovers = CounterMetricFamily(
+            "penstock_failovers",
+            "Further attempts by the provider that failed, the one that was asked next, and the class of the failure.",
+            labels=("from", "to", "class"),
+        )
+        for triple, count in self._failovers.items():
+            failovers.add_metric(triple, count)
+        yield failovers
         others = CounterMetricFamily(
             "penstock_answers_by_another_model",
             "Answers that name another model than the provider was asked for.",

@@ -12,11 +12,15 @@ from penstock.core.dialects.prepare import pass_through, passing_for, translate
 from penstock.core.dialects.translation_memory import TranslationMemory, TranslationScope
 from penstock.core.endpoints import Endpoint
 from penstock.core.formats.streams import passed_lane
-from penstock.core.neutral.events import AnyEvent, Failed
+from penstock.core.neutral.events import AnyEvent, Failed, Reply
+from penstock.core.neutral.fold import fold
 from penstock.core.reasoning.cache import ReasoningCache, ReasoningScope
 from penstock.core.routing.candidates import Attempt
 from penstock.relay.call import Call
 from penstock.relay.usage import note_whole
+
+EMPTY_ANSWER = Failed("empty", "the answer has nothing in it")
+"""What is wrong with an answer that could go to the caller as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ def whole_answer(
     """An upstream's whole answer as the caller gets it, its token counts noted; or what is wrong with it.
 
     ``events`` is what a translated answer says, where that is known already. Where the answer is encoded anew it has
-    counts in it, because the SDKs rely on them: estimates if the upstream gave none.
+    counts in it, because the SDKs rely on them: estimates if the upstream gave none. ``EMPTY_ANSWER`` comes beside an answer
+    that has nothing in it, and no reason for that.
     """
     public, attempt = call.selection.model.id, call.attempt
     endpoint = call.standing.endpoint
@@ -112,8 +117,11 @@ def whole_answer(
     if upstream.passing is not None and attempt.dialect == endpoint.name and not prepared.translated:
         out, usage, failed, answered = upstream.passing.response(body, model=public)
         if failed is None:
+            if not usage.output and isinstance(upstream, UpstreamSide):
+                failed = _empty(fold(upstream.decode_response(body, attempt.profile)))
             # most formats without a dialect generate no text
-            generated = len(body) if endpoint.side is not None or upstream.passing.writes else 0
+            writes = endpoint.side is not None or upstream.passing.writes
+            generated = len(body) if writes and failed is None else 0
             note_whole(call, usage, generated, answered)
             if prepared.reasoning is not None and isinstance(upstream, UpstreamSide):
                 record_reasoning(prepared.reasoning, upstream.decode_response(body, attempt.profile))
@@ -125,11 +133,18 @@ def whole_answer(
     reply = whole_reply(crossing, prepared, body, events, asked)
     if reply.failure is not None:
         return b"", reply.failure
-    note_whole(call, reply.usage, len(body), reply.model)
+    failed = _empty(reply)
+    note_whole(call, reply.usage, 0 if failed else len(body), reply.model)
     reply = msgspec.structs.replace(reply, usage=call.usage)
     encode = crossing.caller.encode_response
     out = encode(reply, model=public, reply_id=crossing.reply_id, created=crossing.created, asked=asked)
-    return out, None
+    return out, failed
+
+
+def _empty(reply: Reply) -> Failed | None:
+    """``EMPTY_ANSWER`` where that is what it is. What counts its output has had something in it, shown or not."""
+    said = reply.parts or reply.citations or reply.usage.output or reply.reason != "end_turn"
+    return None if said or reply.failure is not None else EMPTY_ANSWER
 
 
 def asked_of(call: Call, public: str) -> Asked:

@@ -40,13 +40,15 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     left: bytes,
     seconds: bytes,
     route: Route = NO_ROUTE,
+    provider: bytes | None = None,
     content_type: bytes | None = None,
     timing: bytes | None = None,
 ) -> HeaderList:
     """The headers of a good answer.
 
     ``model`` is told where the caller has called it otherwise, ``losses`` what could not be carried, each where there is
-    one, and ``timing`` how long each attempt took. ``limit``, ``left`` and ``reset`` (Unix seconds) are the day's, ``seconds``
+    one, ``provider`` who answers, and ``timing`` how long each attempt took.
+    ``limit``, ``left`` and ``reset`` (Unix seconds) are the day's, ``seconds``
     those until its end. ``content_type`` is what the upstream says of its answer, in a format where that is not known
     beforehand.
     """
@@ -71,6 +73,8 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     if reason:
         head.append((b"x-penstock-attempts", b"%d" % attempts))
         head.append((b"x-penstock-route", reason.encode()))
+    if provider is not None:
+        head.append((b"x-penstock-provider", provider))
     if timing is not None:
         head.append((b"server-timing", timing))
     if losses is not None:
@@ -103,6 +107,7 @@ class AnswerHead:
         limit: int,
         reset: int,
         route: Route = NO_ROUTE,
+        provider: bytes | None = None,
     ) -> None:
         """As for ``answer_headers``."""
         self.reset = reset
@@ -118,6 +123,7 @@ class AnswerHead:
             left=_LEFT,
             seconds=_SECONDS,
             route=route,
+            provider=provider,
         )
         lines = b"\r\n".join([_STATUS, *map(b": ".join, headers), b""])
         # each CR and each LF that a value brings in makes a line of its own

@@ -95,6 +95,10 @@ class Call:
         self.attempts += 1
         self.losses = losses
 
+    def had_nothing(self) -> None:
+        """The caller gets an answer with nothing in it: it takes nothing from its day."""
+        self.refund_reason = "no_output"
+
     def broke(self, error: PenstockError, *, output: bool) -> None:
         """The upstream failed or refused, or we stopped. Refunded unless the caller had ``output`` of it."""
         self.error_code = error.code

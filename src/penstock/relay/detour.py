@@ -10,6 +10,7 @@ from penstock.core.routing.bounds.fair_queue import Ticket
 from penstock.core.routing.preferences import Preference
 from penstock.domain.catalog.catalog import Resolution
 from penstock.errors import PenstockError
+from penstock.relay.probe import Probe
 from penstock.relay.stream import OpenStreams, ResponseStream
 from penstock.relay.upstream_queue import TakePlace, UpstreamQueue
 
@@ -17,7 +18,18 @@ from penstock.relay.upstream_queue import TakePlace, UpstreamQueue
 class Detour:
     """Of one call."""
 
-    __slots__ = ("failure", "models", "preference", "seat", "stands_in", "stream", "turn", "wanted")
+    __slots__ = (
+        "empty",
+        "failure",
+        "models",
+        "preference",
+        "probe",
+        "seat",
+        "stands_in",
+        "stream",
+        "turn",
+        "wanted",
+    )
 
     def __init__(self, preference: Preference | None) -> None:
         """``preference`` is what is asked of the choice."""
@@ -30,6 +42,10 @@ class Detour:
         """One of them is asked."""
         self.failure: PenstockError | None = None
         """Why the first model did not answer."""
+        self.empty = False
+        """An answer had nothing in it, and another upstream was asked."""
+        self.probe: Probe | None = None
+        """The attempt that is made now, where it is one that the request may leave."""
         self.seat: Seat | None = None
         self.turn: Ticket[TakePlace] | None = None
         self.stream: ResponseStream | None = None
@@ -49,3 +65,14 @@ class Detour:
         stream, self.stream = self.stream, None
         if stream is not None:
             streams.discard(stream)
+
+    def take_seat(self) -> Seat | None:
+        """The place, for somebody else to leave."""
+        seat, self.seat = self.seat, None
+        return seat
+
+    def stop_probing(self) -> None:
+        """The attempt is none any more that the request may leave."""
+        probe, self.probe = self.probe, None
+        if probe is not None:
+            probe.stop()

@@ -40,6 +40,16 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     wait: float = 0.0
 
 
+class Parted(msgspec.Struct, frozen=True, gc=False):
+    """An attempt that goes on without its request: of whom, since when, as what its time counts, and who has asked what."""
+
+    known: UpstreamHealth
+    sent_at: float
+    kind: int
+    user: str
+    body: int
+
+
 class Attempts:
     """The attempts of one request: who was asked, what came of it, and who is asked next."""
 
@@ -47,7 +57,6 @@ class Attempts:
         "_body",
         "_held",
         "_known",
-        "_probe",
         "_repeats",
         "_resort",
         "_router",
@@ -57,6 +66,8 @@ class Attempts:
         "_taken",
         "_tried",
         "_user",
+        "probing",
+        "reads",
         "size",
         "stream",
     )
@@ -83,6 +94,8 @@ class Attempts:
         self._taken = 0.0
         self._slow = False
         self._repeats = repeats
+        self.reads = selection.seals
+        """What whoever answers can read of the encrypted in the request."""
         self.size = size
         self.stream = stream
 
@@ -110,9 +123,9 @@ class Attempts:
         if known.normal:
             known.in_flight += 1
             known.asked += 1
-            self._probe = False
+            self.probing = False
         else:
-            self._probe = router.health.sent(known, now, self.size.prompt)
+            self.probing = router.health.sent(known, now, self.size.prompt)
         self._resort = resort
         self._sent_at = now
         self._tried += (candidate,)
@@ -148,13 +161,25 @@ class Attempts:
             selection, self._tried, now
         )
         if not self.stream:
-            limits = pace.whole_limits(self.size, clocks, other=other)
-        else:
-            limits = pace.stream_limits(self.size, clocks, other=other)
-        if not (self._probe and other):
-            return limits
-        probe = pace.probe_limit(self._kind())
-        return Limits(min(limits.head, probe), min(limits.content, probe), limits.whole)
+            return pace.whole_limits(self.size, clocks, other=other)
+        return pace.stream_limits(self.size, clocks, other=other)
+
+    def patience(self) -> float:
+        """How long a probe is waited for before its request goes on elsewhere, in seconds."""
+        return self._selection.board.known.pace.probe_limit(self._kind())
+
+    def beside(self, now: float, left: float) -> Step | None:
+        """Who is asked beside the probe, which has had its time; None: nobody, and it is waited for."""
+        if len(self._tried) >= self._router.health.rules.most_attempts or left <= 0:
+            return None
+        return self._next(FailureClass.SLOW, None, now, left, again=False)
+
+    def part(self) -> "Parted | None":
+        """The attempt that is made now goes on without its request, which gives it up."""
+        known, self._known = self._known, None
+        if known is None:
+            return None
+        return Parted(known, self._sent_at, self._kind(), self._user, hash(self._body))
 
     def paced(self, response: UpstreamResponse, now: float) -> None:
         """The head of an answer is here: see now and then what it says is left of the upstream's limits."""
@@ -182,6 +207,8 @@ class Attempts:
         if known is None:
             return
         health.succeeded(known, self._sent_at, now, self._user, slow=self._slow)
+        if self.reads:
+            self._router.seals.learn(self.reads, self._tried[-1].attempt)
         if self._resort:
             model.last_resort.succeeded()
         if len(self._tried) == 1:
@@ -191,12 +218,17 @@ class Attempts:
         model.budget.give_back(self._taken)
         health.answered((self._user, hash(self._body)), self._held, now)
 
+    def generated(self, tokens: int, seconds: float) -> None:
+        """The stream that has ended had so many tokens, which took so long from the first one on."""
+        if self._known is not None:
+            self._router.health.generated(self._known, tokens, seconds)
+
     def failed(self, found: FailureClass, told: float | None, now: float, left: float) -> Step | None:
         """The attempt has failed, and nothing of an answer has gone out: the next one, while ``left`` seconds are left.
 
         ``told`` is how long the upstream wishes to be left alone, in seconds.
         """
-        health, was_probe = self._router.health, self._probe
+        health, was_probe = self._router.health, self.probing
         poison = health.is_poison(self._user, hash(self._body), now)
         self.count(found, told, now)
         self.leave(now)
@@ -231,7 +263,7 @@ class Attempts:
         known, self._known = self._known, None
         if known is None:
             return
-        if self._probe:
+        if self.probing:
             self._router.health.left(known, now, probe=True)
         else:
             known.in_flight -= 1
@@ -267,7 +299,7 @@ class AttemptsApart(Attempts):
     def after(self, tried: tuple[Candidate, ...], now: float) -> Self:
         """Those that are made after these; the last of them may be on its way."""
         self._tried = tried
-        self._probe = self._resort = False
+        self.probing = self._resort = False
         self._sent_at = now
         return self
 

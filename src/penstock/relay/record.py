@@ -29,7 +29,7 @@ def settle(ledger: Ledger, row: Row, call: Call, now: float) -> None:
     first_byte_ms = None if first is None else int((first - started) * 1000)
     total_ms = int((now - started) * 1000)
     plain = call.outcome == "completed" and call.attempts == 1 and not call.losses
-    if plain and not call.estimated and call.answered_model is None:
+    if plain and not call.estimated and call.answered_model is None and call.refund_reason is None:
         ledger.settle_plainly(row, PlainEnd(call.usage, first_byte_ms, total_ms))
         return
     attempt = call.attempt

@@ -8,7 +8,8 @@ is gathered. With the first content of a stream, or all of a whole answer, it is
 paused is sent again and is *sending* once more, and so is a request with reasoning that the upstream cannot read. Until it
 is answering, a failure of the provider makes it *between attempts*: the next one is prepared and sent, also where the head
 and keep-alives have gone to the caller meanwhile. While it is preparing it may have to wait for a place at an upstream, and
-where all of its model have failed another model may stand in (``detour.py``). Every way ends in *ended*: the row is settled,
+where all of its model have failed another model may stand in (``detour.py``). An attempt at a provider that was out is left
+behind, to find out by itself, where it takes more than a moment (``probe.py``). Every way ends in *ended*: the row is settled,
 the slot is free.
 
 Four things end a call from outside, in any state: the caller leaves, the owner of the key ends it, the service stops, and a
@@ -20,7 +21,7 @@ of its own and goes on by the same plain calls.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -31,7 +32,7 @@ import msgspec
 
 from penstock.core.body.envelope import Envelope
 from penstock.core.catalog import Cause
-from penstock.core.dialects.interface import NO_VERSION, Prepared
+from penstock.core.dialects.interface import NO_VERSION, Lane, Prepared
 from penstock.core.dialects.prepare import translation_header
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.memo import Memo
@@ -39,7 +40,6 @@ from penstock.core.routing.bounds.capacity import Seat
 from penstock.core.routing.candidates import Candidate
 from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Clocks, Limits, Size
-from penstock.domain.catalog.catalog import Resolution
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
 from penstock.domain.limits import Gate, Lease, RunningRequest
@@ -58,15 +58,25 @@ from penstock.exchange import Exchange
 from penstock.operations.drill import Drills
 from penstock.operations.metrics import Metrics
 from penstock.operations.token_sources import TokenPending
-from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
+from penstock.relay.answer import (
+    EMPTY_ANSWER,
+    RequestMemories,
+    asked_of,
+    lane_for,
+    prepared_for,
+    relieved,
+    whole_answer,
+)
 from penstock.relay.answer_head import AnswerHead, answer_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
 from penstock.relay.detour import Detour
 from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal, size_of
+from penstock.relay.further_models import next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
+from penstock.relay.probe import LeftProbe, Probe
 from penstock.relay.record import kind_of, settle
 from penstock.relay.retry_after import retry_after
 from penstock.relay.router import Router
@@ -74,6 +84,7 @@ from penstock.relay.standing import Leg, Standing
 from penstock.relay.stream import OpenStreams, ResponseStream, UpstreamBroke
 from penstock.relay.upstream_errors import (
     MAX_ERROR_BODY,
+    empty_error,
     garbled_error,
     network_error,
     not_passed_on,
@@ -87,6 +98,7 @@ from penstock.relay.wishes import wishes_of
 from penstock.upstream import (
     Deadlines,
     FailureReason,
+    HeadListener,
     RequestHead,
     Sending,
     UpstreamClient,
@@ -314,6 +326,7 @@ class RelayedCall(Call):
         "_leg",
         "_place",
         "_prepared",
+        "_provider",
         "_relay",
         "_relieved",
         "_response",
@@ -356,6 +369,7 @@ class RelayedCall(Call):
         self._room: AnswerRoom | None = None
         self._row: Row | None = None
         self._turn: WholeTurn | None = None
+        self._provider: bytes | None = None
         self._detour: Detour | None = None
         self._relieved = (
             False  # this attempt is made once more, without reasoning that its upstream cannot read
@@ -571,60 +585,18 @@ class RelayedCall(Call):
 
     def _other_model(self, cause: Cause) -> Candidate | None:
         """Have another model answer in place of this one: who is asked for it first; None: there is none."""
-        relay, standing, detour = self._relay, self.standing, self._aside()
-        if detour.models is None:
-            detour.models = list(self._further_models(detour))
+        relay, detour = self._relay, self._aside()
         now = relay.clock()
-        while detour.models:
-            resolution, causes = detour.models.pop(0)
-            if cause not in causes:
-                continue
-            try:
-                selection = relay.router.select(
-                    resolution,
-                    self.envelope,
-                    standing.endpoint,
-                    now,
-                    standing.caller.asker,
-                    detour.preference,
-                )
-            except PenstockError:  # it cannot take this request, or has no provider
-                continue
-            attempts = Attempts(
-                relay.router,
-                selection,
-                standing.account_id,
-                self.envelope.body,
-                size_of(self.envelope, selection.model),
-                stream=self.envelope.stream,
-            )
-            candidate = attempts.first(now, 0.0).candidate
-            if candidate is None:
-                continue
-            if self.contacted:
-                self._attempts.leave(now)
-            self.selection, self._attempts = selection, attempts
-            self.route = Reason.FALLBACK_MODEL
-            detour.stands_in = True
-            self._sit(candidate)
-            return candidate
-        return None
-
-    def _further_models(self, detour: Detour) -> Iterator[tuple[Resolution, tuple[Cause, ...]]]:
-        """The caller's own, then the operator's, each with the causes for which it answers."""
-        standing, router = self.standing, self._relay.router
-        causes: tuple[Cause, ...] = ("down", "overflow") if standing.caller.overflows else ("down",)
-        for wanted in detour.wanted:
-            yield wanted, causes
-        if detour.preference is not None and not detour.preference.allow_fallbacks:
-            return
-        for each in standing.resolution.model.fallback:
-            try:
-                found = router.stand_in(each.model, standing.plan.id, None, standing.endpoint.kind)
-            except PenstockError:  # the plan does not have it
-                continue
-            if found is not None:
-                yield found, each.on
+        found = next_model(self, detour, relay.router, cause, now)
+        if found is None:
+            return None
+        if self.contacted:
+            self._attempts.leave(now)
+        self.selection, self._attempts = found.selection, found.attempts
+        self.route = Reason.FALLBACK_MODEL
+        detour.stands_in = True
+        self._sit(found.candidate)
+        return found.candidate
 
     def _fall_back(self, failure: PenstockError) -> None:
         """All attempts have failed: another model is asked, or the caller is told of the first failure."""
@@ -762,18 +734,50 @@ class RelayedCall(Call):
             self._fall_back(failure)
             return
         step = self._attempts.failed(class_of(failure), told, now, self._seconds_left())
-        if step is not None and self.selection.board.group.limited:
-            self._sit(step.candidate)
         if step is None:
             self._fall_back(failure)
-        elif step.wait > 0:
+        else:
+            self._go_on(step, failure)
+
+    def _go_on(self, step: Step, failure: PenstockError) -> None:
+        """Take the next step, when it is time for it."""
+        if self.selection.board.group.limited:
+            self._sit(step.candidate)
+        if step.wait > 0:
             self._pause(step.wait, self._follow, step, failure)
         else:
             self._follow(step, failure)
 
+    def _asks_for_content(self) -> bool:
+        """The answer has nothing in it. Whether another one is asked for, once; else the caller gets it, and has it back."""
+        error, detour = empty_error(), self._aside()
+        now = self._relay.clock()
+        self._note_failed(error, self._response)
+        step: Step | None = None
+        if detour.empty or detour.stands_in:
+            self._attempts.count(FailureClass.EMPTY, None, now)
+            self._attempts.leave(now)
+        else:
+            step = self._attempts.failed(FailureClass.EMPTY, None, now, self._seconds_left())
+            if step is None:
+                candidate = self._other_model("down")
+                step = None if candidate is None else Step(candidate, Reason.FALLBACK_MODEL)
+        if step is None:
+            self.had_nothing()
+            return False
+        detour.empty, detour.failure = True, error
+        self._state = BETWEEN_ATTEMPTS
+        self._close_response()
+        if detour.stands_in:
+            self._follow(step, error)
+        else:
+            self._go_on(step, error)
+        return True
+
     def _follow(self, following: Step, failure: PenstockError) -> None:
         """Write what the next attempt sends, and send it. Where it cannot be said there, the one after it is next."""
-        relay = self._relay
+        relay, attempt = self._relay, following.candidate.attempt
+        relay.metrics.failed_over(self.attempt.provider, attempt.provider, class_of(failure).value)
         step: Step | None = following
         while step is not None:
             if self._is_large():
@@ -839,6 +843,8 @@ class RelayedCall(Call):
         self._attempts.begin(candidate, now, resort=self.route == Reason.LAST_RESORT)
         self.begin_attempt(attempt, prepared.losses, now)
         self.contacted = True
+        if self._detour is not None:
+            self._detour.stop_probing()
         self._turn = None
         self._relieved = False
         if self._room is not None:
@@ -849,6 +855,8 @@ class RelayedCall(Call):
             self.exchange.watch(stream)
         if self._leg.attempt is not attempt:
             self._leg = relay.leg(self)
+        if relay.router.tells_provider:
+            self._provider = attempt.provider.encode()
         self._post(prepared)
 
     def _post(self, prepared: Prepared) -> None:
@@ -876,7 +884,62 @@ class RelayedCall(Call):
             except TokenPending as pending:
                 self._wait(pending.source.get, lambda _token: self._post(prepared))
                 return
-        self._sending = relay.client.begin(head, body, deadlines, self, stream=stream is not None)
+        listener = self._probing() if self._attempts.probing else self
+        self._sending = relay.client.begin(head, body, deadlines, listener, stream=stream is not None)
+
+    def _probing(self) -> HeadListener:
+        """What hears of an attempt at a provider that was out: it is left for another, if that takes more than a moment."""
+        detour = self._aside()
+        if detour.probe is None:
+            probe = Probe(self.answered, self.failed, self._bytes_arrived, self._stream_ended)
+            seconds = self._attempts.patience()
+            probe.timer = asyncio.get_running_loop().call_later(seconds, self._do, self._leave_probe, probe)
+            detour.probe = probe
+        return detour.probe
+
+    def _leave_probe(self, probe: Probe) -> None:
+        """The probe has had its moment: ask another beside it, where there is one and no content has come."""
+        relay, detour, stream = self._relay, self._aside(), self._stream
+        probe.timer = None
+        silent = stream is not None and stream.lane is not None and stream.first_byte_at is None
+        if detour.probe is not probe or not (
+            self._state is SENDING or (self._state is AWAITING_CONTENT and silent)
+        ):
+            return
+        now = relay.clock()
+        step = self._attempts.beside(now, self._seconds_left())
+        part = None if step is None else self._attempts.part()
+        if step is None or part is None:
+            return
+        error, attempt, prepared = network_error(_LATE), self.attempt, self._prepared
+        relay.failover.trails.failed(self, error, self._response, began=part.sent_at, now=now)
+        model, upstream = self.selection.model.id, self._leg.upstream
+
+        def lane(response: UpstreamResponse) -> Lane:
+            kind = response.header(b"content-type") or b""
+            return lane_for(self, attempt, kind, model, prepared, relay.timings.max_stream_kept, relay.clock)
+
+        probe.left = LeftProbe(
+            part,
+            health=relay.router.health,
+            pace=self.selection.board.known.pace,
+            upstream=upstream,
+            lane_for=None if stream is None else lane,
+            lane=None if stream is None else stream.lane,
+            sending=self._sending,
+            response=self._response,
+            seat=detour.take_seat(),
+            most=relay.timings.max_reply,
+            seconds=min(
+                relay.router.health.rules.probe_held, inf if stream is None else stream.content_by - now
+            ),
+            clock=relay.clock,
+        )
+        self._sending = self._response = None
+        self._note_stream()
+        detour.probe = None
+        self._state = BETWEEN_ATTEMPTS
+        self._go_on(step, error)
 
     def _deadlines_of(self, limits: Limits) -> Deadlines:
         """Of an attempt for which not all of the time is left."""
@@ -946,6 +1009,7 @@ class RelayedCall(Call):
         if self._relieved:
             raise error
         self._relieved = True
+        self._attempts.reads = ()
         work = partial(relieved, self, self._prepared, error.message)
         if self._is_large():
             self._wait(lambda: self._relay.offload.run(work), partial(self._ask_again, error))
@@ -1001,7 +1065,11 @@ class RelayedCall(Call):
                 self._relay.clock,
             )
         stream.attach(response, lane)
-        response.deliver(self._bytes_arrived, self._stream_ended)
+        probe = None if self._detour is None else self._detour.probe
+        if probe is None:
+            response.deliver(self._bytes_arrived, self._stream_ended)
+        else:
+            response.deliver(probe.arrived, probe.ended)
 
     def _bytes_arrived(self, data: bytes) -> None:
         """Bytes of the upstream's stream; what this raises, ``_stream_ended`` gets."""
@@ -1011,7 +1079,7 @@ class RelayedCall(Call):
             if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
                 self._state = ANSWERING
                 self._attempts.content(stream.first_byte_at)
-            if stream.done_at is not None:
+            if stream.done_at is not None or stream.empty:
                 self._do(self._complete_stream, stream)
 
     def _stream_ended(self, error: BaseException | None) -> None:
@@ -1043,12 +1111,19 @@ class RelayedCall(Call):
         self._note_stream()
         error = stream.error
         if error is None:
+            if stream.empty:
+                if self._asks_for_content():
+                    return
+                self.first_byte_at = stream.deliver()
             response, self._response = self._response, None
             if response is not None:
                 response.let_end(_LINGER)
             self.outcome, self.status = "completed", 200
-            if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
-                self._attempts.content(stream.first_byte_at)
+            first = stream.first_byte_at
+            if self._state is AWAITING_CONTENT and first is not None:
+                self._attempts.content(first)
+            if self.selection.known is None and first is not None:
+                self._attempts.generated(self.usage.output or 0, relay.clock() - first)
             self._attempts.succeeded(relay.clock())
             self._end()
             return
@@ -1108,7 +1183,10 @@ class RelayedCall(Call):
         if turn is not None:
             note_model(self, turn.answered)
         if failed is not None:
-            raise reported_error(failed, self.envelope.body, begun=False)
+            if failed is not EMPTY_ANSWER:
+                raise reported_error(failed, self.envelope.body, begun=False)
+            if self._asks_for_content():
+                return
         self.first_byte_at = now = relay.clock()
         self._attempts.content(now)
         self._attempts.succeeded(now)
@@ -1147,12 +1225,13 @@ class RelayedCall(Call):
                 left=b"%d" % left,
                 seconds=b"%d" % seconds,
                 route=(self.route, self.attempts),
+                provider=self._provider,
                 content_type=None if response is None else response.header(b"content-type") or b"",
                 timing=timing,
             )
             self.exchange.start(200, head)
             return
-        key = (public, stream, simulated, self.route, self.attempts)
+        key = (public, stream, simulated, self.route, self.attempts, self._provider)
         known = standing.heads.get(key)
         if known is None or known.reset != reset:
             limit = standing.plan.daily_requests
@@ -1164,6 +1243,7 @@ class RelayedCall(Call):
                 limit=limit,
                 reset=reset,
                 route=(self.route, self.attempts),
+                provider=self._provider,
             )
             standing.heads.keep(key, known)
         self.exchange.start_ready(known.fill(request_id, left, seconds))
@@ -1273,7 +1353,8 @@ class RelayedCall(Call):
             relay.gate.refund(self.standing.account_id, self.day, self.standing.plan.own)
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
-            if self.attempts > 1 or (self.attempts and self.outcome != "completed"):
+            failed = self.outcome != "completed" or self.refund_reason is not None
+            if self.attempts > 1 or (self.attempts and failed):
                 relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
         self._measure(self.outcome)
 
@@ -1298,6 +1379,7 @@ class RelayedCall(Call):
         self._free_slot()
         if self._detour is not None:
             self._detour.sit(None)
+            self._detour.stop_probing()
             self._stop_waiting()
         if self._room is not None:
             self._room.leave()

@@ -25,8 +25,9 @@ from penstock.core.routing.candidates import Attempt, Candidate, Group, Upstream
 from penstock.core.routing.choice import NOTHING, Choice, Need, Reason, choose, fitted, others
 from penstock.core.routing.health import Health, UpstreamHealth
 from penstock.core.routing.pace import Limits, stream_kind, whole_kind
-from penstock.core.routing.preferences import Preference, narrowed
+from penstock.core.routing.preferences import OF_THE_MOMENT, Preference, Speed, narrowed
 from penstock.core.routing.rules import RULES, RoutingRules
+from penstock.core.routing.seals import SEALED, Account, Seals, readers_first, seals_of
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import (
     ContextOverflow,
@@ -56,7 +57,7 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     """The model that serves a request, who could be asked for it, and what is asked of them.
 
     ``only`` is the choice where there is one candidate, and what is known of it. ``wish`` is the conversation, where there
-    are several and it is to stay with one.
+    are several and it is to stay with one. ``seals`` are what somebody has encrypted in it, where there are several.
     """
 
     model: Model
@@ -65,6 +66,7 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     only: Choice | None = None
     known: UpstreamHealth | None = None
     wish: Affinity | None = None
+    seals: tuple[int, ...] = ()
 
 
 class Asker(msgspec.Struct, frozen=True, gc=False):
@@ -149,8 +151,12 @@ class Router:
         self._plain: dict[tuple[str, DialectName], _Plain] = {}
         self._narrow: Memo[tuple[str, DialectName, Preference], tuple[Group, Board]] = Memo(_MAX_KEPT)
         self._kept_models = KeptModels()
+        self.seals = Seals()
+        self._sealed: Memo[tuple[Account, int], tuple[Group, Board]] = Memo(_MAX_KEPT)
         self.preferences = True
         """Whether callers may ask of the choice."""
+        self.tells_provider = False
+        """Whether answers say who gave them."""
         self._signed: Memo[tuple[UpstreamKey, DialectName, ApiVersion], _Signed] = Memo(_MAX_KEPT)
 
     def select(
@@ -183,8 +189,10 @@ class Router:
         ):
             if plain.selection.known is not None or plain.selection.board.group.size == 1:
                 return plain.selection
-            wish = _wish(model, envelope, asker)
-            return plain.selection if wish is None else Selection(model, plain.selection.board, wish=wish)
+            wish, board = _wish(model, envelope, asker), plain.selection.board
+            if SEALED in envelope.body:
+                return self._where_it_is_read(Selection(model, board, wish=wish), envelope)
+            return plain.selection if wish is None else Selection(model, board, wish=wish)
         choosy = model.auto or any(target.lacks for target in model.targets)
         features = envelope.features() if choosy else frozenset[Feature]()
         need = Need(features, int(envelope.estimate_input() * _ESTIMATE), asked)
@@ -203,7 +211,7 @@ class Router:
             raise _unfit(model, board, need, endpoint)
         wish = None if group.size == 1 else _wish(model, envelope, asker)
         if choosy or preference is not None:
-            return Selection(model, board, can, wish=wish)
+            return self._where_it_is_read(Selection(model, board, can, wish=wish), envelope)
         plain = Selection(model, board)
         if group.size == 1 and not group.limited:
             candidate = group.tiers[0].candidates[0]
@@ -211,7 +219,24 @@ class Router:
                 model, board, NOTHING, Choice(candidate, Reason.ONLY), board.health_of(candidate)
             )
         self._plain[model.id, dialect] = _Plain(model, upstreams, plain, group.room, group.longest)
-        return plain if plain.known is not None else Selection(model, board, can, wish=wish)
+        if plain.known is not None:
+            return plain
+        return self._where_it_is_read(Selection(model, board, can, wish=wish), envelope)
+
+    def _where_it_is_read(self, selection: Selection, envelope: Envelope) -> Selection:
+        """The same, where those go first who can read what is encrypted in the request, if that is known."""
+        group, seals = selection.board.group, seals_of(envelope.body)
+        if not seals:
+            return selection
+        reader, board = self.seals.reader(seals), selection.board
+        if reader is not None and group.size > 1:
+            key = reader, id(group)
+            known = self._sealed.get(key)
+            if known is None or known[0] is not group:
+                first = Board(readers_first(group, reader), self.health)
+                known = self._sealed.keep(key, (group, first))
+            board = known[1]
+        return msgspec.structs.replace(selection, board=board, seals=seals)
 
     def kinds_of(self, providers: Iterable[str]) -> set[str]:
         """The kinds of those of these providers that are set up."""
@@ -348,15 +373,19 @@ class Router:
         known = self._narrow.get(key)
         if known is not None and known[0] is board.group:
             return known[1]
-        rules = self.health.rules
+
+        def measured(candidate: Candidate) -> Speed:
+            known = self.health.of(candidate.attempt)
+            return Speed(known.faded(now, self.health.rules), known.rate)
+
         group = narrowed(
             board.group,
             preference,
             endpoint.name,
-            lambda candidate: self.health.of(candidate.attempt).faded(now, rules),
+            measured,
         )
         made = Board(group, self.health)
-        if preference.sort != "latency":  # whose order is of the moment
+        if preference.sort not in OF_THE_MOMENT:
             self._narrow.keep(key, (board.group, made))
         return made
 

@@ -138,5 +138,5 @@ class Standing:
         self.resolution = resolution
         self.legs: Memo[tuple[int, bool], Leg] = Memo(_MOST_LEGS)
         """By the attempt's identity, which the leg proves, and whether a stream is wanted."""
-        self.heads: Memo[tuple[str, bool, bool, str, int], AnswerHead] = Memo(_MOST_HEADS)
-        """Of answers: by the model that serves, stream or not, simulated or not, why it was chosen, and the attempts."""
+        self.heads: Memo[tuple[str, bool, bool, str, int, bytes | None], AnswerHead] = Memo(_MOST_HEADS)
+        """Of answers: by the model that serves, stream or not, simulated or not, why, attempts, and who answers."""

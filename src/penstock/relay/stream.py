@@ -1,12 +1,13 @@
 """The response stream: one streamed reply on its way from the upstream to the caller.
 
 The machine, in words. It begins *holding*: nothing of the answer goes to the caller, so that another attempt can make a
-failure good. Start-up frames are kept meanwhile. When the hold of the head is over the caller gets 200 and keep-alives, and
-the stream goes on holding. The first content of the answer makes it *flowing*: what was kept goes out, in order and
+failure good. Start-up frames are kept meanwhile. When the hold of the head is over the caller gets 200 and keep-alives,
+and the stream goes on holding. The first content of the answer makes it *flowing*: what was kept goes out, in order and
 unchanged. It ends *delivered* when the dialect's own end was written, *broken* when the upstream broke off or reported an
-error. The relay then makes another attempt, with a stream of its own, where this one was holding; or it has the caller
-told, by the dialect's error event where the head was sent. Bytes move by plain calls from the upstream's socket to the
-caller's; when the caller stalls the upstream is paused, so memory stays bounded.
+error, and *empty* when it was still holding at a good end, because there is nothing in the answer. The relay then makes
+another attempt, with a stream of its own, where this one was holding; or it has the caller told, by the dialect's error
+event where the head was sent; or it has the empty one delivered as it is. Bytes move by plain calls from the upstream's
+socket to the caller's; when the caller stalls the upstream is paused, so memory stays bounded.
 """
 
 import asyncio
@@ -70,6 +71,7 @@ class ResponseStream:
         "_startup",
         "content_by",
         "done_at",
+        "empty",
         "error",
         "first_byte_at",
         "lane",
@@ -123,6 +125,8 @@ class ResponseStream:
         self.done_at: float | None = None
         self.error: PenstockError | None = None
         """Why there is no complete reply, once that is so."""
+        self.empty = False
+        """The reply is complete, and there is nothing in it; none of it has gone to the caller."""
 
     def attach(self, flow: Flow, lane: Lane) -> None:
         """The upstream has answered well: its body comes next."""
@@ -142,7 +146,10 @@ class ResponseStream:
             self._write(out)
         if lane.failure is not None:
             raise UpstreamBroke
-        if lane.ended and self.first_byte_at is not None:
+        if lane.ended:
+            if self.first_byte_at is None:
+                self._end_held(b"")
+                return
             self.done_at = self._clock()
             self._exchange.end()
             self._delivered()
@@ -159,10 +166,30 @@ class ResponseStream:
             self.broke()
             return
         if self.first_byte_at is None:
-            out = self._released(out)
+            self._end_held(out)
+            return
         self.done_at = self._clock()
         self._exchange.end(out)
         self._delivered()
+
+    def deliver(self) -> float:
+        """Give the caller a reply of which all is held, as it is; when that was."""
+        out = self._released(b"")
+        self.done_at = now = self._clock()
+        self._exchange.end(out)
+        self._delivered()
+        return now
+
+    def _end_held(self, out: bytes) -> None:
+        """The reply is complete, ``out`` is the last of it, and nothing of it was content."""
+        lane = self.lane
+        self._startup += out
+        # an answer that counts what it has generated has had something in it that is not shown
+        self.empty = (
+            lane is not None and lane.stop == "end_turn" and not lane.output_bytes and not lane.usage.output
+        )
+        if not self.empty:
+            self.deliver()
 
     def broke(self, error: PenstockError | None = None) -> None:
         """There will be no complete reply; ``error`` is set."""
@@ -229,7 +256,7 @@ class ResponseStream:
         lane = self.lane
         if lane is None or lane.output_bytes > 0 or len(self._startup) + len(out) > self._max_startup:
             return False
-        if lane.failure is None and not self._side.is_startup(out):
+        if lane.failure is None and not self._side.says_nothing(out):
             return False
         self._startup += out
         return True

@@ -73,6 +73,11 @@ def garbled_error() -> ProviderGarbled:
     )
 
 
+def empty_error() -> PenstockError:
+    """An answer that ends well and has nothing in it."""
+    return _classed(FailureClass.EMPTY, ProviderError("The provider's answer had nothing in it."))
+
+
 def reported_error(failed: Failed | None, asked: bytes = b"", *, begun: bool = True) -> PenstockError:
     """What a lane met in an answer that had begun well, in words for the caller; the upstream's own stay with the operator.
 

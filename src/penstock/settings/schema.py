@@ -314,6 +314,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "(`models`, `fallbacks`); otherwise these fields go on to the provider as they are."
         ),
     ] = True
+    provider_header: Annotated[
+        bool,
+        about("Whether answers say by `X-Penstock-Provider` which provider gave them, to whoever calls."),
+    ] = False
     upstream_queue: Annotated[
         Timer,
         about(

@@ -398,7 +398,7 @@ def _bars(by_day: Sequence[DayOfModel], series: Sequence[str], days: range) -> l
 
 
 _REASONS = {
-    "no_output": "The provider failed before it gave any output, so the request was taken back.",
+    "no_output": "The provider failed before it gave any output, or gave none, so the request was taken back.",
     "provider_refused": "The provider refused the request as invalid, so it was taken back.",
     "not_sent": "The request was never sent to a provider, so it was taken back.",
     "internal_error": "A fault of this service ended it, so it was taken back.",

@@ -11,6 +11,7 @@ Why this is our own code, and what it leaves out: docs/decisions/0003-own-upstre
 """
 
 from penstock.upstream.client import RequestHead, Sending, UpstreamClient, default_tls
+from penstock.upstream.connection import HeadListener
 from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.failures import FailureReason, UpstreamFailure
 from penstock.upstream.origin import Origin, OriginStats, parse_base_url
@@ -20,6 +21,7 @@ from penstock.upstream.way import Proxy, Way
 __all__ = [
     "Deadlines",
     "FailureReason",
+    "HeadListener",
     "Origin",
     "OriginStats",
     "Proxy",

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.catalog import Model, Price, Target, Upstream
-from penstock.core.routing.candidates import Group, Upstreams
-from penstock.core.routing.preferences import Preference, narrowed, read_preference, with_tags
+from penstock.core.routing.candidates import Candidate, Group, Upstreams
+from penstock.core.routing.preferences import Preference, Speed, narrowed, read_preference, with_tags
 from penstock.errors import InvalidRequest
 
 TAGS = {"a": ("eu", "zdr"), "b": ("us",), "c": (), "d": ("zdr",)}
@@ -31,11 +31,16 @@ def group() -> Group:
     return upstreams.group(Model("m", "M", targets=targets), "chat", ("chat", "messages"))
 
 
-def order(preference: Preference, slow: dict[str, float] | None = None) -> str:
+def order(
+    preference: Preference, slow: dict[str, float] | None = None, rates: dict[str, float] | None = None
+) -> str:
     """The tiers as words: letters of one tier together."""
-    found = narrowed(
-        group(), preference, "chat", lambda candidate: (slow or {}).get(candidate.attempt.provider, 1.0)
-    )
+
+    def measured(candidate: Candidate) -> Speed:
+        name = candidate.attempt.provider
+        return Speed((slow or {}).get(name, 1.0), (rates or {}).get(name, 0.0))
+
+    found = narrowed(group(), preference, "chat", measured)
     return " ".join("".join(key[0] for key in tier.keys) for tier in found.tiers)
 
 
@@ -70,6 +75,11 @@ def test_by_latency_the_quicker_come_first() -> None:
     assert order(Preference(sort="latency"), {"a": 3.0, "d": 0.5}) == "d bc a"
 
 
+def test_by_throughput_those_within_a_fifth_come_together_and_the_unknown_is_found_out() -> None:
+    rates = {"a": 20.0, "b": 85.0, "c": 100.0}
+    assert order(Preference(sort="throughput"), rates=rates) == "bcd a"
+
+
 NAMES = st.lists(st.sampled_from("abcdx"), max_size=3, unique=True).map(tuple)
 PREFERENCES = st.builds(
     Preference,
@@ -77,7 +87,7 @@ PREFERENCES = st.builds(
     order=NAMES,
     ignore=NAMES,
     allow_fallbacks=st.booleans(),
-    sort=st.sampled_from(["", "price", "latency"]),
+    sort=st.sampled_from(["", "price", "latency", "throughput"]),
     max_price=st.none() | st.builds(Price, st.integers(0, 4), st.integers(0, 20)),
     own=st.booleans(),
     requires=st.lists(st.sampled_from(["eu", "zdr", "us"]), max_size=2).map(tuple),
@@ -91,7 +101,7 @@ def test_it_only_narrows_and_no_wish_widens_what_a_plan_demands(
     plain = {c.key: c for tier in group().tiers for c in tier.candidates}
     both = with_tags(preference, demanded)
     assert both is not None
-    found = [c for tier in narrowed(group(), both, "chat", lambda _: 1.0).tiers for c in tier.candidates]
+    found = [c for tier in narrowed(group(), both, "chat", lambda _: Speed()).tiers for c in tier.candidates]
     assert len({c.key for c in found}) == len(found)
     for candidate in found:
         assert candidate.key in plain
@@ -125,7 +135,7 @@ def test_what_is_written_is_read() -> None:
         ({"quantizations": ["int4"]}, "quantizations"),
         ({"preferred_min_throughput": 10}, "preferred_min_throughput"),
         ({"ordre": ["a"]}, "ordre"),
-        ({"sort": "throughput"}, "sort"),
+        ({"sort": "distance"}, "sort"),
         ({"only": "a"}, "only"),
         ({"zdr": "yes"}, "zdr"),
         ({"max_price": {"image": 1}}, "max_price"),

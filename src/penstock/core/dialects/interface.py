@@ -268,7 +268,7 @@ class StreamForm:
 
     error_frame: ErrorFrame
     keepalive: bytes
-    is_startup: Callable[[bytes], bool]
+    says_nothing: Callable[[bytes], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +301,7 @@ class CallerSide(CallerFormat):
     ``words`` names the fields that this dialect calls otherwise than an encoder does. ``call_id_limit`` is how long a
     tool call's id may be for callers who may not send reasoning back (it is kept for them by these ids); None: they do.
     ``search_field`` is where a caller asks for the provider's web search.
-    ``is_startup``: whether whole frames of a stream say nothing yet of its answer. ``resumes_pauses``: a caller gets a paused
+    ``says_nothing``: whether whole frames of a stream say nothing of its answer. ``resumes_pauses``: a caller gets a paused
     turn as it is and goes on with it. ``decode_remembered`` decodes a body that goes on from an earlier one; it raises
     ``InvalidRequest`` or ``ValueError`` where ``decode_request`` has to be asked. ``asked`` reads what an answer says of its
     request; None: nothing. ``passes``: what an upstream of the same dialect answers may go to the caller as it is.
@@ -312,7 +312,7 @@ class CallerSide(CallerFormat):
     encode_response: EncodeResponse
     error_frame: ErrorFrame
     keepalive: bytes
-    is_startup: Callable[[bytes], bool]
+    says_nothing: Callable[[bytes], bool]
     reply_id: str
     words: Mapping[str, str]
     search_field: str

@@ -8,8 +8,9 @@ the request costs.
 import re
 
 import msgspec
+from msgspec import Raw
 
-from penstock.core.body.cost_fields import says_cost
+from penstock.core.body.cost_fields import CostRules, says_cost
 from penstock.core.body.envelope import BodyRules, Envelope
 from penstock.core.body.scan_rules import Form, Member, ScanRules
 from penstock.core.dialects.prepare import passed_plainly
@@ -118,8 +119,31 @@ def _disposition(value: bytes) -> tuple[str, bool]:
         raise InvalidRequest("The name of a part of the form is not valid UTF-8.") from error
 
 
+def form_rules(refused: str, file: str) -> BodyRules:
+    """What is checked of a form that has a file in the field ``file``; ``refused`` is told of any other body."""
+
+    def check(fields: dict[str, Raw], counting: bool) -> tuple[int | None, bool]:  # noqa: ARG001 - as BodyRules calls it
+        raise InvalidRequest(refused)
+
+    def read(body: bytes) -> Envelope:
+        return form_envelope(body, rules, file)
+
+    rules = BodyRules(
+        check=check,
+        scan=FORM_SCAN,
+        scanned=lambda _value: (None, True),
+        turns="",
+        attachments={},
+        cost=CostRules((), frozenset(), tools=""),
+        decoded=False,
+        estimate_input=lambda _envelope: 0,
+        form=read,
+    )
+    return rules
+
+
 def form_envelope(body: bytes, rules: BodyRules, file: str) -> Envelope:
-    """The envelope of a form that has a file in the field ``file``. Raises ``InvalidRequest``."""
+    """The envelope of a form that has a file in the field ``file``, or several in ``file[]``. Raises ``InvalidRequest``."""
     parts = read_parts(body)
     fields: dict[str, FormPart] = {}
     for part in parts:
@@ -132,7 +156,7 @@ def form_envelope(body: bytes, rules: BodyRules, file: str) -> Envelope:
     name = "" if model is None or model.is_file else _text(body, model)
     if model is None or not name.strip():
         raise InvalidRequest("model is required.", param="model")
-    given = fields.get(file)
+    given = fields.get(file) or fields.get(f"{file}[]")
     if given is None or given.start >= given.end:
         raise InvalidRequest(f"{file} is required: a file that is not empty.", param=file)
     streams = stream is not None and _text(body, stream).strip().lower().encode() in _TRUE

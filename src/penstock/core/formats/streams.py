@@ -71,9 +71,11 @@ def _no_content_yet(_frames: bytes) -> bool:
     return True  # the lane has told by then that there is none in them
 
 
-EVENT_STREAM = StreamForm(error_frame=error_event, keepalive=b": keep-alive\n\n", is_startup=_no_content_yet)
+EVENT_STREAM = StreamForm(
+    error_frame=error_event, keepalive=b": keep-alive\n\n", says_nothing=_no_content_yet
+)
 """Streams of events."""
-BYTES = StreamForm(error_frame=error_event, keepalive=b"", is_startup=_no_content_yet)
+BYTES = StreamForm(error_frame=error_event, keepalive=b"", says_nothing=_no_content_yet)
 """Streams that are a file on its way: nothing of ours can stand in them, so a failure breaks them off."""
 
 

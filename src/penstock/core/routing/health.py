@@ -22,6 +22,8 @@ from penstock.core.routing.retry_budget import RetryBudget
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.core.routing.votes import Poison, Voters
 
+_TELLING = 32
+"""Tokens of an answer from which on they say how quick an upstream generates."""
 HELD = frozenset((FailureClass.BROKEN, FailureClass.AUTH, FailureClass.MISSING))
 """What a caller can bring about by what it asks: a poison prompt, the id of a file that lies elsewhere."""
 
@@ -48,6 +50,7 @@ class UpstreamHealth:
         "low",
         "normal",
         "origin",
+        "rate",
         "resorted_at",
         "sampled_at",
         "slowness",
@@ -84,6 +87,8 @@ class UpstreamHealth:
         """There is little left of its limits."""
         self.slowness = 1.0
         """Its first tokens, in averages of the model: 1.0 for one of which nothing is known."""
+        self.rate = 0.0
+        """Tokens a second of its answers, once they have begun; 0.0 for one of which nothing is known."""
         self.failures = 0.0
         """The share of requests that fail."""
         self.sampled_at = 0.0
@@ -342,6 +347,14 @@ class Health:
         health.fade(now, rules)
         weighs = rules.slower_weighs if ratio > health.slowness else rules.quicker_weighs
         health.slowness += weighs * (ratio - health.slowness)
+
+    def generated(self, health: UpstreamHealth, tokens: int, seconds: float) -> None:
+        """It has streamed so many tokens in this time, from the first one on. A few tell nothing."""
+        if tokens >= _TELLING and seconds > 0.0:
+            rate = tokens / seconds
+            health.rate = (
+                rate if not health.rate else health.rate + self.rules.rate_weighs * (rate - health.rate)
+            )
 
     def succeeded(
         self, health: UpstreamHealth, sent_at: float, now: float, user: str = "", *, slow: bool = False

@@ -4,6 +4,7 @@ The names of the members are OpenRouter's, the names of providers those of the c
 of the same targets, or leaves some out; the choice in that order is the same as ever.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -14,7 +15,9 @@ from penstock.core.routing.automatic import is_cheap
 from penstock.core.routing.candidates import Candidate, Group, Tier
 from penstock.errors import InvalidRequest
 
-Sort = Literal["", "price", "latency"]
+Sort = Literal["", "price", "latency", "throughput"]
+OF_THE_MOMENT: frozenset[Sort] = frozenset(("latency", "throughput"))
+"""Orders that follow from what is measured."""
 
 NO_TRAIN, ZERO_RETENTION = "no-train", "zdr"
 """Tags that ``data_collection`` and ``zdr`` stand for."""
@@ -68,7 +71,7 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     order: list[str] | None = None
     ignore: list[str] | None = None
     allow_fallbacks: bool | None = None
-    sort: Literal["price", "latency"] | None = None
+    sort: Literal["price", "latency", "throughput"] | None = None
     max_price: _MaxPrice | None = None
     require_parameters: bool | None = None
     data_collection: Literal["allow", "deny"] | None = None
@@ -128,24 +131,37 @@ def read_preference(raw: bytes, param: str) -> Preference | None:
 # ---- the order that follows
 
 
+class Speed(msgspec.Struct, frozen=True, gc=False):
+    """What is measured of one: how slow its answers begin, in averages of the model, and tokens a second (0.0: unknown)."""
+
+    slowness: float = 1.0
+    rate: float = 0.0
+
+
 def narrowed(
-    group: Group, preference: Preference, dialect: str, slowness: Callable[[Candidate], float]
+    group: Group, preference: Preference, dialect: str, measured: Callable[[Candidate], Speed]
 ) -> Group:
     """The targets that are as is asked, in the order that is asked; there may be none.
 
-    ``dialect`` is the caller's; ``slowness`` says how slow one is at the moment.
+    ``dialect`` is the caller's; ``measured`` says how quick one is at the moment.
     """
+    best = 0.0
+    if preference.sort == "throughput":
+        best = max([measured(each).rate for tier in group.tiers for each in tier.candidates], default=0.0)
     ranked: dict[tuple[float, ...], list[Candidate]] = {}
     places = {name: at for at, name in enumerate(preference.order)}
     for number, tier in enumerate(group.tiers):
         for candidate in tier.candidates:
             if _passes(candidate, preference, dialect):
-                rank = _rank(candidate, preference, places, number, slowness)
+                rank = _rank(candidate, preference, places, number, measured, best)
                 ranked.setdefault(rank, []).append(candidate)
     ranks = sorted(ranked)
     if not preference.allow_fallbacks and not (preference.only or preference.order):
         ranks = ranks[:1]
     return Group(group.model, tuple(Tier(at, tuple(ranked[rank])) for at, rank in enumerate(ranks)))
+
+
+_FIFTH = math.log(1.25)
 
 
 def _passes(candidate: Candidate, preference: Preference, dialect: str) -> bool:
@@ -167,7 +183,8 @@ def _rank(
     preference: Preference,
     places: Mapping[str, int],
     number: int,
-    slowness: Callable[[Candidate], float],
+    measured: Callable[[Candidate], Speed],
+    best: float,
 ) -> tuple[float, ...]:
     last = len(places)
     place = places.get(candidate.attempt.provider, last)
@@ -178,6 +195,10 @@ def _rank(
             price = candidate.price
             return (place, float("inf") if price is None else price.input + price.output)
         case "latency":
-            return (place, round(slowness(candidate), 1))
+            return (place, round(measured(candidate).slowness, 1))
+        case "throughput":
+            rate = measured(candidate).rate
+            # those within a fifth share their requests; one that is not known is found out
+            return (place, int(math.log(best / rate) / _FIFTH) if rate > 0.0 else 0.0)
         case _:
             return (place, number)

@@ -20,6 +20,8 @@ class RoutingRules(msgspec.Struct, frozen=True):
     slower_weighs: float = 0.5
     quicker_weighs: float = 0.1
     """What a first token counts that was slower, or quicker, than the upstream's average."""
+    rate_weighs: float = 0.1
+    """What one answer counts in the average of tokens a second."""
     slowest: float = 20.0
     """How many times the model's average one sample counts at most."""
     forgets: float = 20.0

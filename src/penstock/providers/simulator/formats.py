@@ -192,7 +192,8 @@ _IN_JSON: Mapping[str, Callable[[Mapping[str, JsonValue], str], FormatAnswer]] =
     "/moderations": _moderation,
     "/completions": _completion,
 }
-_IN_FORMS = ("/audio/transcriptions", "/audio/translations")
+_EDITS = "/images/edits"
+_IN_FORMS = ("/audio/transcriptions", "/audio/translations", _EDITS)
 
 
 def format_answer(path: str, body: bytes) -> FormatAnswer | None:
@@ -202,7 +203,11 @@ def format_answer(path: str, body: bytes) -> FormatAnswer | None:
             parts = {part.name: _value(body, part) for part in read_parts(body)}
         except InvalidRequest as error:
             raise Unreadable(error.message) from error
-        return _transcription(parts, parts.get("model", b"").decode("latin-1") or "simulator")
+        model = parts.get("model", b"").decode("latin-1") or "simulator"
+        if path.endswith(_EDITS):
+            said = parts.get("prompt", b"").decode("utf-8", "replace")
+            return _image({"prompt": said, "stream": parts.get("stream", b"").lower() == b"true"}, model)
+        return _transcription(parts, model)
     for suffix, answer in _IN_JSON.items():
         if path.endswith(suffix) and not path.endswith("/chat/completions"):
             fields = decode_object(body)

@@ -30,7 +30,7 @@ from penstock.core.dialects.chat.encode_response import (
 from penstock.core.dialects.chat.passthrough import MARKS, Passthrough, pass_request, passthrough_response
 from penstock.core.dialects.chat.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.chat.request_schema import CALL_ID_LIMIT
-from penstock.core.dialects.chat.startup import is_startup
+from penstock.core.dialects.chat.startup import says_nothing
 from penstock.core.dialects.foreign_reasoning.chat import without_reasoning
 from penstock.core.dialects.interface import CallerSide, Dialect, Passing, UpstreamSide
 from penstock.core.dialects.openai.deviations import may_deviate, regular
@@ -105,7 +105,7 @@ CHAT = Dialect(
         encode_response=encode_response,
         error_frame=error_frame,
         keepalive=KEEPALIVE,
-        is_startup=is_startup,
+        says_nothing=says_nothing,
         reply_id="chatcmpl-",
         words={
             "effort": "reasoning_effort",

@@ -54,7 +54,7 @@ from penstock.core.dialects.messages.passthrough import (
 )
 from penstock.core.dialects.messages.paused_turn import PausedTurnDecoder
 from penstock.core.dialects.messages.remembered_request import decode_remembered, encode_remembered
-from penstock.core.dialects.messages.startup import is_startup
+from penstock.core.dialects.messages.startup import says_nothing
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.core.limits import Header
 from penstock.core.profile import Profile
@@ -171,7 +171,7 @@ MESSAGES = Dialect(
         encode_response=encode_response,
         error_frame=error_frame,
         keepalive=KEEPALIVE,
-        is_startup=is_startup,
+        says_nothing=says_nothing,
         reply_id="msg_",
         words={
             "effort": "output_config.effort",

@@ -1,4 +1,4 @@
-"""Start-up frames of Messages: ``message_start``, pings, and blocks that begin with nothing in them."""
+"""Start-up frames of Messages: ``message_start``, pings, blocks that begin with nothing in them, and a plain end."""
 
 import msgspec
 
@@ -15,8 +15,13 @@ class _Block(msgspec.Struct):
     thinking: str = ""
 
 
+class _Delta(msgspec.Struct):
+    stop_reason: str | None = None
+
+
 class _Event(msgspec.Struct):
     type: str = ""
+    delta: _Delta | None = None
     content_block: _Block | None = None
 
 
@@ -29,8 +34,10 @@ def _is_startup(frame: Frame) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     match event.type:
-        case "message_start" | "ping":
+        case "message_start" | "ping" | "content_block_stop" | "message_stop":
             return True
+        case "message_delta":
+            return event.delta is not None and event.delta.stop_reason == "end_turn"
         case "content_block_start":
             block = event.content_block or _Block()
             return block.type in _EMPTY_AT_FIRST and not block.text and not block.thinking
@@ -38,6 +45,6 @@ def _is_startup(frame: Frame) -> bool:
             return False
 
 
-def is_startup(frames: bytes) -> bool:
+def says_nothing(frames: bytes) -> bool:
     """Whether these whole frames say nothing yet of the answer."""
     return starts_only(frames, _is_startup)

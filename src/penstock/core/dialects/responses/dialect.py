@@ -40,7 +40,7 @@ from penstock.core.dialects.responses.passthrough import (
 )
 from penstock.core.dialects.responses.request_echo import asked, asked_to_compact
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
-from penstock.core.dialects.responses.startup import is_startup
+from penstock.core.dialects.responses.startup import says_nothing
 from penstock.core.dialects.upstream_error_text import error_text
 from penstock.errors import InvalidRequest, PreviousResponseNotFound
 
@@ -120,7 +120,7 @@ _CALLER = CallerSide(
     encode_response=encode_response,
     error_frame=error_frame,
     keepalive=KEEPALIVE,
-    is_startup=is_startup,
+    says_nothing=says_nothing,
     reply_id="resp_",
     words={
         "logprobs": "include",
