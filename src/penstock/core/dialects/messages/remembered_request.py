@@ -19,6 +19,7 @@ from penstock.core.dialects.translation_memory import (
     EncodedConversation,
     RequestParts,
     Shelf,
+    changes_speaker,
 )
 from penstock.core.neutral.request import AnyPart, Loss, Request, Role, Tool, Turn
 from penstock.core.profile import Profile
@@ -151,6 +152,10 @@ class _Turns(RequestWriter):
     def part(self, turns: Sequence[Turn], *, first: bool, last: bool) -> list[Json]:  # noqa: ARG002 - each is alike
         """The messages of a part."""
         return self.messages(turns)
+
+    def apart(self, before: Json, after: Json) -> bool:
+        """Whether nothing joins two messages."""
+        return changes_speaker(before, after)
 
     def ordered(self, messages: list[Json]) -> list[Json]:
         """The messages as they are: they were arranged before."""
