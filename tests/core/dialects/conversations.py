@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from penstock.core.dialects.registry import caller_side
-from penstock.core.dialects.responses.encrypted_reasoning import sealed_hosted
 from penstock.core.neutral.request import Hosted
+from penstock.core.reasoning.encrypted_reasoning import sealed_hosted
 
 Json = dict[str, Any]
 

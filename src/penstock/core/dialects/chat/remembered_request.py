@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.request_parts import RequestParts
 from penstock.core.dialects.chat import request_schema as wire
 from penstock.core.dialects.chat.conversation_reader import ConversationReader
 from penstock.core.dialects.chat.decode_request import RequestReader, finished
@@ -19,7 +20,6 @@ from penstock.core.dialects.translation_memory import (
     DecodedConversation,
     DecodedTools,
     EncodedConversation,
-    RequestParts,
     Shelf,
     changes_speaker,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.request_parts import RequestParts
 from penstock.core.dialects.messages import request_schema as wire
 from penstock.core.dialects.messages.decode_request import ConversationReader, RequestReader
 from penstock.core.dialects.messages.encode_request import Json, RequestWriter
@@ -17,7 +18,6 @@ from penstock.core.dialects.translation_memory import (
     DecodedConversation,
     DecodedTools,
     EncodedConversation,
-    RequestParts,
     Shelf,
     changes_speaker,
 )

@@ -15,7 +15,6 @@ from penstock.core.body.envelope import invalid
 from penstock.core.dialects.openai.attachments import document_of, image_at
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK
 from penstock.core.dialects.responses import request_schema as wire
-from penstock.core.dialects.responses.encrypted_reasoning import opened, opened_hosted
 from penstock.core.dialects.responses.hosted_tools import EVENTS, hosted_in
 from penstock.core.dialects.responses.request_echo import TRIGGER
 from penstock.core.dialects.responses.response_schema import cited
@@ -37,6 +36,7 @@ from penstock.core.neutral.request import (
     ToolResult,
     Turn,
 )
+from penstock.core.reasoning.encrypted_reasoning import opened, opened_hosted
 from penstock.core.tools.call_ids import inward
 from penstock.core.tools.client_tools import BY_CALL, BY_OUTPUT, ClientItem, ClientTool
 from penstock.errors import InvalidRequest

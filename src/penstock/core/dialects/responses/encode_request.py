@@ -13,7 +13,6 @@ from penstock.core.dialects.openai.effort import effort_for, nearest
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, RequestEncoder
 from penstock.core.dialects.openai.scores import asks_scores
 from penstock.core.dialects.openai.strict_schema import strict_fits
-from penstock.core.dialects.responses.encrypted_reasoning import carrier_of
 from penstock.core.dialects.responses.hosted_tools import is_from_here, item_of
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.request import (
@@ -33,6 +32,7 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.profile import Profile
+from penstock.core.reasoning.encrypted_reasoning import carrier_of
 from penstock.core.tools import call_ids
 from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest

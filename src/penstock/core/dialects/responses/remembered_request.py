@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.request_parts import RequestParts
 from penstock.core.dialects.openai.encode_request import Json
 from penstock.core.dialects.responses import request_schema as wire
 from penstock.core.dialects.responses.conversation_reader import BRINGING, ConversationReader, bring, kind_of
@@ -23,7 +24,6 @@ from penstock.core.dialects.translation_memory import (
     DecodedConversation,
     DecodedTools,
     EncodedConversation,
-    RequestParts,
     Shelf,
 )
 from penstock.core.neutral.request import Loss, Request, Turn
