@@ -24,6 +24,7 @@ from penstock.site.admin.admin_site import AdminSite
 from penstock.site.admin.context import AdminContext, Operation, RunningRequest
 from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
+from penstock.site.notice_board import NoticeBoard
 from penstock.site.oauth.providers import NoOAuth, OAuthAsking, providers_of
 from penstock.site.pages import Pages
 from penstock.site.protection import Hsts
@@ -112,6 +113,7 @@ class SiteProcess:
         now: Callable[[], float],
     ) -> SiteContext:
         rules = _rules(settings)
+        board = NoticeBoard(database, now)
         return SiteContext(
             database=database,
             secrets_file=secrets_file,
@@ -122,7 +124,8 @@ class SiteProcess:
             sign_in=SignIn(
                 database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
             ),
-            pages=_pages(settings, catalog, self.oauth, brand, signup=rules.open),
+            pages=_pages(settings, catalog, self.oauth, brand, board, signup=rules.open),
+            board=board,
             lifetime=self.lifetime,
             entropy=secrets.token_bytes,
             clock=now,
@@ -143,7 +146,13 @@ class SiteProcess:
 
 
 def _pages(
-    settings: Settings, catalog: Callable[[], Catalog], oauth: OAuthAsking, brand: BrandFiles, *, signup: bool
+    settings: Settings,
+    catalog: Callable[[], Catalog],
+    oauth: OAuthAsking,
+    brand: BrandFiles,
+    board: NoticeBoard,
+    *,
+    signup: bool,
 ) -> Pages:
     return Pages(
         brand=settings.brand,
@@ -153,6 +162,7 @@ def _pages(
         mails_printed=settings.mail_url == "console:",
         oauth=oauth.providers,
         look=brand.brand,
+        board=board,
     )
 
 
