@@ -59,7 +59,7 @@ from penstock.operations.drill import Drills
 from penstock.operations.metrics import Metrics
 from penstock.operations.token_sources import TokenPending
 from penstock.relay.answer import RequestMemories, asked_of, lane_for, prepared_for, relieved, whole_answer
-from penstock.relay.answer_head import AnswerHead, answer_headers
+from penstock.relay.answer_head import AnswerHead, answer_headers, ending_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
@@ -1149,6 +1149,7 @@ class RelayedCall(Call):
                 route=(self.route, self.attempts),
                 content_type=None if response is None else response.header(b"content-type") or b"",
                 timing=timing,
+                ending=ending_headers(standing.ends_on, self.now),
             )
             self.exchange.start(200, head)
             return
@@ -1164,6 +1165,7 @@ class RelayedCall(Call):
                 limit=limit,
                 reset=reset,
                 route=(self.route, self.attempts),
+                ending=ending_headers(standing.ends_on, self.now),
             )
             standing.heads.keep(key, known)
         self.exchange.start_ready(known.fill(request_id, left, seconds))
