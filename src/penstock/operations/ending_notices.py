@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +20,7 @@ from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger import rollups
 from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable
+from penstock.operations.background import running_beside
 from penstock.operations.model_endings import Ending, end_of, endings
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
@@ -66,13 +67,8 @@ class EndingNotices:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """The catalogue is looked through now and then, until the end."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with running_beside(self._run()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _run(self) -> None:
         while True:

@@ -1,9 +1,8 @@
 """The site process: the pages of one serving process, and the mails that they send."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -16,6 +15,7 @@ from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
+from penstock.operations.background import running_beside
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
@@ -136,13 +136,8 @@ class SiteProcess:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Mails are sent, until the end."""
-        sending = asyncio.create_task(self.mail_sender.run())
-        try:
+        async with running_beside(self.mail_sender.run()):
             yield
-        finally:
-            sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await sending
 
 
 def _pages(

@@ -366,8 +366,8 @@ def test_what_one_turn_says_in_several_items_is_gone_on_from_within_it(
         rows.append(
             {"type": "function_call", "call_id": f"c{at}", "name": "f", "arguments": '{"x": "yyyyyyyy"}'}
         )
-        body = scanned("responses", items(*rows))
-        same(body, "responses", "messages", DEFAULT_PROFILE, mine)
+        same(scanned("responses", items(*rows)), "responses", "messages", DEFAULT_PROFILE, mine)
+    body = scanned("responses", items(*rows))
     decoded = Counted(monkeypatch, *DECODING)
     outcome(body, "responses", "messages", memory=mine)
     assert decoded.calls == 0
