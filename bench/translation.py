@@ -25,6 +25,8 @@ LANES: tuple[tuple[Dialect, str], ...] = (
     ("messages", "chat"),
     ("responses", "messages"),
     ("responses", "chat"),
+    ("chat", "responses"),
+    ("messages", "responses"),
 )
 TURNS, TOOLS = 61, 30
 """The last turn is the user's."""

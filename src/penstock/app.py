@@ -372,7 +372,14 @@ async def _operators_told(
     brand, entropy = settings.brand, secrets.token_bytes
     refusals = ProviderRefusals(database, secrets_file, brand=brand, entropy=entropy, now=now, queued=queued)
     notices = EndingNotices(
-        database, secrets_file, catalog, brand=brand, entropy=entropy, now=now, queued=queued
+        database,
+        secrets_file,
+        catalog,
+        brand=brand,
+        url=settings.public_url,
+        entropy=entropy,
+        now=now,
+        queued=queued,
     )
     async with refusals.running(), notices.running():
         yield refusals, notices

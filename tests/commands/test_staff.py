@@ -87,3 +87,17 @@ def test_commands_that_write_are_in_the_trail_and_it_verifies(call: Call, data: 
     conn.close()
     broken = call("audit", "verify")
     assert (broken.code, broken.out) == (1, "broken at entry 2: a name or an address was changed\n")
+
+
+def test_notices_are_told_by_commands_as_on_the_pages(call: Call) -> None:
+    opened = call("notice", "open", "Slow answers", "--text=We look into it.", "--json").json
+    assert (opened["state"], len(opened["words"])) == ("investigating", 1)
+    done = call("notice", "update", opened["id"], "--state=resolved", "--text=Over.")
+    assert done.out == f"{opened['id']}: Slow answers, resolved.\n"
+    assert call("notice", "update", opened["id"], "--state=odd", "--text=x").code == 1
+    banner = call("notice", "announce", "New models", "--days=2", "--json").json
+    assert banner["id"] in call("notice", "list").out
+    assert call("notice", "withdraw", banner["id"]).code == 0
+    listed = call("notice", "list", "--json").json
+    assert (len(listed["incidents"]), listed["announcements"]) == (1, [])
+    assert "incident_opened" in call("audit", "list").out

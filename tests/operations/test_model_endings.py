@@ -5,15 +5,20 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert, select
 
 from penstock.domain.accounts.accounts import create_user
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.toml_document import parse
+from penstock.domain.mail import outbox
 from penstock.operations.ending_notices import EndingNotices
 from penstock.operations.first_start import open_store
-from penstock.operations.model_endings import endings
+from penstock.operations.model_endings import end_of, endings
 from penstock.providers.table import KINDS
+from penstock.relay.answer_head import ending_headers
 from penstock.settings import load
+from penstock.store.sql.schema import outbox as outbox_table
+from penstock.store.sql.schema import usage_hours
 
 TEXT = """
 [[provider]]
@@ -103,6 +108,51 @@ async def test_every_operator_is_mailed_thirty_days_seven_days_and_no_days_ahead
             sent.append(await notices().tell_due() + await notices().tell_due())
         assert sent == [0, 2 * each, 0, 2 * each, 0, 2 * each, 0]
         assert bool(queued) is bool(each)
+
+
+async def test_case_31_accounts_that_use_a_model_which_ends_are_mailed_once(tmp_path: Path) -> None:
+    """Thirty days ahead; of a model that another provider serves on, and of one that they do not use, they hear nothing."""
+    now = datetime(2026, 11, 12, tzinfo=UTC).timestamp()
+    async with open_store(load({"PENSTOCK_DATA": str(tmp_path)}).settings) as store:
+        hour = int(now) // 3600
+        async with store.database.transaction() as conn:
+            for number, (model, back) in enumerate((("five", 5), ("five", 40 * 24), ("mini", 5), ("six", 5))):
+                user = await create_user(
+                    conn,
+                    f"u{number}@example.com",
+                    plan="pro",
+                    admin=False,
+                    verified=True,
+                    now=1,
+                    id=f"usr_{number}",
+                )
+                counts = dict.fromkeys([column.name for column in usage_hours.c], 0)
+                row = {**counts, "user_id": user.id, "hour": hour - back, "model": model}
+                await conn.execute(insert(usage_hours).values(row))
+        served = catalog("OPENAI_API_KEY", "OPENROUTER_API_KEY")
+        for _ in range(2):
+            await EndingNotices(
+                store.database, store.secrets_file, lambda: served, brand="Acme", url="https://acme.example",
+                entropy=secrets.token_bytes, now=lambda: now, queued=lambda: None,
+            ).tell_due()  # fmt: skip
+        async with store.database.connect() as conn:
+            due = await outbox.told_of(conn, next(iter(await conn.scalars(select(outbox_table.c.kind)))))
+        assert due == {"u0@example.com"}
+        async with store.database.transaction() as conn:
+            (mail,) = [it.mail for it in await outbox.take(conn, store.secrets_file, now=int(now * 1000))]
+        assert mail.subject == "Acme: five ends on 2026-12-11"
+        assert "https://acme.example/models" in "".join(mail.paragraphs)
+
+
+def test_case_31_answers_say_the_end_from_thirty_days_ahead_on() -> None:
+    served = catalog("OPENAI_API_KEY", "OPENROUTER_API_KEY")
+    ends = {id: end_of(served, model) for id, model in served.models.items()}
+    assert ends == {"five": "2026-12-11", "mini": "", "six": ""}
+    noticed = datetime(2026, 11, 11, tzinfo=UTC).timestamp()
+    assert ending_headers("2026-12-11", noticed - 1) == ending_headers("", noticed) == []
+    assert ending_headers("2026-12-11", noticed) == [
+        (b"deprecation", b"@%d" % noticed), (b"sunset", b"Fri, 11 Dec 2026 00:00:00 GMT"),
+    ]  # fmt: skip
 
 
 def test_a_vendor_without_a_key_and_a_simulated_catalogue_end_nothing() -> None:

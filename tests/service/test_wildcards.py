@@ -7,6 +7,8 @@ import pytest
 
 from penstock.core.catalog import Capabilities, Model, Target
 from penstock.domain.catalog.publishing import publish_models
+from penstock.operations import model_endings
+from penstock.providers.retirements import Retirement
 from penstock.providers.table import KINDS
 from tests.service.conversations import PATHS, body_of
 from tests.service.running_service import House
@@ -82,3 +84,21 @@ async def test_a_name_that_the_provider_does_not_have_is_a_404_and_holds_nothing
     assert {row["error_code"] for row in await house.rows(user)} == {"model_not_found"}
     told = await house.http("POST", PATHS["chat"], user.key, body=body_of("chat", "lab/there"))
     assert told.status == 200
+
+
+async def test_answers_of_a_model_that_ends_say_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 31, over the wire: on answers that are translated and told, and on plain ones."""
+    end = Retirement("custom", "gpt-9", "2026-12-11", "gpt-10", "")
+    monkeypatch.setattr(model_endings, "retirement", lambda _kind, name: end if name == "gpt-9" else None)
+    ending = Model("old", "Old", targets=(Target("wire-chat", "gpt-9"),))
+    async with house.store.database.transaction() as conn:
+        await publish_models(conn, (), (ending,), KINDS, 1)
+    await house.restart()
+    house.wires["wire-chat"].script = lambda asked: asked.answer(json.dumps(GOOD).encode())
+    user = await house.user()
+    for caller, more in (("chat", {}), ("messages", {"top_k": 5})):
+        body = json.dumps({**json.loads(body_of(caller, "old")), **more}).encode()
+        told = await house.http("POST", PATHS[caller], user.key, body=body)
+        assert told.status == 200
+        assert told.headers["sunset"] == "Fri, 11 Dec 2026 00:00:00 GMT"
+        assert told.headers["deprecation"].startswith("@")

@@ -305,3 +305,59 @@ async def test_settings_say_where_they_come_from_and_hide_secrets(hotel: Hotel, 
     assert "default" in page
     for path in ("/admin/jobs", "/admin/live", "/admin/models?served=no", "/admin/providers/sim-chat"):
         assert (await owner.get(path)).status_code == 200, path
+
+
+async def test_an_incident_is_told_from_its_beginning_to_its_end(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    said = {
+        "title": "Slow <answers>",
+        "state": "investigating",
+        "text": "We look into it.",
+        "models": "claude-haiku-4.5",
+    }
+    stranger = hotel.reader()
+    assert "Slow" not in (await stranger.get("/status")).text
+    assert (await owner.post("/admin/notices/incidents", **said)).headers["location"].endswith("notice=told")
+    page = (await stranger.get("/status")).text
+    assert "Slow &lt;answers&gt;" in page
+    assert page.index("investigating") < page.index("We look into it.")
+    assert "owner@example.com" not in page
+    found = (await stranger.get("/status.json")).json()["incidents"]
+    assert [(it["state"], it["models"]) for it in found] == [("investigating", ["claude-haiku-4.5"])]
+    there = f"/admin/notices/incidents/{found[0]['id']}"
+    assert (await owner.post(there, state="resolved", text="It was the network.")).status_code == 303
+    page = (await stranger.get("/status")).text
+    assert (
+        page.index("Incidents of the last")
+        < page.index("It was the network.")
+        < page.index("We look into it.")
+    )
+    for wrong in ({"state": "gone"}, {"models": "none-such"}, {"title": ""}, {"text": " "}):
+        assert (await owner.post("/admin/notices/incidents", **{**said, **wrong})).status_code == 400, wrong
+    assert (
+        await owner.post("/admin/notices/incidents/inc_none", state="resolved", text="x")
+    ).status_code == 404
+    assert {"incident_opened", "incident_updated"} <= set(await actions(hotel))
+
+
+async def test_a_banner_is_seen_by_those_it_is_for_until_it_is_withdrawn(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    stranger = hotel.reader()
+    await owner.post("/admin/notices/announcements", text="New models", plan="", days="3")
+    await owner.post("/admin/notices/announcements", text="For pro alone", plan="pro", days="3")
+    for reader, pro in ((stranger, False), (ann, False)):
+        page = (await reader.get("/status")).text
+        assert ("New models" in page, "For pro alone" in page) == (True, pro)
+    page = (await owner.get("/admin/notices")).text
+    withdrawn = re.findall(r"/admin/notices/announcements/ann_\w+/withdraw", page)
+    assert len(withdrawn) == 2
+    for path in withdrawn:
+        assert (await owner.post(path)).status_code == 303
+    assert "New models" not in (await ann.get("/dashboard")).text
+    assert (await owner.post(withdrawn[0])).status_code == 404
+    for wrong in ({"days": "0"}, {"days": "x"}, {"plan": "none"}, {"text": ""}):
+        sent = {"text": "t", "plan": "", "days": "3", **wrong}
+        assert (await owner.post("/admin/notices/announcements", **sent)).status_code == 400, wrong
+    assert {"announced", "announcement_withdrawn"} <= set(await actions(hotel))

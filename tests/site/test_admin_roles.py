@@ -51,6 +51,11 @@ NEEDS: dict[str, Permission] = {
     "/admin/mail": "read",
     "/admin/mail/again": "mail",
     "/admin/mail/test": "mail",
+    "/admin/notices": "read",
+    "/admin/notices/incidents": "announce",
+    "/admin/notices/incidents/{id}": "announce",
+    "/admin/notices/announcements": "announce",
+    "/admin/notices/announcements/{id}/withdraw": "announce",
     "/admin/settings": "read",
     "/admin/jobs": "read",
 }
@@ -60,7 +65,7 @@ FOUND = {
     "/admin/requests": 200, "/admin/providers": 200, "/admin/providers/{id}": 200, "/admin/models": 200,
     "/admin/models/{id:path}": 200, "/admin/plans": 200, "/admin/plans/{id}": 200, "/admin/staff": 200,
     "/admin/audit": 200, "/admin/audit.jsonl": 200, "/admin/changes": 200, "/admin/live": 200, "/admin/mail": 200,
-    "/admin/settings": 200, "/admin/jobs": 200,
+    "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200,
 }  # fmt: skip
 """What a GET by somebody who may gives, of those that need no more than their address."""
 

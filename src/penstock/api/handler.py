@@ -49,6 +49,7 @@ from penstock.errors import (
 )
 from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.metrics import Metrics
+from penstock.operations.model_endings import end_of
 from penstock.relay.call import Call
 from penstock.relay.relay import Relay
 from penstock.relay.router import Asker
@@ -322,13 +323,14 @@ class Api:
         standing = caller.standings.get(envelope.model)
         if standing is None:
             try:
-                resolution = self._catalog().resolve(
+                catalog = self._catalog()
+                resolution = catalog.resolve(
                     envelope.model, caller.plan.id, caller.allowed, caller.endpoint.kind
                 )
             except PenstockError as error:
                 error.asked = Asked(envelope.model, stream=envelope.stream)
                 raise
-            standing = Standing(caller, resolution)
+            standing = Standing(caller, resolution, end_of(catalog, resolution.model))
             if len(envelope.model) <= _LONGEST_NAME_KEPT:
                 caller.standings.keep(envelope.model, standing)
         self._relay.begin(

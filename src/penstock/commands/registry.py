@@ -52,6 +52,7 @@ app.command(
 app.command("penstock.commands.models:app", name="models")
 app.command("penstock.commands.usage:usage", name="usage")
 app.command("penstock.commands.reconcile:reconcile", name="reconcile")
+app.command("penstock.commands.notice:app", name="notice")
 app.command("penstock.commands.mail:app", name="mail")
 app.command("penstock.commands.settings:settings", name="settings")
 app.command("penstock.commands.doctor:examine", name="doctor")
@@ -73,6 +74,7 @@ LINES: Mapping[str, str] = {
     "models": "See what the providers have, publish it, take it back.",
     "usage": "Show what an account has used on a day.",
     "reconcile": "Compare the counts of a day with the rows behind them.",
+    "notice": "Tell everybody of trouble, and of what is new.",
     "mail": "Try the way that mails take.",
     "settings": "Show every setting: its value, and where that comes from.",
     "doctor": "Check whether the installation is sound.",

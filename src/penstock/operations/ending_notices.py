@@ -1,23 +1,27 @@
-"""Mails to the operators about models that their vendors end: thirty days ahead, seven days ahead, and on the day.
+"""Mails about models that their vendors end: to the operators thirty days ahead, seven days ahead, and on the day; and once,
+thirty days ahead, to the accounts that use a model which nothing else serves.
 
-Each is one mail for each operator, whichever server sends it: its kind names the model and how near the end is, and the
-outbox knows which kinds went out.
+Each is one mail for each operator or account, whichever server sends it: its kind names the model and how near the end
+is, and the outbox knows which kinds went out.
 """
 
 import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.ledger import rollups
 from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable
-from penstock.operations.model_endings import Ending, endings
+from penstock.operations.background import running_beside
+from penstock.operations.model_endings import Ending, end_of, endings
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
 from penstock.timeouts import to_its_end
@@ -29,6 +33,10 @@ LOOK_SECONDS = 6 * 3600.0
 _NEAR = (0, 7, 30)
 """Days before the end; the least that is not passed is what a mail is about."""
 _LAST_WORD = 2.0
+_USED_DAYS = 28
+"""Who used a model in the last so many days is told of its end."""
+_AT_ONCE = 100
+"""Mails that are queued in one transaction."""
 
 
 class EndingNotices:
@@ -41,15 +49,17 @@ class EndingNotices:
         catalog: Callable[[], Catalog],
         *,
         brand: str,
+        url: str = "",
         entropy: Entropy,
         now: Callable[[], float],
         queued: Callable[[], None],
     ) -> None:
-        """``now`` gives epoch seconds; ``queued`` is called when a mail was put into the outbox."""
+        """``url`` is where the pages are; ``now`` gives epoch seconds; ``queued`` is called after a mail was queued."""
         self._database = database
         self._secrets_file = secrets_file
         self._catalog = catalog
         self._brand = brand
+        self._url = url
         self._entropy = entropy
         self._now = now
         self._queued = queued
@@ -57,13 +67,8 @@ class EndingNotices:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """The catalogue is looked through now and then, until the end."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with running_beside(self._run()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _run(self) -> None:
         while True:
@@ -84,6 +89,8 @@ class EndingNotices:
             return 0
         async with self._database.transaction() as conn:
             count = sum([await self._tell(conn, ending, today) for ending in found])
+        for model in {ending.model: None for ending in found if not ending.others}:
+            count += await self._tell_accounts(model, today)
         if count:
             self._queued()
         return count
@@ -106,6 +113,30 @@ class EndingNotices:
                 conn, self._secrets_file, mail, now=int(self._now() * 1000), entropy=self._entropy
             )
         return len(operators)
+
+    async def _tell_accounts(self, id: str, today: date) -> int:
+        catalog, day = self._catalog(), day_of(self._now())
+        model = catalog.models.get(id)
+        end = "" if model is None else end_of(catalog, model)
+        if not end or date.fromisoformat(end) <= today:
+            return 0
+        kind = f"model_leaves_{hashlib.sha256(f'{id}|{end}'.encode()).hexdigest()[:16]}"
+        async with self._database.connect() as conn:
+            using = await rollups.addresses_using(conn, id, range(day - _USED_DAYS, day + 1))
+        count = 0
+        for start in range(0, len(using), _AT_ONCE):
+            async with self._database.transaction() as conn:
+                told = await outbox.told_of(conn, kind)
+                new = [each for each in using[start : start + _AT_ONCE] if each not in told]
+                for recipient in new:
+                    mail = messages.model_leaves(
+                        self._brand, recipient, self._url, kind=kind, model=id, day=end
+                    )
+                    await outbox.queue(
+                        conn, self._secrets_file, mail, now=int(self._now() * 1000), entropy=self._entropy
+                    )
+            count += len(new)
+        return count
 
 
 def _kind(ending: Ending, today: date) -> str:

@@ -29,6 +29,7 @@ from penstock.domain.limits import Gate
 from penstock.domain.trail import chain
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.alerts import Alerts
+from penstock.operations.background import running_beside
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health
@@ -111,15 +112,10 @@ class Maintenance:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Both rounds go on until the end; what is not written by then is written last."""
-        tasks = [asyncio.create_task(self._quick()), asyncio.create_task(self._slow())]
         try:
-            yield
+            async with running_beside(self._quick(), self._slow()):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
             with suppress(DatabaseUnavailable):
                 await self._refusals.flush()
                 await self._attempts.flush()

@@ -57,6 +57,20 @@ def endings(catalog: Catalog, today: date) -> Iterator[Ending]:
             )
 
 
+def end_of(catalog: Catalog, model: Model) -> str:
+    """The first day on which nothing serves a model any more, as its vendors say; '' where no such day is known."""
+    days: list[str] = []
+    for target in model.targets:
+        upstream = catalog.upstreams.get(target.provider)
+        if upstream is None:
+            continue
+        end = retirement(upstream.kind, target.model)
+        if end is None or not end.day:
+            return ""
+        days.append(end.day)
+    return max(days, default="")
+
+
 def _has_others(catalog: Catalog, model: Model, ending: int) -> bool:
     """Whether a provider that is set up serves the model by a name that does not end."""
     return any(

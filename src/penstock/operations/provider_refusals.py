@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +17,7 @@ from penstock.core.failure_classes.classes import FailureClass
 from penstock.domain.accounts import accounts
 from penstock.domain.mail import messages, outbox
 from penstock.errors import DatabaseUnavailable
+from penstock.operations.background import running_beside
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
 from penstock.timeouts import to_its_end
@@ -94,13 +95,8 @@ class ProviderRefusals:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Mails are queued, until the end."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with running_beside(self._run()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _run(self) -> None:
         while True:

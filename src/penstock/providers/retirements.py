@@ -5,6 +5,7 @@ table. A row without a day says that the vendor has ended the model, and that th
 """
 
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 import msgspec
 
@@ -78,6 +79,7 @@ RETIREMENTS: tuple[Retirement, ...] = (
 )
 
 
+@lru_cache(maxsize=4096)
 def retirement(provider: str, name: str) -> Retirement | None:
     """The row for a vendor's model: the first that fits; None where no end is known."""
     for row in RETIREMENTS:

@@ -4,10 +4,13 @@ That is the request's id, how many requests the caller has left of the day, and 
 """
 
 import re
+from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import limit_headers_of
 from penstock.exchange import NOSNIFF, HeaderList
+from penstock.operations.model_proposals import NOTICE_DAYS
 
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _JSON = b"application/json"
@@ -43,6 +46,7 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     provider: bytes | None = None,
     content_type: bytes | None = None,
     timing: bytes | None = None,
+    ending: HeaderList | None = None,
 ) -> HeaderList:
     """The headers of a good answer.
 
@@ -50,7 +54,7 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     one, ``provider`` who answers, and ``timing`` how long each attempt took.
     ``limit``, ``left`` and ``reset`` (Unix seconds) are the day's, ``seconds``
     those until its end. ``content_type`` is what the upstream says of its answer, in a format where that is not known
-    beforehand.
+    beforehand. ``ending`` is what ``ending_headers`` gives for the model that was asked for.
     """
     caller = endpoint.caller
     head: HeaderList = [
@@ -75,6 +79,8 @@ def answer_headers(  # noqa: PLR0913 - what a head says
         head.append((b"x-penstock-route", reason.encode()))
     if provider is not None:
         head.append((b"x-penstock-provider", provider))
+    if ending:
+        head.extend(ending)
     if timing is not None:
         head.append((b"server-timing", timing))
     if losses is not None:
@@ -83,6 +89,20 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     if caller.limit_headers is not None:
         head.extend(caller.limit_headers(limit, reset, left))
     return head
+
+
+def ending_headers(day: str, now: float) -> HeaderList:
+    """What answers of a model say that ends on ``day`` ('': on none): nothing until the notice begins (RFC 9745, RFC 8594)."""
+    if not day:
+        return []
+    ends = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+    noticed = int((ends - timedelta(days=NOTICE_DAYS)).timestamp())
+    if now < noticed:
+        return []
+    return [
+        (b"deprecation", b"@%d" % noticed),
+        (b"sunset", format_datetime(ends, usegmt=True).encode()),
+    ]
 
 
 def media_type(given: bytes | None, *, stream: bool) -> bytes:
@@ -108,6 +128,7 @@ class AnswerHead:
         reset: int,
         route: Route = NO_ROUTE,
         provider: bytes | None = None,
+        ending: HeaderList | None = None,
     ) -> None:
         """As for ``answer_headers``."""
         self.reset = reset
@@ -124,6 +145,7 @@ class AnswerHead:
             seconds=_SECONDS,
             route=route,
             provider=provider,
+            ending=ending,
         )
         lines = b"\r\n".join([_STATUS, *map(b": ".join, headers), b""])
         # each CR and each LF that a value brings in makes a line of its own

@@ -67,7 +67,7 @@ from penstock.relay.answer import (
     relieved,
     whole_answer,
 )
-from penstock.relay.answer_head import AnswerHead, answer_headers
+from penstock.relay.answer_head import AnswerHead, answer_headers, ending_headers
 from penstock.relay.answer_memory import AnswerMemory, AnswerRoom
 from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
@@ -1228,6 +1228,7 @@ class RelayedCall(Call):
                 provider=self._provider,
                 content_type=None if response is None else response.header(b"content-type") or b"",
                 timing=timing,
+                ending=ending_headers(standing.ends_on, self.now),
             )
             self.exchange.start(200, head)
             return
@@ -1244,6 +1245,7 @@ class RelayedCall(Call):
                 reset=reset,
                 route=(self.route, self.attempts),
                 provider=self._provider,
+                ending=ending_headers(standing.ends_on, self.now),
             )
             standing.heads.keep(key, known)
         self.exchange.start_ready(known.fill(request_id, left, seconds))

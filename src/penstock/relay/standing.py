@@ -119,6 +119,7 @@ class Standing:
         "actor_id",
         "caller",
         "endpoint",
+        "ends_on",
         "heads",
         "key_id",
         "legs",
@@ -126,7 +127,9 @@ class Standing:
         "resolution",
     )
 
-    def __init__(self, caller: Caller, resolution: Resolution) -> None:
+    def __init__(self, caller: Caller, resolution: Resolution, ends_on: str = "") -> None:
+        """``ends_on`` is the day (``YYYY-MM-DD``) from which on nothing serves the model, '' where none is known."""
+        self.ends_on = ends_on
         self.caller = caller
         self.endpoint = caller.endpoint
         self.plan = caller.plan

@@ -13,6 +13,7 @@ from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
 from penstock.errors import PenstockError
+from penstock.site.notice_board import NoticeBoard
 from penstock.site.pages import Pages
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
@@ -29,6 +30,7 @@ class SiteContext(msgspec.Struct, frozen=True):
     attempts: AttemptLog
     sign_in: SignIn
     pages: Pages
+    board: NoticeBoard
     lifetime: Lifetime
     entropy: Entropy
     clock: Callable[[], float]

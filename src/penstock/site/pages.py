@@ -18,6 +18,7 @@ from penstock.core.quoting import url_host, url_path
 from penstock.domain.catalog.catalog import Catalog
 from penstock.site.brand import Brand
 from penstock.site.icons import icon
+from penstock.site.notice_board import NoticeBoard
 from penstock.site.oauth.providers import OAuthProvider
 from penstock.site.session import Viewer, form_token_of, viewer_of
 
@@ -61,6 +62,7 @@ ADMIN = (
     MenuEntry("/admin/plans", "Plans", "steps"),
     MenuEntry("/admin/models", "Models", "spark"),
     MenuEntry("/admin/providers", "Providers", "plug"),
+    MenuEntry("/admin/notices", "Notices", "flag"),
     MenuEntry("/admin/mail", "Mail", "letter"),
     MenuEntry("/admin/staff", "Staff", "badge"),
     MenuEntry("/admin/audit", "Audit", "book"),
@@ -86,6 +88,7 @@ class Pages:
         mails_printed: bool,
         oauth: Mapping[str, OAuthProvider],
         look: Brand | None = None,
+        board: NoticeBoard | None = None,
     ) -> None:
         """``oauth`` are the other ways in; ``mails_printed``: mails go to the console, where nobody else sees them.
 
@@ -95,6 +98,7 @@ class Pages:
         self.base_path = urlsplit(public_url).path
         """What every path of ours begins with towards browsers, '' for none; handlers and templates know nothing of it."""
         self._catalog = catalog
+        self._board = board
         self._templates = Environment(
             loader=PackageLoader("penstock.site"),
             autoescape=True,
@@ -153,6 +157,7 @@ class Pages:
                 "origin": self.origin(request),
                 "base_url": f"{self.origin(request)}/api/v1",
                 "simulated": self._catalog().simulated,
+                "banners": () if self._board is None else self._board.banners(viewer and viewer.user.plan_id),
                 "form_token": form_token_of(request),
                 "notice": request.query_params.get("notice", ""),
                 "notices": NOTICES,
@@ -182,6 +187,7 @@ NOTICES = {
     "admin-saved": "Done. It is in the audit log, and can be undone where that is said.",
     "catalog-saved": "Applied. Servers follow within seconds; the change can be undone for 30 days.",
     "undone": "The change is undone.",
+    "told": "It is told. Every server shows it within seconds.",
     "mail-queued": "The mail is on its way, if the mail server takes it.",
     "resent": "A new code is on its way, if one can be sent to this address.",
 }

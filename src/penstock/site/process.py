@@ -1,9 +1,8 @@
 """The site process: the pages of one serving process, and the mails that they send."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -16,6 +15,7 @@ from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
+from penstock.operations.background import running_beside
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
@@ -24,6 +24,7 @@ from penstock.site.admin.admin_site import AdminSite
 from penstock.site.admin.context import AdminContext, Operation, RunningRequest
 from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
+from penstock.site.notice_board import NoticeBoard
 from penstock.site.oauth.providers import NoOAuth, OAuthAsking, providers_of
 from penstock.site.pages import Pages
 from penstock.site.protection import Hsts
@@ -112,6 +113,7 @@ class SiteProcess:
         now: Callable[[], float],
     ) -> SiteContext:
         rules = _rules(settings)
+        board = NoticeBoard(database, now)
         return SiteContext(
             database=database,
             secrets_file=secrets_file,
@@ -122,7 +124,8 @@ class SiteProcess:
             sign_in=SignIn(
                 database, secrets_file, self.hasher, rules, secrets.token_bytes, self.mail_sender.wake
             ),
-            pages=_pages(settings, catalog, self.oauth, brand, signup=rules.open),
+            pages=_pages(settings, catalog, self.oauth, brand, board, signup=rules.open),
+            board=board,
             lifetime=self.lifetime,
             entropy=secrets.token_bytes,
             clock=now,
@@ -133,17 +136,18 @@ class SiteProcess:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Mails are sent, until the end."""
-        sending = asyncio.create_task(self.mail_sender.run())
-        try:
+        async with running_beside(self.mail_sender.run()):
             yield
-        finally:
-            sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await sending
 
 
 def _pages(
-    settings: Settings, catalog: Callable[[], Catalog], oauth: OAuthAsking, brand: BrandFiles, *, signup: bool
+    settings: Settings,
+    catalog: Callable[[], Catalog],
+    oauth: OAuthAsking,
+    brand: BrandFiles,
+    board: NoticeBoard,
+    *,
+    signup: bool,
 ) -> Pages:
     return Pages(
         brand=settings.brand,
@@ -153,6 +157,7 @@ def _pages(
         mails_printed=settings.mail_url == "console:",
         oauth=oauth.providers,
         look=brand.brand,
+        board=board,
     )
 
 

@@ -71,6 +71,7 @@ class PublicPages:
             Route("/models", self.models),
             Route("/models/{id:path}", self.model),
             Route("/status", self.status),
+            Route("/status.json", self.status_for_machines),
             *(Route(f"/{name}", self.text) for name in TEXTS),
             Route("/llms.txt", self.llms),
             Route("/openapi.json", self.openapi),
@@ -142,6 +143,24 @@ class PublicPages:
     async def status(self, request: Request) -> Response:
         """How the models have done, from our own ledger."""
         context = self._context
+        return context.pages.render(request, "status.html", self._told(await self._uptimes()))
+
+    async def status_for_machines(self, _request: Request) -> Response:
+        """The same as JSON: what staff say, and how the models have done today."""
+        board = self._context.board
+        told = {
+            "incidents": [msgspec.to_builtins(it) for it in board.incidents],
+            "models": [
+                {"id": row.model, "answered": row.answered, "today": row.states[-1]}
+                for row in await self._uptimes()
+            ],
+        }
+        return Response(
+            msgspec.json.encode(told), media_type="application/json", headers={"cache-control": "no-cache"}
+        )
+
+    async def _uptimes(self) -> list[Uptime]:
+        context = self._context
         counted_at, rows = self._status
         if context.clock() - counted_at > STATUS_SECONDS:
             today = day_of(context.clock())
@@ -149,7 +168,7 @@ class PublicPages:
             async with context.database.connect() as conn:
                 rows = _uptimes(await rollups.models_by_day(conn, days), days)
             self._status = (context.clock(), rows)
-        return context.pages.render(request, "status.html", self._told(rows))
+        return rows
 
     def _told(self, rows: Sequence[Uptime]) -> dict[str, object]:
         today = day_of(self._context.clock())
@@ -162,6 +181,8 @@ class PublicPages:
             "fair": round(100 * _FAIR),
             "used_today": [row.model for row in rows if row.states[-1] != "none"],
             "troubled": [row.model for row in rows if row.states[-1] in {"warn", "bad"}],
+            "open_incidents": self._context.board.open(),
+            "past_incidents": [it for it in self._context.board.incidents if it.resolved_at is not None],
         }
 
     async def text(self, request: Request) -> Response:

@@ -24,6 +24,7 @@ from penstock.site.dashboard_pages import DashboardPages
 from penstock.site.document_pages import DocumentPages
 from penstock.site.error_pages import ErrorPages
 from penstock.site.key_pages import KeyPages
+from penstock.site.notice_board import FreshBoard
 from penstock.site.oauth.pages import OAuthPages
 from penstock.site.oauth.providers import OAuthAsking
 from penstock.site.playground_pages import PlaygroundPages
@@ -124,6 +125,7 @@ class Site:
                     public_url=context.pages.public_url,
                     secrets_file=context.secrets_file,
                 ),
+                Middleware(FreshBoard, board=context.board),
             ],
             exception_handlers={
                 PenstockError: errors.ours,

@@ -6,6 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from penstock.core.dialects.registry import caller_side
+from penstock.core.neutral.request import Hosted
+from penstock.core.reasoning.encrypted_reasoning import sealed_hosted
 
 Json = dict[str, Any]
 
@@ -200,16 +202,48 @@ def messages_messages(draw: st.DrawFn) -> Json:
     return {"role": role, "content": blocks, **more}
 
 
+SERVED = Hosted("search", "ws_1", "web_search", '{"query":"q"}')
+RARE_ITEMS: list[Json] = [
+    {"type": "additional_tools", "tools": [{"type": "function", "name": "g"}]},
+    {"type": "additional_tools", "tools": [{"type": "custom", "name": "f"}, {"type": "local_shell"}]},
+    {"type": "tool_search_output", "call_id": "call_0", "tools": [{"type": "function", "name": "mcp__f"}]},
+    {"type": "tool_search_output", "tools": [{"type": "namespace", "name": "mcp", "tools": [{"name": "f"}]}]},
+    {"type": "configuration_update", "reasoning": {"effort": "low", "mode": "x"}},
+    {"type": "configuration_update", "text": {"format": {"type": "json_object"}}},
+    {"type": "compaction_trigger"},
+    {"type": "compaction", "encrypted_content": "unknown"},
+    {
+        "type": "web_search_call",
+        "id": "ws_1",
+        "status": "completed",
+        "action": {"type": "search", "query": "q"},
+    },
+    {"type": "reasoning", "summary": [], "encrypted_content": sealed_hosted(SERVED)},
+    {"type": "mcp_list_tools", "server_label": "s"},
+    {"type": "local_shell_call", "call_id": "call_1", "action": {"type": "exec", "command": ["ls"]}},
+    {"type": "local_shell_call_output", "call_id": "call_1", "output": "a"},
+    {"type": "custom_tool_call", "call_id": "call_0", "name": "f", "input": "i"},
+    {"type": "function_call", "call_id": "call_0", "name": "f", "namespace": "mcp", "arguments": ""},
+    {"type": "function_call", "call_id": "call_1", "name": "mcp__f", "arguments": "{}"},
+    {"type": "novel", "text": "t"},
+]
+"""Items that change what others mean, or are of tools that are none of the caller's functions."""
+
+
 @st.composite
 def response_items(draw: st.DrawFn) -> Json:
-    kind = draw(st.integers(0, 4))
+    kind = draw(st.integers(0, 6))
     if kind == 0:
         return {"type": "function_call", "call_id": draw(ids), "name": draw(names), "arguments": "{}"}
     if kind == 1:
         return {"type": "function_call_output", "call_id": draw(ids), "output": draw(words)}
     if kind == 2:
         return {"type": "reasoning", "summary": [{"type": "summary_text", "text": draw(words)}]}
-    return {"role": draw(st.sampled_from(["user", "assistant", "developer"])), "content": draw(words)}
+    if kind == 3:
+        return draw(st.sampled_from(RARE_ITEMS))
+    more = draw(st.sampled_from([{}, {}, {"phase": "final_answer"}, {"new": 1}]))
+    role = draw(st.sampled_from(["user", "assistant", "developer"]))
+    return {"role": role, "content": draw(words), **more}
 
 
 schema = {
@@ -284,7 +318,11 @@ def fields_of(draw: st.DrawFn, caller: str) -> Json:
     else:
         fields["store"] = False
         tools = [{"type": "function", "name": name, "parameters": schema} for name in offered]
-        fields |= draw(st.sampled_from([{}, {"instructions": "S"}]))
+        tools += draw(st.sampled_from([[], [], [{"type": "custom", "name": "f"}, {"type": "web_search"}]]))
+        fields |= draw(
+            st.sampled_from([{}, {"instructions": "S"}, {"reasoning": {"effort": "high"}, "zz": 1}])
+        )
+        fields |= draw(st.sampled_from([{}, {}, {"tool_choice": "required"}, {"include": ["other"]}]))
     if tools or draw(st.booleans()):
         fields["tools"] = tools
     return fields

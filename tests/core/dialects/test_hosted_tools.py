@@ -15,17 +15,17 @@ from penstock.core.dialects.prepare import prepare
 from penstock.core.dialects.registry import read_envelope
 from penstock.core.dialects.responses import hosted_tools as items
 from penstock.core.dialects.responses.dialect import RESPONSES
-from penstock.core.dialects.responses.encrypted_reasoning import (
-    opened,
-    opened_hosted,
-    sealed_hosted,
-    sealed_redacted,
-)
 from penstock.core.neutral.events import AnyEvent, HostedUsed, Reply
 from penstock.core.neutral.fold import events_of, fold
 from penstock.core.neutral.request import Citation, Hosted, Page, Request, Text, Thought, Turn
 from penstock.core.neutral.usage import Usage
 from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.reasoning.encrypted_reasoning import (
+    opened,
+    opened_hosted,
+    sealed_hosted,
+    sealed_redacted,
+)
 from penstock.core.reasoning.maker import maker_mark, marked_events, own_again
 from penstock.core.tools.hosted import told
 

@@ -192,6 +192,7 @@ NEVER_SENT = {"responses": {"top_k", "stop", "thinking.budget_tokens", "system.b
             "responses",
             "any",
             (
+                "responses/conversation_reader.py",
                 "responses/decode_request.py",
                 "responses/tools.py",
                 "chat/encode_request.py",

@@ -12,7 +12,6 @@ from penstock.core.dialects.messages.json_schema_subset import fit_schema
 from penstock.core.dialects.openai.strict_schema import strict_fits
 from penstock.core.dialects.prepare import prepare
 from penstock.core.dialects.registry import caller_side, read_envelope, upstream_side
-from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.neutral.events import AnyEvent, TextDelta
 from penstock.core.neutral.request import (
     CacheTtl,
@@ -30,6 +29,7 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.reasoning.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.names import fit_tool_names
 from penstock.errors import InvalidRequest

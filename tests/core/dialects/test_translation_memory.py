@@ -19,6 +19,9 @@ from penstock.core.dialects.interface import Prepared
 from penstock.core.dialects.messages import decode_request as messages_decoding
 from penstock.core.dialects.messages import encode_request as messages_encoding
 from penstock.core.dialects.registry import caller_side
+from penstock.core.dialects.responses import conversation_reader as responses_reading
+from penstock.core.dialects.responses import encode_request as responses_encoding
+from penstock.core.dialects.responses.tools import Toolbox
 from penstock.core.dialects.translation_memory import (
     LEAST_BODY,
     MOST_CONVERSATIONS,
@@ -44,8 +47,10 @@ LANES: list[tuple[Dialect, str]] = [
     ("messages", "responses"),
 ]
 lanes = pytest.mark.parametrize(("caller", "upstream"), LANES)
-remembered = pytest.mark.parametrize(("caller", "upstream"), LANES[:2])
-
+one_of_each = pytest.mark.parametrize(
+    ("caller", "upstream"), [("chat", "messages"), ("messages", "responses"), ("responses", "chat")]
+)
+"""Each caller's side and each upstream's."""
 PROFILES = [
     Profile(),
     Profile(native_anthropic=True, system_turns=True, thinking="adaptive", sampling=False),
@@ -143,16 +148,23 @@ class Counted:
             monkeypatch.setattr(owner, name, counting)
 
 
-@remembered
+DECODING = (
+    (chat_decoding.ConversationReader, "add"),
+    (messages_decoding.RequestReader, "turn"),
+    (responses_reading.ConversationReader, "take_item"),
+)
+
+
+@one_of_each
 def test_only_what_is_new_is_decoded_and_encoded(
     caller: Dialect, upstream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = Counted(
         monkeypatch,
-        (chat_decoding.ConversationReader, "add"),
-        (messages_decoding.RequestReader, "turn"),
+        *DECODING,
         (chat_decoding.RequestReader, "offered"),
         (messages_decoding.RequestReader, "tool"),
+        (Toolbox, "add"),
     )
     encoded = Counted(
         monkeypatch,
@@ -161,6 +173,9 @@ def test_only_what_is_new_is_decoded_and_encoded(
         (messages_encoding.RequestWriter, "arranged"),
         (messages_encoding.RequestWriter, "tool"),
         (chat_encoding.RequestWriter, "tool"),
+        (responses_encoding.RequestWriter, "assistant"),
+        (responses_encoding.RequestWriter, "user_turn"),
+        (responses_encoding.RequestWriter, "tool"),
     )
     mine = scope()
     outcome(scanned(caller, grown(caller, 61)), caller, upstream, memory=mine)
@@ -171,7 +186,7 @@ def test_only_what_is_new_is_decoded_and_encoded(
     assert encoded.calls - before[1] <= 5
 
 
-@remembered
+@one_of_each
 def test_a_change_in_the_middle_is_seen(caller: Dialect, upstream: str) -> None:
     """The family: a turn edited, gone, or another one at its place, far from the end."""
     mine = scope()
@@ -184,7 +199,7 @@ def test_a_change_in_the_middle_is_seen(caller: Dialect, upstream: str) -> None:
         same(scanned(caller, body), caller, upstream, DEFAULT_PROFILE, mine)
 
 
-@remembered
+@one_of_each
 @pytest.mark.parametrize("text", ["", ",", "]", " , ]"])
 def test_bytes_that_begin_alike_but_say_something_else(caller: Dialect, upstream: str, text: str) -> None:
     mine = scope()
@@ -192,13 +207,12 @@ def test_bytes_that_begin_alike_but_say_something_else(caller: Dialect, upstream
         turns = [{"role": "user", "content": "long " * 20}, {"role": "user", "content": tail}]
         forms: list[dict[str, Any]] = [{}, {"indent": 2}, {"separators": (",", ":")}]
         for form in forms:
-            body = json.dumps(
-                {"model": "m", "max_tokens": 9, "messages": turns, "tools": []}, **form
-            ).encode()
+            field = caller_side(caller).body.turns
+            body = json.dumps({"model": "m", "max_tokens": 9, field: turns, "tools": []}, **form).encode()
             same(scanned(caller, body), caller, upstream, DEFAULT_PROFILE, mine)
 
 
-@remembered
+@one_of_each
 def test_other_tools_with_the_same_turns(caller: Dialect, upstream: str) -> None:
     mine = scope()
     tools = json.loads(grown(caller))["tools"]
@@ -208,7 +222,7 @@ def test_other_tools_with_the_same_turns(caller: Dialect, upstream: str) -> None
         assert len(json.loads(out.body).get("tools", [])) == len(some)
 
 
-@remembered
+@one_of_each
 def test_each_model_and_profile_has_its_own(caller: Dialect, upstream: str) -> None:
     mine, body = scope(), scanned(caller, grown(caller, 31))
     for model in ("a", "b"):
@@ -227,7 +241,7 @@ def test_what_answers_must_look_like_may_change_between_two_requests() -> None:
         same(body, "messages", "chat", Profile(json_schema=False), mine)
 
 
-@remembered
+@one_of_each
 @pytest.mark.parametrize("other", [("usr_2", "key_1"), ("usr_1", "key_2")])
 def test_what_came_with_one_key_is_found_with_no_other(
     caller: Dialect, upstream: str, other: tuple[str, str], monkeypatch: pytest.MonkeyPatch
@@ -236,13 +250,12 @@ def test_what_came_with_one_key_is_found_with_no_other(
     body = scanned(caller, grown(caller, 31))
     outcome(body, caller, upstream, memory=scope(memory))
     counters = [
-        Counted(
-            monkeypatch, (chat_decoding.ConversationReader, "add"), (messages_decoding.RequestReader, "turn")
-        ),
+        Counted(monkeypatch, *DECODING),
         Counted(
             monkeypatch,
             (chat_encoding.RequestWriter, "user_turn"),
             (messages_encoding.RequestWriter, "block"),
+            (responses_encoding.RequestWriter, "user_turn"),
         ),
     ]
     outcome(body, caller, upstream, memory=scope(memory))
@@ -311,10 +324,68 @@ def test_results_that_wait_are_no_place_to_go_on_from() -> None:
     assert kinds == [["text"], ["tool_use"], ["tool_result", "text"], ["text"], ["text"]]
 
 
+def items(*rows: dict[str, Any], **fields: Any) -> bytes:
+    return json.dumps({"model": "m", "input": [{"role": "user", "content": "x"}, *rows], **fields}).encode()
+
+
+def test_a_later_item_may_bring_the_tools_that_name_earlier_calls() -> None:
+    """Two tools of one name, of which one is known only later: what was decoded by then is decoded anew."""
+    mine, call = scope(), {"type": "function_call", "call_id": "c", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "r"}
+    spaced = [{**call, "name": "b", "namespace": "a"}, result]
+    found = {"type": "tool_search_output", "call_id": "s", "tools": [{"type": "function", "name": "a__b"}]}
+    flat = [{**call, "name": "a__b"}, result]
+    names: list[set[str]] = []
+    for rows in (
+        spaced,
+        [*spaced, *flat],
+        [*spaced, *flat, found],
+        [*spaced, *flat, found, *flat],
+        [found, *spaced, *flat],
+    ):
+        out = same(scanned("responses", items(*rows)), "responses", "chat", DEFAULT_PROFILE, mine)
+        assert isinstance(out, Prepared)
+        names.append(
+            {
+                each["function"]["name"]
+                for row in json.loads(out.body)["messages"]
+                for each in row.get("tool_calls", ())
+            }
+        )
+    assert [len(each) for each in names] == [1, 2, 2, 2, 2]
+    # whichever is known first keeps its name
+    assert names[0] < names[1] != names[2] == names[3] == names[4]
+
+
+def test_what_one_turn_says_in_several_items_is_gone_on_from_within_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = scope()
+    rows: list[dict[str, Any]] = []
+    for at in range(40):
+        rows.append(
+            {"type": "function_call", "call_id": f"c{at}", "name": "f", "arguments": '{"x": "yyyyyyyy"}'}
+        )
+        same(scanned("responses", items(*rows)), "responses", "messages", DEFAULT_PROFILE, mine)
+    body = scanned("responses", items(*rows))
+    decoded = Counted(monkeypatch, *DECODING)
+    outcome(body, "responses", "messages", memory=mine)
+    assert decoded.calls == 0
+
+
+def test_a_turn_that_leaves_nothing_is_no_place_to_go_on_from() -> None:
+    """The end of a request is judged by what was said last, which is then before it."""
+    mine = scope()
+    rows = [{"role": "assistant", "content": text} for text in ("a", "")]
+    for turns in ([GO_ON, *rows, GO_ON], [GO_ON, *rows]):
+        body = json.dumps({"model": "m", "max_tokens": 9, "messages": turns}).encode()
+        same(scanned("messages", body), "messages", "responses", DEFAULT_PROFILE, mine)
+
+
 # ---- its bounds
 
 
-@remembered
+@one_of_each
 def test_small_bodies_are_not_looked_for(caller: Dialect, upstream: str) -> None:
     memory = TranslationMemory(MOST)
     mine = TranslationScope(memory, "usr_1", "key_1")
@@ -327,7 +398,7 @@ def test_small_bodies_are_not_looked_for(caller: Dialect, upstream: str) -> None
     assert memory.encoded.size > 0
 
 
-@remembered
+@one_of_each
 def test_none_is_kept_where_the_operator_wants_none(caller: Dialect, upstream: str) -> None:
     memory = TranslationMemory(0)
     outcome(scanned(caller, grown(caller, 31)), caller, upstream, memory=scope(memory))
@@ -337,18 +408,19 @@ def test_none_is_kept_where_the_operator_wants_none(caller: Dialect, upstream: s
 TEXTS = {"ascii": "words of a file ", "two bytes": "naïve ✓ 字 ", "four bytes": "a🙂b "}
 
 
-@remembered
+@one_of_each
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_all_conversations_together_stay_within_the_bound(caller: Dialect, upstream: str, text: str) -> None:
     """Counted by ourselves, and by Python."""
     most = 2 << 20
     memory = TranslationMemory(most)
     request = json.loads(grown(caller, 41))
+    field = caller_side(caller).body.turns
 
     def ask(at: int) -> None:
-        turns = [{"role": "user", "content": f"{at} " + text * 100}, *request["messages"]]
-        turns = [{**turn, "content": turn["content"] or ""} for turn in turns]
-        body = json.dumps({**request, "messages": turns}, ensure_ascii=False).encode()
+        turns = [{"role": "user", "content": f"{at} " + text * 100}, *request[field]]
+        turns = [{**turn, "content": turn.get("content") or ""} for turn in turns]
+        body = json.dumps({**request, field: turns}, ensure_ascii=False).encode()
         mine = scope(memory, f"usr_{at % 5}")
         assert isinstance(outcome(scanned(caller, body), caller, upstream, memory=mine), Prepared)
         assert memory.decoded.size <= most // 2

@@ -13,12 +13,12 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from penstock.core.body.envelope import BodyRules, Envelope
+from penstock.core.body.request_parts import RequestParts
 from penstock.core.dialects.context_overflow import Overflow
 from penstock.core.dialects.forms import Form
 from penstock.core.dialects.translation_memory import (
     DecodedConversation,
     EncodedConversation,
-    RequestParts,
     Shelf,
 )
 from penstock.core.limits import Header

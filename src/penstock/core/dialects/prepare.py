@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope, too_deep
+from penstock.core.body.request_parts import request_parts
 from penstock.core.dialects.interface import (
     CallerSide,
     Passing,
@@ -21,7 +22,7 @@ from penstock.core.dialects.interface import (
     UpstreamSide,
 )
 from penstock.core.dialects.registry import caller_side, upstream_side
-from penstock.core.dialects.translation_memory import TranslationScope, request_parts
+from penstock.core.dialects.translation_memory import TranslationScope
 from penstock.core.neutral.request import MOST_LOSSES, Loss, Request
 from penstock.core.profile import Profile, extra_fields
 from penstock.core.reasoning.cache import ReasoningScope, restore_reasoning

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
+from penstock.core.body.request_parts import RequestParts
 from penstock.core.neutral.request import Loss, Tool, Turn
 from penstock.core.neutral.size import OVERHEAD, turn_bytes
 from penstock.core.profile import Profile
@@ -55,6 +56,8 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     calls: int = 0
     called: str = ""
     bytes: int = 0
+    parts: int = 0
+    """Of the last turn, to which messages after it may add; 0 for none."""
 
 
 BEGINNING = Mark(0)
@@ -258,35 +261,6 @@ class TranslationScope(msgspec.Struct, frozen=True):
 # ---- on the way in
 
 
-class RequestParts(msgspec.Struct, frozen=True):
-    """A body cut in three: ``messages`` and ``tools`` (JSON lists), and ``rest`` with empty lists in their places."""
-
-    rest: bytes
-    messages: bytes
-    tools: bytes
-
-
-def request_parts(envelope: Envelope) -> RequestParts | None:
-    """The parts of a body whose places the scanner has found; None for any other."""
-    spans, places, body = envelope.spans, envelope.rules.scan.places, envelope.body
-    if spans is None:
-        return None
-    at = places[envelope.rules.turns]
-    cuts = [(spans[at], spans[at + 1])]
-    at = places["tools"]
-    tools = b"[]"
-    if body.startswith(b"[", spans[at]) and spans[at]:
-        tools = body[spans[at] : spans[at + 1]]
-        cuts.append((spans[at], spans[at + 1]))
-    messages = body[slice(*cuts[0])]
-    (start, end), *others = sorted(cuts)
-    rest = [body[:start]]
-    for again, after in others:
-        rest.append(body[end:again])
-        end = after
-    return RequestParts(b"[]".join((*rest, body[end:])), messages, tools)
-
-
 class MessageDecoder(Protocol):
     """Decodes the messages of one request, one after the other."""
 
@@ -321,33 +295,59 @@ class MessageDecoder(Protocol):
         ...
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a reading begins: behind so many ``marks`` of a conversation that begins alike; of none, at the beginning."""
+
+    before: DecodedConversation | None
+    marks: int
+
+    @property
+    def mark(self) -> Mark:
+        """The last of these marks."""
+        return BEGINNING if self.before is None else self.before.marks[self.marks - 1]
+
+    def rest(self, raw: bytes) -> bytes:
+        """The messages after it, as a list of their own."""
+        rest = raw[self.mark.end :].lstrip(_SPACE)
+        if self.mark.end:
+            # what is left of the list after one of its objects
+            rest = b"[" + rest[1:] if rest.startswith(b",") else b"[]"
+        return rest
+
+
+FROM_THE_START = Place(None, 0)
+
+
+def find_place(raw: bytes, known: Iterable[DecodedConversation]) -> Place:
+    """The last place up to which a known conversation has the same messages."""
+    found = FROM_THE_START
+    for each in known:
+        common = each.common(raw)
+        if common and each.marks[common - 1].end > found.mark.end:
+            found = Place(each, common)
+    return found
+
+
 def decode_conversation(
-    parts: RequestParts, decoder: MessageDecoder, known: Sequence[DecodedConversation], tools: DecodedTools
+    raw: bytes, decoder: MessageDecoder, place: Place, tools: DecodedTools
 ) -> tuple[DecodedConversation, DecodedConversation | None]:
-    """Let ``decoder`` decode the messages that no known conversation begins with; and the one that this one continues.
+    """Let ``decoder`` decode the messages after ``place``; and the conversation that this one continues.
 
     Raises what ``decoder`` raises, and ``ValueError`` where something else than messages is there.
     """
-    raw = parts.messages
-    before, marks = None, 0
-    for each in known:
-        common = each.common(raw)
-        if common and (before is None or each.marks[common - 1].end > before.marks[marks - 1].end):
-            before, marks = each, common
-    mark = BEGINNING
+    before, mark = place.before, place.mark
     placed: list[Mark] = []
     if before is not None:
-        placed += before.marks[:marks]
-        mark = placed[-1]
+        placed += before.marks[: place.marks]
         decoder.turns += before.turns[: mark.turns]
+        if decoder.turns and 0 < mark.parts < len(decoder.turns[-1].parts):
+            last = decoder.turns[-1]
+            decoder.turns[-1] = Turn(last.role, last.parts[: mark.parts])
         decoder.names.update(dict.fromkeys(before.names[: mark.more]))
         decoder.called = mark.called
         for loss in before.losses[: mark.losses]:
             decoder.lose(loss.field, loss.outcome)
-    rest = raw[mark.end :].lstrip(_SPACE)
-    if mark.end:
-        # what is left of the list after one of its objects
-        rest = b"[" + rest[1:] if rest.startswith(b",") else b"[]"
+    rest = place.rest(raw)
     end, spent, marked = mark.end or 1, mark.bytes, mark.end
     turns, names = decoder.turns, decoder.names
     decoder.begin(rest)
@@ -355,8 +355,11 @@ def decode_conversation(
         begin = raw.index(b"{", end)  # between two objects there are white space and a comma alone
         end = begin + len(message)
         had, named = len(turns), len(names)
+        last = turns[-1] if turns else None
         settled = decoder.take(at)
         spent += len(message)
+        if last is not None and turns[had - 1] is not last:
+            spent += turn_bytes(turns[had - 1]) - turn_bytes(last)
         for turn in turns[had:]:
             spent += turn_bytes(turn)
         if len(names) > named:
@@ -365,7 +368,8 @@ def decode_conversation(
             marked = end
             spent += OVERHEAD
             lost, called = decoder.lost, decoder.called
-            placed.append(Mark(at + 1, end, len(turns), 0, lost, len(names), 0, called, spent))
+            parts = len(turns[-1].parts) if turns else 0
+            placed.append(Mark(at + 1, end, len(turns), 0, lost, len(names), 0, called, spent, parts))
     decoder.finish()
     found = DecodedConversation(
         raw,
@@ -376,26 +380,32 @@ def decode_conversation(
         tools,
         spent + OVERHEAD + 3 * len(tools.raw),
     )
-    return found, before if before is not None and 2 * marks >= len(before.marks) else None
+    return found, before if before is not None and 2 * place.marks >= len(before.marks) else None
 
 
 class ConversationSource:
     """What one reading of a request finds on the shelf, and what it puts there."""
 
-    __slots__ = ("_known", "_shelf", "offered", "parts")
+    __slots__ = ("_known", "_shelf", "offered", "parts", "place")
 
     def __init__(self, parts: RequestParts, shelf: Shelf[DecodedConversation]) -> None:
         self.parts = parts
         self._shelf = shelf
         self._known = shelf.all()
-        self.offered = next((each.tools for each in self._known if each.tools.raw == parts.tools), None)
+        self.offered = self.tools(parts.tools)
         """The tools, where they are known already; else whoever reads them puts them here."""
+        self.place = find_place(parts.messages, self._known)
+        """Where the messages are decoded from; who finds that what is before it means something else now puts another here."""
+
+    def tools(self, raw: bytes) -> DecodedTools | None:
+        """What these were decoded into; None where they are not known."""
+        return next((each.tools for each in self._known if each.tools.raw == raw), None)
 
     def conversation(self, decoder: MessageDecoder) -> DecodedConversation:
         """The messages, decoded from where none is known. Raises ``ValueError`` before the tools are there."""
         if self.offered is None:
             raise ValueError("the tools come first")
-        found, before = decode_conversation(self.parts, decoder, self._known, self.offered)
+        found, before = decode_conversation(self.parts.messages, decoder, self.place, self.offered)
         self._shelf.keep(found, before)
         return found
 
@@ -419,6 +429,14 @@ def segments(turns: Sequence[Turn], start: int) -> list[tuple[int, int]]:
 
 
 Json = dict[str, object]
+
+
+def changes_speaker(before: Json, after: Json) -> bool:
+    """Whether the assistant begins to speak: no format of messages by role joins these."""
+    return before["role"] != _ASSISTANT and after["role"] == _ASSISTANT
+
+
+_ASSISTANT = "assistant"
 
 
 class TurnsEncoder(Protocol):
@@ -448,6 +466,10 @@ class TurnsEncoder(Protocol):
 
     def part(self, turns: Sequence[Turn], *, first: bool, last: bool) -> list[Json]:
         """The messages of a part. Raises ``InvalidRequest``."""
+        ...
+
+    def apart(self, before: Json, after: Json) -> bool:
+        """Whether nothing joins two messages of which the second begins a part."""
         ...
 
     def ordered(self, messages: list[Json]) -> list[Json]:
@@ -493,7 +515,7 @@ def encode_conversation(
         (losses, more), calls = encoder.lost, len(encoder.calls)
         some = turns[start:end]
         part = encoder.part(some, first=start == 0, last=end == len(turns))
-        if pending and part and pending[-1]["role"] != _ASSISTANT and part[0]["role"] == _ASSISTANT:
+        if pending and part and encoder.apart(pending[-1], part[0]):
             more -= encoder.lost[1]  # what is pending may lose something of its order, as this part may have
             for row in encoder.ordered(pending):
                 encoded = _encode(row)
@@ -558,5 +580,4 @@ class ConversationSink:
             shelf.keep(EncodedConversation(turns, self._tools), before)
 
 
-_ASSISTANT = "assistant"
 _encode = msgspec.json.Encoder().encode

@@ -30,6 +30,7 @@ from penstock.store.sql.schema import (
     usage_kinds,
     usage_special,
     usage_times,
+    users,
 )
 
 HOUR_MS = 3_600_000
@@ -387,6 +388,27 @@ async def models_by_day(conn: AsyncConnection, days: range) -> list[ModelDay]:
         )
         for row in rows
     ]
+
+
+async def addresses_using(conn: AsyncConnection, model: str, days: range) -> list[str]:
+    """The addresses of those who have used a model on one of ``days``, and can sign in."""
+    hours = usage_hours.c
+    used = (
+        select(hours.user_id)
+        .where(hours.hour >= days.start * 24, hours.hour < days.stop * 24, hours.model == model)
+        .distinct()
+    )
+    rows = await conn.scalars(
+        select(users.c.email)
+        .where(
+            users.c.id.in_(used),
+            users.c.verified_at.is_not(None),
+            users.c.disabled_at.is_(None),
+            users.c.leaving_at.is_(None),
+        )
+        .order_by(users.c.id)
+    )
+    return list(rows)
 
 
 def _constant(number: int) -> ColumnElement[int]:

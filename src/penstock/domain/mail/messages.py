@@ -217,6 +217,20 @@ def model_ending(brand: str, recipient: str, *, kind: str, model: str, text: str
     )
 
 
+def model_leaves(brand: str, recipient: str, url: str, *, kind: str, model: str, day: str) -> Mail:
+    """To an account that uses a model which nothing will serve any more. ``kind`` names the model and the day."""
+    return Mail(
+        kind,
+        recipient,
+        f"{brand}: {model} ends on {day}",
+        (
+            f"You have used {model} in the last four weeks. It ends on {day}: its vendor switches it off.",
+            f"Choose another model before that day: {url}/models",
+            "Until then its answers say so in the headers Deprecation and Sunset. You get this once.",
+        ),
+    )
+
+
 def trial_mail(brand: str, recipient: str) -> Mail:
     """To whoever tries the way that mails take."""
     return Mail(

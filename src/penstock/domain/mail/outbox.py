@@ -63,6 +63,11 @@ async def was_queued(conn: AsyncConnection, kind: str, *, since: int = 0) -> boo
     return await conn.scalar(found) is not None
 
 
+async def told_of(conn: AsyncConnection, kind: str) -> set[str]:
+    """Those to whom a mail of this kind was queued."""
+    return set(await conn.scalars(select(outbox.c.recipient).where(outbox.c.kind == kind)))
+
+
 async def any_due(conn: AsyncConnection, *, now: int) -> bool:
     """Whether a mail is due: most of the time there is none, and looking does not hold up those who write."""
     return await conn.scalar(select(outbox.c.id).where(outbox.c.due_at <= now).limit(1)) is not None

@@ -17,13 +17,18 @@ Permission = Literal[
     "people",  # disable and delete accounts, revoke keys
     "catalog",  # providers, models and plans, and undoing their changes
     "mail",  # send mails again, test the mail server
+    "announce",  # tell everybody of trouble, and of what is new
     "export",  # take the trail away as a file
     "staff",  # give and take roles
 ]
 
 PERMISSIONS: Final[dict[StaffRole, frozenset[Permission]]] = {
-    "owner": frozenset({"read", "verify", "view_as", "plan", "people", "catalog", "mail", "export", "staff"}),
-    "admin": frozenset({"read", "verify", "view_as", "plan", "people", "catalog", "mail", "export"}),
+    "owner": frozenset(
+        {"read", "verify", "view_as", "plan", "people", "catalog", "mail", "announce", "export", "staff"}
+    ),
+    "admin": frozenset(
+        {"read", "verify", "view_as", "plan", "people", "catalog", "mail", "announce", "export"}
+    ),
     "support": frozenset({"read", "verify", "view_as"}),
     "billing": frozenset({"read", "plan"}),
     "viewer": frozenset({"read"}),

@@ -5,6 +5,7 @@ from starlette.routing import Route
 from penstock.site.admin.access import AdminRoute, routes_of
 from penstock.site.admin.catalog_pages import CatalogPages
 from penstock.site.admin.context import AdminContext
+from penstock.site.admin.notice_pages import NoticePages
 from penstock.site.admin.operation_pages import OperationPages
 from penstock.site.admin.overview_pages import OverviewPages
 from penstock.site.admin.people_pages import PeoplePages
@@ -26,6 +27,7 @@ class AdminSite:
             StaffPages(context),
             TrailPages(context),
             OperationPages(context),
+            NoticePages(context),
         )
 
     def pages(self) -> list[AdminRoute]:

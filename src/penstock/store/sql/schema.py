@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0014"
+HEAD = "0018"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -295,6 +295,45 @@ plan_wishes = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 """The plan that a person has asked the operator for."""
+
+# ---- what the operator tells everybody
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("title", String(200), nullable=False),
+    Column("models", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+    Column("resolved_at", BigInteger),
+    Index("ix_incidents_began_at", "began_at"),
+)
+"""Trouble, as staff tell of it on the status page. ``models`` is a JSON list of public ids; empty: the whole service."""
+
+incident_updates = Table(
+    "incident_updates",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("incident_id", String(40), ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Index("ix_incident_updates_incident_id", "incident_id"),
+)
+"""What was said of an incident, one time after the other."""
+
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("plan_id", String(64), nullable=False),
+    Column("shown_from", BigInteger, nullable=False),
+    Column("shown_until", BigInteger, nullable=False),
+    Index("ix_announcements_shown_until", "shown_until"),
+)
+"""Banners above the pages, for everybody (``plan_id`` '') or for the accounts of a plan."""
 
 # ---- what is offered: the catalogue
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.request_parts import RequestParts
 from penstock.core.dialects.chat import request_schema as wire
 from penstock.core.dialects.chat.conversation_reader import ConversationReader
 from penstock.core.dialects.chat.decode_request import RequestReader, finished
@@ -19,8 +20,8 @@ from penstock.core.dialects.translation_memory import (
     DecodedConversation,
     DecodedTools,
     EncodedConversation,
-    RequestParts,
     Shelf,
+    changes_speaker,
 )
 from penstock.core.neutral.request import Loss, Request, Tool, Turn
 from penstock.core.profile import Profile
@@ -143,6 +144,10 @@ class _Turns(RequestWriter):
     def part(self, turns: Sequence[Turn], *, first: bool, last: bool) -> list[Json]:
         """The messages of a part. Raises ``InvalidRequest``."""
         return self.messages(turns, self._instruction, leading=first, ends=last)
+
+    def apart(self, before: Json, after: Json) -> bool:
+        """Whether nothing joins two messages."""
+        return changes_speaker(before, after)
 
     def ordered(self, messages: list[Json]) -> list[Json]:
         """The messages in an order of roles that the upstream takes."""

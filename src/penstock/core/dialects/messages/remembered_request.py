@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec import Raw
 
+from penstock.core.body.request_parts import RequestParts
 from penstock.core.dialects.messages import request_schema as wire
 from penstock.core.dialects.messages.decode_request import ConversationReader, RequestReader
 from penstock.core.dialects.messages.encode_request import Json, RequestWriter
@@ -17,8 +18,8 @@ from penstock.core.dialects.translation_memory import (
     DecodedConversation,
     DecodedTools,
     EncodedConversation,
-    RequestParts,
     Shelf,
+    changes_speaker,
 )
 from penstock.core.neutral.request import AnyPart, Loss, Request, Role, Tool, Turn
 from penstock.core.profile import Profile
@@ -151,6 +152,10 @@ class _Turns(RequestWriter):
     def part(self, turns: Sequence[Turn], *, first: bool, last: bool) -> list[Json]:  # noqa: ARG002 - each is alike
         """The messages of a part."""
         return self.messages(turns)
+
+    def apart(self, before: Json, after: Json) -> bool:
+        """Whether nothing joins two messages."""
+        return changes_speaker(before, after)
 
     def ordered(self, messages: list[Json]) -> list[Json]:
         """The messages as they are: they were arranged before."""

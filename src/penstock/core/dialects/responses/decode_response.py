@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.dialects.forms import Form
-from penstock.core.dialects.responses.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.dialects.responses.hosted_tools import hosted_of
 from penstock.core.dialects.responses.response_schema import (
     CALLS,
@@ -44,6 +43,7 @@ from penstock.core.neutral.events import (
     garbled,
 )
 from penstock.core.profile import DEFAULT_PROFILE, Profile
+from penstock.core.reasoning.encrypted_reasoning import Carrier, carrier_signature
 from penstock.core.sse import MAX_ANSWER, Frame, Frames, FrameTooLarge, parse_frame
 from penstock.core.tools.call_ids import distinct
 

@@ -38,6 +38,7 @@ from penstock.core.dialects.responses.passthrough import (
     pass_request,
     passthrough_response,
 )
+from penstock.core.dialects.responses.remembered_request import decode_remembered, encode_remembered
 from penstock.core.dialects.responses.request_echo import asked, asked_to_compact
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.dialects.responses.startup import says_nothing
@@ -116,6 +117,7 @@ _CALLER = CallerSide(
         attachments={"images": typed_as(b"input_image"), "documents": typed_as(b"input_file")},
     ),
     decode_request=decode_request,
+    decode_remembered=decode_remembered,
     ResponseEncoder=ResponseEncoder,
     encode_response=encode_response,
     error_frame=error_frame,
@@ -159,6 +161,7 @@ _CALLER = CallerSide(
 _UPSTREAM = UpstreamSide(
     path=lambda _model, _stream: b"/responses",
     encode_request=encode_request,
+    encode_remembered=encode_remembered,
     ResponseDecoder=ResponseDecoder,
     decode_response=decode_response,
     error_text=error_text,
@@ -172,6 +175,7 @@ RESPONSES = Dialect("responses", caller=_CALLER, upstream=_UPSTREAM)
 COMPACTING = replace(
     _CALLER,
     decode_request=decode_compact_request,
+    decode_remembered=None,
     encode_response=encode_compacted,
     asked=asked_to_compact,
     passes=False,

@@ -4,7 +4,7 @@ Deterministic, and the items of one turn are a byte prefix of those of the next.
 false, and reasoning is asked for in the encrypted form that can be sent back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never, cast
 
 import msgspec
@@ -13,7 +13,6 @@ from penstock.core.dialects.openai.effort import effort_for, nearest
 from penstock.core.dialects.openai.encode_request import TOOL_ERROR_MARK, Json, RequestEncoder
 from penstock.core.dialects.openai.scores import asks_scores
 from penstock.core.dialects.openai.strict_schema import strict_fits
-from penstock.core.dialects.responses.encrypted_reasoning import carrier_of
 from penstock.core.dialects.responses.hosted_tools import is_from_here, item_of
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
 from penstock.core.neutral.request import (
@@ -33,11 +32,13 @@ from penstock.core.neutral.request import (
     Turn,
 )
 from penstock.core.profile import Profile
+from penstock.core.reasoning.encrypted_reasoning import carrier_of
 from penstock.core.tools import call_ids
 from penstock.core.tools.hosted import told
 from penstock.errors import InvalidRequest
 
 _SCHEMA_NAME = "output"
+_INSTRUCTING = ("system", "developer")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,12 +48,12 @@ def encode_request(request: Request, *, model: str, profile: Profile) -> tuple[b
 
     Raises ``InvalidRequest`` where the request cannot be said at all.
     """
-    writing = _Writing(model, profile)
+    writing = RequestWriter(model, profile)
     body = writing.body(request)
     return _encode(body), writing.losses
 
 
-class _Writing(RequestEncoder):
+class RequestWriter(RequestEncoder):
     """One request being written."""
 
     __slots__ = ()
@@ -60,12 +61,9 @@ class _Writing(RequestEncoder):
     def body(self, request: Request) -> Json:
         """The whole body; what a prompt cache keys on comes first."""
         body: Json = {"model": self.model}
-        tools = [self.tool(tool) for tool in request.tools]
-        if request.web_search:
-            tools.append({"type": "web_search"})
-        if tools:
-            body["tools"] = tools
-        body["input"] = self.items(request.turns)
+        if request.tools or request.web_search:
+            body["tools"] = self.tools(request)
+        body["input"] = self.conversation(request.turns)
         if request.tools:
             self.choose(request, body)
         self.limit(request, "max_output_tokens", body)
@@ -142,7 +140,15 @@ class _Writing(RequestEncoder):
             self.lose("output_config.format.strict")
         return form
 
+    def tools(self, request: Request) -> object:
+        """All tools, as a list."""
+        tools = [self.tool(tool) for tool in request.tools]
+        if request.web_search:
+            tools.append({"type": "web_search"})
+        return tools
+
     def tool(self, tool: Tool) -> Json:
+        """One tool."""
         written: Json = {"type": "function", "name": tool.name}
         fitted = self.fitted(tool)
         description = fitted.described(tool.description)
@@ -159,7 +165,14 @@ class _Writing(RequestEncoder):
 
     # ---- items
 
-    def items(self, turns: tuple[Turn, ...]) -> list[Json]:
+    def conversation(self, turns: Sequence[Turn]) -> object:
+        """The items of all turns. Raises ``InvalidRequest``."""
+        items = self.items(turns)
+        check_items(items)
+        return items
+
+    def items(self, turns: Iterable[Turn]) -> list[Json]:
+        """The items of some turns, each of which is written alone. Raises ``InvalidRequest``."""
         items: list[Json] = []
         for turn in turns:
             match turn.role:
@@ -171,14 +184,6 @@ class _Writing(RequestEncoder):
                     self.assistant(turn, items)
                 case _:
                     assert_never(turn.role)
-        said = [item for item in items if item.get("role") not in ("system", "developer")]
-        if not said:
-            raise InvalidRequest("messages must hold something besides instructions.", param="messages")
-        if said[-1].get("role") == "assistant":
-            raise InvalidRequest(
-                "messages: this model cannot continue an assistant message; end with a user message.",
-                param="messages",
-            )
         return items
 
     def system(self, turn: Turn, items: list[Json]) -> None:
@@ -320,6 +325,23 @@ class _Writing(RequestEncoder):
                 "messages: this model takes images as base64 data only, not by URL.", param="messages"
             )
         return {"type": "input_image", "image_url": url, "detail": image.detail or "auto"}
+
+
+def is_assistants(item: Json) -> bool:
+    """Whether the assistant said it: its words, its reasoning, and its calls."""
+    return item.get("role") == "assistant" or item["type"] not in ("message", "function_call_output")
+
+
+def check_items(items: Iterable[Json]) -> None:
+    """Raise ``InvalidRequest`` where these cannot be the last items of a request."""
+    said = [item for item in items if item.get("role") not in _INSTRUCTING]
+    if not said:
+        raise InvalidRequest("messages must hold something besides instructions.", param="messages")
+    if said[-1].get("role") == "assistant":
+        raise InvalidRequest(
+            "messages: this model cannot continue an assistant message; end with a user message.",
+            param="messages",
+        )
 
 
 def _say(texts: list[Text], items: list[Json]) -> None:

@@ -11,11 +11,6 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.dialects.interface import BROKEN_OFF, NOTHING_ASKED, Asked
 from penstock.core.dialects.openai.shared_fields import answered_tier
-from penstock.core.dialects.responses.encrypted_reasoning import (
-    sealed_hosted,
-    sealed_redacted,
-    sealed_signature,
-)
 from penstock.core.dialects.responses.hosted_tools import EVENTS, item_of, kind_of, prefix_of
 from penstock.core.dialects.responses.request_echo import DEFAULTS
 from penstock.core.dialects.responses.request_schema import CALL_ID_LIMIT
@@ -42,6 +37,11 @@ from penstock.core.neutral.fold import events_of
 from penstock.core.neutral.request import Hosted
 from penstock.core.neutral.text_pieces import TextPieces
 from penstock.core.neutral.usage import Usage, merge_usage
+from penstock.core.reasoning.encrypted_reasoning import (
+    sealed_hosted,
+    sealed_redacted,
+    sealed_signature,
+)
 from penstock.core.reasoning.signature import ReasoningOrigin, sign_reasoning
 from penstock.core.tools.call_ids import outward
 from penstock.core.tools.client_tools import BY_KIND, written

@@ -79,6 +79,30 @@ class Toolbox:
                 return
         self._tell(tool)
 
+    def copy(self, lose: Lose) -> "Toolbox":
+        """One with the same tools and names, which tells ``lose`` from now on."""
+        other = Toolbox(lose)
+        other.tools = [*self.tools]
+        other.web_search = self.web_search
+        other._names = {**self._names}
+        other._origins = {**self._origins}
+        other._offered = {*self._offered}
+        other._left_out = self._left_out
+        return other
+
+    @property
+    def known(self) -> int:
+        """The number of tools that have a name."""
+        return len(self._names)
+
+    def keys(self, start: int) -> list[tuple[str | None, str]]:
+        """What these tools are known by, in the order in which they were named, from number ``start`` on."""
+        return [*self._names][start:] if start < len(self._names) else []
+
+    def recall(self, key: tuple[str | None, str]) -> None:
+        """Name a tool that another one with the same tools has named."""
+        self._name(key, key[1] if key[0] == "" else joined(*key))
+
     def client_name(self, client: ClientTool) -> str:
         """The one name of a tool that the caller runs and that has none of its own."""
         return self._name(("", client.kind), client.kind)

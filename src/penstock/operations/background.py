@@ -1,0 +1,19 @@
+"""Background work of a process: rounds that run beside the requests, and end with whoever began them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager, suppress
+
+
+@asynccontextmanager
+async def running_beside(*rounds: Coroutine[object, object, object]) -> AsyncGenerator[None]:
+    """Each of these runs until the end; what it does when it is stopped is waited for."""
+    tasks = [asyncio.create_task(each) for each in rounds]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
