@@ -543,7 +543,7 @@ async def test_case_32_a_caller_narrows_the_choice_and_gets_no_other(
         answer = await ask(**wish)
         assert answer.status == 400
         assert named in answer.error
-    assert len(spare.asked) == 4
+    assert len(spare.asked) == 7
 
 
 @both

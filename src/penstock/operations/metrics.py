@@ -121,6 +121,16 @@ class Metrics(Collector):
         """All of it in the text format."""
         return generate_latest(self._registry)
 
+    def _further_attempts(self) -> Metric:
+        failovers = CounterMetricFamily(
+            "penstock_failovers",
+            "Further attempts by the provider that failed, the one that was asked next, and the class of the failure.",
+            labels=("from", "to", "class"),
+        )
+        for triple, count in self._failovers.items():
+            failovers.add_metric(triple, count)
+        return failovers
+
     def collect(self) -> Iterator[Metric]:
         """The counts as prometheus-client's records."""
         answers = CounterMetricFamily(
@@ -151,14 +161,7 @@ class Metrics(Collector):
         for pair, count in self._failures.items():
             failures.add_metric(pair, count)
         yield failures
-        failovers = CounterMetricFamily(
-            "penstock_failovers",
-            "Further attempts by the provider that failed, the one that was asked next, and the class of the failure.",
-            labels=("from", "to", "class"),
-        )
-        for triple, count in self._failovers.items():
-            failovers.add_metric(triple, count)
-        yield failovers
+        yield self._further_attempts()
         others = CounterMetricFamily(
             "penstock_answers_by_another_model",
             "Answers that name another model than the provider was asked for.",

@@ -27,7 +27,6 @@ from penstock.core.routing.health import Health, UpstreamHealth
 from penstock.core.routing.pace import Limits, stream_kind, whole_kind
 from penstock.core.routing.preferences import OF_THE_MOMENT, Preference, Speed, narrowed
 from penstock.core.routing.rules import RULES, RoutingRules
-from penstock.core.routing.seals import SEALED, Account, Seals, readers_first, seals_of
 from penstock.domain.catalog.catalog import Catalog, Resolution
 from penstock.errors import (
     ContextOverflow,
@@ -43,6 +42,7 @@ from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import extra_headers
 from penstock.relay.hosted import HOSTED
+from penstock.relay.seals import SEALED, Account, Seals, readers_first, seals_of
 from penstock.upstream import Origin, Way, parse_base_url
 
 log = logging.getLogger("penstock.relay.router")

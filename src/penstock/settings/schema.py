@@ -151,10 +151,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = 1000
     providers_told: Annotated[
-        bool,
-        about(
-            "Whether people see which provider has answered: in the list of requests, on receipts, in files."
-        ),
+        bool, about("Whether people see which provider has answered: in the log, on receipts, in files.")
     ] = True
     database_pool: Annotated[
         int, Meta(ge=1, le=100), about("PostgreSQL: connections kept for reading, and as many for writing.")
@@ -314,10 +311,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "(`models`, `fallbacks`); otherwise these fields go on to the provider as they are."
         ),
     ] = True
-    provider_header: Annotated[
-        bool,
-        about("Whether answers say by `X-Penstock-Provider` which provider gave them, to whoever calls."),
-    ] = False
+    provider_header: Annotated[bool, about("Whether answers tell who gave them (`X-Penstock-Provider`).")] = (
+        False
+    )
     upstream_queue: Annotated[
         Timer,
         about(
