@@ -22,13 +22,14 @@ ActorKind = Literal["user", "token", "cli", "system", "sso"]
 Result = Literal["done", "refused"]
 ObjectKind = Literal[
     "user", "key", "staff", "group", "setup_link", "provider", "model", "plan", "secrets", "page", "mail", "request",
-    "trail",
+    "trail", "token", "upstream",
 ]  # fmt: skip
 TrailAction = Literal[
     "setup_link_made", "owner_made", "role_given", "role_taken", "group_mapped", "group_unmapped", "staff_signed_in",
     "user_made", "user_changed", "user_deleted", "user_kept", "sessions_ended", "key_made", "key_revoked", "key_rolled",
     "key_restored", "catalog_changed", "change_undone", "secrets_rotated", "view_started", "view_stopped", "request_ended",
     "mail_sent_again", "mail_tested", "trail_exported", "trail_pruned", "page_refused",
+    "token_made", "token_revoked", "upstream_switched", "upstream_reset", "key_changed", "managed", "released",
 ]  # fmt: skip
 FieldValue = str | int | bool | None
 Fields = Mapping[str, FieldValue]
@@ -47,6 +48,8 @@ class Actor(msgspec.Struct, frozen=True):
     address: str = ""
     agent: str = ""
     on_behalf_of: str = ""
+    request_id: str = ""
+    """Of the request to the admin API by which they act."""
 
 
 SYSTEM: Final = Actor("system", "", "the service itself")
@@ -157,7 +160,7 @@ async def write(
             before=None if before is None else _pack(before).decode(),
             after=None if after is None else _pack(after).decode(),
             reason=_fit(reason, 500),
-            request_id="",
+            request_id=_fit(actor.request_id, 64),
             result=result,
             salt=salt,
             personal=personal_digest(salt, name, address, agent, called),
