@@ -2,26 +2,30 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
 from penstock.core.catalog import Upstream
+from penstock.core.routing.switches import Reach
 from penstock.domain.accounts.attempt_limits import attempt_limits_of
 from penstock.domain.accounts.passwords import Cost, PasswordHasher
 from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import Rules, SignIn
 from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.catalog.toml_document import CatalogDocument
 from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
+from penstock.operations.upstream_test import Tested
 from penstock.settings import Settings, SettingsError
 from penstock.site.admin.admin_site import AdminSite
 from penstock.site.admin.context import AdminContext, Operation, RunningRequest
+from penstock.site.admin_api.api import admin_api
 from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
 from penstock.site.oauth.providers import NoOAuth, OAuthAsking, providers_of
@@ -39,6 +43,7 @@ class OperationParts(msgspec.Struct, frozen=True):
     origins: Mapping[str, str]
     secret_problem: Callable[[str], str | None]
     running: Callable[[], list[RunningRequest]]
+    try_upstreams: Callable[[CatalogDocument, Reach], Awaitable[list[Tested]]]
 
 
 class SiteProcess:
@@ -82,11 +87,13 @@ class SiteProcess:
                 health=health,
                 running=operation.running,
                 mail_queued=self.mail_sender.wake,
+                try_upstreams=operation.try_upstreams,
             ),
         )
         self.site = Site(
             context,
             admin=AdminSite(admin),
+            admin_api=admin_api(admin),
             oauth=self.oauth,
             mail_queued=self.mail_sender.wake,
             keep_keys=settings.keys_reveal,

@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from penstock.core.limits import day_of
 from penstock.domain.catalog import catalog_store
-from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.ledger import rollups
@@ -225,8 +224,8 @@ class CatalogPages:
         # In the plan's own order, which the boxes do not have; what is new comes after.
         models = [name for name in plan.models if name in ticked]
         models += [name for name in ticked if name not in plan.models]
-        wanted = Plan(
-            id=plan.id,
+        wanted = msgspec.structs.replace(
+            plan,
             name=form.text("name"),
             daily_requests=_number(form, "daily_requests"),
             concurrent_requests=_number(form, "concurrent_requests"),
