@@ -90,7 +90,7 @@ class SiteProcess:
                 try_upstreams=operation.try_upstreams,
             ),
         )
-        self.site = Site(
+        site = Site(
             context,
             admin=AdminSite(admin),
             admin_api=admin_api(admin),
@@ -104,7 +104,9 @@ class SiteProcess:
             ready=not_ready,
             health=health,
             hsts=Hsts(settings.hsts_seconds, settings.public_url.startswith("https:")),
-        ).app()
+        )
+        self.admin_api = site.admin_api
+        self.site = site.app()
 
     def _context(
         self,

@@ -246,7 +246,9 @@ async def plan_changes(
     if strange:
         raise ManagedElsewhere([_whose(change.kind, change.id, name) for change, name in strange])
     if manager:
-        named = [(kind, row.id) for kind, rows in _by_kind(document) for row in rows]
+        named: list[tuple[ChangeKind, str]] = [
+            (kind, row.id) for kind, rows in _by_kind(document) for row in rows
+        ]
         others = [(*key, name) for key in named if (name := held.get(key, manager)) != manager]
         if others:
             raise ManagedElsewhere([_whose(*other) for other in others])

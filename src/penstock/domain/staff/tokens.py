@@ -5,7 +5,7 @@ rights with it. Every function takes a connection inside a transaction; ``now`` 
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeGuard, get_args
 
 import msgspec
@@ -38,7 +38,7 @@ _DAY_MS: Final = 86_400_000
 _TOUCH_MS: Final = 60_000
 """How old the time of the last use may be, so that not every request writes."""
 _MAX_NAME: Final = 100
-_GROUPS: Final = {
+_GROUPS: Final[Mapping[str, tuple[Scope, ...]]] = {
     "read": tuple(scope for scope in SCOPES if scope.endswith(":read")),
     "all": SCOPES,
 }
@@ -131,11 +131,8 @@ class AdminToken(msgspec.Struct, frozen=True):
     @property
     def standing(self) -> StaffRole:
         """The role that it acts in: the lower one of its own and its maker's."""
-        return max(
-            (role for role in (self.role, self.maker_role) if is_role(role)),
-            key=ROLES.index,
-            default=self.role,
-        )
+        makers = self.maker_role
+        return makers if is_role(makers) and ROLES.index(makers) > ROLES.index(self.role) else self.role
 
     def reaches(self, scope: Scope) -> bool:
         """Whether it was made for this."""
