@@ -56,7 +56,7 @@ def make(
     role
         Theirs, or a narrower one.
     scope
-        What it is for, such as users:read or catalog:write; read has all that only read, all has all. May be given several times.
+        Such as users:read or catalog:write; `read` has all that only read, `all` has all. May be given several times.
     address
         Only from this IP address or network; may be given several times.
     days

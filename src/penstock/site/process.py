@@ -90,9 +90,10 @@ class SiteProcess:
                 try_upstreams=operation.try_upstreams,
             ),
         )
+        self.admin_site = AdminSite(admin)
         site = Site(
             context,
-            admin=AdminSite(admin),
+            admin=self.admin_site,
             admin_api=admin_api(admin),
             oauth=self.oauth,
             mail_queued=self.mail_sender.wake,

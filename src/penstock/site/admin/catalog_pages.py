@@ -96,6 +96,7 @@ class CatalogPages:
                 ]
             ]
             made, _ = await changes.page(conn, object_kind="provider", object_id=id, most=10)
+            manager = (await catalog_store.managers(conn)).get(("provider", id), "")
         return site.pages.render(
             request,
             "admin/provider.html",
@@ -104,9 +105,10 @@ class CatalogPages:
                 "spans": spans,
                 "problem": self._context.operation.secret_problem(row.secret) if row.secret else None,
                 "models": _served_by(document).get(id, []),
+                "manager": manager,
                 "made": made,
                 "now": site.now(),
-                "may_edit": allows(viewer, "catalog"),
+                "may_edit": allows(viewer, "catalog") and not manager,
             },
         )
 
@@ -155,6 +157,7 @@ class CatalogPages:
         async with site.database.connect() as conn:
             document = await catalog_store.load_document(conn, self._kinds)
             made, _ = await changes.page(conn, object_kind="model", object_id=model.id, most=10)
+            manager = (await catalog_store.managers(conn)).get(("model", model.id), "")
         written = next((it for it in document.models if it.id == model.id), model)
         return site.pages.render(
             request,
@@ -164,9 +167,10 @@ class CatalogPages:
                 "served": catalog.served(model),
                 "needs": catalog.needs(model),
                 "plans": [plan.id for plan in catalog.plans.values() if model.id in plan.models],
+                "manager": manager,
                 "made": made,
                 "now": site.now(),
-                "may_edit": allows(viewer, "catalog"),
+                "may_edit": allows(viewer, "catalog") and not manager,
             },
         )
 
@@ -201,6 +205,7 @@ class CatalogPages:
         async with site.database.connect() as conn:
             counts = await search.plan_counts(conn)
             made, _ = await changes.page(conn, object_kind="plan", object_id=plan.id, most=10)
+            manager = (await catalog_store.managers(conn)).get(("plan", plan.id), "")
         return site.pages.render(
             request,
             "admin/plan.html",
@@ -208,9 +213,10 @@ class CatalogPages:
                 "row": plan,
                 "count": counts.get(plan.id, 0),
                 "models": list(catalog.models.values()),
+                "manager": manager,
                 "made": made,
                 "now": site.now(),
-                "may_edit": allows(viewer, "catalog"),
+                "may_edit": allows(viewer, "catalog") and not manager,
             },
         )
 

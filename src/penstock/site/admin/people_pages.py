@@ -359,11 +359,12 @@ class PeoplePages:
         form = await read_form(request)
         viewer: Viewer = signed_in(request)
         async with site.database.transaction() as conn:
-            await people.change_account(
+            await people.change_and_tell(
                 conn,
                 user,
                 wanted,
                 actor_of(request, viewer),
+                self._post,
                 reason=form.text("reason"),
                 now=site.now(),
                 entropy=site.entropy,

@@ -267,11 +267,12 @@ class PeopleRoutes:
         self, call: AdminCall[Nothing, Reason], conn: AsyncConnection, wanted: Changes
     ) -> Account:
         user = await _user(conn, call.path)
-        changed = await people.change_account(
+        changed = await people.change_and_tell(
             conn,
             user,
             wanted,
             call.actor,
+            self._post,
             reason=call.body.reason,
             now=self._site.now(),
             entropy=self._site.entropy,
