@@ -30,7 +30,8 @@ def contract(document: dict[str, Any]) -> dict[str, Any]:
     site = SimpleNamespace(sign_in=SimpleNamespace(rules=rules), clock=None, secrets_file=None)
     operation = SimpleNamespace(settings=Settings(), kinds={})
     context = cast("AdminContext", SimpleNamespace(site=site, operation=operation))
-    return with_part(document, admin_contract(admin_api(context).operations))
+    made = with_part(document, admin_contract(admin_api(context).operations))
+    return msgspec.json.decode(msgspec.json.encode(made))
 
 
 def with_part(document: dict[str, Any], part: AdminPart) -> dict[str, Any]:
