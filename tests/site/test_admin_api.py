@@ -44,7 +44,7 @@ class Caller:
     ) -> httpx2.Response:
         """``call("POST /users/usr_x/disable", {...})``."""
         method, _, path = route.partition(" ")
-        more = {} if body is None else {"json": body}
+        more: dict[str, Any] = {} if body is None else {"json": body}
         return await self.http.request(method, f"{BASE}{path}", headers=headers or {}, **more)
 
 

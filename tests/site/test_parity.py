@@ -243,7 +243,7 @@ def _row(name: str) -> ParityRow:
 
 def _left(entry: Entry) -> tuple[object, ...]:
     """What an entry says of a change, but for who, when and to which thing."""
-    fields = sorted(name for name, old, new in entry.changed)
+    fields = sorted(name for name, _, _ in entry.changed)
     values = [
         new
         for name, _, new in entry.changed

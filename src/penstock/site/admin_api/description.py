@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -145,9 +145,11 @@ def _name(text: str) -> str:
 
 def _renamed(schema: Any) -> Any:
     """The same with each reference to the name that the schema has in the document."""
-    if isinstance(schema, dict):
-        return {
-            key: _REF + _name(value.removeprefix(_REF + PREFIX)) if key == "$ref" else _renamed(value)
-            for key, value in schema.items()
-        }
-    return [_renamed(each) for each in schema] if isinstance(schema, list) else schema
+    if isinstance(schema, list):
+        return [_renamed(each) for each in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _REF + _name(value.removeprefix(_REF + PREFIX)) if key == "$ref" else _renamed(value)
+        for key, value in cast("dict[str, Any]", schema).items()
+    }
