@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import httpx2
 import pytest
+from jsonschema import Draft202012Validator
 from sqlalchemy import func, insert, select, update
 
 from penstock.domain.accounts import accounts
@@ -24,6 +25,7 @@ from penstock.site.admin_api.parity import BASE, ParityRow
 from penstock.store.sql.schema import admin_tokens, idempotency, trail
 from tests.site.page_reader import PLAIN, Hotel, open_hotel
 from tests.site.staff import member
+from tests.site.test_public import CONTRACT, resolved
 
 
 class Caller:
@@ -334,7 +336,7 @@ async def test_what_a_file_manages_neither_the_api_nor_a_page_changes(staffed: S
     text = '[[plan]]\nid = "free"\nname = "Free"\ndaily_requests = 10\nconcurrent_requests = 1\nmodels = []\n'
     wanted = {"toml": text, "manager": "prod"}
     assert [it["action"] for it in (await call("POST /catalog/diff", wanted)).json()["changes"]] == [
-        "added",
+        "updated",
         "managed",
     ]
     assert len((await call("POST /catalog/apply", wanted)).json()["changes"]) == 2
@@ -384,3 +386,25 @@ async def test_search_finds_what_the_page_finds(staffed: Staffed) -> None:
         hits = (await call("POST /search", {"q": text})).json()["data"]
         assert [hit["path"] for hit in hits] == [f"/admin/users/{ann}"], text
     assert (await call("GET /requests?day=yesterday")).json()["field"] == "day"
+
+
+async def test_what_is_read_is_what_the_contract_says(staffed: Staffed) -> None:
+    call, ann = staffed.callers[0], await staffed.person("ann@example.com")
+    await call(f"POST /users/{ann}/keys")
+    await call(f"POST /users/{ann}/disable")
+    operation = (await call("GET /changes")).json()["data"][0]["operation"]
+    ids = {
+        "users": ann,
+        "plans": "free",
+        "models": "claude-haiku-4.5",
+        "providers": "absent",
+        "changes": operation,
+    }
+    for row in staffed.api.rows:
+        if not row.route.startswith("GET ") or row.name == "request_show":
+            continue
+        answer = await call(_filled(row, ids))
+        assert answer.status_code == 200, (row.name, answer.text)
+        path = BASE + row.route.partition(" ")[2].replace(":path", "")
+        told = CONTRACT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        Draft202012Validator(resolved(told)).validate(answer.json())
