@@ -5,7 +5,6 @@ import random
 import re
 import secrets
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,7 +22,7 @@ from penstock.site.admin_api.access import AdminRateReached, AdminRates
 from penstock.site.admin_api.dispatch import AdminApi
 from penstock.site.admin_api.parity import BASE, ParityRow
 from penstock.store.sql.schema import admin_tokens, idempotency, trail
-from tests.site.page_reader import PLAIN, Hotel, open_hotel
+from tests.site.page_reader import PLAIN, Hotel
 from tests.site.staff import member
 from tests.site.test_public import CONTRACT, resolved
 
@@ -102,16 +101,15 @@ class Staffed:
 
 
 @pytest.fixture
-async def staffed(tmp_path: Path) -> AsyncGenerator[Staffed]:
-    async with open_hotel(tmp_path, admin_api_per_minute=100_000) as hotel:
-        found = Staffed(hotel)
-        await found.person("owner@example.com", "owner")
-        await found.caller()
-        try:
-            yield found
-        finally:
-            for caller in found.callers:
-                await caller.http.aclose()
+async def staffed(hotel: Hotel) -> AsyncGenerator[Staffed]:
+    found = Staffed(hotel)
+    await found.person("owner@example.com", "owner")
+    await found.caller()
+    try:
+        yield found
+    finally:
+        for caller in found.callers:
+            await caller.http.aclose()
 
 
 # ---- who may
