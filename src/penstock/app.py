@@ -49,6 +49,7 @@ from penstock.operations.metrics import Metrics, SharedMetrics
 from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.operations.server_answers import ServerAnswers
 from penstock.operations.token_sources import TokenSources
+from penstock.operations.upstream_test import tried
 from penstock.operations.upstreams import VIEWS, UpstreamFailures, UpstreamWatch
 from penstock.providers.secrets import Secrets
 from penstock.providers.simulator.handler import simulate
@@ -235,6 +236,7 @@ class Service:
                     origins=self._origins,
                     secret_problem=self._secrets.problem,
                     running=partial(_running, relay),
+                    try_upstreams=partial(tried, secrets=self._secrets, now=self._now),
                 ),
             )
             health.watch("mail", partial(_mail_trouble, self.site_process))
@@ -256,6 +258,7 @@ class Service:
                 drills=drills,
                 quick_seconds=settings.revision_poll,
                 retain_days=settings.retain_days,
+                admin_api_answers=settings.admin_api_answers,
                 notices=DayNotices(
                     database,
                     secrets_file,

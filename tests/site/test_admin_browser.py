@@ -22,7 +22,8 @@ ANN = "ann@example.com"
 PAGES = (
     "/admin", "/admin/live", "/admin/requests", "/admin/users", "/admin/plans", "/admin/plans/free", "/admin/models",
     "/admin/models/claude-haiku-4.5", "/admin/providers", "/admin/providers/sim-chat", "/admin/mail", "/admin/staff",
-    "/admin/audit", "/admin/changes", "/admin/notices", "/admin/settings", "/admin/jobs", "/admin/catalog/edit?kind=model",
+    "/admin/tokens", "/admin/audit", "/admin/changes", "/admin/notices", "/admin/settings", "/admin/jobs",
+    "/admin/catalog/edit?kind=model",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]

@@ -40,6 +40,9 @@ NEEDS: dict[str, Permission] = {
     "/admin/staff": "read",
     "/admin/staff/set": "staff",
     "/admin/staff/group": "staff",
+    "/admin/tokens": "read",
+    "/admin/tokens/make": "staff",
+    "/admin/tokens/{id}/revoke": "staff",
     "/admin/audit": "read",
     "/admin/audit/verify": "read",
     "/admin/audit.jsonl": "export",
@@ -63,7 +66,7 @@ FOUND = {
     "/admin": 200, "/admin/users": 200, "/admin/users/{id}": 200, "/admin/users/{id}/verify": 200,
     "/admin/users/{id}/disable": 200, "/admin/users/{id}/enable": 200, "/admin/users/{id}/sessions": 200,
     "/admin/requests": 200, "/admin/providers": 200, "/admin/providers/{id}": 200, "/admin/models": 200,
-    "/admin/models/{id:path}": 200, "/admin/plans": 200, "/admin/plans/{id}": 200, "/admin/staff": 200,
+    "/admin/models/{id:path}": 200, "/admin/plans": 200, "/admin/plans/{id}": 200, "/admin/staff": 200, "/admin/tokens": 200,
     "/admin/audit": 200, "/admin/audit.jsonl": 200, "/admin/changes": 200, "/admin/live": 200, "/admin/mail": 200,
     "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200,
 }  # fmt: skip

@@ -6,6 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.site.page_reader import Hotel, open_hotel
+from tests.site.test_admin_api import (
+    staffed,
+    test_a_dry_run_answers_and_changes_nothing_and_a_revision_can_be_asked_for,
+    test_a_write_is_done_once_for_each_key_and_answered_alike,
+    test_what_is_read_is_what_the_contract_says,
+)
 from tests.site.test_dashboard import (
     test_a_key_is_made_shown_rolled_and_revoked,
     test_a_long_log_is_read_page_by_page,
@@ -43,12 +49,15 @@ from tests.stores import Engine, postgresql
 
 __all__ = [
     "postgresql",
+    "staffed",
     "test_a_code_that_is_sent_twice_at_once_sets_one_password",
+    "test_a_dry_run_answers_and_changes_nothing_and_a_revision_can_be_asked_for",
     "test_a_key_exists_from_sign_up_and_works_once_the_address_is_verified",
     "test_a_key_is_made_shown_rolled_and_revoked",
     "test_a_long_log_is_read_page_by_page",
     "test_a_new_password_ends_every_session_and_is_told",
     "test_a_new_person_signs_up_beside_a_stranger_who_does_so_in_their_name",
+    "test_a_write_is_done_once_for_each_key_and_answered_alike",
     "test_an_account_can_be_left_and_kept_after_all",
     "test_an_account_that_leaves_has_no_other_session_and_none_that_waits",
     "test_an_account_that_leaves_is_gone_for_its_keys_until_it_comes_back",
@@ -66,6 +75,7 @@ __all__ = [
     "test_the_overview_counts_what_the_ledger_counts",
     "test_the_second_factor",
     "test_too_many_codes_of_the_second_factor_are_429_and_say_when",
+    "test_what_is_read_is_what_the_contract_says",
 ]
 
 

@@ -32,6 +32,7 @@ ROUTES: dict[str, Kind] = {
     "/robots.txt": "open",
     "/docs": "open",
     "/docs/api": "open",
+    "/docs/api/admin": "open",
     "/docs/search": "open",
     "/docs/{slug}.md": "open",
     "/docs/{slug}": "open",

@@ -1,6 +1,7 @@
-"""``penstock audit``: the trail of what staff and commands did; read, verified and taken away."""
+"""``penstock audit``: the trail of what staff and commands did, read, verified and taken away; and changes, undone."""
 
 import asyncio
+import secrets
 import sys
 from typing import Annotated
 
@@ -13,15 +14,20 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
+    now_ms,
     open_installation,
     table,
     utc_moment,
 )
 from penstock.commands.options import At
-from penstock.domain.trail import chain, entries
+from penstock.domain.staff import undo
+from penstock.domain.trail import chain, changes, entries
 from penstock.domain.trail.chain import Verdict
+from penstock.domain.trail.changes import KeptChange
 from penstock.domain.trail.entries import Entry, TrailFilter
 from penstock.domain.trail.export import line_of
+from penstock.providers.table import KINDS
 
 app = App(name="audit", help="Show, verify and export the trail of what staff and commands did.")
 _MOST = 200
@@ -138,6 +144,70 @@ def _word(value: object) -> str:
 async def _list(place: Installation, chosen: TrailFilter) -> list[Entry]:
     async with open_installation(place) as store, store.database.connect() as conn:
         return (await entries.page(conn, chosen, _MOST))[0]
+
+
+class _Changes(msgspec.Struct):
+    changes: list[KeptChange]
+
+
+@app.command(name="changes")
+def list_changes(
+    *, about: str = "", json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE
+) -> None:
+    """List the newest 200 changes of accounts, keys and the catalogue, each with the operation by which it is undone.
+
+    Example: penstock audit changes --about pro
+
+    Parameters
+    ----------
+    about
+        Only of the thing with this id.
+    json
+        Print {"changes": [...]}, each with what it was and what it became.
+    """
+    found = asyncio.run(_changes(place, about))
+    if json:
+        answer_json(_Changes(found))
+        return
+    now = now_ms()
+    rows = [
+        (
+            utc_moment(it.at),
+            it.actor_name,
+            f"{it.object_kind} {it.object_id}",
+            "undone" if it.undone_at is not None else "can be undone" if it.undoable(now) else "too old",
+            it.operation,
+        )
+        for it in found
+    ]
+    answer(table(("WHEN (UTC)", "WHO", "ABOUT", "STATE", "OPERATION"), rows))
+
+
+async def _changes(place: Installation, about: str) -> list[KeptChange]:
+    async with open_installation(place) as store, store.database.connect() as conn:
+        return (await changes.page(conn, object_id=about, most=_MOST))[0]
+
+
+@app.command(name="undo")
+def take_back(operation: str, /, *, place: At = HERE) -> None:
+    """Undo all that an operation changed, where that is still as it left it.
+
+    Example: penstock audit undo opn_4Qw...
+
+    Parameters
+    ----------
+    operation
+        Its id, as `audit changes` shows it.
+    """
+    asyncio.run(_undo(place, operation))
+    answer(f"Undone: {operation}.")
+
+
+async def _undo(place: Installation, operation: str) -> None:
+    async with open_installation(place) as store, store.database.transaction() as conn:
+        await undo.take_back(
+            conn, operation, "owner", KINDS, cli_actor(), now=now_ms(), entropy=secrets.token_bytes
+        )
 
 
 @app.command

@@ -100,17 +100,16 @@ def create(
 async def _create(place: Installation, email: str, wish: KeyWish) -> NewKey:
     async with open_installation(place) as store, store.database.transaction() as conn:
         user, now = await accounts.user_by_email(conn, email), now_ms()
-        made = await management.create_key(
+        return await people.make_key(
             conn,
             store.secrets_file,
-            user.id,
+            user,
             wish,
+            cli_actor(),
+            keep_key=store.settings.keys_reveal,
             now=now,
             entropy=secrets.token_bytes,
-            keep=store.settings.keys_reveal,
         )
-        await people.key_made(conn, user, made, cli_actor(), "key_made", now=now, entropy=secrets.token_bytes)
-        return made
 
 
 @app.command(name="list")
@@ -217,8 +216,7 @@ async def _limit(
             old.daily_requests if daily is None else daily or None,
             old.concurrent_requests if concurrent is None else concurrent or None,
         )
-        await management.change_key(conn, old, wish, now=now)
-        return await management.get_key(conn, user.id, old.id)
+        return await people.change_key(conn, old, wish, cli_actor(), now=now, entropy=secrets.token_bytes)
 
 
 @app.command
@@ -227,6 +225,7 @@ def revoke(
     email: str,
     name: str | None = None,
     id: str | None = None,
+    reason: str = "",
     json: Annotated[bool, Parameter(negative="")] = False,
     place: At = HERE,
 ) -> None:
@@ -242,23 +241,29 @@ def revoke(
         All working keys of this name, one that was rolled and is in its grace included.
     id
         The key of this id.
+    reason
+        Why, for the trail; what is `leaked` does not come back.
     json
         Print {"revoked": [ids]}.
     """
-    revoked = asyncio.run(_revoke(place, email, name, id))
+    revoked = asyncio.run(_revoke(place, email, name, id, reason))
     if json:
         answer_json(_Revoked(revoked))
     else:
         answer(f"Revoked {', '.join(revoked)}.")
 
 
-async def _revoke(place: Installation, email: str, name: str | None, id: str | None) -> list[str]:
+async def _revoke(
+    place: Installation, email: str, name: str | None, id: str | None, reason: str
+) -> list[str]:
     async with open_installation(place) as store, store.database.transaction() as conn:
         now = now_ms()
         user = await accounts.user_by_email(conn, email)
         found = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)
         for row in found:
-            await people.revoke_key(conn, row, cli_actor(), now=now, entropy=secrets.token_bytes)
+            await people.revoke_key(
+                conn, row, cli_actor(), reason=reason, now=now, entropy=secrets.token_bytes
+            )
         return [row.id for row in found]
 
 
@@ -297,19 +302,16 @@ async def _roll(place: Installation, email: str, name: str | None, id: str | Non
         now = now_ms()
         user = await accounts.user_by_email(conn, email)
         old = _chosen(await management.working_keys(conn, user.id, now=now), email, name, id)[0]
-        made = await management.roll_key(
+        return await people.roll_key(
             conn,
             store.secrets_file,
             old,
+            cli_actor(),
             grace=grace,
+            keep_key=store.settings.keys_reveal,
             now=now,
             entropy=secrets.token_bytes,
-            keep=store.settings.keys_reveal,
         )
-        await people.key_made(
-            conn, user, made, cli_actor(), "key_rolled", now=now, entropy=secrets.token_bytes
-        )
-        return made
 
 
 def _chosen(rows: tuple[KeyRow, ...], email: str, name: str | None, id: str | None) -> list[KeyRow]:

@@ -1,12 +1,14 @@
 """``penstock models``: what the providers have, and which of it is published; adds and removes models of the catalogue."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.commands.installation import (
     HERE,
@@ -14,14 +16,16 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
     now_ms,
     open_installation,
     table,
     tell,
 )
 from penstock.commands.options import At
+from penstock.core.catalog import Model, Upstream
 from penstock.domain.catalog.catalog_store import Change, load_document
-from penstock.domain.catalog.publishing import publish_models, withdraw_models
+from penstock.domain.staff import catalog_changes
 from penstock.operations.control import ServerListings, ask_server
 from penstock.operations.model_catalog import ModelsFound, ProviderFound, find_models, wildcard_entry
 from penstock.operations.model_discovery import LIST_SECONDS
@@ -195,7 +199,7 @@ async def _add(
     used = {row.provider for row in fresh}
     async with open_installation(place) as store, store.database.transaction() as conn:
         providers = tuple(row for row in found.asked if row.id in used)
-        return await publish_models(conn, providers, models, KINDS, now_ms(), plans=plans), fresh
+        return await _publish(conn, providers, models, plans), fresh
 
 
 def _why_none(found: ModelsFound, rows: Sequence[Proposal], patterns: Sequence[str]) -> str:
@@ -222,12 +226,22 @@ async def _pass_on(
         providers = tuple(there.get(name, KINDS.get(name)) for name in names)
         known = tuple(row for row in providers if row is not None)
         entries = tuple(wildcard_entry(row) for row in known)
-        return await publish_models(conn, known, entries, KINDS, now_ms(), plans=plans)
+        return await _publish(conn, known, entries, plans)
 
 
 async def _remove(place: Installation, patterns: Sequence[str]) -> list[Change]:
     async with open_installation(place) as store, store.database.transaction() as conn:
-        return await withdraw_models(conn, patterns, KINDS, now_ms())
+        return await catalog_changes.withdraw(
+            conn, patterns, KINDS, cli_actor(), now=now_ms(), entropy=secrets.token_bytes
+        )
+
+
+async def _publish(
+    conn: AsyncConnection, providers: Sequence[Upstream], models: Sequence[Model], plans: Sequence[str] | None
+) -> list[Change]:
+    return await catalog_changes.publish(
+        conn, providers, models, KINDS, cli_actor(), plans=plans, now=now_ms(), entropy=secrets.token_bytes
+    )
 
 
 def _providers(found: ModelsFound) -> list[tuple[str, ...]]:

@@ -57,6 +57,9 @@ app.command("penstock.commands.mail:app", name="mail")
 app.command("penstock.commands.settings:settings", name="settings")
 app.command("penstock.commands.doctor:examine", name="doctor")
 app.command("penstock.commands.drill:drill", name="drill")
+app.command(
+    "penstock.commands.token:app", name="token", help="Make, list and revoke tokens of the admin API."
+)
 app.command("penstock.commands.secrets:secrets_app", name="secrets")
 app.command("penstock.commands.migrate:migrate", name="migrate")
 app.command("penstock.commands.move:move_to", name="move")
@@ -81,6 +84,7 @@ LINES: Mapping[str, str] = {
     "drill": "Play the failure of a provider for the requests of one key.",
     "staff": "Give and take the roles of those who work here.",
     "setup-link": "Make the link by which the first owner comes in.",
+    "token": "Make, list and revoke tokens of the admin API.",
     "audit": "List, export and verify the trail of what was done.",
     "secrets": "Look after the secrets file: what it holds, and new secrets.",
     "migrate": "Bring the database to what this version needs.",

@@ -15,6 +15,7 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
     now_ms,
     open_installation,
     table,
@@ -22,8 +23,8 @@ from penstock.commands.installation import (
 )
 from penstock.commands.options import At
 from penstock.core.routing.switches import Reach, Switch, SwitchState, named
-from penstock.domain.accounts import audit
 from penstock.domain.catalog import catalog_store, upstream_state
+from penstock.domain.staff import upstreams as staff_upstreams
 from penstock.operations import upstream_test
 from penstock.operations.first_start import Store
 from penstock.operations.upstream_report import LegReport, report
@@ -289,8 +290,10 @@ def _seconds(text: str) -> int:
 
 
 async def _say(place: Installation, switch: Switch) -> Switch:
-    async with open_installation(place) as store:
-        return await _record(store, switch)
+    async with open_installation(place) as store, store.database.transaction() as conn:
+        return await staff_upstreams.switch_upstream(
+            conn, switch, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
+        )
 
 
 async def _reset(place: Installation, reach: Reach) -> Switch:
@@ -299,26 +302,10 @@ async def _reset(place: Installation, reach: Reach) -> Switch:
 
 
 async def _forget(store: Store, reach: Reach) -> Switch:
-    """What is known against it is forgotten; what was said of it stays."""
-    async with store.database.connect() as conn:
-        said = {switch.reach: switch for switch in await upstream_state.all_said(conn)}.get(reach)
-    switch = said or Switch(reach, "on")
-    return await _record(store, msgspec.structs.replace(switch, reset_at=now_ms()))
-
-
-async def _record(store: Store, switch: Switch) -> Switch:
-    now = now_ms()
-    switch = msgspec.structs.replace(switch, changed_at=now)
     async with store.database.transaction() as conn:
-        document = await catalog_store.load_document(conn, KINDS)
-        legs = report(document.providers, document.models, (), (), now)
-        if not any(switch.reach.means((leg.provider, leg.model, leg.credential)) for leg in legs):
-            raise _unknown(switch.reach)
-        await upstream_state.say(conn, switch)
-        what = "reset" if switch.reset_at is not None else switch.state
-        about = f"{switch.reach} {what} {switch.why}".rstrip()
-        await audit.note(conn, "", "upstream_switched", about, "", now=now, entropy=token_bytes)
-    return switch
+        return await staff_upstreams.reset_upstream(
+            conn, reach, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
+        )
 
 
 def _tell(switch: Switch, *, json: bool) -> None:

@@ -24,9 +24,9 @@ from penstock.commands.staff import change_role
 from penstock.core.quoting import shell_option
 from penstock.domain.accounts import accounts, plan_wishes
 from penstock.domain.accounts.accounts import Changes, User
-from penstock.domain.keys import management
-from penstock.domain.mail import messages, outbox
 from penstock.domain.staff import people
+from penstock.domain.staff.people import Post
+from penstock.operations.first_start import Store
 
 app = App(name="user", help="Make, change and list accounts.")
 
@@ -102,20 +102,17 @@ def create(
 
 async def _create(place: Installation, email: str, *, plan: str, admin: bool, verified: bool) -> _Made:
     async with open_installation(place) as store, store.database.transaction() as conn:
-        now = now_ms()
-        id = accounts.new_user_id(secrets.token_bytes(16))
-        user = await accounts.create_user(
-            conn, email, plan=plan, admin=admin, verified=verified, now=now, id=id
-        )
-        await people.made(conn, user, cli_actor(), now=now, entropy=secrets.token_bytes)
-        made = await management.create_key(
+        user, made = await people.make_account(
             conn,
             store.secrets_file,
-            user.id,
-            management.KeyWish(),
-            now=now,
+            email,
+            cli_actor(),
+            plan=plan,
+            admin=admin,
+            verified=verified,
+            keep_key=store.settings.keys_reveal,
+            now=now_ms(),
             entropy=secrets.token_bytes,
-            keep=store.settings.keys_reveal,
         )
     return _Made(user.id, user.email, user.plan_id, made.key)
 
@@ -163,16 +160,108 @@ def change(
 async def _change(place: Installation, email: str, changes: Changes, admin: bool | None) -> User:
     async with open_installation(place) as store, store.database.transaction() as conn:
         user = await accounts.user_by_email(conn, email)
-        changed = await people.change_account(
-            conn, user, changes, cli_actor(), now=now_ms(), entropy=secrets.token_bytes
+        changed = await people.change_and_tell(
+            conn, user, changes, cli_actor(), _post(store), now=now_ms(), entropy=secrets.token_bytes
         )
         if admin is not None and admin != bool(user.role):
             changed = await change_role(conn, changed, "admin" if admin else None)
-        if changed.plan_id != user.plan_id:
-            settings = store.settings
-            mail = messages.plan_set(settings.brand, user.email, changed.plan_id, settings.url(settings.port))
-            await outbox.queue(conn, store.secrets_file, mail, now=now_ms(), entropy=secrets.token_bytes)
         return changed
+
+
+def _post(store: Store) -> Post:
+    settings = store.settings
+    return Post(store.secrets_file, settings.brand, settings.url(settings.port))
+
+
+@app.command
+def delete(
+    *,
+    email: str,
+    yes: Annotated[bool, Parameter(negative="")] = False,
+    reason: str = "",
+    json: Annotated[bool, Parameter(negative="")] = False,
+    place: At = HERE,
+) -> None:
+    """Delete an account in seven days, with its keys and its log; until then `user keep` undoes it. The owner is mailed.
+
+    Example: penstock user delete --email ann@example.com --yes
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    yes
+        Meant so: its keys stop within seconds.
+    reason
+        Why, for the trail.
+    json
+        Print the account as JSON.
+    """
+    if not yes:
+        raise CommandError("its keys stop within seconds: say --yes if that is meant")
+    _answer(asyncio.run(_leave(place, email, reason)), "is deleted in seven days", json=json)
+
+
+async def _leave(place: Installation, email: str, reason: str) -> User:
+    async with open_installation(place) as store, store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, email)
+        await people.delete_and_tell(
+            conn, user, cli_actor(), _post(store), reason=reason, now=now_ms(), entropy=secrets.token_bytes
+        )
+        return user
+
+
+@app.command
+def keep(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
+    """Keep an account that was to be deleted, whoever wanted that.
+
+    Example: penstock user keep --email ann@example.com
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    json
+        Print the account as JSON.
+    """
+    _answer(asyncio.run(_keep(place, email)), "is kept", json=json)
+
+
+async def _keep(place: Installation, email: str) -> User:
+    async with open_installation(place) as store, store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, email)
+        await people.keep(conn, user, cli_actor(), now=now_ms(), entropy=secrets.token_bytes)
+        return user
+
+
+@app.command(name="sign-out")
+def sign_out(*, email: str, json: Annotated[bool, Parameter(negative="")] = False, place: At = HERE) -> None:
+    """End all sessions of an account: every browser has to sign in again. Keys go on working.
+
+    Example: penstock user sign-out --email ann@example.com
+
+    Parameters
+    ----------
+    email
+        Whose account.
+    json
+        Print the account as JSON.
+    """
+    _answer(asyncio.run(_sign_out(place, email)), "is signed out everywhere", json=json)
+
+
+async def _sign_out(place: Installation, email: str) -> User:
+    async with open_installation(place) as store, store.database.transaction() as conn:
+        user = await accounts.user_by_email(conn, email)
+        await people.end_sessions(conn, user, cli_actor(), now=now_ms(), entropy=secrets.token_bytes)
+        return user
+
+
+def _answer(user: User, done: str, *, json: bool) -> None:
+    if json:
+        answer_json(_shown(user))
+    else:
+        answer(f"{user.email} {done}.")
 
 
 @app.command

@@ -1,6 +1,6 @@
-"""The form of an API key: made from random bytes, recognised without a query, shown without giving it away.
+"""The form of an API key, and of a token of the staff: made from random bytes, recognised without a query.
 
-A key is ``sk-ps-``, 43 base62 characters that hold 256 random bits, and 6 base62 characters of the CRC32 of what stands
+A key is ``sk-ps-`` (a token ``pa-ps-``), 43 base62 characters that hold 256 random bits, and 6 of the CRC32 of what stands
 before them. The prefix lets scanners find leaked keys; the checksum lets a mistyped or made-up one be refused at once.
 CRC32 sees every change that is confined to 32 neighbouring bits, so every one-character slip is caught.
 """
@@ -8,6 +8,8 @@ CRC32 sees every change that is confined to 32 neighbouring bits, so every one-c
 from zlib import crc32
 
 KEY_PREFIX = "sk-ps-"
+TOKEN_PREFIX = "pa-ps-"  # noqa: S105 - what every token begins with
+"""What a token of the admin API begins with; as long as a key's."""
 RANDOM_BYTES = 32
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODY = 43
@@ -29,21 +31,21 @@ def base62(number: int, width: int) -> str:
     return "".join(reversed(digits))
 
 
-def make_key(random: bytes) -> str:
-    """The key that 32 random bytes give."""
+def make_key(random: bytes, prefix: str = KEY_PREFIX) -> str:
+    """The key, or the token, that 32 random bytes give."""
     if len(random) != RANDOM_BYTES:
         raise ValueError(f"a key is made from {RANDOM_BYTES} random bytes, not {len(random)}")
-    checked = KEY_PREFIX + base62(int.from_bytes(random), _BODY)
+    checked = prefix + base62(int.from_bytes(random), _BODY)
     return checked + _checksum(checked)
 
 
-def is_well_formed(key: str) -> bool:
+def is_well_formed(key: str, prefix: str = KEY_PREFIX) -> bool:
     """Whether ``key`` has our prefix, length, alphabet and checksum: False means that it cannot be one of ours."""
     return (
         len(key) == LENGTH
-        and key.startswith(KEY_PREFIX)
+        and key.startswith(prefix)
         and key.isascii()
-        and key[len(KEY_PREFIX) :].isalnum()
+        and key[len(prefix) :].isalnum()
         and key[_CHECKED:] == _checksum(key[:_CHECKED])
     )
 

@@ -26,6 +26,7 @@ from penstock.domain.ledger.latency import merge_hours
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
+from penstock.domain.staff import idempotency
 from penstock.domain.trail import chain
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.alerts import Alerts
@@ -77,6 +78,7 @@ class Maintenance:
         drills: Drills,
         quick_seconds: float,
         retain_days: int,
+        admin_api_answers: float,
         notices: DayNotices,
         trail_days: int,
         now: Callable[[], float],
@@ -98,6 +100,7 @@ class Maintenance:
         self._drills = drills
         self._quick_seconds = quick_seconds
         self._retain_days = retain_days
+        self._answers_ms = int(admin_api_answers * 1000)
         self._notices = notices
         self._now = now
         self._flushed = self._aged = self._noticed = time.monotonic()
@@ -197,6 +200,7 @@ class Maintenance:
             await sessions.tidy(conn, self._lifetime, now=at)
             await one_time_codes.tidy(conn, now=at)
             await attempt_limits.tidy(conn, now=at)
+            await idempotency.tidy_answers(conn, before=at - self._answers_ms)
             if self._retain_days:
                 await forget_before(conn, at - self._retain_days * _DAY_MS)
                 await forget_attempts(conn, day_of(self._now()) - self._retain_days)

@@ -496,6 +496,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "from which the rest is still verified."
         ),
     ] = 0
+    admin_api_per_minute: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        about("Requests a minute that one token of the admin API may send to one server."),
+    ] = 600
+    admin_api_body: Annotated[
+        Bytes, about("The largest body that the admin API takes, a catalogue included.")
+    ] = 1 << 20
+    admin_api_answers: Annotated[
+        Timer, about("How long the answer to a write with an `Idempotency-Key` is kept.")
+    ] = 86_400.0
+    admin_token_days: Annotated[
+        int, Meta(ge=1, le=3650), about("The most days for which a token of the admin API works.")
+    ] = 365
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[

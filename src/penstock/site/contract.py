@@ -41,6 +41,8 @@ class Operation(msgspec.Struct, frozen=True):
     answers: tuple[Answer, ...]
     open: bool
     """Fields that are not listed are passed on."""
+    more: str = ""
+    """What else is said of it."""
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -58,8 +60,12 @@ class Contract(msgspec.Struct, frozen=True):
     headers: tuple[Header, ...]
 
 
-def read_contract(document: bytes) -> Contract:
-    """The operations, in the document's order."""
+ADMIN = "/admin/"
+"""What the paths of the admin API begin with, in the same document."""
+
+
+def read_contract(document: bytes, *, admin: bool = False) -> Contract:
+    """The operations, in the document's order: those of the admin API, or all others."""
     root = msgspec.json.decode(document, type=dict[str, object])
     reader = _Reader(cast("Json", root))
     return Contract(
@@ -67,10 +73,15 @@ def read_contract(document: bytes) -> Contract:
         operations=tuple(
             reader.operation(path, method, _object(operation))
             for path, methods in _object(reader.root["paths"]).items()
+            if path.startswith(ADMIN) == admin
             for method, operation in _object(methods).items()
+            if method in _METHODS
         ),
         headers=tuple(Header(name, said) for name, said in sorted(reader.headers.items())),
     )
+
+
+_METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "trace"})
 
 
 class _Reader:
@@ -95,6 +106,7 @@ class _Reader:
             example="" if example is None else _pretty(example),
             answers=tuple(self._answer(status, self._at(one)) for status, one in answers.items()),
             open=schema.get("additionalProperties") is True,
+            more=_text(found.get("description")),
         )
 
     def _at(self, found: Value) -> Json:

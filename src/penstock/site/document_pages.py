@@ -105,6 +105,7 @@ class DocumentPages:
         return [
             Route("/docs", self.first),
             Route("/docs/api", self.reference),
+            Route("/docs/api/admin", self.admin_reference),
             Route("/docs/search", self.search),
             Route("/docs/{slug}.md", self.markdown),
             Route("/docs/{slug}", self.page),
@@ -149,7 +150,13 @@ class DocumentPages:
 
     async def reference(self, request: Request) -> Response:
         """The contract, route by route."""
-        return self._context.pages.render(request, "reference.html", {"menu": MENU, "contract": _contract()})
+        more = {"menu": MENU, "contract": _contract(admin=False), "admin": False}
+        return self._context.pages.render(request, "reference.html", more)
+
+    async def admin_reference(self, request: Request) -> Response:
+        """The same of the admin API, for those who run the service."""
+        more = {"menu": MENU, "contract": _contract(admin=True), "admin": True}
+        return self._context.pages.render(request, "reference.html", more)
 
 
 def _entry(request: Request) -> tuple[int, DocumentEntry]:
@@ -170,8 +177,8 @@ def _index() -> tuple[Section, ...]:
 
 
 @cache
-def _contract() -> Contract:
-    return read_contract(files("penstock.site").joinpath("openapi.json").read_bytes())
+def _contract(*, admin: bool) -> Contract:
+    return read_contract(files("penstock.site").joinpath("openapi.json").read_bytes(), admin=admin)
 
 
 async def render_text(source: str, origin: str) -> RenderedDocument:

@@ -1,17 +1,19 @@
 """The site process: the pages of one serving process, and the mails that they send."""
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import msgspec
 
 from penstock.core.catalog import Upstream
+from penstock.core.routing.switches import Reach
 from penstock.domain.accounts.attempt_limits import attempt_limits_of
 from penstock.domain.accounts.passwords import Cost, PasswordHasher
 from penstock.domain.accounts.sessions import Lifetime
 from penstock.domain.accounts.sign_in import Rules, SignIn
 from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.catalog.toml_document import CatalogDocument
 from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.limits import Gate
@@ -19,9 +21,11 @@ from penstock.operations.background import running_beside
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
+from penstock.operations.upstream_test import Tested
 from penstock.settings import Settings, SettingsError
 from penstock.site.admin.admin_site import AdminSite
 from penstock.site.admin.context import AdminContext, Operation, RunningRequest
+from penstock.site.admin_api.api import admin_api
 from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
 from penstock.site.notice_board import NoticeBoard
@@ -40,6 +44,7 @@ class OperationParts(msgspec.Struct, frozen=True):
     origins: Mapping[str, str]
     secret_problem: Callable[[str], str | None]
     running: Callable[[], list[RunningRequest]]
+    try_upstreams: Callable[[CatalogDocument, Reach], Awaitable[list[Tested]]]
 
 
 class SiteProcess:
@@ -83,11 +88,14 @@ class SiteProcess:
                 health=health,
                 running=operation.running,
                 mail_queued=self.mail_sender.wake,
+                try_upstreams=operation.try_upstreams,
             ),
         )
-        self.site = Site(
+        self.admin_site = AdminSite(admin)
+        site = Site(
             context,
-            admin=AdminSite(admin),
+            admin=self.admin_site,
+            admin_api=admin_api(admin),
             oauth=self.oauth,
             mail_queued=self.mail_sender.wake,
             keep_keys=settings.keys_reveal,
@@ -98,7 +106,9 @@ class SiteProcess:
             ready=not_ready,
             health=health,
             hsts=Hsts(settings.hsts_seconds, settings.public_url.startswith("https:")),
-        ).app()
+        )
+        self.admin_api = site.admin_api
+        self.site = site.app()
 
     def _context(
         self,

@@ -18,6 +18,8 @@ from penstock.errors import PenstockError
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
 from penstock.site.admin.admin_site import AdminSite
+from penstock.site.admin_api.api import BesidePages
+from penstock.site.admin_api.dispatch import AdminApi
 from penstock.site.brand import BrandFiles
 from penstock.site.context import SiteContext
 from penstock.site.dashboard_pages import DashboardPages
@@ -67,6 +69,7 @@ class Site:
         context: SiteContext,
         *,
         admin: AdminSite,
+        admin_api: AdminApi,
         oauth: OAuthAsking,
         mail_queued: Callable[[], None],
         keep_keys: bool,
@@ -96,6 +99,7 @@ class Site:
         )
         self._brand = brand
         self._admin = admin
+        self.admin_api = admin_api
         self._metrics = metrics
         self._token = metrics_token
         self._ready = ready
@@ -134,7 +138,8 @@ class Site:
             },
         )
         # Outside of everything else, what answers for a failed page included.
-        stack = SecurityHeaders(ReadableRequests(app.build_middleware_stack()), self._hsts)
+        pages = ReadableRequests(app.build_middleware_stack())
+        stack = SecurityHeaders(BesidePages(self.admin_api.app, pages), self._hsts)
         base_path = context.pages.base_path
         app.middleware_stack = BelowBasePath(stack, base_path) if base_path else stack
         return app

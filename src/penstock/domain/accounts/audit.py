@@ -35,7 +35,6 @@ Action = Literal[
     "data_exported",
     "deletion_asked",
     "deletion_undone",
-    "upstream_switched",
     "viewed_by_staff",
     "view_by_staff_ended",
 ]

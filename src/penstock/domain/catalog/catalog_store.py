@@ -1,5 +1,6 @@
 """The catalogue in the database: applied idempotently, exported, and read again whenever its revision has changed."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
@@ -45,12 +46,17 @@ class Change(msgspec.Struct, frozen=True):
 
     kind: ChangeKind
     id: str
-    action: Literal["added", "updated", "removed", "moved"]
+    action: Literal["added", "updated", "removed", "moved", "managed", "released"]
+    """``managed``: a file takes care of it from now on; ``released``: none does any more."""
     fields: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         what = f"{self.action} {self.kind} {self.id}"
         return f"{what} ({', '.join(self.fields)})" if self.fields else what
+
+
+class ManagedElsewhere(CatalogError):
+    """What would be changed is managed by a file, and not by the one that is applied."""
 
 
 class _Serving(msgspec.Struct, omit_defaults=True):
@@ -184,16 +190,17 @@ async def apply_document(
     now_ms: int,
     *,
     prune: bool = False,
+    manager: str = "",
 ) -> list[Change]:
     """Add and update what ``document`` names, in its order; with ``prune`` also remove all that it does not name.
 
+    ``manager`` is the name of the file, which manages the rows of the document from then on, and prunes its own alone.
     The revision is raised in the same transaction, if anything changed. A second call with the same document changes
-    nothing. Raises ``CatalogError`` when a name refers to nothing, or a plan that users have would be removed.
+    nothing. Raises ``CatalogError`` when a name refers to nothing, or a plan that users have would be removed, and
+    ``ManagedElsewhere``.
     """
     before = await load_document(conn, kinds)
-    after = merge(before, document, prune=prune)
-    check(document, after)
-    changes = difference(before, after)
+    after, changes = await plan_changes(conn, before, document, prune=prune, manager=manager)
     if not changes:
         return []
     await _keep_used_plans(
@@ -204,8 +211,121 @@ async def apply_document(
         conn, models_table, before.models, after.models, lambda row, at: _model_values(row, at, now_ms)
     )
     await _write(conn, plans_table, before.plans, after.plans, _plan_values)
+    for change in changes:
+        if change.action == "managed":
+            await _set_manager(conn, change, manager)
     await raise_revision(conn)
     return changes
+
+
+async def plan_changes(
+    conn: AsyncConnection,
+    before: CatalogDocument,
+    document: CatalogDocument,
+    *,
+    prune: bool,
+    manager: str = "",
+) -> tuple[CatalogDocument, list[Change]]:
+    """The catalogue after ``document``, and what leads to it from ``before``. Raises ``CatalogError``."""
+    held = await managers(conn)
+    if manager and not is_manager(manager):
+        raise CatalogError([f"{manager!r}: the name of a file has 1 to 64 letters, digits and ._-"])
+    if manager:
+        after = merge(
+            _without_own(before, document, held, manager) if prune else before, document, prune=False
+        )
+    else:
+        after = merge(before, document, prune=prune)
+    check(document, after)
+    changes = difference(before, after)
+    strange = [
+        (change, name)
+        for change in changes
+        if change.action != "moved" and (name := held.get((change.kind, change.id), manager)) != manager
+    ]
+    if strange:
+        raise ManagedElsewhere([_whose(change.kind, change.id, name) for change, name in strange])
+    if manager:
+        named: list[tuple[ChangeKind, str]] = [
+            (kind, row.id) for kind, rows in _by_kind(document) for row in rows
+        ]
+        others = [(*key, name) for key in named if (name := held.get(key, manager)) != manager]
+        if others:
+            raise ManagedElsewhere([_whose(*other) for other in others])
+        changes += [Change(kind, id, "managed") for kind, id in named if (kind, id) not in held]
+    return after, changes
+
+
+def _whose(kind: str, id: str, name: str) -> str:
+    return (
+        f'the {kind} "{id}" is managed by the file "{name}": change it there and run '
+        f'"penstock catalog apply FILE --as {name}", or let go of it by "penstock catalog release --of {name}"'
+    )
+
+
+_MANAGER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def is_manager(name: str) -> bool:
+    """Whether a file can be called so."""
+    return _MANAGER.fullmatch(name) is not None
+
+
+def _by_kind(document: CatalogDocument) -> tuple[tuple[ChangeKind, Sequence[CatalogRow]], ...]:
+    return ("provider", document.providers), ("model", document.models), ("plan", document.plans)
+
+
+def _without_own(
+    before: CatalogDocument,
+    document: CatalogDocument,
+    held: Mapping[tuple[ChangeKind, str], str],
+    manager: str,
+) -> CatalogDocument:
+    """The catalogue without what the file managed and does not name any more."""
+    named = {(kind, row.id) for kind, rows in _by_kind(document) for row in rows}
+    gone = {key for key, name in held.items() if name == manager and key not in named}
+    return CatalogDocument(
+        tuple(row for row in before.providers if ("provider", row.id) not in gone),
+        tuple(row for row in before.models if ("model", row.id) not in gone),
+        tuple(row for row in before.plans if ("plan", row.id) not in gone),
+    )
+
+
+_TABLES: Mapping[ChangeKind, Table] = {
+    "provider": providers_table,
+    "model": models_table,
+    "plan": plans_table,
+}
+
+
+async def managers(conn: AsyncConnection) -> dict[tuple[ChangeKind, str], str]:
+    """Which file manages which row, of those that one does."""
+    found: dict[tuple[ChangeKind, str], str] = {}
+    for kind, table in _TABLES.items():
+        rows = await conn.execute(
+            select(table.c.id, table.c.managed_by)
+            .where(table.c.managed_by.is_not(None))
+            .order_by(table.c.position)
+        )
+        found.update({(kind, row.id): row.managed_by for row in rows})
+    return found
+
+
+async def _set_manager(conn: AsyncConnection, change: Change, manager: str | None) -> None:
+    table = _TABLES[change.kind]
+    await conn.execute(update(table).where(table.c.id == change.id).values(managed_by=manager))
+
+
+async def release_rows(conn: AsyncConnection, manager: str) -> list[Change]:
+    """Let go of all that a file manages: from then on it is changed by pages and commands."""
+    released = [
+        Change(kind, id, "released") for (kind, id), name in (await managers(conn)).items() if name == manager
+    ]
+    for change in released:
+        await _set_manager(conn, change, None)
+    if released:
+        await raise_revision(conn)
+    return released
 
 
 async def offer_local(
@@ -228,10 +348,15 @@ async def offer_local(
         return []
     new = tuple(model.id for model in models)
     there = {row.id for row in before.providers}
+    held = await managers(conn)
     document = CatalogDocument(
         providers=tuple(kinds[provider] for provider in found if provider not in there),
         models=models,
-        plans=tuple(msgspec.structs.replace(plan, models=plan.models + new) for plan in before.plans),
+        plans=tuple(
+            msgspec.structs.replace(plan, models=plan.models + new)
+            for plan in before.plans
+            if ("plan", plan.id) not in held
+        ),
     )
     return await apply_document(conn, document, kinds, now_ms)
 

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.catalog import Model, Upstream
-from penstock.domain.catalog.catalog_store import Change, apply_document, load_document
+from penstock.domain.catalog.catalog_store import Change, apply_document, load_document, managers
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError
 
 
@@ -20,8 +20,9 @@ async def publish_models(
     *,
     plans: Sequence[str] | None = None,
 ) -> list[Change]:
-    """Add ``models``, behind those that are there, to the plans named (None: to every plan), with what serves them.
+    """Add ``models``, behind those that are there, to the plans named, with what serves them.
 
+    None are all plans but those that a file manages.
     ``providers`` are added where the catalogue has none of that id. Raises ``CatalogError``, where a plan is not there too.
     """
     before = await load_document(conn, kinds)
@@ -30,6 +31,7 @@ async def publish_models(
     if strange:
         raise CatalogError([f'there is no plan "{name}"; there are: {", ".join(known)}' for name in strange])
     there = {row.id for row in before.providers}
+    held = await managers(conn)
     ids = tuple(model.id for model in models)
     document = CatalogDocument(
         providers=tuple(row for row in providers if row.id not in there),
@@ -39,7 +41,7 @@ async def publish_models(
                 plan, models=plan.models + tuple(id for id in ids if id not in plan.models)
             )
             for plan in before.plans
-            if plans is None or plan.id in plans
+            if (("plan", plan.id) not in held if plans is None else plan.id in plans)
         ),
     )
     return await apply_document(conn, document, kinds, now_ms)

@@ -131,11 +131,12 @@ def check(principal: Principal, address: str, now: float) -> None:
         raise EmailNotVerified(
             "The e-mail address of this account is not verified yet: enter the code from the mail."
         )
-    if principal.addresses is not None and not _within(address, principal.addresses):
+    if principal.addresses is not None and not within_networks(address, principal.addresses):
         raise AddressNotAllowed("This API key may not be used from this address.")
 
 
-def _within(address: str, networks: tuple[str, ...]) -> bool:
+def within_networks(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether an address is in one of these networks."""
     try:
         caller = ipaddress.ip_address(address)
     except ValueError:

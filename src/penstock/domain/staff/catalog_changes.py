@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.catalog import Model, Upstream
-from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog import catalog_store, publishing
 from penstock.domain.catalog.catalog import Plan
-from penstock.domain.catalog.toml_document import CatalogDocument, check, parse
+from penstock.domain.catalog.toml_document import CatalogDocument, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.trail import changes, entries
 from penstock.domain.trail.changes import CannotUndo, Changed
@@ -25,6 +25,8 @@ from penstock.store.sql.schema import users
 
 Kinds = Mapping[str, Upstream]
 CatalogRow = Upstream | Model | Plan
+_UNSEEN: Final = frozenset({"moved", "managed", "released"})
+"""What changes no row's own fields."""
 _SECRET: Final = frozenset({"habits"})
 _DERIVED: Final = frozenset({"profile", "model_profiles", "id", "created_at"})
 _LONGEST: Final = 1000
@@ -42,14 +44,12 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 async def preview(
-    conn: AsyncConnection, document: CatalogDocument, kinds: Kinds, *, prune: bool = False
+    conn: AsyncConnection, document: CatalogDocument, kinds: Kinds, *, prune: bool = False, manager: str = ""
 ) -> Effect:
     """What applying the document would do. Raises ``CatalogError``."""
     before = await catalog_store.load_document(conn, kinds)
-    after = catalog_store.merge(before, document, prune=prune)
-    check(document, after)
-    found = catalog_store.difference(before, after)
-    touched = [change.id for change in found if change.kind == "plan" and change.action != "moved"]
+    after, found = await catalog_store.plan_changes(conn, before, document, prune=prune, manager=manager)
+    touched = [change.id for change in found if change.kind == "plan" and change.action not in _UNSEEN]
     counts: list[tuple[str, int]] = []
     if touched:
         rows = await conn.execute(
@@ -58,7 +58,7 @@ async def preview(
             .group_by(users.c.plan_id)
         )
         counts = [(row[0], row[1]) for row in rows]
-    named = [f"{change.kind} {change.id}" for change in found if change.action != "moved"]
+    named = [f"{change.kind} {change.id}" for change in found if change.action not in _UNSEEN]
     old, new = texts(before), texts(after)
     return Effect(
         tuple(found),
@@ -75,16 +75,80 @@ async def apply_change(
     actor: Actor,
     *,
     prune: bool = False,
+    manager: str = "",
     reason: str = "",
     now: int,
     entropy: Entropy,
 ) -> list[catalog_store.Change]:
-    """Apply a document, and keep what it changed. Raises ``CatalogError``."""
+    """Apply a document, and keep what it changed. ``manager`` is the file that it is. Raises ``CatalogError``."""
     before = await catalog_store.load_document(conn, kinds)
-    done = await catalog_store.apply_document(conn, document, kinds, now, prune=prune)
+    done = await catalog_store.apply_document(conn, document, kinds, now, prune=prune, manager=manager)
     if done:
         await note(conn, before, done, kinds, actor, reason=reason, now=now, entropy=entropy)
+        await _note_managers(conn, done, manager, actor, now=now, entropy=entropy)
     return done
+
+
+async def release(
+    conn: AsyncConnection, manager: str, actor: Actor, *, now: int, entropy: Entropy
+) -> list[catalog_store.Change]:
+    """Let go of all that a file manages."""
+    done = await catalog_store.release_rows(conn, manager)
+    await _note_managers(conn, done, manager, actor, now=now, entropy=entropy)
+    return done
+
+
+async def publish(
+    conn: AsyncConnection,
+    providers: Sequence[Upstream],
+    models: Sequence[Model],
+    kinds: Kinds,
+    actor: Actor,
+    *,
+    plans: Sequence[str] | None,
+    now: int,
+    entropy: Entropy,
+) -> list[catalog_store.Change]:
+    """Put models into the catalogue and into plans, and keep that. Raises ``CatalogError``."""
+    before = await catalog_store.load_document(conn, kinds)
+    done = await publishing.publish_models(conn, providers, models, kinds, now, plans=plans)
+    await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
+    return done
+
+
+async def withdraw(
+    conn: AsyncConnection, patterns: Sequence[str], kinds: Kinds, actor: Actor, *, now: int, entropy: Entropy
+) -> list[catalog_store.Change]:
+    """Take the models that the shell patterns fit out of the catalogue, and keep that. Raises ``CatalogError``."""
+    before = await catalog_store.load_document(conn, kinds)
+    done = await publishing.withdraw_models(conn, patterns, kinds, now)
+    await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
+    return done
+
+
+async def _note_managers(
+    conn: AsyncConnection,
+    done: Sequence[catalog_store.Change],
+    manager: str,
+    actor: Actor,
+    *,
+    now: int,
+    entropy: Entropy,
+) -> None:
+    for it in done:
+        if it.action not in ("managed", "released"):
+            continue
+        managed = it.action == "managed"
+        await entries.write(
+            conn,
+            actor,
+            it.action,
+            Subject(it.kind, it.id, it.id),
+            before={"managed_by": None if managed else manager},
+            after={"managed_by": manager if managed else None},
+            now=now,
+            entropy=entropy,
+        )
 
 
 async def note(
@@ -102,7 +166,7 @@ async def note(
     after = await catalog_store.load_document(conn, kinds)
     old, new = _rows(before), _rows(after)
     old_texts, new_texts = texts(before), texts(after)
-    moved = [change for change in done if change.action != "moved"]
+    moved = [change for change in done if change.action not in _UNSEEN]
     kept = [
         Changed(it.kind, it.id, old_texts.get(f"{it.kind} {it.id}"), new_texts.get(f"{it.kind} {it.id}"))
         for it in moved

@@ -3,6 +3,7 @@
 Every function takes a connection inside a transaction; ``now`` is epoch milliseconds.
 """
 
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
@@ -12,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.domain.accounts import accounts, plan_wishes, sessions
 from penstock.domain.accounts.accounts import Changes, User
 from penstock.domain.keys import management
-from penstock.domain.keys.management import KeyRow, NewKey
+from penstock.domain.keys.management import KeyRow, KeyWish, NewKey
+from penstock.domain.mail import messages, outbox
 from penstock.domain.staff import membership
 from penstock.domain.trail import changes, entries
 from penstock.domain.trail.changes import CannotUndo, Changed, KeptChange
-from penstock.domain.trail.entries import Actor, Subject
-from penstock.errors import InvalidRequest
-from penstock.store.secrets_file import Entropy
+from penstock.domain.trail.entries import Actor, FieldValue, Subject
+from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import api_keys
 
 KEY_UNDO_MS: Final = 10 * 60_000
@@ -27,6 +28,14 @@ DELETE_MS: Final = 7 * 86_400_000
 """How long an account that is deleted can be kept after all."""
 LEAKED: Final = "leaked"
 """The reason after which a revoked key stays revoked."""
+
+
+class Post(msgspec.Struct, frozen=True):
+    """What a mail to the owner of an account needs: by whom it is sealed, and what the service is called and where it is."""
+
+    secrets_file: SecretsFile
+    brand: str
+    url: str
 
 
 class AccountState(msgspec.Struct, frozen=True):
@@ -88,6 +97,25 @@ async def change_account(
     return after
 
 
+async def change_and_tell(
+    conn: AsyncConnection,
+    user: User,
+    wanted: Changes,
+    actor: Actor,
+    post: Post,
+    *,
+    reason: str = "",
+    now: int,
+    entropy: Entropy,
+) -> User:
+    """The same, and the owner is mailed of another plan. Raises ``NoSuchPlan``, ``LastOwner``."""
+    changed = await change_account(conn, user, wanted, actor, reason=reason, now=now, entropy=entropy)
+    if changed.plan_id != user.plan_id:
+        mail = messages.plan_set(post.brand, user.email, changed.plan_id, post.url)
+        await outbox.queue(conn, post.secrets_file, mail, now=now, entropy=entropy)
+    return changed
+
+
 def state_text(state: AccountState) -> str:
     """The state as a change keeps it."""
     return msgspec.json.encode(state).decode()
@@ -112,7 +140,71 @@ async def undo(
     )
 
 
-async def made(conn: AsyncConnection, user: User, actor: Actor, *, now: int, entropy: Entropy) -> None:
+async def make_account(
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    email: str,
+    actor: Actor,
+    *,
+    plan: str,
+    admin: bool = False,
+    verified: bool,
+    keep_key: bool,
+    now: int,
+    entropy: Entropy,
+) -> tuple[User, NewKey]:
+    """Make an account with its first key; ``keep_key``: with a sealed copy to show again.
+
+    Raises ``BadEmail``, ``EmailTaken``, ``NoSuchPlan``.
+    """
+    id = accounts.new_user_id(entropy(16))
+    user = await accounts.create_user(conn, email, plan=plan, admin=admin, verified=verified, now=now, id=id)
+    await _made(conn, user, actor, now=now, entropy=entropy)
+    key = await management.create_key(
+        conn, secrets_file, user.id, KeyWish(), now=now, entropy=entropy, keep=keep_key
+    )
+    return user, key
+
+
+async def make_key(
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    user: User,
+    wish: KeyWish,
+    actor: Actor,
+    *,
+    keep_key: bool,
+    now: int,
+    entropy: Entropy,
+) -> NewKey:
+    """Make a key for somebody. Raises ``BadKeyWish``."""
+    key = await management.create_key(
+        conn, secrets_file, user.id, wish, now=now, entropy=entropy, keep=keep_key
+    )
+    await _key_made(conn, user.id, key, actor, "key_made", now=now, entropy=entropy)
+    return key
+
+
+async def roll_key(
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    old: KeyRow,
+    actor: Actor,
+    *,
+    grace: int,
+    keep_key: bool,
+    now: int,
+    entropy: Entropy,
+) -> NewKey:
+    """Replace somebody's key by a new one, while the old one works ``grace`` seconds longer. Raises ``NoSuchKey``."""
+    key = await management.roll_key(
+        conn, secrets_file, old, grace=grace, now=now, entropy=entropy, keep=keep_key
+    )
+    await _key_made(conn, old.user_id, key, actor, "key_rolled", now=now, entropy=entropy)
+    return key
+
+
+async def _made(conn: AsyncConnection, user: User, actor: Actor, *, now: int, entropy: Entropy) -> None:
     """Note that an account was made by hand."""
     await entries.write(
         conn,
@@ -142,6 +234,24 @@ async def delete(
     await entries.write(
         conn, actor, "user_deleted", subject, after=after, reason=reason, now=now, entropy=entropy
     )
+    return at
+
+
+async def delete_and_tell(
+    conn: AsyncConnection,
+    user: User,
+    actor: Actor,
+    post: Post,
+    *,
+    reason: str = "",
+    now: int,
+    entropy: Entropy,
+) -> int:
+    """The same, and the owner is mailed until when it can be kept. Raises ``LastOwner``."""
+    at = await delete(conn, user, actor, reason=reason, now=now, entropy=entropy)
+    until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
+    mail = messages.deletion(post.brand, user.email, post.url, until)
+    await outbox.queue(conn, post.secrets_file, mail, now=now, entropy=entropy)
     return at
 
 
@@ -197,26 +307,44 @@ async def revoke_key(
     )
 
 
-async def key_made(
+async def _key_made(
     conn: AsyncConnection,
-    user: User,
-    made: NewKey,
+    user_id: str,
+    key: NewKey,
     actor: Actor,
     action: Literal["key_made", "key_rolled"],
     *,
     now: int,
     entropy: Entropy,
 ) -> None:
-    """Note that a key was made for somebody, or rolled."""
-    await entries.write(
-        conn,
-        actor,
-        action,
-        Subject("key", made.id, made.name),
-        after={"account": user.id},
-        now=now,
-        entropy=entropy,
-    )
+    subject = Subject("key", key.id, key.name)
+    await entries.write(conn, actor, action, subject, after={"account": user_id}, now=now, entropy=entropy)
+
+
+async def change_key(
+    conn: AsyncConnection, key: KeyRow, wish: KeyWish, actor: Actor, *, now: int, entropy: Entropy
+) -> KeyRow:
+    """Give somebody's key another name, list of models or addresses, limits, or end. Raises ``NoSuchKey``, ``BadKeyWish``."""
+    await management.change_key(conn, key, wish, now=now)
+    after = await management.get_key(conn, key.user_id, key.id)
+    old, new = entries.difference(_key_fields(key), _key_fields(after))
+    if old != new:
+        subject = Subject("key", key.id, after.name)
+        await entries.write(
+            conn, actor, "key_changed", subject, before=old, after=new, now=now, entropy=entropy
+        )
+    return after
+
+
+def _key_fields(key: KeyRow) -> dict[str, FieldValue]:
+    return {
+        "name": key.name,
+        "models": management.write_list(key.models),
+        "addresses": management.write_list(key.addresses),
+        "daily_requests": key.daily_requests,
+        "concurrent_requests": key.concurrent_requests,
+        "expires_at": key.expires_at,
+    }
 
 
 async def restore_key(
@@ -239,9 +367,7 @@ async def restore_key(
     )
 
 
-async def key_by_id(conn: AsyncConnection, key_id: str) -> KeyRow:
-    """A key, whoever's it is. Raises ``InvalidRequest``."""
+async def find_key(conn: AsyncConnection, key_id: str) -> KeyRow | None:
+    """A key, whoever's it is."""
     owner = await conn.scalar(select(api_keys.c.user_id).where(api_keys.c.id == key_id))
-    if owner is None:
-        raise InvalidRequest("There is no such key.")
-    return await management.get_key(conn, owner, key_id)
+    return None if owner is None else await management.get_key(conn, owner, key_id)

@@ -42,6 +42,10 @@ async def why_not(conn: AsyncConnection, operation: str, kinds: Kinds, *, now: i
         for change in of_catalog:
             if texts.get(f"{change.object_kind} {change.object_id}") != change.after:
                 return f"The {change.object_kind} {change.object_id} was changed since."
+        held = await catalog_store.managers(conn)
+        for (kind, id), name in held.items():
+            if any((change.object_kind, change.object_id) == (kind, id) for change in of_catalog):
+                return f"The {kind} {id} is managed by the file {name}: change it there."
     for change in found:
         if change.object_kind == "user":
             user = await accounts.user_by_id(conn, change.object_id)

@@ -22,7 +22,7 @@ ActorKind = Literal["user", "token", "cli", "system", "sso"]
 Result = Literal["done", "refused"]
 ObjectKind = Literal[
     "user", "key", "staff", "group", "setup_link", "provider", "model", "plan", "secrets", "page", "mail", "request",
-    "trail", "incident", "announcement",
+    "trail", "incident", "announcement", "token", "upstream",
 ]  # fmt: skip
 TrailAction = Literal[
     "setup_link_made", "owner_made", "role_given", "role_taken", "group_mapped", "group_unmapped", "staff_signed_in",
@@ -30,6 +30,7 @@ TrailAction = Literal[
     "key_restored", "catalog_changed", "change_undone", "secrets_rotated", "view_started", "view_stopped", "request_ended",
     "mail_sent_again", "mail_tested", "trail_exported", "trail_pruned", "page_refused",
     "incident_opened", "incident_updated", "announced", "announcement_withdrawn",
+    "token_made", "token_revoked", "upstream_switched", "upstream_reset", "key_changed", "managed", "released",
 ]  # fmt: skip
 FieldValue = str | int | bool | None
 Fields = Mapping[str, FieldValue]
@@ -48,6 +49,8 @@ class Actor(msgspec.Struct, frozen=True):
     address: str = ""
     agent: str = ""
     on_behalf_of: str = ""
+    request_id: str = ""
+    """Of the request to the admin API by which they act."""
 
 
 SYSTEM: Final = Actor("system", "", "the service itself")
@@ -158,7 +161,7 @@ async def write(
             before=None if before is None else _pack(before).decode(),
             after=None if after is None else _pack(after).decode(),
             reason=_fit(reason, 500),
-            request_id="",
+            request_id=_fit(actor.request_id, 64),
             result=result,
             salt=salt,
             personal=personal_digest(salt, name, address, agent, called),

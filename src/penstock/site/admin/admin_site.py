@@ -11,6 +11,7 @@ from penstock.site.admin.overview_pages import OverviewPages
 from penstock.site.admin.people_pages import PeoplePages
 from penstock.site.admin.request_pages import RequestPages
 from penstock.site.admin.staff_pages import StaffPages
+from penstock.site.admin.token_pages import TokenPages
 from penstock.site.admin.trail_pages import TrailPages
 
 
@@ -25,6 +26,7 @@ class AdminSite:
             RequestPages(context),
             CatalogPages(context),
             StaffPages(context),
+            TokenPages(context),
             TrailPages(context),
             OperationPages(context),
             NoticePages(context),

@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from penstock.core.limits import day_of
 from penstock.domain.catalog import catalog_store
-from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.ledger import rollups
@@ -97,6 +96,7 @@ class CatalogPages:
                 ]
             ]
             made, _ = await changes.page(conn, object_kind="provider", object_id=id, most=10)
+            manager = (await catalog_store.managers(conn)).get(("provider", id), "")
         return site.pages.render(
             request,
             "admin/provider.html",
@@ -105,9 +105,10 @@ class CatalogPages:
                 "spans": spans,
                 "problem": self._context.operation.secret_problem(row.secret) if row.secret else None,
                 "models": _served_by(document).get(id, []),
+                "manager": manager,
                 "made": made,
                 "now": site.now(),
-                "may_edit": allows(viewer, "catalog"),
+                "may_edit": allows(viewer, "catalog") and not manager,
             },
         )
 
@@ -156,6 +157,7 @@ class CatalogPages:
         async with site.database.connect() as conn:
             document = await catalog_store.load_document(conn, self._kinds)
             made, _ = await changes.page(conn, object_kind="model", object_id=model.id, most=10)
+            manager = (await catalog_store.managers(conn)).get(("model", model.id), "")
         written = next((it for it in document.models if it.id == model.id), model)
         return site.pages.render(
             request,
@@ -165,9 +167,10 @@ class CatalogPages:
                 "served": catalog.served(model),
                 "needs": catalog.needs(model),
                 "plans": [plan.id for plan in catalog.plans.values() if model.id in plan.models],
+                "manager": manager,
                 "made": made,
                 "now": site.now(),
-                "may_edit": allows(viewer, "catalog"),
+                "may_edit": allows(viewer, "catalog") and not manager,
             },
         )
 
@@ -202,6 +205,7 @@ class CatalogPages:
         async with site.database.connect() as conn:
             counts = await search.plan_counts(conn)
             made, _ = await changes.page(conn, object_kind="plan", object_id=plan.id, most=10)
+            manager = (await catalog_store.managers(conn)).get(("plan", plan.id), "")
         return site.pages.render(
             request,
             "admin/plan.html",
@@ -209,9 +213,10 @@ class CatalogPages:
                 "row": plan,
                 "count": counts.get(plan.id, 0),
                 "models": list(catalog.models.values()),
+                "manager": manager,
                 "made": made,
                 "now": site.now(),
-                "may_edit": allows(viewer, "catalog"),
+                "may_edit": allows(viewer, "catalog") and not manager,
             },
         )
 
@@ -225,8 +230,8 @@ class CatalogPages:
         # In the plan's own order, which the boxes do not have; what is new comes after.
         models = [name for name in plan.models if name in ticked]
         models += [name for name in ticked if name not in plan.models]
-        wanted = Plan(
-            id=plan.id,
+        wanted = msgspec.structs.replace(
+            plan,
             name=form.text("name"),
             daily_requests=_number(form, "daily_requests"),
             concurrent_requests=_number(form, "concurrent_requests"),

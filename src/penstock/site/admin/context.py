@@ -1,11 +1,14 @@
 """Context of the admin pages: that of the site, and what only staff see of the service."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
 from penstock.core.catalog import Upstream
+from penstock.core.routing.switches import Reach
+from penstock.domain.catalog.toml_document import CatalogDocument
 from penstock.operations.health import Health
+from penstock.operations.upstream_test import Tested
 from penstock.settings import Settings
 from penstock.site.context import SiteContext
 
@@ -36,6 +39,8 @@ class Operation(msgspec.Struct, frozen=True):
     health: Health
     running: Callable[[], list[RunningRequest]]
     mail_queued: Callable[[], None]
+    try_upstreams: Callable[[CatalogDocument, Reach], Awaitable[list[Tested]]]
+    """Sends small real requests to these upstreams."""
 
 
 class AdminContext(msgspec.Struct, frozen=True):

@@ -3,12 +3,10 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from penstock.domain.mail import outbox
-from penstock.domain.staff import mails, search
-from penstock.domain.trail import chain, entries
-from penstock.domain.trail.entries import Subject
-from penstock.errors import InvalidRequest
-from penstock.settings.describe import rows, shown_value
+from penstock.domain.staff import mails, running, search
+from penstock.domain.trail import chain
+from penstock.settings.describe import rows as setting_rows
+from penstock.settings.describe import shown_value
 from penstock.site.admin.access import AdminRoute, actor_of, allows
 from penstock.site.admin.context import AdminContext
 from penstock.site.context import go
@@ -39,15 +37,15 @@ class OperationPages:
     async def live(self, request: Request) -> Response:
         """The requests that this process serves now, the oldest first."""
         site = self._site
-        running = sorted(self._context.operation.running(), key=lambda it: it.since)
+        rows = sorted(self._context.operation.running(), key=lambda it: it.since)
         async with site.database.connect() as conn:
-            names = await search.emails_of(conn, {it.account_id for it in running[:200]})
+            names = await search.emails_of(conn, {it.account_id for it in rows[:200]})
         return site.pages.render(
             request,
             "admin/live.html",
             {
-                "rows": running[:200],
-                "more": max(0, len(running) - 200),
+                "rows": rows[:200],
+                "more": max(0, len(rows) - 200),
                 "names": names,
                 "now": site.clock(),
                 "may_end": allows(signed_in(request), "verify"),
@@ -58,15 +56,13 @@ class OperationPages:
         """End a running request of anybody."""
         site, viewer = self._site, signed_in(request)
         form = await read_form(request)
-        account, id = form.text("account"), form.text("id")
-        ended = await site.gate.end(account, id)
         async with site.database.transaction() as conn:
-            await entries.write(
+            ended = await running.end_request(
                 conn,
+                site.gate,
+                form.text("account"),
+                form.text("id"),
                 actor_of(request, viewer),
-                "request_ended",
-                Subject("request", id),
-                after={"account": account, "ran": ended},
                 now=site.now(),
                 entropy=site.entropy,
             )
@@ -97,15 +93,8 @@ class OperationPages:
         site, viewer = self._site, signed_in(request)
         form = await read_form(request)
         async with site.database.transaction() as conn:
-            if not await mails.send_again(conn, form.text("id"), now=site.now()):
-                raise InvalidRequest("This mail was sent, or its text is gone: it cannot be sent again.")
-            await entries.write(
-                conn,
-                actor_of(request, viewer),
-                "mail_sent_again",
-                Subject("mail", form.text("id")),
-                now=site.now(),
-                entropy=site.entropy,
+            await mails.try_again(
+                conn, form.text("id"), actor_of(request, viewer), now=site.now(), entropy=site.entropy
             )
         self._context.operation.mail_queued()
         return go("/admin/mail", "mail-queued")
@@ -115,13 +104,12 @@ class OperationPages:
         site, viewer = self._site, signed_in(request)
         await read_form(request)
         async with site.database.transaction() as conn:
-            mail = mails.test_mail(site.sign_in.rules.brand, viewer.user.email)
-            await outbox.queue(conn, site.secrets_file, mail, now=site.now(), entropy=site.entropy)
-            await entries.write(
+            await mails.queue_test(
                 conn,
+                site.secrets_file,
+                site.sign_in.rules.brand,
+                viewer.user.email,
                 actor_of(request, viewer),
-                "mail_tested",
-                Subject("mail", ""),
                 now=site.now(),
                 entropy=site.entropy,
             )
@@ -135,7 +123,7 @@ class OperationPages:
         operation = self._context.operation
         found = [
             (row, shown_value(operation.settings, row.name), operation.origins.get(row.name, ""))
-            for row in rows()
+            for row in setting_rows()
         ]
         only = request.query_params.get("only", "")
         return self._site.pages.render(

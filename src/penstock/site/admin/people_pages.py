@@ -4,7 +4,6 @@ What takes something away is asked first: a page says what it will do and how mu
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
@@ -16,8 +15,8 @@ from penstock.domain.accounts import accounts, audit, plan_wishes, sessions
 from penstock.domain.accounts.accounts import Changes, User
 from penstock.domain.keys import management
 from penstock.domain.ledger import history, rollups
-from penstock.domain.mail import messages, outbox
 from penstock.domain.staff import people, search, view_as
+from penstock.domain.staff.people import Post
 from penstock.domain.staff.search import PeopleFilter
 from penstock.domain.trail import changes, entries
 from penstock.errors import InvalidRequest
@@ -48,6 +47,8 @@ class PeoplePages:
     def __init__(self, context: AdminContext) -> None:
         self._context = context
         self._site = context.site
+        rules = context.site.sign_in.rules
+        self._post = Post(context.site.secrets_file, rules.brand, rules.url)
 
     def pages(self) -> list[AdminRoute]:
         """Every page, by hand."""
@@ -141,19 +142,16 @@ class PeoplePages:
             form = await read_form(request)
             viewer = signed_in(request)
             async with site.database.transaction() as conn:
-                changed = await people.change_account(
+                await people.change_and_tell(
                     conn,
                     user,
                     Changes(plan_id=form.text("plan")),
                     actor_of(request, viewer),
+                    self._post,
                     reason=form.text("reason"),
                     now=site.now(),
                     entropy=site.entropy,
                 )
-                if changed.plan_id != user.plan_id:
-                    rules = site.sign_in.rules
-                    mail = messages.plan_set(rules.brand, user.email, changed.plan_id, rules.url)
-                    await outbox.queue(conn, site.secrets_file, mail, now=site.now(), entropy=site.entropy)
             self._context.operation.mail_queued()
             return go(f"/admin/users/{user.id}", "admin-saved")
         plan = site.catalog().plans.get(wanted)
@@ -221,19 +219,16 @@ class PeoplePages:
         form = await read_form(request)
         if form.text("typed").lower() != user.email.lower():
             return self._ask(request, user, question, error="This is not the address of the account.")
-        rules = site.sign_in.rules
         async with site.database.transaction() as conn:
-            at = await people.delete(
+            await people.delete_and_tell(
                 conn,
                 user,
                 actor_of(request, signed_in(request)),
+                self._post,
                 reason=form.text("reason"),
                 now=site.now(),
                 entropy=site.entropy,
             )
-            until = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
-            mail = messages.deletion(rules.brand, user.email, rules.url, until)
-            await outbox.queue(conn, site.secrets_file, mail, now=site.now(), entropy=site.entropy)
         self._context.operation.mail_queued()
         return go(f"/admin/users/{user.id}", "admin-saved")
 
@@ -364,11 +359,12 @@ class PeoplePages:
         form = await read_form(request)
         viewer: Viewer = signed_in(request)
         async with site.database.transaction() as conn:
-            await people.change_account(
+            await people.change_and_tell(
                 conn,
                 user,
                 wanted,
                 actor_of(request, viewer),
+                self._post,
                 reason=form.text("reason"),
                 now=site.now(),
                 entropy=site.entropy,

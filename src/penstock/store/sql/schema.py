@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0018"
+HEAD = "0017"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -117,6 +117,40 @@ sso_groups = Table(
     Column("role", String(16), nullable=False),
 )
 """Which role the members of a group have that the sign-in provider names."""
+
+admin_tokens = Table(
+    "admin_tokens",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("prefix", String(16), nullable=False),
+    Column("last4", String(4), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("pepper_id", String(8), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("addresses", Text),
+    Column("maker_id", String(40), ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Index("ix_admin_tokens_maker_id", "maker_id"),
+)
+"""Tokens of the admin API; ``digest`` is of the token, which is kept nowhere. One never does more than its maker may now."""
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("token_id", String(40), ForeignKey("admin_tokens.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("status", Integer),
+    Column("sealed", LargeBinary),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_idempotency_created_at", "created_at"),
+)
+"""Answers to writes of the admin API by the caller's key, sealed; ``status`` None while the request runs."""
 
 # ---- how people come in: passwords, sessions, one-time codes
 
@@ -348,6 +382,7 @@ plans = Table(
     Column("models", Text, nullable=False),
     Column("position", Integer, nullable=False),
     Column("choice", Text),
+    Column("managed_by", String(64)),
 )
 
 providers = Table(
@@ -362,6 +397,7 @@ providers = Table(
     Column("position", Integer, nullable=False),
     Column("credentials", Text),
     Column("choice", Text),
+    Column("managed_by", String(64)),
 )
 """``credentials`` is a pool of them; None where ``secret`` is the only one."""
 
@@ -393,6 +429,7 @@ models = Table(
     Column("position", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("kind", String(16), nullable=False),
+    Column("managed_by", String(64)),
 )
 
 revisions = Table(
