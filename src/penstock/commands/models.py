@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from secrets import token_bytes
 from typing import Annotated
 
 import msgspec
@@ -14,6 +15,7 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
     now_ms,
     open_installation,
     table,
@@ -21,8 +23,9 @@ from penstock.commands.installation import (
 )
 from penstock.commands.options import At
 from penstock.domain.catalog.catalog_store import Change, load_document
-from penstock.domain.catalog.publishing import publish_models, withdraw_models
+from penstock.domain.staff import catalog_changes
 from penstock.operations.control import ServerListings, ask_server
+from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.model_catalog import ModelsFound, ProviderFound, find_models, wildcard_entry
 from penstock.operations.model_discovery import LIST_SECONDS
 from penstock.operations.model_proposals import Proposal, chosen
@@ -166,11 +169,13 @@ async def _found(place: Installation, patterns: Sequence[str]) -> ModelsFound:
     async with open_installation(place) as store:
         async with store.database.connect() as conn:
             document = await load_document(conn, KINDS)
+            secrets = Secrets(environment())
+            await KeptKeys(store.secrets_file, secrets).open(conn, document.providers)
         wanted = {pattern.partition("/")[0] for pattern in patterns}
         told = await ask_server(store.settings.data, "listings", ServerListings, seconds=2 * LIST_SECONDS)
         found = await find_models(
             document,
-            Secrets(environment()),
+            secrets,
             datetime.now(UTC).date(),
             only=wanted,
             at_hand=None if told is None else told.listings,
@@ -195,7 +200,10 @@ async def _add(
     used = {row.provider for row in fresh}
     async with open_installation(place) as store, store.database.transaction() as conn:
         providers = tuple(row for row in found.asked if row.id in used)
-        return await publish_models(conn, providers, models, KINDS, now_ms(), plans=plans), fresh
+        done = await catalog_changes.publish(
+            conn, providers, models, KINDS, cli_actor(), plans=plans, now=now_ms(), entropy=token_bytes
+        )
+        return done, fresh
 
 
 def _why_none(found: ModelsFound, rows: Sequence[Proposal], patterns: Sequence[str]) -> str:
@@ -222,12 +230,16 @@ async def _pass_on(
         providers = tuple(there.get(name, KINDS.get(name)) for name in names)
         known = tuple(row for row in providers if row is not None)
         entries = tuple(wildcard_entry(row) for row in known)
-        return await publish_models(conn, known, entries, KINDS, now_ms(), plans=plans)
+        return await catalog_changes.publish(
+            conn, known, entries, KINDS, cli_actor(), plans=plans, now=now_ms(), entropy=token_bytes
+        )
 
 
 async def _remove(place: Installation, patterns: Sequence[str]) -> list[Change]:
     async with open_installation(place) as store, store.database.transaction() as conn:
-        return await withdraw_models(conn, patterns, KINDS, now_ms())
+        return await catalog_changes.withdraw(
+            conn, patterns, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
+        )
 
 
 def _providers(found: ModelsFound) -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ from penstock.commands.installation import (
     Installation,
     answer,
     answer_json,
+    cli_actor,
     now_ms,
     open_installation,
     table,
@@ -22,10 +23,11 @@ from penstock.commands.installation import (
 )
 from penstock.commands.options import At
 from penstock.core.routing.switches import Reach, Switch, SwitchState, named
-from penstock.domain.accounts import audit
 from penstock.domain.catalog import catalog_store, upstream_state
+from penstock.domain.staff import upstream_switches
 from penstock.operations import upstream_test
 from penstock.operations.first_start import Store
+from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.upstream_report import LegReport, report
 from penstock.operations.upstream_test import Tested
 from penstock.operations.upstreams import VIEWS, worker_views
@@ -300,25 +302,17 @@ async def _reset(place: Installation, reach: Reach) -> Switch:
 
 async def _forget(store: Store, reach: Reach) -> Switch:
     """What is known against it is forgotten; what was said of it stays."""
-    async with store.database.connect() as conn:
-        said = {switch.reach: switch for switch in await upstream_state.all_said(conn)}.get(reach)
-    switch = said or Switch(reach, "on")
-    return await _record(store, msgspec.structs.replace(switch, reset_at=now_ms()))
+    async with store.database.transaction() as conn:
+        return await upstream_switches.forget_health(
+            conn, reach, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
+        )
 
 
 async def _record(store: Store, switch: Switch) -> Switch:
-    now = now_ms()
-    switch = msgspec.structs.replace(switch, changed_at=now)
     async with store.database.transaction() as conn:
-        document = await catalog_store.load_document(conn, KINDS)
-        legs = report(document.providers, document.models, (), (), now)
-        if not any(switch.reach.means((leg.provider, leg.model, leg.credential)) for leg in legs):
-            raise _unknown(switch.reach)
-        await upstream_state.say(conn, switch)
-        what = "reset" if switch.reset_at is not None else switch.state
-        about = f"{switch.reach} {what} {switch.why}".rstrip()
-        await audit.note(conn, "", "upstream_switched", about, "", now=now, entropy=token_bytes)
-    return switch
+        return await upstream_switches.switch_upstream(
+            conn, switch, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
+        )
 
 
 def _tell(switch: Switch, *, json: bool) -> None:
@@ -329,10 +323,7 @@ def _tell(switch: Switch, *, json: bool) -> None:
         return
     until = "" if switch.until is None else f" until {utc_moment(switch.until)} UTC"
     forgotten = ", and what was known against it is forgotten" if switch.reset_at is not None else ""
-    answer(f"{switch.reach} is {_WORDS[switch.state]}{until}{forgotten}.")
-
-
-_WORDS = {"on": "in use", "drain": "drained", "off": "disabled"}
+    answer(f"{switch.reach} is {upstream_switches.IN_WORDS[switch.state]}{until}{forgotten}.")
 
 
 async def _test(place: Installation, reach: Reach) -> list[Tested]:
@@ -340,6 +331,7 @@ async def _test(place: Installation, reach: Reach) -> list[Tested]:
     async with open_installation(place) as store:
         async with store.database.connect() as conn:
             document = await catalog_store.load_document(conn, KINDS)
+            await KeptKeys(store.secrets_file, secrets).open(conn, document.providers)
         tests = await upstream_test.tried(document, reach, secrets, time.time)
         if not tests:
             raise _unknown(reach)

@@ -496,6 +496,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "from which the rest is still verified."
         ),
     ] = 0
+    rotated_key_stays: Annotated[
+        Timer,
+        about(
+            "How long a provider's key that was rotated on its page stays in the pool, drained, before it is taken out; until "
+            "then the rotation is taken back without entering it again."
+        ),
+    ] = 86_400.0
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[

@@ -19,6 +19,7 @@ from penstock.domain.limits import Gate
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
+from penstock.operations.provider_check import ProviderChecks
 from penstock.settings import Settings, SettingsError
 from penstock.site.admin.admin_site import AdminSite
 from penstock.site.admin.context import AdminContext, Operation, RunningRequest
@@ -38,6 +39,7 @@ class OperationParts(msgspec.Struct, frozen=True):
     kinds: Mapping[str, Upstream]
     origins: Mapping[str, str]
     secret_problem: Callable[[str], str | None]
+    checks: ProviderChecks
     running: Callable[[], list[RunningRequest]]
 
 
@@ -79,6 +81,7 @@ class SiteProcess:
                 settings=settings,
                 origins=operation.origins,
                 secret_problem=operation.secret_problem,
+                checks=operation.checks,
                 health=health,
                 running=operation.running,
                 mail_queued=self.mail_sender.wake,

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.catalog import Model, Upstream
-from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog import catalog_store, publishing
 from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.toml_document import CatalogDocument, check, parse
 from penstock.domain.catalog.toml_writer import dump
@@ -84,6 +84,36 @@ async def apply_change(
     done = await catalog_store.apply_document(conn, document, kinds, now, prune=prune)
     if done:
         await note(conn, before, done, kinds, actor, reason=reason, now=now, entropy=entropy)
+    return done
+
+
+async def publish(
+    conn: AsyncConnection,
+    providers: Sequence[Upstream],
+    models: Sequence[Model],
+    kinds: Kinds,
+    actor: Actor,
+    *,
+    plans: Sequence[str] | None = None,
+    now: int,
+    entropy: Entropy,
+) -> list[catalog_store.Change]:
+    """Publish models (``domain/catalog/publishing.py``), and keep what that changed. Raises ``CatalogError``."""
+    before = await catalog_store.load_document(conn, kinds)
+    done = await publishing.publish_models(conn, providers, models, kinds, now, plans=plans)
+    if done:
+        await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
+    return done
+
+
+async def withdraw(
+    conn: AsyncConnection, patterns: Sequence[str], kinds: Kinds, actor: Actor, *, now: int, entropy: Entropy
+) -> list[catalog_store.Change]:
+    """Take models back, and keep what that changed. Raises ``CatalogError``."""
+    before = await catalog_store.load_document(conn, kinds)
+    done = await publishing.withdraw_models(conn, patterns, kinds, now)
+    if done:
+        await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
     return done
 
 

@@ -22,13 +22,14 @@ ActorKind = Literal["user", "token", "cli", "system", "sso"]
 Result = Literal["done", "refused"]
 ObjectKind = Literal[
     "user", "key", "staff", "group", "setup_link", "provider", "model", "plan", "secrets", "page", "mail", "request",
-    "trail",
+    "trail", "credential", "upstream",
 ]  # fmt: skip
 TrailAction = Literal[
     "setup_link_made", "owner_made", "role_given", "role_taken", "group_mapped", "group_unmapped", "staff_signed_in",
     "user_made", "user_changed", "user_deleted", "user_kept", "sessions_ended", "key_made", "key_revoked", "key_rolled",
     "key_restored", "catalog_changed", "change_undone", "secrets_rotated", "view_started", "view_stopped", "request_ended",
-    "mail_sent_again", "mail_tested", "trail_exported", "trail_pruned", "page_refused",
+    "mail_sent_again", "mail_tested", "provider_tested", "credential_added", "credential_rotated",
+    "credential_removed", "upstream_switched", "trail_exported", "trail_pruned", "page_refused",
 ]  # fmt: skip
 FieldValue = str | int | bool | None
 Fields = Mapping[str, FieldValue]

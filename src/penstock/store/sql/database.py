@@ -79,6 +79,7 @@ OLDER: tuple[str, ...] = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 
