@@ -75,8 +75,9 @@ class Secrets:
 
     def take(self, kept: Mapping[str, Secret | str]) -> None:
         """Have these for the ``kept:`` references in place of those before: a secret, or why there is none."""
+        # one that is the same stays the same object: what is signed with it is remembered by that
         self._kept = {
-            name: before if (before := self._kept.get(name)) == it else it for name, it in kept.items()
+            name: self._kept[name] if self._kept.get(name) == it else it for name, it in kept.items()
         }
         self._read_again([name for name in self._known if name.startswith(KEPT)])
 

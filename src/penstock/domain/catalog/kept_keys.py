@@ -143,8 +143,18 @@ async def kept_keys(conn: AsyncConnection, provider_id: str = "") -> dict[str, K
     if provider_id:
         query = query.where(provider_keys.c.provider_id == provider_id)
     found = [
-        KeptKey(id, provider, fingerprint, last4, _decode_origins(origins), *rest)
-        for id, provider, fingerprint, last4, origins, *rest in await conn.execute(query)
+        KeptKey(
+            row.id,
+            row.provider_id,
+            row.fingerprint,
+            row.last4,
+            _decode_origins(row.origins),
+            row.added_by,
+            row.created_at,
+            row.retire_at,
+            row.unused_at,
+        )
+        for row in await conn.execute(query)
     ]
     return {key.reference: key for key in found}
 

@@ -89,11 +89,8 @@ class Changing(msgspec.Struct, frozen=True):
 
     async def keep(self, row: Upstream, key: bytes) -> KeptKey:
         """Seal a key. Raises ``CannotChange`` where the provider has it already."""
-        known = {
-            it.fingerprint
-            for it in (await kept_keys.kept_keys(self.conn, row.id)).values()
-            if it.unused_at is None
-        }
+        kept = await kept_keys.kept_keys(self.conn, row.id)
+        known = {it.fingerprint for it in kept.values() if it.reference in row.secrets}
         prints = {digest.hex()[:8] for digest in self.secrets_file.digests(key.decode())}
         if known & prints:
             raise CannotChange("This key is there already.")

@@ -8,6 +8,8 @@ from penstock.site.admin.context import AdminContext
 from penstock.site.admin.operation_pages import OperationPages
 from penstock.site.admin.overview_pages import OverviewPages
 from penstock.site.admin.people_pages import PeoplePages
+from penstock.site.admin.provider_key_pages import ProviderKeyPages
+from penstock.site.admin.provider_pages import ProviderPages
 from penstock.site.admin.request_pages import RequestPages
 from penstock.site.admin.staff_pages import StaffPages
 from penstock.site.admin.trail_pages import TrailPages
@@ -22,6 +24,8 @@ class AdminSite:
             OverviewPages(context),
             PeoplePages(context),
             RequestPages(context),
+            ProviderPages(context),
+            ProviderKeyPages(context),
             CatalogPages(context),
             StaffPages(context),
             TrailPages(context),
