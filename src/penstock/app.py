@@ -244,7 +244,7 @@ class Service:
                     kinds=KINDS,
                     origins=self._origins,
                     secret_problem=self._secrets.problem,
-                    checks=ProviderChecks(self._secrets, settings.data / VIEWS),
+                    checks=ProviderChecks(self._secrets, settings.data / VIEWS, source.refresh),
                     running=partial(_running, relay),
                 ),
             )

@@ -109,7 +109,7 @@ async def test_case_3_every_role_gets_exactly_what_the_table_says(hotel: Hotel) 
 
     def address(path: str) -> str:
         if path.startswith("/admin/providers/"):
-            return path.replace("{id}", "wire-chat").replace("{key}", "outside")
+            return path.replace("{id}", "absent").replace("{key}", "outside")
         if path.startswith("/admin/plans/"):
             return path.replace("{id}", "free")
         for name, value in fill.items():

@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -78,8 +78,12 @@ async def check_key(row: Upstream, key: bytes | None, secrets: Secrets) -> Listi
 class ProviderChecks:
     """What the admin pages ask about providers, answered with this process's secrets."""
 
-    def __init__(self, secrets: Secrets, views: Path) -> None:
-        """``views`` is where the workers tell what they know (``operations/upstreams.py``)."""
+    def __init__(self, secrets: Secrets, views: Path, follow: Callable[[], Awaitable[bool]]) -> None:
+        """``views`` is where the workers tell what they know (``operations/upstreams.py``).
+
+        ``follow`` reads the catalogue again, so that a key which was entered a moment ago is there.
+        """
+        self._follow = follow
         self._secrets = secrets
         self._views = views
 
@@ -97,15 +101,18 @@ class ProviderChecks:
 
     async def list_with(self, row: Upstream, reference: str) -> Listing:
         """Ask it with a key that it has."""
+        await self._follow()
         secret = self._secrets.get(reference)
         return await check_key(row, None if secret is None else secret.reveal(), self._secrets)
 
     async def try_out(self, document: CatalogDocument, reach: Reach) -> list[Tested]:
         """Send one small real request with each credential and model that is meant."""
+        await self._follow()
         return await tried(document, reach, self._secrets, time.time)
 
     async def models(self, document: CatalogDocument, provider: str) -> ModelsFound:
         """What a provider has beside the catalogue."""
+        await self._follow()
         return await find_models(document, self._secrets, datetime.now(UTC).date(), only=(provider,))
 
     def workers(self) -> list[WorkerView]:

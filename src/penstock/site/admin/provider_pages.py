@@ -201,6 +201,8 @@ class ProviderPages:
             return await self._models_page(request, row, error="Tick what is to be published.", status=400)
         found = await self._checks.models(await self._desk.document(), row.id)
         models = [it.entry for it in found.models if it.entry is not None and it.model in wanted]
+        if not models:
+            return await self._models_page(request, row, error="It does not list these any more.", status=409)
         try:
             async with site.database.transaction() as conn:
                 await catalog_changes.publish(
