@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from penstock.domain.catalog import catalog_store, kept_keys, upstream_state
@@ -53,7 +54,7 @@ class Mill:
 
 @pytest.fixture
 async def hotel(tmp_path: Path) -> AsyncGenerator[Hotel]:
-    async with open_hotel(tmp_path, revision_poll=0.02) as found:
+    async with open_hotel(tmp_path, revision_poll=0.02, session_idle=1e6, session_lifetime=1e6) as found:
         yield found
 
 
@@ -79,7 +80,7 @@ async def pool(hotel: Hotel, provider: str = "mill") -> dict[str, str]:
     return {it.id: it.secret for row in rows for it in provider_changes.pool_of(row)}
 
 
-async def drained(hotel: Hotel) -> dict[str, str]:
+async def said(hotel: Hotel) -> dict[str, str]:
     async with hotel.house.store.database.connect() as conn:
         return {str(it.reach): it.state for it in await upstream_state.all_said(conn)}
 
@@ -111,77 +112,13 @@ async def test_a_key_is_checked_kept_rotated_and_found_nowhere(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     owner, mill = await member(hotel, "owner"), Mill(hotel)
-    pages: list[str] = []
-
-    # case 10: a wrong key is refused and nothing is saved; with the right one nothing is published
-    refused = await add_mill(owner, mill, secret=WRONG)
-    pages.append(refused.text)
-    assert refused.status_code == 422
-    assert "The key is refused" in refused.text
-    assert await pool(hotel) == {}
-    hotel.house.clock.now += 1
-    added = await add_mill(owner, mill)
-    assert added.headers["location"] == "/admin/providers/mill?notice=provider-added", added.text
-    assert not relay_catalog(hotel)().models.get("rye")
-    twice = await add_mill(owner, mill)
-    assert twice.status_code == 409
-    pages.append(twice.text)
-    listed = await owner.post("/admin/providers/mill/models")
-    assert "rye" in listed.text
+    pages = await case_10_only_what_is_taken_is_saved(hotel, owner, mill)
     user = await serve(hotel, owner)
     assert (await hotel.house.ask("chat", "rye", user)).status == 200
     assert mill.asked == [KEYS[0]]
-
-    # case 11: an empty field keeps the key; what is masked, or points elsewhere, is refused
-    there = "/admin/providers/mill/keys/key-1"
-    kept = await pool(hotel)
-    hotel.house.clock.now += 1
-    assert (await owner.post(f"{there}/change", weight="3", group="", secret="")).status_code == 303
-    assert await pool(hotel) == kept
-    page = (await owner.get(there)).text
-    assert f"\u2022\u2022\u2022\u2022 {KEYS[0][-4:]}" in page
-    for wrong in ("\u2022\u2022\u2022\u2022 9a1f", "sk-a****", "env:OPENAI_API_KEY", "kept:mill/x"):
-        answer = await owner.post(f"{there}/change", weight="3", group="", secret=wrong)
-        assert answer.status_code == 422, wrong
-    hotel.house.clock.now += 1
-    tested = await owner.post("/admin/providers/mill/test", key="key-1", model="rye")
-    assert "works" in tested.text
-    pages += [page, tested.text]
-
-    # rotated: the new one is used, the old one drained and kept for the undo
-    hotel.house.clock.now += 1
-    rotated = await owner.post(f"{there}/rotate", secret=KEYS[1], reason="it is old")
-    assert rotated.status_code == 303, rotated.text
-    assert list(await pool(hotel)) == ["key-2", "key-1"]
-    assert (await drained(hotel))["mill/key-1"] == "drain"
-    await until(lambda: len(relay_catalog(hotel)().switches) == 1)
-    mill.asked.clear()
-    for _ in range(6):
-        assert (await hotel.house.ask("chat", "rye", user)).status == 200
-    assert set(mill.asked) == {KEYS[1]}
-    undone = await owner.post(f"/admin/changes/{await newest(hotel)}/undo")
-    assert undone.status_code == 303
-    assert list(await pool(hotel)) == ["key-1"]
-    assert (await drained(hotel))["mill/key-1"] == "on"
-    hotel.house.clock.now += 1
-    await owner.post(f"{there}/rotate", secret=KEYS[1])
-    only = await owner.post(f"{there}/remove", typed="key-1")
-    assert only.status_code == 303, "another one serves the model"
-    refused = await owner.post("/admin/providers/mill/keys/key-2/remove", typed="key-2")
-    assert "its only key" in refused.text
-    assert refused.status_code == 409
-
-    # what comes from the environment is shown, and not changed here
-    outside = "/admin/providers/wire-chat/keys/outside"
-    page = (await owner.get(outside)).text
-    assert "env:VENDOR_KEY" in page
-    assert "change it there" in page
-    for path, fields in (("change", {"weight": "1", "secret": KEYS[2]}), ("remove", {"typed": "outside"})):
-        assert (
-            (await owner.post(f"{outside}/{path}", **fields)).status_code == 409 if path == "remove" else 422
-        )
-
-    # a page that another may read, the text of the catalogue, the trail as a file, the log, and the database
+    pages += await case_11_an_empty_field_keeps_the_key(hotel, owner)
+    await a_rotation_is_used_and_taken_back(hotel, owner, mill, user)
+    await what_comes_from_outside_stays(owner)
     viewer = await member(hotel, "viewer")
     for path in (
         "/admin/providers", "/admin/providers/mill", "/admin/providers/mill/keys/key-2", "/admin/audit", "/admin/changes",
@@ -190,13 +127,83 @@ async def test_a_key_is_checked_kept_rotated_and_found_nowhere(
         answer = await viewer.get(path)
         assert answer.status_code == 200, path
         pages.append(answer.text)
-    for path in ("/admin/catalog/edit?kind=provider&id=mill", "/admin/audit.jsonl", "/metrics"):
-        pages.append((await owner.get(path)).text)
-    assert "kept:mill/pvk_" in pages[-3]
+    text = (await owner.get("/admin/catalog/edit?kind=provider&id=mill")).text
+    assert "kept:mill/pvk_" in text
+    pages += [text, *[(await owner.get(path)).text for path in ("/admin/audit.jsonl", "/metrics")]]
     mill.taken.clear()
     failed = await hotel.house.ask("chat", "rye", user)
     assert failed.status == 502
     pages += [failed.body.decode(), str(failed.headers)]
+    lines = [(record.name, f"{record.getMessage()} {record.__dict__}") for record in caplog.records]
+    assert {name for name, line in lines if any(key in line for key in (*KEYS, WRONG))} == set()
+    await case_16_no_key_is_found(hotel, pages)
+
+
+async def case_10_only_what_is_taken_is_saved(hotel: Hotel, owner: Reader, mill: Mill) -> list[str]:
+    refused = await add_mill(owner, mill, secret=WRONG)
+    assert refused.status_code == 422
+    assert "The key is refused" in refused.text
+    assert await pool(hotel) == {}
+    added = await add_mill(owner, mill)
+    assert added.headers["location"] == "/admin/providers/mill?notice=provider-added", added.text
+    assert not relay_catalog(hotel)().models.get("rye")
+    twice = await add_mill(owner, mill)
+    assert twice.status_code == 409
+    listed = await owner.post("/admin/providers/mill/models")
+    assert "rye" in listed.text
+    return [refused.text, twice.text, listed.text]
+
+
+async def case_11_an_empty_field_keeps_the_key(hotel: Hotel, owner: Reader) -> list[str]:
+    there = "/admin/providers/mill/keys/key-1"
+    kept = await pool(hotel)
+    assert (await owner.post(f"{there}/change", weight="3", group="", secret="")).status_code == 303
+    assert await pool(hotel) == kept
+    page = (await owner.get(there)).text
+    assert f"\u2022\u2022\u2022\u2022 {KEYS[0][-4:]}" in page
+    for wrong in ("\u2022\u2022\u2022\u2022 9a1f", "sk-a****", "env:OPENAI_API_KEY", "kept:mill/x"):
+        answer = await owner.post(f"{there}/change", weight="3", group="", secret=wrong)
+        assert answer.status_code == 422, wrong
+    tested = await owner.post("/admin/providers/mill/test", key="key-1", model="rye")
+    assert "works" in tested.text
+    return [page, tested.text]
+
+
+async def a_rotation_is_used_and_taken_back(hotel: Hotel, owner: Reader, mill: Mill, user: User) -> None:
+    there = "/admin/providers/mill/keys/key-1"
+    hotel.house.clock.now += 1  # the newest change comes first
+    rotated = await owner.post(f"{there}/rotate", secret=KEYS[1], reason="it is old")
+    assert rotated.status_code == 303, rotated.text
+    assert list(await pool(hotel)) == ["key-2", "key-1"]
+    assert (await said(hotel))["mill/key-1"] == "drain"
+    await until(lambda: len(relay_catalog(hotel)().switches) == 1)
+    mill.asked.clear()
+    for _ in range(4):
+        assert (await hotel.house.ask("chat", "rye", user)).status == 200
+    assert set(mill.asked) == {KEYS[1]}
+    assert (await owner.post(f"/admin/changes/{await newest(hotel)}/undo")).status_code == 303
+    assert list(await pool(hotel)) == ["key-1"]
+    assert (await said(hotel))["mill/key-1"] == "on"
+    hotel.house.clock.now += 1
+    await owner.post(f"{there}/rotate", secret=KEYS[1])
+    gone = await owner.post(f"{there}/remove", typed="key-1")
+    assert gone.status_code == 303, "another one serves the model"
+    refused = await owner.post("/admin/providers/mill/keys/key-2/remove", typed="key-2")
+    assert "its only key" in refused.text
+    assert refused.status_code == 409
+
+
+async def what_comes_from_outside_stays(owner: Reader) -> None:
+    outside = "/admin/providers/wire-chat/keys/outside"
+    page = (await owner.get(outside)).text
+    assert "env:VENDOR_KEY" in page
+    assert "change it there" in page
+    answer = await owner.post(f"{outside}/remove", typed="outside")
+    assert answer.status_code == 409
+    assert "comes from env:VENDOR_KEY" in answer.text
+
+
+async def case_16_no_key_is_found(hotel: Hotel, told: list[str]) -> None:
     async with hotel.house.store.database.connect() as conn:
         written = str((await conn.execute(select(trail))).all()) + str(
             (await conn.execute(select(changes))).all()
@@ -207,23 +214,18 @@ async def test_a_key_is_checked_kept_rotated_and_found_nowhere(
     assert {"credential_added", "credential_rotated", "credential_removed", "provider_tested"} <= actions
     assert {"upstream_switched", "catalog_changed", "change_undone"} <= actions
     assert any(one in written for one in fingerprints)
-    log = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
-    assert hotel.house.service is not None
     data = hotel.house.store.settings.data
     files = b"".join(path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file())
     for secret in (*KEYS, WRONG):
-        assert secret not in written + exported
-        assert secret not in log
         assert secret.encode() not in files
-        assert [page for page in pages if secret in page] == []
+        assert [text for text in (*told, written, exported) if secret in text] == []
 
 
-async def test_case_15_the_ring_is_rotated_under_the_keys_and_what_is_not_needed_goes(hotel: Hotel) -> None:
+async def test_case_15_the_ring_is_rotated_under_the_keys_and_nobody_else_gets_one(hotel: Hotel) -> None:
     owner, mill = await member(hotel, "owner"), Mill(hotel)
     await add_mill(owner, mill)
     user, store = await serve(hotel, owner), hotel.house.store
     entropy = secrets.token_bytes
-
     asking = [asyncio.create_task(hotel.house.ask("chat", "rye", user)) for _ in range(8)]
     old = store.secrets_file.seal_id
     store.secrets_file.rotate(entropy)
@@ -239,24 +241,24 @@ async def test_case_15_the_ring_is_rotated_under_the_keys_and_what_is_not_needed
         with pytest.raises(SecretsFileError, match="keys of mill"):
             await check_seals(conn, other)
         document = await catalog_store.load_document(conn, KINDS)
-        mill_row = next(row for row in document.providers if row.id == "mill")
-        (opened,) = await kept_keys.open_keys(conn, store.secrets_file, [mill_row])
+        row = next(row for row in document.providers if row.id == "mill")
+        (opened,) = await kept_keys.open_keys(conn, store.secrets_file, [row])
         assert opened.value == KEYS[0].encode()
         assert KEYS[0] not in repr(opened)
-        # a key goes to no other address than the one it was entered for
-        moved = type(mill_row)(
-            "mill", "custom", (("chat", "https://evil.example"),), credentials=mill_row.credentials
-        )
+        moved = replace(row, speaks=(("chat", "https://evil.example"),))
         (opened,) = await kept_keys.open_keys(conn, store.secrets_file, [moved])
         assert opened.value is None
         assert "evil.example" in opened.problem
-        (shut,) = await kept_keys.open_keys(conn, other, [mill_row])
+        (shut,) = await kept_keys.open_keys(conn, other, [row])
         assert shut.shut
     stolen = '[[provider]]\nid = "evil"\nkind = "custom"\nspeaks = { chat = "https://evil.example" }\nsecret = "%s"\n'
     text = stolen % (await pool(hotel))["key-1"]
     assert (await owner.post("/admin/catalog/preview", text=text)).status_code == 422
+    await what_is_not_needed_goes(hotel, owner)
 
-    # a rotated key leaves after its time; the provider goes only where a model has another, and comes back
+
+async def what_is_not_needed_goes(hotel: Hotel, owner: Reader) -> None:
+    store, entropy = hotel.house.store, secrets.token_bytes
     stays = int(store.settings.rotated_key_stays)
     await owner.post("/admin/providers/mill/keys/key-1/rotate", secret=KEYS[1])
     for wait, left in ((stays - 5, 2), (stays + 5, 1)):
@@ -265,16 +267,16 @@ async def test_case_15_the_ring_is_rotated_under_the_keys_and_what_is_not_needed
             system = provider_changes.system_change(conn, store.secrets_file, KINDS, now=now, entropy=entropy)
             await provider_changes.retire_due(system)
         assert len(await pool(hotel)) == left
-    assert await drained(hotel) == {}, "a key of the same name would begin anew"
+    assert await said(hotel) == {}, "a key of the same name would begin anew"
     refused = await owner.post("/admin/providers/mill/remove", typed="mill")
     assert "Nobody else serves rye" in refused.text
     targets = '[{ provider = "sim-chat", model = "x" }, { provider = "mill", model = "rye" }]'
-    document_text = f'[[model]]\nid = "rye"\ntargets = {targets}\n'
-    preview = await owner.post("/admin/catalog/preview", text=document_text)
+    text = f'[[model]]\nid = "rye"\ntargets = {targets}\n'
+    preview = await owner.post("/admin/catalog/preview", text=text)
     seen = re.search(r'name="seen" value="([^"]*)"', preview.text)
     assert seen is not None
-    await owner.post("/admin/catalog/apply", text=document_text, seen=seen[1], back="/admin/models")
-    hotel.house.clock.now += stays
+    await owner.post("/admin/catalog/apply", text=text, seen=seen[1], back="/admin/models")
+    hotel.house.clock.now += 2 * stays
     removed = await owner.post("/admin/providers/mill/remove", typed="mill")
     assert removed.headers["location"] == "/admin/providers?notice=provider-saved", removed.text
     assert await pool(hotel) == {}
@@ -341,7 +343,7 @@ async def test_a_pool_takes_keys_beside_the_environment_and_is_switched(hotel: H
     ],
 )
 async def test_no_provider_is_where_clouds_hand_out_credentials(url: str, address: str, fine: bool) -> None:
-    row = type(KINDS["custom"])("x", "custom", (("chat", url),))
+    row = replace(KINDS["custom"], speaks=(("chat", url),))
     wrong = await provider_check.wrong_address(row, lambda _: [address])
     assert (wrong == "") == fine
 

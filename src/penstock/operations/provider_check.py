@@ -83,7 +83,7 @@ class ProviderChecks:
 
         ``follow`` reads the catalogue again, so that a key which was entered a moment ago is there.
         """
-        self._follow = follow
+        self.follow = follow
         self._secrets = secrets
         self._views = views
 
@@ -101,18 +101,18 @@ class ProviderChecks:
 
     async def list_with(self, row: Upstream, reference: str) -> Listing:
         """Ask it with a key that it has."""
-        await self._follow()
+        await self.follow()
         secret = self._secrets.get(reference)
         return await check_key(row, None if secret is None else secret.reveal(), self._secrets)
 
     async def try_out(self, document: CatalogDocument, reach: Reach) -> list[Tested]:
         """Send one small real request with each credential and model that is meant."""
-        await self._follow()
+        await self.follow()
         return await tried(document, reach, self._secrets, time.time)
 
     async def models(self, document: CatalogDocument, provider: str) -> ModelsFound:
         """What a provider has beside the catalogue."""
-        await self._follow()
+        await self.follow()
         return await find_models(document, self._secrets, datetime.now(UTC).date(), only=(provider,))
 
     def workers(self) -> list[WorkerView]:

@@ -111,12 +111,11 @@ async def _ask(
         return Tested(name, False, "unreachable", None, _since(began), str(failure))
     if 200 <= response.status < 300:
         return Tested(name, True, "", response.status, _since(began), "")
+    said = secrets.redacted(said)  # a provider may repeat the key that it refuses
     text = upstream.error_text(response.status, said) or ""
     too_long = overflow_in(text, said) is not None
     found = class_of_refusal(response.status, codes_of(said), text, body, too_long=too_long)
-    # a provider may repeat the key that it refuses
-    said_of_it = hide(text.replace(signing.reveal().decode(), "(hidden)") if signing else text)
-    return Tested(name, False, found.value, response.status, _since(began), said_of_it[:500])
+    return Tested(name, False, found.value, response.status, _since(began), hide(text)[:500])
 
 
 def _since(began: float) -> int:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from penstock.core.catalog import KEPT, Upstream
 
+_SHORTEST_HIDDEN = 8
+"""Characters of a secret that is looked for in what a provider says: a shorter one is in many words."""
+
 
 class Secret:
     """A credential that does not show itself: neither ``repr`` nor ``str`` nor a format string reveals it."""
@@ -72,6 +75,13 @@ class Secrets:
     def first(self, references: Iterable[str]) -> Secret | None:
         """The first secret that there is; None where there is none, or none is needed."""
         return next((found for name in references if (found := self.get(name)) is not None), None)
+
+    def redacted(self, said: bytes) -> bytes:
+        """What a provider has said, without the secrets that are known here: it may repeat the one that it refuses."""
+        for secret in (*self._known.values(), *self._kept.values()):
+            if isinstance(secret, Secret) and len(secret.reveal()) >= _SHORTEST_HIDDEN:
+                said = said.replace(secret.reveal(), b"(hidden)")
+        return said
 
     def take(self, kept: Mapping[str, Secret | str]) -> None:
         """Have these for the ``kept:`` references in place of those before: a secret, or why there is none."""

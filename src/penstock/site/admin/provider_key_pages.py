@@ -169,6 +169,7 @@ class ProviderKeyPages:
         form = await read_form(request)
         if form.text("typed") != id:
             return self._desk.ask(request, asked, back, error=f"Type {id} to remove it.", status=400)
+        await self._checks.follow()
         try:
             async with self._site.database.transaction() as conn:
                 await provider_changes.remove_key(
