@@ -22,6 +22,7 @@ from penstock.commands.installation import (
     utc_moment,
 )
 from penstock.commands.options import At
+from penstock.commands.upstream_key import key_app
 from penstock.core.routing.switches import Reach, Switch, SwitchState, named
 from penstock.domain.catalog import catalog_store, upstream_state
 from penstock.domain.staff import upstream_switches
@@ -35,7 +36,10 @@ from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment
 
-app = App(name="upstream", help="Show, test and steer providers: drain, disable, enable, reset.")
+app = App(
+    name="upstream", help="Show, test and steer providers: drain, disable, enable, reset; and their keys."
+)
+app.command(key_app)
 
 _TIME = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

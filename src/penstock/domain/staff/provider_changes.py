@@ -126,6 +126,12 @@ def pool_of(row: Upstream) -> tuple[Credential, ...]:
     return row.credentials or ((Credential(FROM_OUTSIDE, row.secret),) if row.secret else ())
 
 
+def free_id(row: Upstream) -> str:
+    """How the next key of a provider is called, where nobody says it."""
+    taken = {it.id for it in pool_of(row)}
+    return next(name for number in range(1, len(taken) + 2) if (name := f"key-{number}") not in taken)
+
+
 def managed_by(reference: str) -> str:
     """Who changes what a reference leads to: the pages, or what the service was started with."""
     if reference.startswith(KEPT):

@@ -83,7 +83,7 @@ class ProviderKeyPages:
         try:
             entry = KeyEntry(
                 checked_key(form.exact("secret")),
-                form.text("id") or _free_id(row),
+                form.text("id") or provider_changes.free_id(row),
                 _whole(form, "weight", 1),
                 form.text("group"),
             )
@@ -322,7 +322,7 @@ class ProviderKeyPages:
             {
                 "row": row,
                 "rotates": rotates,
-                "free": _free_id(row),
+                "free": provider_changes.free_id(row),
                 "given": {
                     name: "" if form is None else form.text(name) for name in ("id", "weight", "group")
                 },
@@ -370,11 +370,6 @@ class ProviderKeyPages:
 def _have(row: Upstream, id: str) -> None:
     if all(it.id != id for it in provider_changes.pool_of(row)):
         raise PageNotFound("There is no such key.")
-
-
-def _free_id(row: Upstream) -> str:
-    taken = {it.id for it in provider_changes.pool_of(row)}
-    return next(name for number in range(1, len(taken) + 2) if (name := f"key-{number}") not in taken)
 
 
 def _whole(form: SubmittedForm, name: str, usual: int) -> int:
