@@ -298,8 +298,9 @@ class ProviderKeyPages:
         running, asked = sum(it.report.in_flight for it in mine), 0 if hour is None else hour.requests
         served = served_by(document).get(row.id, [])
         text = (
-            f"{running} requests run there on this machine and end as they would have. {row.id} had {asked} requests in "
-            f"this hour and the one before, and serves {len(served)} models. Every server follows within seconds."
+            f"{_counted(running, 'request')} run there on this machine and end as they would have. {row.id} had "
+            f"{_counted(asked, 'request')} in this hour and the one before, and serves {_counted(len(served), 'model')}. "
+            "Every server follows within seconds."
         )
         verb = _VERBS[state]
         return Question(f"{verb} {name}", text, f"{verb} it", spans=state != "on")
@@ -370,6 +371,10 @@ class ProviderKeyPages:
 def _have(row: Upstream, id: str) -> None:
     if all(it.id != id for it in provider_changes.pool_of(row)):
         raise PageNotFound("There is no such key.")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _whole(form: SubmittedForm, name: str, usual: int) -> int:
