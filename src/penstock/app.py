@@ -44,8 +44,10 @@ from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.ending_notices import EndingNotices
 from penstock.operations.health import Health, Trouble
+from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
+from penstock.operations.provider_check import ProviderChecks
 from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.operations.server_answers import ServerAnswers
 from penstock.operations.token_sources import TokenSources
@@ -138,7 +140,15 @@ class Service:
             database.after_commit = keyring.follow_commit
             simulated = await stack.enter_async_context(_simulated())
             drills = Drills(settings.data, revision, simulated, now=self._now)
-            source = CatalogSource(database, KINDS, self._secrets.has, simulated, revision, now=self._now)
+            source = CatalogSource(
+                database,
+                KINDS,
+                self._secrets.has,
+                simulated,
+                revision,
+                now=self._now,
+                opened=KeptKeys(secrets_file, self._secrets).open,
+            )
             await source.refresh()
             if settings.signup == "open":
                 _tell_of_plan(source, settings.signup_plan)
@@ -235,6 +245,7 @@ class Service:
                     kinds=KINDS,
                     origins=self._origins,
                     secret_problem=self._secrets.problem,
+                    checks=ProviderChecks(self._secrets, settings.data / VIEWS, source.refresh),
                     running=partial(_running, relay),
                     try_upstreams=partial(tried, secrets=self._secrets, now=self._now),
                 ),
@@ -269,6 +280,7 @@ class Service:
                     queued=self.site_process.mail_sender.wake,
                 ),
                 trail_days=settings.trail_days,
+                secrets_file=secrets_file,
                 now=self._now,
             )
             await stack.enter_async_context(maintenance.running())

@@ -1,6 +1,8 @@
 """``penstock upstreams``, ``upstream`` and ``route explain`` on an installation without a server, and on one with one."""
 
 import asyncio
+import io
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +217,39 @@ def test_upstream_test_sends_a_real_request_and_puts_what_answers_back(mill: Cal
     assert told["mill/b:rye"]["answers"]
     assert (done.code, done.err) == (1, "penstock: not all of them answer\n")
     assert seen == ["Bearer key-a", "Bearer key-b"]
+
+
+def test_keys_are_added_rotated_and_removed_from_the_shell(
+    mill: Call, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entered(key: str, *arguments: str) -> Outcome:
+        monkeypatch.setattr("sys.stdin", io.StringIO(key + "\n"))
+        return mill("upstream", "key", *arguments)
+
+    first, second = "canary-shell-key-one-4f2a", "canary-shell-key-two-7b1c"
+    assert entered(first, "add", "mill", "--unchecked", "--json").json == {"key": "mill/key-1"}
+    assert "already" in entered(first, "add", "mill", "--unchecked").err
+    assert "masked" in entered("sk-****", "add", "mill", "--unchecked").err
+    assert "nothing is saved" in entered(second, "add", "mill").err, "nobody answers there"
+    assert "/key-1:rye" in mill("upstreams").out
+    assert entered(second, "rotate", "mill/key-1", "--unchecked", "--json").json == {"key": "mill/key-2"}
+    keys = {it["id"]: it for it in mill("upstream", "key", "list", "mill", "--json").json["keys"]}
+    assert list(keys) == ["a", "b", "key-2", "key-1"]
+    assert (keys["a"]["secret"], keys["a"]["managed_by"]) == ("env:MILL_A", "environment")
+    assert keys["key-2"]["secret"].endswith("7b1c")
+    assert keys["key-1"]["retire_at"] is not None
+    assert legs(mill)["mill/key-1:rye"]["state"] == "drained"
+    rotated = mill("secrets", "rotate", "--json").json
+    assert rotated["resealed"] == 2
+    assert mill("upstream", "key", "remove", "mill/key-1", "--leaked").code == 0
+    assert "comes from env:MILL_A" in mill("upstream", "key", "remove", "mill/a").err
+    assert "has no key x" in mill("upstream", "key", "remove", "mill/x").err
+    told = mill("catalog", "export").out
+    with sqlite3.connect(data / "penstock.db") as database:
+        actions = {action for (action,) in database.execute("SELECT action FROM trail")}
+    database.close()
+    assert {"credential_added", "credential_rotated", "credential_removed"} <= actions
+    files = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
+    for key in (first, second):
+        assert key not in told
+        assert key.encode() not in files

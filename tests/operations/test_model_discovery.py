@@ -5,7 +5,7 @@ import pytest
 
 from penstock.core.catalog import Upstream
 from penstock.operations.model_discovery import MOST_MODELS, Listing, ask_for_models
-from penstock.providers.secrets import Secret
+from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import KINDS
 from penstock.upstream import UpstreamClient
 from tests.operations.model_servers import Answer, listing, model_server
@@ -18,7 +18,7 @@ def vendor(url: str, kind: str = "openai") -> Upstream:
 async def ask(row: Upstream, key: str = "sk-1", seconds: float = 5.0) -> Listing:
     client = UpstreamClient()
     try:
-        return await ask_for_models(client, row, Secret(key), seconds=seconds)
+        return await ask_for_models(client, row, Secret(key), Secrets({}), seconds=seconds)
     finally:
         await client.close()
 

@@ -22,6 +22,9 @@ ANN = "ann@example.com"
 PAGES = (
     "/admin", "/admin/live", "/admin/requests", "/admin/users", "/admin/plans", "/admin/plans/free", "/admin/models",
     "/admin/models/claude-haiku-4.5", "/admin/providers", "/admin/providers/sim-chat", "/admin/mail", "/admin/staff",
+    "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
+    "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
+    "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove",
     "/admin/tokens", "/admin/audit", "/admin/changes", "/admin/notices", "/admin/settings", "/admin/jobs",
     "/admin/catalog/edit?kind=model",
 )  # fmt: skip
@@ -86,7 +89,34 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
     await page.wait_for_selector("text=Applied.")
     async with hotel.house.store.database.connect() as conn:
         assert (await accounts.user_by_email(conn, ANN)).plan_id == "pro"
+    await a_provider_is_added_drained_and_published_from(reader, hotel)
     assert reader.complaints == []
+
+
+async def a_provider_is_added_drained_and_published_from(reader: Watched, hotel: Hotel) -> None:
+    page, wire = reader.page, hotel.house.wires["wire-chat"]
+    wire.script = lambda asked: asked.answer(b'{"data": [{"id": "rye"}]}')
+    await page.click("aside >> text=Providers")
+    await page.click("text=Add a provider")
+    await page.select_option("#f-kind", "custom")
+    await reader.fill(id="mill", url=f"http://127.0.0.1:{wire.port}/v1", secret="a-key-of-the-mill-4f2a")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=The provider has answered and is added")
+    assert "a-key-of" not in await page.content()
+    await page.focus("#keys >> text=key-1")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=4f2a")
+    await page.click("main >> text=Drain")
+    await reader.fill(reason="a test")
+    await reader.press("Drain it")
+    await page.wait_for_selector(".badge:has-text('drained')")
+    await reader.press("Enable")
+    await page.wait_for_selector("text=Said.")
+    await page.click("main >> text=mill")
+    await reader.press("See what it has")
+    await page.check("input[name='model-rye']")
+    await reader.press("Publish what is ticked")
+    await page.wait_for_selector("text=Applied.")
 
 
 async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -> None:

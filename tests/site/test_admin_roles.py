@@ -29,6 +29,18 @@ NEEDS: dict[str, Permission] = {
     "/admin/requests/{id}": "read",
     "/admin/providers": "read",
     "/admin/providers/{id}": "read",
+    "/admin/providers/new": "catalog",
+    "/admin/providers/{id}/models": "catalog",
+    "/admin/providers/{id}/publish": "catalog",
+    "/admin/providers/{id}/switch": "catalog",
+    "/admin/providers/{id}/reset": "catalog",
+    "/admin/providers/{id}/test": "catalog",
+    "/admin/providers/{id}/remove": "catalog",
+    "/admin/providers/{id}/keys/new": "catalog",
+    "/admin/providers/{id}/keys/{key}": "read",
+    "/admin/providers/{id}/keys/{key}/change": "catalog",
+    "/admin/providers/{id}/keys/{key}/rotate": "catalog",
+    "/admin/providers/{id}/keys/{key}/remove": "catalog",
     "/admin/models": "read",
     "/admin/models/{id:path}": "read",
     "/admin/plans": "read",
@@ -66,7 +78,10 @@ FOUND = {
     "/admin": 200, "/admin/users": 200, "/admin/users/{id}": 200, "/admin/users/{id}/verify": 200,
     "/admin/users/{id}/disable": 200, "/admin/users/{id}/enable": 200, "/admin/users/{id}/sessions": 200,
     "/admin/requests": 200, "/admin/providers": 200, "/admin/providers/{id}": 200, "/admin/models": 200,
-    "/admin/models/{id:path}": 200, "/admin/plans": 200, "/admin/plans/{id}": 200, "/admin/staff": 200, "/admin/tokens": 200,
+    "/admin/providers/new": 200, "/admin/providers/{id}/keys/new": 200, "/admin/providers/{id}/keys/{key}": 200,
+    "/admin/providers/{id}/keys/{key}/rotate": 200, "/admin/providers/{id}/remove": 200,
+    "/admin/models/{id:path}": 200, "/admin/plans": 200, "/admin/plans/{id}": 200, "/admin/staff": 200,
+    "/admin/tokens": 200,
     "/admin/audit": 200, "/admin/audit.jsonl": 200, "/admin/changes": 200, "/admin/live": 200, "/admin/mail": 200,
     "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200,
 }  # fmt: skip
@@ -103,7 +118,7 @@ async def test_case_3_every_role_gets_exactly_what_the_table_says(hotel: Hotel) 
 
     def address(path: str) -> str:
         if path.startswith("/admin/providers/"):
-            return "/admin/providers/sim-chat"
+            return path.replace("{id}", "absent").replace("{key}", "outside")
         if path.startswith("/admin/plans/"):
             return path.replace("{id}", "free")
         for name, value in fill.items():

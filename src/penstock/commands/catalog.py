@@ -32,6 +32,7 @@ from penstock.domain.staff import catalog_changes
 from penstock.domain.staff.catalog_changes import Effect
 from penstock.operations.control import ServerState, ask_server
 from penstock.operations.first_start import Store
+from penstock.operations.kept_keys import KeptKeys
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment
@@ -121,7 +122,8 @@ async def _current(place: Installation) -> tuple[Catalog, ServerState | None]:
         def available(reference: str) -> bool:
             return here.has(reference) if state is None else state.secrets.get(reference, not reference)
 
-        source = CatalogSource(store.database, KINDS, available)
+        kept = KeptKeys(store.secrets_file, here)
+        source = CatalogSource(store.database, KINDS, available, opened=kept.open)
         await source.refresh()
         return source.current, state
 

@@ -27,6 +27,7 @@ from penstock.core.catalog import Model, Upstream
 from penstock.domain.catalog.catalog_store import Change, load_document
 from penstock.domain.staff import catalog_changes
 from penstock.operations.control import ServerListings, ask_server
+from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.model_catalog import ModelsFound, ProviderFound, find_models, wildcard_entry
 from penstock.operations.model_discovery import LIST_SECONDS
 from penstock.operations.model_proposals import Proposal, chosen
@@ -170,11 +171,13 @@ async def _found(place: Installation, patterns: Sequence[str]) -> ModelsFound:
     async with open_installation(place) as store:
         async with store.database.connect() as conn:
             document = await load_document(conn, KINDS)
+            secrets = Secrets(environment())
+            await KeptKeys(store.secrets_file, secrets).open(conn, document.providers)
         wanted = {pattern.partition("/")[0] for pattern in patterns}
         told = await ask_server(store.settings.data, "listings", ServerListings, seconds=2 * LIST_SECONDS)
         found = await find_models(
             document,
-            Secrets(environment()),
+            secrets,
             datetime.now(UTC).date(),
             only=wanted,
             at_hand=None if told is None else told.listings,

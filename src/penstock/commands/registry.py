@@ -44,7 +44,7 @@ app.command("penstock.commands.upstream:upstreams", name="upstreams")
 app.command(
     "penstock.commands.upstream:app",
     name="upstream",
-    help="Show, test and steer providers: drain, disable, enable, reset.",
+    help="Show, test and steer providers: drain, disable, enable, reset; and their keys.",
 )
 app.command(
     "penstock.commands.route:app", name="route", help="Explain who would be asked for a model, and who was."
@@ -72,7 +72,7 @@ LINES: Mapping[str, str] = {
     "key": "Make, list, revoke and roll API keys.",
     "catalog": "Show, change and export providers, models and plans.",
     "upstreams": "Show what is known of every provider.",
-    "upstream": "Show, test and steer providers: drain, disable, enable, reset.",
+    "upstream": "Show, test and steer providers: drain, disable, enable, reset; and their keys.",
     "route": "Explain who would be asked for a model, and who was.",
     "models": "See what the providers have, publish it, take it back.",
     "usage": "Show what an account has used on a day.",

@@ -33,6 +33,7 @@ from penstock.domain.catalog.catalog_store import CatalogSource
 from penstock.domain.ledger import attempts
 from penstock.domain.ledger.attempts import TrailOfRequest
 from penstock.operations.first_start import Store
+from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.upstreams import VIEWS, worker_views
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
@@ -116,7 +117,9 @@ async def _explain(
         known = ", ".join(dict.fromkeys(each.name for each in ENDPOINTS))
         raise CommandError(f"there is no endpoint {dialect!r}; there are {known}")
     async with open_installation(place) as store:
-        source = CatalogSource(store.database, KINDS, Secrets(environment()).has)
+        secrets = Secrets(environment())
+        kept = KeptKeys(store.secrets_file, secrets)
+        source = CatalogSource(store.database, KINDS, secrets.has, opened=kept.open)
         await source.refresh()
         catalog = source.current
         model = await _model(store, catalog, name, email)

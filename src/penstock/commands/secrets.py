@@ -19,6 +19,7 @@ from penstock.commands.installation import (
     open_installation,
 )
 from penstock.commands.options import At
+from penstock.domain.catalog.kept_keys import reseal_provider_keys
 from penstock.domain.keys import management
 from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Subject
@@ -74,6 +75,7 @@ async def _rotate(place: Installation) -> _Rotated:
         store.secrets_file.rotate(secrets.token_bytes)
         async with store.database.transaction() as conn:
             resealed = await management.reseal_keys(conn, store.secrets_file, secrets.token_bytes)
+            resealed += await reseal_provider_keys(conn, store.secrets_file, secrets.token_bytes)
             await entries.write(
                 conn,
                 cli_actor(),

@@ -22,11 +22,13 @@ from penstock.commands.installation import (
     utc_moment,
 )
 from penstock.commands.options import At
+from penstock.commands.upstream_key import key_app
 from penstock.core.routing.switches import Reach, Switch, SwitchState, named
 from penstock.domain.catalog import catalog_store, upstream_state
-from penstock.domain.staff import upstreams as staff_upstreams
+from penstock.domain.staff import upstream_switches
 from penstock.operations import upstream_test
 from penstock.operations.first_start import Store
+from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.upstream_report import LegReport, report
 from penstock.operations.upstream_test import Tested
 from penstock.operations.upstreams import VIEWS, worker_views
@@ -34,7 +36,10 @@ from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment
 
-app = App(name="upstream", help="Show, test and steer providers: drain, disable, enable, reset.")
+app = App(
+    name="upstream", help="Show, test and steer providers: drain, disable, enable, reset; and their keys."
+)
+app.command(key_app)
 
 _TIME = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -290,10 +295,8 @@ def _seconds(text: str) -> int:
 
 
 async def _say(place: Installation, switch: Switch) -> Switch:
-    async with open_installation(place) as store, store.database.transaction() as conn:
-        return await staff_upstreams.switch_upstream(
-            conn, switch, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
-        )
+    async with open_installation(place) as store:
+        return await _record(store, switch)
 
 
 async def _reset(place: Installation, reach: Reach) -> Switch:
@@ -302,9 +305,17 @@ async def _reset(place: Installation, reach: Reach) -> Switch:
 
 
 async def _forget(store: Store, reach: Reach) -> Switch:
+    """What is known against it is forgotten; what was said of it stays."""
     async with store.database.transaction() as conn:
-        return await staff_upstreams.reset_upstream(
+        return await upstream_switches.forget_health(
             conn, reach, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
+        )
+
+
+async def _record(store: Store, switch: Switch) -> Switch:
+    async with store.database.transaction() as conn:
+        return await upstream_switches.switch_upstream(
+            conn, switch, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
         )
 
 
@@ -316,10 +327,7 @@ def _tell(switch: Switch, *, json: bool) -> None:
         return
     until = "" if switch.until is None else f" until {utc_moment(switch.until)} UTC"
     forgotten = ", and what was known against it is forgotten" if switch.reset_at is not None else ""
-    answer(f"{switch.reach} is {_WORDS[switch.state]}{until}{forgotten}.")
-
-
-_WORDS = {"on": "in use", "drain": "drained", "off": "disabled"}
+    answer(f"{switch.reach} is {upstream_switches.IN_WORDS[switch.state]}{until}{forgotten}.")
 
 
 async def _test(place: Installation, reach: Reach) -> list[Tested]:
@@ -327,6 +335,7 @@ async def _test(place: Installation, reach: Reach) -> list[Tested]:
     async with open_installation(place) as store:
         async with store.database.connect() as conn:
             document = await catalog_store.load_document(conn, KINDS)
+            await KeptKeys(store.secrets_file, secrets).open(conn, document.providers)
         tests = await upstream_test.tried(document, reach, secrets, time.time)
         if not tests:
             raise _unknown(reach)

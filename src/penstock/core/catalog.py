@@ -185,6 +185,10 @@ class TokenSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
 NO_SIGN_IN = TokenSettings()
 
 
+KEPT = "kept:"
+"""Begins the reference to a key that was entered here, ``kept:PROVIDER/ID``, beside ``env:NAME`` and ``file:PATH``."""
+
+
 class Credential(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One way to sign in at a provider that has several. ``secret`` is a reference, as a provider's own is.
 

@@ -23,7 +23,8 @@ from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import FORMATS
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
-from penstock.domain.catalog.catalog_store import CatalogSource
+from penstock.domain.catalog.catalog_store import CatalogSource, OpenKeys
+from penstock.domain.catalog.kept_keys import check_seals
 from penstock.domain.keys import management
 from penstock.domain.ledger import history
 from penstock.domain.ledger.reconciliation import compare
@@ -31,13 +32,14 @@ from penstock.errors import ProviderCredentials, Unavailable
 from penstock.operations.control import ServerListings, ServerState, ask_server
 from penstock.operations.drill import read_drill
 from penstock.operations.first_start import DEMO_EMAIL, is_loopback
+from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.mail_sender import MailUrlError, NotSent, Smtp, mail_transport
 from penstock.operations.model_discovery import LIST_SECONDS, Listing
 from penstock.operations.model_endings import endings
-from penstock.operations.reach import query_suffix, way_to
-from penstock.operations.token_sources import TokenSources
+from penstock.operations.provider_access import place_of, signing_secret
+from penstock.operations.reach import query_suffix
 from penstock.operations.vouched import vouched_for
-from penstock.providers.auth import AUTH, ToSign, sign
+from penstock.providers.auth import ToSign, sign
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS, extra_headers
 from penstock.settings import Loaded, Settings, SettingsError, load
@@ -48,7 +50,7 @@ from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.backend import StoreError
 from penstock.store.sql.database import Database, open_database
 from penstock.store.sql.sqlite import quick_check
-from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
+from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -305,6 +307,7 @@ async def _keys(conn: AsyncConnection, settings: Settings) -> list[Finding]:
     try:
         secrets_file = SecretsFile(path)
         await management.check_peppers(conn, secrets_file)
+        await check_seals(conn, secrets_file)
     except SecretsFileError as error:
         return [Finding("fail", "secrets", str(error), "the backup has it")]
     return [
@@ -342,7 +345,7 @@ async def _providers(
     def has(reference: str) -> bool:
         return secrets.has(reference) if state is None else state.secrets.get(reference, not reference)
 
-    source = CatalogSource(database, KINDS, has)
+    source = CatalogSource(database, KINDS, has, opened=_kept(settings, secrets))
     await source.refresh()
     catalog = source.current
     findings: list[Finding] = []
@@ -383,6 +386,14 @@ async def _providers(
     return findings
 
 
+def _kept(settings: Settings, secrets: Secrets) -> OpenKeys | None:
+    """What opens the keys that were entered here; None without a secrets file, which another finding tells."""
+    try:
+        return KeptKeys(SecretsFile(settings.secret_path), secrets).open
+    except SecretsFileError:
+        return None
+
+
 def _listed(upstream: Upstream, listing: Listing) -> Finding:
     """What the running server was told by a provider."""
     if listing.outcome == "refused":
@@ -404,7 +415,7 @@ async def _ask(
     reference = upstream.secret if credential is None else credential.secret
     dialect, url = upstream.speaks[0]
     try:
-        origin, base = parse_base_url(url, way_to(upstream, url, secrets))
+        origin, base = place_of(upstream, url, secrets)
     except ProviderCredentials as error:
         return Finding(
             "fail", "providers", f"{upstream.id}: {error.message}", "set what proxy_secret refers to"
@@ -415,15 +426,11 @@ async def _ask(
     versions = () if version is None else version(NO_VERSION, upstream.profile)
     about = (*extra_headers(upstream.kind), *versions)
     request = ToSign(b"GET", f"{url.rstrip('/')}/models".encode(), about, b"", time.time())
-    secret = secrets.get(reference)
-    if AUTH[upstream.auth].tokens:
-        try:
-            secret = await TokenSources(client, secrets, now=time.time).of(upstream).get()
-        except ProviderCredentials:
-            text = (
-                f"{upstream.id} gives no token: auth is {upstream.auth}; the line above in the log says why"
-            )
-            return Finding("fail", "providers", text, "see what sign_in says in the catalogue")
+    try:
+        secret = await signing_secret(client, upstream, secrets.get(reference), secrets)
+    except ProviderCredentials:
+        text = f"{upstream.id} gives no token: auth is {upstream.auth}; the line above in the log says why"
+        return Finding("fail", "providers", text, "see what sign_in says in the catalogue")
     headers = sign(upstream, secret, request)
     try:
         path = base + b"/models" + query_suffix(upstream.reach)

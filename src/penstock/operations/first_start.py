@@ -22,12 +22,14 @@ from penstock.domain.catalog.catalog_store import (
     offer_local,
     revision,
 )
+from penstock.domain.catalog.kept_keys import any_kept_key, check_seals
 from penstock.domain.catalog.toml_document import parse
 from penstock.domain.keys import management
 from penstock.domain.ledger.ledger import DIRECTORY
 from penstock.domain.ledger.recovery import check_journals
 from penstock.domain.staff import setup_link
 from penstock.domain.trail.entries import SYSTEM
+from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.model_catalog import VendorOffer, offer_vendors
 from penstock.operations.model_endings import endings
 from penstock.providers.local_servers import find_local
@@ -114,12 +116,13 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
 async def _secrets_file(database: Database, settings: Settings) -> SecretsFile:
     path = settings.secret_path
     async with database.connect() as conn:
-        if not path.exists() and await management.any_key(conn):
+        if not path.exists() and (await management.any_key(conn) or await any_kept_key(conn)):
             raise SecretsFileError(
-                f"there is no secrets file {path}, but the database holds API keys that were made with one: put it back"
+                f"there is no secrets file {path}, but the database holds keys that were made with one: put it back"
             )
         secrets_file = SecretsFile.make(path, secrets.token_bytes)
         await management.check_peppers(conn, secrets_file)
+        await check_seals(conn, secrets_file)
     return secrets_file
 
 
@@ -144,7 +147,8 @@ async def first_start(store: Store, secrets_of: Secrets) -> Greeting:
         first = await count_start(conn)
         demo = await _demo(conn, store) if is_own_machine(settings) else None
     local = await _offer_local(database) if first else ()
-    source = CatalogSource(database, KINDS, secrets_of.has)
+    kept = KeptKeys(store.secrets_file, secrets_of)
+    source = CatalogSource(database, KINDS, secrets_of.has, opened=kept.open)
     await source.refresh()
     offers: tuple[VendorOffer, ...] = ()
     if settings.discovery_seconds:

@@ -17,7 +17,8 @@ from penstock.core.dialects.translation_memory import TranslationMemory
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts, attempt_limits, one_time_codes, sessions
 from penstock.domain.accounts.sessions import Lifetime
-from penstock.domain.catalog.catalog_store import CatalogSource
+from penstock.domain.catalog import kept_keys
+from penstock.domain.catalog.catalog_store import CatalogSource, load_document
 from penstock.domain.keys.authentication import Keyring
 from penstock.domain.ledger import retention
 from penstock.domain.ledger.attempts import AttemptLog
@@ -26,7 +27,7 @@ from penstock.domain.ledger.latency import merge_hours
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
-from penstock.domain.staff import idempotency
+from penstock.domain.staff import idempotency, provider_changes
 from penstock.domain.trail import chain
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.alerts import Alerts
@@ -37,6 +38,8 @@ from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
 from penstock.operations.upstreams import UpstreamWatch
 from penstock.providers.secrets import Secrets
+from penstock.providers.table import KINDS
+from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database
 from penstock.timeouts import to_its_end
 
@@ -81,6 +84,7 @@ class Maintenance:
         admin_api_answers: float,
         notices: DayNotices,
         trail_days: int,
+        secrets_file: SecretsFile,
         now: Callable[[], float],
     ) -> None:
         """``quick_seconds`` lie between two quick rounds; ``now`` gives epoch seconds."""
@@ -105,6 +109,7 @@ class Maintenance:
         self._now = now
         self._flushed = self._aged = self._noticed = time.monotonic()
         self._trail_days = trail_days
+        self._secrets_file = secrets_file
         self._checked = 0
         """The day of the last checkpoint of the trail."""
         self._reconciled = 0
@@ -205,6 +210,13 @@ class Maintenance:
                 await forget_before(conn, at - self._retain_days * _DAY_MS)
                 await forget_attempts(conn, day_of(self._now()) - self._retain_days)
             gone = await accounts.delete_leavers(conn, now=at)
+            system = provider_changes.system_change(
+                conn, self._secrets_file, KINDS, now=at, entropy=secrets.token_bytes
+            )
+            retired = await provider_changes.retire_due(system)
+            await kept_keys.tidy_keys(conn, (await load_document(conn, KINDS)).providers, now=at)
+        if retired:
+            log.info("keys of providers left their pools after their rotation", extra={"rows": retired})
         if gone:
             log.info("accounts deleted, as their owners had asked", extra={"rows": gone})
 

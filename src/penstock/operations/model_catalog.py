@@ -73,7 +73,7 @@ async def find_models(
     if wanted := [name for name in only if name in known_ids]:
         rows = tuple(row for row in rows if row.id in wanted)
     if at_hand is None:
-        asked = tuple(row for row in rows if secrets.has(row.secret))
+        asked = tuple(row for row in rows if secrets.ready(row))
         at_hand = await ask_all(asked, secrets, seconds=seconds)
     listings = {each.provider: each for each in at_hand}
     asked = tuple(row for row in rows if row.id in listings)
@@ -83,12 +83,18 @@ async def find_models(
     for row in rows:
         listing = listings.get(row.id)
         if listing is None:
-            told.append(ProviderFound(row.id, "no key", secrets.problem(row.secret) or "", row.secret))
+            why = next((text for name in row.secrets if (text := secrets.problem(name))), "")
+            told.append(ProviderFound(row.id, "no key", why, _key_in(row)))
             continue
-        told.append(ProviderFound(row.id, listing.outcome, listing.text, row.secret, len(listing.models)))
+        told.append(ProviderFound(row.id, listing.outcome, listing.text, _key_in(row), len(listing.models)))
         if listing.works:
             models += propose(document, row, listing.models, known, today)
     return ModelsFound(tuple(told), tuple(models), known.read, asked)
+
+
+def _key_in(row: Upstream) -> str:
+    """Where its keys come from."""
+    return ", ".join(row.secrets)
 
 
 def wildcard_entry(row: Upstream) -> Model:
@@ -127,7 +133,7 @@ async def offer_vendors(
     unused = {
         row.id
         for row in providers_of(document)
-        if row.secret and row.id not in used and secrets.has(row.secret)
+        if any(row.secrets) and row.id not in used and secrets.ready(row)
     }
     if not unused:
         return ()

@@ -11,14 +11,16 @@ from typing import Literal
 
 import msgspec
 
-from penstock.core.catalog import DialectName, Upstream
+from penstock.core.catalog import KEPT, DialectName, Upstream
 from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import FORMATS
+from penstock.errors import ProviderCredentials
+from penstock.operations.provider_access import place_of, signing_secret
 from penstock.providers.auth import ToSign, sign
 from penstock.providers.model_lists import Listed, read_page
 from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import extra_headers
-from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse, parse_base_url
+from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, UpstreamResponse
 
 Outcome = Literal["works", "refused", "no money", "unreachable", "no model list"]
 """What asking came to. No model list is no failure: the provider may serve all the same."""
@@ -48,12 +50,23 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 async def ask_for_models(
-    client: UpstreamClient, upstream: Upstream, secret: Secret | None, *, seconds: float = LIST_SECONDS
+    client: UpstreamClient,
+    upstream: Upstream,
+    secret: Secret | None,
+    secrets: Secrets,
+    *,
+    seconds: float = LIST_SECONDS,
 ) -> Listing:
-    """The models of one provider, by the first of its addresses that has a list; it takes ``seconds`` at most."""
+    """The models of one provider, by the first of its addresses that has a list; it takes ``seconds`` at most.
+
+    ``secret`` signs the questions in, by a token where the provider wants one; ``secrets`` has that of a proxy.
+    """
     try:
         async with asyncio.timeout(seconds):
-            return await _ask(client, upstream, secret)
+            signing = await signing_secret(client, upstream, secret, secrets)
+            return await _ask(client, upstream, signing, secrets)
+    except ProviderCredentials as error:
+        return Listing(upstream.id, "refused", f"it cannot be signed in to: {error.message}")
     except TimeoutError:
         return Listing(upstream.id, "unreachable", f"it did not give its list within {seconds:g} s")
 
@@ -66,30 +79,40 @@ async def ask_all(
     try:
         return tuple(
             await asyncio.gather(
-                *(ask_for_models(client, row, secrets.get(row.secret), seconds=seconds) for row in providers)
+                *(
+                    ask_for_models(client, row, secrets.first(row.secrets), secrets, seconds=seconds)
+                    for row in providers
+                )
             )
         )
     finally:
         await client.close()
 
 
-async def _ask(client: UpstreamClient, upstream: Upstream, secret: Secret | None) -> Listing:
+async def _ask(
+    client: UpstreamClient, upstream: Upstream, secret: Secret | None, secrets: Secrets
+) -> Listing:
     found = Listing(upstream.id, "no model list", "it has no address")
     addresses: dict[str, DialectName] = {}
     for dialect, url in upstream.speaks:
         addresses.setdefault(url.rstrip("/"), dialect)
     for url, dialect in addresses.items():
-        found = await _list_at(client, upstream, secret, url, dialect)
+        found = await _list_at(client, upstream, secret, secrets, url, dialect)
         if found.outcome != "no model list":
             break
     return found
 
 
 async def _list_at(
-    client: UpstreamClient, upstream: Upstream, secret: Secret | None, url: str, dialect: DialectName
+    client: UpstreamClient,
+    upstream: Upstream,
+    secret: Secret | None,
+    secrets: Secrets,
+    url: str,
+    dialect: DialectName,
 ) -> Listing:
     try:
-        origin, base = parse_base_url(url)
+        origin, base = place_of(upstream, url, secrets)
     except ValueError as error:
         return Listing(upstream.id, "unreachable", f"its address cannot be used: {error}")
     version = FORMATS[dialect].version_headers
@@ -127,12 +150,19 @@ async def _list_at(
     return Listing(upstream.id, "works", f"{len(kept):,} models", kept, 200)
 
 
+def _named(upstream: Upstream) -> str:
+    """Where the credential comes from that was refused: nobody needs to read the id of a kept key."""
+    return next((name for name in upstream.secrets if name and not name.startswith(KEPT)), "") or (
+        f"{upstream.id}" if any(upstream.secrets) else "nobody"
+    )
+
+
 def _without_list(upstream: Upstream, response: UpstreamResponse, body: bytes) -> Listing:
     status = response.status
     outcome: Outcome = "no model list"
     text = f"it answers {status}, and no list of models" if body else f"it answers {status} with nothing"
     if status in (401, 403):
-        outcome, text = "refused", f"it refuses the credential of {upstream.secret or 'nobody'} ({status})"
+        outcome, text = "refused", f"it refuses the credential of {_named(upstream)} ({status})"
     elif status == 402:
         outcome, text = "no money", "its account has no money (402)"
     elif status >= 500 or status == 429:

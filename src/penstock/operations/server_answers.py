@@ -55,5 +55,5 @@ class ServerAnswers:
         """What every provider lists whose key this process has."""
         async with self._database.connect() as conn:
             document = await load_document(conn, KINDS)
-        rows = [row for row in providers_of(document) if self._secrets.has(row.secret)]
+        rows = [row for row in providers_of(document) if self._secrets.ready(row)]
         return ServerListings(await ask_all(rows, self._secrets))

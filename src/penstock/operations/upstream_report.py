@@ -120,3 +120,50 @@ def _state(views: Sequence[tuple[WorkerView, LegView]]) -> tuple[str, str, int |
     worker, view = found[state]
     left = view.until - worker.snapshot.now
     return state, view.last_class, worker.at + int(left * 1000) if left > 0 else None
+
+
+class CredentialReport(msgspec.Struct, frozen=True):
+    """One credential over all models that it is used for: the worst that is known, and who comes back from it by itself.
+
+    ``by`` is ``staff`` where somebody has said so, ``service`` where a failure has; then a probe or time ends it.
+    """
+
+    state: str
+    why: str
+    until: int | None
+    by: str
+    in_flight: int
+    asked: int
+    last: FailureSeen | None
+
+
+def of_credential(
+    legs: Iterable[LegReport], switches: Sequence[Switch], key: UpstreamKey, now: int
+) -> CredentialReport:
+    """What is known of one credential; ``key`` is its provider and name, with no model."""
+    mine = [leg for leg in legs if (leg.provider, leg.credential) == (key[0], key[2])]
+    running, asked = sum(leg.in_flight for leg in mine), sum(leg.asked for leg in mine)
+    seen = [it for leg in mine for it in leg.last]
+    last = max(seen, key=lambda it: it.at, default=None)
+    wide = [switch for switch in switches if switch.holds(now) and not switch.reach.model]
+    switch = switch_of(wide, key)
+    if switch is not None:
+        return CredentialReport(
+            _SWITCHED[switch.state], switch.why, switch.until, "staff", running, asked, last
+        )
+    worst = min(mine, key=_rank, default=None)
+    if worst is None:
+        return CredentialReport(UNUSED, "", None, "", running, asked, last)
+    by = (
+        ""
+        if worst.state in ("healthy", UNUSED)
+        else "staff"
+        if worst.state in _SWITCHED.values()
+        else "service"
+    )
+    return CredentialReport(worst.state, worst.why, worst.until, by, running, asked, last)
+
+
+def _rank(leg: LegReport) -> int:
+    order = (*_WORST, *_SWITCHED.values(), UNUSED)
+    return order.index(leg.state)

@@ -13,10 +13,13 @@ from penstock.core.endpoints import FORMATS, formats_of
 from penstock.core.failure_classes.signs import class_of_refusal
 from penstock.core.routing.switches import Reach
 from penstock.domain.catalog.toml_document import CatalogDocument
+from penstock.errors import ProviderCredentials
+from penstock.operations.logs import hide
+from penstock.operations.provider_access import place_of, signing_secret
 from penstock.providers.auth import ToSign, sign
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import extra_headers
-from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure, parse_base_url
+from penstock.upstream import Deadlines, UpstreamClient, UpstreamFailure
 
 _WAIT = Deadlines(connect=5.0, first_byte=30.0, idle=30.0, total=60.0)
 _MOST = 64 * 1024
@@ -86,7 +89,11 @@ async def _ask(
         return Tested(name, False, "missing", None, 0, f"it speaks nothing that {kind} models are called in")
     dialect, url = spoken[0]
     upstream = FORMATS[dialect]
-    origin, base = parse_base_url(url)
+    try:
+        origin, base = place_of(row, url, secrets)
+        signing = await signing_secret(client, row, secrets.get(reference), secrets)
+    except ProviderCredentials as error:
+        return Tested(name, False, "auth", None, 0, error.message)
     suffix = upstream.path(target.model, False)
     body = msgspec.json.encode(_BODIES[dialect](target.model))
     version = upstream.version_headers
@@ -95,9 +102,7 @@ async def _ask(
     request = ToSign(b"POST", url.rstrip("/").encode() + suffix, about, body, now())
     began = time.monotonic()
     try:
-        response = await client.send(
-            origin, b"POST", base + suffix, sign(row, secrets.get(reference), request), body, _WAIT
-        )
+        response = await client.send(origin, b"POST", base + suffix, sign(row, signing, request), body, _WAIT)
         try:
             said = await response.read(_MOST)
         finally:
@@ -106,10 +111,11 @@ async def _ask(
         return Tested(name, False, "unreachable", None, _since(began), str(failure))
     if 200 <= response.status < 300:
         return Tested(name, True, "", response.status, _since(began), "")
+    said = secrets.redacted(said)  # a provider may repeat the key that it refuses
     text = upstream.error_text(response.status, said) or ""
     too_long = overflow_in(text, said) is not None
     found = class_of_refusal(response.status, codes_of(said), text, body, too_long=too_long)
-    return Tested(name, False, found.value, response.status, _since(began), text[:500])
+    return Tested(name, False, found.value, response.status, _since(began), hide(text)[:500])
 
 
 def _since(began: float) -> int:

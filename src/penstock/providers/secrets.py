@@ -1,10 +1,15 @@
-"""Secrets of providers: read from the environment or from files, where the catalogue's references point.
+"""Secrets of providers: read from the environment or from files, where the catalogue's references point, or kept sealed here.
 
 The environment comes as an argument; ``penstock.settings`` alone reads it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+from penstock.core.catalog import KEPT, Upstream
+
+_SHORTEST_HIDDEN = 8
+"""Characters of a secret that is looked for in what a provider says: a shorter one is in many words."""
 
 
 class Secret:
@@ -36,11 +41,15 @@ class Secret:
 
 
 class Secrets:
-    """Looks up references: ``env:NAME``, ``file:PATH``, or '' for none. A file is read once, until ``refresh``."""
+    """Looks up references: ``env:NAME``, ``file:PATH``, ``kept:PROVIDER/ID``, or '' for none.
+
+    A file is read once, until ``refresh``. What is kept is handed over, by whoever reads it in the database.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._known: dict[str, Secret | str] = {}
+        self._kept: dict[str, Secret | str] = {}
         self._changed: Callable[[], None] | None = None
 
     def get(self, reference: str) -> Secret | None:
@@ -59,16 +68,46 @@ class Secrets:
         found = self._look(reference)
         return found if isinstance(found, str) else None
 
+    def ready(self, row: Upstream) -> bool:
+        """Whether a provider can be used: one of its secrets is there, or it needs none."""
+        return any(self.has(name) for name in row.secrets)
+
+    def first(self, references: Iterable[str]) -> Secret | None:
+        """The first secret that there is; None where there is none, or none is needed."""
+        return next((found for name in references if (found := self.get(name)) is not None), None)
+
+    def redacted(self, said: bytes) -> bytes:
+        """What a provider has said, without the secrets that are known here: it may repeat the one that it refuses."""
+        for secret in (*self._known.values(), *self._kept.values()):
+            if isinstance(secret, Secret) and len(secret.reveal()) >= _SHORTEST_HIDDEN:
+                said = said.replace(secret.reveal(), b"(hidden)")
+        return said
+
+    def take(self, kept: Mapping[str, Secret | str]) -> None:
+        """Have these for the ``kept:`` references in place of those before: a secret, or why there is none."""
+        # one that is the same stays the same object: what is signed with it is remembered by that
+        self._kept = {
+            name: self._kept[name] if self._kept.get(name) == it else it for name, it in kept.items()
+        }
+        self._read_again([name for name in self._known if name.startswith(KEPT)])
+
+    def kept(self, reference: str) -> Secret | str | None:
+        """What was handed over for a reference, as it is."""
+        return self._kept.get(reference)
+
     def watch(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` when a ``refresh`` has found something else than before."""
         self._changed = changed
 
     def refresh(self) -> None:
         """Read again what was read before, so that a rotated key is taken up."""
+        self._read_again(list(self._known))
+
+    def _read_again(self, references: Iterable[str]) -> None:
         changed = False
-        for reference, known in self._known.items():
+        for reference in references:
             found = self._read(reference)
-            if found != known:
+            if found != self._known[reference]:
                 self._known[reference] = found
                 changed = True
         if changed and self._changed is not None:
@@ -89,6 +128,8 @@ class Secrets:
                     return Secret(value) if value else f"{rest} is not set"
                 case "file":
                     return Secret(Path(rest).read_text("utf-8").strip())
+                case "kept":
+                    return self._kept.get(reference, "there is no such key here: enter it again")
                 case _:
                     return "the reference is neither env:NAME nor file:PATH"
         except OSError as error:

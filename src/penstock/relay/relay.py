@@ -991,6 +991,7 @@ class RelayedCall(Call):
         """The upstream answers with an error's status."""
         leg = self._leg
         words = None if leg.own else self.standing.endpoint.caller.overflow_words
+        body = self._relay.router.redacted(body)
         error = refused_error(response, body, leg.upstream, words, self.envelope.body)
         self._told = retry_after(response, body, self._relay.router.epoch())
         if error.failure_class == FailureClass.MISSING.value and self.selection.model.wildcard:

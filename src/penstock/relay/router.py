@@ -489,6 +489,10 @@ class Router:
         usual = upstream.content_type is None and not attempt.upstream.reach.anthropic_version
         return usual and auth.static and not auth.tokens
 
+    def redacted(self, said: bytes) -> bytes:
+        """A provider's words about a refusal, without any secret of ours."""
+        return self._secrets.redacted(said)
+
     async def sign_in(self, attempt: Attempt) -> None:
         """Have what an attempt is signed with, where that has to be fetched. Raises ``ProviderCredentials``."""
         if AUTH[attempt.upstream.auth].tokens:

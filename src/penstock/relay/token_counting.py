@@ -178,7 +178,7 @@ class TokenCounter:
                 return None
             if not 200 <= response.status < 300:
                 words = await response.read(MAX_ERROR_BODY) if reads_refusal(response.status) else b""
-                raise refused_error(response, words, upstream, None, body)
+                raise refused_error(response, self._router.redacted(words), upstream, None, body)
             answer = await response.read(MAX_ERROR_BODY)
         except UpstreamFailure as failure:
             raise network_error(failure) from failure

@@ -510,6 +510,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     admin_token_days: Annotated[
         int, Meta(ge=1, le=3650), about("The most days for which a token of the admin API works.")
     ] = 365
+    rotated_key_stays: Annotated[
+        Timer,
+        about(
+            "How long a provider's key that was rotated on its page stays in the pool, drained, before it is taken out; until "
+            "then the rotation is taken back without entering it again."
+        ),
+    ] = 86_400.0
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[

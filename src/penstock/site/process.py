@@ -21,6 +21,7 @@ from penstock.operations.background import running_beside
 from penstock.operations.health import Health
 from penstock.operations.mail_sender import MailSender, mail_transport
 from penstock.operations.metrics import SharedMetrics
+from penstock.operations.provider_check import ProviderChecks
 from penstock.operations.upstream_test import Tested
 from penstock.settings import Settings, SettingsError
 from penstock.site.admin.admin_site import AdminSite
@@ -43,6 +44,7 @@ class OperationParts(msgspec.Struct, frozen=True):
     kinds: Mapping[str, Upstream]
     origins: Mapping[str, str]
     secret_problem: Callable[[str], str | None]
+    checks: ProviderChecks
     running: Callable[[], list[RunningRequest]]
     try_upstreams: Callable[[CatalogDocument, Reach], Awaitable[list[Tested]]]
 
@@ -85,6 +87,7 @@ class SiteProcess:
                 settings=settings,
                 origins=operation.origins,
                 secret_problem=operation.secret_problem,
+                checks=operation.checks,
                 health=health,
                 running=operation.running,
                 mail_queued=self.mail_sender.wake,

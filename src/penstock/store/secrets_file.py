@@ -127,6 +127,11 @@ class SecretsFile:
         """The id of the key that ``sealed`` was made with."""
         return sealed[len(_VERSION) : len(_VERSION) + _ID].decode("ascii", "replace")
 
+    def has_seal(self, sealed: bytes) -> bool:
+        """Whether the ring holds the key that ``sealed`` was made with, as the file is now. Raises ``SecretsFileError``."""
+        id = self.sealed_with(sealed)
+        return id in self._seals or (self.reread() and id in self._seals)
+
     def rotate(self, entropy: Entropy) -> None:
         """Put a new pepper and a new seal first, keep the old ones, and read the file again. Raises ``SecretsFileError``."""
         old = _contents(self.path)

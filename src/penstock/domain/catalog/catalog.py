@@ -211,7 +211,8 @@ class Catalog:
 
     def references(self) -> tuple[str, ...]:
         """The references of all providers' secrets, each once; '' is none."""
-        return tuple(dict.fromkeys(row.secret for row in self._providers.values() if row.secret))
+        named = (secret for row in self._providers.values() for secret in row.secrets)
+        return tuple(dict.fromkeys(secret for secret in named if secret))
 
     def needs(self, model: Model) -> tuple[str, ...]:
         """The environment variables of which any one would have the model served by a real provider."""

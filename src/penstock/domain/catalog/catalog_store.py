@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
@@ -516,6 +516,9 @@ def _plan_values(plan: Plan, position: int) -> dict[str, str | int | None]:
 
 # ---- following
 
+OpenKeys = Callable[[AsyncConnection, Sequence[Upstream]], Awaitable[bool]]
+"""Opens the kept keys of these providers; False where it has to be tried again."""
+
 
 class CatalogSource:
     """Holds the current ``Catalog`` of a server; ``refresh`` follows the database, at the cost of one tiny query."""
@@ -529,12 +532,16 @@ class CatalogSource:
         revision: Revision | None = None,
         *,
         now: Callable[[], float] = time.time,
+        opened: OpenKeys | None = None,
     ) -> None:
         """``available`` tells whether a secret's reference leads to a secret (``Secrets.has``).
 
         ``simulator_url`` is where the built-in simulator listens; None leaves the address that the table has. ``revision``
-        advances when ``current`` is another one. ``now`` gives epoch seconds, by which the operator's switches end.
+        advances when ``current`` is another one. ``now`` gives epoch seconds, by which the operator's switches end. ``opened``
+        has the kept keys of the catalogue that was read opened, before ``available`` is asked for them.
         """
+        self._opened = opened
+        self._whole = True
         self._now = now
         self._advances = revision or Revision()
         self._database = database
@@ -562,12 +569,14 @@ class CatalogSource:
         ``at`` is the revision where it was read already. Raises ``DatabaseUnavailable``; ``current`` stays as it was then.
         """
         document, switches = self._document, self.switches
-        if at is None or at != self.current.revision:
+        if at is None or at != self.current.revision or not self._whole:
             async with self._database.connect() as conn:
                 at = await revision(conn)
-                if at != self.current.revision:
+                if at != self.current.revision or not self._whole:
                     document = await load_document(conn, self._kinds)
                     switches = await all_said(conn)
+                    if self._opened is not None:
+                        self._whole = await self._opened(conn, document.providers)
         usable = frozenset(
             secret for row in document.providers for secret in row.secrets if self._available(secret)
         )

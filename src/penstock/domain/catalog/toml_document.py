@@ -15,6 +15,7 @@ from msgspec import Meta
 from penstock.core.base_url import split_base_url
 from penstock.core.catalog import (
     ANY,
+    KEPT,
     STRAIGHT,
     UNMIXED,
     Auth,
@@ -50,7 +51,7 @@ Places = Annotated[int, Meta(ge=1, le=1_000_000)]
 Tag = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Label = Annotated[str, Meta(max_length=100)]
 
-_SECRET = re.compile(r"^(|env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")
+_SECRET = re.compile(r"^(|env:[A-Za-z_][A-Za-z0-9_]*|file:.+|kept:[a-z0-9._-]+/pvk_[A-Za-z0-9]+)$")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?$", re.DOTALL)
 
 
@@ -281,6 +282,7 @@ def _provider(
         tags=entry.tags,
         in_flight=entry.in_flight,
     )
+    problems.extend(_wrong_kept(path, upstream))
     problems.extend(wrong_reach(path, upstream.reach))
     problems.extend(wrong_sign_in(path, upstream.auth, upstream.sign_in, secret))
     try:
@@ -288,6 +290,13 @@ def _provider(
     except msgspec.ValidationError as error:
         problems.append(_told(f"{path}.profile", error))
         return upstream
+
+
+def _wrong_kept(path: str, row: Upstream) -> Iterator[str]:
+    """A key that was entered for one provider is never sent to another."""
+    for reference in row.secrets:
+        if reference.startswith(KEPT) and not reference.startswith(f"{KEPT}{row.id}/"):
+            yield f"{path}.secret: {reference} was entered for another provider; enter the key for this one"
 
 
 def _wrong_credentials(path: str, entry: _ProviderEntry) -> Iterator[str]:

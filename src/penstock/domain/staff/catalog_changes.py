@@ -105,24 +105,26 @@ async def publish(
     kinds: Kinds,
     actor: Actor,
     *,
-    plans: Sequence[str] | None,
+    plans: Sequence[str] | None = None,
     now: int,
     entropy: Entropy,
 ) -> list[catalog_store.Change]:
-    """Put models into the catalogue and into plans, and keep that. Raises ``CatalogError``."""
+    """Publish models (``domain/catalog/publishing.py``), and keep what that changed. Raises ``CatalogError``."""
     before = await catalog_store.load_document(conn, kinds)
     done = await publishing.publish_models(conn, providers, models, kinds, now, plans=plans)
-    await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
+    if done:
+        await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
     return done
 
 
 async def withdraw(
     conn: AsyncConnection, patterns: Sequence[str], kinds: Kinds, actor: Actor, *, now: int, entropy: Entropy
 ) -> list[catalog_store.Change]:
-    """Take the models that the shell patterns fit out of the catalogue, and keep that. Raises ``CatalogError``."""
+    """Take models back, and keep what that changed. Raises ``CatalogError``."""
     before = await catalog_store.load_document(conn, kinds)
     done = await publishing.withdraw_models(conn, patterns, kinds, now)
-    await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
+    if done:
+        await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
     return done
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.toml_document import CatalogError
-from penstock.domain.staff import catalog_changes, people
+from penstock.domain.staff import catalog_changes, people, provider_changes
 from penstock.domain.staff.catalog_changes import Kinds
 from penstock.domain.staff.roles import Permission, may, require
 from penstock.domain.trail import changes, entries
@@ -70,10 +70,12 @@ async def take_back(
         require(role, _NEEDS[change.object_kind])
     of_catalog = [change for change in found if change.object_kind in _OF_CATALOG]
     if of_catalog:
+        before = await catalog_store.load_document(conn, kinds)
         try:
             await catalog_changes.undo(conn, of_catalog, kinds, actor, now=now, entropy=entropy)
         except CatalogError as error:
             raise CannotUndo("It cannot be taken back: " + "; ".join(error.problems)) from error
+        await provider_changes.after_undo(conn, before, kinds, now=now)
     for change in found:
         if change.object_kind == "user":
             await people.undo(conn, change, actor, now=now, entropy=entropy)

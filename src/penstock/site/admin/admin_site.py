@@ -9,6 +9,8 @@ from penstock.site.admin.notice_pages import NoticePages
 from penstock.site.admin.operation_pages import OperationPages
 from penstock.site.admin.overview_pages import OverviewPages
 from penstock.site.admin.people_pages import PeoplePages
+from penstock.site.admin.provider_key_pages import ProviderKeyPages
+from penstock.site.admin.provider_pages import ProviderPages
 from penstock.site.admin.request_pages import RequestPages
 from penstock.site.admin.staff_pages import StaffPages
 from penstock.site.admin.token_pages import TokenPages
@@ -24,6 +26,8 @@ class AdminSite:
             OverviewPages(context),
             PeoplePages(context),
             RequestPages(context),
+            ProviderPages(context),
+            ProviderKeyPages(context),
             CatalogPages(context),
             StaffPages(context),
             TokenPages(context),

@@ -1,4 +1,4 @@
-"""Providers, models and plans for staff: what is there and how it goes; edited as a form or as text, previewed, then applied.
+"""Models and plans for staff, and the catalogue as text: edited, previewed with what it changes, then applied.
 
 What a provider's own values are (headers, fields of bodies) stands on the page that edits them alone. Nothing is applied that
 was not previewed: the page that asks has what will change, and for how many accounts.
@@ -15,7 +15,7 @@ from penstock.domain.catalog import catalog_store
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.ledger import rollups
-from penstock.domain.staff import catalog_changes, overview, search
+from penstock.domain.staff import catalog_changes, search
 from penstock.domain.staff.catalog_changes import Effect
 from penstock.domain.trail import changes
 from penstock.errors import InvalidRequest
@@ -31,7 +31,7 @@ _MOST = 60_000
 
 
 class CatalogPages:
-    """The pages under ``/admin/providers``, ``/admin/models``, ``/admin/plans`` and ``/admin/catalog``."""
+    """The pages under ``/admin/models``, ``/admin/plans`` and ``/admin/catalog``."""
 
     def __init__(self, context: AdminContext) -> None:
         self._context = context
@@ -41,8 +41,6 @@ class CatalogPages:
     def pages(self) -> list[AdminRoute]:
         """Every page, by hand."""
         return [
-            AdminRoute("/admin/providers", self.providers, "read"),
-            AdminRoute("/admin/providers/{id}", self.provider, "read"),
             AdminRoute("/admin/models", self.models, "read"),
             AdminRoute("/admin/models/{id:path}", self.model, "read"),
             AdminRoute("/admin/plans", self.plans, "read"),
@@ -52,65 +50,6 @@ class CatalogPages:
             AdminRoute("/admin/catalog/preview", self.preview, "catalog", ("POST",)),
             AdminRoute("/admin/catalog/apply", self.apply, "catalog", ("POST",)),
         ]
-
-    # ---- providers
-
-    async def providers(self, request: Request) -> Response:
-        """Each provider with whether it has its secret, and how it went in the last day."""
-        site, viewer = self._site, signed_in(request)
-        async with site.database.connect() as conn:
-            document = await catalog_store.load_document(conn, self._kinds)
-            days = {it.provider: it for it in await overview.provider_hours(conn, now=site.now(), hours=24)}
-            hours = {it.provider: it for it in await overview.provider_hours(conn, now=site.now(), hours=1)}
-        problem = self._context.operation.secret_problem
-        return site.pages.render(
-            request,
-            "admin/providers.html",
-            {
-                "rows": document.providers,
-                "days": days,
-                "hours": hours,
-                "problems": {
-                    row.id: problem(row.secret) if row.secret else None for row in document.providers
-                },
-                "models": _served_by(document),
-                "simulated_all": site.catalog().simulated,
-                "may_edit": allows(viewer, "catalog"),
-            },
-        )
-
-    async def provider(self, request: Request) -> Response:
-        """One provider: where it is, its secret's source, the models that it serves, and how it goes."""
-        site, viewer = self._site, signed_in(request)
-        id: str = request.path_params["id"]
-        async with site.database.connect() as conn:
-            document = await catalog_store.load_document(conn, self._kinds)
-            row = next((it for it in document.providers if it.id == id), None)
-            if row is None:
-                raise PageNotFound("There is no such provider.")
-            spans = [
-                (hours, next((it for it in found if it.provider == id), None))
-                for hours, found in [
-                    (hours, await overview.provider_hours(conn, now=site.now(), hours=hours))
-                    for hours in (1, 24)
-                ]
-            ]
-            made, _ = await changes.page(conn, object_kind="provider", object_id=id, most=10)
-            manager = (await catalog_store.managers(conn)).get(("provider", id), "")
-        return site.pages.render(
-            request,
-            "admin/provider.html",
-            {
-                "row": row,
-                "spans": spans,
-                "problem": self._context.operation.secret_problem(row.secret) if row.secret else None,
-                "models": _served_by(document).get(id, []),
-                "manager": manager,
-                "made": made,
-                "now": site.now(),
-                "may_edit": allows(viewer, "catalog") and not manager,
-            },
-        )
 
     # ---- models
 
@@ -341,12 +280,3 @@ def _number(form: SubmittedForm, name: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 16:
         raise InvalidRequest(f"{name.replace('_', ' ')} is a whole number.", param=name)
     return int(text)
-
-
-def _served_by(document: CatalogDocument) -> dict[str, list[str]]:
-    """The models that each provider serves."""
-    found: dict[str, list[str]] = {}
-    for model in document.models:
-        for target in model.targets:
-            found.setdefault(target.provider, []).append(model.id)
-    return found

@@ -8,6 +8,7 @@ from penstock.core.catalog import Upstream
 from penstock.core.routing.switches import Reach
 from penstock.domain.catalog.toml_document import CatalogDocument
 from penstock.operations.health import Health
+from penstock.operations.provider_check import ProviderChecks
 from penstock.operations.upstream_test import Tested
 from penstock.settings import Settings
 from penstock.site.context import SiteContext
@@ -36,6 +37,8 @@ class Operation(msgspec.Struct, frozen=True):
     """Where settings come from that are not defaults, by name."""
     secret_problem: Callable[[str], str | None]
     """Why a reference such as ``env:NAME`` leads to no secret; None where it does."""
+    checks: ProviderChecks
+    """Asks providers, with this process's secrets."""
     health: Health
     running: Callable[[], list[RunningRequest]]
     mail_queued: Callable[[], None]

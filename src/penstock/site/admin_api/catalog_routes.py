@@ -14,9 +14,9 @@ from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.catalog_store import Change, ChangeKind
 from penstock.domain.catalog.toml_document import CatalogDocument, parse
 from penstock.domain.catalog.toml_writer import dump
-from penstock.domain.staff import catalog_changes, search, upstreams
+from penstock.domain.staff import catalog_changes, search, upstream_switches
 from penstock.domain.staff.catalog_changes import Effect
-from penstock.domain.staff.upstreams import NoSuchUpstream
+from penstock.domain.staff.upstream_switches import NoSuchUpstream
 from penstock.operations.upstream_report import LegReport, report
 from penstock.operations.upstream_test import Tested
 from penstock.operations.upstreams import VIEWS, worker_views
@@ -424,7 +424,7 @@ class CatalogRoutes:
     ) -> UpstreamSaid:
         seconds = None if state == "on" else call.body.seconds
         until = None if seconds is None else self._site.now() + 1000 * seconds
-        said = await upstreams.switch_upstream(
+        said = await upstream_switches.switch_upstream(
             conn,
             Switch(_reach(call), state, until, call.body.why),
             self._kinds,
@@ -441,7 +441,7 @@ class CatalogRoutes:
     async def _reset(
         self, call: AdminCall[Nothing, SwitchWanted], conn: AsyncConnection, reach: Reach
     ) -> Switch:
-        return await upstreams.reset_upstream(
+        return await upstream_switches.forget_health(
             conn, reach, self._kinds, call.actor, now=self._site.now(), entropy=self._site.entropy
         )
 

@@ -401,6 +401,24 @@ providers = Table(
 )
 """``credentials`` is a pool of them; None where ``secret`` is the only one."""
 
+provider_keys = Table(
+    "provider_keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("provider_id", String(64), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("fingerprint", String(16), nullable=False),
+    Column("last4", String(4), nullable=False),
+    Column("origins", Text, nullable=False),
+    Column("added_by", String(320), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("retire_at", BigInteger),
+    Column("unused_at", BigInteger),
+)
+"""Keys of providers that were entered in the pages or by a command, sealed (``domain/catalog/kept_keys.py``). ``origins`` are
+the addresses that it was entered for. ``retire_at`` is when the pool loses it, after a rotation; ``unused_at`` is since when no
+provider has it."""
+
 upstream_state = Table(
     "upstream_state",
     metadata,

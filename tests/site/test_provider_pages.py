@@ -1,0 +1,358 @@
+"""Providers and their keys on the admin pages: what is entered is used and found nowhere, and every step can be taken back."""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import select
+
+from penstock.domain.catalog import catalog_store, kept_keys, upstream_state
+from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.catalog.kept_keys import UnusableKey, check_seals, checked_key, reseal_provider_keys
+from penstock.domain.staff import provider_changes
+from penstock.operations import provider_check
+from penstock.providers.table import KINDS
+from penstock.store.secrets_file import SecretsFile, SecretsFileError
+from penstock.store.sql.schema import changes, provider_keys, trail
+from tests.service.conversations import REPLIES
+from tests.service.running_service import User
+from tests.service.scripted import PATIENCE, Asked
+from tests.service.test_routing import relay_of
+from tests.site.page_reader import Hotel, Reader, open_hotel
+from tests.site.staff import member
+
+KEYS = tuple(f"canary-provider-key-{number}-0b7d4e9a1f" for number in range(4))
+WRONG = "canary-wrong-key-5c2a8e77d1"
+
+
+class Mill:
+    """A provider that takes these keys, and counts who has asked it for an answer."""
+
+    def __init__(self, hotel: Hotel) -> None:
+        wire = hotel.house.wires["wire-chat"]
+        self.url = f"http://127.0.0.1:{wire.port}/base/v1"
+        self.taken = set(KEYS)
+        self.asked: list[str] = []
+        wire.script = self.answer
+
+    def answer(self, asked: Asked) -> None:
+        key = asked.headers.get("authorization", "").removeprefix("Bearer ")
+        if key not in self.taken:
+            asked.answer(b'{"error": {"message": "Incorrect API key: ' + key.encode() + b'"}}', 401)
+        elif asked.path.endswith("/models"):
+            asked.answer(b'{"data": [{"id": "rye"}, {"id": "oat"}]}')
+        else:
+            self.asked.append(key)
+            asked.answer(REPLIES["chat"])
+
+
+@pytest.fixture
+async def hotel(tmp_path: Path) -> AsyncGenerator[Hotel]:
+    async with open_hotel(tmp_path, revision_poll=0.02, session_idle=1e6, session_lifetime=1e6) as found:
+        yield found
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not done():  # noqa: ASYNC110 - a round of maintenance that tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def newest(hotel: Hotel) -> str:
+    """The newest change's operation."""
+    async with hotel.house.store.database.connect() as conn:
+        found = await conn.scalar(select(changes.c.operation).order_by(changes.c.at.desc()).limit(1))
+    assert found is not None
+    return found
+
+
+async def pool(hotel: Hotel, provider: str = "mill") -> dict[str, str]:
+    """The references of a provider's keys; empty where there is no such provider."""
+    async with hotel.house.store.database.connect() as conn:
+        document = await catalog_store.load_document(conn, KINDS)
+    rows = [row for row in document.providers if row.id == provider]
+    return {it.id: it.secret for row in rows for it in provider_changes.pool_of(row)}
+
+
+async def said(hotel: Hotel) -> dict[str, str]:
+    async with hotel.house.store.database.connect() as conn:
+        return {str(it.reach): it.state for it in await upstream_state.all_said(conn)}
+
+
+async def serve(hotel: Hotel, owner: Reader) -> User:
+    """Have the mill serve a model, and somebody who may ask for it."""
+    published = await owner.post("/admin/providers/mill/publish", **{"model-rye": "on", "plan": "lab"})
+    assert published.headers["location"] == "/admin/providers/mill?notice=catalog-saved", published.text
+    house = hotel.house
+    assert house.service is not None
+    source = relay_catalog(hotel)
+    await until(lambda: "rye" in source().models and source().served(source().models["rye"]))
+    return await house.user()
+
+
+def relay_catalog(hotel: Hotel) -> Callable[[], Catalog]:
+    return relay_of(hotel.house).router._catalog
+
+
+async def add_mill(owner: Reader, mill: Mill, **more: str) -> httpx2.Response:
+    return await owner.post(
+        "/admin/providers/new",
+        **{"kind": "custom", "id": "mill", "url": mill.url, "format": "chat", "secret": KEYS[0], **more},
+    )
+
+
+async def test_a_key_is_checked_kept_rotated_and_found_nowhere(
+    hotel: Hotel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    owner, mill = await member(hotel, "owner"), Mill(hotel)
+    pages = await case_10_only_what_is_taken_is_saved(hotel, owner, mill)
+    user = await serve(hotel, owner)
+    assert (await hotel.house.ask("chat", "rye", user)).status == 200
+    assert mill.asked == [KEYS[0]]
+    pages += await case_11_an_empty_field_keeps_the_key(hotel, owner)
+    await a_rotation_is_used_and_taken_back(hotel, owner, mill, user)
+    await what_comes_from_outside_stays(owner)
+    viewer = await member(hotel, "viewer")
+    for path in (
+        "/admin/providers", "/admin/providers/mill", "/admin/providers/mill/keys/key-2", "/admin/audit", "/admin/changes",
+        f"/admin/changes/{await newest(hotel)}",
+    ):  # fmt: skip
+        answer = await viewer.get(path)
+        assert answer.status_code == 200, path
+        pages.append(answer.text)
+    text = (await owner.get("/admin/catalog/edit?kind=provider&id=mill")).text
+    assert "kept:mill/pvk_" in text
+    pages += [text, *[(await owner.get(path)).text for path in ("/admin/audit.jsonl", "/metrics")]]
+    mill.taken.clear()
+    failed = await hotel.house.ask("chat", "rye", user)
+    assert failed.status == 502
+    pages += [failed.body.decode(), str(failed.headers)]
+    lines = [(record.name, f"{record.getMessage()} {record.__dict__}") for record in caplog.records]
+    assert {name for name, line in lines if any(key in line for key in (*KEYS, WRONG))} == set()
+    await case_16_no_key_is_found(hotel, pages)
+
+
+async def case_10_only_what_is_taken_is_saved(hotel: Hotel, owner: Reader, mill: Mill) -> list[str]:
+    refused = await add_mill(owner, mill, secret=WRONG)
+    assert refused.status_code == 422
+    assert "The key is refused" in refused.text
+    assert await pool(hotel) == {}
+    added = await add_mill(owner, mill)
+    assert added.headers["location"] == "/admin/providers/mill?notice=provider-added", added.text
+    assert not relay_catalog(hotel)().models.get("rye")
+    twice = await add_mill(owner, mill)
+    assert twice.status_code == 409
+    listed = await owner.post("/admin/providers/mill/models")
+    assert "rye" in listed.text
+    return [refused.text, twice.text, listed.text]
+
+
+async def case_11_an_empty_field_keeps_the_key(hotel: Hotel, owner: Reader) -> list[str]:
+    there = "/admin/providers/mill/keys/key-1"
+    kept = await pool(hotel)
+    assert (await owner.post(f"{there}/change", weight="3", group="", secret="")).status_code == 303
+    assert await pool(hotel) == kept
+    page = (await owner.get(there)).text
+    assert f"\u2022\u2022\u2022\u2022 {KEYS[0][-4:]}" in page
+    for wrong in ("\u2022\u2022\u2022\u2022 9a1f", "sk-a****", "env:OPENAI_API_KEY", "kept:mill/x"):
+        answer = await owner.post(f"{there}/change", weight="3", group="", secret=wrong)
+        assert answer.status_code == 422, wrong
+    tested = await owner.post("/admin/providers/mill/test", key="key-1", model="rye")
+    assert "works" in tested.text
+    return [page, tested.text]
+
+
+async def a_rotation_is_used_and_taken_back(hotel: Hotel, owner: Reader, mill: Mill, user: User) -> None:
+    there = "/admin/providers/mill/keys/key-1"
+    hotel.house.clock.now += 1  # the newest change comes first
+    rotated = await owner.post(f"{there}/rotate", secret=KEYS[1], reason="it is old")
+    assert rotated.status_code == 303, rotated.text
+    assert list(await pool(hotel)) == ["key-2", "key-1"]
+    assert (await said(hotel))["mill/key-1"] == "drain"
+    await until(lambda: len(relay_catalog(hotel)().switches) == 1)
+    mill.asked.clear()
+    for _ in range(4):
+        assert (await hotel.house.ask("chat", "rye", user)).status == 200
+    assert set(mill.asked) == {KEYS[1]}
+    assert (await owner.post(f"/admin/changes/{await newest(hotel)}/undo")).status_code == 303
+    assert list(await pool(hotel)) == ["key-1"]
+    assert (await said(hotel))["mill/key-1"] == "on"
+    hotel.house.clock.now += 1
+    await owner.post(f"{there}/rotate", secret=KEYS[1])
+    gone = await owner.post(f"{there}/remove", typed="key-1")
+    assert gone.status_code == 303, "another one serves the model"
+    refused = await owner.post("/admin/providers/mill/keys/key-2/remove", typed="key-2")
+    assert "its only key" in refused.text
+    assert refused.status_code == 409
+
+
+async def what_comes_from_outside_stays(owner: Reader) -> None:
+    outside = "/admin/providers/wire-chat/keys/outside"
+    page = (await owner.get(outside)).text
+    assert "env:VENDOR_KEY" in page
+    assert "change it there" in page
+    answer = await owner.post(f"{outside}/remove", typed="outside")
+    assert answer.status_code == 409
+    assert "comes from env:VENDOR_KEY" in answer.text
+
+
+async def case_16_no_key_is_found(hotel: Hotel, told: list[str]) -> None:
+    async with hotel.house.store.database.connect() as conn:
+        written = str((await conn.execute(select(trail))).all()) + str(
+            (await conn.execute(select(changes))).all()
+        )
+        exported = await catalog_store.export_document(conn, KINDS)
+        actions = set(await conn.scalars(select(trail.c.action)))
+        fingerprints = list(await conn.scalars(select(provider_keys.c.fingerprint)))
+    assert {"credential_added", "credential_rotated", "credential_removed", "provider_tested"} <= actions
+    assert {"upstream_switched", "catalog_changed", "change_undone"} <= actions
+    assert any(one in written for one in fingerprints)
+    data = hotel.house.store.settings.data
+    files = b"".join(path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file())
+    for secret in (*KEYS, WRONG):
+        assert secret.encode() not in files
+        assert [text for text in (*told, written, exported) if secret in text] == []
+
+
+async def test_case_15_the_ring_is_rotated_under_the_keys_and_nobody_else_gets_one(hotel: Hotel) -> None:
+    owner, mill = await member(hotel, "owner"), Mill(hotel)
+    await add_mill(owner, mill)
+    user, store = await serve(hotel, owner), hotel.house.store
+    entropy = secrets.token_bytes
+    asking = [asyncio.create_task(hotel.house.ask("chat", "rye", user)) for _ in range(8)]
+    old = store.secrets_file.seal_id
+    store.secrets_file.rotate(entropy)
+    async with store.database.transaction() as conn:
+        assert await reseal_provider_keys(conn, store.secrets_file, entropy) == 1
+        sealed = await conn.scalar(select(provider_keys.c.sealed))
+    assert sealed is not None
+    assert SecretsFile.sealed_with(sealed) != old
+    assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+    other = SecretsFile.make(store.settings.data / "other.json", entropy)
+    async with store.database.connect() as conn:
+        await check_seals(conn, store.secrets_file)
+        with pytest.raises(SecretsFileError, match="keys of mill"):
+            await check_seals(conn, other)
+        document = await catalog_store.load_document(conn, KINDS)
+        row = next(row for row in document.providers if row.id == "mill")
+        (opened,) = await kept_keys.open_keys(conn, store.secrets_file, [row])
+        assert opened.value == KEYS[0].encode()
+        assert KEYS[0] not in repr(opened)
+        moved = replace(row, speaks=(("chat", "https://evil.example"),))
+        (opened,) = await kept_keys.open_keys(conn, store.secrets_file, [moved])
+        assert opened.value is None
+        assert "evil.example" in opened.problem
+        (shut,) = await kept_keys.open_keys(conn, other, [row])
+        assert shut.shut
+    stolen = '[[provider]]\nid = "evil"\nkind = "custom"\nspeaks = { chat = "https://evil.example" }\nsecret = "%s"\n'
+    text = stolen % (await pool(hotel))["key-1"]
+    assert (await owner.post("/admin/catalog/preview", text=text)).status_code == 422
+    await what_is_not_needed_goes(hotel, owner)
+
+
+async def what_is_not_needed_goes(hotel: Hotel, owner: Reader) -> None:
+    store, entropy = hotel.house.store, secrets.token_bytes
+    stays = int(store.settings.rotated_key_stays)
+    await owner.post("/admin/providers/mill/keys/key-1/rotate", secret=KEYS[1])
+    for wait, left in ((stays - 5, 2), (stays + 5, 1)):
+        now = int((hotel.house.clock.now + wait) * 1000)
+        async with store.database.transaction() as conn:
+            system = provider_changes.system_change(conn, store.secrets_file, KINDS, now=now, entropy=entropy)
+            await provider_changes.retire_due(system)
+        assert len(await pool(hotel)) == left
+    assert await said(hotel) == {}, "a key of the same name would begin anew"
+    refused = await owner.post("/admin/providers/mill/remove", typed="mill")
+    assert "Nobody else serves rye" in refused.text
+    targets = '[{ provider = "sim-chat", model = "x" }, { provider = "mill", model = "rye" }]'
+    text = f'[[model]]\nid = "rye"\ntargets = {targets}\n'
+    preview = await owner.post("/admin/catalog/preview", text=text)
+    seen = re.search(r'name="seen" value="([^"]*)"', preview.text)
+    assert seen is not None
+    await owner.post("/admin/catalog/apply", text=text, seen=seen[1], back="/admin/models")
+    hotel.house.clock.now += 2 * stays
+    removed = await owner.post("/admin/providers/mill/remove", typed="mill")
+    assert removed.headers["location"] == "/admin/providers?notice=provider-saved", removed.text
+    assert await pool(hotel) == {}
+    assert (await owner.post(f"/admin/changes/{await newest(hotel)}/undo")).status_code == 303
+    assert list(await pool(hotel)) == ["key-2"]
+    async with store.database.transaction() as conn:
+        document = await catalog_store.load_document(conn, KINDS)
+        now = int(hotel.house.clock.now * 1000)
+        assert await kept_keys.tidy_keys(conn, document.providers, now=now) == 0
+        later = now + 31 * 86_400_000
+        assert await kept_keys.tidy_keys(conn, document.providers, now=later) == 1, "key-1, which nobody has"
+        assert [it.last4 for it in (await kept_keys.kept_keys(conn)).values()] == [KEYS[1][-4:]]
+
+
+async def test_a_pool_takes_keys_beside_the_environment_and_is_switched(hotel: Hotel) -> None:
+    owner, mill = await member(hotel, "owner"), Mill(hotel)
+    mill.taken.add("vendor-key-0123456789")
+    new = "/admin/providers/wire-chat/keys/new"
+    refused = await owner.post(new, secret=WRONG)
+    assert refused.status_code == 422
+    added = await owner.post(new, secret=KEYS[0], weight="2", id="mine")
+    assert added.status_code == 303, added.text
+    assert await pool(hotel, "wire-chat") == {
+        "outside": "env:VENDOR_KEY",
+        "mine": (await pool(hotel, "wire-chat"))["mine"],
+    }
+    leaked = await owner.post("/admin/providers/wire-chat/keys/mine/remove", typed="mine", leaked="yes")
+    assert leaked.status_code == 303
+    async with hotel.house.store.database.connect() as conn:
+        assert await kept_keys.kept_keys(conn) == {}
+
+    at = "/admin/providers/wire-chat/switch"
+    question = (await owner.get(f"{at}?state=drain")).text
+    assert "0 requests run there" in question
+    assert (await owner.get(f"{at}?state=x")).status_code == 400
+    assert (await owner.post(at, **{"state": "drain", "for": "1h", "reason": "rest"})).status_code == 303
+    page = (await owner.get("/admin/providers/wire-chat")).text
+    assert "drained" in page
+    assert "rest" in page
+    await until(lambda: len(relay_catalog(hotel)().switches) == 1)
+    user = await hotel.house.user()
+    assert (await hotel.house.ask("chat", "wire-chat", user)).status == 503
+    assert (await owner.post(at, state="on")).status_code == 303
+    assert (await owner.post("/admin/providers/wire-chat/reset", key="outside")).status_code == 303
+    await until(lambda: not relay_catalog(hotel)().switches)
+    assert (await hotel.house.ask("chat", "wire-chat", user)).status == 200
+    for kind, url in (("vertex", ""), ("azure", ""), ("custom", ""), ("custom", "http://192.0.2.1/v1")):
+        answer = await owner.post("/admin/providers/new", kind=kind, id="x", url=url, secret=KEYS[3])
+        assert answer.status_code in {400, 422}, kind
+        assert KEYS[3] not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "fine"),
+    [
+        ("https://llm.example.com/v1", "203.0.114.5", True),
+        ("http://llm.example.com/v1", "203.0.114.5", False),
+        ("http://gpu/v1", "10.1.2.3", True),
+        ("http://localhost:11434/v1", "127.0.0.1", True),
+        ("https://metadata.example/v1", "169.254.169.254", False),
+        ("https://metadata.example/v1", "::ffff:169.254.169.254", False),
+        ("http://metadata.example/v1", "fd00:ec2::254", False),
+        ("http://metadata.example/v1", "100.100.100.200", False),
+    ],
+)
+async def test_no_provider_is_where_clouds_hand_out_credentials(url: str, address: str, fine: bool) -> None:
+    row = replace(KINDS["custom"], speaks=(("chat", url),))
+    wrong = await provider_check.wrong_address(row, lambda _: [address])
+    assert (wrong == "") == fine
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\u2022\u2022 4f2a", "sk-****", "a\nb", "schl\u00fcssel", "env:X", "x" * 9000]
+)
+def test_what_is_no_key_is_refused_without_repeating_it(text: str) -> None:
+    with pytest.raises(UnusableKey) as refused:
+        checked_key(text)
+    assert refused.value.status == 422
+    assert not text or text not in refused.value.message
