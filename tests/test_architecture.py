@@ -95,7 +95,6 @@ MAX_FUNCTION_LINES = 60
 LONGER: dict[str, str] = {
     "settings/schema.py": "the table of settings, one after the other",
     "store/sql/schema.py": "the tables of the database, one after the other",
-    "settings/schema.py": "the settings, one after the other",
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "store/migrations/first_tables.py:sign_in": "a part of the first schema, table by table",
     "relay/relay.py": "one machine, whose states call each other: a reader follows a request in one file",
