@@ -80,6 +80,8 @@ OLDER: tuple[str, ...] = (
     "0012",
     "0013",
     "0014",
+    "0015",
+    "0016",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 
