@@ -24,6 +24,7 @@ ROUTES: dict[str, Kind] = {
     "/models": "open",
     "/models/{id:path}": "open",
     "/status": "open",
+    "/status.json": "open",
     "/terms": "open",
     "/privacy": "open",
     "/changelog": "open",
