@@ -24,7 +24,8 @@ PAGES = (
     "/admin/models/claude-haiku-4.5", "/admin/providers", "/admin/providers/sim-chat", "/admin/mail", "/admin/staff",
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
-    "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove", "/admin/audit", "/admin/changes", "/admin/settings", "/admin/jobs", "/admin/catalog/edit?kind=model",
+    "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove", "/admin/audit", "/admin/changes",
+    "/admin/settings", "/admin/jobs", "/admin/catalog/edit?kind=model",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
