@@ -76,10 +76,10 @@ class ProviderKeyPages:
 
     async def add_key(self, request: Request) -> Response:
         """Add a key to the pool, once the provider has taken it."""
+        form = await read_form(request) if request.method == "POST" else None
         row = await self._desk.row(request)
-        if request.method != "POST":
+        if form is None:
             return self._key_form(request, row, None)
-        form = await read_form(request)
         try:
             entry = KeyEntry(
                 checked_key(form.exact("secret")),
@@ -100,11 +100,11 @@ class ProviderKeyPages:
 
     async def rotate_key(self, request: Request) -> Response:
         """Put a new key in the place of one, which is drained and leaves later."""
-        row, id = await self._desk.row(request), request.path_params["key"]
+        form = await read_form(request) if request.method == "POST" else None
+        site, row, id = self._site, await self._desk.row(request), request.path_params["key"]
         _have(row, id)
-        if request.method != "POST":
+        if form is None:
             return self._key_form(request, row, None, rotates=id)
-        site, form = self._site, await read_form(request)
         try:
             key = checked_key(form.exact("secret"))
             listing = await self._checks.check(row, key)
@@ -125,9 +125,9 @@ class ProviderKeyPages:
 
     async def change_key(self, request: Request) -> Response:
         """Change how a key is used, and the key itself where another was entered: an empty field leaves it as it is."""
+        form = await read_form(request)
         row, id = await self._desk.row(request), request.path_params["key"]
         _have(row, id)
-        form = await read_form(request)
         try:
             key = checked_key(form.exact("secret")) if form.exact("secret").strip() else None
             weight = _whole(form, "weight", 1)
@@ -152,6 +152,7 @@ class ProviderKeyPages:
 
     async def remove_key(self, request: Request) -> Response:
         """Take a key out of the pool, after its name was typed."""
+        form = await read_form(request) if request.method == "POST" else None
         row, id = await self._desk.row(request), request.path_params["key"]
         _have(row, id)
         view = await self._desk.key_view(row, id)
@@ -164,9 +165,8 @@ class ProviderKeyPages:
             leaked=True,
         )
         back = f"/admin/providers/{row.id}/keys/{id}"
-        if request.method != "POST":
+        if form is None:
             return self._desk.ask(request, asked, back)
-        form = await read_form(request)
         if form.text("typed") != id:
             return self._desk.ask(request, asked, back, error=f"Type {id} to remove it.", status=400)
         await self._checks.follow()
@@ -187,8 +187,8 @@ class ProviderKeyPages:
 
     async def switch(self, request: Request) -> Response:
         """Drain, disable or enable a provider or one of its keys; what keeps requests away is asked first."""
-        row = await self._desk.row(request)
         form = await read_form(request) if request.method == "POST" else None
+        row = await self._desk.row(request)
         query = request.query_params
         given = {name: query.get(name, "") if form is None else form.text(name) for name in ("state", "key")}
         state, id = _STATES.get(given["state"]), given["key"]
@@ -215,7 +215,7 @@ class ProviderKeyPages:
 
     async def reset(self, request: Request) -> Response:
         """Have what is known against it forgotten: it is asked again at once."""
-        row, form = await self._desk.row(request), await read_form(request)
+        form, row = await read_form(request), await self._desk.row(request)
         id = form.text("key")
         reach = await self._reach(row, id)
         async with self._site.database.transaction() as conn:
@@ -231,7 +231,7 @@ class ProviderKeyPages:
 
     async def test(self, request: Request) -> Response:
         """Ask it for its models with a key, or send one small real request; what answers is put back into use."""
-        row, form = await self._desk.row(request), await read_form(request)
+        form, row = await read_form(request), await self._desk.row(request)
         id, model = form.text("key"), form.text("model")
         view = await self._desk.key_view(row, id)
         said: list[tuple[str, str, str]] = []

@@ -162,6 +162,7 @@ class ProviderPages:
 
     async def remove(self, request: Request) -> Response:
         """Remove a provider with its keys, after its name was typed."""
+        form = await read_form(request) if request.method == "POST" else None
         row = await self._desk.row(request)
         asked = Question(
             f"Remove the provider {row.id}",
@@ -170,9 +171,8 @@ class ProviderPages:
             typed=row.id,
         )
         back = f"/admin/providers/{row.id}"
-        if request.method != "POST":
+        if form is None:
             return self._desk.ask(request, asked, back)
-        form = await read_form(request)
         if form.text("typed") != row.id:
             return self._desk.ask(request, asked, back, error=f"Type {row.id} to remove it.", status=400)
         try:
@@ -188,13 +188,13 @@ class ProviderPages:
 
     async def models(self, request: Request) -> Response:
         """What the provider has beside the catalogue."""
-        row = await self._desk.row(request)
         await read_form(request)
+        row = await self._desk.row(request)
         return await self._models_page(request, row)
 
     async def publish(self, request: Request) -> Response:
         """Publish what was ticked, on every plan or on one."""
-        site, row, form = self._site, await self._desk.row(request), await read_form(request)
+        site, form, row = self._site, await read_form(request), await self._desk.row(request)
         wanted = set(form.chosen("model-"))
         plan = form.text("plan")
         if not wanted:

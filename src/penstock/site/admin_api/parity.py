@@ -39,7 +39,7 @@ class ParityRow(msgspec.Struct, frozen=True):
 _ONE = "the command lists them all"
 _COMMAND_ONLY = "pages have no form for it yet"
 _NO_ROUTE = "programs have no route for it yet"
-_SECRET_ROUTE = "a key is entered by a person: programs name one with env: or file: in a catalogue"
+_ENTERED = "a key is entered by a person: programs name one with env: or file: in a catalogue"
 
 PARITY: Final[tuple[ParityRow, ...]] = (
     # ---- accounts
@@ -120,29 +120,29 @@ PARITY: Final[tuple[ParityRow, ...]] = (
     ParityRow("upstream_test", "Send a small real request; the provider may charge for it", "operations.upstream_test.tried",
         "POST /admin/providers/{id}/test", "upstream test", "POST /providers/{id}/test", "catalog", "providers:write"),
     ParityRow("provider_add", "Add a provider, once it has answered with its key", "domain.staff.provider_changes.add_provider",
-        "POST /admin/providers/new", "", "", "catalog", None, _SECRET_ROUTE),
+        "POST /admin/providers/new", "", "", "catalog", None, _ENTERED),
     ParityRow("provider_remove", "Remove a provider with its keys", "domain.staff.provider_changes.remove_provider",
         "POST /admin/providers/{id}/remove", "", "", "catalog", None, "a catalogue without it does the same"),
     ParityRow("provider_models", "What a provider has beside the catalogue", "operations.provider_check.ProviderChecks.models",
-        "POST /admin/providers/{id}/models", "models list", "", "catalog", None, "it asks the provider", looks=True),
+        "POST /admin/providers/{id}/models", "models", "", "catalog", None, "it asks the provider", looks=True),
     ParityRow("provider_publish", "Publish some of that", "domain.staff.catalog_changes.publish",
         "POST /admin/providers/{id}/publish", "models add", "", "catalog", None,
         "it asks the provider; a program applies a catalogue"),
     ParityRow("provider_key_show", "One key of a provider: where it comes from, and its state",
         "operations.upstream_report.report",
-        "GET /admin/providers/{id}/keys/{key}", "upstream show", "", "read", None, "GET /upstreams has each"),
+        "GET /admin/providers/{id}/keys/{key}", "upstream show", "", "read", None, "GET /upstreams has each", looks=True),
     ParityRow("provider_key_add", "Add a key to a provider's pool, once the provider has taken it",
         "domain.staff.provider_changes.add_key",
-        "POST /admin/providers/{id}/keys/new", "upstream key add", "", "catalog", None, _SECRET_ROUTE),
+        "POST /admin/providers/{id}/keys/new", "upstream key add", "", "catalog", None, _ENTERED),
     ParityRow("provider_key_change", "Change how much a key is used", "domain.staff.provider_changes.change_key",
         "POST /admin/providers/{id}/keys/{key}/change", "", "", "catalog", None, "the catalogue has the weight"),
     ParityRow("provider_key_rotate", "Put a new key in the place of one", "domain.staff.provider_changes.rotate_key",
-        "POST /admin/providers/{id}/keys/{key}/rotate", "upstream key rotate", "", "catalog", None, _SECRET_ROUTE),
+        "POST /admin/providers/{id}/keys/{key}/rotate", "upstream key rotate", "", "catalog", None, _ENTERED),
     ParityRow("provider_key_remove", "Remove a key from the pool", "domain.staff.provider_changes.remove_key",
         "POST /admin/providers/{id}/keys/{key}/remove", "upstream key remove", "", "catalog", None, _NO_ROUTE),
     # ---- notices to everybody
     ParityRow("notice_list", "Incidents and banners", "domain.announcements.incidents.recent_incidents",
-        "GET /admin/notices", "notice list", "", "read", None, "/status.json has what is shown"),
+        "GET /admin/notices", "notice list", "", "read", None, "/status.json has what is shown", looks=True),
     ParityRow("incident_open", "Tell everybody of trouble", "domain.announcements.incidents.open_incident",
         "POST /admin/notices/incidents", "notice open", "", "announce", None, _NO_ROUTE),
     ParityRow("incident_update", "Say how it goes on", "domain.announcements.incidents.update_incident",
