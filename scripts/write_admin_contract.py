@@ -14,13 +14,13 @@ import msgspec
 from penstock.settings import Settings
 from penstock.site.admin.context import AdminContext
 from penstock.site.admin_api.api import admin_api
-from penstock.site.admin_api.description import PREFIX, SECURITY, AdminPart, admin_contract
-from penstock.site.admin_api.parity import BASE, markdown
+from penstock.site.admin_api.description import SCHEMA_PREFIX, SECURITY, AdminPart, admin_contract
+from penstock.site.admin_api.parity import BASE, parity_markdown
 
 ROOT = Path(__file__).parent.parent
 CONTRACT = ROOT / "src" / "penstock" / "site" / "openapi.json"
 GUIDE = ROOT / "docs" / "operations" / "admin_api.md"
-OURS = (PREFIX, SECURITY)
+OURS = (SCHEMA_PREFIX, SECURITY)
 TABLE = re.compile(r"(<!-- operations -->\n).*?(<!-- end of operations -->)", re.DOTALL)
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     document = contract(msgspec.json.decode(CONTRACT.read_bytes()))
     CONTRACT.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
     text = GUIDE.read_text("utf-8")
-    GUIDE.write_text(TABLE.sub(lambda found: found[1] + markdown() + found[2], text), "utf-8")
+    GUIDE.write_text(TABLE.sub(lambda found: found[1] + parity_markdown() + found[2], text), "utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from penstock.domain.keys import management
 from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Entry, TrailFilter
 from penstock.site.admin.admin_site import AdminSite
-from penstock.site.admin_api.parity import PARITY, ParityRow, markdown
+from penstock.site.admin_api.parity import PARITY, ParityRow, parity_markdown
 from penstock.store.sql.schema import api_keys, plans, upstream_state, users
 from scripts.write_admin_contract import CONTRACT, GUIDE, contract
 from tests.site.page_reader import PASSWORD, Reader, open_hotel
@@ -34,7 +34,7 @@ SERVED_BY_NOBODY = "absent"
 def test_the_contract_and_the_guide_have_the_table_as_it_is() -> None:
     document = msgspec.json.decode(CONTRACT.read_bytes())
     assert contract(document) == document, "run scripts/write_admin_contract.py"
-    assert markdown() in GUIDE.read_text("utf-8"), "run scripts/write_admin_contract.py"
+    assert parity_markdown() in GUIDE.read_text("utf-8"), "run scripts/write_admin_contract.py"
     components = document["components"]
     for kind, name in re.findall(r"#/components/(\w+)/([\w.-]+)", str(document)):
         assert name in components[kind], name

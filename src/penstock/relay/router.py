@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from penstock.core.body.envelope import Envelope, Feature
+from penstock.core.body.request_scan import ENCRYPTED
 from penstock.core.catalog import DialectName, Model, ModelKind, Upstream
 from penstock.core.dialects.context_overflow import Overflow
 from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
@@ -42,7 +43,7 @@ from penstock.providers.auth import AUTH, ToSign, sign
 from penstock.providers.secrets import Secret, Secrets
 from penstock.providers.table import extra_headers
 from penstock.relay.hosted import HOSTED
-from penstock.relay.seals import SEALED, Account, Seals, readers_first, seals_of
+from penstock.relay.seals import ProviderAccount, Seals, readers_first, seals_of
 from penstock.upstream import Origin, Way, parse_base_url
 
 log = logging.getLogger("penstock.relay.router")
@@ -152,7 +153,7 @@ class Router:
         self._narrow: Memo[tuple[str, DialectName, Preference], tuple[Group, Board]] = Memo(_MAX_KEPT)
         self._kept_models = KeptModels()
         self.seals = Seals()
-        self._sealed: Memo[tuple[Account, int], tuple[Group, Board]] = Memo(_MAX_KEPT)
+        self._sealed: Memo[tuple[ProviderAccount, int], tuple[Group, Board]] = Memo(_MAX_KEPT)
         self.preferences = True
         """Whether callers may ask of the choice."""
         self.tells_provider = False
@@ -190,7 +191,7 @@ class Router:
             if plain.selection.known is not None or plain.selection.board.group.size == 1:
                 return plain.selection
             wish, board = _wish(model, envelope, asker), plain.selection.board
-            if SEALED in envelope.body:
+            if envelope.may_show(ENCRYPTED):
                 return self._where_it_is_read(Selection(model, board, wish=wish), envelope)
             return plain.selection if wish is None else Selection(model, board, wish=wish)
         choosy = model.auto or any(target.lacks for target in model.targets)
@@ -225,10 +226,13 @@ class Router:
 
     def _where_it_is_read(self, selection: Selection, envelope: Envelope) -> Selection:
         """The same, where those go first who can read what is encrypted in the request, if that is known."""
-        group, seals = selection.board.group, seals_of(envelope.body)
+        if not envelope.may_show(ENCRYPTED):
+            return selection
+        seals = seals_of(envelope.body)
         if not seals:
             return selection
         reader, board = self.seals.reader(seals), selection.board
+        group = board.group
         if reader is not None and group.size > 1:
             key = reader, id(group)
             known = self._sealed.get(key)

@@ -5,13 +5,13 @@ conversation has that item among its last ones. It is asked there first, as long
 the reasoning is refused, and left out.
 """
 
+from penstock.core.body.request_scan import ENCRYPTED
 from penstock.core.memo import Memo
 from penstock.core.routing.candidates import Attempt, Candidate, Group, Tier
 
-Account = tuple[str, str]
+ProviderAccount = tuple[str, str]
 """A provider, and the account at it."""
-SEALED = b'"encrypted_content"'
-"""The member that holds such an item, in the one format that has them."""
+_MEMBER = b'"%b"' % ENCRYPTED
 _LOOKED_AT = 16
 """Of a request's items, from the end."""
 _PART = 192
@@ -26,9 +26,9 @@ class Seals:
     __slots__ = ("_readers",)
 
     def __init__(self) -> None:
-        self._readers: Memo[int, Account] = Memo(_MOST)
+        self._readers: Memo[int, ProviderAccount] = Memo(_MOST)
 
-    def reader(self, seals: tuple[int, ...]) -> Account | None:
+    def reader(self, seals: tuple[int, ...]) -> ProviderAccount | None:
         """Who has read the newest of these that is known."""
         for seal in seals:
             found = self._readers.get(seal)
@@ -38,10 +38,10 @@ class Seals:
 
     def learn(self, seals: tuple[int, ...], attempt: Attempt) -> None:
         """The account of this attempt has taken them."""
-        self._readers.keep(seals[0], account_of(attempt))
+        self._readers.keep(seals[0], provider_account(attempt))
 
 
-def account_of(attempt: Attempt) -> Account:
+def provider_account(attempt: Attempt) -> ProviderAccount:
     """The provider that an attempt asks, and the account there."""
     return attempt.provider, attempt.account
 
@@ -49,22 +49,24 @@ def account_of(attempt: Attempt) -> Account:
 def seals_of(body: bytes) -> tuple[int, ...]:
     """What is encrypted in a request's body, the newest first."""
     found: list[int] = []
-    at = body.rfind(SEALED)
+    at = body.rfind(_MEMBER)
     while at >= 0 and len(found) < _LOOKED_AT:
-        start = at + len(SEALED)
+        start = at + len(_MEMBER)
         value = body[start : start + _SKIPPED + _PART].lstrip(b' :"')
         if not value.startswith(b"null"):
             found.append(hash(value.partition(b'"')[0]))
-        at = body.rfind(SEALED, 0, at)
+        at = body.rfind(_MEMBER, 0, at)
     return tuple(found)
 
 
-def readers_first(group: Group, reader: Account) -> Group:
+def readers_first(group: Group, reader: ProviderAccount) -> Group:
     """The same candidates, those of one account before all others."""
     tiers: list[tuple[Candidate, ...]] = []
     for own in (True, False):
         for tier in group.tiers:
-            of_it = tuple(each for each in tier.candidates if (account_of(each.attempt) == reader) is own)
+            of_it = tuple(
+                each for each in tier.candidates if (provider_account(each.attempt) == reader) is own
+            )
             if of_it:
                 tiers.append(of_it)
     return Group(group.model, tuple(Tier(at, candidates) for at, candidates in enumerate(tiers)))

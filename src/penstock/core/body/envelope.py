@@ -153,6 +153,10 @@ class Envelope(msgspec.Struct, frozen=True):
                 return True
         return False
 
+    def may_show(self, mark: bytes) -> bool:
+        """The same of a mark that some formats have; no body of another has it."""
+        return mark in self.rules.scan.bits and self.shows(mark)
+
     def encode(self, model: str, set: Mapping[str, bytes] | None = None, drop: tuple[str, ...] = ()) -> bytes:  # noqa: A002
         """The body with ``model`` (and the fields of ``set``, JSON text each) replaced or added and ``drop`` left out.
 

@@ -10,6 +10,8 @@ TOOL_NAMES = (
 """Names of a tool's own members, none of which names a model."""
 ENCODED = (b"data:", b"base64")
 """What a string begins with that is there where something is attached in base64: its address, or how it is encoded."""
+ENCRYPTED = b"encrypted_content"
+"""The member that holds what a provider has encrypted, in the format that has such members: its mark there."""
 _IN_ITEMS = ("type", "id")
 
 

@@ -1,6 +1,5 @@
 """The catalogue in the database: applied idempotently, exported, and read again whenever its revision has changed."""
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
@@ -26,6 +25,14 @@ from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.revision import Revision
 from penstock.core.routing.switches import Switch
 from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.catalog_managers import (
+    ChangeKind,
+    ManagedElsewhere,
+    is_manager,
+    managed_text,
+    managers,
+    set_manager,
+)
 from penstock.domain.catalog.catalog_revision import raise_revision
 from penstock.domain.catalog.reach_fields import kept, parted
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, check
@@ -37,8 +44,6 @@ from penstock.store.sql.schema import models as models_table
 from penstock.store.sql.schema import plans as plans_table
 from penstock.store.sql.schema import providers as providers_table
 from penstock.store.sql.schema import revisions, users
-
-ChangeKind = Literal["provider", "model", "plan"]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -53,10 +58,6 @@ class Change(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         what = f"{self.action} {self.kind} {self.id}"
         return f"{what} ({', '.join(self.fields)})" if self.fields else what
-
-
-class ManagedElsewhere(CatalogError):
-    """What would be changed is managed by a file, and not by the one that is applied."""
 
 
 class _Serving(msgspec.Struct, omit_defaults=True):
@@ -213,7 +214,7 @@ async def apply_document(
     await _write(conn, plans_table, before.plans, after.plans, _plan_values)
     for change in changes:
         if change.action == "managed":
-            await _set_manager(conn, change, manager)
+            await set_manager(conn, change.kind, change.id, manager)
     await raise_revision(conn)
     return changes
 
@@ -244,31 +245,16 @@ async def plan_changes(
         if change.action != "moved" and (name := held.get((change.kind, change.id), manager)) != manager
     ]
     if strange:
-        raise ManagedElsewhere([_whose(change.kind, change.id, name) for change, name in strange])
+        raise ManagedElsewhere([managed_text(change.kind, change.id, name) for change, name in strange])
     if manager:
         named: list[tuple[ChangeKind, str]] = [
             (kind, row.id) for kind, rows in _by_kind(document) for row in rows
         ]
         others = [(*key, name) for key in named if (name := held.get(key, manager)) != manager]
         if others:
-            raise ManagedElsewhere([_whose(*other) for other in others])
+            raise ManagedElsewhere([managed_text(*other) for other in others])
         changes += [Change(kind, id, "managed") for kind, id in named if (kind, id) not in held]
     return after, changes
-
-
-def _whose(kind: str, id: str, name: str) -> str:
-    return (
-        f'the {kind} "{id}" is managed by the file "{name}": change it there and run '
-        f'"penstock catalog apply FILE --as {name}", or let go of it by "penstock catalog release --of {name}"'
-    )
-
-
-_MANAGER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def is_manager(name: str) -> bool:
-    """Whether a file can be called so."""
-    return _MANAGER.fullmatch(name) is not None
 
 
 def _by_kind(document: CatalogDocument) -> tuple[tuple[ChangeKind, Sequence[CatalogRow]], ...]:
@@ -291,38 +277,13 @@ def _without_own(
     )
 
 
-_TABLES: Mapping[ChangeKind, Table] = {
-    "provider": providers_table,
-    "model": models_table,
-    "plan": plans_table,
-}
-
-
-async def managers(conn: AsyncConnection) -> dict[tuple[ChangeKind, str], str]:
-    """Which file manages which row, of those that one does."""
-    found: dict[tuple[ChangeKind, str], str] = {}
-    for kind, table in _TABLES.items():
-        rows = await conn.execute(
-            select(table.c.id, table.c.managed_by)
-            .where(table.c.managed_by.is_not(None))
-            .order_by(table.c.position)
-        )
-        found.update({(kind, row.id): row.managed_by for row in rows})
-    return found
-
-
-async def _set_manager(conn: AsyncConnection, change: Change, manager: str | None) -> None:
-    table = _TABLES[change.kind]
-    await conn.execute(update(table).where(table.c.id == change.id).values(managed_by=manager))
-
-
 async def release_rows(conn: AsyncConnection, manager: str) -> list[Change]:
     """Let go of all that a file manages: from then on it is changed by pages and commands."""
     released = [
         Change(kind, id, "released") for (kind, id), name in (await managers(conn)).items() if name == manager
     ]
     for change in released:
-        await _set_manager(conn, change, None)
+        await set_manager(conn, change.kind, change.id, None)
     if released:
         await raise_revision(conn)
     return released

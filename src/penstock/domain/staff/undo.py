@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts import accounts
-from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog import catalog_managers, catalog_store
 from penstock.domain.catalog.toml_document import CatalogError
 from penstock.domain.staff import catalog_changes, people, provider_changes
 from penstock.domain.staff.catalog_changes import Kinds
@@ -42,7 +42,7 @@ async def why_not(conn: AsyncConnection, operation: str, kinds: Kinds, *, now: i
         for change in of_catalog:
             if texts.get(f"{change.object_kind} {change.object_id}") != change.after:
                 return f"The {change.object_kind} {change.object_id} was changed since."
-        held = await catalog_store.managers(conn)
+        held = await catalog_managers.managers(conn)
         for (kind, id), name in held.items():
             if any((change.object_kind, change.object_id) == (kind, id) for change in of_catalog):
                 return f"The {kind} {id} is managed by the file {name}: change it there."

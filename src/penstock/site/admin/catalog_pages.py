@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.core.limits import day_of
-from penstock.domain.catalog import catalog_store
+from penstock.domain.catalog import catalog_managers, catalog_store
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.ledger import rollups
@@ -96,7 +96,7 @@ class CatalogPages:
         async with site.database.connect() as conn:
             document = await catalog_store.load_document(conn, self._kinds)
             made, _ = await changes.page(conn, object_kind="model", object_id=model.id, most=10)
-            manager = (await catalog_store.managers(conn)).get(("model", model.id), "")
+            manager = (await catalog_managers.managers(conn)).get(("model", model.id), "")
         written = next((it for it in document.models if it.id == model.id), model)
         return site.pages.render(
             request,
@@ -144,7 +144,7 @@ class CatalogPages:
         async with site.database.connect() as conn:
             counts = await search.plan_counts(conn)
             made, _ = await changes.page(conn, object_kind="plan", object_id=plan.id, most=10)
-            manager = (await catalog_store.managers(conn)).get(("plan", plan.id), "")
+            manager = (await catalog_managers.managers(conn)).get(("plan", plan.id), "")
         return site.pages.render(
             request,
             "admin/plan.html",

@@ -25,13 +25,13 @@ from penstock.operations.model_discovery import Listing
 from penstock.site.admin.access import AdminRoute, actor_of, allows
 from penstock.site.admin.context import AdminContext
 from penstock.site.admin.provider_view import (
+    KEY_STATES,
     SPANS,
-    STATES,
+    AskedFirst,
     ProviderDesk,
-    Question,
     good_enough,
     reach_of_key,
-    refusal,
+    refusal_words,
     served_by,
 )
 from penstock.site.context import go
@@ -134,7 +134,7 @@ class ProviderKeyPages:
             if key is not None:
                 listing = await self._checks.check(row, key)
                 if not good_enough(listing, anyway=False):
-                    return await self._key_page(request, error=refusal(listing), status=422)
+                    return await self._key_page(request, error=refusal_words(listing), status=422)
             async with self._site.database.transaction() as conn:
                 await provider_changes.change_key(
                     self._desk.change(conn, request, form),
@@ -156,7 +156,7 @@ class ProviderKeyPages:
         row, id = await self._desk.row(request), request.path_params["key"]
         _have(row, id)
         view = await self._desk.key_view(row, id)
-        asked = Question(
+        asked = AskedFirst(
             f"Remove the key {id} of {row.id}",
             f"{view.report.in_flight} requests run with it on this machine; they end as they would have. It stays sealed for "
             "30 days, so that this can be undone.",
@@ -281,7 +281,7 @@ class ProviderKeyPages:
     async def _reach(self, row: Upstream, id: str) -> Reach:
         return Reach(row.id) if not id else reach_of_key(row, await self._desk.key_view(row, id))
 
-    async def _question(self, row: Upstream, id: str, state: SwitchState) -> Question:
+    async def _question(self, row: Upstream, id: str, state: SwitchState) -> AskedFirst:
         name = f"the key {id} of {row.id}" if id else row.id
         async with self._site.database.connect() as conn:
             document = await catalog_store.load_document(conn, self._kinds)
@@ -303,7 +303,7 @@ class ProviderKeyPages:
             "Every server follows within seconds."
         )
         verb = _VERBS[state]
-        return Question(f"{verb} {name}", text, f"{verb} it", spans=state != "on")
+        return AskedFirst(f"{verb} {name}", text, f"{verb} it", spans=state != "on")
 
     def _key_form(
         self,
@@ -357,7 +357,7 @@ class ProviderKeyPages:
             {
                 "row": row,
                 "it": view,
-                "states": STATES,
+                "states": KEY_STATES,
                 "error": error,
                 "said": said,
                 "done": done,

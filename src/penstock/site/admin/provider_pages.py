@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from penstock.core.catalog import Upstream
 from penstock.core.routing.switches import Reach
-from penstock.domain.catalog import catalog_store, upstream_state
+from penstock.domain.catalog import catalog_managers, catalog_store, upstream_state
 from penstock.domain.catalog.kept_keys import checked_key
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.domain.catalog.toml_writer import dump
@@ -24,7 +24,7 @@ from penstock.errors import CallerError, InvalidRequest
 from penstock.operations.model_discovery import Listing
 from penstock.site.admin.access import AdminRoute, actor_of, allows
 from penstock.site.admin.context import AdminContext
-from penstock.site.admin.provider_view import STATES, ProviderDesk, Question, good_enough, served_by
+from penstock.site.admin.provider_view import KEY_STATES, AskedFirst, ProviderDesk, good_enough, served_by
 from penstock.site.context import go
 from penstock.site.session import SubmittedForm, read_form, signed_in
 
@@ -72,7 +72,7 @@ class ProviderPages:
             {
                 "rows": document.providers,
                 "keys": views,
-                "states": STATES,
+                "states": KEY_STATES,
                 "days": days,
                 "hours": hours,
                 "models": served_by(document),
@@ -164,7 +164,7 @@ class ProviderPages:
         """Remove a provider with its keys, after its name was typed."""
         form = await read_form(request) if request.method == "POST" else None
         row = await self._desk.row(request)
-        asked = Question(
+        asked = AskedFirst(
             f"Remove the provider {row.id}",
             "Its keys go with it, and models that others serve too lose it as a target. This can be undone for 30 days.",
             "Remove the provider",
@@ -258,14 +258,14 @@ class ProviderPages:
                 if it.reach == Reach(row.id) and it.holds(now)
             ]
             made, _ = await changes.page(conn, object_kind="provider", object_id=row.id, most=10)
-            manager = (await catalog_store.managers(conn)).get(("provider", row.id), "")
+            manager = (await catalog_managers.managers(conn)).get(("provider", row.id), "")
         return site.pages.render(
             request,
             "admin/provider.html",
             {
                 "row": row,
                 "keys": views,
-                "states": STATES,
+                "states": KEY_STATES,
                 "switch": switches[0] if switches else None,
                 "in_words": upstream_switches.IN_WORDS,
                 "spans": spans,

@@ -24,7 +24,7 @@ from penstock.site.session import SubmittedForm, signed_in
 SPANS: Final[Mapping[str, int]] = {"15m": 900_000, "1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000}
 """For how long something may be switched, in milliseconds, beside until it is enabled again."""
 
-STATES: Final[Mapping[str, tuple[str, str]]] = {
+KEY_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "healthy": ("good", "in use"),
     "unused": ("", "not asked yet"),
     "warming": ("accent", "starts slowly, as it has just come back"),
@@ -111,7 +111,7 @@ def reach_of_key(row: Upstream, view: KeyView) -> Reach:
     return Reach(row.id, view.reach)
 
 
-class Question(msgspec.Struct, frozen=True):
+class AskedFirst(msgspec.Struct, frozen=True):
     """What is asked before something is done."""
 
     title: str
@@ -183,7 +183,7 @@ class ProviderDesk:
     def ask(
         self,
         request: Request,
-        asked: Question,
+        asked: AskedFirst,
         back: str,
         hidden: Mapping[str, str] | None = None,
         *,
@@ -213,6 +213,6 @@ def good_enough(listing: Listing, *, anyway: bool) -> bool:
     return listing.outcome in ("works", "no model list") or (anyway and listing.outcome != "refused")
 
 
-def refusal(listing: Listing) -> str:
+def refusal_words(listing: Listing) -> str:
     """What a check came to, where nothing was saved."""
     return f"The check says: {listing.outcome} ({listing.text}). Nothing is saved."

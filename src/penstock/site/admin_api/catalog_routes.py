@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.catalog import Model, Upstream
 from penstock.core.routing.switches import Reach, Switch, SwitchState, named
-from penstock.domain.catalog import catalog_store, upstream_state
+from penstock.domain.catalog import catalog_managers, catalog_store, upstream_state
 from penstock.domain.catalog.catalog import Plan
-from penstock.domain.catalog.catalog_store import Change, ChangeKind
+from penstock.domain.catalog.catalog_managers import ChangeKind
+from penstock.domain.catalog.catalog_store import Change
 from penstock.domain.catalog.toml_document import CatalogDocument, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.staff import catalog_changes, search, upstream_switches
@@ -211,7 +212,7 @@ class CatalogRoutes:
 
     async def _plans(self, conn: AsyncConnection) -> list[PlanShown]:
         document = await catalog_store.load_document(conn, self._kinds)
-        counts, held = await search.plan_counts(conn), await catalog_store.managers(conn)
+        counts, held = await search.plan_counts(conn), await catalog_managers.managers(conn)
         return [
             PlanShown(
                 it.id,
@@ -261,7 +262,7 @@ class CatalogRoutes:
     async def _models(self, conn: AsyncConnection) -> list[ModelShown]:
         document, held = (
             await catalog_store.load_document(conn, self._kinds),
-            await catalog_store.managers(conn),
+            await catalog_managers.managers(conn),
         )
         return [self._model(it, document, held.get(("model", it.id))) for it in document.models]
 
@@ -301,7 +302,7 @@ class CatalogRoutes:
 
     async def export(self, _call: AdminCall[Nothing, Nothing], conn: AsyncConnection) -> CatalogText:
         """The whole catalogue as TOML."""
-        held = await catalog_store.managers(conn)
+        held = await catalog_managers.managers(conn)
         return CatalogText(
             await catalog_store.export_document(conn, self._kinds),
             await catalog_store.revision(conn),
@@ -363,7 +364,7 @@ class CatalogRoutes:
         """Providers, in the catalogue's order."""
         document, held = (
             await catalog_store.load_document(conn, self._kinds),
-            await catalog_store.managers(conn),
+            await catalog_managers.managers(conn),
         )
         return Listed([self._provider(row, document, held) for row in document.providers])
 
@@ -371,7 +372,7 @@ class CatalogRoutes:
         """One provider, with what is known of all that it serves."""
         document, held = (
             await catalog_store.load_document(conn, self._kinds),
-            await catalog_store.managers(conn),
+            await catalog_managers.managers(conn),
         )
         row = _of_id(document.providers, call.path["id"], "provider")
         legs = await self._legs(conn, document)

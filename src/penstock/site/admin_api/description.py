@@ -11,7 +11,7 @@ from penstock.site.admin_api.dispatch import AdminError, BoundOperation, Nothing
 from penstock.site.admin_api.parity import BASE, PARITY, ParityRow
 
 SECURITY: Final = "adminToken"
-PREFIX: Final = "Admin"
+SCHEMA_PREFIX: Final = "Admin"
 """What the names of its schemas begin with, beside those of the data plane."""
 _REF: Final = "#/components/schemas/"
 _SERVER: Final = "http://127.0.0.1:8484"
@@ -59,7 +59,7 @@ def admin_contract(operations: Mapping[str, BoundOperation]) -> AdminPart:
     for row in rows:
         bound = operations[row.name]
         kinds += [bound.answer, bound.query, bound.body]
-    found, schemas = msgspec.json.schema_components(kinds, ref_template=_REF + PREFIX + "{name}")
+    found, schemas = msgspec.json.schema_components(kinds, ref_template=_REF + SCHEMA_PREFIX + "{name}")
     of_kind = dict(zip([repr(kind) for kind in kinds], found, strict=True))
     paths: dict[str, Any] = {}
     for row in rows:
@@ -67,7 +67,7 @@ def admin_contract(operations: Mapping[str, BoundOperation]) -> AdminPart:
         at = paths.setdefault(BASE + path.replace(":path", ""), {"servers": [{"url": _SERVER}]})
         at[method.lower()] = _operation(row, path, operations[row.name], of_kind, schemas)
     asked = {operations[row.name].query.__name__ for row in rows}  # shown as parameters
-    wrong = {"application/json": {"schema": {"$ref": f"{_REF}{PREFIX}AdminError"}}}
+    wrong = {"application/json": {"schema": {"$ref": f"{_REF}{SCHEMA_PREFIX}AdminError"}}}
     return AdminPart(
         paths,
         {
@@ -76,7 +76,7 @@ def admin_contract(operations: Mapping[str, BoundOperation]) -> AdminPart:
             },
             "parameters": dict(_WRITE_PARAMETERS),
             "responses": {
-                f"{PREFIX}{status}": {"description": said, "content": wrong}
+                f"{SCHEMA_PREFIX}{status}": {"description": said, "content": wrong}
                 for status, said in _ERRORS.items()
             },
             "securitySchemes": {
@@ -128,19 +128,19 @@ def _operation(
     for status in _ERRORS:
         if (status == "412" and row.scope != "catalog:write") or (status == "409" and not row.writes):
             continue
-        answers[status] = {"$ref": f"#/components/responses/{PREFIX}{status}"}
+        answers[status] = {"$ref": f"#/components/responses/{SCHEMA_PREFIX}{status}"}
     found["responses"] = answers
     return found
 
 
 def _schema_of(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:
     reference: str | None = schema.get("$ref")
-    return schema if reference is None else schemas[reference.removeprefix(_REF + PREFIX)]
+    return schema if reference is None else schemas[reference.removeprefix(_REF + SCHEMA_PREFIX)]
 
 
 def _name(text: str) -> str:
     """The name of a schema: letters, digits, ``.``, ``_`` and ``-`` alone, as the format wants it."""
-    return PREFIX + re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")
+    return SCHEMA_PREFIX + re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")
 
 
 def _renamed(schema: Any) -> Any:
@@ -150,6 +150,6 @@ def _renamed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _REF + _name(value.removeprefix(_REF + PREFIX)) if key == "$ref" else _renamed(value)
+        key: _REF + _name(value.removeprefix(_REF + SCHEMA_PREFIX)) if key == "$ref" else _renamed(value)
         for key, value in cast("dict[str, Any]", schema).items()
     }

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from penstock.core import api_key
 from penstock.domain.catalog import catalog_store
-from penstock.domain.catalog.catalog_store import ManagedElsewhere
+from penstock.domain.catalog.catalog_managers import ManagedElsewhere
 from penstock.domain.catalog.toml_document import CatalogError
 from penstock.domain.staff import idempotency
 from penstock.domain.staff.idempotency import Claimed, KeptAnswer
@@ -35,7 +35,7 @@ log = logging.getLogger("penstock.site.admin_api")
 
 Query = TypeVar("Query", bound=msgspec.Struct)
 Body = TypeVar("Body", bound=msgspec.Struct)
-Row = TypeVar("Row")
+Item = TypeVar("Item")
 _KEY_HEADER: Final = "idempotency-key"
 _MAX_KEY: Final = 255
 _NUL: Final = (b"\0", b"\\u0000")
@@ -99,10 +99,10 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No field at all."""
 
 
-class Listed(msgspec.Struct, Generic[Row], frozen=True):
+class Listed(msgspec.Struct, Generic[Item], frozen=True):
     """A page of a list. ``next`` goes into ``after`` for the page behind it, null at the end."""
 
-    data: list[Row]
+    data: list[Item]
     next: str | None = None
 
 

@@ -210,7 +210,7 @@ PARITY: Final[tuple[ParityRow, ...]] = (
 """Every operation."""
 
 
-def markdown() -> str:
+def parity_markdown() -> str:
     """The table of the documentation."""
     lines = ["| What | Page | Command | Route | Role may | Scope |", "|---|---|---|---|---|---|"]
     for row in PARITY:

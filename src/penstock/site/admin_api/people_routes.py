@@ -22,7 +22,7 @@ from penstock.errors import InvalidRequest
 from penstock.site.admin.context import AdminContext
 from penstock.site.admin_api.dispatch import AdminCall, Bound, BoundOperation, Listed, Nothing, NotThere
 
-Text = Annotated[str, Meta(max_length=320)]
+ShortText = Annotated[str, Meta(max_length=320)]
 Limit = Annotated[int, Meta(ge=1, le=200, description="Rows of a page")]
 Millis = Annotated[int, Meta(ge=0, le=1 << 53, description="Epoch milliseconds")]
 
@@ -30,14 +30,14 @@ Millis = Annotated[int, Meta(ge=0, le=1 << 53, description="Epoch milliseconds")
 class PeopleQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which accounts: whose address begins so, of which plan, in which state."""
 
-    q: Text = ""
-    plan: Text = ""
-    state: Text = ""
-    after: Text = ""
+    q: ShortText = ""
+    plan: ShortText = ""
+    state: ShortText = ""
+    after: ShortText = ""
     limit: Limit = 50
 
 
-class Account(msgspec.Struct, frozen=True):
+class AccountFields(msgspec.Struct, frozen=True):
     """An account. Times are epoch milliseconds; ``role`` is '' of who is not of the staff."""
 
     id: str
@@ -50,7 +50,7 @@ class Account(msgspec.Struct, frozen=True):
     leaving_at: int | None
 
 
-class AccountShown(Account, frozen=True):
+class AccountShown(AccountFields, frozen=True):
     """The same, with what it has used today (UTC), what runs, and which plan it asks for."""
 
     used_today: int = 0
@@ -61,19 +61,19 @@ class AccountShown(Account, frozen=True):
 class NewAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An account to make. ``verified``: the address is known to be theirs."""
 
-    email: Text
-    plan: Text = "free"
+    email: ShortText
+    plan: ShortText = "free"
     verified: bool = False
 
 
 class MadeAccount(msgspec.Struct, frozen=True):
     """An account that was made, with its first key: nobody shows that again."""
 
-    account: Account
+    account: AccountFields
     key: NewKey
 
 
-class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReasonGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why, for the trail."""
 
     reason: Annotated[str, Meta(max_length=500)] = ""
@@ -82,7 +82,7 @@ class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PlanWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The plan to put the account on."""
 
-    plan: Text
+    plan: ShortText
     reason: Annotated[str, Meta(max_length=500)] = ""
 
 
@@ -95,9 +95,9 @@ class SignedOut(msgspec.Struct, frozen=True):
 class NewKeyWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A key to make. What is left out is as the plan has it; ``name`` left out takes the next free one."""
 
-    name: Text | None = None
-    models: tuple[Text, ...] | None = None
-    addresses: tuple[Text, ...] | None = None
+    name: ShortText | None = None
+    models: tuple[ShortText, ...] | None = None
+    addresses: tuple[ShortText, ...] | None = None
     expires_at: Millis | None = None
     daily_requests: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
     concurrent_requests: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
@@ -126,19 +126,19 @@ class StaffShown(msgspec.Struct, frozen=True):
 class RoleWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The role to give; null takes it away."""
 
-    role: Text | None
+    role: ShortText | None
 
 
 class GroupWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The group, and the role that its members hold from their next sign-in on; null: none."""
 
-    group: Text
-    role: Text | None
+    group: ShortText
+    role: ShortText | None
 
 
-def account_of(user: User) -> Account:
+def account_fields(user: User) -> AccountFields:
     """An account as the API tells it."""
-    return Account(
+    return AccountFields(
         user.id,
         user.email,
         user.plan_id,
@@ -163,32 +163,34 @@ class PeopleRoutes:
     def operations(self) -> Mapping[str, BoundOperation]:
         """Every operation by its name in the table."""
         return {
-            "user_list": Bound(self.users, Listed[Account], PeopleQuery, Nothing),
+            "user_list": Bound(self.users, Listed[AccountFields], PeopleQuery, Nothing),
             "user_show": Bound(self.user, AccountShown, Nothing, Nothing),
             "user_create": Bound(self.create, MadeAccount, Nothing, NewAccount),
-            "user_plan": Bound(self.plan, Account, Nothing, PlanWanted),
-            "user_verify": Bound(self.verify, Account, Nothing, Reason),
-            "user_disable": Bound(self.disable, Account, Nothing, Reason),
-            "user_enable": Bound(self.enable, Account, Nothing, Reason),
-            "user_delete": Bound(self.delete, Account, Nothing, Reason),
-            "user_keep": Bound(self.keep, Account, Nothing, Reason),
+            "user_plan": Bound(self.plan, AccountFields, Nothing, PlanWanted),
+            "user_verify": Bound(self.verify, AccountFields, Nothing, ReasonGiven),
+            "user_disable": Bound(self.disable, AccountFields, Nothing, ReasonGiven),
+            "user_enable": Bound(self.enable, AccountFields, Nothing, ReasonGiven),
+            "user_delete": Bound(self.delete, AccountFields, Nothing, ReasonGiven),
+            "user_keep": Bound(self.keep, AccountFields, Nothing, ReasonGiven),
             "user_sign_out": Bound(self.sign_out, SignedOut, Nothing, Nothing),
             "key_list": Bound(self.keys, Listed[KeyRow], Nothing, Nothing),
             "key_create": Bound(self.make_key, NewKey, Nothing, NewKeyWish),
             "key_limit": Bound(self.limit_key, KeyRow, Nothing, KeyLimitsWanted),
             "key_roll": Bound(self.roll_key, NewKey, Nothing, Roll),
-            "key_revoke": Bound(self.revoke_key, KeyRow, Nothing, Reason),
+            "key_revoke": Bound(self.revoke_key, KeyRow, Nothing, ReasonGiven),
             "staff_list": Bound(self.staff, StaffShown, Nothing, Nothing),
-            "staff_set": Bound(self.set_role, Account, Nothing, RoleWanted),
+            "staff_set": Bound(self.set_role, AccountFields, Nothing, RoleWanted),
             "group_set": Bound(self.set_group, StaffShown, Nothing, GroupWanted),
             "token_list": Bound(self.tokens, Listed[AdminToken], Nothing, Nothing),
-            "token_revoke": Bound(self.revoke_token, AdminToken, Nothing, Reason),
+            "token_revoke": Bound(self.revoke_token, AdminToken, Nothing, ReasonGiven),
             "token_self": Bound(self.own_token, AdminToken, Nothing, Nothing),
         }
 
     # ---- accounts
 
-    async def users(self, call: AdminCall[PeopleQuery, Nothing], conn: AsyncConnection) -> Listed[Account]:
+    async def users(
+        self, call: AdminCall[PeopleQuery, Nothing], conn: AsyncConnection
+    ) -> Listed[AccountFields]:
         """Accounts, by their addresses."""
         query = call.query
         if query.state not in search.STATES:
@@ -198,7 +200,7 @@ class PeopleRoutes:
             conn, chosen, today=day_of(self._site.clock()), most=query.limit
         )
         shown = [
-            Account(
+            AccountFields(
                 it.id,
                 it.email,
                 it.plan_id,
@@ -216,7 +218,7 @@ class PeopleRoutes:
         """One account."""
         user = await _user(conn, call.path)
         return AccountShown(
-            **msgspec.structs.asdict(account_of(user)),
+            **msgspec.structs.asdict(account_fields(user)),
             used_today=await history.used_on(conn, user.id, day_of(self._site.clock())),
             running=len(self._site.gate.running(user.id)),
             wish=await plan_wishes.wish_of(conn, user.id),
@@ -235,9 +237,9 @@ class PeopleRoutes:
             now=self._site.now(),
             entropy=self._site.entropy,
         )
-        return MadeAccount(account_of(user), key)
+        return MadeAccount(account_fields(user), key)
 
-    async def plan(self, call: AdminCall[Nothing, PlanWanted], conn: AsyncConnection) -> Account:
+    async def plan(self, call: AdminCall[Nothing, PlanWanted], conn: AsyncConnection) -> AccountFields:
         """Put the account on another plan."""
         changed = await people.change_and_tell(
             conn,
@@ -249,23 +251,23 @@ class PeopleRoutes:
             now=self._site.now(),
             entropy=self._site.entropy,
         )
-        return account_of(changed)
+        return account_fields(changed)
 
-    async def verify(self, call: AdminCall[Nothing, Reason], conn: AsyncConnection) -> Account:
+    async def verify(self, call: AdminCall[Nothing, ReasonGiven], conn: AsyncConnection) -> AccountFields:
         """Take the address as verified."""
         return await self._change(call, conn, Changes(verified=True))
 
-    async def disable(self, call: AdminCall[Nothing, Reason], conn: AsyncConnection) -> Account:
+    async def disable(self, call: AdminCall[Nothing, ReasonGiven], conn: AsyncConnection) -> AccountFields:
         """Close the account."""
         return await self._change(call, conn, Changes(disabled=True))
 
-    async def enable(self, call: AdminCall[Nothing, Reason], conn: AsyncConnection) -> Account:
+    async def enable(self, call: AdminCall[Nothing, ReasonGiven], conn: AsyncConnection) -> AccountFields:
         """Open the account again."""
         return await self._change(call, conn, Changes(disabled=False))
 
     async def _change(
-        self, call: AdminCall[Nothing, Reason], conn: AsyncConnection, wanted: Changes
-    ) -> Account:
+        self, call: AdminCall[Nothing, ReasonGiven], conn: AsyncConnection, wanted: Changes
+    ) -> AccountFields:
         user = await _user(conn, call.path)
         changed = await people.change_and_tell(
             conn,
@@ -277,9 +279,9 @@ class PeopleRoutes:
             now=self._site.now(),
             entropy=self._site.entropy,
         )
-        return account_of(changed)
+        return account_fields(changed)
 
-    async def delete(self, call: AdminCall[Nothing, Reason], conn: AsyncConnection) -> Account:
+    async def delete(self, call: AdminCall[Nothing, ReasonGiven], conn: AsyncConnection) -> AccountFields:
         """Have the account deleted in a week."""
         user = await _user(conn, call.path)
         at = await people.delete_and_tell(
@@ -291,9 +293,9 @@ class PeopleRoutes:
             now=self._site.now(),
             entropy=self._site.entropy,
         )
-        return account_of(msgspec.structs.replace(user, leaving_at=at))
+        return account_fields(msgspec.structs.replace(user, leaving_at=at))
 
-    async def keep(self, call: AdminCall[Nothing, Reason], conn: AsyncConnection) -> Account:
+    async def keep(self, call: AdminCall[Nothing, ReasonGiven], conn: AsyncConnection) -> AccountFields:
         """Keep the account after all."""
         user = await _user(conn, call.path)
         await people.keep(
@@ -304,7 +306,7 @@ class PeopleRoutes:
             now=self._site.now(),
             entropy=self._site.entropy,
         )
-        return account_of(msgspec.structs.replace(user, leaving_at=None))
+        return account_fields(msgspec.structs.replace(user, leaving_at=None))
 
     async def sign_out(self, call: AdminCall[Nothing, Nothing], conn: AsyncConnection) -> SignedOut:
         """End all sessions of the account."""
@@ -363,7 +365,7 @@ class PeopleRoutes:
             entropy=self._site.entropy,
         )
 
-    async def revoke_key(self, call: AdminCall[Nothing, Reason], conn: AsyncConnection) -> KeyRow:
+    async def revoke_key(self, call: AdminCall[Nothing, ReasonGiven], conn: AsyncConnection) -> KeyRow:
         """End the key."""
         key = await _key(conn, call.path)
         await people.revoke_key(
@@ -382,13 +384,13 @@ class PeopleRoutes:
         """Who works here."""
         return StaffShown(await membership.members(conn), dict(await membership.groups(conn)))
 
-    async def set_role(self, call: AdminCall[Nothing, RoleWanted], conn: AsyncConnection) -> Account:
+    async def set_role(self, call: AdminCall[Nothing, RoleWanted], conn: AsyncConnection) -> AccountFields:
         """Give somebody a role, or take it away."""
         user, role = await _user(conn, call.path), call.body.role
         now, entropy = self._site.now(), self._site.entropy
         if role is None:
-            return account_of(await membership.take(conn, user, call.actor, now=now, entropy=entropy))
-        return account_of(await membership.give(conn, user, role, call.actor, now=now, entropy=entropy))
+            return account_fields(await membership.take(conn, user, call.actor, now=now, entropy=entropy))
+        return account_fields(await membership.give(conn, user, role, call.actor, now=now, entropy=entropy))
 
     async def set_group(self, call: AdminCall[Nothing, GroupWanted], conn: AsyncConnection) -> StaffShown:
         """Have a group's members hold a role, or no longer."""
@@ -406,7 +408,7 @@ class PeopleRoutes:
         """All tokens, the newest first."""
         return Listed(await tokens.list_tokens(conn))
 
-    async def revoke_token(self, call: AdminCall[Nothing, Reason], conn: AsyncConnection) -> AdminToken:
+    async def revoke_token(self, call: AdminCall[Nothing, ReasonGiven], conn: AsyncConnection) -> AdminToken:
         """End a token."""
         token = await tokens.token_named(conn, call.path["id"], now=self._site.now())
         await tokens.revoke_token(

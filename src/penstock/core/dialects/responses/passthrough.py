@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.core.body.envelope import Envelope
+from penstock.core.body.request_scan import ENCRYPTED
 from penstock.core.body.splice import replace_at, replace_top_level
 from penstock.core.dialects.foreign_reasoning.responses import MARKS as REASONING_MARKS
 from penstock.core.dialects.foreign_reasoning.responses import without_our_reasoning
@@ -60,7 +61,7 @@ _encode = msgspec.json.Encoder().encode
 
 _SUMMARY = SEALED.encode()
 _COMPACTED = b'"%b' % _SUMMARY
-MARKS = (_SUMMARY, *REASONING_MARKS)
+MARKS = (_SUMMARY, ENCRYPTED, *REASONING_MARKS)
 """What strings begin with in a body that may need a change."""
 _NO_EFFORT = re.compile(rb'"effort"\s*:\s*"none"')
 _ENCRYPTED = "reasoning.encrypted_content"
