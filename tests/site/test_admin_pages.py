@@ -326,6 +326,7 @@ async def test_an_incident_is_told_from_its_beginning_to_its_end(
     found = (await stranger.get("/status.json")).json()["incidents"]
     assert [(it["state"], it["models"]) for it in found] == [("investigating", ["claude-haiku-4.5"])]
     there = f"/admin/notices/incidents/{found[0]['id']}"
+    hotel.house.clock.now += 60
     assert (await owner.post(there, state="resolved", text="It was the network.")).status_code == 303
     page = (await stranger.get("/status")).text
     assert (

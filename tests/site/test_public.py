@@ -150,7 +150,9 @@ async def test_answers_are_as_the_contract_says(hotel: Hotel, path: str) -> None
         ((kind, content),) = operation["requestBody"]["content"].items()
         given = {"json": content["example"]}
         if kind == "multipart/form-data":
-            given = {"data": {"model": content["example"]["model"]}, "files": {"file": ("a.wav", b"RIFF")}}
+            text = {name: value for name, value in content["example"].items() if name in ("model", "prompt")}
+            name = "image" if "image" in content["example"] else "file"
+            given = {"data": text, "files": {name: ("a.bin", b"RIFF")}}
         Draft202012Validator(resolved(content["schema"])).validate(content["example"])
     reader = hotel.reader()
     answer = await reader.http.request(method, where, headers=headers, **given)

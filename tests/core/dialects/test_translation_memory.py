@@ -31,7 +31,7 @@ from penstock.core.dialects.translation_memory import (
     TranslationScope,
 )
 from penstock.core.neutral.events import CallOpened
-from penstock.core.neutral.request import Thought
+from penstock.core.neutral.request import MOST_LOSSES, Thought
 from penstock.core.profile import DEFAULT_PROFILE, Profile
 from penstock.core.reasoning.cache import PlacedReasoning, ReasoningCache, ReasoningScope
 from penstock.errors import InvalidRequest
@@ -326,6 +326,22 @@ def test_results_that_wait_are_no_place_to_go_on_from() -> None:
 
 def items(*rows: dict[str, Any], **fields: Any) -> bytes:
     return json.dumps({"model": "m", "input": [{"role": "user", "content": "x"}, *rows], **fields}).encode()
+
+
+def test_losses_of_items_are_bounded() -> None:
+    half = MOST_LOSSES // 2 + 1
+    rows = [
+        {
+            "type": "message",
+            "role": "user",
+            "content": "y",
+            **{f"novel{turn}_{at:03}": 1 for at in range(half)},
+        }
+        for turn in range(2)
+    ]
+    out = same(scanned("responses", items(*rows)), "responses", "chat", DEFAULT_PROFILE, scope())
+    assert isinstance(out, Prepared)
+    assert len(out.losses) <= MOST_LOSSES
 
 
 def test_a_later_item_may_bring_the_tools_that_name_earlier_calls() -> None:

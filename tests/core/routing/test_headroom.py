@@ -111,7 +111,7 @@ AMOUNTS = st.builds(
     Amount,
     st.sampled_from(["requests", "tokens", "input", "output"]),
     st.none() | st.floats(1, 1e9),
-    st.floats(0, 1e9),
+    st.just(0.0) | st.floats(1e-6, 1e9),  # a part of a request is none, however small
     st.none() | st.floats(0, 1e6),
     st.booleans(),
 )

@@ -308,3 +308,15 @@ def test_a_board_knows_its_candidates() -> None:
     assert board.health_of(candidate_of(board, "b")) is health_of(board, "b")
     assert board.health.model("m") is board.known
     assert not health_of(board, "a").probing
+
+
+def test_how_quick_an_upstream_generates_is_told_by_answers_that_are_long_enough() -> None:
+    board = letters("a")
+    known, rules = health_of(board, "a"), board.health.rules
+    board.health.generated(known, 31, 0.1)
+    board.health.generated(known, 1_000, 0.0)
+    assert known.rate == 0.0
+    board.health.generated(known, 100, 2.0)
+    assert known.rate == 50.0
+    board.health.generated(known, 300, 2.0)
+    assert known.rate == pytest.approx(50.0 + rules.rate_weighs * 100.0)
