@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.body.envelope import MAX_MESSAGES
+from penstock.core.body.request_scan import ENCRYPTED
 from penstock.core.catalog import DialectName
 from penstock.core.dialects.registry import read_envelope
 from penstock.errors import InvalidRequest
+from tests.core.dialects.remembering import scanned
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 MESSAGES = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}'
@@ -382,3 +384,13 @@ def test_no_mutation_breaks_it(data: st.DataObject, dialect: DialectName) -> Non
     assert json.loads(envelope.encode("other"))["model"] == "other"
     assert envelope.estimate_input() >= 0
     assert envelope.features() is not None
+
+
+def test_what_is_encrypted_is_looked_for_in_the_one_format_that_has_it() -> None:
+    turns = b'{"model": "m", "input": [{"type": "reasoning", "encrypted_content": "x"}, {"role": "user", "content": "y"}]}'
+    plain = b'{"model": "m", "input": [{"role": "user", "content": "y"}]}'
+    chat = b'{"model": "m", "messages": [{"role": "user", "content": "encrypted_content"}]}'
+    assert read_envelope(turns, "responses").may_show(ENCRYPTED)
+    assert scanned("responses", turns).may_show(ENCRYPTED)
+    assert not scanned("responses", plain).may_show(ENCRYPTED)
+    assert not scanned("chat", chat).may_show(ENCRYPTED)
