@@ -295,8 +295,10 @@ def _seconds(text: str) -> int:
 
 
 async def _say(place: Installation, switch: Switch) -> Switch:
-    async with open_installation(place) as store:
-        return await _record(store, switch)
+    async with open_installation(place) as store, store.database.transaction() as conn:
+        return await upstream_switches.switch_upstream(
+            conn, switch, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
+        )
 
 
 async def _reset(place: Installation, reach: Reach) -> Switch:
@@ -309,13 +311,6 @@ async def _forget(store: Store, reach: Reach) -> Switch:
     async with store.database.transaction() as conn:
         return await upstream_switches.forget_health(
             conn, reach, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
-        )
-
-
-async def _record(store: Store, switch: Switch) -> Switch:
-    async with store.database.transaction() as conn:
-        return await upstream_switches.switch_upstream(
-            conn, switch, KINDS, cli_actor(), now=now_ms(), entropy=token_bytes
         )
 
 
