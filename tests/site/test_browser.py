@@ -160,7 +160,7 @@ async def test_from_the_landing_page_to_the_first_green_request_and_on(
     assert await page.locator("svg.chart rect").count() == 1
 
     await page.click("aside >> text=API keys")
-    await page.fill("#f-name", "laptop")
+    await page.fill("#n-new", "laptop")
     await reader.press("Make the key")
     made = (await page.locator(".card.marked pre").first.inner_text()).strip()
     assert (await hotel.house.http("GET", "/v1/models", made)).status == 200

@@ -91,6 +91,7 @@ class PeoplePages:
                 "chosen": chosen,
                 "plans": list(site.catalog().plans),
                 "states": search.STATES[1:],
+                "may": partial(allows, signed_in(request)),
             },
         )
 
