@@ -45,6 +45,13 @@ DAYS = 90
 _DAY_MS = 86_400_000
 
 
+_DAYS_USED = (
+    "INSERT INTO usage_days (user_id, day, used, refunded)"
+    " SELECT user_id, day, sum(CASE WHEN counted THEN 1 ELSE 0 END), sum(CASE WHEN counted THEN 0 ELSE 1 END)"
+    " FROM requests JOIN kinds ON kinds.id = kind GROUP BY user_id, day"
+)
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """How much of everything. One request in ``mine`` is of the account that looks; ``people`` are the others."""
 
@@ -94,7 +101,7 @@ class Rows:
 
     def _numbers(self, most: int) -> str:
         if self._postgresql:
-            return f"generate_series(1, {most}) AS numbers(n)"
+            return f"generate_series(1, {most}::bigint) AS numbers(n)"
         return (
             f"(WITH RECURSIVE counting(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counting WHERE n < {most})"
             " SELECT n FROM counting)"
@@ -157,7 +164,8 @@ class Rows:
             " cache_read_tokens, cache_write_tokens, first_byte_ms, total_ms)"
             f" SELECT {at} / {_DAY_MS}, {id}, CASE WHEN n % {wanted.mine} = 0 THEN 'usr_0' ELSE 'usr_' || ({person}) END,"
             f" CASE WHEN n % {wanted.mine} = 0 THEN 'key_' || (n % 3) ELSE 'key_' || ({person}) END, {at}, {kind}, 'm',"
-            f" {self._drawn(10_000, 7)}, {self._drawn(1000, 19)}, 0, 0, 1 + {time_} * {time_} / 200, 20 + {time_} * {time_} / 20"
+            f" {self._drawn(10_000, 7)}, {self._drawn(1000, 19)}, 0, 0, 1 + {time_} * {time_} / 200,"
+            f" 20 + {time_} * {time_} / 20"
             f" FROM {self._numbers(wanted.rows)}"
         )
 
@@ -173,7 +181,7 @@ class Rows:
             for first, end, by_hour in ((0, apart, False), (apart, None, True))
         ]
         return [
-            f"INSERT INTO usage_days (user_id, day, used, refunded) VALUES ('usr_0', {self._today}, 100, 0)",
+            _DAYS_USED,
             *made,
         ]
 
@@ -220,8 +228,7 @@ class Rows:
             "INSERT INTO sessions (digest, id, user_id, stage, created_at, seen_at, address, agent)"
             f" SELECT {self._bytes('n', 32)}, 'ses_' || {id}, {person}, 'signed_in', {at}, {at}, '203.0.113.7', 'Firefox'"
             + from_,
-            "INSERT INTO plan_wishes (user_id, plan_id, created_at)"
-            f" SELECT 'usr_' || (n * 5003), 'pro', {now} FROM {self._numbers(max(1, self._wanted.people // 5003))}",
+            f"INSERT INTO plan_wishes SELECT id, 'pro', {now} FROM users WHERE id LIKE 'usr_%00'",
         ]  # fmt: skip
 
 

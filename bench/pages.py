@@ -10,6 +10,7 @@ downloads the whole log of the customer, in each form, and prints how long a pro
 
 import argparse
 import asyncio
+import os
 import re
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import asyncpg
 import httpx2
@@ -136,9 +138,8 @@ class Browser:
 def serving(settings: Settings) -> Generator[str]:
     """A server of its own, at the address that it prints."""
     command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--data", str(settings.data)]
-    if settings.database_url.startswith("postgresql"):
-        command += ["--database-url", settings.database_url]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"PENSTOCK_DATABASE_URL": settings.database_url}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert server.stdout is not None
         yield next(
@@ -189,7 +190,7 @@ class Probe:
             self._http.get("/healthz")
             self.waits.append((time.perf_counter() - began) * 1000)
 
-    def __enter__(self) -> "Probe":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

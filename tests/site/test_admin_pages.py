@@ -406,3 +406,19 @@ async def test_staff_make_bound_and_roll_keys(hotel: Hotel, ann: Reader, owner: 
     assert {"key_made", "key_changed", "key_rolled"} <= set(await actions(hotel))
     other = await id_of(hotel, "owner@example.com")
     assert (await owner.get(f"/admin/users/{other}/keys/{found[1]}")).status_code == 404
+
+
+async def test_a_model_is_removed_with_who_used_it_and_comes_back(hotel: Hotel, owner: Reader) -> None:
+    there = "/admin/models/remove"
+    question = (await owner.get(f"{there}?id=claude-haiku-4.5")).text
+    assert "the plans free" in question
+    assert "in seven days it had 0 requests" in question
+    assert (await owner.get(f"{there}?id=none")).status_code == 404
+    done = await owner.post(there, id="claude-haiku-4.5", reason="too old")
+    assert done.headers["location"] == "/admin/models?notice=catalog-saved"
+    text = "/admin/catalog/edit?kind=model&id="
+    assert (await owner.get(f"{text}claude-haiku-4.5")).status_code == 404
+    assert (await owner.get(f"{text}claude-sonnet-4.6")).status_code == 200, "no other"
+    assert "too old" in (await owner.get("/admin/audit?action=catalog_changed")).text
+    assert (await owner.post(f"/admin/changes/{await operation(hotel)}/undo")).status_code == 303
+    assert (await owner.get(f"{text}claude-haiku-4.5")).status_code == 200

@@ -1,4 +1,4 @@
-"""Accounts and keys that staff make, keys that they change or roll. A key is shown on the page that answers, and on no other."""
+"""Accounts and keys that staff make, change and roll. A key is shown on the page that answers, and on no other."""
 
 from starlette.requests import Request
 from starlette.responses import Response

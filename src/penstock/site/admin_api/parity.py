@@ -37,7 +37,6 @@ class ParityRow(msgspec.Struct, frozen=True):
 
 
 _ONE = "the command lists them all"
-_COMMAND_ONLY = "pages have no form for it yet"
 _NO_ROUTE = "programs have no route for it yet"
 _ENTERED = "a key is entered by a person: programs name one with env: or file: in a catalogue"
 
@@ -90,7 +89,7 @@ PARITY: Final[tuple[ParityRow, ...]] = (
     ParityRow("model_show", "One model", "domain.catalog.catalog_store.load_document",
         "GET /admin/models/{id:path}", "", "GET /models/{id:path}", "read", "catalog:read", _ONE),
     ParityRow("model_remove", "Take models out of the catalogue and of every plan", "domain.staff.catalog_changes.withdraw",
-        "", "models remove", "POST /models/remove", "catalog", "catalog:write", _COMMAND_ONLY),
+        "POST /admin/models/remove", "models remove", "POST /models/remove", "catalog", "catalog:write"),
     ParityRow("model_add", "Publish models that providers list", "domain.staff.catalog_changes.publish",
         "", "models add", "", "catalog", None, "it asks every provider; a program applies a catalogue"),
     ParityRow("catalog_export", "The whole catalogue as TOML", "domain.catalog.catalog_store.export_document",
