@@ -197,8 +197,9 @@ class PeoplePages:
         used = [key.name for key in keys if key.last_used_at is not None and key.last_used_at >= week]
         question = ConfirmQuestion(
             f"Delete {user.email}",
-            f"In seven days the account is gone, with its keys and its log; until then it can be kept. Its {len(keys)} keys "
-            f"stop working within seconds; used in the last seven days: {', '.join(used) or 'none'}. The owner is mailed.",
+            "In seven days the account is gone, with its keys and its log; until then it can be kept. Its keys "
+            f"({len(keys)}) stop working within seconds; used in the last seven days: {', '.join(used) or 'none'}. "
+            "The owner is mailed.",
             "Delete in seven days",
             typed=user.email,
         )
