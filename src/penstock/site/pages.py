@@ -138,7 +138,7 @@ class Pages:
             compact=compact,
             url_path=url_path,
         )
-        with_arguments: dict[str, Any] = {"lately": lately, "browser": browser, "paired": paired}
+        with_arguments: dict[str, Any] = {"lately": lately, "browser": browser, "paired": paired, "many": many}
         self._templates.filters.update(with_arguments)
 
     def origin(self, request: Request) -> str:
@@ -232,6 +232,11 @@ NONE = "-"
 def grouped(number: float | None) -> str:
     """``12,345``; a dash where there is none."""
     return NONE if number is None else f"{number:,.0f}"
+
+
+def many(number: int, word: str) -> str:
+    """``1 account``, ``2,000 accounts``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 _BROWSERS = (
