@@ -48,7 +48,7 @@ PRIVATE = (
     "/settings",
 )
 WIDTHS = (1280, 390)
-CLIPPED = """[...document.querySelectorAll(".prose .snippet")].flatMap((snippet) => {
+CLIPPED = """[...document.querySelectorAll(".prose .snippet, .tabs .snippet")].flatMap((snippet) => {
   const pre = snippet.querySelector("pre"), button = snippet.querySelector("button");
   if (!pre.offsetParent) return [];
   const words = pre.textContent.slice(0, 40);
@@ -260,12 +260,11 @@ async def test_how_the_pages_of_an_account_look(browser: Browser, hotel: Hotel) 
     assert wrong + reader.complaints == []
 
 
-async def test_no_code_of_the_documentation_is_clipped_and_no_button_lies_on_it(
-    browser: Browser, hotel: Hotel
-) -> None:
+async def test_no_code_is_clipped_and_no_button_lies_on_it(browser: Browser, hotel: Hotel) -> None:
     reader = await watched(browser, hotel)
     wrong: list[str] = []
-    for path in (*(f"/docs/{entry.slug}" for entry in ENTRIES), "/docs/api"):
+    places = ("/", "/models/claude-haiku-4.5", "/docs/api")
+    for path in (*places, *(f"/docs/{entry.slug}" for entry in ENTRIES)):
         await reader.go(path)
         wrong += [f"{path}: {line}" for line in await reader.page.evaluate(CLIPPED)]
     assert wrong + reader.complaints == []

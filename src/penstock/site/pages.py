@@ -138,7 +138,12 @@ class Pages:
             compact=compact,
             url_path=url_path,
         )
-        with_arguments: dict[str, Any] = {"lately": lately, "browser": browser, "paired": paired, "many": many}
+        with_arguments: dict[str, Any] = {
+            "lately": lately,
+            "browser": browser,
+            "paired": paired,
+            "many": many,
+        }
         self._templates.filters.update(with_arguments)
 
     def origin(self, request: Request) -> str:
