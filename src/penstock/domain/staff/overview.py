@@ -156,7 +156,7 @@ async def waiting(conn: AsyncConnection, *, now: int) -> Waiting:
     )
     error = await conn.scalar(
         select(columns.error)
-        .where(columns.error.is_not(None), columns.sent_at.is_(None))
+        .where(columns.error.is_not(None), columns.sent_at.is_(None), columns.created_at >= now - 7 * DAY_MS)
         .order_by(columns.created_at.desc())
         .limit(1)
     )
