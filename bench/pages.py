@@ -10,18 +10,19 @@ downloads the whole log of the customer, in each form, and prints how long a pro
 
 import argparse
 import asyncio
+import multiprocessing
 import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Self
 
 import asyncpg
 import httpx2
@@ -175,46 +176,51 @@ def measure(origin: str, times: int, most: float, only: str) -> None:
             print(f"{name:<66}{min(taken):>10.1f}{middle:>10.1f}{mark}", flush=True)
 
 
-class Probe:
-    """Asks for ``/healthz`` over and over, and keeps how long each answer took."""
-
-    def __init__(self, origin: str) -> None:
-        self._http = httpx2.Client(base_url=origin, trust_env=False, timeout=60)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.waits: list[float] = []
-
-    def _run(self) -> None:
-        while not self._ended.wait(0.005):
+def _probe(origin: str, ended: Event, waits: "Queue[list[float]]") -> None:
+    """Asks for ``/healthz`` over and over, in a process of its own: how long each answer took, in milliseconds."""
+    taken: list[float] = []
+    with httpx2.Client(base_url=origin, trust_env=False, timeout=60) as http:
+        while not ended.wait(0.005):
             began = time.perf_counter()
-            self._http.get("/healthz")
-            self.waits.append((time.perf_counter() - began) * 1000)
+            http.get("/healthz")
+            taken.append((time.perf_counter() - began) * 1000)
+    waits.put(taken)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+@contextmanager
+def _probing(origin: str, found: list[float]) -> Generator[None]:
+    """A probe beside; ``found`` has what it waited, once it has ended."""
+    context = multiprocessing.get_context("spawn")
+    ended, waits = context.Event(), context.Queue()
+    process = context.Process(target=_probe, args=(origin, ended, waits))
+    process.start()
+    yield
+    ended.set()
+    found += waits.get()
+    process.join()
 
 
 def export(origin: str) -> None:
-    """Everything of the customer as files, with a probe beside."""
+    """Everything of the customer as files, with a probe beside; and the probe with nothing, on the machine as it is."""
     reader = Browser(origin, CUSTOMER)
     print(f"{'file':<32}{'MB':>8}{'seconds':>10}{'probe: median':>16}{'99 %':>8}{'longest':>10}  ms")
-    for path in EXPORTS:
-        with Probe(origin) as probe:
-            began, size = time.perf_counter(), 0
-            with reader.http.stream("GET", path) as answer:
-                assert answer.status_code == 200, path
-                for chunk in answer.iter_bytes():
-                    size += len(chunk)
-            took = time.perf_counter() - began
-        waits = sorted(probe.waits)
+    for path in ("", *EXPORTS):
+        waits: list[float] = []
+        size, began = 0, time.perf_counter()
+        with _probing(origin, waits):
+            if path:
+                with reader.http.stream("GET", path) as answer:
+                    assert answer.status_code == 200, path
+                    for chunk in answer.iter_bytes():
+                        size += len(chunk)
+            else:
+                time.sleep(10)
+        took = time.perf_counter() - began
+        waits.sort()
         print(
-            f"{path:<32}{size / 1e6:>8.1f}{took:>10.1f}{statistics.median(waits):>16.1f}"
-            f"{waits[int(len(waits) * 0.99)]:>8.1f}{waits[-1]:>10.1f}"
+            f"{path or 'nothing':<32}{size / 1e6:>8.1f}{took:>10.1f}{statistics.median(waits):>16.1f}"
+            f"{waits[int(len(waits) * 0.99)]:>8.1f}{waits[-1]:>10.1f}",
+            flush=True,
         )
 
 
