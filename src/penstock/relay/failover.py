@@ -193,6 +193,8 @@ class Attempts:
         if known is None:
             return
         seconds = now - self._sent_at
+        if known.local:
+            health.crowded(known, self._kind(), seconds, now)
         if seconds > health.rules.slow_least:
             self._slow = seconds > model.pace.slow_mark(self._kind())
         if self._selection.known is not None:
@@ -263,8 +265,8 @@ class Attempts:
         known, self._known = self._known, None
         if known is None:
             return
-        if self.probing:
-            self._router.health.left(known, now, probe=True)
+        if self.probing or not known.normal:
+            self._router.health.left(known, now, probe=self.probing)
         else:
             known.in_flight -= 1
 

@@ -21,7 +21,7 @@ of its own and goes on by the same plain calls.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -51,6 +51,7 @@ from penstock.errors import (
     EndedByOwner,
     InternalError,
     InvalidRequest,
+    OurError,
     PenstockError,
     ProviderError,
 )
@@ -73,11 +74,12 @@ from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
 from penstock.relay.detour import Detour
 from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal, size_of
-from penstock.relay.further_models import next_model
+from penstock.relay.further_models import StandIn, next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
 from penstock.relay.probe import LeftProbe, Probe
 from penstock.relay.record import kind_of, settle
+from penstock.relay.refused_answer import RefusedAnswer, answers_a_refusal, is_refusal, refused
 from penstock.relay.retry_after import retry_after
 from penstock.relay.router import Router
 from penstock.relay.standing import Leg, Standing
@@ -116,6 +118,11 @@ _MOST_DEADLINES = 256
 _EXACT = 10.0
 """Seconds up to which a deadline is not rounded."""
 _LATE = UpstreamFailure(FailureReason.FIRST_BYTE_TIMEOUT, "no content in time", sent=True)
+_CAUSES: Mapping[str, Cause] = {
+    FailureClass.TOO_LONG.value: "overflow",
+    FailureClass.REFUSAL.value: "refusal",
+}
+"""Of what is no failure of the provider: why another model may answer."""
 _ENDED = "The owner of the key has ended this request."
 _STOPPED = "The service was stopped before the answer was complete. Send the request again."
 
@@ -197,6 +204,7 @@ class Relay:
         self.clock = clock
         self.streams = OpenStreams(clock)
         self.queue = UpstreamQueue(timings.queue)
+        router.health.left_one = self.queue.stir
         self.calls: dict[str, RelayedCall] = {}
         """Those that have not ended, by their request ids."""
 
@@ -545,7 +553,7 @@ class RelayedCall(Call):
         """Choose whom to ask first. Where all are out, the first may be back soon: ``patience`` says how long is waited."""
         relay = self._relay
         selection = self.selection
-        limited = selection.known is None and selection.board.group.limited
+        limited = selection.board.limited
         if limited and relay.queue.waiting(selection.model.id):
             self._queue()
             return
@@ -590,20 +598,24 @@ class RelayedCall(Call):
         found = next_model(self, detour, relay.router, cause, now)
         if found is None:
             return None
+        self._stand_in(found)
+        return found.candidate
+
+    def _stand_in(self, found: StandIn) -> None:
+        """Another model is asked from now on."""
         if self.contacted:
-            self._attempts.leave(now)
+            self._attempts.leave(self._relay.clock())
         self.selection, self._attempts = found.selection, found.attempts
         self.route = Reason.FALLBACK_MODEL
-        detour.stands_in = True
+        self._aside().stands_in = True
         self._sit(found.candidate)
-        return found.candidate
 
     def _fall_back(self, failure: PenstockError) -> None:
         """All attempts have failed: another model is asked, or the caller is told of the first failure."""
         detour, candidate = self._aside(), None
         detour.failure = detour.failure or failure
         if isinstance(failure, ProviderError) and self._seconds_left() > 0:
-            candidate = self._other_model("down")
+            candidate = self._other_model("down" if detour.refused is None else "refusal")
         if candidate is None:
             self._fail(detour.failure)
         else:
@@ -624,17 +636,10 @@ class RelayedCall(Call):
 
     def _queue(self) -> None:
         """All are full: wait until somebody leaves a place, in turn."""
-        relay, model, group = self._relay, self.selection.model.id, self.selection.board.group
+        relay, model = self._relay, self.selection.model.id
         account, tokens, weight = self._share()
-        places = {
-            id(each): each.limit
-            for tier in group.tiers
-            for candidate in tier.candidates
-            for each in relay.router.health.of(candidate.attempt).capacities
-        }
-        self._aside().turn = relay.queue.join(
-            model, account, tokens, weight, sum(places.values()), self._take_place
-        )
+        places = self.selection.board.places()
+        self._aside().turn = relay.queue.join(model, account, tokens, weight, places, self._take_place)
         self._keep_alive()
         seconds = min(relay.queue.most_seconds, max(0.0, self._seconds_left()))
         self._pause(seconds, self._waited_in_vain)
@@ -851,6 +856,7 @@ class RelayedCall(Call):
             self._room.leave()
         if self.envelope.stream:
             self._stream = stream = self._response_stream()
+            stream.holds_refusals = self._may_be_refused()
             relay.streams.add(stream)
             self.exchange.watch(stream)
         if self._leg.attempt is not attempt:
@@ -1080,7 +1086,7 @@ class RelayedCall(Call):
             if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
                 self._state = ANSWERING
                 self._attempts.content(stream.first_byte_at)
-            if stream.done_at is not None or stream.empty:
+            if stream.done_at is not None or stream.empty or stream.refused:
                 self._do(self._complete_stream, stream)
 
     def _stream_ended(self, error: BaseException | None) -> None:
@@ -1114,6 +1120,10 @@ class RelayedCall(Call):
         if error is None:
             if stream.empty:
                 if self._asks_for_content():
+                    return
+                self.first_byte_at = stream.deliver()
+            elif stream.refused:
+                if self._asks_who_does_not_refuse(stream.deliver):
                     return
                 self.first_byte_at = stream.deliver()
             response, self._response = self._response, None
@@ -1188,14 +1198,59 @@ class RelayedCall(Call):
                 raise reported_error(failed, self.envelope.body, begun=False)
             if self._asks_for_content():
                 return
+        elif (
+            self._may_be_refused()
+            and is_refusal(self, body)
+            and self._asks_who_does_not_refuse(partial(self._give_at_once, out))
+        ):
+            return
         self.first_byte_at = now = relay.clock()
         self._attempts.content(now)
         self._attempts.succeeded(now)
-        exchange = self.exchange
+        self._give_at_once(out)
+        self._response = None
+        self.outcome, self.status = "completed", 200
+        self._end()
+
+    def _give_at_once(self, out: bytes) -> float:
+        """Give the caller a whole answer; when that was."""
         self._start()
         self._free_slot()
-        exchange.end(out)
-        self._response = None
+        self.exchange.end(out)
+        return self._relay.clock()
+
+    def _may_be_refused(self) -> bool:
+        """Whether another model is to answer where this one refuses."""
+        detour = self._detour
+        if detour is None and not self.standing.resolution.model.fallback:
+            return False
+        return answers_a_refusal(self, () if detour is None else detour.wanted)
+
+    def _asks_who_does_not_refuse(self, give: Callable[[], float]) -> bool:
+        """The model refuses. Whether another is asked that may answer; where it does not, ``give`` gives the refusal."""
+        relay, detour, attempts = self._relay, self._aside(), self._attempts
+        now, error = relay.clock(), refused()
+        found = next_model(self, detour, relay.router, "refusal", now)
+        if found is None:
+            return False
+        attempts.content(now)
+        attempts.succeeded(now)
+        response, self._response = self._response, None
+        relay.failover.trails.failed(self, error, response, began=attempts.began, now=now)
+        if response is not None and self.envelope.stream:
+            response.let_end(_LINGER)
+        detour.refused = RefusedAnswer(self, give)
+        self._stand_in(found)
+        self._state = BETWEEN_ATTEMPTS
+        self._follow(Step(found.candidate, Reason.FALLBACK_MODEL), error)
+        return True
+
+    def _give_refused(self, kept: RefusedAnswer) -> None:
+        """No other model has answered: the caller gets what the first has said instead."""
+        detour = self._aside()
+        detour.refused, detour.stands_in = None, False
+        kept.restore(self)
+        self.first_byte_at = kept.give()
         self.outcome, self.status = "completed", 200
         self._end()
 
@@ -1303,9 +1358,17 @@ class RelayedCall(Call):
 
     def _fail(self, error: PenstockError) -> None:
         """Settle a call that ends with this error in place of an answer; the caller is told in the way that is left."""
-        if isinstance(error, ContextOverflow) and self.contacted and not self.exchange.started:
-            candidate = self._other_model("overflow")
+        kept = None if self._detour is None else self._detour.refused
+        if kept is not None and not isinstance(error, EndedByOwner | OurError):
+            self._give_refused(kept)
+            return
+        cause = _CAUSES.get(error.failure_class)
+        if cause is not None and self.contacted and not self.exchange.started:
+            began = self._attempts.began
+            candidate = self._other_model(cause)
             if candidate is not None:
+                relay = self._relay
+                relay.failover.trails.failed(self, error, None, began=began, now=relay.clock())
                 detour = self._aside()
                 detour.failure = detour.failure or error
                 self._follow(Step(candidate, Reason.FALLBACK_MODEL), error)

@@ -16,7 +16,6 @@ from penstock.core.catalog import Feature
 from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
 from penstock.core.routing.affinity import Affinity, favourite, few_of, liking
 from penstock.core.routing.board import Board, Entry, Ranked
-from penstock.core.routing.bounds.capacity import is_full
 from penstock.core.routing.candidates import Candidate, Tier
 from penstock.core.routing.health import Health, UpstreamHealth
 from penstock.core.routing.rules import RoutingRules
@@ -108,7 +107,8 @@ def choose(
                 return kept
         return _drawn(tier, entries, health.rules, u, now)
     able = _able(board, need, tried)
-    free = _free(able) if group.limited else able
+    limited = board.limited
+    free = _free(able) if limited else able
     live = [_live(tier, entries, health, now) for tier, entries in free]
     if failed is not None:
         return _after(live, tried, failed, health.rules, u, now)
@@ -118,7 +118,7 @@ def choose(
     if found is not None:
         return Choice(found[0].candidate, _reason(found, able, board, now))
     free = [each for each in free if each[1]]
-    if not free or (group.limited and _is_anybody_well(able, health, now)):
+    if not free or (limited and _is_anybody_well(able, health, now)):
         return Choice(None, Reason.FULL)
     return _last_resort(free, board, u, now, patience)
 
@@ -131,7 +131,7 @@ def _reason(found: tuple[Choice, Tier], able: list[Ranked], board: Board, now: f
     if board.group.size == 1:
         return Reason.ONLY
     if tier is not able[0][0]:
-        full = board.group.limited and _is_anybody_well(able[:1], board.health, now)
+        full = board.limited and _is_anybody_well(able[:1], board.health, now)
         return Reason.TIER_FULL if full else Reason.TIER_DOWN
     return chosen.reason if tier is board.group.tiers[0] else Reason.CALLER
 
@@ -140,7 +140,7 @@ def others(board: Board, need: Need, tried: Sequence[Candidate], now: float) -> 
     """Whether another place could be asked than those that were tried."""
     if board.group.size <= len(tried) or (tried and board.group.places == 1):
         return False
-    limited = board.group.limited
+    limited = board.limited
     if not (board.health.abnormal or limited) and len(tried) == 1 and is_plain(board, need):
         return True
     able = _able(board, need, tried)
@@ -203,9 +203,7 @@ def _able(board: Board, need: Need, tried: Sequence[Candidate]) -> list[Ranked]:
 
 def _free(able: list[Ranked]) -> list[Ranked]:
     """Those that take one more request; the tiers stay, also where nobody of them does."""
-    return [
-        (tier, [entry for entry in entries if not is_full(entry[1].capacities)]) for tier, entries in able
-    ]
+    return [(tier, [entry for entry in entries if not entry[1].full]) for tier, entries in able]
 
 
 def _is_anybody_well(able: list[Ranked], health: Health, now: float) -> bool:
@@ -293,8 +291,7 @@ def _sticky(
         if id(own[1]) not in there:
             if not places:
                 return None
-            full = is_full(own[1].capacities)
-            reason = Reason.STICKY_LEFT_FULL if full else Reason.STICKY_LEFT_OUT
+            reason = Reason.STICKY_LEFT_FULL if own[1].full else Reason.STICKY_LEFT_OUT
             own = _favourite(key, places)
     left = _leaves(own, places, wish, board, now)
     if left is None:

@@ -87,6 +87,26 @@ class RoutingRules(msgspec.Struct, frozen=True):
     headroom_every: float = 0.25
     """How often an upstream's answers are looked at for what is left."""
 
+    # ---- limits that are learned
+    learns_limits: bool = True
+    """Whether there are such."""
+    learned_cut: float = 0.7
+    """After a refusal for load an upstream is sent this part of what ran there."""
+    learned_least: float = 4.0
+    learned_used: float = 0.8
+    """The lowest limit, of which fewer tell nothing; and the part of a limit that has to be used for it to rise."""
+    learn_every: float = 1.0
+    """One cut in this time."""
+    learned_kept: float = 600.0
+    """How long after its last cut a limit is forgotten."""
+    gradient_tolerance: float = 1.5
+    """How many times its usual time a first token of the operator's own server may take before its limit falls."""
+    gradient_smoothing: float = 0.2
+    gradient_window: float = 600.0
+    """How much of each step is taken, and the first tokens that are the usual time's average."""
+    gradient_queue: float = 4.0
+    """How many more than run well are sent, so that it is seen whether they do."""
+
     # ---- votes
     votes: int = 2
     votes_within: float = 5.0
