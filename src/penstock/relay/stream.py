@@ -201,7 +201,7 @@ class ResponseStream:
         """The reply is complete, ``out`` is the last of it, and nothing of it was content."""
         lane = self.lane
         self._startup += out
-        if self.holds_refusals and lane is not None and lane.stop == "refusal":
+        if self.holds_refusals and lane is not None and (self._refusing or lane.stop == "refusal"):
             self.refused = True
             return
         # an answer that counts what it has generated has had something in it that is not shown

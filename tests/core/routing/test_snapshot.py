@@ -40,6 +40,8 @@ def troubled(draw: random.Random) -> tuple[Board, float]:
         now += draw.expovariate(2.0)
         known = draw.choice(legs)
         probe = health.sent(known, now)
+        if draw.random() < 0.2:
+            known.in_flight += 5
         user = f"u{draw.randrange(5)}"
         match draw.randrange(5):
             case 0 | 1:

@@ -108,7 +108,7 @@ def choose(
         return _drawn(tier, entries, health.rules, u, now)
     able = _able(board, need, tried)
     limited = board.limited
-    free = _free(able) if limited else able
+    free = _free(able, board.health, now) if limited else able
     live = [_live(tier, entries, health, now) for tier, entries in free]
     if failed is not None:
         return _after(live, tried, failed, health.rules, u, now)
@@ -144,7 +144,10 @@ def others(board: Board, need: Need, tried: Sequence[Candidate], now: float) -> 
     if not (board.health.abnormal or limited) and len(tried) == 1 and is_plain(board, need):
         return True
     able = _able(board, need, tried)
-    live = [_live(tier, entries, board.health, now) for tier, entries in (_free(able) if limited else able)]
+    live = [
+        _live(tier, entries, board.health, now)
+        for tier, entries in (_free(able, board.health, now) if limited else able)
+    ]
     places = {candidate.place for candidate in tried}
     return any(entry[0].place not in places for each in live for entry in (*each.well, *each.odd))
 
@@ -201,8 +204,12 @@ def _able(board: Board, need: Need, tried: Sequence[Candidate]) -> list[Ranked]:
     return [each for each in found if each[1]]
 
 
-def _free(able: list[Ranked]) -> list[Ranked]:
+def _free(able: list[Ranked], health: Health, now: float) -> list[Ranked]:
     """Those that take one more request; the tiers stay, also where nobody of them does."""
+    for _, entries in able:
+        for _, known, _ in entries:
+            if known.bounded:
+                health.settle(known, now)  # its limit may be over
     return [(tier, [entry for entry in entries if not entry[1].full]) for tier, entries in able]
 
 
