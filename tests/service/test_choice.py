@@ -319,6 +319,43 @@ async def test_case_35_who_has_waited_in_vain_is_told_in_the_stream(tmp_path: Pa
         assert len(await house.rows(user)) == 1
 
 
+@both
+@pytest.mark.parametrize("alone", [True, False])
+async def test_case_34_what_a_refusal_for_load_has_taught_is_kept_to(
+    tmp_path: Path, dialect: str, alone: bool
+) -> None:
+    async with open_house(tmp_path / "data", upstream_queue=30.0) as house:
+        user, name = await house.user(), f"{'wire' if alone else 'pair'}-{dialect}"
+        wire, spare = house.wires[f"wire-{dialect}"], house.wires[f"spare-{dialect}"]
+        well(house, dialect)
+        callers = [await house.begin(dialect, name, user) for _ in range(6)]
+        running = [await wire.next() for _ in callers]
+        late = await house.begin(dialect, name, user)
+        (await wire.next()).answer(b"{}", 529, headers={"retry-after": "0.2"})
+        assert (await late.answer()).status == (502 if alone else 200)
+        found = known(house, f"wire-{dialect}", f"up-{dialect}")
+        assert found.learned is not None
+        assert 4.0 < found.learned.limit < 5.0, "seven tenths of what ran"
+        while found.target.until > relay_of(house).clock():  # noqa: ASYNC110 - a time that passes
+            await asyncio.sleep(0.05)
+        late = await house.begin(dialect, name, user, stream=True)
+        if alone:
+            while not relay_of(house).queue.waiting(name):  # noqa: ASYNC110 - a state of the relay
+                await asyncio.sleep(0.01)
+            assert len(wire.asked) == 7, "it waits"
+            for asked in running[:2]:
+                give(asked, dialect)
+            give(await wire.next(), dialect)
+        answer = await late.answer()
+        assert (answer.status, answer.whole) == (200, True)
+        assert answer.headers["x-penstock-route"] == ("only" if alone else "tier_full")
+        assert len(spare.asked) == (0 if alone else 2)
+        for asked in running[2 if alone else 0 :]:
+            give(asked, dialect)
+        assert {(await caller.answer()).status for caller in callers} == {200}
+        await nothing_left(house, dialect)
+
+
 # ---- auto models
 
 
