@@ -77,6 +77,23 @@ def test_what_is_slow_or_fails_or_is_busy_gets_less_and_never_nothing(names: str
             assert shares(board, now=200.0)["a"] > fair * 0.9, "what nothing new is learned of is forgotten"
 
 
+def test_where_both_that_are_drawn_are_slow_two_others_are_looked_at() -> None:
+    names = "abcdefghijklmnopqrst"
+    board = letters(names)
+    for name in "abcd":
+        health_of(board, name).slowness = 8.0
+    found = shares(board, many=20_000)
+    slow = [found[name] for name in "abcd"]
+    # a tenth of its share each keeps; without a second look both of a pair are slow in 3 % of the draws
+    assert all(0.1 / 20 < share < 0.2 / 20 for share in slow), slow
+    well = [found[name] for name in names[4:]]
+    assert max(well) < 1.15 * min(well)
+    few = letters("abc")
+    for name in "ab":
+        health_of(few, name).slowness = 8.0
+    assert shares(few)["c"] < 0.65, "of three two are most"
+
+
 def test_of_two_the_better_is_taken_by_how_much_better_it_is() -> None:
     board = letters("ab")
     health_of(board, "a").failures = 0.2
@@ -224,7 +241,7 @@ def test_one_alone_is_the_only_one_also_after_a_rest() -> None:
 
 
 def test_two_that_are_drawn_are_different_also_where_a_weight_vanishes_beside_the_other() -> None:
-    assert _pair([1e-20, 1.0], [1e-20, 1.0], 1.0, 0.5)[:2] == (1, 0)
+    assert _pair([1e-20, 1.0], [1e-20, 1.0], 0.5)[:2] == (1, 0)
 
 
 # ---- after a failure

@@ -358,7 +358,7 @@ def _drawn(tier: Tier, entries: list[Entry], rules: RoutingRules, u: float, now:
     """Of a tier whose members are all well."""
     if len(entries) == 1:
         return Choice(entries[0][0], Reason.WEIGHT)
-    return _better(entries, _pair(tier.cumulative, tier.weights, tier.total, u), tier.mean, rules, now)
+    return _better(entries, tier.cumulative, tier.weights, u, rules, now)
 
 
 def _draw(entries: list[Entry], rules: RoutingRules, u: float, now: float) -> Choice:
@@ -366,14 +366,12 @@ def _draw(entries: list[Entry], rules: RoutingRules, u: float, now: float) -> Ch
     if len(entries) == 1:
         return Choice(entries[0][0], Reason.WEIGHT)
     weights = [entry[2] for entry in entries]
-    cumulative = list(accumulate(weights))
-    total = cumulative[-1]
-    return _better(entries, _pair(cumulative, weights, total, u), total / len(entries), rules, now)
+    return _better(entries, list(accumulate(weights)), weights, u, rules, now)
 
 
-def _pair(cumulative: list[float], weights: list[float], total: float, u: float) -> tuple[int, int, float]:
-    """Two different places, drawn by weight, and what is left of ``u``: one number is enough for three draws."""
-    last = len(weights) - 1
+def _pair(cumulative: list[float], weights: list[float], u: float) -> tuple[int, int, float]:
+    """Two different places, drawn by weight, and what is left of ``u``: one number is enough for all draws."""
+    last, total = len(weights) - 1, cumulative[-1]
     point = u * total
     first = min(bisect_right(cumulative, point), last)
     weight = weights[first]
@@ -390,23 +388,42 @@ def _pair(cumulative: list[float], weights: list[float], total: float, u: float)
 
 
 def _better(
-    entries: list[Entry], pair: tuple[int, int, float], mean: float, rules: RoutingRules, now: float
+    entries: list[Entry],
+    cumulative: list[float],
+    weights: list[float],
+    u: float,
+    rules: RoutingRules,
+    now: float,
 ) -> Choice:
-    """The first that was drawn, or the second where clearly less is to be said against it.
+    """The first that is drawn, or the second where clearly less is to be said against it.
 
-    Of two alone it is not always the better one, or the other would never be asked again.
+    Of two alone it is not always the better one, or the other would never be asked again. Where both are far from what is
+    usual, and there are more, two others may be better: they are drawn as often as the second would be taken.
     """
-    first, second, rest = pair
+    first, second, rest = _pair(cumulative, weights, u)
+    mean, most = cumulative[-1] / len(entries), 1.0 - rules.least_share
     one, known, weight = entries[first]
     score = known.score(weight, mean, now, rules)
-    other, known, weight = entries[second]
-    against = known.score(weight, mean, now, rules)
-    if against >= rules.worse * score:
-        return Choice(one, Reason.WEIGHT)
-    most = 1.0 - rules.least_share
-    if len(entries) == 2:
-        most = min(most, score / (score + against))
-    return Choice(other, Reason.LOAD) if rest < most else Choice(one, Reason.WEIGHT)
+    other, beside, weight = entries[second]
+    against = beside.score(weight, mean, now, rules)
+    found = Choice(one, Reason.WEIGHT)
+    if against < rules.worse * score:
+        if len(entries) == 2:
+            most = min(most, score / (score + against))
+        if rest >= most:
+            return found
+        found, known, score = Choice(other, Reason.LOAD), beside, against
+    if known.slowness > rules.poor and rest < most and len(entries) > _FEW:
+        for place in _pair(cumulative, weights, rest / most)[:2]:
+            another, known, weight = entries[place]
+            against = known.score(weight, mean, now, rules)
+            if against < rules.worse * score:
+                found, score = Choice(another, Reason.LOAD), against
+    return found
+
+
+_FEW = 3
+"""Of so many two that are slow are most of them."""
 
 
 # ---- after a failure

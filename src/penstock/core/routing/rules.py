@@ -13,6 +13,8 @@ class RoutingRules(msgspec.Struct, frozen=True):
     """Of two that are drawn the second is taken where its score is below this part of the first's."""
     least_share: float = 0.1
     """Of its weight's share a healthy upstream keeps this: without requests nothing would be learned of it."""
+    poor: float = 2.0
+    """How many averages of the model its first tokens take of whom others are looked for."""
     failing_costs: float = 10.0
     """How much an upstream's score grows with its share of failures."""
     failures_weigh: float = 0.1
