@@ -8,13 +8,14 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from penstock.core.catalog import Model
 from penstock.core.routing.candidates import UpstreamKey
 from penstock.core.routing.health import Health
 from penstock.core.routing.snapshot import LegView, Snapshot, taken
@@ -212,40 +213,61 @@ class UpstreamWatch:
     # ---- metrics
 
     def metrics(self) -> Iterator[Metric]:
-        """What is known, as prometheus-client's records; the labels are the catalogue's words and our own."""
-        now = self._clock()
-        attempts = CounterMetricFamily(
-            "penstock_upstream_attempts",
-            "Attempts that have ended, by the class of their failure; empty for those that were answered.",
-            labels=(*_LABELS, "class"),
-        )
-        state = GaugeMetricFamily(
-            "penstock_upstream_state", "1 for the state that it is in.", labels=(*_LABELS, "state")
-        )
-        running = GaugeMetricFamily("penstock_upstream_inflight", "Attempts that run now.", labels=_LABELS)
-        models = self._catalog.current.models
-        named = {(target.provider, target.model) for model in models.values() for target in model.targets}
-        for view in taken(self._health, now).legs:
-            if (view.provider, view.model) not in named:
-                continue  # of a wildcard: its callers choose the names, and there may be any number
-            labels = (view.provider, view.model, view.credential)
-            failed = self._failures.of(labels)
-            answered = view.asked - view.in_flight - sum(failed.values())
-            attempts.add_metric((*labels, ""), max(answered, 0))
-            for failure, count in failed.items():
-                attempts.add_metric((*labels, failure), count)
-            state.add_metric((*labels, view.state(now)), 1)
-            running.add_metric(labels, view.in_flight)
-        yield attempts
-        yield state
-        yield running
-        tokens = GaugeMetricFamily(
-            "penstock_retry_tokens", "What a model's budget for second attempts holds.", labels=("model",)
-        )
-        for model, left in self._health.budgets():
-            if model in models:
-                tokens.add_metric((model,), left)
-        yield tokens
+        """What is known, as prometheus-client's records."""
+        return upstream_metrics(self._health, self._failures, self._catalog.current.models, self._clock())
+
+
+def upstream_metrics(
+    health: Health, failures: UpstreamFailures, models: Mapping[str, Model], now: float
+) -> Iterator[Metric]:
+    """What is known, as prometheus-client's records; the labels are the catalogue's words and our own."""
+    attempts = CounterMetricFamily(
+        "penstock_upstream_attempts",
+        "Attempts that have ended, by the class of their failure; empty for those that were answered.",
+        labels=(*_LABELS, "class"),
+    )
+    state = GaugeMetricFamily(
+        "penstock_upstream_state", "1 for the state that it is in.", labels=(*_LABELS, "state")
+    )
+    running = GaugeMetricFamily("penstock_upstream_inflight", "Attempts that run now.", labels=_LABELS)
+    most = GaugeMetricFamily(
+        "penstock_upstream_limit",
+        "How many attempts may run at once, as the catalogue says or as was learned, where that is limited.",
+        labels=_LABELS,
+    )
+    headroom = GaugeMetricFamily(
+        "penstock_upstream_headroom_ratio",
+        "What is left of its limits, by what its answers say.",
+        labels=(*_LABELS, "kind"),
+    )
+    named = {(target.provider, target.model) for model in models.values() for target in model.targets}
+    for view in taken(health, now).legs:
+        if (view.provider, view.model) not in named:
+            continue  # of a wildcard: its callers choose the names, and there may be any number
+        labels = (view.provider, view.model, view.credential)
+        failed = failures.of(labels)
+        answered = view.asked - view.in_flight - sum(failed.values())
+        attempts.add_metric((*labels, ""), max(answered, 0))
+        for failure, count in failed.items():
+            attempts.add_metric((*labels, failure), count)
+        state.add_metric((*labels, view.state(now)), 1)
+        running.add_metric(labels, view.in_flight)
+        if view.most is not None:
+            most.add_metric(labels, view.most)
+        for kind, ratio in view.headroom.items():
+            headroom.add_metric((*labels, kind), ratio)
+    yield attempts
+    yield state
+    yield running
+    yield most
+    yield headroom
+    tokens = GaugeMetricFamily(
+        "penstock_retry_tokens", "What a model's budget for second attempts holds.", labels=("model",)
+    )
+    for model, left in health.budgets():
+        if model in models:
+            tokens.add_metric((model,), left)
+    yield tokens
 
 
 def worker_views(directory: Path) -> list[WorkerView]:

@@ -25,6 +25,7 @@ class Detour:
         "models",
         "preference",
         "probe",
+        "queued_at",
         "refused",
         "seat",
         "stands_in",
@@ -51,6 +52,8 @@ class Detour:
         self.probe: Probe | None = None
         """The attempt that is made now, where it is one that the request may leave."""
         self.seat: Seat | None = None
+        self.queued_at = 0.0
+        """Since when a place was waited for, on the monotonic clock."""
         self.turn: Ticket[TakePlace] | None = None
         self.stream: ResponseStream | None = None
         """What gives the caller comments while something is waited for."""

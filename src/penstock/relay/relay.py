@@ -642,6 +642,7 @@ class RelayedCall(Call):
         self._aside().turn = relay.queue.join(model, account, tokens, weight, places, self._take_place)
         self._keep_alive()
         seconds = min(relay.queue.most_seconds, max(0.0, self._seconds_left()))
+        self._aside().queued_at = relay.clock()
         self._pause(seconds, self._waited_in_vain)
 
     def _take_place(self) -> bool:
@@ -654,8 +655,11 @@ class RelayedCall(Call):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._aside().turn = None  # which the queue itself takes out
+        detour = self._aside()
+        detour.turn = None  # which the queue itself takes out
         self._stop_waiting()
+        waited = relay.clock() - detour.queued_at
+        relay.metrics.queued(self.selection.model.listed, waited, served=True)
         self.route = choice.reason
         self._sit(candidate)
         self._do(self._ask, candidate)
@@ -663,6 +667,8 @@ class RelayedCall(Call):
 
     def _waited_in_vain(self) -> None:
         self._stop_waiting()
+        waited = self._relay.clock() - self._aside().queued_at
+        self._relay.metrics.queued(self.selection.model.listed, waited, served=False)
         raise crowded(self.selection.model.id)
 
     def _refuse(self, choice: Choice) -> None:
@@ -935,6 +941,7 @@ class RelayedCall(Call):
             sending=self._sending,
             response=self._response,
             seat=detour.take_seat(),
+            told=partial(relay.metrics.hedged, self.attempt.provider),
             most=relay.timings.max_reply,
             seconds=min(
                 relay.router.health.rules.probe_held, inf if stream is None else stream.content_by - now
@@ -1433,6 +1440,9 @@ class RelayedCall(Call):
             input_tokens=self.usage.input or 0,
             output_tokens=self.usage.output or 0,
             first_byte=None if first is None else first - self.started,
+            first_content=None if first is None else first - self._attempts.began,
+            reason=self.route if self.contacted else "",
+            cached_tokens=self.usage.cache_read or 0,
             by_another_model=self.answered_model is not None,
         )
 

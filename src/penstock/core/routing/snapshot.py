@@ -36,6 +36,8 @@ class LegView(msgspec.Struct, frozen=True):
     """How many requests it is sent at once, as was learned; 0.0: any number."""
     bounds: tuple[tuple[int, int], ...] = ()
     """The same as the catalogue says, for its provider and for itself: how many are there, and how many may be."""
+    headroom: dict[str, float] = {}
+    """What is left of its limits, from 0.0 to 1.0, by the kinds that its answers tell of."""
 
     @property
     def most(self) -> float | None:
@@ -71,10 +73,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 def taken(health: Health, now: float) -> Snapshot:
     """What is known now."""
-    return Snapshot(now, tuple(_view(known) for known in health.all()))
+    return Snapshot(now, tuple(_view(known, now) for known in health.all()))
 
 
-def _view(known: UpstreamHealth) -> LegView:
+def _view(known: UpstreamHealth, now: float) -> LegView:
     provider, model, credential = known.key
     first, second, third, fourth = known.circuits
     return LegView(
@@ -93,6 +95,7 @@ def _view(known: UpstreamHealth) -> LegView:
         asked=known.asked,
         limit=0.0 if known.learned is None else known.learned.limit,
         bounds=tuple((each.taken, each.limit) for each in known.capacities),
+        headroom=known.headroom.ratios(now),
     )
 
 
