@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import gzip
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -243,7 +243,7 @@ def taken(number: int) -> list[Cell]:
 
 
 @contextmanager
-def hurried(house: House, deadline: str) -> Iterator[None]:
+def hurried(house: House, deadline: str) -> Generator[None]:
     """A new connection, or a pause within an answer, may take half a second."""
     relay = relay_of(house)
     usual = relay.timings

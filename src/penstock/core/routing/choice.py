@@ -293,9 +293,9 @@ def _sticky(
     own = _favourite(key, places)
     reason = Reason.STICKY
     if well is not everybody:
-        there = {id(entry[1]) for entry in well}
-        places = [entry for entry in places if id(entry[1]) in there]
-        if id(own[1]) not in there:
+        there = {entry[1] for entry in well}
+        places = [entry for entry in places if entry[1] in there]
+        if own[1] not in there:
             if not places:
                 return None
             reason = Reason.STICKY_LEFT_FULL if own[1].full else Reason.STICKY_LEFT_OUT
