@@ -523,6 +523,7 @@ def _timings(settings: Settings) -> Timings:
         max_stream_kept=settings.max_stream_kept,
         max_startup=settings.max_startup,
         queue=settings.upstream_queue,
+        queue_flexible=settings.upstream_queue_flexible,
     )
 
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from penstock.core.catalog import AutoRule, Fallback, Model, Target, When
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.health import Failure
+from penstock.core.routing.pace import whole_kind
 from penstock.domain.catalog import catalog_store
 from penstock.domain.keys.management import KeyWish
 from penstock.providers.table import KINDS
@@ -353,6 +354,49 @@ async def test_case_34_what_a_refusal_for_load_has_taught_is_kept_to(
         for asked in running[2 if alone else 0 :]:
             give(asked, dialect)
         assert {(await caller.answer()).status for caller in callers} == {200}
+        await nothing_left(house, dialect)
+
+
+@both
+async def test_case_34_who_has_time_comes_last_and_who_has_none_is_told_at_once(
+    tmp_path: Path, dialect: str
+) -> None:
+    async with open_house(tmp_path / "data", upstream_queue=0.5) as house:
+        model = await narrow(house, dialect, 2)
+        flexible, other, third = [await house.user() for _ in range(3)]
+        wire = house.wires[f"wire-{dialect}"]
+        first = await house.begin(dialect, model, flexible, service_tier="flex")
+        asked = await wire.next()
+        second = await house.begin(dialect, model, third)
+        waiting = await wire.next()
+        patient = await house.begin(dialect, model, flexible, service_tier="flex")
+        late = await house.ask(dialect, model, other)
+        assert (late.status, late.code) == (503, "overloaded"), (
+            "it has waited, and the one with time still does"
+        )
+        for _ in range(20):
+            relay_of(house).router.health.model(model).pace.add(
+                whole_kind(4096), 9.0, relay_of(house).clock()
+            )
+        impatient = {"x-stainless-read-timeout": "10"}
+        hurried = await house.ask(dialect, model, other, headers=impatient)
+        assert (hurried.status, hurried.code) == (503, "overloaded")
+        relay_of(house).queue.most_seconds = 30.0
+        usual = await house.begin(dialect, model, other)
+        while relay_of(house).queue.waiting(model) < 2:  # noqa: ASYNC110 - a state of the relay
+            await asyncio.sleep(0.01)
+        give(asked, dialect)
+        asked = await wire.next()
+        assert "service_tier" not in asked.json, "the others come first"
+        for each in (waiting, asked):
+            give(each, dialect)
+        give(await wire.next(), dialect)
+        answers = [await caller.answer() for caller in (first, second, usual, patient)]
+        assert {answer.status for answer in answers} == {200}
+        waited = (await house.page("/metrics")).body.decode()
+        for result, count in (("served", 2), ("in vain", 1)):
+            line = f'penstock_queue_seconds_count{{model="{model}",result="{result}"}} {count}.0'
+            assert line in waited
         await nothing_left(house, dialect)
 
 

@@ -94,7 +94,7 @@ from penstock.relay.upstream_errors import (
     refused_error,
     reported_error,
 )
-from penstock.relay.upstream_queue import UpstreamQueue, crowded
+from penstock.relay.upstream_queue import FLEXIBLE_WEIGHT, UpstreamQueue, crowded
 from penstock.relay.usage import note_model, note_stream
 from penstock.relay.wishes import wishes_of
 from penstock.upstream import (
@@ -115,6 +115,7 @@ _LINGER = 2.0
 _TOLD_BY_STATUS = frozenset((401, 402, 403, 429))
 """Error statuses that say enough where their body does not arrive."""
 _MOST_DEADLINES = 256
+_FLEXIBLE = b'"flex"'
 _EXACT = 10.0
 """Seconds up to which a deadline is not rounded."""
 _LATE = UpstreamFailure(FailureReason.FIRST_BYTE_TIMEOUT, "no content in time", sent=True)
@@ -147,6 +148,8 @@ class Timings(msgspec.Struct, frozen=True):
     max_startup: int = 64 * 1024
     queue: float = 2.0
     """How long a request waits for a place at an upstream that takes only so many at once."""
+    queue_flexible: float = 30.0
+    """The same for one whose caller has said that it has time."""
 
 
 class Front(Protocol):
@@ -631,17 +634,27 @@ class RelayedCall(Call):
 
     def _share(self) -> tuple[str, float, float]:
         """Who asks, for how much, and by which weight, as the queue counts it."""
-        size = self._attempts.size
-        return self.standing.account_id, float(size.prompt + size.asked), float(self.standing.plan.weight)
+        size, weight = self._attempts.size, float(self.standing.plan.weight)
+        if self._has_time():
+            weight *= FLEXIBLE_WEIGHT
+        return self.standing.account_id, float(size.prompt + size.asked), weight
+
+    def _has_time(self) -> bool:
+        """Whether the caller puts up with waiting, for a lower price."""
+        return self.envelope.value("service_tier") == _FLEXIBLE
 
     def _queue(self) -> None:
         """All are full: wait until somebody leaves a place, in turn."""
         relay, model = self._relay, self.selection.model.id
         account, tokens, weight = self._share()
         places = self.selection.board.places()
+        usual = self.selection.board.known.pace.usual(self._attempts.kind)
+        most = relay.timings.queue_flexible if self._has_time() else relay.queue.most_seconds
+        seconds = min(most, self._seconds_left() - usual)
+        if seconds <= 0:
+            raise crowded(model)  # there would be no time left for the answer
         self._aside().turn = relay.queue.join(model, account, tokens, weight, places, self._take_place)
         self._keep_alive()
-        seconds = min(relay.queue.most_seconds, max(0.0, self._seconds_left()))
         self._aside().queued_at = relay.clock()
         self._pause(seconds, self._waited_in_vain)
 

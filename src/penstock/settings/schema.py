@@ -321,6 +321,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "catalogue), before it is answered 503."
         ),
     ] = 2.0
+    upstream_queue_flexible: Annotated[
+        Timer,
+        about(
+            'The same for requests with `service_tier: "flex"`, which count a tenth of their plan\'s weight.'
+        ),
+    ] = 30.0
     upstream_learned_limits: Annotated[
         bool,
         about(
