@@ -374,10 +374,9 @@ async def test_case_34_who_has_time_comes_last_and_who_has_none_is_told_at_once(
         assert (late.status, late.code) == (503, "overloaded"), (
             "it has waited, and the one with time still does"
         )
+        kind = whole_kind(1000 if dialect == "messages" else 4096)
         for _ in range(20):
-            relay_of(house).router.health.model(model).pace.add(
-                whole_kind(4096), 9.0, relay_of(house).clock()
-            )
+            relay_of(house).router.health.model(model).pace.add(kind, 9.0, relay_of(house).clock())
         impatient = {"x-stainless-read-timeout": "10"}
         hurried = await house.ask(dialect, model, other, headers=impatient)
         assert (hurried.status, hurried.code) == (503, "overloaded")
