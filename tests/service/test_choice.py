@@ -72,6 +72,9 @@ async def test_case_25_the_turns_of_a_conversation_meet_one_provider(
         after = asked_at(house, dialect)
         where.add((after[0] > before[0], after[1] > before[1]))
     assert where == {(True, False), (False, True)}
+    told = (await house.page("/metrics")).body.decode()
+    assert 'penstock_affinity_total{result="kept"} 36.0' in told
+    assert 'penstock_choices_total{reason="sticky"} 36.0' in told
 
 
 @both

@@ -68,14 +68,14 @@ class Metrics(Collector):
     def __init__(self, health: Health) -> None:
         self._health = health
         self._answered: dict[tuple[str, int], int] = {}
-        self._outcomes: dict[tuple[str, str, str], int] = {}
+        self._outcomes: dict[tuple[str, str, str, str], int] = {}
+        """By model, provider, outcome, and why that provider was asked: one sum for a request, told in two metrics."""
         self._tokens: dict[tuple[str, str], int] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._failovers: dict[tuple[str, str, str], int] = {}
         self._other_models: dict[str, int] = {}
         self._first_byte: dict[str, _Times] = {}
         self._first_content: dict[tuple[str, str], _Times] = {}
-        self._reasons: dict[str, int] = {}
         self._cached: dict[tuple[str, str], int] = {}
         self._queued: dict[tuple[str, str], _Times] = {}
         self._hedges: dict[tuple[str, str], int] = {}
@@ -114,7 +114,7 @@ class Metrics(Collector):
         from its cache. ``by_another_model``: the answer names another model than the provider was asked for.
         """
         self._running -= 1
-        key = (model, provider, outcome)
+        key = (model, provider, outcome, reason)
         self._outcomes[key] = self._outcomes.get(key, 0) + 1
         if by_another_model:
             self._other_models[provider] = self._other_models.get(provider, 0) + 1
@@ -128,8 +128,6 @@ class Metrics(Collector):
             if times is None:
                 times = self._first_byte[model] = _Times()
             times.note(first_byte)
-        if reason:
-            self._reasons[reason] = self._reasons.get(reason, 0) + 1
         if first_content is not None:
             place = (model, provider)
             times = self._first_content.get(place)
@@ -184,7 +182,11 @@ class Metrics(Collector):
             "Requests of conversations: kept at their own provider, or why they have left it.",
             labels=("result",),
         )
-        for reason, count in self._reasons.items():
+        reasons: dict[str, int] = {}
+        for (*_, reason), count in self._outcomes.items():
+            if reason:
+                reasons[reason] = reasons.get(reason, 0) + count
+        for reason, count in reasons.items():
             choices.add_metric((reason,), count)
             if reason.startswith(_STICKY):
                 affinity.add_metric((reason.removeprefix(_STICKY).removeprefix("_") or "kept",), count)
@@ -232,7 +234,10 @@ class Metrics(Collector):
             "Relayed requests by model, provider and outcome.",
             labels=("model", "provider", "outcome"),
         )
-        for labels, count in self._outcomes.items():
+        outcomes: dict[tuple[str, str, str], int] = {}
+        for (model, provider, outcome, _), count in self._outcomes.items():
+            outcomes[model, provider, outcome] = outcomes.get((model, provider, outcome), 0) + count
+        for labels, count in outcomes.items():
             relayed.add_metric(labels, count)
         yield relayed
         tokens = CounterMetricFamily(

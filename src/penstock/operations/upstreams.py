@@ -31,6 +31,8 @@ _FRESH_SECONDS = 30.0
 """Seconds without a word after which a worker counts as gone."""
 _ALL_OUT_SECONDS = 60.0
 """How long all upstreams of a model are out before the operator is told."""
+_SCARCE, _SCARCE_SECONDS = 0.05, 300.0
+"""Below which part of its limits, and for how long, an upstream is told of."""
 _LABELS = ("provider", "model", "credential")
 
 
@@ -128,12 +130,17 @@ class UpstreamWatch:
         self._began = int(now() * 1000)
         self._resets: dict[Reach, int] = {}
         self._out_since: dict[str, float] = {}
+        self._low_since: dict[UpstreamKey, float] = {}
 
     def look(self) -> list[Alert]:
         """Forget what is to be forgotten, tell what is known; what the operator has to hear of."""
         self._follow()
         self._tell()
-        return self._alerts() if self._health.abnormal else []
+        if self._health.abnormal:
+            return self._alerts()
+        self._out_since.clear()
+        self._low_since.clear()
+        return []
 
     def forget(self) -> None:
         """This worker ends."""
@@ -189,7 +196,19 @@ class UpstreamWatch:
                 )
             )
         found += self._models_out(views, now)
+        found += self._nearly_used_up(views, now)
         return found
+
+    def _nearly_used_up(self, views: dict[UpstreamKey, LegView], now: float) -> Iterator[Alert]:
+        for key, view in views.items():
+            scarce = sorted(kind for kind, ratio in view.headroom.items() if ratio < _SCARCE)
+            if not scarce:
+                self._low_since.pop(key, None)
+            elif now - self._low_since.setdefault(key, now) > _SCARCE_SECONDS:
+                provider, model, credential = key
+                name = f"{provider}/{credential}:{model}" if credential else f"{provider}:{model}"
+                kinds = ", ".join(scarce)
+                yield Alert("headroom", name, f"{name} is near the end of its limits ({kinds}) for minutes.")
 
     def _models_out(self, views: dict[UpstreamKey, LegView], now: float) -> Iterator[Alert]:
         catalog = self._catalog.current

@@ -556,7 +556,8 @@ class RelayedCall(Call):
         """Choose whom to ask first. Where all are out, the first may be back soon: ``patience`` says how long is waited."""
         relay = self._relay
         selection = self.selection
-        limited = selection.board.limited
+        board = selection.board
+        limited = board.group.limited or board.health.bounded > 0
         if limited and relay.queue.waiting(selection.model.id):
             self._queue()
             return
@@ -875,7 +876,8 @@ class RelayedCall(Call):
             self._room.leave()
         if self.envelope.stream:
             self._stream = stream = self._response_stream()
-            stream.holds_refusals = self._may_be_refused()
+            if self._detour is not None or self.standing.resolution.model.fallback:
+                stream.holds_refusals = self._may_be_refused()
             relay.streams.add(stream)
             self.exchange.watch(stream)
         if self._leg.attempt is not attempt:
@@ -1219,7 +1221,8 @@ class RelayedCall(Call):
             if self._asks_for_content():
                 return
         elif (
-            self._may_be_refused()
+            (self._detour is not None or self.standing.resolution.model.fallback)
+            and self._may_be_refused()
             and is_refusal(self, body)
             and self._asks_who_does_not_refuse(partial(self._give_at_once, out))
         ):
@@ -1242,8 +1245,6 @@ class RelayedCall(Call):
     def _may_be_refused(self) -> bool:
         """Whether another model is to answer where this one refuses."""
         detour = self._detour
-        if detour is None and not self.standing.resolution.model.fallback:
-            return False
         return answers_a_refusal(self, () if detour is None else detour.wanted)
 
     def _asks_who_does_not_refuse(self, give: Callable[[], float]) -> bool:
