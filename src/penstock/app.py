@@ -158,7 +158,11 @@ class Service:
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
-            rules = structs.replace(RULES, asks_again=settings.upstream_again)
+            rules = structs.replace(
+                RULES,
+                asks_again=settings.upstream_again,
+                learns_limits=settings.upstream_learned_limits,
+            )
             tokens = TokenSources(client, self._secrets, now=self._now)
             router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
             router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
@@ -528,6 +532,7 @@ def _timings(settings: Settings) -> Timings:
         max_stream_kept=settings.max_stream_kept,
         max_startup=settings.max_startup,
         queue=settings.upstream_queue,
+        queue_flexible=settings.upstream_queue_flexible,
     )
 
 

@@ -21,7 +21,7 @@ of its own and goes on by the same plain calls.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -51,6 +51,7 @@ from penstock.errors import (
     EndedByOwner,
     InternalError,
     InvalidRequest,
+    OurError,
     PenstockError,
     ProviderError,
 )
@@ -73,11 +74,12 @@ from penstock.relay.call import Call
 from penstock.relay.continuation import WholeTurn, continued_request, paused_decoder
 from penstock.relay.detour import Detour
 from penstock.relay.failover import Attempts, Failover, Step, class_of, refusal, size_of
-from penstock.relay.further_models import next_model
+from penstock.relay.further_models import StandIn, next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
 from penstock.relay.probe import LeftProbe, Probe
 from penstock.relay.record import kind_of, settle
+from penstock.relay.refused_answer import RefusedAnswer, answers_a_refusal, is_refusal, refused
 from penstock.relay.retry_after import retry_after
 from penstock.relay.router import Router
 from penstock.relay.standing import Leg, Standing
@@ -92,7 +94,7 @@ from penstock.relay.upstream_errors import (
     refused_error,
     reported_error,
 )
-from penstock.relay.upstream_queue import UpstreamQueue, crowded
+from penstock.relay.upstream_queue import FLEXIBLE_WEIGHT, UpstreamQueue, crowded
 from penstock.relay.usage import note_model, note_stream
 from penstock.relay.wishes import wishes_of
 from penstock.upstream import (
@@ -113,9 +115,15 @@ _LINGER = 2.0
 _TOLD_BY_STATUS = frozenset((401, 402, 403, 429))
 """Error statuses that say enough where their body does not arrive."""
 _MOST_DEADLINES = 256
+_FLEXIBLE = b'"flex"'
 _EXACT = 10.0
 """Seconds up to which a deadline is not rounded."""
 _LATE = UpstreamFailure(FailureReason.FIRST_BYTE_TIMEOUT, "no content in time", sent=True)
+_CAUSES: Mapping[str, Cause] = {
+    FailureClass.TOO_LONG.value: "overflow",
+    FailureClass.REFUSAL.value: "refusal",
+}
+"""Of what is no failure of the provider: why another model may answer."""
 _ENDED = "The owner of the key has ended this request."
 _STOPPED = "The service was stopped before the answer was complete. Send the request again."
 
@@ -140,6 +148,8 @@ class Timings(msgspec.Struct, frozen=True):
     max_startup: int = 64 * 1024
     queue: float = 2.0
     """How long a request waits for a place at an upstream that takes only so many at once."""
+    queue_flexible: float = 30.0
+    """The same for one whose caller has said that it has time."""
 
 
 class Front(Protocol):
@@ -197,6 +207,7 @@ class Relay:
         self.clock = clock
         self.streams = OpenStreams(clock)
         self.queue = UpstreamQueue(timings.queue)
+        router.health.left_one = self.queue.stir
         self.calls: dict[str, RelayedCall] = {}
         """Those that have not ended, by their request ids."""
 
@@ -545,7 +556,8 @@ class RelayedCall(Call):
         """Choose whom to ask first. Where all are out, the first may be back soon: ``patience`` says how long is waited."""
         relay = self._relay
         selection = self.selection
-        limited = selection.known is None and selection.board.group.limited
+        board = selection.board
+        limited = board.group.limited or board.health.bounded > 0
         if limited and relay.queue.waiting(selection.model.id):
             self._queue()
             return
@@ -590,20 +602,24 @@ class RelayedCall(Call):
         found = next_model(self, detour, relay.router, cause, now)
         if found is None:
             return None
+        self._stand_in(found)
+        return found.candidate
+
+    def _stand_in(self, found: StandIn) -> None:
+        """Another model is asked from now on."""
         if self.contacted:
-            self._attempts.leave(now)
+            self._attempts.leave(self._relay.clock())
         self.selection, self._attempts = found.selection, found.attempts
         self.route = Reason.FALLBACK_MODEL
-        detour.stands_in = True
+        self._aside().stands_in = True
         self._sit(found.candidate)
-        return found.candidate
 
     def _fall_back(self, failure: PenstockError) -> None:
         """All attempts have failed: another model is asked, or the caller is told of the first failure."""
         detour, candidate = self._aside(), None
         detour.failure = detour.failure or failure
         if isinstance(failure, ProviderError) and self._seconds_left() > 0:
-            candidate = self._other_model("down")
+            candidate = self._other_model("down" if detour.refused is None else "refusal")
         if candidate is None:
             self._fail(detour.failure)
         else:
@@ -619,24 +635,28 @@ class RelayedCall(Call):
 
     def _share(self) -> tuple[str, float, float]:
         """Who asks, for how much, and by which weight, as the queue counts it."""
-        size = self._attempts.size
-        return self.standing.account_id, float(size.prompt + size.asked), float(self.standing.plan.weight)
+        size, weight = self._attempts.size, float(self.standing.plan.weight)
+        if self._has_time():
+            weight *= FLEXIBLE_WEIGHT
+        return self.standing.account_id, float(size.prompt + size.asked), weight
+
+    def _has_time(self) -> bool:
+        """Whether the caller puts up with waiting, for a lower price."""
+        return self.envelope.value("service_tier") == _FLEXIBLE
 
     def _queue(self) -> None:
         """All are full: wait until somebody leaves a place, in turn."""
-        relay, model, group = self._relay, self.selection.model.id, self.selection.board.group
+        relay, model = self._relay, self.selection.model.id
         account, tokens, weight = self._share()
-        places = {
-            id(each): each.limit
-            for tier in group.tiers
-            for candidate in tier.candidates
-            for each in relay.router.health.of(candidate.attempt).capacities
-        }
-        self._aside().turn = relay.queue.join(
-            model, account, tokens, weight, sum(places.values()), self._take_place
-        )
+        places = self.selection.board.places()
+        usual = self.selection.board.known.pace.usual(self._attempts.kind)
+        most = relay.timings.queue_flexible if self._has_time() else relay.queue.most_seconds
+        seconds = min(most, self._seconds_left() - usual)
+        if seconds <= 0:
+            raise crowded(model)  # there would be no time left for the answer
+        self._aside().turn = relay.queue.join(model, account, tokens, weight, places, self._take_place)
         self._keep_alive()
-        seconds = min(relay.queue.most_seconds, max(0.0, self._seconds_left()))
+        self._aside().queued_at = relay.clock()
         self._pause(seconds, self._waited_in_vain)
 
     def _take_place(self) -> bool:
@@ -649,8 +669,11 @@ class RelayedCall(Call):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._aside().turn = None  # which the queue itself takes out
+        detour = self._aside()
+        detour.turn = None  # which the queue itself takes out
         self._stop_waiting()
+        waited = relay.clock() - detour.queued_at
+        relay.metrics.queued(self.selection.model.listed, waited, served=True)
         self.route = choice.reason
         self._sit(candidate)
         self._do(self._ask, candidate)
@@ -658,6 +681,8 @@ class RelayedCall(Call):
 
     def _waited_in_vain(self) -> None:
         self._stop_waiting()
+        waited = self._relay.clock() - self._aside().queued_at
+        self._relay.metrics.queued(self.selection.model.listed, waited, served=False)
         raise crowded(self.selection.model.id)
 
     def _refuse(self, choice: Choice) -> None:
@@ -851,6 +876,8 @@ class RelayedCall(Call):
             self._room.leave()
         if self.envelope.stream:
             self._stream = stream = self._response_stream()
+            if self._detour is not None or self.standing.resolution.model.fallback:
+                stream.holds_refusals = self._may_be_refused()
             relay.streams.add(stream)
             self.exchange.watch(stream)
         if self._leg.attempt is not attempt:
@@ -929,6 +956,7 @@ class RelayedCall(Call):
             sending=self._sending,
             response=self._response,
             seat=detour.take_seat(),
+            told=partial(relay.metrics.hedged, self.attempt.provider),
             most=relay.timings.max_reply,
             seconds=min(
                 relay.router.health.rules.probe_held, inf if stream is None else stream.content_by - now
@@ -1080,7 +1108,7 @@ class RelayedCall(Call):
             if self._state is AWAITING_CONTENT and stream.first_byte_at is not None:
                 self._state = ANSWERING
                 self._attempts.content(stream.first_byte_at)
-            if stream.done_at is not None or stream.empty:
+            if stream.done_at is not None or stream.empty or stream.refused:
                 self._do(self._complete_stream, stream)
 
     def _stream_ended(self, error: BaseException | None) -> None:
@@ -1114,6 +1142,10 @@ class RelayedCall(Call):
         if error is None:
             if stream.empty:
                 if self._asks_for_content():
+                    return
+                self.first_byte_at = stream.deliver()
+            elif stream.refused:
+                if self._asks_who_does_not_refuse(stream.deliver):
                     return
                 self.first_byte_at = stream.deliver()
             response, self._response = self._response, None
@@ -1188,14 +1220,58 @@ class RelayedCall(Call):
                 raise reported_error(failed, self.envelope.body, begun=False)
             if self._asks_for_content():
                 return
+        elif (
+            (self._detour is not None or self.standing.resolution.model.fallback)
+            and self._may_be_refused()
+            and is_refusal(self, body)
+            and self._asks_who_does_not_refuse(partial(self._give_at_once, out))
+        ):
+            return
         self.first_byte_at = now = relay.clock()
         self._attempts.content(now)
         self._attempts.succeeded(now)
-        exchange = self.exchange
+        self._give_at_once(out)
+        self._response = None
+        self.outcome, self.status = "completed", 200
+        self._end()
+
+    def _give_at_once(self, out: bytes) -> float:
+        """Give the caller a whole answer; when that was."""
         self._start()
         self._free_slot()
-        exchange.end(out)
-        self._response = None
+        self.exchange.end(out)
+        return self._relay.clock()
+
+    def _may_be_refused(self) -> bool:
+        """Whether another model is to answer where this one refuses."""
+        detour = self._detour
+        return answers_a_refusal(self, () if detour is None else detour.wanted)
+
+    def _asks_who_does_not_refuse(self, give: Callable[[], float]) -> bool:
+        """The model refuses. Whether another is asked that may answer; where it does not, ``give`` gives the refusal."""
+        relay, detour, attempts = self._relay, self._aside(), self._attempts
+        now, error = relay.clock(), refused()
+        found = next_model(self, detour, relay.router, "refusal", now)
+        if found is None:
+            return False
+        attempts.content(now)
+        attempts.succeeded(now)
+        response, self._response = self._response, None
+        relay.failover.trails.failed(self, error, response, began=attempts.began, now=now)
+        if response is not None and self.envelope.stream:
+            response.let_end(_LINGER)
+        detour.refused = RefusedAnswer(self, give)
+        self._stand_in(found)
+        self._state = BETWEEN_ATTEMPTS
+        self._follow(Step(found.candidate, Reason.FALLBACK_MODEL), error)
+        return True
+
+    def _give_refused(self, kept: RefusedAnswer) -> None:
+        """No other model has answered: the caller gets what the first has said instead."""
+        detour = self._aside()
+        detour.refused, detour.stands_in = None, False
+        kept.restore(self)
+        self.first_byte_at = kept.give()
         self.outcome, self.status = "completed", 200
         self._end()
 
@@ -1303,9 +1379,17 @@ class RelayedCall(Call):
 
     def _fail(self, error: PenstockError) -> None:
         """Settle a call that ends with this error in place of an answer; the caller is told in the way that is left."""
-        if isinstance(error, ContextOverflow) and self.contacted and not self.exchange.started:
-            candidate = self._other_model("overflow")
+        kept = None if self._detour is None else self._detour.refused
+        if kept is not None and not isinstance(error, EndedByOwner | OurError):
+            self._give_refused(kept)
+            return
+        cause = _CAUSES.get(error.failure_class)
+        if cause is not None and self.contacted and not self.exchange.started:
+            began = self._attempts.began
+            candidate = self._other_model(cause)
             if candidate is not None:
+                relay = self._relay
+                relay.failover.trails.failed(self, error, None, began=began, now=relay.clock())
                 detour = self._aside()
                 detour.failure = detour.failure or error
                 self._follow(Step(candidate, Reason.FALLBACK_MODEL), error)
@@ -1370,6 +1454,9 @@ class RelayedCall(Call):
             input_tokens=self.usage.input or 0,
             output_tokens=self.usage.output or 0,
             first_byte=None if first is None else first - self.started,
+            first_content=None if first is None else first - self._attempts.began,
+            reason=self.route if self.contacted else "",
+            cached_tokens=self.usage.cache_read or 0,
             by_another_model=self.answered_model is not None,
         )
 
