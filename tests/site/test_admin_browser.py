@@ -22,7 +22,7 @@ NAME = """((it) => (it.labels?.[0] ?? it).textContent)(document.activeElement)""
 """What the thing that has the focus is called."""
 PAGES = (
     "/admin", "/admin/live", "/admin/requests", "/admin/users", "/admin/users/new",
-    "/admin/plans", "/admin/plans/free", "/admin/models",
+    "/admin/plans", "/admin/plans/free", "/admin/plans/new", "/admin/models",
     "/admin/models/claude-haiku-4.5", "/admin/providers", "/admin/providers/sim-chat", "/admin/mail", "/admin/staff",
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
