@@ -60,7 +60,8 @@ from penstock.relay.answer import RequestMemories
 from penstock.relay.call import Call
 from penstock.relay.failover import Failover
 from penstock.relay.offload import Offload
-from penstock.relay.relay import Relay, Timings
+from penstock.relay.relay import Relay
+from penstock.relay.relay_parts import Timings
 from penstock.relay.router import Router
 from penstock.relay.token_counting import CountingTurns, TokenCounter
 from penstock.relay.trail import Trails
