@@ -36,7 +36,7 @@ from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
-from penstock.errors import InternalError, PenstockError
+from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
 from penstock.operations.control import control_socket
@@ -138,7 +138,6 @@ class Service:
                 now=self._now,
                 revision=revision,
             )
-            database.after_commit = keyring.follow_commit
             simulated = await stack.enter_async_context(_simulated())
             drills = Drills(settings.data, revision, simulated, now=self._now)
             source = CatalogSource(
@@ -151,6 +150,7 @@ class Service:
                 opened=KeptKeys(secrets_file, self._secrets).open,
             )
             await source.refresh()
+            database.after_commit = partial(_follow_commit, keyring, source)
             if settings.signup == "open":
                 _tell_of_plan(source, settings.signup_plan)
             client = UpstreamClient()
@@ -417,6 +417,15 @@ def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> G
         countings_per_minute=settings.token_counts_per_minute,
         clock=now,
     )
+
+
+async def _follow_commit(keyring: Keyring, source: CatalogSource) -> None:
+    """What this process has committed it knows at once, and whoever changed it sees it so: keys, and the catalogue."""
+    seen = await keyring.follow_commit()
+    if seen is not None:
+        with suppress(DatabaseUnavailable):  # the next poll has it
+            if await source.refresh(seen.catalog):
+                log.info("catalogue changed", extra={"revision": source.current.revision})
 
 
 def _tell_of_plan(source: CatalogSource, plan: str) -> None:
