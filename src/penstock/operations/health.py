@@ -42,6 +42,10 @@ class Health:
         said = ((name, trouble()) for name, trouble in self._parts.items())
         return tuple(f"{name}: {text}" for name, text in said if text is not None)
 
+    def down(self) -> tuple[str, ...]:
+        """The names of the parts that do not work."""
+        return tuple(name for name, trouble in self._parts.items() if trouble() is not None)
+
     def look(self) -> list[PartHealth]:
         """Every part as it is now."""
         found: list[PartHealth] = []

@@ -15,11 +15,13 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.candidates import UpstreamKey
 from penstock.core.routing.health import Health
 from penstock.core.routing.snapshot import LegView, Snapshot, taken
 from penstock.core.routing.switches import Reach
 from penstock.domain.catalog.catalog_store import CatalogSource
+from penstock.domain.notifications.staff_events import Condition
 
 log = logging.getLogger("penstock.operations.upstreams")
 
@@ -102,6 +104,8 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
     mailed: bool = True
     """Else the log alone has it, because another mail tells of the same."""
+    cause: str = ""
+    """The class of the failure, where there is one."""
 
 
 class UpstreamWatch:
@@ -127,12 +131,33 @@ class UpstreamWatch:
         self._began = int(now() * 1000)
         self._resets: dict[Reach, int] = {}
         self._out_since: dict[str, float] = {}
+        self._found: list[Alert] = []
 
     def look(self) -> list[Alert]:
         """Forget what is to be forgotten, tell what is known; what the operator has to hear of."""
         self._follow()
         self._tell()
-        return self._alerts() if self._health.abnormal else []
+        self._found = self._alerts() if self._health.abnormal else []
+        return self._found
+
+    def conditions(self) -> list[Condition]:
+        """What lasts of what was found last, and the circuits that are open, as the staff are told of it."""
+        found = [Condition(_event_of(it), it.about, it.text) for it in self._found]
+        if not self._health.abnormal:
+            return found
+        named = {
+            (target.provider, target.model)
+            for model in self._catalog.current.models.values()
+            for target in model.targets
+        }
+        for view in taken(self._health, self._clock()).legs:
+            # the names behind a wildcard are callers' words
+            is_open = any(circuit.state == "open" for circuit in view.circuits[:2])
+            if is_open and (view.provider, view.model) in named:
+                where = f"{view.provider}/{view.model}"
+                text = f"{where} fails too often, and is left alone for a while"
+                found.append(Condition("target.circuit_opened", where, text))
+        return list({(it.event, it.object): it for it in found}.values())
 
     def forget(self) -> None:
         """This worker ends."""
@@ -185,6 +210,7 @@ class UpstreamWatch:
                     name,
                     f"The credential of {name} is not taken any more ({cause}).",
                     mailed=False,
+                    cause=cause,
                 )
             )
         found += self._models_out(views, now)
@@ -246,6 +272,13 @@ class UpstreamWatch:
             if model in models:
                 tokens.add_metric((model,), left)
         yield tokens
+
+
+def _event_of(alert: Alert) -> str:
+    if alert.kind == "model_out":
+        return "model.out"
+    spent = alert.cause == FailureClass.QUOTA.value
+    return "provider_key.out_of_money" if spent else "provider_key.refused"
 
 
 def worker_views(directory: Path) -> list[WorkerView]:

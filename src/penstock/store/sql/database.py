@@ -82,6 +82,8 @@ OLDER: tuple[str, ...] = (
     "0014",
     "0015",
     "0016",
+    "0017",
+    "0018",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 
