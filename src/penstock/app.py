@@ -169,8 +169,9 @@ class Service:
             router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
             router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
             attempts = AttemptLog(database)
-            told = _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
-            self.provider_refusals, self.ending_notices = await stack.enter_async_context(told)
+            self.provider_refusals, self.ending_notices = await stack.enter_async_context(
+                _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
+            )
             failures = UpstreamFailures(self._now)
             failover = Failover(metrics, Trails(attempts, failures), self.provider_refusals)
             watch = stack.enter_context(
@@ -290,13 +291,21 @@ class Service:
                 now=self._now,
             )
             await stack.enter_async_context(maintenance.running())
-            sees = (
-                partial(conditions_of_parts, health),
-                watch.conditions,
-                ModelEndings(source.get, self._now).conditions,
+            self.notifier, self.exporter = await stack.enter_async_context(
+                _outward(
+                    settings,
+                    database,
+                    secrets_file,
+                    metrics,
+                    (
+                        partial(conditions_of_parts, health),
+                        watch.conditions,
+                        ModelEndings(source.get, self._now).conditions,
+                    ),
+                    self._now,
+                    self._mail_queued,
+                )
             )
-            outward = _outward(settings, database, secrets_file, metrics, sees, self._now, self._mail_queued)
-            self.notifier, self.exporter = await stack.enter_async_context(outward)
             answers = ServerAnswers(database, source.get, self._secrets, self.provider_refusals, health)
             await stack.enter_async_context(control_socket(settings.data, answers.table()))
             self._not_ready = ""

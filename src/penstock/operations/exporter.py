@@ -86,8 +86,8 @@ class Exporter:
 
     async def _run(self) -> None:
         while True:
-            await to_its_end(self._guarded(), _LAST_WORD)
             await asyncio.sleep(self._settings.export_poll)
+            await to_its_end(self._guarded(), _LAST_WORD)
 
     async def _guarded(self) -> None:
         try:
@@ -105,9 +105,12 @@ class Exporter:
             async with self._database.connect() as conn:
                 found = await destinations.list_destinations(conn)
             await self._number_and_tidy(found)
-            counts = await asyncio.gather(*(self._export_all(it) for it in found))
+            count = sum(await asyncio.gather(*(self._export_all(it) for it in found)))
+            if count:
+                async with self._database.transaction() as conn:
+                    await settled.tidy_before(conn, await settled.cursors_in_use(conn))
             await self._tell_lag()
-            return sum(counts)
+            return count
 
     async def _number_and_tidy(self, found: list[Destination]) -> None:
         self._rounds += 1

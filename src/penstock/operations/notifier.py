@@ -91,13 +91,13 @@ class Notifier:
 
     async def _run(self) -> None:
         while True:
-            await to_its_end(self._guarded(), _LAST_WORD)
             try:
                 async with asyncio.timeout(self._settings.notify_poll):
                     await self._woken.wait()
             except TimeoutError:
                 pass
             self._woken.clear()
+            await to_its_end(self._guarded(), _LAST_WORD)
 
     async def _guarded(self) -> None:
         try:

@@ -9,6 +9,19 @@ down_revision = "0017"
 
 def upgrade() -> None:
     """Add the tables."""
+    _webhooks()
+    _events()
+    op.create_table(
+        "jobs",
+        sa.Column("name", sa.String(40), nullable=False),
+        sa.Column("holder", sa.String(40), nullable=False),
+        sa.Column("held_until", sa.BigInteger(), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_jobs"),
+    )
+
+
+def _webhooks() -> None:
     op.create_table(
         "webhooks",
         sa.Column("id", sa.String(40), nullable=False),
@@ -33,6 +46,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_notice_rules"),
     )
+
+
+def _events() -> None:
     op.create_table(
         "staff_events",
         sa.Column("id", sa.String(40), nullable=False),
@@ -66,11 +82,3 @@ def upgrade() -> None:
     )
     op.create_index("ix_deliveries_due_at", "deliveries", ["due_at"])
     op.create_index("ix_deliveries_target", "deliveries", ["target", "created_at"])
-    op.create_table(
-        "jobs",
-        sa.Column("name", sa.String(40), nullable=False),
-        sa.Column("holder", sa.String(40), nullable=False),
-        sa.Column("held_until", sa.BigInteger(), nullable=False),
-        sa.Column("done_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name="pk_jobs"),
-    )
