@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a loopback socket, over TLS: checks each signature as the standard says, and answers as it is told."""
+"""A receiver of webhooks on a loopback socket, over TLS: checks signatures as the standard says, answers as it is told."""
 
 import asyncio
 import base64
@@ -100,7 +100,6 @@ async def receiving(port: int = 0) -> AsyncGenerator[Receiver]:
         yield receiver
     finally:
         server.close()
-        server.close_clients() if hasattr(server, "close_clients") else None
 
 
 def trusting(folder: Path) -> dict[str, Any]:

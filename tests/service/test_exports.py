@@ -1,4 +1,4 @@
-"""Settled requests reach every destination at least once, in the order of their settling, whatever is away or killed meanwhile."""
+"""Settled requests reach every destination at least once, in the order of their settling, whatever is away or killed."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import func, select
 
@@ -159,14 +160,18 @@ async def test_a_number_never_appears_below_one_that_was_read(postgresql: Engine
     late, early = secrets.token_bytes(16), secrets.token_bytes(16)
     keys = ledger_rows._pack_keys([(1, bytes(12))])
     try:
-        async with database.transaction() as slow:
-            await slow.execute(settled_batches.insert().values(id=late, at=1, members=keys))
+        slow = await asyncpg.connect(postgresql.url)
+        async with slow.transaction():
+            await slow.execute(
+                "INSERT INTO settled_batches (id, at, members) VALUES ($1, $2, $3)", late, 1, keys
+            )
             async with database.transaction() as conn:
                 await conn.execute(settled_batches.insert().values(id=early, at=2, members=keys))
             async with database.transaction() as conn:
                 assert await settled.number_new(conn) == 1
                 read = await settled.read_after(conn, 0)
             assert read is not None
+        await slow.close()
         async with database.transaction() as conn:
             assert await settled.number_new(conn) == 1
             more = await settled.read_after(conn, read.cursor)

@@ -18,7 +18,7 @@ from penstock.domain.accounts import accounts
 from penstock.domain.mail import messages, outbox
 from penstock.domain.notifications import deliveries, digest, staff_events, watch, webhooks
 from penstock.domain.notifications.deliveries import Custom, DueLetter
-from penstock.domain.notifications.jobs import job_done, take_job
+from penstock.domain.notifications.jobs import done_until, held_elsewhere, job_done, take_job
 from penstock.domain.notifications.letters import Letter, body_of_letter
 from penstock.domain.notifications.staff_events import Condition, Teller
 from penstock.domain.notifications.webhooks import NoSuchWebhook, Webhook
@@ -135,6 +135,9 @@ class Notifier:
 
     async def _lead(self) -> None:
         now = self._now_ms()
+        async with self._database.connect() as conn:
+            if await held_elsewhere(conn, LEAD, self._holder, now=now):
+                return
         async with self._database.transaction() as conn:
             since = await take_job(conn, LEAD, self._holder, lease_ms=LEASE_MS, now=now)
             if since is None:
@@ -155,6 +158,10 @@ class Notifier:
         if self._settings.digest_at == "never":
             return
         due = digest.digest_due(now, self._settings.digest_at, self._zone)
+        async with self._database.connect() as conn:
+            known = await done_until(conn, DIGEST)
+            if known is not None and known >= due:
+                return
         async with self._database.transaction() as conn:
             since = await take_job(conn, DIGEST, self._holder, lease_ms=LEASE_MS, now=now)
             if since is None or since >= due:

@@ -24,6 +24,17 @@ async def take_job(conn: AsyncConnection, name: str, holder: str, *, lease_ms: i
     )
     if ours.rowcount != 1:
         return None
+    return await done_until(conn, name)
+
+
+async def held_elsewhere(conn: AsyncConnection, name: str, holder: str, *, now: int) -> bool:
+    """Whether another server holds a job: most servers find that, and need not write to know it."""
+    held = select(jobs.c.name).where(jobs.c.name == name, jobs.c.holder != holder, jobs.c.held_until >= now)
+    return await conn.scalar(held) is not None
+
+
+async def done_until(conn: AsyncConnection, name: str) -> int | None:
+    """Up to when a job was done; None where nobody has begun with it."""
     return await conn.scalar(select(jobs.c.done_at).where(jobs.c.name == name))
 
 
