@@ -25,8 +25,8 @@ PAGES = (
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
     "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove",
-    "/admin/tokens", "/admin/audit", "/admin/changes", "/admin/notices", "/admin/notifications", "/admin/exports", "/admin/settings",
-    "/admin/jobs",
+    "/admin/tokens", "/admin/audit", "/admin/changes", "/admin/notices", "/admin/notifications", "/admin/exports",
+    "/admin/settings", "/admin/jobs",
     "/admin/catalog/edit?kind=model",
 )  # fmt: skip
 
