@@ -1,11 +1,14 @@
 """Events of the staff reach webhooks and mail addresses by rules: signed, once, again after a day, and over once."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import select
 
 from penstock.domain.accounts import accounts
 from penstock.domain.notifications import deliveries, rules, staff_events, webhooks
@@ -14,6 +17,7 @@ from penstock.domain.notifications.staff_events import Condition, Teller
 from penstock.domain.notifications.webhooks import NewWebhook
 from penstock.domain.trail.entries import SYSTEM
 from penstock.operations.notifier import Notifier, try_webhook
+from penstock.store.sql.schema import outbox
 from tests.service.receivers import Receiver, receiving, trusting
 from tests.service.running_service import House, open_house
 from tests.stores import Engine, engine
@@ -57,9 +61,9 @@ class Office:
                 entropy=secrets.token_bytes,
             )
 
-    async def rule(self, **said: object) -> None:
+    async def rule(self, **said: Any) -> None:
         async with self.house.store.database.transaction() as conn:
-            wish = RuleWish(**said)  # type: ignore[arg-type]
+            wish = RuleWish(**said)
             await rules.add_rule(conn, wish, SYSTEM, now=self.now, entropy=secrets.token_bytes)
 
     async def sees(self, *seen: Condition) -> int:
@@ -234,6 +238,39 @@ async def test_new_accounts_are_told_without_their_addresses(office: Office) -> 
     assert await office.later(70) == 0
     assert not any(b"canary" in message.body for message in office.receiver.got)
     assert office.receiver.got[0].json["data"]["state"] == "happened"
+
+
+async def test_of_two_servers_one_sends_and_one_writes_the_digest(office: Office) -> None:
+    """Each sees the same, and neither knows of the other but by the database."""
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    store = office.house.store
+    other = Notifier(
+        store.database,
+        store.secrets_file,
+        office.house.settings,
+        office.notifier._metrics,
+        sees=(lambda: [OUT],),
+        now=office.house.clock,
+        mail_queued=lambda: None,
+    )
+    office.notifier._sees = (lambda: [OUT],)
+    counts = await asyncio.gather(office.notifier.round(), other.round())
+    await asyncio.gather(office.notifier.round(), other.round())
+    assert sum(counts) <= 1
+    assert len(office.receiver.got) == 1
+    async with store.database.transaction() as conn:
+        id = accounts.new_user_id(secrets.token_bytes(16))
+        await accounts.create_user(
+            conn, "root@example.com", plan="lab", admin=True, verified=True, now=1, id=id
+        )
+    office.house.clock.now += 25 * 3600
+    await asyncio.gather(office.notifier.round(), other.round())
+    await asyncio.gather(office.notifier.round(), other.round())
+    async with store.database.connect() as conn:
+        kinds = list(await conn.scalars(select(outbox.c.kind)))
+    assert kinds == ["digest_daily"]
+    assert [message.json["data"]["state"] for message in office.receiver.got] == ["opened", "still_open"]
 
 
 @pytest.mark.parametrize("shape", ["slack", "discord", "teams"])

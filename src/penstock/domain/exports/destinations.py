@@ -5,7 +5,7 @@ milliseconds.
 """
 
 import re
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from sqlalchemy import delete, insert, select, update
@@ -27,8 +27,7 @@ from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import destinations
 
-Carrier = Literal["webhook", "file"]
-CARRIERS: Final[tuple[Carrier, ...]] = ("webhook", "file")
+CARRIERS: Final = ("webhook", "file")
 MOST_DESTINATIONS: Final = 5
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _RETRY_FIRST: Final = 2_000
@@ -48,7 +47,7 @@ class Destination(msgspec.Struct, frozen=True):
 
     id: str
     name: str
-    kind: Carrier
+    kind: str
     host: str
     created_by: str
     created_at: int
@@ -64,7 +63,7 @@ class NewDestination(msgspec.Struct, frozen=True):
 
     id: str
     name: str
-    kind: Carrier
+    kind: str
     secret: str
 
     def __repr__(self) -> str:
@@ -91,12 +90,11 @@ async def add_destination(
     entropy: Entropy,
 ) -> NewDestination:
     """Add one. Raises ``InvalidRequest``, which never repeats the address."""
-    carrier = next((each for each in CARRIERS if each == kind), None)
-    if carrier is None:
+    if kind not in CARRIERS:
         raise InvalidRequest(f"A destination is one of {', '.join(CARRIERS)}.", param="kind")
     if _NAME.fullmatch(name) is None:
         raise InvalidRequest("A name has up to 40 of a-z, 0-9, _ and -; metrics call it so.", param="name")
-    if bool(url) != (carrier == "webhook"):
+    if bool(url) != (kind == "webhook"):
         raise InvalidRequest("A webhook has an address, a file has none.", param="url")
     await _room_for(conn, name)
     address = signed_address(url, entropy) if url else None
@@ -107,7 +105,7 @@ async def add_destination(
         insert(destinations).values(
             id=id,
             name=name,
-            kind=carrier,
+            kind=kind,
             host=host,
             sealed=sealed,
             created_by=actor.name[:320],
@@ -120,18 +118,18 @@ async def add_destination(
             tries=0,
         )
     )
-    kept = _encode(_Kept(name, carrier, host)).decode()
+    kept = _encode(_Kept(name, kind, host)).decode()
     await changes.record(conn, actor, [Changed("destination", id, None, kept)], now=now, entropy=entropy)
     await entries.write(
         conn,
         actor,
         "destination_added",
         Subject("destination", id, name),
-        after={"kind": carrier, "host": host},
+        after={"kind": kind, "host": host},
         now=now,
         entropy=entropy,
     )
-    return NewDestination(id, name, carrier, "" if address is None else address.secret)
+    return NewDestination(id, name, kind, "" if address is None else address.secret)
 
 
 async def list_destinations(conn: AsyncConnection) -> list[Destination]:

@@ -162,19 +162,20 @@ class NotificationPages:
     ) -> Response:
         site, settings = self._site, self._context.operation.settings
         async with site.database.connect() as conn:
-            context = {
-                "webhooks": await webhooks.list_webhooks(conn),
-                "rules": await rules.list_rules(conn),
-                "deliveries": await deliveries.newest_deliveries(conn),
-                "lasting": await staff_events.lasting_events(conn),
-            }
+            hooks = await webhooks.list_webhooks(conn)
+            said = await rules.list_rules(conn)
+            sent = await deliveries.newest_deliveries(conn)
+            lasting = await staff_events.lasting_events(conn)
         kinds = EVENT_KINDS.values()
         return site.pages.render(
             request,
             "admin/notifications.html",
             {
-                **context,
-                "names": {it.id: it.name for it in context["webhooks"]},
+                "webhooks": hooks,
+                "rules": said,
+                "deliveries": sent,
+                "lasting": lasting,
+                "names": {it.id: it.name for it in hooks},
                 "kinds": list(kinds),
                 "groups": list(dict.fromkeys(it.name.partition(".")[0] for it in kinds)),
                 "severities": SEVERITIES,
