@@ -75,7 +75,7 @@ class Notifier:
         self._outward = outward_of(settings)
         self._holder = secrets.token_hex(16)
         self._said: frozenset[tuple[str, str]] = frozenset()
-        self._said_at = -_SEEN_SECONDS
+        self._said_at = 0.0
         self._woken = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -123,13 +123,13 @@ class Notifier:
     async def _say_what_lasts(self) -> None:
         seen = [each for sees in self._sees for each in sees()]
         named = frozenset((each.event, each.object) for each in seen)
-        clock = asyncio.get_running_loop().time()
-        if not seen or (named == self._said and clock - self._said_at < _SEEN_SECONDS):
+        now = self._now()
+        if not seen or (named == self._said and abs(now - self._said_at) < _SEEN_SECONDS):
             self._said = named
             return
         async with self._database.transaction() as conn:
-            await staff_events.observe(conn, self._teller, seen, now=self._now_ms())
-        self._said, self._said_at = named, clock
+            await staff_events.observe(conn, self._teller, seen, now=int(now * 1000))
+        self._said, self._said_at = named, now
 
     # ---- what one server does
 
