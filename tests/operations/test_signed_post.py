@@ -12,6 +12,7 @@ from penstock.domain.notifications.signed_address import SignedAddress, host_of,
 from penstock.errors import InvalidRequest
 from penstock.operations.export_files import append_lines
 from penstock.operations.signed_post import may_reach
+from penstock.providers.tokens.aws import IamCredentials, Presigned, signed_query
 from penstock.settings.zones import zone_of
 
 LISTED = (ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00:1::/32"))
@@ -33,11 +34,11 @@ def test_a_secret_has_256_bits_and_shows_itself_to_nobody() -> None:
     assert made.secret.startswith("whsec_")
     assert base64.b64decode(made.secret.removeprefix("whsec_")) == b"\7" * 32
     assert made.target == b"/canary?token=canary"
-    assert host_of(made) == "hooks.example.com:8443"
+    assert host_of(made.place) == "hooks.example.com:8443"
     assert "canary" not in repr(made)
     assert made.secret not in repr(made)
     assert signed_address("https://h.example", bytes).target == b"/"
-    assert host_of(signed_address("https://[2606:4700::1]/x", bytes)) == "[2606:4700::1]"
+    assert host_of(signed_address("https://[2606:4700::1]/x", bytes).place) == "[2606:4700::1]"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,15 @@ def test_an_address_is_https_without_a_user_and_its_refusal_does_not_repeat_it(u
 )  # fmt: skip
 def test_only_the_world_and_what_is_listed_is_reached(address: str, reached: bool) -> None:
     assert may_reach(ipaddress.ip_address(address), LISTED) is reached
+
+
+def test_a_put_is_signed_as_the_vendors_own_library_signs_links() -> None:
+    """botocore 1.x, S3SigV4QueryAuth, with the same key, name and time."""
+    place = "/my-bucket/receipts%20of/2027/01/15/dst_x-000000000001-000000000009.jsonl"
+    host, region = "s3.eu-central-1.amazonaws.com", "eu-central-1"
+    put = Presigned("PUT", host, place, {}, region, "s3", 300, 1_800_000_000.0, digest="UNSIGNED-PAYLOAD")
+    signed = signed_query(IamCredentials("AKIAEXAMPLE", b"secret/EXAMPLE+key"), put)
+    assert signed.endswith("=5e58b1cfe4c10032ee63976b9ec5da9a80b72ae334a976ef49f9534d1faae826")
 
 
 # ---- rules and files

@@ -43,6 +43,22 @@ class Message:
         wanted = base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
         return f"v1,{wanted}" in self.named["webhook-signature"].split(" ")
 
+    def is_put_by(self, key_id: str, secret: str) -> bool:
+        """As S3 checks a link that was made for a put (Signature Version 4, with the body unsigned)."""
+        method, target, _ = self.first.split(" ")
+        path, _, query = target.partition("?")
+        fields = [each.partition("=")[::2] for each in query.split("&")]
+        given = dict(fields)
+        signed = "&".join(f"{name}={value}" for name, value in sorted(fields) if name != "X-Amz-Signature")
+        who, day, region, service, end = given["X-Amz-Credential"].split("%2F")
+        canonical = f"{method}\n{path}\n{signed}\nhost:{self.headers['host']}\n\nhost\nUNSIGNED-PAYLOAD"
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        text = f"AWS4-HMAC-SHA256\n{given['X-Amz-Date']}\n{day}/{region}/{service}/{end}\n{digest}"
+        key = f"AWS4{secret}".encode()
+        for part in (day, region, service, end, text):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        return (method, who, service) == ("PUT", key_id, "s3") and key.hex() == given["X-Amz-Signature"]
+
 
 class Receiver:
     """``answer`` is the status that it gives, or None to say nothing at all."""

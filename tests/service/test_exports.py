@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import func, select
 
 from penstock.domain.exports import destinations, settled
-from penstock.domain.exports.destinations import Destination, NewDestination
+from penstock.domain.exports.destinations import Destination, DestinationWish, NewDestination
 from penstock.domain.ledger import rows as ledger_rows
 from penstock.domain.trail.entries import SYSTEM
+from penstock.errors import CallerError
 from penstock.operations.exporter import Exporter
 from penstock.operations.first_start import Store
 from penstock.store.sql.schema import settled_batches
@@ -31,7 +34,12 @@ __all__ = ["engine", "postgresql"]
 async def add(store: Store, name: str, kind: str, url: str = "") -> NewDestination:
     async with store.database.transaction() as conn:
         return await destinations.add_destination(
-            conn, store.secrets_file, name, kind, url, SYSTEM, now=1, entropy=secrets.token_bytes
+            conn,
+            store.secrets_file,
+            DestinationWish(name, kind, url),
+            SYSTEM,
+            now=1,
+            entropy=secrets.token_bytes,
         )
 
 
@@ -135,6 +143,58 @@ async def test_case_39_a_destination_that_is_away_loses_nothing_and_its_lag_rise
     assert (await yard.named("billing")).failed_at is None
     page = (await house.page("/metrics")).body.decode()
     assert 'penstock_export_lag_seconds{destination="billing"} 0.0' in page
+
+
+async def test_a_bucket_gets_objects_whose_names_stay_and_whose_links_are_signed(yard: Yard) -> None:
+    house = yard.house
+    user = await house.user()
+    secret = "canary/secret+of-a-bucket"
+    url = f"https://localhost:{yard.receiver.port}/my-bucket/receipts%20of/"
+    wish = DestinationWish("lake", "s3", url, "eu-central-1", "AKIAEXAMPLE", secret)
+    async with house.store.database.transaction() as conn:
+        for wrong in (
+            {"region": ""},
+            {"key_id": "a/b"},
+            {"secret": ""},
+            {"secret": "\u2022\u2022"},
+            {"url": f"{url}?x"},
+        ):
+            with pytest.raises(CallerError) as refused:
+                await destinations.add_destination(
+                    conn,
+                    house.store.secrets_file,
+                    replace(wish, **wrong),
+                    SYSTEM,
+                    now=1,
+                    entropy=secrets.token_bytes,
+                )
+            assert "canary" not in refused.value.message
+        await destinations.add_destination(
+            conn, house.store.secrets_file, wish, SYSTEM, now=1, entropy=secrets.token_bytes
+        )
+    for _ in range(3):
+        await house.ask("chat", "chat-plain", user)
+    rows = await house.rows(user)
+    assert await yard.exporter.round() == 0, "an object is worth waiting for company"
+    house.clock.now += house.settings.export_collect + 60
+    yard.receiver.answer = 403
+    assert await yard.exporter.round() == 0
+    assert (await yard.named("lake")).error == "answered 403"
+    house.clock.now += 86_400
+    yard.receiver.answer = 200
+    assert await yard.exporter.round() == 3
+    first, again = yard.receiver.got
+    assert first.first.partition("?")[0] == again.first.partition("?")[0], "it takes its own place"
+    assert re.fullmatch(
+        r"PUT /my-bucket/receipts%20of/2027/01/15/dst_\w+-000000000001-0000000000\d\d\.jsonl\?\S+ HTTP/1\.1",
+        first.first,
+    )
+    assert again.is_put_by("AKIAEXAMPLE", secret)
+    assert not again.is_put_by("AKIAEXAMPLE", f"{secret}x")
+    assert "canary" not in again.first
+    assert sorted(json.loads(line)["id"] for line in again.body.splitlines()) == [row["id"] for row in rows]
+    dump = b"".join(file.read_bytes() for file in house.settings.data.glob("penstock.db*"))
+    assert secret.encode() not in dump
 
 
 async def test_batches_have_five_hundred_receipts_at_most(yard: Yard) -> None:

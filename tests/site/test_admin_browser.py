@@ -9,6 +9,7 @@ from playwright.async_api import Browser
 
 from penstock.domain.accounts import accounts
 from penstock.domain.exports import destinations
+from penstock.domain.exports.destinations import DestinationWish
 from penstock.domain.notifications import rules, staff_events, webhooks
 from penstock.domain.notifications.rules import RuleWish
 from penstock.domain.notifications.staff_events import Condition
@@ -175,7 +176,12 @@ async def something_goes_out(hotel: Hotel) -> None:
         await rules.add_rule(conn, wish, SYSTEM, now=now, entropy=secrets.token_bytes)
         for name, kind, where in (("lake", "file", ""), ("billing", "webhook", url)):
             await destinations.add_destination(
-                conn, store.secrets_file, name, kind, where, SYSTEM, now=now, entropy=secrets.token_bytes
+                conn,
+                store.secrets_file,
+                DestinationWish(name, kind, where),
+                SYSTEM,
+                now=now,
+                entropy=secrets.token_bytes,
             )
         out = Condition("model.out", "m-1", "All providers of m-1 are out (server).")
         await staff_events.observe(conn, service.notifier._teller, [out], now=now)

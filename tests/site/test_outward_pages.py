@@ -22,6 +22,7 @@ from tests.stores import Engine, engine
 __all__ = ["engine"]
 
 THERE = "/admin/notifications"
+BUCKET_SECRET = "canary-bucket/secret-5dd1+x"
 URL = "https://hooks.example.com/canary-path?token=canary-query"
 
 
@@ -123,6 +124,13 @@ async def test_canaries_of_webhooks_and_exports_are_found_nowhere(
             await call("POST /exports", {"name": "billing", "kind": "webhook", "url": receiver.url})
         ).json()
         await call("POST /exports", {"name": "lake", "kind": "file"})
+        bucket = {"kind": "s3", "url": receiver.url.partition("?")[0], "region": "r", "key_id": "K"}
+        for path in ("", "x" * 400):
+            secret = {"name": f"archive{path}", **bucket, "secret": BUCKET_SECRET}
+            seen.append((await call("POST /exports", secret)).text)
+        form = {"name": "second", **bucket, "secret": BUCKET_SECRET}
+        seen.append((await owner.post("/admin/exports/add", **form)).text)
+        seen.append((await owner.post("/admin/exports/add", **form)).text)
         await call("POST /notification-rules", {"event": "*", "webhook": "pager"})
         service = house.service
         assert service is not None
@@ -181,6 +189,7 @@ async def test_canaries_of_webhooks_and_exports_are_found_nowhere(
     for secret in (
         hook["secret"],
         exported["secret"],
+        BUCKET_SECRET,
         "canary-path-77d1",
         "canary-query-02ba",
         "canary-answer-9e1",

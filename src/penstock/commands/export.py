@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 from typing import Annotated
 
 import msgspec
@@ -19,10 +20,11 @@ from penstock.commands.installation import (
     utc_moment,
 )
 from penstock.commands.options import At
+from penstock.domain.catalog.kept_keys import LONGEST_KEY
 from penstock.domain.exports import destinations
-from penstock.domain.exports.destinations import Destination, NewDestination
+from penstock.domain.exports.destinations import Destination, DestinationWish, NewDestination
 
-app = App(name="export", help="Export settled requests to a webhook or to files.")
+app = App(name="export", help="Export settled requests to a webhook, to files or to a bucket.")
 Json = Annotated[bool, Parameter(negative="")]
 
 
@@ -31,8 +33,20 @@ class _Destinations(msgspec.Struct):
 
 
 @app.command
-def add(name: str, /, *, kind: str, url: str = "", json: Json = False, place: At = HERE) -> None:
+def add(
+    name: str,
+    /,
+    *,
+    kind: str,
+    url: str = "",
+    region: str = "",
+    key_id: str = "",
+    json: Json = False,
+    place: At = HERE,
+) -> None:
     """Export what is settled from now on. The signing secret of a webhook is shown now, and never again.
+
+    The secret of a bucket's key is read from stdin.
 
     Example: penstock export add lake --kind file
 
@@ -41,13 +55,18 @@ def add(name: str, /, *, kind: str, url: str = "", json: Json = False, place: At
     name
         What to call it, in metrics and as the folder of its files: a-z, 0-9, _ and -.
     kind
-        webhook or file.
+        webhook, file or s3.
     url
-        The https address of a webhook.
+        The https address of a webhook; or of a bucket, with what the names of objects begin with.
+    region
+        Of a bucket, such as eu-central-1.
+    key_id
+        The id of the key that may put objects there.
     json
         Print {"id", "name", "kind", "secret"}.
     """
-    made = asyncio.run(_add(place, name, kind, url))
+    secret = sys.stdin.readline(LONGEST_KEY + 2).strip() if kind == "s3" else ""
+    made = asyncio.run(_add(place, DestinationWish(name, kind, url, region, key_id, secret)))
     if json:
         answer_json(made)
         return
@@ -56,14 +75,12 @@ def add(name: str, /, *, kind: str, url: str = "", json: Json = False, place: At
         answer(f"Secret: {made.secret}")
 
 
-async def _add(place: Installation, name: str, kind: str, url: str) -> NewDestination:
+async def _add(place: Installation, wish: DestinationWish) -> NewDestination:
     async with open_installation(place) as store, store.database.transaction() as conn:
         return await destinations.add_destination(
             conn,
             store.secrets_file,
-            name,
-            kind,
-            url,
+            wish,
             cli_actor(),
             now=now_ms(),
             entropy=secrets.token_bytes,

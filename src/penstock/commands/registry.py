@@ -60,7 +60,9 @@ app.command(
     help="Send events to webhooks and mail addresses, by rules.",
 )
 app.command(
-    "penstock.commands.export:app", name="export", help="Export settled requests to a webhook or to files."
+    "penstock.commands.export:app",
+    name="export",
+    help="Export settled requests to a webhook, to files or to a bucket.",
 )
 app.command("penstock.commands.settings:settings", name="settings")
 app.command("penstock.commands.doctor:examine", name="doctor")
@@ -88,7 +90,7 @@ LINES: Mapping[str, str] = {
     "notice": "Tell everybody of trouble, and of what is new.",
     "mail": "Try the way that mails take.",
     "webhook": "Send events to webhooks and mail addresses, by rules.",
-    "export": "Export settled requests to a webhook or to files.",
+    "export": "Export settled requests to a webhook, to files or to a bucket.",
     "settings": "Show every setting: its value, and where that comes from.",
     "doctor": "Check whether the installation is sound.",
     "drill": "Play the failure of a provider for the requests of one key.",

@@ -22,6 +22,7 @@ from penstock.domain.exports.settled import Slice
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.background import running_beside
 from penstock.operations.export_files import FOLDER, append_lines
+from penstock.operations.export_objects import name_of_object, put_object
 from penstock.operations.metrics import Metrics
 from penstock.operations.notifier import outward_of
 from penstock.operations.signed_post import NotTaken, post_signed
@@ -128,7 +129,8 @@ class Exporter:
     async def _export_all(self, destination: Destination) -> int:
         """All that one destination has not got, batch after batch; how many receipts."""
         async with self._database.connect() as conn:
-            if await settled.read_after(conn, destination.cursor) is None:
+            part = await settled.read_after(conn, destination.cursor)
+            if part is None or not self._is_ripe(destination, part):
                 return 0
         count = 0
         while True:
@@ -141,7 +143,7 @@ class Exporter:
             async with self._database.connect() as conn:
                 part = await settled.read_after(conn, held.cursor)
                 receipts = [] if part is None else await receipts_of(conn, part.keys)
-            if part is None:
+            if part is None or not self._is_ripe(held, part):
                 return count
             if not await self._export(held, part, receipts):
                 return count
@@ -165,6 +167,14 @@ class Exporter:
                 conn, held, self._holder, cursor=part.cursor, count=len(receipts)
             )
 
+    def _is_ripe(self, destination: Destination, part: Slice) -> bool:
+        """Whether it is worth an object of its own: a bucket is paid by the object. Others take any number."""
+        return (
+            destination.kind != "s3"
+            or part.full
+            or self._now() - part.at / 1000 >= self._settings.export_collect
+        )
+
     async def _carry(self, held: Destination, part: Slice, receipts: list[ExportedReceipt]) -> None:
         """Raises ``NotTaken``, ``OSError``, ``SecretsFileError``."""
         if held.kind == "file":
@@ -172,6 +182,13 @@ class Exporter:
             folder = self._settings.data / FOLDER / held.name
             most = self._settings.export_file_bytes
             await asyncio.to_thread(append_lines, folder, lines, now=self._now(), most=most)
+            return
+        if held.kind == "s3":
+            async with self._database.connect() as conn:
+                bucket = await destinations.bucket_of_destination(conn, self._secrets_file, held.id)
+            name = name_of_object(held, part)
+            lines = [_encode(each) + b"\n" for each in receipts]
+            await put_object(bucket, name, lines, self._where, now=self._now(), user_agent=_AGENT)
             return
         async with self._database.connect() as conn:
             address = await destinations.address_of_destination(conn, self._secrets_file, held.id)

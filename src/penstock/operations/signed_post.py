@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from penstock.core.base_url import BaseUrl
+from penstock.core.limits import Header
 from penstock.domain.notifications.signed_address import SignedAddress
 from penstock.upstream import Deadlines, Origin, UpstreamClient, UpstreamFailure, Way, default_tls
 
@@ -22,6 +24,7 @@ _MOST_ANSWER: Final = 64 * 1024
 _GONE: Final = 410
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
+Headers = Sequence[Header]
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -69,28 +72,36 @@ async def post_signed(
     to: SignedAddress, id: str, body: bytes, where: Outward, *, at: int, user_agent: str
 ) -> int:
     """Post JSON; the status, one of 200 to 299. ``at`` is epoch seconds. Raises ``NotTaken``."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"user-agent", user_agent.encode()),
+        *to.headers(id, at, body),
+    ]
+    return await send_outward(to.place, b"POST", to.target, headers, body, where)
+
+
+async def send_outward(
+    place: BaseUrl, method: bytes, target: bytes, headers: Headers, body: bytes, where: Outward
+) -> int:
+    """Send something; the status, one of 200 to 299. Raises ``NotTaken``."""
     try:
         async with asyncio.timeout(where.seconds):
-            return await _post(to, id, body, where, at, user_agent)
+            return await _send(place, method, target, headers, body, where)
     except TimeoutError:
         raise NotTaken(f"no answer within {where.seconds:g} s") from None
     except UpstreamFailure as failure:
         raise NotTaken(f"no answer: {failure.reason.value}") from None
 
 
-async def _post(to: SignedAddress, id: str, body: bytes, where: Outward, at: int, user_agent: str) -> int:
-    place = to.place
+async def _send(
+    place: BaseUrl, method: bytes, target: bytes, headers: Headers, body: bytes, where: Outward
+) -> int:
     address = await _resolved(place.host, place.port, where.networks)
     origin = Origin("https", place.host, place.port, Way(address=address))
     client = UpstreamClient(ssl_context=_trust(where.ca), max_idle=0)
     try:
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"user-agent", user_agent.encode()),
-            *to.headers(id, at, body),
-        ]
         seconds = Deadlines(connect=where.seconds, total=where.seconds)
-        answer = await client.send(origin, b"POST", to.target, headers, body, seconds)
+        answer = await client.send(origin, method, target, headers, body, seconds)
         status = answer.status
         try:
             await answer.read(_MOST_ANSWER)

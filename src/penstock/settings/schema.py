@@ -271,6 +271,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     export_poll: Annotated[
         Timer, about("How long what was settled may wait to be exported, where destinations take it.")
     ] = 2.0
+    export_collect: Annotated[
+        Timer,
+        about("How long receipts are collected for an object in a bucket, where there are fewer than 500."),
+    ] = 300.0
     export_file_bytes: Annotated[
         Bytes, about("The size at which a new file of exported receipts is begun; each day has its own, too.")
     ] = 64 << 20

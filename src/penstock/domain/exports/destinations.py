@@ -12,12 +12,14 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
+from penstock.core.base_url import BaseUrl, split_base_url
+from penstock.domain.catalog.kept_keys import checked_key
 from penstock.domain.exports.settled import last_number, number_new
 from penstock.domain.notifications.signed_address import (
     SignedAddress,
+    checked_url,
     host_of,
     opened_address,
-    sealed_address,
     signed_address,
 )
 from penstock.domain.trail import changes, entries
@@ -27,9 +29,11 @@ from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import destinations
 
-CARRIERS: Final = ("webhook", "file")
+CARRIERS: Final = ("webhook", "file", "s3")
 MOST_DESTINATIONS: Final = 5
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
+_KEY_ID: Final = re.compile(r"[\x21-\x2e\x30-\x7e]{1,128}")
 _RETRY_FIRST: Final = 2_000
 _RETRY_LAST: Final = 300_000
 _encode = msgspec.json.encode
@@ -58,6 +62,37 @@ class Destination(msgspec.Struct, frozen=True):
     error: str | None
 
 
+class DestinationWish(msgspec.Struct, frozen=True):
+    """What a destination is to be: a webhook has an address, a bucket that and all that follows, a file none of it."""
+
+    name: str
+    kind: str
+    url: str = ""
+    region: str = ""
+    key_id: str = ""
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        return f"DestinationWish({self.kind})"
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """Where objects are put: an https URL with the bucket and what names begin with, and the keys of its vendor."""
+
+    url: str
+    region: str
+    key_id: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return "Bucket()"
+
+    @property
+    def place(self) -> BaseUrl:
+        """The parts of its URL."""
+        return split_base_url(self.url)
+
+
 class NewDestination(msgspec.Struct, frozen=True):
     """A destination just made; the only moment at which its secret is known. '' for a file."""
 
@@ -81,26 +116,26 @@ class _Kept(msgspec.Struct, frozen=True):
 async def add_destination(
     conn: AsyncConnection,
     secrets_file: SecretsFile,
-    name: str,
-    kind: str,
-    url: str,
+    wish: DestinationWish,
     actor: Actor,
     *,
     now: int,
     entropy: Entropy,
 ) -> NewDestination:
     """Add one. Raises ``InvalidRequest``, which never repeats the address."""
+    name, kind = wish.name, wish.kind
     if kind not in CARRIERS:
         raise InvalidRequest(f"A destination is one of {', '.join(CARRIERS)}.", param="kind")
     if _NAME.fullmatch(name) is None:
         raise InvalidRequest("A name has up to 40 of a-z, 0-9, _ and -; metrics call it so.", param="name")
-    if bool(url) != (kind == "webhook"):
-        raise InvalidRequest("A webhook has an address, a file has none.", param="url")
+    if bool(wish.url) != (kind != "file"):
+        raise InvalidRequest("A webhook and a bucket have an address, a file has none.", param="url")
     await _room_for(conn, name)
-    address = signed_address(url, entropy) if url else None
     id = api_key.identifier("dst", entropy(16))
-    host = "" if address is None else host_of(address)
-    sealed = None if address is None else sealed_address(secrets_file, address, _about(id), entropy)
+    address = signed_address(wish.url, entropy) if kind == "webhook" else None
+    where = _bucket(wish) if kind == "s3" else address
+    host = "" if where is None else host_of(where.place)
+    sealed = None if where is None else secrets_file.seal(_encode(where), _about(id), entropy)
     await conn.execute(
         insert(destinations).values(
             id=id,
@@ -229,9 +264,13 @@ async def hold_destination(
 
 
 async def address_of_destination(conn: AsyncConnection, secrets_file: SecretsFile, id: str) -> SignedAddress:
-    """Where it is. Raises ``SecretsFileError``."""
-    sealed = await conn.scalar(select(destinations.c.sealed).where(destinations.c.id == id))
-    return opened_address(secrets_file, sealed or b"", _about(id))
+    """Where a webhook is. Raises ``SecretsFileError``."""
+    return opened_address(secrets_file, await _sealed(conn, id), _about(id))
+
+
+async def bucket_of_destination(conn: AsyncConnection, secrets_file: SecretsFile, id: str) -> Bucket:
+    """Where a bucket is. Raises ``SecretsFileError``."""
+    return msgspec.json.decode(secrets_file.unseal(await _sealed(conn, id), _about(id)), type=Bucket)
 
 
 async def advance(
@@ -275,6 +314,22 @@ async def export_failed(
 async def release_all(conn: AsyncConnection, holder: str) -> None:
     """Another server may send at once."""
     await conn.execute(update(destinations).where(destinations.c.holder == holder).values(held_until=0))
+
+
+async def _sealed(conn: AsyncConnection, id: str) -> bytes:
+    return await conn.scalar(select(destinations.c.sealed).where(destinations.c.id == id)) or b""
+
+
+def _bucket(wish: DestinationWish) -> Bucket:
+    """Raises ``InvalidRequest``, ``UnusableKey``, which repeat neither the address nor the secret."""
+    url = checked_url(wish.url).rstrip("/")
+    if "?" in url:
+        raise InvalidRequest("The address of a bucket has no query.", param="url")
+    if _REGION.fullmatch(wish.region) is None:
+        raise InvalidRequest("A region is such as eu-central-1.", param="region")
+    if _KEY_ID.fullmatch(wish.key_id) is None:
+        raise InvalidRequest("This is no id of a key.", param="key_id")
+    return Bucket(url, wish.region, wish.key_id, checked_key(wish.secret).decode())
 
 
 async def _room_for(conn: AsyncConnection, name: str) -> None:

@@ -24,11 +24,14 @@ _LOCK: Final = "numbering"
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """What comes after a cursor: the requests, and the cursor behind them. ``first`` is the number of its first batch."""
+    """What comes after a cursor: the requests, and the cursor behind them. ``first`` is the number of its first batch, and
+    ``at`` when that was settled, in epoch milliseconds. ``full``: no further batch fits."""
 
     keys: tuple[SettledKey, ...]
     first: int
     cursor: int
+    at: int
+    full: bool
 
 
 async def any_new(conn: AsyncConnection) -> bool:
@@ -66,17 +69,22 @@ async def read_after(conn: AsyncConnection, cursor: int) -> Slice | None:
     """The next requests after a cursor, at most ``BATCH``; None where there are none."""
     columns = settled_batches.c
     rows = await conn.execute(
-        select(columns.seq, columns.members).where(columns.seq > cursor).order_by(columns.seq).limit(BATCH)
+        select(columns.seq, columns.at, columns.members)
+        .where(columns.seq > cursor)
+        .order_by(columns.seq)
+        .limit(BATCH)
     )
     found: list[SettledKey] = []
-    first = last = 0
-    for seq, packed in rows:
+    first = last = began = 0
+    full = False
+    for seq, at, packed in rows:
         keys = settled_keys(packed)
+        full = len(found) + len(keys) >= BATCH
         if found and len(found) + len(keys) > BATCH:
             break
         found += keys
-        first, last = first or seq, seq
-    return Slice(tuple(found), first, last) if found else None
+        first, last, began = first or seq, seq, began or at
+    return Slice(tuple(found), first, last, began, full) if found else None
 
 
 async def oldest_after(conn: AsyncConnection, cursor: int) -> int | None:

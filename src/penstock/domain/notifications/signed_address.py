@@ -52,6 +52,11 @@ class SignedAddress(msgspec.Struct, frozen=True):
 
 def signed_address(url: str, entropy: Entropy) -> SignedAddress:
     """The address with a new secret. Raises ``InvalidRequest``, which never repeats the URL."""
+    return SignedAddress(checked_url(url), SECRET_PREFIX + base64.b64encode(entropy(_SECRET_BYTES)).decode())
+
+
+def checked_url(url: str) -> str:
+    """An https URL that something may be sent to. Raises ``InvalidRequest``, which never repeats it."""
     url = url.strip()
     try:
         usable = 0 < len(url) <= _LONGEST_URL and url.isascii() and url.isprintable() and "#" not in url
@@ -59,15 +64,12 @@ def signed_address(url: str, entropy: Entropy) -> SignedAddress:
     except ValueError:
         place = None
     if place is None or place.scheme != "https":
-        raise InvalidRequest(
-            "A webhook's address is an https URL without a user and without a fragment.", param="url"
-        )
-    return SignedAddress(url, SECRET_PREFIX + base64.b64encode(entropy(_SECRET_BYTES)).decode())
+        raise InvalidRequest("An address is an https URL without a user and without a fragment.", param="url")
+    return url
 
 
-def host_of(address: SignedAddress) -> str:
-    """What may be shown of it."""
-    place = address.place
+def host_of(place: BaseUrl) -> str:
+    """What may be shown of an address: its host, with the port where that is not the usual one."""
     host = f"[{place.host}]" if ":" in place.host else place.host
     return host if place.port == 443 else f"{host}:{place.port}"
 

@@ -91,7 +91,7 @@ async def add_webhook(
     if any(it.name == name for it in found):
         raise InvalidRequest("There is a webhook of this name.", param="name")
     id = api_key.identifier("whk", entropy(16))
-    host = host_of(address)
+    host = host_of(address.place)
     await conn.execute(
         insert(webhooks).values(
             id=id,

@@ -4,7 +4,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.domain.exports import destinations
-from penstock.domain.exports.destinations import CARRIERS, MOST_DESTINATIONS, NewDestination
+from penstock.domain.exports.destinations import (
+    CARRIERS,
+    MOST_DESTINATIONS,
+    DestinationWish,
+    NewDestination,
+)
 from penstock.domain.notifications import deliveries, rules, staff_events, webhooks
 from penstock.domain.notifications.event_kinds import EVENT_KINDS, SEVERITIES
 from penstock.domain.notifications.letters import SHAPES
@@ -204,9 +209,14 @@ class NotificationPages:
                 made = await destinations.add_destination(
                     conn,
                     site.secrets_file,
-                    form.text("name"),
-                    form.text("kind"),
-                    form.text("url"),
+                    DestinationWish(
+                        form.text("name"),
+                        form.text("kind"),
+                        form.text("url"),
+                        form.text("region"),
+                        form.text("key_id"),
+                        form.exact("secret"),
+                    ),
                     actor_of(request, signed_in(request)),
                     now=site.now(),
                     entropy=site.entropy,

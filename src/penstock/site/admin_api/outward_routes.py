@@ -8,7 +8,7 @@ from msgspec import Meta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.exports import destinations
-from penstock.domain.exports.destinations import Destination, NewDestination
+from penstock.domain.exports.destinations import Destination, DestinationWish, NewDestination
 from penstock.domain.notifications import deliveries, rules, webhooks
 from penstock.domain.notifications.deliveries import Delivery
 from penstock.domain.notifications.rules import Rule, RuleWish, ShownRule
@@ -49,11 +49,17 @@ class RuleWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DestinationWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A destination of exports; a webhook has an address."""
+    """A destination of exports; a webhook has an address, a bucket that, a region, and the id and secret of a key."""
 
     name: Short
     kind: Short
     url: Address = ""
+    region: Short = ""
+    key_id: Short = ""
+    secret: Address = ""
+
+    def __repr__(self) -> str:
+        return "DestinationWanted()"
 
 
 class SentAgain(msgspec.Struct, frozen=True):
@@ -178,13 +184,10 @@ class OutwardRoutes:
         self, call: AdminCall[Nothing, DestinationWanted], conn: AsyncConnection
     ) -> NewDestination:
         """Add one; its secret is in this answer alone."""
-        wanted = call.body
         return await destinations.add_destination(
             conn,
             self._site.secrets_file,
-            wanted.name,
-            wanted.kind,
-            wanted.url,
+            DestinationWish(*msgspec.structs.astuple(call.body)),
             call.actor,
             now=self._site.now(),
             entropy=self._site.entropy,
