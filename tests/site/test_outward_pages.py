@@ -13,10 +13,10 @@ from penstock.cli import main
 from penstock.domain.notifications import staff_events
 from penstock.domain.notifications.staff_events import Condition
 from penstock.store.sql.schema import metadata
-from tests.service.receivers import receiving, trusting
+from tests.service.receivers import Receiver, receiving, trusting
 from tests.site.page_reader import Reader, open_hotel
 from tests.site.staff import member
-from tests.site.test_admin_api import Staffed
+from tests.site.test_admin_api import Caller, Staffed
 from tests.stores import Engine, engine
 
 __all__ = ["engine"]
@@ -98,11 +98,42 @@ async def test_webhooks_rules_and_exports_come_and_go_by_pages_and_can_be_had_ba
         assert await _undo(owner) == 303
         assert "destination lake" in (await owner.get("/admin/exports")).text
 
+        async with hotel.house.store.database.transaction() as conn:
+            service = hotel.house.service
+            assert service is not None
+            assert service.notifier is not None
+            lasts = [Condition("export.failing", "lake", "The export lake takes nothing")]
+            await staff_events.observe(
+                conn, service.notifier._teller, lasts, now=int(hotel.house.clock.now * 1000)
+            )
+        overview = (await viewer.get("/admin")).text
+        assert "The export lake takes nothing" in overview
+        assert 'href="/admin/exports"' in overview
         shown = (await viewer.get(THERE)).text + (await viewer.get("/admin/exports")).text
         assert "hooks.example.com" in shown
         assert f"/{id}/remove" not in shown
         assert (await viewer.post(f"{THERE}/webhooks/{id}/test")).status_code == 403
         assert (await viewer.post("/admin/exports/lake/remove")).status_code == 403
+
+
+async def _everything_goes_to(
+    receiver: Receiver, call: Caller, owner: Reader, seen: list[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """A webhook and exports of every kind there; what was answered is seen but for the two that show secrets once."""
+    hook = (await call("POST /webhooks", {"name": "pager", "url": receiver.url})).json()
+    exported = (
+        await call("POST /exports", {"name": "billing", "kind": "webhook", "url": receiver.url})
+    ).json()
+    await call("POST /exports", {"name": "lake", "kind": "file"})
+    bucket = {"kind": "s3", "url": receiver.url.partition("?")[0], "region": "r", "key_id": "K"}
+    for path in ("", "x" * 400):
+        secret = {"name": f"archive{path}", **bucket, "secret": BUCKET_SECRET}
+        seen.append((await call("POST /exports", secret)).text)
+    form = {"name": "second", **bucket, "secret": BUCKET_SECRET}
+    seen.append((await owner.post("/admin/exports/add", **form)).text)
+    seen.append((await owner.post("/admin/exports/add", **form)).text)
+    await call("POST /notification-rules", {"event": "*", "webhook": "pager"})
+    return hook, exported
 
 
 async def test_canaries_of_webhooks_and_exports_are_found_nowhere(
@@ -118,20 +149,7 @@ async def test_canaries_of_webhooks_and_exports_are_found_nowhere(
         house, staffed = hotel.house, Staffed(hotel)
         owner = await member(hotel, "owner", "owner@example.com")
         call = await staffed.caller()
-        added = await call("POST /webhooks", {"name": "pager", "url": receiver.url})
-        hook = added.json()
-        exported = (
-            await call("POST /exports", {"name": "billing", "kind": "webhook", "url": receiver.url})
-        ).json()
-        await call("POST /exports", {"name": "lake", "kind": "file"})
-        bucket = {"kind": "s3", "url": receiver.url.partition("?")[0], "region": "r", "key_id": "K"}
-        for path in ("", "x" * 400):
-            secret = {"name": f"archive{path}", **bucket, "secret": BUCKET_SECRET}
-            seen.append((await call("POST /exports", secret)).text)
-        form = {"name": "second", **bucket, "secret": BUCKET_SECRET}
-        seen.append((await owner.post("/admin/exports/add", **form)).text)
-        seen.append((await owner.post("/admin/exports/add", **form)).text)
-        await call("POST /notification-rules", {"event": "*", "webhook": "pager"})
+        hook, exported = await _everything_goes_to(receiver, call, owner, seen)
         service = house.service
         assert service is not None
         assert service.notifier is not None

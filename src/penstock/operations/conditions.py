@@ -23,6 +23,9 @@ def conditions_of_parts(health: Health) -> list[Condition]:
     if health.differences:
         text = f"{health.differences} counts of the last whole day are not those of the ledger's rows"
         found.append(Condition("ledger.difference", "ledger", text))
+    if health.trail_broken is not None:
+        text = f"The trail is broken at the entry {health.trail_broken}"
+        found.append(Condition("trail.broken", "trail", text))
     return found
 
 

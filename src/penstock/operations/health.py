@@ -27,6 +27,8 @@ class Health:
         self._failures: dict[str, int] = {}
         self.differences: int | None = None
         """How many counts and sums of the last whole day are not those of the ledger; None before that was looked at."""
+        self.trail_broken: int | None = None
+        """The number of the first entry of the trail that is not as it was, where the daily look has found one."""
 
     def watch(self, name: str, trouble: Trouble) -> None:
         """Look at one more part."""

@@ -216,12 +216,13 @@ def booking(batch: Batch, boot: str, stored: Collection[int] = ()) -> Iterator[t
 
 
 def _settled(batch: Batch) -> list[BulkRow]:
-    """Which requests the batch settles, for those that are exported; ``at`` is when the last of them ended."""
+    """Which requests the batch settles, for those that are exported; ``at`` is when about the last of them ended."""
     pairs = batch.ended()
     found: list[BulkRow] = []
     for start in range(0, len(pairs), _SETTLED_AT_ONCE):
         some = pairs[start : start + _SETTLED_AT_ONCE]
-        at = max(row.created_at + min(whole_count(end.total_ms) or 0, DAY_MS) for row, end in some)
+        last, end = some[-1]
+        at = last.created_at + min(whole_count(end.total_ms) or 0, DAY_MS)
         found.append((secrets.token_bytes(16), at, _pack_keys([(row.day, row.key) for row, _ in some])))
     return found
 

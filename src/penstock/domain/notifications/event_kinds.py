@@ -31,6 +31,7 @@ _ROWS: Final = (
     EventKind("webhook.failing", "warning", "A webhook does not take what is sent to it"),
     EventKind("export.failing", "warning", "A destination of exports takes nothing"),
     EventKind("ledger.difference", "warning", "Counts of a day are not those of the ledger's rows"),
+    EventKind("trail.broken", "critical", "An entry of the trail is not as it was, or is gone"),
     EventKind("incident.open", "info", "An incident is told on the status page", once=True),
     EventKind("plan.asked", "info", "An account asks for another plan", once=True),
     EventKind("account.signed_up", "info", "A new account", lasts=False),
