@@ -47,9 +47,10 @@ class Message:
         """As S3 checks a link that was made for a put (Signature Version 4, with the body unsigned)."""
         method, target, _ = self.first.split(" ")
         path, _, query = target.partition("?")
-        fields = [each.partition("=")[::2] for each in query.split("&")]
-        given = dict(fields)
-        signed = "&".join(f"{name}={value}" for name, value in sorted(fields) if name != "X-Amz-Signature")
+        given = dict(each.split("=", 1) for each in query.split("&"))
+        signed = "&".join(
+            each for each in sorted(query.split("&")) if not each.startswith("X-Amz-Signature=")
+        )
         who, day, region, service, end = given["X-Amz-Credential"].split("%2F")
         canonical = f"{method}\n{path}\n{signed}\nhost:{self.headers['host']}\n\nhost\nUNSIGNED-PAYLOAD"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
