@@ -72,7 +72,7 @@ async def test_an_entry_of_the_trail_that_was_changed_is_told_of_within_a_day(
             await chain.seal(conn)
             await conn.execute(update(trail).values(action="user_kept"))
         looked.clear()
-        await house.restart(notify_poll=86_400.0)
+        await house.restart()
         await looked.wait()
         assert house.service is not None
         assert house.service.notifier is not None

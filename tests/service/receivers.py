@@ -120,12 +120,10 @@ async def receiving(port: int = 0) -> AsyncGenerator[Receiver]:
 
 
 def trusting(folder: Path) -> dict[str, Any]:
-    """Settings by which a service reaches receivers, and does nothing that it is not asked for."""
+    """Settings by which a service reaches receivers."""
     file = folder / "authority.pem"
     AUTHORITY.cert_pem.write_to_path(str(file))
     return {
         "webhook_ca": file,
         "webhook_addresses": ("127.0.0.0/8", "::1"),
-        "notify_poll": 86_400.0,
-        "export_poll": 86_400.0,
     }
