@@ -42,6 +42,8 @@ class Listed(msgspec.Struct, frozen=True):
     served: bool
     kind: ModelKind
     formats: str
+    picks: tuple[str, ...] = ()
+    """Of a model that picks others: those that are served, in its order."""
 
 
 class Uptime(msgspec.Struct, frozen=True):
@@ -124,7 +126,8 @@ class PublicPages:
         """All models."""
         catalog = self._context.catalog()
         listed = [_listed(catalog, model) for model in catalog.models.values()]
-        return self._context.pages.render(request, "models.html", {"listed": listed})
+        more = {"listed": [it for it in listed if it.served], "idle": [it for it in listed if not it.served]}
+        return self._context.pages.render(request, "models.html", more)
 
     async def model(self, request: Request) -> Response:
         """One model."""
@@ -262,6 +265,7 @@ def _listed(catalog: Catalog, model: Model) -> Listed:
         served=catalog.served(model),
         kind=model.kind,
         formats=_FORMATS[model.kind],
+        picks=tuple(name for name in model.auto if (one := catalog.models.get(name)) and catalog.served(one)),
     )
 
 

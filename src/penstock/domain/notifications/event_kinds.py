@@ -25,6 +25,7 @@ _ROWS: Final = (
     EventKind("provider_key.out_of_money", "critical", "A provider says that our account there is used up"),
     EventKind("model.out", "critical", "All providers of a model are out"),
     EventKind("target.circuit_opened", "warning", "A provider's model fails too often, and is left alone for a while"),
+    EventKind("target.near_limit", "warning", "A provider's limits are nearly used up, by what its answers say"),
     EventKind("model.sunset_near", "warning", "A vendor ends a model within thirty days", once=True),
     EventKind("service.part_down", "critical", "A part that the service needs does not work: the ledger, Redis"),
     EventKind("mail.failing", "warning", "Mails do not go out"),

@@ -86,15 +86,17 @@ class OverviewPages:
         needs += self._of_providers(day)
         needs += self._of_catalog()
         if waiting.mails_failing or waiting.mails_given_up:
-            text = f"{waiting.mails_failing} mails wait after a failure, {waiting.mails_given_up} were given up in a week"
+            said = [_mails(waiting.mails_failing, "waits after a failure", "wait after a failure")]
+            said += [_mails(waiting.mails_given_up, "was given up in a week", "were given up in a week")]
+            text = ", ".join(part for part in said if part)
             text += f": {waiting.mail_error}" if waiting.mail_error else ""
             needs.append(
                 _Need("bad" if waiting.mails_given_up else "warn", text, "/admin/mail", "Look at the mails")
             )
         if waiting.wishes:
-            said = "One account asks" if waiting.wishes == 1 else f"{waiting.wishes} accounts ask"
-            needs.append(_Need("warn", f"{said} for another plan", "/admin/users?state=wish", "Set plans"))
-        return needs
+            who = "One account asks" if waiting.wishes == 1 else f"{waiting.wishes} accounts ask"
+            needs.append(_Need("warn", f"{who} for another plan", "/admin/users?state=wish", "Set plans"))
+        return sorted(needs, key=lambda it: it.level != "bad")
 
     def _of_providers(self, day: Day) -> list[_Need]:
         needs: list[_Need] = []
@@ -137,3 +139,7 @@ def _of_events(lasting: Sequence[StaffEvent]) -> list[_Need]:
         for it in lasting
         if it.severity != "info" and it.event not in _ELSEWHERE
     ]
+
+
+def _mails(count: int, one: str, many: str) -> str:
+    return "" if not count else f"one mail {one}" if count == 1 else f"{count} mails {many}"
