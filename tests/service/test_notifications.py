@@ -16,7 +16,10 @@ from penstock.domain.notifications.rules import RuleWish
 from penstock.domain.notifications.staff_events import Condition, Teller
 from penstock.domain.notifications.webhooks import NewWebhook
 from penstock.domain.trail.entries import SYSTEM
+from penstock.operations.conditions import conditions_of_parts
+from penstock.operations.health import Health
 from penstock.operations.notifier import Notifier, try_webhook
+from penstock.operations.upstreams import UpstreamWatch
 from penstock.store.sql.schema import outbox
 from tests.service.receivers import Receiver, receiving, trusting
 from tests.service.running_service import House, open_house
@@ -271,6 +274,36 @@ async def test_of_two_servers_one_sends_and_one_writes_the_digest(office: Office
         kinds = list(await conn.scalars(select(outbox.c.kind)))
     assert kinds == ["digest_daily"]
     assert [message.json["data"]["state"] for message in office.receiver.got] == ["opened", "still_open"]
+
+
+async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_words(office: Office) -> None:
+    """From the provider's answer to the webhook."""
+    house, canary = office.house, "canary-of-the-provider"
+    await office.hook()
+    await office.rule(event="*", webhook="pager", least="warning")
+    user = await house.user()
+    for status, event in ((401, "provider_key.refused"), (402, "provider_key.out_of_money")):
+        body = f'{{"error": {{"message": "{canary}"}}}}'.encode()
+        wire = "wire-chat" if status == 401 else "wire-messages"
+        house.wires[wire].script = lambda asked, body=body, status=status: asked.answer(body, status)
+        for _ in range(3):
+            assert (await house.ask("chat", wire, user)).status == 502
+        _, upstreams, _ = office.notifier._sees
+        watch: UpstreamWatch = upstreams.__self__  # type: ignore[attr-defined]
+        watch.look()
+        await office.notifier.round()
+        told = [message.json["data"] for message in office.receiver.got if message.json["type"] == event]
+        assert [(it["state"], it["severity"], it["object"]) for it in told] == [("opened", "critical", wire)]
+    assert not any(canary.encode() in message.body for message in office.receiver.got)
+    health = Health({"mail": lambda: f"{canary} 550", "redis": lambda: canary}, owed=lambda: 0)
+    health.differences = 2
+    found = conditions_of_parts(health)
+    assert [(it.event, it.object) for it in found] == [
+        ("mail.failing", "mail"),
+        ("service.part_down", "redis"),
+        ("ledger.difference", "ledger"),
+    ]
+    assert not any(canary in it.text for it in found)
 
 
 @pytest.mark.parametrize("shape", ["slack", "discord", "teams"])

@@ -109,6 +109,8 @@ class Alert(msgspec.Struct, frozen=True):
     """Else the log alone has it, because another mail tells of the same."""
     cause: str = ""
     """The class of the failure, where there is one."""
+    leg: tuple[str, str] | None = None
+    """The provider and its model, where it is about one."""
 
 
 class UpstreamWatch:
@@ -149,16 +151,20 @@ class UpstreamWatch:
 
     def conditions(self) -> list[Condition]:
         """What lasts of what was found last, and the circuits that are open, as the staff are told of it."""
-        found = [Condition(_event_of(it), it.about, it.text) for it in self._found]
         if not self._health.abnormal:
-            return found
+            return []
+        # the names behind a wildcard are callers' words
         named = {
             (target.provider, target.model)
             for model in self._catalog.current.models.values()
             for target in model.targets
         }
+        found = [
+            Condition(_event_of(it), it.about, it.text)
+            for it in self._found
+            if it.leg is None or it.leg in named
+        ]
         for view in taken(self._health, self._clock()).legs:
-            # the names behind a wildcard are callers' words
             is_open = any(circuit.state == "open" for circuit in view.circuits[:2])
             if is_open and (view.provider, view.model) in named:
                 where = f"{view.provider}/{view.model}"
@@ -233,7 +239,8 @@ class UpstreamWatch:
                 provider, model, credential = key
                 name = f"{provider}/{credential}:{model}" if credential else f"{provider}:{model}"
                 kinds = ", ".join(scarce)
-                yield Alert("headroom", name, f"{name} is near the end of its limits ({kinds}) for minutes.")
+                text = f"{name} is near the end of its limits ({kinds}) for minutes."
+                yield Alert("headroom", name, text, leg=(provider, model))
 
     def _models_out(self, views: dict[UpstreamKey, LegView], now: float) -> Iterator[Alert]:
         catalog = self._catalog.current
