@@ -281,13 +281,12 @@ async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_wor
     house, canary = office.house, "canary-of-the-provider"
     await office.hook()
     await office.rule(event="*", webhook="pager", least="warning")
-    user = await house.user()
     for status, event in ((401, "provider_key.refused"), (402, "provider_key.out_of_money")):
         body = f'{{"error": {{"message": "{canary}"}}}}'.encode()
         wire = "wire-chat" if status == 401 else "wire-messages"
         house.wires[wire].script = lambda asked, body=body, status=status: asked.answer(body, status)
-        for _ in range(3):
-            assert (await house.ask("chat", wire, user)).status == 502
+        for _ in range(3):  # one caller's word is not enough for a credential to be switched off
+            assert (await house.ask("chat", wire, await house.user())).status == 502
         _, upstreams, _ = office.notifier._sees
         watch: UpstreamWatch = upstreams.__self__  # type: ignore[attr-defined]
         watch.look()
