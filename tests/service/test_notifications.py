@@ -19,7 +19,7 @@ from penstock.domain.trail.entries import SYSTEM
 from penstock.operations.conditions import conditions_of_parts
 from penstock.operations.health import Health
 from penstock.operations.notifier import Notifier, try_webhook
-from penstock.operations.upstreams import UpstreamWatch
+from penstock.operations.upstreams import Alert, UpstreamWatch
 from penstock.store.sql.schema import outbox
 from tests.service.receivers import Receiver, receiving, trusting
 from tests.service.running_service import House, open_house
@@ -303,6 +303,23 @@ async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_wor
         ("ledger.difference", "ledger"),
     ]
     assert not any(canary in it.text for it in found)
+
+
+async def test_names_that_callers_chose_are_told_to_nobody(office: Office) -> None:
+    """Behind a wildcard a provider's model is a caller's word."""
+    house = office.house
+    house.wires["wire-chat"].script = lambda asked: asked.answer(b"{}", 402)
+    for _ in range(3):
+        await house.ask("chat", "wire-chat", await house.user())
+    watch: UpstreamWatch = office.notifier._sees[1].__self__  # type: ignore[attr-defined]
+    watch.look()
+    watch._found = [
+        Alert("headroom", f"wire-chat:{name}", f"{name} is near its end", leg=("wire-chat", name))
+        for name in ("up-chat", "canary-word")
+    ]
+    assert [(it.event, it.object) for it in watch.conditions()] == [
+        ("target.near_limit", "wire-chat:up-chat")
+    ]
 
 
 @pytest.mark.parametrize("shape", ["slack", "discord", "teams"])
