@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from penstock.core.failure_classes.classes import HANDLING, FailureClass, is_callers
-from penstock.relay.relay import RelayedCall
+from penstock.relay.relayed_call import RelayedCall
 from tests.samples import sample
 from tests.service.conversations import PATHS, REPLIES, Answer, body_of
 from tests.service.dead_addresses import DEAF, DISTRUSTED, NAMELESS, REFUSING, dead_addresses

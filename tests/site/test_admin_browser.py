@@ -6,7 +6,12 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from penstock.domain.accounts import accounts
+from penstock.domain.exports import destinations
+from penstock.domain.exports.destinations import DestinationWish
 from penstock.domain.keys import management
+from penstock.domain.notifications import rules, staff_events, webhooks
+from penstock.domain.notifications.rules import RuleWish
+from penstock.domain.notifications.staff_events import Condition
 from penstock.domain.staff import setup_link
 from penstock.domain.trail.entries import SYSTEM
 from tests.samples import sample
@@ -27,8 +32,8 @@ PAGES = (
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
     "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove",
-    "/admin/tokens", "/admin/audit", "/admin/changes", "/admin/notices", "/admin/settings", "/admin/jobs",
-    "/admin/catalog/edit?kind=model", "/admin/models/remove?id=claude-haiku-4.5",
+    "/admin/tokens", "/admin/audit", "/admin/changes", "/admin/notices", "/admin/notifications", "/admin/exports",
+    "/admin/settings", "/admin/jobs", "/admin/catalog/edit?kind=model", "/admin/models/remove?id=claude-haiku-4.5",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
@@ -93,6 +98,7 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
         assert (await accounts.user_by_email(conn, ANN)).plan_id == "pro"
     await a_provider_is_added_drained_and_published_from(reader, hotel)
     await an_account_and_a_key_are_made_by_keyboard(page)
+    await a_webhook_is_added_with_a_rule_and_comes_back(reader)
     assert reader.complaints == []
 
 
@@ -160,8 +166,71 @@ async def a_provider_is_added_drained_and_published_from(reader: Watched, hotel:
     await page.wait_for_selector("text=Applied.")
 
 
+async def a_webhook_is_added_with_a_rule_and_comes_back(reader: Watched) -> None:
+    page = reader.page
+    await page.click("aside >> text=Notifications")
+    await page.select_option("#w-shape", "slack")
+    await reader.fill(name="pager", url="https://hooks.example.com/secret-path")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=The secret of pager")
+    assert "whsec_" in await page.inner_text("main")
+    await page.select_option("#r-event", "model")
+    await page.select_option("#r-least", "critical")
+    await page.focus("#r-quiet")
+    await page.keyboard.type("22:00-07:00")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=Events go by it from now on")
+    text = await page.inner_text("main")
+    assert "22:00-07:00" in text
+    assert "whsec_" not in text
+    assert "secret-path" not in await page.content()
+    await page.focus("button[aria-label='Remove the webhook pager']")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=the change can be undone")
+    await page.goto(page.url.partition("/admin")[0] + "/admin/changes")
+    await page.click("main tbody tr:has-text('webhook'):has-text('removed') >> a")
+    await reader.press("Undo this change")
+    await page.wait_for_selector("text=The change is undone")
+    await page.click("aside >> text=Notifications")
+    await page.wait_for_selector("td:has-text('hooks.example.com')")
+    await page.click("main >> text=Exports")
+    await reader.fill(name="lake")
+    await page.select_option("#d-kind", "file")
+    await reader.press("Add it")
+    await page.wait_for_selector("text=lake is added")
+
+
+async def something_goes_out(hotel: Hotel) -> None:
+    """So that the pages have something to show: a webhook that refuses, a rule, what lasts, and exports."""
+    store, now = hotel.house.store, int(hotel.house.clock.now * 1000)
+    service = hotel.house.service
+    assert service is not None
+    assert service.notifier is not None
+    async with store.database.transaction() as conn:
+        url = "https://127.0.0.1:9/x"
+        for name in ("pager", "chat"):
+            await webhooks.add_webhook(
+                conn, store.secrets_file, name, url, "plain", SYSTEM, now=now, entropy=secrets.token_bytes
+            )
+        wish = RuleWish("*", "warning", "pager", quiet="12:00-13:00")
+        await rules.add_rule(conn, wish, SYSTEM, now=now, entropy=secrets.token_bytes)
+        for name, kind, where in (("lake", "file", ""), ("billing", "webhook", url)):
+            await destinations.add_destination(
+                conn,
+                store.secrets_file,
+                DestinationWish(name, kind, where),
+                SYSTEM,
+                now=now,
+                entropy=secrets.token_bytes,
+            )
+        out = Condition("model.out", "m-1", "All providers of m-1 are out (server).")
+        await staff_events.observe(conn, service.notifier._teller, [out], now=now)
+    await service.notifier.round()
+
+
 async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -> None:
     reader = await owner(browser, hotel)
+    await something_goes_out(hotel)
     id = await id_of(hotel, ANN)
     async with hotel.house.store.database.connect() as conn:
         key = (await management.list_keys(conn, id))[0].id

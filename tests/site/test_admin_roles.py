@@ -77,6 +77,16 @@ NEEDS: dict[str, Permission] = {
     "/admin/notices/incidents/{id}": "announce",
     "/admin/notices/announcements": "announce",
     "/admin/notices/announcements/{id}/withdraw": "announce",
+    "/admin/notifications": "read",
+    "/admin/notifications/webhooks": "mail",
+    "/admin/notifications/webhooks/{id}/test": "mail",
+    "/admin/notifications/webhooks/{id}/remove": "mail",
+    "/admin/notifications/rules": "mail",
+    "/admin/notifications/rules/{id}/remove": "mail",
+    "/admin/notifications/deliveries/{id}/again": "mail",
+    "/admin/exports": "read",
+    "/admin/exports/add": "export",
+    "/admin/exports/{id}/remove": "export",
     "/admin/settings": "read",
     "/admin/jobs": "read",
 }
@@ -90,7 +100,7 @@ FOUND = {
     "/admin/models/{id:path}": 200, "/admin/plans": 200, "/admin/plans/{id}": 200, "/admin/staff": 200,
     "/admin/tokens": 200,
     "/admin/audit": 200, "/admin/audit.jsonl": 200, "/admin/changes": 200, "/admin/live": 200, "/admin/mail": 200,
-    "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200,
+    "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200, "/admin/notifications": 200, "/admin/exports": 200,
 }  # fmt: skip
 """What a GET by somebody who may gives, of those that need no more than their address."""
 

@@ -82,6 +82,10 @@ class Metrics(Collector):
         self._running = 0
         self.more: Callable[[], Iterable[Metric]] = tuple
         """What else is told, by whoever knows of upstreams."""
+        self.export_lags: dict[str, float] = {}
+        """Seconds that each destination of exports is behind."""
+        self.outbox: dict[str, tuple[int, float]] = {}
+        """By kind (mail, webhook): how many messages have not gone out yet, and the age of the oldest in seconds."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -279,7 +283,29 @@ class Metrics(Collector):
         runs_on.add_metric((scanner.KIND,), 1)
         yield runs_on
         yield from self._parts()
+        yield from self._outward()
         yield from self.more()
+
+    def _outward(self) -> Iterator[Metric]:
+        lag = GaugeMetricFamily(
+            "penstock_export_lag_seconds",
+            "Since when a destination of exports has not got what was settled.",
+            labels=("destination",),
+        )
+        for name, seconds in self.export_lags.items():
+            lag.add_metric((name,), seconds)
+        yield lag
+        due = GaugeMetricFamily(
+            "penstock_outbox_due", "Messages that have not gone out yet.", labels=("kind",)
+        )
+        oldest = GaugeMetricFamily(
+            "penstock_outbox_oldest_seconds", "How old the oldest of them is.", labels=("kind",)
+        )
+        for kind, (count, seconds) in self.outbox.items():
+            due.add_metric((kind,), count)
+            oldest.add_metric((kind,), seconds)
+        yield due
+        yield oldest
 
     def _parts(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(

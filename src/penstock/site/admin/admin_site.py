@@ -7,6 +7,7 @@ from penstock.site.admin.account_key_pages import AccountKeyPages
 from penstock.site.admin.catalog_pages import CatalogPages
 from penstock.site.admin.context import AdminContext
 from penstock.site.admin.notice_pages import NoticePages
+from penstock.site.admin.notification_pages import NotificationPages
 from penstock.site.admin.operation_pages import OperationPages
 from penstock.site.admin.overview_pages import OverviewPages
 from penstock.site.admin.people_pages import PeoplePages
@@ -36,6 +37,7 @@ class AdminSite:
             TrailPages(context),
             OperationPages(context),
             NoticePages(context),
+            NotificationPages(context),
         )
 
     def pages(self) -> list[AdminRoute]:

@@ -5,6 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from penstock.site.admin.context import AdminContext
 from penstock.site.admin_api.catalog_routes import CatalogRoutes
 from penstock.site.admin_api.dispatch import AdminApi
+from penstock.site.admin_api.outward_routes import OutwardRoutes
 from penstock.site.admin_api.parity import BASE
 from penstock.site.admin_api.people_routes import PeopleRoutes
 from penstock.site.admin_api.service_routes import ServiceRoutes
@@ -12,7 +13,7 @@ from penstock.site.admin_api.service_routes import ServiceRoutes
 
 def admin_api(context: AdminContext) -> AdminApi:
     """All of it."""
-    groups = (PeopleRoutes(context), CatalogRoutes(context), ServiceRoutes(context))
+    groups = (PeopleRoutes(context), CatalogRoutes(context), ServiceRoutes(context), OutwardRoutes(context))
     return AdminApi(context, {name: bound for group in groups for name, bound in group.operations().items()})
 
 
