@@ -70,7 +70,7 @@ ADMIN = (
     MenuEntry("/admin/models", "Models", "spark", ("/admin/catalog",)),
     MenuEntry("/admin/providers", "Providers", "plug"),
     MenuEntry("/admin/notices", "Notices", "flag"),
-    MenuEntry("/admin/notifications", "Notifications", "bell"),
+    MenuEntry("/admin/notifications", "Notifications", "bell", ("/admin/exports",)),
     MenuEntry("/admin/mail", "Mail", "letter"),
     MenuEntry("/admin/staff", "Staff", "badge", ("/admin/tokens",)),
     MenuEntry("/admin/audit", "Audit", "book", ("/admin/changes",)),
