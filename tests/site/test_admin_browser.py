@@ -1,11 +1,9 @@
 """The admin pages in a real browser: the set-up link, dangerous actions with their undoing, and how each page looks to it."""
 
-import os
 import secrets
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
 from penstock.domain.accounts import accounts
 from penstock.domain.exports import destinations
@@ -20,14 +18,16 @@ from tests.samples import sample
 from tests.service.running_service import MORNING
 from tests.site.page_reader import PASSWORD, Hotel
 from tests.site.staff import id_of
-from tests.site.test_browser import THEMES, Watched, browser, hotel, watched
+from tests.site.test_browser import THEMES, Watched, browser, hotel, photograph, watched
 
 __all__ = ["browser", "hotel"]
 
 ANN = "ann.with.an.address.that.is.rather.long@department.example.com"
+NAME = """((it) => (it.labels?.[0] ?? it).textContent)(document.activeElement)"""
+"""What the thing that has the focus is called."""
 PAGES = (
     "/admin", "/admin/live", "/admin/requests", "/admin/users", "/admin/users/new",
-    "/admin/plans", "/admin/plans/free", "/admin/models",
+    "/admin/plans", "/admin/plans/free", "/admin/plans/new", "/admin/models",
     "/admin/models/claude-haiku-4.5", "/admin/providers", "/admin/providers/sim-chat", "/admin/mail", "/admin/staff",
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
@@ -97,8 +97,47 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
     async with hotel.house.store.database.connect() as conn:
         assert (await accounts.user_by_email(conn, ANN)).plan_id == "pro"
     await a_provider_is_added_drained_and_published_from(reader, hotel)
+    await an_account_and_a_key_are_made_by_keyboard(page)
     await a_webhook_is_added_with_a_rule_and_comes_back(reader)
     assert reader.complaints == []
+
+
+async def an_account_and_a_key_are_made_by_keyboard(page: Page) -> None:
+    """By tabulator, space, enter and letters alone."""
+
+    async def on_to(word: str) -> None:
+        """Tab until what is called so has the focus."""
+        for _ in range(80):
+            await page.keyboard.press("Tab")
+            if word in await page.evaluate(NAME):
+                return
+        raise AssertionError(f"{word} is not reached")
+
+    await on_to("Users")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/admin/users")
+    await on_to("Make an account")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/users/new")
+    await on_to("E-mail address")
+    await page.keyboard.type("guest@example.com")
+    await on_to("Plan")
+    await page.keyboard.type("pro")
+    await on_to("Make the account")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=The account is made")
+    await on_to("To the account")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/users/usr_*")
+    await on_to("Make a key")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/keys/new")
+    await on_to("Name")
+    await page.keyboard.type("ci")
+    await on_to("claude-haiku-4.5")
+    await page.keyboard.press("Space")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=The key ci")
 
 
 async def a_provider_is_added_drained_and_published_from(reader: Watched, hotel: Hotel) -> None:
@@ -205,19 +244,4 @@ async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -
             places = await reader.page.locator("aside [aria-current]").count()
             wrong += [] if places == 1 else [f"{path}: {places} places of the menu are this page's"]
     assert wrong + reader.complaints == []
-    if folder := os.environ.get("PENSTOCK_TEST_SHOTS"):
-        await photograph(reader, pages, Path(folder))
-
-
-async def photograph(reader: Watched, pages: tuple[str, ...], folder: Path) -> None:
-    """A picture of each page, wide and light, and on a phone in the dark, for a person to look at."""
-    for path in pages:
-        name = path.strip("/").replace("/", "-").partition("?")[0]
-        await reader.page.emulate_media(color_scheme="light")
-        await reader.page.set_viewport_size({"width": 1280, "height": 900})
-        await reader.go(path)
-        await reader.page.screenshot(path=folder / f"{name}-1280.png", full_page=True)
-        await reader.page.emulate_media(color_scheme="dark")
-        await reader.page.set_viewport_size({"width": 390, "height": 900})
-        await reader.go(path)
-        await reader.page.screenshot(path=folder / f"{name}-390.png", full_page=True)
+    await photograph(reader, pages)

@@ -49,6 +49,7 @@ NEEDS: dict[str, Permission] = {
     "/admin/models/remove": "catalog",
     "/admin/models/{id:path}": "read",
     "/admin/plans": "read",
+    "/admin/plans/new": "catalog",
     "/admin/plans/{id}": "read",
     "/admin/plans/{id}/change": "catalog",
     "/admin/catalog/edit": "catalog",
@@ -91,7 +92,7 @@ NEEDS: dict[str, Permission] = {
 }
 FOUND = {
     "/admin": 200, "/admin/users": 200, "/admin/users/{id}": 200, "/admin/users/{id}/verify": 200,
-    "/admin/users/new": 200, "/admin/users/{id}/keys/new": 200,
+    "/admin/users/new": 200, "/admin/plans/new": 200, "/admin/users/{id}/keys/new": 200,
     "/admin/users/{id}/disable": 200, "/admin/users/{id}/enable": 200, "/admin/users/{id}/sessions": 200,
     "/admin/requests": 200, "/admin/providers": 200, "/admin/providers/{id}": 200, "/admin/models": 200,
     "/admin/providers/new": 200, "/admin/providers/{id}/keys/new": 200, "/admin/providers/{id}/keys/{key}": 200,

@@ -84,6 +84,8 @@ PARITY: Final[tuple[ParityRow, ...]] = (
         "GET /admin/plans/{id}", "", "GET /plans/{id}", "read", "catalog:read", _ONE),
     ParityRow("plan_put", "Make a plan, or change it", "domain.staff.catalog_changes.apply_change",
         "POST /admin/plans/{id}/change", "catalog apply", "PUT /plans/{id}", "catalog", "catalog:write"),
+    ParityRow("plan_add", "Make a plan by a form", "domain.staff.catalog_changes.apply_change",
+        "POST /admin/plans/new", "catalog apply", "", "catalog", None, "a program puts it by its id"),
     ParityRow("model_list", "Models, with what serves them", "domain.catalog.catalog_store.load_document",
         "GET /admin/models", "catalog show", "GET /models", "read", "catalog:read"),
     ParityRow("model_show", "One model", "domain.catalog.catalog_store.load_document",
