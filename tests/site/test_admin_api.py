@@ -1,6 +1,7 @@
 """The admin API: who may do what, once for each key, in pages, with errors that say whose fault they are."""
 
 import asyncio
+import logging
 import random
 import re
 import secrets
@@ -110,6 +111,16 @@ async def staffed(hotel: Hotel) -> AsyncGenerator[Staffed]:
     finally:
         for caller in found.callers:
             await caller.http.aclose()
+
+
+async def test_a_body_that_is_cut_off_is_no_fault_of_ours(
+    staffed: Staffed, caplog: pytest.LogCaptureFixture
+) -> None:
+    (caller,) = staffed.callers
+    head = f"POST {BASE}/users HTTP/1.1\r\nauthorization: Bearer {caller.token}\r\n"
+    await staffed.hotel.cut_off(f"{head}content-type: application/json\r\n")
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+    assert len((await caller("GET /users")).json()["data"]) == 1
 
 
 # ---- who may
