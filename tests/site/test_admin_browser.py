@@ -193,7 +193,7 @@ async def a_webhook_is_added_with_a_rule_and_comes_back(reader: Watched) -> None
     await page.wait_for_selector("text=The change is undone")
     await page.click("aside >> text=Notifications")
     await page.wait_for_selector("td:has-text('hooks.example.com')")
-    await page.click("main >> text=Exports")
+    await page.click("aside >> text=Exports")
     await reader.fill(name="lake")
     await page.select_option("#d-kind", "file")
     await reader.press("Add it")

@@ -71,6 +71,7 @@ ADMIN = (
     MenuEntry("/admin/providers", "Providers", "plug"),
     MenuEntry("/admin/notices", "Notices", "flag"),
     MenuEntry("/admin/notifications", "Notifications", "bell"),
+    MenuEntry("/admin/exports", "Exports", "out"),
     MenuEntry("/admin/mail", "Mail", "letter"),
     MenuEntry("/admin/staff", "Staff", "badge", ("/admin/tokens",)),
     MenuEntry("/admin/audit", "Audit", "book", ("/admin/changes",)),
