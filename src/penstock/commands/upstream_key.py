@@ -1,4 +1,4 @@
-"""``penstock upstream key``: the keys of providers that are kept in the database: listed, added, rotated and removed."""
+"""``penstock upstream key``: the keys of providers that are kept in the database: listed, added, changed, rotated and removed."""
 
 import asyncio
 import sys
@@ -35,7 +35,7 @@ from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment
 
-key_app = App(name="key", help="Keys of providers that are kept here: list, add, rotate, remove.")
+key_app = App(name="key", help="Keys of providers that are kept here: list, add, change, rotate, remove.")
 
 Json = Annotated[bool, Parameter(negative="")]
 Unchecked = Annotated[bool, Parameter(negative="")]
@@ -115,6 +115,34 @@ def add(
         Print {"key"}.
     """
     _told(asyncio.run(_add(place, provider, id, weight, group, check=not unchecked)), "added", json=json)
+
+
+@key_app.command
+def change(
+    key: str,
+    /,
+    *,
+    weight: int | None = None,
+    group: str | None = None,
+    json: Json = False,
+    place: At = HERE,
+) -> None:
+    """Change how much a key is used, and the account whose limits it shares; what is left out stays.
+
+    Example: penstock upstream key change openai/key-1 --weight 3
+
+    Parameters
+    ----------
+    key
+        PROVIDER/KEY.
+    weight
+        Its share of the requests; 0: only when the others fail.
+    group
+        The account at the vendor whose limits it has; '' is its own.
+    json
+        Print {"key"}.
+    """
+    _told(asyncio.run(_change_use(place, *_named(key), weight, group)), "changed", json=json)
 
 
 @key_app.command
@@ -224,6 +252,25 @@ async def _add(place: Installation, provider: str, id: str, weight: int, group: 
         async with store.database.transaction() as conn:
             await provider_changes.add_key(_change(conn, store), provider, entry)
     return f"{provider}/{entry.id}"
+
+
+async def _change_use(
+    place: Installation, provider: str, id: str, weight: int | None, group: str | None
+) -> str:
+    async with open_installation(place) as store:
+        row, _ = await _row(store, provider)
+        old = next((it for it in pool_of(row) if it.id == id), None)
+        if old is None:
+            raise CommandError(f"{provider} has no key {id}")
+        async with store.database.transaction() as conn:
+            await provider_changes.change_key(
+                _change(conn, store),
+                provider,
+                id,
+                weight=old.weight if weight is None else weight,
+                group=old.group if group is None else group,
+            )
+    return f"{provider}/{id}"
 
 
 async def _rotate(place: Installation, provider: str, id: str, *, check: bool) -> str:

@@ -7,19 +7,12 @@ import json
 import re
 
 from penstock.core.failure_classes.classes import HANDLING, FailureClass
-from penstock.domain.ledger.attempts import AttemptLog, AttemptMade
+from penstock.domain.ledger.attempts import UNFAILED, AttemptLog, AttemptMade
 from penstock.errors import PenstockError
 from penstock.operations.upstreams import UpstreamFailures
 from penstock.relay.call import Call
 from penstock.upstream import UpstreamResponse
 
-_ENDS = {
-    "completed": "",
-    "client_gone": FailureClass.GONE.value,
-    "ended_by_owner": FailureClass.GONE.value,
-    "refused": FailureClass.CALLER.value,
-}
-"""What came of an attempt that has not failed, by how the call ended."""
 QUOTES_THE_REQUEST = "(It quotes the request.)"
 TOO_LONG_TO_COMPARE = "(The request is too long to see whether it is quoted.)"
 _QUOTED = 24
@@ -81,7 +74,7 @@ class Trails:
         made = self._open.pop(call.request_id, [])
         answered = self._answers.pop(call.request_id, (None, None))
         if len(made) < call.attempts and call.attempts > 1:
-            end = _ENDS.get(call.outcome, FailureClass.OURS.value)
+            end = UNFAILED.get(call.outcome, FailureClass.OURS.value)
             made.append(self._attempt(call, end, answered, began, now, None, None))
         if made:
             self._log.note(call.request_id, call.day, made)

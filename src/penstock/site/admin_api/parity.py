@@ -38,8 +38,7 @@ class ParityRow(msgspec.Struct, frozen=True):
 
 _ONE = "the command lists them all"
 _COMMAND_ONLY = "pages have no form for it yet"
-_NO_ROUTE = "programs have no route for it yet"
-_ENTERED = "a key is entered by a person: programs name one with env: or file: in a catalogue"
+_APPLIED = "a program applies a catalogue, and adds the keys to what is in it"
 
 PARITY: Final[tuple[ParityRow, ...]] = (
     # ---- accounts
@@ -120,7 +119,7 @@ PARITY: Final[tuple[ParityRow, ...]] = (
     ParityRow("upstream_test", "Send a small real request; the provider may charge for it", "operations.upstream_test.tried",
         "POST /admin/providers/{id}/test", "upstream test", "POST /providers/{id}/test", "catalog", "providers:write"),
     ParityRow("provider_add", "Add a provider, once it has answered with its key", "domain.staff.provider_changes.add_provider",
-        "POST /admin/providers/new", "", "", "catalog", None, _ENTERED),
+        "POST /admin/providers/new", "", "", "catalog", None, _APPLIED),
     ParityRow("provider_remove", "Remove a provider with its keys", "domain.staff.provider_changes.remove_provider",
         "POST /admin/providers/{id}/remove", "", "", "catalog", None, "a catalogue without it does the same"),
     ParityRow("provider_models", "What a provider has beside the catalogue", "operations.provider_check.ProviderChecks.models",
@@ -130,27 +129,33 @@ PARITY: Final[tuple[ParityRow, ...]] = (
         "it asks the provider; a program applies a catalogue"),
     ParityRow("provider_key_show", "One key of a provider: where it comes from, and its state",
         "operations.upstream_report.report",
-        "GET /admin/providers/{id}/keys/{key}", "upstream show", "", "read", None, "GET /upstreams has each", looks=True),
+        "GET /admin/providers/{id}/keys/{key}", "upstream show", "GET /providers/{id}/keys/{key}", "read", "providers:read"),
+    ParityRow("provider_key_list", "The keys of a provider; never the keys themselves", "domain.catalog.kept_keys.kept_keys",
+        "GET /admin/providers/{id}", "upstream key list", "GET /providers/{id}/keys", "read", "providers:read"),
     ParityRow("provider_key_add", "Add a key to a provider's pool, once the provider has taken it",
         "domain.staff.provider_changes.add_key",
-        "POST /admin/providers/{id}/keys/new", "upstream key add", "", "catalog", None, _ENTERED),
+        "POST /admin/providers/{id}/keys/new", "upstream key add", "POST /providers/{id}/keys", "catalog", "providers:write"),
     ParityRow("provider_key_change", "Change how much a key is used", "domain.staff.provider_changes.change_key",
-        "POST /admin/providers/{id}/keys/{key}/change", "", "", "catalog", None, "the catalogue has the weight"),
+        "POST /admin/providers/{id}/keys/{key}/change", "upstream key change", "POST /providers/{id}/keys/{key}/change",
+        "catalog", "providers:write"),
     ParityRow("provider_key_rotate", "Put a new key in the place of one", "domain.staff.provider_changes.rotate_key",
-        "POST /admin/providers/{id}/keys/{key}/rotate", "upstream key rotate", "", "catalog", None, _ENTERED),
+        "POST /admin/providers/{id}/keys/{key}/rotate", "upstream key rotate", "POST /providers/{id}/keys/{key}/rotate",
+        "catalog", "providers:write"),
     ParityRow("provider_key_remove", "Remove a key from the pool", "domain.staff.provider_changes.remove_key",
-        "POST /admin/providers/{id}/keys/{key}/remove", "upstream key remove", "", "catalog", None, _NO_ROUTE),
+        "POST /admin/providers/{id}/keys/{key}/remove", "upstream key remove", "POST /providers/{id}/keys/{key}/remove",
+        "catalog", "providers:write"),
     # ---- notices to everybody
     ParityRow("notice_list", "Incidents and banners", "domain.announcements.incidents.recent_incidents",
-        "GET /admin/notices", "notice list", "", "read", None, "/status.json has what is shown", looks=True),
+        "GET /admin/notices", "notice list", "GET /notices", "read", "notices:read"),
     ParityRow("incident_open", "Tell everybody of trouble", "domain.announcements.incidents.open_incident",
-        "POST /admin/notices/incidents", "notice open", "", "announce", None, _NO_ROUTE),
+        "POST /admin/notices/incidents", "notice open", "POST /incidents", "announce", "notices:write"),
     ParityRow("incident_update", "Say how it goes on", "domain.announcements.incidents.update_incident",
-        "POST /admin/notices/incidents/{id}", "notice update", "", "announce", None, _NO_ROUTE),
+        "POST /admin/notices/incidents/{id}", "notice update", "POST /incidents/{id}", "announce", "notices:write"),
     ParityRow("announce", "Put a banner above all pages", "domain.announcements.announcements.announce",
-        "POST /admin/notices/announcements", "notice announce", "", "announce", None, _NO_ROUTE),
+        "POST /admin/notices/announcements", "notice announce", "POST /announcements", "announce", "notices:write"),
     ParityRow("announcement_withdraw", "Take a banner down", "domain.announcements.announcements.withdraw",
-        "POST /admin/notices/announcements/{id}/withdraw", "notice withdraw", "", "announce", None, _NO_ROUTE),
+        "POST /admin/notices/announcements/{id}/withdraw", "notice withdraw", "POST /announcements/{id}/withdraw",
+        "announce", "notices:write"),
     # ---- requests
     ParityRow("request_list", "The requests of a day, the newest first", "domain.staff.search.requests_of_day",
         "GET /admin/requests", "", "GET /requests", "read", "requests:read", "the command line has no list of requests"),
