@@ -1,4 +1,4 @@
-"""``penstock upstream key``: the keys of providers that are kept in the database: listed, added, changed, rotated and removed."""
+"""``penstock upstream key``: the keys of providers that are kept in the database: listed, added, changed, rotated, removed."""
 
 import asyncio
 import sys
