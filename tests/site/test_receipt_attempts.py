@@ -66,7 +66,7 @@ async def test_the_receipt_of_the_staff_has_every_attempt_with_the_providers_wor
     prompt = "the name of the horse is Bramble"
     house.wires["wire-chat"].script = lambda asked: asked.answer(
         msgspec.json.encode({"error": {"message": f"{SAID} You sent: {prompt}, by sk-live-canary-4242."}}),
-        503,
+        403,
         headers={"x-request-id": "up-77", "retry-after": "2"},
     )
     await house.post(
@@ -81,11 +81,11 @@ async def test_the_receipt_of_the_staff_has_every_attempt_with_the_providers_wor
     page = (await support.get(f"/admin/requests/{twice}")).text.split("<h2>Attempts</h2>")[1]
     assert "&lt;b&gt;The mill&lt;/b&gt; is down until the river rises. You sent: (...)" in page
     assert "<code>up-77</code>" in page
-    assert ">overload<" in page
-    assert "503 It had no capacity. It asked for 2.00 s of rest." in page
+    assert ">auth<" in page
+    assert "403 It did not take our credentials. It asked for 2.00 s of rest." in page
     assert ">answered<" in page
     assert page.index("/admin/providers/wire-chat") < page.index("/admin/providers/spare-chat")
-    assert "after overload" in page
+    assert "after auth" in page
     assert "Bramble" not in page
     assert "canary" not in page
     lone = (await support.get(f"/admin/requests/{once}")).text.split("<h2>Attempts</h2>")[1]
@@ -100,7 +100,7 @@ async def test_the_receipt_of_the_staff_has_every_attempt_with_the_providers_wor
     shown = (await call(f"GET /requests/{twice}")).json()["attempts"]
     await call.http.aclose()
     assert [(it["provider"], it["failure"], it["status"]) for it in shown] == [
-        ("wire-chat", "overload", 503),
+        ("wire-chat", "auth", 403),
         ("spare-chat", "", 200),
     ]
     assert shown[0]["message"].startswith(SAID)

@@ -50,6 +50,7 @@ from penstock.errors import (
 from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.metrics import Metrics
 from penstock.operations.model_endings import end_of
+from penstock.relay.answer_head import ModelEnd
 from penstock.relay.call import Call
 from penstock.relay.relay import Relay
 from penstock.relay.router import Asker
@@ -330,7 +331,9 @@ class Api:
             except PenstockError as error:
                 error.asked = Asked(envelope.model, stream=envelope.stream)
                 raise
-            standing = Standing(caller, resolution, end_of(catalog, resolution.model))
+            model = resolution.model
+            end = ModelEnd(end_of(catalog, model), model.successor, self._base_path.decode())
+            standing = Standing(caller, resolution, end)
             if len(envelope.model) <= _LONGEST_NAME_KEPT:
                 caller.standings.keep(envelope.model, standing)
         self._relay.begin(

@@ -130,6 +130,10 @@ class Model(msgspec.Struct, frozen=True):
     """Of an ``auto`` model: it chooses none whose targets all cost more."""
     fallback: tuple[Fallback, ...] = ()
     """Which models answer in its place, in this order."""
+    sunset: str = ""
+    """The first day (``YYYY-MM-DD``, UTC) on which it is not served any more; '' where none is set."""
+    successor: str = ""
+    """The id of the model that takes its place, which whoever asks for it then is told; '' where none is named."""
     wildcard: str = ""
     """For what a wildcard passes on: the wildcard's id, under which plans, keys and metrics know it."""
 

@@ -1229,7 +1229,7 @@ class RelayedCall(Call):
                 provider=self._provider,
                 content_type=None if response is None else response.header(b"content-type") or b"",
                 timing=timing,
-                ending=ending_headers(standing.ends_on, self.now),
+                ending=ending_headers(standing.end, self.now),
             )
             self.exchange.start(200, head)
             return
@@ -1246,7 +1246,7 @@ class RelayedCall(Call):
                 reset=reset,
                 route=(self.route, self.attempts),
                 provider=self._provider,
-                ending=ending_headers(standing.ends_on, self.now),
+                ending=ending_headers(standing.end, self.now),
             )
             standing.heads.keep(key, known)
         self.exchange.start_ready(known.fill(request_id, left, seconds))

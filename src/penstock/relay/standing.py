@@ -17,7 +17,7 @@ from penstock.core.routing.candidates import Attempt
 from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.kinds import KnownKind
-from penstock.relay.answer_head import AnswerHead
+from penstock.relay.answer_head import NO_END, AnswerHead, ModelEnd
 from penstock.relay.router import NO_ASKER, UpstreamAddress
 from penstock.upstream import RequestHead
 
@@ -118,8 +118,8 @@ class Standing:
         "account_id",
         "actor_id",
         "caller",
+        "end",
         "endpoint",
-        "ends_on",
         "heads",
         "key_id",
         "legs",
@@ -127,9 +127,9 @@ class Standing:
         "resolution",
     )
 
-    def __init__(self, caller: Caller, resolution: Resolution, ends_on: str = "") -> None:
-        """``ends_on`` is the day (``YYYY-MM-DD``) from which on nothing serves the model, '' where none is known."""
-        self.ends_on = ends_on
+    def __init__(self, caller: Caller, resolution: Resolution, end: ModelEnd = NO_END) -> None:
+        """``end`` is when nothing serves the model any more, and what follows."""
+        self.end = end
         self.caller = caller
         self.endpoint = caller.endpoint
         self.plan = caller.plan
