@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -26,6 +27,7 @@ from tests.service.scripted import PATIENCE, Asked
 from tests.service.test_routing import relay_of
 from tests.site.page_reader import Hotel, Reader, open_hotel
 from tests.site.staff import member
+from tests.site.test_admin_api import Staffed
 
 KEYS = tuple(f"canary-provider-key-{number}-0b7d4e9a1f" for number in range(4))
 WRONG = "canary-wrong-key-5c2a8e77d1"
@@ -133,7 +135,10 @@ async def test_a_key_is_checked_kept_rotated_and_found_nowhere(
     mill.taken.clear()
     failed = await hotel.house.ask("chat", "rye", user)
     assert failed.status == 502
-    pages += [failed.body.decode(), str(failed.headers)]
+    receipt = (await viewer.get(f"/admin/requests/{failed.headers['x-request-id']}")).text
+    assert f"key-2 <code>\u2022\u2022\u2022\u2022 {KEYS[1][-4:]}</code>" in receipt
+    assert "Incorrect API key" in receipt
+    pages += [failed.body.decode(), str(failed.headers), receipt]
     lines = [(record.name, f"{record.getMessage()} {record.__dict__}") for record in caplog.records]
     assert {name for name, line in lines if any(key in line for key in (*KEYS, WRONG))} == set()
     await case_16_no_key_is_found(hotel, pages)
@@ -203,7 +208,7 @@ async def what_comes_from_outside_stays(owner: Reader) -> None:
     assert "comes from env:VENDOR_KEY" in answer.text
 
 
-async def case_16_no_key_is_found(hotel: Hotel, told: list[str]) -> None:
+async def case_16_no_key_is_found(hotel: Hotel, told: list[str], *, used: bool = True) -> None:
     async with hotel.house.store.database.connect() as conn:
         written = str((await conn.execute(select(trail))).all()) + str(
             (await conn.execute(select(changes))).all()
@@ -211,8 +216,9 @@ async def case_16_no_key_is_found(hotel: Hotel, told: list[str]) -> None:
         exported = await catalog_store.export_document(conn, KINDS)
         actions = set(await conn.scalars(select(trail.c.action)))
         fingerprints = list(await conn.scalars(select(provider_keys.c.fingerprint)))
-    assert {"credential_added", "credential_rotated", "credential_removed", "provider_tested"} <= actions
-    assert {"upstream_switched", "catalog_changed", "change_undone"} <= actions
+    assert {"credential_added", "credential_rotated", "credential_removed"} <= actions
+    assert not used or "provider_tested" in actions
+    assert not used or {"upstream_switched", "catalog_changed", "change_undone"} <= actions
     assert any(one in written for one in fingerprints)
     data = hotel.house.store.settings.data
     files = b"".join(path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file())
@@ -327,6 +333,63 @@ async def test_a_pool_takes_keys_beside_the_environment_and_is_switched(hotel: H
         answer = await owner.post("/admin/providers/new", kind=kind, id="x", url=url, secret=KEYS[3])
         assert answer.status_code in {400, 422}, kind
         assert KEYS[3] not in answer.text
+
+
+async def test_programs_do_with_keys_what_the_pages_do_and_no_answer_has_one(hotel: Hotel) -> None:
+    owner, mill, staffed = await member(hotel, "owner", "owner@example.com"), Mill(hotel), Staffed(hotel)
+    await add_mill(owner, mill)
+    user, call = await serve(hotel, owner), await staffed.caller()
+    keys, told = "/providers/mill/keys", list[str]()
+
+    async def ask(route: str, body: object = None, status: int = 200, key: str = "") -> Any:
+        answer = await call(route, body, {"idempotency-key": key} if key else {})
+        told.append(answer.text)
+        assert answer.status_code == status, (route, answer.text)
+        return answer.json()
+
+    (first,) = (await ask(f"GET {keys}"))["data"]
+    assert (first["id"], first["secret"], first["managed_by"]) == (
+        "key-1",
+        f"\u2022\u2022\u2022\u2022 {KEYS[0][-4:]}",
+        "page",
+    )
+    refused = await ask(f"POST {keys}", {"secret": WRONG}, 422)
+    assert (refused["code"], refused["field"], refused["fault"]) == ("key_not_taken", "secret", "caller")
+    assert (await ask(f"POST {keys}", {"secret": "sk-\u2022\u2022\u2022\u2022"}, 422))[
+        "code"
+    ] == "unusable_key"
+    assert (await ask("POST /providers/nobody/keys", {"secret": KEYS[1]}, 404))["code"] == "not_found"
+    assert list(await pool(hotel)) == ["key-1"]
+    body = {"secret": KEYS[1], "weight": 2, "reason": "more room"}
+    for _ in range(2):  # the second is the stored answer of the first
+        added = await ask(f"POST {keys}", body, key="once")
+        assert (added["id"], added["weight"], added["problem"]) == ("key-2", 2, "")
+    await ask(f"POST {keys}?dry_run=1", {"secret": KEYS[2]}, 400)
+    assert list(await pool(hotel)) == ["key-1", "key-2"]
+    changed = await ask(f"POST {keys}/key-2/change", {"group": "second"})
+    assert (changed["weight"], changed["group"]) == (2, "second")
+    fresh = await ask(f"POST {keys}/key-1/rotate", {"secret": KEYS[2]})
+    assert fresh["id"] == "key-3"
+    assert (await ask(f"GET {keys}/key-1"))["retire_at"] is not None
+    assert (await said(hotel))["mill/key-1"] == "drain"
+    await ask(f"POST {keys}/key-1/remove", {"leaked": True, "reason": "seen in a chat"})
+    assert (await ask(f"POST {keys}/key-1/remove", {}, 404))["code"] == "no_such_upstream"
+    assert list(await pool(hotel)) == ["key-3", "key-2"]
+    await until(lambda: len(relay_catalog(hotel)().upstreams["mill"].credentials) == 2)
+    mill.asked.clear()
+    for _ in range(6):
+        assert (await hotel.house.ask("chat", "rye", user)).status == 200
+    assert set(mill.asked) <= {KEYS[1], KEYS[2]}
+    entries = await staffed.entries(object_kind="credential")
+    assert {it["action"] for it in entries if it["actor_kind"] == "token"} == {
+        "credential_removed", "credential_rotated", "credential_added",
+    }  # fmt: skip
+    viewer = await staffed.caller("viewer")
+    assert (await viewer(f"POST {keys}", {"secret": KEYS[3]})).status_code == 403
+    assert (await viewer(f"GET {keys}")).status_code == 200
+    await case_16_no_key_is_found(hotel, told, used=False)
+    for each in staffed.callers:
+        await each.http.aclose()
 
 
 @pytest.mark.parametrize(
