@@ -51,6 +51,7 @@ from penstock.operations.provider_check import ProviderChecks
 from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.operations.server_answers import ServerAnswers
 from penstock.operations.token_sources import TokenSources
+from penstock.operations.tracing.collector import tracing
 from penstock.operations.upstream_test import tried
 from penstock.operations.upstreams import VIEWS, UpstreamFailures, UpstreamWatch
 from penstock.providers.secrets import Secrets
@@ -159,8 +160,14 @@ class Service:
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
             rules = structs.replace(RULES, asks_again=settings.upstream_again)
-            tokens = TokenSources(client, self._secrets, now=self._now)
-            router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
+            router = Router(
+                source.get,
+                self._secrets,
+                TokenSources(client, self._secrets, now=self._now),
+                draw=random.random,
+                now=self._now,
+                rules=rules,
+            )
             router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
             attempts = AttemptLog(database)
             told = _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
@@ -180,7 +187,7 @@ class Service:
                     ),
                 )
             )
-            timings = _timings(settings)
+            traces = stack.enter_context(tracing(settings, source.get, boot, metrics))
             estimator, offload = await stack.enter_async_context(_threads(settings))
             translations = TranslationMemory(settings.translations_kept)
             relay = Relay(
@@ -189,7 +196,7 @@ class Service:
                 gate=gate,
                 router=router,
                 metrics=metrics,
-                timings=timings,
+                timings=_timings(settings),
                 offload=offload,
                 failover=failover,
                 memories=RequestMemories(
@@ -198,7 +205,9 @@ class Service:
                 ),
                 drills=drills,
                 clock=clock,
+                traces=traces,
             )
+            stack.enter_context(_logged(relay))
             gate.ended_by(relay.end)
             gate.described_by(relay.describe)
             refusals = self.refusals = Refusals(
@@ -429,6 +438,21 @@ def _watching(metrics: Metrics, watch: UpstreamWatch) -> Generator[UpstreamWatch
         yield watch
     finally:
         watch.forget()
+
+
+@contextmanager
+def _logged(relay: Relay) -> Generator[None]:
+    """Lines of the log about a request say its trace, where there are traces."""
+
+    def header_of(request_id: str) -> bytes | None:
+        call = relay.calls.get(request_id)
+        return None if call is None else call.exchange.header(b"traceparent")
+
+    if relay.traces is None:
+        yield
+    else:
+        with relay.traces.logged(header_of):
+            yield
 
 
 @asynccontextmanager

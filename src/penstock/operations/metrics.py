@@ -64,6 +64,8 @@ class Metrics(Collector):
         self._running = 0
         self.more: Callable[[], Iterable[Metric]] = tuple
         """What else is told, by whoever knows of upstreams."""
+        self.traces: Callable[[], tuple[int, int]] | None = None
+        """How many requests were traced, and how many of those that were to be are lost; None where there is no collector."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -131,6 +133,18 @@ class Metrics(Collector):
             failovers.add_metric(triple, count)
         return failovers
 
+    def _traced(self) -> Iterator[Metric]:
+        if self.traces is None:
+            return
+        found = CounterMetricFamily(
+            "penstock_traces",
+            "Requests whose traces the collector has taken, or that were lost.",
+            labels=("state",),
+        )
+        for state, count in zip(("sent", "lost"), self.traces(), strict=True):
+            found.add_metric((state,), count)
+        yield found
+
     def collect(self) -> Iterator[Metric]:
         """The counts as prometheus-client's records."""
         answers = CounterMetricFamily(
@@ -185,6 +199,7 @@ class Metrics(Collector):
         runs_on.add_metric((scanner.KIND,), 1)
         yield runs_on
         yield from self._parts()
+        yield from self._traced()
         yield from self.more()
 
     def _parts(self) -> Iterator[Metric]:

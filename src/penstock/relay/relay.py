@@ -40,6 +40,7 @@ from penstock.core.routing.bounds.capacity import Seat
 from penstock.core.routing.candidates import Candidate
 from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Clocks, Limits, Size
+from penstock.domain.ledger.attempts import AttemptMade
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
 from penstock.domain.limits import Gate, Lease, RunningRequest
@@ -58,6 +59,7 @@ from penstock.exchange import Exchange
 from penstock.operations.drill import Drills
 from penstock.operations.metrics import Metrics
 from penstock.operations.token_sources import TokenPending
+from penstock.operations.tracing.traces import Traces
 from penstock.relay.answer import (
     EMPTY_ANSWER,
     RequestMemories,
@@ -77,7 +79,7 @@ from penstock.relay.further_models import next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.offload import Offload
 from penstock.relay.probe import LeftProbe, Probe
-from penstock.relay.record import kind_of, settle
+from penstock.relay.record import kind_of, settle, trace
 from penstock.relay.retry_after import retry_after
 from penstock.relay.router import Router
 from penstock.relay.standing import Leg, Standing
@@ -179,6 +181,7 @@ class Relay:
         memories: RequestMemories,
         drills: Drills,
         clock: Callable[[], float],
+        traces: Traces | None = None,
     ) -> None:
         """``clock`` is monotonic, in seconds."""
         self._deadlines: Memo[tuple[float, float, bool], Deadlines] = Memo(_MOST_DEADLINES)
@@ -195,6 +198,7 @@ class Relay:
         self.memories = memories
         self.drills = drills
         self.clock = clock
+        self.traces = traces
         self.streams = OpenStreams(clock)
         self.queue = UpstreamQueue(timings.queue)
         self.calls: dict[str, RelayedCall] = {}
@@ -1354,11 +1358,14 @@ class RelayedCall(Call):
             self.answered_model = self.answered_model or self.selection.model.id
         if self.refund_reason is not None:
             relay.gate.refund(self.standing.account_id, self.day, self.standing.plan.own)
+        made: list[AttemptMade] = []
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
             failed = self.outcome != "completed" or self.refund_reason is not None
             if self.attempts > 1 or (self.attempts and failed):
-                relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
+                made = relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
+        if relay.traces is not None:
+            trace(relay.traces, self, made, relay.failover.trails, self._attempts.began, relay.clock())
         self._measure(self.outcome)
 
     def _measure(self, outcome: str) -> None:

@@ -69,8 +69,8 @@ class Trails:
         parts.append(f"a{call.attempts};dur={int((now - began) * 1000)}")
         return ", ".join(parts).encode()
 
-    def ended(self, call: Call, *, began: float, now: float) -> None:
-        """The call is over, after more than one attempt or a failed one."""
+    def ended(self, call: Call, *, began: float, now: float) -> list[AttemptMade]:
+        """The call is over, after more than one attempt or a failed one: what was made."""
         made = self._open.pop(call.request_id, [])
         answered = self._answers.pop(call.request_id, (None, None))
         if len(made) < call.attempts and call.attempts > 1:
@@ -78,6 +78,13 @@ class Trails:
             made.append(self._attempt(call, end, answered, began, now, None, None))
         if made:
             self._log.note(call.request_id, call.day, made)
+        return made
+
+    def lone(self, call: Call, *, began: float, now: float) -> AttemptMade:
+        """The only attempt of a call that is over, which has not failed and is not kept."""
+        status = 200 if call.outcome == "completed" else None
+        end = UNFAILED.get(call.outcome, FailureClass.OURS.value)
+        return self._attempt(call, end, (status, None), began, now, None, None)
 
     def _attempt(
         self,
