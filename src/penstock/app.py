@@ -223,7 +223,7 @@ class Service:
                 ),
                 catalog=source.get,
                 metrics=metrics,
-                receipts=RefusalReceipts(refusals, gate),
+                receipts=RefusalReceipts(refusals, gate, traces, self._now),
                 usage=partial(usage_answer, database),
                 reader=BodyReader(
                     offload,

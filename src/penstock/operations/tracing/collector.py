@@ -9,7 +9,7 @@ from penstock.domain.catalog.catalog import Catalog
 from penstock.errors import OperatorError
 from penstock.operations.metrics import Metrics
 from penstock.operations.tracing import telemetry_names as names
-from penstock.operations.tracing.traces import Export, Sampling, Traces
+from penstock.operations.tracing.traces import Sampling, SpanExport, Traces
 from penstock.settings import Settings
 
 
@@ -37,7 +37,7 @@ def tracing(
         yield traces
 
 
-def _export(settings: Settings, boot: str) -> Export:
+def _export(settings: Settings, boot: str) -> SpanExport:
     try:
         from penstock.operations.tracing.otlp import OtlpExport  # noqa: PLC0415 - 14 MB, where there is a collector
     except ImportError as error:

@@ -16,7 +16,7 @@ FAULTS: Final = frozenset({"error", "upstream_error"})
 """How a request ends that has failed by our doing or a provider's."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class VendorPlace(msgspec.Struct, frozen=True):
     """Where a provider is asked, and which vendor it is."""
 
     kind: str
@@ -24,7 +24,7 @@ class Place(msgspec.Struct, frozen=True):
     port: int
 
 
-Places = Callable[[str, str], Place | None]
+VendorPlaces = Callable[[str, str], VendorPlace | None]
 """The place of a provider in a format; None where the catalogue does not have it any more."""
 
 
@@ -42,25 +42,26 @@ class SpanMade(msgspec.Struct, frozen=True):
     failed: bool
 
 
-def spans_of(request: RequestTraced, places: Places, *, older_names: bool = False) -> list[SpanMade]:
+def spans_of(request: RequestTraced, places: VendorPlaces, *, older_names: bool = False) -> list[SpanMade]:
     """The spans of a request, its own first. ``older_names``: what was renamed is told by its former name as well."""
     parent = request.parent
     trace = trace_id_of(request.id) if parent is None else parent.trace_id
+    began = int(request.began * _NANOS)
     own = SpanMade(
         f"POST {request.route}",
         trace,
         span_id_of(request.id, 0),
         None if parent is None else parent.span_id,
         server=True,
-        started=int(request.began * _NANOS),
-        ended=int((request.began + request.seconds) * _NANOS),
+        started=began,
+        ended=began + int(request.seconds * _NANOS),
         attributes=_request_attributes(request),
         failed=request.outcome in FAULTS,
     )
     found = [own, *(_attempt(request, each, own, places) for each in request.attempts)]
     if older_names:
         for span in found:
-            for name, older in names.OLDER.items():
+            for name, older in names.FORMER_NAMES.items():
                 if name in span.attributes:
                     span.attributes[older] = span.attributes[name]
     return found
@@ -72,12 +73,12 @@ def _request_attributes(request: RequestTraced) -> dict[str, Attribute]:
             names.HTTP_METHOD: "POST",
             names.HTTP_ROUTE: request.route,
             names.HTTP_STATUS: request.status,
-            names.OPERATION: names.OPERATIONS.get(request.kind, request.kind),
+            names.OPERATION: names.OPERATION_NAMES.get(request.kind, request.kind),
             names.REQUEST_MODEL: request.model,
             names.REQUEST_STREAM: request.stream,
             names.REQUEST_ID: request.id,
-            names.ACCOUNT: request.account_id,
-            names.KEY: request.key_id,
+            names.ACCOUNT_ID: request.account_id,
+            names.KEY_ID: request.key_id,
             names.CLIENT: request.client,
             names.OUTCOME: request.outcome,
             names.COUNTED: request.counted,
@@ -86,13 +87,13 @@ def _request_attributes(request: RequestTraced) -> dict[str, Attribute]:
     )
 
 
-def _attempt(request: RequestTraced, made: AttemptTraced, own: SpanMade, places: Places) -> SpanMade:
+def _attempt(request: RequestTraced, made: AttemptTraced, own: SpanMade, places: VendorPlaces) -> SpanMade:
     place = places(made.provider, made.dialect)
     kind = made.provider if place is None else place.kind
-    operation = names.OPERATIONS.get(request.kind, request.kind)
+    operation = names.OPERATION_NAMES.get(request.kind, request.kind)
     attributes: dict[str, Attribute | None] = {
         names.OPERATION: operation,
-        names.PROVIDER: names.PROVIDERS.get(kind, kind),
+        names.PROVIDER: names.PROVIDER_NAMES.get(kind, kind),
         names.REQUEST_MODEL: made.model,
         names.REQUEST_MAX_TOKENS: request.max_tokens,
         names.REQUEST_STREAM: request.stream,
@@ -135,7 +136,7 @@ def _answer_attributes(request: RequestTraced, made: AttemptTraced) -> dict[str,
         names.OUTPUT_TOKENS: usage.output,
         names.CACHE_READ: usage.cache_read,
         names.CACHE_WRITE: usage.cache_write,
-        names.REASONING: usage.reasoning,
+        names.REASONING_TOKENS: usage.reasoning,
     }
 
 

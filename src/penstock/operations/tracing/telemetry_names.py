@@ -17,7 +17,7 @@ INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
 CACHE_WRITE: Final = "gen_ai.usage.cache_write.input_tokens"
-REASONING: Final = "gen_ai.usage.reasoning.output_tokens"
+REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
@@ -29,8 +29,8 @@ SERVICE_VERSION: Final = "service.version"
 SERVICE_INSTANCE: Final = "service.instance.id"
 
 REQUEST_ID: Final = "penstock.request_id"
-ACCOUNT: Final = "penstock.account_id"
-KEY: Final = "penstock.key_id"
+ACCOUNT_ID: Final = "penstock.account_id"
+KEY_ID: Final = "penstock.key_id"
 CLIENT: Final = "penstock.client"
 OUTCOME: Final = "penstock.outcome"
 COUNTED: Final = "penstock.counted"
@@ -41,20 +41,20 @@ UPSTREAM_REQUEST: Final = "penstock.upstream_request_id"
 UPSTREAM_FORMAT: Final = "penstock.upstream_format"
 MAYBE_BILLED: Final = "penstock.maybe_billed"
 
-OLDER: Final[Mapping[str, str]] = {
+FORMER_NAMES: Final[Mapping[str, str]] = {
     PROVIDER: "gen_ai.system",
     CACHE_WRITE: "gen_ai.usage.cache_creation.input_tokens",
 }
 """What some readers of traces still know these by."""
 
-OPERATIONS: Final[Mapping[str, str]] = {
+OPERATION_NAMES: Final[Mapping[str, str]] = {
     "chat": "chat",
     "completion": "text_completion",
     "embedding": "embeddings",
 }
 """The operation of each kind of model that the conventions have a word for; of others the kind is the word."""
 
-PROVIDERS: Final[Mapping[str, str]] = {
+PROVIDER_NAMES: Final[Mapping[str, str]] = {
     "azure": "azure.ai.openai",
     "azure-anthropic": "azure.ai.inference",
     "bedrock": "aws.bedrock",

@@ -16,7 +16,7 @@ import msgspec
 from penstock.core.base_url import split_base_url
 from penstock.domain.catalog.catalog import Catalog
 from penstock.operations.tracing.records import Parent, RequestTraced, parent_of, trace_id_of
-from penstock.operations.tracing.spans import Place, SpanMade, spans_of
+from penstock.operations.tracing.spans import SpanMade, VendorPlace, spans_of
 
 log = logging.getLogger("penstock.operations.tracing")
 
@@ -27,7 +27,7 @@ _GATHER_SECONDS: Final = 0.2
 _LAST_SECONDS: Final = 2.0
 """How long a service that stops waits for what is queued."""
 
-Export = Callable[[Sequence[SpanMade]], bool]
+SpanExport = Callable[[Sequence[SpanMade]], bool]
 """Sends spans; whether the collector has taken them. Waits as long as that takes."""
 
 
@@ -60,7 +60,7 @@ class Traces:
     def __init__(
         self,
         sampling: Sampling,
-        export: Export,
+        export: SpanExport,
         catalog: Callable[[], Catalog],
         draw: Callable[[], float],
     ) -> None:
@@ -162,10 +162,10 @@ class Traces:
                 log.info("the collector takes traces again")
         return taken
 
-    def _place(self, provider: str, dialect: str) -> Place | None:
+    def _place(self, provider: str, dialect: str) -> VendorPlace | None:
         upstream = self._catalog().upstreams.get(provider)
         url = next((url for name, url in upstream.speaks if name == dialect), "") if upstream else ""
         if upstream is None or not url:
             return None
         parts = split_base_url(url)
-        return Place(upstream.kind, parts.host, parts.port)
+        return VendorPlace(upstream.kind, parts.host, parts.port)
