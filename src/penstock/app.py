@@ -39,6 +39,7 @@ from penstock.domain.limits import Gate
 from penstock.errors import InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
+from penstock.operations.captures import Captures, redaction_named
 from penstock.operations.control import control_socket
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
@@ -159,14 +160,13 @@ class Service:
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
-            rules = structs.replace(RULES, asks_again=settings.upstream_again)
             router = Router(
                 source.get,
                 self._secrets,
                 TokenSources(client, self._secrets, now=self._now),
                 draw=random.random,
                 now=self._now,
-                rules=rules,
+                rules=structs.replace(RULES, asks_again=settings.upstream_again),
             )
             router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
             attempts = AttemptLog(database)
@@ -189,6 +189,7 @@ class Service:
             )
             traces = stack.enter_context(tracing(settings, source.get, boot, metrics))
             estimator, offload = await stack.enter_async_context(_threads(settings))
+            captures = _captures(settings, database, secrets_file, revision, self._now)
             translations = TranslationMemory(settings.translations_kept)
             relay = Relay(
                 client=client,
@@ -236,6 +237,7 @@ class Service:
                 clock=clock,
                 revision=revision,
                 base_path=settings.base_path,
+                captures=captures,
             )
             self.site_process = SiteProcess(
                 settings=settings,
@@ -289,6 +291,8 @@ class Service:
                     queued=self.site_process.mail_sender.wake,
                 ),
                 trail_days=settings.trail_days,
+                captures=captures,
+                capture_days=settings.capture_days,
                 secrets_file=secrets_file,
                 now=self._now,
             )
@@ -438,6 +442,27 @@ def _watching(metrics: Metrics, watch: UpstreamWatch) -> Generator[UpstreamWatch
         yield watch
     finally:
         watch.forget()
+
+
+def _captures(
+    settings: Settings,
+    database: Database,
+    secrets_file: SecretsFile,
+    revision: Revision,
+    now: Callable[[], float],
+) -> Captures | None:
+    """What captures content where an owner says so; None where that is ruled out. Raises ``OperatorError``."""
+    if settings.captures == "never":
+        return None
+    return Captures(
+        database,
+        secrets_file,
+        revision,
+        most=settings.capture_bytes,
+        redaction=redaction_named(settings.capture_redaction),
+        now=now,
+        entropy=secrets.token_bytes,
+    )
 
 
 @contextmanager

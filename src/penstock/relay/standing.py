@@ -14,6 +14,7 @@ from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
 from penstock.core.endpoints import Endpoint
 from penstock.core.memo import Memo
 from penstock.core.routing.candidates import Attempt
+from penstock.domain.captures.orders import CaptureOrder
 from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.kinds import KnownKind
@@ -60,6 +61,7 @@ class Caller:
         "asked",
         "asker",
         "bounds",
+        "captured",
         "client",
         "endpoint",
         "overflows",
@@ -107,6 +109,8 @@ class Caller:
         """Who asks, for the choice of a provider."""
         self.overflows = False
         """A further model may answer where the prompt is too long for the first, if the caller names one."""
+        self.captured: CaptureOrder | None = None
+        """By which order the content of its requests is kept."""
         self.standings: Memo[str, Standing] = Memo(_MOST_MODELS)
         """By the model as the caller writes it."""
 

@@ -517,6 +517,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "then the rotation is taken back without entering it again."
         ),
     ] = 86_400.0
+    captures: Annotated[
+        Literal["allowed", "never"],
+        about(
+            "Whether an owner may have what an account asks and gets kept for a time, sealed; `never` takes the way of it out."
+        ),
+    ] = "allowed"
+    capture_days: Annotated[
+        int, Meta(ge=1, le=365), about("Days for which what was captured is kept, apart from all else.")
+    ] = 7
+    capture_bytes: Annotated[
+        Bytes, about("How much is kept of a captured request and its answer together; what is beyond is cut.")
+    ] = 1 << 20
+    capture_redaction: Annotated[
+        str,
+        about(
+            "What takes out of captured content what is not to be kept, before it is sealed: an entry point of a package of "
+            "yours, in the group `penstock.redactions`, which gets bytes and gives bytes.",
+            "a name",
+            pattern=r"^[A-Za-z0-9_.-]{0,100}$",
+            default="none but credentials, which always go",
+        ),
+    ] = ""
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[

@@ -268,7 +268,7 @@ class Catalog:
             self._refuse_retired(name)
             model = self._of_family(name, plan_id, allowed)
         if model is None:
-            raise ModelNotFound(self._not_found(name, plan_id, allowed, kind), param="model")
+            raise ModelNotFound(self.not_found(name, plan_id, allowed, kind), param="model")
         if kind not in (None, model.kind):
             raise InvalidRequest(_other_route(model), param="model")
         if model.listed not in self._members.get(plan_id, frozenset()):
@@ -354,9 +354,10 @@ class Catalog:
 
     # ---- what the errors say
 
-    def _not_found(
+    def not_found(
         self, name: str, plan_id: str, allowed: frozenset[str] | None, kind: ModelKind | None
     ) -> str:
+        """What whoever asks for a model is told that there is not."""
         shown = name if len(name) <= _LONGEST_NAME_SHOWN else name[:_LONGEST_NAME_SHOWN] + "..."
         offered = ", ".join(model.id for model in self.offered(plan_id, allowed, kind)) or "none"
         return f'There is no model "{shown}". The models of your plan ({plan_id}): {offered}.'

@@ -28,6 +28,7 @@ Scope = Literal[
     "users:read", "users:write", "keys:read", "keys:write", "catalog:read", "catalog:write", "providers:read",
     "providers:write", "requests:read", "requests:write", "staff:read", "staff:write", "mail:read", "mail:write",
     "trail:read", "changes:write", "settings:read", "jobs:read", "notices:read", "notices:write",
+    "captures:read", "captures:write",
 ]  # fmt: skip
 """What a token is for. Who may write may read the same."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)

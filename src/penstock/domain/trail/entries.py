@@ -22,7 +22,7 @@ ActorKind = Literal["user", "token", "cli", "system", "sso"]
 Result = Literal["done", "refused"]
 ObjectKind = Literal[
     "user", "key", "staff", "group", "setup_link", "provider", "model", "plan", "secrets", "page", "mail", "request",
-    "trail", "incident", "announcement", "token", "credential", "upstream",
+    "trail", "incident", "announcement", "token", "credential", "upstream", "capture",
 ]  # fmt: skip
 TrailAction = Literal[
     "setup_link_made", "owner_made", "role_given", "role_taken", "group_mapped", "group_unmapped", "staff_signed_in",
@@ -32,6 +32,7 @@ TrailAction = Literal[
     "incident_opened", "incident_updated", "announced", "announcement_withdrawn",
     "token_made", "token_revoked", "upstream_switched", "upstream_reset", "key_changed", "managed", "released",
     "provider_tested", "credential_added", "credential_rotated", "credential_removed",
+    "capture_begun", "capture_ended", "capture_read",
 ]  # fmt: skip
 FieldValue = str | int | bool | None
 Fields = Mapping[str, FieldValue]

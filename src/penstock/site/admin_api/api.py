@@ -3,6 +3,7 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.site.admin.context import AdminContext
+from penstock.site.admin_api.capture_routes import CaptureRoutes
 from penstock.site.admin_api.catalog_routes import CatalogRoutes
 from penstock.site.admin_api.dispatch import AdminApi
 from penstock.site.admin_api.notice_routes import NoticeRoutes
@@ -19,6 +20,7 @@ def admin_api(context: AdminContext) -> AdminApi:
         CatalogRoutes(context),
         ProviderKeyRoutes(context),
         NoticeRoutes(context),
+        CaptureRoutes(context),
         ServiceRoutes(context),
     )
     return AdminApi(context, {name: bound for group in groups for name, bound in group.operations().items()})

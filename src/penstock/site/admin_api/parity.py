@@ -156,6 +156,18 @@ PARITY: Final[tuple[ParityRow, ...]] = (
     ParityRow("announcement_withdraw", "Take a banner down", "domain.announcements.announcements.withdraw",
         "POST /admin/notices/announcements/{id}/withdraw", "notice withdraw", "POST /announcements/{id}/withdraw",
         "announce", "notices:write"),
+    # ---- captures
+    ParityRow("capture_list", "What is captured: whose requests, why, until when", "domain.captures.orders.recent_orders",
+        "GET /admin/captures", "capture list", "GET /captures", "read", "captures:read"),
+    ParityRow("capture_begin", "Keep what an account or a key asks and gets, for a time",
+        "domain.captures.orders.begin_capture",
+        "POST /admin/captures", "capture begin", "POST /captures", "captures", "captures:write"),
+    ParityRow("capture_end", "Keep no more of it", "domain.captures.orders.end_capture",
+        "POST /admin/captures/{id}/end", "capture end", "POST /captures/{id}/end", "captures", "captures:write"),
+    ParityRow("capture_show", "The requests that were captured, without their content", "domain.captures.kept.captures_of",
+        "GET /admin/captures/{id}", "capture show", "GET /captures/{id}", "captures", "captures:read"),
+    ParityRow("capture_read", "Read one, for a reason that the trail keeps", "domain.captures.kept.read_capture",
+        "POST /admin/captures/{id}/read", "capture read", "POST /captures/{id}/read", "captures", "captures:write"),
     # ---- requests
     ParityRow("request_list", "The requests of a day, the newest first", "domain.staff.search.requests_of_day",
         "GET /admin/requests", "", "GET /requests", "read", "requests:read", "the command line has no list of requests"),

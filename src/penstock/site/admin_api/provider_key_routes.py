@@ -139,7 +139,7 @@ class ProviderKeyRoutes:
 
     async def add(self, call: AdminCall[Nothing, ProviderKeyAdded]) -> ProviderKeyShown:
         """Add a key to the pool, once the provider has taken it."""
-        wanted, row = call.body, await self._row(call)
+        wanted, row = call.body, await self._row(call.path["id"])
         key = await self._checked(row, wanted.secret, anyway=wanted.anyway)
         entry = KeyEntry(key, wanted.id or provider_changes.free_id(row), wanted.weight, wanted.group)
         async with self._site.database.transaction() as conn:
@@ -148,7 +148,7 @@ class ProviderKeyRoutes:
 
     async def change(self, call: AdminCall[Nothing, ProviderKeyChanged]) -> ProviderKeyShown:
         """Change how a key is used, and with ``secret`` the key itself."""
-        wanted, row, id = call.body, await self._row(call), call.path["key"]
+        wanted, row, id = call.body, await self._row(call.path["id"]), call.path["key"]
         old = next((it for it in provider_changes.pool_of(row) if it.id == id), None)
         if old is None:
             raise NotThere("There is no such key.")
@@ -166,7 +166,7 @@ class ProviderKeyRoutes:
 
     async def rotate(self, call: AdminCall[Nothing, ProviderKeyRotated]) -> ProviderKeyShown:
         """Put a new key in the place of one, which is drained and leaves later."""
-        wanted, row = call.body, await self._row(call)
+        wanted, row = call.body, await self._row(call.path["id"])
         key = await self._checked(row, wanted.secret, anyway=wanted.anyway)
         stays = int(self._context.operation.settings.rotated_key_stays * 1000)
         async with self._site.database.transaction() as conn:
@@ -191,12 +191,8 @@ class ProviderKeyRoutes:
 
     # ---- what they share
 
-    async def _row(
-        self, call: AdminCall[Nothing, ProviderKeyAdded | ProviderKeyChanged | ProviderKeyRotated]
-    ) -> Upstream:
-        found = next(
-            (row for row in (await self._desk.document()).providers if row.id == call.path["id"]), None
-        )
+    async def _row(self, id: str) -> Upstream:
+        found = next((row for row in (await self._desk.document()).providers if row.id == id), None)
         if found is None:
             raise NotThere("There is no such provider.")
         return found

@@ -82,6 +82,7 @@ OLDER: tuple[str, ...] = (
     "0014",
     "0015",
     "0016",
+    "0017",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 
