@@ -71,6 +71,11 @@ NEEDS: dict[str, Permission] = {
     "/admin/notices/incidents/{id}": "announce",
     "/admin/notices/announcements": "announce",
     "/admin/notices/announcements/{id}/withdraw": "announce",
+    "/admin/captures": "read",
+    "/admin/captures/begin": "captures",
+    "/admin/captures/{id}": "captures",
+    "/admin/captures/{id}/end": "captures",
+    "/admin/captures/{id}/read": "captures",
     "/admin/settings": "read",
     "/admin/jobs": "read",
 }
@@ -83,7 +88,7 @@ FOUND = {
     "/admin/models/{id:path}": 200, "/admin/plans": 200, "/admin/plans/{id}": 200, "/admin/staff": 200,
     "/admin/tokens": 200,
     "/admin/audit": 200, "/admin/audit.jsonl": 200, "/admin/changes": 200, "/admin/live": 200, "/admin/mail": 200,
-    "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200,
+    "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200, "/admin/captures": 200,
 }  # fmt: skip
 """What a GET by somebody who may gives, of those that need no more than their address."""
 

@@ -1,4 +1,4 @@
-"""The notice board: what pages show of announcements, incidents and captures, read again every few seconds while pages are asked for."""
+"""The notice board: announcements, incidents and captures as pages show them, read again every few seconds."""
 
 from collections.abc import Callable, Sequence
 

@@ -29,7 +29,7 @@ class CapturePages:
         """Every page, by hand."""
         return [
             AdminRoute("/admin/captures", self.captures, "read"),
-            AdminRoute("/admin/captures", self.begin, "captures", ("POST",)),
+            AdminRoute("/admin/captures/begin", self.begin, "captures", ("POST",)),
             AdminRoute("/admin/captures/{id}", self.capture, "captures"),
             AdminRoute("/admin/captures/{id}/end", self.end, "captures", ("POST",)),
             AdminRoute("/admin/captures/{id}/read", self.read, "captures", ("POST",)),

@@ -161,7 +161,7 @@ PARITY: Final[tuple[ParityRow, ...]] = (
         "GET /admin/captures", "capture list", "GET /captures", "read", "captures:read"),
     ParityRow("capture_begin", "Keep what an account or a key asks and gets, for a time",
         "domain.captures.orders.begin_capture",
-        "POST /admin/captures", "capture begin", "POST /captures", "captures", "captures:write"),
+        "POST /admin/captures/begin", "capture begin", "POST /captures", "captures", "captures:write"),
     ParityRow("capture_end", "Keep no more of it", "domain.captures.orders.end_capture",
         "POST /admin/captures/{id}/end", "capture end", "POST /captures/{id}/end", "captures", "captures:write"),
     ParityRow("capture_show", "The requests that were captured, without their content", "domain.captures.kept.captures_of",
