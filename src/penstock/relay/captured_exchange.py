@@ -6,7 +6,7 @@ Nothing else knows of it: requests of whom nothing is captured have their exchan
 from collections.abc import Callable
 
 from penstock.domain.captures.kept import CaptureContent, CapturedRequest
-from penstock.exchange import Exchange, FlowWatcher, HeaderList, Owner, SharedHeaders
+from penstock.exchange import Exchange, FlowWatcher, HeaderList, Owner
 from penstock.operations.captures import Captures
 from penstock.relay.standing import Caller
 
@@ -17,9 +17,30 @@ Answered = Callable[[int, bytes, bool], None]
 class CapturedExchange:
     """Everything goes to the exchange; of what is written ``most`` bytes are kept."""
 
-    __slots__ = ("_answered", "_cut", "_exchange", "_kept", "_left", "_status")
+    __slots__ = (
+        "_answered",
+        "_cut",
+        "_exchange",
+        "_kept",
+        "_left",
+        "_status",
+        "client",
+        "headers",
+        "length",
+        "method",
+        "path",
+        "query",
+        "shared_headers",
+    )
 
     def __init__(self, exchange: Exchange, most: int, answered: Answered) -> None:
+        self.method = exchange.method
+        self.path = exchange.path
+        self.query = exchange.query
+        self.headers = exchange.headers
+        self.shared_headers = exchange.shared_headers
+        self.length = exchange.length
+        self.client = exchange.client
         self._exchange = exchange
         self._answered: Answered | None = answered
         self._left = most
@@ -30,43 +51,8 @@ class CapturedExchange:
     # ---- what the caller has sent, and how it stands
 
     @property
-    def method(self) -> str:
-        """As the exchange has it; so are the others."""
-        return self._exchange.method
-
-    @property
-    def path(self) -> str:
-        """Likewise."""
-        return self._exchange.path
-
-    @property
-    def query(self) -> bytes:
-        """Likewise."""
-        return self._exchange.query
-
-    @property
-    def headers(self) -> HeaderList:
-        """Likewise."""
-        return self._exchange.headers
-
-    @property
-    def shared_headers(self) -> SharedHeaders:
-        """Likewise."""
-        return self._exchange.shared_headers
-
-    @property
-    def length(self) -> int:
-        """Likewise."""
-        return self._exchange.length
-
-    @property
-    def client(self) -> str:
-        """Likewise."""
-        return self._exchange.client
-
-    @property
     def lost(self) -> bool:
-        """Likewise."""
+        """As the exchange has it; so are the others."""
         return self._exchange.lost
 
     @property
