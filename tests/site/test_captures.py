@@ -199,6 +199,9 @@ async def test_owners_alone_begin_and_read_and_say_why(hotel: Hotel) -> None:
     assert (await owner.post(read, order=order, reason=" ")).status_code == 400
     page = await owner.post(read, order=order, reason="ticket 42")
     assert "&lt;b&gt;bold&lt;/b&gt;" in page.text
+    receipt = (await admin.get(f"/admin/requests/{id}")).text
+    assert f'<a href="/admin/captures/{order}">captured</a>' in receipt
+    assert "bold" not in receipt
     async with house.store.database.connect() as conn:
         rows = list(await conn.execute(select(trail).where(trail.c.object_kind == "capture")))
         said = [(row.action, row.reason, row.object_id) for row in rows]

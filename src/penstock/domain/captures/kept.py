@@ -107,6 +107,11 @@ async def captures_of(
     return [CaptureShown(*row) for row in rows]
 
 
+async def order_behind(conn: AsyncConnection, request_id: str) -> str | None:
+    """By which order a request was captured; None where nothing of it is kept."""
+    return await conn.scalar(select(captures.c.order_id).where(captures.c.request_id == request_id))
+
+
 async def read_capture(
     conn: AsyncConnection,
     secrets_file: SecretsFile,

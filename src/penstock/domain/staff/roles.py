@@ -48,7 +48,7 @@ PERMISSIONS: Final[dict[StaffRole, frozenset[Permission]]] = {
 }
 
 MEANING: Final[dict[StaffRole, str]] = {
-    "owner": "everything, roles included",
+    "owner": "everything, roles and captures included",
     "admin": "accounts, keys, providers, models and plans",
     "support": "reads; verifies addresses, ends sessions and requests, sees an account as its owner does",
     "billing": "reads; puts accounts on plans",

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
+from penstock.domain.captures.kept import order_behind
 from penstock.domain.keys import management
 from penstock.domain.ledger import refusals
 from penstock.domain.staff import search
@@ -103,6 +104,7 @@ class RequestPages:
                 )
             user = await accounts.user_by_id(conn, found.user_id)
             keys = {key.id: key for key in await management.list_keys(conn, found.user_id)}
+            captured = await order_behind(conn, id)
             made = [] if row is None else await search.attempts_of(conn, row)
             shown = await credentials_shown(conn, self._context.operation.kinds) if made else {}
         code = refused.code if refused is not None else None if row is None else row.error_code
@@ -116,6 +118,7 @@ class RequestPages:
                 "user": user,
                 "user_id": found.user_id,
                 "key": keys.get(found.key_id),
+                "captured": captured,
                 "attempts": [
                     (it, shown.get((it.provider, it.credential), ""), ATTEMPT_WORDS.get(it.failure, ""))
                     for it in made
