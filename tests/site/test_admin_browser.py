@@ -1,5 +1,6 @@
 """The admin pages in a real browser: the set-up link, dangerous actions with their undoing, and how each page looks to it."""
 
+import asyncio
 import os
 import secrets
 from pathlib import Path
@@ -8,10 +9,13 @@ import pytest
 from playwright.async_api import Browser
 
 from penstock.domain.accounts import accounts
+from penstock.domain.captures.kept import captures_of
+from penstock.domain.captures.orders import running_orders
 from penstock.domain.staff import setup_link
 from penstock.domain.trail.entries import SYSTEM
 from tests.samples import sample
 from tests.service.running_service import MORNING
+from tests.service.scripted import PATIENCE
 from tests.site.page_reader import PASSWORD, Hotel
 from tests.site.staff import id_of
 from tests.site.test_browser import THEMES, Watched, browser, hotel, watched
@@ -25,7 +29,7 @@ PAGES = (
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
     "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove",
-    "/admin/tokens", "/admin/audit", "/admin/changes", "/admin/notices", "/admin/settings", "/admin/jobs",
+    "/admin/tokens", "/admin/audit", "/admin/captures", "/admin/changes", "/admin/notices", "/admin/settings", "/admin/jobs",
     "/admin/catalog/edit?kind=model",
 )  # fmt: skip
 
@@ -90,6 +94,7 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
     async with hotel.house.store.database.connect() as conn:
         assert (await accounts.user_by_email(conn, ANN)).plan_id == "pro"
     await a_provider_is_added_drained_and_published_from(reader, hotel)
+    await somebody_is_captured_and_read(reader, hotel)
     assert reader.complaints == []
 
 
@@ -119,10 +124,52 @@ async def a_provider_is_added_drained_and_published_from(reader: Watched, hotel:
     await page.wait_for_selector("text=Applied.")
 
 
+async def somebody_is_captured_and_read(reader: Watched, hotel: Hotel) -> None:
+    page = reader.page
+    await page.click("aside >> text=Captures")
+    await reader.fill(email=ANN, reason="ticket 42", current=PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=Said.")
+    await captured(hotel)
+    await page.click("text=What is kept")
+    await page.fill("input[name='reason']", "ticket 42")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=That you have read it is in the audit log")
+    assert "Say something" in await page.inner_text("main")
+    await page.click("aside >> text=Captures")
+    await reader.press("End it")
+    await page.wait_for_selector(".badge:has-text('ended')")
+
+
+async def captured(hotel: Hotel) -> None:
+    """Ann asks something, and it is kept."""
+    ann = hotel.readers[0]
+    key = await hotel.house.key(await id_of(hotel, ANN))
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await ann.http.post(
+                "/api/v1/chat/completions",
+                json={
+                    "model": "claude-haiku-4.5",
+                    "messages": [{"role": "user", "content": "Say something"}],
+                },
+                headers={"x-api-key": key},
+            )
+            await asyncio.sleep(0.2)
+            async with hotel.house.store.database.connect() as conn:
+                if await captures_of(
+                    conn, (await running_orders(conn, now=int(hotel.house.clock.now * 1000)))[0].id
+                ):
+                    return
+
+
 async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -> None:
     reader = await owner(browser, hotel)
     id = await id_of(hotel, ANN)
-    pages = (*PAGES, f"/admin/users/{id}", f"/admin/users/{id}/disable", "/setup")
+    await reader.go("/admin/requests")
+    receipt = await reader.page.get_attribute("main tbody a >> nth=0", "href")
+    assert receipt is not None
+    pages = (*PAGES, f"/admin/users/{id}", f"/admin/users/{id}/disable", receipt, "/setup")
     wrong = [
         one for turn, path in enumerate(pages) for one in await reader.judge(path, sample(THEMES, 1, turn))
     ]
