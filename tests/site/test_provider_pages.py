@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import os
 import re
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
 
+from penstock.cli import main
 from penstock.domain.catalog import catalog_store, kept_keys, upstream_state
 from penstock.domain.catalog.catalog import Catalog
-from penstock.domain.catalog.kept_keys import UnusableKey, check_seals, checked_key, reseal_provider_keys
+from penstock.domain.catalog.kept_keys import UnusableKey, check_seals, checked_key
 from penstock.domain.staff import provider_changes
 from penstock.operations import provider_check
 from penstock.providers.table import KINDS
@@ -135,6 +139,7 @@ async def test_a_key_is_checked_kept_rotated_and_found_nowhere(
     mill.taken.clear()
     failed = await hotel.house.ask("chat", "rye", user)
     assert failed.status == 502
+    await hotel.house.rows(user)
     receipt = (await viewer.get(f"/admin/requests/{failed.headers['x-request-id']}")).text
     assert f"key-2 <code>\u2022\u2022\u2022\u2022 {KEYS[1][-4:]}</code>" in receipt
     assert "Incorrect API key" in receipt
@@ -232,15 +237,27 @@ async def test_case_15_the_ring_is_rotated_under_the_keys_and_nobody_else_gets_o
     await add_mill(owner, mill)
     user, store = await serve(hotel, owner), hotel.house.store
     entropy = secrets.token_bytes
-    asking = [asyncio.create_task(hotel.house.ask("chat", "rye", user)) for _ in range(8)]
-    old = store.secrets_file.seal_id
-    store.secrets_file.rotate(entropy)
-    async with store.database.transaction() as conn:
-        assert await reseal_provider_keys(conn, store.secrets_file, entropy) == 1
+    old, statuses, over = store.secrets_file.seal_id, list[int](), asyncio.Event()
+
+    async def ask_on() -> None:
+        while not over.is_set():
+            statuses.append((await hotel.house.ask("chat", "rye", user)).status)
+
+    asking = [asyncio.create_task(ask_on()) for _ in range(8)]
+    await until(lambda: len(statuses) > 8)
+    command = ["secrets", "rotate", "--json", "--data", str(store.settings.data)]
+    assert await asyncio.to_thread(main, command) == 0
+    async with store.database.connect() as conn:
         sealed = await conn.scalar(select(provider_keys.c.sealed))
     assert sealed is not None
-    assert SecretsFile.sealed_with(sealed) != old
-    assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+    assert SecretsFile.sealed_with(sealed) not in {old, ""}
+    before = len(statuses)
+    fresh = await hotel.house.user()
+    assert (await hotel.house.ask("chat", "rye", fresh)).status == 200
+    await until(lambda: len(statuses) > before + 16)
+    over.set()
+    await asyncio.gather(*asking)
+    assert set(statuses) == {200}
     other = SecretsFile.make(store.settings.data / "other.json", entropy)
     async with store.database.connect() as conn:
         await check_seals(conn, store.secrets_file)
@@ -261,6 +278,14 @@ async def test_case_15_the_ring_is_rotated_under_the_keys_and_nobody_else_gets_o
     text = stolen % (await pool(hotel))["key-1"]
     assert (await owner.post("/admin/catalog/preview", text=text)).status_code == 422
     await what_is_not_needed_goes(hotel, owner)
+    await hotel.house.stop()
+    command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--data", str(store.settings.data)]
+    wrong = {**os.environ, "PENSTOCK_SECRET_FILE": str(store.settings.data / "other.json")}
+    started = await asyncio.to_thread(
+        subprocess.run, command, env=wrong, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert started.returncode == 1
+    assert "put the secrets file back" in started.stderr
 
 
 async def what_is_not_needed_goes(hotel: Hotel, owner: Reader) -> None:
