@@ -1,7 +1,8 @@
 """What a request costs in the ledger, in this process: its two records in the journal, and its row on SQLite.
 
 Processor time of the thread that does it, on a database of its own in a new directory. Run it twice: other work on the
-machine makes it slower, never quicker.
+machine makes it slower, never quicker. ``--without usage_times`` leaves the statements of a table of sums out, in turn with
+all of them, so that the difference is what that table costs; it says the least of ``--turns``.
 """
 
 import argparse
@@ -66,8 +67,9 @@ async def journal(directory: Path, requests: int) -> None:
     await database.close()
 
 
-async def rows(directory: Path, requests: int, users: int) -> None:
-    """Batches of ``BATCH``, whole, and opened and ended apart."""
+async def rows(directory: Path, requests: int, users: int, without: str = "") -> dict[str, float]:
+    """Batches of ``BATCH``, whole, and opened and ended apart: microseconds a row. ``without``: a table that is not written."""
+    directory = Path(tempfile.mkdtemp(dir=directory))
     database = await Database.open(f"sqlite:///{directory}/rows-{users}.db")
     connection = database.batch_connection()
     draw, known = random.Random(1), [KnownKind(kind) for kind in KINDS]
@@ -84,7 +86,8 @@ async def rows(directory: Path, requests: int, users: int) -> None:
             yield Row(id, known[number % 8], f"usr_{user:026d}", f"key_{user:026d}", DAY, at, key_of(id))
 
     def write(batch: Batch) -> None:
-        connection.write(chain(booking(batch, "bench", stored), rolling(batch.ended())))
+        sums = (it for it in rolling(batch.ended()) if not without or f"INTO {without} " not in it[0])
+        connection.write(chain(booking(batch, "bench", stored), sums))
         stored.update(batch.kinds())
 
     spent: dict[str, float] = {"whole": 0.0, "opened": 0.0, "ended": 0.0}
@@ -101,22 +104,42 @@ async def rows(directory: Path, requests: int, users: int) -> None:
         timed("opened", Batch(some, [], []), write)
         timed("ended", Batch([], [], [(row, END) for row in some]), write)
     count = requests // BATCH * BATCH
-    told = ", ".join(f"{name} {seconds / count * 1e6:.1f} us" for name, seconds in spent.items())
-    print(f"rows of {users} users, {BATCH} a transaction: {told}")
     connection.close()
     await database.close()
+    return {name: seconds / count * 1e6 for name, seconds in spent.items()}
+
+
+async def compared(directory: Path, options: argparse.Namespace, users: int) -> None:
+    """The least of some turns, with all tables and, where one is to be left out, without it."""
+    ways = ("", options.without) if options.without else ("",)
+    least: dict[str, dict[str, float]] = {}
+    for _ in range(options.turns):
+        for without in ways:
+            took = await rows(directory, options.requests, users, without)
+            known = least.setdefault(without, took)
+            least[without] = {name: min(known[name], us) for name, us in took.items()}
+    for without, took in least.items():
+        told = ", ".join(f"{name} {us:.1f} us" for name, us in took.items())
+        print(
+            f"rows of {users} users, {BATCH} a transaction{f', without {without}' if without else ''}: {told}"
+        )
+    if options.without:
+        more = {name: us / least[options.without][name] - 1 for name, us in least[""].items()}
+        print(f"  {options.without}: " + ", ".join(f"{name} {share:+.1%}" for name, share in more.items()))
 
 
 async def run(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         await journal(Path(directory), options.requests)
         for users in (1, 1000):
-            await rows(Path(directory), options.requests, users)
+            await compared(Path(directory), options, users)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=50_000)
+    parser.add_argument("--without", default="", help="a table of sums to leave out, to see what it costs")
+    parser.add_argument("--turns", type=int, default=1)
     asyncio.run(run(parser.parse_args()))
 
 

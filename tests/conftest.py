@@ -3,6 +3,7 @@
 Fixtures belong to the folder of the part that they serve.
 """
 
+import gc
 import os
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -36,6 +37,19 @@ def scanner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Half of the tests, by their names, run on the scanner in Python, which is what others have who have no compiler."""
     if crc32(request.node.nodeid.encode()) & 1:
         monkeypatch.setattr(envelope, "scan", scan_in_python)
+
+
+def pytest_configure() -> None:
+    """Let the garbage collector leave the collected tests alone: half a gigabyte that it would look through again and again."""
+    gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -33,6 +33,7 @@ ONE_OF: Mapping[str, int] = {
     "service/test_on_postgresql.py": 2,
     "service/test_outages.py": 2,
     "service/test_recovery.py": 2,
+    "service/test_refused_answers.py": 4,
     "service/test_reports.py": 3,
     "service/test_routing.py": 2,
     "service/test_startup.py": 5,

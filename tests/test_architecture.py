@@ -97,7 +97,7 @@ LONGER: dict[str, str] = {
     "store/sql/schema.py": "the tables of the database, one after the other",
     "store/migrations/versions/0001_initial.py:upgrade": "the first schema, table by table",
     "store/migrations/first_tables.py:sign_in": "a part of the first schema, table by table",
-    "relay/relay.py": "one machine, whose states call each other: a reader follows a request in one file",
+    "relay/relayed_call.py": "one machine, whose states call each other: a reader follows a request in one file",
     "core/dialects/responses/encode_response.py": "the format's objects, one struct each, beside what writes them",
     "app.py:Service.running": "every part is opened here, in order, to be closed in the opposite one",
 }

@@ -132,7 +132,7 @@ def test_a_scenario_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[s
         (CASES[0], 0.0, 1.0, 1.6, 0.0),
         (CASES[1], 0.001, 1.07, 1.7, 0.0),
         (CASES[2], 0.002, 1.08, 16.0, 0.075),
-        (CASES[3], 0.0, 1.01, 8.0, 0.002),
+        (CASES[3], 0.0, 1.01, 6.0, 0.002),
     ],
     ids=lambda value: value.name if isinstance(value, Case) else "",
 )

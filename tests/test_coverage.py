@@ -33,22 +33,6 @@ UNTAKEN: dict[tuple[str, str], str] = {
         "if caller.decode_remembered is not None:",
     ): "every format that callers write has it; the type leaves it open",
     (
-        "dialects/responses/remembered_request.py",
-        "if kind in BRINGING:",
-    ): "bodies whose items bring tools go the long way, which scanners decide",
-    (
-        "dialects/responses/remembered_request.py",
-        "brought.append(_Brought(at, kind, bytes(item)))",
-    ): "bodies whose items bring tools go the long way, which scanners decide",
-    (
-        "dialects/responses/remembered_request.py",
-        "for each in brought:",
-    ): "bodies whose items bring tools go the long way, which scanners decide",
-    (
-        "dialects/responses/remembered_request.py",
-        'bring(reading.toolbox, each.kind, Raw(each.raw), "input", reading.lose)',
-    ): "bodies whose items bring tools go the long way, which scanners decide",
-    (
         "neutral/fold.py",
         "if self._call is not None:",
     ): "a call is open wherever the kind is 'call'; the type cannot say so",

@@ -36,7 +36,7 @@ from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
-from penstock.errors import InternalError, PenstockError
+from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
 from penstock.operations.captures import Captures, redaction_named
@@ -62,7 +62,8 @@ from penstock.relay.answer import RequestMemories
 from penstock.relay.call import Call
 from penstock.relay.failover import Failover
 from penstock.relay.offload import Offload
-from penstock.relay.relay import Relay, Timings
+from penstock.relay.relay import Relay
+from penstock.relay.relay_parts import Timings
 from penstock.relay.router import Router
 from penstock.relay.token_counting import CountingTurns, TokenCounter
 from penstock.relay.trail import Trails
@@ -139,7 +140,6 @@ class Service:
                 now=self._now,
                 revision=revision,
             )
-            database.after_commit = keyring.follow_commit
             simulated = await stack.enter_async_context(_simulated())
             drills = Drills(settings.data, revision, simulated, now=self._now)
             source = CatalogSource(
@@ -152,6 +152,7 @@ class Service:
                 opened=KeptKeys(secrets_file, self._secrets).open,
             )
             await source.refresh()
+            database.after_commit = partial(_follow_commit, keyring, source)
             if settings.signup == "open":
                 _tell_of_plan(source, settings.signup_plan)
             client = UpstreamClient()
@@ -166,7 +167,11 @@ class Service:
                 TokenSources(client, self._secrets, now=self._now),
                 draw=random.random,
                 now=self._now,
-                rules=structs.replace(RULES, asks_again=settings.upstream_again),
+                rules=structs.replace(
+                    RULES,
+                    asks_again=settings.upstream_again,
+                    learns_limits=settings.upstream_learned_limits,
+                ),
             )
             router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
             attempts = AttemptLog(database)
@@ -427,6 +432,15 @@ def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> G
     )
 
 
+async def _follow_commit(keyring: Keyring, source: CatalogSource) -> None:
+    """What this process has committed it knows at once, and whoever changed it sees it so: keys, and the catalogue."""
+    seen = await keyring.follow_commit()
+    if seen is not None:
+        with suppress(DatabaseUnavailable):  # the next poll has it
+            if await source.refresh(seen.catalog):
+                log.info("catalogue changed", extra={"revision": source.current.revision})
+
+
 def _tell_of_plan(source: CatalogSource, plan: str) -> None:
     """Warn of a plan of those who sign up that serves nothing."""
     trouble = source.get().plan_trouble(plan)
@@ -568,6 +582,7 @@ def _timings(settings: Settings) -> Timings:
         max_stream_kept=settings.max_stream_kept,
         max_startup=settings.max_startup,
         queue=settings.upstream_queue,
+        queue_flexible=settings.upstream_queue_flexible,
     )
 
 

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from penstock.core.catalog import Model, Target, Upstream
+from penstock.core.endpoints import FORMATS
+from penstock.core.routing.board import Board
+from penstock.core.routing.bounds.rate_headers import Amount
+from penstock.core.routing.candidates import Upstreams
+from penstock.core.routing.health import Health as Routing
 from penstock.operations.health import Health
 from penstock.operations.metrics import Metrics
+from penstock.operations.upstreams import UpstreamFailures, upstream_metrics
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "penstock.json"
@@ -28,13 +35,37 @@ def told() -> dict[str, set[str]]:
     metrics.upstream_failed("p", "provider_cut")
     metrics.entered()
     metrics.settled(
-        "m", "p", "completed", input_tokens=1, output_tokens=1, first_byte=0.1, by_another_model=True
+        "m",
+        "p",
+        "completed",
+        input_tokens=1,
+        output_tokens=1,
+        first_byte=0.1,
+        first_content=0.1,
+        reason="sticky",
+        cached_tokens=1,
+        by_another_model=True,
     )
+    metrics.failed_over("p", "q", "broken")
+    metrics.queued("m", 0.1, served=True)
+    metrics.hedged("p", works=True)
+    metrics.more = lambda: upstream_metrics(*known_upstream(), 0.0)
     found: dict[str, set[str]] = {}
     for family in metrics.collect():
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
+
+
+def known_upstream() -> tuple[Routing, UpstreamFailures, dict[str, Model]]:
+    """An upstream with a limit, of which everything is known."""
+    model = Model("m", "M", targets=(Target("p", "up", in_flight=2),))
+    rows = Upstreams((Upstream("p", "custom", (("chat", "https://p/v1"),)),))
+    routing = Routing()
+    board = Board(rows.group(model, "chat", FORMATS), routing)
+    known = board.health_of(board.group.tiers[0].candidates[0])
+    known.headroom.note((Amount("requests", 100.0, 50.0),), 0.0)
+    return routing, UpstreamFailures(lambda: 0.0), {"m": model}
 
 
 TOLD = told()

@@ -88,7 +88,7 @@ async def test_keys_prompts_and_answers_are_nowhere_to_be_found(
         seen = await _everything(house, key)
         with monkeypatch.context() as broken:
             # a bug in the middle of everything, which logs a traceback
-            broken.setattr("penstock.relay.relay.Attempts", _broken)
+            broken.setattr("penstock.relay.relayed_call.Attempts", _broken)
             for dialect in DIALECTS:
                 body = body_of(dialect, f"{dialect}-plain", messages=[{"role": "user", "content": PROMPT}])
                 answer = await house.http("POST", PATHS[dialect], key, body=body)

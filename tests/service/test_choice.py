@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from penstock.core.catalog import AutoRule, Fallback, Model, Target, When
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.health import Failure
+from penstock.core.routing.pace import whole_kind
 from penstock.domain.catalog import catalog_store
 from penstock.domain.keys.management import KeyWish
 from penstock.providers.table import KINDS
@@ -71,6 +72,9 @@ async def test_case_25_the_turns_of_a_conversation_meet_one_provider(
         after = asked_at(house, dialect)
         where.add((after[0] > before[0], after[1] > before[1]))
     assert where == {(True, False), (False, True)}
+    told = (await house.page("/metrics")).body.decode()
+    assert 'penstock_affinity_total{result="kept"} 36.0' in told
+    assert 'penstock_choices_total{reason="sticky"} 36.0' in told
 
 
 @both
@@ -317,6 +321,85 @@ async def test_case_35_who_has_waited_in_vain_is_told_in_the_stream(tmp_path: Pa
         give(asked, "chat")
         assert (await first.answer()).status == 200
         assert len(await house.rows(user)) == 1
+
+
+@both
+@pytest.mark.parametrize("alone", [True, False])
+async def test_case_34_what_a_refusal_for_load_has_taught_is_kept_to(
+    tmp_path: Path, dialect: str, alone: bool
+) -> None:
+    async with open_house(tmp_path / "data", upstream_queue=30.0) as house:
+        user, name = await house.user(), f"{'wire' if alone else 'pair'}-{dialect}"
+        wire, spare = house.wires[f"wire-{dialect}"], house.wires[f"spare-{dialect}"]
+        well(house, dialect)
+        callers = [await house.begin(dialect, name, user) for _ in range(6)]
+        running = [await wire.next() for _ in callers]
+        late = await house.begin(dialect, name, user)
+        (await wire.next()).answer(b"{}", 529, headers={"retry-after": "0.2"})
+        assert (await late.answer()).status == (502 if alone else 200)
+        found = known(house, f"wire-{dialect}", f"up-{dialect}")
+        assert found.learned is not None
+        assert 4.0 < found.learned.limit < 5.0, "seven tenths of what ran"
+        while found.target.until > relay_of(house).clock():  # noqa: ASYNC110 - a time that passes
+            await asyncio.sleep(0.05)
+        late = await house.begin(dialect, name, user, stream=True)
+        if alone:
+            while not relay_of(house).queue.waiting(name):  # noqa: ASYNC110 - a state of the relay
+                await asyncio.sleep(0.01)
+            assert len(wire.asked) == 7, "it waits"
+            for asked in running[:2]:
+                give(asked, dialect)
+            give(await wire.next(), dialect)
+        answer = await late.answer()
+        assert (answer.status, answer.whole) == (200, True)
+        assert answer.headers["x-penstock-route"] == ("only" if alone else "tier_full")
+        assert len(spare.asked) == (0 if alone else 2)
+        for asked in running[2 if alone else 0 :]:
+            give(asked, dialect)
+        assert {(await caller.answer()).status for caller in callers} == {200}
+        await nothing_left(house, dialect)
+
+
+@both
+async def test_case_34_who_has_time_comes_last_and_who_has_none_is_told_at_once(
+    tmp_path: Path, dialect: str
+) -> None:
+    async with open_house(tmp_path / "data", upstream_queue=0.5) as house:
+        model = await narrow(house, dialect, 2)
+        flexible, other, third = [await house.user() for _ in range(3)]
+        wire = house.wires[f"wire-{dialect}"]
+        first = await house.begin(dialect, model, flexible, service_tier="flex")
+        asked = await wire.next()
+        second = await house.begin(dialect, model, third)
+        waiting = await wire.next()
+        patient = await house.begin(dialect, model, flexible, service_tier="flex")
+        late = await house.ask(dialect, model, other)
+        assert (late.status, late.code) == (503, "overloaded"), (
+            "it has waited, and the one with time still does"
+        )
+        kind = whole_kind(1000 if dialect == "messages" else 4096)
+        for _ in range(20):
+            relay_of(house).router.health.model(model).pace.add(kind, 9.0, relay_of(house).clock())
+        impatient = {"x-stainless-read-timeout": "10"}
+        hurried = await house.ask(dialect, model, other, headers=impatient)
+        assert (hurried.status, hurried.code) == (503, "overloaded")
+        relay_of(house).queue.most_seconds = 30.0
+        usual = await house.begin(dialect, model, other)
+        while relay_of(house).queue.waiting(model) < 2:  # noqa: ASYNC110 - a state of the relay
+            await asyncio.sleep(0.01)
+        give(asked, dialect)
+        asked = await wire.next()
+        assert "service_tier" not in asked.json, "the others come first"
+        for each in (waiting, asked):
+            give(each, dialect)
+        give(await wire.next(), dialect)
+        answers = [await caller.answer() for caller in (first, second, usual, patient)]
+        assert {answer.status for answer in answers} == {200}
+        waited = (await house.page("/metrics")).body.decode()
+        for result, count in (("served", 2), ("in vain", 1)):
+            line = f'penstock_queue_seconds_count{{model="{model}",result="{result}"}} {count}.0'
+            assert line in waited
+        await nothing_left(house, dialect)
 
 
 # ---- auto models

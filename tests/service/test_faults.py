@@ -13,7 +13,7 @@ from penstock.core.catalog import Target
 from penstock.core.routing.rules import RULES
 from penstock.domain.catalog import catalog_store
 from penstock.providers.table import KINDS
-from penstock.relay import relay as relaying
+from penstock.relay import relayed_call as relaying
 from penstock.relay.answer_memory import STEP as ANSWER_STEP
 from penstock.relay.relay import Relay
 from penstock.upstream import Sending, UpstreamClient

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from penstock.api import request_body
-from penstock.relay import relay
+from penstock.relay import relayed_call
 from tests.service.conversations import DIALECTS, FRAMES, body_of
 from tests.service.running_service import House, open_house
 
@@ -80,7 +80,7 @@ async def test_a_large_body_is_read_and_translated_beside_the_loop(
         return wait
 
     monkeypatch.setattr(request_body, "scan_body", held(request_body.scan_body))
-    monkeypatch.setattr(relay, "prepared_for", held(relay.prepared_for))
+    monkeypatch.setattr(relayed_call, "prepared_for", held(relayed_call.prepared_for))
     large = json.dumps({"role": "user", "content": "x" * 300_000})
     body = body_of(dialect, f"{upstream}-plain", messages=[json.loads(large)])
     other = asyncio.create_task(house.post(dialect, body, user))

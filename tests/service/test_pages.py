@@ -100,6 +100,9 @@ async def test_the_numbers_say_what_happened(house: House) -> None:
         assert _number(text, "penstock_requests_total", dialect="chat", status=status) == count
     served = {"model": "chat-plain", "provider": "sim-chat", "outcome": "completed"}
     assert _number(text, "penstock_relayed_total", **served) == 2
+    assert _number(text, "penstock_choices_total", reason="only") == 3
+    first = {"model": "chat-plain", "provider": "sim-chat"}
+    assert _number(text, "penstock_upstream_first_content_seconds_count", **first) == 2
     failed = {"provider": "sim-chat", "code": "provider_error"}
     assert _number(text, "penstock_upstream_failures_total", **failed) == 1
     assert _number(text, "penstock_running") == 1

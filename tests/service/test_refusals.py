@@ -74,7 +74,7 @@ async def test_what_is_known_of_it_is_kept(house: House) -> None:
     assert (one.id, one.status, one.code) == (answer.headers["x-request-id"], 403, "model_not_on_plan")
     assert (one.requested_model, one.dialect, one.stream) == ("claude-opus-4-6", "messages", True)
     assert (one.client, one.plan_id, one.created_at) == ("claude-code", "free", 1_800_000_000_000)
-    assert one.message == "It is about model.", "what the answer says may quote the request"
+    assert one.message == "It is about the field model.", "what the answer says may quote the request"
     assert one.holders == ()
 
 

@@ -441,6 +441,12 @@ async def test_case_19_a_probe_that_hangs_is_left_soon_for_the_other(
                     await asyncio.sleep(0)
             assert (found.probing, found.suspect) == (False, still_out)
     assert {row["outcome"] for row in await house.rows(user)} == {"completed"}
+    counted = (await house.page("/metrics")).body.decode()
+    for result, times in (("works", 2), ("fails", 1)):
+        line = (
+            f'penstock_hedges_total{{provider="wire-{dialect}",result="{result}"}} {times * (1 + stream)}.0'
+        )
+        assert line in counted
 
 
 @both

@@ -14,8 +14,8 @@ import pytest
 
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.limits import Gate
-from penstock.relay import relay as relaying
-from penstock.relay.relay import RelayedCall
+from penstock.relay import relayed_call as relaying
+from penstock.relay.relayed_call import RelayedCall
 from penstock.upstream.pool import Pool
 from tests.service.conversations import DIALECTS, FRAMES, REPLIES, Caller
 from tests.service.running_service import House, User, open_house

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from penstock.core.routing.bounds.rate_headers import Amount
 from penstock.core.routing.switches import Reach, Switch
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog import upstream_state
@@ -215,3 +216,27 @@ async def test_a_model_whose_providers_are_all_out_for_a_minute_is_told_of(
     house_health = relay_of(house).router.health
     house_health.reset(lambda key: key[0] == "spare-chat", later)
     assert "pair-chat" not in [alert.about for alert in watch.look() if alert.kind == "model_out"]
+
+
+async def test_who_has_little_left_of_its_limits_for_minutes_is_told_of(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well(house, "chat", "wire")
+    assert (await house.ask("chat", "pair-chat", await house.user())).status == 200
+    watch, health = watch_of(house), relay_of(house).router.health
+    found, now = known(house, "wire-chat", "up-chat"), watch._clock()
+    monkeypatch.setattr(watch, "_clock", lambda: now)
+
+    def told(left: float) -> list[str]:
+        health.paced(found, (Amount("requests", 100.0, left, reset=1e6),), now)
+        return [alert.about for alert in watch.look() if alert.kind == "headroom"]
+
+    assert told(4.0) == [], "not at once"
+    now += 301
+    assert told(4.0) == ["wire-chat:up-chat"]
+    assert told(10.0) == [], "a tenth is enough"
+    assert told(4.0) == []
+    assert told(100.0) == []
+    assert health.abnormal == 0
+    now += 301
+    assert told(4.0) == [], "what was before counts no more"

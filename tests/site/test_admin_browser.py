@@ -11,6 +11,7 @@ from playwright.async_api import Browser
 from penstock.domain.accounts import accounts
 from penstock.domain.captures.kept import captures_of
 from penstock.domain.captures.orders import running_orders
+from penstock.domain.keys import management
 from penstock.domain.staff import setup_link
 from penstock.domain.trail.entries import SYSTEM
 from tests.samples import sample
@@ -22,15 +23,16 @@ from tests.site.test_browser import THEMES, Watched, browser, hotel, watched
 
 __all__ = ["browser", "hotel"]
 
-ANN = "ann@example.com"
+ANN = "ann.with.an.address.that.is.rather.long@department.example.com"
 PAGES = (
-    "/admin", "/admin/live", "/admin/requests", "/admin/users", "/admin/plans", "/admin/plans/free", "/admin/models",
+    "/admin", "/admin/live", "/admin/requests", "/admin/users", "/admin/users/new",
+    "/admin/plans", "/admin/plans/free", "/admin/models",
     "/admin/models/claude-haiku-4.5", "/admin/providers", "/admin/providers/sim-chat", "/admin/mail", "/admin/staff",
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
     "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove",
     "/admin/tokens", "/admin/audit", "/admin/captures", "/admin/changes", "/admin/notices", "/admin/settings", "/admin/jobs",
-    "/admin/catalog/edit?kind=model",
+    "/admin/catalog/edit?kind=model", "/admin/models/remove?id=claude-haiku-4.5",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
@@ -63,7 +65,7 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
     reader = await owner(browser, hotel)
     page = reader.page
     assert "asks for another plan" in await page.inner_text("main")
-    await page.fill("#finder-q", "ann@")
+    await page.fill("#finder-q", "ann.with")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/admin/users/usr_*")
     await page.select_option("#plan-of", "pro")
@@ -169,10 +171,17 @@ async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -
     await reader.go("/admin/requests")
     receipt = await reader.page.get_attribute("main tbody a >> nth=0", "href")
     assert receipt is not None
-    pages = (*PAGES, f"/admin/users/{id}", f"/admin/users/{id}/disable", receipt, "/setup")
-    wrong = [
-        one for turn, path in enumerate(pages) for one in await reader.judge(path, sample(THEMES, 1, turn))
-    ]
+    async with hotel.house.store.database.connect() as conn:
+        key = (await management.list_keys(conn, id))[0].id
+    person = f"/admin/users/{id}"
+    steps = ("", "/disable", "/delete", "/plan?plan=pro", "/keys/new", f"/keys/{key}", f"/keys/{key}/revoke")
+    pages = (*PAGES, *(f"{person}{step}" for step in steps), receipt, "/setup")
+    wrong: list[str] = []
+    for turn, path in enumerate(pages):
+        wrong += await reader.judge(path, sample(THEMES, 1, turn))
+        if path != "/setup":
+            places = await reader.page.locator("aside [aria-current]").count()
+            wrong += [] if places == 1 else [f"{path}: {places} places of the menu are this page's"]
     assert wrong + reader.complaints == []
     if folder := os.environ.get("PENSTOCK_TEST_SHOTS"):
         await photograph(reader, pages, Path(folder))

@@ -70,7 +70,7 @@ async def test_an_account_is_deleted_once_its_address_was_typed_and_can_be_kept(
 ) -> None:
     id, key = await id_of(hotel, ANN), await ann.key()
     there = f"/admin/users/{id}"
-    assert "Its 1 keys" in (await owner.get(f"{there}/delete")).text
+    assert "Its keys (1) stop" in (await owner.get(f"{there}/delete")).text
     assert (await owner.post(f"{there}/delete", typed="bob@example.com")).status_code == 400
     assert await ann.is_in()
     assert (await owner.post(f"{there}/delete", typed="Ann@example.com")).status_code == 303
@@ -362,3 +362,63 @@ async def test_a_banner_is_seen_by_those_it_is_for_until_it_is_withdrawn(
         sent = {"text": "t", "plan": "", "days": "3", **wrong}
         assert (await owner.post("/admin/notices/announcements", **sent)).status_code == 400, wrong
     assert {"announced", "announcement_withdrawn"} <= set(await actions(hotel))
+
+
+async def test_an_account_is_made_for_somebody_and_its_key_is_shown_once(hotel: Hotel, owner: Reader) -> None:
+    page = (await owner.post("/admin/users/new", email="guest@example.com", plan="pro", verified="yes")).text
+    (key,) = set(re.findall(r"sk-ps-\w{49}", page))
+    assert (await hotel.house.http("GET", "/v1/models", key)).status == 200
+    id = await id_of(hotel, "guest@example.com")
+    assert key not in (await owner.get(f"/admin/users/{id}")).text
+    again = await owner.post("/admin/users/new", email="Guest@example.com", plan="starter")
+    assert again.status_code == 400
+    assert 'value="Guest@example.com"' in again.text, "what was filled in stays"
+    assert re.search(r"<option selected>starter", again.text)
+    unknown = await owner.post("/admin/users/new", email="other@example.com", plan="none")
+    assert unknown.status_code == 400
+    closed = (await owner.post("/admin/users/new", email="other@example.com", plan="free")).text
+    assert "answers 403 until the address is verified" in closed
+    assert {"user_made"} <= set(await actions(hotel))
+
+
+async def test_staff_make_bound_and_roll_keys(hotel: Hotel, ann: Reader, owner: Reader) -> None:
+    id = await id_of(hotel, ANN)
+    there = f"/admin/users/{id}/keys"
+    fields = {"name": "ci", "model:claude-haiku-4.5": "on", "daily": "9", "expires": "2027-03-01"}
+    page = (await owner.post(f"{there}/new", **fields)).text
+    (made,) = set(re.findall(r"sk-ps-\w{49}", page))
+    assert made not in (await ann.get("/keys")).text
+    found = re.search(rf"{there}/(key_\w+)\">ci<", (await owner.get(f"/admin/users/{id}")).text)
+    assert found is not None
+    form = (await owner.get(f"{there}/{found[1]}")).text
+    for said in ('value="ci"', 'value="9"', 'value="2027-03-01"'):
+        assert said in form, said
+    assert re.search(r'name="model:claude-haiku-4.5" checked', form)
+    refused = await owner.post(f"{there}/{found[1]}", name="build", daily="9999999")
+    assert refused.status_code == 400
+    assert 'value="build"' in refused.text, "what was filled in stays"
+    assert (await owner.post(f"{there}/{found[1]}", name="build", daily="8")).status_code == 303
+    assert (await owner.post(f"{there}/{found[1]}/roll", grace="5")).status_code == 400
+    page = (await owner.post(f"{there}/{found[1]}/roll", grace="0")).text
+    (rolled,) = set(re.findall(r"sk-ps-\w{49}", page))
+    assert [(await hotel.house.http("GET", "/v1/models", key)).status for key in (made, rolled)] == [401, 200]
+    assert "no longer works" in (await owner.get(f"{there}/{found[1]}")).text
+    assert {"key_made", "key_changed", "key_rolled"} <= set(await actions(hotel))
+    other = await id_of(hotel, "owner@example.com")
+    assert (await owner.get(f"/admin/users/{other}/keys/{found[1]}")).status_code == 404
+
+
+async def test_a_model_is_removed_with_who_used_it_and_comes_back(hotel: Hotel, owner: Reader) -> None:
+    there = "/admin/models/remove"
+    question = (await owner.get(f"{there}?id=claude-haiku-4.5")).text
+    assert "the plans free" in question
+    assert "in seven days it had 0 requests" in question
+    assert (await owner.get(f"{there}?id=none")).status_code == 404
+    done = await owner.post(there, id="claude-haiku-4.5", reason="too old")
+    assert done.headers["location"] == "/admin/models?notice=catalog-saved"
+    text = "/admin/catalog/edit?kind=model&id="
+    assert (await owner.get(f"{text}claude-haiku-4.5")).status_code == 404
+    assert (await owner.get(f"{text}claude-sonnet-4.6")).status_code == 200, "no other"
+    assert "too old" in (await owner.get("/admin/audit?action=catalog_changed")).text
+    assert (await owner.post(f"/admin/changes/{await operation(hotel)}/undo")).status_code == 303
+    assert (await owner.get(f"{text}claude-haiku-4.5")).status_code == 200

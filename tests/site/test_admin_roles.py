@@ -22,6 +22,10 @@ NEEDS: dict[str, Permission] = {
     "/admin/users/{id}/delete": "people",
     "/admin/users/{id}/keep": "people",
     "/admin/users/{id}/sessions": "verify",
+    "/admin/users/new": "people",
+    "/admin/users/{id}/keys/new": "people",
+    "/admin/users/{id}/keys/{key}": "people",
+    "/admin/users/{id}/keys/{key}/roll": "people",
     "/admin/users/{id}/keys/{key}/revoke": "people",
     "/admin/users/{id}/view": "view_as",
     "/admin/view/stop": "read",
@@ -42,6 +46,7 @@ NEEDS: dict[str, Permission] = {
     "/admin/providers/{id}/keys/{key}/rotate": "catalog",
     "/admin/providers/{id}/keys/{key}/remove": "catalog",
     "/admin/models": "read",
+    "/admin/models/remove": "catalog",
     "/admin/models/{id:path}": "read",
     "/admin/plans": "read",
     "/admin/plans/{id}": "read",
@@ -81,6 +86,7 @@ NEEDS: dict[str, Permission] = {
 }
 FOUND = {
     "/admin": 200, "/admin/users": 200, "/admin/users/{id}": 200, "/admin/users/{id}/verify": 200,
+    "/admin/users/new": 200, "/admin/users/{id}/keys/new": 200,
     "/admin/users/{id}/disable": 200, "/admin/users/{id}/enable": 200, "/admin/users/{id}/sessions": 200,
     "/admin/requests": 200, "/admin/providers": 200, "/admin/providers/{id}": 200, "/admin/models": 200,
     "/admin/providers/new": 200, "/admin/providers/{id}/keys/new": 200, "/admin/providers/{id}/keys/{key}": 200,

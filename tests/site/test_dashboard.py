@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from penstock.domain.accounts import accounts
 from penstock.errors import PenstockError
-from penstock.relay import relay as relaying
+from penstock.relay import relayed_call as relaying
 from penstock.site.explanations import REMEDIES
 from penstock.site.pages import browser
 from penstock.store.sql.schema import audit

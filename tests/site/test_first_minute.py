@@ -179,3 +179,24 @@ async def test_the_operator_is_told_of_a_plan_for_new_people_that_serves_nothing
         await hotel.house.restart(signup_plan=plan, signup=signup)
         told = [one.getMessage() for one in caplog.records if "PENSTOCK_SIGNUP_PLAN" in one.getMessage()]
         assert [said in text for text in told] == ([True] if said else [])
+
+
+async def test_programs_of_the_docs_name_models_that_the_reader_can_call(hotel: Hotel) -> None:
+    await set_plan(hotel, Plan("own", "Own", 10, 1, ("chat-plain", "messages-plain")))
+    stranger = hotel.reader()
+    assert "claude-sonnet-4.6" in (await stranger.get("/docs/python")).text
+    reader = await hotel.reader().join(ANN)
+    await on_lab(hotel, reader, plan="own")
+    for path in ("/docs/python", "/docs/python.md", "/docs/opencode", "/docs/quickstart"):
+        page = (await reader.get(path)).text
+        programs = " ".join(re.findall(r"<pre.*?</pre>|```.*?```", page, re.DOTALL))
+        assert not re.search(r"claude-(sonnet|haiku)-4\.6|claude-haiku-4\.5", programs), path
+        assert re.search(r"(chat|messages)-plain", programs), path
+
+
+async def test_models_that_nobody_serves_are_not_listed_among_the_others(hotel: Hotel) -> None:
+    page = (await hotel.reader().get("/models")).text
+    listed, _, idle = page.partition("that no provider serves yet")
+    assert "no provider<" not in listed
+    assert "available<" not in idle
+    assert "absent-model" in idle

@@ -1,5 +1,6 @@
 """What people change on the pages is felt by their next request to the same server, however long keys are remembered there."""
 
+import html
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from penstock.domain.accounts import accounts
 from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
+from tests.site.staff import member
 
 ANN = "ann@example.com"
 
@@ -104,3 +106,29 @@ async def test_a_key_gets_limits_within_its_plans(hotel: Hotel) -> None:
     assert (await reader.post(f"/keys/{id}/change", name="ci", daily="", concurrent="")).status_code == 303
     assert "At most" not in (await reader.get("/keys")).text
     assert await told() == plan
+
+
+async def test_whoever_changes_the_catalogue_sees_it_as_it_is_now(hotel: Hotel) -> None:
+    """On the page that follows the change: a plan as it was before would be saved again as it was before."""
+    owner = await member(hotel, "owner")
+    form = {"name": "Free", "daily_requests": "77", "concurrent_requests": "1", "queue_seconds": "0"}
+    preview = await owner.post("/admin/plans/free/change", **form, **{"model-claude-haiku-4.5": "on"})
+    fields = dict(re.findall(r'name="(text|seen|back)" value="([^"]*)"', preview.text))
+    done = await owner.post("/admin/catalog/apply", **{**fields, "text": html.unescape(fields["text"])})
+    assert 'value="77"' in (await owner.get(done.headers["location"])).text
+    assert ">77<" in (await owner.get("/admin/plans")).text
+
+    wire = hotel.house.wires["wire-chat"]
+    wire.script = lambda asked: asked.answer(b'{"data": [{"id": "rye"}]}')
+    mill = {
+        "kind": "custom",
+        "id": "mill",
+        "url": f"http://127.0.0.1:{wire.port}/v1",
+        "secret": "a-key-of-the-mill",
+    }
+    done = await owner.post("/admin/providers/new", **mill)
+    page = (await owner.get(done.headers["location"])).text
+    assert ">unused<" in page
+    assert "no secret" not in page
+    await owner.post("/admin/models/remove", id="claude-haiku-4.5")
+    assert (await owner.get("/admin/models/claude-haiku-4.5")).status_code == 404

@@ -205,17 +205,17 @@ CASES: dict[str, tuple[Step | None, Step | None, Step | None]] = {
         _keyed(lambda w, _id, _, key: w.call(f"POST /keys/{key}/revoke")),
     ),
     "key_limit": (
-        None,
+        _keyed(lambda w, id, _, key: w.page(f"/admin/users/{id}/keys/{key}", daily="7")),
         _keyed(lambda w, _, email, key: w.command("key", "limit", "--email", email, "--id", key, "--daily", "7")),
         _keyed(lambda w, _id, _, key: w.call(f"POST /keys/{key}/limits", {"daily_requests": 7})),
     ),
     "key_roll": (
-        None,
+        _keyed(lambda w, id, _, key: w.page(f"/admin/users/{id}/keys/{key}/roll", grace="0")),
         _keyed(lambda w, _, email, key: w.command("key", "roll", "--email", email, "--id", key)),
         _keyed(lambda w, _id, _, key: w.call(f"POST /keys/{key}/roll")),
     ),
     "key_create": (
-        None,
+        lambda w, id, _: w.page(f"/admin/users/{id}/keys/new"),
         lambda w, _, email: w.command("key", "create", "--email", email),
         lambda w, id, _: w.call(f"POST /users/{id}/keys"),
     ),
@@ -339,18 +339,21 @@ async def test_every_page_and_every_route_is_in_the_table_with_one_permission(wa
     assert set(ways.staffed.api.operations) == {row.name for row in PARITY if row.route}
 
 
-async def test_users_are_made_by_command_and_by_program_alike(ways: Ways) -> None:
+async def test_users_are_made_by_every_way_alike(ways: Ways) -> None:
+    await ways.page("/admin/users/new", email="three@example.com", plan="pro", verified="yes")
     await ways.command("user", "create", "--email", "one@example.com", "--plan", "pro", "--verified")
     made = await ways.api("POST /users", {"email": "two@example.com", "plan": "pro", "verified": True})
     states: list[tuple[object, ...]] = []
     async with ways.staffed.hotel.house.store.database.connect() as conn:
         ids = list(
             await conn.scalars(
-                select(users.c.id).where(users.c.email.in_(("one@example.com", "two@example.com")))
+                select(users.c.id).where(
+                    users.c.email.in_(("one@example.com", "two@example.com", "three@example.com"))
+                )
             )
         )
     states = [await ways.state(id) for id in ids]
-    assert states[0] == states[1]
+    assert states[0] == states[1] == states[2]
     assert made.json()["key"]["key"].startswith("sk-ps-")
     taken = await ways.api("POST /users", {"email": "two@example.com"})
     assert (taken.status_code, taken.json()["field"]) == (400, "email")

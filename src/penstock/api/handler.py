@@ -22,6 +22,7 @@ from penstock.api.routes import Route, endpoint_like, find_route
 from penstock.api.web_socket import wants_web_socket
 from penstock.core.body.cost_fields import CostBounds
 from penstock.core.body.envelope import Envelope
+from penstock.core.catalog import causes_named
 from penstock.core.dialects.interface import NO_VERSION
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import LimitState, limit_headers
@@ -473,7 +474,7 @@ class Api:
         if self._captures is not None:
             caller.captured = self._captures.order_for(principal.account_id, principal.key_id)
         caller.asker = self._asker(credentials, principal, plan)
-        caller.overflows = b"overflow" in credentials.wishes[1]
+        caller.causes = causes_named(credentials.wishes[1].decode("latin-1"))
         if self._keyring.remembered(credentials.mark) is principal:
             credentials.caller = caller
         return caller

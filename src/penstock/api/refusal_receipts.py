@@ -181,4 +181,4 @@ def _kept_words(error: PenstockError) -> str:
     if not isinstance(error, CallerError) or isinstance(error, LimitReached):
         return error.message
     param = error.param or ""
-    return f"It is about {param}." if _FIELD.fullmatch(param) else ""
+    return f"It is about the field {param}." if _FIELD.fullmatch(param) else ""

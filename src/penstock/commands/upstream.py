@@ -265,7 +265,7 @@ def _show(found: _Upstreams, *, json: bool) -> None:
             leg.why,
             utc_moment(leg.until),
             str(leg.asked),
-            str(leg.in_flight),
+            str(leg.in_flight) if leg.most is None else f"{leg.in_flight} of {leg.most}",
             ", ".join(f"{count} {failure}" for failure, count in leg.failures.items()),
             ", ".join(leg.models),
         )

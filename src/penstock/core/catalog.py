@@ -48,8 +48,14 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: float
 
 
-Cause = Literal["down", "overflow"]
-"""When another model answers: all targets of the first are out or have failed, or the prompt is too long for it."""
+Cause = Literal["down", "overflow", "refusal"]
+"""When another model answers: all targets of the first are out or have failed, the prompt is too long, or it refuses."""
+
+
+def causes_named(words: str) -> tuple[Cause, ...]:
+    """The causes that a caller names, beside the one that needs no name."""
+    more: tuple[Cause, ...] = ("overflow", "refusal")
+    return ("down", *(cause for cause in more if cause in words))
 
 
 class Fallback(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

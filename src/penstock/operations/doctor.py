@@ -444,8 +444,10 @@ async def _ask(
     finally:
         response.close()
     if response.status in (401, 403):
-        text = f"{upstream.id} at {origin.host} refuses the credential of {reference or 'nobody'}"
-        return Finding("fail", "providers", text, "put a valid one there")
+        whose = f"refuses the credential of {reference}" if reference else "wants a credential, and has none"
+        return Finding(
+            "fail", "providers", f"{upstream.id} at {origin.host} {whose}", "put a valid one there"
+        )
     if response.status >= 500:
         return Finding("warn", "providers", f"{upstream.id} at {origin.host} answers {response.status}")
     return Finding("ok", "providers", f"{upstream.id} at {origin.host} answers")

@@ -232,6 +232,8 @@ def render_greeting(greeting: Greeting, url: str) -> str:
             setup_link.address(url, greeting.setup_token),
             "within 30 minutes, to become the owner with a password of your own; later: penstock setup-link",
         )
+    else:
+        say("Admin", f"{url}/admin")
     say("Data", greeting.data)
     return "\n".join(lines) + "\n"
 

@@ -49,18 +49,36 @@ class _Times:
         return found
 
 
+def _histogram(
+    name: str, about: str, labels: tuple[str, str], times: Mapping[tuple[str, str], _Times]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, about, labels=labels)
+    for values, each in times.items():
+        family.add_metric(values, each.buckets(), each.total)
+    return family
+
+
+_STICKY = "sticky"
+"""How the reasons begin that are about the place of a conversation."""
+
+
 class Metrics(Collector):
     """The counts of one process."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
         self._answered: dict[tuple[str, int], int] = {}
-        self._outcomes: dict[tuple[str, str, str], int] = {}
+        self._outcomes: dict[tuple[str, str, str, str], int] = {}
+        """By model, provider, outcome, and why that provider was asked: one sum for a request, told in two metrics."""
         self._tokens: dict[tuple[str, str], int] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._failovers: dict[tuple[str, str, str], int] = {}
         self._other_models: dict[str, int] = {}
         self._first_byte: dict[str, _Times] = {}
+        self._first_content: dict[tuple[str, str], _Times] = {}
+        self._cached: dict[tuple[str, str], int] = {}
+        self._queued: dict[tuple[str, str], _Times] = {}
+        self._hedges: dict[tuple[str, str], int] = {}
         self._running = 0
         self.more: Callable[[], Iterable[Metric]] = tuple
         """What else is told, by whoever knows of upstreams."""
@@ -87,14 +105,18 @@ class Metrics(Collector):
         input_tokens: int,
         output_tokens: int,
         first_byte: float | None,
+        first_content: float | None = None,
+        reason: str = "",
+        cached_tokens: int = 0,
         by_another_model: bool = False,
     ) -> None:
-        """A relayed request has ended. ``first_byte`` is in seconds after receipt.
+        """A relayed request has ended. ``first_byte`` is in seconds after receipt, ``first_content`` after its attempt began.
 
-        ``by_another_model``: its answer names another model than the provider was asked for.
+        ``reason`` is why that was made at this provider; '': it was asked nothing. ``cached_tokens`` the provider has read
+        from its cache. ``by_another_model``: the answer names another model than the provider was asked for.
         """
         self._running -= 1
-        key = (model, provider, outcome)
+        key = (model, provider, outcome, reason)
         self._outcomes[key] = self._outcomes.get(key, 0) + 1
         if by_another_model:
             self._other_models[provider] = self._other_models.get(provider, 0) + 1
@@ -108,6 +130,25 @@ class Metrics(Collector):
             if times is None:
                 times = self._first_byte[model] = _Times()
             times.note(first_byte)
+        if first_content is not None:
+            place = (model, provider)
+            times = self._first_content.get(place)
+            if times is None:
+                times = self._first_content[place] = _Times()
+            times.note(first_content)
+        if cached_tokens:
+            place = (model, provider)
+            self._cached[place] = self._cached.get(place, 0) + cached_tokens
+
+    def queued(self, model: str, seconds: float, *, served: bool) -> None:
+        """A request has waited so long for a place at a provider; or in vain."""
+        key = (model, "served" if served else "in vain")
+        self._queued.setdefault(key, _Times()).note(seconds)
+
+    def hedged(self, provider: str, works: bool) -> None:
+        """A request was asked of another provider beside this one, which works after all, or does not."""
+        key = (provider, "works" if works else "fails")
+        self._hedges[key] = self._hedges.get(key, 0) + 1
 
     def upstream_failed(self, provider: str, code: str) -> None:
         """An attempt failed by the provider's fault."""
@@ -145,6 +186,55 @@ class Metrics(Collector):
             found.add_metric((state,), count)
         yield found
 
+    def _choices(self) -> Iterator[Metric]:
+        """Of the choice of providers, and what came of it."""
+        choices = CounterMetricFamily(
+            "penstock_choices", "Requests by why their last provider was asked.", labels=("reason",)
+        )
+        affinity = CounterMetricFamily(
+            "penstock_affinity",
+            "Requests of conversations: kept at their own provider, or why they have left it.",
+            labels=("result",),
+        )
+        reasons: dict[str, int] = {}
+        for (*_, reason), count in self._outcomes.items():
+            if reason:
+                reasons[reason] = reasons.get(reason, 0) + count
+        for reason, count in reasons.items():
+            choices.add_metric((reason,), count)
+            if reason.startswith(_STICKY):
+                affinity.add_metric((reason.removeprefix(_STICKY).removeprefix("_") or "kept",), count)
+        yield choices
+        yield affinity
+        yield _histogram(
+            "penstock_upstream_first_content_seconds",
+            "From the beginning of the attempt that was answered to its first content.",
+            ("model", "provider"),
+            self._first_content,
+        )
+        yield _histogram(
+            "penstock_queue_seconds",
+            "Waiting for a place at a provider that takes only so many requests at once.",
+            ("model", "result"),
+            self._queued,
+        )
+        cached = CounterMetricFamily(
+            "penstock_cached_tokens",
+            "Tokens of prompts that providers have read from their caches.",
+            labels=("model", "provider"),
+        )
+        for place, count in self._cached.items():
+            cached.add_metric(place, count)
+        yield cached
+        hedges = CounterMetricFamily(
+            "penstock_hedges",
+            "Requests that were asked of another provider beside one that was out, by what came of that one.",
+            labels=("provider", "result"),
+        )
+        for key, count in self._hedges.items():
+            hedges.add_metric(key, count)
+        yield hedges
+
     def collect(self) -> Iterator[Metric]:
         """The counts as prometheus-client's records."""
         answers = CounterMetricFamily(
@@ -158,7 +248,10 @@ class Metrics(Collector):
             "Relayed requests by model, provider and outcome.",
             labels=("model", "provider", "outcome"),
         )
-        for labels, count in self._outcomes.items():
+        outcomes: dict[tuple[str, str, str], int] = {}
+        for (model, provider, outcome, _), count in self._outcomes.items():
+            outcomes[model, provider, outcome] = outcomes.get((model, provider, outcome), 0) + count
+        for labels, count in outcomes.items():
             relayed.add_metric(labels, count)
         yield relayed
         tokens = CounterMetricFamily(
@@ -190,6 +283,7 @@ class Metrics(Collector):
         for model, times in self._first_byte.items():
             first.add_metric((model,), times.buckets(), times.total)
         yield first
+        yield from self._choices()
         yield GaugeMetricFamily("penstock_running", "Requests being relayed now.", value=self._running)
         runs_on = GaugeMetricFamily(
             "penstock_scanner_info",

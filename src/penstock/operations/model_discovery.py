@@ -151,10 +151,12 @@ async def _list_at(
 
 
 def _named(upstream: Upstream) -> str:
-    """Where the credential comes from that was refused: nobody needs to read the id of a kept key."""
-    return next((name for name in upstream.secrets if name and not name.startswith(KEPT)), "") or (
-        f"{upstream.id}" if any(upstream.secrets) else "nobody"
-    )
+    """Where the credential comes from that was refused: nobody needs to read the id of a kept key.
+
+    '' where it was entered just now, or there is none.
+    """
+    known = next((name for name in upstream.secrets if name and not name.startswith(KEPT)), "")
+    return known or (upstream.id if any(upstream.secrets) else "")
 
 
 def _without_list(upstream: Upstream, response: UpstreamResponse, body: bytes) -> Listing:
@@ -162,7 +164,11 @@ def _without_list(upstream: Upstream, response: UpstreamResponse, body: bytes) -
     outcome: Outcome = "no model list"
     text = f"it answers {status}, and no list of models" if body else f"it answers {status} with nothing"
     if status in (401, 403):
-        outcome, text = "refused", f"it refuses the credential of {_named(upstream)} ({status})"
+        known = _named(upstream)
+        outcome, text = (
+            "refused",
+            f"it refuses the credential of {known} ({status})" if known else f"it answers {status}",
+        )
     elif status == 402:
         outcome, text = "no money", "its account has no money (402)"
     elif status >= 500 or status == 429:

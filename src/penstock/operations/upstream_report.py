@@ -39,6 +39,10 @@ class LegReport(msgspec.Struct, frozen=True):
     slowness: float
     failing: float
     last: tuple[FailureSeen, ...]
+    most: int | None = None
+    """How many requests all workers together send it at once, by the catalogue or as was learned; None: any number."""
+    headroom: dict[str, float] = {}
+    """What is left of its limits, by what its answers have told the worker that has asked it most."""
 
     @property
     def name(self) -> str:
@@ -103,8 +107,15 @@ def _of(
         failures=counts,
         slowness=1.0 if busiest is None else round(busiest[1].slowness, 2),
         failing=0.0 if busiest is None else round(busiest[1].failures, 3),
+        most=_most(views),
+        headroom={} if busiest is None else {k: round(v, 2) for k, v in busiest[1].headroom.items()},
         last=tuple(sorted(last, key=lambda seen: seen.at, reverse=True)[:_ERRORS_TOLD]),
     )
+
+
+def _most(views: Sequence[tuple[WorkerView, LegView]]) -> int | None:
+    limits = [view.most for _, view in views]
+    return None if not limits or None in limits else int(sum(each for each in limits if each is not None))
 
 
 def _state(views: Sequence[tuple[WorkerView, LegView]]) -> tuple[str, str, int | None]:

@@ -8,13 +8,14 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from penstock.core.catalog import Model
 from penstock.core.routing.candidates import UpstreamKey
 from penstock.core.routing.health import Health
 from penstock.core.routing.snapshot import LegView, Snapshot, taken
@@ -30,6 +31,8 @@ _FRESH_SECONDS = 30.0
 """Seconds without a word after which a worker counts as gone."""
 _ALL_OUT_SECONDS = 60.0
 """How long all upstreams of a model are out before the operator is told."""
+_SCARCE, _SCARCE_SECONDS = 0.05, 300.0
+"""Below which part of its limits, and for how long, an upstream is told of."""
 _LABELS = ("provider", "model", "credential")
 
 
@@ -127,12 +130,17 @@ class UpstreamWatch:
         self._began = int(now() * 1000)
         self._resets: dict[Reach, int] = {}
         self._out_since: dict[str, float] = {}
+        self._low_since: dict[UpstreamKey, float] = {}
 
     def look(self) -> list[Alert]:
         """Forget what is to be forgotten, tell what is known; what the operator has to hear of."""
         self._follow()
         self._tell()
-        return self._alerts() if self._health.abnormal else []
+        if self._health.abnormal:
+            return self._alerts()
+        self._out_since.clear()
+        self._low_since.clear()
+        return []
 
     def forget(self) -> None:
         """This worker ends."""
@@ -188,7 +196,19 @@ class UpstreamWatch:
                 )
             )
         found += self._models_out(views, now)
+        found += self._nearly_used_up(views, now)
         return found
+
+    def _nearly_used_up(self, views: dict[UpstreamKey, LegView], now: float) -> Iterator[Alert]:
+        for key, view in views.items():
+            scarce = sorted(kind for kind, ratio in view.headroom.items() if ratio < _SCARCE)
+            if not scarce:
+                self._low_since.pop(key, None)
+            elif now - self._low_since.setdefault(key, now) > _SCARCE_SECONDS:
+                provider, model, credential = key
+                name = f"{provider}/{credential}:{model}" if credential else f"{provider}:{model}"
+                kinds = ", ".join(scarce)
+                yield Alert("headroom", name, f"{name} is near the end of its limits ({kinds}) for minutes.")
 
     def _models_out(self, views: dict[UpstreamKey, LegView], now: float) -> Iterator[Alert]:
         catalog = self._catalog.current
@@ -212,40 +232,61 @@ class UpstreamWatch:
     # ---- metrics
 
     def metrics(self) -> Iterator[Metric]:
-        """What is known, as prometheus-client's records; the labels are the catalogue's words and our own."""
-        now = self._clock()
-        attempts = CounterMetricFamily(
-            "penstock_upstream_attempts",
-            "Attempts that have ended, by the class of their failure; empty for those that were answered.",
-            labels=(*_LABELS, "class"),
-        )
-        state = GaugeMetricFamily(
-            "penstock_upstream_state", "1 for the state that it is in.", labels=(*_LABELS, "state")
-        )
-        running = GaugeMetricFamily("penstock_upstream_inflight", "Attempts that run now.", labels=_LABELS)
-        models = self._catalog.current.models
-        named = {(target.provider, target.model) for model in models.values() for target in model.targets}
-        for view in taken(self._health, now).legs:
-            if (view.provider, view.model) not in named:
-                continue  # of a wildcard: its callers choose the names, and there may be any number
-            labels = (view.provider, view.model, view.credential)
-            failed = self._failures.of(labels)
-            answered = view.asked - view.in_flight - sum(failed.values())
-            attempts.add_metric((*labels, ""), max(answered, 0))
-            for failure, count in failed.items():
-                attempts.add_metric((*labels, failure), count)
-            state.add_metric((*labels, view.state(now)), 1)
-            running.add_metric(labels, view.in_flight)
-        yield attempts
-        yield state
-        yield running
-        tokens = GaugeMetricFamily(
-            "penstock_retry_tokens", "What a model's budget for second attempts holds.", labels=("model",)
-        )
-        for model, left in self._health.budgets():
-            if model in models:
-                tokens.add_metric((model,), left)
-        yield tokens
+        """What is known, as prometheus-client's records."""
+        return upstream_metrics(self._health, self._failures, self._catalog.current.models, self._clock())
+
+
+def upstream_metrics(
+    health: Health, failures: UpstreamFailures, models: Mapping[str, Model], now: float
+) -> Iterator[Metric]:
+    """What is known, as prometheus-client's records; the labels are the catalogue's words and our own."""
+    attempts = CounterMetricFamily(
+        "penstock_upstream_attempts",
+        "Attempts that have ended, by the class of their failure; empty for those that were answered.",
+        labels=(*_LABELS, "class"),
+    )
+    state = GaugeMetricFamily(
+        "penstock_upstream_state", "1 for the state that it is in.", labels=(*_LABELS, "state")
+    )
+    running = GaugeMetricFamily("penstock_upstream_inflight", "Attempts that run now.", labels=_LABELS)
+    most = GaugeMetricFamily(
+        "penstock_upstream_limit",
+        "How many attempts may run at once, as the catalogue says or as was learned, where that is limited.",
+        labels=_LABELS,
+    )
+    headroom = GaugeMetricFamily(
+        "penstock_upstream_headroom_ratio",
+        "What is left of its limits, by what its answers say.",
+        labels=(*_LABELS, "kind"),
+    )
+    named = {(target.provider, target.model) for model in models.values() for target in model.targets}
+    for view in taken(health, now).legs:
+        if (view.provider, view.model) not in named:
+            continue  # of a wildcard: its callers choose the names, and there may be any number
+        labels = (view.provider, view.model, view.credential)
+        failed = failures.of(labels)
+        answered = view.asked - view.in_flight - sum(failed.values())
+        attempts.add_metric((*labels, ""), max(answered, 0))
+        for failure, count in failed.items():
+            attempts.add_metric((*labels, failure), count)
+        state.add_metric((*labels, view.state(now)), 1)
+        running.add_metric(labels, view.in_flight)
+        if view.most is not None:
+            most.add_metric(labels, view.most)
+        for kind, ratio in view.headroom.items():
+            headroom.add_metric((*labels, kind), ratio)
+    yield attempts
+    yield state
+    yield running
+    yield most
+    yield headroom
+    tokens = GaugeMetricFamily(
+        "penstock_retry_tokens", "What a model's budget for second attempts holds.", labels=("model",)
+    )
+    for model, left in health.budgets():
+        if model in models:
+            tokens.add_metric((model,), left)
+    yield tokens
 
 
 def worker_views(directory: Path) -> list[WorkerView]:

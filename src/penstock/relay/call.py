@@ -11,7 +11,7 @@ from penstock.relay.standing import Standing
 
 
 class Call:
-    """One admitted request and its record. ``relay/relay.py`` has the states that it goes through."""
+    """One admitted request and its record. ``relay/relayed_call.py`` has the states that it goes through."""
 
     __slots__ = (
         "answered_model",

@@ -11,6 +11,7 @@ from penstock.core.routing.preferences import Preference
 from penstock.domain.catalog.catalog import Resolution
 from penstock.errors import PenstockError
 from penstock.relay.probe import Probe
+from penstock.relay.refused_answer import RefusedAnswer
 from penstock.relay.stream import OpenStreams, ResponseStream
 from penstock.relay.upstream_queue import TakePlace, UpstreamQueue
 
@@ -24,6 +25,8 @@ class Detour:
         "models",
         "preference",
         "probe",
+        "queued_at",
+        "refused",
         "seat",
         "stands_in",
         "stream",
@@ -42,11 +45,15 @@ class Detour:
         """One of them is asked."""
         self.failure: PenstockError | None = None
         """Why the first model did not answer."""
+        self.refused: RefusedAnswer | None = None
+        """What the first model has said instead of an answer."""
         self.empty = False
         """An answer had nothing in it, and another upstream was asked."""
         self.probe: Probe | None = None
         """The attempt that is made now, where it is one that the request may leave."""
         self.seat: Seat | None = None
+        self.queued_at = 0.0
+        """Since when a place was waited for, on the monotonic clock."""
         self.turn: Ticket[TakePlace] | None = None
         self.stream: ResponseStream | None = None
         """What gives the caller comments while something is waited for."""

@@ -166,7 +166,7 @@ class Attempts:
 
     def patience(self) -> float:
         """How long a probe is waited for before its request goes on elsewhere, in seconds."""
-        return self._selection.board.known.pace.probe_limit(self._kind())
+        return self._selection.board.known.pace.probe_limit(self.kind)
 
     def beside(self, now: float, left: float) -> Step | None:
         """Who is asked beside the probe, which has had its time; None: nobody, and it is waited for."""
@@ -179,7 +179,7 @@ class Attempts:
         known, self._known = self._known, None
         if known is None:
             return None
-        return Parted(known, self._sent_at, self._kind(), self._user, hash(self._body))
+        return Parted(known, self._sent_at, self.kind, self._user, hash(self._body))
 
     def paced(self, response: UpstreamResponse, now: float) -> None:
         """The head of an answer is here: see now and then what it says is left of the upstream's limits."""
@@ -193,13 +193,15 @@ class Attempts:
         if known is None:
             return
         seconds = now - self._sent_at
+        if known.local:
+            health.crowded(known, self.kind, seconds, now)
         if seconds > health.rules.slow_least:
-            self._slow = seconds > model.pace.slow_mark(self._kind())
+            self._slow = seconds > model.pace.slow_mark(self.kind)
         if self._selection.known is not None:
             model.unsampled += 1
             if model.unsampled % _SAMPLED:
                 return
-        health.timed(known, model.pace.add(self._kind(), seconds, now), now)
+        health.timed(known, model.pace.add(self.kind, seconds, now), now)
 
     def succeeded(self, now: float) -> None:
         """The attempt was answered."""
@@ -254,7 +256,7 @@ class Attempts:
     def gone(self, now: float) -> None:
         """The caller has left before any content. Who has waited for long has found it slow."""
         if self._known is not None and now - self._sent_at >= self._selection.board.known.pace.slow_mark(
-            self._kind()
+            self.kind
         ):
             self.count(FailureClass.SLOW, None, now)
 
@@ -263,8 +265,8 @@ class Attempts:
         known, self._known = self._known, None
         if known is None:
             return
-        if self.probing:
-            self._router.health.left(known, now, probe=True)
+        if self.probing or not known.normal:
+            self._router.health.left(known, now, probe=self.probing)
         else:
             known.in_flight -= 1
 
@@ -287,7 +289,9 @@ class Attempts:
             return None
         return Step(tried[-1], choice.reason, wait)
 
-    def _kind(self) -> int:
+    @property
+    def kind(self) -> int:
+        """The class of the request's size, by which its times are compared."""
         return stream_kind(self.size.prompt) if self.stream else whole_kind(self.size.asked)
 
 

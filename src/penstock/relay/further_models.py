@@ -61,9 +61,8 @@ def _further_models(
 ) -> Iterator[tuple[Resolution, tuple[Cause, ...]]]:
     """The caller's own, then the operator's, each with the causes for which it answers."""
     standing = call.standing
-    causes: tuple[Cause, ...] = ("down", "overflow") if standing.caller.overflows else ("down",)
     for wanted in detour.wanted:
-        yield wanted, causes
+        yield wanted, standing.caller.causes
     if detour.preference is not None and not detour.preference.allow_fallbacks:
         return
     for each in standing.resolution.model.fallback:

@@ -79,6 +79,7 @@ class LeftProbe:
         "_seat",
         "_sending",
         "_timer",
+        "_told",
     )
 
     def __init__(  # noqa: PLR0913 - what it takes over of its request, each by its name
@@ -93,13 +94,14 @@ class LeftProbe:
         sending: Sending | None,
         response: UpstreamResponse | None,
         seat: Seat | None,
+        told: Callable[[bool], None],
         most: int,
         seconds: float,
         clock: Callable[[], float],
     ) -> None:
         """``lane_for`` reads a stream (None: a whole answer is waited for, of ``most`` bytes), ``lane`` the one that has begun.
 
-        ``seconds`` are left for its first content.
+        ``seconds`` are left for its first content. ``told`` hears in the end whether the upstream works.
         """
         self._asked = asked
         self._health = health
@@ -110,6 +112,7 @@ class LeftProbe:
         self._sending = sending
         self._response = response
         self._seat = seat
+        self._told = told
         self._most = most
         self._clock = clock
         self._over = False
@@ -174,6 +177,7 @@ class LeftProbe:
         else:
             health.failed(Failure(known, found, asked.sent_at, now, asked.user, asked.body))
         health.left(known, now, probe=True)
+        self._told(found is None)
         if self._seat is not None:
             self._seat.leave()
         if self._sending is not None:

@@ -10,6 +10,7 @@ standing record wrong is a cause that does not advance it: tests/service/test_st
 """
 
 from penstock.core.body.cost_fields import CostBounds
+from penstock.core.catalog import Cause
 from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
 from penstock.core.endpoints import Endpoint
 from penstock.core.memo import Memo
@@ -62,9 +63,9 @@ class Caller:
         "asker",
         "bounds",
         "captured",
+        "causes",
         "client",
         "endpoint",
-        "overflows",
         "patience",
         "plan",
         "principal",
@@ -107,8 +108,8 @@ class Caller:
         self.until = until
         self.asker = NO_ASKER
         """Who asks, for the choice of a provider."""
-        self.overflows = False
-        """A further model may answer where the prompt is too long for the first, if the caller names one."""
+        self.causes: tuple[Cause, ...] = ("down",)
+        """Why a further model that the caller names answers in place of the first."""
         self.captured: CaptureOrder | None = None
         """By which order the content of its requests is kept."""
         self.standings: Memo[str, Standing] = Memo(_MOST_MODELS)

@@ -6,12 +6,14 @@ and the stream goes on holding. The first content of the answer makes it *flowin
 unchanged. It ends *delivered* when the dialect's own end was written, *broken* when the upstream broke off or reported an
 error, and *empty* when it was still holding at a good end, because there is nothing in the answer. The relay then makes
 another attempt, with a stream of its own, where this one was holding; or it has the caller told, by the dialect's error
-event where the head was sent; or it has the empty one delivered as it is. Bytes move by plain calls from the upstream's
+event where the head was sent; or it has the empty one delivered as it is. Where another model is to answer what this one
+refuses, a refusal is held, too, and the stream ends *refused*. Bytes move by plain calls from the upstream's
 socket to the caller's; when the caller stalls the upstream is paused, so memory stays bounded.
 """
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from math import inf
 from typing import Protocol
@@ -21,7 +23,7 @@ from penstock.core.dialects.lanes import Lane
 from penstock.errors import PenstockError
 from penstock.exchange import Exchange
 from penstock.relay.pipe import Pipe
-from penstock.relay.upstream_errors import reported_error
+from penstock.relay.upstream_errors import garbled_error, reported_error
 
 log = logging.getLogger("penstock.relay.stream")
 
@@ -45,6 +47,10 @@ class Flow(Protocol):
         ...
 
 
+_REFUSING = re.compile(rb'"refusal" ?: ?"|"type" ?: ?"(?:refusal"|response\.refusal\.)')
+"""A refusal in the frames of Chat and of Responses. Messages has a word for its end alone."""
+
+
 class UpstreamBroke(Exception):
     """Raised from the sink to stop reading: the upstream reported an error inside its stream."""
 
@@ -65,6 +71,7 @@ class ResponseStream:
         "_max_startup",
         "_pipe",
         "_piped",
+        "_refusing",
         "_request_id",
         "_sent",
         "_side",
@@ -74,7 +81,9 @@ class ResponseStream:
         "empty",
         "error",
         "first_byte_at",
+        "holds_refusals",
         "lane",
+        "refused",
     )
 
     def __init__(  # noqa: PLR0913 - each is one thing of the call, by its name
@@ -125,6 +134,11 @@ class ResponseStream:
         self.done_at: float | None = None
         self.error: PenstockError | None = None
         """Why there is no complete reply, once that is so."""
+        self.holds_refusals = False
+        """Another model may answer where this one refuses, so a refusal is held as a start-up is."""
+        self.refused = False
+        """The reply is complete, it is a refusal, and none of it has gone to the caller."""
+        self._refusing = False
         self.empty = False
         """The reply is complete, and there is nothing in it; none of it has gone to the caller."""
 
@@ -163,7 +177,10 @@ class ResponseStream:
         if lane.failure is not None or not lane.done:
             if out:
                 self._write(out)
-            self.broke()
+            # what ends well and has said nothing in its dialect, not even that it begins, is something else than a stream
+            strange = not out and not self._startup and self.first_byte_at is None
+            cut = lane.failure is None or lane.failure.truncated
+            self.broke(garbled_error() if strange and cut else None)
             return
         if self.first_byte_at is None:
             self._end_held(out)
@@ -184,6 +201,9 @@ class ResponseStream:
         """The reply is complete, ``out`` is the last of it, and nothing of it was content."""
         lane = self.lane
         self._startup += out
+        if self.holds_refusals and lane is not None and (self._refusing or lane.stop == "refusal"):
+            self.refused = True
+            return
         # an answer that counts what it has generated has had something in it that is not shown
         self.empty = (
             lane is not None and lane.stop == "end_turn" and not lane.output_bytes and not lane.usage.output
@@ -254,12 +274,22 @@ class ResponseStream:
     def _holds(self, out: bytes) -> bool:
         """Whether this, too, says nothing yet of the answer; it is kept then, as far as there is room for it."""
         lane = self.lane
-        if lane is None or lane.output_bytes > 0 or len(self._startup) + len(out) > self._max_startup:
+        if lane is None or len(self._startup) + len(out) > self._max_startup:
             return False
-        if lane.failure is None and not self._side.says_nothing(out):
+        refusing = self.holds_refusals and self._refuses(lane, out)
+        if lane.output_bytes > 0 and not refusing:
+            return False
+        if lane.failure is None and not refusing and not self._side.says_nothing(out):
             return False
         self._startup += out
         return True
+
+    def _refuses(self, lane: Lane, out: bytes) -> bool:
+        """Whether a refusal has begun, and this goes on with it."""
+        if lane.stop == "refusal" or _REFUSING.search(out) is not None:
+            self._refusing = True
+            return True
+        return self._refusing and self._side.says_nothing(out)
 
     def _released(self, out: bytes) -> bytes:
         """The first that the caller gets of the answer: what was held, and ``out``."""

@@ -130,7 +130,7 @@ def refused_error(
     said = upstream.error_text(status, body) if body else None
     overflow = overflow_in(said or "", body)
     found = class_of_refusal(status, codes_of(body), said or "", asked, too_long=overflow is not None)
-    if not is_callers(found):
+    if not is_callers(found) and found is not FailureClass.REFUSAL:
         error = _failure(found, f"The provider failed with status {status}.", _retry_after(response))
         error.provider_said, error.provider_status = for_operator(said or "", asked), status
         return error

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from penstock.core.routing.bounds.fair_queue import FairQueue, Ticket
 from penstock.errors import Overloaded
 
+FLEXIBLE_WEIGHT = 0.1
+"""The part of its weight that an account has for requests whose caller has time."""
 TakePlace = Callable[[], bool]
 """Try to take a place; whether it was taken, or is not wanted any more."""
 

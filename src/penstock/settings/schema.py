@@ -321,6 +321,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "catalogue), before it is answered 503."
         ),
     ] = 2.0
+    upstream_queue_flexible: Annotated[
+        Timer,
+        about(
+            'The same for requests with `service_tier: "flex"`, which count a tenth of their plan\'s weight.'
+        ),
+    ] = 30.0
+    upstream_learned_limits: Annotated[
+        bool,
+        about(
+            "Whether a provider that refuses for load, or a server of your own that gets slow, is sent fewer requests at once "
+            "for a while: others wait for a place as for one of `in_flight`."
+        ),
+    ] = True
     max_reply: Annotated[Bytes, about("A provider's answer that is not a stream.")] = 64 * 1024 * 1024
     max_replies: Annotated[
         Bytes,

@@ -1,10 +1,12 @@
 """The documentation: Markdown files in the package, rendered with the reader's own address in every program.
 
 In the files the service is at ``http://127.0.0.1:8484`` and the key is ``sk-ps-YOUR-KEY``, so that each block can be run as it
-stands, which the tests do.
+stands, which the tests do. Where a program names a model that the reader cannot call here, one that they can stands for it.
 """
 
 import asyncio
+import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -14,11 +16,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from penstock.core.catalog import is_wildcard
 from penstock.site.context import SiteContext
 from penstock.site.contract import Contract, read_contract
 from penstock.site.document_search import Section, search, sections
 from penstock.site.error_pages import PageNotFound
 from penstock.site.key_shown import PLACEHOLDER, key_shown
+from penstock.site.session import viewer_of
 
 ORIGIN = "http://127.0.0.1:8484"
 """What stands in the files for the service's own address."""
@@ -118,7 +122,7 @@ class DocumentPages:
     async def page(self, request: Request) -> Response:
         """A page."""
         at, entry = _entry(request)
-        document = await render_text(_source(entry.slug), self._context.pages.origin(request))
+        document = await render_text(self._source(request, entry), self._context.pages.origin(request))
         # Which of their keys a reader has to put in: the one that they know by its beginning.
         shown = escape(await key_shown(self._context, request))
         return self._context.pages.render(
@@ -137,10 +141,17 @@ class DocumentPages:
     async def markdown(self, request: Request) -> Response:
         """The same page as it was written."""
         _, entry = _entry(request)
-        text = _source(entry.slug).replace(ORIGIN, self._context.pages.origin(request))
+        text = self._source(request, entry).replace(ORIGIN, self._context.pages.origin(request))
         return PlainTextResponse(
             text, media_type="text/markdown; charset=utf-8", headers={"cache-control": "no-cache"}
         )
+
+    def _source(self, request: Request, entry: DocumentEntry) -> str:
+        """The page with models that the reader can call: by their plan, or by that of who signs up."""
+        viewer, catalog = viewer_of(request), self._context.catalog()
+        plan = self._context.sign_in.rules.first_plan if viewer is None else viewer.user.plan_id
+        offered = [model.id for model in catalog.offered(plan, None, "chat") if not is_wildcard(model.id)]
+        return _naming(_source(entry.slug), offered)
 
     async def search(self, request: Request) -> Response:
         """The sections of the documentation that have the words."""
@@ -164,6 +175,21 @@ def _entry(request: Request) -> tuple[int, DocumentEntry]:
         if entry.slug == request.path_params["slug"]:
             return at, entry
     raise PageNotFound("There is no such page in the documentation.")
+
+
+_NAMED = ("claude-sonnet-4.6", "claude-haiku-4.5", "deepseek-3.2")
+"""The models that programs name in the files."""
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def _naming(source: str, offered: Sequence[str]) -> str:
+    """The source with models of ``offered`` in its programs, in place of those that are not among them."""
+    missing = [name for name in _NAMED if name not in offered]
+    if not missing or not offered:
+        return source
+    instead = {name: offered[at % len(offered)] for at, name in enumerate(missing)}
+    name = re.compile("|".join(map(re.escape, missing)))
+    return _FENCED.sub(lambda block: name.sub(lambda found: instead[found[0]], block[0]), source)
 
 
 @cache

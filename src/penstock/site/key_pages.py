@@ -1,7 +1,5 @@
 """Pages of API keys: made, shown again with the password, rolled with a grace period, revoked."""
 
-from datetime import UTC, datetime
-
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,16 +8,12 @@ from starlette.routing import Route
 from penstock.domain.accounts import audit
 from penstock.domain.accounts.accounts import User
 from penstock.domain.keys import management
-from penstock.domain.keys.management import BadKeyWish, KeyRow, KeyWish, NewKey
-from penstock.errors import CallerError, InvalidRequest, Overloaded
+from penstock.domain.keys.management import NewKey
+from penstock.errors import CallerError, Overloaded
 from penstock.site.context import SiteContext, go, retry_headers
+from penstock.site.key_form import GRACES, KeyFields, asked_grace, asked_key, fields_of_key, fields_sent
 from penstock.site.session import SubmittedForm, address_of, read_form, signed_in, visitor_of
 from penstock.site.snippets import first_commands
-
-MODEL_BOX = "model:"
-"""What the names of the boxes of models begin with."""
-GRACES = (("0", "at once"), ("3600", "in an hour"), ("86400", "in a day"), ("604800", "in a week"))
-"""When a rolled key stops working: seconds, and how it is said."""
 
 
 class KeyPages:
@@ -48,7 +42,7 @@ class KeyPages:
         user = signed_in(request).user
         form = await read_form(request)
         try:
-            wish = self._wish(user, form)
+            wish = asked_key(form, context.plan(user.plan_id))
             async with context.database.transaction() as conn:
                 made = await management.create_key(
                     conn,
@@ -73,11 +67,11 @@ class KeyPages:
         try:
             async with context.database.transaction() as conn:
                 old = await management.get_key(conn, user.id, id)
-                wish = self._wish(user, form, old)
+                wish = asked_key(form, context.plan(user.plan_id), old)
                 await management.change_key(conn, old, wish, now=context.now())
                 await self._note(request, conn, user, "key_changed", wish.name or old.name)
         except CallerError as error:
-            return await self._page(request, error=error, opened=id)
+            return await self._page(request, error=error, form=form, opened=id)
         return go("/keys", "key-changed")
 
     async def show(self, request: Request) -> Response:
@@ -104,16 +98,14 @@ class KeyPages:
         user = signed_in(request).user
         form = await read_form(request)
         try:
-            grace = form.text("grace")
-            if grace not in dict(GRACES):
-                raise InvalidRequest("Choose when the old key stops working.", param="grace")
+            grace = asked_grace(form)
             async with context.database.transaction() as conn:
                 old = await management.get_key(conn, user.id, request.path_params["id"])
                 made = await management.roll_key(
                     conn,
                     context.secrets_file,
                     old,
-                    grace=int(grace),
+                    grace=grace,
                     now=context.now(),
                     entropy=context.entropy,
                     keep=self._keep,
@@ -149,8 +141,9 @@ class KeyPages:
         form: SubmittedForm | None = None,
         opened: str = "",
     ) -> Response:
-        """``form`` is what was filled in and refused, ``opened`` the key whose part is open."""
+        """``form`` is what was filled in and refused, for the key ``opened`` or a new one; that key's part is open."""
         context, now = self._context, self._context.now()
+        sent = KeyFields() if form is None else fields_sent(form)
         user = signed_in(request).user
         ended = request.query_params.get("ended") == "yes"
         async with context.database.connect() as conn:
@@ -170,18 +163,21 @@ class KeyPages:
             request,
             "desk/keys.html",
             {
-                "rows": [(row, row.works(now)) for row in (*working, *(over if ended else ()))],
+                "rows": [
+                    (
+                        row,
+                        row.works(now),
+                        sent if form is not None and row.id == opened else fields_of_key(row),
+                    )
+                    for row in (*working, *(over if ended else ()))
+                ],
                 "over": len(over),
                 "ended": ended,
                 "opened": opened,
                 "now": now,
                 "models": [model.id for model in catalog.offered(user.plan_id)],
                 "plan": context.plan(user.plan_id),
-                "given": {
-                    name: "" if form is None else form.text(name)
-                    for name in ("name", "expires", "addresses", "daily", "concurrent")
-                },
-                "ticked": () if form is None else form.chosen(MODEL_BOX),
+                "given": KeyFields() if opened else sent,
                 "made": made,
                 "again": again,
                 "error": "" if error is None else error.message,
@@ -193,26 +189,6 @@ class KeyPages:
             headers=retry_headers(error),
         )
 
-    def _wish(self, user: User, form: SubmittedForm, old: KeyRow | None = None) -> KeyWish:
-        """What the form asks for; ``old`` is the key that is changed. Raises ``BadKeyWish``."""
-        models = tuple(dict.fromkeys((*form.chosen(MODEL_BOX), *(_list(form.text("models")) or ())))) or None
-        plan = self._context.plan(user.plan_id)
-        kept = () if old is None else old.models or ()
-        unknown = [name for name in models or () if name not in plan.models and name not in kept]
-        if unknown:
-            raise BadKeyWish(
-                f"The plan {plan.name} has no model {', '.join(name[:100] for name in unknown[:5])}.",
-                param="models",
-            )
-        return KeyWish(
-            name=form.text("name") or None,
-            models=models,
-            addresses=_list(form.text("addresses")),
-            expires_at=_end(form.text("expires"), None if old is None else old.expires_at),
-            daily_requests=_number(form.text("daily"), "daily"),
-            concurrent_requests=_number(form.text("concurrent"), "concurrent"),
-        )
-
     async def _note(
         self, request: Request, conn: AsyncConnection, user: User, action: audit.Action, name: str
     ) -> None:
@@ -220,30 +196,3 @@ class KeyPages:
         await audit.note(
             conn, user.id, action, name, address_of(request), now=context.now(), entropy=context.entropy
         )
-
-
-def _end(text: str, before: int | None) -> int | None:
-    """When a key ends; the day on which it ends already is no change. Raises ``BadKeyWish``."""
-    if not text:
-        return None
-    try:
-        end = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise BadKeyWish(
-            "The day on which a key expires has the form 2026-12-31.", param="expires"
-        ) from error
-    at = int(end.timestamp() * 1000)
-    return before if before is not None and before // 86_400_000 == at // 86_400_000 else at
-
-
-def _number(text: str, name: str) -> int | None:
-    """A limit of a form; None where nothing is written. Raises ``BadKeyWish``."""
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 15:
-        raise BadKeyWish("A limit is a whole number, or nothing.", param=name)
-    return int(text)
-
-
-def _list(text: str) -> tuple[str, ...] | None:
-    return tuple(text.replace(",", " ").split()) or None

@@ -31,6 +31,13 @@ class MenuEntry(msgspec.Struct, frozen=True):
     path: str
     name: str
     icon: str = ""
+    also: tuple[str, ...] = ()
+    """What the paths of its other pages begin with."""
+
+    def holds(self, path: str) -> bool:
+        """Whether a page is one of this place's."""
+        ours = path == self.path or (path.startswith(f"{self.path}/") and self.path != "/admin")
+        return ours or path.startswith(self.also)
 
 
 PUBLIC = (
@@ -60,12 +67,12 @@ ADMIN = (
     MenuEntry("/admin/requests", "Requests", "rows"),
     MenuEntry("/admin/users", "Users", "people"),
     MenuEntry("/admin/plans", "Plans", "steps"),
-    MenuEntry("/admin/models", "Models", "spark"),
+    MenuEntry("/admin/models", "Models", "spark", ("/admin/catalog",)),
     MenuEntry("/admin/providers", "Providers", "plug"),
     MenuEntry("/admin/notices", "Notices", "flag"),
     MenuEntry("/admin/mail", "Mail", "letter"),
-    MenuEntry("/admin/staff", "Staff", "badge"),
-    MenuEntry("/admin/audit", "Audit", "book"),
+    MenuEntry("/admin/staff", "Staff", "badge", ("/admin/tokens",)),
+    MenuEntry("/admin/audit", "Audit", "book", ("/admin/changes",)),
     MenuEntry("/admin/captures", "Captures", "copy"),
     MenuEntry("/admin/settings", "Settings", "dial"),
     MenuEntry("/admin/jobs", "Jobs", "bars"),
@@ -132,7 +139,12 @@ class Pages:
             compact=compact,
             url_path=url_path,
         )
-        with_arguments: dict[str, Any] = {"lately": lately, "browser": browser, "paired": paired}
+        with_arguments: dict[str, Any] = {
+            "lately": lately,
+            "browser": browser,
+            "paired": paired,
+            "many": many,
+        }
         self._templates.filters.update(with_arguments)
 
     def origin(self, request: Request) -> str:
@@ -234,6 +246,11 @@ NONE = "-"
 def grouped(number: float | None) -> str:
     """``12,345``; a dash where there is none."""
     return NONE if number is None else f"{number:,.0f}"
+
+
+def many(number: int, word: str) -> str:
+    """``1 account``, ``2,000 accounts``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 _BROWSERS = (

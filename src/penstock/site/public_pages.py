@@ -47,6 +47,8 @@ class Listed(msgspec.Struct, frozen=True):
     ends: str
     """The first day on which nothing serves it, '' where none is known; ``successor`` follows."""
     successor: str
+    picks: tuple[str, ...] = ()
+    """Of a model that picks others: those that are served, in its order."""
 
 
 class Uptime(msgspec.Struct, frozen=True):
@@ -130,7 +132,8 @@ class PublicPages:
         """All models."""
         catalog = self._context.catalog()
         listed = [_listed(catalog, model) for model in catalog.models.values()]
-        return self._context.pages.render(request, "models.html", {"listed": listed})
+        more = {"listed": [it for it in listed if it.served], "idle": [it for it in listed if not it.served]}
+        return self._context.pages.render(request, "models.html", more)
 
     async def model(self, request: Request) -> Response:
         """One model."""
@@ -283,6 +286,7 @@ def _listed(catalog: Catalog, model: Model) -> Listed:
         formats=_FORMATS[model.kind],
         ends=end_of(catalog, model),
         successor=model.successor,
+        picks=tuple(name for name in model.auto if (one := catalog.models.get(name)) and catalog.served(one)),
     )
 
 

@@ -203,7 +203,7 @@ class UsagePages:
 def _named(row: UsageRow, group: Group) -> str:
     """What a row's model, key or client is called."""
     if group == "key":
-        return row.key_name or "a key that is gone"
+        return row.key_name or f"a key that is gone ({(row.key_id or '')[-4:]})"
     return (row.model if group == "model" else row.client) or "-"
 
 

@@ -373,6 +373,18 @@ def test_a_later_item_may_bring_the_tools_that_name_earlier_calls() -> None:
     assert names[0] < names[1] != names[2] == names[3] == names[4]
 
 
+def test_other_tools_may_name_earlier_calls_anew() -> None:
+    """The same two tools, where the list has the flat one from some request on, and no more from another."""
+    mine, call = scope(), {"type": "function_call", "call_id": "c", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "r"}
+    rows = [{**call, "name": "b", "namespace": "a"}, result, {**call, "name": "a__b"}, result]
+    listed = [{"type": "function", "name": "a__b", "parameters": {"type": "object"}}]
+    for tools in ([], listed, listed, []):
+        rows += [{**call, "name": "b", "namespace": "a"}, result]
+        body = scanned("responses", items(*rows, tools=tools))
+        assert isinstance(same(body, "responses", "chat", DEFAULT_PROFILE, mine), Prepared)
+
+
 def test_what_one_turn_says_in_several_items_is_gone_on_from_within_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.catalog import Model, Price, Target, Upstream
+from penstock.core.catalog import Model, Price, Target, Upstream, causes_named
 from penstock.core.routing.candidates import Candidate, Group, Upstreams
 from penstock.core.routing.preferences import Preference, Speed, narrowed, read_preference, with_tags
 from penstock.errors import InvalidRequest
@@ -169,3 +169,16 @@ def test_tags_are_added_to_what_is_asked() -> None:
     assert with_tags(asked, ()) is asked
     assert with_tags(None, ("eu",)) == Preference(requires=("eu",))
     assert with_tags(asked, ("eu", "zdr")) == Preference(only=("a",), requires=("eu", "zdr"))
+
+
+@pytest.mark.parametrize(
+    ("said", "causes"),
+    [
+        ("", ("down",)),
+        ("overflow", ("down", "overflow")),
+        ("refusal,overflow", ("down", "overflow", "refusal")),
+        ("anything", ("down",)),
+    ],
+)
+def test_why_another_model_answers_is_as_the_caller_says(said: str, causes: tuple[str, ...]) -> None:
+    assert causes_named(said) == causes

@@ -9,6 +9,8 @@ from penstock.core.catalog import Credential, Model, Target, Upstream
 from penstock.core.endpoints import FORMATS
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.board import Board
+from penstock.core.routing.bounds.capacity import Seat
+from penstock.core.routing.bounds.rate_headers import Amount
 from penstock.core.routing.candidates import Upstreams
 from penstock.core.routing.choice import NOTHING, Need, choose
 from penstock.core.routing.explanation import explained, first, name_of
@@ -40,6 +42,8 @@ def troubled(draw: random.Random) -> tuple[Board, float]:
         now += draw.expovariate(2.0)
         known = draw.choice(legs)
         probe = health.sent(known, now)
+        if draw.random() < 0.2:
+            known.in_flight += 5
         user = f"u{draw.randrange(5)}"
         match draw.randrange(5):
             case 0 | 1:
@@ -129,3 +133,29 @@ def test_what_is_reset_is_as_new() -> None:
     assert known["a/x:up"].normal
     assert not known["b:up"].normal
     assert board.health.abnormal == 1
+
+
+def test_limits_are_sent_over_and_who_is_full_is_full_there() -> None:
+    def limited() -> Board:
+        rows = [Upstream(name, "custom", (("chat", f"https://{name}/v1"),)) for name in "abc"]
+        targets = (Target("a", "up", in_flight=3), Target("b", "up"), Target("c", "up"))
+        return Board(
+            Upstreams(rows).group(Model(id="m", name="M", targets=targets), "chat", FORMATS), Health()
+        )
+
+    board, copy = limited(), limited()
+    a, b, c = [entry[1] for entry in board.tiers[0][1]]
+    for _ in range(3):
+        Seat(a.capacities, lambda: None)
+    b.in_flight = 10
+    board.health.failed(Failure(b, FailureClass.OVERLOAD, 0.0, 0.0, retry_after=0.2))
+    c.headroom.note((Amount("requests", 100.0, 50.0), Amount("tokens", 10.0, 1.0)), 0.0)
+    snapshot = sent_over(taken(board.health, 1.0))
+    assert [leg.most for leg in snapshot.legs] == [3.0, 7.0, None]
+    assert snapshot.legs[2].headroom == {"requests": 0.5, "tokens": 0.1}
+    lay(snapshot, copy)
+    for each in (board, copy):
+        assert [entry[1].full for entry in each.tiers[0][1]] == [True, True, False]
+        chosen = choose(each, NOTHING, (), None, u=0.1, now=1.0, patience=1.0)
+        assert chosen.candidate is not None
+        assert chosen.candidate.key[0] == "c"

@@ -44,6 +44,15 @@ def body_nests_deeper(body: bytes, members: Iterable[Raw], most: int) -> bool:
     return any_nests_deeper(members, most - 1)
 
 
+def in_utf8(text: bytes) -> bytes | None:
+    """The same with U+FFFD for what is no UTF-8; None where all of it is."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode("utf-8", "replace").encode()
+    return None
+
+
 def is_object(text: bytes) -> bool:
     """Whether a text is an object of JSON, with no more levels than ``MAX_NESTING``."""
     try:

@@ -6,6 +6,7 @@ less than a missing one.
 """
 
 import re
+from functools import lru_cache
 
 MAX_NAME = 128
 """Characters of a name that are kept."""
@@ -30,12 +31,15 @@ def other_model(asked: str, answered: str) -> str | None:
     if answered in ("", asked):
         return None
     shown = _ODD.sub("?", answered[:MAX_NAME]).strip()
-    if not shown or (len(answered) <= MAX_NAME and _same(asked.strip().lower(), answered.strip().lower())):
+    if not shown or (len(answered) <= MAX_NAME and _same(asked, answered)):
         return None
     return shown
 
 
+# an upstream answers with the same few names: two texts are compared once, and not in each answer
+@lru_cache(maxsize=1024)
 def _same(asked: str, answered: str) -> bool:
+    asked, answered = asked.strip().lower(), answered.strip().lower()
     (one, its), (other, others) = _parted(asked), _parted(answered)
     return _is_end_of(one, other) and (its == others or not its or not others)
 

@@ -16,6 +16,8 @@ INSIDE = 200
 _REFUSING = (400, 401, 402, 403, 429)
 """Statuses under which vendors speak of credentials and credit, at times; ``INSIDE`` besides."""
 _ODD = (400, 403, 422)
+_REFUSED = (400,)
+"""Content filters in front of a model answer so."""
 _ANY = (*_REFUSING, 404, 413, 422, 500, 502, 503, 529)
 
 
@@ -43,12 +45,13 @@ _OPENROUTER = f"openrouter.ai/docs/api/reference/errors-and-debugging, {_READ}"
 _TOGETHER = f"docs.together.ai/docs/error-codes, {_READ}"
 _DEEPSEEK = f"api-docs.deepseek.com/quick_start/error_codes, {_READ}"
 
-_Q, _A, _M, _O, _R = (
+_Q, _A, _M, _O, _R, _F = (
     FailureClass.QUOTA,
     FailureClass.AUTH,
     FailureClass.MISSING,
     FailureClass.OVERLOAD,
     FailureClass.RATE,
+    FailureClass.REFUSAL,
 )
 
 SIGNS: tuple[Sign, ...] = (
@@ -110,6 +113,11 @@ SIGNS: tuple[Sign, ...] = (
     Sign(_O, _REFUSING, "1312", "", "Z.ai: the model is overloaded", _ZAI_CODES),
     Sign(_O, _ODD, "", "is currently overloaded", "several, under 400 too", _ROUTING),
     Sign(_O, _ODD, "", "selected model is at capacity", "OpenAI", _ROUTING),
+    # ---- refusals
+    Sign(_F, _REFUSED, "content_filter", "", "Azure OpenAI", ""),
+    Sign(_F, _REFUSED, "content_policy_violation", "", "OpenAI", ""),
+    Sign(_F, _REFUSED, "data_inspection_failed", "", "DashScope", _ALIBABA),
+    Sign(_F, _REFUSED, "datainspectionfailed", "", "DashScope", _ALIBABA),
     # ---- models
     Sign(_M, _REFUSING, "model_not_found", "", "OpenAI, DashScope", _ALIBABA),
     Sign(_M, _REFUSING, "modelnotfound", "", "DashScope", _ALIBABA),

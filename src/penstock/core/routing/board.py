@@ -32,6 +32,22 @@ class Board:
             for tier in group.tiers
         ]
 
+    @property
+    def limited(self) -> bool:
+        """Somebody takes only so many requests at once: as the catalogue says, or as was learned."""
+        return self.group.limited or self.health.bounded > 0
+
+    def places(self) -> int:
+        """How many requests those that take only so many take together."""
+        everybody = [known for _, entries in self.tiers for _, known, _ in entries]
+        told = {id(each): each.limit for known in everybody for each in known.capacities}
+        learned = [
+            int(known.learned.limit)
+            for known in everybody
+            if known.learned is not None and not known.capacities
+        ]
+        return sum(told.values()) + sum(learned)
+
     def health_of(self, candidate: Candidate) -> UpstreamHealth:
         """What is known of one of the candidates."""
         return self.health.of(candidate.attempt)

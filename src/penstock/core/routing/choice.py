@@ -16,7 +16,6 @@ from penstock.core.catalog import Feature
 from penstock.core.failure_classes.classes import HANDLING, FailureClass, Next
 from penstock.core.routing.affinity import Affinity, favourite, few_of, liking
 from penstock.core.routing.board import Board, Entry, Ranked
-from penstock.core.routing.bounds.capacity import is_full
 from penstock.core.routing.candidates import Candidate, Tier
 from penstock.core.routing.health import Health, UpstreamHealth
 from penstock.core.routing.rules import RoutingRules
@@ -108,7 +107,8 @@ def choose(
                 return kept
         return _drawn(tier, entries, health.rules, u, now)
     able = _able(board, need, tried)
-    free = _free(able) if group.limited else able
+    limited = board.limited
+    free = _free(able, board.health, now) if limited else able
     live = [_live(tier, entries, health, now) for tier, entries in free]
     if failed is not None:
         return _after(live, tried, failed, health.rules, u, now)
@@ -118,7 +118,7 @@ def choose(
     if found is not None:
         return Choice(found[0].candidate, _reason(found, able, board, now))
     free = [each for each in free if each[1]]
-    if not free or (group.limited and _is_anybody_well(able, health, now)):
+    if not free or (limited and _is_anybody_well(able, health, now)):
         return Choice(None, Reason.FULL)
     return _last_resort(free, board, u, now, patience)
 
@@ -131,7 +131,7 @@ def _reason(found: tuple[Choice, Tier], able: list[Ranked], board: Board, now: f
     if board.group.size == 1:
         return Reason.ONLY
     if tier is not able[0][0]:
-        full = board.group.limited and _is_anybody_well(able[:1], board.health, now)
+        full = board.limited and _is_anybody_well(able[:1], board.health, now)
         return Reason.TIER_FULL if full else Reason.TIER_DOWN
     return chosen.reason if tier is board.group.tiers[0] else Reason.CALLER
 
@@ -140,11 +140,14 @@ def others(board: Board, need: Need, tried: Sequence[Candidate], now: float) -> 
     """Whether another place could be asked than those that were tried."""
     if board.group.size <= len(tried) or (tried and board.group.places == 1):
         return False
-    limited = board.group.limited
+    limited = board.limited
     if not (board.health.abnormal or limited) and len(tried) == 1 and is_plain(board, need):
         return True
     able = _able(board, need, tried)
-    live = [_live(tier, entries, board.health, now) for tier, entries in (_free(able) if limited else able)]
+    live = [
+        _live(tier, entries, board.health, now)
+        for tier, entries in (_free(able, board.health, now) if limited else able)
+    ]
     places = {candidate.place for candidate in tried}
     return any(entry[0].place not in places for each in live for entry in (*each.well, *each.odd))
 
@@ -201,11 +204,13 @@ def _able(board: Board, need: Need, tried: Sequence[Candidate]) -> list[Ranked]:
     return [each for each in found if each[1]]
 
 
-def _free(able: list[Ranked]) -> list[Ranked]:
+def _free(able: list[Ranked], health: Health, now: float) -> list[Ranked]:
     """Those that take one more request; the tiers stay, also where nobody of them does."""
-    return [
-        (tier, [entry for entry in entries if not is_full(entry[1].capacities)]) for tier, entries in able
-    ]
+    for _, entries in able:
+        for _, known, _ in entries:
+            if known.bounded:
+                health.settle(known, now)  # its limit may be over
+    return [(tier, [entry for entry in entries if not entry[1].full]) for tier, entries in able]
 
 
 def _is_anybody_well(able: list[Ranked], health: Health, now: float) -> bool:
@@ -288,13 +293,12 @@ def _sticky(
     own = _favourite(key, places)
     reason = Reason.STICKY
     if well is not everybody:
-        there = {id(entry[1]) for entry in well}
-        places = [entry for entry in places if id(entry[1]) in there]
-        if id(own[1]) not in there:
+        there = {entry[1] for entry in well}
+        places = [entry for entry in places if entry[1] in there]
+        if own[1] not in there:
             if not places:
                 return None
-            full = is_full(own[1].capacities)
-            reason = Reason.STICKY_LEFT_FULL if full else Reason.STICKY_LEFT_OUT
+            reason = Reason.STICKY_LEFT_FULL if own[1].full else Reason.STICKY_LEFT_OUT
             own = _favourite(key, places)
     left = _leaves(own, places, wish, board, now)
     if left is None:
@@ -354,7 +358,7 @@ def _drawn(tier: Tier, entries: list[Entry], rules: RoutingRules, u: float, now:
     """Of a tier whose members are all well."""
     if len(entries) == 1:
         return Choice(entries[0][0], Reason.WEIGHT)
-    return _better(entries, _pair(tier.cumulative, tier.weights, tier.total, u), tier.mean, rules, now)
+    return _better(entries, tier.cumulative, tier.weights, u, rules, now)
 
 
 def _draw(entries: list[Entry], rules: RoutingRules, u: float, now: float) -> Choice:
@@ -362,14 +366,12 @@ def _draw(entries: list[Entry], rules: RoutingRules, u: float, now: float) -> Ch
     if len(entries) == 1:
         return Choice(entries[0][0], Reason.WEIGHT)
     weights = [entry[2] for entry in entries]
-    cumulative = list(accumulate(weights))
-    total = cumulative[-1]
-    return _better(entries, _pair(cumulative, weights, total, u), total / len(entries), rules, now)
+    return _better(entries, list(accumulate(weights)), weights, u, rules, now)
 
 
-def _pair(cumulative: list[float], weights: list[float], total: float, u: float) -> tuple[int, int, float]:
-    """Two different places, drawn by weight, and what is left of ``u``: one number is enough for three draws."""
-    last = len(weights) - 1
+def _pair(cumulative: list[float], weights: list[float], u: float) -> tuple[int, int, float]:
+    """Two different places, drawn by weight, and what is left of ``u``: one number is enough for all draws."""
+    last, total = len(weights) - 1, cumulative[-1]
     point = u * total
     first = min(bisect_right(cumulative, point), last)
     weight = weights[first]
@@ -386,23 +388,42 @@ def _pair(cumulative: list[float], weights: list[float], total: float, u: float)
 
 
 def _better(
-    entries: list[Entry], pair: tuple[int, int, float], mean: float, rules: RoutingRules, now: float
+    entries: list[Entry],
+    cumulative: list[float],
+    weights: list[float],
+    u: float,
+    rules: RoutingRules,
+    now: float,
 ) -> Choice:
-    """The first that was drawn, or the second where clearly less is to be said against it.
+    """The first that is drawn, or the second where clearly less is to be said against it.
 
-    Of two alone it is not always the better one, or the other would never be asked again.
+    Of two alone it is not always the better one, or the other would never be asked again. Where both are far from what is
+    usual, and there are more, two others may be better: they are drawn as often as the second would be taken.
     """
-    first, second, rest = pair
+    first, second, rest = _pair(cumulative, weights, u)
+    mean, most = cumulative[-1] / len(entries), 1.0 - rules.least_share
     one, known, weight = entries[first]
     score = known.score(weight, mean, now, rules)
-    other, known, weight = entries[second]
-    against = known.score(weight, mean, now, rules)
-    if against >= rules.worse * score:
-        return Choice(one, Reason.WEIGHT)
-    most = 1.0 - rules.least_share
-    if len(entries) == 2:
-        most = min(most, score / (score + against))
-    return Choice(other, Reason.LOAD) if rest < most else Choice(one, Reason.WEIGHT)
+    other, beside, weight = entries[second]
+    against = beside.score(weight, mean, now, rules)
+    found = Choice(one, Reason.WEIGHT)
+    if against < rules.worse * score:
+        if len(entries) == 2:
+            most = min(most, score / (score + against))
+        if rest >= most:
+            return found
+        found, known, score = Choice(other, Reason.LOAD), beside, against
+    if known.slowness > rules.poor and rest < most and len(entries) > _FEW:
+        for place in _pair(cumulative, weights, rest / most)[:2]:
+            another, known, weight = entries[place]
+            against = known.score(weight, mean, now, rules)
+            if against < rules.worse * score:
+                found, score = Choice(another, Reason.LOAD), against
+    return found
+
+
+_FEW = 3
+"""Of so many two that are slow are most of them."""
 
 
 # ---- after a failure

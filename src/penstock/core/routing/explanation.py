@@ -112,4 +112,6 @@ def _kept_out(
         return "a probe is on its way"
     if known.until > now:
         return f"out for {known.until - now:.1f} s ({known.last_class})"
+    if known.full:
+        return "it has as many requests as it takes at once"
     return ""

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 import msgspec
 
 from penstock.core.failure_classes.classes import HANDLING, Against, FailureClass
-from penstock.core.routing.bounds.capacity import Capacity
+from penstock.core.routing.bounds.capacity import Capacity, is_full
 from penstock.core.routing.bounds.headroom import Headroom
+from penstock.core.routing.bounds.learned_limit import LearnedLimit
 from penstock.core.routing.bounds.rate_headers import Amount
 from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey
 from penstock.core.routing.circuit_breaker import Circuit
@@ -24,6 +25,7 @@ from penstock.core.routing.votes import Poison, Voters
 
 _TELLING = 32
 """Tokens of an answer from which on they say how quick an upstream generates."""
+_OF_LOAD = frozenset((FailureClass.OVERLOAD, FailureClass.RATE))
 HELD = frozenset((FailureClass.BROKEN, FailureClass.AUTH, FailureClass.MISSING))
 """What a caller can bring about by what it asks: a poison prompt, the id of a file that lies elsewhere."""
 
@@ -38,6 +40,7 @@ class UpstreamHealth:
     __slots__ = (
         "allowance",
         "asked",
+        "bounded",
         "capacities",
         "credential",
         "degraded",
@@ -46,6 +49,7 @@ class UpstreamHealth:
         "in_flight",
         "key",
         "last_class",
+        "learned",
         "local",
         "low",
         "normal",
@@ -82,6 +86,10 @@ class UpstreamHealth:
         self.in_flight = self.asked = 0
         self.capacities: tuple[Capacity, ...] = ()
         """What bounds the requests that it is sent at once."""
+        self.learned: LearnedLimit | None = None
+        """What its refusals or its slowness have shown of that; None: nothing was ever seen of either."""
+        self.bounded = False
+        """There is such a limit now."""
         self.headroom = Headroom()
         self.low = False
         """There is little left of its limits."""
@@ -111,6 +119,12 @@ class UpstreamHealth:
     def probing(self) -> bool:
         """A probe is on its way."""
         return any(circuit.probing for circuit in self.circuits)
+
+    @property
+    def full(self) -> bool:
+        """It takes no more requests at once."""
+        learned = self.learned
+        return is_full(self.capacities) or (learned is not None and learned.is_reached(self.in_flight))
 
     def score(self, weight: float, mean: float, now: float, rules: RoutingRules) -> float:
         """How much is to be said against it, by its share of failures, its slowness and what it has to do; 1.0: nothing.
@@ -169,6 +183,10 @@ class Failure(msgspec.Struct, frozen=True):
         return self.user, self.body
 
 
+def _nobody_waits() -> None:
+    """As long as nobody has a queue."""
+
+
 class ModelHealth:
     """What is known of one public model: its times, what second attempts it may have, and its last resorts."""
 
@@ -190,6 +208,10 @@ class Health:
         self.rules = rules
         self.abnormal = 0
         """How many upstreams are not as usual: while there are none, nothing has to be looked at."""
+        self.bounded = 0
+        """How many of them have a limit that was learned."""
+        self.left_one: Callable[[], None] = _nobody_waits
+        """Told when a request has left an upstream that has such a limit."""
         self._draw = draw
         self._upstreams: dict[UpstreamKey, UpstreamHealth] = {}
         self._circuits: dict[tuple[str, ...], tuple[Circuit, list[UpstreamHealth]]] = {}
@@ -290,6 +312,8 @@ class Health:
         health.in_flight -= 1
         if probe:
             self._free(health, now)
+        if health.bounded:
+            self.left_one()
 
     def renewed(self, health: UpstreamHealth, now: float) -> None:
         """Its credential is another one."""
@@ -308,6 +332,7 @@ class Health:
                 circuit.close(now)
                 self._changed(circuit, now)
             known.slowness, known.failures, known.suspicion, known.warm_at = 1.0, 0.0, None, 0.0
+            known.learned = None
             self.refresh(known, now)
         return count
 
@@ -348,6 +373,25 @@ class Health:
         weighs = rules.slower_weighs if ratio > health.slowness else rules.quicker_weighs
         health.slowness += weighs * (ratio - health.slowness)
 
+    def crowded(self, health: UpstreamHealth, kind: int, seconds: float, now: float) -> None:
+        """A first token has come from a server of the operator's own, for a request of this class of size."""
+        if not self.rules.learns_limits:
+            return
+        learned = self._learned(health)
+        learned.timed(kind, seconds, health.in_flight, now, self.rules)
+        self._bound(health, learned)
+
+    def _learned(self, health: UpstreamHealth) -> LearnedLimit:
+        learned = health.learned
+        if learned is None:
+            learned = health.learned = LearnedLimit()
+        return learned
+
+    def _bound(self, health: UpstreamHealth, learned: LearnedLimit) -> None:
+        """See whether it has a limit now."""
+        if health.bounded is not (learned.limit > 0.0):
+            self.refresh(health, 0.0)
+
     def generated(self, health: UpstreamHealth, tokens: int, seconds: float) -> None:
         """It has streamed so many tokens in this time, from the first one on. A few tell nothing."""
         if tokens >= _TELLING and seconds > 0.0:
@@ -371,6 +415,8 @@ class Health:
             for circuit in (health.origin, health.credential, health.allowance):
                 if circuit.succeeded(now, sent_at, rules):
                     self._changed(circuit, now)
+        if health.bounded and health.learned is not None:
+            health.learned.answered(health.in_flight, rules)
 
     def answered(self, request: tuple[str, int], held: Iterable["Failure"], now: float) -> None:
         """A request was answered in the end; of what was held of its failures the first of each kind counts now."""
@@ -446,6 +492,10 @@ class Health:
         else:
             weight = 0.5 if found is FailureClass.EMPTY else 1.0
             changed = circuit.failed(now, failure.sent_at, rules, u=self._draw(), weight=weight)
+        if found in _OF_LOAD and rules.learns_limits and circuit is not health.credential:
+            learned = self._learned(health)
+            learned.refused(health.in_flight, now, rules)
+            self._bound(health, learned)
         health.fade(now, rules)
         health.failures += rules.failures_weigh * (1.0 - health.failures)
         if changed:
@@ -460,6 +510,9 @@ class Health:
             health.warm_at = 0.0
         if health.low:
             self._pace(health, now)
+        if health.learned is not None:
+            health.learned.settle(now, self.rules)
+            changed = changed or health.bounded is not (health.learned.limit > 0.0)
         if health.degraded and health.target.judge(now, self.rules):
             changed = True
         for circuit in health.circuits:
@@ -476,7 +529,7 @@ class Health:
     def refresh(self, health: UpstreamHealth, now: float) -> None:
         """Work out what choosing reads of it, from its circuits."""
         circuits = health.circuits
-        was_suspect, was_normal = health.suspect, health.normal
+        was_suspect, was_normal, was_bounded = health.suspect, health.normal, health.bounded
         health.until = max([circuit.until for circuit in circuits])
         health.suspect = any(circuit.suspect for circuit in circuits)
         health.degraded = health.target.degraded
@@ -484,14 +537,20 @@ class Health:
             health.slowness, health.failures = 1.0, 0.0
             if health.local:
                 health.warm_at = now + self.rules.warm_up
+        learned = health.learned
+        bounded = health.bounded = learned is not None and learned.limit > 0.0
         health.normal = (
             health.until == 0.0
             and not health.suspect
             and not health.degraded
             and not health.warm_at
             and not health.low
+            and not bounded
         )
         self.abnormal += was_normal - health.normal
+        self.bounded += bounded - was_bounded
+        if was_bounded and not bounded:
+            self.left_one()
 
 
 def _circuit(health: UpstreamHealth, against: Against) -> Circuit:

@@ -13,6 +13,8 @@ class RoutingRules(msgspec.Struct, frozen=True):
     """Of two that are drawn the second is taken where its score is below this part of the first's."""
     least_share: float = 0.1
     """Of its weight's share a healthy upstream keeps this: without requests nothing would be learned of it."""
+    poor: float = 2.0
+    """How many averages of the model its first tokens take of whom others are looked for."""
     failing_costs: float = 10.0
     """How much an upstream's score grows with its share of failures."""
     failures_weigh: float = 0.1
@@ -86,6 +88,26 @@ class RoutingRules(msgspec.Struct, frozen=True):
     """Below this part of a limit an upstream's share falls with what is left."""
     headroom_every: float = 0.25
     """How often an upstream's answers are looked at for what is left."""
+
+    # ---- limits that are learned
+    learns_limits: bool = True
+    """Whether there are such."""
+    learned_cut: float = 0.7
+    """After a refusal for load an upstream is sent this part of what ran there."""
+    learned_least: float = 4.0
+    learned_used: float = 0.8
+    """The lowest limit, of which fewer tell nothing; and the part of a limit that has to be used for it to rise."""
+    learn_every: float = 1.0
+    """One cut in this time."""
+    learned_kept: float = 600.0
+    """How long after its last cut a limit is forgotten."""
+    gradient_tolerance: float = 1.5
+    """How many times its usual time a first token of the operator's own server may take before its limit falls."""
+    gradient_smoothing: float = 0.2
+    gradient_window: float = 600.0
+    """How much of each step is taken, and the first tokens that are the usual time's average."""
+    gradient_queue: float = 4.0
+    """How many more than run well are sent, so that it is seen whether they do."""
 
     # ---- votes
     votes: int = 2

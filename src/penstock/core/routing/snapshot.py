@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.board import Board
+from penstock.core.routing.bounds.learned_limit import LearnedLimit
 from penstock.core.routing.circuit_breaker import CircuitView
 from penstock.core.routing.health import Health, UpstreamHealth
 
@@ -31,6 +32,18 @@ class LegView(msgspec.Struct, frozen=True):
     resorted_at: float
     last_class: str
     asked: int
+    limit: float = 0.0
+    """How many requests it is sent at once, as was learned; 0.0: any number."""
+    bounds: tuple[tuple[int, int], ...] = ()
+    """The same as the catalogue says, for its provider and for itself: how many are there, and how many may be."""
+    headroom: dict[str, float] = {}
+    """What is left of its limits, from 0.0 to 1.0, by the kinds that its answers tell of."""
+
+    @property
+    def most(self) -> float | None:
+        """How many requests it is sent at once; None: any number."""
+        limits = [float(limit) for _, limit in self.bounds]
+        return min((*limits, self.limit) if self.limit else limits, default=None)
 
     def state(self, now: float) -> str:
         """One word for how it is: ``off``, ``open``, ``probing``, ``cooled``, ``degraded``, ``warming`` or ``healthy``."""
@@ -60,10 +73,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 def taken(health: Health, now: float) -> Snapshot:
     """What is known now."""
-    return Snapshot(now, tuple(_view(known) for known in health.all()))
+    return Snapshot(now, tuple(_view(known, now) for known in health.all()))
 
 
-def _view(known: UpstreamHealth) -> LegView:
+def _view(known: UpstreamHealth, now: float) -> LegView:
     provider, model, credential = known.key
     first, second, third, fourth = known.circuits
     return LegView(
@@ -80,6 +93,9 @@ def _view(known: UpstreamHealth) -> LegView:
         resorted_at=known.resorted_at,
         last_class=known.last_class.value,
         asked=known.asked,
+        limit=0.0 if known.learned is None else known.learned.limit,
+        bounds=tuple((each.taken, each.limit) for each in known.capacities),
+        headroom=known.headroom.ratios(now),
     )
 
 
@@ -90,13 +106,13 @@ def lay(snapshot: Snapshot, board: Board) -> None:
         for _, known, _ in entries:
             view = views.get(known.key)
             if view is not None:
-                _lay(view, known)
+                _lay(view, known, snapshot.now)
                 board.health.refresh(known, snapshot.now)
                 # what refreshing works out for one that has just come back
                 known.slowness, known.failures, known.warm_at = view.slowness, view.failures, view.warm_at
 
 
-def _lay(view: LegView, known: UpstreamHealth) -> None:
+def _lay(view: LegView, known: UpstreamHealth, now: float) -> None:
     for circuit, of_circuit in zip(known.circuits, view.circuits, strict=True):
         circuit.lay(of_circuit)
     known.warm_at = view.warm_at
@@ -105,3 +121,7 @@ def _lay(view: LegView, known: UpstreamHealth) -> None:
     known.trickled_at = view.trickled_at
     known.resorted_at = view.resorted_at
     known.last_class = FailureClass(view.last_class)
+    for capacity, (have, _) in zip(known.capacities, view.bounds, strict=False):
+        capacity.taken = have
+    if view.limit:
+        known.learned = LearnedLimit(view.limit, now)

@@ -365,6 +365,8 @@ class Catalog:
     def _not_on_plan(self, model: Model, plan_id: str) -> str:
         plans = ", ".join(plan.id for plan in self.plans.values() if model.listed in self._members[plan.id])
         where = f"it is on: {plans}" if plans else "it is on no plan"
+        if plans and not self.served(model):
+            where = "no provider serves it, on any plan"
         return f"{model.id} is not on your plan ({plan_id}); {where}."
 
     def _not_served(self, model: Model) -> str:

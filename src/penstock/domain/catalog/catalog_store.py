@@ -1,5 +1,6 @@
 """The catalogue in the database: applied idempotently, exported, and read again whenever its revision has changed."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -509,6 +510,7 @@ class CatalogSource:
         has the kept keys of the catalogue that was read opened, before ``available`` is asked for them.
         """
         self._opened = opened
+        self._turn = asyncio.Lock()
         self._whole = True
         self._now = now
         self._advances = revision or Revision()
@@ -537,6 +539,10 @@ class CatalogSource:
 
         ``at`` is the revision where it was read already. Raises ``DatabaseUnavailable``; ``current`` stays as it was then.
         """
+        async with self._turn:  # what was read first is not put over what was read later
+            return await self._refresh(at)
+
+    async def _refresh(self, at: int | None) -> bool:
         document, switches = self._document, self.switches
         if at is None or at != self.current.revision or not self._whole:
             async with self._database.connect() as conn:

@@ -320,12 +320,13 @@ class Keyring:
             self._confirmed = asked
             return seen
 
-    async def follow_commit(self) -> None:
-        """``follow`` what this process has committed. Where that fails, every key is looked up at its next use."""
+    async def follow_commit(self) -> Revisions | None:
+        """``follow`` what this process has committed. None where that fails: every key is looked up at its next use."""
         try:
-            await self.follow()
+            return await self.follow()
         except DatabaseUnavailable:
             self._doubt()
+            return None
 
     async def _catch_up(self, to: int) -> None:
         reached = self._reached

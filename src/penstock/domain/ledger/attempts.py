@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.failure_classes.classes import FailureClass
@@ -20,7 +20,7 @@ from penstock.domain.ledger.values import fit, fit_or_none
 from penstock.store.request_key import key_of
 from penstock.store.sql.bulk import Bulk
 from penstock.store.sql.database import Database
-from penstock.store.sql.schema import attempts
+from penstock.store.sql.schema import attempts, requests
 
 log = logging.getLogger("penstock.domain.ledger")
 
@@ -170,6 +170,44 @@ async def find(conn: AsyncConnection, request_id: str, day: int) -> Sequence[Att
         )
     )
     return [AttemptMade(*row) for row in rows]
+
+
+class FailedAttempt(msgspec.Struct, frozen=True):
+    """An attempt that a provider failed, for the operator: of which request, when that began (epoch milliseconds), and how."""
+
+    id: str
+    at: int
+    model: str
+    credential: str
+    failure: str
+    status: int | None
+    message: str | None
+
+
+async def newest_failed(
+    conn: AsyncConnection, provider: str, first_day: int, most: int = 20
+) -> list[FailedAttempt]:
+    """The newest failed attempts of a provider since ``first_day`` (UTC day number), with its own words."""
+    rows = await conn.execute(
+        select(
+            attempts.c.request_id,
+            requests.c.created_at,
+            attempts.c.upstream_model,
+            attempts.c.credential,
+            attempts.c.failure,
+            attempts.c.status,
+            attempts.c.message,
+        )
+        .join_from(
+            attempts,
+            requests,
+            and_(requests.c.day == attempts.c.day, requests.c.id == attempts.c.request_id),
+        )
+        .where(attempts.c.day >= first_day, attempts.c.provider == provider, attempts.c.failure != "")
+        .order_by(requests.c.created_at.desc())
+        .limit(most)
+    )
+    return [FailedAttempt(*row) for row in rows]
 
 
 async def trail(conn: AsyncConnection, request_id: str) -> TrailOfRequest | None:

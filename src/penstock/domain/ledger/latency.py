@@ -53,14 +53,14 @@ Timed = tuple[str, int, str, str, str]
 
 def timing(found: Iterable[tuple[Timed, Sequence[int]]], sign: int) -> Iterator[tuple[str, BulkRow]]:
     """The statements that add so many requests in each class, or with ``sign`` -1 take them out again."""
-    times: dict[Timed, list[int]] = {}
+    times: dict[Timed, Sequence[int]] = {}
     for key, counts in found:
         if any(counts):
             known = times.get(key)
-            times[key] = (
-                list(counts) if known is None else [sum(two) for two in zip(known, counts, strict=True)]
-            )
-    yield from _ADD.statements([(*key, *(sign * count for count in times[key])) for key in sorted(times)])
+            times[key] = counts if known is None else [sum(two) for two in zip(known, counts, strict=True)]
+    if sign < 0:
+        times = {key: [-count for count in counts] for key, counts in times.items()}
+    yield from _ADD.statements([(*key, *times[key]) for key in sorted(times)])
 
 
 def class_of(milliseconds: int) -> int:

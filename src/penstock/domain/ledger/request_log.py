@@ -18,7 +18,7 @@ from penstock.errors import InvalidRequest
 from penstock.store.sql.schema import kinds, refusals, requests, usage_kinds
 
 ROWS_PER_PAGE: Final = 50
-ROWS_OF_A_FILE: Final = 500
+ROWS_OF_A_FILE: Final = 200
 """Rows that are read at a time where all of them are wanted."""
 REFUSED: Final = "refused"
 """The result of requests that were refused before any upstream was asked."""

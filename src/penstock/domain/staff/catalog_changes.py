@@ -118,13 +118,20 @@ async def publish(
 
 
 async def withdraw(
-    conn: AsyncConnection, patterns: Sequence[str], kinds: Kinds, actor: Actor, *, now: int, entropy: Entropy
+    conn: AsyncConnection,
+    patterns: Sequence[str],
+    kinds: Kinds,
+    actor: Actor,
+    *,
+    reason: str = "",
+    now: int,
+    entropy: Entropy,
 ) -> list[catalog_store.Change]:
     """Take models back, and keep what that changed. Raises ``CatalogError``."""
     before = await catalog_store.load_document(conn, kinds)
     done = await publishing.withdraw_models(conn, patterns, kinds, now)
     if done:
-        await note(conn, before, done, kinds, actor, now=now, entropy=entropy)
+        await note(conn, before, done, kinds, actor, reason=reason, now=now, entropy=entropy)
     return done
 
 

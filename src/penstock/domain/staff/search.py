@@ -18,7 +18,16 @@ from penstock.domain.ledger import attempts
 from penstock.domain.ledger.entries import entries, of_some_day
 from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import SecretsFile
-from penstock.store.sql.schema import api_keys, kinds, plan_wishes, refusals, staff, usage_days, users
+from penstock.store.sql.schema import (
+    api_keys,
+    kinds,
+    plan_wishes,
+    refusals,
+    requests,
+    staff,
+    usage_days,
+    users,
+)
 
 ROWS_PER_PAGE: Final = 50
 _MOST_HITS: Final = 20
@@ -299,7 +308,7 @@ async def requests_of_day(
     conn: AsyncConnection, chosen: RequestFilter, most: int = ROWS_PER_PAGE
 ) -> tuple[list[StaffRequest], str]:
     """The requests of one day (UTC day number), the newest first, and the next cursor. Raises ``InvalidRequest``."""
-    columns = entries.c
+    columns = requests.c
     wanted: list[ColumnElement[bool]] = [columns.day == chosen.day]
     if chosen.user_id:
         wanted.append(columns.user_id == chosen.user_id)
@@ -321,8 +330,18 @@ async def requests_of_day(
         if not (at.isascii() and at.isdigit()) or len(at) > 15:
             raise InvalidRequest("This is not a page of the list.", param="before")
         wanted.append(or_(columns.created_at < int(at), and_(columns.created_at == int(at), columns.id < id)))
+    # A day is walked with little in hand: what is shown is read of the page's rows alone.
+    newest = (
+        select(columns.day, columns.id)
+        .where(*wanted)
+        .order_by(columns.created_at.desc(), columns.id.desc())
+        .limit(most + 1)
+        .subquery()
+    )
     rows = await conn.execute(
-        _REQUESTS.where(*wanted).order_by(columns.created_at.desc(), columns.id.desc()).limit(most + 1)
+        _REQUESTS.join(newest, and_(entries.c.day == newest.c.day, entries.c.id == newest.c.id)).order_by(
+            entries.c.created_at.desc(), entries.c.id.desc()
+        )
     )
     found = [StaffRequest(*row) for row in rows]
     if len(found) <= most:

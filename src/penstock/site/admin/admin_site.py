@@ -3,6 +3,7 @@
 from starlette.routing import Route
 
 from penstock.site.admin.access import AdminRoute, routes_of
+from penstock.site.admin.account_key_pages import AccountKeyPages
 from penstock.site.admin.capture_pages import CapturePages
 from penstock.site.admin.catalog_pages import CatalogPages
 from penstock.site.admin.context import AdminContext
@@ -25,6 +26,7 @@ class AdminSite:
         self._context = context
         self._groups = (
             OverviewPages(context),
+            AccountKeyPages(context),  # /admin/users/new is no account
             PeoplePages(context),
             RequestPages(context),
             ProviderPages(context),

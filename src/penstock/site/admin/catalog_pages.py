@@ -4,13 +4,15 @@ What a provider's own values are (headers, fields of bodies) stands on the page 
 was not previewed: the page that asks has what will change, and for how many accounts.
 """
 
-from collections.abc import Mapping
+import glob
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.core.limits import day_of
+from penstock.core.quoting import url_path
 from penstock.domain.catalog import catalog_managers, catalog_store
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.domain.catalog.toml_writer import dump
@@ -20,7 +22,7 @@ from penstock.domain.staff.catalog_changes import Effect
 from penstock.domain.trail import changes
 from penstock.errors import InvalidRequest
 from penstock.site.admin.access import AdminRoute, actor_of, allows
-from penstock.site.admin.context import AdminContext
+from penstock.site.admin.context import AdminContext, ConfirmQuestion
 from penstock.site.context import go
 from penstock.site.error_pages import PageNotFound
 from penstock.site.session import SubmittedForm, read_form, signed_in
@@ -42,6 +44,7 @@ class CatalogPages:
         """Every page, by hand."""
         return [
             AdminRoute("/admin/models", self.models, "read"),
+            AdminRoute("/admin/models/remove", self.remove, "catalog", ("GET", "POST")),
             AdminRoute("/admin/models/{id:path}", self.model, "read"),
             AdminRoute("/admin/plans", self.plans, "read"),
             AdminRoute("/admin/plans/{id}", self.plan, "read"),
@@ -111,6 +114,55 @@ class CatalogPages:
                 "now": site.now(),
                 "may_edit": allows(viewer, "catalog") and not manager,
             },
+        )
+
+    async def remove(self, request: Request) -> Response:
+        """Take a model out of the catalogue and of every plan, once it was said who has used it lately."""
+        site = self._site
+        form = await read_form(request) if request.method == "POST" else None
+        id = request.query_params.get("id", "") if form is None else form.text("id")
+        model = site.catalog().models.get(id)
+        if model is None:
+            raise PageNotFound("There is no such model.")
+        problems: tuple[str, ...] = ()
+        if form is not None:
+            try:
+                async with site.database.transaction() as conn:
+                    await catalog_changes.withdraw(
+                        conn,
+                        [glob.escape(id)],
+                        self._kinds,
+                        actor_of(request, signed_in(request)),
+                        reason=form.text("reason"),
+                        now=site.now(),
+                        entropy=site.entropy,
+                    )
+            except CatalogError as error:
+                problems = error.problems
+            else:
+                return go("/admin/models", "catalog-saved")
+        today = day_of(site.clock())
+        async with site.database.connect() as conn:
+            week = await rollups.models_by_day(conn, range(today - 6, today + 1))
+        asked = sum(it.requests for it in week if it.model == id)
+        plans = [plan.id for plan in site.catalog().plans.values() if id in plan.models]
+        question = ConfirmQuestion(
+            f"Remove the model {id}",
+            f"Whoever calls it gets 404. It leaves {_counted('plan', plans)}; in seven days it had {asked:,} requests. "
+            "This can be undone for 30 days.",
+            "Remove the model",
+        )
+        return site.pages.render(
+            request,
+            "admin/confirm.html",
+            {
+                "question": question,
+                "hidden": {"id": id},
+                "back": f"/admin/models/{url_path(id)}",
+                "last_used": None,
+                "error": " ".join(problems),
+            },
+            status=422 if problems else 200,
         )
 
     # ---- plans
@@ -261,6 +313,13 @@ _NEW: Mapping[str, str] = {
     "model": '[[model]]\nid = "my-model"\ntargets = [{ provider = "my-provider", model = "its-name-there" }]\n',
     "plan": '[[plan]]\nid = "team"\nname = "Team"\ndaily_requests = 20000\nconcurrent_requests = 5\nmodels = []\n',
 }
+
+
+def _counted(word: str, names: Sequence[str]) -> str:
+    """``the plans free, pro``; ``no plan``."""
+    if not names:
+        return f"no {word}"
+    return f"the {word}{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _back(form: SubmittedForm) -> str:

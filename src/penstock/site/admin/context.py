@@ -51,3 +51,15 @@ class AdminContext(msgspec.Struct, frozen=True):
 
     site: SiteContext
     operation: Operation
+
+
+class ConfirmQuestion(msgspec.Struct, frozen=True):
+    """What is asked before something is done (``admin/confirm.html``): what it does, and on which button that is agreed to."""
+
+    title: str
+    text: str
+    button: str
+    danger: bool = True
+    reason: bool = True
+    typed: str = ""
+    """What has to be typed in, so that it is meant."""

@@ -71,15 +71,17 @@ class OverviewPages:
         needs += self._of_providers(day)
         needs += self._of_catalog()
         if waiting.mails_failing or waiting.mails_given_up:
-            text = f"{waiting.mails_failing} mails wait after a failure, {waiting.mails_given_up} were given up in a week"
+            said = [_mails(waiting.mails_failing, "waits after a failure", "wait after a failure")]
+            said += [_mails(waiting.mails_given_up, "was given up in a week", "were given up in a week")]
+            text = ", ".join(part for part in said if part)
             text += f": {waiting.mail_error}" if waiting.mail_error else ""
             needs.append(
                 _Need("bad" if waiting.mails_given_up else "warn", text, "/admin/mail", "Look at the mails")
             )
         if waiting.wishes:
-            said = "One account asks" if waiting.wishes == 1 else f"{waiting.wishes} accounts ask"
-            needs.append(_Need("warn", f"{said} for another plan", "/admin/users?state=wish", "Set plans"))
-        return needs
+            who = "One account asks" if waiting.wishes == 1 else f"{waiting.wishes} accounts ask"
+            needs.append(_Need("warn", f"{who} for another plan", "/admin/users?state=wish", "Set plans"))
+        return sorted(needs, key=lambda it: it.level != "bad")
 
     def _of_providers(self, day: Day) -> list[_Need]:
         needs: list[_Need] = []
@@ -113,3 +115,7 @@ class OverviewPages:
             text = f"Plans have {many} that no provider serves: {few}"
             needs.append(_Need("warn", text, "/admin/models?served=no", "Look at the models"))
         return needs
+
+
+def _mails(count: int, one: str, many: str) -> str:
+    return "" if not count else f"one mail {one}" if count == 1 else f"{count} mails {many}"

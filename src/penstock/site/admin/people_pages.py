@@ -6,7 +6,6 @@ What takes something away is asked first: a page says what it will do and how mu
 from collections.abc import Mapping
 from functools import partial
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,24 +20,12 @@ from penstock.domain.staff.search import PeopleFilter
 from penstock.domain.trail import changes, entries
 from penstock.errors import InvalidRequest
 from penstock.site.admin.access import AdminRoute, actor_of, allows
-from penstock.site.admin.context import AdminContext
+from penstock.site.admin.context import AdminContext, ConfirmQuestion
 from penstock.site.context import go
 from penstock.site.error_pages import PageNotFound
 from penstock.site.session import Viewer, cookies_of, read_form, signed_in, view_cookie
 
 _DAYS = 28
-
-
-class _Question(msgspec.Struct, frozen=True):
-    """What is asked before something is done: what it does, and on which button that is agreed to."""
-
-    title: str
-    text: str
-    button: str
-    danger: bool = True
-    reason: bool = True
-    typed: str = ""
-    """What has to be typed in, so that it is meant."""
 
 
 class PeoplePages:
@@ -91,6 +78,7 @@ class PeoplePages:
                 "chosen": chosen,
                 "plans": list(site.catalog().plans),
                 "states": search.STATES[1:],
+                "may": partial(allows, signed_in(request)),
             },
         )
 
@@ -164,12 +152,12 @@ class PeoplePages:
             f"({plan.daily_requests:,} a day, {plan.concurrent_requests} at once). {running} requests run and go on. "
             f"Models that {now.id} has and {plan.id} has not: {_lost(now.models, plan.models)}. The owner is mailed."
         )
-        question = _Question(f"Put {user.email} on {plan.id}", text, f"Put on {plan.id}", danger=False)
+        question = ConfirmQuestion(f"Put {user.email} on {plan.id}", text, f"Put on {plan.id}", danger=False)
         return self._ask(request, user, question, {"plan": plan.id})
 
     async def verify(self, request: Request) -> Response:
         """Take the address as verified."""
-        question = _Question(
+        question = ConfirmQuestion(
             "Take the address as verified",
             "Its keys work from then on. Do it when you know that the person reads this mailbox.",
             "Verify",
@@ -185,7 +173,7 @@ class PeoplePages:
                 conn, user.id, range(day_of(self._site.clock()), day_of(self._site.clock()) + 1)
             )
         running = len(self._site.gate.running(user.id))
-        question = _Question(
+        question = ConfirmQuestion(
             f"Disable {user.email}",
             f"Its keys answer 403 within seconds and its sessions end. {running} requests run at the moment and go on to "
             f"their end; today it has sent {hour.requests:,}. You can enable it again at any time.",
@@ -195,7 +183,7 @@ class PeoplePages:
 
     async def enable(self, request: Request) -> Response:
         """Open the account again."""
-        question = _Question(
+        question = ConfirmQuestion(
             "Enable the account", "Its keys work again within seconds.", "Enable", danger=False
         )
         return await self._change(request, question, Changes(disabled=False))
@@ -207,10 +195,11 @@ class PeoplePages:
             keys = await management.working_keys(conn, user.id, now=site.now())
         week = site.now() - people.DELETE_MS
         used = [key.name for key in keys if key.last_used_at is not None and key.last_used_at >= week]
-        question = _Question(
+        question = ConfirmQuestion(
             f"Delete {user.email}",
-            f"In seven days the account is gone, with its keys and its log; until then it can be kept. Its {len(keys)} keys "
-            f"stop working within seconds; used in the last seven days: {', '.join(used) or 'none'}. The owner is mailed.",
+            "In seven days the account is gone, with its keys and its log; until then it can be kept. Its keys "
+            f"({len(keys)}) stop working within seconds; used in the last seven days: {', '.join(used) or 'none'}. "
+            "The owner is mailed.",
             "Delete in seven days",
             typed=user.email,
         )
@@ -236,7 +225,7 @@ class PeoplePages:
         """Keep the account after all."""
         site, user = self._site, await self._user(request)
         if request.method != "POST":
-            question = _Question(
+            question = ConfirmQuestion(
                 f"Keep {user.email}", "It is not deleted, and its keys work again.", "Keep", danger=False
             )
             return self._ask(request, user, question)
@@ -256,7 +245,7 @@ class PeoplePages:
         """Sign the person out everywhere."""
         site, user = self._site, await self._user(request)
         if request.method != "POST":
-            question = _Question(
+            question = ConfirmQuestion(
                 f"Sign {user.email} out everywhere",
                 "Every browser has to sign in again. Keys go on working.",
                 "End all sessions",
@@ -277,7 +266,7 @@ class PeoplePages:
             key = await management.get_key(conn, user.id, request.path_params["key"])
         if request.method != "POST":
             last = "was never used" if key.last_used_at is None else "was last used at the time below"
-            question = _Question(
+            question = ConfirmQuestion(
                 f"Revoke the key {key.name}",
                 f"{key.shown} of {user.email} {last}. It stops working within seconds. Within ten minutes you can have it "
                 "work again, unless the reason is leaked; it cannot be shown any more then.",
@@ -352,7 +341,7 @@ class PeoplePages:
             raise PageNotFound("There is no such account.")
         return user
 
-    async def _change(self, request: Request, question: _Question, wanted: Changes) -> Response:
+    async def _change(self, request: Request, question: ConfirmQuestion, wanted: Changes) -> Response:
         site, user = self._site, await self._user(request)
         if request.method != "POST":
             return self._ask(request, user, question)
@@ -375,7 +364,7 @@ class PeoplePages:
         self,
         request: Request,
         user: User,
-        question: _Question,
+        question: ConfirmQuestion,
         hidden: Mapping[str, str] | None = None,
         *,
         last_used: int | None = None,

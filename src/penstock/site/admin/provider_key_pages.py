@@ -329,7 +329,7 @@ class ProviderKeyPages:
                 },
                 "problems": problems,
                 "listing": listing,
-                "stays_hours": round(stays / 3600, 1),
+                "stays_hours": f"{stays / 3600:.3g}",
             },
             status=422 if listing is not None else status,
         )

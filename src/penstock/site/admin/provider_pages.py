@@ -13,11 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.core.catalog import Upstream
+from penstock.core.limits import day_of
 from penstock.core.routing.switches import Reach
 from penstock.domain.catalog import catalog_managers, catalog_store, upstream_state
 from penstock.domain.catalog.kept_keys import checked_key
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.domain.catalog.toml_writer import dump
+from penstock.domain.ledger import attempts
 from penstock.domain.staff import catalog_changes, overview, provider_changes, upstream_switches
 from penstock.domain.trail import changes
 from penstock.errors import CallerError, InvalidRequest
@@ -257,6 +259,7 @@ class ProviderPages:
                 for it in await upstream_state.all_said(conn)
                 if it.reach == Reach(row.id) and it.holds(now)
             ]
+            failed = await attempts.newest_failed(conn, row.id, day_of(now / 1000) - 1)
             made, _ = await changes.page(conn, object_kind="provider", object_id=row.id, most=10)
             manager = (await catalog_managers.managers(conn)).get(("provider", row.id), "")
         return site.pages.render(
@@ -269,6 +272,7 @@ class ProviderPages:
                 "switch": switches[0] if switches else None,
                 "in_words": upstream_switches.IN_WORDS,
                 "spans": spans,
+                "failed": failed,
                 "models": served_by(document).get(row.id, []),
                 "takes_keys": row.auth in _KEY_AUTHS and row.auth != "none",
                 "made": made,

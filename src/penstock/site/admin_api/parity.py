@@ -37,7 +37,6 @@ class ParityRow(msgspec.Struct, frozen=True):
 
 
 _ONE = "the command lists them all"
-_COMMAND_ONLY = "pages have no form for it yet"
 _APPLIED = "a program applies a catalogue, and adds the keys to what is in it"
 
 PARITY: Final[tuple[ParityRow, ...]] = (
@@ -47,7 +46,7 @@ PARITY: Final[tuple[ParityRow, ...]] = (
     ParityRow("user_show", "One account", "domain.accounts.accounts.user_by_id",
         "GET /admin/users/{id}", "", "GET /users/{id}", "read", "users:read", _ONE),
     ParityRow("user_create", "Make an account with its first key, shown once", "domain.staff.people.make_account",
-        "", "user create", "POST /users", "people", "users:write", _COMMAND_ONLY),
+        "POST /admin/users/new", "user create", "POST /users", "people", "users:write"),
     ParityRow("user_plan", "Put an account on another plan; its owner is mailed", "domain.staff.people.change_and_tell",
         "POST /admin/users/{id}/plan", "user set --plan", "POST /users/{id}/plan", "plan", "users:write"),
     ParityRow("user_verify", "Take an address as verified", "domain.staff.people.change_and_tell",
@@ -70,11 +69,11 @@ PARITY: Final[tuple[ParityRow, ...]] = (
     ParityRow("key_list", "The keys of an account; never the keys themselves", "domain.keys.management.list_keys",
         "GET /admin/users/{id}", "key list", "GET /users/{id}/keys", "read", "keys:read"),
     ParityRow("key_create", "Make a key for an account, shown once", "domain.staff.people.make_key",
-        "", "key create", "POST /users/{id}/keys", "people", "keys:write", _COMMAND_ONLY),
+        "POST /admin/users/{id}/keys/new", "key create", "POST /users/{id}/keys", "people", "keys:write"),
     ParityRow("key_limit", "Give a key limits of its own, or take them away", "domain.staff.people.change_key",
-        "", "key limit", "POST /keys/{id}/limits", "people", "keys:write", _COMMAND_ONLY),
+        "POST /admin/users/{id}/keys/{key}", "key limit", "POST /keys/{id}/limits", "people", "keys:write"),
     ParityRow("key_roll", "Replace a key by a new one, shown once", "domain.staff.people.roll_key",
-        "", "key roll", "POST /keys/{id}/roll", "people", "keys:write", _COMMAND_ONLY),
+        "POST /admin/users/{id}/keys/{key}/roll", "key roll", "POST /keys/{id}/roll", "people", "keys:write"),
     ParityRow("key_revoke", "End a key", "domain.staff.people.revoke_key",
         "POST /admin/users/{id}/keys/{key}/revoke", "key revoke", "POST /keys/{id}/revoke", "people", "keys:write"),
     # ---- the catalogue
@@ -89,7 +88,7 @@ PARITY: Final[tuple[ParityRow, ...]] = (
     ParityRow("model_show", "One model", "domain.catalog.catalog_store.load_document",
         "GET /admin/models/{id:path}", "", "GET /models/{id:path}", "read", "catalog:read", _ONE),
     ParityRow("model_remove", "Take models out of the catalogue and of every plan", "domain.staff.catalog_changes.withdraw",
-        "", "models remove", "POST /models/remove", "catalog", "catalog:write", _COMMAND_ONLY),
+        "POST /admin/models/remove", "models remove", "POST /models/remove", "catalog", "catalog:write"),
     ParityRow("model_add", "Publish models that providers list", "domain.staff.catalog_changes.publish",
         "", "models add", "", "catalog", None, "it asks every provider; a program applies a catalogue"),
     ParityRow("catalog_export", "The whole catalogue as TOML", "domain.catalog.catalog_store.export_document",

@@ -130,6 +130,12 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// ---- a filter that is not set has no place in the address
+for (const form of all("form.filters")) {
+  form.addEventListener("submit", () => { for (const field of form.elements) field.disabled ||= field.name !== "" && field.value === ""; });
+  addEventListener("pageshow", () => { for (const field of form.elements) field.disabled = false; });
+}
+
 // ---- what the playground keeps in this browser goes with its owner
 document.addEventListener("submit", (event) => {
   if (event.target.getAttribute("action")?.endsWith("/signout")) indexedDB.deleteDatabase("playground");

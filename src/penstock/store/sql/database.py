@@ -83,6 +83,7 @@ OLDER: tuple[str, ...] = (
     "0015",
     "0016",
     "0017",
+    "0020",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 
@@ -128,7 +129,7 @@ class Database:
         self._reading = backend.reading
         self._pause = 0.0
         self._again_at = 0.0
-        self.after_commit: Callable[[], Awaitable[None]] | None = None
+        self.after_commit: Callable[[], Awaitable[object]] | None = None
         """Told of each transaction of this process, so that what rests on its rows need not wait for the next poll."""
         self.trouble: str | None = None
         """Why it could not be used when it was last asked, for the operator; None when it could."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0020"
+HEAD = "0023"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -229,6 +229,7 @@ outbox = Table(
     Column("sent_at", BigInteger),
     Column("error", String(200)),
     Index("ix_outbox_due_at", "due_at"),
+    Index("ix_outbox_created_at", "created_at"),
 )
 """Mails to send; ``sealed`` is the mail itself, gone once it is sent or given up (``due_at`` None)."""
 
@@ -560,6 +561,7 @@ usage_times = Table(
     Column("client", String(64), primary_key=True),
     *(Column(f"first_{number}", Integer, nullable=False) for number in range(44)),
     *(Column(f"whole_{number}", Integer, nullable=False) for number in range(44)),
+    Index("ix_usage_times_hour", "hour"),
     sqlite_with_rowid=False,
 )
 """Settled requests by class of the time to the first byte and, where they completed, of the whole time

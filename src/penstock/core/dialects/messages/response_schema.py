@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from penstock.core.body.nesting import nests_deeper
+from penstock.core.body.nesting import in_utf8, nests_deeper
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import MESSAGES, good_end
 from penstock.core.dialects.upstream_error_text import kind_of, words
@@ -164,7 +164,8 @@ def decode_whole(body: bytes) -> Message | None:
     try:
         return _whole(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        mended = in_utf8(body)
+        return None if mended is None else decode_whole(mended)
 
 
 def end_of(word: str | None, *, called: bool, own: str = "") -> StopReason | Failed:
@@ -342,7 +343,8 @@ def read_event(name: bytes, data: bytes) -> StreamEvent | Failed | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if not data.strip() or data.strip() == b"[DONE]":
             return None
-        return _NO_EVENT
+        mended = in_utf8(data)
+        return _NO_EVENT if mended is None else read_event(name, mended)
     if (
         event.error is not UNSET
         and bytes(event.error) != b"null"

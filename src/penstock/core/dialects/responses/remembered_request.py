@@ -1,8 +1,8 @@
 """Decodes and encodes Responses requests that go on from earlier ones: ``core/dialects/translation_memory.py`` says how.
 
-The work itself is that of ``decode_request`` and ``encode_request``; here are the places where it may begin late. Items may
-bring tools, and what calls are named depends on all of these: tools are known by the list and by what items bring, and
-where these are not the ones of before, all items are decoded again.
+The work itself is that of ``decode_request`` and ``encode_request``; here are the places where it may begin late. What calls
+are named depends on the tools: where these are not the ones of before, all items are decoded again. Items may bring tools
+as well; the scanner cuts no such body in parts, so that none comes here.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from msgspec import Raw
 from penstock.core.body.request_parts import RequestParts
 from penstock.core.dialects.openai.encode_request import Json
 from penstock.core.dialects.responses import request_schema as wire
-from penstock.core.dialects.responses.conversation_reader import BRINGING, ConversationReader, bring, kind_of
+from penstock.core.dialects.responses.conversation_reader import ConversationReader
 from penstock.core.dialects.responses.decode_request import RequestReader, finished
 from penstock.core.dialects.responses.encode_request import RequestWriter, check_items, is_assistants
 from penstock.core.dialects.responses.tools import Toolbox
@@ -53,19 +53,10 @@ def encode_remembered(
     return body, writing.losses
 
 
-class _Brought(msgspec.Struct, frozen=True):
-    """An item that brings tools: its number, its type, and its bytes."""
-
-    at: int
-    kind: str
-    raw: bytes
-
-
 class _Tools(DecodedTools, frozen=True):
-    """Tools with their names, and the items that brought some of them."""
+    """Tools with their names."""
 
     toolbox: Toolbox
-    brought: tuple[_Brought, ...]
 
 
 class _Reading(RequestReader):
@@ -90,28 +81,19 @@ class _Reading(RequestReader):
 
     def _offered(self) -> _Tools:
         """The tools of the request; and they decide where the source goes on from."""
-        source, place = self._source, self._source.place
-        brought: list[_Brought] = []
-        before = None if place.before is None else place.before.tools
-        if isinstance(before, _Tools):
-            brought += [each for each in before.brought if each.at < place.mark.at]
-        for at, item in enumerate(_list(place.rest(source.parts.messages)), place.mark.at):
-            kind = kind_of(item, "input")
-            if kind in BRINGING:
-                brought.append(_Brought(at, kind, bytes(item)))
-        raw = b"".join((source.parts.tools, *[each.raw for each in brought]))
-        if before is not None and before.raw != raw:
+        source = self._source
+        raw = source.parts.tools
+        before = source.place.before
+        if before is not None and before.tools.raw != raw:
             source.place = FROM_THE_START
         known = source.tools(raw)
         if isinstance(known, _Tools):
-            return msgspec.structs.replace(known, brought=tuple(brought))
+            return known
         reading = RequestReader()
-        for tool in _list(source.parts.tools):
+        for tool in _list(raw):
             reading.toolbox.add(tool, "tools")
-        for each in brought:
-            bring(reading.toolbox, each.kind, Raw(each.raw), "input", reading.lose)
         losses = tuple(Loss(field, outcome) for field, outcome in reading.losses.items())
-        return _Tools(raw, (), False, losses, reading.toolbox, tuple(brought))
+        return _Tools(raw, (), False, losses, reading.toolbox)
 
 
 class _Writing(RequestWriter):

@@ -10,7 +10,7 @@ from typing import cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from penstock.core.body.nesting import nests_deeper
+from penstock.core.body.nesting import in_utf8, nests_deeper
 from penstock.core.body.value_limits import real
 from penstock.core.dialects.finish_words import RESPONSES, UNKNOWN_END, failed_end, good_end
 from penstock.core.dialects.openai.scores import Score, written_scores
@@ -177,7 +177,8 @@ def read_event(name: bytes, data: bytes, *, passed: bool = False) -> StreamEvent
     except (ValueError, RecursionError):
         if not data.strip():
             return None
-        return _NO_EVENT
+        mended = in_utf8(data)
+        return _NO_EVENT if mended is None else read_event(name, mended, passed=passed)
     kind = event.type or name.decode("latin-1")
     if kind == "error" or (kind not in READ_TYPES and _present(event.error)):
         return failure_of(data)
@@ -240,7 +241,8 @@ def decode_whole(body: bytes, *, passed: bool = False) -> Response | None:
         except (ValueError, RecursionError):
             return None
     except (ValueError, RecursionError):
-        return None
+        mended = in_utf8(body)
+        return None if mended is None else decode_whole(mended, passed=passed)
 
 
 # ---- items of a type that we do not know, whose members may be anything

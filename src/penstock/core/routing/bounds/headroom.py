@@ -75,6 +75,10 @@ class Headroom:
         """What is left of the scarcest, from 0.0 to 1.0."""
         return min((each.ratio(now) for each in self._kept), default=1.0)
 
+    def ratios(self, now: float) -> dict[str, float]:
+        """What is left of each that was told, by its kind."""
+        return {each.told.kind: each.ratio(now) for each in self._kept}
+
     def wait(self, now: float) -> float:
         """Seconds until there is something of all; 0.0 where there is."""
         return max((each.wait(now) for each in self._kept), default=0.0)
