@@ -39,7 +39,7 @@ from penstock.domain.limits import Gate
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
-from penstock.operations.captures import Captures, redaction_named
+from penstock.operations.captures import captures_for
 from penstock.operations.control import control_socket
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
@@ -194,7 +194,7 @@ class Service:
             )
             traces = stack.enter_context(tracing(settings, source.get, boot, metrics))
             estimator, offload = await stack.enter_async_context(_threads(settings))
-            captures = _captures(settings, database, secrets_file, revision, self._now)
+            captures = captures_for(settings, database, secrets_file, revision, self._now)
             translations = TranslationMemory(settings.translations_kept)
             relay = Relay(
                 client=client,
@@ -456,27 +456,6 @@ def _watching(metrics: Metrics, watch: UpstreamWatch) -> Generator[UpstreamWatch
         yield watch
     finally:
         watch.forget()
-
-
-def _captures(
-    settings: Settings,
-    database: Database,
-    secrets_file: SecretsFile,
-    revision: Revision,
-    now: Callable[[], float],
-) -> Captures | None:
-    """What captures content where an owner says so; None where that is ruled out. Raises ``OperatorError``."""
-    if settings.captures == "never":
-        return None
-    return Captures(
-        database,
-        secrets_file,
-        revision,
-        most=settings.capture_bytes,
-        redaction=redaction_named(settings.capture_redaction),
-        now=now,
-        entropy=secrets.token_bytes,
-    )
 
 
 @contextmanager

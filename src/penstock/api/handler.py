@@ -51,8 +51,7 @@ from penstock.errors import (
 from penstock.exchange import NOSNIFF, Exchange, HeaderList
 from penstock.operations.captures import Captures
 from penstock.operations.metrics import Metrics
-from penstock.operations.model_endings import end_of
-from penstock.relay.answer_head import ModelEnd
+from penstock.relay.answer_head import model_end
 from penstock.relay.call import Call
 from penstock.relay.captured_exchange import captured_exchange
 from penstock.relay.relay import Relay
@@ -336,9 +335,7 @@ class Api:
             except PenstockError as error:
                 error.asked = Asked(envelope.model, stream=envelope.stream)
                 raise
-            model = resolution.model
-            end = ModelEnd(end_of(catalog, model), model.successor, self._base_path.decode())
-            standing = Standing(caller, resolution, end)
+            standing = Standing(caller, resolution, model_end(catalog, resolution.model, self._base_path))
             if len(envelope.model) <= _LONGEST_NAME_KEPT:
                 caller.standings.keep(envelope.model, standing)
         if caller.captured is not None:

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from secrets import token_bytes
 from typing import Final
 
 from penstock.core.revision import Revision
@@ -21,6 +22,7 @@ from penstock.domain.captures.kept import (
 )
 from penstock.domain.captures.orders import CaptureOrder, running_orders
 from penstock.errors import OperatorError
+from penstock.settings import Settings
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.database import Database
 
@@ -50,6 +52,27 @@ def redaction_named(name: str) -> Redaction:
 
 def _as_it_is(text: bytes) -> bytes:
     return text
+
+
+def captures_for(
+    settings: Settings,
+    database: Database,
+    secrets_file: SecretsFile,
+    revision: Revision,
+    now: Callable[[], float],
+) -> "Captures | None":
+    """What captures where an owner says so; None where the settings rule that out. Raises ``OperatorError``."""
+    if settings.captures == "never":
+        return None
+    return Captures(
+        database,
+        secrets_file,
+        revision,
+        most=settings.capture_bytes,
+        redaction=redaction_named(settings.capture_redaction),
+        now=now,
+        entropy=token_bytes,
+    )
 
 
 class Captures:

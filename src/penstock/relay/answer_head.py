@@ -10,9 +10,12 @@ from urllib.parse import quote
 
 import msgspec
 
+from penstock.core.catalog import Model
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import limit_headers_of
+from penstock.domain.catalog.catalog import Catalog
 from penstock.exchange import NOSNIFF, HeaderList
+from penstock.operations.model_endings import end_of
 from penstock.operations.model_proposals import NOTICE_DAYS
 
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -106,6 +109,11 @@ class ModelEnd(msgspec.Struct, frozen=True):
 
 
 NO_END = ModelEnd()
+
+
+def model_end(catalog: Catalog, model: Model, base_path: bytes) -> ModelEnd:
+    """When a model of the catalogue ends."""
+    return ModelEnd(end_of(catalog, model), model.successor, base_path.decode())
 
 
 def ending_headers(end: ModelEnd, now: float) -> HeaderList:
