@@ -121,6 +121,21 @@ async def test_a_failover_is_two_spans_and_what_was_refused_is_one(tmp_path: Pat
         assert b"luck" not in collector.raw
 
 
+async def test_a_request_that_nobody_could_be_asked_for_is_one_span(tmp_path: Path) -> None:
+    async with traced(tmp_path, otel_sample=0.0) as (house, collector):
+        users = [await house.user() for _ in range(3)]
+        for place in ("wire", "spare"):
+            house.wires[f"{place}-chat"].script = refusing(503, "no")
+        for number in range(60):
+            answer = await house.ask("chat", "pair-chat", users[number % 3], temperature=number / 100)
+            assert answer.status == 502
+        rows = [row for user in users for row in await house.rows(user)]
+        lone = next(row["id"] for row in rows if row["attempts"] == 0)
+        (own,) = await collector.of(lone)
+        assert (own.failed, own.said["http.response.status_code"]) == (True, 502)
+        assert own.said["error.type"] == "provider_overloaded"
+
+
 async def test_what_failed_or_was_slow_is_kept_whatever_the_share(tmp_path: Path) -> None:
     async with traced(tmp_path, otel_sample=0.0, otel_slow=3600.0) as (house, collector):
         user = await house.user()

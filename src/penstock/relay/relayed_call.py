@@ -1272,7 +1272,8 @@ class RelayedCall(Call):
             if self.attempts > 1 or (self.attempts and failed):
                 made = relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
         if relay.traces is not None:
-            trace(relay.traces, self, made, relay.failover.trails, self._attempts.began, relay.clock())
+            began = self._attempts.began if self.attempts else self.started
+            trace(relay.traces, self, made, relay.failover.trails, began, relay.clock())
         self._measure(self.outcome)
 
     def _measure(self, outcome: str) -> None:
