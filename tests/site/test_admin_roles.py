@@ -40,6 +40,7 @@ NEEDS: dict[str, Permission] = {
     "/admin/providers/{id}/reset": "catalog",
     "/admin/providers/{id}/test": "catalog",
     "/admin/providers/{id}/remove": "catalog",
+    "/admin/providers/{id}/proxy": "catalog",
     "/admin/providers/{id}/keys/new": "catalog",
     "/admin/providers/{id}/keys/{key}": "read",
     "/admin/providers/{id}/keys/{key}/change": "catalog",

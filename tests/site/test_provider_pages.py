@@ -1,6 +1,7 @@
 """Providers and their keys on the admin pages: what is entered is used and found nowhere, and every step can be taken back."""
 
 import asyncio
+import base64
 import logging
 import os
 import re
@@ -17,11 +18,13 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from penstock.cli import main
+from penstock.core.catalog import Upstream
 from penstock.domain.catalog import catalog_store, kept_keys, upstream_state
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.kept_keys import UnusableKey, check_seals, checked_key
 from penstock.domain.staff import provider_changes
 from penstock.operations import provider_check
+from penstock.operations.reach import way_to
 from penstock.providers.table import KINDS
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.schema import changes, provider_keys, trail
@@ -35,6 +38,7 @@ from tests.site.test_admin_api import Staffed
 
 KEYS = tuple(f"canary-provider-key-{number}-0b7d4e9a1f" for number in range(4))
 WRONG = "canary-wrong-key-5c2a8e77d1"
+PASSPHRASE = "canary-proxy-passphrase-77e0"
 
 
 class Mill:
@@ -358,6 +362,64 @@ async def test_a_pool_takes_keys_beside_the_environment_and_is_switched(hotel: H
         answer = await owner.post("/admin/providers/new", kind=kind, id="x", url=url, secret=KEYS[3])
         assert answer.status_code in {400, 422}, kind
         assert KEYS[3] not in answer.text
+
+
+async def test_the_password_of_a_proxy_is_kept_like_a_key_and_for_that_proxy_alone(hotel: Hotel) -> None:
+    owner, staffed = await member(hotel, "owner", "owner@example.com"), Staffed(hotel)
+    await add_mill(owner, Mill(hotel))
+    at, user, call = "/admin/providers/mill/proxy", f"ann:{PASSPHRASE}", await staffed.caller()
+    for fields, status in (
+        ({"proxy": "http://127.0.0.1:9", "secret": "no-colon"}, 409), ({"proxy": "", "secret": user}, 409),
+        ({"proxy": f"http://{user}@127.0.0.1:9"}, 422), ({"proxy": "https://127.0.0.1:9"}, 422),
+        ({"proxy": "http://127.0.0.1:9", "secret": "ann:\u2022\u2022\u2022"}, 422),
+    ):  # fmt: skip
+        answer = await owner.post(at, **fields)
+        assert (answer.status_code, PASSPHRASE in answer.text.replace(f'value="http://{user}', "")) == (
+            status,
+            False,
+        ), fields
+    assert (await owner.post(at, proxy="http://127.0.0.1:9", secret=user)).status_code == 303
+    row = await mill_row(hotel)
+    assert row.reach.proxy_secret.startswith("kept:mill/pvk_")
+    page = (await owner.get("/admin/providers/mill")).text
+    assert "http://127.0.0.1:9" in page
+    assert PASSPHRASE not in page
+    source = relay_catalog(hotel)
+    await until(lambda: source().upstreams["mill"].reach.proxy_secret == row.reach.proxy_secret)
+    assert hotel.house.service is not None
+    way = way_to(source().upstreams["mill"], row.speaks[0][1], hotel.house.service._secrets)
+    assert way is not None
+    assert way.proxy is not None
+    assert way.proxy.authorization == b"Basic " + base64.b64encode(user.encode())
+    # another proxy never gets it, by the text of the catalogue neither
+    store = hotel.house.store
+    async with store.database.connect() as conn:
+        moved = replace(row, reach=replace(row.reach, proxy="http://127.0.0.2:9"))
+        found = await kept_keys.open_keys(conn, store.secrets_file, [row, moved])
+    by_place = [(it.reference == row.reach.proxy_secret, it.value is None) for it in found]
+    assert by_place == [(False, False), (True, False), (False, False), (True, True)]
+    assert (await owner.post(at, proxy="http://127.0.0.2:9")).status_code == 409
+    same = await call("POST /providers/mill/proxy", {"proxy": "http://127.0.0.1:9"})
+    assert (same.status_code, same.json()["secret"]) == (200, row.reach.proxy_secret)
+    assert (
+        await asyncio.to_thread(
+            main, ["upstream", "key", "proxy", "mill", "--address", "", "--data", str(store.settings.data)]
+        )
+        == 0
+    )
+    row = await mill_row(hotel)
+    assert (row.reach.proxy, row.reach.proxy_secret) == ("", "")
+    actions = {it["action"] for it in await staffed.entries(object_id="mill/proxy")}
+    assert actions == {"credential_added", "credential_removed"}
+    files = b"".join(path.read_bytes() for path in sorted(store.settings.data.rglob("*")) if path.is_file())
+    assert PASSPHRASE.encode() not in files
+    await call.http.aclose()
+
+
+async def mill_row(hotel: Hotel) -> Upstream:
+    async with hotel.house.store.database.connect() as conn:
+        document = await catalog_store.load_document(conn, KINDS)
+    return next(row for row in document.providers if row.id == "mill")
 
 
 async def test_programs_do_with_keys_what_the_pages_do_and_no_answer_has_one(hotel: Hotel) -> None:

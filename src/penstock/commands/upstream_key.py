@@ -164,6 +164,28 @@ def rotate(key: str, /, *, unchecked: Unchecked = False, json: Json = False, pla
 
 
 @key_app.command
+def proxy(
+    provider: str, /, *, address: str, secret: Unchecked = False, json: Json = False, place: At = HERE
+) -> None:
+    """Reach a provider by a proxy; its user:password is kept sealed like a key.
+
+    Example: penstock upstream key proxy openai --address http://proxy:3128 --secret < user.txt
+
+    Parameters
+    ----------
+    provider
+        Its id in the catalogue.
+    address
+        http://host:port; '' is none.
+    secret
+        Read user:password from stdin; else what the proxy is told stays as it is.
+    json
+        Print {"key"}.
+    """
+    _told(asyncio.run(_set_proxy(place, provider, address, entered=secret)), "saved", json=json)
+
+
+@key_app.command
 def remove(
     key: str,
     /,
@@ -283,6 +305,15 @@ async def _rotate(place: Installation, provider: str, id: str, *, check: bool) -
                 _change(conn, store), provider, id, key, retire_at=leaves
             )
     return f"{provider}/{fresh}"
+
+
+async def _set_proxy(place: Installation, provider: str, address: str, *, entered: bool) -> str:
+    async with open_installation(place) as store:
+        text = await asyncio.to_thread(sys.stdin.readline, kept_keys.LONGEST_KEY + 2) if entered else ""
+        secret = kept_keys.checked_key(text) if entered else None
+        async with store.database.transaction() as conn:
+            await provider_changes.set_proxy(_change(conn, store), provider, address, secret)
+    return f"{provider}/proxy"
 
 
 async def _remove(place: Installation, provider: str, id: str, *, leaked: bool) -> str:

@@ -246,6 +246,12 @@ class Upstream(msgspec.Struct, frozen=True):
         """The references to its secrets; one at least, which is '' where it needs none."""
         return tuple(each.secret for each in self.credentials) or (self.secret,)
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All of them, that to what its proxy wants to know included."""
+        proxy = self.reach.proxy_secret
+        return (*self.secrets, proxy) if proxy else self.secrets
+
     def url(self, dialect: DialectName) -> str | None:
         """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""
         for name, url in self.speaks:

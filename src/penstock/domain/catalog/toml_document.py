@@ -297,7 +297,7 @@ def _provider(
 
 def _wrong_kept(path: str, row: Upstream) -> Iterator[str]:
     """A key that was entered for one provider is never sent to another."""
-    for reference in row.secrets:
+    for reference in row.references:
         if reference.startswith(KEPT) and not reference.startswith(f"{KEPT}{row.id}/"):
             yield f"{path}.secret: {reference} was entered for another provider; enter the key for this one"
 

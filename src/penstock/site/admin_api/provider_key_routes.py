@@ -101,6 +101,22 @@ class ProviderKeyRemoved(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     reason: KeyReason = ""
 
 
+class ProxyWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``http://host:port`` ('': straight), and what it wants to know, ``user:password`` (null: that stays as it is)."""
+
+    proxy: Annotated[str, Meta(max_length=300)]
+    secret: KeyText | None = None
+    reason: KeyReason = ""
+
+
+class ProxyShown(msgspec.Struct, frozen=True):
+    """How the provider is reached: the proxy, and the reference to what it is told."""
+
+    id: str
+    proxy: str
+    secret: str
+
+
 class KeyGone(msgspec.Struct, frozen=True):
     """The key that is no longer in the pool."""
 
@@ -124,6 +140,7 @@ class ProviderKeyRoutes:
             "provider_key_add": BoundApart(self.add, ProviderKeyShown, Nothing, ProviderKeyAdded),
             "provider_key_change": BoundApart(self.change, ProviderKeyShown, Nothing, ProviderKeyChanged),
             "provider_key_rotate": BoundApart(self.rotate, ProviderKeyShown, Nothing, ProviderKeyRotated),
+            "provider_proxy": Bound(self.proxy, ProxyShown, Nothing, ProxyWanted),
             "provider_key_remove": BoundApart(self.remove, KeyGone, Nothing, ProviderKeyRemoved),
         }
 
@@ -188,6 +205,16 @@ class ProviderKeyRoutes:
                 leaked=wanted.leaked,
             )
         return KeyGone(id)
+
+    async def proxy(self, call: AdminCall[Nothing, ProxyWanted], conn: AsyncConnection) -> ProxyShown:
+        """Reach the provider by a proxy, or straight."""
+        wanted, id = call.body, call.path["id"]
+        secret = None if wanted.secret is None else checked_key(wanted.secret)
+        change = self._changing(conn, call.actor, wanted.reason)
+        await provider_changes.set_proxy(change, id, wanted.proxy, secret)
+        document = await catalog_store.load_document(conn, self._desk.kinds)
+        reach = next(row.reach for row in document.providers if row.id == id)
+        return ProxyShown(id, reach.proxy, reach.proxy_secret)
 
     # ---- what they share
 
