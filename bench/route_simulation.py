@@ -2,7 +2,8 @@
 
 ``python -m bench.route_simulation`` prints a row for each case and seed: errors, attempts for each request, the time to the
 first content, the share of requests that waited for an attempt's limit, and how evenly the healthy upstreams were used.
-Gateways share nothing: each knows only what it has seen itself. Upstreams fail independently of each other.
+Gateways share nothing: each knows only what it has seen itself, so what counts is how many requests each has in a second
+(``--gateways 3 --rate 3000`` is what a hundred have at 100,000). Upstreams fail independently of each other.
 """
 
 import argparse

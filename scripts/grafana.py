@@ -96,6 +96,14 @@ ROWS = (
             ("Numbers that differ from the ledger", "short", "max(penstock_ledger_differences)", "differences"),
         ),
     ),
+    (
+        "What goes out",
+        (
+            ("Messages that wait", "short", "max by (kind) (penstock_outbox_due)", "{{kind}}"),
+            ("The oldest of them", "s", "max by (kind) (penstock_outbox_oldest_seconds)", "{{kind}}"),
+            ("Exports: behind by", "s", "max by (destination) (penstock_export_lag_seconds)", "{{destination}}"),
+        ),
+    ),
 )  # fmt: skip
 """Each row: its title, and its panels: title, unit, query, and what a line is called."""
 

@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -36,18 +36,22 @@ from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import Gate
+from penstock.domain.notifications.staff_events import Condition
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
 from penstock.operations.captures import captures_for
+from penstock.operations.conditions import ModelEndings, conditions_of_parts
 from penstock.operations.control import control_socket
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.ending_notices import EndingNotices
+from penstock.operations.exporter import Exporter
 from penstock.operations.health import Health, Trouble
 from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.maintenance import Maintenance
 from penstock.operations.metrics import Metrics, SharedMetrics
+from penstock.operations.notifier import Notifier
 from penstock.operations.provider_check import ProviderChecks
 from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.operations.server_answers import ServerAnswers
@@ -110,6 +114,8 @@ class Service:
         self.refusals: Refusals | None = None
         self.provider_refusals: ProviderRefusals | None = None
         self.ending_notices: EndingNotices | None = None
+        self.notifier: Notifier | None = None
+        self.exporter: Exporter | None = None
         self.application = Application(
             handler=self._handle, owns=owns, site=self._serve_site, reject=self._reject, draining=self._drain
         )
@@ -175,8 +181,9 @@ class Service:
             )
             router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
             attempts = AttemptLog(database)
-            told = _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
-            self.provider_refusals, self.ending_notices = await stack.enter_async_context(told)
+            self.provider_refusals, self.ending_notices = await stack.enter_async_context(
+                _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
+            )
             failures = UpstreamFailures(self._now)
             failover = Failover(metrics, Trails(attempts, failures), self.provider_refusals)
             watch = stack.enter_context(
@@ -302,6 +309,21 @@ class Service:
                 now=self._now,
             )
             await stack.enter_async_context(maintenance.running())
+            self.notifier, self.exporter = await stack.enter_async_context(
+                _outward(
+                    settings,
+                    database,
+                    secrets_file,
+                    metrics,
+                    (
+                        partial(conditions_of_parts, health),
+                        watch.conditions,
+                        ModelEndings(source.get, self._now).conditions,
+                    ),
+                    self._now,
+                    self._mail_queued,
+                )
+            )
             answers = ServerAnswers(database, source.get, self._secrets, self.provider_refusals, health)
             await stack.enter_async_context(control_socket(settings.data, answers.table()))
             self._not_ready = ""
@@ -416,6 +438,23 @@ async def _operators_told(
     )
     async with refusals.running(), notices.running():
         yield refusals, notices
+
+
+@asynccontextmanager
+async def _outward(
+    settings: Settings,
+    database: Database,
+    secrets_file: SecretsFile,
+    metrics: Metrics,
+    sees: Sequence[Callable[[], list[Condition]]],
+    now: Callable[[], float],
+    queued: Callable[[], None],
+) -> AsyncGenerator[tuple[Notifier, Exporter]]:
+    """What tells of events, and what exports settled requests."""
+    notifier = Notifier(database, secrets_file, settings, metrics, sees=sees, now=now, mail_queued=queued)
+    exporter = Exporter(database, secrets_file, settings, metrics, now=now)
+    async with notifier.running(), exporter.running():
+        yield notifier, exporter
 
 
 def _mail_trouble(site: SiteProcess) -> str | None:

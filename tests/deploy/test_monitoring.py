@@ -31,6 +31,7 @@ def told() -> dict[str, set[str]]:
     health = Health({"database": lambda: None}, owed=lambda: 1)
     health.differences = 0
     metrics = Metrics(health)
+    metrics.export_lags, metrics.outbox = {"lake": 0.0}, {"mail": (0, 0.0)}
     metrics.answered("chat", 200)
     metrics.upstream_failed("p", "provider_cut")
     metrics.entered()

@@ -1,13 +1,19 @@
 """What fails in a round of maintenance is told, and neither ends the rounds nor the server's own end."""
 
 import asyncio
+import secrets
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from penstock.domain.ledger import retention
+from penstock.domain.notifications import staff_events
+from penstock.domain.trail import chain, entries
+from penstock.domain.trail.entries import Subject
 from penstock.errors import DatabaseUnavailable
 from penstock.operations import maintenance
+from penstock.store.sql.schema import trail
 from tests.service.running_service import open_house
 
 PATIENCE = 30
@@ -39,3 +45,41 @@ async def test_a_slow_round_that_fails_is_followed_by_the_next(
     assert {record.levelname for record in told} == {
         "WARNING" if isinstance(failure, DatabaseUnavailable) else "ERROR"
     }
+
+
+async def test_an_entry_of_the_trail_that_was_changed_is_told_of_within_a_day(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    looked = asyncio.Event()
+
+    async def keep(*_: object) -> int:
+        looked.set()
+        return 0
+
+    monkeypatch.setattr(retention, "keep", keep)
+    monkeypatch.setattr(maintenance, "_FIRST_SLOW_SECONDS", 0.0)
+    async with asyncio.timeout(PATIENCE), open_house(tmp_path / "data") as house:
+        await looked.wait()
+        async with house.store.database.transaction() as conn:
+            await entries.write(
+                conn,
+                entries.SYSTEM,
+                "user_made",
+                Subject("user", "usr_a"),
+                now=1,
+                entropy=secrets.token_bytes,
+            )
+            await chain.seal(conn)
+            await conn.execute(update(trail).values(action="user_kept"))
+        looked.clear()
+        await house.restart()
+        await looked.wait()
+        assert house.service is not None
+        assert house.service.notifier is not None
+        await house.service.notifier.round()
+        async with house.store.database.connect() as conn:
+            found = await staff_events.lasting_events(conn)
+    assert [(it.event, it.severity, it.text) for it in found] == [
+        ("trail.broken", "critical", "The trail is broken at the entry 1")
+    ]
+    assert "the trail is broken at 1" in caplog.text

@@ -41,6 +41,7 @@ class Process:
 
     def workers(self) -> set[int]:
         """The process ids of its workers."""
+        assert self.process.returncode is None, f"it ended ({self.process.returncode})"
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return set(map(int, children.split()))
 
@@ -74,8 +75,13 @@ async def serving(data: Path, *, by: Sequence[str] = (), **settings: str) -> Asy
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            greeting = await process.stdout.readuntil(f"Data        {data}\n".encode())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                greeting = await process.stdout.readuntil(f"Data        {data}\n".encode())
+        except asyncio.IncompleteReadError as error:
+            _, said = await process.communicate()
+            told = said.decode(errors="replace")[-2000:]
+            raise AssertionError(f"it ended ({process.returncode}) before it served:\n{told}") from error
         found = re.search(rb"serving on http://127\.0\.0\.1:(\d+)\n", greeting)
         assert found is not None
         key = re.search(rb"Demo key +(sk-ps-\w+)\n", greeting)

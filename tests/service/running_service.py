@@ -529,7 +529,8 @@ def _moved(simulated: int, wires: Mapping[str, int]) -> ColumnElement[str]:
 
 @asynccontextmanager
 async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
-    """A house on a data directory of its own. Refusals are not limited and nobody is asked twice unless the settings say so."""
+    """A house on a data directory of its own. Refusals are not limited and nobody is asked twice unless the settings say so;
+    what goes out goes when a test says so."""
     given = replace(
         Settings(
             data=data,
@@ -538,6 +539,8 @@ async def open_house(data: Path, **settings: Any) -> AsyncGenerator[House]:
             journal_pace=0.001,
             journal_hold=0.001,
             upstream_again=False,
+            notify_poll=86_400.0,
+            export_poll=86_400.0,
         ),
         **settings,
     )

@@ -361,6 +361,29 @@ async def test_case_34_what_a_refusal_for_load_has_taught_is_kept_to(
 
 
 @both
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_server_of_the_operators_own_teaches_by_its_first_tokens(
+    house: House, dialect: str, stream: bool
+) -> None:
+    user = await house.user()
+    well(house, dialect, "wire")
+    assert (await house.ask(dialect, f"wire-{dialect}", user)).status == 200
+    found = known(house, f"wire-{dialect}", f"up-{dialect}")
+    assert found.learned is None, "a vendor's first tokens say nothing of queues"
+    found.local = True
+    found.in_flight += 20
+    ruled(house, gradient_tolerance=0.0)  # every answer is a slow one
+    assert (await house.ask(dialect, f"wire-{dialect}", user, stream=stream)).status == 200
+    await house.rows(user)
+    assert found.learned is not None
+    assert 4.0 <= found.learned.limit < 21.0
+    assert found.bounded
+    relay_of(house).queue.most_seconds = 0.1
+    refused = await house.ask(dialect, f"wire-{dialect}", user, stream=stream)
+    assert (refused.status, refused.code) == (503, "overloaded")
+
+
+@both
 async def test_case_34_who_has_time_comes_last_and_who_has_none_is_told_at_once(
     tmp_path: Path, dialect: str
 ) -> None:

@@ -149,7 +149,7 @@ async def test_case_3_a_prompt_that_quotes_a_bill_switches_nothing_off(house: Ho
 async def test_case_4_streams_of_a_provider_that_hangs_are_answered_by_the_other(
     tmp_path: Path, dialect: str
 ) -> None:
-    async with open_house(tmp_path / "data", upstream_headers=0.3) as house:
+    async with open_house(tmp_path / "data", upstream_headers=1.0) as house:
         model = await equals(house, dialect)
         user = await house.user()
         well(house, dialect)

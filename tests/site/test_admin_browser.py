@@ -1,17 +1,20 @@
 """The admin pages in a real browser: the set-up link, dangerous actions with their undoing, and how each page looks to it."""
 
 import asyncio
-import os
 import secrets
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
 from penstock.domain.accounts import accounts
 from penstock.domain.captures.kept import captures_of
 from penstock.domain.captures.orders import running_orders
+from penstock.domain.exports import destinations
+from penstock.domain.exports.destinations import DestinationWish
 from penstock.domain.keys import management
+from penstock.domain.notifications import rules, staff_events, webhooks
+from penstock.domain.notifications.rules import RuleWish
+from penstock.domain.notifications.staff_events import Condition
 from penstock.domain.staff import setup_link
 from penstock.domain.trail.entries import SYSTEM
 from tests.samples import sample
@@ -19,20 +22,23 @@ from tests.service.running_service import MORNING
 from tests.service.scripted import PATIENCE
 from tests.site.page_reader import PASSWORD, Hotel
 from tests.site.staff import id_of
-from tests.site.test_browser import THEMES, Watched, browser, hotel, watched
+from tests.site.test_browser import THEMES, Watched, browser, hotel, photograph, watched
 
 __all__ = ["browser", "hotel"]
 
 ANN = "ann.with.an.address.that.is.rather.long@department.example.com"
+NAME = """((it) => (it.labels?.[0] ?? it).textContent)(document.activeElement)"""
+"""What the thing that has the focus is called."""
 PAGES = (
     "/admin", "/admin/live", "/admin/requests", "/admin/users", "/admin/users/new",
-    "/admin/plans", "/admin/plans/free", "/admin/models",
+    "/admin/plans", "/admin/plans/free", "/admin/plans/new", "/admin/models",
     "/admin/models/claude-haiku-4.5", "/admin/providers", "/admin/providers/sim-chat", "/admin/mail", "/admin/staff",
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
     "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove",
-    "/admin/tokens", "/admin/audit", "/admin/captures", "/admin/changes", "/admin/notices", "/admin/settings", "/admin/jobs",
-    "/admin/catalog/edit?kind=model", "/admin/models/remove?id=claude-haiku-4.5",
+    "/admin/tokens", "/admin/audit", "/admin/captures", "/admin/changes", "/admin/notices", "/admin/notifications",
+    "/admin/exports",
+    "/admin/settings", "/admin/jobs", "/admin/catalog/edit?kind=model", "/admin/models/remove?id=claude-haiku-4.5",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
@@ -97,7 +103,47 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
         assert (await accounts.user_by_email(conn, ANN)).plan_id == "pro"
     await a_provider_is_added_drained_and_published_from(reader, hotel)
     await somebody_is_captured_and_read(reader, hotel)
+    await an_account_and_a_key_are_made_by_keyboard(page)
+    await a_webhook_is_added_with_a_rule_and_comes_back(reader)
     assert reader.complaints == []
+
+
+async def an_account_and_a_key_are_made_by_keyboard(page: Page) -> None:
+    """By tabulator, space, enter and letters alone."""
+
+    async def on_to(word: str) -> None:
+        """Tab until what is called so has the focus."""
+        for _ in range(80):
+            await page.keyboard.press("Tab")
+            if word in await page.evaluate(NAME):
+                return
+        raise AssertionError(f"{word} is not reached")
+
+    await on_to("Users")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/admin/users")
+    await on_to("Make an account")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/users/new")
+    await on_to("E-mail address")
+    await page.keyboard.type("guest@example.com")
+    await on_to("Plan")
+    await page.keyboard.type("pro")
+    await on_to("Make the account")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=The account is made")
+    await on_to("To the account")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/users/usr_*")
+    await on_to("Make a key")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/keys/new")
+    await on_to("Name")
+    await page.keyboard.type("ci")
+    await on_to("claude-haiku-4.5")
+    await page.keyboard.press("Space")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=The key ci")
 
 
 async def a_provider_is_added_drained_and_published_from(reader: Watched, hotel: Hotel) -> None:
@@ -165,8 +211,71 @@ async def captured(hotel: Hotel) -> None:
                     return
 
 
+async def a_webhook_is_added_with_a_rule_and_comes_back(reader: Watched) -> None:
+    page = reader.page
+    await page.click("aside >> text=Notifications")
+    await page.select_option("#w-shape", "slack")
+    await reader.fill(name="pager", url="https://hooks.example.com/secret-path")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=The secret of pager")
+    assert "whsec_" in await page.inner_text("main")
+    await page.select_option("#r-event", "model")
+    await page.select_option("#r-least", "critical")
+    await page.focus("#r-quiet")
+    await page.keyboard.type("22:00-07:00")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=Events go by it from now on")
+    text = await page.inner_text("main")
+    assert "22:00-07:00" in text
+    assert "whsec_" not in text
+    assert "secret-path" not in await page.content()
+    await page.focus("button[aria-label='Remove the webhook pager']")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=the change can be undone")
+    await page.goto(page.url.partition("/admin")[0] + "/admin/changes")
+    await page.click("main tbody tr:has-text('webhook'):has-text('removed') >> a")
+    await reader.press("Undo this change")
+    await page.wait_for_selector("text=The change is undone")
+    await page.click("aside >> text=Notifications")
+    await page.wait_for_selector("td:has-text('hooks.example.com')")
+    await page.click("main >> text=Exports")
+    await reader.fill(name="lake")
+    await page.select_option("#d-kind", "file")
+    await reader.press("Add it")
+    await page.wait_for_selector("text=lake is added")
+
+
+async def something_goes_out(hotel: Hotel) -> None:
+    """So that the pages have something to show: a webhook that refuses, a rule, what lasts, and exports."""
+    store, now = hotel.house.store, int(hotel.house.clock.now * 1000)
+    service = hotel.house.service
+    assert service is not None
+    assert service.notifier is not None
+    async with store.database.transaction() as conn:
+        url = "https://127.0.0.1:9/x"
+        for name in ("pager", "chat"):
+            await webhooks.add_webhook(
+                conn, store.secrets_file, name, url, "plain", SYSTEM, now=now, entropy=secrets.token_bytes
+            )
+        wish = RuleWish("*", "warning", "pager", quiet="12:00-13:00")
+        await rules.add_rule(conn, wish, SYSTEM, now=now, entropy=secrets.token_bytes)
+        for name, kind, where in (("lake", "file", ""), ("billing", "webhook", url)):
+            await destinations.add_destination(
+                conn,
+                store.secrets_file,
+                DestinationWish(name, kind, where),
+                SYSTEM,
+                now=now,
+                entropy=secrets.token_bytes,
+            )
+        out = Condition("model.out", "m-1", "All providers of m-1 are out (server).")
+        await staff_events.observe(conn, service.notifier._teller, [out], now=now)
+    await service.notifier.round()
+
+
 async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -> None:
     reader = await owner(browser, hotel)
+    await something_goes_out(hotel)
     id = await id_of(hotel, ANN)
     await reader.go("/admin/requests")
     receipt = await reader.page.get_attribute("main tbody a >> nth=0", "href")
@@ -183,19 +292,4 @@ async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -
             places = await reader.page.locator("aside [aria-current]").count()
             wrong += [] if places == 1 else [f"{path}: {places} places of the menu are this page's"]
     assert wrong + reader.complaints == []
-    if folder := os.environ.get("PENSTOCK_TEST_SHOTS"):
-        await photograph(reader, pages, Path(folder))
-
-
-async def photograph(reader: Watched, pages: tuple[str, ...], folder: Path) -> None:
-    """A picture of each page, wide and light, and on a phone in the dark, for a person to look at."""
-    for path in pages:
-        name = path.strip("/").replace("/", "-").partition("?")[0]
-        await reader.page.emulate_media(color_scheme="light")
-        await reader.page.set_viewport_size({"width": 1280, "height": 900})
-        await reader.go(path)
-        await reader.page.screenshot(path=folder / f"{name}-1280.png", full_page=True)
-        await reader.page.emulate_media(color_scheme="dark")
-        await reader.page.set_viewport_size({"width": 390, "height": 900})
-        await reader.go(path)
-        await reader.page.screenshot(path=folder / f"{name}-390.png", full_page=True)
+    await photograph(reader, pages)

@@ -422,3 +422,26 @@ async def test_a_model_is_removed_with_who_used_it_and_comes_back(hotel: Hotel, 
     assert "too old" in (await owner.get("/admin/audit?action=catalog_changed")).text
     assert (await owner.post(f"/admin/changes/{await operation(hotel)}/undo")).status_code == 303
     assert (await owner.get(f"{text}claude-haiku-4.5")).status_code == 200
+
+
+async def test_a_plan_is_made_by_a_form_with_its_preview(hotel: Hotel, owner: Reader) -> None:
+    there = "/admin/plans/new"
+    limits = {"name": "Team", "daily_requests": "900", "concurrent_requests": "3", "queue_seconds": "0"}
+    assert 'name="model-claude-haiku-4.5"' in (await owner.get(there)).text
+    for wrong, said in (
+        ({"id": "free"}, "a plan of this id already"),
+        ({"id": "Team 1"}, "Team 1"),
+        ({"id": "team", "daily_requests": "many"}, "is a whole number"),
+    ):
+        answer = await owner.post(there, **{**limits, **wrong, "model-claude-haiku-4.5": "on"})
+        assert answer.status_code == 422, wrong
+        assert said in answer.text
+        assert 'name="model-claude-haiku-4.5" checked' in answer.text, "what was filled in stays"
+    preview = await owner.post(there, id="team", **limits, **{"model-claude-haiku-4.5": "on"})
+    assert "added plan team" in preview.text
+    fields = dict(re.findall(r'name="(text|seen|back)" value="([^"]*)"', preview.text))
+    fields["text"] = fields["text"].replace("&#34;", '"').replace("&quot;", '"')
+    done = await owner.post("/admin/catalog/apply", **fields)
+    assert done.headers["location"] == "/admin/plans?notice=catalog-saved"
+    page = (await owner.get("/admin/plans/team")).text
+    assert 'value="900"' in page

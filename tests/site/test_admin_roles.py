@@ -50,6 +50,7 @@ NEEDS: dict[str, Permission] = {
     "/admin/models/remove": "catalog",
     "/admin/models/{id:path}": "read",
     "/admin/plans": "read",
+    "/admin/plans/new": "catalog",
     "/admin/plans/{id}": "read",
     "/admin/plans/{id}/change": "catalog",
     "/admin/catalog/edit": "catalog",
@@ -82,12 +83,22 @@ NEEDS: dict[str, Permission] = {
     "/admin/captures/{id}": "captures",
     "/admin/captures/{id}/end": "captures",
     "/admin/captures/{id}/read": "captures",
+    "/admin/notifications": "read",
+    "/admin/notifications/webhooks": "mail",
+    "/admin/notifications/webhooks/{id}/test": "mail",
+    "/admin/notifications/webhooks/{id}/remove": "mail",
+    "/admin/notifications/rules": "mail",
+    "/admin/notifications/rules/{id}/remove": "mail",
+    "/admin/notifications/deliveries/{id}/again": "mail",
+    "/admin/exports": "read",
+    "/admin/exports/add": "export",
+    "/admin/exports/{id}/remove": "export",
     "/admin/settings": "read",
     "/admin/jobs": "read",
 }
 FOUND = {
     "/admin": 200, "/admin/users": 200, "/admin/users/{id}": 200, "/admin/users/{id}/verify": 200,
-    "/admin/users/new": 200, "/admin/users/{id}/keys/new": 200,
+    "/admin/users/new": 200, "/admin/plans/new": 200, "/admin/users/{id}/keys/new": 200,
     "/admin/users/{id}/disable": 200, "/admin/users/{id}/enable": 200, "/admin/users/{id}/sessions": 200,
     "/admin/requests": 200, "/admin/providers": 200, "/admin/providers/{id}": 200, "/admin/models": 200,
     "/admin/providers/new": 200, "/admin/providers/{id}/keys/new": 200, "/admin/providers/{id}/keys/{key}": 200,
@@ -95,7 +106,8 @@ FOUND = {
     "/admin/models/{id:path}": 200, "/admin/plans": 200, "/admin/plans/{id}": 200, "/admin/staff": 200,
     "/admin/tokens": 200,
     "/admin/audit": 200, "/admin/audit.jsonl": 200, "/admin/changes": 200, "/admin/live": 200, "/admin/mail": 200,
-    "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200, "/admin/captures": 200,
+    "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200, "/admin/notifications": 200, "/admin/exports": 200,
+    "/admin/captures": 200,
 }  # fmt: skip
 """What a GET by somebody who may gives, of those that need no more than their address."""
 

@@ -5,6 +5,8 @@ console, nothing that the content policy refuses, nothing wider than the window,
 """
 
 import asyncio
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncGenerator, Sequence
@@ -142,6 +144,21 @@ async def watched(browser: Browser, hotel: Hotel) -> Watched:
     return Watched(await context.new_page(), hotel)
 
 
+async def photograph(reader: Watched, pages: Sequence[str]) -> None:
+    """A picture of each page in both themes and widths, for a person to look at, into the folder PENSTOCK_TEST_SHOTS."""
+    folder = os.environ.get("PENSTOCK_TEST_SHOTS")
+    for path in pages if folder else ():
+        name = re.sub(r"[^\w.]+", "-", path).strip("-") or "home"
+        for theme in THEMES:
+            await reader.page.emulate_media(color_scheme=theme)
+            for width in WIDTHS:
+                await reader.page.set_viewport_size({"width": width, "height": 900})
+                await reader.go(path)
+                await reader.page.screenshot(
+                    path=Path(folder or "") / f"{name}-{width}-{theme}.png", full_page=True
+                )
+
+
 async def join(reader: Watched) -> None:
     """Sign up, with the code from the mail."""
     await reader.go("/")
@@ -246,6 +263,7 @@ async def test_how_the_pages_of_everybody_look(browser: Browser, hotel: Hotel) -
     for turn, path in enumerate(PUBLIC):
         # pages of the documentation have one template, and differ in their text alone
         wrong += await reader.judge(path, sample(THEMES, 1, turn) if path.startswith("/docs/") else THEMES)
+    await photograph(reader, PUBLIC)
     assert wrong + reader.complaints == []
 
 
@@ -257,6 +275,7 @@ async def test_how_the_pages_of_an_account_look(browser: Browser, hotel: Hotel) 
     answer = await hotel.house.http("POST", "/v1/chat/completions", key, body=body)
     assert answer.status in {200, 403}
     wrong = [one for path in PRIVATE for one in await reader.judge(path)]
+    await photograph(reader, PRIVATE)
     assert wrong + reader.complaints == []
 
 

@@ -249,6 +249,25 @@ CASES: dict[str, tuple[Step | None, Step | None, Step | None]] = {
         _incident(lambda w, id: w.command("notice", "update", id, "--state", "resolved", "--text", "Over.")),
         _incident(lambda w, id: w.call(f"POST /incidents/{id}", {"state": "resolved", "text": "Over."})),
     ),
+    "webhook_add": (
+        lambda w, id, _: w.page("/admin/notifications/webhooks", name=id, url="https://hooks.example.com/x", shape="slack"),
+        lambda w, id, _: w.command("webhook", "add", id, "https://hooks.example.com/x", "--shape", "slack"),
+        lambda w, id, _: w.call("POST /webhooks", {"name": id, "url": "https://hooks.example.com/x", "shape": "slack"}),
+    ),
+    "rule_add": (
+        lambda w, _id, email: w.page(
+            "/admin/notifications/rules", event="mail", least="warning", target="mail", recipient=email, when="digest", quiet=""
+        ),
+        lambda w, _id, email: w.command("webhook", "add-rule", "mail", "--mail", email, "--least", "warning", "--digest"),
+        lambda w, _id, email: w.call(
+            "POST /notification-rules", {"event": "mail", "recipient": email, "least": "warning", "at_once": False}
+        ),
+    ),
+    "export_add": (
+        lambda w, id, _: w.page("/admin/exports/add", name=id.lower()[:40].replace("_", "-"), kind="file", url=""),
+        lambda w, id, _: w.command("export", "add", id.lower()[:40].replace("_", "-"), "--kind", "file"),
+        lambda w, id, _: w.call("POST /exports", {"name": id.lower()[:40].replace("_", "-"), "kind": "file"}),
+    ),
     "upstream_drain": (
         lambda w, _id, _: w.page(SWITCH, state="drain", reason="moving"),
         lambda w, _id, _: w.command("upstream", "drain", SERVED_BY_NOBODY, "--why", "moving"),

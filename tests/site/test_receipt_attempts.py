@@ -106,3 +106,27 @@ async def test_the_receipt_of_the_staff_has_every_attempt_with_the_providers_wor
     assert shown[0]["message"].startswith(SAID)
     assert shown[1]["message"] is None
     assert shown[0]["ended_ms"] <= shown[1]["started_ms"]
+
+
+async def test_a_providers_page_has_its_own_words_of_what_failed_for_staff_alone(hotel: Hotel) -> None:
+    house = hotel.house
+    owner = await member(hotel, "owner")
+    reader = await hotel.reader().join(ANN)
+    user = await on_lab(hotel, reader)
+    there = "/admin/providers/wire-chat"
+    assert "What it said" not in (await owner.get(there)).text
+    well(house, "chat")
+    house.wires["wire-chat"].script = lambda asked: asked.answer(
+        msgspec.json.encode({"error": {"message": SAID}}), 402
+    )
+    await house.ask("chat", "pair-chat", user)
+    row = await house.row(user)
+    await owner.get(f"/admin/requests/{row['id']}")  # what is known of attempts is written down
+    await reader.get(f"/requests/{row['id']}")
+    page = (await owner.get(there)).text
+    words = page[page.index("What it said") :]
+    assert "&lt;b&gt;The mill&lt;/b&gt; is down" in words
+    assert f"/admin/requests/{row['id']}" in words
+    assert ">402<" in words
+    assert "The mill" not in (await owner.get("/admin/providers/sim-chat")).text, "those of another"
+    assert (await reader.get(there)).status_code == 404

@@ -7,8 +7,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trustme
+from msgspec.structs import replace
 
-from penstock.upstream import Deadlines, FailureReason, Origin, UpstreamClient, UpstreamFailure, default_tls
+from penstock.upstream import (
+    Deadlines,
+    FailureReason,
+    Origin,
+    UpstreamClient,
+    UpstreamFailure,
+    Way,
+    default_tls,
+)
 from tests.upstream.scripted import OK, Caller, ScriptedServer, turns_until
 
 
@@ -63,6 +72,26 @@ async def test_an_address_in_the_certificate_is_accepted(
         await peer.request()
         await peer.say(OK)
         assert await fetching == b"ok"
+        await client.close()
+
+
+async def test_a_pinned_address_is_connected_to_whatever_the_name_means(
+    client: UpstreamClient, authority: trustme.CA
+) -> None:
+    """The name leads nowhere; the certificate and the head are still for it."""
+    name = "pinned.invalid"
+    async with ScriptedServer.start(server_tls(authority, name)) as server:
+        origin = replace(server.origin, scheme="https", host=name, way=Way(address="127.0.0.1"))
+        fetching = Caller(client, origin).fetch()
+        peer = await server.accept()
+        head, _ = await peer.request()
+        assert b"\r\nhost: pinned.invalid:%d\r\n" % origin.port in head
+        await peer.say(OK)
+        assert await fetching == b"ok"
+        other = replace(origin, host="other.invalid")
+        with pytest.raises(UpstreamFailure) as refused:
+            await Caller(client, other).fetch()
+        assert refused.value.reason is FailureReason.TLS
         await client.close()
 
 

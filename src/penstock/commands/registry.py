@@ -54,6 +54,16 @@ app.command("penstock.commands.usage:usage", name="usage")
 app.command("penstock.commands.reconcile:reconcile", name="reconcile")
 app.command("penstock.commands.notice:app", name="notice")
 app.command("penstock.commands.mail:app", name="mail")
+app.command(
+    "penstock.commands.webhook:app",
+    name="webhook",
+    help="Send events to webhooks and mail addresses, by rules.",
+)
+app.command(
+    "penstock.commands.export:app",
+    name="export",
+    help="Export settled requests to a webhook, to files or to a bucket.",
+)
 app.command("penstock.commands.settings:settings", name="settings")
 app.command("penstock.commands.doctor:examine", name="doctor")
 app.command("penstock.commands.drill:drill", name="drill")
@@ -84,6 +94,8 @@ LINES: Mapping[str, str] = {
     "reconcile": "Compare the counts of a day with the rows behind them.",
     "notice": "Tell everybody of trouble, and of what is new.",
     "mail": "Try the way that mails take.",
+    "webhook": "Send events to webhooks and mail addresses, by rules.",
+    "export": "Export settled requests to a webhook, to files or to a bucket.",
     "settings": "Show every setting: its value, and where that comes from.",
     "doctor": "Check whether the installation is sound.",
     "drill": "Play the failure of a provider for the requests of one key.",

@@ -20,7 +20,9 @@ from penstock.commands.installation import (
 )
 from penstock.commands.options import At
 from penstock.domain.catalog.kept_keys import reseal_provider_keys
+from penstock.domain.exports.destinations import reseal_destinations
 from penstock.domain.keys import management
+from penstock.domain.notifications.webhooks import reseal_webhooks
 from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Subject
 from penstock.store.secrets_file import SecretsFile
@@ -75,7 +77,8 @@ async def _rotate(place: Installation) -> _Rotated:
         store.secrets_file.rotate(secrets.token_bytes)
         async with store.database.transaction() as conn:
             resealed = await management.reseal_keys(conn, store.secrets_file, secrets.token_bytes)
-            resealed += await reseal_provider_keys(conn, store.secrets_file, secrets.token_bytes)
+            for reseal in (reseal_provider_keys, reseal_webhooks, reseal_destinations):
+                resealed += await reseal(conn, store.secrets_file, secrets.token_bytes)
             await entries.write(
                 conn,
                 cli_actor(),

@@ -27,6 +27,8 @@ class Health:
         self._failures: dict[str, int] = {}
         self.differences: int | None = None
         """How many counts and sums of the last whole day are not those of the ledger; None before that was looked at."""
+        self.trail_broken: int | None = None
+        """The number of the first entry of the trail that is not as it was, where the daily look has found one."""
 
     def watch(self, name: str, trouble: Trouble) -> None:
         """Look at one more part."""
@@ -41,6 +43,10 @@ class Health:
         """A line for each part that does not work, with why."""
         said = ((name, trouble()) for name, trouble in self._parts.items())
         return tuple(f"{name}: {text}" for name, text in said if text is not None)
+
+    def down(self) -> tuple[str, ...]:
+        """The names of the parts that do not work."""
+        return tuple(name for name, trouble in self._parts.items() if trouble() is not None)
 
     def look(self) -> list[PartHealth]:
         """Every part as it is now."""

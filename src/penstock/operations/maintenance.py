@@ -239,11 +239,17 @@ class Maintenance:
             self._merged = today
 
     async def _checkpoint(self) -> None:
-        """Once a day: where the trail has come to goes to the log, outside of the database; and what is too old goes."""
+        """Once a day: whether the trail is whole since the last time; where it has come to goes to the log, outside of the
+        database; and what is too old goes."""
         today = day_of(self._now())
         if today <= self._checked:
             return
         at = int(self._now() * 1000)
+        async with self._database.connect() as conn:
+            found = await chain.verify(conn, from_checkpoint=True)
+        self._health.trail_broken = found.broken
+        if found.broken is not None:
+            log.error("the trail is broken at %d: %s; see penstock audit verify", found.broken, found.why)
         async with self._database.transaction() as conn:
             if self._trail_days:
                 before = at - self._trail_days * _DAY_MS

@@ -84,6 +84,10 @@ class Metrics(Collector):
         """What else is told, by whoever knows of upstreams."""
         self.traces: Callable[[], tuple[int, int]] | None = None
         """How many requests were traced, and how many of those that were to be are lost; None where there is no collector."""
+        self.export_lags: dict[str, float] = {}
+        """Seconds that each destination of exports is behind."""
+        self.outbox: dict[str, tuple[int, float]] = {}
+        """By kind (mail, webhook): how many messages have not gone out yet, and the age of the oldest in seconds."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -294,7 +298,29 @@ class Metrics(Collector):
         yield runs_on
         yield from self._parts()
         yield from self._traced()
+        yield from self._outward()
         yield from self.more()
+
+    def _outward(self) -> Iterator[Metric]:
+        lag = GaugeMetricFamily(
+            "penstock_export_lag_seconds",
+            "Since when a destination of exports has not got what was settled.",
+            labels=("destination",),
+        )
+        for name, seconds in self.export_lags.items():
+            lag.add_metric((name,), seconds)
+        yield lag
+        due = GaugeMetricFamily(
+            "penstock_outbox_due", "Messages that have not gone out yet.", labels=("kind",)
+        )
+        oldest = GaugeMetricFamily(
+            "penstock_outbox_oldest_seconds", "How old the oldest of them is.", labels=("kind",)
+        )
+        for kind, (count, seconds) in self.outbox.items():
+            due.add_metric((kind,), count)
+            oldest.add_metric((kind,), seconds)
+        yield due
+        yield oldest
 
     def _parts(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(

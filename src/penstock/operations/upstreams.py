@@ -16,11 +16,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from penstock.core.catalog import Model
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.candidates import UpstreamKey
 from penstock.core.routing.health import Health
 from penstock.core.routing.snapshot import LegView, Snapshot, taken
 from penstock.core.routing.switches import Reach
 from penstock.domain.catalog.catalog_store import CatalogSource
+from penstock.domain.notifications.staff_events import Condition
 
 log = logging.getLogger("penstock.operations.upstreams")
 
@@ -105,6 +107,10 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
     mailed: bool = True
     """Else the log alone has it, because another mail tells of the same."""
+    cause: str = ""
+    """The class of the failure, where there is one."""
+    leg: tuple[str, str] | None = None
+    """The provider and its model, where it is about one."""
 
 
 class UpstreamWatch:
@@ -130,17 +136,41 @@ class UpstreamWatch:
         self._began = int(now() * 1000)
         self._resets: dict[Reach, int] = {}
         self._out_since: dict[str, float] = {}
+        self._found: list[Alert] = []
         self._low_since: dict[UpstreamKey, float] = {}
 
     def look(self) -> list[Alert]:
         """Forget what is to be forgotten, tell what is known; what the operator has to hear of."""
         self._follow()
         self._tell()
-        if self._health.abnormal:
-            return self._alerts()
-        self._out_since.clear()
-        self._low_since.clear()
-        return []
+        self._found = self._alerts() if self._health.abnormal else []
+        if not self._health.abnormal:
+            self._out_since.clear()
+            self._low_since.clear()
+        return self._found
+
+    def conditions(self) -> list[Condition]:
+        """What lasts of what was found last, and the circuits that are open, as the staff are told of it."""
+        if not self._health.abnormal:
+            return []
+        # the names behind a wildcard are callers' words
+        named = {
+            (target.provider, target.model)
+            for model in self._catalog.current.models.values()
+            for target in model.targets
+        }
+        found = [
+            Condition(_event_of(it), it.about, it.text)
+            for it in self._found
+            if it.leg is None or it.leg in named
+        ]
+        for view in taken(self._health, self._clock()).legs:
+            is_open = any(circuit.state == "open" for circuit in view.circuits[:2])
+            if is_open and (view.provider, view.model) in named:
+                where = f"{view.provider}/{view.model}"
+                text = f"{where} fails too often, and is left alone for a while"
+                found.append(Condition("target.circuit_opened", where, text))
+        return list({(it.event, it.object): it for it in found}.values())
 
     def forget(self) -> None:
         """This worker ends."""
@@ -193,6 +223,7 @@ class UpstreamWatch:
                     name,
                     f"The credential of {name} is not taken any more ({cause}).",
                     mailed=False,
+                    cause=cause,
                 )
             )
         found += self._models_out(views, now)
@@ -208,7 +239,8 @@ class UpstreamWatch:
                 provider, model, credential = key
                 name = f"{provider}/{credential}:{model}" if credential else f"{provider}:{model}"
                 kinds = ", ".join(scarce)
-                yield Alert("headroom", name, f"{name} is near the end of its limits ({kinds}) for minutes.")
+                text = f"{name} is near the end of its limits ({kinds}) for minutes."
+                yield Alert("headroom", name, text, leg=(provider, model))
 
     def _models_out(self, views: dict[UpstreamKey, LegView], now: float) -> Iterator[Alert]:
         catalog = self._catalog.current
@@ -287,6 +319,17 @@ def upstream_metrics(
         if model in models:
             tokens.add_metric((model,), left)
     yield tokens
+
+
+_EVENTS = {"model_out": "model.out", "headroom": "target.near_limit"}
+"""What the staff are told of for each kind of alert; a credential that is off is two, by its cause."""
+
+
+def _event_of(alert: Alert) -> str:
+    if alert.kind in _EVENTS:
+        return _EVENTS[alert.kind]
+    spent = alert.cause == FailureClass.QUOTA.value
+    return "provider_key.out_of_money" if spent else "provider_key.refused"
 
 
 def worker_views(directory: Path) -> list[WorkerView]:

@@ -69,6 +69,7 @@ class ResponseStream:
         "_last_write",
         "_late",
         "_max_startup",
+        "_mute",
         "_pipe",
         "_piped",
         "_refusing",
@@ -139,6 +140,8 @@ class ResponseStream:
         self.refused = False
         """The reply is complete, it is a refusal, and none of it has gone to the caller."""
         self._refusing = False
+        self._mute = False
+        """Bytes have come of which nothing was made, yet."""
         self.empty = False
         """The reply is complete, and there is nothing in it; none of it has gone to the caller."""
 
@@ -158,6 +161,8 @@ class ResponseStream:
         out = lane.feed(data)
         if out:
             self._write(out)
+        else:
+            self._mute = True
         if lane.failure is not None:
             raise UpstreamBroke
         if lane.ended:
@@ -178,7 +183,7 @@ class ResponseStream:
             if out:
                 self._write(out)
             # what ends well and has said nothing in its dialect, not even that it begins, is something else than a stream
-            strange = not out and not self._startup and self.first_byte_at is None
+            strange = self._mute and not out and not self._startup and self.first_byte_at is None
             cut = lane.failure is None or lane.failure.truncated
             self.broke(garbled_error() if strange and cut else None)
             return

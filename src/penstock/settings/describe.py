@@ -156,6 +156,7 @@ FIELDS = {field.name: field for field in _fields()}
 
 GROUPS = {
     "data": "Where things are",
+    "report_zone": "What staff are told, and what goes out",
     "header_bytes": "What a caller may send",
     "upstream_connect": "Providers",
     "head_hold": "Streams",

@@ -15,6 +15,7 @@ from penstock.errors import OperatorError
 from penstock.settings.describe import ENVIRONMENT_PREFIX, FIELDS, Field
 from penstock.settings.schema import Settings
 from penstock.settings.service_url import ServiceUrl, ServiceUrlError
+from penstock.settings.zones import zone_of
 
 CONFIG = "PENSTOCK_CONFIG"
 FILE = "penstock.toml"
@@ -190,12 +191,19 @@ _NO_SERVICE = ("sqlite", "console:", "file:")
 
 def _contradictions(settings: Settings, given: Mapping[str, _Given]) -> Iterator[str]:
     """What no single setting shows."""
-    for network in settings.trusted_proxies:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            place = given["trusted_proxies"].place
-            yield f"{place}: {network!r} is not an IP address or a network: {error}"
+    for name, networks in (
+        ("trusted_proxies", settings.trusted_proxies),
+        ("webhook_addresses", settings.webhook_addresses),
+    ):
+        for network in networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                yield f"{given[name].place}: {network!r} is not an IP address or a network: {error}"
+    try:
+        zone_of(settings.report_zone)
+    except (ValueError, OSError):
+        yield f"{given['report_zone'].place}: this machine knows no zone {settings.report_zone!r}"
     if settings.base_path.partition("/")[2].partition("/")[0] in OWN_PATHS:
         yield f"{given['public_url'].place}: a path of the service itself cannot be what all of its paths begin with"
     for name in _SERVICES:

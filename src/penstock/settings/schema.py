@@ -219,6 +219,66 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = ()
 
+    report_zone: Annotated[
+        str,
+        about(
+            "The time zone of the daily digest and of quiet hours.",
+            "a zone such as Europe/Berlin",
+            pattern=r"^[A-Za-z0-9_+/-]{1,64}$",
+        ),
+    ] = "UTC"
+    digest_at: Annotated[
+        str,
+        about(
+            "When owners and admins are mailed what waits for somebody and what has changed; none where there is nothing. "
+            "`never` for no digest.",
+            "a time such as 08:00, or never",
+            pattern=r"^(never|([01]\d|2[0-3]):[0-5]\d)$",
+        ),
+    ] = "08:00"
+    notify_poll: Annotated[
+        Timer, about("How long an event of the staff, or a message to a webhook, may wait to be seen to.")
+    ] = 5.0
+    notify_again: Annotated[Timer, about("How long until an event that lasts is told again.")] = 86_400.0
+    notify_over: Annotated[
+        Timer, about("How long no server has seen what an event is about until the event is over.")
+    ] = 120.0
+    notify_per_hour: Annotated[
+        int,
+        Meta(ge=1, le=1000),
+        about(
+            "Messages that a webhook, or a mail address of a rule, gets in an hour; the rest comes in one summary."
+        ),
+    ] = 20
+    webhook_seconds: Annotated[Timer, about("How long a webhook may take for a message.")] = 5.0
+    webhook_addresses: Annotated[
+        tuple[str, ...],
+        about(
+            "Networks that webhooks and exports may reach beside the addresses of the world, such as a receiver of your own.",
+            "IP addresses or networks such as 10.1.2.0/24",
+        ),
+    ] = ()
+    webhook_ca: Annotated[
+        Path | None,
+        about(
+            "PEM file of authorities that are trusted for webhooks and exports, beside those of the machine.",
+            default="none",
+        ),
+    ] = None
+    export_seconds: Annotated[
+        Timer, about("How long a destination of exports may take for a batch of at most 500 receipts.")
+    ] = 30.0
+    export_poll: Annotated[
+        Timer, about("How long what was settled may wait to be exported, where destinations take it.")
+    ] = 2.0
+    export_collect: Annotated[
+        Timer,
+        about("How long receipts are collected for an object in a bucket, where there are fewer than 500."),
+    ] = 300.0
+    export_file_bytes: Annotated[
+        Bytes, about("The size at which a new file of exported receipts is begun; each day has its own, too.")
+    ] = 64 << 20
+
     header_bytes: Annotated[Bytes, about("All headers of a request together.")] = 32 * 1024
     header_count: Annotated[int, Meta(ge=10, le=10_000), about("Headers of a request.")] = 100
     request_line: Annotated[Bytes, about("Path and query of a request.")] = 8 * 1024

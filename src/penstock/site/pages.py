@@ -70,6 +70,7 @@ ADMIN = (
     MenuEntry("/admin/models", "Models", "spark", ("/admin/catalog",)),
     MenuEntry("/admin/providers", "Providers", "plug"),
     MenuEntry("/admin/notices", "Notices", "flag"),
+    MenuEntry("/admin/notifications", "Notifications", "bell"),
     MenuEntry("/admin/mail", "Mail", "letter"),
     MenuEntry("/admin/staff", "Staff", "badge", ("/admin/tokens",)),
     MenuEntry("/admin/audit", "Audit", "book", ("/admin/changes",)),
@@ -212,6 +213,9 @@ NOTICES = {
     "undone": "The change is undone.",
     "captured": "Said. Every server follows within seconds.",
     "told": "It is told. Every server shows it within seconds.",
+    "outward-removed": "Removed. Nothing new goes there; the change can be undone for 30 days.",
+    "rule-added": "Added. Events go by it from now on.",
+    "sent-again": "It is sent again within seconds.",
     "mail-queued": "The mail is on its way, if the mail server takes it.",
     "resent": "A new code is on its way, if one can be sent to this address.",
 }

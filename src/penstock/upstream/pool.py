@@ -88,6 +88,11 @@ class Pool:
             async with within(seconds):
                 if way is not None and way.proxy is not None:
                     await open_tunnel(way.proxy, origin.host, origin.port, connection, context)
+                elif way is not None and way.address:
+                    named = None if context is None else origin.host
+                    await loop.create_connection(
+                        lambda: connection, way.address, origin.port, ssl=context, server_hostname=named
+                    )
                 else:
                     await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=context)
         except TimeoutError as error:

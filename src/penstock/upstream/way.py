@@ -28,12 +28,17 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 class Way(msgspec.Struct, frozen=True):
-    """``ca``, ``client_cert`` and ``client_key`` are paths, '' for none: of the machine's own trust, and of no certificate."""
+    """``ca``, ``client_cert`` and ``client_key`` are paths, '' for none: of the machine's own trust, and of no certificate.
+
+    ``address`` is where to connect, in place of what the origin's name means at that moment: whoever has looked at the address
+    is sent to no other. TLS and the head name the origin all the same.
+    """
 
     proxy: Proxy | None = None
     ca: str = ""
     client_cert: str = ""
     client_key: str = ""
+    address: str = ""
 
     @property
     def is_trusted_as_usual(self) -> bool:

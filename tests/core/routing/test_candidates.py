@@ -68,7 +68,7 @@ def test_priority_makes_tiers_then_the_callers_dialect_then_weight() -> None:
         [("messages", "messages")], [("both", "messages")], [("messages", "messages")], [("chat", "chat")],
     ]  # fmt: skip
     group = grouped(Target("chat", "a", weight=3), Target("chat", "b"), Target("both", "c", priority=4))
-    assert [(tier.priority, tier.total, tier.mean) for tier in group.tiers] == [(0, 4.0, 2.0), (4, 1.0, 1.0)]
+    assert [(tier.priority, tier.cumulative) for tier in group.tiers] == [(0, [3.0, 4.0]), (4, [1.0])]
     assert group.size == 3
 
 

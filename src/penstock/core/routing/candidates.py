@@ -98,7 +98,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 class Tier:
     """Candidates that are equals: one priority, all in the caller's dialect or all translated, and with a weight or without."""
 
-    __slots__ = ("candidates", "cumulative", "keys", "marks", "mean", "priority", "total", "weights")
+    __slots__ = ("candidates", "cumulative", "keys", "marks", "priority", "weights")
 
     def __init__(self, priority: int, candidates: tuple[Candidate, ...]) -> None:
         self.priority = priority
@@ -108,8 +108,6 @@ class Tier:
         self.weights = [float(candidate.weight or 1) for candidate in candidates]
         """Among those that have none, all are equal."""
         self.cumulative = list(accumulate(self.weights))
-        self.total = self.cumulative[-1]
-        self.mean = self.total / len(candidates)
 
 
 class Group:

@@ -4,7 +4,8 @@ Both are looked at in one view of the database, where they agree at any moment, 
 is missing rather than setting what is right, so that it may run beside the ledger's own writing.
 """
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Select, case, func, select
@@ -17,6 +18,8 @@ from penstock.store.sql.database import Database, upsert_adding
 from penstock.store.sql.schema import requests, usage_days
 
 Key = tuple[str | int, ...]
+_ROWS_A_TURN: Final = 100
+"""After so many, requests that are served have their turn: a day may have a hundred thousand of sums."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -45,7 +48,9 @@ async def compare(conn: AsyncConnection, day: int) -> list[Difference]:
         have = await _numbers(conn, kept, kept.kept)
         want = await _numbers(conn, kept, kept.made)
         nothing = (0,) * len(kept.columns)
-        for key in sorted(have.keys() | want.keys()):
+        for at, key in enumerate(sorted(have.keys() | want.keys())):
+            if at % _ROWS_A_TURN == 0:
+                await asyncio.sleep(0)
             pairs = zip(kept.columns, have.get(key, nothing), want.get(key, nothing), strict=True)
             found += [
                 Difference(str(kept.table.name), key, column, is_, should)
@@ -98,7 +103,10 @@ async def _numbers(
     width = len(kept.key)
     found: dict[Key, tuple[int, ...]] = {}
     # once a day: kept ready, they would be 3 MB of every server
-    for row in await conn.execute(statement, execution_options={"compiled_cache": None}):
+    rows = await conn.execute(statement, execution_options={"compiled_cache": None})
+    for at, row in enumerate(rows):
+        if at % _ROWS_A_TURN == 0:
+            await asyncio.sleep(0)
         values = tuple(row)
         found[values[:width]] = tuple(int(value) for value in values[width:])
     return found

@@ -5,6 +5,7 @@ and PostgreSQL alike. A request that has ended by the time its row is written is
 ``INSERT`` of an open row, and an ``UPDATE`` later.
 """
 
+import secrets
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 
@@ -149,6 +150,20 @@ _COUNT = Bulk(
     " ON CONFLICT (user_id, day) DO UPDATE SET used = usage_days.used + excluded.used,"
     " refunded = usage_days.refunded + excluded.refunded",
 )
+SettledKey = tuple[int, bytes]
+"""A request that was settled: its day, and its key."""
+_SETTLED_AT_ONCE = 500
+"""Requests in one row of ``settled_batches``."""
+_SETTLED = Bulk(
+    "INSERT INTO settled_batches (id, at, members) SELECT v.column1, v.column2, v.column3 FROM (VALUES ",
+    "(?, ?, ?)",
+    ") AS v WHERE EXISTS (SELECT 1 FROM destinations WHERE removed_at IS NULL)",
+    ("bytea", "bigint", "bytea"),
+)
+"""For exports; nothing is written where there is no destination."""
+_pack_keys = msgspec.msgpack.Encoder().encode
+settled_keys = msgspec.msgpack.Decoder(list[SettledKey]).decode
+"""The requests of a row of ``settled_batches``."""
 _SETTLE = Bulk(
     "UPDATE requests SET boot = NULL, kind = v.column3, input_tokens = v.column4, output_tokens = v.column5,"
     " cache_read_tokens = v.column6, cache_write_tokens = v.column7, reasoning_tokens = v.column8,"
@@ -197,6 +212,19 @@ def booking(batch: Batch, boot: str, stored: Collection[int] = ()) -> Iterator[t
         ]
     )
     yield from _COUNT.statements([(*key, *counts[key]) for key in sorted(counts)])
+    yield from _SETTLED.statements(_settled(batch))
+
+
+def _settled(batch: Batch) -> list[BulkRow]:
+    """Which requests the batch settles, for those that are exported; ``at`` is when about the last of them ended."""
+    pairs = batch.ended()
+    found: list[BulkRow] = []
+    for start in range(0, len(pairs), _SETTLED_AT_ONCE):
+        some = pairs[start : start + _SETTLED_AT_ONCE]
+        last, end = some[-1]
+        at = last.created_at + min(whole_count(end.total_ms) or 0, DAY_MS)
+        found.append((secrets.token_bytes(16), at, _pack_keys([(row.day, row.key) for row, _ in some])))
+    return found
 
 
 def _asked(row: Row) -> BulkRow:

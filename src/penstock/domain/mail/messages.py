@@ -1,5 +1,7 @@
 """Texts of every mail, in one place. A code is never in a subject: subjects are shown on locked screens."""
 
+from collections.abc import Sequence
+
 from penstock.core.quoting import shell_option
 from penstock.domain.mail.outbox import Mail
 
@@ -251,3 +253,26 @@ def trial_mail(brand: str, recipient: str) -> Mail:
         f"{brand}: a test mail",
         (f"{brand} can send mails: this one was asked for by its operator.", "There is nothing to do."),
     )
+
+
+def staff_letter(brand: str, recipient: str, event: str, lines: Sequence[str]) -> Mail:
+    """To an address that a rule names: one event, or several at once."""
+    several = event in ("summary", "digest.daily")
+    subject = f"{brand}: {len(lines)} events" if several else f"{brand}: {lines[0]}"
+    return Mail(
+        "staff_letter",
+        recipient,
+        subject,
+        (*lines, "A rule of the service sends this to you; its staff can change it under Notifications."),
+    )
+
+
+def daily_digest(brand: str, recipient: str, url: str, waits: Sequence[str], changed: Sequence[str]) -> Mail:
+    """To the operators, once a day: what waits for somebody, and what has changed since the last one."""
+    parts: list[str] = []
+    if waits:
+        parts += [f"Waits for somebody: {len(waits)}", *waits]
+    if changed:
+        parts += ["Since the last digest:", *changed]
+    subject = f"{brand}: {len(waits)} wait for somebody" if waits else f"{brand}: what has changed"
+    return Mail("digest_daily", recipient, subject, (*parts, f"All of it: {url}/admin"))

@@ -29,6 +29,7 @@ Scope = Literal[
     "providers:write", "requests:read", "requests:write", "staff:read", "staff:write", "mail:read", "mail:write",
     "trail:read", "changes:write", "settings:read", "jobs:read", "notices:read", "notices:write",
     "captures:read", "captures:write",
+    "exports:read", "exports:write",
 ]  # fmt: skip
 """What a token is for. Who may write may read the same."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)

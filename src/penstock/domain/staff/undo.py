@@ -7,6 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.domain.accounts import accounts
 from penstock.domain.catalog import catalog_managers, catalog_store
 from penstock.domain.catalog.toml_document import CatalogError
+from penstock.domain.exports import destinations
+from penstock.domain.notifications import rules, webhooks
 from penstock.domain.staff import catalog_changes, people, provider_changes
 from penstock.domain.staff.catalog_changes import Kinds
 from penstock.domain.staff.roles import Permission, may, require
@@ -21,6 +23,9 @@ _NEEDS: dict[str, Permission] = {
     "provider": "catalog",
     "model": "catalog",
     "plan": "catalog",
+    "webhook": "mail",
+    "rule": "mail",
+    "destination": "export",
 }
 _OF_CATALOG = frozenset({"provider", "model", "plan"})
 
@@ -81,6 +86,12 @@ async def take_back(
             await people.undo(conn, change, actor, now=now, entropy=entropy)
         elif change.object_kind == "key":
             await people.restore_key(conn, change, actor, now=now, entropy=entropy)
+        elif change.object_kind == "webhook":
+            await webhooks.undo_webhook(conn, change, now=now)
+        elif change.object_kind == "rule":
+            await rules.undo_rule(conn, change)
+        elif change.object_kind == "destination":
+            await destinations.undo_destination(conn, change, now=now)
     await changes.mark_undone(conn, operation, actor, now=now)
     first = found[0]
     await entries.write(

@@ -8,6 +8,7 @@ from penstock.site.admin.capture_pages import CapturePages
 from penstock.site.admin.catalog_pages import CatalogPages
 from penstock.site.admin.context import AdminContext
 from penstock.site.admin.notice_pages import NoticePages
+from penstock.site.admin.notification_pages import NotificationPages
 from penstock.site.admin.operation_pages import OperationPages
 from penstock.site.admin.overview_pages import OverviewPages
 from penstock.site.admin.people_pages import PeoplePages
@@ -38,6 +39,7 @@ class AdminSite:
             OperationPages(context),
             NoticePages(context),
             CapturePages(context),
+            NotificationPages(context),
         )
 
     def pages(self) -> list[AdminRoute]:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from penstock.core.limits import day_of
 from penstock.core.quoting import url_path
 from penstock.domain.catalog import catalog_managers, catalog_store
+from penstock.domain.catalog.catalog import Plan
 from penstock.domain.catalog.toml_document import CatalogDocument, CatalogError, parse
 from penstock.domain.catalog.toml_writer import dump
 from penstock.domain.ledger import rollups
@@ -47,6 +48,7 @@ class CatalogPages:
             AdminRoute("/admin/models/remove", self.remove, "catalog", ("GET", "POST")),
             AdminRoute("/admin/models/{id:path}", self.model, "read"),
             AdminRoute("/admin/plans", self.plans, "read"),
+            AdminRoute("/admin/plans/new", self.new_plan, "catalog", ("GET", "POST")),
             AdminRoute("/admin/plans/{id}", self.plan, "read"),
             AdminRoute("/admin/plans/{id}/change", self.change_plan, "catalog", ("POST",)),
             AdminRoute("/admin/catalog/edit", self.edit, "catalog"),
@@ -217,20 +219,33 @@ class CatalogPages:
         plan = self._site.catalog().plans.get(request.path_params["id"])
         if plan is None:
             raise PageNotFound("There is no such plan.")
-        ticked = form.chosen("model-")
-        # In the plan's own order, which the boxes do not have; what is new comes after.
-        models = [name for name in plan.models if name in ticked]
-        models += [name for name in ticked if name not in plan.models]
-        wanted = msgspec.structs.replace(
-            plan,
-            name=form.text("name"),
-            daily_requests=_number(form, "daily_requests"),
-            concurrent_requests=_number(form, "concurrent_requests"),
-            queue_seconds=_number(form, "queue_seconds"),
-            models=tuple(models),
-        )
-        text = dump(CatalogDocument(plans=(wanted,)))
+        text = dump(CatalogDocument(plans=(_filled_in(plan, form),)))
         return await self._previewed(request, text, back=f"/admin/plans/{plan.id}")
+
+    async def new_plan(self, request: Request) -> Response:
+        """The form of a plan that is not there yet, and its preview."""
+        catalog = self._site.catalog()
+        plan, problem = Plan("", "", 1000, 1, ()), ""
+        if request.method == "POST":
+            form = await read_form(request)
+            plan = msgspec.structs.replace(plan, id=form.text("id"), models=form.chosen("model-"))
+            try:
+                if plan.id in catalog.plans:
+                    raise InvalidRequest("There is a plan of this id already.", param="id")
+                plan = _filled_in(plan, form)
+                text = dump(CatalogDocument(plans=(plan,)))
+                parse(text, self._kinds)
+                return await self._previewed(request, text, back="/admin/plans")
+            except InvalidRequest as error:
+                problem = error.message
+            except CatalogError as error:
+                problem = " ".join(error.problems)
+        return self._site.pages.render(
+            request,
+            "admin/plan_new.html",
+            {"row": plan, "models": list(catalog.models.values()), "error": problem},
+            status=422 if problem else 200,
+        )
 
     # ---- as text
 
@@ -313,6 +328,22 @@ _NEW: Mapping[str, str] = {
     "model": '[[model]]\nid = "my-model"\ntargets = [{ provider = "my-provider", model = "its-name-there" }]\n',
     "plan": '[[plan]]\nid = "team"\nname = "Team"\ndaily_requests = 20000\nconcurrent_requests = 5\nmodels = []\n',
 }
+
+
+def _filled_in(plan: Plan, form: SubmittedForm) -> Plan:
+    """The plan as the form wants it. Raises ``InvalidRequest``."""
+    ticked = form.chosen("model-")
+    # In the plan's own order, which the boxes do not have; what is new comes after.
+    models = [name for name in plan.models if name in ticked]
+    models += [name for name in ticked if name not in plan.models]
+    return msgspec.structs.replace(
+        plan,
+        name=form.text("name"),
+        daily_requests=_number(form, "daily_requests"),
+        concurrent_requests=_number(form, "concurrent_requests"),
+        queue_seconds=_number(form, "queue_seconds"),
+        models=tuple(models),
+    )
 
 
 def _counted(word: str, names: Sequence[str]) -> str:

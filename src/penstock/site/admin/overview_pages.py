@@ -1,9 +1,14 @@
 """The overview: the last day beside the usual one, and what needs somebody, each with the way to its mend."""
 
+from collections.abc import Sequence
+from typing import Final
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.domain.notifications import staff_events
+from penstock.domain.notifications.staff_events import StaffEvent
 from penstock.domain.staff import overview
 from penstock.domain.staff.overview import Day, Waiting
 from penstock.site.admin.access import AdminRoute
@@ -13,6 +18,15 @@ _TROUBLED = 0.2
 """Of a provider's requests: from this share of failed ones on it needs somebody."""
 _FEW = 5
 """Fewer requests than these say nothing of a provider."""
+
+
+_ELSEWHERE: Final = frozenset({"mail.failing", "service.part_down", "ledger.difference", "model.sunset_near"})
+"""Events that the overview tells of by itself, or that are for later."""
+_EVENTS: Final = ("/admin/notifications", "Look at what lasts")
+_PLACES: Final = {
+    "export.failing": ("/admin/exports", "Look at the exports"),
+    "trail.broken": ("/admin/audit", "Verify the trail"),
+}
 
 
 class _Need(msgspec.Struct, frozen=True):
@@ -41,12 +55,13 @@ class OverviewPages:
         async with site.database.connect() as conn:
             day = await overview.last_day(conn, now=now)
             waiting = await overview.waiting(conn, now=now)
+            lasting = await staff_events.lasting_events(conn)
         return site.pages.render(
             request,
             "admin/overview.html",
             {
                 "day": day,
-                "needs": self._needs(day, waiting),
+                "needs": self._needs(day, waiting) + _of_events(lasting),
                 "running": len(self._context.operation.running()),
                 "served": self._served(),
             },
@@ -115,6 +130,15 @@ class OverviewPages:
             text = f"Plans have {many} that no provider serves: {few}"
             needs.append(_Need("warn", text, "/admin/models?served=no", "Look at the models"))
         return needs
+
+
+def _of_events(lasting: Sequence[StaffEvent]) -> list[_Need]:
+    """What the staff are told of, and lasts."""
+    return [
+        _Need("bad" if it.severity == "critical" else "warn", it.text, *_PLACES.get(it.event, _EVENTS))
+        for it in lasting
+        if it.severity != "info" and it.event not in _ELSEWHERE
+    ]
 
 
 def _mails(count: int, one: str, many: str) -> str:

@@ -83,6 +83,8 @@ OLDER: tuple[str, ...] = (
     "0015",
     "0016",
     "0017",
+    "0018",
+    "0019",
     "0020",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""

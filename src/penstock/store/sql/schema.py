@@ -403,6 +403,126 @@ captures = Table(
 )
 """What was asked and answered, sealed, for ``capture_days``."""
 
+# ---- what staff are told of, and what goes out
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("host", String(300), nullable=False),
+    Column("shape", String(8), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_by", String(320), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("removed_at", BigInteger),
+)
+"""Where events of the staff are sent; ``sealed`` has the address, whose path may be a secret, and the signing secret."""
+
+notice_rules = Table(
+    "notice_rules",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("event", String(40), nullable=False),
+    Column("least", String(8), nullable=False),
+    Column("webhook_id", String(40)),
+    Column("recipient", String(320)),
+    Column("at_once", Boolean, nullable=False),
+    Column("quiet", String(11), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""Which events go where: to a webhook or to a mail address, at once or in the digest. ``event`` is a name, the beginning of
+one before a point, or ``*``; ``quiet`` is such as 22:00-07:00, or ''."""
+
+staff_events = Table(
+    "staff_events",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("event", String(40), nullable=False),
+    Column("object", String(200), nullable=False),
+    Column("severity", String(8), nullable=False),
+    Column("text", String(300), nullable=False),
+    Column("open_key", LargeBinary(32), unique=True),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("told_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+    Index("ix_staff_events_opened_at", "opened_at"),
+)
+"""What staff are told of: ids, numbers and our own words. ``open_key`` is of the event and its object while it lasts, so that
+there is one at a time, whichever server sees it; ``seen_at`` is when a server saw it last."""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("target", String(320), nullable=False),
+    Column("event", String(40), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("bundle", String(8), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger),
+    Column("tries", Integer, nullable=False),
+    Column("sent_at", BigInteger),
+    Column("error", String(200)),
+    Index("ix_deliveries_due_at", "due_at"),
+    Index("ix_deliveries_target", "target", "created_at"),
+)
+"""What goes to webhooks (``kind`` ``webhook``, ``target`` its id) and to the mail addresses of rules. ``sealed`` is what is
+said; ``bundle`` is ``hour`` or ``digest`` where it waits to be said with others. ``due_at`` and ``sent_at`` None, and no
+bundle: it was given up."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("holder", String(40), nullable=False),
+    Column("held_until", BigInteger, nullable=False),
+    Column("done_at", BigInteger, nullable=False),
+)
+"""Work that one server does at a time: who holds it, until when, and up to when it was done."""
+
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(40), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("host", String(300), nullable=False),
+    Column("sealed", LargeBinary),
+    Column("created_by", String(320), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("removed_at", BigInteger),
+    Column("cursor", BigInteger, nullable=False),
+    Column("delivered", BigInteger, nullable=False),
+    Column("holder", String(40), nullable=False),
+    Column("held_until", BigInteger, nullable=False),
+    Column("again_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("failed_at", BigInteger),
+    Column("error", String(200)),
+)
+"""Where settled requests are exported to. ``cursor`` is the ``seq`` of the last batch that arrived there; ``failed_at`` is
+since when it takes none."""
+
+settled_batches = Table(
+    "settled_batches",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("members", LargeBinary, nullable=False),
+    Column("seq", BigInteger, unique=True),
+    Index(
+        "ix_settled_batches_unnumbered",
+        "id",
+        sqlite_where=text("seq IS NULL"),
+        info={"postgresql": {"where": text("seq IS NULL")}},
+    ),
+)
+"""Which requests were settled together, written with them as long as there is a destination. ``seq`` is given afterwards, by
+one server at a time (``domain/exports/settled.py``): so a number never appears below one that was read."""
+
 # ---- what is offered: the catalogue
 
 plans = Table(

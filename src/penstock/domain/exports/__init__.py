@@ -1,0 +1,1 @@
+"""Exports of settled requests: which were settled, in which order, where they go, and what is told of each."""

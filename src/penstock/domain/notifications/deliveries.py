@@ -1,0 +1,356 @@
+"""Deliveries: what goes to webhooks and mail addresses, kept from the transaction that wants it said until it has arrived.
+
+What is said is sealed. It is tried again for about four hours, can be sent again for thirty days, and is then forgotten. Where
+a target has had its hour's worth, or a rule says digest, it waits for a letter that says several things at once. Every function
+takes a connection inside a transaction; ``now`` is epoch milliseconds.
+"""
+
+from collections.abc import Sequence
+from datetime import tzinfo
+from typing import Final
+
+import msgspec
+from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.core import api_key
+from penstock.domain.mail import outbox
+from penstock.domain.mail.messages import staff_letter
+from penstock.domain.notifications.event_kinds import fits, reaches
+from penstock.domain.notifications.letters import Letter, Told, letter_of
+from penstock.domain.notifications.rules import list_rules
+from penstock.domain.trail import entries
+from penstock.domain.trail.entries import Actor, Subject
+from penstock.errors import InvalidRequest
+from penstock.store.secrets_file import Entropy, SecretsFile
+from penstock.store.sql.schema import deliveries
+from penstock.store.sql.schema import outbox as outbox_table
+
+TRIES: Final = 8
+"""Attempts after which a delivery is given up: about four hours after the first."""
+KEEP_MS: Final = 30 * 86_400_000
+_FIRST_RETRY: Final = 30_000
+_HOUR_MS: Final = 3_600_000
+_SHOWN_AT_ONCE: Final = 50
+_decode = msgspec.json.Decoder(Letter).decode
+
+
+class Custom(msgspec.Struct, frozen=True):
+    """What the operator has set: the zone of quiet hours, and how many messages a target gets in an hour."""
+
+    zone: tzinfo
+    per_hour: int
+    brand: str
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A delivery as it may be shown. ``target`` is a webhook's id, or a mail address."""
+
+    id: str
+    kind: str
+    target: str
+    event: str
+    bundle: str
+    created_at: int
+    due_at: int | None
+    tries: int
+    sent_at: int | None
+    error: str | None
+
+    @property
+    def state(self) -> str:
+        """In a word: ``sent``, ``waits``, ``collected`` or ``given up``."""
+        if self.sent_at is not None:
+            return "sent"
+        if self.due_at is not None:
+            return "waits"
+        return "collected" if self.bundle else "given up"
+
+
+class DueLetter(msgspec.Struct, frozen=True):
+    """One that was taken up, and is due again later unless it is reported as sent."""
+
+    id: str
+    kind: str
+    target: str
+    letter: Letter
+    tries: int
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What waits to go out: how many, and since when the oldest is due; None where nothing waits."""
+
+    mails: int
+    mails_since: int | None
+    webhooks: int
+    webhooks_since: int | None
+
+
+async def fan_out(
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    told: Told,
+    custom: Custom,
+    *,
+    now: int,
+    entropy: Entropy,
+) -> int:
+    """Have an event said wherever a rule wants it; how many deliveries. One for each target, by the rule that is soonest."""
+    soonest: dict[tuple[str, str], int | None] = {}
+    for shown in await list_rules(conn):
+        rule = shown.rule
+        if not fits(rule.event, told.event) or not reaches(rule.least, told.severity):
+            continue
+        due = rule.due_at(now, custom.zone) if rule.at_once else None
+        known = soonest.get(rule.target)
+        soonest[rule.target] = due if known is None else known if due is None else min(due, known)
+    letter = Letter(told.event, now, (told,))
+    for (kind, target), due in soonest.items():
+        held = due is not None and await _said_lately(conn, target, now) >= custom.per_hour
+        bundle = "digest" if due is None else "hour" if held else ""
+        when = None if bundle else due
+        await _keep(conn, secrets_file, kind, target, letter, bundle, now=now, due_at=when, entropy=entropy)
+    return len(soonest)
+
+
+async def bundle_hours(
+    conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, entropy: Entropy
+) -> int:
+    """Put what a target did not get for its limit into one letter, once the oldest of it is an hour old."""
+    oldest = (
+        select(deliveries.c.kind, deliveries.c.target)
+        .where(deliveries.c.bundle == "hour", deliveries.c.sent_at.is_(None))
+        .group_by(deliveries.c.kind, deliveries.c.target)
+        .having(func.min(deliveries.c.created_at) <= now - _HOUR_MS)
+    )
+    count = 0
+    for kind, target in (await conn.execute(oldest)).all():
+        count += await _bundle(conn, secrets_file, kind, target, "hour", "summary", now=now, entropy=entropy)
+    return count
+
+
+async def bundle_digests(
+    conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, entropy: Entropy
+) -> int:
+    """Put what rules want in the digest into one letter for each target."""
+    waiting = (
+        select(deliveries.c.kind, deliveries.c.target)
+        .where(deliveries.c.bundle == "digest", deliveries.c.sent_at.is_(None))
+        .distinct()
+    )
+    count = 0
+    for kind, target in (await conn.execute(waiting)).all():
+        count += await _bundle(
+            conn, secrets_file, kind, target, "digest", "digest.daily", now=now, entropy=entropy
+        )
+    return count
+
+
+async def any_delivery_due(conn: AsyncConnection, *, now: int) -> bool:
+    """Whether one is due: most of the time there is none, and looking does not hold up those who write."""
+    return await conn.scalar(select(deliveries.c.id).where(deliveries.c.due_at <= now).limit(1)) is not None
+
+
+async def take_due(
+    conn: AsyncConnection, secrets_file: SecretsFile, *, now: int, most: int = 20
+) -> list[DueLetter]:
+    """Take up those that are due. No other server takes them before the time for the next try has come."""
+    columns = deliveries.c
+    rows = await conn.execute(
+        select(columns.id, columns.kind, columns.target, columns.sealed, columns.tries, columns.due_at)
+        .where(columns.due_at <= now)
+        .order_by(columns.due_at, columns.id)
+        .limit(most)
+    )
+    taken: list[DueLetter] = []
+    for id, kind, target, sealed, tries, due_at in rows.all():
+        ours = await conn.execute(
+            update(deliveries)
+            .where(columns.id == id, columns.due_at == due_at)
+            .values(due_at=now + (_FIRST_RETRY << min(tries, TRIES)), tries=tries + 1)
+        )
+        if ours.rowcount == 1:
+            letter = _decode(secrets_file.unseal(sealed, _about(id)))
+            taken.append(DueLetter(id, kind, target, letter, tries + 1))
+    return taken
+
+
+async def delivered(conn: AsyncConnection, due: DueLetter, *, now: int) -> None:
+    """It has arrived."""
+    await conn.execute(
+        update(deliveries).where(deliveries.c.id == due.id).values(sent_at=now, due_at=None, error=None)
+    )
+
+
+async def hand_to_mail(
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    due: DueLetter,
+    custom: Custom,
+    *,
+    now: int,
+    entropy: Entropy,
+) -> None:
+    """What goes to a mail address goes on in the outbox of mails, in this transaction."""
+    mail = staff_letter(custom.brand, due.target, due.letter.event, due.letter.lines())
+    await outbox.queue(conn, secrets_file, mail, now=now, entropy=entropy)
+    await delivered(conn, due, now=now)
+
+
+async def delivery_failed(conn: AsyncConnection, due: DueLetter, error: str, *, lasting: bool) -> None:
+    """It was not taken; ``lasting``: and never will be. The error has no word of the receiver's."""
+    given_up = {"due_at": None} if lasting or due.tries >= TRIES else {}
+    await conn.execute(
+        update(deliveries).where(deliveries.c.id == due.id).values(error=error[:200], **given_up)
+    )
+
+
+async def newest_deliveries(conn: AsyncConnection) -> list[Delivery]:
+    """Those that wait first, then the newest others."""
+    columns = deliveries.c
+    rows = await conn.execute(
+        select(*_SHOWN)
+        .order_by(columns.due_at.is_(None), columns.created_at.desc(), columns.id)
+        .limit(_SHOWN_AT_ONCE)
+    )
+    return [Delivery(*row) for row in rows]
+
+
+async def deliver_again(conn: AsyncConnection, id: str, actor: Actor, *, now: int, entropy: Entropy) -> None:
+    """Have one be sent at once, whether it waits, was sent or was given up. Raises ``InvalidRequest``."""
+    done = await conn.execute(
+        update(deliveries)
+        .where(deliveries.c.id == id, or_(deliveries.c.bundle == "", deliveries.c.sent_at.is_not(None)))
+        .values(due_at=now, sent_at=None, tries=0, error=None, bundle="")
+    )
+    if done.rowcount != 1:
+        raise InvalidRequest("There is no such delivery, or it waits to be said with others.", param="id")
+    await entries.write(conn, actor, "delivery_sent_again", Subject("delivery", id), now=now, entropy=entropy)
+
+
+async def failing_targets(conn: AsyncConnection, *, since: int) -> list[str]:
+    """The ids of webhooks that have refused something three times, or lost it, and taken nothing after that."""
+    columns = deliveries.c
+    arrived = (
+        select(columns.target, func.max(columns.sent_at).label("at"))
+        .where(columns.sent_at.is_not(None), columns.error.is_(None))
+        .group_by(columns.target)
+        .subquery()
+    )
+    rows = await conn.scalars(
+        select(columns.target)
+        .distinct()
+        .join_from(deliveries, arrived, columns.target == arrived.c.target, isouter=True)
+        .where(
+            columns.kind == "webhook",
+            columns.created_at >= since,
+            columns.sent_at.is_(None),
+            columns.tries >= 3,
+            or_(arrived.c.at.is_(None), arrived.c.at < columns.created_at),
+        )
+        .order_by(columns.target)
+    )
+    return list(rows)
+
+
+async def backlog(conn: AsyncConnection) -> Backlog:
+    """What is due and has not gone out: the mails, and what goes to webhooks."""
+    found: list[int | None] = []
+    for created, due in (
+        (outbox_table.c.created_at, outbox_table.c.due_at),
+        (deliveries.c.created_at, deliveries.c.due_at),
+    ):
+        row = (await conn.execute(select(func.count(), func.min(created)).where(due.is_not(None)))).one()
+        found += [row[0], row[1]]
+    mails, mails_since, hooks, hooks_since = found
+    return Backlog(mails or 0, mails_since, hooks or 0, hooks_since)
+
+
+async def tidy_deliveries(conn: AsyncConnection, *, now: int) -> None:
+    """Forget what is so old that nobody sends it again."""
+    await conn.execute(
+        delete(deliveries).where(deliveries.c.created_at < now - KEEP_MS, deliveries.c.due_at.is_(None))
+    )
+
+
+async def _said_lately(conn: AsyncConnection, target: str, now: int) -> int:
+    columns = deliveries.c
+    query = select(func.count()).where(
+        columns.target == target,
+        columns.bundle == "",
+        columns.created_at > now - _HOUR_MS,
+        columns.event.not_in(("summary", "digest.daily")),
+    )
+    return await conn.scalar(query) or 0
+
+
+async def _bundle(
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    kind: str,
+    target: str,
+    bundle: str,
+    event: str,
+    *,
+    now: int,
+    entropy: Entropy,
+) -> int:
+    columns = deliveries.c
+    these = (columns.kind == kind, columns.target == target, columns.bundle == bundle)
+    rows = await conn.execute(
+        select(columns.id, columns.sealed)
+        .where(*these, columns.sent_at.is_(None))
+        .order_by(columns.created_at, columns.id)
+    )
+    told: list[Told] = []
+    ids: list[str] = []
+    for id, sealed in rows.all():
+        ids.append(id)
+        told += _decode(secrets_file.unseal(sealed, _about(id))).told
+    if not ids:
+        return 0
+    await _mark_said(conn, ids, now)
+    letter = letter_of(event, told, at=now)
+    await _keep(conn, secrets_file, kind, target, letter, "", now=now, due_at=now, entropy=entropy)
+    return 1
+
+
+async def _mark_said(conn: AsyncConnection, ids: Sequence[str], now: int) -> None:
+    for start in range(0, len(ids), 500):
+        part = ids[start : start + 500]
+        await conn.execute(update(deliveries).where(deliveries.c.id.in_(part)).values(sent_at=now))
+
+
+async def _keep(
+    conn: AsyncConnection,
+    secrets_file: SecretsFile,
+    kind: str,
+    target: str,
+    letter: Letter,
+    bundle: str,
+    *,
+    now: int,
+    due_at: int | None,
+    entropy: Entropy,
+) -> None:
+    id = api_key.identifier("msg", entropy(16))
+    await conn.execute(
+        insert(deliveries).values(
+            id=id,
+            kind=kind,
+            target=target,
+            event=letter.event,
+            sealed=secrets_file.seal(msgspec.json.encode(letter), _about(id), entropy),
+            bundle=bundle,
+            created_at=now,
+            due_at=due_at,
+            tries=0,
+        )
+    )
+
+
+def _about(id: str) -> bytes:
+    return f"deliveries|{id}|sealed".encode()
+
+
+_SHOWN = tuple(deliveries.c[name] for name in Delivery.__struct_fields__)

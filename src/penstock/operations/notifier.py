@@ -1,0 +1,281 @@
+"""The notifier: sees what lasts, has it told by the rules, and sends what is due to webhooks and mail addresses.
+
+Every process says what it sees. What is seen in the database, what is over, what is said with others and the daily digest are
+one server's work at a time; each message is sent by one server, and one that dies with a message in hand leaves it due again.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from penstock import __version__
+from penstock.domain.accounts import accounts
+from penstock.domain.mail import messages, outbox
+from penstock.domain.notifications import deliveries, digest, staff_events, watch, webhooks
+from penstock.domain.notifications.deliveries import Custom, DueLetter
+from penstock.domain.notifications.jobs import done_until, held_elsewhere, job_done, take_job
+from penstock.domain.notifications.letters import Letter, body_of_letter
+from penstock.domain.notifications.staff_events import Condition, Teller
+from penstock.domain.notifications.webhooks import NoSuchWebhook, Webhook
+from penstock.errors import DatabaseUnavailable
+from penstock.operations.background import running_beside
+from penstock.operations.metrics import Metrics
+from penstock.operations.signed_post import NotTaken, Outward, outward, post_signed
+from penstock.settings import Settings
+from penstock.settings.zones import zone_of
+from penstock.store.secrets_file import SecretsFile, SecretsFileError
+from penstock.store.sql.database import Database
+from penstock.timeouts import to_its_end
+
+log = logging.getLogger("penstock.operations.notifier")
+
+AGENT: Final = f"Penstock/{__version__}"
+LEAD: Final = "notices"
+DIGEST: Final = "digest"
+LEASE_MS: Final = 60_000
+_SEEN_SECONDS: Final = 30.0
+"""What lasts is said again so often, so that nobody takes it for over."""
+_LAST_WORD: Final = 6.0
+"""Seconds that messages on their way have when the server stops: as long as a receiver may take."""
+_LOOK_BACK_MS: Final = 7 * 86_400_000
+
+
+class Notifier:
+    """One per process. ``sees`` are asked in each round what lasts at the moment."""
+
+    def __init__(
+        self,
+        database: Database,
+        secrets_file: SecretsFile,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        sees: Sequence[Callable[[], list[Condition]]],
+        now: Callable[[], float],
+        mail_queued: Callable[[], None],
+    ) -> None:
+        """``now`` gives epoch seconds; ``mail_queued`` is called after a mail was queued."""
+        self._database = database
+        self._secrets_file = secrets_file
+        self._settings = settings
+        self._metrics = metrics
+        self._sees = tuple(sees)
+        self._now = now
+        self._mail_queued = mail_queued
+        self._zone = zone_of(settings.report_zone)
+        self._custom = Custom(self._zone, settings.notify_per_hour, settings.brand)
+        self._teller = Teller(
+            secrets_file, self._custom, int(settings.notify_again * 1000), secrets.token_bytes
+        )
+        self._outward = outward_of(settings)
+        self._holder = secrets.token_hex(16)
+        self._said: frozenset[tuple[str, str]] = frozenset()
+        self._said_at = 0.0
+        self._woken = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._woken.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Events are told, until the end."""
+        async with running_beside(self._run()):
+            yield
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.notify_poll):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            await to_its_end(self._guarded(), _LAST_WORD)
+
+    async def _guarded(self) -> None:
+        try:
+            await self.round()
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; the staff are told later")
+        except SecretsFileError as error:
+            log.error("what is to be told cannot be read: %s", error)  # noqa: TRY400 - the text says it all
+        except Exception:
+            log.exception("a round of notifications failed")
+
+    async def round(self) -> int:
+        """See, tell and send; how many messages have arrived. Raises ``DatabaseUnavailable``, ``SecretsFileError``."""
+        async with self._turn:
+            await self._say_what_lasts()
+            await self._lead()
+            count = await self._send_due()
+            await self._tell_backlog()
+            return count
+
+    # ---- what this process sees
+
+    async def _say_what_lasts(self) -> None:
+        seen = [each for sees in self._sees for each in sees()]
+        named = frozenset((each.event, each.object) for each in seen)
+        now = self._now()
+        if not seen or (named == self._said and abs(now - self._said_at) < _SEEN_SECONDS):
+            self._said = named
+            return
+        async with self._database.transaction() as conn:
+            await staff_events.observe(conn, self._teller, seen, now=int(now * 1000))
+        self._said, self._said_at = named, now
+
+    # ---- what one server does
+
+    async def _lead(self) -> None:
+        now = self._now_ms()
+        async with self._database.connect() as conn:
+            if await held_elsewhere(conn, LEAD, self._holder, now=now):
+                return
+        async with self._database.transaction() as conn:
+            since = await take_job(conn, LEAD, self._holder, lease_ms=LEASE_MS, now=now)
+            if since is None:
+                return
+            found = await watch.conditions_in_books(conn, since=now - _LOOK_BACK_MS)
+            await staff_events.observe(conn, self._teller, found, now=now)
+            accounts_made, through = await watch.new_accounts(conn, after=since, now=now)
+            for what, at in accounts_made:
+                await staff_events.happened(conn, self._teller, what, at, now=now)
+            unseen = int(self._settings.notify_over * 1000)
+            await staff_events.close_unseen(conn, self._teller, unseen_ms=unseen, now=now)
+            await deliveries.bundle_hours(conn, self._secrets_file, now=now, entropy=secrets.token_bytes)
+            await job_done(conn, LEAD, before=since, at=through)
+        await self._digest(now)
+
+    async def _digest(self, now: int) -> None:
+        """Once a day, whichever server comes first."""
+        if self._settings.digest_at == "never":
+            return
+        due = digest.digest_due(now, self._settings.digest_at, self._zone)
+        async with self._database.connect() as conn:
+            known = await done_until(conn, DIGEST)
+            if known is not None and known >= due:
+                return
+        async with self._database.transaction() as conn:
+            since = await take_job(conn, DIGEST, self._holder, lease_ms=LEASE_MS, now=now)
+            if since is None or since >= due:
+                return
+            found = await digest.gather_digest(conn, since=since, now=now)
+            await deliveries.bundle_digests(conn, self._secrets_file, now=now, entropy=secrets.token_bytes)
+            await staff_events.tidy_events(conn, now=now)
+            await deliveries.tidy_deliveries(conn, now=now)
+            await webhooks.tidy_webhooks(conn, now=now)
+            if not found.is_empty:
+                url = self._settings.url(self._settings.port)
+                for operator in await accounts.admins(conn):
+                    mail = messages.daily_digest(
+                        self._custom.brand, operator, url, found.waits, found.changed
+                    )
+                    await outbox.queue(conn, self._secrets_file, mail, now=now, entropy=secrets.token_bytes)
+            await job_done(conn, DIGEST, before=since, at=now)
+        self._mail_queued()
+
+    async def _tell_backlog(self) -> None:
+        async with self._database.connect() as conn:
+            found = await deliveries.backlog(conn)
+        now = self._now()
+        self._metrics.outbox = {
+            kind: (count, 0.0 if since is None else max(0.0, now - since / 1000))
+            for kind, count, since in (
+                ("mail", found.mails, found.mails_since),
+                ("webhook", found.webhooks, found.webhooks_since),
+            )
+        }
+
+    # ---- sending
+
+    async def _send_due(self) -> int:
+        count = 0
+        while True:
+            async with self._database.connect() as conn:
+                if not await deliveries.any_delivery_due(conn, now=self._now_ms()):
+                    return count
+            async with self._database.transaction() as conn:
+                taken = await deliveries.take_due(conn, self._secrets_file, now=self._now_ms())
+            by_target: dict[str, list[DueLetter]] = {}
+            for due in taken:
+                by_target.setdefault(due.target, []).append(due)
+            counts = await asyncio.gather(*(self._send_all(some) for some in by_target.values()))
+            count += sum(counts)
+
+    async def _send_all(self, some: Sequence[DueLetter]) -> int:
+        """What is for one target, one after the other; the others do not wait for it."""
+        return sum([await self._send(due) for due in some])
+
+    async def _send(self, due: DueLetter) -> bool:
+        if due.kind == "mail":
+            async with self._database.transaction() as conn:
+                await deliveries.hand_to_mail(
+                    conn,
+                    self._secrets_file,
+                    due,
+                    self._custom,
+                    now=self._now_ms(),
+                    entropy=secrets.token_bytes,
+                )
+            self._mail_queued()
+            return True
+        try:
+            await self._post(due)
+        except NotTaken as error:
+            log.warning("a webhook did not take a message", extra={"code": due.target, "error": str(error)})
+            async with self._database.transaction() as conn:
+                await deliveries.delivery_failed(conn, due, str(error), lasting=error.lasting)
+            return False
+        async with self._database.transaction() as conn:
+            await deliveries.delivered(conn, due, now=self._now_ms())
+        return True
+
+    async def _post(self, due: DueLetter) -> None:
+        try:
+            async with self._database.connect() as conn:
+                webhook, address = await webhooks.opened_webhook(conn, self._secrets_file, due.target)
+        except NoSuchWebhook:
+            raise NotTaken("the webhook was removed", lasting=True) from None
+        body = body_of_letter(due.letter, webhook.shape, self._custom.brand)
+        at = int(self._now())
+        await post_signed(address, due.id, body, self._outward, at=at, user_agent=AGENT)
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1000)
+
+
+class WebhookTested(msgspec.Struct, frozen=True):
+    """What came of a test. ``error`` is '' where it was taken."""
+
+    webhook: str
+    taken: bool
+    status: int | None
+    error: str
+
+
+async def try_webhook(
+    database: Database, secrets_file: SecretsFile, settings: Settings, name: str, *, now: float
+) -> tuple[Webhook, WebhookTested]:
+    """Send a test there at once. ``now`` is epoch seconds. Raises ``NoSuchWebhook``, ``SecretsFileError``."""
+    async with database.connect() as conn:
+        webhook, address = await webhooks.opened_webhook(conn, secrets_file, name)
+    body = body_of_letter(Letter("webhook.test", int(now * 1000)), webhook.shape, settings.brand)
+    id = f"msg_test_{secrets.token_hex(12)}"
+    try:
+        status = await post_signed(address, id, body, outward_of(settings), at=int(now), user_agent=AGENT)
+    except NotTaken as error:
+        return webhook, WebhookTested(webhook.name, taken=False, status=None, error=str(error))
+    return webhook, WebhookTested(webhook.name, taken=True, status=status, error="")
+
+
+def outward_of(settings: Settings) -> Outward:
+    """What the operator has set for what is posted."""
+    ca = "" if settings.webhook_ca is None else str(settings.webhook_ca)
+    return outward(settings.webhook_addresses, ca, settings.webhook_seconds)

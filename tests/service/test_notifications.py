@@ -1,0 +1,368 @@
+"""Events of the staff reach webhooks and mail addresses by rules: signed, once, again after a day, and over once."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import select
+
+from penstock.domain.accounts import accounts
+from penstock.domain.notifications import deliveries, rules, staff_events, webhooks
+from penstock.domain.notifications.rules import RuleWish
+from penstock.domain.notifications.staff_events import Condition, Teller
+from penstock.domain.notifications.webhooks import NewWebhook
+from penstock.domain.trail.entries import SYSTEM
+from penstock.operations.conditions import conditions_of_parts
+from penstock.operations.health import Health
+from penstock.operations.notifier import Notifier, try_webhook
+from penstock.operations.upstreams import Alert, UpstreamWatch
+from penstock.store.sql.schema import outbox
+from tests.service.receivers import Receiver, receiving, trusting
+from tests.service.running_service import House, open_house
+from tests.stores import Engine, engine
+
+__all__ = ["engine"]
+
+OUT = Condition("model.out", "m-1", "All providers of m-1 are out (server).")
+
+
+class Office:
+    """A house whose staff are told, and what they are told."""
+
+    def __init__(self, house: House, receiver: Receiver) -> None:
+        self.house = house
+        self.receiver = receiver
+
+    @property
+    def now(self) -> int:
+        return int(self.house.clock.now * 1000)
+
+    @property
+    def notifier(self) -> Notifier:
+        assert self.house.service is not None
+        assert self.house.service.notifier is not None
+        return self.house.service.notifier
+
+    @property
+    def teller(self) -> Teller:
+        return self.notifier._teller
+
+    async def hook(self, name: str = "pager", shape: str = "plain", url: str = "") -> NewWebhook:
+        async with self.house.store.database.transaction() as conn:
+            return await webhooks.add_webhook(
+                conn,
+                self.house.store.secrets_file,
+                name,
+                url or self.receiver.url,
+                shape,
+                SYSTEM,
+                now=self.now,
+                entropy=secrets.token_bytes,
+            )
+
+    async def rule(self, **said: Any) -> None:
+        async with self.house.store.database.transaction() as conn:
+            wish = RuleWish(**said)
+            await rules.add_rule(conn, wish, SYSTEM, now=self.now, entropy=secrets.token_bytes)
+
+    async def sees(self, *seen: Condition) -> int:
+        """What a process sees, said and sent; how many messages arrived."""
+        async with self.house.store.database.transaction() as conn:
+            await staff_events.observe(conn, self.teller, seen, now=self.now)
+        return await self.notifier.round()
+
+    async def later(self, seconds: float) -> int:
+        self.house.clock.now += seconds
+        return await self.notifier.round()
+
+    async def kept(self) -> list[deliveries.Delivery]:
+        async with self.house.store.database.connect() as conn:
+            return await deliveries.newest_deliveries(conn)
+
+
+@pytest.fixture
+async def office(engine: Engine, tmp_path: Path) -> AsyncGenerator[Office]:
+    async with receiving() as receiver:
+        more = trusting(tmp_path)
+        async with open_house(tmp_path / "data", database_url=engine.url, **more) as house:
+            yield Office(house, receiver)
+
+
+async def test_what_lasts_is_told_once_again_after_a_day_and_over_once(office: Office) -> None:
+    made = await office.hook()
+    await office.rule(event="*", webhook="pager")
+    assert await office.sees(OUT) == 1
+    (first,) = office.receiver.got
+    assert first.first == "POST /hooks/canary-path-77d1?token=canary-query-02ba HTTP/1.1"
+    assert first.is_signed(made.secret)
+    assert not first.is_signed("whsec_" + "A" * 43 + "=")
+    assert first.headers["content-type"] == "application/json"
+    assert abs(int(first.named["webhook-timestamp"]) - office.house.clock.now) < 2
+    told = first.json
+    assert (told["type"], told["service"]) == ("model.out", "Penstock")
+    assert told["data"]["state"] == "opened"
+    assert (told["data"]["object"], told["data"]["severity"]) == ("m-1", "critical")
+    for _ in range(3):
+        office.house.clock.now += 60
+        assert await office.sees(OUT) == 0, "it is told once"
+    office.house.clock.now += 86_400
+    assert await office.sees(OUT) == 1
+    assert office.receiver.got[1].json["data"]["state"] == "still_open"
+    assert office.receiver.got[1].json["data"]["since"] == told["data"]["since"]
+    assert await office.later(100) == 0, "a server may be late"
+    assert await office.later(100) == 1
+    assert office.receiver.got[2].json["data"]["state"] == "recovered"
+    assert await office.later(1000) == 0
+    assert await office.sees(OUT) == 1, "it has come back"
+    assert office.receiver.got[3].json["data"]["state"] == "opened"
+    assert len({message.id for message in office.receiver.got}) == 4
+
+
+async def test_a_message_that_is_not_taken_is_sent_again_under_its_id(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="model", webhook="pager")
+    for answer, location in ((500, ""), (302, office.receiver.url), (None, "")):
+        office.receiver.answer, office.receiver.location = answer, location
+        office.notifier._outward = replace(office.notifier._outward, seconds=0.5)
+        before = office.receiver.connections
+        sent = await office.sees(OUT) if answer == 500 else await office.later(50 if answer else 65)
+        assert sent == 0
+        assert office.receiver.connections == before + 1, "nothing is followed"
+    waits = (await office.kept())[0]
+    assert (waits.state, waits.tries, waits.error) == ("waits", 3, "no answer within 0.5 s")
+    office.receiver.answer = 204
+    office.notifier._outward = replace(office.notifier._outward, seconds=5.0)
+    async with office.house.store.database.transaction() as conn:
+        await staff_events.observe(conn, office.teller, [OUT], now=office.now)
+    assert await office.later(3600) >= 1
+    assert len({message.id for message in office.receiver.got[:4]}) == 1
+    async with office.house.store.database.transaction() as conn:
+        await deliveries.deliver_again(conn, waits.id, SYSTEM, now=office.now, entropy=secrets.token_bytes)
+    count = len(office.receiver.got)
+    assert await office.notifier.round() >= 1
+    assert office.receiver.got[count].id == waits.id, "sent again by hand, it is the same message"
+
+
+async def test_a_message_nobody_takes_is_given_up_and_its_webhook_is_told_of_elsewhere(
+    office: Office,
+) -> None:
+    await office.hook("broken")
+    async with receiving() as other:
+        await office.hook("good", url=other.url)
+        await office.rule(event="model", webhook="broken")
+        await office.rule(event="webhook.failing", webhook="good")
+        office.receiver.answer = 503
+        await office.sees(OUT)
+        for _ in range(deliveries.TRIES + 2):
+            await office.later(3 * 3600)
+        mine = [it for it in await office.kept() if it.event == "model.out"]
+        assert {it.state for it in mine} == {"given up"}
+        assert [message.json["type"] for message in other.got][:1] == ["webhook.failing"]
+
+
+async def test_gone_is_given_up_at_once(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    office.receiver.answer = 410
+    await office.sees(OUT)
+    assert [(it.state, it.tries) for it in await office.kept()] == [("given up", 1)]
+
+
+async def test_of_many_an_hour_the_rest_comes_in_one(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    many = [replace(OUT, object=f"m-{number}", text=f"m-{number} is out") for number in range(150)]
+    assert await office.sees(*many) == 20
+    async with office.house.store.database.transaction() as conn:
+        office.house.clock.now += 3600
+        await staff_events.observe(conn, office.teller, many, now=office.now)
+    assert await office.notifier.round() == 1
+    summary = office.receiver.got[20].json
+    assert summary["type"] == "summary"
+    assert len(summary["data"]["events"]) == 100
+    assert summary["data"]["more"] == 30
+
+
+async def test_rules_choose_by_event_and_severity_and_one_target_is_told_once(office: Office) -> None:
+    async with receiving() as other:
+        await office.hook()
+        await office.hook("other", url=other.url)
+        await office.rule(event="*", webhook="pager")
+        await office.rule(event="model", webhook="pager")
+        await office.rule(event="*", least="critical", webhook="other")
+        await office.rule(event="plan.asked", webhook="other")
+        await office.sees(OUT, Condition("mail.failing", "mail", "Mails do not go out"))
+        assert sorted(it.json["type"] for it in office.receiver.got) == ["mail.failing", "model.out"]
+        assert [it.json["type"] for it in other.got] == ["model.out"]
+
+
+async def test_quiet_hours_hold_back_and_the_digest_collects(office: Office) -> None:
+    """It is 08:00 UTC in the house."""
+    await office.hook()
+    await office.rule(event="model", webhook="pager", quiet="07:30-09:15")
+    assert await office.sees(OUT) == 0
+    async with office.house.store.database.transaction() as conn:
+        office.house.clock.now += 75 * 60
+        await staff_events.observe(conn, office.teller, [OUT], now=office.now)
+    assert await office.notifier.round() == 1
+    await office.rule(event="mail", webhook="pager", at_once=False)
+    assert await office.sees(OUT, Condition("mail.failing", "mail", "Mails do not go out")) == 0
+    assert {it.state for it in await office.kept()} == {"sent", "collected"}
+    await office.later(24 * 3600)
+    digest = [it.json for it in office.receiver.got if it.json["type"] == "digest.daily"]
+    assert len(digest) == 1
+    told = [(it["event"], it["state"]) for it in digest[0]["data"]["events"]]
+    assert told == [("mail.failing", "opened"), ("mail.failing", "recovered")]
+
+
+async def test_new_accounts_are_told_without_their_addresses(office: Office) -> None:
+    await office.hook()
+    await office.rule(event="account.signed_up", webhook="pager")
+    await office.notifier.round()
+    async with office.house.store.database.transaction() as conn:
+        for number in range(3):
+            id = accounts.new_user_id(secrets.token_bytes(16))
+            await accounts.create_user(
+                conn,
+                f"canary{number}@example.com",
+                plan="lab",
+                admin=False,
+                verified=True,
+                now=office.now + 1,
+                id=id,
+            )
+    office.house.clock.now += 5
+    assert await office.notifier.round() == 3
+    assert await office.later(70) == 0, "each is told once"
+    assert await office.later(70) == 0
+    assert not any(b"canary" in message.body for message in office.receiver.got)
+    assert office.receiver.got[0].json["data"]["state"] == "happened"
+
+
+async def test_of_two_servers_one_sends_and_one_writes_the_digest(office: Office) -> None:
+    """Each sees the same, and neither knows of the other but by the database."""
+    await office.hook()
+    await office.rule(event="*", webhook="pager")
+    store = office.house.store
+    other = Notifier(
+        store.database,
+        store.secrets_file,
+        office.house.settings,
+        office.notifier._metrics,
+        sees=(lambda: [OUT],),
+        now=office.house.clock,
+        mail_queued=lambda: None,
+    )
+    office.notifier._sees = (lambda: [OUT],)
+    counts = await asyncio.gather(office.notifier.round(), other.round())
+    await asyncio.gather(office.notifier.round(), other.round())
+    assert sum(counts) <= 1
+    assert len(office.receiver.got) == 1
+    async with store.database.transaction() as conn:
+        id = accounts.new_user_id(secrets.token_bytes(16))
+        await accounts.create_user(
+            conn, "root@example.com", plan="lab", admin=True, verified=True, now=1, id=id
+        )
+    office.house.clock.now += 25 * 3600
+    await asyncio.gather(office.notifier.round(), other.round())
+    await asyncio.gather(office.notifier.round(), other.round())
+    async with store.database.connect() as conn:
+        kinds = list(await conn.scalars(select(outbox.c.kind)))
+    assert kinds == ["digest_daily"]
+    assert [message.json["data"]["state"] for message in office.receiver.got] == ["opened", "still_open"]
+
+
+async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_words(office: Office) -> None:
+    """From the provider's answer to the webhook."""
+    house, canary = office.house, "canary-of-the-provider"
+    await office.hook()
+    await office.rule(event="*", webhook="pager", least="warning")
+    for status, event in ((401, "provider_key.refused"), (402, "provider_key.out_of_money")):
+        body = f'{{"error": {{"message": "{canary}"}}}}'.encode()
+        wire = "wire-chat" if status == 401 else "wire-messages"
+        house.wires[wire].script = lambda asked, body=body, status=status: asked.answer(body, status)
+        for _ in range(3):  # one caller's word is not enough for a credential to be switched off
+            assert (await house.ask("chat", wire, await house.user())).status == 502
+        _, upstreams, _ = office.notifier._sees
+        watch: UpstreamWatch = upstreams.__self__  # type: ignore[attr-defined]
+        watch.look()
+        await office.notifier.round()
+        told = [message.json["data"] for message in office.receiver.got if message.json["type"] == event]
+        assert [(it["state"], it["severity"], it["object"]) for it in told] == [("opened", "critical", wire)]
+    assert not any(canary.encode() in message.body for message in office.receiver.got)
+    health = Health({"mail": lambda: f"{canary} 550", "redis": lambda: canary}, owed=lambda: 0)
+    health.differences = 2
+    found = conditions_of_parts(health)
+    assert [(it.event, it.object) for it in found] == [
+        ("mail.failing", "mail"),
+        ("service.part_down", "redis"),
+        ("ledger.difference", "ledger"),
+    ]
+    assert not any(canary in it.text for it in found)
+
+
+async def test_names_that_callers_chose_are_told_to_nobody(office: Office) -> None:
+    """Behind a wildcard a provider's model is a caller's word."""
+    house = office.house
+    house.wires["wire-chat"].script = lambda asked: asked.answer(b"{}", 402)
+    for _ in range(3):
+        await house.ask("chat", "wire-chat", await house.user())
+    watch: UpstreamWatch = office.notifier._sees[1].__self__  # type: ignore[attr-defined]
+    watch.look()
+    watch._found = [
+        Alert("headroom", f"wire-chat:{name}", f"{name} is near its end", leg=("wire-chat", name))
+        for name in ("up-chat", "canary-word")
+    ]
+    assert [(it.event, it.object) for it in watch.conditions()] == [
+        ("target.near_limit", "wire-chat:up-chat")
+    ]
+
+
+@pytest.mark.parametrize("shape", ["slack", "discord", "teams"])
+async def test_chats_get_a_text(office: Office, shape: str) -> None:
+    await office.hook(shape=shape)
+    await office.rule(event="*", webhook="pager")
+    await office.sees(replace(OUT, text="<!channel> & @everyone is out"))
+    said = office.receiver.got[0].json
+    if shape == "slack":
+        assert said == {"text": "Penstock: [critical] &lt;!channel&gt; &amp; @everyone is out"}
+    elif shape == "discord":
+        assert said["allowed_mentions"] == {"parse": []}
+        assert said["content"] == "Penstock: [critical] <!channel> & @everyone is out"
+    else:
+        block = said["attachments"][0]["content"]["body"][0]
+        assert said["attachments"][0]["contentType"] == "application/vnd.microsoft.card.adaptive"
+        assert block["text"] == "Penstock: [critical] <!channel> & @everyone is out"
+
+
+async def test_what_is_inside_our_network_is_not_reached(office: Office) -> None:
+    await office.hook()
+    store, settings = office.house.store, office.house.settings
+    for networks in ((), ("10.0.0.0/8",)):
+        _, tried = await try_webhook(
+            store.database,
+            store.secrets_file,
+            replace(settings, webhook_addresses=networks),
+            "pager",
+            now=office.house.clock.now,
+        )
+        assert not tried.taken
+        assert "not listed" in tried.error
+    assert not office.receiver.connections
+    _, tried = await try_webhook(
+        store.database, store.secrets_file, settings, "pager", now=office.house.clock.now
+    )
+    assert (tried.taken, tried.status) == (True, 204)
+    assert office.receiver.got[0].json["type"] == "webhook.test"
+    _, tried = await try_webhook(
+        store.database,
+        store.secrets_file,
+        replace(settings, webhook_ca=None),
+        "pager",
+        now=office.house.clock.now,
+    )
+    assert tried.error == "no answer: tls", "a certificate of nobody's"
