@@ -137,7 +137,7 @@ def _filled(row: ParityRow, ids: dict[str, str]) -> str:
     """The route with ids of things that are there."""
     path = row.route
     for name in re.findall(r"\{(\w+)(?::path)?\}", path):
-        kind = path.split(" ")[1].split("/")[1]
+        kind = name if name == "key" else path.split(" ")[1].split("/")[1]
         path = re.sub(r"\{" + name + r"(:path)?\}", ids.get(kind, "absent"), path)
     return path
 
@@ -407,6 +407,7 @@ async def test_what_is_read_is_what_the_contract_says(staffed: Staffed) -> None:
         "plans": "free",
         "models": "claude-haiku-4.5",
         "providers": "absent",
+        "key": "outside",
         "changes": operation,
     }
     for row in staffed.api.rows:

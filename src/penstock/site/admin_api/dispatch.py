@@ -211,6 +211,7 @@ class AdminApi:
             ) from error
         if not dry_run:
             self._context.operation.mail_queued()
+            self._site.board.forget()
         return _json(kept.status, kept.body, headers)
 
     # ---- writes
