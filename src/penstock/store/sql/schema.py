@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0023"
+HEAD = "0021"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
