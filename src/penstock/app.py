@@ -40,6 +40,7 @@ from penstock.domain.notifications.staff_events import Condition
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
+from penstock.operations.captures import captures_for
 from penstock.operations.conditions import ModelEndings, conditions_of_parts
 from penstock.operations.control import control_socket
 from penstock.operations.day_notices import DayNotices
@@ -55,6 +56,7 @@ from penstock.operations.provider_check import ProviderChecks
 from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.operations.server_answers import ServerAnswers
 from penstock.operations.token_sources import TokenSources
+from penstock.operations.tracing.collector import tracing
 from penstock.operations.upstream_test import tried
 from penstock.operations.upstreams import VIEWS, UpstreamFailures, UpstreamWatch
 from penstock.providers.secrets import Secrets
@@ -165,13 +167,18 @@ class Service:
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
-            rules = structs.replace(
-                RULES,
-                asks_again=settings.upstream_again,
-                learns_limits=settings.upstream_learned_limits,
+            router = Router(
+                source.get,
+                self._secrets,
+                TokenSources(client, self._secrets, now=self._now),
+                draw=random.random,
+                now=self._now,
+                rules=structs.replace(
+                    RULES,
+                    asks_again=settings.upstream_again,
+                    learns_limits=settings.upstream_learned_limits,
+                ),
             )
-            tokens = TokenSources(client, self._secrets, now=self._now)
-            router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
             router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
             attempts = AttemptLog(database)
             self.provider_refusals, self.ending_notices = await stack.enter_async_context(
@@ -192,8 +199,9 @@ class Service:
                     ),
                 )
             )
-            timings = _timings(settings)
+            traces = stack.enter_context(tracing(settings, source.get, boot, metrics))
             estimator, offload = await stack.enter_async_context(_threads(settings))
+            captures = captures_for(settings, database, secrets_file, revision, self._now)
             translations = TranslationMemory(settings.translations_kept)
             relay = Relay(
                 client=client,
@@ -201,7 +209,7 @@ class Service:
                 gate=gate,
                 router=router,
                 metrics=metrics,
-                timings=timings,
+                timings=_timings(settings),
                 offload=offload,
                 failover=failover,
                 memories=RequestMemories(
@@ -210,7 +218,9 @@ class Service:
                 ),
                 drills=drills,
                 clock=clock,
+                traces=traces,
             )
+            stack.enter_context(_logged(relay))
             gate.ended_by(relay.end)
             gate.described_by(relay.describe)
             refusals = self.refusals = Refusals(
@@ -226,7 +236,7 @@ class Service:
                 ),
                 catalog=source.get,
                 metrics=metrics,
-                receipts=RefusalReceipts(refusals, gate),
+                receipts=RefusalReceipts(refusals, gate, traces, self._now),
                 usage=partial(usage_answer, database),
                 reader=BodyReader(
                     offload,
@@ -239,6 +249,7 @@ class Service:
                 clock=clock,
                 revision=revision,
                 base_path=settings.base_path,
+                captures=captures,
             )
             self.site_process = SiteProcess(
                 settings=settings,
@@ -292,6 +303,8 @@ class Service:
                     queued=self.site_process.mail_sender.wake,
                 ),
                 trail_days=settings.trail_days,
+                captures=captures,
+                capture_days=settings.capture_days,
                 secrets_file=secrets_file,
                 now=self._now,
             )
@@ -482,6 +495,21 @@ def _watching(metrics: Metrics, watch: UpstreamWatch) -> Generator[UpstreamWatch
         yield watch
     finally:
         watch.forget()
+
+
+@contextmanager
+def _logged(relay: Relay) -> Generator[None]:
+    """Lines of the log about a request say its trace, where there are traces."""
+
+    def header_of(request_id: str) -> bytes | None:
+        call = relay.calls.get(request_id)
+        return None if call is None else call.exchange.header(b"traceparent")
+
+    if relay.traces is None:
+        yield
+    else:
+        with relay.traces.logged(header_of):
+            yield
 
 
 @asynccontextmanager

@@ -445,3 +445,23 @@ async def test_a_plan_is_made_by_a_form_with_its_preview(hotel: Hotel, owner: Re
     assert done.headers["location"] == "/admin/plans?notice=catalog-saved"
     page = (await owner.get("/admin/plans/team")).text
     assert 'value="900"' in page
+
+
+async def test_what_is_worst_stands_first_of_what_needs_somebody(
+    hotel: Hotel, ann: Reader, owner: Reader
+) -> None:
+    await ann.post("/plan/ask", plan="pro")
+    async with hotel.house.store.database.transaction() as conn:
+        lost = {
+            "id": "mail_x",
+            "kind": "code",
+            "recipient": ANN,
+            "created_at": int(hotel.house.clock.now * 1000),
+            "tries": 8,
+        }
+        await conn.execute(outbox.insert().values(**lost, error="550 no such mailbox"))
+    page = (await owner.get("/admin")).text
+    needs = re.findall(r'<li><span class="badge (\w+)">', page[page.index("Needs you") : page.index("</ul>")])
+    assert set(needs) == {"bad", "warn"}
+    assert needs == sorted(needs), "bad before warn"
+    assert "one mail was given up in a week: 550 no such mailbox" in page

@@ -61,7 +61,9 @@ class OverviewPages:
             "admin/overview.html",
             {
                 "day": day,
-                "needs": self._needs(day, waiting) + _of_events(lasting),
+                "needs": sorted(
+                    self._needs(day, waiting) + _of_events(lasting), key=lambda it: it.level != "bad"
+                ),
                 "running": len(self._context.operation.running()),
                 "served": self._served(),
             },
@@ -73,7 +75,7 @@ class OverviewPages:
         return sum(1 for model in models if catalog.served(model)), len(models)
 
     def _needs(self, day: Day, waiting: Waiting) -> list[_Need]:
-        """What needs somebody, the worst first."""
+        """What needs somebody."""
         operation = self._context.operation
         needs = [
             _Need("bad", f"{part.name} does not work", "/admin/jobs", "Look at the parts")
@@ -96,7 +98,7 @@ class OverviewPages:
         if waiting.wishes:
             who = "One account asks" if waiting.wishes == 1 else f"{waiting.wishes} accounts ask"
             needs.append(_Need("warn", f"{who} for another plan", "/admin/users?state=wish", "Set plans"))
-        return sorted(needs, key=lambda it: it.level != "bad")
+        return needs
 
     def _of_providers(self, day: Day) -> list[_Need]:
         needs: list[_Need] = []
