@@ -28,7 +28,7 @@ def contract(document: dict[str, Any]) -> dict[str, Any]:
     """The contract with the part of the admin API as it is now."""
     rules = SimpleNamespace(brand="", url="")
     site = SimpleNamespace(sign_in=SimpleNamespace(rules=rules), clock=None, secrets_file=None)
-    operation = SimpleNamespace(settings=Settings(), kinds={})
+    operation = SimpleNamespace(settings=Settings(), kinds={}, checks=None)
     context = cast("AdminContext", SimpleNamespace(site=site, operation=operation))
     made = with_part(document, admin_contract(admin_api(context).operations))
     return msgspec.json.decode(msgspec.json.encode(made))

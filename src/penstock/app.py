@@ -35,11 +35,12 @@ from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.ledger.usage_endpoint import usage_answer
-from penstock.domain.limits import Gate
+from penstock.domain.limits import gate_for
 from penstock.domain.notifications.staff_events import Condition
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
+from penstock.operations.captures import captures_for
 from penstock.operations.conditions import ModelEndings, conditions_of_parts
 from penstock.operations.control import control_socket
 from penstock.operations.day_notices import DayNotices
@@ -55,6 +56,7 @@ from penstock.operations.provider_check import ProviderChecks
 from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.operations.server_answers import ServerAnswers
 from penstock.operations.token_sources import TokenSources
+from penstock.operations.tracing.collector import tracing
 from penstock.operations.upstream_test import tried
 from penstock.operations.upstreams import VIEWS, UpstreamFailures, UpstreamWatch
 from penstock.providers.secrets import Secrets
@@ -68,6 +70,7 @@ from penstock.relay.relay import Relay
 from penstock.relay.relay_parts import Timings
 from penstock.relay.router import Router
 from penstock.relay.token_counting import CountingTurns, TokenCounter
+from penstock.relay.traced_log import logged_traces
 from penstock.relay.trail import Trails
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
@@ -134,7 +137,7 @@ class Service:
             secrets_file = SecretsFile.make(settings.secret_path, secrets.token_bytes)
             ledger = await stack.enter_async_context(_ledger(settings, database, boot))
             counters, redis = await stack.enter_async_context(_counters(settings, database, self._now, boot))
-            gate = _gate(settings, counters, self._now)
+            gate = gate_for(settings, counters, self._now)
             keyring = Keyring(
                 database,
                 secrets_file,
@@ -165,13 +168,18 @@ class Service:
             metrics = Metrics(health)
             shared = SharedMetrics(metrics, settings.data / "metrics", alone=settings.workers == 1)
             stack.callback(shared.forget)
-            rules = structs.replace(
-                RULES,
-                asks_again=settings.upstream_again,
-                learns_limits=settings.upstream_learned_limits,
+            router = Router(
+                source.get,
+                self._secrets,
+                TokenSources(client, self._secrets, now=self._now),
+                draw=random.random,
+                now=self._now,
+                rules=structs.replace(
+                    RULES,
+                    asks_again=settings.upstream_again,
+                    learns_limits=settings.upstream_learned_limits,
+                ),
             )
-            tokens = TokenSources(client, self._secrets, now=self._now)
-            router = Router(source.get, self._secrets, tokens, draw=random.random, now=self._now, rules=rules)
             router.preferences, router.tells_provider = settings.caller_preferences, settings.provider_header
             attempts = AttemptLog(database)
             self.provider_refusals, self.ending_notices = await stack.enter_async_context(
@@ -192,8 +200,9 @@ class Service:
                     ),
                 )
             )
-            timings = _timings(settings)
+            traces = stack.enter_context(tracing(settings, source.get, boot, metrics))
             estimator, offload = await stack.enter_async_context(_threads(settings))
+            captures = captures_for(settings, database, secrets_file, revision, self._now)
             translations = TranslationMemory(settings.translations_kept)
             relay = Relay(
                 client=client,
@@ -201,7 +210,7 @@ class Service:
                 gate=gate,
                 router=router,
                 metrics=metrics,
-                timings=timings,
+                timings=_timings(settings),
                 offload=offload,
                 failover=failover,
                 memories=RequestMemories(
@@ -210,7 +219,9 @@ class Service:
                 ),
                 drills=drills,
                 clock=clock,
+                traces=traces,
             )
+            stack.enter_context(logged_traces(relay))
             gate.ended_by(relay.end)
             gate.described_by(relay.describe)
             refusals = self.refusals = Refusals(
@@ -226,7 +237,7 @@ class Service:
                 ),
                 catalog=source.get,
                 metrics=metrics,
-                receipts=RefusalReceipts(refusals, gate),
+                receipts=RefusalReceipts(refusals, gate, traces, self._now),
                 usage=partial(usage_answer, database),
                 reader=BodyReader(
                     offload,
@@ -239,6 +250,7 @@ class Service:
                 clock=clock,
                 revision=revision,
                 base_path=settings.base_path,
+                captures=captures,
             )
             self.site_process = SiteProcess(
                 settings=settings,
@@ -292,6 +304,8 @@ class Service:
                     queued=self.site_process.mail_sender.wake,
                 ),
                 trail_days=settings.trail_days,
+                captures=captures,
+                capture_days=settings.capture_days,
                 secrets_file=secrets_file,
                 now=self._now,
             )
@@ -446,16 +460,6 @@ async def _outward(
 
 def _mail_trouble(site: SiteProcess) -> str | None:
     return site.mail_sender.trouble
-
-
-def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> Gate:
-    return Gate(
-        counters,
-        refused_per_key=settings.errors_per_minute,
-        refused_per_address=settings.errors_per_minute_address,
-        countings_per_minute=settings.token_counts_per_minute,
-        clock=now,
-    )
 
 
 async def _follow_commit(keyring: Keyring, source: CatalogSource) -> None:

@@ -7,7 +7,7 @@ The tree, in one picture::
         InvalidRequest 400:           ContextOverflow, PreviousResponseNotFound
         MissingKey, InvalidKey 401
         EmailNotVerified, AccountDisabled, AccountLeaving, AddressNotAllowed, ModelNotOnPlan 403
-        RouteNotFound, ModelNotFound 404      MethodNotAllowed 405
+        RouteNotFound, ModelNotFound (ModelRetired) 404      MethodNotAllowed 405
         EndedByOwner 400              ReceiptTimeout 408            RequestTooLarge 413
         EncodedBody 415               UpgradeRefused 426            HeadersTooLarge 431
         LimitReached 429:             DailyLimitReached, ConcurrentLimitReached, TooManyRefused
@@ -175,6 +175,15 @@ class ModelNotFound(CallerError):
     status = 404
     code = "model_not_found"
     kind = "not_found_error"
+
+
+class ModelRetired(ModelNotFound):
+    """The model is served no more, from ``day`` (``YYYY-MM-DD``) on; ``successor`` takes its place, '' where none is named."""
+
+    def __init__(self, message: str, *, day: str, successor: str) -> None:
+        super().__init__(message, param="model")
+        self.day = day
+        self.successor = successor
 
 
 class MethodNotAllowed(CallerError):

@@ -67,13 +67,24 @@ class Exchange(Protocol):
     """Bytes of body that the caller announced; negative when it did not say."""
     client: str
     """The caller's address; behind a trusted proxy the address the proxy names."""
-    lost: bool
-    recalled: bool
-    """True once the server can wait no longer: the owner is told or the task cancelled, and may still tell the caller why."""
-    started: bool
-    """True once ``start`` was called: from then on an HTTP status can no longer be chosen."""
-    stalled: bool
-    """True while the caller is slower than we write: the watcher has been told ``caller_stalled``."""
+
+    @property
+    def lost(self) -> bool: ...
+
+    @property
+    def recalled(self) -> bool:
+        """True once the server can wait no longer: the owner is told or the task cancelled, and may still tell the caller."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """True once ``start`` was called: from then on an HTTP status can no longer be chosen."""
+        ...
+
+    @property
+    def stalled(self) -> bool:
+        """True while the caller is slower than we write: the watcher has been told ``caller_stalled``."""
+        ...
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first header of this (lower-case) name, or None."""

@@ -15,7 +15,7 @@ from penstock.operations.ending_notices import EndingNotices
 from penstock.operations.first_start import open_store
 from penstock.operations.model_endings import end_of, endings
 from penstock.providers.table import KINDS
-from penstock.relay.answer_head import ending_headers
+from penstock.relay.answer_head import NO_END, ModelEnd, ending_headers
 from penstock.settings import load
 from penstock.store.sql.schema import outbox as outbox_table
 from penstock.store.sql.schema import usage_hours
@@ -149,8 +149,9 @@ def test_case_31_answers_say_the_end_from_thirty_days_ahead_on() -> None:
     ends = {id: end_of(served, model) for id, model in served.models.items()}
     assert ends == {"five": "2026-12-11", "mini": "", "six": ""}
     noticed = datetime(2026, 11, 11, tzinfo=UTC).timestamp()
-    assert ending_headers("2026-12-11", noticed - 1) == ending_headers("", noticed) == []
-    assert ending_headers("2026-12-11", noticed) == [
+    end = ModelEnd("2026-12-11")
+    assert ending_headers(end, noticed - 1) == ending_headers(NO_END, noticed) == []
+    assert ending_headers(end, noticed) == [
         (b"deprecation", b"@%d" % noticed), (b"sunset", b"Fri, 11 Dec 2026 00:00:00 GMT"),
     ]  # fmt: skip
 

@@ -51,6 +51,13 @@ class Office:
     def teller(self) -> Teller:
         return self.notifier._teller
 
+    @property
+    def watch(self) -> UpstreamWatch:
+        """What this process knows of upstreams."""
+        found: Any = self.notifier._sees[1]
+        watch: UpstreamWatch = found.__self__
+        return watch
+
     async def hook(self, name: str = "pager", shape: str = "plain", url: str = "") -> NewWebhook:
         async with self.house.store.database.transaction() as conn:
             return await webhooks.add_webhook(
@@ -287,8 +294,7 @@ async def test_a_refused_key_and_a_part_that_fails_are_told_without_anybodys_wor
         house.wires[wire].script = lambda asked, body=body, status=status: asked.answer(body, status)
         for _ in range(3):  # one caller's word is not enough for a credential to be switched off
             assert (await house.ask("chat", wire, await house.user())).status == 502
-        _, upstreams, _ = office.notifier._sees
-        watch: UpstreamWatch = upstreams.__self__  # pyright: ignore[reportFunctionMemberAccess]
+        watch = office.watch
         watch.look()
         await office.notifier.round()
         told = [message.json["data"] for message in office.receiver.got if message.json["type"] == event]
@@ -311,7 +317,7 @@ async def test_names_that_callers_chose_are_told_to_nobody(office: Office) -> No
     house.wires["wire-chat"].script = lambda asked: asked.answer(b"{}", 402)
     for _ in range(3):
         await house.ask("chat", "wire-chat", await house.user())
-    watch: UpstreamWatch = office.notifier._sees[1].__self__  # pyright: ignore[reportFunctionMemberAccess]
+    watch = office.watch
     watch.look()
     watch._found = [
         Alert("headroom", f"wire-chat:{name}", f"{name} is near its end", leg=("wire-chat", name))

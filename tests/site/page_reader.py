@@ -1,5 +1,6 @@
 """Somebody with a browser: follows the forms of the pages, and reads the mails."""
 
+import asyncio
 import email
 import re
 import ssl
@@ -74,6 +75,19 @@ class Hotel:
         assert self.house.service is not None
         assert self.house.service.site_process is not None
         await self.house.service.site_process.mail_sender.send_due()
+
+    async def cut_off(self, head: str) -> None:
+        """Send a head and a part of its body, and leave; somebody else is served afterwards."""
+        host, _, port = self.origin.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"{head}host: {host}:{port}\r\ncontent-length: 1000\r\n\r\nemail=".encode())
+        await asyncio.sleep(0.2)  # until the page waits for the rest: who leaves before that has not begun
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        for _ in range(3):
+            assert (await self.reader().get("/")).status_code == 200
 
     def reader(self, network: str = "") -> "Reader":
         """Somebody else; ``network`` is the address they seem to come from."""

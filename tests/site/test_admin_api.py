@@ -1,6 +1,7 @@
 """The admin API: who may do what, once for each key, in pages, with errors that say whose fault they are."""
 
 import asyncio
+import logging
 import random
 import re
 import secrets
@@ -112,6 +113,16 @@ async def staffed(hotel: Hotel) -> AsyncGenerator[Staffed]:
             await caller.http.aclose()
 
 
+async def test_a_body_that_is_cut_off_is_no_fault_of_ours(
+    staffed: Staffed, caplog: pytest.LogCaptureFixture
+) -> None:
+    (caller,) = staffed.callers
+    head = f"POST {BASE}/users HTTP/1.1\r\nauthorization: Bearer {caller.token}\r\n"
+    await staffed.hotel.cut_off(f"{head}content-type: application/json\r\n")
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+    assert len((await caller("GET /users")).json()["data"]) == 1
+
+
 # ---- who may
 
 
@@ -126,7 +137,7 @@ def _filled(row: ParityRow, ids: dict[str, str]) -> str:
     """The route with ids of things that are there."""
     path = row.route
     for name in re.findall(r"\{(\w+)(?::path)?\}", path):
-        kind = path.split(" ")[1].split("/")[1]
+        kind = name if name == "key" else path.split(" ")[1].split("/")[1]
         path = re.sub(r"\{" + name + r"(:path)?\}", ids.get(kind, "absent"), path)
     return path
 
@@ -396,6 +407,7 @@ async def test_what_is_read_is_what_the_contract_says(staffed: Staffed) -> None:
         "plans": "free",
         "models": "claude-haiku-4.5",
         "providers": "absent",
+        "key": "outside",
         "changes": operation,
     }
     for row in staffed.api.rows:

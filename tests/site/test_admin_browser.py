@@ -1,11 +1,14 @@
 """The admin pages in a real browser: the set-up link, dangerous actions with their undoing, and how each page looks to it."""
 
+import asyncio
 import secrets
 
 import pytest
 from playwright.async_api import Browser, Page
 
 from penstock.domain.accounts import accounts
+from penstock.domain.captures.kept import captures_of
+from penstock.domain.captures.orders import running_orders
 from penstock.domain.exports import destinations
 from penstock.domain.exports.destinations import DestinationWish
 from penstock.domain.keys import management
@@ -16,6 +19,7 @@ from penstock.domain.staff import setup_link
 from penstock.domain.trail.entries import SYSTEM
 from tests.samples import sample
 from tests.service.running_service import MORNING
+from tests.service.scripted import PATIENCE
 from tests.site.page_reader import PASSWORD, Hotel
 from tests.site.staff import id_of
 from tests.site.test_browser import THEMES, Watched, browser, hotel, photograph, watched
@@ -32,7 +36,8 @@ PAGES = (
     "/admin/providers/new", "/admin/providers/wire-chat", "/admin/providers/wire-chat/keys/new",
     "/admin/providers/wire-chat/keys/outside", "/admin/providers/wire-chat/keys/outside/rotate",
     "/admin/providers/wire-chat/switch?state=drain", "/admin/providers/wire-chat/remove",
-    "/admin/tokens", "/admin/audit", "/admin/changes", "/admin/notices", "/admin/notifications", "/admin/exports",
+    "/admin/tokens", "/admin/audit", "/admin/captures", "/admin/changes", "/admin/notices", "/admin/notifications",
+    "/admin/exports",
     "/admin/settings", "/admin/jobs", "/admin/catalog/edit?kind=model", "/admin/models/remove?id=claude-haiku-4.5",
 )  # fmt: skip
 
@@ -97,6 +102,7 @@ async def test_the_owner_comes_in_and_takes_care_of_somebody(browser: Browser, h
     async with hotel.house.store.database.connect() as conn:
         assert (await accounts.user_by_email(conn, ANN)).plan_id == "pro"
     await a_provider_is_added_drained_and_published_from(reader, hotel)
+    await somebody_is_captured_and_read(reader, hotel)
     await an_account_and_a_key_are_made_by_keyboard(page)
     await a_webhook_is_added_with_a_rule_and_comes_back(reader)
     assert reader.complaints == []
@@ -166,6 +172,45 @@ async def a_provider_is_added_drained_and_published_from(reader: Watched, hotel:
     await page.wait_for_selector("text=Applied.")
 
 
+async def somebody_is_captured_and_read(reader: Watched, hotel: Hotel) -> None:
+    page = reader.page
+    await page.click("aside >> text=Captures")
+    await reader.fill(email=ANN, reason="ticket 42", current=PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=Said.")
+    await captured(hotel)
+    await page.click("text=What is kept")
+    await page.fill("input[name='reason']", "ticket 42")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("text=That you have read it is in the audit log")
+    assert "Say something" in await page.inner_text("main")
+    await page.click("aside >> text=Captures")
+    await reader.press("End it")
+    await page.wait_for_selector(".badge:has-text('ended')")
+
+
+async def captured(hotel: Hotel) -> None:
+    """Ann asks something, and it is kept."""
+    ann = hotel.readers[0]
+    key = await hotel.house.key(await id_of(hotel, ANN))
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await ann.http.post(
+                "/api/v1/chat/completions",
+                json={
+                    "model": "claude-haiku-4.5",
+                    "messages": [{"role": "user", "content": "Say something"}],
+                },
+                headers={"x-api-key": key},
+            )
+            await asyncio.sleep(0.2)
+            async with hotel.house.store.database.connect() as conn:
+                if await captures_of(
+                    conn, (await running_orders(conn, now=int(hotel.house.clock.now * 1000)))[0].id
+                ):
+                    return
+
+
 async def a_webhook_is_added_with_a_rule_and_comes_back(reader: Watched) -> None:
     page = reader.page
     await page.click("aside >> text=Notifications")
@@ -193,7 +238,7 @@ async def a_webhook_is_added_with_a_rule_and_comes_back(reader: Watched) -> None
     await page.wait_for_selector("text=The change is undone")
     await page.click("aside >> text=Notifications")
     await page.wait_for_selector("td:has-text('hooks.example.com')")
-    await page.click("main >> text=Exports")
+    await page.click("aside >> text=Exports")
     await reader.fill(name="lake")
     await page.select_option("#d-kind", "file")
     await reader.press("Add it")
@@ -232,11 +277,14 @@ async def test_how_the_pages_of_the_staff_look(browser: Browser, hotel: Hotel) -
     reader = await owner(browser, hotel)
     await something_goes_out(hotel)
     id = await id_of(hotel, ANN)
+    await reader.go("/admin/requests")
+    receipt = await reader.page.get_attribute("main tbody a >> nth=0", "href")
+    assert receipt is not None
     async with hotel.house.store.database.connect() as conn:
         key = (await management.list_keys(conn, id))[0].id
     person = f"/admin/users/{id}"
     steps = ("", "/disable", "/delete", "/plan?plan=pro", "/keys/new", f"/keys/{key}", f"/keys/{key}/revoke")
-    pages = (*PAGES, *(f"{person}{step}" for step in steps), "/setup")
+    pages = (*PAGES, *(f"{person}{step}" for step in steps), receipt, "/setup")
     wrong: list[str] = []
     for turn, path in enumerate(pages):
         wrong += await reader.judge(path, sample(THEMES, 1, turn))

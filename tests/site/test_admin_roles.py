@@ -40,6 +40,7 @@ NEEDS: dict[str, Permission] = {
     "/admin/providers/{id}/reset": "catalog",
     "/admin/providers/{id}/test": "catalog",
     "/admin/providers/{id}/remove": "catalog",
+    "/admin/providers/{id}/proxy": "catalog",
     "/admin/providers/{id}/keys/new": "catalog",
     "/admin/providers/{id}/keys/{key}": "read",
     "/admin/providers/{id}/keys/{key}/change": "catalog",
@@ -77,6 +78,11 @@ NEEDS: dict[str, Permission] = {
     "/admin/notices/incidents/{id}": "announce",
     "/admin/notices/announcements": "announce",
     "/admin/notices/announcements/{id}/withdraw": "announce",
+    "/admin/captures": "read",
+    "/admin/captures/begin": "captures",
+    "/admin/captures/{id}": "captures",
+    "/admin/captures/{id}/end": "captures",
+    "/admin/captures/{id}/read": "captures",
     "/admin/notifications": "read",
     "/admin/notifications/webhooks": "mail",
     "/admin/notifications/webhooks/{id}/test": "mail",
@@ -101,6 +107,7 @@ FOUND = {
     "/admin/tokens": 200,
     "/admin/audit": 200, "/admin/audit.jsonl": 200, "/admin/changes": 200, "/admin/live": 200, "/admin/mail": 200,
     "/admin/settings": 200, "/admin/notices": 200, "/admin/jobs": 200, "/admin/notifications": 200, "/admin/exports": 200,
+    "/admin/captures": 200,
 }  # fmt: skip
 """What a GET by somebody who may gives, of those that need no more than their address."""
 

@@ -92,6 +92,8 @@ class Ways:
         self.owner = owner
         self.api = api
         self.number = 0
+        self.incident = ""
+        self.banner = ""
 
     async def page(self, path: str, /, **fields: str) -> None:
         answer = await self.owner.post(path, **fields)
@@ -157,6 +159,20 @@ def _keyed(step: Callable[[Ways, str, str, str], Awaitable[None]]) -> Step:
     return run
 
 
+def _incident(step: Callable[[Ways, str], Awaitable[None]]) -> Step:
+    async def run(ways: Ways, _id: str, _email: str) -> None:
+        await step(ways, ways.incident)
+
+    return run
+
+
+def _banner(step: Callable[[Ways, str], Awaitable[None]]) -> Step:
+    async def run(ways: Ways, _id: str, _email: str) -> None:
+        await step(ways, ways.banner)
+
+    return run
+
+
 CASES: dict[str, tuple[Step | None, Step | None, Step | None]] = {
     "user_plan": (
         lambda w, id, _: w.page(f"/admin/users/{id}/plan", plan="pro"),
@@ -212,6 +228,26 @@ CASES: dict[str, tuple[Step | None, Step | None, Step | None]] = {
         lambda w, id, _: w.page("/admin/staff/group", group=id, role="support"),
         lambda w, id, _: w.command("staff", "group", id, "--role", "support"),
         lambda w, id, _: w.call("POST /staff/groups", {"group": id, "role": "support"}),
+    ),
+    "announce": (
+        lambda w, _id, _: w.page("/admin/notices/announcements", text="New", days="3"),
+        lambda w, _id, _: w.command("notice", "announce", "New", "--days", "3"),
+        lambda w, _id, _: w.call("POST /announcements", {"text": "New", "days": 3}),
+    ),
+    "announcement_withdraw": (
+        _banner(lambda w, id: w.page(f"/admin/notices/announcements/{id}/withdraw")),
+        _banner(lambda w, id: w.command("notice", "withdraw", id)),
+        _banner(lambda w, id: w.call(f"POST /announcements/{id}/withdraw")),
+    ),
+    "incident_open": (
+        lambda w, _id, _: w.page("/admin/notices/incidents", title="Slow", text="We look.", state="investigating"),
+        lambda w, _id, _: w.command("notice", "open", "Slow", "--text", "We look."),
+        lambda w, _id, _: w.call("POST /incidents", {"title": "Slow", "text": "We look."}),
+    ),
+    "incident_update": (
+        _incident(lambda w, id: w.page(f"/admin/notices/incidents/{id}", state="resolved", text="Over.")),
+        _incident(lambda w, id: w.command("notice", "update", id, "--state", "resolved", "--text", "Over.")),
+        _incident(lambda w, id: w.call(f"POST /incidents/{id}", {"state": "resolved", "text": "Over."})),
     ),
     "webhook_add": (
         lambda w, id, _: w.page("/admin/notifications/webhooks", name=id, url="https://hooks.example.com/x", shape="slack"),
@@ -288,6 +324,13 @@ async def test_case_40_every_way_leaves_the_same_rows_and_the_same_entry(ways: W
                 await ways.call(f"POST /providers/{SERVED_BY_NOBODY}/enable")
             if name == "upstream_enable":
                 await ways.call(f"POST /providers/{SERVED_BY_NOBODY}/drain", {})
+            if name == "incident_update":
+                opened = await ways.api("POST /incidents", {"title": "Slow", "text": "We look."})
+                ways.incident = opened.json()["id"]
+            if name == "announcement_withdraw":
+                ways.banner = (await ways.api("POST /announcements", {"text": "Soon", "days": 300})).json()[
+                    "id"
+                ]
             before = set(await ways.entries())
             await step(ways, id, email)
             made = [entry for key, entry in (await ways.entries()).items() if key not in before]

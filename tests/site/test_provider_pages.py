@@ -1,22 +1,30 @@
 """Providers and their keys on the admin pages: what is entered is used and found nowhere, and every step can be taken back."""
 
 import asyncio
+import base64
 import logging
+import os
 import re
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
 
+from penstock.cli import main
+from penstock.core.catalog import Upstream
 from penstock.domain.catalog import catalog_store, kept_keys, upstream_state
 from penstock.domain.catalog.catalog import Catalog
-from penstock.domain.catalog.kept_keys import UnusableKey, check_seals, checked_key, reseal_provider_keys
+from penstock.domain.catalog.kept_keys import UnusableKey, check_seals, checked_key
 from penstock.domain.staff import provider_changes
 from penstock.operations import provider_check
+from penstock.operations.reach import way_to
 from penstock.providers.table import KINDS
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.schema import changes, provider_keys, trail
@@ -26,9 +34,11 @@ from tests.service.scripted import PATIENCE, Asked
 from tests.service.test_routing import relay_of
 from tests.site.page_reader import Hotel, Reader, open_hotel
 from tests.site.staff import member
+from tests.site.test_admin_api import Staffed
 
 KEYS = tuple(f"canary-provider-key-{number}-0b7d4e9a1f" for number in range(4))
 WRONG = "canary-wrong-key-5c2a8e77d1"
+PASSPHRASE = "canary-proxy-passphrase-77e0"
 
 
 class Mill:
@@ -133,7 +143,11 @@ async def test_a_key_is_checked_kept_rotated_and_found_nowhere(
     mill.taken.clear()
     failed = await hotel.house.ask("chat", "rye", user)
     assert failed.status == 502
-    pages += [failed.body.decode(), str(failed.headers)]
+    await hotel.house.rows(user)
+    receipt = (await viewer.get(f"/admin/requests/{failed.headers['x-request-id']}")).text
+    assert f"key-2 <code>\u2022\u2022\u2022\u2022 {KEYS[1][-4:]}</code>" in receipt
+    assert "Incorrect API key" in receipt
+    pages += [failed.body.decode(), str(failed.headers), receipt]
     lines = [(record.name, f"{record.getMessage()} {record.__dict__}") for record in caplog.records]
     assert {name for name, line in lines if any(key in line for key in (*KEYS, WRONG))} == set()
     await case_16_no_key_is_found(hotel, pages)
@@ -203,7 +217,7 @@ async def what_comes_from_outside_stays(owner: Reader) -> None:
     assert "comes from env:VENDOR_KEY" in answer.text
 
 
-async def case_16_no_key_is_found(hotel: Hotel, told: list[str]) -> None:
+async def case_16_no_key_is_found(hotel: Hotel, told: list[str], *, used: bool = True) -> None:
     async with hotel.house.store.database.connect() as conn:
         written = str((await conn.execute(select(trail))).all()) + str(
             (await conn.execute(select(changes))).all()
@@ -211,8 +225,9 @@ async def case_16_no_key_is_found(hotel: Hotel, told: list[str]) -> None:
         exported = await catalog_store.export_document(conn, KINDS)
         actions = set(await conn.scalars(select(trail.c.action)))
         fingerprints = list(await conn.scalars(select(provider_keys.c.fingerprint)))
-    assert {"credential_added", "credential_rotated", "credential_removed", "provider_tested"} <= actions
-    assert {"upstream_switched", "catalog_changed", "change_undone"} <= actions
+    assert {"credential_added", "credential_rotated", "credential_removed"} <= actions
+    assert not used or "provider_tested" in actions
+    assert not used or {"upstream_switched", "catalog_changed", "change_undone"} <= actions
     assert any(one in written for one in fingerprints)
     data = hotel.house.store.settings.data
     files = b"".join(path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file())
@@ -226,15 +241,27 @@ async def test_case_15_the_ring_is_rotated_under_the_keys_and_nobody_else_gets_o
     await add_mill(owner, mill)
     user, store = await serve(hotel, owner), hotel.house.store
     entropy = secrets.token_bytes
-    asking = [asyncio.create_task(hotel.house.ask("chat", "rye", user)) for _ in range(8)]
-    old = store.secrets_file.seal_id
-    store.secrets_file.rotate(entropy)
-    async with store.database.transaction() as conn:
-        assert await reseal_provider_keys(conn, store.secrets_file, entropy) == 1
+    old, statuses, over = store.secrets_file.seal_id, list[int](), asyncio.Event()
+
+    async def ask_on() -> None:
+        while not over.is_set():
+            statuses.append((await hotel.house.ask("chat", "rye", user)).status)
+
+    asking = [asyncio.create_task(ask_on()) for _ in range(8)]
+    await until(lambda: len(statuses) > 8)
+    command = ["secrets", "rotate", "--json", "--data", str(store.settings.data)]
+    assert await asyncio.to_thread(main, command) == 0
+    async with store.database.connect() as conn:
         sealed = await conn.scalar(select(provider_keys.c.sealed))
     assert sealed is not None
-    assert SecretsFile.sealed_with(sealed) != old
-    assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+    assert SecretsFile.sealed_with(sealed) not in {old, ""}
+    before = len(statuses)
+    fresh = await hotel.house.user()
+    assert (await hotel.house.ask("chat", "rye", fresh)).status == 200
+    await until(lambda: len(statuses) > before + 16)
+    over.set()
+    await asyncio.gather(*asking)
+    assert set(statuses) == {200}
     other = SecretsFile.make(store.settings.data / "other.json", entropy)
     async with store.database.connect() as conn:
         await check_seals(conn, store.secrets_file)
@@ -255,6 +282,14 @@ async def test_case_15_the_ring_is_rotated_under_the_keys_and_nobody_else_gets_o
     text = stolen % (await pool(hotel))["key-1"]
     assert (await owner.post("/admin/catalog/preview", text=text)).status_code == 422
     await what_is_not_needed_goes(hotel, owner)
+    await hotel.house.stop()
+    command = [sys.executable, "-m", "penstock", "serve", "--port", "0", "--data", str(store.settings.data)]
+    wrong = {**os.environ, "PENSTOCK_SECRET_FILE": str(store.settings.data / "other.json")}
+    started = await asyncio.to_thread(
+        subprocess.run, command, env=wrong, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert started.returncode == 1
+    assert "put the secrets file back" in started.stderr
 
 
 async def what_is_not_needed_goes(hotel: Hotel, owner: Reader) -> None:
@@ -327,6 +362,121 @@ async def test_a_pool_takes_keys_beside_the_environment_and_is_switched(hotel: H
         answer = await owner.post("/admin/providers/new", kind=kind, id="x", url=url, secret=KEYS[3])
         assert answer.status_code in {400, 422}, kind
         assert KEYS[3] not in answer.text
+
+
+async def test_the_password_of_a_proxy_is_kept_like_a_key_and_for_that_proxy_alone(hotel: Hotel) -> None:
+    owner, staffed = await member(hotel, "owner", "owner@example.com"), Staffed(hotel)
+    await add_mill(owner, Mill(hotel))
+    at, user, call = "/admin/providers/mill/proxy", f"ann:{PASSPHRASE}", await staffed.caller()
+    for fields, status in (
+        ({"proxy": "http://127.0.0.1:9", "secret": "no-colon"}, 409), ({"proxy": "", "secret": user}, 409),
+        ({"proxy": f"http://{user}@127.0.0.1:9"}, 422), ({"proxy": "https://127.0.0.1:9"}, 422),
+        ({"proxy": "http://127.0.0.1:9", "secret": "ann:\u2022\u2022\u2022"}, 422),
+    ):  # fmt: skip
+        answer = await owner.post(at, **fields)
+        assert (answer.status_code, PASSPHRASE in answer.text.replace(f'value="http://{user}', "")) == (
+            status,
+            False,
+        ), fields
+    assert (await owner.post(at, proxy="http://127.0.0.1:9", secret=user)).status_code == 303
+    row = await mill_row(hotel)
+    assert row.reach.proxy_secret.startswith("kept:mill/pvk_")
+    page = (await owner.get("/admin/providers/mill")).text
+    assert "http://127.0.0.1:9" in page
+    assert PASSPHRASE not in page
+    source = relay_catalog(hotel)
+    await until(lambda: source().upstreams["mill"].reach.proxy_secret == row.reach.proxy_secret)
+    assert hotel.house.service is not None
+    way = way_to(source().upstreams["mill"], row.speaks[0][1], hotel.house.service._secrets)
+    assert way is not None
+    assert way.proxy is not None
+    assert way.proxy.authorization == b"Basic " + base64.b64encode(user.encode())
+    # another proxy never gets it, by the text of the catalogue neither
+    store = hotel.house.store
+    async with store.database.connect() as conn:
+        moved = replace(row, reach=replace(row.reach, proxy="http://127.0.0.2:9"))
+        found = await kept_keys.open_keys(conn, store.secrets_file, [row, moved])
+    by_place = [(it.reference == row.reach.proxy_secret, it.value is None) for it in found]
+    assert by_place == [(False, False), (True, False), (False, False), (True, True)]
+    assert (await owner.post(at, proxy="http://127.0.0.2:9")).status_code == 409
+    same = await call("POST /providers/mill/proxy", {"proxy": "http://127.0.0.1:9"})
+    assert (same.status_code, same.json()["secret"]) == (200, row.reach.proxy_secret)
+    assert (
+        await asyncio.to_thread(
+            main, ["upstream", "key", "proxy", "mill", "--address", "", "--data", str(store.settings.data)]
+        )
+        == 0
+    )
+    row = await mill_row(hotel)
+    assert (row.reach.proxy, row.reach.proxy_secret) == ("", "")
+    actions = {it["action"] for it in await staffed.entries(object_id="mill/proxy")}
+    assert actions == {"credential_added", "credential_removed"}
+    files = b"".join(path.read_bytes() for path in sorted(store.settings.data.rglob("*")) if path.is_file())
+    assert PASSPHRASE.encode() not in files
+    await call.http.aclose()
+
+
+async def mill_row(hotel: Hotel) -> Upstream:
+    async with hotel.house.store.database.connect() as conn:
+        document = await catalog_store.load_document(conn, KINDS)
+    return next(row for row in document.providers if row.id == "mill")
+
+
+async def test_programs_do_with_keys_what_the_pages_do_and_no_answer_has_one(hotel: Hotel) -> None:
+    owner, mill, staffed = await member(hotel, "owner", "owner@example.com"), Mill(hotel), Staffed(hotel)
+    await add_mill(owner, mill)
+    user, call = await serve(hotel, owner), await staffed.caller()
+    keys, told = "/providers/mill/keys", list[str]()
+
+    async def ask(route: str, body: object = None, status: int = 200, key: str = "") -> Any:
+        answer = await call(route, body, {"idempotency-key": key} if key else {})
+        told.append(answer.text)
+        assert answer.status_code == status, (route, answer.text)
+        return answer.json()
+
+    (first,) = (await ask(f"GET {keys}"))["data"]
+    assert (first["id"], first["secret"], first["managed_by"]) == (
+        "key-1",
+        f"\u2022\u2022\u2022\u2022 {KEYS[0][-4:]}",
+        "page",
+    )
+    refused = await ask(f"POST {keys}", {"secret": WRONG}, 422)
+    assert (refused["code"], refused["field"], refused["fault"]) == ("key_not_taken", "secret", "caller")
+    assert (await ask(f"POST {keys}", {"secret": "sk-\u2022\u2022\u2022\u2022"}, 422))[
+        "code"
+    ] == "unusable_key"
+    assert (await ask("POST /providers/nobody/keys", {"secret": KEYS[1]}, 404))["code"] == "not_found"
+    assert list(await pool(hotel)) == ["key-1"]
+    body = {"secret": KEYS[1], "weight": 2, "reason": "more room"}
+    for _ in range(2):  # the second is the stored answer of the first
+        added = await ask(f"POST {keys}", body, key="once")
+        assert (added["id"], added["weight"], added["problem"]) == ("key-2", 2, "")
+    await ask(f"POST {keys}?dry_run=1", {"secret": KEYS[2]}, 400)
+    assert list(await pool(hotel)) == ["key-1", "key-2"]
+    changed = await ask(f"POST {keys}/key-2/change", {"group": "second"})
+    assert (changed["weight"], changed["group"]) == (2, "second")
+    fresh = await ask(f"POST {keys}/key-1/rotate", {"secret": KEYS[2]})
+    assert fresh["id"] == "key-3"
+    assert (await ask(f"GET {keys}/key-1"))["retire_at"] is not None
+    assert (await said(hotel))["mill/key-1"] == "drain"
+    await ask(f"POST {keys}/key-1/remove", {"leaked": True, "reason": "seen in a chat"})
+    assert (await ask(f"POST {keys}/key-1/remove", {}, 404))["code"] == "no_such_upstream"
+    assert list(await pool(hotel)) == ["key-3", "key-2"]
+    await until(lambda: len(relay_catalog(hotel)().upstreams["mill"].credentials) == 2)
+    mill.asked.clear()
+    for _ in range(6):
+        assert (await hotel.house.ask("chat", "rye", user)).status == 200
+    assert set(mill.asked) <= {KEYS[1], KEYS[2]}
+    entries = await staffed.entries(object_kind="credential")
+    assert {it["action"] for it in entries if it["actor_kind"] == "token"} == {
+        "credential_removed", "credential_rotated", "credential_added",
+    }  # fmt: skip
+    viewer = await staffed.caller("viewer")
+    assert (await viewer(f"POST {keys}", {"secret": KEYS[3]})).status_code == 403
+    assert (await viewer(f"GET {keys}")).status_code == 200
+    await case_16_no_key_is_found(hotel, told, used=False)
+    for each in staffed.callers:
+        await each.http.aclose()
 
 
 @pytest.mark.parametrize(

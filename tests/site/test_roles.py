@@ -25,6 +25,7 @@ ROUTES: dict[str, Kind] = {
     "/models/{id:path}": "open",
     "/status": "open",
     "/status.json": "open",
+    "/status.atom": "open",
     "/terms": "open",
     "/privacy": "open",
     "/changelog": "open",

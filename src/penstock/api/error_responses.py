@@ -1,5 +1,7 @@
 """Error responses: the headers of an error, and its body in the form that the caller's client parses."""
 
+from math import inf
+
 from penstock.api.client_families import ClientFamilies
 from penstock.api.help_links import HELP
 from penstock.errors import (
@@ -7,6 +9,7 @@ from penstock.errors import (
     InvalidKey,
     LimitReached,
     MethodNotAllowed,
+    ModelRetired,
     PenstockError,
     ProviderError,
     Unavailable,
@@ -15,6 +18,7 @@ from penstock.errors import (
     simple_body,
 )
 from penstock.exchange import HeaderList
+from penstock.relay.answer_head import ModelEnd, ending_headers
 
 _RETRY_AFTER = b"5"
 """Seconds, where an error that passes says no better."""
@@ -34,8 +38,15 @@ def error_headers(error: PenstockError, base_path: bytes = b"", receipt: bytes =
         head.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     general = HELP.get(error.code, b"")
     page = receipt or general if isinstance(error, LimitReached) else general or receipt
-    if page:
-        head.append((b"link", b'<%b%b>; rel="help"' % (base_path, page)))
+    links = [b'<%b%b>; rel="help"' % (base_path, page)] if page else []
+    if isinstance(error, ModelRetired):
+        for name, value in ending_headers(ModelEnd(error.day, error.successor, base_path.decode()), inf):
+            if name == b"link":
+                links.append(value)
+            else:
+                head.append((name, value))
+    if links:
+        head.append((b"link", b", ".join(links)))
     if isinstance(error, MethodNotAllowed):
         head.append((b"allow", error.allow.encode()))
     if isinstance(error, EncodedBody):

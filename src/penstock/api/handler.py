@@ -49,9 +49,11 @@ from penstock.errors import (
     UpgradeRefused,
 )
 from penstock.exchange import NOSNIFF, Exchange, HeaderList
+from penstock.operations.captures import Captures
 from penstock.operations.metrics import Metrics
-from penstock.operations.model_endings import end_of
+from penstock.relay.answer_head import model_end
 from penstock.relay.call import Call
+from penstock.relay.captured_exchange import captured_exchange
 from penstock.relay.relay import Relay
 from penstock.relay.router import Asker
 from penstock.relay.standing import Caller, Standing
@@ -121,10 +123,11 @@ class Api:
         clock: Callable[[], float],
         revision: Revision,
         base_path: str,
+        captures: Captures | None,
     ) -> None:
         """``now`` gives epoch seconds, ``clock`` monotonic seconds, ``new_id`` request ids, ``usage`` its answers.
 
-        ``base_path`` is what paths of pages begin with.
+        ``base_path`` is what paths of pages begin with. ``captures`` None: nothing is ever captured.
         """
         self._relay = relay
         self._counter = counter
@@ -141,6 +144,7 @@ class Api:
         self._clock = clock
         self._revision = revision
         self._base_path = base_path.encode()
+        self._captures = captures
         self._families = ClientFamilies()
 
     def __call__(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
@@ -331,9 +335,11 @@ class Api:
             except PenstockError as error:
                 error.asked = Asked(envelope.model, stream=envelope.stream)
                 raise
-            standing = Standing(caller, resolution, end_of(catalog, resolution.model))
+            standing = Standing(caller, resolution, model_end(catalog, resolution.model, self._base_path))
             if len(envelope.model) <= _LONGEST_NAME_KEPT:
                 caller.standings.keep(envelope.model, standing)
+        if caller.captured is not None:
+            exchange = captured_exchange(exchange, self._captures, caller, request_id, now, envelope.body)
         self._relay.begin(
             self,
             exchange,
@@ -409,11 +415,7 @@ class Api:
             return
         answer = one_model(catalog, plan.id, allowed, model_id, kind)
         if answer is None:
-            offered = ", ".join(model.id for model in catalog.offered(plan.id, allowed, kind))
-            raise ModelNotFound(
-                f'There is no model "{model_id[:100]}". The models of your plan ({plan.id}): {offered}.',
-                param="model",
-            )
+            raise ModelNotFound(catalog.not_found(model_id, plan.id, allowed, kind), param="model")
         self._reply(visit, answer)
 
     async def _usage(self, visit: ApiRequest) -> None:
@@ -466,6 +468,8 @@ class Api:
             revision=revision,
             until=inf if expires is None else expires / 1000,
         )
+        if self._captures is not None:
+            caller.captured = self._captures.order_for(principal.account_id, principal.key_id)
         caller.asker = self._asker(credentials, principal, plan)
         caller.causes = causes_named(credentials.wishes[1].decode("latin-1"))
         if self._keyring.remembered(credentials.mark) is principal:

@@ -1,11 +1,13 @@
-"""Refusal receipts: what is noted of a request with a key that was refused before any upstream was asked."""
+"""Refusal receipts: what is noted of a request with a key that was refused before any upstream was asked; and its trace."""
 
 import re
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from penstock.api.authenticate import RequestCredentials
 from penstock.core.api_key import is_well_formed
 from penstock.core.endpoints import Endpoint
+from penstock.core.neutral.usage import Usage
 from penstock.domain.catalog.catalog import Plan
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.refusals import HOLDERS_NAMED, Holder, Refusal, Refusals
@@ -15,6 +17,7 @@ from penstock.errors import (
     CallerError,
     ConcurrentLimitReached,
     DailyLimitReached,
+    Fault,
     InvalidKey,
     KeyConcurrentLimitReached,
     KeyDailyLimitReached,
@@ -23,6 +26,8 @@ from penstock.errors import (
     TooManyRefused,
 )
 from penstock.exchange import Exchange
+from penstock.operations.tracing.records import RequestTraced
+from penstock.operations.tracing.traces import Traces
 
 
 class Refused(Protocol):
@@ -49,14 +54,20 @@ class Refused(Protocol):
 
 _FIELD: Final = re.compile(r"[a-z_.0-9\[\]]{1,80}")
 _NOTHING: Final = Asked("")
+_NO_USAGE: Final = Usage()
 
 
 class RefusalReceipts:
     """Notes refusals. One per process."""
 
-    def __init__(self, refusals: Refusals, gate: Gate) -> None:
+    def __init__(
+        self, refusals: Refusals, gate: Gate, traces: Traces | None, now: Callable[[], float]
+    ) -> None:
+        """``now`` gives epoch seconds."""
         self._refusals = refusals
         self._gate = gate
+        self._traces = traces
+        self._now = now
 
     def address(self, visit: Refused) -> bytes:
         """Where its receipt is read; empty for who has no account here, or where no receipts are kept."""
@@ -72,6 +83,46 @@ class RefusalReceipts:
             self._refusals.note(self._refusal(visit, visit.principal, known, error))
         elif known is not None and is_well_formed(known.key) and not isinstance(error, InvalidKey):
             self._refusals.note_unnamed(known.key, self._refusal(visit, None, known, error))
+        if self._traces is not None and visit.endpoint is not None:
+            self._trace(self._traces, visit, visit.endpoint, known, error)
+
+    def _trace(
+        self,
+        traces: Traces,
+        visit: Refused,
+        endpoint: Endpoint,
+        credentials: RequestCredentials | None,
+        error: PenstockError,
+    ) -> None:
+        """Have it traced, if it is one that is kept: our own faults are, of what callers have to mend a share."""
+        parent, seconds = traces.parent(visit.exchange.header(b"traceparent")), self._now() - visit.now
+        ours = error.fault is not Fault.CALLER
+        if not traces.keeps(failed=ours, seconds=seconds, parent=parent):
+            return
+        asked, principal = error.asked or _NOTHING, visit.principal
+        traces.take(
+            RequestTraced(
+                id=visit.request_id,
+                parent=parent,
+                route=endpoint.path,
+                kind=endpoint.kind,
+                model=asked.model,
+                stream=bool(asked.stream),
+                account_id="" if principal is None else principal.account_id,
+                key_id="" if principal is None else principal.key_id,
+                client="" if credentials is None else credentials.client,
+                began=visit.now,
+                seconds=seconds,
+                status=error.status,
+                outcome="error" if ours else "refused",
+                error=error.code,
+                counted=False,
+                max_tokens=None,
+                usage=_NO_USAGE,
+                answered_model=None,
+                attempts=(),
+            )
+        )
 
     def _refusal(
         self,

@@ -70,6 +70,11 @@ app.command("penstock.commands.drill:drill", name="drill")
 app.command(
     "penstock.commands.token:app", name="token", help="Make, list and revoke tokens of the admin API."
 )
+app.command(
+    "penstock.commands.capture:app",
+    name="capture",
+    help="Keep what an account asks and gets for a time, sealed; and read it for a reason.",
+)
 app.command("penstock.commands.secrets:secrets_app", name="secrets")
 app.command("penstock.commands.migrate:migrate", name="migrate")
 app.command("penstock.commands.move:move_to", name="move")
@@ -97,6 +102,7 @@ LINES: Mapping[str, str] = {
     "staff": "Give and take the roles of those who work here.",
     "setup-link": "Make the link by which the first owner comes in.",
     "token": "Make, list and revoke tokens of the admin API.",
+    "capture": "Keep what an account asks and gets for a time, and read it.",
     "audit": "List, export and verify the trail of what was done.",
     "secrets": "Look after the secrets file: what it holds, and new secrets.",
     "migrate": "Bring the database to what this version needs.",

@@ -1,4 +1,4 @@
-"""``penstock upstream key``: the keys of providers that are kept in the database: listed, added, rotated and removed."""
+"""``penstock upstream key``: the keys of providers that are kept in the database: listed, added, changed, rotated, removed."""
 
 import asyncio
 import sys
@@ -35,7 +35,7 @@ from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
 from penstock.settings import environment
 
-key_app = App(name="key", help="Keys of providers that are kept here: list, add, rotate, remove.")
+key_app = App(name="key", help="Keys of providers that are kept here: list, add, change, rotate, remove.")
 
 Json = Annotated[bool, Parameter(negative="")]
 Unchecked = Annotated[bool, Parameter(negative="")]
@@ -118,6 +118,34 @@ def add(
 
 
 @key_app.command
+def change(
+    key: str,
+    /,
+    *,
+    weight: int | None = None,
+    group: str | None = None,
+    json: Json = False,
+    place: At = HERE,
+) -> None:
+    """Change how much a key is used, and the account whose limits it shares; what is left out stays.
+
+    Example: penstock upstream key change openai/key-1 --weight 3
+
+    Parameters
+    ----------
+    key
+        PROVIDER/KEY.
+    weight
+        Its share of the requests; 0: only when the others fail.
+    group
+        The account at the vendor whose limits it has; '' is its own.
+    json
+        Print {"key"}.
+    """
+    _told(asyncio.run(_change_use(place, *_named(key), weight, group)), "changed", json=json)
+
+
+@key_app.command
 def rotate(key: str, /, *, unchecked: Unchecked = False, json: Json = False, place: At = HERE) -> None:
     """Put a new key, read from stdin, in the place of one, which is drained and leaves after `rotated_key_stays`.
 
@@ -133,6 +161,28 @@ def rotate(key: str, /, *, unchecked: Unchecked = False, json: Json = False, pla
         Print {"key"}: what the new one is called.
     """
     _told(asyncio.run(_rotate(place, *_named(key), check=not unchecked)), "in use", json=json)
+
+
+@key_app.command
+def proxy(
+    provider: str, /, *, address: str, secret: Unchecked = False, json: Json = False, place: At = HERE
+) -> None:
+    """Reach a provider by a proxy; its user:password is kept sealed like a key.
+
+    Example: penstock upstream key proxy openai --address http://proxy:3128 --secret < user.txt
+
+    Parameters
+    ----------
+    provider
+        Its id in the catalogue.
+    address
+        http://host:port; '' is none.
+    secret
+        Read user:password from stdin; else what the proxy is told stays as it is.
+    json
+        Print {"key"}.
+    """
+    _told(asyncio.run(_set_proxy(place, provider, address, entered=secret)), "saved", json=json)
 
 
 @key_app.command
@@ -226,6 +276,25 @@ async def _add(place: Installation, provider: str, id: str, weight: int, group: 
     return f"{provider}/{entry.id}"
 
 
+async def _change_use(
+    place: Installation, provider: str, id: str, weight: int | None, group: str | None
+) -> str:
+    async with open_installation(place) as store:
+        row, _ = await _row(store, provider)
+        old = next((it for it in pool_of(row) if it.id == id), None)
+        if old is None:
+            raise CommandError(f"{provider} has no key {id}")
+        async with store.database.transaction() as conn:
+            await provider_changes.change_key(
+                _change(conn, store),
+                provider,
+                id,
+                weight=old.weight if weight is None else weight,
+                group=old.group if group is None else group,
+            )
+    return f"{provider}/{id}"
+
+
 async def _rotate(place: Installation, provider: str, id: str, *, check: bool) -> str:
     async with open_installation(place) as store:
         row, secrets = await _row(store, provider)
@@ -236,6 +305,15 @@ async def _rotate(place: Installation, provider: str, id: str, *, check: bool) -
                 _change(conn, store), provider, id, key, retire_at=leaves
             )
     return f"{provider}/{fresh}"
+
+
+async def _set_proxy(place: Installation, provider: str, address: str, *, entered: bool) -> str:
+    async with open_installation(place) as store:
+        text = await asyncio.to_thread(sys.stdin.readline, kept_keys.LONGEST_KEY + 2) if entered else ""
+        secret = kept_keys.checked_key(text) if entered else None
+        async with store.database.transaction() as conn:
+            await provider_changes.set_proxy(_change(conn, store), provider, address, secret)
+    return f"{provider}/proxy"
 
 
 async def _remove(place: Installation, provider: str, id: str, *, leaked: bool) -> str:

@@ -136,6 +136,10 @@ class Model(msgspec.Struct, frozen=True):
     """Of an ``auto`` model: it chooses none whose targets all cost more."""
     fallback: tuple[Fallback, ...] = ()
     """Which models answer in its place, in this order."""
+    sunset: str = ""
+    """The first day (``YYYY-MM-DD``, UTC) on which it is not served any more; '' where none is set."""
+    successor: str = ""
+    """The id of the model that takes its place, which whoever asks for it then is told; '' where none is named."""
     wildcard: str = ""
     """For what a wildcard passes on: the wildcard's id, under which plans, keys and metrics know it."""
 
@@ -241,6 +245,12 @@ class Upstream(msgspec.Struct, frozen=True):
     def secrets(self) -> tuple[str, ...]:
         """The references to its secrets; one at least, which is '' where it needs none."""
         return tuple(each.secret for each in self.credentials) or (self.secret,)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All of them, that to what its proxy wants to know included."""
+        proxy = self.reach.proxy_secret
+        return (*self.secrets, proxy) if proxy else self.secrets
 
     def url(self, dialect: DialectName) -> str | None:
         """The base URL of ``dialect`` here, without a slash at its end; None if it is not spoken."""

@@ -360,9 +360,8 @@ async def _providers(
         findings.append(Finding("warn", "providers", text, "set a provider's key, see penstock catalog show"))
     today = datetime.now(UTC).date()
     for ending in endings(catalog, today):
-        level: Level = (
-            "warn" if ending.others else "fail" if not ending.day or ending.day <= f"{today}" else "warn"
-        )
+        over = not ending.day or ending.day <= f"{today}"
+        level: Level = "fail" if over and ending.provider and not ending.others else "warn"
         mend = f"give it another target, or take it out: penstock models remove {ending.model}"
         findings.append(Finding(level, "models", ending.told(today), mend))
     used = {target.provider for model in catalog.models.values() for target in model.targets}

@@ -1,4 +1,4 @@
-"""Mails about models that their vendors end: to the operators thirty days ahead, seven days ahead, and on the day; and once,
+"""Mails about models that end: to the operators thirty days ahead, seven days ahead, and on the day; and once,
 thirty days ahead, to the accounts that use a model which nothing else serves.
 
 Each is one mail for each operator or account, whichever server sends it: its kind names the model and how near the end
@@ -118,7 +118,7 @@ class EndingNotices:
         catalog, day = self._catalog(), day_of(self._now())
         model = catalog.models.get(id)
         end = "" if model is None else end_of(catalog, model)
-        if not end or date.fromisoformat(end) <= today:
+        if model is None or not end or date.fromisoformat(end) <= today:
             return 0
         kind = f"model_leaves_{hashlib.sha256(f'{id}|{end}'.encode()).hexdigest()[:16]}"
         async with self._database.connect() as conn:
@@ -130,7 +130,13 @@ class EndingNotices:
                 new = [each for each in using[start : start + _AT_ONCE] if each not in told]
                 for recipient in new:
                     mail = messages.model_leaves(
-                        self._brand, recipient, self._url, kind=kind, model=id, day=end
+                        self._brand,
+                        recipient,
+                        self._url,
+                        kind=kind,
+                        model=id,
+                        day=end,
+                        successor=model.successor,
                     )
                     await outbox.queue(
                         conn, self._secrets_file, mail, now=int(self._now() * 1000), entropy=self._entropy

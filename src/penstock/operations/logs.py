@@ -18,6 +18,7 @@ from penstock.core.quoting import json_text, log_value, visible
 
 LOG_FIELDS = (
     "request_id",
+    "trace_id",
     "provider",
     "credential",
     "upstream_model",

@@ -17,6 +17,7 @@ from penstock.core.dialects.translation_memory import TranslationMemory
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts, attempt_limits, one_time_codes, sessions
 from penstock.domain.accounts.sessions import Lifetime
+from penstock.domain.captures.kept import forget_captures
 from penstock.domain.catalog import kept_keys
 from penstock.domain.catalog.catalog_store import CatalogSource, load_document
 from penstock.domain.keys.authentication import Keyring
@@ -32,6 +33,7 @@ from penstock.domain.trail import chain
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.alerts import Alerts
 from penstock.operations.background import running_beside
+from penstock.operations.captures import Captures
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health
@@ -84,6 +86,8 @@ class Maintenance:
         admin_api_answers: float,
         notices: DayNotices,
         trail_days: int,
+        captures: Captures | None,
+        capture_days: int,
         secrets_file: SecretsFile,
         now: Callable[[], float],
     ) -> None:
@@ -109,6 +113,8 @@ class Maintenance:
         self._now = now
         self._flushed = self._aged = self._noticed = time.monotonic()
         self._trail_days = trail_days
+        self._captures = captures
+        self._capture_days = capture_days
         self._secrets_file = secrets_file
         self._checked = 0
         """The day of the last checkpoint of the trail."""
@@ -127,6 +133,8 @@ class Maintenance:
             with suppress(DatabaseUnavailable):
                 await self._refusals.flush()
                 await self._attempts.flush()
+                if self._captures is not None:
+                    await self._captures.flush()
                 await self._flush_keys()
 
     # ---- the quick round
@@ -159,6 +167,8 @@ class Maintenance:
                 self._noticed = time.monotonic()
                 await self._notices.round()
             await self._attempts.flush()
+            if self._captures is not None:
+                await self._captures.round()
             await self._alerts.tell(self._watch.look(), now=int(self._now() * 1000))
             await self._seal()
         except DatabaseUnavailable:
@@ -209,6 +219,7 @@ class Maintenance:
             if self._retain_days:
                 await forget_before(conn, at - self._retain_days * _DAY_MS)
                 await forget_attempts(conn, day_of(self._now()) - self._retain_days)
+            await forget_captures(conn, before=at - self._capture_days * _DAY_MS)
             gone = await accounts.delete_leavers(conn, now=at)
             system = provider_changes.system_change(
                 conn, self._secrets_file, KINDS, now=at, entropy=secrets.token_bytes

@@ -82,6 +82,8 @@ class Metrics(Collector):
         self._running = 0
         self.more: Callable[[], Iterable[Metric]] = tuple
         """What else is told, by whoever knows of upstreams."""
+        self.traces: Callable[[], tuple[int, int]] | None = None
+        """How many requests were traced, and how many of those that were to be are lost; None where there is no collector."""
         self.export_lags: dict[str, float] = {}
         """Seconds that each destination of exports is behind."""
         self.outbox: dict[str, tuple[int, float]] = {}
@@ -175,6 +177,18 @@ class Metrics(Collector):
         for triple, count in self._failovers.items():
             failovers.add_metric(triple, count)
         return failovers
+
+    def _traced(self) -> Iterator[Metric]:
+        if self.traces is None:
+            return
+        found = CounterMetricFamily(
+            "penstock_traces",
+            "Requests whose traces the collector has taken, or that were lost.",
+            labels=("state",),
+        )
+        for state, count in zip(("sent", "lost"), self.traces(), strict=True):
+            found.add_metric((state,), count)
+        yield found
 
     def _choices(self) -> Iterator[Metric]:
         """Of the choice of providers, and what came of it."""
@@ -283,6 +297,7 @@ class Metrics(Collector):
         runs_on.add_metric((scanner.KIND,), 1)
         yield runs_on
         yield from self._parts()
+        yield from self._traced()
         yield from self._outward()
         yield from self.more()
 

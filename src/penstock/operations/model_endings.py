@@ -1,10 +1,11 @@
-"""Models that their vendors end: which of the catalogue's are served where that is so, what follows, and what is left.
+"""Models that end: which of the catalogue's their vendors switch off, or the operator, what follows, and what is left.
 
-The doctor, the start and the mail to the operator say it ``NOTICE_DAYS`` ahead, and as long as the model is in the catalogue.
+The doctor, the start and the mail to the operator say it ``NOTICE_DAYS`` ahead, and of a vendor's end as long as the model is
+in the catalogue.
 """
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
@@ -15,7 +16,10 @@ from penstock.providers.retirements import retirement
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """One place that serves a model of the catalogue, and ends. ``others``: the model is served elsewhere as well."""
+    """One place that serves a model of the catalogue, and ends. ``others``: the model is served elsewhere as well.
+
+    ``provider``, ``name`` and ``source`` are '' where the catalogue itself ends the model.
+    """
 
     model: str
     provider: str
@@ -31,13 +35,20 @@ class Ending(msgspec.Struct, frozen=True):
         """In a sentence, for the operator."""
         over = not self.day or date.fromisoformat(self.day) <= today
         when = f"ended on {self.day}" if over and self.day else "has ended" if over else f"ends on {self.day}"
+        if not self.provider:
+            then = f"; {self.successor} follows" if self.successor else ""
+            return f"{self.model} {when}, as the catalogue says{then}"
         then = f"; its vendor names {self.successor} as what follows" if self.successor else ""
         left = "its other providers serve it still" if self.others else "nothing else serves it"
         return f"{self.model}: {self.provider}'s {self.name} {when}{then}; {left}"
 
 
 def endings(catalog: Catalog, today: date) -> Iterator[Ending]:
-    """What of the catalogue ends within the notice, or has ended, at providers that are set up."""
+    """What of the catalogue ends within the notice, or has ended: by its own word, or at providers that are set up."""
+    notice = timedelta(days=NOTICE_DAYS)
+    for model in (*catalog.models.values(), *catalog.retired.values()):
+        if model.sunset and f"{today - notice}" < model.sunset <= f"{today + notice}":
+            yield Ending(model.id, "", "", model.sunset, model.successor, "", others=False)
     if catalog.simulated:
         return
     for model in catalog.models.values():
@@ -58,7 +69,32 @@ def endings(catalog: Catalog, today: date) -> Iterator[Ending]:
 
 
 def end_of(catalog: Catalog, model: Model) -> str:
-    """The first day on which nothing serves a model any more, as its vendors say; '' where no such day is known."""
+    """The first day on which nothing serves a model any more; '' where no such day is known."""
+    return min((day for day in (model.sunset, _vendors_end(catalog, model)) if day), default="")
+
+
+class ModelEnding(msgspec.Struct, frozen=True):
+    """The end of a model as everybody is told of it: the first day without it, and since when that is said (epoch ms)."""
+
+    model: str
+    day: str
+    successor: str
+    noticed_at: int
+
+
+def told_to_all(catalog: Catalog, today: date) -> list[ModelEnding]:
+    """The models that nothing will serve within the notice, and those that ended as short ago."""
+    notice = timedelta(days=NOTICE_DAYS)
+    found: list[ModelEnding] = []
+    for model in (*catalog.models.values(), *catalog.retired.values()):
+        day = end_of(catalog, model)
+        if f"{today - notice}" < day <= f"{today + notice}":
+            noticed = datetime.combine(date.fromisoformat(day) - notice, datetime.min.time(), UTC)
+            found.append(ModelEnding(model.id, day, model.successor, int(noticed.timestamp() * 1000)))
+    return found
+
+
+def _vendors_end(catalog: Catalog, model: Model) -> str:
     days: list[str] = []
     for target in model.targets:
         upstream = catalog.upstreams.get(target.provider)

@@ -6,10 +6,16 @@ That is the request's id, how many requests the caller has left of the day, and 
 import re
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
+from urllib.parse import quote
 
+import msgspec
+
+from penstock.core.catalog import Model
 from penstock.core.endpoints import Endpoint
 from penstock.core.limits import limit_headers_of
+from penstock.domain.catalog.catalog import Catalog
 from penstock.exchange import NOSNIFF, HeaderList
+from penstock.operations.model_endings import end_of
 from penstock.operations.model_proposals import NOTICE_DAYS
 
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -24,6 +30,9 @@ _STATUS = b"HTTP/1.1 200 OK"
 # no header can hold them
 _ID, _LEFT, _SECONDS = b"\0i\0", b"\0l\0", b"\0s\0"
 
+
+_IN_PATHS = "/:@+"
+"""What an id may have in it that stands in a path as it is."""
 
 Route = tuple[str, int]
 """Why the last attempt was made where it was, and how many were made."""
@@ -91,18 +100,39 @@ def answer_headers(  # noqa: PLR0913 - what a head says
     return head
 
 
-def ending_headers(day: str, now: float) -> HeaderList:
-    """What answers of a model say that ends on ``day`` ('': on none): nothing until the notice begins (RFC 9745, RFC 8594)."""
-    if not day:
+class ModelEnd(msgspec.Struct, frozen=True):
+    """When a model ends (``YYYY-MM-DD``, '': on no day that is known), what follows, and what our paths begin with."""
+
+    day: str = ""
+    successor: str = ""
+    base_path: str = ""
+
+
+NO_END = ModelEnd()
+
+
+def model_end(catalog: Catalog, model: Model, base_path: bytes) -> ModelEnd:
+    """When a model of the catalogue ends."""
+    return ModelEnd(end_of(catalog, model), model.successor, base_path.decode())
+
+
+def ending_headers(end: ModelEnd, now: float) -> HeaderList:
+    """What answers of a model say of its end: nothing until the notice begins (RFC 9745, RFC 8594, RFC 5829)."""
+    if not end.day:
         return []
-    ends = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+    ends = datetime.combine(date.fromisoformat(end.day), datetime.min.time(), UTC)
     noticed = int((ends - timedelta(days=NOTICE_DAYS)).timestamp())
     if now < noticed:
         return []
-    return [
+    head: HeaderList = [
         (b"deprecation", b"@%d" % noticed),
         (b"sunset", format_datetime(ends, usegmt=True).encode()),
     ]
+    if end.successor:
+        path = f"{end.base_path}/api/v1/models/{quote(end.successor, safe=_IN_PATHS)}"
+        head.append((b"link", f'<{path}>; rel="successor-version"'.encode()))
+        head.append((b"x-penstock-successor", end.successor.encode()))
+    return head
 
 
 def media_type(given: bytes | None, *, stream: bool) -> bytes:

@@ -1,10 +1,17 @@
-"""What the ledger is told of a call: its kind before an upstream is contacted, and how it has ended."""
+"""What the ledger is told of a call: its kind before an upstream is contacted, and its end; and what its trace tells."""
+
+from collections.abc import Sequence
 
 from penstock.core.dialects.prepare import translation_header
+from penstock.domain.ledger.attempts import AttemptMade
 from penstock.domain.ledger.kinds import Kind, PlainEnd, Settlement
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
+from penstock.operations.tracing.records import AttemptTraced, Parent, RequestTraced
+from penstock.operations.tracing.spans import FAULTS
+from penstock.operations.tracing.traces import Traces
 from penstock.relay.call import Call
+from penstock.relay.trail import Trails
 
 
 def kind_of(call: Call) -> Kind:
@@ -54,3 +61,59 @@ def settle(ledger: Ledger, row: Row, call: Call, now: float) -> None:
         reason=call.route or None,
     )
     ledger.settle(settlement)
+
+
+def trace(
+    traces: Traces, call: Call, made: Sequence[AttemptMade], trails: Trails, began: float, now: float
+) -> None:
+    """Have a call that has ended traced, if it is one that is kept. ``made`` are its attempts, where these were noted."""
+    first, started = call.first_byte_at, call.started
+    parent = traces.parent(call.exchange.header(b"traceparent"))
+    failed = bool(made) or call.outcome in FAULTS
+    if not traces.keeps(failed=failed, seconds=(now if first is None else first) - started, parent=parent):
+        return
+    if not made and call.attempts:
+        made = (trails.lone(call, began=began, now=now),)
+    traces.take(_traced(call, made, parent, now))
+
+
+def _traced(call: Call, made: Sequence[AttemptMade], parent: Parent | None, now: float) -> RequestTraced:
+    standing, envelope = call.standing, call.envelope
+    return RequestTraced(
+        id=call.request_id,
+        parent=parent,
+        route=standing.endpoint.path,
+        kind=standing.endpoint.kind,
+        model=call.selection.model.id,
+        stream=envelope.stream,
+        account_id=standing.account_id,
+        key_id=standing.key_id,
+        client=standing.caller.client,
+        began=call.now,
+        seconds=now - call.started,
+        status=call.status,
+        outcome=call.outcome,
+        error=call.error_code or "",
+        counted=call.refund_reason is None,
+        max_tokens=envelope.max_tokens,
+        usage=call.usage,
+        answered_model=call.answered_model,
+        attempts=tuple(
+            AttemptTraced(
+                each.number,
+                each.provider,
+                each.credential,
+                each.upstream_model,
+                each.upstream_dialect,
+                each.reason,
+                each.failure,
+                each.status,
+                each.upstream_request_id,
+                each.started_ms,
+                each.first_ms,
+                each.ended_ms,
+                each.maybe_billed,
+            )
+            for each in made
+        ),
+    )

@@ -16,6 +16,7 @@ from penstock.errors import (
 )
 from penstock.operations.drill import Drills
 from penstock.operations.metrics import Metrics
+from penstock.operations.tracing.traces import Traces
 from penstock.relay.answer import (
     RequestMemories,
 )
@@ -99,6 +100,7 @@ class RelayParts(Generic[C]):
         memories: RequestMemories,
         drills: Drills,
         clock: Callable[[], float],
+        traces: Traces | None = None,
     ) -> None:
         """``clock`` is monotonic, in seconds."""
         self._deadlines: Memo[tuple[float, float, bool], Deadlines] = Memo(_MOST_DEADLINES)
@@ -115,6 +117,7 @@ class RelayParts(Generic[C]):
         self.memories = memories
         self.drills = drills
         self.clock = clock
+        self.traces = traces
         self.streams = OpenStreams(clock)
         self.queue = UpstreamQueue(timings.queue)
         router.health.left_one = self.queue.stir

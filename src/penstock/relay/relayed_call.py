@@ -35,6 +35,7 @@ from penstock.core.routing.bounds.capacity import Seat
 from penstock.core.routing.candidates import Candidate
 from penstock.core.routing.choice import Choice, Reason
 from penstock.core.routing.pace import Limits
+from penstock.domain.ledger.attempts import AttemptMade
 from penstock.domain.ledger.rows import Row
 from penstock.domain.limits import Lease
 from penstock.errors import (
@@ -67,7 +68,7 @@ from penstock.relay.failover import Attempts, Step, class_of, refusal, size_of
 from penstock.relay.further_models import StandIn, next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.probe import LeftProbe, Probe
-from penstock.relay.record import kind_of, settle
+from penstock.relay.record import kind_of, settle, trace
 from penstock.relay.refused_answer import RefusedAnswer, answers_a_refusal, is_refusal, refused
 from penstock.relay.relay_parts import Front, Place, RelayParts
 from penstock.relay.retry_after import retry_after
@@ -1131,7 +1132,7 @@ class RelayedCall(Call):
                 provider=self._provider,
                 content_type=None if response is None else response.header(b"content-type") or b"",
                 timing=timing,
-                ending=ending_headers(standing.ends_on, self.now),
+                ending=ending_headers(standing.end, self.now),
             )
             self.exchange.start(200, head)
             return
@@ -1148,7 +1149,7 @@ class RelayedCall(Call):
                 reset=reset,
                 route=(self.route, self.attempts),
                 provider=self._provider,
-                ending=ending_headers(standing.ends_on, self.now),
+                ending=ending_headers(standing.end, self.now),
             )
             standing.heads.keep(key, known)
         self.exchange.start_ready(known.fill(request_id, left, seconds))
@@ -1264,11 +1265,15 @@ class RelayedCall(Call):
             self.answered_model = self.answered_model or self.selection.model.id
         if self.refund_reason is not None:
             relay.gate.refund(self.standing.account_id, self.day, self.standing.plan.own)
+        made: list[AttemptMade] = []
         if self._row is not None:
             settle(relay.ledger, self._row, self, relay.clock())
             failed = self.outcome != "completed" or self.refund_reason is not None
             if self.attempts > 1 or (self.attempts and failed):
-                relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
+                made = relay.failover.trails.ended(self, began=self._attempts.began, now=relay.clock())
+        if relay.traces is not None:
+            began = self._attempts.began if self.attempts else self.started
+            trace(relay.traces, self, made, relay.failover.trails, began, relay.clock())
         self._measure(self.outcome)
 
     def _measure(self, outcome: str) -> None:

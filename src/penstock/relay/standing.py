@@ -15,10 +15,11 @@ from penstock.core.dialects.interface import ApiVersion, UpstreamFormat
 from penstock.core.endpoints import Endpoint
 from penstock.core.memo import Memo
 from penstock.core.routing.candidates import Attempt
+from penstock.domain.captures.orders import CaptureOrder
 from penstock.domain.catalog.catalog import Plan, Resolution
 from penstock.domain.keys.authentication import Principal
 from penstock.domain.ledger.kinds import KnownKind
-from penstock.relay.answer_head import AnswerHead
+from penstock.relay.answer_head import NO_END, AnswerHead, ModelEnd
 from penstock.relay.router import NO_ASKER, UpstreamAddress
 from penstock.upstream import RequestHead
 
@@ -61,6 +62,7 @@ class Caller:
         "asked",
         "asker",
         "bounds",
+        "captured",
         "causes",
         "client",
         "endpoint",
@@ -108,6 +110,8 @@ class Caller:
         """Who asks, for the choice of a provider."""
         self.causes: tuple[Cause, ...] = ("down",)
         """Why a further model that the caller names answers in place of the first."""
+        self.captured: CaptureOrder | None = None
+        """By which order the content of its requests is kept."""
         self.standings: Memo[str, Standing] = Memo(_MOST_MODELS)
         """By the model as the caller writes it."""
 
@@ -119,8 +123,8 @@ class Standing:
         "account_id",
         "actor_id",
         "caller",
+        "end",
         "endpoint",
-        "ends_on",
         "heads",
         "key_id",
         "legs",
@@ -128,9 +132,9 @@ class Standing:
         "resolution",
     )
 
-    def __init__(self, caller: Caller, resolution: Resolution, ends_on: str = "") -> None:
-        """``ends_on`` is the day (``YYYY-MM-DD``) from which on nothing serves the model, '' where none is known."""
-        self.ends_on = ends_on
+    def __init__(self, caller: Caller, resolution: Resolution, end: ModelEnd = NO_END) -> None:
+        """``end`` is when nothing serves the model any more, and what follows."""
+        self.end = end
         self.caller = caller
         self.endpoint = caller.endpoint
         self.plan = caller.plan

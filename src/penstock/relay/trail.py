@@ -7,19 +7,12 @@ import json
 import re
 
 from penstock.core.failure_classes.classes import HANDLING, FailureClass
-from penstock.domain.ledger.attempts import AttemptLog, AttemptMade
+from penstock.domain.ledger.attempts import UNFAILED, AttemptLog, AttemptMade
 from penstock.errors import PenstockError
 from penstock.operations.upstreams import UpstreamFailures
 from penstock.relay.call import Call
 from penstock.upstream import UpstreamResponse
 
-_ENDS = {
-    "completed": "",
-    "client_gone": FailureClass.GONE.value,
-    "ended_by_owner": FailureClass.GONE.value,
-    "refused": FailureClass.CALLER.value,
-}
-"""What came of an attempt that has not failed, by how the call ended."""
 QUOTES_THE_REQUEST = "(It quotes the request.)"
 TOO_LONG_TO_COMPARE = "(The request is too long to see whether it is quoted.)"
 _QUOTED = 24
@@ -76,15 +69,22 @@ class Trails:
         parts.append(f"a{call.attempts};dur={int((now - began) * 1000)}")
         return ", ".join(parts).encode()
 
-    def ended(self, call: Call, *, began: float, now: float) -> None:
-        """The call is over, after more than one attempt or a failed one."""
+    def ended(self, call: Call, *, began: float, now: float) -> list[AttemptMade]:
+        """The call is over, after more than one attempt or a failed one: what was made."""
         made = self._open.pop(call.request_id, [])
         answered = self._answers.pop(call.request_id, (None, None))
         if len(made) < call.attempts and call.attempts > 1:
-            end = _ENDS.get(call.outcome, FailureClass.OURS.value)
+            end = UNFAILED.get(call.outcome, FailureClass.OURS.value)
             made.append(self._attempt(call, end, answered, began, now, None, None))
         if made:
             self._log.note(call.request_id, call.day, made)
+        return made
+
+    def lone(self, call: Call, *, began: float, now: float) -> AttemptMade:
+        """The only attempt of a call that is over, which has not failed and is not kept."""
+        status = 200 if call.outcome == "completed" else None
+        end = UNFAILED.get(call.outcome, FailureClass.OURS.value)
+        return self._attempt(call, end, (status, None), began, now, None, None)
 
     def _attempt(
         self,

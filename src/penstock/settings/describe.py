@@ -58,9 +58,10 @@ def rows() -> list[SettingRow]:
 def shown_value(settings: Settings, name: str) -> str:
     """The value of a setting as it may be printed: without passwords and tokens."""
     value: object = getattr(settings, name)
+    text = ", ".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
     if FIELDS[name].secret:
-        return _without_secrets(str(value), whole=name.endswith(("_token", "_secret")))
-    return ", ".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
+        return _without_secrets(text, whole=name.endswith(("_token", "_secret", "_headers")))
+    return text
 
 
 def markdown() -> str:
@@ -162,5 +163,6 @@ GROUPS = {
     "errors_per_minute": "Limits, keys and the catalogue",
     "signup": "Accounts",
     "drain_delay": "Running it",
+    "otel_endpoint": "Traces",
 }
 """The headings of the documentation, each before the setting that it is named with."""

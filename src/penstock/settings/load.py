@@ -181,7 +181,7 @@ OWN_PATHS = frozenset((
     "api", "v1", "static", "docs", "models", "pricing", "status", "signin", "signup", "signout", "verify", "forgot", "reset",
     "welcome", "dashboard", "keys", "requests", "requests.csv", "slots", "playground", "plan", "settings", "healthz", "readyz",
     "metrics", "terms", "privacy", "changelog", "openapi.json", "llms.txt", "robots.txt", "favicon.ico", "usage", "usage.csv",
-    "brand", "admin", "setup", "status.json",
+    "brand", "admin", "setup", "status.json", "status.atom",
 ))  # fmt: skip
 """What our own paths begin with: whether a proxy has taken such a base path off could not be told."""
 _SERVICES = ("database_url", "redis_url", "mail_url")

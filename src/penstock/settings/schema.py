@@ -590,6 +590,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "then the rotation is taken back without entering it again."
         ),
     ] = 86_400.0
+    captures: Annotated[
+        Literal["allowed", "never"],
+        about(
+            "Whether an owner may have what an account asks and gets kept for a time, sealed; `never` takes the way of it out."
+        ),
+    ] = "allowed"
+    capture_days: Annotated[
+        int, Meta(ge=1, le=365), about("Days for which what was captured is kept, apart from all else.")
+    ] = 7
+    capture_bytes: Annotated[
+        Bytes, about("How much is kept of a captured request and its answer together; what is beyond is cut.")
+    ] = 1 << 20
+    capture_redaction: Annotated[
+        str,
+        about(
+            "What takes out of captured content what is not to be kept, before it is sealed: an entry point of a package of "
+            "yours, in the group `penstock.redactions`, which gets bytes and gives bytes.",
+            "a name",
+            pattern=r"^[A-Za-z0-9_.-]{0,100}$",
+            default="none but credentials, which always go",
+        ),
+    ] = ""
     session_idle: Annotated[Timer, about("How long a session lasts that is not used.")] = 86_400.0
     session_lifetime: Annotated[Timer, about("How long a session lasts at most.")] = 14 * 86_400.0
     answer_floor: Annotated[
@@ -645,6 +667,53 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             secret=True,
         ),
     ] = ""
+    otel_endpoint: Annotated[
+        str,
+        about(
+            "Where traces are sent, by OTLP over HTTP: the whole address; empty: there are none. Wants the extra "
+            "`penstock[otel]`.",
+            "a URL such as http://127.0.0.1:4318/v1/traces",
+            pattern=r"^$|^https?://[^\s@]+$",
+            default="none",
+        ),
+    ] = ""
+    otel_headers: Annotated[
+        tuple[str, ...],
+        about(
+            "Headers that are sent to the collector.",
+            "NAME=VALUE, such as Authorization=Bearer abc",
+            default="none",
+            secret=True,
+        ),
+    ] = ()
+    otel_sample: Annotated[
+        float,
+        Meta(ge=0, le=1),
+        about(
+            "Which share of the requests is traced that neither failed nor were slow; those always are.",
+            "a number from 0 to 1",
+        ),
+    ] = 0.01
+    otel_slow: Annotated[Timer, about("From when on, to the first content, a request is slow.")] = 15.0
+    otel_queue: Annotated[
+        int,
+        Meta(ge=1, le=100_000),
+        about("Requests that wait for the collector at most; what comes then is not traced, and counted."),
+    ] = 2048
+    otel_timeout: Annotated[Timer, about("How long the collector may take for what it is sent.")] = 10.0
+    otel_trust_callers: Annotated[
+        bool,
+        about(
+            "Whether a caller's `traceparent` is believed: its request is then a part of that trace, and kept where the caller "
+            "keeps it. Towards providers none is ever sent."
+        ),
+    ] = False
+    otel_names: Annotated[
+        Literal["current", "both"],
+        about(
+            "Whether what was renamed in the conventions is also told by its former name, for older readers."
+        ),
+    ] = "current"
 
     def __post_init__(self) -> None:
         # Paths are made absolute once, so that a later change of directory or a message to the operator cannot mislead.

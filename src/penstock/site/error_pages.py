@@ -47,6 +47,10 @@ class ErrorPages:
         text = "There is no page here." if error.status_code == 404 else str(error.detail)
         return self._page(request, error.status_code, text, dict(error.headers or {}))
 
+    async def left(self, _request: Request, _error: Exception) -> Response:
+        """The browser has left before all of its form was there. Nothing failed, and nobody hears what we say."""
+        return Response(status_code=400)
+
     async def broken(self, request: Request, error: Exception) -> Response:
         """A fault of ours."""
         log.error("a page failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""The notice board: what pages show of announcements and incidents, read again every few seconds while pages are asked for."""
+"""The notice board: announcements, incidents and captures as pages show them, read again every few seconds."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,6 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.domain.announcements.announcements import Announcement, shown_announcements
 from penstock.domain.announcements.incidents import Incident, recent_incidents
+from penstock.domain.captures.orders import CaptureOrder, running_orders
 from penstock.errors import DatabaseUnavailable
 from penstock.store.sql.database import Database
 
@@ -25,6 +26,7 @@ class NoticeBoard:
         self._clock = clock
         self._read_at = float("-inf")
         self._announcements: Sequence[Announcement] = ()
+        self._orders: Sequence[CaptureOrder] = ()
         self.incidents: Sequence[Incident] = ()
         """The open ones first."""
 
@@ -36,6 +38,13 @@ class NoticeBoard:
             for each in self._announcements
             if each.shown_until > now and each.plan_id in ("", plan_id)
         ]
+
+    def captured_until(self, account_id: str) -> int | None:
+        """Until when requests of the account are captured with their content, in epoch milliseconds; None where none are."""
+        now = int(self._clock() * 1000)
+        return max(
+            (it.ends_at for it in self._orders if it.account_id == account_id and it.runs(now)), default=None
+        )
 
     def open(self) -> list[Incident]:
         """The incidents that are not resolved."""
@@ -54,6 +63,7 @@ class NoticeBoard:
         now = int(at * 1000)
         try:
             async with self._database.connect() as conn:
+                self._orders = await running_orders(conn, now=now)
                 self._announcements = await shown_announcements(conn, now=now)
                 self.incidents = await recent_incidents(conn, since=now - INCIDENT_DAYS * _DAY_MS)
         except DatabaseUnavailable:

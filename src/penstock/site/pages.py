@@ -70,10 +70,12 @@ ADMIN = (
     MenuEntry("/admin/models", "Models", "spark", ("/admin/catalog",)),
     MenuEntry("/admin/providers", "Providers", "plug"),
     MenuEntry("/admin/notices", "Notices", "flag"),
-    MenuEntry("/admin/notifications", "Notifications", "bell", ("/admin/exports",)),
+    MenuEntry("/admin/notifications", "Notifications", "bell"),
+    MenuEntry("/admin/exports", "Exports", "out"),
     MenuEntry("/admin/mail", "Mail", "letter"),
     MenuEntry("/admin/staff", "Staff", "badge", ("/admin/tokens",)),
     MenuEntry("/admin/audit", "Audit", "book", ("/admin/changes",)),
+    MenuEntry("/admin/captures", "Captures", "copy"),
     MenuEntry("/admin/settings", "Settings", "dial"),
     MenuEntry("/admin/jobs", "Jobs", "bars"),
 )
@@ -151,6 +153,12 @@ class Pages:
         """What callers put before ``/api/v1``."""
         return self.public_url or f"{request.url.scheme}://{url_host(request.url.netloc)}"
 
+    def _captured_until(self, viewer: Viewer | None) -> int | None:
+        """Until when what the viewer's account asks and gets is kept, of which everybody of it is told."""
+        if viewer is None or self._board is None:
+            return None
+        return self._board.captured_until(viewer.user.id)
+
     def render(
         self,
         request: Request,
@@ -171,6 +179,7 @@ class Pages:
                 "base_url": f"{self.origin(request)}/api/v1",
                 "simulated": self._catalog().simulated,
                 "banners": () if self._board is None else self._board.banners(viewer and viewer.user.plan_id),
+                "captured_until": self._captured_until(viewer),
                 "form_token": form_token_of(request),
                 "notice": request.query_params.get("notice", ""),
                 "notices": NOTICES,
@@ -203,6 +212,7 @@ NOTICES = {
     "provider-saved": "Saved. Every server follows within seconds; the change can be undone for 30 days.",
     "provider-switched": "Said. Every server follows within seconds.",
     "undone": "The change is undone.",
+    "captured": "Said. Every server follows within seconds.",
     "told": "It is told. Every server shows it within seconds.",
     "outward-removed": "Removed. Nothing new goes there; the change can be undone for 30 days.",
     "rule-added": "Added. Events go by it from now on.",

@@ -16,11 +16,13 @@ from penstock.core.limits import day_of
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.ledger import rollups
 from penstock.domain.ledger.rollups import ModelDay
+from penstock.operations.model_endings import ModelEnding, end_of, told_to_all
 from penstock.site.context import SiteContext
 from penstock.site.document_pages import MENU, render_text
 from penstock.site.error_pages import PageNotFound
 from penstock.site.pages import day
 from penstock.site.snippets import SAMPLES, first_commands
+from penstock.site.status_feed import status_feed
 
 STATUS_DAYS = 90
 STATUS_SECONDS = 60.0
@@ -42,6 +44,9 @@ class Listed(msgspec.Struct, frozen=True):
     served: bool
     kind: ModelKind
     formats: str
+    ends: str
+    """The first day on which nothing serves it, '' where none is known; ``successor`` follows."""
+    successor: str
     picks: tuple[str, ...] = ()
     """Of a model that picks others: those that are served, in its order."""
 
@@ -74,6 +79,7 @@ class PublicPages:
             Route("/models/{id:path}", self.model),
             Route("/status", self.status),
             Route("/status.json", self.status_for_machines),
+            Route("/status.atom", self.status_for_readers),
             *(Route(f"/{name}", self.text) for name in TEXTS),
             Route("/llms.txt", self.llms),
             Route("/openapi.json", self.openapi),
@@ -157,10 +163,22 @@ class PublicPages:
                 {"id": row.model, "answered": row.answered, "today": row.states[-1]}
                 for row in await self._uptimes()
             ],
+            "endings": [msgspec.to_builtins(it) for it in self._endings()],
         }
         return Response(
             msgspec.json.encode(told), media_type="application/json", headers={"cache-control": "no-cache"}
         )
+
+    async def status_for_readers(self, request: Request) -> Response:
+        """What staff say, and which models end, for readers of feeds."""
+        context = self._context
+        origin, brand = context.pages.origin(request), context.sign_in.rules.brand
+        body = status_feed(brand, origin, context.board.incidents, self._endings(), now=context.now())
+        return Response(body, media_type="application/atom+xml", headers={"cache-control": "no-cache"})
+
+    def _endings(self) -> list[ModelEnding]:
+        today = datetime.fromtimestamp(self._context.clock(), UTC).date()
+        return told_to_all(self._context.catalog(), today)
 
     async def _uptimes(self) -> list[Uptime]:
         context = self._context
@@ -185,6 +203,7 @@ class PublicPages:
             "used_today": [row.model for row in rows if row.states[-1] != "none"],
             "troubled": [row.model for row in rows if row.states[-1] in {"warn", "bad"}],
             "open_incidents": self._context.board.open(),
+            "endings": self._endings(),
             "past_incidents": [it for it in self._context.board.incidents if it.resolved_at is not None],
         }
 
@@ -265,6 +284,8 @@ def _listed(catalog: Catalog, model: Model) -> Listed:
         served=catalog.served(model),
         kind=model.kind,
         formats=_FORMATS[model.kind],
+        ends=end_of(catalog, model),
+        successor=model.successor,
         picks=tuple(name for name in model.auto if (one := catalog.models.get(name)) and catalog.served(one)),
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -134,6 +134,7 @@ class Site:
             exception_handlers={
                 PenstockError: errors.ours,
                 HTTPException: errors.http,
+                ClientDisconnect: errors.left,
                 Exception: errors.broken,
             },
         )

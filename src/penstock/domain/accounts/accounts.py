@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.core import api_key
 from penstock.domain.trail import chain
 from penstock.errors import InvalidRequest
-from penstock.store.sql.schema import plans, refusals, staff, users
+from penstock.store.sql.schema import capture_orders, captures, plans, refusals, staff, users
 
 DEMO_EMAIL = "demo@penstock.localhost"
 """The demo user of an installation that has no other; no mail can reach it, and it is never staff."""
@@ -228,6 +228,8 @@ async def delete_leavers(conn: AsyncConnection, *, now: int) -> int:
     for user_id in list(await conn.scalars(gone)):
         await chain.erase_person(conn, user_id)
     await conn.execute(delete(refusals).where(refusals.c.user_id.in_(gone)))
+    for of_account in (captures, capture_orders):
+        await conn.execute(delete(of_account).where(of_account.c.account_id.in_(gone)))
     return (await conn.execute(delete(users).where(users.c.leaving_at <= now))).rowcount
 
 

@@ -37,6 +37,8 @@ Action = Literal[
     "deletion_undone",
     "viewed_by_staff",
     "view_by_staff_ended",
+    "capture_begun",
+    "capture_ended",
 ]
 
 

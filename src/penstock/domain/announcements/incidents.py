@@ -17,6 +17,7 @@ from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import CallerError, InvalidRequest
 from penstock.store.secrets_file import Entropy
 from penstock.store.sql.schema import incident_updates, incidents
+from penstock.store.sql.schema import models as catalog_models
 
 IncidentState = Literal["investigating", "identified", "monitoring", "resolved"]
 INCIDENT_STATES: Final[tuple[IncidentState, ...]] = ("investigating", "identified", "monitoring", "resolved")
@@ -72,6 +73,10 @@ async def open_incident(
     models = tuple(dict.fromkeys(models))
     if len(models) > _MOST_MODELS or any(not 0 < len(each) <= 200 for each in models):
         raise InvalidRequest(f"An incident names at most {_MOST_MODELS} models.", param="models")
+    there = set(await conn.scalars(select(catalog_models.c.id).where(catalog_models.c.id.in_(models))))
+    unknown = next((name for name in models if name not in there), None)
+    if unknown is not None:
+        raise InvalidRequest(f"There is no model {unknown[:60]!r}.", param="models")
     count = select(func.count()).select_from(incidents).where(incidents.c.resolved_at.is_(None))
     if (await conn.execute(count)).scalar_one() >= MOST_OPEN:
         raise InvalidRequest(f"{MOST_OPEN} incidents are open; resolve one first.")

@@ -17,7 +17,7 @@ from penstock.core.limits import KeyLimits, key_subject
 from penstock.core.memo import Memo
 from penstock.core.routing.candidates import UpstreamKey, Upstreams
 from penstock.core.routing.switches import Switch, switch_of
-from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
+from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, ModelRetired, NoProvider
 
 ModelFamily = Literal["haiku", "sonnet", "opus"]
 MODEL_FAMILIES: Mapping[ModelFamily, tuple[ModelFamily, ...]] = {
@@ -107,6 +107,7 @@ class Catalog:
         "_wildcards",
         "models",
         "plans",
+        "retired",
         "revision",
         "simulated",
         "switches",
@@ -123,12 +124,17 @@ class Catalog:
         simulator: Upstream,
         revision: int = 0,
         switches: Sequence[Switch] = (),
+        today: str = "",
     ) -> None:
         """``available`` tells whether a secret's reference leads to a secret; ``simulator`` is the built-in one.
 
-        ``switches`` are those of the operator's that keep requests away now.
+        ``switches`` are those of the operator's that keep requests away now. ``today`` (``YYYY-MM-DD``) says whose end has
+        come.
         """
         self.revision = revision
+        self.retired: Mapping[str, Model] = {model.id: model for model in models if has_ended(model, today)}
+        """The models whose end has come: they are served no more, and whoever asks for one is told what follows."""
+        models = [model for model in models if model.id not in self.retired]
         self._providers = {row.id: row for row in providers}
         upstreams = {
             row.id: _set_up(row, simulator, available)
@@ -242,7 +248,8 @@ class Catalog:
         Claude: any other ``claude-*`` id with haiku, sonnet or opus in it means the best model of that family (the
         first in the catalogue) that the caller has, or of the nearest family that the caller has any of. A wildcard passes on
         what is none of the catalogue's ids and aliases. Raises
-        ``ModelNotFound``, ``ModelNotOnPlan`` or ``NoProvider``, each saying what would do.
+        ``ModelNotFound`` (``ModelRetired`` of one whose end has come), ``ModelNotOnPlan`` or ``NoProvider``, each saying what
+        would do.
         """
         key = (name, plan_id, allowed, kind)
         known = self._known.get(key)
@@ -258,9 +265,10 @@ class Catalog:
     ) -> Resolution:
         model = self._named(name)
         if model is None:
+            self._refuse_retired(name)
             model = self._of_family(name, plan_id, allowed)
         if model is None:
-            raise ModelNotFound(self._not_found(name, plan_id, allowed, kind), param="model")
+            raise ModelNotFound(self.not_found(name, plan_id, allowed, kind), param="model")
         if kind not in (None, model.kind):
             raise InvalidRequest(_other_route(model), param="model")
         if model.listed not in self._members.get(plan_id, frozenset()):
@@ -305,6 +313,12 @@ class Catalog:
             alias = next((model_id for pattern, model_id in self._globs if fnmatchcase(name, pattern)), None)
         return self._of_wildcard(name) if alias is None else self.models[alias]
 
+    def _refuse_retired(self, name: str) -> None:
+        """Raise ``ModelRetired`` where the name means a model whose end has come."""
+        for model in self.retired.values():
+            if name == model.id or any(fnmatchcase(name, alias) for alias in model.aliases):
+                raise retired_error(model.id, model.sunset, model.successor)
+
     def _of_wildcard(self, name: str) -> Model | None:
         """What the wildcard with the longest beginning makes of a name; None where no wildcard begins so."""
         known = self._passed_on.get(name)
@@ -340,9 +354,10 @@ class Catalog:
 
     # ---- what the errors say
 
-    def _not_found(
+    def not_found(
         self, name: str, plan_id: str, allowed: frozenset[str] | None, kind: ModelKind | None
     ) -> str:
+        """What whoever asks for a model is told that there is not."""
         shown = name if len(name) <= _LONGEST_NAME_SHOWN else name[:_LONGEST_NAME_SHOWN] + "..."
         offered = ", ".join(model.id for model in self.offered(plan_id, allowed, kind)) or "none"
         return f'There is no model "{shown}". The models of your plan ({plan_id}): {offered}.'
@@ -359,6 +374,17 @@ class Catalog:
         if not needs:
             return f"No provider is set up for {model.id}."
         return f"No provider is set up for {model.id}. One of these settings would enable it: {', '.join(needs)}."
+
+
+def has_ended(model: Model, today: str) -> bool:
+    """Whether the end of a model has come on this day (``YYYY-MM-DD``)."""
+    return bool(model.sunset) and model.sunset <= today
+
+
+def retired_error(model: str, day: str, successor: str) -> ModelRetired:
+    """What whoever asks for a model is told once it has ended."""
+    then = f" {successor} takes its place." if successor else " Choose another one from the list of models."
+    return ModelRetired(f"{model} is served no more since {day}.{then}", day=day, successor=successor)
 
 
 _VOWELS = ("a", "e", "i", "o", "u")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
@@ -25,7 +26,7 @@ from penstock.core.catalog import (
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.revision import Revision
 from penstock.core.routing.switches import Switch
-from penstock.domain.catalog.catalog import Catalog, Plan
+from penstock.domain.catalog.catalog import Catalog, Plan, has_ended
 from penstock.domain.catalog.catalog_managers import (
     ChangeKind,
     ManagedElsewhere,
@@ -70,6 +71,8 @@ class _Serving(msgspec.Struct, omit_defaults=True):
     rules: tuple[AutoRule, ...] = ()
     most_usd_per_million: Price | None = None
     fallback: tuple[Fallback, ...] = ()
+    sunset: str = ""
+    successor: str = ""
 
 
 class _ProviderChoice(msgspec.Struct, omit_defaults=True):
@@ -142,6 +145,8 @@ async def load_document(conn: AsyncConnection, kinds: Mapping[str, Upstream]) ->
                 rules=serving.rules,
                 most_usd_per_million=serving.most_usd_per_million,
                 fallback=serving.fallback,
+                sunset=serving.sunset,
+                successor=serving.successor,
                 max_output_tokens=row.max_output_tokens,
                 context_tokens=row.context_tokens,
                 capabilities=_decode_capabilities(row.capabilities),
@@ -452,6 +457,8 @@ def _model_values(model: Model, position: int, now_ms: int) -> dict[str, str | i
                 model.rules,
                 model.most_usd_per_million,
                 model.fallback,
+                model.sunset,
+                model.successor,
             )
         ),
         "max_output_tokens": model.max_output_tokens,
@@ -520,6 +527,7 @@ class CatalogSource:
         self.switches: tuple[Switch, ...] = ()
         """All that operators have said of upstreams."""
         self._holding: tuple[Switch, ...] = ()
+        self._ended: frozenset[str] = frozenset()
         self.current = self._build(CatalogDocument(), 0)
 
     def get(self) -> Catalog:
@@ -547,11 +555,13 @@ class CatalogSource:
         usable = frozenset(
             secret for row in document.providers for secret in row.secrets if self._available(secret)
         )
-        now = int(self._now() * 1000)
+        now, today = int(self._now() * 1000), self._today()
         holding = tuple(switch for switch in switches if switch.holds(now))
-        if at == self.current.revision and usable == self._usable and holding == self._holding:
+        ended = frozenset(model.id for model in document.models if has_ended(model, today))
+        seen = (self.current.revision, self._usable, self._holding, self._ended)
+        if seen == (at, usable, holding, ended):
             return False
-        self._document, self._usable = document, usable
+        self._document, self._usable, self._ended = document, usable, ended
         self.switches, self._holding = switches, holding
         self.current = self._build(document, at)
         self._advances.advance()
@@ -566,4 +576,8 @@ class CatalogSource:
             simulator=self._simulator,
             revision=at,
             switches=self._holding,
+            today=self._today(),
         )
+
+    def _today(self) -> str:
+        return datetime.fromtimestamp(self._now(), UTC).strftime("%Y-%m-%d")

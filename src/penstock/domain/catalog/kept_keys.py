@@ -98,6 +98,17 @@ def origins_of(row: Upstream) -> tuple[str, ...]:
     return tuple(sorted({f"{part.scheme}://{part.host}:{part.port}" for part in parts}))
 
 
+def origins_for(row: Upstream, reference: str) -> tuple[str, ...]:
+    """The same of one of its references: what a proxy wants to know is sent to the proxy alone."""
+    return proxy_origins(row) if reference == row.reach.proxy_secret else origins_of(row)
+
+
+def proxy_origins(row: Upstream) -> tuple[str, ...]:
+    """Where the password for a provider's proxy is sent to."""
+    part = split_base_url(row.reach.proxy)
+    return (f"proxy {part.host}:{part.port}",)
+
+
 async def keep_key(
     conn: AsyncConnection,
     secrets_file: SecretsFile,
@@ -107,8 +118,9 @@ async def keep_key(
     *,
     now: int,
     entropy: Entropy,
+    origins: tuple[str, ...] = (),
 ) -> KeptKey:
-    """Seal a key for a provider as it is set up now."""
+    """Seal a key for a provider as it is set up now; ``origins`` say where it is sent, if not to its own addresses."""
     id = api_key.identifier("pvk", entropy(16))
     text = key.decode()
     kept = KeptKey(
@@ -116,7 +128,7 @@ async def keep_key(
         row.id,
         secrets_file.digests(text)[0].hex()[:8],
         text[-4:] if len(text) >= _SHOWN_FROM else "",
-        origins_of(row),
+        origins or origins_of(row),
         added_by[:320],
         now,
         None,
@@ -163,7 +175,7 @@ async def open_keys(
     conn: AsyncConnection, secrets_file: SecretsFile, providers: Sequence[Upstream]
 ) -> list[OpenedKey]:
     """What the references of these providers lead to. A reference that nobody has is not opened."""
-    wanted = [(row, name) for row in providers for name in row.secrets if name.startswith(KEPT)]
+    wanted = [(row, name) for row in providers for name in row.references if name.startswith(KEPT)]
     if not wanted:
         return []
     columns = provider_keys.c
@@ -175,7 +187,7 @@ async def open_keys(
             found.append(OpenedKey(reference, problem="there is no such key here any more: enter it again"))
             continue
         id, origins, data = sealed[reference]
-        strange = [origin for origin in origins_of(row) if origin not in _decode_origins(origins)]
+        strange = [origin for origin in origins_for(row, reference) if origin not in _decode_origins(origins)]
         if strange:
             text = f"it was entered before the address became {', '.join(strange)}: enter it again"
             found.append(OpenedKey(reference, problem=text))
@@ -202,7 +214,7 @@ async def shred_key(conn: AsyncConnection, reference: str) -> None:
 async def tidy_keys(conn: AsyncConnection, providers: Sequence[Upstream], *, now: int) -> int:
     """Note which keys no provider has, and delete those that none has had for as long as a change can be undone."""
     columns = provider_keys.c
-    named = {_id_of(name) for row in providers for name in row.secrets if name.startswith(KEPT)}
+    named = {_id_of(name) for row in providers for name in row.references if name.startswith(KEPT)}
     rows = (await conn.execute(select(columns.id, columns.unused_at))).all()
     left = [id for id, unused in rows if id not in named and unused is None]
     back = [id for id, unused in rows if id in named and unused is not None]

@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.core.catalog import Model, ModelKind
 from penstock.domain.catalog.catalog import Catalog
-from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider
+from penstock.errors import InvalidRequest, ModelNotFound, ModelNotOnPlan, ModelRetired, NoProvider
 
 
 class Support(msgspec.Struct, frozen=True):
@@ -167,9 +167,14 @@ def one_model(
     name: str,
     kind: ModelKind | None = None,
 ) -> bytes | None:
-    """The model that ``name`` (an id or an alias) means for the caller, as JSON; None if it may not use any such."""
+    """The model that ``name`` (an id or an alias) means for the caller, as JSON; None if it may not use any such.
+
+    Raises ``ModelRetired``.
+    """
     try:
         found = catalog.resolve(name, plan_id, allowed, kind)
+    except ModelRetired:
+        raise
     except (InvalidRequest, ModelNotFound, ModelNotOnPlan, NoProvider):
         return None
     return _encode(model_info(found.model))
@@ -206,5 +211,7 @@ def model_info(model: Model) -> ModelInfo:
             ),
             effort=EffortSupport(adaptive.supported, adaptive, adaptive, adaptive, adaptive),
         ),
+        lifecycle="deprecated" if model.sunset else "active",
+        retires_at=f"{model.sunset}T00:00:00Z" if model.sunset else None,
         kind=model.kind,
     )

@@ -52,8 +52,8 @@ async def withdraw_models(
 ) -> list[Change]:
     """Remove the models whose ids, or ``provider/name`` at all of their providers, a shell pattern fits.
 
-    They leave the plans and the lists of ``auto`` models, too. Raises ``CatalogError`` where an ``auto`` model would have
-    nothing left to choose from.
+    They leave the plans and the lists of ``auto`` models, too, and follow no other model any more. Raises ``CatalogError``
+    where an ``auto`` model would have nothing left to choose from.
     """
     before = await load_document(conn, kinds)
     gone = {model.id for model in before.models if _fits(model, patterns)}
@@ -64,7 +64,8 @@ async def withdraw_models(
         left = tuple(name for name in model.auto if name not in gone)
         if model.auto and not left:
             raise CatalogError([f'"{model.id}" would have nothing to choose from: remove it too'])
-        kept.append(msgspec.structs.replace(model, auto=left) if left != model.auto else model)
+        follows = "" if model.successor in gone else model.successor
+        kept.append(msgspec.structs.replace(model, auto=left, successor=follows))
     document = CatalogDocument(
         providers=before.providers,
         models=tuple(kept),

@@ -12,7 +12,7 @@ KEPT_AS = "reach"
 SIGN_IN = "sign_in"
 """Their names in the column of a provider's habits, none of which is called so."""
 
-_SECRET = re.compile(r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")
+_SECRET = re.compile(r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|kept:[a-z0-9._-]+/pvk_[A-Za-z0-9]+)$")
 _HOST = re.compile(r"^(\*|\.?[A-Za-z0-9:._-]+)$")
 _NAME = re.compile(r"^[A-Za-z0-9._~-]+$")
 _PLAIN = re.compile(r"^[A-Za-z0-9._~:-]*$")

@@ -6,6 +6,7 @@ The format is described in ``docs/providers.md``. A document may be partial: wha
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar, cast
 
@@ -118,6 +119,8 @@ class _ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: tuple[AutoRule, ...] = ()
     most_usd_per_million: Price | None = None
     fallback: tuple[Fallback, ...] = ()
+    sunset: date | None = None
+    successor: ModelId | Literal[""] = ""
 
 
 class _PlanEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -294,7 +297,7 @@ def _provider(
 
 def _wrong_kept(path: str, row: Upstream) -> Iterator[str]:
     """A key that was entered for one provider is never sent to another."""
-    for reference in row.secrets:
+    for reference in row.references:
         if reference.startswith(KEPT) and not reference.startswith(f"{KEPT}{row.id}/"):
             yield f"{path}.secret: {reference} was entered for another provider; enter the key for this one"
 
@@ -359,6 +362,8 @@ def _model(path: str, entry: _ModelEntry, problems: list[str]) -> Model:
         rules=entry.rules,
         most_usd_per_million=entry.most_usd_per_million,
         fallback=entry.fallback,
+        sunset="" if entry.sunset is None else entry.sunset.isoformat(),
+        successor=entry.successor,
     )
 
 
@@ -395,6 +400,7 @@ def check(document: CatalogDocument, whole: CatalogDocument) -> None:
         problems.extend(_wrong_targets(path, model, providers))
         problems.extend(_wrong_choice(path, model, models))
         problems.extend(_unpriced(path, model, models))
+        problems.extend(_wrong_successor(path, model, models))
         problems.extend(_wrong_names(path, model, models, owners))
         problems.extend(_wrong_wildcard(path, model))
         if model.kind in UNMIXED:
@@ -466,6 +472,18 @@ def _wrong_choice(path: str, model: Model, models: Mapping[str, Model]) -> Itera
                 yield f'{at}: "{name}" is {_article(models[name].kind)} model'
             elif name == model.id:
                 yield f"{at}: a model does not stand in for itself"
+
+
+def _wrong_successor(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:
+    name = model.successor
+    if is_wildcard(model.id) and (model.sunset or name):
+        yield f"{path}.sunset: a wildcard has neither an end nor a successor; name the model"
+    elif name and name not in models:
+        yield f'{path}.successor: unknown model "{name}"{_meant(name, models)}'
+    elif name == model.id:
+        yield f"{path}.successor: a model does not follow itself"
+    elif name and models[name].kind != model.kind:
+        yield f'{path}.successor: "{name}" is {_article(models[name].kind)} model'
 
 
 def _unpriced(path: str, model: Model, models: Mapping[str, Model]) -> Iterator[str]:

@@ -56,9 +56,11 @@ def _model(model: Model) -> str:
         ("max_output_tokens", model.max_output_tokens),
         ("context_tokens", model.context_tokens),
         ("capabilities", model.capabilities),
+        ("sunset", model.sunset),
+        ("successor", model.successor),
     ):
         built = msgspec.to_builtins(value)
-        if built not in (None, {}):
+        if built not in (None, {}, ""):
             lines.append(_line(key, built))
     return "\n".join(lines)
 

@@ -7,13 +7,14 @@ process that is killed loses that second: the request's row says how many attemp
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from sqlalchemy import and_, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.domain.ledger.entries import entries, of_some_day
 from penstock.domain.ledger.values import fit, fit_or_none
 from penstock.store.request_key import key_of
@@ -27,6 +28,14 @@ _WAITING: Final = 10_000
 """Attempts that wait to be written at most; what comes then is lost, and said so."""
 _MESSAGE: Final = 500
 _MOST_MS: Final = 2**53
+
+UNFAILED: Final[Mapping[str, str]] = {
+    "completed": "",
+    "client_gone": FailureClass.GONE.value,
+    "ended_by_owner": FailureClass.GONE.value,
+    "refused": FailureClass.CALLER.value,
+}
+"""What came of an attempt that has not failed, by how its request ended; in other ends it was our doing."""
 
 
 class AttemptMade(msgspec.Struct, frozen=True):

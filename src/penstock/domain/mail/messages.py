@@ -205,29 +205,41 @@ def provider_refused(
 
 
 def model_ending(brand: str, recipient: str, *, kind: str, model: str, text: str, source: str) -> Mail:
-    """To the operators: a vendor ends a model of the catalogue. ``kind`` names the model and how near its end is."""
+    """To the operators: a model of the catalogue ends. ``kind`` names it and how near that is, ``source`` who has said so.
+
+    '' is the catalogue itself.
+    """
+    read = (f"Where that was read: {source}",) if source else ()
+    todo = (
+        "Give it another target, or take it out, before callers find out: penstock models"
+        if source
+        else "From that day on it is a 404 that names what follows."
+    )
     return Mail(
         kind,
         recipient,
         f"{brand}: {model} ends",
         (
             f"{text}.",
-            f"Where that was read: {source}",
-            "Give it another target, or take it out, before callers find out: penstock models",
+            *read,
+            todo,
             "You get this thirty days ahead, seven days ahead, and on the day.",
         ),
     )
 
 
-def model_leaves(brand: str, recipient: str, url: str, *, kind: str, model: str, day: str) -> Mail:
+def model_leaves(
+    brand: str, recipient: str, url: str, *, kind: str, model: str, day: str, successor: str = ""
+) -> Mail:
     """To an account that uses a model which nothing will serve any more. ``kind`` names the model and the day."""
+    choose = f"{successor} takes its place" if successor else "Choose another model before that day"
     return Mail(
         kind,
         recipient,
         f"{brand}: {model} ends on {day}",
         (
-            f"You have used {model} in the last four weeks. It ends on {day}: its vendor switches it off.",
-            f"Choose another model before that day: {url}/models",
+            f"You have used {model} in the last four weeks. It ends on {day}, and answers no more from then on.",
+            f"{choose}: {url}/models",
             "Until then its answers say so in the headers Deprecation and Sunset. You get this once.",
         ),
     )

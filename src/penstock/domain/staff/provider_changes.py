@@ -220,6 +220,46 @@ async def rotate_key(change: Changing, provider: str, id: str, key: bytes, *, re
     return new_id
 
 
+async def set_proxy(change: Changing, provider: str, proxy: str, secret: bytes | None) -> None:
+    """Have a provider reached by a proxy ('': straight), which is told ``secret``, a ``user:password``.
+
+    None leaves what it is told as it is, where the address stays. Raises ``NoSuchUpstream``, ``CannotChange`` and
+    ``CatalogError``.
+    """
+    row = _provider(await change.document(), provider)
+    old, proxy = row.reach, proxy.strip()
+    before = (await kept_keys.kept_keys(change.conn, provider)).get(old.proxy_secret)
+    moved = proxy != old.proxy and before is not None and bool(proxy)
+    if moved and secret is None:
+        raise CannotChange("The password was entered for another address of the proxy: enter it again.")
+    if secret is not None and (b":" not in secret or not proxy):
+        raise CannotChange("Write user:password, and the address of the proxy.")
+    reach = msgspec.structs.replace(old, proxy=proxy, proxy_secret=old.proxy_secret if proxy else "")
+    reach = msgspec.structs.replace(reach, no_proxy=reach.no_proxy if proxy else ())
+    changed, kept = msgspec.structs.replace(row, reach=reach), None
+    parse(
+        dump(CatalogDocument(providers=(msgspec.structs.replace(changed, secret="", credentials=()),))),
+        change.kinds,
+    )
+    if secret is not None:
+        kept = await kept_keys.keep_key(
+            change.conn,
+            change.secrets_file,
+            row,
+            secret,
+            change.actor.name,
+            now=change.now,
+            entropy=change.entropy,
+            origins=kept_keys.proxy_origins(changed),
+        )
+        reach = msgspec.structs.replace(reach, proxy_secret=kept.reference)
+        changed = msgspec.structs.replace(row, reach=reach)
+    await change.apply(changed)
+    if kept is not None or (before is not None and not proxy):
+        action: entries.TrailAction = "credential_removed" if kept is None else "credential_added"
+        await change.note(action, provider, "proxy", _shown(before), _shown(kept))
+
+
 async def remove_key(
     change: Changing, provider: str, id: str, available: Callable[[str], bool], *, leaked: bool = False
 ) -> None:

@@ -20,11 +20,24 @@ Permission = Literal[
     "announce",  # tell everybody of trouble, and of what is new
     "export",  # take the trail away as a file
     "staff",  # give and take roles
+    "captures",  # have content kept, and read it
 ]
 
 PERMISSIONS: Final[dict[StaffRole, frozenset[Permission]]] = {
     "owner": frozenset(
-        {"read", "verify", "view_as", "plan", "people", "catalog", "mail", "announce", "export", "staff"}
+        {
+            "read",
+            "verify",
+            "view_as",
+            "plan",
+            "people",
+            "catalog",
+            "mail",
+            "announce",
+            "export",
+            "staff",
+            "captures",
+        }
     ),
     "admin": frozenset(
         {"read", "verify", "view_as", "plan", "people", "catalog", "mail", "announce", "export"}
@@ -35,7 +48,7 @@ PERMISSIONS: Final[dict[StaffRole, frozenset[Permission]]] = {
 }
 
 MEANING: Final[dict[StaffRole, str]] = {
-    "owner": "everything, roles included",
+    "owner": "everything, roles and captures included",
     "admin": "accounts, keys, providers, models and plans",
     "support": "reads; verifies addresses, ends sessions and requests, sees an account as its owner does",
     "billing": "reads; puts accounts on plans",

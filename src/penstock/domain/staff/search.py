@@ -11,8 +11,10 @@ from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.api_key import is_well_formed, start_of
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.domain.accounts import accounts
 from penstock.domain.accounts.accounts import BadEmail
+from penstock.domain.ledger import attempts
 from penstock.domain.ledger.entries import entries, of_some_day
 from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import SecretsFile
@@ -237,6 +239,58 @@ async def find_request(conn: AsyncConnection, id: str) -> StaffRequest | None:
     """A request that reached an upstream, whoever's it is."""
     row = (await conn.execute(_REQUESTS.where(entries.c.id == id, of_some_day(entries.c.day)))).one_or_none()
     return None if row is None else StaffRequest(*row)
+
+
+class StaffAttempt(msgspec.Struct, frozen=True):
+    """An attempt of a request, as staff see it; ``domain/ledger/attempts.py`` says what the fields are.
+
+    Of a lone attempt nothing is kept but its request's row: when it began is not known, nor what the provider has said.
+    """
+
+    number: int
+    provider: str
+    credential: str
+    upstream_model: str
+    upstream_dialect: str
+    reason: str
+    failure: str
+    status: int | None
+    upstream_request_id: str | None
+    started_ms: int | None
+    first_ms: int | None
+    ended_ms: int | None
+    retry_after_ms: int | None
+    maybe_billed: bool
+    message: str | None
+
+
+async def attempts_of(conn: AsyncConnection, row: StaffRequest) -> list[StaffAttempt]:
+    """The attempts of a request that has ended, in their order, with the provider's own words where these are kept."""
+    made = await attempts.find(conn, row.id, row.day)
+    if made:
+        return [msgspec.convert(each, StaffAttempt, from_attributes=True) for each in made]
+    if row.attempts != 1 or row.outcome is None:
+        return []
+    completed = row.outcome == "completed"
+    return [
+        StaffAttempt(
+            number=1,
+            provider=row.provider,
+            credential=row.credential or "",
+            upstream_model=row.upstream_model,
+            upstream_dialect=row.upstream_dialect,
+            reason=row.reason or "",
+            failure=attempts.UNFAILED.get(row.outcome, FailureClass.OURS.value),
+            status=200 if completed else None,
+            upstream_request_id=row.upstream_request_id,
+            started_ms=None,
+            first_ms=row.first_byte_ms,
+            ended_ms=row.total_ms,
+            retry_after_ms=None,
+            maybe_billed=False,
+            message=None,
+        )
+    ]
 
 
 class RequestFilter(msgspec.Struct, frozen=True):

@@ -27,7 +27,9 @@ from penstock.store.sql.schema import admin_tokens, staff, users
 Scope = Literal[
     "users:read", "users:write", "keys:read", "keys:write", "catalog:read", "catalog:write", "providers:read",
     "providers:write", "requests:read", "requests:write", "staff:read", "staff:write", "mail:read", "mail:write",
-    "trail:read", "changes:write", "settings:read", "jobs:read", "exports:read", "exports:write",
+    "trail:read", "changes:write", "settings:read", "jobs:read", "notices:read", "notices:write",
+    "captures:read", "captures:write",
+    "exports:read", "exports:write",
 ]  # fmt: skip
 """What a token is for. Who may write may read the same."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)

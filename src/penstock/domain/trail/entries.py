@@ -22,7 +22,7 @@ ActorKind = Literal["user", "token", "cli", "system", "sso"]
 Result = Literal["done", "refused"]
 ObjectKind = Literal[
     "user", "key", "staff", "group", "setup_link", "provider", "model", "plan", "secrets", "page", "mail", "request",
-    "trail", "incident", "announcement", "token", "credential", "upstream",
+    "trail", "incident", "announcement", "token", "credential", "upstream", "capture",
     "webhook", "rule", "delivery", "destination",
 ]  # fmt: skip
 TrailAction = Literal[
@@ -33,6 +33,7 @@ TrailAction = Literal[
     "incident_opened", "incident_updated", "announced", "announcement_withdrawn",
     "token_made", "token_revoked", "upstream_switched", "upstream_reset", "key_changed", "managed", "released",
     "provider_tested", "credential_added", "credential_rotated", "credential_removed",
+    "capture_begun", "capture_ended", "capture_read",
     "webhook_added", "webhook_removed", "webhook_tested", "rule_added", "rule_removed", "delivery_sent_again",
     "destination_added", "destination_removed",
 ]  # fmt: skip

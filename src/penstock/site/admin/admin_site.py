@@ -4,6 +4,7 @@ from starlette.routing import Route
 
 from penstock.site.admin.access import AdminRoute, routes_of
 from penstock.site.admin.account_key_pages import AccountKeyPages
+from penstock.site.admin.capture_pages import CapturePages
 from penstock.site.admin.catalog_pages import CatalogPages
 from penstock.site.admin.context import AdminContext
 from penstock.site.admin.notice_pages import NoticePages
@@ -37,6 +38,7 @@ class AdminSite:
             TrailPages(context),
             OperationPages(context),
             NoticePages(context),
+            CapturePages(context),
             NotificationPages(context),
         )
 

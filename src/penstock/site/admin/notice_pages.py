@@ -5,7 +5,6 @@ from starlette.responses import Response
 
 from penstock.domain.announcements import announcements, incidents
 from penstock.domain.announcements.incidents import INCIDENT_STATES
-from penstock.errors import InvalidRequest
 from penstock.site.admin.access import AdminRoute, actor_of, allows
 from penstock.site.admin.context import AdminContext
 from penstock.site.context import go
@@ -55,9 +54,6 @@ class NoticePages:
         """Tell of trouble."""
         site, form = self._site, await read_form(request)
         named = [name for name in form.text("models").replace(",", " ").split() if name]
-        unknown = [name for name in named if name not in site.catalog().models]
-        if unknown:
-            raise InvalidRequest(f"There is no model {unknown[0][:60]!r}.", param="models")
         async with site.database.transaction() as conn:
             await incidents.open_incident(
                 conn,

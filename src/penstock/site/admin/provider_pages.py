@@ -54,6 +54,7 @@ class ProviderPages:
             AdminRoute(one, self.provider, "read"),
             AdminRoute(f"{one}/models", self.models, "catalog", sent),
             AdminRoute(f"{one}/publish", self.publish, "catalog", sent),
+            AdminRoute(f"{one}/proxy", self.proxy, "catalog", sent),
             AdminRoute(f"{one}/remove", self.remove, "catalog", both),
         ]
 
@@ -86,6 +87,20 @@ class ProviderPages:
     async def provider(self, request: Request) -> Response:
         """One provider: where it is, its keys, the models that it serves, and how it goes."""
         return await self._provider_page(request)
+
+    async def proxy(self, request: Request) -> Response:
+        """Reach it by a proxy, or straight again; an empty password leaves that as it is."""
+        form, row = await read_form(request), await self._desk.row(request)
+        try:
+            secret = checked_key(form.exact("secret")) if form.exact("secret").strip() else None
+            async with self._site.database.transaction() as conn:
+                change = self._desk.change(conn, request, form)
+                await provider_changes.set_proxy(change, row.id, form.text("proxy"), secret)
+        except CallerError as error:
+            return await self._provider_page(request, error=error.message, status=error.status)
+        except CatalogError as error:
+            return await self._provider_page(request, error="; ".join(error.problems), status=422)
+        return go(f"/admin/providers/{row.id}", "provider-saved")
 
     # ---- a new provider
 
@@ -242,7 +257,7 @@ class ProviderPages:
 
     # ---- what they share
 
-    async def _provider_page(self, request: Request) -> Response:
+    async def _provider_page(self, request: Request, *, error: str = "", status: int = 200) -> Response:
         site, viewer = self._site, signed_in(request)
         row, now = await self._desk.row(request), self._site.now()
         async with site.database.connect() as conn:
@@ -279,7 +294,9 @@ class ProviderPages:
                 "now": now,
                 "manager": manager,
                 "may_edit": allows(viewer, "catalog") and not manager,
+                "error": error,
             },
+            status=status,
         )
 
 

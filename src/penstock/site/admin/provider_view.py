@@ -199,6 +199,18 @@ class ProviderDesk:
         )
 
 
+async def credentials_shown(
+    conn: AsyncConnection, kinds: Mapping[str, Upstream]
+) -> dict[tuple[str, str], str]:
+    """What stands for each secret, by its provider and its name there ('' where there is one only): never the secret."""
+    document, kept = await catalog_store.load_document(conn, kinds), await kept_keys.kept_keys(conn)
+    return {
+        (row.id, it.id if row.credentials else ""): kept[it.secret].masked if it.secret in kept else it.secret
+        for row in document.providers
+        for it in pool_of(row)
+    }
+
+
 def served_by(document: CatalogDocument) -> dict[str, list[str]]:
     """The models that each provider serves."""
     found: dict[str, list[str]] = {}

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from penstock.core.limits import day_of
 from penstock.domain.accounts import accounts
+from penstock.domain.captures.kept import order_behind
 from penstock.domain.keys import management
 from penstock.domain.ledger import refusals
 from penstock.domain.staff import search
@@ -15,9 +16,10 @@ from penstock.domain.staff.search import RequestFilter
 from penstock.errors import InvalidRequest
 from penstock.site.admin.access import AdminRoute
 from penstock.site.admin.context import AdminContext
+from penstock.site.admin.provider_view import credentials_shown
 from penstock.site.context import go
 from penstock.site.error_pages import PageNotFound
-from penstock.site.explanations import remedy_for
+from penstock.site.explanations import ATTEMPT_WORDS, remedy_for
 from penstock.site.session import read_form
 
 OUTCOMES = ("completed", "failed", "upstream_error", "error", "client_gone", "ended_by_owner", "running")
@@ -91,6 +93,7 @@ class RequestPages:
         site = self._site
         id: str = request.path_params["id"]
         await site.refusals.flush()
+        await site.attempts.flush()
         async with site.database.connect() as conn:
             row = await search.find_request(conn, id)
             refused = None if row is not None else await refusals.find_any(conn, id)
@@ -101,6 +104,9 @@ class RequestPages:
                 )
             user = await accounts.user_by_id(conn, found.user_id)
             keys = {key.id: key for key in await management.list_keys(conn, found.user_id)}
+            captured = await order_behind(conn, id)
+            made = [] if row is None else await search.attempts_of(conn, row)
+            shown = await credentials_shown(conn, self._context.operation.kinds) if made else {}
         code = refused.code if refused is not None else None if row is None else row.error_code
         return site.pages.render(
             request,
@@ -112,6 +118,11 @@ class RequestPages:
                 "user": user,
                 "user_id": found.user_id,
                 "key": keys.get(found.key_id),
+                "captured": captured,
+                "attempts": [
+                    (it, shown.get((it.provider, it.credential), ""), ATTEMPT_WORDS.get(it.failure, ""))
+                    for it in made
+                ],
                 "remedy": remedy_for(code) if code else None,
             },
         )

@@ -3,17 +3,28 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.site.admin.context import AdminContext
+from penstock.site.admin_api.capture_routes import CaptureRoutes
 from penstock.site.admin_api.catalog_routes import CatalogRoutes
 from penstock.site.admin_api.dispatch import AdminApi
+from penstock.site.admin_api.notice_routes import NoticeRoutes
 from penstock.site.admin_api.outward_routes import OutwardRoutes
 from penstock.site.admin_api.parity import BASE
 from penstock.site.admin_api.people_routes import PeopleRoutes
+from penstock.site.admin_api.provider_key_routes import ProviderKeyRoutes
 from penstock.site.admin_api.service_routes import ServiceRoutes
 
 
 def admin_api(context: AdminContext) -> AdminApi:
     """All of it."""
-    groups = (PeopleRoutes(context), CatalogRoutes(context), ServiceRoutes(context), OutwardRoutes(context))
+    groups = (
+        PeopleRoutes(context),
+        CatalogRoutes(context),
+        ProviderKeyRoutes(context),
+        NoticeRoutes(context),
+        CaptureRoutes(context),
+        ServiceRoutes(context),
+        OutwardRoutes(context),
+    )
     return AdminApi(context, {name: bound for group in groups for name, bound in group.operations().items()})
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -163,6 +163,7 @@ class AdminApi:
             exception_handlers={
                 PenstockError: self._ours,
                 HTTPException: self._http,
+                ClientDisconnect: self._left,
                 Exception: self._broken,
             },
         )
@@ -210,6 +211,7 @@ class AdminApi:
             ) from error
         if not dry_run:
             self._context.operation.mail_queued()
+            self._site.board.forget()
         return _json(kept.status, kept.body, headers)
 
     # ---- writes
@@ -309,6 +311,9 @@ class AdminApi:
             answer.headers.update(error.headers or {})
             return answer
         return self._refused(request, NotThere("There is no such route; see /openapi.json."))
+
+    async def _left(self, _request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)  # which nobody hears
 
     async def _broken(self, request: Request, error: Exception) -> Response:
         log.error("a request to the admin API failed", exc_info=error)

@@ -14,7 +14,7 @@ from penstock.domain.ledger.refusals import Refusal
 from penstock.domain.staff import mails, overview, running, search, undo
 from penstock.domain.staff.mails import SentMail
 from penstock.domain.staff.overview import Day, Waiting
-from penstock.domain.staff.search import Hit, RequestFilter, StaffRequest
+from penstock.domain.staff.search import Hit, RequestFilter, StaffAttempt, StaffRequest
 from penstock.domain.trail import chain, changes, entries
 from penstock.domain.trail.chain import Verdict
 from penstock.domain.trail.changes import KeptChange
@@ -52,10 +52,11 @@ class RequestsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RequestShown(msgspec.Struct, frozen=True):
-    """A request that reached a provider, or one that was refused."""
+    """A request that reached a provider with its attempts, or one that was refused."""
 
     request: StaffRequest | None
     refused: Refusal | None
+    attempts: list[StaffAttempt] = []
 
 
 class SearchWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -253,13 +254,14 @@ class ServiceRoutes:
         """One request of anybody."""
         id = call.path["id"]
         await self._site.refusals.flush()
+        await self._site.attempts.flush()
         row = await search.find_request(conn, id)
         refused = None if row is not None else await refusals.find_any(conn, id)
         if row is None and refused is None:
             raise NotThere(
                 "There is no such request. One that runs is here once it has run for some seconds."
             )
-        return RequestShown(row, refused)
+        return RequestShown(row, refused, [] if row is None else await search.attempts_of(conn, row))
 
     async def search(self, call: AdminCall[Nothing, SearchWanted], conn: AsyncConnection) -> Listed[Hit]:
         """What the text can mean. A whole key is digested and forgotten."""

@@ -85,6 +85,7 @@ OLDER: tuple[str, ...] = (
     "0017",
     "0018",
     "0019",
+    "0020",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 

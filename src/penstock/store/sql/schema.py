@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0023"
+HEAD = "0021"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -369,6 +369,39 @@ announcements = Table(
     Index("ix_announcements_shown_until", "shown_until"),
 )
 """Banners above the pages, for everybody (``plan_id`` '') or for the accounts of a plan."""
+
+# ---- what is captured, where an owner has said so
+
+capture_orders = Table(
+    "capture_orders",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("account_id", String(40), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("ordered_by", String(320), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index("ix_capture_orders_ends_at", "ends_at"),
+)
+"""Whose requests are kept with their content: of an account, or of one of its keys (``key_id`` '': of all)."""
+
+captures = Table(
+    "captures",
+    metadata,
+    Column("request_id", String(40), primary_key=True),
+    Column("order_id", String(40), nullable=False),
+    Column("account_id", String(40), nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("ix_captures_order", "order_id", "at"),
+    Index("ix_captures_at", "at"),
+)
+"""What was asked and answered, sealed, for ``capture_days``."""
 
 # ---- what staff are told of, and what goes out
 
