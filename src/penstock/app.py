@@ -35,7 +35,7 @@ from penstock.domain.ledger.attempts import AttemptLog
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.ledger.usage_endpoint import usage_answer
-from penstock.domain.limits import Gate
+from penstock.domain.limits import gate_for
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
@@ -69,6 +69,7 @@ from penstock.relay.relay import Relay
 from penstock.relay.relay_parts import Timings
 from penstock.relay.router import Router
 from penstock.relay.token_counting import CountingTurns, TokenCounter
+from penstock.relay.traced_log import logged_traces
 from penstock.relay.trail import Trails
 from penstock.server.listen import Application, Listener, ServerLimits, listen
 from penstock.settings import Settings
@@ -135,7 +136,7 @@ class Service:
             secrets_file = SecretsFile.make(settings.secret_path, secrets.token_bytes)
             ledger = await stack.enter_async_context(_ledger(settings, database, boot))
             counters, redis = await stack.enter_async_context(_counters(settings, database, self._now, boot))
-            gate = _gate(settings, counters, self._now)
+            gate = gate_for(settings, counters, self._now)
             keyring = Keyring(
                 database,
                 secrets_file,
@@ -219,7 +220,7 @@ class Service:
                 clock=clock,
                 traces=traces,
             )
-            stack.enter_context(_logged(relay))
+            stack.enter_context(logged_traces(relay))
             gate.ended_by(relay.end)
             gate.described_by(relay.describe)
             refusals = self.refusals = Refusals(
@@ -441,16 +442,6 @@ def _mail_trouble(site: SiteProcess) -> str | None:
     return site.mail_sender.trouble
 
 
-def _gate(settings: Settings, counters: Counters, now: Callable[[], float]) -> Gate:
-    return Gate(
-        counters,
-        refused_per_key=settings.errors_per_minute,
-        refused_per_address=settings.errors_per_minute_address,
-        countings_per_minute=settings.token_counts_per_minute,
-        clock=now,
-    )
-
-
 async def _follow_commit(keyring: Keyring, source: CatalogSource) -> None:
     """What this process has committed it knows at once, and whoever changed it sees it so: keys, and the catalogue."""
     seen = await keyring.follow_commit()
@@ -475,21 +466,6 @@ def _watching(metrics: Metrics, watch: UpstreamWatch) -> Generator[UpstreamWatch
         yield watch
     finally:
         watch.forget()
-
-
-@contextmanager
-def _logged(relay: Relay) -> Generator[None]:
-    """Lines of the log about a request say its trace, where there are traces."""
-
-    def header_of(request_id: str) -> bytes | None:
-        call = relay.calls.get(request_id)
-        return None if call is None else call.exchange.header(b"traceparent")
-
-    if relay.traces is None:
-        yield
-    else:
-        with relay.traces.logged(header_of):
-            yield
 
 
 @asynccontextmanager

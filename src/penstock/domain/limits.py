@@ -20,6 +20,7 @@ from penstock.errors import (
     LimitReached,
     TooManyRefused,
 )
+from penstock.settings import Settings
 from penstock.store.counters import Counters, Lease, LeaseInfo
 
 DAILY_TEXT = "Daily request limit reached. Upgrade your plan for more requests."
@@ -468,3 +469,14 @@ def network_of(address: str) -> str:
             return str(parsed.ipv4_mapped)
         return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
     return str(parsed)
+
+
+def gate_for(settings: Settings, counters: Counters, now: Callable[[], float]) -> Gate:
+    """The gate that the settings want. ``now`` gives epoch seconds."""
+    return Gate(
+        counters,
+        refused_per_key=settings.errors_per_minute,
+        refused_per_address=settings.errors_per_minute_address,
+        countings_per_minute=settings.token_counts_per_minute,
+        clock=now,
+    )
