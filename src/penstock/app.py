@@ -6,7 +6,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -36,17 +36,16 @@ from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.refusals import Refusals
 from penstock.domain.ledger.usage_endpoint import usage_answer
 from penstock.domain.limits import gate_for
-from penstock.domain.notifications.staff_events import Condition
 from penstock.errors import DatabaseUnavailable, InternalError, PenstockError
 from penstock.exchange import Exchange
 from penstock.operations.alerts import Alerts
 from penstock.operations.captures import captures_for
-from penstock.operations.conditions import ModelEndings, conditions_of_parts
 from penstock.operations.control import control_socket
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.ending_notices import EndingNotices
 from penstock.operations.exporter import Exporter
+from penstock.operations.going_out import going_out
 from penstock.operations.health import Health, Trouble
 from penstock.operations.kept_keys import KeptKeys
 from penstock.operations.maintenance import Maintenance
@@ -311,16 +310,14 @@ class Service:
             )
             await stack.enter_async_context(maintenance.running())
             self.notifier, self.exporter = await stack.enter_async_context(
-                _outward(
+                going_out(
                     settings,
                     database,
                     secrets_file,
                     metrics,
-                    (
-                        partial(conditions_of_parts, health),
-                        watch.conditions,
-                        ModelEndings(source.get, self._now).conditions,
-                    ),
+                    health,
+                    source.get,
+                    watch.conditions,
                     self._now,
                     self._mail_queued,
                 )
@@ -439,23 +436,6 @@ async def _operators_told(
     )
     async with refusals.running(), notices.running():
         yield refusals, notices
-
-
-@asynccontextmanager
-async def _outward(
-    settings: Settings,
-    database: Database,
-    secrets_file: SecretsFile,
-    metrics: Metrics,
-    sees: Sequence[Callable[[], list[Condition]]],
-    now: Callable[[], float],
-    queued: Callable[[], None],
-) -> AsyncGenerator[tuple[Notifier, Exporter]]:
-    """What tells of events, and what exports settled requests."""
-    notifier = Notifier(database, secrets_file, settings, metrics, sees=sees, now=now, mail_queued=queued)
-    exporter = Exporter(database, secrets_file, settings, metrics, now=now)
-    async with notifier.running(), exporter.running():
-        yield notifier, exporter
 
 
 def _mail_trouble(site: SiteProcess) -> str | None:

@@ -1,0 +1,36 @@
+"""What goes out of a process by itself: events to the staff, and settled requests to their destinations."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.notifications.staff_events import Condition
+from penstock.operations.conditions import ModelEndings, conditions_of_parts
+from penstock.operations.exporter import Exporter
+from penstock.operations.health import Health
+from penstock.operations.metrics import Metrics
+from penstock.operations.notifier import Notifier
+from penstock.settings import Settings
+from penstock.store.secrets_file import SecretsFile
+from penstock.store.sql.database import Database
+
+
+@asynccontextmanager
+async def going_out(
+    settings: Settings,
+    database: Database,
+    secrets_file: SecretsFile,
+    metrics: Metrics,
+    health: Health,
+    catalog: Callable[[], Catalog],
+    upstreams: Callable[[], list[Condition]],
+    now: Callable[[], float],
+    queued: Callable[[], None],
+) -> AsyncGenerator[tuple[Notifier, Exporter]]:
+    """Both, at work. ``upstreams`` says what lasts there; ``now`` gives epoch seconds; ``queued``: a mail was queued."""
+    sees = (partial(conditions_of_parts, health), upstreams, ModelEndings(catalog, now).conditions)
+    notifier = Notifier(database, secrets_file, settings, metrics, sees=sees, now=now, mail_queued=queued)
+    exporter = Exporter(database, secrets_file, settings, metrics, now=now)
+    async with notifier.running(), exporter.running():
+        yield notifier, exporter
