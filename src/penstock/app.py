@@ -305,6 +305,7 @@ class Service:
                 trail_days=settings.trail_days,
                 captures=captures,
                 capture_days=settings.capture_days,
+                mail_days=settings.mail_days,
                 secrets_file=secrets_file,
                 now=self._now,
             )

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
 from penstock.domain.ledger import retention
 from penstock.domain.notifications import staff_events
@@ -13,7 +13,7 @@ from penstock.domain.trail import chain, entries
 from penstock.domain.trail.entries import Subject
 from penstock.errors import DatabaseUnavailable
 from penstock.operations import maintenance
-from penstock.store.sql.schema import trail
+from penstock.store.sql.schema import outbox, trail
 from tests.service.running_service import open_house
 
 PATIENCE = 30
@@ -83,3 +83,33 @@ async def test_an_entry_of_the_trail_that_was_changed_is_told_of_within_a_day(
         ("trail.broken", "critical", "The trail is broken at the entry 1")
     ]
     assert "the trail is broken at 1" in caplog.text
+
+
+async def test_what_is_kept_of_a_mail_goes_after_its_days_unless_it_is_still_due(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(maintenance, "_FIRST_SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(maintenance, "_SLOW_SECONDS", 0.01)
+    async with asyncio.timeout(PATIENCE), open_house(tmp_path, mail_days=35) as house:
+        now, day = int(house.clock.now * 1000), 86_400_000
+        rows = [
+            ("old", now - 36 * day, None),
+            ("due", now - 36 * day, now + day),
+            ("young", now - 34 * day, None),
+        ]
+        async with house.store.database.transaction() as conn:
+            for id, at, due in rows:
+                values = {
+                    "id": id,
+                    "created_at": at,
+                    "due_at": due,
+                    "kind": "code",
+                    "recipient": "a@b.example",
+                }
+                await conn.execute(insert(outbox).values(**values, tries=1))
+        left: set[str] = set()
+        while left != {"due", "young"}:
+            await asyncio.sleep(0.01)
+            async with house.store.database.connect() as conn:
+                left = set(await conn.scalars(select(outbox.c.id)))
+                assert {"due", "young"} <= left

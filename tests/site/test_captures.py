@@ -128,6 +128,24 @@ async def test_what_an_account_asks_and_gets_is_kept_exactly_and_nothing_of_othe
     assert PROMPT.encode() not in files
 
 
+async def test_whose_it_is_has_all_of_it_in_the_file_of_their_data(hotel: Hotel) -> None:
+    house, owner = hotel.house, await member(hotel, "owner")
+    ann = await hotel.reader("198.51.100.77").join(ANN)
+    bob = await hotel.reader("198.51.100.78").join("bob@example.com")
+    user = await on_lab(hotel, ann)
+    well(house, "chat", "wire")
+    assert (await ann.get("/settings/export")).json()["captures"] == []
+    await begun(hotel, owner, ANN)
+    # more than are read at once
+    answers = [await house.ask("chat", "wire-chat", user) for _ in range(11)]
+    await kept_rows(hotel, len(answers))
+    found = (await ann.get("/settings/export")).json()["captures"]
+    assert {it["request_id"] for it in found} == {answer.headers["x-request-id"] for answer in answers}
+    assert len(found) == len(answers)
+    assert {it["answered"] for it in found} == {answer.body.decode() for answer in answers}
+    assert (await bob.get("/settings/export")).json()["captures"] == []
+
+
 async def test_one_key_is_captured_and_its_owner_sees_it_as_long(hotel: Hotel) -> None:
     house, owner = hotel.house, await member(hotel, "owner")
     ann, bob = (

@@ -23,7 +23,7 @@ from penstock.domain.accounts.sessions import Lifetime, sessions_of, tidy, touch
 from penstock.errors import Overloaded
 from penstock.providers.secrets import Secrets
 from penstock.settings import Settings
-from penstock.store.sql.schema import sessions, users
+from penstock.store.sql.schema import outbox, sessions, users
 from tests.site.page_reader import COOKIE, PASSWORD, Hotel, Reader, open_hotel
 
 ANN = "ann@example.com"
@@ -679,4 +679,6 @@ async def test_an_account_can_be_left_and_kept_after_all(hotel: Hotel) -> None:
         assert await accounts.delete_leavers(conn, now=week) == 1
         assert await conn.scalar(select(func.count()).select_from(sessions)) == 0
         assert await conn.scalar(select(func.count()).where(users.c.email == ANN)) == 0
+        theirs = select(outbox.c.kind).where(outbox.c.recipient == ANN, outbox.c.due_at.is_(None))
+        assert list(await conn.scalars(theirs)) == []
     assert not await reader.is_in()

@@ -28,6 +28,7 @@ from penstock.domain.ledger.latency import merge_hours
 from penstock.domain.ledger.reconciliation import compare
 from penstock.domain.ledger.refusals import Refusals, forget_before
 from penstock.domain.limits import Gate
+from penstock.domain.mail import outbox
 from penstock.domain.staff import idempotency, provider_changes
 from penstock.domain.trail import chain
 from penstock.errors import DatabaseUnavailable
@@ -88,6 +89,7 @@ class Maintenance:
         trail_days: int,
         captures: Captures | None,
         capture_days: int,
+        mail_days: int,
         secrets_file: SecretsFile,
         now: Callable[[], float],
     ) -> None:
@@ -115,6 +117,7 @@ class Maintenance:
         self._trail_days = trail_days
         self._captures = captures
         self._capture_days = capture_days
+        self._mail_days = mail_days
         self._secrets_file = secrets_file
         self._checked = 0
         """The day of the last checkpoint of the trail."""
@@ -220,6 +223,7 @@ class Maintenance:
                 await forget_before(conn, at - self._retain_days * _DAY_MS)
                 await forget_attempts(conn, day_of(self._now()) - self._retain_days)
             await forget_captures(conn, before=at - self._capture_days * _DAY_MS)
+            await outbox.forget_mails(conn, before=at - self._mail_days * _DAY_MS)
             gone = await accounts.delete_leavers(conn, now=at)
             system = provider_changes.system_change(
                 conn, self._secrets_file, KINDS, now=at, entropy=secrets.token_bytes

@@ -204,6 +204,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             default="`BRAND <no-reply@HOST>`",
         ),
     ] = ""
+    mail_days: Annotated[
+        int,
+        Meta(ge=35, le=36_500),
+        about(
+            "Days for which is kept that a mail was sent: of which kind, to whom and when. Its text goes when it is sent."
+        ),
+    ] = 90
     secret_file: Annotated[
         Path | None,
         about(

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from penstock.domain.accounts import accounts, audit, credentials, day_mails, one_time_codes, sessions
 from penstock.domain.accounts.accounts import User
 from penstock.domain.accounts.sessions import Session
+from penstock.domain.captures.kept import captures_of_account
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyRow
 from penstock.domain.ledger import request_log
@@ -255,6 +256,15 @@ class SettingsPages:
             if not cursor:
                 break
             chosen = Filter(before=cursor)
+        yield b'\n  ],\n  "captures": ['
+        between, after = b"\n    ", ""
+        while True:
+            async with self._context.database.connect() as conn:
+                kept = await captures_of_account(conn, self._context.secrets_file, user_id, after=after)
+            if not kept:
+                break
+            yield between + b",\n    ".join(map(msgspec.json.encode, kept))
+            between, after = b",\n    ", kept[-1].request_id
         yield b"\n  ]\n}\n"
 
     async def leave(self, request: Request) -> Response:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.core import api_key
 from penstock.domain.trail import chain
 from penstock.errors import InvalidRequest
-from penstock.store.sql.schema import capture_orders, captures, plans, refusals, staff, users
+from penstock.store.sql.schema import capture_orders, captures, outbox, plans, refusals, staff, users
 
 DEMO_EMAIL = "demo@penstock.localhost"
 """The demo user of an installation that has no other; no mail can reach it, and it is never staff."""
@@ -230,6 +230,8 @@ async def delete_leavers(conn: AsyncConnection, *, now: int) -> int:
     await conn.execute(delete(refusals).where(refusals.c.user_id.in_(gone)))
     for of_account in (captures, capture_orders):
         await conn.execute(delete(of_account).where(of_account.c.account_id.in_(gone)))
+    theirs = select(users.c.email).where(users.c.leaving_at <= now)
+    await conn.execute(delete(outbox).where(outbox.c.recipient.in_(theirs), outbox.c.due_at.is_(None)))
     return (await conn.execute(delete(users).where(users.c.leaving_at <= now))).rowcount
 
 

@@ -20,6 +20,8 @@ from penstock.store.sql.database import Database
 from penstock.store.sql.schema import captures
 
 CAPTURES_PER_PAGE: Final = 50
+_OWN_AT_ONCE: Final = 5
+"""Captured requests in memory while an account's data are written: each may be two MiB."""
 
 
 class CaptureContent(msgspec.Struct, frozen=True):
@@ -135,20 +137,32 @@ async def read_capture(
     content = _decode(secrets_file.unseal(sealed, _about(request_id)))
     subject = Subject("capture", account_id, request_id)
     await entries.write(conn, actor, "capture_read", subject, reason=reason, now=now, entropy=entropy)
-    return CaptureRead(
-        request_id,
-        account_id,
-        at,
-        status,
-        content.asked.decode(errors="replace"),
-        content.answered.decode(errors="replace"),
-        content.cut,
+    return _as_text(request_id, account_id, at, status, content)
+
+
+async def captures_of_account(
+    conn: AsyncConnection, secrets_file: SecretsFile, account_id: str, *, after: str = ""
+) -> list[CaptureRead]:
+    """What is kept of an account's requests, for those it belongs to: the next few ``after`` a request's id."""
+    columns = captures.c
+    query = select(columns.request_id, columns.at, columns.status, columns.sealed).where(
+        columns.account_id == account_id, columns.request_id > after
     )
+    rows = await conn.execute(query.order_by(columns.request_id).limit(_OWN_AT_ONCE))
+    return [
+        _as_text(id, account_id, at, status, _decode(secrets_file.unseal(sealed, _about(id))))
+        for id, at, status, sealed in rows
+    ]
 
 
 async def forget_captures(conn: AsyncConnection, *, before: int) -> int:
     """Delete what was captured before; how many."""
     return (await conn.execute(delete(captures).where(captures.c.at < before))).rowcount
+
+
+def _as_text(request_id: str, account_id: str, at: int, status: int, content: CaptureContent) -> CaptureRead:
+    asked, answered = (part.decode(errors="replace") for part in (content.asked, content.answered))
+    return CaptureRead(request_id, account_id, at, status, asked, answered, content.cut)
 
 
 def _about(request_id: str) -> bytes:

@@ -5,7 +5,7 @@ takes a connection inside a transaction; ``now`` is epoch milliseconds.
 """
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
@@ -110,3 +110,9 @@ async def sending_failed(conn: AsyncConnection, due: Due, error: str, *, lasting
 
 def _about(id: str) -> bytes:
     return f"outbox|{id}|sealed".encode()
+
+
+async def forget_mails(conn: AsyncConnection, *, before: int) -> None:
+    """Delete what is kept of mails that were queued before then, and are due no more."""
+    columns = outbox.c
+    await conn.execute(delete(outbox).where(columns.created_at < before, columns.due_at.is_(None)))
