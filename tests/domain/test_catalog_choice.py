@@ -127,7 +127,7 @@ async def test_the_database_keeps_it_and_tells_what_has_changed(database: Databa
             "model[0].fallback[0].model: a model does not stand in for itself",
         ),
         ('{ model = "n" }', '{ model = "auto-x" }', 'model[0].fallback[0].model: "auto-x" itself chooses'),
-        ('on = ["down", "overflow"]', 'on = ["refusal"]', "model[0].fallback[1].on[0]"),
+        ('on = ["down", "overflow"]', 'on = ["sulking"]', "model[0].fallback[1].on[0]"),
         ("tools = false", "toolz = false", 'rules[0].when.toolz: unknown key; did you mean "tools"?'),
         ("in_flight = 200", "in_flight = 0", "provider[0].in_flight"),
         ('tags = ["eu"]', 'tags = ["E U"]', "targets[0].tags[0]"),

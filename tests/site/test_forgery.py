@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.accounts.sessions import form_token
+from penstock.operations import maintenance
 from penstock.store.sql.schema import metadata, users
 from tests.site.page_reader import PASSWORD, Hotel, Reader, open_hotel
 from tests.site.test_dashboard import on_lab, running
@@ -25,9 +26,11 @@ FIELDS = ("id", "key", "session", "request", "account", "user")
 
 
 @pytest.fixture
-async def hotel(tmp_path: Path) -> AsyncGenerator[Hotel]:
+async def hotel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Hotel]:
+    """One in which nothing is written but by requests: maintenance and what tells the staff do not come to their turn."""
     generous = dict.fromkeys(("sign_in_tries", "sign_in_tries_network", "sign_ups_network"), 10_000)
-    async with open_hotel(tmp_path, **generous) as opened:
+    monkeypatch.setattr(maintenance, "_FIRST_SLOW_SECONDS", 3600.0)
+    async with open_hotel(tmp_path, notify_poll=3600.0, export_poll=3600.0, **generous) as opened:
         yield opened
 
 
