@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, Request, async_playwright
+from playwright.async_api import Browser, Page, Request, Route, async_playwright
 
 from penstock.domain.accounts import accounts
 from penstock.domain.keys import management
@@ -411,3 +411,28 @@ async def test_by_keyboard_alone_with_a_conversation_in_it_nothing_is_wrong(hous
             if one["impact"] in {"serious", "critical"}
         ]
     assert wrong + window.complaints == []
+
+
+async def test_who_is_quicker_than_the_page_loses_nothing_and_sends_nothing_elsewhere(house: House) -> None:
+    """What is typed before the program is there: a form that a browser sent by itself would have it in its address."""
+    window = await house.window()
+    page, there = window.page, asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await there.wait()
+        await route.continue_()
+
+    await page.route("**/playground*.js*", late)
+    await page.goto(f"{house.hotel.origin}/playground", wait_until="commit")
+    await page.fill("#say", "Hello early")
+    await page.fill("[name=stop]", "x")
+    assert await page.is_disabled("[data-send]")
+    await page.press("[name=stop]", "Enter")  # which sends a form whose button can be pressed
+    there.set()
+    await page.wait_for_selector("#playground[data-ready]")
+    assert page.url == f"{house.hotel.origin}/playground"
+    assert await page.input_value("#say") == "Hello early"
+    await page.click("[data-send]")
+    await window.told("The answer is complete")
+    assert b"Hello early" in (window.sent[-1].post_data_buffer or b"")
+    assert window.complaints == []

@@ -281,7 +281,7 @@ const helpOf = (answer) => {
 const second = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
 
 const send = async () => {
-  if (running) return;
+  if (running || !form.dataset.ready) return;
   let wish;
   try { wish = wishOf(); } catch (error) {
     if (error instanceof WrongField) return complain(error);
@@ -471,7 +471,7 @@ try {
   if (before) {
     for (const name of KEPT) {
       const value = before.fields[name];
-      if (value === undefined) continue;
+      if (value === undefined || (name === "say" && field.say.value)) continue; // who was quicker than we has the last word
       if (field[name].type === "checkbox") field[name].checked = value;
       else if (field[name].tagName !== "SELECT" || [...field[name].options].some((option) => option.value === value)) field[name].value = value;
     }
@@ -486,4 +486,5 @@ if (matchMedia("(max-width: 75rem)").matches) part("wishes").open = false;
 fitFormat();
 draw();
 show();
+sendButton.disabled = false;
 form.dataset.ready = "yes";
