@@ -86,6 +86,8 @@ def _truth(command: list[bytes]) -> bytes:
             return b"+PONG\r\n"
         case b"GET":
             return b"$-1\r\n"
+        case b"MGET":
+            return b"*%d\r\n" % len(command[1:]) + b"$-1\r\n" * len(command[1:])
         case b"SET":
             return b"+OK\r\n"
         case b"INFO":

@@ -54,6 +54,7 @@ from penstock.operations.notifier import Notifier
 from penstock.operations.provider_check import ProviderChecks
 from penstock.operations.provider_refusals import ProviderRefusals
 from penstock.operations.server_answers import ServerAnswers
+from penstock.operations.shared_hints import SharedHints
 from penstock.operations.token_sources import TokenSources
 from penstock.operations.tracing.collector import tracing
 from penstock.operations.upstream_test import tried
@@ -76,6 +77,7 @@ from penstock.settings import Settings
 from penstock.site.admin.context import RunningRequest
 from penstock.site.process import OperationParts, SiteProcess
 from penstock.store.counters import Counters, MemoryCounters
+from penstock.store.hints import HintStore
 from penstock.store.secrets_file import SecretsFile
 from penstock.store.sql.database import Database, open_database
 from penstock.tokens.estimator import Estimator
@@ -135,7 +137,9 @@ class Service:
                 await stack.enter_async_context(database.claimed())
             secrets_file = SecretsFile.make(settings.secret_path, secrets.token_bytes)
             ledger = await stack.enter_async_context(_ledger(settings, database, boot))
-            counters, redis = await stack.enter_async_context(_counters(settings, database, self._now, boot))
+            counters, redis, hints = await stack.enter_async_context(
+                _counters(settings, database, self._now, boot)
+            )
             gate = gate_for(settings, counters, self._now)
             keyring = Keyring(
                 database,
@@ -286,6 +290,7 @@ class Service:
                 gate=gate,
                 secrets_of=self._secrets,
                 health=health,
+                hints=SharedHints(hints, router.health, lambda: source.get().models, clock, self._now),
                 metrics=shared,
                 lifetime=self.site_process.lifetime,
                 translations=translations,
@@ -374,23 +379,31 @@ def _told(call: Call) -> RunningRequest:
     )
 
 
+SharedParts = tuple[Counters, dict[str, Trouble], HintStore | None]
+"""Counters, what may be the matter with what they need, and the hints of several servers."""
+
+
 @asynccontextmanager
 async def _counters(
     settings: Settings, database: Database, now: Callable[[], float], boot: str
-) -> AsyncGenerator[tuple[Counters, dict[str, Trouble]]]:
-    """In memory, or in Redis where several servers share them; with its trouble then. The ledger has been opened before."""
+) -> AsyncGenerator[SharedParts]:
+    """In memory, or in Redis where several servers share them; with its trouble and hints then.
+
+    The ledger has been opened before.
+    """
     if settings.redis_url:
         async with _redis(settings, database, now, boot) as shared:
             yield shared
     else:
-        yield await MemoryCounters.open(database, today=day_of(now()), clock=now), {}
+        yield await MemoryCounters.open(database, today=day_of(now()), clock=now), {}, None
 
 
 @asynccontextmanager
 async def _redis(
     settings: Settings, database: Database, now: Callable[[], float], boot: str
-) -> AsyncGenerator[tuple[Counters, dict[str, Trouble]]]:
+) -> AsyncGenerator[SharedParts]:
     from penstock.store.redis.counters import RedisCounters  # noqa: PLC0415 - 6 MB, for several servers
+    from penstock.store.redis.hints import RedisHints  # noqa: PLC0415 - the same
     from penstock.store.redis.link import RedisLink  # noqa: PLC0415 - the same
     from penstock.store.redis.scripts import SCRIPTS  # noqa: PLC0415 - the same
 
@@ -400,7 +413,8 @@ async def _redis(
     )
     keeping = asyncio.create_task(counters.keep())
     try:
-        yield counters, {"redis": lambda: counters.trouble}
+        hints = RedisHints(link, prefix=settings.redis_prefix, node=boot)
+        yield counters, {"redis": lambda: counters.trouble}, hints
     finally:
         keeping.cancel()
         with suppress(asyncio.CancelledError):

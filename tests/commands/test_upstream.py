@@ -13,6 +13,7 @@ from penstock.core.catalog import Credential, Upstream
 from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.profile import DEFAULT_PROFILE
 from penstock.core.routing.candidates import Attempt
+from penstock.core.routing.circuit_breaker import Hint
 from penstock.core.routing.health import Failure, Health
 from penstock.core.routing.snapshot import taken
 from penstock.operations import upstreams as watching
@@ -68,8 +69,13 @@ def legs(call: Call, *arguments: str) -> dict[str, dict[str, Any]]:
     return {f"{leg['provider']}/{leg['credential']}:{leg['model']}": leg for leg in told}
 
 
-def know(folder: Path, *failed: tuple[str, str, FailureClass]) -> None:
-    """A worker tells what it knows, after these failures of a provider's credential."""
+def know(
+    folder: Path,
+    *failed: tuple[str, str, FailureClass],
+    told: tuple[str, str, FailureClass] | None = None,
+    worker: int = 1,
+) -> None:
+    """A worker tells what it knows, after these failures of a provider's credential, and what it was ``told`` of one."""
     health = Health()
     rows = {
         "mill": Upstream("mill", "custom", (), credentials=(Credential("a", ""), Credential("b", ""))),
@@ -81,11 +87,15 @@ def know(folder: Path, *failed: tuple[str, str, FailureClass]) -> None:
         health.sent(known, 100.0)
         health.failed(Failure(known, found, 100.0, 100.0, retry_after=40.0))
         health.left(known, 100.0, probe=False)
+    if told is not None:
+        provider, _, found = told
+        known = health.of(Attempt(rows[provider], "rye", "chat", "http://x/v1", DEFAULT_PROFILE))
+        health.hear(known.allowance, Hint(opened=False, until=140.0, cause=found), 100.0)
     seen = FailureSeen(1_700_000_000_000, "quota", 402, "pay first", "up-7")
     failures = (FailuresOfLeg("mill", "rye", "a", {"quota": 3}, (seen,)),)
-    view = WorkerView(1, 1_700_000_000_000, taken(health, 100.0), failures)
+    view = WorkerView(worker, 1_700_000_000_000, taken(health, 100.0), failures)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "1.json").write_bytes(msgspec.json.encode(view))
+    (folder / f"{worker}.json").write_bytes(msgspec.json.encode(view))
 
 
 def test_upstreams_without_a_server_says_so(mill: Call) -> None:
@@ -110,6 +120,24 @@ def test_upstreams_tell_what_the_workers_know(mill: Call, data: Path) -> None:
     shown = mill("upstream", "show", "mill/a").out
     assert "quota: 402 pay first up-7" in shown
     assert "spare" not in shown
+
+
+def test_upstreams_tell_what_was_met_elsewhere_and_what_was_met_here_before_that(
+    mill: Call, data: Path
+) -> None:
+    folder = data / watching.VIEWS
+    know(folder, told=("spare", "", FailureClass.RATE))
+    assert legs(mill)["spare/:rye"]["hinted"]
+    assert mill("upstreams").out.count("rate, as another process says") == 1
+    for met, other in ((1, 2), (2, 1)):
+        know(folder, ("spare", "", FailureClass.RATE), worker=met)
+        know(folder, told=("spare", "", FailureClass.RATE), worker=other)
+        assert not legs(mill)["spare/:rye"]["hinted"]
+        assert "another process" not in mill("upstreams").out
+    assert mill("upstream", "disable", "spare:rye").code == 0
+    know(folder, told=("spare", "", FailureClass.RATE), worker=1)
+    know(folder, told=("spare", "", FailureClass.RATE), worker=2)
+    assert not legs(mill)["spare/:rye"]["hinted"], "it is the operator's word"
 
 
 def test_drain_disable_enable_and_reset(mill: Call) -> None:

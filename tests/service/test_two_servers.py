@@ -13,16 +13,21 @@ from msgspec.structs import replace
 from penstock.app import Service
 from penstock.commands.run_server import limits_of
 from penstock.core.limits import day_of
+from penstock.core.routing.health import Health
 from penstock.domain.accounts import accounts
 from penstock.domain.keys import management
 from penstock.domain.ledger.reconciliation import compare
+from penstock.operations.upstream_report import report
+from penstock.operations.upstreams import VIEWS, UpstreamFailures, upstream_metrics, worker_views
 from penstock.providers.secrets import Secrets
+from penstock.relay.relay import Relay
 from penstock.server.listen import Listener, listen
 from penstock.store.redis.counters import RedisCounters
 from tests.redis import redis_server
 from tests.service.conversations import FRAMES, Answer, Caller, body_of, request
-from tests.service.running_service import VENDOR_KEY, House, User, open_house
+from tests.service.running_service import VENDOR_KEY, House, User, catalogue, open_house
 from tests.service.scripted import PATIENCE
+from tests.service.test_routing import health_of, known, refusing, relay_of, well
 from tests.stores import Engine
 
 
@@ -259,3 +264,60 @@ async def test_a_server_that_comes_later_closes_no_rows_of_one_that_runs(pair: P
     await holding.answer()
     holding.leave()
     assert (await pair.house.row(user))["outcome"] == "upstream_error"
+
+
+async def test_what_one_server_meets_at_a_provider_the_other_leaves_out(pair: Pair, tmp_path: Path) -> None:
+    house, user = pair.house, await pair.house.user()
+    for place in ("wire", "spare"):
+        well(house, "chat", place)
+    for number in range(2):
+        assert await pair.ask(number, user, "pair-chat") == 200
+    wire = house.wires["wire-chat"]
+    wire.script = refusing(402, "pay first")
+    api = house.beside[0]._api
+    assert api is not None
+    here, there = known(house, "wire-chat", "up-chat"), api._relay.router.health
+    met = there._upstreams["wire-chat", "up-chat", ""]
+    while not here.off:
+        assert await pair.ask(0, user, "pair-chat") == 200
+    async with asyncio.timeout(PATIENCE):
+        while not met.suspect:  # noqa: ASYNC110 - a round tells nobody
+            await asyncio.sleep(0.01)
+    asked = len(wire.asked)
+    assert [await pair.ask(1, user, "pair-chat") for _ in range(20)] == [200] * 20
+    assert len(wire.asked) == asked
+    await told_by(house, tmp_path / "other", "open", hinted=True)
+    await told_by(house, house.settings.data, "off", hinted=False)
+    assert (hinted(there, api._relay), hinted(health_of(house), relay_of(house))) == (1, 0)
+    well(house, "chat", "wire")
+    health_of(house).reset(lambda _: True, relay_of(house).clock())
+    async with asyncio.timeout(PATIENCE):
+        while not met.normal:  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0.01)
+    assert await pair.ask(1, user, "wire-chat") == 200
+
+
+def hinted(health: Health, relay: Relay) -> float:
+    """What the metrics tell of it."""
+    families = upstream_metrics(
+        health, UpstreamFailures(relay.clock), relay.router._catalog().models, relay.clock()
+    )
+    (value,) = (
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "penstock_upstream_hinted" and sample.labels["provider"] == "wire-chat"
+    )
+    return value
+
+
+async def told_by(house: House, data: Path, state: str, *, hinted: bool) -> None:
+    """A server comes to tell this of the provider that was refused."""
+    document = catalogue(1, {name: wire.port for name, wire in house.wires.items()})
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            legs = report(document.providers, document.models, (), worker_views(data / VIEWS), 0)
+            leg = next(leg for leg in legs if leg.provider == "wire-chat" and leg.model == "up-chat")
+            if (leg.state, leg.why, leg.hinted) == (state, "quota", hinted):
+                return
+            await asyncio.sleep(0.01)

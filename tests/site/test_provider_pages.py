@@ -19,6 +19,8 @@ from sqlalchemy import select
 
 from penstock.cli import main
 from penstock.core.catalog import Upstream
+from penstock.core.failure_classes.classes import FailureClass
+from penstock.core.routing.circuit_breaker import Hint
 from penstock.domain.catalog import catalog_store, kept_keys, upstream_state
 from penstock.domain.catalog.catalog import Catalog
 from penstock.domain.catalog.kept_keys import UnusableKey, check_seals, checked_key
@@ -129,6 +131,7 @@ async def test_a_key_is_checked_kept_rotated_and_found_nowhere(
     pages += await case_11_an_empty_field_keeps_the_key(hotel, owner)
     await a_rotation_is_used_and_taken_back(hotel, owner, mill, user)
     await what_comes_from_outside_stays(owner)
+    await what_another_process_says_is_told(hotel, owner)
     viewer = await member(hotel, "viewer")
     for path in (
         "/admin/providers", "/admin/providers/mill", "/admin/providers/mill/keys/key-2", "/admin/audit", "/admin/changes",
@@ -215,6 +218,20 @@ async def what_comes_from_outside_stays(owner: Reader) -> None:
     answer = await owner.post(f"{outside}/remove", typed="outside")
     assert answer.status_code == 409
     assert "comes from env:VENDOR_KEY" in answer.text
+
+
+async def what_another_process_says_is_told(hotel: Hotel, owner: Reader) -> None:
+    relay = relay_of(hotel.house)
+    health, now = relay.router.health, relay.clock()
+    (known,) = (it for it in health.all() if it.key == ("mill", "rye", "key-2"))
+    health.hear(known.credential, Hint(opened=True, until=now + 60.0, cause=FailureClass.QUOTA), now)
+    async with asyncio.timeout(PATIENCE):
+        while (
+            page := (await owner.get("/admin/providers/mill/keys/key-2")).text
+        ) and "another process" not in page:
+            pass  # reading lets the rounds of maintenance run
+    assert page.count("quota, as another process says") == 2, "of the key, and with its model"
+    health.hear(known.credential, None, now)
 
 
 async def case_16_no_key_is_found(hotel: Hotel, told: list[str], *, used: bool = True) -> None:

@@ -262,7 +262,7 @@ def _show(found: _Upstreams, *, json: bool) -> None:
         (
             leg.name,
             leg.state,
-            leg.why,
+            f"{leg.why}, as another process says" if leg.hinted else leg.why,
             utc_moment(leg.until),
             str(leg.asked),
             str(leg.in_flight) if leg.most is None else f"{leg.in_flight} of {leg.most}",

@@ -1,9 +1,10 @@
 """Maintenance beside the requests, in two rounds: one every second or so, one every few minutes.
 
 The quick round follows catalogue, keys and secrets, looks at the health of every part, tells the metrics of this worker,
-writes when keys were last used, and mails those who have used most of a day. The slow round deletes what is over (sessions,
-codes, counts of attempts, accounts whose owners have left, old rows of the ledger), puts hours together that no page shows
-apart any more, and once a day compares yesterday's counts with the ledger's rows.
+hears of other processes what they have met at upstreams, writes when keys were last used, and mails those who have used
+most of a day. The slow round deletes what is over (sessions, codes, counts of attempts, accounts whose owners have left, old
+rows of the ledger), puts hours together that no page shows apart any more, and once a day compares yesterday's counts with
+the ledger's rows.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health
 from penstock.operations.metrics import SharedMetrics
+from penstock.operations.shared_hints import SharedHints
 from penstock.operations.upstreams import UpstreamWatch
 from penstock.providers.secrets import Secrets
 from penstock.providers.table import KINDS
@@ -78,6 +80,7 @@ class Maintenance:
         gate: Gate,
         secrets_of: Secrets,
         health: Health,
+        hints: SharedHints,
         metrics: SharedMetrics,
         lifetime: Lifetime,
         translations: TranslationMemory,
@@ -103,7 +106,7 @@ class Maintenance:
         self._alerts = alerts
         self._gate = gate
         self._secrets = secrets_of
-        self._health = health
+        self._health, self._hints = health, hints
         self._metrics = metrics
         self._lifetime = lifetime
         self._translations = translations
@@ -158,6 +161,7 @@ class Maintenance:
         if ahead is not None:
             log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
         try:
+            await self._hints.round()
             self._secrets.refresh()
             seen = await self._keyring.follow()
             if await self._catalog.refresh(seen.catalog):

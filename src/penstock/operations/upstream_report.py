@@ -43,6 +43,8 @@ class LegReport(msgspec.Struct, frozen=True):
     """How many requests all workers together send it at once, by the catalogue or as was learned; None: any number."""
     headroom: dict[str, float] = {}
     """What is left of its limits, by what its answers have told the worker that has asked it most."""
+    hinted: bool = False
+    """Another process has met what keeps it out, and told the workers here of it."""
 
     @property
     def name(self) -> str:
@@ -89,10 +91,10 @@ def _of(
                 last += seen.last
                 for failure, count in seen.counts.items():
                     counts[failure] = counts.get(failure, 0) + count
-    state, why, until = _state(views)
+    state, why, until, hinted = _state(views)
     switch = switch_of(holding, key)
     if switch is not None:
-        state, why, until = _SWITCHED[switch.state], switch.why, switch.until
+        state, why, until, hinted = _SWITCHED[switch.state], switch.why, switch.until, False
     busiest = max(views, key=lambda each: each[1].asked, default=None)
     return LegReport(
         provider=key[0],
@@ -109,6 +111,7 @@ def _of(
         failing=0.0 if busiest is None else round(busiest[1].failures, 3),
         most=_most(views),
         headroom={} if busiest is None else {k: round(v, 2) for k, v in busiest[1].headroom.items()},
+        hinted=hinted,
         last=tuple(sorted(last, key=lambda seen: seen.at, reverse=True)[:_ERRORS_TOLD]),
     )
 
@@ -118,19 +121,22 @@ def _most(views: Sequence[tuple[WorkerView, LegView]]) -> int | None:
     return None if not limits or None in limits else int(sum(each for each in limits if each is not None))
 
 
-def _state(views: Sequence[tuple[WorkerView, LegView]]) -> tuple[str, str, int | None]:
-    """The worst of what the workers know: the state, the failure that led to it, and until when it is out."""
+def _state(views: Sequence[tuple[WorkerView, LegView]]) -> tuple[str, str, int | None, bool]:
+    """The worst of what the workers know: the state, the failure that led to it, until when it is out, and by whose word."""
     if not views:
-        return UNUSED, "", None
+        return UNUSED, "", None, False
     found: Mapping[str, tuple[WorkerView, LegView]] = {
-        view.state(worker.snapshot.now): (worker, view) for worker, view in views
+        view.state(worker.snapshot.now): (worker, view)
+        # of two that know the same, the one that has met it itself is told
+        for worker, view in sorted(views, key=lambda each: not each[1].hinted(each[0].snapshot.now))
     }
     state = next(word for word in _WORST if word in found)
     if state == "healthy":
-        return state, "", None
+        return state, "", None, False
     worker, view = found[state]
     left = view.until - worker.snapshot.now
-    return state, view.last_class, worker.at + int(left * 1000) if left > 0 else None
+    until = worker.at + int(left * 1000) if left > 0 else None
+    return state, view.last_class, until, view.hinted(worker.snapshot.now)
 
 
 class CredentialReport(msgspec.Struct, frozen=True):
@@ -146,6 +152,8 @@ class CredentialReport(msgspec.Struct, frozen=True):
     in_flight: int
     asked: int
     last: FailureSeen | None
+    hinted: bool = False
+    """Another process has met it, and told the workers here of it."""
 
 
 def of_credential(
@@ -172,7 +180,7 @@ def of_credential(
         if worst.state in _SWITCHED.values()
         else "service"
     )
-    return CredentialReport(worst.state, worst.why, worst.until, by, running, asked, last)
+    return CredentialReport(worst.state, worst.why, worst.until, by, running, asked, last, worst.hinted)
 
 
 def _rank(leg: LegReport) -> int:

@@ -165,7 +165,8 @@ class UpstreamWatch:
             if it.leg is None or it.leg in named
         ]
         for view in taken(self._health, self._clock()).legs:
-            is_open = any(circuit.state == "open" for circuit in view.circuits[:2])
+            # what is heard of another process, that one tells of
+            is_open = any(circuit.state == "open" and not circuit.heard for circuit in view.circuits[:2])
             if is_open and (view.provider, view.model) in named:
                 where = f"{view.provider}/{view.model}"
                 text = f"{where} fails too often, and is left alone for a while"
@@ -280,6 +281,11 @@ def upstream_metrics(
     state = GaugeMetricFamily(
         "penstock_upstream_state", "1 for the state that it is in.", labels=(*_LABELS, "state")
     )
+    hinted = GaugeMetricFamily(
+        "penstock_upstream_hinted",
+        "1 where another process has met what keeps it out, and this one has not.",
+        labels=_LABELS,
+    )
     running = GaugeMetricFamily("penstock_upstream_inflight", "Attempts that run now.", labels=_LABELS)
     most = GaugeMetricFamily(
         "penstock_upstream_limit",
@@ -302,6 +308,7 @@ def upstream_metrics(
         for failure, count in failed.items():
             attempts.add_metric((*labels, failure), count)
         state.add_metric((*labels, view.state(now)), 1)
+        hinted.add_metric(labels, view.hinted(now))
         running.add_metric(labels, view.in_flight)
         if view.most is not None:
             most.add_metric(labels, view.most)
@@ -309,6 +316,7 @@ def upstream_metrics(
             headroom.add_metric((*labels, kind), ratio)
     yield attempts
     yield state
+    yield hinted
     yield running
     yield most
     yield headroom

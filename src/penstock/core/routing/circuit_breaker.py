@@ -5,12 +5,16 @@ known against it. *Open*: too many of its last requests failed; after a while on
 ones in a row close it. *Off*: only the operator can mend it; it is probed more and more rarely. Apart from that it may be
 *cooling*: it has asked for a rest, and of two rests the one that ends later counts. What was sent before the last change
 says nothing of what is now, and is passed over.
+
+Other processes may have met the same. Their word is a *hint*: it leaves the thing out as an opening or a rest of our own does,
+it is never passed on, and what is answered here speaks against it.
 """
 
 from enum import Enum
 
 import msgspec
 
+from penstock.core.failure_classes.classes import FailureClass
 from penstock.core.routing.rules import RoutingRules
 
 
@@ -20,6 +24,14 @@ class CircuitState(Enum):
     CLOSED = "closed"
     OPEN = "open"
     OFF = "off"
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """What one process tells another of a circuit: until when it is left out, whether it is ``opened`` or rests, and why."""
+
+    opened: bool
+    until: float
+    cause: FailureClass
 
 
 class CircuitView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,11 +47,18 @@ class CircuitView(msgspec.Struct, frozen=True, omit_defaults=True):
     degraded_at: float = 0.0
     probing: bool = False
     window: tuple[int, tuple[int, ...], tuple[float, ...], tuple[int, ...]] | None = None
+    heard: bool = False
+    told_until: float = 0.0
 
     @property
     def until(self) -> float:
         """When it can be asked again; 0.0: now."""
-        return max(self.open_until, self.cool_until)
+        return max(self.open_until, self.cool_until, self.told_until)
+
+    @property
+    def hinted(self) -> bool:
+        """Another process has said so: nothing was met here."""
+        return self.heard or self.told_until > max(self.open_until, self.cool_until)
 
 
 CLOSED, OPEN, OFF = CircuitState
@@ -98,12 +117,16 @@ class Circuit:
     __slots__ = (
         "_changed",
         "_cool_until",
+        "_doubted_until",
         "_good",
         "_open_until",
         "_openings",
+        "_told_until",
+        "cause",
         "cooled",
         "degraded",
         "degraded_at",
+        "heard",
         "off_times",
         "probing",
         "state",
@@ -130,6 +153,13 @@ class Circuit:
         """How often it has asked for a rest since its last answer."""
         self._good = 0
         self._changed = 0.0
+        self.cause = FailureClass.BROKEN
+        """The class of the failure that last changed it."""
+        self.heard = False
+        """It is open by the word of another process."""
+        self._told_until = 0.0
+        """Until when it rests, by the same."""
+        self._doubted_until = 0.0
 
     @property
     def normal(self) -> bool:
@@ -158,6 +188,8 @@ class Circuit:
             degraded_at=self.degraded_at,
             probing=self.probing,
             window=self.window.view() if self.degraded else None,
+            heard=self.heard,
+            told_until=self._told_until,
         )
 
     def lay(self, view: CircuitView) -> None:
@@ -167,6 +199,7 @@ class Circuit:
         self.degraded, self.degraded_at, self.probing = view.degraded, view.degraded_at, view.probing
         if view.window is not None:
             self.window.lay(view.window)
+        self.heard, self._told_until = view.heard, view.told_until
         self._set()
 
     # ---- outcomes
@@ -187,6 +220,8 @@ class Circuit:
         self.probing = False
         self._good += 1
         if self.state is OFF or self._good >= rules.good_probes:
+            if self.heard:
+                self._doubted_until = now + rules.hint_doubted
             self.close(now)
         else:
             self._open_until = now
@@ -247,12 +282,47 @@ class Circuit:
         wait = max(seconds, min(rules.off_first * 2.0 ** min(self.off_times, 16), rules.off_most))
         self.off_times += 1
         self.state = OFF
-        self.probing = False
+        self.probing = self.heard = False
         self._good = 0
         self._open_until = self._changed = now
         self._open_until += wait
         self._set()
         return True
+
+    # ---- the word of other processes
+
+    def hint(self, now: float) -> Hint | None:
+        """What others are to be told. None: nothing new, because nothing is known here against it, or a probe is on its way."""
+        opened = self.suspect and not (self.heard or self.probing)
+        until = max(self._open_until, self._cool_until) if opened else self._cool_until
+        return Hint(opened, until, self.cause) if until > now else None
+
+    def hear(self, hint: Hint, now: float) -> bool:
+        """Another process has told this. Whether it is believed: what was met here counts for more."""
+        if hint.until <= now or now < self._doubted_until:
+            return False
+        if not hint.opened:
+            self._told_until = hint.until
+        elif self.state is CLOSED or self.heard:
+            self.state = OPEN
+            self.heard = True
+            self.probing = False
+            self._good = self.streak = 0
+            self._changed = now
+            self._open_until = hint.until
+        else:
+            return False
+        self._set()
+        return True
+
+    def unhear(self, now: float) -> None:
+        """Who has told of it has taken it back."""
+        if self.heard:
+            cool_until = self._cool_until
+            self.close(now)
+            self._cool_until = cool_until
+        self._told_until = 0.0
+        self._set()
 
     # ---- probes
 
@@ -272,8 +342,8 @@ class Circuit:
     def close(self, now: float) -> None:
         """It works again, and what was known against it is forgotten."""
         self.state = CLOSED
-        self.probing = False
-        self._open_until = self._cool_until = 0.0
+        self.probing = self.heard = False
+        self._open_until = self._cool_until = self._told_until = 0.0
         self.cooled = self._good = self.off_times = 0
         self._changed = now
         self.streak = self.degraded = 0
@@ -282,11 +352,15 @@ class Circuit:
 
     def settle(self, now: float) -> bool:
         """Forget a rest that is over; whether there was one."""
-        if self._cool_until and self._cool_until <= now:
+        over = 0.0 < self._cool_until <= now
+        if over:
             self._cool_until = 0.0
+        if 0.0 < self._told_until <= now:
+            self._told_until = 0.0
+            over = True
+        if over:
             self._set()
-            return True
-        return False
+        return over
 
     def judge(self, now: float, rules: RoutingRules) -> bool:
         """See whether it is degraded, or is no more. Whether that has changed."""
@@ -315,7 +389,7 @@ class Circuit:
         wait = min(rules.open_most, rules.open_first * 2.0 ** len(self._openings))
         self._openings.append(now)
         self.state = OPEN
-        self.probing = False
+        self.probing = self.heard = False
         self._good = 0
         self.streak = self.degraded = 0
         self._changed = now
@@ -323,4 +397,4 @@ class Circuit:
         self._set()
 
     def _set(self) -> None:
-        self.until = max(self._open_until, self._cool_until)
+        self.until = max(self._open_until, self._cool_until, self._told_until)

@@ -111,7 +111,9 @@ def _kept_out(
     if known.probing:
         return "a probe is on its way"
     if known.until > now:
-        return f"out for {known.until - now:.1f} s ({known.last_class})"
+        hinted = max(known.circuits, key=lambda circuit: circuit.until).view().hinted
+        by = ", as another process says" if hinted else ""
+        return f"out for {known.until - now:.1f} s ({known.last_class}{by})"
     if known.full:
         return "it has as many requests as it takes at once"
     return ""

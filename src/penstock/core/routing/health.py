@@ -16,13 +16,15 @@ from penstock.core.routing.bounds.headroom import Headroom
 from penstock.core.routing.bounds.learned_limit import LearnedLimit
 from penstock.core.routing.bounds.rate_headers import Amount
 from penstock.core.routing.candidates import Attempt, Candidate, UpstreamKey
-from penstock.core.routing.circuit_breaker import Circuit
+from penstock.core.routing.circuit_breaker import Circuit, Hint
 from penstock.core.routing.last_resort import LastResort
 from penstock.core.routing.pace import Pace
 from penstock.core.routing.retry_budget import RetryBudget
 from penstock.core.routing.rules import RULES, RoutingRules
 from penstock.core.routing.votes import Poison, Voters
 
+CircuitName = tuple[str, ...]
+"""What kind of thing it is, and what names it: provider, model or credential."""
 _TELLING = 32
 """Tokens of an answer from which on they say how quick an upstream generates."""
 _OF_LOAD = frozenset((FailureClass.OVERLOAD, FailureClass.RATE))
@@ -214,7 +216,7 @@ class Health:
         """Told when a request has left an upstream that has such a limit."""
         self._draw = draw
         self._upstreams: dict[UpstreamKey, UpstreamHealth] = {}
-        self._circuits: dict[tuple[str, ...], tuple[Circuit, list[UpstreamHealth]]] = {}
+        self._circuits: dict[CircuitName, tuple[Circuit, list[UpstreamHealth]]] = {}
         self._sharers: dict[Circuit, list[UpstreamHealth]] = {}
         self._models: dict[str, ModelHealth] = {}
         self._capacities: dict[UpstreamKey, Capacity] = {}
@@ -336,6 +338,21 @@ class Health:
             self.refresh(known, now)
         return count
 
+    # ---- the word of other processes
+
+    def shared(self) -> Iterator[tuple[CircuitName, Circuit]]:
+        """What processes tell each other of: not of addresses, for the way there may be well from elsewhere."""
+        return ((name, it) for name, (it, _) in self._circuits.items() if name[0] != "origin")
+
+    def hear(self, circuit: Circuit, hint: Hint | None, now: float) -> None:
+        """Another process has told this of it; None: it has taken back what it told."""
+        if hint is None:
+            circuit.unhear(now)
+        elif circuit.hear(hint, now):
+            for health in self._sharers.get(circuit, ()):
+                health.last_class = hint.cause
+        self._changed(circuit, now)
+
     def _free(self, health: UpstreamHealth, now: float) -> None:
         for circuit in health.circuits:
             if circuit.probing:
@@ -356,7 +373,7 @@ class Health:
             wait = min(max(health.headroom.wait(now), rules.cool_least), rules.cool_rate_told)
             if now + wait > health.allowance.until:
                 health.allowance.wait(now + wait)
-                health.last_class = FailureClass.RATE
+                health.last_class = health.allowance.cause = FailureClass.RATE
                 self._changed(health.allowance, now)
         low = ratio < rules.headroom_low
         if low is not health.low:
@@ -499,6 +516,7 @@ class Health:
         health.fade(now, rules)
         health.failures += rules.failures_weigh * (1.0 - health.failures)
         if changed:
+            circuit.cause = found
             self._changed(circuit, now)
 
     # ---- what follows

@@ -83,6 +83,10 @@ class RoutingRules(msgspec.Struct, frozen=True):
     off_sole: float = 5.0
     """The same where there is nobody else: a request that would fail in any case may as well try."""
 
+    # ---- the word of other processes
+    hint_doubted: float = 60.0
+    """For how long nothing is believed against what was well when another process had it left out."""
+
     # ---- headroom
     headroom_low: float = 0.2
     """Below this part of a limit an upstream's share falls with what is left."""

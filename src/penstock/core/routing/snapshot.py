@@ -63,6 +63,14 @@ class LegView(msgspec.Struct, frozen=True):
         """When it can be asked again; 0.0: now."""
         return max(circuit.until for circuit in self.circuits)
 
+    def hinted(self, now: float) -> bool:
+        """Another process has met what keeps it out: nothing was met here."""
+        return self.state(now) != "healthy" and max(self.circuits, key=_until).hinted
+
+
+def _until(circuit: CircuitView) -> float:
+    return circuit.until
+
 
 class Snapshot(msgspec.Struct, frozen=True):
     """All that one process knows, at ``now`` of its monotonic clock."""

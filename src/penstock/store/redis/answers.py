@@ -129,6 +129,13 @@ def is_texts_or_nothing(reply: RedisReply) -> bool:
     return reply is None or is_texts(reply)
 
 
+def is_values(reply: RedisReply) -> bool:
+    """What ``MGET`` answers: a text or nothing for each key."""
+    return isinstance(reply, list) and all(
+        one is None or isinstance(one, bytes) for one in cast("list[object]", reply)
+    )
+
+
 def is_place(reply: RedisReply) -> bool:
     """``{1, counted, used}``: a place in a day, of the scripts that count."""
     parts = cast("list[object]", reply) if isinstance(reply, list) else []
