@@ -302,6 +302,31 @@ async def test_who_looks_for_a_word_finds_its_place_by_keyboard(browser: Browser
     assert reader.complaints == []
 
 
+async def test_the_rows_of_long_tables_are_found_by_their_words(browser: Browser, hotel: Hotel) -> None:
+    reader = await watched(browser, hotel)
+    page = reader.page
+    for path, has in (("/docs/chat", 0), ("/docs/translation", 1)):
+        await reader.go(path)
+        assert await page.locator("#rows-q").count() == has, path
+    all_rows = await page.locator(".prose tbody tr:visible").count()
+    headings = await page.locator(".prose h2:visible").count()
+    await page.focus("#rows-q")
+    await page.keyboard.type("Temperature clamped")
+    found = await page.locator(".prose tbody tr:visible").all_inner_texts()
+    assert 0 < len(found) < all_rows
+    assert all("temperature" in row.lower() and "clamped" in row.lower() for row in found)
+    assert await page.locator("[role=status]:visible").inner_text() == f"{len(found)} of {all_rows} rows"
+    left = await page.locator(".prose h2:visible").count()
+    assert 0 < left < headings, "of headings, those above such rows"
+    assert await page.locator(".prose > p:visible").count() == 1, "the field, and no text between"
+    await page.fill("#rows-q", "no such word anywhere")
+    assert await page.locator(".prose :is(h2, h3, tbody tr):visible").count() == 0
+    await page.fill("#rows-q", "")
+    assert await page.locator(".prose tbody tr:visible").count() == all_rows
+    assert await page.locator(".prose h2:visible").count() == headings
+    assert reader.complaints == []
+
+
 async def test_without_scripts_the_pages_work(browser: Browser, hotel: Hotel) -> None:
     context = await browser.new_context(java_script_enabled=False)
     reader = Watched(await context.new_page(), hotel)

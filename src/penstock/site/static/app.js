@@ -130,6 +130,37 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// ---- a document of long tables: only the rows that have all of some words, under their headings
+const long = document.querySelector(".docs .prose");
+const rows = long ? [...all("tbody tr", long)] : [];
+if (rows.length >= 40) {
+  const field = Object.assign(document.createElement("input"), { type: "search", id: "rows-q", placeholder: "Only rows with these words", maxLength: 200 });
+  const label = Object.assign(document.createElement("label"), { className: "hidden-text", htmlFor: field.id, textContent: field.placeholder });
+  const told = Object.assign(document.createElement("span"), { className: "small quiet" });
+  told.setAttribute("role", "status");
+  const place = Object.assign(document.createElement("p"), { className: "finder rows" });
+  place.append(label, field, told);
+  const parts = [...long.children].filter((part) => part.tagName !== "H1");
+  long.querySelector("h1").after(place);
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let found = 0;
+    for (const row of rows) {
+      row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+      found += !row.hidden;
+    }
+    for (const part of parts) part.hidden = words.length > 0 && !part.querySelector("tbody tr:not([hidden])");
+    // from the last one up: a heading stays where something below it does
+    let below = 0;
+    for (const part of [...parts].reverse()) {
+      const level = Number(/^H([2-6])$/.exec(part.tagName)?.[1] ?? 0);
+      if (!level) below = part.hidden ? below : 7;
+      else if (words.length) { part.hidden = below <= level; if (!part.hidden) below = level; }
+    }
+    told.textContent = words.length ? `${found} of ${rows.length} rows` : "";
+  });
+}
+
 // ---- a filter that is not set has no place in the address
 for (const form of all("form.filters")) {
   form.addEventListener("submit", () => { for (const field of form.elements) field.disabled ||= field.name !== "" && field.value === ""; });
