@@ -23,6 +23,7 @@ from penstock.commands.options import At
 from penstock.domain.catalog.kept_keys import LONGEST_KEY
 from penstock.domain.exports import destinations
 from penstock.domain.exports.destinations import Destination, DestinationWish, NewDestination
+from penstock.domain.notifications.signed_address import LONGEST_URL
 
 app = App(name="export", help="Export settled requests to a webhook, to files or to a bucket.")
 Json = Annotated[bool, Parameter(negative="")]
@@ -38,7 +39,7 @@ def add(
     /,
     *,
     kind: str,
-    url: str = "",
+    url: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
     region: str = "",
     key_id: str = "",
     json: Json = False,
@@ -57,7 +58,8 @@ def add(
     kind
         webhook, file or s3.
     url
-        The https address of a webhook; or of a bucket, with what the names of objects begin with.
+        The https address of a webhook, where - reads it from stdin, unseen by others; or of a bucket, with what the names of
+        objects begin with.
     region
         Of a bucket, such as eu-central-1.
     key_id
@@ -65,8 +67,9 @@ def add(
     json
         Print {"id", "name", "kind", "secret"}.
     """
+    address = sys.stdin.readline(LONGEST_URL + 2).strip() if (kind, url) == ("webhook", "-") else url
     secret = sys.stdin.readline(LONGEST_KEY + 2).strip() if kind == "s3" else ""
-    made = asyncio.run(_add(place, DestinationWish(name, kind, url, region, key_id, secret)))
+    made = asyncio.run(_add(place, DestinationWish(name, kind, address, region, key_id, secret)))
     if json:
         answer_json(made)
         return

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 import time
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from penstock.commands.options import At
 from penstock.domain.notifications import deliveries, rules, webhooks
 from penstock.domain.notifications.deliveries import Delivery
 from penstock.domain.notifications.rules import Rule, RuleWish, ShownRule
+from penstock.domain.notifications.signed_address import LONGEST_URL
 from penstock.domain.notifications.webhooks import NewWebhook, Webhook
 from penstock.operations import notifier
 from penstock.operations.notifier import WebhookTested
@@ -45,23 +47,32 @@ class _Deliveries(msgspec.Struct):
 
 
 @app.command
-def add(name: str, url: str, /, *, shape: str = "plain", json: Json = False, place: At = HERE) -> None:
+def add(
+    name: str,
+    url: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    shape: str = "plain",
+    json: Json = False,
+    place: At = HERE,
+) -> None:
     """Add a webhook. Its signing secret is shown now, and never again.
 
-    Example: penstock webhook add pager https://hooks.example.com/penstock
+    Example: penstock webhook add pager - < address.txt
 
     Parameters
     ----------
     name
         What to call it.
     url
-        Its https address.
+        Its https address; - reads it from stdin, unseen by others.
     shape
         plain, slack, discord or teams.
     json
         Print {"id", "name", "host", "shape", "secret"}.
     """
-    made = asyncio.run(_add(place, name, url, shape))
+    address = sys.stdin.readline(LONGEST_URL + 2).strip() if url == "-" else url
+    made = asyncio.run(_add(place, name, address, shape))
     if json:
         answer_json(made)
         return

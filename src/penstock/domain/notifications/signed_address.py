@@ -16,7 +16,7 @@ from penstock.store.secrets_file import Entropy, SecretsFile
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
 _SECRET_BYTES: Final = 32
-_LONGEST_URL: Final = 2000
+LONGEST_URL: Final = 2000
 
 
 class SignedAddress(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ def checked_url(url: str) -> str:
     """An https URL that something may be sent to. Raises ``InvalidRequest``, which never repeats it."""
     url = url.strip()
     try:
-        usable = 0 < len(url) <= _LONGEST_URL and url.isascii() and url.isprintable() and "#" not in url
+        usable = 0 < len(url) <= LONGEST_URL and url.isascii() and url.isprintable() and "#" not in url
         place = split_base_url(url.partition("?")[0]) if usable and " " not in url else None
     except ValueError:
         place = None
