@@ -82,6 +82,8 @@ ROWS = (
         "What is out",
         (
             ("Providers' models by their state", "short", "sum by (state) (penstock_upstream_state)", "{{state}}"),
+            ("Left out by another process's word", "short",
+             "sum by (provider, model) (penstock_upstream_hinted)", "{{provider}} {{model}}"),
             ("Asked of another beside one that was out", "short",
              "sum by (provider, result) (increase(penstock_hedges_total[1h]))", "{{provider}} {{result}}"),
             ("Tokens for second attempts", "short", "min by (model) (penstock_retry_tokens)", "{{model}}"),
