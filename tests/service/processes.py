@@ -18,6 +18,8 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, key: str) -> None:
         self.process = process
+        # Both are read all along: a full pipe holds up who writes into it.
+        self._output = asyncio.ensure_future(process.communicate())
         self.port = port
         self.demo_key = key
 
@@ -37,7 +39,12 @@ class Process:
     async def kill(self) -> None:
         """End it as a power cut would."""
         self.process.kill()
-        await self.process.communicate()
+        await self.ended()
+
+    async def ended(self) -> str:
+        """Wait for its end; gives what it logged."""
+        _, logged = await self._output
+        return (logged or b"").decode()
 
     def workers(self) -> set[int]:
         """The process ids of its workers."""
@@ -48,9 +55,9 @@ class Process:
     async def stop(self) -> str:
         """End it as a service manager does; gives what it logged."""
         self.process.send_signal(signal.SIGTERM)
-        _, err = await self.process.communicate()
-        assert self.process.returncode == 0, err.decode()
-        return err.decode()
+        logged = await self.ended()
+        assert self.process.returncode == 0, logged
+        return logged
 
 
 @asynccontextmanager
@@ -85,7 +92,12 @@ async def serving(data: Path, *, by: Sequence[str] = (), **settings: str) -> Asy
         found = re.search(rb"serving on http://127\.0\.0\.1:(\d+)\n", greeting)
         assert found is not None
         key = re.search(rb"Demo key +(sk-ps-\w+)\n", greeting)
-        yield Process(process, int(found[1]), "" if key is None else key[1].decode())
+        server = Process(process, int(found[1]), "" if key is None else key[1].decode())
+        try:
+            yield server
+        finally:
+            if process.returncode is None:
+                await server.kill()
     finally:
         if process.returncode is None:
             process.kill()

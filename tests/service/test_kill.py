@@ -216,8 +216,8 @@ async def test_stopping_lets_streams_finish_and_answers_503_meanwhile(tmp_path: 
             assert answer.whole
             assert frames_of(answer.body)
             server.process.send_signal(signal.SIGTERM)  # the delay is not waited for
-            _, err = await server.process.communicate()
-            assert server.process.returncode == 0, err.decode()
+            logged = await server.ended()
+            assert server.process.returncode == 0, logged
             caller.leave()
             late.leave()
         rows, used = await _books(store, user)

@@ -172,12 +172,12 @@ async def test_a_mail_in_the_database_cannot_be_read(hotel: Hotel) -> None:
     assert reader.token.encode() not in data
 
 
-async def test_the_console_and_the_routes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+async def test_the_console_and_the_routes(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     message = compose_message(
         Mail("test", ANN, "A subject", ("First.", "Last."), "123456"), "Acme <a@b.example>", "eml_1", 0.0
     )
     await Console().send(message)
-    assert "123456" in capsys.readouterr().out
+    assert "123456" in capfd.readouterr().out
     assert isinstance(mail_transport("console:"), Console)
     assert isinstance(mail_transport(f"file:{tmp_path}"), Files)
     assert isinstance(mail_transport("smtps://user:p%40ss@mail.example.com"), Smtp)

@@ -131,6 +131,35 @@ async def test_who_is_alive_is_told_by_its_connection(database: Database) -> Non
         assert await database.gone(conn, ["alive", "dead"]) == ["alive", "dead"]
 
 
+async def test_who_hangs_in_the_middle_of_its_turn_loses_it_before_others_give_up(
+    database: Database, engine: Engine, tmp_path: Path
+) -> None:
+    """As a process does that is stopped, or whose machine is gone without a word."""
+
+    async def write(database: Database, name: str) -> None:
+        async with database.transaction() as conn:
+            await conn.execute(insert(revisions).values(subject=name, value=1))
+
+    hanging = await Database.open(engine.url, directory=tmp_path, pool=PoolSettings(hold=0.2))
+
+    async def hang_in_the_middle() -> None:
+        async with hanging.transaction() as conn:
+            await conn.execute(insert(revisions).values(subject="lost", value=1))
+            await write(database, "next")
+            await conn.execute(insert(revisions).values(subject="too late", value=1))
+
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await hang_in_the_middle()
+        await write(hanging, "again")
+    finally:
+        await hanging.close()
+    async with database.connect() as conn:
+        names = set(await conn.scalars(select(revisions.c.subject)))
+    assert names >= {"next", "again"}
+    assert not names & {"lost", "too late"}
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

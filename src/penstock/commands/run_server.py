@@ -46,7 +46,7 @@ def run(place: Installation, flags: dict[str, str]) -> None:
     mail_transport(settings.mail_url)
     if settings.redis_url:
         RedisAddress.parse(settings.redis_url)
-    configure(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format, backlog=settings.log_backlog)
     for sentence in vouched_for(settings):
         log.warning("%s", sentence)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of our memory has prompts and keys in it

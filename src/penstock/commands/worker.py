@@ -38,7 +38,7 @@ def main() -> None:
     )
     loaded = read_settings(place, orders.flags)
     settings = loaded.settings
-    configure(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format, backlog=settings.log_backlog)
 
     os.set_blocking(says, False)  # a supervisor that does not listen holds nobody up
 

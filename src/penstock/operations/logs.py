@@ -7,14 +7,17 @@ being at hand; what looks like a credential in a text is hidden as a second net.
 import atexit
 import logging
 import re
+import threading
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from queue import SimpleQueue
 from typing import Literal
 
 import msgspec
 
 from penstock.core.quoting import json_text, log_value, visible
+from penstock.operations.output import STDERR, write_whole
 
 LOG_FIELDS = (
     "request_id",
@@ -34,6 +37,9 @@ LOG_FIELDS = (
 )
 """The names under which a record may carry more than its message (``extra={"code": ...}``)."""
 
+_LAST_LINES = 2.0
+"""Seconds for the lines that wait when the process ends."""
+
 _CREDENTIAL = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}|(?i:\bbearer\s+)[^\s\"']{8,}|://[^/\s:@]*:[^@\s/]+@")
 
 
@@ -46,21 +52,20 @@ _DETAIL = re.compile(r"^DETAIL:.*?(?=^\[SQL: |^\(Background on |^HINT:|^\n|\Z)",
 """PostgreSQL's DETAIL, which quotes the row that it is about."""
 
 
-def configure(level: str, form: Literal["text", "json"]) -> None:
-    """Send all logging of the process to stderr, in this form, from ``level`` (``info``) up."""
-    stream = logging.StreamHandler()
-    stream.setFormatter(JsonLines() if form == "json" else Lines())
-    queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    listener = QueueListener(queue, stream)
+def configure(level: str, form: Literal["text", "json"], *, backlog: int = 10_000) -> None:
+    """Send all logging of the process to stderr, in this form, from ``level`` (``info``) up.
+
+    ``backlog`` is how many records may wait for whoever reads them. Those that come then are left out, and counted.
+    """
+    lines = _StderrLines(JsonLines() if form == "json" else Lines(), backlog)
     root = logging.getLogger()
-    handler = _Queued(queue)
-    handler.addFilter(is_allowed)
-    root.handlers = [handler]
+    lines.addFilter(is_allowed)
+    root.handlers = [lines]
     root.setLevel(level.upper())
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    listener.start()
-    atexit.register(listener.stop)
+    lines.start()
+    atexit.register(lines.stop)
 
 
 def is_allowed(record: logging.LogRecord) -> bool:
@@ -68,12 +73,57 @@ def is_allowed(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OURS
 
 
-class _Queued(QueueHandler):
-    """Hands records over as they are: the listener is in this process, and formats them there."""
+class _StderrLines(QueueHandler):
+    """Hands records to a thread of this process, which formats and writes them."""
+
+    def __init__(self, formatter: logging.Formatter, backlog: int) -> None:
+        self._records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+        super().__init__(self._records)
+        self._form = formatter
+        self._backlog = backlog
+        self._left_out = 0
+        self._thread = threading.Thread(target=self._write_all, name="penstock-log", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, and end. Where nobody reads it, the end of the process does not wait for that."""
+        self._records.put(None)
+        self._thread.join(_LAST_LINES)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """The record itself."""
         return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Called by one thread at a time: a handler has a lock for that."""
+        if self._records.qsize() < self._backlog:
+            self._records.put(record)
+        else:
+            self._left_out += 1
+
+    def _write_all(self) -> None:
+        while (record := self._records.get()) is not None:
+            self._write(record)
+            if self._left_out:
+                with self.lock or nullcontext():
+                    count, self._left_out = self._left_out, 0
+                text = "the log was read too slowly: lines were left out"
+                told = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+                told.rows = count
+                self._write(told)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._form.format(record)
+        except Exception as error:  # noqa: BLE001 - one record that cannot be written must not end all writing
+            line = (
+                f"{record.name}: a record of line {record.lineno} cannot be written ({type(error).__name__})"
+            )
+        with suppress(OSError):  # nobody can read it, and there is nowhere to say so
+            write_whole(STDERR, f"{line}\n")
 
 
 class Lines(logging.Formatter):

@@ -5,7 +5,6 @@ One per process. Of several processes each mail is taken up by one; one that die
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from penstock.core.quoting import header_text, terminal_text
 from penstock.domain.mail import outbox
 from penstock.domain.mail.outbox import Due, Mail
 from penstock.errors import DatabaseUnavailable, OperatorError
+from penstock.operations.output import STDOUT, NobodyReads, Printer
 from penstock.settings.service_url import ServiceUrl, ServiceUrlError, strange_options
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.database import Database
@@ -34,6 +34,8 @@ POLL_SECONDS = 5.0
 """How long a mail may wait that another process queued, or that is to be tried again."""
 SMTP_SECONDS = 20.0
 """How long a mail server may take for one answer."""
+PRINT_SECONDS = 2.0
+"""How long whoever reads the standard output may take for a mail."""
 SMTP_ANSWERS = 5
 """How many times as long it may take for a mail."""
 SUBMISSION, SUBMISSIONS = 587, 465
@@ -67,11 +69,21 @@ class MailTransport(Protocol):
 class Console:
     """Prints each mail: for trying things on one machine. The log would be the wrong place for a code."""
 
+    def __init__(self, seconds: float = PRINT_SECONDS) -> None:
+        """``seconds`` is how long whoever reads may take for a mail."""
+        self._printer = Printer(STDOUT, seconds)
+
     async def send(self, message: EmailMessage) -> None:
         body = message.get_body(("plain",))
         text = "" if body is None else body.get_content()
-        sys.stdout.write(terminal_text(f"\nMail to {message['to']}: {message['subject']}\n\n{text}\n"))
-        sys.stdout.flush()
+        try:
+            await self._printer.send(
+                terminal_text(f"\nMail to {message['to']}: {message['subject']}\n\n{text}\n")
+            )
+        except NobodyReads:
+            raise NotSent("nobody reads the standard output") from None
+        except OSError as error:
+            raise NotSent(f"cannot write to the standard output: {error.strerror}") from error
 
 
 class Files:

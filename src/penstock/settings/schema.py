@@ -664,6 +664,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: Annotated[
         Literal["text", "json"], about("Lines to read, or one JSON object a line; always on stderr.")
     ] = "text"
+    log_backlog: Annotated[
+        Tries,
+        about(
+            "How many lines of the log may wait for whoever reads stderr. Those that come then are left out, and counted."
+        ),
+    ] = 10_000
     metrics_token: Annotated[
         str,
         about(

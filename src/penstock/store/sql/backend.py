@@ -46,8 +46,13 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     connect: float = 5.0
     statement: float = 15.0
     lock: float = 5.0
+
     idle: float = 30.0
     """How long a transaction may sit idle before the server ends it."""
+    hold: float = 4.0
+    """The same of one that writes. It has the turn of all writers, so a process that hangs in the middle of one must lose
+    that before those who wait for it give up.
+    """
 
 
 class BatchConnection(Protocol):

@@ -46,8 +46,6 @@ from penstock.store.sql.sqlite import BUSY_SECONDS, SqliteBackend, Synchronous
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
-log = logging.getLogger("penstock.store")
-
 __all__ = [
     "BatchConnection",
     "Database",
@@ -94,6 +92,8 @@ ONE_SERVER = "the one server"
 
 COPIED_A_SECOND = 30_000
 """Requests that an upgrade copies in a second, on a slow machine."""
+HELD = 0.8
+"""How much of the time that others wait for their turn a writer may be idle in its own."""
 RETRY_SECONDS = 0.02
 RETRY_PAUSE_FIRST = 0.05
 RETRY_PAUSE_LAST = 2.0
@@ -492,6 +492,7 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> Database
             connect=settings.database_connect,
             statement=settings.database_statement,
             lock=settings.database_lock,
+            hold=HELD * settings.database_lock,
         ),
         migrate=migrate,
     )

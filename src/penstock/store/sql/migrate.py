@@ -26,6 +26,7 @@ from penstock.store.sql.schema import HEAD
 from penstock.store.sql.sqlite import BUSY_SECONDS, begin_immediate, explain, make_file
 
 SCRIPTS = Path(__file__).parents[1] / "migrations"
+_HOUR = 3600.0
 
 
 def migrate_database(url: str) -> tuple[str | None, str]:
@@ -58,7 +59,7 @@ def migrate_database(url: str) -> tuple[str | None, str]:
 
 async def _migrate_server(address: PostgresqlAddress) -> tuple[str | None, str]:
     """The same on PostgreSQL, whose schema changes are part of the transaction too. One process at a time does it."""
-    backend = PostgresqlBackend(address, PoolSettings(statement=3600.0, lock=3600.0, idle=3600.0))
+    backend = PostgresqlBackend(address, PoolSettings(statement=_HOUR, lock=_HOUR, idle=_HOUR, hold=_HOUR))
     try:
         async with backend.writing.begin() as connection:
             return await connection.run_sync(_upgrade, backend.name), HEAD

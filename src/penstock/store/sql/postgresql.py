@@ -140,7 +140,7 @@ class PostgresqlBackend:
         self._pool = pool
         tell_dialect(metadata)
         self.name = address.name
-        self.writing = self._engine("READ COMMITTED", {})
+        self.writing = self._engine("READ COMMITTED", _may_hold(pool))
         self.reading = self._engine("REPEATABLE READ", _READ_ONLY)
         self._points = PostgresqlPointReader(self._connect_to_read, size=pool.size, patience=pool.lock)
         event.listen(self.writing.sync_engine, "begin", take_turn)
@@ -317,7 +317,7 @@ class PostgresqlBatch:
             self._loop = None
 
     async def _connect(self) -> Server:
-        connection = await connect(self._address, self._pool, {})
+        connection = await connect(self._address, self._pool, _may_hold(self._pool))
         self._connection = connection
         if self._owner:
             await connection.execute("SELECT pg_advisory_lock($1)", owner_key(self._owner))
@@ -403,6 +403,11 @@ def server_settings(pool: PoolSettings) -> dict[str, str]:
         "idle_in_transaction_session_timeout": str(int(pool.idle * 1000)),
         "timezone": "UTC",
     }
+
+
+def _may_hold(pool: PoolSettings) -> dict[str, str]:
+    """How long a transaction of this connection may keep others waiting while its process does nothing."""
+    return {"idle_in_transaction_session_timeout": str(int(pool.hold * 1000))}
 
 
 def _words(error: Exception) -> str:

@@ -33,7 +33,7 @@ ROWS_AT_A_TIME: Final = 1000
 """Rows in one COPY."""
 
 _DAY: Final = 86_400.0
-_POOL: Final = PoolSettings(size=1, statement=_DAY, idle=_DAY)
+_POOL: Final = PoolSettings(size=1, statement=_DAY, idle=_DAY, hold=_DAY)
 _PATIENCE: Final = 3.0
 """Seconds that a connection which was just closed may take to be gone from the server's list."""
 
