@@ -68,7 +68,7 @@ style: env
 
 # what it reads is what it has found good already: then there is nothing to say
 types: env
-	@read=$$({ find src tests bench \( -name '*.py' -o -name '*.pyi' \) -print0 | sort -z; \
+	@read=$$({ find src tests bench scripts \( -name '*.py' -o -name '*.pyi' \) -print0 | sort -z; \
 		printf '%s\0' pyproject.toml requirements/*.txt .venv/pyvenv.cfg; } | xargs -0 sha256sum | sha256sum); \
 	if [ "$$read" != "$$(cat $(STAMP)/types 2>/dev/null)" ]; then \
 		echo .venv/bin/basedpyright && .venv/bin/basedpyright && echo "$$read" >$(STAMP)/types; fi

@@ -36,7 +36,7 @@ class Line:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.transport = Socket()
+        self.transport: asyncio.Transport = Socket()
 
     def want_body(self) -> None:
         """Nothing comes."""
@@ -92,7 +92,7 @@ class Stream:
             hold_until=inf,
             keepalive=15.0,
             max_startup=65536,
-            **({} if piped else {"piped": False}),  # type: ignore[arg-type]
+            piped=piped,
         )
         stream.attach(response, way.lane(Ear()))
         self._done = response.stream(stream.sink)

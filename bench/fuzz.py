@@ -158,7 +158,9 @@ def _is_valid(raw: bytes) -> bool:
 
 def _meter(dialect: str) -> Target:
     def metered(pieces: Iterable[bytes]) -> tuple[object, object]:
-        lane = passing_of(dialect).Stream(model="public", withhold_usage=True)
+        make = passing_of(dialect).Stream
+        assert make is not None
+        lane = make(model="public", withhold_usage=True)
         out = b"".join(map(lane.feed, pieces)) + lane.finish()
         if not lane.ended and lane.failure is None and not lane.done:
             raise Wrong("a metered stream has no end")

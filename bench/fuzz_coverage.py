@@ -41,9 +41,9 @@ _UNITS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 
 def search(name: str, folder: Path, seconds: float, seed: int) -> None:
     """Run the fuzzer; it ends the process."""
-    import atheris  # noqa: PLC0415 - not a dependency
+    import atheris  # noqa: PLC0415 # pyright: ignore[reportMissingModuleSource] - not a dependency
 
-    with atheris.instrument_imports(include=["penstock"]):
+    with atheris.instrument_imports(include=["penstock"]):  # pyright: ignore[reportAttributeAccessIssue] - its stub lacks it
         from bench.fuzz_targets import DECLARED, cuts, targets  # noqa: PLC0415 - the search imports it in its own way
         from bench.mutations import words  # noqa: PLC0415 - as above
     target = next(target for target in targets() if target.name == name)
@@ -152,8 +152,8 @@ def _child(*arguments: str, folder: Path, patience: float) -> tuple[str, str, st
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=patience)
     except subprocess.TimeoutExpired as late:
-        said = (late.stdout or b"", late.stderr or b"")
-        return *(each.decode(errors="replace") for each in said), f"took more than {patience:.0f} s"
+        out, told = ((said or b"").decode(errors="replace") for said in (late.stdout, late.stderr))
+        return out, told, f"took more than {patience:.0f} s"
     told = done.stderr.decode(errors="replace")
     ended = f"ended with {done.returncode}: {told[-600:]}" if done.returncode else ""
     return done.stdout.decode(errors="replace"), told, ended

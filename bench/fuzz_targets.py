@@ -336,13 +336,13 @@ class _Told:
 
     def __init__(self) -> None:
         self.head = False
-        self.failure: UpstreamFailure | None = None
+        self.failure: Exception | None = None
 
     def answered(self, response: UpstreamResponse) -> None:
         del response
         self.head = True
 
-    def failed(self, failure: UpstreamFailure) -> None:
+    def failed(self, failure: Exception) -> None:
         self.failure = failure
 
 

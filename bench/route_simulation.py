@@ -147,10 +147,14 @@ class Simulation:
         """Something will happen."""
         heapq.heappush(self._events, (when, next(self._order), what))
 
+    def _each_ill(self, change: Callable[[Server], None]) -> None:
+        for server in self.ill:
+            change(server)
+
     def run(self) -> Figures:
         """All of it."""
-        self.at(self.case.begins, lambda: [self.case.spoil(server) for server in self.ill] and None)
-        self.at(self.case.ends, lambda: [self.case.heal(server) for server in self.ill] and None)
+        self.at(self.case.begins, lambda: self._each_ill(self.case.spoil))
+        self.at(self.case.ends, lambda: self._each_ill(self.case.heal))
         self.at(0.0, self._arrive)
         while self._events:
             self.now, _, what = heapq.heappop(self._events)

@@ -92,9 +92,13 @@ def comparisons(trees: dict[str, ast.Module]) -> int:
         if path.startswith(("core/dialects", "providers/sim")):
             continue
         for node in ast.walk(tree):
-            compared = isinstance(node, ast.Compare) and any(map(names, (node.left, *node.comparators)))
-            if compared or (isinstance(node, ast.MatchValue) and names(node.value)):
-                lines.add((path, node.lineno))
+            match node:
+                case ast.Compare(left=left, comparators=others) if any(map(names, (left, *others))):
+                    lines.add((path, node.lineno))
+                case ast.MatchValue(value=value) if names(value):
+                    lines.add((path, node.lineno))
+                case _:
+                    pass
     return len(lines)
 
 

@@ -55,6 +55,7 @@ def page() -> str:
         "| id | " + " | ".join(f"`{row.env}`" for row in columns) + " |",
         "|---|" + "---|" * len(columns),
     ]  # fmt: skip
+    note = ""
     for model in DOCUMENT.models:
         if model.auto:
             chooses = ", ".join(f"`{name}`" for name in model.auto)

@@ -19,6 +19,7 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 VENDORS = {
     "anthropic": ("anthropic", "anthropic", "anthropic", ""),
@@ -51,7 +52,7 @@ RATES = (("input", "input_mtok"), ("cache_read", "cache_read_mtok"), ("cache_wri
          ("output", "output_mtok"))  # fmt: skip
 
 
-def patterns(match, found):
+def patterns(match: Any, found: list[str]) -> None:
     """The names by which the first source recognises a model, as shell patterns; what cannot be said so is left out."""
     kind = type(match).__name__
     if kind == "ClauseOr":
@@ -68,7 +69,7 @@ def patterns(match, found):
             found.append(text)
 
 
-def nanos(value):
+def nanos(value: Any) -> int | None:
     """Units per million tokens as nano-units; of a price in tiers the first."""
     if value is None:
         return None
@@ -76,7 +77,7 @@ def nanos(value):
     return int(base * 1_000_000_000)
 
 
-def main():
+def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--prices", type=Path, required=True)
     options.add_argument("--second", type=Path)
@@ -84,7 +85,8 @@ def main():
     options.add_argument("--read", required=True)
     given = options.parse_args()
     sys.path.insert(0, str(given.prices))
-    from genai_prices.data import providers  # noqa: PLC0415 - it lies where the command line says
+    # it lies where the command line says
+    from genai_prices.data import providers  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
 
     first = {row.id: row for row in providers}
     second = json.loads(given.second.read_text()) if given.second else {}
@@ -109,8 +111,17 @@ def main():
     print(f"{len(rows)} models in {target}")
 
 
-def row_of(ours, name, model, second, third, prefix, at):
-    also = []
+def row_of(
+    ours: str,
+    name: str,
+    model: Any,
+    second: dict[str, Any],
+    third: dict[str, Any],
+    prefix: str,
+    at: datetime,
+) -> dict[str, Any]:
+    """What is told of one model: by the first source, or by the third where that does not know it."""
+    also: list[str] = []
     if model is not None:
         patterns(model.match, also)
     names = [name, *[each for each in also if "*" not in each and "?" not in each]]
@@ -119,7 +130,7 @@ def row_of(ours, name, model, second, third, prefix, at):
     if limit is None:
         lower = {key.lower(): value for key, value in third.items()}
         limit = next((lower[each.lower()] for each in names if each.lower() in lower), None)
-    row = {"provider": ours, "model": name}
+    row: dict[str, Any] = {"provider": ours, "model": name}
     if more := [each for each in dict.fromkeys(also) if each != name and not NOT_CALLED.search(each)]:
         row["also"] = more
     if limit is not None and limit.get("name"):
@@ -159,7 +170,7 @@ def row_of(ours, name, model, second, third, prefix, at):
     return row
 
 
-def _takes(*said):
+def _takes(*said: object) -> dict[str, bool]:
     names = ("vision", "documents", "tools", "structured_output", "reasons")
     return {name: bool(value) for name, value in zip(names, said, strict=True)}
 

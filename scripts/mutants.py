@@ -69,7 +69,14 @@ class Told:
 def table(path: Path = TABLE) -> tuple[Mutant, ...]:
     """All rows."""
     return tuple(
-        Mutant(**{**row, "tests": tuple(row["tests"])}) for row in tomllib.loads(path.read_text())["mutant"]
+        Mutant(
+            row["file"],
+            row["was"],
+            row["becomes"],
+            tuple(row["tests"]),
+            **{name: row[name] for name in ("time", "times") if name in row},
+        )
+        for row in tomllib.loads(path.read_text())["mutant"]
     )
 
 
@@ -158,7 +165,7 @@ def unchanged(mutants: list[Mutant], jobs: int) -> Told:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("words", nargs="*", help="only rows that have these words in them")
     parser.add_argument("-j", "--jobs", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("-v", "--verbose", action="store_true", help="what pytest said of those not noticed")
