@@ -49,8 +49,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # with what is garbage: to look for that takes longer than many a test
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
