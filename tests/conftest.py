@@ -6,6 +6,7 @@ Fixtures belong to the folder of the part that they serve.
 import gc
 import os
 from collections.abc import Callable, Generator, Mapping
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
@@ -16,6 +17,7 @@ from hypothesis import settings
 
 from penstock.core.body import envelope
 from penstock.core.body.python_scanner import scan_in_python
+from tests.compiled import keep_compiled
 from tests.samples import FUZZ, LONG, taken
 
 HERE = Path(__file__).parent
@@ -42,12 +44,12 @@ def scanner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def pytest_configure() -> None:
     """Let the garbage collector leave the collected tests alone: half a gigabyte that it would look through again and again."""
     gc.disable()
+    keep_compiled()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # with what is garbage: to look for that takes longer than many a test
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
@@ -57,15 +59,21 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+@cache
+def _place_of(path: Path) -> str:
+    return path.relative_to(HERE).as_posix()
+
+
 def _name_of(item: pytest.Item) -> str:
     return item.originalname if isinstance(item, pytest.Function) else item.name
 
 
 def _is_measured(item: pytest.Item) -> bool:
     """Whether tests/test_coverage.py runs it, in the process that it starts."""
-    place = item.path.relative_to(HERE)
     written = (
-        place.parts[0] == "core" and place.name != FUZZ and item.get_closest_marker("hypothesis") is None
+        _place_of(item.path).startswith("core/")
+        and item.path.name != FUZZ
+        and item.get_closest_marker("hypothesis") is None
     )
     return written and not any(word in item.nodeid for word in LONG)
 
@@ -86,7 +94,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tests/test_groups.py tells when it has been mended there.
     """
     if not any("::" in argument for argument in config.args):
-        kept, left = taken(items, lambda item: (item.path.relative_to(HERE).as_posix(), _name_of(item)))
+        kept, left = taken(items, lambda item: (_place_of(item.path), _name_of(item)))
         if any(item.path == HERE / "test_coverage.py" for item in kept):  # which runs these itself
             left += [item for item in kept if _is_measured(item)]
             kept = [item for item in kept if not _is_measured(item)]

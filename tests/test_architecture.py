@@ -13,6 +13,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -140,15 +141,14 @@ SQL_TEXT = {"text", "literal_column", "DDL"}  # of sqlalchemy; exec_driver_sql i
 
 @dataclass(frozen=True)
 class Module:
-    """One source file: its path below src/penstock, its text and its tree."""
+    """One source file: its path below src/penstock, and its text."""
 
     path: str
     source: str
-    tree: ast.Module
 
-    @classmethod
-    def parse(cls, path: str, source: str) -> "Module":
-        return cls(path, source, ast.parse(source))
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.source)
 
     @property
     def name(self) -> str:
@@ -174,9 +174,7 @@ DIALECT_NAMES = {
 }  # their folders are named as they are
 
 
-MODULES = [
-    Module.parse(p.relative_to(ROOT).as_posix(), p.read_text("utf-8")) for p in sorted(ROOT.rglob("*.py"))
-]
+MODULES = [Module(p.relative_to(ROOT).as_posix(), p.read_text("utf-8")) for p in sorted(ROOT.rglob("*.py"))]
 
 
 def imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
@@ -594,19 +592,19 @@ GOOD = [
 def test_the_rules_see_what_breaks_them(
     rule: Callable[[Module], Iterator[str]], path: str, source: str
 ) -> None:
-    assert list(rule(Module.parse(path, source)))
+    assert list(rule(Module(path, source)))
 
 
 @pytest.mark.parametrize(("path", "source"), GOOD)
 def test_the_rules_leave_the_rest_alone(path: str, source: str) -> None:
-    module = Module.parse(path, '"""A part."""\n' + source)
+    module = Module(path, '"""A part."""\n' + source)
     assert not [what for rule in RULES for what in rule(module)]
 
 
 def test_a_cycle_is_seen() -> None:
     modules = [
-        Module.parse("store/__init__.py", "from penstock.store.sql.schema import users"),
-        Module.parse("store/sql/schema.py", "from penstock import store"),
+        Module("store/__init__.py", "from penstock.store.sql.schema import users"),
+        Module("store/sql/schema.py", "from penstock import store"),
     ]
     with pytest.raises(CycleError):
         TopologicalSorter(import_graph(modules)).prepare()

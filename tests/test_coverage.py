@@ -87,7 +87,7 @@ def test_every_branch_of_the_core_has_its_example(tmp_path: Path) -> None:
     tests = ["tests/core", f"--ignore=tests/core/{FUZZ}", "-m", "not hypothesis"]
     chosen = ["-k", " and ".join(f"not {word}" for word in LONG), "-q", "-p", "no:cacheprovider"]
     run = subprocess.run(
-        [*coverage, "run", f"--rcfile={tmp_path / 'rc'}", "-m", "pytest", *tests, *chosen],
+        [*coverage, "run", f"--rcfile={tmp_path / 'rc'}", "-m", "pytest", "-p", "tests.traced", *tests, *chosen],
         cwd=ROOT, env=environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:]

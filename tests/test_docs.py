@@ -11,6 +11,7 @@ import re
 import tokenize
 import tomllib
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -35,12 +36,7 @@ FILES = [
     for path in (*ROOT.glob("*"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*")))
     if path.is_file() and "__pycache__" not in path.parts  # a folder that has moved leaves one behind
 ]
-THERE = {
-    f"/{each.relative_to(ROOT).as_posix()}"
-    for path in FILES
-    for each in (path, *path.parents)
-    if ROOT in each.parents
-}
+THERE = {way for path in FILES for way in accumulate(f"/{part}" for part in path.relative_to(ROOT).parts)}
 PARTS = {
     path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES if PACKAGE in path.parents
 } - {"__init__", "__main__"}

@@ -4,9 +4,11 @@ A server keeps in memory whatever its process has loaded, so a plain ``serve`` i
 command line and writes the help. All else is ``commands/registry.py``'s.
 """
 
+import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from penstock.core.quoting import terminal_text
@@ -15,6 +17,8 @@ from penstock.errors import OperatorError, PenstockError
 _TEXT, _NUMBER = str.isprintable, str.isdecimal
 _SERVE = {"--host": _TEXT, "--port": _NUMBER, "--workers": _NUMBER, "--data": _TEXT, "--config": _TEXT}
 """The options of ``serve``, and what makes a value of theirs a plain one."""
+_OBJECTS = 200_000
+"""New objects between two looks of the garbage collector while modules are loaded."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +52,21 @@ def plain_serve(arguments: Sequence[str]) -> dict[str, str] | None:
     return options if len(options) == len(pairs) else None
 
 
+@contextmanager
+def _loading() -> Generator[None]:
+    """Let the garbage collector look seldom: to look again and again through what stays is a tenth of a start."""
+    usual = gc.get_threshold()
+    gc.set_threshold(_OBJECTS, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
 def _serve(options: dict[str, str]) -> int:
-    from penstock.commands.installation import Installation  # noqa: PLC0415 - only one of the two is loaded
-    from penstock.commands.run_server import run  # noqa: PLC0415 - the same
+    with _loading():
+        from penstock.commands.installation import Installation  # noqa: PLC0415 - only one of the two is loaded
+        from penstock.commands.run_server import run  # noqa: PLC0415 - the same
 
     place = {name: Path(options.pop(name)) for name in ("data", "config") if name in options}
     run(Installation(**place), options)
@@ -58,9 +74,13 @@ def _serve(options: dict[str, str]) -> int:
 
 
 def _call(arguments: list[str]) -> int:
-    from penstock.commands.registry import call  # noqa: PLC0415 - the same
+    with _loading():
+        from penstock.commands.registry import call  # noqa: PLC0415 - the same
 
-    return call(arguments)
+    if arguments[:1] in (["serve"], ["simulate"]):  # they run for months, at the usual pace
+        return call(arguments)
+    with _loading():
+        return call(arguments)
 
 
 def _failed(text: str, code: int) -> int:

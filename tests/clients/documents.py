@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tomllib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from markdown_it import MarkdownIt
 
 from tests.clients.claude_code import claude, environment
 from tests.clients.installed import INSTALLED, NODE_MODULES, OPENCODE, python_path
+from tests.clients.interpreter import interpreter
 
 ROOT = Path(__file__).parents[2]
 ORIGIN = "http://127.0.0.1:8484"
@@ -108,7 +108,9 @@ class Reader:
     def _python(self, text: str) -> str:
         """A program; what is installed apart is found where the program is about that."""
         found = [place for name, place in APART.items() if name in text]
-        return self._program([sys.executable, "-c", text], python_path(found[0] if found else "sdks"))
+        packages = found[0] if found else "sdks"
+        environ = {**self._environ, **python_path(packages)}
+        return _printed(interpreter(packages).run(text, [], environ, self.home))
 
     def _variables(self, text: str) -> str:
         """Variables as another shell sets them, for Claude Code."""
@@ -152,8 +154,7 @@ class Reader:
             timeout=200,
             check=False,
         )
-        assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return _printed(done)
 
     def _settings(self, text: str) -> str:
         """The settings of Claude Code, of VS Code (whose extension starts the same program with them), of opencode, of Zed."""
@@ -176,7 +177,7 @@ class Reader:
             )
         if "provider" in settings:
             (self.home / "opencode.json").write_text(text, "utf-8")
-            return self._program([str(OPENCODE), "run", "Say hello"], QUIET)
+            return ""  # the command that follows reads it
         if "env" in settings:
             folder = self.home / ".claude"
             folder.mkdir(exist_ok=True)
@@ -196,6 +197,12 @@ class Reader:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, "utf-8")
         return ""
+
+
+def _printed(done: subprocess.CompletedProcess[str]) -> str:
+    """What a program printed that has done its work."""
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 class Server:

@@ -10,6 +10,8 @@ NODE = INSTALLED / "bin" / "node"
 CLAUDE = NODE_MODULES / ".bin" / "claude"
 CODEX = NODE_MODULES / ".bin" / "codex"
 OPENCODE = NODE_MODULES / "opencode-linux-x64-baseline" / "bin" / "opencode"
+QUIET = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+"""A proxy that nobody listens on: whatever is not for this machine fails at once."""
 
 
 def search_path() -> str:

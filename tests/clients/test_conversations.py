@@ -5,7 +5,6 @@ for all of its conversations; what each provider was sent is looked at here.
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from penstock.providers.simulator.request import read_request
 from penstock.providers.simulator.script import AFTER_TOOL, compose_answer
 from tests.clients.claude_code import claude
 from tests.clients.codex import CONFIG, OPENAI_BASE_URL, codex
-from tests.clients.installed import NODE, NODE_MODULES, OPENCODE, python_path
+from tests.clients.installed import NODE, NODE_MODULES, OPENCODE
+from tests.clients.interpreter import run_python
 from tests.clients.running import CHANGING, ECHOING, EVERY_LANE, KNOWN_TO_CODEX, Lane, Running
-from tests.clients.test_frameworks import HERE, run
+from tests.clients.test_frameworks import HERE, python, run
 from tests.samples import sample
 
-pytestmark = [pytest.mark.xdist_group("conversations"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("frameworks"), pytest.mark.timeout(300)]
 
 STARTS = sample(EVERY_LANE, 1)
 """The dialects of the providers that a conversation starts with; the others follow in turn."""
@@ -62,12 +62,7 @@ def program(name: str, given: dict[str, Any], folder: Path) -> str:
         copied = folder / name
         copied.write_text((HERE / "programs" / name).read_text("utf-8"))
         return run([str(NODE), "--preserve-symlinks-main", str(copied), told], {}, folder)
-    environ = {
-        **python_path(PACKAGES[name]),
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LLM_USER_PATH": str(folder),
-    }
-    return run([sys.executable, str(HERE / "programs" / name), told], environ, folder)
+    return run_python(PACKAGES[name], HERE / "programs" / name, [told], python(folder), folder)
 
 
 class Conversations:

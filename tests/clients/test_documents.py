@@ -38,6 +38,9 @@ NOT_RUN = {
 INSTALLS = ("pip install ", "npm install ")
 """How a block begins that installs a client: it asks a registry, so it is held to the pinned packages instead."""
 
+OURS = re.compile(r"^(?:\w+=\S+ )*penstock ", re.MULTILINE)
+"""A command of ours, which may change what the server has."""
+
 SERVES = "ANTHROPIC_API_KEY=sk-ant-YOUR-KEY penstock serve"
 
 # What a block prints, where that is not an answer of the simulator.
@@ -69,25 +72,24 @@ PRINTS = {
     "# lab.toml": "",  # a file, for the commands that follow it
     "# .codex/config.toml": "",
     "- model_id: penstock": "",
+    "https://opencode.ai/config.json": "",
 }
 
 
-def settings(data: Path) -> dict[str, str]:
-    """A server of this test's own; the page's commands work on the same data."""
-    return {
-        "PENSTOCK_DATA": str(data),
-        "PENSTOCK_PORT": "0",
-        "PENSTOCK_DRAIN_DELAY": "0",
-        "PENSTOCK_CACHE_SECONDS": "0",
-        "PENSTOCK_REVISION_POLL": "0.05",
-    }
+def settings(data: Path, *, followed: bool = True) -> dict[str, str]:
+    """A server of this test's own; the page's commands work on the same data, and where it is ``followed`` it hears at once."""
+    usual = {"PENSTOCK_DATA": str(data), "PENSTOCK_PORT": "0", "PENSTOCK_DRAIN_DELAY": "0"}
+    soon = {"PENSTOCK_CACHE_SECONDS": "0", "PENSTOCK_REVISION_POLL": "0.05"}
+    return usual | soon if followed else usual
 
 
 @contextmanager
-def running(home: Path, command: str, *options: str) -> Generator[Server]:
+def running(home: Path, command: str, *options: str, followed: bool = True) -> Generator[Server]:
     """A command of ours that serves, with its data in this home."""
     program = str(ROOT / ".venv" / "bin" / "penstock")
-    server = Server([program, command, *options], environment(home, settings(home / "data")))
+    server = Server(
+        [program, command, *options], environment(home, settings(home / "data", followed=followed))
+    )
     try:
         yield server
     finally:
@@ -97,7 +99,8 @@ def running(home: Path, command: str, *options: str) -> Generator[Server]:
 @pytest.fixture(scope="module")
 def left_alone(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
     """The server of all pages that only ask: each start of one costs as much as a page."""
-    with running(tmp_path_factory.mktemp("left-alone"), "serve") as server:
+    # nobody changes anything beside it, and to ask twenty times a second costs more than all pages
+    with running(tmp_path_factory.mktemp("left-alone"), "serve", followed=False) as server:
         yield server
 
 
@@ -111,7 +114,7 @@ def following(home: Path, page: str, left_alone: Server) -> Generator[Reader]:
     with ExitStack() as stack:
         put_in: dict[str, str] = {}
         server = left_alone
-        if any("penstock " in text for text in texts) or any(map(page.endswith, MORE_MODELS)):
+        if any(map(OURS.search, texts)) or any(map(page.endswith, MORE_MODELS)):
             server = stack.enter_context(running(home, "serve"))
         if any(LAB in text for text in texts):
             lab = stack.enter_context(running(home, "simulate", "--port", "0"))

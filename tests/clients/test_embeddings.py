@@ -2,7 +2,6 @@
 
 import json
 import lzma
-import sys
 from collections.abc import Generator
 from importlib.resources import files
 from pathlib import Path
@@ -12,10 +11,11 @@ import pytest
 
 from penstock.providers.simulator.embeddings import DIMENSIONS, vector
 from tests.clients.installed import NODE, NODE_MODULES
+from tests.clients.interpreter import run_python
 from tests.clients.running import EMBEDDING, Running, User, running
 from tests.clients.test_frameworks import HERE, python, run
 
-pytestmark = [pytest.mark.xdist_group("embeddings"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("frameworks"), pytest.mark.timeout(180)]
 
 VOCABULARY = "fb374d419588a4632f3f557e76b4b70aebbca790"
 """The name under which tiktoken keeps the vocabulary o200k_base: LangChain sends the tokens of a text."""
@@ -44,8 +44,8 @@ def near(numbers: list[float], text: str, dimensions: int = DIMENSIONS) -> bool:
 
 
 def test_openai_python(service: Running, user: User, tmp_path: Path) -> None:
-    program = str(HERE / "programs" / "embedding_calls.py")
-    result = json.loads(run([sys.executable, program, given(service, user, "openai")], {}, tmp_path))
+    program = HERE / "programs" / "embedding_calls.py"
+    result = json.loads(run_python("sdks", program, [given(service, user, "openai")], {}, tmp_path))
     hello = "(of-openai) Hello"
     for call in ("text", "floats"):
         assert result[call]["model"] == EMBEDDING
@@ -78,8 +78,9 @@ def test_langchain(service: Running, user: User, tmp_path: Path) -> None:
     kept = files("penstock.tokens").joinpath("o200k_base.tiktoken.xz").read_bytes()
     (tmp_path / VOCABULARY).write_bytes(lzma.decompress(kept))
     environ = python(tmp_path) | {"TIKTOKEN_CACHE_DIR": str(tmp_path)}
-    program = str(HERE / "programs" / "embedding_calls.py")
-    result = json.loads(run([sys.executable, program, given(service, user, "langchain")], environ, tmp_path))
+    program = HERE / "programs" / "embedding_calls.py"
+    told = run_python("frameworks", program, [given(service, user, "langchain")], environ, tmp_path)
+    result = json.loads(told)
     documents = result["documents"]
     assert [len(numbers) for numbers in documents] == [16, 16, 16]
     assert documents[0] == result["query"]

@@ -4,7 +4,6 @@ Cohere's and Jina's rerank have the same path and body; it is called as their do
 """
 
 import json
-import sys
 import urllib.request
 from collections.abc import Generator
 from pathlib import Path
@@ -14,10 +13,11 @@ import pytest
 
 from penstock.providers.simulator.formats import wave
 from tests.clients.installed import NODE, NODE_MODULES
+from tests.clients.interpreter import run_python
 from tests.clients.running import Running, User, running
 from tests.clients.test_frameworks import HERE, run
 
-pytestmark = [pytest.mark.xdist_group("embeddings"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("frameworks"), pytest.mark.timeout(180)]
 
 SOUND = "2564 bytes of sound"
 SAID = "(simulated:"
@@ -37,8 +37,8 @@ def user(service: Running) -> User:
 
 
 def test_openai_python(service: Running, user: User, tmp_path: Path) -> None:
-    program = str(HERE / "programs" / "format_calls.py")
-    told: dict[str, Any] = json.loads(run([sys.executable, program, service.base, user.key], {}, tmp_path))
+    program = HERE / "programs" / "format_calls.py"
+    told: dict[str, Any] = json.loads(run_python("sdks", program, [service.base, user.key], {}, tmp_path))
     model, text = told["completion"]
     assert (model, SAID in text, SAID in told["completion stream"]) == ("codestral", True, True)
     assert told["image"][0].startswith("iVBORw0K")

@@ -5,14 +5,14 @@ Each has a conversation with a tool and reads a stream, over a messages upstream
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from penstock.providers.simulator.script import AFTER_TOOL, OPENING
-from tests.clients.installed import NODE, NODE_MODULES, python_path, search_path
+from tests.clients.installed import NODE, NODE_MODULES, QUIET, search_path
+from tests.clients.interpreter import run_python
 from tests.clients.running import Running, User
 
 pytestmark = pytest.mark.xdist_group("frameworks")
@@ -24,8 +24,6 @@ PYTHON = (
     "pydantic-ai-openai", "pydantic-ai-responses", "pydantic-ai-anthropic",
 )  # fmt: skip
 JAVASCRIPT = ("ai-sdk-responses", "ai-sdk-openai", "ai-sdk-anthropic", "ai-sdk-compatible")
-# A proxy that nobody listens on: whatever is not for this machine fails at once.
-QUIET = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
 
 
 def run(command: list[str], environ: dict[str, str], folder: Path) -> str:
@@ -45,12 +43,8 @@ def run(command: list[str], environ: dict[str, str], folder: Path) -> str:
 
 
 def python(folder: Path) -> dict[str, str]:
-    """The environment of a Python program that uses the packages installed apart."""
-    return {
-        **python_path("frameworks"),
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LLM_USER_PATH": str(folder),
-    }
+    """What a Python program that uses the packages installed apart finds in its environment."""
+    return {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LLM_USER_PATH": str(folder)}
 
 
 def perform(language: str, service: Running, user: User, folder: Path) -> dict[str, Any]:
@@ -58,7 +52,7 @@ def perform(language: str, service: Running, user: User, folder: Path) -> dict[s
     given = json.dumps({"base": service.base, "key": user.key, "model": MODEL})
     if language == "python":
         program = HERE / "programs" / "framework_calls.py"
-        return json.loads(run([sys.executable, str(program), given], python(folder), folder))
+        return json.loads(run_python("frameworks", program, [given], python(folder), folder))
     # Node looks for packages beside and above the program.
     (folder / "node_modules").symlink_to(NODE_MODULES)
     program = folder / "ai_sdk_calls.mjs"
@@ -97,6 +91,13 @@ def test_llm(penstock: Running, tmp_path: Path, more: list[str]) -> None:
     (tmp_path / "extra-openai-models.yaml").write_text(
         f"- model_id: ours\n  model_name: {MODEL}\n  api_base: {penstock.base}\n  api_key_name: ours\n"
     )
-    command = [sys.executable, "-m", "llm", "-m", "ours", "--key", user.key, *more, "Hello"]
-    assert run(command, python(tmp_path), tmp_path).startswith(OPENING)
+    program = "import runpy\nimport llm.cli\nrunpy.run_module('llm', run_name='__main__', alter_sys=True)"
+    told = run_python(
+        "frameworks",
+        program,
+        ["-m", "ours", "--key", user.key, *more, "Hello"],
+        python(tmp_path),
+        tmp_path,
+    )
+    assert told.startswith(OPENING)
     assert [arrival.status for arrival in penstock.of(user)] == [200]

@@ -7,7 +7,6 @@ for every language, because the promises are.
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import pytest
 
 from penstock.providers.simulator.script import AFTER_TOOL, OPENING
 from tests.clients.installed import NODE, NODE_MODULES, python_path
+from tests.clients.interpreter import interpreter
 from tests.clients.running import ON_PRO, PNG, UPSTREAM_KEY, Running, User
 
 pytestmark = pytest.mark.xdist_group("sdks")
@@ -85,18 +85,17 @@ def perform(sdk: Sdk, service: Running, folder: Path) -> Run:
     }
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
     program = HERE / "programs" / sdk.program
+    told = json.dumps(given)
     if sdk.is_python:
-        command = [sys.executable, str(program)]
-        environ |= python_path("anthropic-old" if sdk.name.startswith("old-") else "sdks")
+        packages = "anthropic-old" if sdk.name.startswith("old-") else "sdks"
+        done = interpreter(packages).run(program, [told], environ | python_path(packages), folder)
     else:
         # Node looks for packages beside the program.
         (folder / "node_modules").symlink_to(NODE_MODULES)
         copied = folder / sdk.program
         copied.write_bytes(program.read_bytes())
-        command = [str(NODE), str(copied)]
-    done = subprocess.run(
-        [*command, json.dumps(given)], env=environ, capture_output=True, text=True, timeout=200, check=False
-    )
+        command = [str(NODE), str(copied), told]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     return Run(sdk, service, users, json.loads(done.stdout))
 
