@@ -17,7 +17,6 @@ from hypothesis import settings
 
 from penstock.core.body import envelope
 from penstock.core.body.python_scanner import scan_in_python
-from tests.compiled import keep_compiled
 from tests.samples import FUZZ, LONG, taken
 
 HERE = Path(__file__).parent
@@ -44,7 +43,6 @@ def scanner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def pytest_configure() -> None:
     """Let the garbage collector leave the collected tests alone: half a gigabyte that it would look through again and again."""
     gc.disable()
-    keep_compiled()
 
 
 @pytest.hookimpl(trylast=True)
