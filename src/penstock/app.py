@@ -65,6 +65,7 @@ from penstock.providers.table import KINDS
 from penstock.relay.answer import RequestMemories
 from penstock.relay.call import Call
 from penstock.relay.failover import Failover
+from penstock.relay.last_words import LastWords
 from penstock.relay.offload import Offload
 from penstock.relay.relay import Relay
 from penstock.relay.relay_parts import Timings
@@ -189,7 +190,7 @@ class Service:
                 _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
             )
             failures = UpstreamFailures(self._now)
-            failover = Failover(metrics, Trails(attempts, failures), self.provider_refusals)
+            failover = Failover(metrics, Trails(attempts, failures, LastWords(clock)), self.provider_refusals)
             watch = stack.enter_context(
                 _watching(
                     metrics,
@@ -314,7 +315,7 @@ class Service:
                 secrets_file=secrets_file,
                 now=self._now,
             )
-            await stack.enter_async_context(maintenance.running())
+            await stack.enter_async_context(maintenance.running(failover.trails.end))
             self.notifier, self.exporter = await stack.enter_async_context(
                 going_out(
                     settings,
