@@ -10,7 +10,7 @@ from penstock.domain.accounts import accounts
 from penstock.domain.captures.kept import captures_of
 from penstock.domain.captures.orders import running_orders
 from penstock.domain.exports import destinations
-from penstock.domain.exports.destinations import DestinationWish
+from penstock.domain.exports.places import DestinationWish
 from penstock.domain.keys import management
 from penstock.domain.notifications import rules, staff_events, webhooks
 from penstock.domain.notifications.rules import RuleWish
