@@ -204,7 +204,7 @@ class Service:
                     ),
                 )
             )
-            traces = stack.enter_context(tracing(settings, source.get, boot, metrics))
+            telling = stack.enter_context(tracing(settings, source.get, boot, metrics))
             estimator, offload = await stack.enter_async_context(_threads(settings))
             captures = captures_for(settings, database, secrets_file, revision, self._now)
             translations = TranslationMemory(settings.translations_kept)
@@ -223,7 +223,8 @@ class Service:
                 ),
                 drills=drills,
                 clock=clock,
-                traces=traces,
+                traces=telling.traces,
+                client_metrics=telling.client_metrics,
             )
             stack.enter_context(logged_traces(relay))
             gate.ended_by(relay.end)
@@ -241,7 +242,7 @@ class Service:
                 ),
                 catalog=source.get,
                 metrics=metrics,
-                receipts=RefusalReceipts(refusals, gate, traces, self._now),
+                receipts=RefusalReceipts(refusals, gate, telling.traces, self._now),
                 usage=partial(usage_answer, database),
                 reader=BodyReader(
                     offload,

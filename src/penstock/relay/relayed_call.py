@@ -68,7 +68,7 @@ from penstock.relay.failover import Attempts, Step, class_of, refusal, size_of
 from penstock.relay.further_models import StandIn, next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.probe import LeftProbe, Probe
-from penstock.relay.record import kind_of, settle, trace
+from penstock.relay.record import kind_of, measure, settle, trace
 from penstock.relay.refused_answer import RefusedAnswer, answers_a_refusal, is_refusal, refused
 from penstock.relay.relay_parts import Front, Place, RelayParts
 from penstock.relay.retry_after import retry_after
@@ -1277,6 +1277,8 @@ class RelayedCall(Call):
         if relay.traces is not None:
             began = self._attempts.began if self.attempts else self.started
             trace(relay.traces, self, made, relay.failover.trails, began, relay.clock())
+        if relay.client_metrics is not None and self.attempts:
+            measure(relay.client_metrics, self, made, self._attempts.began, relay.clock())
         self._measure(self.outcome)
 
     def _measure(self, outcome: str) -> None:
