@@ -16,9 +16,9 @@ from penstock.domain.exports.places import Bucket, DestinationWish, Endpoint, pl
 from penstock.domain.exports.settled import last_number, number_new
 from penstock.domain.exports.shapes import LINE_SHAPES
 from penstock.domain.notifications.signed_address import SignedAddress, host_of, opened_address
-from penstock.domain.trail import changes, entries
-from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, Changed, KeptChange
-from penstock.domain.trail.entries import Actor, Subject
+from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, KeptChange
+from penstock.domain.trail.entries import Actor
+from penstock.domain.trail.kept_objects import named, remove_kept, reseal_rows, write_added
 from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import destinations
@@ -120,18 +120,12 @@ async def add_destination(
             tries=0,
         )
     )
-    kept = _encode(_Kept(name, kind, host)).decode()
-    await changes.record(conn, actor, [Changed("destination", id, None, kept)], now=now, entropy=entropy)
-    await entries.write(
-        conn,
-        actor,
-        "destination_added",
-        Subject("destination", id, name),
-        after={"kind": kind, "host": host},
-        now=now,
-        entropy=entropy,
+    made = NewDestination(id, name, kind, where.secret if isinstance(where, SignedAddress) else "")
+    kept, told = _encode(_Kept(name, kind, host)), {"kind": kind, "host": host}
+    await write_added(
+        conn, "destination", "destination_added", made, kept, told, actor, now=now, entropy=entropy
     )
-    return NewDestination(id, name, kind, where.secret if isinstance(where, SignedAddress) else "")
+    return made
 
 
 async def list_destinations(conn: AsyncConnection) -> list[Destination]:
@@ -144,26 +138,27 @@ async def list_destinations(conn: AsyncConnection) -> list[Destination]:
 
 async def destination_named(conn: AsyncConnection, name: str) -> Destination:
     """One by its id or its name. Raises ``NoSuchDestination``."""
-    for it in await list_destinations(conn):
-        if name in (it.id, it.name):
-            return it
-    raise NoSuchDestination("There is no such destination.")
+    found = named(await list_destinations(conn), name)
+    if found is None:
+        raise NoSuchDestination("There is no such destination.")
+    return found
 
 
 async def remove_destination(
     conn: AsyncConnection, destination: Destination, actor: Actor, *, now: int, entropy: Entropy
 ) -> None:
     """Export nothing there any more."""
-    await conn.execute(update(destinations).where(destinations.c.id == destination.id).values(removed_at=now))
-    kept = _encode(_Kept(destination.name, destination.kind, destination.host)).decode()
-    changed = [Changed("destination", destination.id, kept, None)]
-    await changes.record(conn, actor, changed, now=now, entropy=entropy)
-    await entries.write(
+    kept = _encode(_Kept(destination.name, destination.kind, destination.host))
+    told = {"kind": destination.kind, "host": destination.host}
+    await remove_kept(
         conn,
-        actor,
+        destinations,
+        "destination",
         "destination_removed",
-        Subject("destination", destination.id, destination.name),
-        before={"kind": destination.kind, "host": destination.host},
+        destination,
+        kept,
+        told,
+        actor,
         now=now,
         entropy=entropy,
     )
@@ -195,16 +190,7 @@ async def tidy_destinations(conn: AsyncConnection, *, now: int) -> None:
 
 async def reseal_destinations(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
     """Seal anew what an older key of the ring sealed; how many. Raises ``SecretsFileError``."""
-    rows = await conn.execute(
-        select(destinations.c.id, destinations.c.sealed).where(destinations.c.sealed.is_not(None))
-    )
-    count = 0
-    for id, sealed in rows.all():
-        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
-            fresh = secrets_file.seal(secrets_file.unseal(sealed, _about(id)), _about(id), entropy)
-            await conn.execute(update(destinations).where(destinations.c.id == id).values(sealed=fresh))
-            count += 1
-    return count
+    return await reseal_rows(conn, destinations, _about, secrets_file, entropy)
 
 
 # ---- what the exporter asks
