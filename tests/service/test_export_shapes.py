@@ -350,7 +350,7 @@ async def test_a_backfill_goes_on_where_it_was_and_its_parcels_have_the_same_nam
     user = await house.user()
     ids = sorted(await asked(house, user, 5))
     await add(house, DestinationWish("billing", "webhook", yard.receiver.url))
-    await begin(house, "billing", "2027-01-15")
+    await begin(house, "billing", "1995-01-01")
     assert await yard.exporter.round() == 4
     yard.receiver.answer = 503
     assert await yard.exporter.round() == 0
@@ -366,6 +366,24 @@ async def test_a_backfill_goes_on_where_it_was_and_its_parcels_have_the_same_nam
     (done,) = await of_past(house, "billing")
     assert done.delivered == 5
     assert await yard.exporter.round() == 0
+
+
+async def test_parts_of_the_past_have_names_in_a_bucket_by_their_day(yard: Yard) -> None:
+    house = yard.house
+    user = await house.user()
+    first = await asked(house, user, 2)
+    house.clock.now += 2 * 86_400
+    await asked(house, user, 1)
+    url = f"https://localhost:{yard.receiver.port}/bucket"
+    await add(house, DestinationWish("lake", "s3", url, "eu-central-1", "AKIAEXAMPLE", "s3cret/of+it"))
+    made = await begin(house, "lake", "2026-01-01")
+    assert await yard.exporter.round() == 3
+    paths = [message.first.split(" ")[1].partition("?")[0] for message in yard.receiver.got]
+    place = (await yard.named("lake")).id
+    assert paths[0] == f"/bucket/2027/01/15/{place}-{made.id}-{min(first)}.jsonl"
+    assert paths[1].startswith(f"/bucket/2027/01/17/{place}-{made.id}-req_")
+    (done,) = await of_past(house, "lake")
+    assert done.done_at is not None
 
 
 async def test_one_that_is_stopped_or_whose_destination_goes_sends_no_more(

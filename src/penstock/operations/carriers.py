@@ -53,7 +53,7 @@ def parcel_of(held: Destination, part: Slice) -> Parcel:
 
 def parcel_of_backfill(held: Destination, backfill: Backfill, portion: Portion) -> Parcel:
     """Of the past: ``2027/01/15/dst_x-bfl_y-req_z``, by the day on which the requests came, and the first of them."""
-    day = datetime.fromtimestamp(backfill.day * 86_400, UTC).strftime("%Y/%m/%d")
+    day = datetime.fromtimestamp(portion.keys[0][0] * 86_400, UTC).strftime("%Y/%m/%d")
     first, last = portion.ids[0], portion.ids[-1]
     return Parcel(f"{backfill.id}_{first}_{last}", f"{day}/{held.id}-{backfill.id}-{first}")
 

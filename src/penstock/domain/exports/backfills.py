@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
@@ -163,15 +163,19 @@ async def tidy_backfills(conn: AsyncConnection, *, now: int) -> None:
 
 async def read_portion(conn: AsyncConnection, backfill: Backfill) -> Portion:
     """The next requests of a backfill, of one day, at most as many as one delivery has."""
-    columns, day = requests.c, backfill.day
-    last_day = day_of((backfill.ends_at - 1) / 1000)
+    columns, last_day = requests.c, day_of((backfill.ends_at - 1) / 1000)
+    # the next day that has rows: a backfill may begin years before the first of them
+    found: int | None = await conn.scalar(select(func.min(columns.day)).where(columns.day >= backfill.day))
+    day = last_day + 1 if found is None else found
+    if day > last_day:
+        return Portion((), (), day, None, over=True)
     wanted = select(columns.id).where(
         columns.day == day,
         columns.created_at >= backfill.begins_at,
         columns.created_at < backfill.ends_at,
         columns.boot.is_(None),
     )
-    if backfill.behind is not None:
+    if backfill.behind is not None and day == backfill.day:
         wanted = wanted.where(columns.id > backfill.behind)
     ids: Sequence[str] = list(await conn.scalars(wanted.order_by(columns.id).limit(BATCH)))
     keys = tuple((day, key_of(id)) for id in ids)

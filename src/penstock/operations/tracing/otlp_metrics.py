@@ -1,7 +1,8 @@
 """Metrics by OTLP over HTTP, as OpenTelemetry's own package encodes and sends them. Loaded where they are on alone."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import requests
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -61,7 +62,8 @@ class OtlpMetrics:
         ]
         scoped = ScopeMetrics(self._scope, metrics, "")
         data = MetricsData([ResourceMetrics(self._resource, [scoped], "")])
-        return self._exporter.export(data) is MetricExportResult.SUCCESS
+        export = cast("Callable[[MetricsData], MetricExportResult]", self._exporter.export)
+        return export(data) is MetricExportResult.SUCCESS
 
     def _point(self, each: HistogramTold, now: int) -> HistogramDataPoint:
         return HistogramDataPoint(
