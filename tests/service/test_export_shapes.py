@@ -185,7 +185,7 @@ async def test_a_collector_of_the_world_is_asked_by_tls_alone(yard: Yard, tmp_pa
         async with other.store.database.connect() as conn:
             found = await destinations.destination_named(conn, "plain")
         assert found.error is not None
-        assert "webhook_addresses" in found.error
+        assert "without TLS" in found.error
         assert not plain.heads, "nothing is sent in the clear to where nobody has said it may"
 
 
