@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from penstock.relay.quotations import runs_in
 from penstock.relay.trail import Trails
 from penstock.store.sql.schema import requests
 from tests.service.conversations import DIALECTS, body_of
-from tests.service.running_service import House, User
+from tests.service.running_service import House, User, open_house
 from tests.service.scripted import PATIENCE, Asked
 from tests.service.test_routing import Script, refusing, well
 
@@ -135,25 +136,27 @@ async def test_nobody_waits_for_words_that_come_late(house: House, dialect: str)
 
 @pytest.mark.parametrize("endless", [False, True])
 async def test_a_body_that_never_ends_is_given_up(
-    house: House, monkeypatch: pytest.MonkeyPatch, *, endless: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, endless: bool
 ) -> None:
-    user = await house.user()
-    monkeypatch.setattr(last_words, "HEARD_SECONDS", 60.0 if endless else 0.05)
+    """By its size, or by the moment that it has: nothing else would end it before the test is over."""
+    monkeypatch.setattr(last_words, "HEARD_SECONDS", 600.0 if endless else 0.05)
     asked: list[Asked] = []
 
     def never(it: Asked) -> None:
         head(it, 500, b"transfer-encoding: chunked")
         asked.append(it)
-        for _ in range(200 if endless else 0):
+        for _ in range(40 if endless else 0):
             it.frames(b"no end of it " * 100)
 
-    for place in ("wire", "spare"):
-        house.wires[f"{place}-chat"].script = never
-    answer = await house.ask("chat", "pair-chat", user)
-    assert answer.status == 502
-    for it in asked:
-        await it.left()
-    assert [each.message for each in await attempts(house, user)] == [None, None]
+    async with open_house(tmp_path / "data", upstream_idle=600.0, upstream_total=600.0) as house:
+        user = await house.user()
+        for place in ("wire", "spare"):
+            house.wires[f"{place}-chat"].script = never
+        answer = await house.ask("chat", "pair-chat", user)
+        assert answer.status == 502
+        for it in asked:
+            await it.left()
+        assert [each.message for each in await attempts(house, user)] == [None, None]
 
 
 async def test_a_service_that_stops_writes_down_what_it_has_heard(
