@@ -107,7 +107,9 @@ LONGER: dict[str, str] = {
 # is imported stays in memory. Why, and what each costs: docs/decisions/0009-late-imports.md.
 LATE: dict[str, str] = {
     "app.py:_redis": "the Redis client, for several servers",
-    "operations/tracing/collector.py:_export": "OpenTelemetry's exporter, where there is a collector",
+    "operations/export_spans.py:post_spans": "OpenTelemetry, where receipts go to a collector",
+    "operations/tracing/collector.py:_span_export": "OpenTelemetry's exporter, where there is a collector",
+    "operations/tracing/collector.py:_metrics_export": "likewise",
     "cli.py:_call": "what reads every command line and writes the help: a server has no use for it",
     "cli.py:_serve": "the server, which other commands have no use for",
     "site/process.py:oauth_of": "the OAuth client, where a provider to sign in with is configured",

@@ -65,6 +65,7 @@ from penstock.providers.table import KINDS
 from penstock.relay.answer import RequestMemories
 from penstock.relay.call import Call
 from penstock.relay.failover import Failover
+from penstock.relay.last_words import LastWords
 from penstock.relay.offload import Offload
 from penstock.relay.relay import Relay
 from penstock.relay.relay_parts import Timings
@@ -189,7 +190,7 @@ class Service:
                 _operators_told(settings, database, secrets_file, source.get, self._now, self._mail_queued)
             )
             failures = UpstreamFailures(self._now)
-            failover = Failover(metrics, Trails(attempts, failures), self.provider_refusals)
+            failover = Failover(metrics, Trails(attempts, failures, LastWords(clock)), self.provider_refusals)
             watch = stack.enter_context(
                 _watching(
                     metrics,
@@ -203,7 +204,7 @@ class Service:
                     ),
                 )
             )
-            traces = stack.enter_context(tracing(settings, source.get, boot, metrics))
+            telling = stack.enter_context(tracing(settings, source.get, boot, metrics))
             estimator, offload = await stack.enter_async_context(_threads(settings))
             captures = captures_for(settings, database, secrets_file, revision, self._now)
             translations = TranslationMemory(settings.translations_kept)
@@ -222,7 +223,8 @@ class Service:
                 ),
                 drills=drills,
                 clock=clock,
-                traces=traces,
+                traces=telling.traces,
+                client_metrics=telling.client_metrics,
             )
             stack.enter_context(logged_traces(relay))
             gate.ended_by(relay.end)
@@ -240,7 +242,7 @@ class Service:
                 ),
                 catalog=source.get,
                 metrics=metrics,
-                receipts=RefusalReceipts(refusals, gate, traces, self._now),
+                receipts=RefusalReceipts(refusals, gate, telling.traces, self._now),
                 usage=partial(usage_answer, database),
                 reader=BodyReader(
                     offload,
@@ -314,7 +316,7 @@ class Service:
                 secrets_file=secrets_file,
                 now=self._now,
             )
-            await stack.enter_async_context(maintenance.running())
+            await stack.enter_async_context(maintenance.running(failover.trails.end))
             self.notifier, self.exporter = await stack.enter_async_context(
                 going_out(
                     settings,

@@ -11,7 +11,7 @@ from penstock.domain.notifications.rules import Rule
 from penstock.domain.notifications.signed_address import SignedAddress, host_of, signed_address
 from penstock.errors import InvalidRequest
 from penstock.operations.export_files import append_lines
-from penstock.operations.signed_post import may_reach
+from penstock.operations.signed_post import NotTaken, _resolved, may_reach
 from penstock.providers.tokens.aws import IamCredentials, Presigned, signed_query
 from penstock.settings.zones import zone_of
 
@@ -73,6 +73,16 @@ def test_only_the_world_and_what_is_listed_is_reached(address: str, reached: boo
     assert may_reach(ipaddress.ip_address(address), LISTED) is reached
 
 
+@pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3"])
+async def test_what_goes_in_the_clear_goes_to_listed_networks_alone(address: str) -> None:
+    networks = [ipaddress.ip_network("10.0.0.0/8")]
+    assert await _resolved(address, 4318, networks, listed=True) == address
+    assert await _resolved("93.184.216.34", 443, networks, listed=False) == "93.184.216.34"
+    for world in ("93.184.216.34", "2606:2800:220:1::1", "127.0.0.1"):
+        with pytest.raises(NotTaken, match="without TLS"):
+            await _resolved(world, 4318, networks, listed=True)
+
+
 def test_a_put_is_signed_as_the_vendors_own_library_signs_links() -> None:
     """botocore 1.x, S3SigV4QueryAuth, with the same key, name and time."""
     place = "/my-bucket/receipts%20of/2027/01/15/dst_x-000000000001-000000000009.jsonl"
@@ -126,6 +136,16 @@ def test_a_torn_line_is_cut_off_and_files_turn(tmp_path: Path) -> None:
     (folder / "1970-01-02.0001.jsonl").write_bytes(b"x" * 5)
     append_lines(folder, b'{"f":6}\n', now=86_400.0, most=20)
     assert (folder / "1970-01-02.0001.jsonl").read_bytes() == b'{"f":6}\n', "nothing of it was whole"
+
+
+def test_each_file_of_rows_begins_with_its_head_whatever_was_torn(tmp_path: Path) -> None:
+    written = tmp_path / "1970-01-01.0001.csv"
+    written.write_bytes(b"a,b")
+    (tmp_path / "1970-01-01.0009.jsonl").write_bytes(b"{}\n")
+    for row in (b"1,2\n", b"3,4\n", b"5,6\n"):
+        append_lines(tmp_path, row, now=0, most=10, ending="csv", head=b"a,b\n")
+    assert written.read_bytes() == b"a,b\n1,2\n3,4\n"
+    assert (tmp_path / "1970-01-01.0002.csv").read_bytes() == b"a,b\n5,6\n"
 
 
 def test_the_page_of_events_is_the_table() -> None:

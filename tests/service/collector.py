@@ -1,4 +1,4 @@
-"""A collector of traces: takes what is sent by OTLP over HTTP on loopback, decoded as the protocol says."""
+"""A collector of traces and metrics: takes what is sent by OTLP over HTTP on loopback, decoded as the protocol says."""
 
 import asyncio
 import gzip
@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -39,6 +40,8 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: list[Collected] = []
+        self.metrics: dict[str, list[tuple[dict[str, Any], Any]]] = {}
+        """The points of the last time, with their labels, by the names of their metrics."""
         self.raw = b""
         self.heads: list[bytes] = []
         self.status = 200
@@ -56,8 +59,10 @@ class Collector:
                 assert length is not None
                 body = await reader.readexactly(int(length[1]))
                 self.heads.append(head)
+                if b"content-encoding: gzip" in head:
+                    body = gzip.decompress(body)
                 if self.status == 200:
-                    self._take(gzip.decompress(body) if b"content-encoding: gzip" in head else body)
+                    (self._take_metrics if b"/v1/metrics" in head else self._take)(body)
                 self._arrived.set()
                 answer = ExportTraceServiceResponse().SerializeToString()
                 writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/x-protobuf\r\n" % self.status)
@@ -69,6 +74,18 @@ class Collector:
             resource = _values(of_resource.resource.attributes)
             for scoped in of_resource.scope_spans:
                 self.spans += [Collected(span, resource) for span in scoped.spans]
+
+    def _take_metrics(self, body: bytes) -> None:
+        self.raw += body
+        for of_resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+            assert _values(of_resource.resource.attributes)["service.instance.id"]
+            for scoped in of_resource.scope_metrics:
+                self.metrics = {
+                    metric.name: [
+                        (_values(point.attributes), point) for point in metric.histogram.data_points
+                    ]
+                    for metric in scoped.metrics
+                }
 
     async def of(self, request_id: str) -> list[Collected]:
         """The spans of a request, its own first, once they are here."""

@@ -40,6 +40,13 @@ async def _everything(house: House, key: str) -> list[bytes]:
                 answer = await house.http("POST", PATHS[caller], key, body=body)
                 assert ANSWER in answer.body.decode()
                 seen.append(str(answer.headers).encode())
+        said = b'{"error": {"message": "cannot take %b"}}' % PROMPT.encode()
+        wire.script = lambda asked, said=said: asked.answer(said, 500)
+        for caller in DIALECTS:
+            body = body_of(caller, f"wire-{dialect}", messages=turns)
+            answer = await house.http("POST", PATHS[caller], key, body=body)
+            assert answer.status == 502
+            seen.append(answer.body)
         for model in ("error-401", "error-500", "garbage", "cut", "unfinished", "error-in-stream", "html"):
             for streamed in (False, True):
                 body = body_of(dialect, f"{dialect}-{model}", messages=turns, stream=streamed)

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from sqlalchemy import func, select
 
 from penstock.domain.exports import destinations, settled
-from penstock.domain.exports.destinations import Destination, DestinationWish, NewDestination
+from penstock.domain.exports.destinations import Destination, NewDestination
+from penstock.domain.exports.places import DestinationWish
 from penstock.domain.ledger import rows as ledger_rows
 from penstock.domain.trail.entries import SYSTEM
 from penstock.errors import CallerError
@@ -250,6 +251,7 @@ async def test_two_servers_send_for_a_destination_one_at_a_time(yard: Yard) -> N
         house.store.secrets_file,
         house.settings,
         yard.exporter._metrics,
+        yard.exporter._carriers._catalog,
         now=house.clock,
     )
     for _ in range(10):

@@ -252,8 +252,8 @@ def test_who_has_no_collector_loads_nothing_and_who_lacks_the_extra_is_told(
     ).settings
     monkeypatch.setitem(sys.modules, "penstock.operations.tracing.otlp", None)
     with pytest.raises(OperatorError, match="install the extra"):
-        collector_module._export(settings, "boot")
+        collector_module._span_export(settings, "boot")
     monkeypatch.delitem(sys.modules, "penstock.operations.tracing.otlp")
     wrong = msgspec.structs.replace(settings, otel_headers=("nothing",))
     with pytest.raises(OperatorError, match="NAME=VALUE"):
-        collector_module._export(wrong, "boot")
+        collector_module._span_export(wrong, "boot")

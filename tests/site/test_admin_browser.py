@@ -9,8 +9,8 @@ from playwright.async_api import Browser, Page
 from penstock.domain.accounts import accounts
 from penstock.domain.captures.kept import captures_of
 from penstock.domain.captures.orders import running_orders
-from penstock.domain.exports import destinations
-from penstock.domain.exports.destinations import DestinationWish
+from penstock.domain.exports import backfills, destinations
+from penstock.domain.exports.places import DestinationWish
 from penstock.domain.keys import management
 from penstock.domain.notifications import rules, staff_events, webhooks
 from penstock.domain.notifications.rules import RuleWish
@@ -243,6 +243,12 @@ async def a_webhook_is_added_with_a_rule_and_comes_back(reader: Watched) -> None
     await page.select_option("#d-kind", "file")
     await reader.press("Add it")
     await page.wait_for_selector("text=lake is added")
+    await page.focus("summary:has-text('Send lake')")
+    await page.keyboard.press("Enter")
+    await page.fill("details:has-text('Send lake') >> input[name=from]", "2026-01-01")
+    await reader.press("Send them")
+    await page.wait_for_selector("text=What was settled then is sent")
+    await page.wait_for_selector("h2:has-text('Of the past')")
 
 
 async def something_goes_out(hotel: Hotel) -> None:
@@ -268,6 +274,10 @@ async def something_goes_out(hotel: Hotel) -> None:
                 now=now,
                 entropy=secrets.token_bytes,
             )
+        found = await destinations.destination_named(conn, "billing")
+        await backfills.start_backfill(
+            conn, found, "2027-01-01", "", SYSTEM, now=now, entropy=secrets.token_bytes
+        )
         out = Condition("model.out", "m-1", "All providers of m-1 are out (server).")
         await staff_events.observe(conn, service.notifier._teller, [out], now=now)
     await service.notifier.round()

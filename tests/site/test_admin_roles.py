@@ -93,6 +93,8 @@ NEEDS: dict[str, Permission] = {
     "/admin/exports": "read",
     "/admin/exports/add": "export",
     "/admin/exports/{id}/remove": "export",
+    "/admin/exports/{id}/backfill": "export",
+    "/admin/exports/{id}/backfill/stop": "export",
     "/admin/settings": "read",
     "/admin/jobs": "read",
 }

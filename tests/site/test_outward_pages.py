@@ -23,6 +23,7 @@ __all__ = ["engine"]
 
 THERE = "/admin/notifications"
 BUCKET_SECRET = "canary-bucket/secret-5dd1+x"
+HEADER_SECRET = "canary-header-71c0f2"
 URL = "https://hooks.example.com/canary-path?token=canary-query"
 
 
@@ -132,6 +133,10 @@ async def _everything_goes_to(
     form = {"name": "second", **bucket, "secret": BUCKET_SECRET}
     seen.append((await owner.post("/admin/exports/add", **form)).text)
     seen.append((await owner.post("/admin/exports/add", **form)).text)
+    spans = {"kind": "otlp", "url": bucket["url"], "secret": f"x-key={HEADER_SECRET}"}
+    seen.append((await call("POST /exports", {"name": "spans", **spans})).text)
+    seen.append((await call("POST /exports", {"name": "x y", **spans})).text)
+    seen.append((await call("POST /exports/lake/backfill", {"from": "2027-01-01"})).text)
     await call("POST /notification-rules", {"event": "*", "webhook": "pager"})
     return hook, exported
 
@@ -175,6 +180,7 @@ async def test_canaries_of_webhooks_and_exports_are_found_nowhere(
             "notification-rules",
             "deliveries",
             "exports",
+            "backfills",
             "trail?limit=200",
             "changes?limit=200",
         ):
@@ -192,7 +198,7 @@ async def test_canaries_of_webhooks_and_exports_are_found_nowhere(
             again = await call("POST /webhooks/pager/test", {})
             assert again.json()["taken"], "sealed anew, it works still"
             assert receiver.got[before].is_signed(hook["secret"])
-        ours = [message.body.decode() for message in receiver.got]
+        ours = [message.body.decode("latin-1") for message in receiver.got]
         await call.http.aclose()
         async with house.store.database.connect() as conn:
             rows = [
@@ -208,6 +214,7 @@ async def test_canaries_of_webhooks_and_exports_are_found_nowhere(
         hook["secret"],
         exported["secret"],
         BUCKET_SECRET,
+        HEADER_SECRET,
         "canary-path-77d1",
         "canary-query-02ba",
         "canary-answer-9e1",
@@ -218,6 +225,49 @@ async def test_canaries_of_webhooks_and_exports_are_found_nowhere(
             assert not any(form in text for text in seen), "in an answer"
             assert not any(form in text for text in ours), "in a message"
     assert not any("@example.com" in text for text in ours), "an address"
+
+
+async def test_the_past_is_sent_and_stopped_by_every_way_alike(tmp_path: Path) -> None:
+    async with open_hotel(tmp_path) as hotel:
+        owner = await member(hotel, "owner", "owner@example.com")
+        viewer = await member(hotel, "viewer", "viewer@example.com")
+        call = await Staffed(hotel).caller()
+        where = ["--data", str(hotel.house.settings.data)]
+        there = "/admin/exports/lake/backfill"
+        await owner.post("/admin/exports/add", name="lake", kind="file", url="", shape="focus")
+        page = (await owner.get("/admin/exports")).text
+        assert "file focus" in page
+        assert "Of the past" not in page
+        for wrong in ({"from": "", "until": ""}, {"from": "2027-01-02", "until": "2027-01-01"}):
+            assert (await owner.post(there, **wrong)).status_code == 400
+        assert (await owner.post("/admin/exports/none/backfill", **{"from": "2027-01-01"})).status_code == 404
+
+        assert (await owner.post(there, **{"from": "2027-01-01", "until": "2027-01-02"})).status_code == 303
+        page = (await owner.get("/admin/exports")).text
+        assert "Of the past" in page
+        assert "on its way" in page
+        assert (await owner.post(there, **{"from": "2027-01-01"})).status_code == 400, "one at a time"
+        assert "/backfill/stop" not in (await viewer.get("/admin/exports")).text
+        assert (await viewer.post(f"{there}/stop")).status_code == 403
+        assert (await viewer.post(there, **{"from": "2027-01-01"})).status_code == 403
+        assert (await owner.post(f"{there}/stop")).status_code == 303
+        assert "stopped" in (await owner.get("/admin/exports")).text
+        assert (await owner.post(f"{there}/stop")).status_code == 404
+
+        made = (await call("POST /exports/lake/backfill", {"from": "2027-01-01T00:00:00Z"})).json()
+        assert (made["begins_at"], made["delivered"], made["stopped"]) == (1_798_761_600_000, 0, False)
+        assert (await call("POST /exports/lake/backfill", {"from": "soon"})).status_code == 400
+        assert (await call("POST /exports/lake/backfill/stop", {})).json()["stopped"]
+        command = ["export", "backfill", "lake", "--from", "2026-12-01", "--until", "2026-12-24"]
+        assert await asyncio.to_thread(main, [*command, *where]) == 0
+        assert await asyncio.to_thread(main, ["export", "backfills", *where]) == 0
+        assert await asyncio.to_thread(main, ["export", "stop-backfill", "lake", *where]) == 0
+        assert await asyncio.to_thread(main, ["export", "stop-backfill", "lake", *where]) == 1
+        listed = (await call("GET /backfills")).json()["data"]
+        assert [it["stopped"] for it in listed] == [True, True, True]
+        trail = (await call("GET /trail?limit=100")).text
+        assert (trail.count("backfill_started"), trail.count("backfill_stopped")) == (3, 3)
+        await call.http.aclose()
 
 
 async def test_the_digest_says_what_waits_once_and_nothing_where_there_is_nothing(tmp_path: Path) -> None:

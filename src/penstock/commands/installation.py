@@ -1,16 +1,20 @@
 """What commands share: the installation that they work on, and how they answer."""
 
+import asyncio
 import getpass
 import os
+import secrets
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict, TypeVar
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.limits import day_of
 from penstock.core.quoting import json_text, terminal_text, visible
@@ -18,6 +22,9 @@ from penstock.domain.trail.entries import Actor
 from penstock.errors import OperatorError
 from penstock.operations.first_start import Store, open_store
 from penstock.settings import Loaded, environment, load
+from penstock.store.secrets_file import Entropy
+
+T = TypeVar("T")
 
 
 class CommandError(OperatorError):
@@ -55,6 +62,28 @@ async def open_installation(place: Installation) -> AsyncGenerator[Store]:
         yield store
 
 
+class Acting(TypedDict):
+    """When something is done, and where its ids and secrets come from."""
+
+    now: int
+    entropy: Entropy
+
+
+def in_transaction(place: Installation, do: Callable[[Store, AsyncConnection], Awaitable[T]]) -> T:
+    """What ``do`` gives, in one transaction on the installation."""
+
+    async def done() -> T:
+        async with open_installation(place) as store, store.database.transaction() as conn:
+            return await do(store, conn)
+
+    return asyncio.run(done())
+
+
+def acting() -> Acting:
+    """Now, and at random."""
+    return Acting(now=now_ms(), entropy=secrets.token_bytes)
+
+
 def now_ms() -> int:
     """Epoch milliseconds."""
     return time.time_ns() // 1_000_000
@@ -77,6 +106,15 @@ def answer(text: str) -> None:
 def answer_json(value: object) -> None:
     """What was asked for, as one JSON object on stdout."""
     answer(json_text(msgspec.json.encode(value).decode()))
+
+
+def answer_one(value: object, *lines: str, json: bool) -> None:
+    """What was asked for: as one JSON object, or in words."""
+    if json:
+        answer_json(value)
+    else:
+        for line in filter(None, lines):
+            answer(line)
 
 
 def tell(text: str) -> None:

@@ -1,20 +1,20 @@
 """``penstock notice``: incidents on the status page and banners above the pages, as on the admin page of that name."""
 
-import asyncio
-import secrets
 from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.commands.installation import (
     HERE,
-    Installation,
+    acting,
     answer,
     answer_json,
+    answer_one,
     cli_actor,
+    in_transaction,
     now_ms,
-    open_installation,
     table,
     utc_moment,
 )
@@ -22,6 +22,7 @@ from penstock.commands.options import At
 from penstock.domain.announcements import announcements, incidents
 from penstock.domain.announcements.announcements import Announcement
 from penstock.domain.announcements.incidents import Incident
+from penstock.operations.first_start import Store
 
 app = App(name="notice", help="Tell everybody of trouble on the status page, and of what is new in a banner.")
 
@@ -44,7 +45,15 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
     json
         Print {"incidents": [...], "announcements": [...]}.
     """
-    found = asyncio.run(_list(place))
+    now = now_ms()
+
+    async def told(_: Store, conn: AsyncConnection) -> _Notices:
+        return _Notices(
+            await incidents.recent_incidents(conn, since=now - 90 * _DAY_MS),
+            await announcements.shown_announcements(conn, now=now),
+        )
+
+    found = in_transaction(place, told)
     if json:
         answer_json(found)
         return
@@ -57,15 +66,6 @@ def show(*, json: Annotated[bool, Parameter(negative="")] = False, place: At = H
         ]
         answer("")
         answer(table(("BANNER", "FOR", "UNTIL (UTC)", "TEXT"), shown))
-
-
-async def _list(place: Installation) -> _Notices:
-    now = now_ms()
-    async with open_installation(place) as store, store.database.connect() as conn:
-        return _Notices(
-            await incidents.recent_incidents(conn, since=now - 90 * _DAY_MS),
-            await announcements.shown_announcements(conn, now=now),
-        )
 
 
 @app.command(name="open")
@@ -96,14 +96,11 @@ def tell(
     json
         Print the incident.
     """
-    _answer(asyncio.run(_open(place, title, text, state, model)), json=json)
 
+    async def opened(_: Store, conn: AsyncConnection) -> Incident:
+        return await incidents.open_incident(conn, title, text, model, cli_actor(), state=state, **acting())
 
-async def _open(place: Installation, title: str, text: str, state: str, models: tuple[str, ...]) -> Incident:
-    async with open_installation(place) as store, store.database.transaction() as conn:
-        return await incidents.open_incident(
-            conn, title, text, models, cli_actor(), state=state, now=now_ms(), entropy=secrets.token_bytes
-        )
+    _answer(in_transaction(place, opened), json=json)
 
 
 @app.command
@@ -131,21 +128,15 @@ def update(
     json
         Print the incident.
     """
-    _answer(asyncio.run(_update(place, incident, state, text)), json=json)
 
+    async def updated(_: Store, conn: AsyncConnection) -> Incident:
+        return await incidents.update_incident(conn, incident, state, text, cli_actor(), **acting())
 
-async def _update(place: Installation, id: str, state: str, text: str) -> Incident:
-    async with open_installation(place) as store, store.database.transaction() as conn:
-        return await incidents.update_incident(
-            conn, id, state, text, cli_actor(), now=now_ms(), entropy=secrets.token_bytes
-        )
+    _answer(in_transaction(place, updated), json=json)
 
 
 def _answer(incident: Incident, *, json: bool) -> None:
-    if json:
-        answer_json(incident)
-    else:
-        answer(f"{incident.id}: {incident.title}, {incident.state}.")
+    answer_one(incident, f"{incident.id}: {incident.title}, {incident.state}.", json=json)
 
 
 @app.command
@@ -173,18 +164,12 @@ def announce(
     json
         Print the announcement.
     """
-    made = asyncio.run(_announce(place, text, days, plan))
-    if json:
-        answer_json(made)
-    else:
-        answer(f"{made.id}: shown until {utc_moment(made.shown_until)} (UTC).")
 
+    async def announced(_: Store, conn: AsyncConnection) -> Announcement:
+        return await announcements.announce(conn, text, cli_actor(), plan_id=plan, days=days, **acting())
 
-async def _announce(place: Installation, text: str, days: int, plan: str) -> Announcement:
-    async with open_installation(place) as store, store.database.transaction() as conn:
-        return await announcements.announce(
-            conn, text, cli_actor(), plan_id=plan, days=days, now=now_ms(), entropy=secrets.token_bytes
-        )
+    made = in_transaction(place, announced)
+    answer_one(made, f"{made.id}: shown until {utc_moment(made.shown_until)} (UTC).", json=json)
 
 
 @app.command
@@ -198,10 +183,5 @@ def withdraw(announcement: str, /, *, place: At = HERE) -> None:
     announcement
         Its id.
     """
-    asyncio.run(_withdraw(place, announcement))
+    in_transaction(place, lambda _, conn: announcements.withdraw(conn, announcement, cli_actor(), **acting()))
     answer(f"{announcement} is no longer shown.")
-
-
-async def _withdraw(place: Installation, id: str) -> None:
-    async with open_installation(place) as store, store.database.transaction() as conn:
-        await announcements.withdraw(conn, id, cli_actor(), now=now_ms(), entropy=secrets.token_bytes)

@@ -62,7 +62,7 @@ app.command(
 app.command(
     "penstock.commands.export:app",
     name="export",
-    help="Export settled requests to a webhook, to files or to a bucket.",
+    help="Export settled requests to a webhook, to files, to a bucket or to a collector.",
 )
 app.command("penstock.commands.settings:settings", name="settings")
 app.command("penstock.commands.doctor:examine", name="doctor")
@@ -95,7 +95,7 @@ LINES: Mapping[str, str] = {
     "notice": "Tell everybody of trouble, and of what is new.",
     "mail": "Try the way that mails take.",
     "webhook": "Send events to webhooks and mail addresses, by rules.",
-    "export": "Export settled requests to a webhook, to files or to a bucket.",
+    "export": "Export settled requests to a webhook, to files, to a bucket or to a collector.",
     "settings": "Show every setting: its value, and where that comes from.",
     "doctor": "Check whether the installation is sound.",
     "drill": "Play the failure of a provider for the requests of one key.",

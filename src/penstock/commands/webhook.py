@@ -8,14 +8,18 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.commands.installation import (
     HERE,
     CommandError,
     Installation,
+    acting,
     answer,
     answer_json,
+    answer_one,
     cli_actor,
+    in_transaction,
     now_ms,
     open_installation,
     table,
@@ -28,6 +32,7 @@ from penstock.domain.notifications.rules import Rule, RuleWish, ShownRule
 from penstock.domain.notifications.signed_address import LONGEST_URL
 from penstock.domain.notifications.webhooks import NewWebhook, Webhook
 from penstock.operations import notifier
+from penstock.operations.first_start import Store
 from penstock.operations.notifier import WebhookTested
 
 app = App(name="webhook", help="Send events to webhooks and mail addresses, by rules.")
@@ -72,26 +77,15 @@ def add(
         Print {"id", "name", "host", "shape", "secret"}.
     """
     address = sys.stdin.readline(LONGEST_URL + 2).strip() if url == "-" else url
-    made = asyncio.run(_add(place, name, address, shape))
-    if json:
-        answer_json(made)
-        return
-    answer(f"Added {made.name!r} ({made.id}) at {made.host}. It gets nothing before a rule says so.")
-    answer(f"Secret: {made.secret}")
 
-
-async def _add(place: Installation, name: str, url: str, shape: str) -> NewWebhook:
-    async with open_installation(place) as store, store.database.transaction() as conn:
+    async def added(store: Store, conn: AsyncConnection) -> NewWebhook:
         return await webhooks.add_webhook(
-            conn,
-            store.secrets_file,
-            name,
-            url,
-            shape,
-            cli_actor(),
-            now=now_ms(),
-            entropy=secrets.token_bytes,
+            conn, store.secrets_file, name, address, shape, cli_actor(), **acting()
         )
+
+    made = in_transaction(place, added)
+    said = f"Added {made.name!r} ({made.id}) at {made.host}. It gets nothing before a rule says so."
+    answer_one(made, said, f"Secret: {made.secret}", json=json)
 
 
 @app.command(name="list")
@@ -105,17 +99,12 @@ def show(*, json: Json = False, place: At = HERE) -> None:
     json
         Print {"webhooks": [...]}.
     """
-    found = asyncio.run(_list(place))
+    found = in_transaction(place, lambda _, conn: webhooks.list_webhooks(conn))
     if json:
         answer_json(_Webhooks(found))
         return
     rows = [(it.name, it.host, it.shape, it.created_by, utc_moment(it.created_at), it.id) for it in found]
     answer(table(("NAME", "HOST", "SHAPE", "BY", "SINCE (UTC)", "ID"), rows))
-
-
-async def _list(place: Installation) -> list[Webhook]:
-    async with open_installation(place) as store, store.database.connect() as conn:
-        return await webhooks.list_webhooks(conn)
 
 
 @app.command(name="test")
@@ -165,18 +154,14 @@ def remove(name: str, /, *, json: Json = False, place: At = HERE) -> None:
     json
         Print the webhook.
     """
-    gone = asyncio.run(_remove(place, name))
-    if json:
-        answer_json(gone)
-    else:
-        answer(f"Removed {gone.name!r} ({gone.id}).")
 
-
-async def _remove(place: Installation, name: str) -> Webhook:
-    async with open_installation(place) as store, store.database.transaction() as conn:
+    async def removed(_: Store, conn: AsyncConnection) -> Webhook:
         found = await webhooks.webhook_named(conn, name)
-        await webhooks.remove_webhook(conn, found, cli_actor(), now=now_ms(), entropy=secrets.token_bytes)
+        await webhooks.remove_webhook(conn, found, cli_actor(), **acting())
         return found
+
+    gone = in_transaction(place, removed)
+    answer_one(gone, f"Removed {gone.name!r} ({gone.id}).", json=json)
 
 
 @app.command(name="rules")
@@ -190,7 +175,7 @@ def show_rules(*, json: Json = False, place: At = HERE) -> None:
     json
         Print {"rules": [...]}.
     """
-    found = asyncio.run(_rules(place))
+    found = in_transaction(place, lambda _, conn: rules.list_rules(conn))
     if json:
         answer_json(_Rules(found))
         return
@@ -206,11 +191,6 @@ def show_rules(*, json: Json = False, place: At = HERE) -> None:
         for it in found
     ]
     answer(table(("EVENT", "FROM", "TO", "WHEN", "QUIET", "ID"), rows))
-
-
-async def _rules(place: Installation) -> list[ShownRule]:
-    async with open_installation(place) as store, store.database.connect() as conn:
-        return await rules.list_rules(conn)
 
 
 @app.command(name="add-rule")
@@ -248,16 +228,8 @@ def make_rule(
         Print the rule.
     """
     wish = RuleWish(event, least, webhook, mail, not digest, quiet)
-    made = asyncio.run(_make_rule(place, wish))
-    if json:
-        answer_json(made)
-    else:
-        answer(f"Added the rule {made.id}.")
-
-
-async def _make_rule(place: Installation, wish: RuleWish) -> Rule:
-    async with open_installation(place) as store, store.database.transaction() as conn:
-        return await rules.add_rule(conn, wish, cli_actor(), now=now_ms(), entropy=secrets.token_bytes)
+    made = in_transaction(place, lambda _, conn: rules.add_rule(conn, wish, cli_actor(), **acting()))
+    answer_one(made, f"Added the rule {made.id}.", json=json)
 
 
 @app.command(name="remove-rule")
@@ -273,18 +245,14 @@ def drop_rule(rule: str, /, *, json: Json = False, place: At = HERE) -> None:
     json
         Print the rule.
     """
-    gone = asyncio.run(_drop_rule(place, rule))
-    if json:
-        answer_json(gone)
-    else:
-        answer(f"Removed the rule {gone.id}.")
 
-
-async def _drop_rule(place: Installation, id: str) -> Rule:
-    async with open_installation(place) as store, store.database.transaction() as conn:
-        found = await rules.rule_named(conn, id)
-        await rules.remove_rule(conn, found, cli_actor(), now=now_ms(), entropy=secrets.token_bytes)
+    async def removed(_: Store, conn: AsyncConnection) -> Rule:
+        found = await rules.rule_named(conn, rule)
+        await rules.remove_rule(conn, found, cli_actor(), **acting())
         return found
+
+    gone = in_transaction(place, removed)
+    answer_one(gone, f"Removed the rule {gone.id}.", json=json)
 
 
 @app.command(name="deliveries")
@@ -298,7 +266,7 @@ def show_deliveries(*, json: Json = False, place: At = HERE) -> None:
     json
         Print {"deliveries": [...]}.
     """
-    found = asyncio.run(_deliveries(place))
+    found = in_transaction(place, lambda _, conn: deliveries.newest_deliveries(conn))
     if json:
         answer_json(_Deliveries(found))
         return
@@ -307,11 +275,6 @@ def show_deliveries(*, json: Json = False, place: At = HERE) -> None:
         for it in found
     ]
     answer(table(("STATE", "EVENT", "TO", "MADE (UTC)", "TRIES", "ERROR", "ID"), rows))
-
-
-async def _deliveries(place: Installation) -> list[Delivery]:
-    async with open_installation(place) as store, store.database.connect() as conn:
-        return await deliveries.newest_deliveries(conn)
 
 
 @app.command
@@ -325,10 +288,5 @@ def resend(delivery: str, /, *, place: At = HERE) -> None:
     delivery
         Its id.
     """
-    asyncio.run(_resend(place, delivery))
+    in_transaction(place, lambda _, conn: deliveries.deliver_again(conn, delivery, cli_actor(), **acting()))
     answer(f"{delivery} is sent again.")
-
-
-async def _resend(place: Installation, id: str) -> None:
-    async with open_installation(place) as store, store.database.transaction() as conn:
-        await deliveries.deliver_again(conn, id, cli_actor(), now=now_ms(), entropy=secrets.token_bytes)

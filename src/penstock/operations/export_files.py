@@ -1,4 +1,4 @@
-"""Files of exported receipts: JSON Lines, one folder a destination, a new file each day and where one has become too large.
+"""Files of exported receipts: lines, one folder a destination, a new file each day and where one has become too large.
 
 What is written is on the disk when it is reported as written. A line that a killed server left unfinished is cut off before the
 next one: its batch had not been reported, and comes again.
@@ -14,20 +14,27 @@ FOLDER: Final = "exports"
 _TAIL: Final = 1 << 20
 
 
-def append_lines(folder: Path, lines: bytes, *, now: float, most: int) -> None:
-    """Append whole lines. ``now`` is epoch seconds; from ``most`` bytes on a new file is begun. Raises ``OSError``."""
+def append_lines(
+    folder: Path, lines: bytes, *, now: float, most: int, ending: str = "jsonl", head: bytes = b""
+) -> None:
+    """Append whole lines, after ``head`` where the file is new. Raises ``OSError``.
+
+    ``now`` is epoch seconds; from ``most`` bytes on a new file is begun.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
-    numbers = [int(path.stem.rpartition(".")[2]) for path in folder.glob(f"{day}.*.jsonl") if _counted(path)]
+    numbers = [
+        int(path.stem.rpartition(".")[2]) for path in folder.glob(f"{day}.*.{ending}") if _counted(path)
+    ]
     number = max(numbers, default=1)
-    path = folder / f"{day}.{number:04d}.jsonl"
+    path = folder / f"{day}.{number:04d}.{ending}"
     if path.exists() and path.stat().st_size >= most:
-        path = folder / f"{day}.{number + 1:04d}.jsonl"
+        path = folder / f"{day}.{number + 1:04d}.{ending}"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
-        file.seek(_whole_lines(file.fileno()))
+        end = file.seek(_whole_lines(file.fileno()))
         file.truncate()
-        file.write(lines)
+        file.write(lines if end else head + lines)
         file.flush()
         os.fsync(file.fileno())
 

@@ -12,20 +12,16 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-import msgspec
-
-from penstock import __version__
-from penstock.domain.exports import destinations, settled
+from penstock.domain.catalog.catalog import Catalog
+from penstock.domain.exports import backfills, destinations, settled
 from penstock.domain.exports.destinations import Destination
-from penstock.domain.exports.receipt import RECEIPT_VERSION, ExportedReceipt, receipts_of
+from penstock.domain.exports.receipt import ExportedReceipt, receipts_of
 from penstock.domain.exports.settled import Slice
 from penstock.errors import DatabaseUnavailable
 from penstock.operations.background import running_beside
-from penstock.operations.export_files import FOLDER, append_lines
-from penstock.operations.export_objects import name_of_object, put_object
+from penstock.operations.carriers import Carriers, Parcel, parcel_of, parcel_of_backfill
 from penstock.operations.metrics import Metrics
-from penstock.operations.notifier import outward_of
-from penstock.operations.signed_post import NotTaken, post_signed
+from penstock.operations.signed_post import NotTaken
 from penstock.settings import Settings
 from penstock.store.secrets_file import SecretsFile, SecretsFileError
 from penstock.store.sql.database import Database
@@ -33,21 +29,12 @@ from penstock.timeouts import to_its_end
 
 log = logging.getLogger("penstock.operations.exporter")
 
-_AGENT: Final = f"Penstock/{__version__}"
 _SPARE_MS: Final = 5_000
 """How much longer a destination is held than it may take for a batch."""
 _LAST_WORD: Final = 5.0
 _TIDY_ROUNDS: Final = 30
-_encode = msgspec.json.Encoder().encode
-
-
-class ReceiptsSent(msgspec.Struct, frozen=True):
-    """The body that a webhook gets."""
-
-    type: str
-    version: int
-    service: str
-    data: list[ExportedReceipt]
+_BACKFILLED: Final = 10
+"""Batches of a backfill in one round; then what was settled meanwhile has its turn."""
 
 
 class Exporter:
@@ -59,17 +46,17 @@ class Exporter:
         secrets_file: SecretsFile,
         settings: Settings,
         metrics: Metrics,
+        catalog: Callable[[], Catalog],
         *,
         now: Callable[[], float],
     ) -> None:
         """``now`` gives epoch seconds."""
         self._database = database
-        self._secrets_file = secrets_file
+        self._carriers = Carriers(database, secrets_file, settings, catalog, now=now)
         self._settings = settings
         self._metrics = metrics
         self._now = now
         self._holder = secrets.token_hex(16)
-        self._where = msgspec.structs.replace(outward_of(settings), seconds=settings.export_seconds)
         self._lease_ms = int(settings.export_seconds * 1000) + _SPARE_MS
         self._rounds = 0
         self._turn = asyncio.Lock()
@@ -107,6 +94,7 @@ class Exporter:
                 found = await destinations.list_destinations(conn)
             await self._number_and_tidy(found)
             count = sum(await asyncio.gather(*(self._export_all(it) for it in found)))
+            count += sum(await asyncio.gather(*(self._backfill(it) for it in found)))
             if count:
                 async with self._database.transaction() as conn:
                     await settled.tidy_before(conn, await settled.cursors_in_use(conn))
@@ -125,6 +113,7 @@ class Exporter:
                 pass
             await settled.tidy_before(conn, await settled.cursors_in_use(conn))
             await destinations.tidy_destinations(conn, now=self._now_ms())
+            await backfills.tidy_backfills(conn, now=self._now_ms())
 
     async def _export_all(self, destination: Destination) -> int:
         """All that one destination has not got, batch after batch; how many receipts."""
@@ -133,13 +122,7 @@ class Exporter:
             if part is None or not self._is_ripe(destination, part):
                 return 0
         count = 0
-        while True:
-            async with self._database.transaction() as conn:
-                held = await destinations.hold_destination(
-                    conn, destination.id, self._holder, lease_ms=self._lease_ms, now=self._now_ms()
-                )
-            if held is None:
-                return count
+        while (held := await self._hold(destination)) is not None:
             async with self._database.connect() as conn:
                 part = await settled.read_after(conn, held.cursor)
                 receipts = [] if part is None else await receipts_of(conn, part.keys)
@@ -148,12 +131,53 @@ class Exporter:
             if not await self._export(held, part, receipts):
                 return count
             count += len(receipts)
+        return count
+
+    async def _backfill(self, destination: Destination) -> int:
+        """A part of what a destination is sent of the past; how many receipts."""
+        count = 0
+        for _ in range(_BACKFILLED):
+            async with self._database.connect() as conn:
+                found = await backfills.list_backfills(conn, destination.id)
+            running = next((it for it in found if it.done_at is None), None)
+            held = None if running is None else await self._hold(destination)
+            if running is None or held is None:
+                return count
+            async with self._database.connect() as conn:
+                portion = await backfills.read_portion(conn, running)
+                receipts = await receipts_of(conn, portion.keys)
+            if receipts and not await self._arrives(
+                held, parcel_of_backfill(held, running, portion), receipts
+            ):
+                return count
+            async with self._database.transaction() as conn:
+                if not await destinations.advance(
+                    conn, held, self._holder, cursor=held.cursor, count=len(receipts)
+                ):
+                    return count
+                await backfills.advance_backfill(conn, running, portion, len(receipts), now=self._now_ms())
+            count += len(receipts)
+        return count
+
+    async def _hold(self, destination: Destination) -> Destination | None:
+        async with self._database.transaction() as conn:
+            return await destinations.hold_destination(
+                conn, destination.id, self._holder, lease_ms=self._lease_ms, now=self._now_ms()
+            )
 
     async def _export(self, held: Destination, part: Slice, receipts: list[ExportedReceipt]) -> bool:
         """One batch; whether it has arrived and the cursor was moved."""
+        if receipts and not await self._arrives(held, parcel_of(held, part), receipts):
+            return False
+        async with self._database.transaction() as conn:
+            return await destinations.advance(
+                conn, held, self._holder, cursor=part.cursor, count=len(receipts)
+            )
+
+    async def _arrives(self, held: Destination, parcel: Parcel, receipts: list[ExportedReceipt]) -> bool:
+        """Whether the destination takes these; where it does not, that is written down."""
         try:
-            if receipts:
-                await self._carry(held, part, receipts)
+            await self._carriers.carry(held, parcel, receipts)
         except (NotTaken, OSError) as error:
             text = (
                 str(error) if isinstance(error, NotTaken) else f"the file cannot be written: {error.strerror}"
@@ -162,10 +186,7 @@ class Exporter:
             async with self._database.transaction() as conn:
                 await destinations.export_failed(conn, held, self._holder, text, now=self._now_ms())
             return False
-        async with self._database.transaction() as conn:
-            return await destinations.advance(
-                conn, held, self._holder, cursor=part.cursor, count=len(receipts)
-            )
+        return True
 
     def _is_ripe(self, destination: Destination, part: Slice) -> bool:
         """Whether it is worth an object of its own: a bucket is paid by the object. Others take any number."""
@@ -174,27 +195,6 @@ class Exporter:
             or part.full
             or self._now() - part.at / 1000 >= self._settings.export_collect
         )
-
-    async def _carry(self, held: Destination, part: Slice, receipts: list[ExportedReceipt]) -> None:
-        """Raises ``NotTaken``, ``OSError``, ``SecretsFileError``."""
-        if held.kind == "file":
-            lines = b"".join(_encode(each) + b"\n" for each in receipts)
-            folder = self._settings.data / FOLDER / held.name
-            most = self._settings.export_file_bytes
-            await asyncio.to_thread(append_lines, folder, lines, now=self._now(), most=most)
-            return
-        if held.kind == "s3":
-            async with self._database.connect() as conn:
-                bucket = await destinations.bucket_of_destination(conn, self._secrets_file, held.id)
-            name = name_of_object(held, part)
-            lines = [_encode(each) + b"\n" for each in receipts]
-            await put_object(bucket, name, lines, self._where, now=self._now(), user_agent=_AGENT)
-            return
-        async with self._database.connect() as conn:
-            address = await destinations.address_of_destination(conn, self._secrets_file, held.id)
-        body = _encode(ReceiptsSent("receipts", RECEIPT_VERSION, self._settings.brand, receipts))
-        id = f"{held.id}_{part.first}_{part.cursor}"
-        await post_signed(address, id, body, self._where, at=int(self._now()), user_agent=_AGENT)
 
     async def _tell_lag(self) -> None:
         lags: dict[str, float] = {}

@@ -31,6 +31,6 @@ async def going_out(
     """Both, at work. ``upstreams`` says what lasts there; ``now`` gives epoch seconds; ``queued``: a mail was queued."""
     sees = (partial(conditions_of_parts, health), upstreams, ModelEndings(catalog, now).conditions)
     notifier = Notifier(database, secrets_file, settings, metrics, sees=sees, now=now, mail_queued=queued)
-    exporter = Exporter(database, secrets_file, settings, metrics, now=now)
+    exporter = Exporter(database, secrets_file, settings, metrics, catalog, now=now)
     async with notifier.running(), exporter.running():
         yield notifier, exporter

@@ -130,12 +130,13 @@ class Maintenance:
         """The last day on which hours were put together."""
 
     @asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
-        """Both rounds go on until the end; what is not written by then is written last."""
+    async def running(self, at_end: Callable[[], None]) -> AsyncGenerator[None]:
+        """Both rounds go on until the end; what is not written by then is written last, after ``at_end``."""
         try:
             async with running_beside(self._quick(), self._slow()):
                 yield
         finally:
+            at_end()
             with suppress(DatabaseUnavailable):
                 await self._refusals.flush()
                 await self._attempts.flush()

@@ -1,4 +1,4 @@
-"""Posting to a signed address: https, to an address that was looked at and is then connected to, without following anything.
+"""Posting where staff have said: by TLS, or within networks that they list, to an address that was looked at first.
 
 What a name means is asked once, and the connection goes to that address: a name that means something else a moment later
 leads nowhere else. Inside our own network nothing is reached unless the operator lists it.
@@ -54,10 +54,15 @@ def outward(networks: Sequence[str], ca: str, seconds: float) -> Outward:
 def may_reach(address: IpAddress, networks: Sequence[IpNetwork]) -> bool:
     """Whether it is one of the world's, or listed. What stands for an IPv4 address is judged as that."""
     within = _inner(address)
-    if any(within.version == network.version and within in network for network in networks):
+    if is_listed(within, networks):
         return True
     ordinary = within in _GLOBAL_UNICAST if within.version == 6 else not within.is_multicast
     return ordinary and within.is_global
+
+
+def is_listed(address: IpAddress, networks: Sequence[IpNetwork]) -> bool:
+    """Whether it is in one of the networks."""
+    return any(address.version == network.version and address in network for network in networks)
 
 
 def _inner(address: IpAddress) -> IpAddress:
@@ -96,8 +101,8 @@ async def send_outward(
 async def _send(
     place: BaseUrl, method: bytes, target: bytes, headers: Headers, body: bytes, where: Outward
 ) -> int:
-    address = await _resolved(place.host, place.port, where.networks)
-    origin = Origin("https", place.host, place.port, Way(address=address))
+    address = await _resolved(place.host, place.port, where.networks, listed=place.scheme == "http")
+    origin = Origin(place.scheme, place.host, place.port, Way(address=address))
     client = UpstreamClient(ssl_context=_trust(where.ca), max_idle=0)
     try:
         seconds = Deadlines(connect=where.seconds, total=where.seconds)
@@ -135,8 +140,8 @@ def _context(ca: str, _changed: int) -> ssl.SSLContext:
     return context
 
 
-async def _resolved(host: str, port: int, networks: Sequence[IpNetwork]) -> str:
-    """An address of the name that may be reached. Raises ``NotTaken``."""
+async def _resolved(host: str, port: int, networks: Sequence[IpNetwork], *, listed: bool) -> str:
+    """An address of the name that may be reached; ``listed``: only one of ours. Raises ``NotTaken``."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -144,6 +149,9 @@ async def _resolved(host: str, port: int, networks: Sequence[IpNetwork]) -> str:
         raise NotTaken("its name leads to no address") from None
     for *_, sockaddr in found:
         text = str(sockaddr[0])
-        if may_reach(ipaddress.ip_address(text.partition("%")[0]), networks):
+        address = ipaddress.ip_address(text.partition("%")[0])
+        if is_listed(_inner(address), networks) if listed else may_reach(address, networks):
             return text
+    if listed:
+        raise NotTaken("without TLS only a network that is listed is reached (webhook_addresses)")
     raise NotTaken("its address is inside a network that is not listed (webhook_addresses)")

@@ -79,6 +79,17 @@ class UpstreamFailures:
         counts[failure] = counts.get(failure, 0) + 1
         last.append(FailureSeen(int(self._now() * 1000), failure, status, message, upstream_request_id))
 
+    def heard(
+        self, key: UpstreamKey, upstream_request_id: str | None, status: int | None, message: str
+    ) -> None:
+        """What the provider has said of an attempt that failed a moment ago has come after all."""
+        _, last = self._seen[key]
+        for at in range(len(last) - 1, -1, -1):
+            it = last[at]
+            if it.message is None and (it.status, it.upstream_request_id) == (status, upstream_request_id):
+                last[at] = msgspec.structs.replace(it, message=message)
+                return
+
     def all(self) -> tuple[FailuresOfLeg, ...]:
         """All that were met."""
         return tuple(

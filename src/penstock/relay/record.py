@@ -1,12 +1,14 @@
-"""What the ledger is told of a call: its kind before an upstream is contacted, and its end; and what its trace tells."""
+"""What the ledger is told of a call: its kind before an upstream is contacted, and its end; and what collectors are told."""
 
 from collections.abc import Sequence
 
 from penstock.core.dialects.prepare import translation_header
-from penstock.domain.ledger.attempts import AttemptMade
+from penstock.core.failure_classes.classes import FailureClass
+from penstock.domain.ledger.attempts import UNFAILED, AttemptMade
 from penstock.domain.ledger.kinds import Kind, PlainEnd, Settlement
 from penstock.domain.ledger.ledger import Ledger
 from penstock.domain.ledger.rows import Row
+from penstock.operations.tracing.client_metrics import Asked, ClientMetrics
 from penstock.operations.tracing.records import AttemptTraced, Parent, RequestTraced
 from penstock.operations.tracing.spans import FAULTS
 from penstock.operations.tracing.traces import Traces
@@ -75,6 +77,30 @@ def trace(
     if not made and call.attempts:
         made = (trails.lone(call, began=began, now=now),)
     traces.take(_traced(call, made, parent, now))
+
+
+def measure(
+    metrics: ClientMetrics, call: Call, made: Sequence[AttemptMade], began: float, now: float
+) -> None:
+    """Count what a call that has ended has asked of providers. ``made`` are its attempts, where these were noted."""
+    kind, stream = call.standing.endpoint.kind, call.envelope.stream
+    passed_on = call.selection.model.wildcard  # what it passes on is a caller's own word
+    attempt, usage, first = call.attempt, call.usage, call.first_byte_at
+    last = Asked(kind, attempt.provider, passed_on or attempt.model)
+    for each in made:
+        asked = Asked(kind, each.provider, passed_on or each.upstream_model)
+        begun = each.first_ms if stream else None
+        metrics.took(
+            asked,
+            each.lasted_ms / 1000,
+            None if begun is None else (begun - each.started_ms) / 1000,
+            each.failure,
+        )
+    if not made:
+        begun_after = first - began if stream and first is not None else None
+        metrics.took(last, now - began, begun_after, UNFAILED.get(call.outcome, FailureClass.OURS.value))
+    parts = [part for part in (usage.input, usage.cache_read, usage.cache_write) if part is not None]
+    metrics.used(last, sum(parts) if parts else None, usage.output)
 
 
 def _traced(call: Call, made: Sequence[AttemptMade], parent: Parent | None, now: float) -> RequestTraced:

@@ -16,6 +16,7 @@ from penstock.errors import (
 )
 from penstock.operations.drill import Drills
 from penstock.operations.metrics import Metrics
+from penstock.operations.tracing.client_metrics import ClientMetrics
 from penstock.operations.tracing.traces import Traces
 from penstock.relay.answer import (
     RequestMemories,
@@ -101,6 +102,7 @@ class RelayParts(Generic[C]):
         drills: Drills,
         clock: Callable[[], float],
         traces: Traces | None = None,
+        client_metrics: ClientMetrics | None = None,
     ) -> None:
         """``clock`` is monotonic, in seconds."""
         self._deadlines: Memo[tuple[float, float, bool], Deadlines] = Memo(_MOST_DEADLINES)
@@ -118,6 +120,7 @@ class RelayParts(Generic[C]):
         self.drills = drills
         self.clock = clock
         self.traces = traces
+        self.client_metrics = client_metrics
         self.streams = OpenStreams(clock)
         self.queue = UpstreamQueue(timings.queue)
         router.health.left_one = self.queue.stir

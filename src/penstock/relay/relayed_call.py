@@ -68,7 +68,7 @@ from penstock.relay.failover import Attempts, Step, class_of, refusal, size_of
 from penstock.relay.further_models import StandIn, next_model
 from penstock.relay.hosted import hosted_body
 from penstock.relay.probe import LeftProbe, Probe
-from penstock.relay.record import kind_of, settle, trace
+from penstock.relay.record import kind_of, measure, settle, trace
 from penstock.relay.refused_answer import RefusedAnswer, answers_a_refusal, is_refusal, refused
 from penstock.relay.relay_parts import Front, Place, RelayParts
 from penstock.relay.retry_after import retry_after
@@ -829,7 +829,9 @@ class RelayedCall(Call):
         elif reads_refusal(status):
             response.gather(MAX_ERROR_BODY, None, self._refusal_arrived)
         else:
-            self._refused(response, b"")
+            trails, redacted = self._relay.failover.trails, self._relay.router.redacted
+            self._response = None  # it goes on beside the call, for as long as it is heard
+            self._refused(response, b"", trails.hear(self, response, self._leg.upstream, redacted))
 
     def _refusal_arrived(self, body: bytes | BaseException) -> None:
         response = self._response
@@ -842,13 +844,14 @@ class RelayedCall(Call):
         else:
             self._do(self._body_broke, body)
 
-    def _refused(self, response: UpstreamResponse, body: bytes) -> None:
-        """The upstream answers with an error's status."""
+    def _refused(self, response: UpstreamResponse, body: bytes, said: str = "") -> None:
+        """The upstream answers with an error's status. ``said`` is for the operator, where ``body`` was not read."""
         leg = self._leg
         words = None if leg.own else self.standing.endpoint.caller.overflow_words
         body = self._relay.router.redacted(body)
         error = refused_error(response, body, leg.upstream, words, self.envelope.body)
         self._told = retry_after(response, body, self._relay.router.epoch())
+        error.provider_said = error.provider_said or said
         if error.failure_class == FailureClass.MISSING.value and self.selection.model.wildcard:
             error = not_passed_on(self.selection.model)
         elif self.resumed and isinstance(error, CallerError):
@@ -1274,6 +1277,8 @@ class RelayedCall(Call):
         if relay.traces is not None:
             began = self._attempts.began if self.attempts else self.started
             trace(relay.traces, self, made, relay.failover.trails, began, relay.clock())
+        if relay.client_metrics is not None and self.attempts:
+            measure(relay.client_metrics, self, made, self._attempts.began, relay.clock())
         self._measure(self.outcome)
 
     def _measure(self, outcome: str) -> None:

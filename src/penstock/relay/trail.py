@@ -5,12 +5,20 @@ It is kept beside the calls, by their ids, so that a request whose first attempt
 
 import json
 import re
+from collections.abc import Callable
 
+import msgspec
+
+from penstock.core.dialects.interface import UpstreamFormat
 from penstock.core.failure_classes.classes import HANDLING, FailureClass
+from penstock.core.routing.candidates import UpstreamKey
 from penstock.domain.ledger.attempts import UNFAILED, AttemptLog, AttemptMade
 from penstock.errors import PenstockError
 from penstock.operations.upstreams import UpstreamFailures
 from penstock.relay.call import Call
+from penstock.relay.last_words import LastWords
+from penstock.relay.quotations import runs_in
+from penstock.relay.upstream_errors import MOST_LOOKED_THROUGH, for_operator, said_to_operator
 from penstock.upstream import UpstreamResponse
 
 QUOTES_THE_REQUEST = "(It quotes the request.)"
@@ -27,11 +35,16 @@ _WORD = re.compile(r"\S+")
 class Trails:
     """The trails of running calls. One per process."""
 
-    __slots__ = ("_answers", "_failures", "_log", "_open")
+    __slots__ = ("_answers", "_failures", "_hearing", "_log", "_open", "_parked", "_words")
 
-    def __init__(self, log: AttemptLog, failures: UpstreamFailures) -> None:
+    def __init__(self, log: AttemptLog, failures: UpstreamFailures, words: LastWords) -> None:
         self._log = log
         self._failures = failures
+        self._words = words
+        self._hearing: dict[str, int] = {}
+        """How many answers of a call are being heard, by its id."""
+        self._parked: dict[str, tuple[int, list[AttemptMade]]] = {}
+        """The day and the attempts of calls that are over, of which an answer is still heard."""
         self._open: dict[str, list[AttemptMade]] = {}
         self._answers: dict[str, tuple[int, str | None]] = {}
         """Status and request id of the answer to a second or later attempt."""
@@ -56,6 +69,54 @@ class Trails:
         self._open.setdefault(call.request_id, []).append(made)
         self._failures.note(call.attempt.key, found, made.status, made.message, made.upstream_request_id)
 
+    def hear(
+        self,
+        call: Call,
+        response: UpstreamResponse,
+        upstream: UpstreamFormat,
+        redacted: Callable[[bytes], bytes],
+    ) -> str:
+        """The status of an answer has decided that its attempt fails: the body is taken over, and heard beside the call.
+
+        What it says, for the operator, where that is here already; else it is put down when it has come. ``redacted`` leaves
+        our secrets out.
+        """
+        self.headed(call, response)
+        asked = call.envelope.body
+        if len(asked) > MOST_LOOKED_THROUGH:
+            response.close()
+            return ""
+        id, key, number, status = call.request_id, call.attempt.key, call.attempts, response.status
+
+        def understood(body: bytes) -> str:
+            return for_operator(said_to_operator(status, redacted(body), upstream), asked)
+
+        def told(body: bytes) -> None:
+            self._put_down(id, number, key, kept_words(understood(body), asked))
+
+        here = self._words.hear(response, len(asked), told)
+        if here is not None:
+            return understood(here)
+        self._hearing[id] = self._hearing.get(id, 0) + 1
+        return ""
+
+    def end(self) -> None:
+        """Hear no more."""
+        self._words.end()
+
+    def _put_down(self, id: str, number: int, key: UpstreamKey, message: str | None) -> None:
+        """What was heard of an attempt belongs to it; a call that is over and waited for nothing else is written."""
+        left = self._hearing.pop(id) - 1
+        if left:
+            self._hearing[id] = left
+        made = self._parked[id][1] if id in self._parked else self._open.get(id, [])
+        for at, each in enumerate(made):
+            if each.number == number and message is not None:
+                made[at] = msgspec.structs.replace(each, message=message)
+                self._failures.heard(key, each.upstream_request_id, each.status, message)
+        if not left and id in self._parked:
+            self._log.note(id, *self._parked.pop(id))
+
     def headed(self, call: Call, response: UpstreamResponse) -> None:
         """A second or later attempt has an answer."""
         self._answers[call.request_id] = response.status, request_id_of(response)
@@ -76,7 +137,9 @@ class Trails:
         if len(made) < call.attempts and call.attempts > 1:
             end = UNFAILED.get(call.outcome, FailureClass.OURS.value)
             made.append(self._attempt(call, end, answered, began, now, None, None))
-        if made:
+        if call.request_id in self._hearing:
+            self._parked[call.request_id] = call.day, made
+        elif made:
             self._log.note(call.request_id, call.day, made)
         return made
 
@@ -135,11 +198,11 @@ def kept_words(said: str, body: bytes) -> str | None:
     if len(body) > _COMPARED:
         return TOO_LONG_TO_COMPARE
     words = list(_WORD.finditer(said))
+    runs: set[bytes] = set()
     for at, first in enumerate(words):
         for last in words[at:]:
             text = said[first.start() : last.end()]
             if len(text.encode()) >= _QUOTED:
-                if text.encode() in body or json.dumps(text)[1:-1].encode() in body:
-                    return QUOTES_THE_REQUEST
+                runs |= {text.encode(), json.dumps(text)[1:-1].encode()}
                 break
-    return said
+    return QUOTES_THE_REQUEST if runs_in(body, runs) else said

@@ -13,7 +13,7 @@ from penstock.core.dialects.context_overflow import Overflow, overflow_in
 from penstock.core.dialects.finish_words import UNKNOWN_END
 from penstock.core.dialects.interface import UpstreamFormat
 from penstock.core.dialects.lanes import TOO_LONG
-from penstock.core.dialects.upstream_error_text import codes_of
+from penstock.core.dialects.upstream_error_text import codes_of, page_title
 from penstock.core.failure_classes.classes import FailureClass, is_callers
 from penstock.core.failure_classes.signs import SPOKEN, class_inside, class_of_refusal
 from penstock.core.neutral.events import Failed
@@ -32,6 +32,7 @@ from penstock.errors import (
     RequestTooLarge,
 )
 from penstock.operations.logs import hide
+from penstock.relay.quotations import run_from, runs_in
 from penstock.upstream import FailureReason, UpstreamFailure, UpstreamResponse
 
 MAX_ERROR_BODY = 64 * 1024
@@ -141,6 +142,11 @@ def refused_error(
     return _classed(found, RequestTooLarge(text) if status == 413 else InvalidRequest(text))
 
 
+def said_to_operator(status: int, body: bytes, upstream: UpstreamFormat) -> str:
+    """What the body of an error says; of a page, such as a load balancer sends, its title."""
+    return upstream.error_text(status, body) or page_title(body)
+
+
 def for_operator(said: str, asked: bytes) -> str:
     """A provider's words for the operator: short, on one line, without credentials, and without what the caller has written.
 
@@ -148,26 +154,26 @@ def for_operator(said: str, asked: bytes) -> str:
     ``_REPEATED`` characters on; all of it, where the body is too large to look through.
     """
     text = hide(" ".join(said.split()))[:_LONGEST_SAID]  # a provider may repeat the key that it refuses
-    if not text or len(asked) > _MOST_LOOKED_THROUGH:
+    if not text or len(asked) > MOST_LOOKED_THROUGH:
         return ""
+    windows = [text[at : at + _REPEATED].encode() for at in range(len(text) - _REPEATED + 1)]
+    repeated = runs_in(asked, windows)
     kept: list[str] = []
     at = 0
     while at < len(text):
-        end = at + _REPEATED
-        if len(text) - at < _REPEATED or text[at:end].encode() not in asked:
+        if at >= len(windows) or windows[at] not in repeated:
             kept.append(text[at])
             at += 1
             continue
-        while end < len(text) and text[at : end + 1].encode() in asked:
-            end += 1
         kept.append("(...)")
-        at = end
+        at = run_from(asked, text, at, at + _REPEATED)
     return "".join(kept)
 
 
 _LONGEST_SAID = 300
 _REPEATED = 8
-_MOST_LOOKED_THROUGH = 256 * 1024
+MOST_LOOKED_THROUGH = 256 * 1024
+"""Bytes of a request with which a provider's words are compared; of a longer one none are kept."""
 
 
 def not_passed_on(model: Model) -> ModelNotFound:

@@ -690,6 +690,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             default="none",
         ),
     ] = ""
+    otel_metrics_endpoint: Annotated[
+        str,
+        about(
+            "Where metrics of what providers are asked are sent, by OTLP over HTTP: the whole address; empty: there are none. "
+            "`/metrics` is apart from this. Wants the extra `penstock[otel]`.",
+            "a URL such as http://127.0.0.1:4318/v1/metrics",
+            pattern=r"^$|^https?://[^\s@]+$",
+            default="none",
+        ),
+    ] = ""
+    otel_metrics_seconds: Annotated[Timer, about("How often these metrics are sent.")] = 60.0
     otel_headers: Annotated[
         tuple[str, ...],
         about(

@@ -214,6 +214,8 @@ NOTICES = {
     "undone": "The change is undone.",
     "captured": "Said. Every server follows within seconds.",
     "told": "It is told. Every server shows it within seconds.",
+    "backfill-started": "What was settled then is sent, beside what is settled now.",
+    "backfill-stopped": "Stopped. What has arrived stays there.",
     "outward-removed": "Removed. Nothing new goes there; the change can be undone for 30 days.",
     "rule-added": "Added. Events go by it from now on.",
     "sent-again": "It is sent again within seconds.",

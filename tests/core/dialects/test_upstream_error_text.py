@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.dialects.upstream_error_text import error_text, kind_of, words
+from penstock.core.dialects.upstream_error_text import error_text, kind_of, page_title, words
 
 TEXTS = [
     (b'{"error":{"message":"bad","type":"invalid_request_error"}}', "bad"),
@@ -56,6 +56,22 @@ KINDS = [
 @pytest.mark.parametrize(("value", "kind"), KINDS)
 def test_kind(value: object, kind: str) -> None:
     assert kind_of(value) == kind
+
+
+@pytest.mark.parametrize(
+    ("body", "title"),
+    [
+        (b"<html>\r\n<head><title>502 Bad Gateway</title></head>", "502 Bad Gateway"),
+        (b"  <!DOCTYPE html><TITLE lang='en'>\n a &lt;b&gt; \xff\n</TITLE>", "a <b> \ufffd"),
+        (b"<html><title></title>", ""),
+        (b"<html><p>no title</p>", ""),
+        (b"<title>" + b"x" * 301 + b"</title>", ""),
+        (b'{"text": "<title>no page</title>"}', ""),
+        (b"", ""),
+    ],
+)
+def test_page_title(body: bytes, title: str) -> None:
+    assert page_title(body) == title
 
 
 @given(st.binary(max_size=200))

@@ -1,5 +1,7 @@
 """Error texts of upstreams: the text and the kind, out of the many shapes that error bodies have."""
 
+import html
+import re
 from typing import cast
 
 import msgspec
@@ -11,6 +13,8 @@ from penstock.core.failure_classes.signs import class_of_code
 
 _decode = msgspec.json.Decoder(float_hook=real).decode
 
+_TITLE = re.compile(rb"<title[^<>]*>([^<]{1,300})</title", re.IGNORECASE)
+_TITLE_WITHIN = 16 * 1024
 _TEXT_KEYS = ("message", "error", "detail", "msg", "status_msg", "error_msg", "reason")
 _DEPTH = 4
 _STATUS_KINDS = {
@@ -57,6 +61,12 @@ def error_text(status: int, body: bytes) -> str | None:  # noqa: ARG001 - the sa
     except (ValueError, RecursionError):
         return _plain_text(body)
     return words(value)
+
+
+def page_title(body: bytes) -> str:
+    """The title of an HTML page, '' where it is none, or has none."""
+    found = _TITLE.search(body[:_TITLE_WITHIN]) if body.lstrip()[:1] == b"<" else None
+    return html.unescape(found[1].decode("utf-8", "replace")).strip() if found else ""
 
 
 def _plain_text(body: bytes) -> str | None:

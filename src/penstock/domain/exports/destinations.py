@@ -12,28 +12,22 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
-from penstock.core.base_url import BaseUrl, split_base_url
-from penstock.domain.catalog.kept_keys import checked_key
+from penstock.domain.exports.places import Bucket, DestinationWish, Endpoint, place_of
 from penstock.domain.exports.settled import last_number, number_new
-from penstock.domain.notifications.signed_address import (
-    SignedAddress,
-    checked_url,
-    host_of,
-    opened_address,
-    signed_address,
-)
-from penstock.domain.trail import changes, entries
-from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, Changed, KeptChange
-from penstock.domain.trail.entries import Actor, Subject
+from penstock.domain.exports.shapes import LINE_SHAPES
+from penstock.domain.notifications.signed_address import SignedAddress, host_of, opened_address
+from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, KeptChange
+from penstock.domain.trail.entries import Actor
+from penstock.domain.trail.kept_objects import named, remove_kept, reseal_rows, write_added
 from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import destinations
 
-CARRIERS: Final = ("webhook", "file", "s3")
+CARRIERS: Final = ("webhook", "file", "s3", "otlp")
+SHAPED: Final = ("file", "s3")
+"""The carriers of lines, which may have another shape."""
 MOST_DESTINATIONS: Final = 5
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
-_KEY_ID: Final = re.compile(r"[\x21-\x2e\x30-\x7e]{1,128}")
 _RETRY_FIRST: Final = 2_000
 _RETRY_LAST: Final = 300_000
 _encode = msgspec.json.encode
@@ -60,37 +54,7 @@ class Destination(msgspec.Struct, frozen=True):
     tries: int
     failed_at: int | None
     error: str | None
-
-
-class DestinationWish(msgspec.Struct, frozen=True):
-    """What a destination is to be: a webhook has an address, a bucket that and all that follows, a file none of it."""
-
-    name: str
-    kind: str
-    url: str = ""
-    region: str = ""
-    key_id: str = ""
-    secret: str = ""
-
-    def __repr__(self) -> str:
-        return f"DestinationWish({self.kind})"
-
-
-class Bucket(msgspec.Struct, frozen=True):
-    """Where objects are put: an https URL with the bucket and what names begin with, and the keys of its vendor."""
-
-    url: str
-    region: str
-    key_id: str
-    secret: str
-
-    def __repr__(self) -> str:
-        return "Bucket()"
-
-    @property
-    def place(self) -> BaseUrl:
-        """The parts of its URL."""
-        return split_base_url(self.url)
+    shape: str
 
 
 class NewDestination(msgspec.Struct, frozen=True):
@@ -128,12 +92,14 @@ async def add_destination(
         raise InvalidRequest(f"A destination is one of {', '.join(CARRIERS)}.", param="kind")
     if _NAME.fullmatch(name) is None:
         raise InvalidRequest("A name has up to 40 of a-z, 0-9, _ and -; metrics call it so.", param="name")
-    if bool(wish.url) != (kind != "file"):
-        raise InvalidRequest("A webhook and a bucket have an address, a file has none.", param="url")
+    if wish.shape not in LINE_SHAPES or (wish.shape != "receipts" and kind not in SHAPED):
+        raise InvalidRequest(
+            f"A shape is one of {', '.join(LINE_SHAPES)}; another than receipts is for files and buckets.",
+            param="shape",
+        )
+    where = place_of(wish, entropy)
     await _room_for(conn, name)
     id = api_key.identifier("dst", entropy(16))
-    address = signed_address(wish.url, entropy) if kind == "webhook" else None
-    where = _bucket(wish) if kind == "s3" else address
     host = "" if where is None else host_of(where.place)
     sealed = None if where is None else secrets_file.seal(_encode(where), _about(id), entropy)
     await conn.execute(
@@ -141,6 +107,7 @@ async def add_destination(
             id=id,
             name=name,
             kind=kind,
+            shape=wish.shape,
             host=host,
             sealed=sealed,
             created_by=actor.name[:320],
@@ -153,18 +120,12 @@ async def add_destination(
             tries=0,
         )
     )
-    kept = _encode(_Kept(name, kind, host)).decode()
-    await changes.record(conn, actor, [Changed("destination", id, None, kept)], now=now, entropy=entropy)
-    await entries.write(
-        conn,
-        actor,
-        "destination_added",
-        Subject("destination", id, name),
-        after={"kind": kind, "host": host},
-        now=now,
-        entropy=entropy,
+    made = NewDestination(id, name, kind, where.secret if isinstance(where, SignedAddress) else "")
+    kept, told = _encode(_Kept(name, kind, host)), {"kind": kind, "host": host}
+    await write_added(
+        conn, "destination", "destination_added", made, kept, told, actor, now=now, entropy=entropy
     )
-    return NewDestination(id, name, kind, "" if address is None else address.secret)
+    return made
 
 
 async def list_destinations(conn: AsyncConnection) -> list[Destination]:
@@ -177,26 +138,27 @@ async def list_destinations(conn: AsyncConnection) -> list[Destination]:
 
 async def destination_named(conn: AsyncConnection, name: str) -> Destination:
     """One by its id or its name. Raises ``NoSuchDestination``."""
-    for it in await list_destinations(conn):
-        if name in (it.id, it.name):
-            return it
-    raise NoSuchDestination("There is no such destination.")
+    found = named(await list_destinations(conn), name)
+    if found is None:
+        raise NoSuchDestination("There is no such destination.")
+    return found
 
 
 async def remove_destination(
     conn: AsyncConnection, destination: Destination, actor: Actor, *, now: int, entropy: Entropy
 ) -> None:
     """Export nothing there any more."""
-    await conn.execute(update(destinations).where(destinations.c.id == destination.id).values(removed_at=now))
-    kept = _encode(_Kept(destination.name, destination.kind, destination.host)).decode()
-    changed = [Changed("destination", destination.id, kept, None)]
-    await changes.record(conn, actor, changed, now=now, entropy=entropy)
-    await entries.write(
+    kept = _encode(_Kept(destination.name, destination.kind, destination.host))
+    told = {"kind": destination.kind, "host": destination.host}
+    await remove_kept(
         conn,
-        actor,
+        destinations,
+        "destination",
         "destination_removed",
-        Subject("destination", destination.id, destination.name),
-        before={"kind": destination.kind, "host": destination.host},
+        destination,
+        kept,
+        told,
+        actor,
         now=now,
         entropy=entropy,
     )
@@ -228,16 +190,7 @@ async def tidy_destinations(conn: AsyncConnection, *, now: int) -> None:
 
 async def reseal_destinations(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
     """Seal anew what an older key of the ring sealed; how many. Raises ``SecretsFileError``."""
-    rows = await conn.execute(
-        select(destinations.c.id, destinations.c.sealed).where(destinations.c.sealed.is_not(None))
-    )
-    count = 0
-    for id, sealed in rows.all():
-        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
-            fresh = secrets_file.seal(secrets_file.unseal(sealed, _about(id)), _about(id), entropy)
-            await conn.execute(update(destinations).where(destinations.c.id == id).values(sealed=fresh))
-            count += 1
-    return count
+    return await reseal_rows(conn, destinations, _about, secrets_file, entropy)
 
 
 # ---- what the exporter asks
@@ -271,6 +224,11 @@ async def address_of_destination(conn: AsyncConnection, secrets_file: SecretsFil
 async def bucket_of_destination(conn: AsyncConnection, secrets_file: SecretsFile, id: str) -> Bucket:
     """Where a bucket is. Raises ``SecretsFileError``."""
     return msgspec.json.decode(secrets_file.unseal(await _sealed(conn, id), _about(id)), type=Bucket)
+
+
+async def endpoint_of_destination(conn: AsyncConnection, secrets_file: SecretsFile, id: str) -> Endpoint:
+    """Where a collector is. Raises ``SecretsFileError``."""
+    return msgspec.json.decode(secrets_file.unseal(await _sealed(conn, id), _about(id)), type=Endpoint)
 
 
 async def advance(
@@ -318,18 +276,6 @@ async def release_all(conn: AsyncConnection, holder: str) -> None:
 
 async def _sealed(conn: AsyncConnection, id: str) -> bytes:
     return await conn.scalar(select(destinations.c.sealed).where(destinations.c.id == id)) or b""
-
-
-def _bucket(wish: DestinationWish) -> Bucket:
-    """Raises ``InvalidRequest``, ``UnusableKey``, which repeat neither the address nor the secret."""
-    url = checked_url(wish.url).rstrip("/")
-    if "?" in url:
-        raise InvalidRequest("The address of a bucket has no query.", param="url")
-    if _REGION.fullmatch(wish.region) is None:
-        raise InvalidRequest("A region is such as eu-central-1.", param="region")
-    if _KEY_ID.fullmatch(wish.key_id) is None:
-        raise InvalidRequest("This is no id of a key.", param="key_id")
-    return Bucket(url, wish.region, wish.key_id, checked_key(wish.secret).decode())
 
 
 async def _room_for(conn: AsyncConnection, name: str) -> None:

@@ -18,9 +18,10 @@ from penstock.domain.notifications.signed_address import (
     sealed_address,
     signed_address,
 )
-from penstock.domain.trail import changes, entries
-from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, Changed, KeptChange
+from penstock.domain.trail import entries
+from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, KeptChange
 from penstock.domain.trail.entries import Actor, Subject
+from penstock.domain.trail.kept_objects import named, remove_kept, reseal_rows, write_added
 from penstock.errors import InvalidRequest
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import notice_rules, webhooks
@@ -103,18 +104,10 @@ async def add_webhook(
             created_at=now,
         )
     )
-    kept = _encode(_Kept(name, host, shape)).decode()
-    await changes.record(conn, actor, [Changed("webhook", id, None, kept)], now=now, entropy=entropy)
-    await entries.write(
-        conn,
-        actor,
-        "webhook_added",
-        Subject("webhook", id, name),
-        after={"host": host, "shape": shape},
-        now=now,
-        entropy=entropy,
-    )
-    return NewWebhook(id, name, host, shape, address.secret)
+    made = NewWebhook(id, name, host, shape, address.secret)
+    kept, told = _encode(_Kept(name, host, shape)), {"host": host, "shape": shape}
+    await write_added(conn, "webhook", "webhook_added", made, kept, told, actor, now=now, entropy=entropy)
+    return made
 
 
 async def list_webhooks(conn: AsyncConnection) -> list[Webhook]:
@@ -127,27 +120,20 @@ async def list_webhooks(conn: AsyncConnection) -> list[Webhook]:
 
 async def webhook_named(conn: AsyncConnection, name: str) -> Webhook:
     """One by its id or its name. Raises ``NoSuchWebhook``."""
-    for it in await list_webhooks(conn):
-        if name in (it.id, it.name):
-            return it
-    raise NoSuchWebhook("There is no such webhook.")
+    found = named(await list_webhooks(conn), name)
+    if found is None:
+        raise NoSuchWebhook("There is no such webhook.")
+    return found
 
 
 async def remove_webhook(
     conn: AsyncConnection, webhook: Webhook, actor: Actor, *, now: int, entropy: Entropy
 ) -> None:
     """Send nothing there any more; its rules stay without effect for as long as it can be had back."""
-    await conn.execute(update(webhooks).where(webhooks.c.id == webhook.id).values(removed_at=now))
-    kept = _encode(_Kept(webhook.name, webhook.host, webhook.shape)).decode()
-    await changes.record(conn, actor, [Changed("webhook", webhook.id, kept, None)], now=now, entropy=entropy)
-    await entries.write(
-        conn,
-        actor,
-        "webhook_removed",
-        Subject("webhook", webhook.id, webhook.name),
-        before={"host": webhook.host, "shape": webhook.shape},
-        now=now,
-        entropy=entropy,
+    kept = _encode(_Kept(webhook.name, webhook.host, webhook.shape))
+    told = {"host": webhook.host, "shape": webhook.shape}
+    await remove_kept(
+        conn, webhooks, "webhook", "webhook_removed", webhook, kept, told, actor, now=now, entropy=entropy
     )
 
 
@@ -200,13 +186,7 @@ async def tidy_webhooks(conn: AsyncConnection, *, now: int) -> None:
 
 async def reseal_webhooks(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
     """Seal anew what an older key of the ring sealed; how many. Raises ``SecretsFileError``."""
-    count = 0
-    for id, sealed in (await conn.execute(select(webhooks.c.id, webhooks.c.sealed))).all():
-        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
-            fresh = secrets_file.seal(secrets_file.unseal(sealed, _about(id)), _about(id), entropy)
-            await conn.execute(update(webhooks).where(webhooks.c.id == id).values(sealed=fresh))
-            count += 1
-    return count
+    return await reseal_rows(conn, webhooks, _about, secrets_file, entropy)
 
 
 def label(text: str, most: int) -> str:

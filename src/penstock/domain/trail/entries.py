@@ -35,7 +35,7 @@ TrailAction = Literal[
     "provider_tested", "credential_added", "credential_rotated", "credential_removed",
     "capture_begun", "capture_ended", "capture_read",
     "webhook_added", "webhook_removed", "webhook_tested", "rule_added", "rule_removed", "delivery_sent_again",
-    "destination_added", "destination_removed",
+    "destination_added", "destination_removed", "backfill_started", "backfill_stopped",
 ]  # fmt: skip
 FieldValue = str | int | bool | None
 Fields = Mapping[str, FieldValue]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import requests
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -41,21 +42,31 @@ class OtlpExport:
 
     def __call__(self, spans: Sequence[SpanMade]) -> bool:
         """Whether the collector has taken them."""
-        return self._exporter.export([self._readable(span) for span in spans]) is SpanExportResult.SUCCESS
-
-    def _readable(self, span: SpanMade) -> ReadableSpan:
-        parent = None
-        if span.parent_id is not None:
-            parent = SpanContext(span.trace_id, span.parent_id, is_remote=span.server, trace_flags=_SAMPLED)
-        return ReadableSpan(
-            span.name,
-            SpanContext(span.trace_id, span.span_id, is_remote=False, trace_flags=_SAMPLED),
-            parent,
-            self._resource,
-            span.attributes,
-            kind=SpanKind.SERVER if span.server else SpanKind.CLIENT,
-            status=_FAILED if span.failed else _FINE,
-            start_time=span.started,
-            end_time=span.ended,
-            instrumentation_scope=self._scope,
+        return (
+            self._exporter.export([_readable(span, self._resource, self._scope) for span in spans])
+            is SpanExportResult.SUCCESS
         )
+
+
+def body_of_spans(spans: Sequence[SpanMade], service: Mapping[str, str], version: str) -> bytes:
+    """The body of a request that carries these spans; ``service`` says who we are, by OpenTelemetry's names."""
+    resource, scope = Resource(dict(service)), InstrumentationScope("penstock", version)
+    return encode_spans([_readable(span, resource, scope) for span in spans]).SerializeToString()
+
+
+def _readable(span: SpanMade, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+    parent = None
+    if span.parent_id is not None:
+        parent = SpanContext(span.trace_id, span.parent_id, is_remote=span.server, trace_flags=_SAMPLED)
+    return ReadableSpan(
+        span.name,
+        SpanContext(span.trace_id, span.span_id, is_remote=False, trace_flags=_SAMPLED),
+        parent,
+        resource,
+        span.attributes,
+        kind=SpanKind.SERVER if span.server else SpanKind.CLIENT,
+        status=_FAILED if span.failed else _FINE,
+        start_time=span.started,
+        end_time=span.ended,
+        instrumentation_scope=scope,
+    )

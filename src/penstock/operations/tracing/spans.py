@@ -61,14 +61,19 @@ def spans_of(request: RequestTraced, places: VendorPlaces, *, older_names: bool 
     found = [own, *(_attempt(request, each, own, places) for each in request.attempts)]
     if older_names:
         for span in found:
-            for name, older in names.FORMER_NAMES.items():
-                if name in span.attributes:
-                    span.attributes[older] = span.attributes[name]
+            add_former_names(span)
     return found
 
 
+def add_former_names(span: SpanMade) -> None:
+    """What was renamed is told by its former name as well."""
+    for name, older in names.FORMER_NAMES.items():
+        if name in span.attributes:
+            span.attributes[older] = span.attributes[name]
+
+
 def _request_attributes(request: RequestTraced) -> dict[str, Attribute]:
-    return _told(
+    return told(
         {
             names.HTTP_METHOD: "POST",
             names.HTTP_ROUTE: request.route,
@@ -121,7 +126,7 @@ def _attempt(request: RequestTraced, made: AttemptTraced, own: SpanMade, places:
         server=False,
         started=start + made.started_ms * 1_000_000,
         ended=start + made.ended_ms * 1_000_000,
-        attributes=_told(attributes),
+        attributes=told(attributes),
         failed=bool(made.failure),
     )
 
@@ -140,7 +145,7 @@ def _answer_attributes(request: RequestTraced, made: AttemptTraced) -> dict[str,
     }
 
 
-def _told(attributes: dict[str, Attribute | None]) -> dict[str, Attribute]:
+def told(attributes: dict[str, Attribute | None]) -> dict[str, Attribute]:
     """What is known; texts are cut, and stripped of what looks like a credential: the name of a model may be a caller's."""
     return {
         name: hide(value[:_LONGEST]) if isinstance(value, str) else value

@@ -18,6 +18,12 @@ OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
 CACHE_WRITE: Final = "gen_ai.usage.cache_write.input_tokens"
 REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+USAGE_COST: Final = "gen_ai.usage.cost"
+"""No name of the conventions: Langfuse takes it for the whole cost."""
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a kind of token
+METRIC_TOKENS: Final = "gen_ai.client.token.usage"
+METRIC_DURATION: Final = "gen_ai.client.operation.duration"
+METRIC_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
@@ -40,6 +46,10 @@ CREDENTIAL: Final = "penstock.credential"
 UPSTREAM_REQUEST: Final = "penstock.upstream_request_id"
 UPSTREAM_FORMAT: Final = "penstock.upstream_format"
 MAYBE_BILLED: Final = "penstock.maybe_billed"
+MODEL: Final = "penstock.model"
+ATTEMPTS: Final = "penstock.attempts"
+ESTIMATED: Final = "penstock.estimated"
+COST: Final = "penstock.cost"
 
 FORMER_NAMES: Final[Mapping[str, str]] = {
     PROVIDER: "gen_ai.system",

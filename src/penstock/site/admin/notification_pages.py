@@ -3,13 +3,14 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from penstock.domain.exports import destinations
+from penstock.domain.exports import backfills, destinations
 from penstock.domain.exports.destinations import (
     CARRIERS,
     MOST_DESTINATIONS,
-    DestinationWish,
     NewDestination,
 )
+from penstock.domain.exports.places import DestinationWish
+from penstock.domain.exports.shapes import LINE_SHAPES
 from penstock.domain.notifications import deliveries, rules, staff_events, webhooks
 from penstock.domain.notifications.event_kinds import EVENT_KINDS, SEVERITIES
 from penstock.domain.notifications.letters import SHAPES
@@ -45,6 +46,8 @@ class NotificationPages:
             AdminRoute("/admin/exports", self.exports, "read"),
             AdminRoute("/admin/exports/add", self.add_export, "export", ("POST",)),
             AdminRoute("/admin/exports/{id}/remove", self.remove_export, "export", ("POST",)),
+            AdminRoute("/admin/exports/{id}/backfill", self.start_backfill, "export", ("POST",)),
+            AdminRoute("/admin/exports/{id}/backfill/stop", self.stop_backfill, "export", ("POST",)),
         ]
 
     # ---- webhooks, rules, deliveries
@@ -216,6 +219,7 @@ class NotificationPages:
                         form.text("region"),
                         form.text("key_id"),
                         form.exact("secret"),
+                        form.text("shape") or "receipts",
                     ),
                     actor_of(request, signed_in(request)),
                     now=site.now(),
@@ -239,18 +243,54 @@ class NotificationPages:
             )
         return go("/admin/exports", "outward-removed")
 
+    async def start_backfill(self, request: Request) -> Response:
+        """Send what was settled of a time that is over."""
+        site, form = self._site, await read_form(request)
+        try:
+            async with site.database.transaction() as conn:
+                await backfills.start_backfill(
+                    conn,
+                    await destinations.destination_named(conn, request.path_params["id"]),
+                    form.text("from"),
+                    form.text("until"),
+                    actor_of(request, signed_in(request)),
+                    now=site.now(),
+                    entropy=site.entropy,
+                )
+        except CallerError as error:
+            return await self._exports(request, error=error)
+        return go("/admin/exports", "backfill-started")
+
+    async def stop_backfill(self, request: Request) -> Response:
+        """Send no more of the past."""
+        site = self._site
+        await read_form(request)
+        async with site.database.transaction() as conn:
+            await backfills.stop_backfill(
+                conn,
+                await destinations.destination_named(conn, request.path_params["id"]),
+                actor_of(request, signed_in(request)),
+                now=site.now(),
+                entropy=site.entropy,
+            )
+        return go("/admin/exports", "backfill-stopped")
+
     async def _exports(
         self, request: Request, *, made: NewDestination | None = None, error: CallerError | None = None
     ) -> Response:
         site = self._site
         async with site.database.connect() as conn:
             found = await destinations.list_destinations(conn)
+            past = await backfills.list_backfills(conn)
         return site.pages.render(
             request,
             "admin/exports.html",
             {
                 "destinations": found,
+                "backfills": past,
+                "names": {it.id: it.name for it in found},
                 "carriers": CARRIERS,
+                "shapes": tuple(LINE_SHAPES),
                 "most": MOST_DESTINATIONS,
                 "made": made,
                 "error": "" if error is None else error.message,

@@ -7,8 +7,10 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.domain.exports import destinations
-from penstock.domain.exports.destinations import Destination, DestinationWish, NewDestination
+from penstock.domain.exports import backfills, destinations
+from penstock.domain.exports.backfills import Backfill
+from penstock.domain.exports.destinations import Destination, NewDestination
+from penstock.domain.exports.places import DestinationWish
 from penstock.domain.notifications import deliveries, rules, webhooks
 from penstock.domain.notifications.deliveries import Delivery
 from penstock.domain.notifications.rules import Rule, RuleWish, ShownRule
@@ -49,7 +51,9 @@ class RuleWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DestinationWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A destination of exports; a webhook has an address, a bucket that, a region, and the id and secret of a key."""
+    """A destination of exports. A webhook has an address; a bucket that, a region, and the id and secret of a key; a collector
+    an address, and as its secret the headers that it asks for. Files and buckets have a shape, receipts or focus.
+    """
 
     name: Short
     kind: Short
@@ -57,9 +61,17 @@ class DestinationWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     region: Short = ""
     key_id: Short = ""
     secret: Address = ""
+    shape: Short = "receipts"
 
     def __repr__(self) -> str:
         return "DestinationWanted()"
+
+
+class BackfillWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time of which requests are sent again: days such as 2026-11-01, or instants; until now where it has no end."""
+
+    begins: Short = msgspec.field(name="from")
+    until: Short = ""
 
 
 class SentAgain(msgspec.Struct, frozen=True):
@@ -90,6 +102,9 @@ class OutwardRoutes:
             "export_list": Bound(self.list_exports, Listed[Destination], Nothing, Nothing),
             "export_add": Bound(self.add_export, NewDestination, Nothing, DestinationWanted),
             "export_remove": Bound(self.remove_export, Destination, Nothing, Nothing),
+            "backfill_list": Bound(self.list_backfills, Listed[Backfill], Nothing, Nothing),
+            "backfill_start": Bound(self.start_backfill, Backfill, Nothing, BackfillWanted),
+            "backfill_stop": Bound(self.stop_backfill, Backfill, Nothing, Nothing),
         }
 
     # ---- webhooks
@@ -200,3 +215,30 @@ class OutwardRoutes:
             conn, found, call.actor, now=self._site.now(), entropy=self._site.entropy
         )
         return found
+
+    async def list_backfills(
+        self, _call: AdminCall[Nothing, Nothing], conn: AsyncConnection
+    ) -> Listed[Backfill]:
+        """What is sent of the past, and was."""
+        return Listed(await backfills.list_backfills(conn))
+
+    async def start_backfill(
+        self, call: AdminCall[Nothing, BackfillWanted], conn: AsyncConnection
+    ) -> Backfill:
+        """Send what was settled of a time that is over."""
+        return await backfills.start_backfill(
+            conn,
+            await destinations.destination_named(conn, call.path["id"]),
+            call.body.begins,
+            call.body.until,
+            call.actor,
+            now=self._site.now(),
+            entropy=self._site.entropy,
+        )
+
+    async def stop_backfill(self, call: AdminCall[Nothing, Nothing], conn: AsyncConnection) -> Backfill:
+        """Send no more of the past."""
+        found = await destinations.destination_named(conn, call.path["id"])
+        return await backfills.stop_backfill(
+            conn, found, call.actor, now=self._site.now(), entropy=self._site.entropy
+        )

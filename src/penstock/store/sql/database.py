@@ -84,6 +84,7 @@ OLDER: tuple[str, ...] = (
     "0018",
     "0019",
     "0020",
+    "0021",
 )
 """The revisions before ``HEAD``, from which this program can migrate."""
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from penstock.store.request_key import id_of, key_of
 
-HEAD = "0021"
+HEAD = "0022"
 """The newest migration in ``migrations/versions``: the revision that this program reads and writes."""
 
 metadata = MetaData(
@@ -502,9 +502,28 @@ destinations = Table(
     Column("tries", Integer, nullable=False),
     Column("failed_at", BigInteger),
     Column("error", String(200)),
+    Column("shape", String(16), nullable=False, server_default="receipts"),
 )
 """Where settled requests are exported to. ``cursor`` is the ``seq`` of the last batch that arrived there; ``failed_at`` is
 since when it takes none."""
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("destination_id", String(40), nullable=False),
+    Column("begins_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    Column("created_by", String(320), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("behind", RequestId),
+    Column("delivered", BigInteger, nullable=False),
+    Column("done_at", BigInteger),
+    Column("stopped", Boolean, nullable=False),
+)
+"""What is sent to a destination of the past: the requests that came from ``begins_at`` up to ``ends_at``. What has arrived is
+all before ``day``, and of that day what is up to ``behind``."""
 
 settled_batches = Table(
     "settled_batches",
