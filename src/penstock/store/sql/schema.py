@@ -852,13 +852,10 @@ requests = Table(
 )
 """One row per request, as it is written; ``domain/ledger/entries.py`` is what readers read. ``boot`` is the process that has
 yet to end it, None afterwards. ``requested_model`` is None where it is the kind's model: any other is a caller's own word, and
-their words make no kinds. ``account_id``, ``actor_id``,
-``upstream_request_id``, ``cost`` and ``charge`` have no writer yet; the last two are nano-units. ``service_tier`` is the
-provider's word for the tier that served the request, None where it is its usual one or none was named; the classes in
-``SPECIAL`` are None where a request has none of them.
-
 their words make no kinds. ``user_id`` is the account; ``actor_id`` is who acted, None where that is the account itself.
-``account_id`` and the columns after ``actor_id`` have no writer yet; ``cost`` and ``charge`` are nano-units.
+``service_tier`` is the provider's word for the tier that served the request, None where it is its usual one or none was
+named; the classes in ``SPECIAL`` are None where a request has none of them. ``account_id``, ``upstream_request_id``, ``cost``
+and ``charge`` have no writer yet; the last two are nano-units.
 
 The day leads the key: what a day has lies together, and PostgreSQL keeps the rows in partitions by it
 (``store/sql/partitions.py``). An id alone is unique all the same, since each is made once and its row's day never changes."""
