@@ -174,6 +174,10 @@ document.addEventListener("submit", (event) => {
 
 // ---- on a phone the account's places are in a line that is longer than the window, and the docs' in a box that is lower than they are
 document.querySelector(".side [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+// what is wider than its box shows the whole of what has the focus in it; a browser is content with a part
+for (const box of all(".side, .bar nav, .tabs > .names, .scroll")) box.addEventListener("focusin", ({ target }) => {
+  if (target !== box) (target.closest(".names label") ?? target).scrollIntoView({ inline: "nearest", block: "nearest" });
+});
 const here = document.querySelector(".docs-menu [aria-current]");
 if (here) here.parentElement.scrollTop = here.offsetTop - here.parentElement.offsetTop - here.parentElement.clientHeight / 2;
 
