@@ -17,22 +17,24 @@ SMALLEST: Final = 24
 
 STANDS: Final = """(target) => {
   const here = document.activeElement ?? document.body;
-  const said = (it) => `${it.tagName.toLowerCase()} "${(it.ariaLabel || it.labels?.[0]?.textContent || it.name || it.textContent).trim().slice(0, 40)}"`;
+  const words = (it) => it.ariaLabel || it.labels?.[0]?.textContent || it.name || it.textContent;
+  const said = (it) => `${it.tagName.toLowerCase()} "${words(it).trim().slice(0, 40)}"`;
   const faults = [];
   if (here !== document.body) {
     const label = here.labels?.[0];
     const shown = label && getComputedStyle(here).opacity === "0" ? label : here;
-    const lined = (it) => it && getComputedStyle(it).outlineStyle !== "none" && parseFloat(getComputedStyle(it).outlineWidth) > 0;
+    const lined = (it, is = it && getComputedStyle(it)) => is && is.outlineStyle !== "none" && parseFloat(is.outlineWidth) > 0;
     if (!lined(here) && !lined(label)) faults.push(`no outline on ${said(here)}`);
     const box = shown.getClientRects()[0] ?? { left: 0, top: 0, right: 0, bottom: 0, width: 0, height: 0 };
     const [left, right] = [Math.max(box.left, 0), Math.min(box.right, document.documentElement.clientWidth)];
     const [top, bottom] = [Math.max(box.top, 0), Math.min(box.bottom, innerHeight)];
     if (box.width < 4 || box.height < 4) faults.push(`no place on the page has ${said(here)}`);
-    else if (right - left < 4 || bottom - top < 4) faults.push(`outside of the window, at ${Math.round(box.left)} to ${Math.round(box.right)}, is ${said(here)}`);
+    else if (right - left < 4 || bottom - top < 4) faults.push(`outside of the window is ${said(here)}`);
     else if (box.width < innerWidth && right - left < box.width - 1) faults.push(`half outside of the window is ${said(here)}`);
     else {
       const over = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
-      if (!over || !(shown.contains(over) || over.contains(shown))) faults.push(`${said(here)} lies under ${over ? said(over) : "nothing"}`);
+      const seen = over && (shown.contains(over) || over.contains(shown));
+      if (!seen) faults.push(`${said(here)} lies under ${over ? said(over) : "nothing"}`);
     }
   }
   const order = here.compareDocumentPosition(target);
@@ -46,10 +48,12 @@ STANDS: Final = """(target) => {
 """Where the focus is, seen from a target; and what is wrong with the place that it has."""
 
 PLACES: Final = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")]
-  .filter((it) => it.checkVisibility({ visibilityProperty: true }) && !it.disabled && it.type !== "hidden" && !(it.type === "radio" && !it.checked))"""
+  .filter((it) => it.checkVisibility({ visibilityProperty: true }) && !it.disabled && it.type !== "hidden")
+  .filter((it) => it.type !== "radio" || it.checked)"""
 """All that one can do something with; of several to choose from the chosen one, since arrows lead to the others."""
 
-MARKED: Final = "(it) => it.type === 'radio' || it.type === 'checkbox' ? it.checked : it.selectedOptions?.[0]?.textContent.trim()"
+MARKED: Final = """(it) => ["radio", "checkbox"].includes(it.type) ? it.checked : it.selectedOptions?.[0]?.textContent.trim()"""
+"""Whether it is marked, or what is chosen."""
 
 
 class Way(ABC):
@@ -115,9 +119,13 @@ class Finger(_Pointer):
 
     async def press(self, what: Locator) -> None:
         box = await what.bounding_box()
-        wide = await what.evaluate("(it) => it.matches('button, .button, summary, select, input, textarea, label')")
+        wide = await what.evaluate(
+            "(it) => it.matches('button, .button, summary, select, input, textarea, label')"
+        )
         if box and wide and min(box["width"], box["height"]) < SMALLEST:
-            self.note(f"{box['width']:.0f} by {box['height']:.0f} pixels are few for {await what.inner_text()!r}")
+            self.note(
+                f"{box['width']:.0f} by {box['height']:.0f} pixels are few for {await what.inner_text()!r}"
+            )
         await what.tap()
 
 
@@ -136,7 +144,9 @@ class Keyboard(Way):
         await self.page.keyboard.type(text)
 
     async def choose(self, where: Locator, option: str) -> None:
-        options: list[str] = await where.evaluate("(it) => [...it.options].map((one) => one.textContent.trim())")
+        options: list[str] = await where.evaluate(
+            "(it) => [...it.options].map((one) => one.textContent.trim())"
+        )
         await self._reach(where)
         place, now = options.index(option), options.index(await where.evaluate(MARKED))
         for _ in range(abs(place - now)):
@@ -173,7 +183,9 @@ class Keyboard(Way):
                 await self.page.keyboard.press("Shift+Tab" if stands["where"] == "before" else "Tab")
             if passed > 2:
                 break
-        raise AssertionError(f"{self.page.url}: no key leads to {await target.evaluate('(it) => it.outerHTML.slice(0, 200)')}")
+        raise AssertionError(
+            f"{self.page.url}: no key leads to {await target.evaluate('(it) => it.outerHTML.slice(0, 200)')}"
+        )
 
     async def all_places(self) -> None:
         """From the top of the page to its end by Tab: each place is come to, and is seen when it has the focus."""
