@@ -48,6 +48,11 @@ UNSEEN = """[...document.querySelectorAll("main table.data:not(details:not([open
   return cut.length && !led ? [`${box?.ariaLabel}: ${cut.length} cells are out of sight`] : [];
 })"""
 """Which tables have cells beside the window, and no way to them."""
+UNZONED = """[...document.querySelectorAll("main time[datetime]")]
+  .filter((time) => !/ (P[DS]T|GMT[+-]\\d+)$/.test(time.textContent))
+  .filter((time) => !time.closest(".log") || !document.querySelector("[data-zone]"))
+  .map((time) => `of which zone is ${time.textContent}?`)"""
+"""Which times do not say whose they are, and stand in no table that does."""
 
 pytestmark = [pytest.mark.xdist_group("walk"), pytest.mark.timeout(600)]
 
@@ -110,7 +115,7 @@ class Walk:
         wide = await self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
         if wide > 0:
             self.way.note(f"{wide} pixels too wide")
-        for seen in (CUT, UNSEEN):
+        for seen in (CUT, UNSEEN, UNZONED):
             for line in await self.page.evaluate(seen):
                 self.way.note(line)
         if not closely or isinstance(self.way, Mouse):  # by keyboard the page is the same

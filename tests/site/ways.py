@@ -217,6 +217,9 @@ async def opened(way: type[Way], browser: Browser) -> Way:
     """A new person with a browser of their own."""
     touch = way is Finger
     context = await browser.new_context(
-        viewport={"width": way.width, "height": 800}, has_touch=touch, is_mobile=touch, accept_downloads=True
+        viewport={"width": way.width, "height": 800},
+        has_touch=touch,
+        is_mobile=touch,
+        timezone_id="America/Los_Angeles",
     )
     return way(await context.new_page())
