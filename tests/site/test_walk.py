@@ -17,6 +17,7 @@ import pytest
 from playwright.async_api import Browser, Locator
 
 from penstock.domain.accounts import accounts
+from tests.service.conversations import Answer
 from tests.service.running_service import User
 from tests.service.scripted import PATIENCE
 from tests.site.page_reader import PASSWORD, Hotel, open_hotel
@@ -156,11 +157,12 @@ class Walk:
         """A day's requests; the ids of those that are looked at, by their code."""
         house = self.hotel.house
         waiting = [house.ask(*MODELS[at % len(MODELS)], user, stream=at % 3 == 0) for at in range(GOOD)]
+        answers: list[Answer] = []
         for at in range(0, GOOD, 40):
-            done = await asyncio.gather(*waiting[at : at + 40])
-            assert {answer.status for answer in done} == {200}
+            answers += await asyncio.gather(*waiting[at : at + 40])
             house.clock.now += 60
-        ids = {"completed": done[-1].headers["x-request-id"]}
+        assert {answer.status for answer in answers} == {200}
+        ids = {"completed": answers[-1].headers["x-request-id"]}
         for dialect, model, stream in BAD:
             ids[model] = (await house.ask(dialect, model, user, stream=stream)).headers["x-request-id"]
         for dialect, model in REFUSED:

@@ -6,7 +6,7 @@ that no key leads to or away from, targets too small for a finger.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from playwright.async_api import Browser, ElementHandle, Locator, Page
 
@@ -210,10 +210,11 @@ class Keyboard(Way):
         return stands
 
 
+OneWay = TypeVar("OneWay", bound=Way)
 WAYS: Final[tuple[type[Way], ...]] = (Mouse, Keyboard, Finger)
 
 
-async def opened(way: type[Way], browser: Browser) -> Way:
+async def opened(way: type[OneWay], browser: Browser) -> OneWay:
     """A new person with a browser of their own."""
     touch = way is Finger
     context = await browser.new_context(
