@@ -31,6 +31,7 @@ from penstock.site.log_filters import OUTCOMES, csv_head, csv_lines, csv_row, fi
 from penstock.site.pages import NO_STORE, day
 from penstock.site.session import address_of, read_form, signed_in
 from penstock.site.snippets import first_commands
+from penstock.site.turns import in_turns
 
 RANGES = {"7": 7, "30": 30, "90": 90}
 """The ranges of the overview, in days."""
@@ -226,12 +227,13 @@ class DashboardPages:
     async def _lines(
         self, user_id: str, chosen: Filter, first: tuple[list[Receipt], str], keys: Mapping[str, str]
     ) -> AsyncGenerator[bytes]:
-        """The file's lines, a few hundred at a time: others have their turn between them, and nothing is kept."""
+        """The file's lines, a few at a time: others have their turn between them, and nothing is kept."""
         told = self._context.providers_told
         rows, cursor = first
         yield csv_lines([csv_head(told)])
         while rows:
-            yield csv_lines([csv_row(row, keys, told) for row in rows])
+            async for some in in_turns(rows):
+                yield csv_lines([csv_row(row, keys, told) for row in some])
             if not cursor:
                 return
             chosen = msgspec.structs.replace(chosen, before=cursor)

@@ -291,12 +291,12 @@ def compact(number: float | None) -> str:
 
 
 def moment_markup(at: int | None) -> Markup:
-    """A point in time (epoch milliseconds) as a ``time`` element in UTC, which a script may turn into the reader's own."""
+    """A point in time (epoch milliseconds) as a ``time`` element in UTC, which a script may turn into the reader's own zone."""
     if at is None:
         return Markup.escape(NONE)
     when = datetime.fromtimestamp(at / 1000, UTC)
     return Markup('<time datetime="{}">{}</time>').format(
-        when.strftime("%Y-%m-%dT%H:%M:%SZ"), when.strftime("%Y-%m-%d %H:%M:%S")
+        when.strftime("%Y-%m-%dT%H:%M:%SZ"), when.strftime("%Y-%m-%d %H:%M:%S UTC")
     )
 
 

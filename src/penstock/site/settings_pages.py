@@ -4,6 +4,7 @@ import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 from markupsafe import Markup
@@ -20,25 +21,29 @@ from penstock.domain.captures.kept import captures_of_account
 from penstock.domain.keys import management
 from penstock.domain.keys.management import KeyRow
 from penstock.domain.ledger import request_log
-from penstock.domain.ledger.request_log import Filter
+from penstock.domain.ledger.request_log import ROWS_OF_A_FILE, Filter
 from penstock.domain.mail import messages, outbox
 from penstock.domain.staff import membership
 from penstock.errors import CallerError, DatabaseUnavailable, InvalidRequest, Overloaded
 from penstock.site.context import SiteContext, go, retry_headers
 from penstock.site.pages import NO_STORE
 from penstock.site.session import address_of, read_form, signed_in, visitor_of
+from penstock.site.turns import in_turns
 
 UNDO_MS = 7 * 86_400_000
 """How long a deletion can be undone."""
 
 
+_MOST_ENTRIES: Final = 10_000
+"""Of what was done, the newest."""
+
+
 class Export(msgspec.Struct, frozen=True):
-    """All that is kept of an account but its requests, for its owner. Times are epoch milliseconds."""
+    """All that is kept of an account but what there may be a great deal of, for its owner. Times are epoch milliseconds."""
 
     account: User
     keys: tuple[KeyRow, ...]
     sessions: list[Session]
-    audit: list[audit.AuditEntry]
 
 
 class SettingsPages:
@@ -232,26 +237,36 @@ class SettingsPages:
                     msgspec.structs.replace(session, digest=b"")
                     for session in await sessions.sessions_of(conn, user.id, context.lifetime, now=now)
                 ],
-                audit=await audit.audit_entries(conn, user.id, most=10_000),
             )
         async with context.database.transaction() as conn:
             await self._note(request, conn, user, "data_exported")
         return StreamingResponse(
-            self._exported(user.id, export),
+            self._exported(user.id, export, now),
             media_type="application/json",
             headers={**NO_STORE, "content-disposition": 'attachment; filename="account.json"'},
         )
 
-    async def _exported(self, user_id: str, export: Export) -> AsyncGenerator[bytes]:
-        """The file, some hundred requests at a time: others have their turn between them, and nothing is kept."""
+    async def _exported(self, user_id: str, export: Export, now: int) -> AsyncGenerator[bytes]:
+        """The file, a few lines at a time: others have their turn between them, and nothing is kept."""
         head = msgspec.json.format(msgspec.json.encode(export), indent=2)
-        yield head.removesuffix(b"\n}") + b',\n  "requests": ['
+        yield head.removesuffix(b"\n}") + b',\n  "audit": ['
+        between, known = b"\n    ", 0
+        while known < _MOST_ENTRIES:
+            async with self._context.database.connect() as conn:
+                done = await audit.audit_entries(conn, user_id, most=ROWS_OF_A_FILE, after=known, until=now)
+            async for few in in_turns(done):
+                yield between + b",\n    ".join(map(msgspec.json.encode, few))
+                between = b",\n    "
+            known += len(done)
+            if len(done) < ROWS_OF_A_FILE:
+                break
+        yield b'\n  ],\n  "requests": ['
         chosen, between = Filter(), b"\n    "
         while True:
             async with self._context.database.connect() as conn:
-                rows, cursor = await request_log.page(conn, user_id, chosen, request_log.ROWS_OF_A_FILE)
-            if rows:
-                yield between + b",\n    ".join(map(msgspec.json.encode, rows))
+                rows, cursor = await request_log.page(conn, user_id, chosen, ROWS_OF_A_FILE)
+            async for some in in_turns(rows):
+                yield between + b",\n    ".join(map(msgspec.json.encode, some))
                 between = b",\n    "
             if not cursor:
                 break

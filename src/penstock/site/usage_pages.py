@@ -1,6 +1,6 @@
 """The page of usage over time: requests, tokens and latency by model, key or client, two days to a year, and its file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -9,7 +9,7 @@ import msgspec
 from markupsafe import Markup
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.core.limits import day_of
@@ -25,6 +25,7 @@ from penstock.site.context import SiteContext
 from penstock.site.log_filters import csv_lines
 from penstock.site.pages import NO_STORE, day
 from penstock.site.session import signed_in
+from penstock.site.turns import in_turns
 
 Group = Literal["model", "key", "client"]
 
@@ -142,22 +143,25 @@ class UsagePages:
         )  # fmt: skip
         shares = [f"{part}_p{share}_ms" for part in ("first_token", "whole") for share in _SHARES]
         known = {(one.start, one.of): one for one in times}
-        told: list[list[object]] = [["start", group, *names, *CLASSES, *shares]]
-        for row in rows:
-            at = datetime.fromtimestamp(row.start * 3600, UTC).isoformat()
+
+        def line(row: UsageRow) -> list[object]:
             special = row.special or Special()
             one = known.get((row.start, _word(row, group)))
-            told.append(
-                [
-                    at,
-                    csv_cell(_named(row, group)),
-                    *(getattr(row, name) for name in names),
-                    *(getattr(special, name) for name in CLASSES),
-                    *(percentile(part, share / 100) for part in _parts(one) for share in _SHARES),
-                ]
-            )
+            return [
+                datetime.fromtimestamp(row.start * 3600, UTC).isoformat(),
+                csv_cell(_named(row, group)),
+                *(getattr(row, name) for name in names),
+                *(getattr(special, name) for name in CLASSES),
+                *(percentile(part, share / 100) for part in _parts(one) for share in _SHARES),
+            ]
+
+        async def lines() -> AsyncGenerator[bytes]:
+            yield csv_lines([["start", group, *names, *CLASSES, *shares]])
+            async for some in in_turns(rows):
+                yield csv_lines([line(row) for row in some])
+
         headers = {**NO_STORE, "content-disposition": 'attachment; filename="usage.csv"'}
-        return Response(csv_lines(told), media_type="text/csv; charset=utf-8", headers=headers)
+        return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
     def _asked(self, request: Request) -> tuple[str, Length, Group, str]:
         query = request.query_params

@@ -6,7 +6,7 @@ Every function takes a connection inside a transaction; ``now`` is epoch millise
 from typing import Literal
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
@@ -81,12 +81,16 @@ async def was_noted(conn: AsyncConnection, user_id: str, action: Action, about: 
     return await conn.scalar(select(columns.id).where(*mine).limit(1)) is not None
 
 
-async def audit_entries(conn: AsyncConnection, user_id: str, *, most: int = 50) -> list[AuditEntry]:
-    """What was done lately, the newest first."""
+async def audit_entries(
+    conn: AsyncConnection, user_id: str, *, most: int = 50, after: int = 0, until: int | None = None
+) -> list[AuditEntry]:
+    """What was done lately, the newest first. ``after``: so many are left out; ``until``: what came later is, too."""
     rows = await conn.execute(
         select(audit.c.at, audit.c.action, audit.c.about, audit.c.address)
         .where(audit.c.user_id == user_id)
         .order_by(audit.c.at.desc(), audit.c.id)
+        .where(true() if until is None else audit.c.at <= until)
         .limit(most)
+        .offset(after)
     )
     return [AuditEntry(*row) for row in rows]

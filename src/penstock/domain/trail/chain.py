@@ -27,7 +27,7 @@ SUBJECT: Final = "trail"
 """The row in ``revisions`` with the number of the last sealed entry; who seals holds its lock."""
 GENESIS: Final = bytes(32)
 SEALED_AT_ONCE: Final = 500
-READ_AT_ONCE: Final = 1000
+READ_AT_ONCE: Final = 200
 _VERSION: Final = b"\x01"
 _pack = msgspec.json.Encoder().encode
 

@@ -15,6 +15,7 @@ from penstock.site.admin.context import AdminContext
 from penstock.site.context import go
 from penstock.site.pages import NO_STORE
 from penstock.site.session import read_form, signed_in
+from penstock.site.turns import in_turns
 
 _FILTERS = ("actor", "action", "object_kind", "object_id", "address", "result", "before")
 """What an address of the page may say, in the order of ``TrailFilter``."""
@@ -96,7 +97,8 @@ class TrailPages:
                 batch = await chain.sealed_after(conn, number)
             if not batch:
                 return
-            yield "".join(f"{line_of(entry)}\n" for entry in batch).encode()
+            async for some in in_turns(batch):
+                yield "".join(f"{line_of(entry)}\n" for entry in some).encode()
             number = batch[-1].seq or number
 
     # ---- changes

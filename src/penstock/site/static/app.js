@@ -35,10 +35,11 @@ document.addEventListener("click", async (event) => {
 });
 const showCopy = (root) => { for (const button of all("[data-copy]", root)) button.hidden = false; };
 
-// ---- times in the reader's own zone, which is named
+// ---- times in the reader's own zone, which is named: after each of them, or once above a table of many
 const shortly = (at) => ({
   ...(at.getFullYear() === new Date().getFullYear() ? {} : { year: "2-digit" }),
   month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  ...(document.querySelector("[data-zone]") ? {} : { timeZoneName: "short" }),
 });
 for (const zone of all("[data-zone]")) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const showTimes = (root) => {
@@ -46,7 +47,7 @@ const showTimes = (root) => {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.valueOf())) continue;
     time.title = time.dateTime;
-    time.textContent = at.toLocaleString(undefined, time.closest(".log") ? shortly(at) : { dateStyle: "medium", timeStyle: "medium" });
+    time.textContent = at.toLocaleString(undefined, time.closest(".log") ? shortly(at) : { dateStyle: "medium", timeStyle: "long" });
   }
   for (const left of all("[data-until]", root)) count(left);
 };
@@ -174,6 +175,10 @@ document.addEventListener("submit", (event) => {
 
 // ---- on a phone the account's places are in a line that is longer than the window, and the docs' in a box that is lower than they are
 document.querySelector(".side [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+// what is wider than its box shows the whole of what has the focus in it; a browser is content with a part
+for (const box of all(".side, .bar nav, .tabs > .names, .scroll")) box.addEventListener("focusin", ({ target }) => {
+  if (target !== box) (target.closest(".names label") ?? target).scrollIntoView({ inline: "nearest", block: "nearest" });
+});
 const here = document.querySelector(".docs-menu [aria-current]");
 if (here) here.parentElement.scrollTop = here.offsetTop - here.parentElement.offsetTop - here.parentElement.clientHeight / 2;
 
