@@ -1,10 +1,10 @@
 """Maintenance beside the requests, in two rounds: one every second or so, one every few minutes.
 
-The quick round follows catalogue, keys and secrets, looks at the health of every part, tells the metrics of this worker,
-hears of other processes what they have met at upstreams, writes when keys were last used, and mails those who have used
-most of a day. The slow round deletes what is over (sessions, codes, counts of attempts, accounts whose owners have left, old
-rows of the ledger), puts hours together that no page shows apart any more, and once a day compares yesterday's counts with
-the ledger's rows.
+The quick round follows catalogue, keys, secrets and the key ring, looks at the health of every part, tells the metrics of
+this worker, hears of other processes what they have met at upstreams, writes when keys were last used, and mails those who
+have used most of a day. The slow round deletes what is over (sessions, codes, counts of attempts, accounts whose owners have
+left, old rows of the ledger), seals anew what an older key of the ring has sealed, puts hours together that no page shows
+apart any more, and once a day compares yesterday's counts with the ledger's rows.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ from penstock.operations.captures import Captures
 from penstock.operations.day_notices import DayNotices
 from penstock.operations.drill import Drills
 from penstock.operations.health import Health
+from penstock.operations.key_ring import KeyRing
 from penstock.operations.metrics import SharedMetrics
 from penstock.operations.shared_hints import SharedHints
 from penstock.operations.upstreams import UpstreamWatch
@@ -122,6 +123,7 @@ class Maintenance:
         self._capture_days = capture_days
         self._mail_days = mail_days
         self._secrets_file = secrets_file
+        self._ring = KeyRing(database, secrets_file)
         self._checked = 0
         """The day of the last checkpoint of the trail."""
         self._reconciled = 0
@@ -160,6 +162,7 @@ class Maintenance:
         ahead = self._gate.clock_stepped()
         if ahead is not None:
             log.warning("the wall clock jumped forward", extra={"seconds": int(ahead)})
+        self._ring.follow()
         try:
             await self._hints.round()
             self._secrets.refresh()
@@ -207,6 +210,7 @@ class Maintenance:
     async def _slow_round(self) -> None:
         try:
             await self._delete_what_is_over()
+            await self._ring.reseal()
             await self._reconcile()
             await self._merge()
             await self._checkpoint()

@@ -26,6 +26,7 @@ from penstock.domain.trail import changes, entries
 from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, Changed, KeptChange
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import InvalidRequest
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import destinations
 
@@ -226,20 +227,6 @@ async def tidy_destinations(conn: AsyncConnection, *, now: int) -> None:
     await conn.execute(delete(destinations).where(destinations.c.removed_at < now - CHANGE_UNDO_MS))
 
 
-async def reseal_destinations(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
-    """Seal anew what an older key of the ring sealed; how many. Raises ``SecretsFileError``."""
-    rows = await conn.execute(
-        select(destinations.c.id, destinations.c.sealed).where(destinations.c.sealed.is_not(None))
-    )
-    count = 0
-    for id, sealed in rows.all():
-        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
-            fresh = secrets_file.seal(secrets_file.unseal(sealed, _about(id)), _about(id), entropy)
-            await conn.execute(update(destinations).where(destinations.c.id == id).values(sealed=fresh))
-            count += 1
-    return count
-
-
 # ---- what the exporter asks
 
 
@@ -348,6 +335,9 @@ async def _from_now_on(conn: AsyncConnection) -> int:
 
 def _about(id: str) -> bytes:
     return f"destinations|{id}|sealed".encode()
+
+
+SEALED_DESTINATIONS: Final = SealedColumn(destinations.c.sealed, (destinations.c.id,), _about)
 
 
 _SHOWN = tuple(destinations.c[name] for name in Destination.__struct_fields__)

@@ -22,6 +22,7 @@ from penstock.domain.trail import changes, entries
 from penstock.domain.trail.changes import CHANGE_UNDO_MS, CannotUndo, Changed, KeptChange
 from penstock.domain.trail.entries import Actor, Subject
 from penstock.errors import InvalidRequest
+from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile
 from penstock.store.sql.schema import notice_rules, webhooks
 
@@ -198,17 +199,6 @@ async def tidy_webhooks(conn: AsyncConnection, *, now: int) -> None:
         await conn.execute(delete(webhooks).where(webhooks.c.id.in_(gone)))
 
 
-async def reseal_webhooks(conn: AsyncConnection, secrets_file: SecretsFile, entropy: Entropy) -> int:
-    """Seal anew what an older key of the ring sealed; how many. Raises ``SecretsFileError``."""
-    count = 0
-    for id, sealed in (await conn.execute(select(webhooks.c.id, webhooks.c.sealed))).all():
-        if secrets_file.sealed_with(sealed) != secrets_file.seal_id:
-            fresh = secrets_file.seal(secrets_file.unseal(sealed, _about(id)), _about(id), entropy)
-            await conn.execute(update(webhooks).where(webhooks.c.id == id).values(sealed=fresh))
-            count += 1
-    return count
-
-
 def label(text: str, most: int) -> str:
     """What something is called. Raises ``InvalidRequest``."""
     text = text.strip()
@@ -219,6 +209,9 @@ def label(text: str, most: int) -> str:
 
 def _about(id: str) -> bytes:
     return f"webhooks|{id}|sealed".encode()
+
+
+SEALED_WEBHOOKS: Final = SealedColumn(webhooks.c.sealed, (webhooks.c.id,), _about)
 
 
 _SHOWN = tuple(webhooks.c[name] for name in Webhook.__struct_fields__)
