@@ -26,6 +26,12 @@ def conditions_of_parts(health: Health) -> list[Condition]:
     if health.trail_broken is not None:
         text = f"The trail is broken at the entry {health.trail_broken}"
         found.append(Condition("trail.broken", "trail", text))
+    found += [
+        Condition(
+            "job.late", name, f"The job {name} has not come to its end for {int(seconds // 60)} minutes"
+        )
+        for name, seconds in health.jobs.late().items()
+    ]
     return found
 
 

@@ -51,6 +51,11 @@ from penstock.timeouts import to_its_end
 
 log = logging.getLogger("penstock.operations.maintenance")
 
+FOLLOWING = "following changes"
+MAINTENANCE = "maintenance"
+"""The names of the two rounds, as staff are told of them."""
+_FOLLOWED_SECONDS = 60.0
+"""Within which the quick round has to come to its end, however often it is begun."""
 _FLUSH_SECONDS = 30.0
 _NOTICES_SECONDS = 30.0
 """Between two looks at who has used most of a day."""
@@ -122,8 +127,7 @@ class Maintenance:
         self._captures = captures
         self._capture_days = capture_days
         self._mail_days = mail_days
-        self._secrets_file = secrets_file
-        self._ring = KeyRing(database, secrets_file)
+        self._secrets_file, self._ring = secrets_file, KeyRing(database, secrets_file)
         self._checked = 0
         """The day of the last checkpoint of the trail."""
         self._reconciled = 0
@@ -134,6 +138,8 @@ class Maintenance:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Both rounds go on until the end; what is not written by then is written last."""
+        self._health.jobs.expect(FOLLOWING, max(self._quick_seconds, _FOLLOWED_SECONDS))
+        self._health.jobs.expect(MAINTENANCE, _SLOW_SECONDS)
         try:
             async with running_beside(self._quick(), self._slow()):
                 yield
@@ -181,6 +187,7 @@ class Maintenance:
                 await self._captures.round()
             await self._alerts.tell(self._watch.look(), now=int(self._now() * 1000))
             await self._seal()
+            self._health.jobs.done(FOLLOWING)
         except DatabaseUnavailable:
             # Requests go on with what is known, and are recorded in the journal.
             log.warning("the database does not answer")
@@ -215,6 +222,7 @@ class Maintenance:
             await self._merge()
             await self._checkpoint()
             await retention.keep(self._database, day_of(self._now()), self._retain_days)
+            self._health.jobs.done(MAINTENANCE)
         except DatabaseUnavailable:
             log.warning("the database does not answer; what is over stays for now")
         except Exception:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from penstock.domain.notifications import staff_events
 from penstock.domain.notifications.staff_events import StaffEvent
+from penstock.domain.notifications.watch import SIGN_UPS
 from penstock.domain.staff import overview
 from penstock.domain.staff.overview import Day, Waiting
 from penstock.site.admin.access import AdminRoute
@@ -26,6 +27,8 @@ _EVENTS: Final = ("/admin/notifications", "Look at what lasts")
 _PLACES: Final = {
     "export.failing": ("/admin/exports", "Look at the exports"),
     "trail.broken": ("/admin/audit", "Verify the trail"),
+    "backup.old": ("/admin/jobs", "penstock backup"),
+    "job.late": ("/admin/jobs", "Look at the jobs"),
 }
 
 
@@ -137,10 +140,19 @@ class OverviewPages:
 def _of_events(lasting: Sequence[StaffEvent]) -> list[_Need]:
     """What the staff are told of, and lasts."""
     return [
-        _Need("bad" if it.severity == "critical" else "warn", it.text, *_PLACES.get(it.event, _EVENTS))
+        _Need("bad" if it.severity == "critical" else "warn", it.text, *_place(it))
         for it in lasting
         if it.severity != "info" and it.event not in _ELSEWHERE
     ]
+
+
+def _place(event: StaffEvent) -> tuple[str, str]:
+    """Where it is looked at, and what that is called."""
+    if event.event == "abuse.burst":
+        if event.object == SIGN_UPS:
+            return "/admin/users", "Look at the accounts"
+        return f"/admin/users/{event.object}", "Look at the account"
+    return _PLACES.get(event.event, _EVENTS)
 
 
 def _mails(count: int, one: str, many: str) -> str:
