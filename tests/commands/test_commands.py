@@ -230,7 +230,7 @@ def test_a_day_without_requests(call: Call, ann: dict[str, Any]) -> None:
         "email": "ann@example.com", "plan": "pro", "day": "2026-11-25", "counted": 0, "refunded": 0, "limit": 50_000,
         "requests": [],
     }  # fmt: skip
-    assert "0 of 50000 requests counted, 0 refunded" in call("usage", EMAIL).out
+    assert "0 of 50,000 requests counted, 0 refunded" in call("usage", EMAIL).out
 
 
 def plant(
@@ -348,7 +348,7 @@ def test_the_wrong_secrets_file_is_noticed(call: Call, ann: dict[str, Any], data
     file.write_bytes((data.parent / "other" / "secrets.json").read_bytes())
     failed = call("user", "list")
     assert failed.code == 1
-    assert "1 API keys in the database were made with pepper" in failed.err
+    assert "1 API key was made with pepper" in failed.err
     file.write_bytes(kept)
     assert call("user", "list").code == 0
 

@@ -108,7 +108,7 @@ async def test_a_burst_of_refusals_is_an_accounts_own_and_of_one_hour_of_the_clo
     await refused(office, "usr_e", hour - 1, 10)
     found = {it.object: it.text for it in await seen(office, limit)}
     assert set(found) == {"usr_a", "usr_e"}
-    assert found["usr_a"] == "10 requests of the account usr_a were refused within an hour"
+    assert found["usr_a"] == "10 refused requests of usr_a within an hour"
     assert {it.object for it in await seen(office, limit, now=office.now + HOUR)} == {"usr_a", "usr_d"}
     assert await seen(office, limit, now=office.now + 3 * HOUR) == []
     assert await seen(office, NONE) == []
@@ -173,7 +173,7 @@ def test_a_job_is_late_after_twice_its_time_and_no_more_once_it_is_done() -> Non
 
 async def test_both_rounds_of_a_server_are_watched_and_its_wall_clock_may_jump(office: Office) -> None:
     (parts,) = [it for it in office.notifier._sees if getattr(it, "func", None) is conditions_of_parts]
-    (health,) = getattr(parts, "args", ())
+    health: Health = vars(parts).get("args", getattr(parts, "args", [None]))[0]
     assert set(health.jobs._every) == {FOLLOWING, MAINTENANCE}
     office.house.clock.now += 10_000_000
     assert conditions_of_parts(health) == []

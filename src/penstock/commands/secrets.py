@@ -19,6 +19,7 @@ from penstock.commands.installation import (
     open_installation,
 )
 from penstock.commands.options import At
+from penstock.core.amounts import amount
 from penstock.domain.sealed_columns import SEALED_COLUMNS
 from penstock.domain.trail import entries
 from penstock.domain.trail.entries import Subject
@@ -74,7 +75,9 @@ def rotate(*, json: Annotated[bool, Parameter(negative="")] = False, place: At =
     if json:
         answer_json(done)
         return
-    answer(f"New pepper {done.pepper} and sealing key {done.seal}; {done.resealed} copies sealed anew.")
+    answer(
+        f"New pepper {done.pepper} and sealing key {done.seal}; {amount(done.resealed, 'copy', 'copies')} sealed anew."
+    )
     _tell_shut(done)
     answer("The old ones stay in the file: keys made with them need them. Back the file up now.")
 
@@ -97,7 +100,7 @@ def reseal_all(*, json: Annotated[bool, Parameter(negative="")] = False, place: 
     if json:
         answer_json(done)
         return
-    answer(f"{done.resealed} copies sealed anew with the sealing key {done.seal}.")
+    answer(f"{amount(done.resealed, 'copy', 'copies')} sealed anew with the sealing key {done.seal}.")
     _tell_shut(done)
     if done.unused:
         answer(f"Nothing in the database needs these sealing keys any more: {', '.join(done.unused)}.")
@@ -105,7 +108,9 @@ def reseal_all(*, json: Annotated[bool, Parameter(negative="")] = False, place: 
 
 def _tell_shut(done: _Sealed) -> None:
     if done.shut:
-        answer(f"{done.shut} copies do not open: the file lacks what they were sealed with.")
+        answer(
+            f"{amount(done.shut, 'copy does', 'copies do')} not open: the file lacks what that was sealed with."
+        )
 
 
 async def _rotate(place: Installation) -> _Rotated:

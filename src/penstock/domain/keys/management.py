@@ -14,6 +14,7 @@ from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core import api_key
+from penstock.core.amounts import amount
 from penstock.errors import InvalidRequest
 from penstock.store.sealed import SealedColumn
 from penstock.store.secrets_file import Entropy, SecretsFile, SecretsFileError
@@ -299,7 +300,7 @@ async def check_peppers(conn: AsyncConnection, secrets_file: SecretsFile) -> Non
         count = sum(row[1] for row in lost)
         ids = ", ".join(sorted(row[0] for row in lost))
         raise SecretsFileError(
-            f"{count} API keys in the database were made with pepper {ids}, which {secrets_file.path} does not hold: "
+            f"{amount(count, 'API key was', 'API keys were')} made with pepper {ids}, which {secrets_file.path} does not hold: "
             "put the secrets file back that belongs to this database"
         )
 

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.amounts import amount
 from penstock.domain.notifications.deliveries import failing_targets
 from penstock.domain.notifications.jobs import done_until
 from penstock.domain.notifications.staff_events import Condition
@@ -83,7 +84,7 @@ async def _bursts(conn: AsyncConnection, thresholds: Thresholds, now: int) -> li
         lately = select(func.count()).select_from(users).where(made > now - _HOUR_MS, made <= now)
         count = await conn.scalar(lately) or 0
         if count >= thresholds.sign_ups:
-            found.append(Condition("abuse.burst", SIGN_UPS, f"{count} new accounts within an hour"))
+            found.append(Condition("abuse.burst", SIGN_UPS, f"{amount(count, 'new account')} within an hour"))
     if thresholds.refusals:
         hour = now // _HOUR_MS
         columns = refusal_hours.c
@@ -98,9 +99,7 @@ async def _bursts(conn: AsyncConnection, thresholds: Thresholds, now: int) -> li
         )
         most = {user: int(count) for user, count in rows}
         found += [
-            Condition(
-                "abuse.burst", user, f"{count} requests of the account {user} were refused within an hour"
-            )
+            Condition("abuse.burst", user, f"{amount(count, 'refused request')} of {user} within an hour")
             for user, count in most.items()
         ]
     return found

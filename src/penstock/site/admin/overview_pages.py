@@ -7,6 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.core.amounts import amount
 from penstock.domain.notifications import staff_events
 from penstock.domain.notifications.staff_events import StaffEvent
 from penstock.domain.notifications.watch import SIGN_UPS
@@ -86,7 +87,7 @@ class OverviewPages:
             if not part.works
         ]
         if operation.health.differences:
-            text = f"Yesterday's counts differ from the ledger in {operation.health.differences} places"
+            text = f"Yesterday's counts differ from the ledger in {amount(operation.health.differences, 'place')}"
             needs.append(_Need("bad", text, "/admin/jobs", "penstock reconcile"))
         needs += self._of_providers(day)
         needs += self._of_catalog()
@@ -107,10 +108,10 @@ class OverviewPages:
         needs: list[_Need] = []
         for it in day.providers:
             if it.refused:
-                text = f"{it.provider} refused our credential {it.refused} times in 24 hours"
+                text = f"{it.provider} refused our credential {amount(it.refused, 'time')} in 24 hours"
                 needs.append(_Need("bad", text, f"/admin/providers/{it.provider}", "Look at the provider"))
             elif it.requests >= _FEW and it.share >= _TROUBLED:
-                text = f"{it.provider} failed {it.trouble} of {it.requests} requests in 24 hours"
+                text = f"{it.provider} failed {it.trouble} of {amount(it.requests, 'request')} in 24 hours"
                 needs.append(_Need("bad", text, f"/admin/providers/{it.provider}", "Look at the provider"))
         return needs
 
@@ -131,7 +132,7 @@ class OverviewPages:
         )
         if unserved:
             few = ", ".join(unserved[:3]) + (" and more" if len(unserved) > 3 else "")
-            many = "a model" if len(unserved) == 1 else f"{len(unserved)} models"
+            many = amount(len(unserved), "model")
             text = f"Plans have {many} that no provider serves: {few}"
             needs.append(_Need("warn", text, "/admin/models?served=no", "Look at the models"))
         return needs
