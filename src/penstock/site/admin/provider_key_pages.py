@@ -318,7 +318,7 @@ class ProviderKeyPages:
         listing: Listing | None = None,
         status: int = 200,
     ) -> Response:
-        stays = self._context.operation.settings.rotated_key_stays
+        hours = self._context.operation.settings.rotated_key_stays / 3600
         return self._site.pages.render(
             request,
             "admin/provider_key_new.html",
@@ -331,7 +331,7 @@ class ProviderKeyPages:
                 },
                 "problems": problems,
                 "listing": listing,
-                "stays_hours": f"{stays / 3600:.3g}",
+                "stays": amount(int(hours), "hour") if hours.is_integer() else f"{hours:.3g} hours",
             },
             status=422 if listing is not None else status,
         )
