@@ -420,7 +420,7 @@ async def test_what_is_read_is_what_the_contract_says(staffed: Staffed) -> None:
         Draft202012Validator(resolved(told)).validate(answer.json())
 
 
-# ---- what a fuzzer has found that reads the contract (docs/decisions/0034): each by its kind
+# ---- what a fuzzer has found that reads the contract (``docs/decisions/0034-fuzzing-the-admin-api.md``): each by its kind
 
 
 async def test_a_path_says_every_method_by_which_it_is_called(staffed: Staffed) -> None:
@@ -463,6 +463,6 @@ async def test_an_idempotency_key_is_what_the_contract_says(staffed: Staffed) ->
     said = CONTRACT["components"]["parameters"]["AdminIdempotencyKey"]["schema"]
     for key in ("a", "~", "a b", "x" * 255, "x" * 256, "a\tb", "\x7f", "é", ""):
         fits = re.search(said["pattern"], key) is not None and len(key) <= said["maxLength"]
-        headers = {"idempotency-key": key.encode("latin-1")}
+        headers = {b"idempotency-key": key.encode("latin-1")}
         answer = await call.http.post(f"{BASE}/users/{ann}/verify", headers=headers)
         assert (answer.status_code != 400) == fits, (key, answer.text)
